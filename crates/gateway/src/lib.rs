@@ -1,0 +1,3 @@
+//! The edge of a node.
+
+pub mod port;

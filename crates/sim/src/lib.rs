@@ -1,0 +1,5 @@
+//! The deterministic world of a match.
+
+pub mod simulation;
+
+pub use simulation::{GameType, SessionState, SimError, Simulation, StepOutput};

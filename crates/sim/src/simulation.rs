@@ -1,0 +1,123 @@
+//! The object-safe face of a match: all that is above this crate sees a game only through it.
+
+use bytes::Bytes;
+use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::record::{Effect, Event, Step};
+use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
+
+/// What a step brought forth besides the new world.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct StepOutput {
+    /// Facts that the game declared, in order.
+    pub events: Vec<Event>,
+    /// Effects that the game asks for, in order. They stay open in the state until a [`Step`] says that they are done.
+    pub effects: Vec<Effect>,
+    /// For each command of the step, in its order: whether the game accepted it.
+    pub commands: Vec<bool>,
+    /// Set if the game says that the match is over.
+    pub ended: Option<String>,
+}
+
+/// What the state knows of a session: enough to resume it after a recovery and to apply nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionState {
+    /// Whose.
+    pub player: PlayerId,
+    /// Which.
+    pub session: SessionId,
+    /// The newest input that was applied; 0 before the first.
+    pub last_input: u64,
+    /// The newest command that was applied; 0 before the first.
+    pub last_command: u64,
+}
+
+/// Why a state could not be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SimError {
+    /// The configuration is not one of this game.
+    #[error("RK-SIM-001: configuration of game `{game}`: {problem}")]
+    Config {
+        /// Which game.
+        game: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The bytes are no checkpoint of this game.
+    #[error("RK-SIM-002: checkpoint of game `{game}`: {problem}")]
+    Checkpoint {
+        /// Which game.
+        game: String,
+        /// Which check failed.
+        problem: String,
+    },
+    /// The systems of the game cannot be put in one order.
+    #[error("RK-SIM-003: schedule of game `{game}`: {problem}")]
+    Schedule {
+        /// Which game.
+        game: String,
+        /// The systems by name.
+        problem: String,
+    },
+    /// A step was not for the next tick.
+    #[error("RK-SIM-004: the state stands at tick {at}, the step makes tick {got}")]
+    OutOfOrder {
+        /// Where it stands.
+        at: Tick,
+        /// What the step makes.
+        got: Tick,
+    },
+}
+
+/// A running match of some game: a deterministic function of its checkpoint and the steps since.
+pub trait Simulation: Send {
+    /// The tick it stands at; 0 when newly set up.
+    fn tick(&self) -> Tick;
+    /// Makes the next tick. May panic where the game's systems do; after a panic the value must be dropped.
+    ///
+    /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a malformed command is rejected.
+    fn step(&mut self, step: &Step) -> Result<StepOutput, SimError>;
+    /// BLAKE3 of the canonical bytes: world, sessions, open effects.
+    fn state_hash(&self) -> StateHash;
+    /// The canonical bytes with the schema that they are decoded by. A function of the logical state alone.
+    fn checkpoint(&self) -> Bytes;
+    /// Writes the networked part of the world into `view`, whose buffers are used again.
+    fn extract(&self, view: &mut NetView);
+    /// Sessions in the match, ascending by player.
+    fn sessions(&self) -> Vec<SessionState>;
+    /// Effects that no sink has acknowledged yet, ascending.
+    fn open_effects(&self) -> Vec<Effect>;
+    /// What the entity or world looks like, as JSON for people (`rekindle replay`).
+    fn describe(&self) -> serde_json::Value;
+}
+
+/// A game type: makes simulations of one game. Registered with a node under its name.
+pub trait GameType: Send + Sync {
+    /// The name in a `MatchSpec`: lower case, digits, `-`.
+    fn name(&self) -> &'static str;
+    /// What its snapshots are made of.
+    fn net_schema(&self) -> &NetSchema;
+    /// Ticks per second, unless a match says otherwise.
+    fn tick_rate(&self) -> u16;
+    /// Most players in a match with this configuration.
+    fn max_players(&self, config: &[u8]) -> usize;
+    /// Encodes a configuration given as JSON text (`{}` for the defaults). Unknown keys are errors.
+    fn config_from_json(&self, json: &str) -> Result<Bytes, SimError>;
+    /// A new match at tick 0.
+    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError>;
+    /// A match as a checkpoint has it. Never panics, whatever the bytes.
+    fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError>;
+    /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
+    fn accepts_input(&self, payload: &[u8]) -> bool;
+    /// Whether bytes are a command of this game.
+    fn accepts_command(&self, payload: &[u8]) -> bool;
+    /// Plays for `player` by looking at the networked view, like any client: house bots and load tests.
+    /// `state` is the bot's memory, empty at first. Returns an encoded input.
+    fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes>;
+}
+
+/// Identifies the code that computes games: BLAKE3 of an executable, shortened.
+pub fn build_id(executable: &[u8]) -> BuildId {
+    let hash = blake3::hash(executable);
+    let (head, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    BuildId(u64::from_le_bytes(*head))
+}

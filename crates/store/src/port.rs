@@ -1,0 +1,182 @@
+//! The ports: what the rest of the node asks of a store. Every backend runs the one conformance suite in [`crate::conformance`].
+//!
+//! No method has a default: whoever writes a backend decides about each. All errors say whether a retry can help.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use rekindle_schema::batch::Batch;
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::lease::{MatchLease, NodeLease};
+use rekindle_schema::record::Effect;
+use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// This incarnation was fenced: another node owns its matches. Terminal for the process.
+    #[error("RK-STORE-001: incarnation {0} is fenced: another node took its matches; this process must end")]
+    Fenced(Incarnation),
+    /// A batch with this number exists with other bytes: two writers share a log.
+    #[error("RK-STORE-002: batch {number} of log {log} exists with other content: two writers share one log")]
+    Conflict {
+        /// In which log.
+        log: Incarnation,
+        /// Which batch.
+        number: BatchNo,
+    },
+    /// A batch would leave a hole in the log.
+    #[error("RK-STORE-003: batch {got} of log {log} does not follow batch {last}")]
+    Gap {
+        /// In which log.
+        log: Incarnation,
+        /// The last batch that is there.
+        last: BatchNo,
+        /// The batch that was to be appended.
+        got: BatchNo,
+    },
+    /// The device failed. On a local disk this is terminal: a failed write or fsync is never tried again.
+    #[error("RK-STORE-004: {what} {path}: {cause}; the log's end is unknown, so the process must end and recover")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// Stored bytes are not what was written.
+    #[error("RK-STORE-005: {place}: {problem}; run `rekindle verify` and restore the file from a backup")]
+    Corrupt {
+        /// File and offset, or table and key.
+        place: String,
+        /// Which check failed.
+        problem: String,
+    },
+    /// The store cannot be reached or did not answer in time: whether the request took effect is unknown.
+    #[error("RK-STORE-006: {0}; the request will be repeated")]
+    Unavailable(String),
+    /// Larger than the store takes.
+    #[error("RK-STORE-007: {what} of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More is waiting than the store's queue takes.
+    #[error("RK-STORE-008: the store is overloaded: {0}")]
+    Overloaded(String),
+    /// Not there.
+    #[error("RK-STORE-009: {0} does not exist")]
+    NotFound(String),
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Overloaded(_))
+    }
+}
+
+/// What a store's methods return.
+pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The end of a log as a reader finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The last whole batch; `BatchNo(0)` for an empty log.
+    pub last: BatchNo,
+    /// What stands behind it and is no whole batch: a write that was cut off. In words, with file and offset.
+    pub torn: Option<String>,
+}
+
+/// Which logs there are, and from where on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogInfo {
+    /// Whose log.
+    pub log: Incarnation,
+    /// The first batch that is still there.
+    pub first: BatchNo,
+    /// Bytes on the device.
+    pub bytes: u64,
+}
+
+/// Logs of incarnations: one writer each, batches without gaps.
+pub trait Journal: Send + Sync + 'static {
+    /// Appends the next batch to its incarnation's log. Resolves once it is durable **and** the incarnation was verified to be live after the
+    /// write: only then may anything in it be acknowledged. Appending a batch again with the same bytes is harmless.
+    ///
+    /// `Fenced`, `Conflict`, `Gap`, `TooLarge`; `Io` (terminal); `Unavailable` (repeat the same batch).
+    fn append(&self, batch: Batch) -> StoreResult<'_, ()>;
+    /// Whole batches from `from` on, in order: at least one if there is one, then as many as fit in `max_bytes`. Every checksum is
+    /// checked. Empty at the end of the log; a torn tail is the end of the log.
+    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>>;
+    /// Where a log ends. `Corrupt` if a bad batch has valid ones behind it.
+    fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail>;
+    /// Step 3 of a takeover: makes the last whole batch of a fenced log durable for certain (written again, synced), trims a torn tail.
+    fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()>;
+    /// Whole batches before `before` are no longer needed. Frees what it can; never touches `before` or later ones.
+    fn trim(&self, log: Incarnation, before: BatchNo) -> StoreResult<'_, ()>;
+    /// All logs.
+    fn logs(&self) -> StoreResult<'_, Vec<LogInfo>>;
+}
+
+/// Checkpoints of matches.
+pub trait Checkpoints: Send + Sync + 'static {
+    /// Stores a checkpoint; it is visible to `list` only when it is durable as a whole.
+    fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()>;
+    /// Manifests of a match's checkpoints, newest (highest seq, then epoch) first. Damaged ones are left out of the first list and
+    /// described in the second.
+    fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<CheckpointMeta>, Vec<StoreError>)>;
+    /// The state of a checkpoint, length and checksum checked.
+    fn get(&self, meta: &CheckpointMeta) -> StoreResult<'_, Bytes>;
+    /// Removes a match's checkpoints that cover less than `before`.
+    fn trim(&self, match_id: MatchId, before: Seq) -> StoreResult<'_, ()>;
+}
+
+/// What a fence found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease stands.
+    Live,
+    /// It is fenced: stop.
+    Fenced,
+}
+
+/// The small transactional facts: who is alive, who owns what.
+pub trait Leases: Send + Sync + 'static {
+    /// Enters a new incarnation as live. `Conflict`-free: an incarnation is registered once.
+    fn register(&self, lease: NodeLease) -> StoreResult<'_, ()>;
+    /// Moves the deadline of a live lease.
+    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal>;
+    /// Sets a live lease to `Stopped`, after a clean stop.
+    fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal>;
+    /// Fences an incarnation; on one host also kills the process if it is the one that registered (pid and start time compared). Idempotent.
+    fn fence(&self, node: Incarnation) -> StoreResult<'_, ()>;
+    /// Seals a fenced log: sets the last batch that counts if there is no seal yet, and returns the seal that stands.
+    fn seal(&self, node: Incarnation, last: BatchNo) -> StoreResult<'_, BatchNo>;
+    /// All node leases.
+    fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>>;
+    /// One node lease.
+    fn node(&self, node: Incarnation) -> StoreResult<'_, Option<NodeLease>>;
+    /// Removes the row of a dead incarnation whose log is gone.
+    fn forget(&self, node: Incarnation) -> StoreResult<'_, ()>;
+    /// Enters a new match, version 1.
+    fn create(&self, lease: MatchLease) -> StoreResult<'_, ()>;
+    /// Replaces a row if its version is `lease.version - 1`; `Ok(Err(row))` has the row that stands instead.
+    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>>;
+    /// The row of one match.
+    fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>>;
+    /// The rows of all matches, ascending by id.
+    fn matches(&self) -> StoreResult<'_, Vec<MatchLease>>;
+}
+
+/// Where effects go. A sink remembers ids: the same effect delivered again changes nothing.
+pub trait EffectSink: Send + Sync + 'static {
+    /// Delivers one effect of a match; resolves once it is durable. `Ok(true)` if it was new.
+    fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool>;
+    /// All that was delivered, ascending by (match, id).
+    fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>>;
+}

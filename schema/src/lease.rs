@@ -1,0 +1,111 @@
+//! The rows that decide who runs what. Their protocol is in `docs/ARCHITECTURE.md`; the store decides, clocks never do.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::FormatTag;
+use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq};
+
+/// Format tag of an encoded [`MatchLease`].
+pub const MATCH_LEASE_TAG: FormatTag = FormatTag(0x3001);
+/// Format tag of an encoded [`NodeLease`].
+pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3002);
+
+/// Whether an incarnation may still acknowledge anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum NodeState {
+    /// It may.
+    Live,
+    /// It stopped cleanly: its matches are checkpointed and its log holds nothing that a recovery needs.
+    Stopped,
+    /// Another incarnation took its matches. Terminal.
+    Fenced,
+}
+
+/// One row for each run of a node process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLease {
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// The node's configured name.
+    pub name: String,
+    /// Live, stopped or fenced.
+    pub state: NodeState,
+    /// Process id on `host`, for fencing on one host.
+    pub pid: u32,
+    /// Start time of that process in clock ticks since boot (`/proc/PID/stat`, field 22): a reused pid has another one.
+    pub pid_start: u64,
+    /// When others may begin to suspect it, in milliseconds since 1970. A hint only.
+    pub deadline_ms: u64,
+    /// The last batch of its log that counts, once sealed.
+    pub seal: Option<BatchNo>,
+}
+
+/// What a match is, fixed at its creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchSpec {
+    /// The name under which the game type is registered.
+    pub game: String,
+    /// The game's own encoding of its configuration.
+    pub config: Bytes,
+    /// Seed of the world's random numbers.
+    pub seed: u64,
+    /// Ticks per second of wall time.
+    pub tick_rate: u16,
+    /// How many house bots the node plays in it.
+    pub house_bots: u16,
+    /// Wall clock at creation, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// What a match is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MatchState {
+    /// Its owner runs it.
+    Running,
+    /// It could not be continued: the report says why. An operator decides.
+    Parked {
+        /// Player, system and tick, in words.
+        report: String,
+    },
+    /// It is over.
+    Ended {
+        /// In words.
+        reason: String,
+    },
+}
+
+/// One stretch of a match's journal: which log it lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The ownership that wrote it.
+    pub epoch: Epoch,
+    /// In whose log.
+    pub incarnation: Incarnation,
+    /// No record of this stretch lies in an earlier batch.
+    pub first_batch: BatchNo,
+    /// The first record of this stretch.
+    pub first_seq: Seq,
+}
+
+/// The directory row of a match. Every change is a compare-and-set on `version`, made on a row that was just read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchLease {
+    /// Which match.
+    pub match_id: MatchId,
+    /// Grows by one with every change of the row.
+    pub version: u64,
+    /// Grows by one with every owner.
+    pub epoch: Epoch,
+    /// The owner.
+    pub incarnation: Incarnation,
+    /// Running, parked or ended.
+    pub state: MatchState,
+    /// Recovery attempts since the match last ran healthily.
+    pub attempts: u32,
+    /// Where its journal lies, oldest stretch first.
+    pub lineage: Vec<Lineage>,
+    /// What it is.
+    pub spec: MatchSpec,
+}

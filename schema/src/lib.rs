@@ -1,0 +1,25 @@
+//! Every byte of Rekindle that outlives a process or crosses one.
+//!
+//! * [`ids`]: the identifiers that everything else speaks of.
+//! * [`codec`]: the one place that names the serialisation library; every encoded value carries a two-byte format tag.
+//! * [`record`] and [`batch`]: the journal, as frames packed into batches of a node's log.
+//! * [`checkpoint`]: what a stored checkpoint says of itself.
+//! * [`lease`]: rows that decide who runs what.
+//! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are made from.
+//! * [`wire`]: the client protocol.
+//! * [`frame`]: what a match publishes each tick.
+//!
+//! This crate knows no runtime, no socket and no file. It never decides anything: it says what bytes mean and refuses those that
+//! mean nothing.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod codec;
+pub mod frame;
+pub mod ids;
+pub mod lease;
+pub mod net;
+pub mod record;
+pub mod wire;
+
+pub use ids::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};

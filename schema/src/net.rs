@@ -1,0 +1,127 @@
+//! Networked fields and the view of a world that snapshots are made from.
+//!
+//! A simulation extracts a [`NetView`] after a tick: every networked entity as a row of quantised integers, columns as the
+//! [`NetSchema`] says. All sessions of a match share the view; each encodes its own delta from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{PlayerId, Tick};
+
+/// How one field is quantised. A quantum is an integer of `bits` bits, held in the low bits of a `u32`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum FieldKind {
+    /// A float in `min..=max`, clamped; quantum = round((v - min) / (max - min) * (2^bits - 1)). Error at most half a quantum.
+    Float {
+        /// Smallest value.
+        min: f32,
+        /// Largest value.
+        max: f32,
+        /// 1 to 24.
+        bits: u8,
+    },
+    /// An angle in radians, wrapped to `-pi..pi`; quantum = round((v + pi) / 2pi * 2^bits) modulo 2^bits.
+    Angle {
+        /// 1 to 24.
+        bits: u8,
+    },
+    /// An unsigned integer, clamped to `bits` bits.
+    Unsigned {
+        /// 1 to 32.
+        bits: u8,
+    },
+    /// One bit.
+    Bool,
+}
+
+impl FieldKind {
+    /// The width of a quantum in bits.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Float { bits, .. } | Self::Angle { bits } | Self::Unsigned { bits } => bits,
+            Self::Bool => 1,
+        }
+    }
+}
+
+/// One networked field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetField {
+    /// Its name in the component.
+    pub name: String,
+    /// Its quantisation.
+    pub kind: FieldKind,
+    /// The column of this schema that holds this field's rate of change per second, quantised as a float, if there is one: a decoder
+    /// extrapolates by it and the delta carries only what differs from that.
+    pub rate: Option<u16>,
+}
+
+/// One networked component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetComponent {
+    /// The component's stable name.
+    pub name: String,
+    /// Its networked fields: they take consecutive columns.
+    pub fields: Vec<NetField>,
+}
+
+/// All networked components of a game, in column order. At most 32 components and 128 columns.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetSchema {
+    /// In the order of their bits in [`NetEntity::components`].
+    pub components: Vec<NetComponent>,
+    /// The columns that hold x and y in the world, for interest and priority.
+    pub position: Option<(u16, u16)>,
+}
+
+impl NetSchema {
+    /// The number of columns of a row.
+    pub fn stride(&self) -> usize {
+        self.components.iter().map(|component| component.fields.len()).sum()
+    }
+
+    /// All fields in column order.
+    pub fn columns(&self) -> impl Iterator<Item = &NetField> {
+        self.components.iter().flat_map(|component| &component.fields)
+    }
+}
+
+/// One networked entity of a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetEntity {
+    /// Its slot in the world: at most one live entity has it.
+    pub slot: u32,
+    /// Tells apart the entities that have had this slot.
+    pub generation: u32,
+    /// Bit `i`: it has component `i` of the schema. Columns of absent components are 0.
+    pub components: u32,
+}
+
+/// The networked part of a world after a tick.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetView {
+    /// After which tick.
+    pub tick: Tick,
+    /// Ascending by slot.
+    pub entities: Vec<NetEntity>,
+    /// Row by row, `stride` quanta each.
+    pub values: Vec<u32>,
+    /// The entity that each player steers, ascending by player: (player, slot).
+    pub avatars: Vec<(PlayerId, u32)>,
+}
+
+impl NetView {
+    /// The quanta of the `index`th entity.
+    pub fn row(&self, index: usize, stride: usize) -> &[u32] {
+        &self.values[index * stride..(index + 1) * stride]
+    }
+
+    /// The slot of the entity that `player` steers.
+    pub fn avatar(&self, player: PlayerId) -> Option<u32> {
+        self.avatars.binary_search_by_key(&player, |&(player, _)| player).ok().map(|index| self.avatars[index].1)
+    }
+
+    /// Where the entity in `slot` stands in the view.
+    pub fn index_of(&self, slot: u32) -> Option<usize> {
+        self.entities.binary_search_by_key(&slot, |entity| entity.slot).ok()
+    }
+}

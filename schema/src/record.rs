@@ -1,0 +1,191 @@
+//! The journal of a match: what was applied, tick by tick.
+//!
+//! A *record* is one [`Flush`] of one match: it names the ticks that were executed since the record before it, with or without
+//! inputs, and everything that the steps of those ticks depend on. Records stand in [frames](crate::batch), frames in batches.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::FormatTag;
+use crate::ids::{PlayerId, SessionId, StateHash, Tick};
+
+/// Format tag of an encoded [`Flush`].
+pub const FLUSH_TAG: FormatTag = FormatTag(0x1001);
+
+/// All that one step of a world depends on besides the world itself: the tick it makes and what the sessions contribute.
+///
+/// Canonical order, which makes equal contents equal bytes: each list ascending by player, commands by (player, seq).
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The tick that this step makes.
+    pub tick: Tick,
+    /// Sessions that enter before the systems run.
+    pub joins: Vec<Join>,
+    /// Sessions that end before the systems run.
+    pub leaves: Vec<Leave>,
+    /// At most one input for each player.
+    pub inputs: Vec<AppliedInput>,
+    /// Reliable commands, de-duplicated by (player, session, seq).
+    pub commands: Vec<AppliedCommand>,
+    /// Effects that a sink has acknowledged: they leave the state.
+    pub effects_done: Vec<EffectId>,
+}
+
+impl Step {
+    /// Nothing but the passing of a tick.
+    pub fn is_empty(&self) -> bool {
+        self.joins.is_empty()
+            && self.leaves.is_empty()
+            && self.inputs.is_empty()
+            && self.commands.is_empty()
+            && self.effects_done.is_empty()
+    }
+}
+
+/// A session enters the match. A resumed session does not join again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Who.
+    pub player: PlayerId,
+    /// The session that the player's inputs will carry.
+    pub session: SessionId,
+    /// The name to show, at most 32 bytes of UTF-8.
+    pub name: String,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum LeaveReason {
+    /// The player said goodbye.
+    Left,
+    /// The player was away for longer than the match waits.
+    TimedOut,
+    /// An operator removed the player.
+    Removed,
+}
+
+/// A session ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Who.
+    pub player: PlayerId,
+    /// Which of the player's sessions.
+    pub session: SessionId,
+    /// Why.
+    pub reason: LeaveReason,
+}
+
+/// The newest input of a player for this tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedInput {
+    /// Who.
+    pub player: PlayerId,
+    /// The player's session.
+    pub session: SessionId,
+    /// The client's number of this input; it only grows within a session.
+    pub seq: u64,
+    /// The tick that the player was looking at when making it, for lag compensation.
+    pub view_tick: Tick,
+    /// The game's own encoding of its input type.
+    pub payload: Bytes,
+}
+
+/// A reliable command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedCommand {
+    /// Who.
+    pub player: PlayerId,
+    /// The player's session.
+    pub session: SessionId,
+    /// The client's number of this command: 1, 2, 3, without gaps within a session.
+    pub seq: u64,
+    /// The game's own encoding of its command type.
+    pub payload: Bytes,
+}
+
+/// The hash of a match after a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// After which tick.
+    pub tick: Tick,
+    /// Of the canonical bytes.
+    pub hash: StateHash,
+}
+
+/// A fact that the game declared, to tell clients and to query later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// In which tick.
+    pub tick: Tick,
+    /// Which one within that tick, from 0.
+    pub ordinal: u32,
+    /// The game's name for this kind of event.
+    pub kind: String,
+    /// The one player whom it concerns; `None` tells everybody.
+    pub player: Option<PlayerId>,
+    /// The game's own encoding.
+    pub payload: Bytes,
+}
+
+/// Names an effect for ever: it has no epoch in it, so a recovery that computes the effect again computes the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EffectId {
+    /// In which tick the game asked for it.
+    pub tick: Tick,
+    /// Which one within that tick, from 0.
+    pub ordinal: u32,
+}
+
+/// A side effect that the game asks for, as data: the result of a match, loot, a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Together with the match this is what sinks de-duplicate by.
+    pub id: EffectId,
+    /// Which sink it is for: `result`.
+    pub kind: String,
+    /// The game's own encoding; for `result`, JSON.
+    pub payload: Bytes,
+}
+
+/// Something that was decided outside the world and changes what its steps get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// The inputs of this player make a system panic at this tick: they are left out of its step.
+    Quarantine {
+        /// At which tick.
+        tick: Tick,
+        /// Whose input.
+        player: PlayerId,
+        /// Which input or command.
+        seq: u64,
+        /// What the system said.
+        reason: String,
+    },
+    /// The match ends after this tick, by an operator's word or the game's own.
+    End {
+        /// The last tick.
+        tick: Tick,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// One record: the ticks `first..=last` were executed, with exactly this.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flush {
+    /// First tick that was executed since the record before.
+    pub first: Tick,
+    /// The tick that is durable when this record is.
+    pub last: Tick,
+    /// Steps with something in them, ascending; a tick without one had no inputs.
+    pub steps: Vec<Step>,
+    /// Hash beats that fell due.
+    pub beats: Vec<Beat>,
+    /// Facts, for queries: replay computes them again.
+    pub events: Vec<Event>,
+    /// Effects that the game asked for: replay computes them again.
+    pub effects: Vec<Effect>,
+    /// Decisions from outside.
+    pub decisions: Vec<Decision>,
+}
