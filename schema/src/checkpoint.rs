@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::FormatTag;
-use crate::ids::{BuildId, Epoch, MatchId, Seq, StateHash, Tick};
+use crate::ids::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
 /// Format tag of an encoded [`CheckpointMeta`].
 pub const CHECKPOINT_META_TAG: FormatTag = FormatTag(0x2001);
@@ -19,6 +19,10 @@ pub struct CheckpointMeta {
     pub seq: Seq,
     /// The tick it stands at.
     pub tick: Tick,
+    /// The log of the incarnation that took it.
+    pub log: Incarnation,
+    /// No record behind `seq` lies in an earlier batch of that log: trimming goes by this.
+    pub batch: BatchNo,
     /// The game build that made it.
     pub build: BuildId,
     /// The hash of the state, checked after a restore.

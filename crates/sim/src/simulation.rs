@@ -1,5 +1,8 @@
 //! The object-safe face of a match: all that is above this crate sees a game only through it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
@@ -66,13 +69,43 @@ pub enum SimError {
         /// What the step makes.
         got: Tick,
     },
+    /// A system of the game panicked. The state is of no more use: restore it and leave out what triggers this.
+    #[error("RK-SIM-005: system `{system}` panicked at tick {tick}: {message}")]
+    Panicked {
+        /// The system by name.
+        system: String,
+        /// Which tick was being made.
+        tick: Tick,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+/// Shows another thread what a step is doing: a watchdog names the system that never returns.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// The tick that is being made, plus one; 0 between steps.
+    pub(crate) tick: AtomicU64,
+    /// Index of the running system in `systems`.
+    pub(crate) system: AtomicUsize,
+    /// Names of the systems in the order in which they run.
+    pub(crate) systems: Vec<String>,
+}
+
+impl Probe {
+    /// The tick and the system that run now.
+    pub fn running(&self) -> Option<(Tick, &str)> {
+        let tick = self.tick.load(Ordering::Acquire).checked_sub(1)?;
+        let system = self.systems.get(self.system.load(Ordering::Acquire)).map_or("", String::as_str);
+        Some((Tick(tick), system))
+    }
 }
 
 /// A running match of some game: a deterministic function of its checkpoint and the steps since.
 pub trait Simulation: Send {
     /// The tick it stands at; 0 when newly set up.
     fn tick(&self) -> Tick;
-    /// Makes the next tick. May panic where the game's systems do; after a panic the value must be dropped.
+    /// Makes the next tick. A panic of a system is caught and becomes [`SimError::Panicked`]; the value must then be dropped.
     ///
     /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a malformed command is rejected.
     fn step(&mut self, step: &Step) -> Result<StepOutput, SimError>;
@@ -86,6 +119,8 @@ pub trait Simulation: Send {
     fn sessions(&self) -> Vec<SessionState>;
     /// Effects that no sink has acknowledged yet, ascending.
     fn open_effects(&self) -> Vec<Effect>;
+    /// What a step is doing, for a watchdog.
+    fn probe(&self) -> Arc<Probe>;
     /// What the entity or world looks like, as JSON for people (`rekindle replay`).
     fn describe(&self) -> serde_json::Value;
 }
