@@ -1,1 +1,76 @@
-fn main() {}
+//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`.
+
+mod layers;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Rekindle workspace")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every test; needs nothing but the Rust toolchain and a C compiler
+    Test {
+        /// Passed on to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Check that no crate imports what its layer must not see
+    Layers,
+    /// Run whole nodes in simulation, one seed after another
+    Sim {
+        /// How many seeds
+        #[arg(long, default_value_t = 50)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Test { rest } => test(&rest),
+        Task::Layers => layers::check(),
+        Task::Sim { seeds, from } => sim(seeds, from),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole suite: the layer rules, then every test of every crate, doc tests included.
+fn test(rest: &[String]) -> Result<()> {
+    layers::check()?;
+    run(Command::new("cargo").args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest))
+}
+
+fn sim(seeds: u64, from: u64) -> Result<()> {
+    if seeds == 0 {
+        bail!("--seeds 0 would prove nothing");
+    }
+    run(Command::new("cargo")
+        .args(["test", "--locked", "--package", "rekindle-testkit", "--test", "simulation", "--", "--nocapture", "seeds_hold"])
+        .env("REKINDLE_SEEDS", seeds.to_string())
+        .env("REKINDLE_FIRST_SEED", from.to_string()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    eprintln!("> {command:?}");
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
