@@ -1,1 +1,14 @@
-//! placeholder
+//! Ownership: who runs a match, and how it changes hands.
+//!
+//! * [`takeover`]: after a death. Fence, read the tail, settle it, seal, then claim match by match.
+//! * [`directory`]: changes of directory rows, always by compare-and-set on a row that was just read.
+//! * [`trim`]: which batches nobody needs any more, computed from what the stores say.
+//! * [`lease`]: a running node's own lease, renewed until it is fenced.
+//!
+//! The store decides every question here; clocks and failure detectors only hint. This crate does not restore or run matches
+//! (`rekindle-actors` does) and knows no backend.
+
+pub mod directory;
+pub mod lease;
+pub mod takeover;
+pub mod trim;
