@@ -71,6 +71,14 @@ pub enum StoreError {
     /// Not there.
     #[error("RK-STORE-009: {0} does not exist")]
     NotFound(String),
+    /// The request contradicts what is stored; it was not carried out.
+    #[error("RK-STORE-010: {place}: {problem}")]
+    Refused {
+        /// What it was about.
+        place: String,
+        /// Why not.
+        problem: String,
+    },
 }
 
 impl StoreError {
