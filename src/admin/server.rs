@@ -1,0 +1,234 @@
+//! The admin HTTP listener. `/livez` answers as long as the process turns; it never asks the store.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use metrics_exporter_prometheus::PrometheusHandle;
+use rekindle_schema::MatchId;
+use tokio::net::TcpListener;
+
+use super::api::{CreateMatch, DrainNode, Draining, IssueTicket, MatchView, NodeView, Problem, StopMatch, Ticket};
+use crate::node::{ControlError, Serving};
+
+/// Every path with what it answers: the index page and the router are made of the same list.
+const PATHS: &[(&str, &str, &str)] = &[
+    ("GET", "/livez", "the process turns"),
+    ("GET", "/readyz", "players are let in"),
+    ("GET", "/metrics", "Prometheus metrics"),
+    ("GET", "/v1/node", "this node"),
+    ("GET", "/v1/matches", "all matches"),
+    ("POST", "/v1/matches", "creates one: `rekindle match create`"),
+    ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
+    ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
+    ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
+    ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
+];
+
+#[derive(Clone)]
+struct Admin {
+    node: Arc<Serving>,
+    metrics: PrometheusHandle,
+    token: Option<Arc<str>>,
+}
+
+/// Serves until `stop` resolves, then answers what is under way.
+pub async fn serve(
+    listener: TcpListener,
+    node: Arc<Serving>,
+    metrics: PrometheusHandle,
+    token: Option<String>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let admin = Admin { node, metrics, token: token.map(Into::into) };
+    axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/v1/node", get(show_node))
+        .route("/v1/matches", get(list_matches).post(create_match))
+        .route("/v1/matches/{id}", get(show_match))
+        .route("/v1/matches/{id}/stop", post(stop_match))
+        .route("/v1/drain", post(drain))
+        .route("/v1/tickets", post(issue_ticket))
+        .layer(middleware::from_fn_with_state(admin.clone(), authorize))
+        // Probes carry no secrets.
+        .route("/", get(index))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them"))
+        .with_state(admin)
+}
+
+/// An error answer.
+struct Refusal(StatusCode, Problem);
+
+impl Refusal {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self(status, Problem { code: code.to_owned(), message: message.into() })
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        let status = match &error {
+            ControlError::NoMatch(_) => StatusCode::NOT_FOUND,
+            ControlError::Invalid(_) | ControlError::NoGame { .. } => StatusCode::BAD_REQUEST,
+            ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
+            ControlError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
+    }
+}
+
+async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let Some(token) = &admin.token else {
+        // Without a token the only guard is that requests come from this host, so a web page must not get through by a name that
+        // resolves to loopback (DNS rebinding), nor by a form (bodies must be `application/json`, which a form cannot send).
+        let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if is_loopback(host) {
+            return next.run(request).await;
+        }
+        let message = "without admin.token only requests to a loopback address are answered";
+        return Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message).into_response();
+    };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if same_secret(given.as_bytes(), token.as_bytes()) {
+        return next.run(request).await;
+    }
+    let message = "this node wants `Authorization: Bearer TOKEN` with its admin.token";
+    Refusal::new(StatusCode::UNAUTHORIZED, "RK-ADMIN-401", message).into_response()
+}
+
+/// Whether a `Host` header names this host: `127.0.0.1:7780`, `[::1]:7780`, `localhost`.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name == "localhost" || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
+}
+
+async fn index(State(admin): State<Admin>) -> Html<String> {
+    let mut page = String::from(
+        "<!doctype html><meta charset=utf-8><title>Rekindle</title><link rel=icon href=data:,>\
+         <style>body{font:16px/1.5 system-ui;margin:2em;max-width:50em}td{padding:0 1em 0 0}</style>",
+    );
+    let _ = write!(page, "<h1>Rekindle node {}</h1><table>", admin.node.name());
+    for (method, path, what) in PATHS {
+        let shown = if *method == "GET" && !path.contains('{') { format!("<a href={path}>{path}</a>") } else { (*path).to_owned() };
+        let _ = write!(page, "<tr><td>{method}<td><code>{shown}</code><td>{what}");
+    }
+    page.push_str("</table>");
+    Html(page)
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    match admin.node.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+async fn render_metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
+}
+
+async fn show_node(State(admin): State<Admin>) -> Json<NodeView> {
+    Json(admin.node.view())
+}
+
+async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>, Refusal> {
+    Ok(Json(admin.node.matches().await?))
+}
+
+async fn show_match(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<MatchView>, Refusal> {
+    Ok(Json(admin.node.match_view(match_id(&id)?).await?))
+}
+
+async fn create_match(
+    State(admin): State<Admin>,
+    body: Result<Json<CreateMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refusal> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.create_match(wanted).await?))
+}
+
+async fn stop_match(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    body: Result<Json<StopMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refusal> {
+    let Json(StopMatch { reason }) = body?;
+    Ok(Json(admin.node.stop_match(match_id(&id)?, reason).await?))
+}
+
+async fn drain(State(admin): State<Admin>, body: Result<Json<DrainNode>, JsonRejection>) -> Result<Json<Draining>, Refusal> {
+    let Json(DrainNode {}) = body?;
+    Ok(Json(admin.node.begin_drain()))
+}
+
+async fn issue_ticket(
+    State(admin): State<Admin>,
+    body: Result<Json<IssueTicket>, JsonRejection>,
+) -> Result<Json<Ticket>, Refusal> {
+    let Json(wanted) = body?;
+    if !admin.node.is_dev() && admin.token.is_none() {
+        let message = "tickets are handed out only in dev mode or with an admin.token; use `rekindle ticket issue` on this host";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
+    }
+    Ok(Json(admin.node.issue_ticket(&wanted)?))
+}
+
+fn match_id(text: &str) -> Result<MatchId, ControlError> {
+    text.parse().map_err(|_| ControlError::NoMatch(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_host_pass_without_a_token() {
+        for host in ["127.0.0.1:7780", "127.0.0.1", "[::1]:7780", "localhost:1", "localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["evil.example:7780", "127.0.0.1.evil.example", "10.0.0.1:7780", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_whole() {
+        assert!(same_secret(b"abc", b"abc"));
+        assert!(!same_secret(b"abc", b"abd"));
+        assert!(!same_secret(b"", b"abc"));
+    }
+}

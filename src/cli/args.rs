@@ -1,0 +1,235 @@
+//! The command line, as clap reads it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit;
+
+/// A node for authoritative multiplayer games whose matches survive kill -9.
+///
+/// Without a subcommand: a node on the local store in ./rekindle-data with one arena match and eight house bots.
+#[derive(Debug, Parser)]
+#[command(name = "rekindle", version, after_help = exit::TABLE)]
+pub struct Cli {
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Settings that every command takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Common {
+    /// Configuration file [default: ./rekindle.toml if it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets any configuration key: --set shards=4.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where keys, certificate, node.json and the local store are.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// UDP address for players.
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Address of the admin HTTP listener (for clients: of the node to ask).
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// Log format: auto, human or json.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log: Option<String>,
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a node that serves only what it is asked for.
+    Start {
+        /// Hands out tickets to whoever asks; loopback only.
+        #[arg(long)]
+        dev: bool,
+    },
+    /// The show: two matches, 32 bots, SIGKILL in mid-fight, and the verdict of the bots.
+    Demo(DemoArgs),
+    /// Draws a live match in the terminal.
+    Watch {
+        /// Which match: a unique prefix of its id [default: the first].
+        #[arg(value_name = "MATCH")]
+        prefix: Option<String>,
+        /// Stops after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
+    /// Plays with bots over the network.
+    Bots(BotsArgs),
+    /// Lists, shows, creates and stops matches.
+    Match {
+        /// What to do.
+        #[command(subcommand)]
+        command: MatchCommand,
+    },
+    /// Stops the node cleanly: every match is checkpointed first.
+    Drain,
+    /// Prints what was applied to a match: inputs, events and hash beats, in order.
+    Journal {
+        /// A unique prefix of the match's id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// First tick.
+        #[arg(long, default_value = "1")]
+        from: u64,
+        /// Last tick [default: the last one that is durable].
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// Checks every record, checkpoint and hash of a data directory by simulating it again. Reads only.
+    Verify {
+        /// Which [default: the configured one].
+        dir: Option<PathBuf>,
+    },
+    /// Prints the state of a match at a tick, and its hash.
+    Replay {
+        /// A unique prefix of the match's id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// Which tick [default: the last one that is durable].
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// Issues tickets that let players in.
+    Ticket {
+        /// What to do.
+        #[command(subcommand)]
+        command: TicketCommand,
+    },
+    /// Checks or shows the configuration.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// `rekindle demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How often the node is killed.
+    #[arg(long, default_value_t = 1)]
+    pub kills: u32,
+    /// Decides when. The same seed aims at the same moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many bots.
+    #[arg(long, default_value_t = 32)]
+    pub players: u16,
+    /// How many matches.
+    #[arg(long, default_value_t = 2)]
+    pub matches: u16,
+}
+
+/// `rekindle bots`.
+#[derive(Debug, Clone, Args)]
+pub struct BotsArgs {
+    /// UDP address of the node [default: the running one].
+    #[arg(long, value_name = "ADDR")]
+    pub connect: Option<SocketAddr>,
+    /// How many bots.
+    #[arg(long, default_value_t = 8)]
+    pub count: u16,
+    /// For how long.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// In which match: a unique prefix of its id [default: any with room].
+    #[arg(long = "match", value_name = "MATCH")]
+    pub prefix: Option<String>,
+}
+
+/// `rekindle match ...`.
+#[derive(Debug, Subcommand)]
+pub enum MatchCommand {
+    /// Lists all matches.
+    Ls,
+    /// Shows one match.
+    Show {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
+    /// Creates a match.
+    Create {
+        /// The game type.
+        #[arg(long, default_value = "arena")]
+        game: String,
+        /// The game's configuration, as JSON.
+        #[arg(long, default_value = "{}", value_name = "JSON")]
+        config: String,
+        /// How many house bots play in it.
+        #[arg(long, default_value_t = 0)]
+        bots: u16,
+        /// Seed of the world's random numbers [default: random].
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Ticks per second [default: the game's].
+        #[arg(long)]
+        tick_rate: Option<u16>,
+    },
+    /// Ends a match.
+    Stop {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// Why, for the players.
+        #[arg(long, default_value = "stopped by the operator")]
+        reason: String,
+    },
+}
+
+/// `rekindle ticket ...`.
+#[derive(Debug, Subcommand)]
+pub enum TicketCommand {
+    /// Issues a ticket, signed with the key in the data directory. No node need run.
+    Issue {
+        /// Number of the player's account.
+        #[arg(long)]
+        player: u64,
+        /// The name to show, at most 32 bytes.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// The only match that it opens: its full id [default: any].
+        #[arg(long = "match", value_name = "MATCH")]
+        match_id: Option<String>,
+        /// For how many seconds it is valid.
+        #[arg(long, default_value_t = 3600)]
+        ttl: u64,
+    },
+}
+
+/// `rekindle config ...`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Says whether the configuration is valid.
+    Check,
+    /// Prints all keys with their values.
+    Show {
+        /// Also prints where each value came from.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,115 @@
+//! The table of configuration keys: the only place that lists them. Called by the loader and by `config show`.
+
+/// What a value must look like before the typed configuration reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number, at least 0.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// In words, for errors.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text => "a text".to_owned(),
+            Self::Number => "a whole number".to_owned(),
+            Self::Flag => "true or false".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}
+
+/// One configuration key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its dotted name: `admin.listen`.
+    pub name: &'static str,
+    /// What its values look like.
+    pub kind: Kind,
+    /// Its value when nothing sets it.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets it: `REKINDLE_ADMIN_LISTEN`.
+    pub fn env(&self) -> String {
+        format!("REKINDLE_{}", self.name.replace('.', "_").to_uppercase())
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key { name, kind, default, help }
+}
+
+/// All keys, ascending by name.
+pub const KEYS: &[Key] = &[
+    key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
+    key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none"),
+    key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
+    key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
+    key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
+    key("journal", Kind::Choice(&["recovery", "all"]), "recovery", "what the journal keeps: what recovery needs, or all since a match began"),
+    key("listen", Kind::Text, "127.0.0.1:7777", "UDP address for players"),
+    key("log.filter", Kind::Text, "info", "which log events: `info`, `debug`, `info,rekindle_gateway=debug`"),
+    key("log.format", Kind::Choice(&["auto", "human", "json"]), "auto", "auto: human on a terminal, JSON otherwise"),
+    key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
+    key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
+    key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
+    key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
+    key("shards", Kind::Number, "0", "threads that tick matches; 0: one per core"),
+    key("store", Kind::Text, "local", "`local` (in data_dir), `local:DIR`, or `memory` (gone with the process)"),
+];
+
+/// The key with this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The name in `names` that is nearest to `wrong`, if one is near enough to be meant.
+pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = names.map(|name| (edits(wrong, name), name)).min()?;
+    (distance <= wrong.len().max(name.len()) / 2).then_some(name)
+}
+
+/// Levenshtein distance in bytes.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_their_variables_differ() {
+        assert!(KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        let variables: std::collections::BTreeSet<String> = KEYS.iter().map(Key::env).collect();
+        assert_eq!(variables.len(), KEYS.len());
+    }
+
+    #[test]
+    fn a_typo_finds_its_key() {
+        let nearest = |wrong| nearest(wrong, KEYS.iter().map(|key| key.name));
+        assert_eq!(nearest("admin.lisen"), Some("admin.listen"));
+        assert_eq!(nearest("data-dir"), Some("data_dir"));
+        assert_eq!(nearest("xqzw"), None);
+    }
+}

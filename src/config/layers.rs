@@ -1,0 +1,273 @@
+//! Puts the layers of the configuration on top of each other: defaults < TOML file < environment < flags.
+//!
+//! Called once at the start of a command. What comes out still is text, each value with its origin; [`super::Config`] gives it types.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, KEYS, Key, Kind};
+
+/// The file that is read when it exists and none is named.
+pub const DEFAULT_FILE: &str = "rekindle.toml";
+/// Environment variable that names the file.
+pub const FILE_VARIABLE: &str = "REKINDLE_CONFIG";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing set it.
+    Default,
+    /// A line of a file.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Env(String),
+    /// A command line flag, or what a subcommand stands for.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Env(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why a configuration is refused. All say where the fault is and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("RK-CONFIG-001: cannot read {path}: {cause}")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The file is no TOML.
+    #[error("RK-CONFIG-002: {path} is not valid TOML: {cause}")]
+    Syntax {
+        /// Which file.
+        path: String,
+        /// What the parser said, with line and column.
+        cause: String,
+    },
+    /// A key that does not exist.
+    #[error("RK-CONFIG-003: unknown key `{key}` ({origin}){hint}; `rekindle config show` lists all keys")]
+    UnknownKey {
+        /// As it was written.
+        key: String,
+        /// Where.
+        origin: Origin,
+        /// Which key may be meant.
+        hint: String,
+    },
+    /// A value that its key does not take.
+    #[error("RK-CONFIG-004: `{key}` = `{value}` ({origin}): expected {expected}")]
+    BadValue {
+        /// Which key.
+        key: String,
+        /// What it was set to.
+        value: String,
+        /// Where.
+        origin: Origin,
+        /// What it takes.
+        expected: String,
+    },
+    /// Values that do not go together.
+    #[error("RK-CONFIG-005: {0}")]
+    Conflict(String),
+}
+
+/// The values of all keys as text, each with its origin.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+/// What the outside says: everything that a load depends on.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// `--config FILE`.
+    pub file: Option<PathBuf>,
+    /// Environment variables (all; those of others are passed over).
+    pub env: Vec<(String, String)>,
+    /// (flag as typed, key, value), later ones win.
+    pub flags: Vec<(String, String, String)>,
+}
+
+impl Settings {
+    /// The defaults alone.
+    pub fn defaults() -> Self {
+        Self { values: KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect() }
+    }
+
+    /// All layers. The first fault ends it.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut settings = Self::defaults();
+        let named = sources.file.clone().or_else(|| {
+            let variable = sources.env.iter().find(|(name, _)| name == FILE_VARIABLE);
+            variable.map(|(_, path)| PathBuf::from(path))
+        });
+        match named {
+            Some(path) => settings.add_file(&path)?,
+            None if Path::new(DEFAULT_FILE).exists() => settings.add_file(Path::new(DEFAULT_FILE))?,
+            None => {}
+        }
+        settings.add_env(&sources.env)?;
+        for (flag, key, value) in &sources.flags {
+            settings.set(key, value.clone(), Origin::Flag(flag.clone()))?;
+        }
+        Ok(settings)
+    }
+
+    /// The text of a value and its origin.
+    pub fn get(&self, key: &Key) -> (&str, &Origin) {
+        self.values.get(key.name).map_or((key.default, &Origin::Default), |(value, origin)| (value, origin))
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), cause: error.to_string() })?;
+        self.add_toml(path, &text)
+    }
+
+    fn add_toml(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let table = DeTable::parse(text)
+            .map_err(|error| ConfigError::Syntax { path: path.display().to_string(), cause: error.to_string().trim_end().to_owned() })?;
+        self.add_table(path, text, "", table.get_ref())
+    }
+
+    fn add_table(&mut self, path: &Path, text: &str, prefix: &str, table: &DeTable<'_>) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", name.get_ref());
+            let line = text[..name.span().start.min(text.len())].matches('\n').count() + 1;
+            let origin = Origin::File { path: path.to_owned(), line };
+            let is_group = KEYS.iter().any(|known| known.name.starts_with(&format!("{key}.")));
+            let scalar = match value.get_ref() {
+                DeValue::Table(inner) if is_group => {
+                    self.add_table(path, text, &format!("{key}."), inner)?;
+                    continue;
+                }
+                DeValue::String(value) => Some((value.to_string(), matches!(kind_of(&key), Some(Kind::Text | Kind::Choice(_))))),
+                DeValue::Integer(value) => Some((value.as_str().replace('_', ""), kind_of(&key) == Some(Kind::Number))),
+                DeValue::Boolean(value) => Some((value.to_string(), kind_of(&key) == Some(Kind::Flag))),
+                _ => None,
+            };
+            match (scalar, kind_of(&key)) {
+                (_, None) => return Err(unknown(&key, origin)),
+                (Some((value, true)), Some(_)) => self.set(&key, value, origin)?,
+                (scalar, Some(kind)) => {
+                    let value = scalar.map_or_else(|| "a table or list".to_owned(), |(value, _)| value);
+                    return Err(ConfigError::BadValue { key, value, origin, expected: kind.expected() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_env(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
+        for (name, value) in env {
+            if !name.starts_with("REKINDLE_") || name == FILE_VARIABLE {
+                continue;
+            }
+            let origin = Origin::Env(name.clone());
+            match KEYS.iter().find(|key| &key.env() == name) {
+                Some(key) => self.set(key.name, value.clone(), origin)?,
+                None => {
+                    let variables: Vec<String> = KEYS.iter().map(Key::env).collect();
+                    let hint = hint(keys::nearest(name, variables.iter().map(String::as_str)));
+                    return Err(ConfigError::UnknownKey { key: name.clone(), origin, hint });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ConfigError> {
+        let Some(key) = keys::find(name) else { return Err(unknown(name, origin)) };
+        let fits = match key.kind {
+            Kind::Text => true,
+            Kind::Number => value.parse::<u64>().is_ok(),
+            Kind::Flag => value.parse::<bool>().is_ok(),
+            Kind::Choice(words) => words.contains(&value.as_str()),
+        };
+        if !fits {
+            return Err(ConfigError::BadValue { key: name.to_owned(), value, origin, expected: key.kind.expected() });
+        }
+        self.values.insert(key.name, (value, origin));
+        Ok(())
+    }
+}
+
+fn kind_of(key: &str) -> Option<Kind> {
+    keys::find(key).map(|key| key.kind)
+}
+
+fn unknown(key: &str, origin: Origin) -> ConfigError {
+    ConfigError::UnknownKey { key: key.to_owned(), origin, hint: hint(keys::nearest(key, KEYS.iter().map(|key| key.name))) }
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Settings, ConfigError> {
+        let mut settings = Settings::defaults();
+        settings.add_toml(Path::new("rekindle.toml"), text)?;
+        Ok(settings)
+    }
+
+    fn value(settings: &Settings, key: &str) -> (String, String) {
+        let (value, origin) = settings.get(keys::find(key).unwrap());
+        (value.to_owned(), origin.to_string())
+    }
+
+    #[test]
+    fn later_layers_win_and_each_value_knows_its_origin() {
+        let mut settings = file("listen = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:2\"\n").unwrap();
+        settings.add_env(&[("REKINDLE_LISTEN".into(), "127.0.0.1:3".into()), ("HOME".into(), "/".into())]).unwrap();
+        settings.set("shards", "4".into(), Origin::Flag("--set".into())).unwrap();
+        assert_eq!(value(&settings, "listen"), ("127.0.0.1:3".into(), "environment REKINDLE_LISTEN".into()));
+        assert_eq!(value(&settings, "admin.listen"), ("127.0.0.1:2".into(), "rekindle.toml:3".into()));
+        assert_eq!(value(&settings, "shards"), ("4".into(), "--set".into()));
+        assert_eq!(value(&settings, "output"), ("durable".into(), "default".into()));
+    }
+
+    #[test]
+    fn faults_name_the_line_and_what_is_right() {
+        let error = |text: &str| file(text).unwrap_err().to_string();
+        assert!(error("\nadmin.lisen = \"x\"").contains("unknown key `admin.lisen` (rekindle.toml:2), did you mean `admin.listen`?"));
+        assert!(error("[admn]\nlisten = \"x\"").contains("unknown key `admn`"));
+        assert!(error("shards = \"two\"").contains("`shards` = `two` (rekindle.toml:1): expected a whole number"));
+        assert!(error("output = \"fast\"").contains("expected one of durable, immediate"));
+        assert!(error("dev = 1").contains("expected true or false"));
+        assert!(error("admin = 1").contains("unknown key `admin`"));
+        assert!(error("listen = ").contains("RK-CONFIG-002"));
+        let mut settings = Settings::defaults();
+        let error = settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `REKINDLE_LISTEN`?"), "{error}");
+    }
+}

@@ -1,0 +1,218 @@
+//! The verdict of a demo, computed by nobody's word: what bots saw on the wire against what stands in the journal.
+//!
+//! Pure: [`judge`] gets the witnesses' notes and the facts that were read from the stopped node's directory, and returns the counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rekindle_schema::{Epoch, MatchId, SessionId, StateHash, Tick};
+
+/// Fewer durable inputs than this prove nothing.
+pub const MIN_INPUTS: usize = 1_000;
+/// Fewer beats than this prove nothing.
+pub const MIN_BEATS: usize = 20;
+
+/// What one bot noted.
+#[derive(Debug, Clone, Default)]
+pub struct Witness {
+    /// In which match it played.
+    pub match_id: MatchId,
+    /// All sessions that it had, in order: more than one means that a session was lost.
+    pub sessions: Vec<SessionId>,
+    /// How often it was back in its session.
+    pub resumes: u32,
+    /// Its latest connection got snapshots, so it plays at the end.
+    pub playing: bool,
+    /// (session, seq, tick) that a frame declared durable.
+    pub durable: Vec<(SessionId, u64, Tick)>,
+    /// Hashes that it received.
+    pub beats: Vec<(Tick, StateHash)>,
+    /// The newest tick that it was shown in each epoch.
+    pub newest: BTreeMap<Epoch, Tick>,
+}
+
+/// What the journal of one match says, read and simulated again after the node stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The ticks at which each (session, seq) was applied.
+    pub applied: BTreeMap<(SessionId, u64), Vec<Tick>>,
+    /// Ticks at which sessions joined.
+    pub joins: BTreeMap<SessionId, Vec<Tick>>,
+    /// Hash after each tick that was on a beat, from an independent simulation.
+    pub hashes: BTreeMap<Tick, StateHash>,
+    /// Beats of the journal itself that the simulation contradicts.
+    pub journal_mismatches: usize,
+    /// The last durable tick of each epoch.
+    pub last_tick: BTreeMap<Epoch, Tick>,
+}
+
+/// The counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// (session, seq, tick) that bots were told to be durable.
+    pub inputs_durable: usize,
+    /// Of those, how many do not stand in the journal at that tick.
+    pub lost: usize,
+    /// Inputs that stand in the journal more than once.
+    pub duplicates: usize,
+    /// Hashes that bots received and that were compared.
+    pub beats_checked: usize,
+    /// How many of them, or of the journal's own, differ.
+    pub mismatches: usize,
+    /// Bots that play on in the session that they began with, after every kill.
+    pub sessions_resumed: usize,
+    /// Joins behind the first kill: each is a session that was lost.
+    pub joins_after_kill: usize,
+    /// How far behind what a bot had been shown a match went on.
+    pub rolled_back_max: u64,
+    /// What is wrong, in words; empty if all is well.
+    pub faults: Vec<String>,
+}
+
+/// Compares notes and facts. `first_kill` has, for each match, the newest tick that anyone was shown before the first kill; a match without
+/// an entry was never killed.
+pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill: &BTreeMap<MatchId, Tick>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let nothing = Facts::default();
+    let mut seen = BTreeSet::new();
+    for witness in witnesses {
+        let facts = facts.get(&witness.match_id).unwrap_or(&nothing);
+        for &(session, seq, tick) in &witness.durable {
+            if !seen.insert((session, seq, tick)) {
+                continue;
+            }
+            verdict.inputs_durable += 1;
+            let ticks = facts.applied.get(&(session, seq)).map_or(&[][..], Vec::as_slice);
+            if !ticks.contains(&tick) {
+                verdict.lost += 1;
+                verdict.fault(format!("input {seq} of session {session} was durable at tick {tick}; the journal has it at {ticks:?}"));
+            }
+        }
+        for &(tick, hash) in &witness.beats {
+            verdict.beats_checked += 1;
+            if facts.hashes.get(&tick) != Some(&hash) {
+                verdict.mismatches += 1;
+                verdict.fault(format!("match {}: a bot received hash {hash} for tick {tick}, the simulation has another", witness.match_id));
+            }
+        }
+        for (epoch, &tick) in &witness.newest {
+            let durable = facts.last_tick.range(..=epoch).next_back().map_or(Tick(0), |(_, &tick)| tick);
+            verdict.rolled_back_max = verdict.rolled_back_max.max(tick.0.saturating_sub(durable.0));
+        }
+        if witness.playing && witness.sessions.len() == 1 && (witness.resumes > 0 || first_kill.is_empty()) {
+            verdict.sessions_resumed += 1;
+        } else {
+            verdict.fault(format!(
+                "match {}: a bot had {} sessions, was resumed {} times, {} at the end",
+                witness.match_id,
+                witness.sessions.len(),
+                witness.resumes,
+                if witness.playing { "played" } else { "did not play" }
+            ));
+        }
+    }
+    for (match_id, facts) in facts {
+        let duplicates = facts.applied.values().filter(|ticks| ticks.len() > 1).count();
+        verdict.duplicates += duplicates;
+        verdict.mismatches += facts.journal_mismatches;
+        if duplicates + facts.journal_mismatches > 0 {
+            verdict.fault(format!("match {match_id}: {duplicates} inputs applied twice, {} beats contradicted", facts.journal_mismatches));
+        }
+        if let Some(&kill) = first_kill.get(match_id) {
+            verdict.joins_after_kill += facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
+        }
+    }
+    if verdict.inputs_durable < MIN_INPUTS || verdict.beats_checked < MIN_BEATS {
+        verdict.fault(format!(
+            "{} durable inputs and {} beats prove nothing: at least {MIN_INPUTS} and {MIN_BEATS} are needed",
+            verdict.inputs_durable, verdict.beats_checked
+        ));
+    }
+    if verdict.joins_after_kill > 0 {
+        verdict.fault(format!("{} sessions had to be opened anew after a kill", verdict.joins_after_kill));
+    }
+    verdict
+}
+
+impl Verdict {
+    /// Nothing durable was lost or applied twice, no hash differs, every session was resumed, and enough was seen to say so.
+    pub fn holds(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Keeps the first twenty: more of the same tells nobody more.
+    fn fault(&mut self, words: String) {
+        if self.faults.len() < 20 {
+            self.faults.push(words);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MATCH: MatchId = MatchId(7);
+    const SESSION: SessionId = SessionId(9);
+
+    /// A run in which all is well.
+    fn run() -> (Vec<Witness>, BTreeMap<MatchId, Facts>, BTreeMap<MatchId, Tick>) {
+        let hash = |tick: u64| StateHash([tick as u8; 32]);
+        let witness = Witness {
+            match_id: MATCH,
+            sessions: vec![SESSION],
+            resumes: 1,
+            playing: true,
+            durable: (1..=1_200).map(|seq| (SESSION, seq, Tick(seq + 10))).collect(),
+            beats: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
+            newest: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_210))].into(),
+        };
+        let facts = Facts {
+            applied: (1..=1_200).map(|seq| ((SESSION, seq), vec![Tick(seq + 10)])).collect(),
+            joins: [(SESSION, vec![Tick(5)])].into(),
+            hashes: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
+            journal_mismatches: 0,
+            last_tick: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_215))].into(),
+        };
+        (vec![witness], [(MATCH, facts)].into(), [(MATCH, Tick(600))].into())
+    }
+
+    #[test]
+    fn a_clean_run_holds() {
+        let (witnesses, facts, kills) = run();
+        let verdict = judge(&witnesses, &facts, &kills);
+        assert!(verdict.holds(), "{:?}", verdict.faults);
+        assert_eq!((verdict.inputs_durable, verdict.beats_checked, verdict.sessions_resumed, verdict.rolled_back_max), (1_200, 40, 1, 0));
+    }
+
+    #[test]
+    fn each_broken_promise_is_found() {
+        type Break = fn(&mut Witness, &mut Facts);
+        let breaks: &[(&str, Break, fn(&Verdict) -> bool)] = &[
+            ("lost", |_, facts| drop(facts.applied.remove(&(SESSION, 3))), |verdict| verdict.lost == 1),
+            ("moved", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap()[0] = Tick(14), |verdict| verdict.lost == 1),
+            ("twice", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap().push(Tick(14)), |verdict| verdict.duplicates == 1),
+            ("hash", |witness, _| witness.beats[0].1 = StateHash([9; 32]), |verdict| verdict.mismatches == 1),
+            ("unknown beat", |witness, _| witness.beats[0].0 = Tick(31), |verdict| verdict.mismatches == 1),
+            ("journal beat", |_, facts| facts.journal_mismatches = 1, |verdict| verdict.mismatches == 1),
+            ("new session", |witness, _| witness.sessions.push(SessionId(10)), |verdict| verdict.sessions_resumed == 0),
+            ("gone at the end", |witness, _| witness.playing = false, |verdict| verdict.sessions_resumed == 0),
+            ("never back", |witness, _| witness.resumes = 0, |verdict| verdict.sessions_resumed == 0),
+            ("joined again", |_, facts| facts.joins.get_mut(&SESSION).unwrap().push(Tick(601)), |verdict| verdict.joins_after_kill == 1),
+            ("too few inputs", |witness, _| witness.durable.truncate(999), |verdict| verdict.inputs_durable == 999),
+            ("too few beats", |witness, _| witness.beats.truncate(19), |verdict| verdict.beats_checked == 19),
+        ];
+        for (name, damage, counted) in breaks {
+            let (mut witnesses, mut facts, kills) = run();
+            damage(&mut witnesses[0], facts.get_mut(&MATCH).unwrap());
+            let verdict = judge(&witnesses, &facts, &kills);
+            assert!(!verdict.holds() && counted(&verdict), "{name}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_and_then_undone_is_counted() {
+        let (mut witnesses, facts, kills) = run();
+        witnesses[0].newest.insert(Epoch(1), Tick(603));
+        assert_eq!(judge(&witnesses, &facts, &kills).rolled_back_max, 3);
+    }
+}
