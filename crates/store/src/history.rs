@@ -114,19 +114,30 @@ pub enum HistoryError {
     },
 }
 
+impl History {
+    /// The last record whose effect is in it; `Seq(0)` if nothing was ever recorded.
+    pub fn last_seq(&self) -> Seq {
+        let frame = self.frames.last().map(|frame| frame.header.seq);
+        frame.or_else(|| self.checkpoint.as_ref().map(|(meta, _)| meta.seq)).unwrap_or_default()
+    }
+}
+
 /// Loads the history of one match.
-pub async fn load(store: &Store, lease: &MatchLease, options: LoadOptions) -> Result<History, HistoryError> {
-    let mut all = load_many(store, std::slice::from_ref(lease), options).await?;
+pub async fn load(store: &Store, lease: &MatchLease, options: &LoadOptions) -> Result<History, HistoryError> {
+    let mut all = load_many(store, std::slice::from_ref(lease), options).await;
     all.pop().unwrap_or_else(|| Ok(History::default()))
 }
 
-/// Loads the histories of many matches and reads each log once. The results stand in the order of `leases`. The outer error says that the store
-/// failed altogether; the inner ones concern single matches.
-pub async fn load_many(
-    store: &Store,
-    leases: &[MatchLease],
-    options: LoadOptions,
-) -> Result<Vec<Result<History, HistoryError>>, StoreError> {
+/// Loads the histories of many matches and reads each log once. The results stand in the order of `leases`; a damaged log fails only those
+/// matches that may have records in the damaged part.
+pub async fn load_many(store: &Store, leases: &[MatchLease], options: &LoadOptions) -> Vec<Result<History, HistoryError>> {
+    match load_all(store, leases, *options).await {
+        Ok(results) => results,
+        Err(error) => leases.iter().map(|_| Err(error.clone().into())).collect(),
+    }
+}
+
+async fn load_all(store: &Store, leases: &[MatchLease], options: LoadOptions) -> Result<Vec<Result<History, HistoryError>>, StoreError> {
     let bases: Vec<Result<Base, StoreError>> =
         futures::stream::iter(leases).map(|lease| Base::find(store, lease, options)).buffered(LOOKUPS).collect().await;
     let bases: Vec<Base> = bases.into_iter().collect::<Result<_, _>>()?;
@@ -328,6 +339,16 @@ async fn read_log(
             Err(error @ StoreError::Corrupt { .. }) => {
                 damage(stretches, &waiting, &format!("batch {next}: {error}"));
                 break;
+            }
+            Err(error @ StoreError::NotFound(_)) => {
+                let now = store.journal.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
+                let Some(first) = now else { break };
+                if first <= next {
+                    return Err(error);
+                }
+                damage(stretches, &waiting, &format!("batches before {first} are no longer there"));
+                (before, next) = (None, first);
+                continue;
             }
             Err(error) => return Err(error),
         };
