@@ -3,10 +3,11 @@
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32` length, then an encoded [`ClientMessage`]
 //! or [`ServerMessage`]. Inputs go up and snapshots come down in datagrams, whose bytes `rekindle-netcode` packs.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::FormatTag;
+use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use crate::net::NetSchema;
 
@@ -122,8 +123,47 @@ pub enum RefuseCode {
     Superseded,
     /// The client broke the protocol.
     Malformed,
-    /// The node could not keep up with this client.
+    /// The client reads more slowly than the node has things to tell it.
     Overloaded,
+    /// The session is over: the player left, was away for too long, or was removed.
+    Removed,
+}
+
+impl RefuseCode {
+    /// All of them, in the order of their close codes.
+    pub const ALL: [Self; 12] = [
+        Self::Protocol,
+        Self::Credential,
+        Self::NoMatch,
+        Self::Full,
+        Self::Ended,
+        Self::Unavailable,
+        Self::RateLimited,
+        Self::Draining,
+        Self::Superseded,
+        Self::Malformed,
+        Self::Overloaded,
+        Self::Removed,
+    ];
+
+    /// The QUIC application error code of a connection that is closed for this reason: `0x100` and up. The stream's
+    /// [`ServerMessage::Refused`] says the same, but may be lost with the connection. 0 is a normal close.
+    #[must_use]
+    pub const fn close_code(self) -> u32 {
+        0x100 + self as u32
+    }
+
+    /// What a connection's close code means, if it is one of ours.
+    #[must_use]
+    pub fn from_close_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|refuse| u64::from(refuse.close_code()) == code)
+    }
+
+    /// Whether trying again, here or at another node, can help.
+    #[must_use]
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::Unavailable | Self::RateLimited | Self::Draining | Self::Overloaded)
+    }
 }
 
 /// Server to client, on the stream.
@@ -182,4 +222,86 @@ pub enum ServerMessage {
         /// In words.
         reason: String,
     },
+}
+
+/// What was wrong with the bytes of a stream. Nothing behind it can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The length in front of a message is above the limit.
+    #[error("RK-WIRE-001: a message of {len} bytes where at most {limit} are allowed")]
+    TooLong {
+        /// What the length says.
+        len: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The message is not one.
+    #[error("RK-WIRE-002: {0}")]
+    Codec(#[from] CodecError),
+}
+
+/// Encodes a message for the client's direction of the stream, its length in front.
+#[must_use]
+pub fn encode_client(message: &ClientMessage) -> Bytes {
+    framed(codec::encode(CLIENT_TAG, message))
+}
+
+/// Encodes a message for the server's direction of the stream, its length in front.
+#[must_use]
+pub fn encode_server(message: &ServerMessage) -> Bytes {
+    framed(codec::encode(SERVER_TAG, message))
+}
+
+fn framed(body: Vec<u8>) -> Bytes {
+    let mut out = BytesMut::with_capacity(4 + body.len());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&body);
+    out.freeze()
+}
+
+/// Cuts the bytes of one direction of the stream into messages. Holds at most one message and one chunk.
+#[derive(Debug)]
+pub struct StreamDecoder {
+    tag: FormatTag,
+    limit: usize,
+    buffer: BytesMut,
+}
+
+impl StreamDecoder {
+    /// For what clients send. `limit` is the longest message in bytes, at most [`MAX_STREAM_MESSAGE`].
+    #[must_use]
+    pub fn of_client(limit: usize) -> Self {
+        Self { tag: CLIENT_TAG, limit: limit.min(MAX_STREAM_MESSAGE), buffer: BytesMut::new() }
+    }
+
+    /// For what servers send.
+    #[must_use]
+    pub fn of_server() -> Self {
+        Self { tag: SERVER_TAG, limit: MAX_STREAM_MESSAGE, buffer: BytesMut::new() }
+    }
+
+    /// Sets another limit for the messages that follow.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(MAX_STREAM_MESSAGE);
+    }
+
+    /// Takes the next bytes of the stream. Call [`StreamDecoder::next_message`] until it has no more before pushing again.
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The next whole message, if there is one. `T` is [`ClientMessage`] or [`ServerMessage`], as the decoder was made for.
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+        let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let len = u32::from_le_bytes(*head) as usize;
+        if len > self.limit {
+            return Err(StreamError::TooLong { len, limit: self.limit });
+        }
+        if self.buffer.len() < 4 + len {
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        let body = self.buffer.split_to(len);
+        Ok(Some(codec::decode_message(self.tag, &body)?))
+    }
 }

@@ -1,0 +1,301 @@
+//! The secrets of an edge: who may let players in, who this server is, and what survives its restarts.
+//!
+//! Called by the node at its start. Three 32-byte seeds decide everything: the key that signs tickets and resume tokens, the key of
+//! the TLS certificate, and the key behind QUIC's stateless resets and connection ids. They are made once and kept in one file, so
+//! that after a restart tickets and resume tokens are still good, clients still know the certificate, and a client that talks to a
+//! connection of the process before is told at once that it is gone.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::{hkdf, hmac};
+use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
+use pasetors::version4::V4;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+
+/// Name of the file with the seeds, in the directory given to [`Keys::load_or_create`].
+pub const KEY_FILE: &str = "gateway.keys";
+/// Name of the file with the certificate that clients pin, next to it.
+pub const CERTIFICATE_FILE: &str = "cert.der";
+/// The name in the certificate. Clients trust the certificate itself, never this name.
+pub const SERVER_NAME: &str = "rekindle";
+
+/// What an Ed25519 seed lacks to be a PKCS #8 document (RFC 8410).
+const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// A file could not be read or written.
+    #[error("RK-GATE-001: keys at `{path}`: {source}; the directory must exist on a disk that can be written, and belong to the user that runs the node")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is there and is not a key file.
+    #[error("RK-GATE-002: `{path}` is not a key file: {problem}; restore it from a backup, or move it away to get new keys (all tickets and sessions end)")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system has no randomness to give.
+    #[error("RK-GATE-003: no random bytes for new keys: {0}")]
+    Random(String),
+    /// The cryptography refused a key.
+    #[error("RK-GATE-004: the {what} cannot be made: {problem}")]
+    Crypto {
+        /// Of what.
+        what: &'static str,
+        /// What it said.
+        problem: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    version: u32,
+    signing: String,
+    tls: String,
+    reset: String,
+}
+
+struct Seeds {
+    signing: [u8; 32],
+    tls: [u8; 32],
+    reset: [u8; 32],
+}
+
+/// The secrets of an edge, ready for use.
+pub struct Keys {
+    pub(crate) signing: AsymmetricSecretKey<V4>,
+    /// Whose signatures count: our own first.
+    pub(crate) issuers: Vec<AsymmetricPublicKey<V4>>,
+    certificate: CertificateDer<'static>,
+    tls: PrivatePkcs8KeyDer<'static>,
+    reset: [u8; 32],
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("fingerprint", &hex(&self.fingerprint())).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// Reads the keys in `dir`, or makes them there: `gateway.keys` (mode 0600, synced) and `cert.der`. Two processes that start at
+    /// once in the same directory end up with the same keys.
+    pub fn load_or_create(dir: &Path) -> Result<Self, KeysError> {
+        let path = dir.join(KEY_FILE);
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| KeysError::Io { path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(io_error(dir))?;
+        if !path.exists() {
+            let text = serde_json::to_string_pretty(&Seeds::random()?.to_file()).map_err(|error| KeysError::Malformed {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
+            publish(dir, KEY_FILE, text.as_bytes(), 0o600, Replace::Never).map_err(io_error(&path))?;
+        }
+        let mut text = String::new();
+        let mut file = File::open(&path).map_err(io_error(&path))?;
+        file.read_to_string(&mut text).map_err(io_error(&path))?;
+        let mode = file.metadata().map_err(io_error(&path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(code = "RK-GATE-005", path = %path.display(), "other users can read the keys: chmod 600 them");
+        }
+        let seeds = Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
+        let keys = Self::from_seeds(&seeds)?;
+        let certificate = dir.join(CERTIFICATE_FILE);
+        if std::fs::read(&certificate).ok().as_deref() != Some(keys.certificate_der()) {
+            publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&certificate))?;
+        }
+        Ok(keys)
+    }
+
+    /// Keys that are a function of `seed` and kept nowhere, for tests and simulations.
+    pub fn ephemeral(seed: [u8; 32]) -> Result<Self, KeysError> {
+        let derive = |purpose: &[u8]| -> [u8; 32] {
+            let mut out = [0; 32];
+            out.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &seed), purpose).as_ref());
+            out
+        };
+        Self::from_seeds(&Seeds { signing: derive(b"signing"), tls: derive(b"tls"), reset: derive(b"reset") })
+    }
+
+    fn from_seeds(seeds: &Seeds) -> Result<Self, KeysError> {
+        let crypto = |what| move |problem: &dyn std::fmt::Display| KeysError::Crypto { what, problem: problem.to_string() };
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seeds.signing).map_err(|e| crypto("signing key")(&e))?;
+        let public = pair.public_key().as_ref();
+        let secret = [&seeds.signing[..], public].concat();
+        let signing = AsymmetricSecretKey::<V4>::from(&secret).map_err(|e| crypto("signing key")(&e))?;
+        let verifying = AsymmetricPublicKey::<V4>::from(public).map_err(|e| crypto("signing key")(&e))?;
+
+        let tls = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seeds.tls].concat());
+        let tls_pair =
+            rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519).map_err(|e| crypto("TLS key")(&e))?;
+        let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
+            .and_then(|params| params.self_signed(&tls_pair))
+            .map_err(|e| crypto("certificate")(&e))?;
+        Ok(Self { signing, issuers: vec![verifying], certificate: certificate.der().clone(), tls, reset: seeds.reset })
+    }
+
+    /// Also accepts tickets (not resume tokens) signed by the owner of this Ed25519 public key, for instance a login service.
+    pub fn trust_issuer(&mut self, public_key: &[u8; 32]) -> Result<(), KeysError> {
+        let key = AsymmetricPublicKey::<V4>::from(public_key)
+            .map_err(|error| KeysError::Crypto { what: "key of the other issuer", problem: error.to_string() })?;
+        self.issuers.push(key);
+        Ok(())
+    }
+
+    /// The certificate that clients pin.
+    pub fn certificate_der(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// SHA-256 of the certificate.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        fingerprint(&self.certificate)
+    }
+
+    pub(crate) fn tls_identity(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        (self.certificate.clone(), PrivateKeyDer::Pkcs8(self.tls.clone_key()))
+    }
+
+    pub(crate) fn reset_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.reset)
+    }
+
+    pub(crate) fn retry_token_key(&self) -> hkdf::Prk {
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"rekindle retry tokens").extract(&self.reset)
+    }
+
+    pub(crate) fn connection_id_key(&self) -> u64 {
+        let tag = hmac::sign(&self.reset_key(), b"connection ids");
+        tag.as_ref().first_chunk::<8>().map_or(0, |head| u64::from_le_bytes(*head))
+    }
+}
+
+/// SHA-256 of a certificate in DER form: what a client can pin instead of the certificate.
+pub fn fingerprint(certificate_der: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, certificate_der).as_ref());
+    out
+}
+
+impl Seeds {
+    fn random() -> Result<Self, KeysError> {
+        let fresh = || -> Result<[u8; 32], KeysError> {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|error| KeysError::Random(error.to_string()))?;
+            Ok(seed)
+        };
+        Ok(Self { signing: fresh()?, tls: fresh()?, reset: fresh()? })
+    }
+
+    fn to_file(&self) -> KeyFile {
+        KeyFile { version: 1, signing: hex(&self.signing), tls: hex(&self.tls), reset: hex(&self.reset) }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: KeyFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if file.version != 1 {
+            return Err(format!("version {} where this build knows 1", file.version));
+        }
+        let seed = |name: &str, text: &str| unhex(text).ok_or_else(|| format!("`{name}` is not 64 hexadecimal digits"));
+        Ok(Self {
+            signing: seed("signing", &file.signing)?,
+            tls: seed("tls", &file.tls)?,
+            reset: seed("reset", &file.reset)?,
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(out)
+}
+
+#[derive(PartialEq)]
+enum Replace {
+    /// Another process may have been faster: then its file stays.
+    Never,
+    Always,
+}
+
+/// Puts a whole file at `dir/name`: nobody ever sees half of it, not even after a power cut.
+fn publish(dir: &Path, name: &str, bytes: &[u8], mode: u32, replace: Replace) -> io::Result<()> {
+    let target = dir.join(name);
+    let draft = dir.join(format!(".{name}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    if replace == Replace::Always {
+        std::fs::rename(&draft, &target)?;
+    } else {
+        match std::fs::hard_link(&draft, &target) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => std::fs::remove_file(&draft)?,
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Keys::load_or_create(dir.path()).unwrap();
+        let second = Keys::load_or_create(dir.path()).unwrap();
+        assert_eq!(first.certificate_der(), second.certificate_der());
+        assert_eq!(first.connection_id_key(), second.connection_id_key());
+        assert_eq!(std::fs::read(dir.path().join(CERTIFICATE_FILE)).unwrap(), first.certificate_der());
+        let mode = std::fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "no draft is left behind: {names:?}");
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_named_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::load_or_create(dir.path()).unwrap();
+        let path = dir.path().join(KEY_FILE);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = Keys::load_or_create(dir.path()).unwrap_err().to_string();
+        assert!(error.starts_with("RK-GATE-002") && error.contains(KEY_FILE), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() / 2]);
+    }
+
+    #[test]
+    fn ephemeral_keys_are_a_function_of_their_seed() {
+        let of = |seed| Keys::ephemeral([seed; 32]).unwrap().certificate_der().to_vec();
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+    }
+}
