@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use rekindle_schema::batch::{BatchView, Frame};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{Lineage, MatchLease};
@@ -138,8 +138,9 @@ pub async fn load_many(store: &Store, leases: &[MatchLease], options: &LoadOptio
 }
 
 async fn load_all(store: &Store, leases: &[MatchLease], options: LoadOptions) -> Result<Vec<Result<History, HistoryError>>, StoreError> {
-    let bases: Vec<Result<Base, StoreError>> =
-        futures::stream::iter(leases).map(|lease| Base::find(store, lease, options)).buffered(LOOKUPS).collect().await;
+    // Boxed: behind a reference in a closure the future would not be `Send` for callers that spawn this.
+    let lookups: Vec<_> = leases.iter().map(|lease| Base::find(store, lease, options).boxed()).collect();
+    let bases: Vec<Result<Base, StoreError>> = futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
     let bases: Vec<Base> = bases.into_iter().collect::<Result<_, _>>()?;
 
     let mut logs: BTreeMap<Incarnation, BTreeMap<(MatchId, Epoch), Stretch>> = BTreeMap::new();

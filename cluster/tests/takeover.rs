@@ -1,0 +1,252 @@
+//! A writer against takers over the memory store, with delays that a seed decides, on tokio's paused clock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
+use rekindle_cluster::trim;
+use rekindle_schema::batch::{BatchBuilder, FrameHeader};
+use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::record::{FLUSH_TAG, Flush};
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
+use rekindle_store::memory::{Fate, MemoryStore};
+use rekindle_store::{Store, StoreError};
+
+const WRITER: Incarnation = Incarnation(0xA);
+const TAKERS: [Incarnation; 2] = [Incarnation(0xB), Incarnation(0xC)];
+const MATCHES: [MatchId; 3] = [MatchId(1), MatchId(2), MatchId(3)];
+
+/// SplitMix64: enough to draw delays from.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+fn delays(memory: &MemoryStore, seed: u64) -> Store {
+    let draw = Mutex::new(Draw(seed));
+    let plan = move |_| {
+        let mut draw = draw.lock();
+        let mut millis = || Duration::from_millis(draw.below(12));
+        Fate { before: millis(), sync: millis(), after: millis(), ..Fate::default() }
+    };
+    memory.with_faults(Arc::new(plan)).store()
+}
+
+fn node(incarnation: Incarnation) -> NodeLease {
+    NodeLease { incarnation, name: "test".into(), state: NodeState::Live, pid: 0, pid_start: 0, deadline_ms: 0, seal: None }
+}
+
+fn row(match_id: MatchId) -> MatchLease {
+    let spec = MatchSpec { game: "test".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
+    MatchLease {
+        match_id,
+        version: 1,
+        epoch: Epoch(1),
+        incarnation: WRITER,
+        state: MatchState::Running,
+        attempts: 0,
+        lineage: vec![Lineage { epoch: Epoch(1), incarnation: WRITER, first_batch: BatchNo(1), first_seq: Seq(1) }],
+        spec,
+    }
+}
+
+async fn prepare(memory: &MemoryStore) {
+    let store = memory.store();
+    for incarnation in [WRITER, TAKERS[0], TAKERS[1]] {
+        store.leases.register(node(incarnation)).await.unwrap();
+    }
+    for match_id in MATCHES {
+        store.leases.create(row(match_id)).await.unwrap();
+    }
+}
+
+/// Appends one record of each match per batch until it is fenced, and returns the last seq that was acknowledged.
+async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
+    let mut crcs = [0; MATCHES.len()];
+    let mut batch_crc = 0;
+    for seq in 1.. {
+        let mut builder = BatchBuilder::new(WRITER, BatchNo(seq), batch_crc, 1 << 20);
+        for (match_id, crc) in MATCHES.iter().zip(&mut crcs) {
+            let flush = Flush { first: Tick(seq), last: Tick(seq), ..Flush::default() };
+            let header = FrameHeader {
+                match_id: *match_id,
+                epoch,
+                seq: Seq(seq),
+                first_tick: Tick(seq),
+                last_tick: Tick(seq),
+                build: BuildId(1),
+                time_ms: 0,
+                prev_crc: *crc,
+            };
+            *crc = builder.push(&header, &codec::encode(FLUSH_TAG, &flush)).unwrap();
+        }
+        let batch = builder.finish();
+        batch_crc = rekindle_schema::batch::BatchView::parse(&batch.bytes).unwrap().crc();
+        match store.journal.append(batch).await {
+            Ok(()) => {}
+            Err(StoreError::Fenced(_)) => return Seq(seq - 1),
+            Err(error) => panic!("unexpected: {error}"),
+        }
+    }
+    unreachable!()
+}
+
+async fn take(store: Store, me: Incarnation) -> Vec<Claimed> {
+    takeover::secure(&store, me, WRITER).await.unwrap();
+    let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner() {
+    for seed in 0..300 {
+        let memory = MemoryStore::new();
+        prepare(&memory).await;
+        let mut draw = Draw(seed ^ 0xDEAD);
+        let writer = tokio::spawn(write_until_fenced(delays(&memory, seed), Epoch(1)));
+        let takers = TAKERS.map(|me| {
+            let (store, wait) = (delays(&memory, seed + 1_000 * me.0), draw.below(200));
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                take(store, me).await
+            })
+        });
+        let mut owners = std::collections::BTreeMap::new();
+        for taker in takers {
+            for claimed in taker.await.unwrap() {
+                match claimed {
+                    Claimed::Ours(claim) => assert!(owners.insert(claim.lease.match_id, claim).is_none(), "seed {seed}: two owners"),
+                    Claimed::Lost(_) => {}
+                    Claimed::Parked(id, report) => panic!("seed {seed}: match {id} parked: {report}"),
+                }
+            }
+        }
+        let acknowledged = writer.await.unwrap();
+        assert_eq!(owners.len(), MATCHES.len(), "seed {seed}: every match has an owner");
+        for (id, claim) in owners {
+            let last = claim.history.last_seq();
+            assert!(last >= acknowledged, "seed {seed}: match {id} lost records {last} to {acknowledged}");
+            assert_eq!(claim.lease.epoch, Epoch(2));
+            assert_eq!(claim.lease.lineage[1].first_seq, last.next(), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zombies_batches_behind_the_seal_are_not_in_the_history() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let slow = delays(&memory, 7);
+    let writer = tokio::spawn(write_until_fenced(slow, Epoch(1)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let claims = take(store.clone(), TAKERS[0]).await;
+    let acknowledged = writer.await.unwrap();
+    assert!(acknowledged > Seq(0));
+    let sealed = store.leases.node(WRITER).await.unwrap().unwrap().seal.unwrap();
+    for claimed in claims {
+        let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
+        let again = rekindle_store::history::load(&store, &claim.lease, &Default::default()).await.unwrap();
+        assert_eq!(again.last_seq(), Seq(sealed.0), "what the zombie wrote late does not change the history");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_left_by_a_taker_that_died_is_found_again() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
+    let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    let first = rows[..1].to_vec();
+    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    assert!(matches!(claimed[..], [Claimed::Ours(_)]));
+
+    let me = TAKERS[1];
+    let dead = BTreeSet::from([WRITER, TAKERS[0]]);
+    for &incarnation in &dead {
+        takeover::secure(&store, me, incarnation).await.unwrap();
+    }
+    let rows = takeover::orphans(&store, &dead).await.unwrap();
+    assert_eq!(rows.len(), MATCHES.len());
+    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let mut epochs: Vec<_> = claimed
+        .iter()
+        .map(|claimed| match claimed {
+            Claimed::Ours(claim) => claim.lease.epoch.0,
+            _ => panic!("nobody else takes"),
+        })
+        .collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs, [2, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_node_takes_nothing() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    takeover::secure(&store, TAKERS[1], TAKERS[0]).await.unwrap();
+    let refused = takeover::secure(&store, TAKERS[0], WRITER).await;
+    assert!(matches!(refused, Err(TakeoverError::NotLive(me)) if me == TAKERS[0]));
+    assert_eq!(store.leases.node(WRITER).await.unwrap().unwrap().state, NodeState::Live, "the writer is untouched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_that_keeps_killing_its_node_is_parked_with_the_count() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let id = MATCHES[0];
+    rekindle_cluster::directory::update(&*store.leases, id, |row| {
+        row.attempts = 3;
+        true
+    })
+    .await
+    .unwrap();
+    let parked: Vec<_> = take(store.clone(), TAKERS[0])
+        .await
+        .into_iter()
+        .filter_map(|claimed| match claimed {
+            Claimed::Parked(id, report) => Some((id, report)),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&parked[..], [(parked, report)] if *parked == id && report.contains('3')), "{parked:?}");
+    assert!(matches!(store.leases.get(id).await.unwrap().unwrap().state, MatchState::Parked { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let writer = tokio::spawn(write_until_fenced(delays(&memory, 3), Epoch(1)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let claims = take(store.clone(), TAKERS[0]).await;
+    writer.await.unwrap();
+    assert!(trim::run(&store).await.unwrap().is_empty(), "without two checkpoints every record is needed");
+    for claimed in claims {
+        let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
+        rekindle_cluster::directory::update(&*store.leases, claim.lease.match_id, |row| {
+            row.state = MatchState::Ended { reason: "over".into() };
+            true
+        })
+        .await
+        .unwrap();
+    }
+    let cuts = trim::run(&store).await.unwrap();
+    assert_eq!(cuts.iter().map(|cut| cut.log).collect::<Vec<_>>(), [WRITER]);
+    assert!(store.leases.node(WRITER).await.unwrap().is_none(), "the lease is forgotten with the log");
+    assert!(store.leases.node(TAKERS[0]).await.unwrap().is_some());
+}
