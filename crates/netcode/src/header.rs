@@ -1,0 +1,128 @@
+//! What stands in front of every snapshot.
+
+use rekindle_schema::{Epoch, Tick};
+
+use crate::bits::{ByteReader, Truncated, put_signed, put_varint};
+use crate::history::HISTORY;
+use crate::snapshot::SnapshotError;
+
+/// Most applied inputs that a header names.
+pub const MAX_APPLIED: usize = 4;
+
+/// First byte of a snapshot: the high nibble is kind and version, the low one has the flags below.
+pub(crate) const KIND: u8 = 0x10;
+const FULL: u8 = 1;
+const PARTIAL: u8 = 2;
+const AVATAR: u8 = 4;
+const NEXT_INPUT: u8 = 8;
+
+/// What a snapshot says besides the state of the world.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SnapshotHeader {
+    /// Under which ownership: clients drop lower ones.
+    pub epoch: Epoch,
+    /// Which tick.
+    pub tick: Tick,
+    /// The newest durable tick when the snapshot was made.
+    pub durable: Tick,
+    /// The newest applied inputs of this session as (number, tick), at most [`MAX_APPLIED`], newest last. An encoder drops the oldest of more.
+    pub applied: Vec<(u64, Tick)>,
+    /// The client's clock as in its newest input packet; 0 before the first.
+    pub echo_ms: u32,
+    /// How long the server has had that packet, in milliseconds.
+    pub hold_ms: u16,
+    /// The number that the next input must have at least, if the server wants to correct the client.
+    pub next_expected_input: Option<u64>,
+    /// The slot of the entity that the player steers.
+    pub avatar: Option<u32>,
+}
+
+/// The part of a snapshot's head that is the codec's own business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Framing {
+    /// What the snapshot is a delta of; `None` for a full one.
+    pub(crate) baseline: Option<Tick>,
+    /// Ticks per second that expectations go by; only full snapshots carry it.
+    pub(crate) tick_rate: u16,
+    /// Some entities of the view did not fit.
+    pub(crate) partial: bool,
+}
+
+pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8>) {
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        KIND | flag(framing.baseline.is_none(), FULL)
+            | flag(framing.partial, PARTIAL)
+            | flag(header.avatar.is_some(), AVATAR)
+            | flag(header.next_expected_input.is_some(), NEXT_INPUT),
+    );
+    put_varint(out, header.epoch.0);
+    put_varint(out, header.tick.0);
+    match framing.baseline {
+        Some(baseline) => put_varint(out, header.tick.0.wrapping_sub(baseline.0)),
+        None => put_varint(out, u64::from(framing.tick_rate)),
+    }
+    put_signed(out, header.durable.0.wrapping_sub(header.tick.0) as i64);
+    let applied = &header.applied[header.applied.len().saturating_sub(MAX_APPLIED)..];
+    out.push(applied.len() as u8);
+    let mut last = 0u64;
+    for &(seq, tick) in applied {
+        put_signed(out, seq.wrapping_sub(last) as i64);
+        put_signed(out, header.tick.0.wrapping_sub(tick.0) as i64);
+        last = seq;
+    }
+    out.extend_from_slice(&header.echo_ms.to_le_bytes());
+    put_varint(out, u64::from(header.hold_ms));
+    if let Some(avatar) = header.avatar {
+        put_varint(out, u64::from(avatar));
+    }
+    if let Some(next) = header.next_expected_input {
+        put_varint(out, next);
+    }
+}
+
+pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8]), SnapshotError> {
+    let mut bytes = ByteReader { rest: datagram };
+    let kind = bytes.byte()?;
+    if kind & 0xf0 != KIND {
+        return Err(SnapshotError::Kind(kind));
+    }
+    let epoch = Epoch(bytes.varint()?);
+    let tick = Tick(bytes.varint()?);
+    let distance = bytes.varint()?;
+    let (baseline, tick_rate) = if kind & FULL != 0 {
+        let rate =
+            u16::try_from(distance).ok().filter(|&rate| rate > 0).ok_or(SnapshotError::Malformed("a tick rate of 0 or above 65535"))?;
+        (None, rate)
+    } else if distance == 0 || distance >= HISTORY || distance > tick.0 {
+        return Err(SnapshotError::Malformed("a baseline that is not among the 63 ticks before"));
+    } else {
+        (Some(Tick(tick.0 - distance)), 0)
+    };
+    let durable = Tick(tick.0.wrapping_add(bytes.signed()? as u64));
+    let count = bytes.byte()? as usize;
+    if count > MAX_APPLIED {
+        return Err(SnapshotError::Malformed("more than 4 applied inputs"));
+    }
+    let mut applied = Vec::with_capacity(count);
+    let mut last = 0u64;
+    for _ in 0..count {
+        last = last.wrapping_add(bytes.signed()? as u64);
+        applied.push((last, Tick(tick.0.wrapping_sub(bytes.signed()? as u64))));
+    }
+    let echo_ms = bytes.u32()?;
+    let hold_ms = u16::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a hold time above 65535 ms"))?;
+    let avatar = match kind & AVATAR {
+        0 => None,
+        _ => Some(u32::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a slot above 32 bits"))?),
+    };
+    let next_expected_input = if kind & NEXT_INPUT != 0 { Some(bytes.varint()?) } else { None };
+    let header = SnapshotHeader { epoch, tick, durable, applied, echo_ms, hold_ms, next_expected_input, avatar };
+    Ok((header, Framing { baseline, tick_rate, partial: kind & PARTIAL != 0 }, bytes.rest))
+}
+
+impl From<Truncated> for SnapshotError {
+    fn from(_: Truncated) -> Self {
+        Self::Truncated
+    }
+}

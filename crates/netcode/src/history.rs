@@ -1,0 +1,54 @@
+//! The last views of a match, shared by all its sessions: what baselines are read from.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rekindle_schema::Tick;
+use rekindle_schema::net::NetView;
+
+/// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
+pub const HISTORY: u64 = 64;
+
+/// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all sessions read it.
+#[derive(Debug, Default, Clone)]
+pub struct ViewHistory {
+    views: VecDeque<Arc<NetView>>,
+}
+
+impl ViewHistory {
+    /// Without views.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view that is not newer replaces what is not older than it:
+    /// that is a rewind.
+    pub fn push(&mut self, view: Arc<NetView>) {
+        while self.views.back().is_some_and(|last| last.tick >= view.tick) {
+            self.views.pop_back();
+        }
+        while self.views.front().is_some_and(|first| first.tick.0 + HISTORY <= view.tick.0) {
+            self.views.pop_front();
+        }
+        self.views.push_back(view);
+    }
+
+    /// The view of `tick`, if it is still there.
+    pub fn get(&self, tick: Tick) -> Option<&Arc<NetView>> {
+        let newest = self.views.back()?;
+        let back = usize::try_from(newest.tick.0.checked_sub(tick.0)?).ok()?;
+        // Ticks rarely skip, so the view usually stands where counting back from the newest finds it.
+        let guess = self.views.len().checked_sub(1 + back).and_then(|index| self.views.get(index)).filter(|view| view.tick == tick);
+        guess.or_else(|| self.views.binary_search_by_key(&tick, |view| view.tick).ok().map(|index| &self.views[index]))
+    }
+
+    /// The view pushed last.
+    pub fn newest(&self) -> Option<&Arc<NetView>> {
+        self.views.back()
+    }
+
+    /// Forgets all views: the match went back behind them, or another one is served.
+    pub fn clear(&mut self) {
+        self.views.clear();
+    }
+}

@@ -1,0 +1,260 @@
+//! A [`NetSchema`] made ready for coding: widths, and what a column's value is expected to be after some ticks.
+//!
+//! Both ends compute expectations with the same integers, made from the schema by the same few IEEE double operations, so that a delta
+//! means the same on any machine.
+
+use rekindle_schema::net::{FieldKind, NetSchema};
+
+/// Most columns of a row.
+pub const MAX_COLUMNS: usize = 128;
+/// Most components of a schema.
+pub const MAX_COMPONENTS: usize = 32;
+/// Expectations reach no further than this many ticks; behind that a column is expected to have stayed.
+pub(crate) const MAX_EXTRAPOLATION: u64 = 64;
+/// Fraction bits of a rate in quanta per tick.
+const FRACTION: u32 = 16;
+
+/// Why snapshots cannot be made of a schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// More components than a snapshot's masks have bits.
+    #[error("RK-NET-001: the schema has {0} networked components, at most {MAX_COMPONENTS} fit: merge or drop some")]
+    TooManyComponents(usize),
+    /// More columns than a snapshot's masks have bits.
+    #[error("RK-NET-002: the schema has {0} networked fields, at most {MAX_COLUMNS} fit: merge or drop some")]
+    TooManyColumns(usize),
+    /// A width that no quantum has.
+    #[error("RK-NET-003: field `{field}` has {bits} bits: floats and angles take 1 to 24, unsigned integers 1 to 32")]
+    Width {
+        /// The field's name.
+        field: String,
+        /// What the schema says.
+        bits: u8,
+    },
+    /// A range that is empty or not finite.
+    #[error("RK-NET-004: the range of field `{field}` is empty or not finite")]
+    Range {
+        /// The field's name.
+        field: String,
+    },
+    /// Position columns that do not exist or hold no floats.
+    #[error("RK-NET-005: the position names column {column}, which is not a float column of this schema")]
+    Position {
+        /// The column.
+        column: u16,
+    },
+}
+
+/// How a column moves by its rate column: `base + quantum * scale` position quanta per tick, in 1/65536.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    /// Column with the rate.
+    column: usize,
+    /// Component of that column.
+    component: u32,
+    base: i64,
+    scale: i64,
+}
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column {
+    /// Width of a quantum, 1 to 32.
+    pub(crate) bits: u32,
+    /// `2^bits - 1`.
+    pub(crate) mask: u32,
+    /// Which component it belongs to.
+    pub(crate) component: u32,
+    wraps: bool,
+    rate: Option<Rate>,
+}
+
+/// How to read a coordinate: `min + quantum * step`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Axis {
+    pub(crate) column: usize,
+    pub(crate) component: u32,
+    min: f32,
+    step: f32,
+}
+
+impl Axis {
+    pub(crate) fn at(self, row: &[u32]) -> f32 {
+        self.min + row[self.column] as f32 * self.step
+    }
+}
+
+/// A schema made ready for coding.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
+    pub(crate) columns: Vec<Column>,
+    /// Number of components.
+    pub(crate) components: u32,
+    /// For each component the mask of its columns.
+    component_columns: Vec<u128>,
+    /// Columns with a rate: they are computed after all others.
+    moving: Vec<usize>,
+    pub(crate) position: Option<(Axis, Axis)>,
+}
+
+/// Refuses a schema that snapshots cannot be made of. Ask before using one that came over the network.
+pub fn check_schema(schema: &NetSchema) -> Result<(), SchemaError> {
+    if schema.components.len() > MAX_COMPONENTS {
+        return Err(SchemaError::TooManyComponents(schema.components.len()));
+    }
+    if schema.stride() > MAX_COLUMNS {
+        return Err(SchemaError::TooManyColumns(schema.stride()));
+    }
+    for field in schema.columns() {
+        let (most, finite) = match field.kind {
+            FieldKind::Float { min, max, .. } => (24, min.is_finite() && max.is_finite() && min < max),
+            FieldKind::Angle { .. } => (24, true),
+            FieldKind::Unsigned { .. } | FieldKind::Bool => (32, true),
+        };
+        if field.kind.bits() == 0 || field.kind.bits() > most {
+            return Err(SchemaError::Width { field: field.name.clone(), bits: field.kind.bits() });
+        }
+        if !finite {
+            return Err(SchemaError::Range { field: field.name.clone() });
+        }
+    }
+    if let Some((x, y)) = schema.position {
+        for column in [x, y] {
+            if !schema.columns().nth(column as usize).is_some_and(|field| matches!(field.kind, FieldKind::Float { .. })) {
+                return Err(SchemaError::Position { column });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The size of a quantum in the field's unit.
+fn quantum(kind: FieldKind) -> f64 {
+    match kind {
+        FieldKind::Float { min, max, bits } => (f64::from(max) - f64::from(min)) / f64::from((1u32 << bits) - 1),
+        FieldKind::Angle { bits } => std::f64::consts::TAU / f64::from(1u32 << bits),
+        FieldKind::Unsigned { .. } | FieldKind::Bool => 1.0,
+    }
+}
+
+impl Layout {
+    /// `tick_rate` in ticks per second, at least 1.
+    pub(crate) fn new(schema: &NetSchema, tick_rate: u16) -> Result<Self, SchemaError> {
+        check_schema(schema)?;
+        let owner: Vec<u32> =
+            schema.components.iter().zip(0..).flat_map(|(component, index)| component.fields.iter().map(move |_| index)).collect();
+        let fields: Vec<_> = schema.columns().collect();
+        let columns: Vec<Column> = fields
+            .iter()
+            .enumerate()
+            .map(|(at, field)| {
+                let rate = field.rate.map(usize::from).and_then(|column| {
+                    let of = fields.get(column)?;
+                    let FieldKind::Float { min, .. } = of.kind else { return None };
+                    if of.rate.is_some() || column == at || field.kind == FieldKind::Bool {
+                        return None;
+                    }
+                    let per_tick = f64::from(1u32 << FRACTION) / (quantum(field.kind) * f64::from(tick_rate.max(1)));
+                    let fixed = |value: f64, most: i64| ((value * per_tick + 0.5).floor() as i64).clamp(-most, most);
+                    Some(Rate {
+                        column,
+                        component: owner[column],
+                        base: fixed(f64::from(min), 1 << 40),
+                        scale: fixed(quantum(of.kind), 1 << 30),
+                    })
+                });
+                let bits = u32::from(field.kind.bits());
+                let wraps = matches!(field.kind, FieldKind::Angle { .. });
+                Column { bits, mask: u32::MAX >> (32 - bits), component: owner[at], wraps, rate }
+            })
+            .collect();
+        let mut component_columns = vec![0; schema.components.len()];
+        for (at, column) in columns.iter().enumerate() {
+            component_columns[column.component as usize] |= 1 << at;
+        }
+        let axis = |column: u16| {
+            let column = column as usize;
+            let FieldKind::Float { min, .. } = fields[column].kind else { return None };
+            Some(Axis { column, component: owner[column], min, step: quantum(fields[column].kind) as f32 })
+        };
+        let position = schema.position.and_then(|(x, y)| Some((axis(x)?, axis(y)?)));
+        let moving = (0..columns.len()).filter(|&at| columns[at].rate.is_some()).collect();
+        Ok(Self { columns, components: schema.components.len() as u32, component_columns, moving, position })
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// All components that a mask may name.
+    pub(crate) fn component_mask(&self) -> u32 {
+        u32::MAX.checked_shr(32 - self.components).unwrap_or(0)
+    }
+
+    /// The columns that an entity with `components` has.
+    #[inline]
+    pub(crate) fn present(&self, components: u32) -> u128 {
+        self.component_columns
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| components & (1 << index) != 0)
+            .fold(0, |mask, (_, columns)| mask | columns)
+    }
+
+    /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate then is as in `new`.
+    #[inline]
+    fn expected(&self, at: usize, rate: Rate, components: u32, ticks: u64, old: &[u32], new: &[u32]) -> u32 {
+        let both = 1 << rate.component | 1 << self.columns[at].component;
+        if ticks >= MAX_EXTRAPOLATION || components & both != both {
+            return old[at];
+        }
+        let column = &self.columns[at];
+        let speed = |row: &[u32]| rate.base + i64::from(row[rate.column]) * rate.scale;
+        // The rate went evenly from old to new, and each tick moves by the rate it ends with: the usual order of a game's integrator.
+        let twice = (ticks as i64 - 1) * speed(old) + (ticks as i64 + 1) * speed(new);
+        let moved = i64::from(old[at]) + ((twice + (1 << FRACTION)) >> (FRACTION + 1));
+        if column.wraps { moved as u32 & column.mask } else { moved.clamp(0, i64::from(column.mask)) as u32 }
+    }
+
+    /// Residuals of `new` against what is expected from `old`, zigzag coded, into `out`; returns the mask of those that are not 0.
+    #[inline]
+    pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> u128 {
+        let mut changed = 0;
+        for (at, column) in self.columns.iter().enumerate() {
+            let expected = match column.rate {
+                Some(rate) => self.expected(at, rate, components, ticks, old, new),
+                None => old[at],
+            };
+            out[at] = zigzag(new[at].wrapping_sub(expected), column.bits);
+            changed |= u128::from(out[at] != 0) << at;
+        }
+        changed
+    }
+
+    /// The reverse of [`Self::residuals`]: `new` holds residuals and becomes the row.
+    pub(crate) fn apply(&self, components: u32, ticks: u64, old: &[u32], new: &mut [u32]) {
+        for (at, column) in self.columns.iter().enumerate() {
+            if column.rate.is_none() {
+                new[at] = old[at].wrapping_add(unzigzag(new[at])) & column.mask;
+            }
+        }
+        for &at in &self.moving {
+            if let Some(rate) = self.columns[at].rate {
+                let expected = self.expected(at, rate, components, ticks, old, new);
+                new[at] = expected.wrapping_add(unzigzag(new[at])) & self.columns[at].mask;
+            }
+        }
+    }
+}
+
+/// A difference modulo `2^bits` as the nearest signed number, zigzag coded into `bits` bits.
+#[inline]
+fn zigzag(difference: u32, bits: u32) -> u32 {
+    let signed = (difference << (32 - bits)) as i32 >> (32 - bits);
+    ((signed << 1) ^ (signed >> 31)) as u32
+}
+
+#[inline]
+fn unzigzag(value: u32) -> u32 {
+    (value >> 1) ^ 0u32.wrapping_sub(value & 1)
+}

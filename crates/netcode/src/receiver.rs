@@ -1,0 +1,247 @@
+//! The client's side of snapshots.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rekindle_schema::net::{NetEntity, NetSchema, NetView};
+use rekindle_schema::{Epoch, PlayerId, Tick};
+
+use crate::body::{self, MAX_ENTITIES, Sink};
+use crate::header::{self, SnapshotHeader};
+use crate::history::HISTORY;
+use crate::layout::{Layout, SchemaError};
+use crate::snapshot::SnapshotError;
+
+/// A snapshot, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// What it says besides the world.
+    pub header: SnapshotHeader,
+    /// The world as this client knows it. Its avatars are the client's own one, if [`SnapshotReceiver::for_player`] was told who that is.
+    pub view: Arc<NetView>,
+    /// For each entity of the view, the tick of the snapshot that carried it last.
+    pub stamps: Arc<Vec<Tick>>,
+    /// All entities are as they were at the snapshot's tick. If not, some did not fit: those with an older stamp may be out of date.
+    pub complete: bool,
+}
+
+/// What is known after one snapshot.
+#[derive(Debug, Clone)]
+struct State {
+    tick: Tick,
+    tick_rate: u16,
+    view: Arc<NetView>,
+    stamps: Arc<Vec<Tick>>,
+}
+
+/// Decodes the snapshots of one connection. Make a new one, or [`reset`](Self::reset) it, for each new connection: what was received over
+/// another one must not be acknowledged on this one.
+#[derive(Debug, Clone)]
+pub struct SnapshotReceiver {
+    schema: Arc<NetSchema>,
+    layout: Result<Layout, SchemaError>,
+    tick_rate: u16,
+    player: Option<PlayerId>,
+    epoch: Epoch,
+    /// Ascending by tick.
+    states: VecDeque<State>,
+    /// Bit `i`: the snapshot of `newest - i` was received.
+    seen: u64,
+    newest: Tick,
+}
+
+impl SnapshotReceiver {
+    /// Knows nothing yet. With a schema that [`crate::check_schema`] refuses, every datagram is an error.
+    pub fn new(schema: Arc<NetSchema>) -> Self {
+        let tick_rate = crate::sender::DEFAULT_TICK_RATE;
+        let layout = Layout::new(&schema, tick_rate);
+        Self { schema, layout, tick_rate, player: None, epoch: Epoch(0), states: VecDeque::new(), seen: 0, newest: Tick(0) }
+    }
+
+    /// Names the player whose avatar the snapshots tell, so that views have it in their list of avatars.
+    pub fn for_player(mut self, player: PlayerId) -> Self {
+        self.player = Some(player);
+        self
+    }
+
+    /// Forgets everything: a new connection, or a rewind.
+    pub fn reset(&mut self) {
+        self.epoch = Epoch(0);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.states.clear();
+        self.seen = 0;
+        self.newest = Tick(0);
+    }
+
+    /// What to put into the next input packet: the newest snapshot received, and bit `i` for the one `i + 1` ticks before.
+    pub fn acknowledgement(&self) -> (Tick, u32) {
+        (self.newest, (self.seen >> 1) as u32)
+    }
+
+    /// The newest view.
+    pub fn newest(&self) -> Option<&Arc<NetView>> {
+        self.states.back().map(|state| &state.view)
+    }
+
+    /// Decodes a datagram. Late ones are decoded as long as what they build on is still there. After an error the receiver is as before it.
+    pub fn receive(&mut self, datagram: &[u8]) -> Result<Received, SnapshotError> {
+        let (header, framing, bytes) = header::decode(datagram)?;
+        if header.epoch < self.epoch {
+            return Err(SnapshotError::StaleEpoch { found: header.epoch, current: self.epoch });
+        }
+        let tick = header.tick;
+        let same_epoch = header.epoch == self.epoch;
+        if same_epoch && self.seen != 0 && tick <= self.newest {
+            let back = self.newest.0 - tick.0;
+            if back >= HISTORY {
+                return Err(SnapshotError::TooOld(tick));
+            }
+            if self.seen & (1 << back) != 0 {
+                return Err(SnapshotError::Duplicate(tick));
+            }
+        }
+        let empty = State { tick: Tick(0), tick_rate: framing.tick_rate, view: Arc::default(), stamps: Arc::default() };
+        let base = match framing.baseline {
+            None => &empty,
+            Some(baseline) => {
+                let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok().filter(|_| same_epoch);
+                &self.states[found.ok_or(SnapshotError::UnknownBaseline { tick, baseline })?]
+            }
+        };
+        if base.tick_rate != self.tick_rate {
+            self.tick_rate = base.tick_rate;
+            self.layout = Layout::new(&self.schema, base.tick_rate);
+        }
+        let layout = self.layout.as_ref().map_err(Clone::clone)?;
+        let mut next = Next::new(layout, base, tick);
+        body::decode(layout, base.view.entities.len(), bytes, &mut next)?;
+        let tick_rate = base.tick_rate;
+        let (mut view, stamps) = next.finish();
+        if let (Some(player), Some(slot)) = (self.player, header.avatar) {
+            view.avatars.push((player, slot));
+        }
+        let (view, stamps) = (Arc::new(view), Arc::new(stamps));
+
+        if !same_epoch {
+            self.forget();
+            self.epoch = header.epoch;
+        }
+        self.note(tick);
+        if tick == self.newest {
+            // The sender never goes back behind a baseline that it has used.
+            if let Some(baseline) = framing.baseline {
+                while self.states.front().is_some_and(|state| state.tick < baseline) {
+                    self.states.pop_front();
+                }
+            }
+            while self.states.front().is_some_and(|state| state.tick.0 + HISTORY <= tick.0) {
+                self.states.pop_front();
+            }
+        }
+        let at = self.states.partition_point(|state| state.tick < tick);
+        self.states.insert(at, State { tick, tick_rate, view: Arc::clone(&view), stamps: Arc::clone(&stamps) });
+        Ok(Received { header, view, stamps, complete: !framing.partial })
+    }
+
+    fn note(&mut self, tick: Tick) {
+        if self.seen == 0 {
+            self.seen = 1;
+            self.newest = tick;
+        } else if tick > self.newest {
+            let by = tick.0 - self.newest.0;
+            self.seen = if by >= 64 { 1 } else { self.seen << by | 1 };
+            self.newest = tick;
+        } else {
+            self.seen |= 1 << (self.newest.0 - tick.0);
+        }
+    }
+}
+
+/// The state that a body makes from another.
+struct Next<'a> {
+    layout: &'a Layout,
+    base: &'a State,
+    tick: Tick,
+    view: NetView,
+    stamps: Vec<Tick>,
+    /// Known entities end here in `view`; new ones follow.
+    known: usize,
+}
+
+impl<'a> Next<'a> {
+    fn new(layout: &'a Layout, base: &'a State, tick: Tick) -> Self {
+        let view = NetView { tick, ..NetView::default() };
+        Self { layout, base, tick, view, stamps: Vec::new(), known: 0 }
+    }
+
+    fn push(&mut self, entity: NetEntity, stamp: Tick) {
+        self.view.entities.push(entity);
+        self.stamps.push(stamp);
+    }
+
+    /// New entities stand behind the known ones: brings all into the order of their slots.
+    fn finish(self) -> (NetView, Vec<Tick>) {
+        let stride = self.layout.stride();
+        let entities = &self.view.entities;
+        if self.known == entities.len() || self.known == 0 {
+            return (self.view, self.stamps);
+        }
+        let mut order: Vec<usize> = (0..entities.len()).collect();
+        order.sort_by_key(|&index| entities[index].slot);
+        let mut view = NetView { tick: self.tick, ..NetView::default() };
+        view.values.reserve(self.view.values.len());
+        for &index in &order {
+            view.entities.push(entities[index]);
+            view.values.extend_from_slice(self.view.row(index, stride));
+        }
+        (view, order.iter().map(|&index| self.stamps[index]).collect())
+    }
+}
+
+impl Sink for Next<'_> {
+    fn keep(&mut self, from: usize, to: usize) {
+        let stride = self.layout.stride();
+        self.view.entities.extend_from_slice(&self.base.view.entities[from..to]);
+        self.view.values.extend_from_slice(&self.base.view.values[from * stride..to * stride]);
+        self.stamps.extend_from_slice(&self.base.stamps[from..to]);
+        self.known = self.view.entities.len();
+    }
+
+    fn components(&self, known: usize) -> u32 {
+        self.base.view.entities[known].components
+    }
+
+    fn update(&mut self, known: usize, row: &[u32]) {
+        let entity = self.base.view.entities[known];
+        let start = self.view.values.len();
+        self.view.values.extend_from_slice(row);
+        let old = self.base.view.row(known, self.layout.stride());
+        let ticks = self.tick.0 - self.base.stamps[known].0;
+        self.layout.apply(entity.components, ticks, old, &mut self.view.values[start..]);
+        self.push(entity, self.tick);
+        self.known = self.view.entities.len();
+    }
+
+    fn remove(&mut self, _known: usize) {}
+
+    fn replace(&mut self, known: usize, generation: u32, components: u32, row: &[u32]) {
+        self.view.values.extend_from_slice(row);
+        self.push(NetEntity { slot: self.base.view.entities[known].slot, generation, components }, self.tick);
+        self.known = self.view.entities.len();
+    }
+
+    fn insert(&mut self, slot: u32, generation: u32, components: u32, row: &[u32]) -> Result<(), SnapshotError> {
+        if self.view.entities.len() >= MAX_ENTITIES {
+            return Err(SnapshotError::Malformed("more than 8192 entities"));
+        }
+        if self.view.entities[..self.known].binary_search_by_key(&slot, |entity| entity.slot).is_ok() {
+            return Err(SnapshotError::Malformed("a new entity in a slot that is taken"));
+        }
+        self.view.values.extend_from_slice(row);
+        self.push(NetEntity { slot, generation, components }, self.tick);
+        Ok(())
+    }
+}

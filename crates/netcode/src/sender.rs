@@ -1,0 +1,338 @@
+//! The server's side of snapshots: one [`SnapshotSender`] per session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rekindle_schema::Tick;
+use rekindle_schema::net::{NetSchema, NetView};
+
+use crate::body::{self, Change, Item, MAX_ENTITIES, Model};
+use crate::header::{self, Framing, SnapshotHeader};
+use crate::history::{HISTORY, ViewHistory};
+use crate::interest::Interest;
+use crate::layout::{Layout, SchemaError};
+use crate::priority::Priorities;
+use crate::snapshot::EncodeStats;
+
+/// Ticks per second that expectations go by unless told otherwise. A wrong rate costs bytes, never correctness: full snapshots carry it.
+pub const DEFAULT_TICK_RATE: u16 = 30;
+
+/// What a client knows of one entity after a snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    slot: u32,
+    generation: u32,
+    /// Row in the view of `as_of`.
+    row: u32,
+    /// A tick at which the world's values of the entity were what the client knows, in low bits.
+    as_of: u32,
+    /// The tick of the snapshot that carried the entity last: what expectations start at. In low bits.
+    stamp: u32,
+}
+
+/// A snapshot that was sent and may become a baseline.
+#[derive(Debug, Clone)]
+struct Sent {
+    tick: Tick,
+    known: Vec<Known>,
+}
+
+/// Encodes snapshots for one session. Holds what the client knows after each snapshot that is in flight.
+#[derive(Debug, Clone)]
+pub struct SnapshotSender {
+    schema: Arc<NetSchema>,
+    layout: Result<Layout, SchemaError>,
+    tick_rate: u16,
+    /// Ascending by tick. The front is the baseline if `acked`.
+    sent: VecDeque<Sent>,
+    /// The front of `sent` was acknowledged.
+    acked: bool,
+    newest: Option<Tick>,
+    priorities: Priorities,
+    spare: Vec<Vec<Known>>,
+    items: Vec<Item>,
+    residuals: Vec<u32>,
+    model: Model,
+}
+
+/// Full ticks from their low bits: `low` is at most 2^32 - 1 ticks before `now`.
+fn age(now: Tick, low: u32) -> u64 {
+    u64::from((now.0 as u32).wrapping_sub(low))
+}
+
+impl SnapshotSender {
+    /// For a client that knows nothing yet. A schema that [`crate::check_schema`] refuses gives no snapshots at all.
+    pub fn new(schema: Arc<NetSchema>) -> Self {
+        let layout = Layout::new(&schema, DEFAULT_TICK_RATE);
+        Self {
+            schema,
+            layout,
+            tick_rate: DEFAULT_TICK_RATE,
+            sent: VecDeque::new(),
+            acked: false,
+            newest: None,
+            priorities: Priorities::default(),
+            spare: Vec::new(),
+            items: Vec::new(),
+            residuals: Vec::new(),
+            model: Model::default(),
+        }
+    }
+
+    /// Sets the ticks per second of the match, before the first snapshot.
+    pub fn with_tick_rate(mut self, tick_rate: u16) -> Self {
+        self.tick_rate = tick_rate.max(1);
+        self.layout = Layout::new(&self.schema, self.tick_rate);
+        self
+    }
+
+    /// The client has the snapshots of `newest` and, for each bit `i`, of `newest - 1 - i`. Ticks that were not sent, or lie behind the
+    /// present baseline, change nothing; `newest` 0 says that the client has nothing at all.
+    pub fn acknowledge(&mut self, newest: Tick, bits: u32) {
+        if newest.0 == 0 {
+            self.forget();
+            return;
+        }
+        let found = (0..=32u64)
+            .filter(|&back| back == 0 || bits & (1 << (back - 1)) != 0)
+            .filter_map(|back| newest.0.checked_sub(back))
+            .find_map(|tick| self.sent.binary_search_by_key(&Tick(tick), |sent| sent.tick).ok());
+        if let Some(index) = found {
+            for sent in self.sent.drain(..index) {
+                self.spare.push(sent.known);
+            }
+            self.acked = true;
+        }
+    }
+
+    /// The client has nothing (any more), but ticks go on.
+    fn forget(&mut self) {
+        self.spare.extend(self.sent.drain(..).map(|sent| sent.known));
+        self.spare.truncate(4);
+        self.acked = false;
+    }
+
+    /// Starts anew: the match went back, or another connection carries the session. The next snapshot is full.
+    pub fn reset(&mut self) {
+        self.forget();
+        self.newest = None;
+        self.priorities = Priorities::default();
+    }
+
+    /// The tick of the present baseline.
+    pub fn baseline(&self) -> Option<Tick> {
+        self.sent.front().filter(|_| self.acked).map(|sent| sent.tick)
+    }
+
+    /// Encodes `view`, which must be the one of `header.tick` and already pushed into `history`, into `out`, whose contents are replaced.
+    ///
+    /// * `focus`: slot of the client's own avatar. It is never deferred for others, and the world is seen from it.
+    /// * `interest_radius`: entities with a position farther than this from the avatar are left out; `None` shows all. Entities
+    ///   without position are always shown.
+    /// * `budget`: most bytes of the datagram. What does not fit waits, and what waits gains priority.
+    #[expect(clippy::too_many_arguments, reason = "all are plain facts of one call; a struct would only rename them")]
+    pub fn encode(
+        &mut self,
+        header: &SnapshotHeader,
+        view: &NetView,
+        history: &ViewHistory,
+        focus: Option<u32>,
+        interest_radius: Option<f32>,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> EncodeStats {
+        out.clear();
+        let Ok(layout) = &self.layout else { return EncodeStats::default() };
+        let tick = view.tick;
+        if self.newest.is_some_and(|newest| newest >= tick) {
+            return EncodeStats::default();
+        }
+        let reach = tick.0.saturating_sub(HISTORY - 1);
+        while self.sent.front().is_some_and(|sent| sent.tick.0 < reach) {
+            self.spare.extend(self.sent.pop_front().map(|sent| sent.known));
+            self.acked = false;
+        }
+        self.spare.truncate(4);
+        let baseline = self.sent.front().filter(|_| self.acked);
+        let known: &[Known] = baseline.map_or(&[], |sent| &sent.known);
+        let baseline = baseline.map(|sent| sent.tick);
+
+        let interest = Interest::new(layout, view, focus, interest_radius);
+        let mut plan = Plan {
+            layout,
+            view,
+            history,
+            tick,
+            items: std::mem::take(&mut self.items),
+            residuals: std::mem::take(&mut self.residuals),
+            visible: 0,
+        };
+        plan.compare(known, &interest);
+        let Plan { mut items, residuals, visible, .. } = plan;
+
+        let mut framing = Framing { baseline, tick_rate: self.tick_rate, partial: false };
+        let mut stats = EncodeStats { baseline, visible, ..EncodeStats::default() };
+        let write = |items: &mut [Item], model: &mut Model, partial: bool, out: &mut Vec<u8>| {
+            out.clear();
+            framing.partial = partial;
+            header::encode(header, framing, out);
+            let head = out.len();
+            model.fit(layout, known.len(), items, &residuals);
+            body::encode(layout, model, known.len(), items, &residuals, &view.values, out);
+            head
+        };
+        let mut write = write;
+        let head = write(&mut items, &mut self.model, false, out);
+        if out.len() <= budget {
+            self.priorities.clear();
+        } else {
+            self.priorities.grow(&items, &interest, focus);
+            let order = self.priorities.order(&items);
+            let fixed = body::fixed_bits(&self.model, layout.stride(), known.len());
+            let mut room = (budget.saturating_sub(head) * 8).saturating_sub(fixed);
+            // Costs change a little when others are left out: each round that is still too long leaves less room, the last one none.
+            for round in 0.. {
+                let mut used = 0;
+                for &index in &order {
+                    let item = &mut items[index as usize];
+                    item.deferred = used + item.cost as usize > room;
+                    used += if item.deferred { 0 } else { item.cost as usize };
+                }
+                let costs: Vec<u32> = items.iter().map(|item| item.cost).collect();
+                write(&mut items, &mut self.model, true, out);
+                if out.len() <= budget || room == 0 {
+                    break;
+                }
+                items.iter_mut().zip(costs).for_each(|(item, cost)| item.cost = cost.max(item.cost));
+                room = if round < 4 { room * 7 / 8 } else { 0 };
+            }
+            if out.len() > budget {
+                out.clear();
+            } else {
+                self.priorities.settle(&items);
+            }
+        }
+        stats.bytes = out.len();
+        if !out.is_empty() {
+            stats.deferred = items.iter().filter(|item| item.deferred).count();
+            stats.sent = items.len() - stats.deferred;
+            let mut next = self.spare.pop().unwrap_or_default();
+            remember(tick, history, known, view, &items, &mut next);
+            self.sent.push_back(Sent { tick, known: next });
+            self.newest = Some(tick);
+        }
+        self.items = items;
+        self.residuals = residuals;
+        stats
+    }
+}
+
+/// Compares the world with what the client knows.
+struct Plan<'a> {
+    layout: &'a Layout,
+    view: &'a NetView,
+    history: &'a ViewHistory,
+    tick: Tick,
+    items: Vec<Item>,
+    residuals: Vec<u32>,
+    visible: usize,
+}
+
+impl Plan<'_> {
+    fn compare(&mut self, known: &[Known], interest: &Interest<'_>) {
+        self.items.clear();
+        self.residuals.clear();
+        let mut old = known.iter().enumerate().peekable();
+        let mut room = MAX_ENTITIES;
+        for (index, entity) in self.view.entities.iter().enumerate() {
+            while let Some((at, gone)) = old.next_if(|(_, known)| known.slot < entity.slot) {
+                self.remove(at, gone);
+            }
+            let found = old.next_if(|(_, known)| known.slot == entity.slot);
+            if room == 0 || !interest.sees(index, found.is_some()) {
+                if let Some((at, gone)) = found {
+                    self.remove(at, gone);
+                }
+                continue;
+            }
+            room -= 1;
+            self.visible += 1;
+            let item = Item {
+                known: found.map(|(at, _)| at as u32),
+                view: index as u32,
+                slot: entity.slot,
+                generation: entity.generation,
+                components: entity.components & self.layout.component_mask(),
+                change: Change::Replace,
+                deferred: false,
+                cost: 0,
+            };
+            match found.filter(|(_, known)| known.generation == entity.generation) {
+                Some((_, known)) => self.update(item, known),
+                None => self.items.push(item),
+            }
+        }
+        for (at, gone) in old {
+            self.remove(at, gone);
+        }
+        // New ones go behind the known ones, both ascending.
+        self.items.sort_by_key(|item| (item.known.is_none(), item.slot));
+    }
+
+    fn remove(&mut self, at: usize, gone: &Known) {
+        let (slot, generation) = (gone.slot, gone.generation);
+        let known = Some(at as u32);
+        self.items.push(Item { known, view: 0, slot, generation, components: 0, change: Change::Remove, deferred: false, cost: 0 });
+    }
+
+    fn update(&mut self, mut item: Item, known: &Known) {
+        let stride = self.layout.stride();
+        let old = self.tick.0.checked_sub(age(self.tick, known.as_of)).and_then(|as_of| self.history.get(Tick(as_of)));
+        let same = old.filter(|view| {
+            let entity = view.entities.get(known.row as usize);
+            entity.is_some_and(|entity| entity.slot == item.slot && entity.components & self.layout.component_mask() == item.components)
+        });
+        let Some(old) = same else {
+            self.items.push(item);
+            return;
+        };
+        let (old, new) = (old.row(known.row as usize, stride), self.view.row(item.view as usize, stride));
+        if old == new {
+            return;
+        }
+        let start = self.residuals.len();
+        self.residuals.resize(start + stride, 0);
+        let changed = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, &mut self.residuals[start..]);
+        item.change = Change::Update { residuals: (start / stride) as u32, changed };
+        self.items.push(item);
+    }
+}
+
+/// What the client knows once it has the snapshot.
+fn remember(tick: Tick, history: &ViewHistory, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
+    let _ = history;
+    next.clear();
+    let now = tick.0 as u32;
+    let sent = |item: &Item| Known { slot: item.slot, generation: item.generation, row: item.view, as_of: now, stamp: now };
+    let mut changes = items.iter().take_while(|item| item.known.is_some()).peekable();
+    let mut new = items.iter().filter(|item| item.known.is_none() && !item.deferred).peekable();
+    let mut row = 0;
+    for (at, old) in known.iter().enumerate() {
+        while let Some(item) = new.next_if(|item| item.slot < old.slot) {
+            next.push(sent(item));
+        }
+        match changes.next_if(|item| item.known == Some(at as u32)) {
+            Some(item) if item.deferred => next.push(*old),
+            Some(item) if item.change == Change::Remove => {}
+            Some(item) => next.push(sent(item)),
+            None => {
+                // Unchanged: the values stand in today's view as well, and that one will be there for longer.
+                while view.entities[row].slot < old.slot {
+                    row += 1;
+                }
+                next.push(Known { row: row as u32, as_of: now, ..*old });
+            }
+        }
+    }
+    next.extend(new.map(sent));
+}
