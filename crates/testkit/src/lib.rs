@@ -1,5 +1,9 @@
 //! Virtual network and clock, faulty store, oracles and history checker.
 
+pub mod evidence;
+pub mod faults;
+pub mod history;
+pub mod oracle;
 pub mod quic;
 pub mod seed;
 pub mod trace;

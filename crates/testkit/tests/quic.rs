@@ -102,7 +102,7 @@ fn run(seed: u64) -> Vec<String> {
     let trace = Trace::default();
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
-        .simulation_duration(Duration::from_secs(60))
+        .simulation_duration(Duration::from_mins(1))
         .min_message_latency(Duration::from_millis(2))
         .max_message_latency(Duration::from_millis(30))
         .fail_rate(0.05)
