@@ -1,5 +1,6 @@
 //! Virtual network and clock, faulty store, oracles and history checker.
 
+pub mod disk;
 pub mod evidence;
 pub mod faults;
 pub mod history;
