@@ -70,9 +70,7 @@ impl Trouble {
             _ => Fate { before: micros(100, 3_000), after: micros(100, 1_000), ..Fate::default() },
         };
         let durable = matches!(op, Op::Append(..) | Op::PutCheckpoint(..));
-        let broken = |cause: &str| {
-            Some(StoreError::Io { what: "write", path: "simulated disk".to_owned(), cause: cause.to_owned() })
-        };
+        let broken = |cause: &str| Some(StoreError::Io { what: "write", path: "simulated disk".to_owned(), cause: cause.to_owned() });
         let begun = self.faults.iter().take_while(|(at, _)| *at <= now);
         let mut failures_due = 0;
         for (at, fault) in begun {
@@ -103,8 +101,7 @@ impl Trouble {
 impl Disk {
     /// An empty store that `schedule` is hard on.
     pub fn new(seed: u64, schedule: &Schedule, mutant: Option<Mutant>) -> Self {
-        let trouble =
-            Trouble { faults: schedule.0.clone(), dice: Mutex::new(Dice::new(seed, "disk")), failed_writes: Mutex::new(0) };
+        let trouble = Trouble { faults: schedule.0.clone(), dice: Mutex::new(Dice::new(seed, "disk")), failed_writes: Mutex::new(0) };
         Self { memory: MemoryStore::new(), trouble: Arc::new(trouble), archive: Arc::default(), mutant }
     }
 

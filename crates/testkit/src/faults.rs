@@ -148,6 +148,74 @@ impl Schedule {
     }
 }
 
+/// What is to be done to the node's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// It dies.
+    Kill,
+    /// It dies and takes the page cache with it: see [`Fault::PowerCut`].
+    PowerCut {
+        /// How many of 100 unsynced batches reach the disk all the same.
+        survive: u64,
+    },
+    /// It is started, unless it runs.
+    Start,
+}
+
+/// In what state a client's link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// It carries nothing.
+    pub down: bool,
+    /// How many of 100 packets it loses.
+    pub loss: u64,
+    /// The longest delay.
+    pub delay: Duration,
+}
+
+impl Link {
+    /// A link without trouble.
+    pub const GOOD: Self = Self { down: false, loss: 0, delay: Duration::from_millis(12) };
+}
+
+impl Schedule {
+    /// What happens to the node's process, ascending by time.
+    pub fn process(&self) -> Vec<(Duration, Process)> {
+        let mut actions = vec![];
+        for &(at, fault) in &self.0 {
+            match fault {
+                Fault::Kill { down, again } => {
+                    actions.extend([(at, Process::Kill), (at + down, Process::Start)]);
+                    if let Some(again) = again {
+                        let at = at + down + again;
+                        actions.extend([(at, Process::Kill), (at + down, Process::Start)]);
+                    }
+                }
+                Fault::PowerCut { down, survive } => {
+                    actions.extend([(at, Process::PowerCut { survive }), (at + down, Process::Start)]);
+                }
+                _ => {}
+            }
+        }
+        actions.sort_by_key(|&(at, _)| at);
+        actions
+    }
+
+    /// The state of a client's link at a time.
+    pub fn link(&self, client: usize, now: Duration) -> Link {
+        let mut link = Link::GOOD;
+        for &(_, fault) in self.0.iter().filter(|&&(at, fault)| at <= now && now < at + fault.lasts()) {
+            match fault {
+                Fault::Partition { client: of, .. } if of == client => link.down = true,
+                Fault::Loss { client: of, percent, .. } if of == client => link.loss = link.loss.max(percent),
+                Fault::Delay { client: of, up_to, .. } if of == client => link.delay = link.delay.max(up_to),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +240,26 @@ mod tests {
             );
             assert!(faults.iter().any(|(_, fault)| matches!(fault, Fault::Kill { .. } | Fault::PowerCut { .. })), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_kill_in_the_middle_of_a_recovery_comes_after_the_start() {
+        let millis = Duration::from_millis;
+        let schedule = Schedule(vec![(millis(100), Fault::Kill { down: millis(20), again: Some(millis(5)) })]);
+        let expected = [(100, Process::Kill), (120, Process::Start), (125, Process::Kill), (145, Process::Start)];
+        assert_eq!(schedule.process(), expected.map(|(at, what)| (millis(at), what)));
+        assert_eq!(schedule.0[0].1.lasts(), millis(45));
+    }
+
+    #[test]
+    fn a_link_is_as_bad_as_the_worst_of_its_faults() {
+        let millis = Duration::from_millis;
+        let loss = |percent, lasts| Fault::Loss { client: 1, percent, lasts: millis(lasts) };
+        let cut = Fault::Partition { client: 0, lasts: millis(50) };
+        let schedule = Schedule(vec![(millis(100), loss(10, 100)), (millis(150), loss(30, 20)), (millis(160), cut)]);
+        let seen = [99, 100, 150, 170, 200].map(|at| schedule.link(1, millis(at)).loss);
+        assert_eq!(seen, [0, 10, 30, 10, 0]);
+        assert!(schedule.link(0, millis(160)).down && !schedule.link(1, millis(160)).down && !schedule.link(0, millis(210)).down);
     }
 
     #[test]

@@ -7,4 +7,5 @@ pub mod history;
 pub mod oracle;
 pub mod quic;
 pub mod seed;
+pub mod stage;
 pub mod trace;

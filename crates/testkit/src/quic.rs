@@ -21,16 +21,20 @@ use crate::seed::Dice;
 
 /// An endpoint on the current virtual host, at `port` (0: any). It accepts connections if `server` is given.
 pub async fn endpoint(port: u16, server: Option<ServerConfig>, dice: &mut Dice) -> io::Result<Endpoint> {
-    let io = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     let mut config = EndpointConfig::default();
     config.rng_seed(Some(dice.bytes()));
-    let socket = Arc::new(VirtualSocket { io: Arc::new(io), readable: Mutex::new(None) });
-    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(VirtualRuntime))
+    Endpoint::new_with_abstract_socket(config, server, socket(port).await?, Arc::new(VirtualRuntime))
+}
+
+/// A socket on the current virtual host, at `port` (0: any).
+pub async fn socket(port: u16) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    let io = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+    Ok(Arc::new(VirtualSocket { io: Arc::new(io), readable: Mutex::new(None) }))
 }
 
 /// The clock, timers and tasks of the virtual host that runs at the moment.
 #[derive(Debug)]
-struct VirtualRuntime;
+pub struct VirtualRuntime;
 
 impl Runtime for VirtualRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
