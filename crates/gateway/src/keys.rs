@@ -32,7 +32,9 @@ const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06,
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// A file could not be read or written.
-    #[error("RK-GATE-001: keys at `{path}`: {source}; the directory must exist on a disk that can be written, and belong to the user that runs the node")]
+    #[error(
+        "RK-GATE-001: keys at `{path}`: {source}; the directory must exist on a disk that can be written, and belong to the user that runs the node"
+    )]
     Io {
         /// Which file.
         path: PathBuf,
@@ -40,7 +42,9 @@ pub enum KeysError {
         source: io::Error,
     },
     /// The file is there and is not a key file.
-    #[error("RK-GATE-002: `{path}` is not a key file: {problem}; restore it from a backup, or move it away to get new keys (all tickets and sessions end)")]
+    #[error(
+        "RK-GATE-002: `{path}` is not a key file: {problem}; restore it from a backup, or move it away to get new keys (all tickets and sessions end)"
+    )]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -102,10 +106,8 @@ impl Keys {
         };
         std::fs::create_dir_all(dir).map_err(io_error(dir))?;
         if !path.exists() {
-            let text = serde_json::to_string_pretty(&Seeds::random()?.to_file()).map_err(|error| KeysError::Malformed {
-                path: path.clone(),
-                problem: error.to_string(),
-            })?;
+            let text = serde_json::to_string_pretty(&Seeds::random()?.to_file())
+                .map_err(|error| KeysError::Malformed { path: path.clone(), problem: error.to_string() })?;
             publish(dir, KEY_FILE, text.as_bytes(), 0o600, Replace::Never).map_err(io_error(&path))?;
         }
         let mut text = String::new();
@@ -143,8 +145,7 @@ impl Keys {
         let verifying = AsymmetricPublicKey::<V4>::from(public).map_err(|e| crypto("signing key")(&e))?;
 
         let tls = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seeds.tls].concat());
-        let tls_pair =
-            rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519).map_err(|e| crypto("TLS key")(&e))?;
+        let tls_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519).map_err(|e| crypto("TLS key")(&e))?;
         let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
             .and_then(|params| params.self_signed(&tls_pair))
             .map_err(|e| crypto("certificate")(&e))?;
@@ -214,11 +215,7 @@ impl Seeds {
             return Err(format!("version {} where this build knows 1", file.version));
         }
         let seed = |name: &str, text: &str| unhex(text).ok_or_else(|| format!("`{name}` is not 64 hexadecimal digits"));
-        Ok(Self {
-            signing: seed("signing", &file.signing)?,
-            tls: seed("tls", &file.tls)?,
-            reset: seed("reset", &file.reset)?,
-        })
+        Ok(Self { signing: seed("signing", &file.signing)?, tls: seed("tls", &file.tls)?, reset: seed("reset", &file.reset)? })
     }
 }
 

@@ -1,5 +1,47 @@
-//! The edge of a node.
+//! The edge of a node: one UDP port that game clients speak QUIC with.
+//!
+//! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches ([`port::Matches`]); of the node the edge sees nothing
+//! else. It lets in who shows a signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over, and
+//! sends each client a snapshot per tick. It decides nothing about the game and nothing about durability: what a published frame says
+//! is passed on as it is.
+//!
+//! One input's way: [`connection`] reads a datagram, checks its rate, decodes it (`rekindle-netcode`) and offers each new input to
+//! [`port::MatchLink::input`]. One tick's way back: [`audience`] takes the frame of the match and makes a snapshot for each client.
+//!
+//! # Metrics
+//!
+//! | name | kind | labels | is |
+//! |---|---|---|---|
+//! | `rekindle_gateway_connections` | gauge | | open connections, let in or not |
+//! | `rekindle_gateway_pending_connections` | gauge | | connections that are not yet let in |
+//! | `rekindle_gateway_sessions` | gauge | | clients that are in, players and spectators |
+//! | `rekindle_gateway_connections_total` | counter | `outcome` (accepted, retried, refused, ignored), `reason` | connections that wanted in |
+//! | `rekindle_gateway_refused_total` | counter | `code` | clients that were refused or let go, by what they were told |
+//! | `rekindle_gateway_superseded_total` | counter | | connections whose session went on over another one |
+//! | `rekindle_gateway_malformed_total` | counter | `reason` | packets and messages that the protocol does not allow |
+//! | `rekindle_gateway_rate_limited_total` | counter | | datagrams dropped because a connection sent too many |
+//! | `rekindle_gateway_datagrams_received_total` | counter | | datagrams from clients that are in |
+//! | `rekindle_gateway_datagram_bytes_received_total` | counter | | their bytes |
+//! | `rekindle_gateway_inputs_total` | counter | `outcome` (queued, repeated, stale, out_of_window, full, no_session) | inputs in them |
+//! | `rekindle_gateway_commands_total` | counter | | reliable commands |
+//! | `rekindle_gateway_messages_total` | counter | | events, beats and command results queued for clients |
+//! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one |
+//! | `rekindle_gateway_snapshots_partial_total` | counter | | snapshots that did not hold every change |
+//! | `rekindle_gateway_snapshot_bytes` | histogram | | length of a snapshot |
 
+mod audience;
+mod config;
+mod connection;
+mod gateway;
 pub mod keys;
+mod limits;
+mod meters;
 pub mod port;
+mod quic;
+mod seat;
 pub mod ticket;
+
+pub use config::{Clock, GatewayConfig, Limits, Rate};
+pub use gateway::{Gateway, GatewayError};
+pub use keys::{Keys, KeysError};
+pub use ticket::{Ticket, TicketError};

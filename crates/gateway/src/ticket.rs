@@ -145,11 +145,7 @@ impl Keys {
 
     /// Signs a resume token.
     pub fn issue_resume(&self, resume: &Resume) -> Result<String, TicketError> {
-        let claims = ResumeClaims {
-            match_id: resume.match_id.to_string(),
-            player: resume.player.0,
-            session: resume.session.to_string(),
-        };
+        let claims = ResumeClaims { match_id: resume.match_id.to_string(), player: resume.player.0, session: resume.session.to_string() };
         self.sign(&claims, RESUME_ASSERTION)
     }
 
@@ -157,11 +153,7 @@ impl Keys {
     pub fn verify_resume(&self, token: &str) -> Result<Resume, TicketError> {
         // Only our own key: another issuer may let players in, but knows no sessions.
         let claims: ResumeClaims = self.open(token, RESUME_ASSERTION, "resume token", 1)?;
-        Ok(Resume {
-            match_id: parse_id(&claims.match_id)?,
-            player: PlayerId(claims.player),
-            session: parse_id(&claims.session)?,
-        })
+        Ok(Resume { match_id: parse_id(&claims.match_id)?, player: PlayerId(claims.player), session: parse_id(&claims.session)? })
     }
 
     fn sign<T: Serialize>(&self, claims: &T, assertion: &[u8]) -> Result<String, TicketError> {

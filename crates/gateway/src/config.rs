@@ -1,0 +1,123 @@
+//! What an edge is given: where it listens, its bounds, its clock.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time of day in milliseconds since 1970, for the expiry of tickets and for nothing else.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How often something may happen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: f64,
+    /// At once.
+    pub burst: f64,
+}
+
+impl Rate {
+    /// `per_second` in the long run, `burst` at once.
+    pub const fn new(per_second: f64, burst: f64) -> Self {
+        Self { per_second, burst }
+    }
+}
+
+/// Everything that a stranger or a client could make grow has a bound here.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections. Beyond, new ones are refused.
+    pub max_connections: usize,
+    /// Connections that are not yet let in. Beyond, new ones are ignored.
+    pub max_pending: usize,
+    /// From this many connections that are not yet let in, a new one must first prove its address (QUIC Retry).
+    pub retry_above: usize,
+    /// New connections, all sources together.
+    pub handshakes: Rate,
+    /// New connections of one source address (IPv6: of one /64).
+    pub handshakes_per_source: Rate,
+    /// From the first packet to the end of the QUIC handshake.
+    pub handshake_timeout: Duration,
+    /// From the end of the QUIC handshake to a whole hello.
+    pub hello_timeout: Duration,
+    /// How long a client waits in its hello for a match that is not ready (recovering), before it is told to try again.
+    pub unavailable_wait: Duration,
+    /// Longest hello, in bytes.
+    pub max_hello: usize,
+    /// Longest command with its envelope, in bytes.
+    pub max_command: usize,
+    /// Longest payload of one input, in bytes.
+    pub max_input: usize,
+    /// Datagrams of one connection.
+    pub datagrams: Rate,
+    /// Bytes in datagrams of one connection.
+    pub datagram_bytes: Rate,
+    /// Commands of one connection; faster ones wait on the stream.
+    pub commands: Rate,
+    /// How many malformed packets a connection may send before it is closed.
+    pub max_malformed: u32,
+    /// Messages that may wait for one client on the stream. Beyond, the client is let go as overloaded.
+    pub stream_queue: usize,
+    /// Bytes of datagrams that may wait to be sent on one connection.
+    pub datagram_send_buffer: usize,
+    /// A connection that hears nothing for so long is gone.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 8192,
+            max_pending: 1024,
+            retry_above: 256,
+            handshakes: Rate::new(1000.0, 2000.0),
+            handshakes_per_source: Rate::new(200.0, 2000.0),
+            handshake_timeout: Duration::from_secs(3),
+            hello_timeout: Duration::from_secs(3),
+            unavailable_wait: Duration::from_secs(3),
+            max_hello: 4 << 10,
+            max_command: 16 << 10,
+            max_input: 512,
+            datagrams: Rate::new(250.0, 125.0),
+            datagram_bytes: Rate::new(128.0 * 1024.0, 128.0 * 1024.0),
+            commands: Rate::new(30.0, 60.0),
+            max_malformed: 16,
+            stream_queue: 512,
+            datagram_send_buffer: 4 << 10,
+            idle_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What an edge is given.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// The bounds.
+    pub limits: Limits,
+    /// The time of day.
+    pub clock: Clock,
+    /// Decides QUIC's random choices and connection ids, for simulations only; without it the system's randomness does.
+    pub seed: Option<[u8; 32]>,
+    /// Wanted size of the socket's buffers in bytes.
+    pub socket_buffer: usize,
+}
+
+impl GatewayConfig {
+    /// The defaults on `bind`, with a clock.
+    pub fn new(bind: SocketAddr, clock: Clock) -> Self {
+        Self { bind, limits: Limits::default(), clock, seed: None, socket_buffer: 4 << 20 }
+    }
+
+    /// The defaults on every address of the host.
+    pub fn on_port(port: u16, clock: Clock) -> Self {
+        Self::new(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), clock)
+    }
+}
+
+impl std::fmt::Debug for GatewayConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatewayConfig").field("bind", &self.bind).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

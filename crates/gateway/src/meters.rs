@@ -1,0 +1,71 @@
+//! The metrics of an edge. Their table is in the documentation of the crate.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use rekindle_schema::wire::RefuseCode;
+
+/// Handles to all metrics that are touched more than once in a while. Made after the recorder is installed.
+pub(crate) struct Meters {
+    pub(crate) connections: Gauge,
+    pub(crate) pending: Gauge,
+    pub(crate) sessions: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) superseded: Counter,
+    pub(crate) datagrams_in: Counter,
+    pub(crate) bytes_in: Counter,
+    pub(crate) inputs_queued: Counter,
+    pub(crate) inputs_repeated: Counter,
+    pub(crate) inputs_stale: Counter,
+    pub(crate) inputs_window: Counter,
+    pub(crate) inputs_full: Counter,
+    pub(crate) inputs_no_session: Counter,
+    pub(crate) commands: Counter,
+    pub(crate) snapshots: Counter,
+    pub(crate) snapshots_skipped: Counter,
+    pub(crate) snapshots_partial: Counter,
+    pub(crate) snapshot_bytes: Histogram,
+    pub(crate) messages: Counter,
+    pub(crate) rate_limited: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        let inputs = |outcome: &'static str| counter!("rekindle_gateway_inputs_total", "outcome" => outcome);
+        Self {
+            connections: gauge!("rekindle_gateway_connections"),
+            pending: gauge!("rekindle_gateway_pending_connections"),
+            sessions: gauge!("rekindle_gateway_sessions"),
+            accepted: counter!("rekindle_gateway_connections_total", "outcome" => "accepted"),
+            superseded: counter!("rekindle_gateway_superseded_total"),
+            datagrams_in: counter!("rekindle_gateway_datagrams_received_total"),
+            bytes_in: counter!("rekindle_gateway_datagram_bytes_received_total"),
+            inputs_queued: inputs("queued"),
+            inputs_repeated: inputs("repeated"),
+            inputs_stale: inputs("stale"),
+            inputs_window: inputs("out_of_window"),
+            inputs_full: inputs("full"),
+            inputs_no_session: inputs("no_session"),
+            commands: counter!("rekindle_gateway_commands_total"),
+            snapshots: counter!("rekindle_gateway_snapshots_total", "outcome" => "sent"),
+            snapshots_skipped: counter!("rekindle_gateway_snapshots_total", "outcome" => "skipped"),
+            snapshots_partial: counter!("rekindle_gateway_snapshots_partial_total"),
+            snapshot_bytes: histogram!("rekindle_gateway_snapshot_bytes"),
+            messages: counter!("rekindle_gateway_messages_total"),
+            rate_limited: counter!("rekindle_gateway_rate_limited_total"),
+        }
+    }
+
+    /// A connection was turned away before it said anything.
+    pub(crate) fn turned_away(&self, outcome: &'static str, reason: &'static str) {
+        counter!("rekindle_gateway_connections_total", "outcome" => outcome, "reason" => reason).increment(1);
+    }
+
+    /// A client was refused or let go.
+    pub(crate) fn refused(&self, code: RefuseCode) {
+        counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase()).increment(1);
+    }
+
+    /// Something that the protocol does not allow arrived.
+    pub(crate) fn malformed(&self, reason: &'static str) {
+        counter!("rekindle_gateway_malformed_total", "reason" => reason).increment(1);
+    }
+}
