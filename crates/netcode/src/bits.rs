@@ -61,13 +61,6 @@ impl<'a> BitWriter<'a> {
     }
 }
 
-/// The length in bits of a Rice code.
-#[inline]
-pub(crate) fn rice_bits(value: u32, k: u32) -> u32 {
-    let quotient = value >> k;
-    if quotient < ESCAPE { quotient + 1 + k } else { ESCAPE + 5 + value.ilog2() + 1 }
-}
-
 /// Reads bits from bytes.
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],

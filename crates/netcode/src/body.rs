@@ -3,7 +3,7 @@
 //! Both ends hold the same list of known entities (the baseline), ascending by slot; the body walks it. Called by the sender and the
 //! receiver, knows nothing of ticks, budgets or interest.
 
-use crate::bits::{BitReader, BitWriter, rice_bits};
+use crate::bits::{BitReader, BitWriter};
 use crate::layout::Layout;
 use crate::snapshot::SnapshotError;
 
@@ -38,9 +38,11 @@ pub(crate) struct Item {
     pub(crate) generation: u32,
     pub(crate) components: u32,
     pub(crate) change: Change,
+    /// A replacement by another entity, not the same one with other components.
+    pub(crate) other: bool,
     /// It waits for a later snapshot.
     pub(crate) deferred: bool,
-    /// What it took, in bits.
+    /// What it took, in bits, without the gap in front of it.
     pub(crate) cost: u32,
 }
 
@@ -95,8 +97,22 @@ impl Model {
                 self.k[at] = parameter(self.sum[at], u64::from(having)) as u8;
             }
         }
-        self.gap_k = parameter((known as u64).saturating_sub(changes), changes + 1);
+        self.gap_k = gap_parameter(known, changes);
     }
+
+    /// Keeps the fit, but for `changes` of the known entities only.
+    pub(crate) fn thin_out(&mut self, known: usize, changes: usize) {
+        self.gap_k = gap_parameter(known, changes as u64);
+    }
+
+    /// Bits that the gap in front of each change takes, and those that all gaps take besides: together an upper bound.
+    pub(crate) fn gap_bits(&self, known: usize) -> (usize, usize) {
+        (1 + self.gap_k as usize, (known >> self.gap_k) + 1 + self.gap_k as usize)
+    }
+}
+
+fn gap_parameter(known: usize, changes: u64) -> u32 {
+    parameter((known as u64).saturating_sub(changes), changes + 1)
 }
 
 #[inline]
@@ -127,9 +143,9 @@ pub(crate) fn encode(layout: &Layout, model: &Model, known: usize, items: &mut [
         let mut next = 0;
         for item in items.iter_mut().filter(|item| !item.deferred) {
             let Some(at) = item.known else { continue };
-            let before = bits.position();
             bits.rice(at - next, model.gap_k);
             next = at + 1;
+            let before = bits.position();
             match item.change {
                 Change::Update { residuals: row, changed } => {
                     bits.put(0, 1);
@@ -305,9 +321,4 @@ fn read_entity(layout: &Layout, row: &mut [u32], bits: &mut BitReader<'_>) -> Re
         }
     }
     Ok((generation, components))
-}
-
-/// An upper bound of the bits that items take when others are left out: gaps get longer.
-pub(crate) fn fixed_bits(model: &Model, stride: usize, known: usize) -> usize {
-    4 + 1 + stride * 5 + rice_bits(known as u32, model.gap_k) as usize + rice_bits(MAX_ENTITIES as u32, COUNT_K) as usize + 7
 }

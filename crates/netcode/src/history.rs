@@ -27,7 +27,7 @@ impl ViewHistory {
         while self.views.back().is_some_and(|last| last.tick >= view.tick) {
             self.views.pop_back();
         }
-        while self.views.front().is_some_and(|first| first.tick.0 + HISTORY <= view.tick.0) {
+        while self.views.front().is_some_and(|first| first.tick.0.saturating_add(HISTORY) <= view.tick.0) {
             self.views.pop_front();
         }
         self.views.push_back(view);

@@ -17,7 +17,8 @@ use crate::snapshot::SnapshotError;
 pub struct Received {
     /// What it says besides the world.
     pub header: SnapshotHeader,
-    /// The world as this client knows it. Its avatars are the client's own one, if [`SnapshotReceiver::for_player`] was told who that is.
+    /// The world as this client knows it: of each entity the newest that it has been told. Its avatars are the client's own one, if
+    /// [`SnapshotReceiver::for_player`] was told who that is.
     pub view: Arc<NetView>,
     /// For each entity of the view, the tick of the snapshot that carried it last.
     pub stamps: Arc<Vec<Tick>>,
@@ -43,8 +44,10 @@ pub struct SnapshotReceiver {
     tick_rate: u16,
     player: Option<PlayerId>,
     epoch: Epoch,
-    /// Ascending by tick.
+    /// What may become a baseline, ascending by tick.
     states: VecDeque<State>,
+    /// The newest view as the caller got it.
+    shown: Option<(Arc<NetView>, Arc<Vec<Tick>>)>,
     /// Bit `i`: the snapshot of `newest - i` was received.
     seen: u64,
     newest: Tick,
@@ -55,7 +58,7 @@ impl SnapshotReceiver {
     pub fn new(schema: Arc<NetSchema>) -> Self {
         let tick_rate = crate::sender::DEFAULT_TICK_RATE;
         let layout = Layout::new(&schema, tick_rate);
-        Self { schema, layout, tick_rate, player: None, epoch: Epoch(0), states: VecDeque::new(), seen: 0, newest: Tick(0) }
+        Self { schema, layout, tick_rate, player: None, epoch: Epoch(0), states: VecDeque::new(), shown: None, seen: 0, newest: Tick(0) }
     }
 
     /// Names the player whose avatar the snapshots tell, so that views have it in their list of avatars.
@@ -72,6 +75,7 @@ impl SnapshotReceiver {
 
     fn forget(&mut self) {
         self.states.clear();
+        self.shown = None;
         self.seen = 0;
         self.newest = Tick(0);
     }
@@ -81,9 +85,9 @@ impl SnapshotReceiver {
         (self.newest, (self.seen >> 1) as u32)
     }
 
-    /// The newest view.
+    /// The newest view, as [`Received::view`] had it.
     pub fn newest(&self) -> Option<&Arc<NetView>> {
-        self.states.back().map(|state| &state.view)
+        self.shown.as_ref().map(|(view, _)| view)
     }
 
     /// Decodes a datagram. Late ones are decoded as long as what they build on is still there. After an error the receiver is as before it.
@@ -119,6 +123,7 @@ impl SnapshotReceiver {
         let mut next = Next::new(layout, base, tick);
         body::decode(layout, base.view.entities.len(), bytes, &mut next)?;
         let tick_rate = base.tick_rate;
+        let removed = std::mem::take(&mut next.removed);
         let (mut view, stamps) = next.finish();
         if let (Some(player), Some(slot)) = (self.player, header.avatar) {
             view.avatars.push((player, slot));
@@ -137,12 +142,21 @@ impl SnapshotReceiver {
                     self.states.pop_front();
                 }
             }
-            while self.states.front().is_some_and(|state| state.tick.0 + HISTORY <= tick.0) {
+            while self.states.front().is_some_and(|state| state.tick.0.saturating_add(HISTORY) <= tick.0) {
                 self.states.pop_front();
             }
         }
+        let state = State { tick, tick_rate, view: Arc::clone(&view), stamps: Arc::clone(&stamps) };
+        let (mut view, mut stamps) = (view, stamps);
+        if tick == self.newest {
+            if let Some((shown, shown_stamps)) = self.shown.as_ref().filter(|_| framing.partial) {
+                let newer = overlay(&state, (shown, shown_stamps), framing.baseline.unwrap_or(Tick(0)), &removed, self.schema.stride());
+                (view, stamps) = (Arc::new(newer.0), Arc::new(newer.1));
+            }
+            self.shown = Some((Arc::clone(&view), Arc::clone(&stamps)));
+        }
         let at = self.states.partition_point(|state| state.tick < tick);
-        self.states.insert(at, State { tick, tick_rate, view: Arc::clone(&view), stamps: Arc::clone(&stamps) });
+        self.states.insert(at, state);
         Ok(Received { header, view, stamps, complete: !framing.partial })
     }
 
@@ -160,6 +174,38 @@ impl SnapshotReceiver {
     }
 }
 
+/// A partial snapshot says nothing of entities that did not fit, and is built on a baseline that lies a round trip back: what
+/// later snapshots told of those still stands. Takes over from `shown` what is newer there, and entities that the baseline did not have, unless the
+/// snapshot removed them.
+fn overlay(state: &State, shown: (&NetView, &[Tick]), baseline: Tick, removed: &[u32], stride: usize) -> (NetView, Vec<Tick>) {
+    let mut view = NetView { tick: state.tick, avatars: state.view.avatars.clone(), ..NetView::default() };
+    let mut stamps = Vec::new();
+    let mut push = |(from, at): (&NetView, &[Tick]), index: usize| {
+        view.entities.push(from.entities[index]);
+        view.values.extend_from_slice(from.row(index, stride));
+        stamps.push(at[index]);
+    };
+    let new: (&NetView, &[Tick]) = (&state.view, &state.stamps);
+    let kept = |index: usize| shown.1[index] > baseline && removed.binary_search(&shown.0.entities[index].slot).is_err();
+    let mut before = 0..shown.0.entities.len();
+    for (index, entity) in state.view.entities.iter().enumerate() {
+        while before.start < before.end && shown.0.entities[before.start].slot < entity.slot {
+            if kept(before.start) {
+                push(shown, before.start);
+            }
+            before.start += 1;
+        }
+        let same = before.clone().next().filter(|&other| shown.0.entities[other].slot == entity.slot);
+        before.start += usize::from(same.is_some());
+        match same.filter(|&other| shown.1[other] > state.stamps[index]) {
+            Some(other) => push(shown, other),
+            None => push(new, index),
+        }
+    }
+    before.filter(|&index| kept(index)).for_each(|index| push(shown, index));
+    (view, stamps)
+}
+
 /// The state that a body makes from another.
 struct Next<'a> {
     layout: &'a Layout,
@@ -169,12 +215,14 @@ struct Next<'a> {
     stamps: Vec<Tick>,
     /// Known entities end here in `view`; new ones follow.
     known: usize,
+    /// Slots of known entities that are gone, ascending.
+    removed: Vec<u32>,
 }
 
 impl<'a> Next<'a> {
     fn new(layout: &'a Layout, base: &'a State, tick: Tick) -> Self {
         let view = NetView { tick, ..NetView::default() };
-        Self { layout, base, tick, view, stamps: Vec::new(), known: 0 }
+        Self { layout, base, tick, view, stamps: Vec::new(), known: 0, removed: Vec::new() }
     }
 
     fn push(&mut self, entity: NetEntity, stamp: Tick) {
@@ -225,7 +273,9 @@ impl Sink for Next<'_> {
         self.known = self.view.entities.len();
     }
 
-    fn remove(&mut self, _known: usize) {}
+    fn remove(&mut self, known: usize) {
+        self.removed.push(self.base.view.entities[known].slot);
+    }
 
     fn replace(&mut self, known: usize, generation: u32, components: u32, row: &[u32]) {
         self.view.values.extend_from_slice(row);

@@ -170,41 +170,36 @@ impl SnapshotSender {
         plan.compare(known, &interest);
         let Plan { mut items, residuals, visible, .. } = plan;
 
-        let mut framing = Framing { baseline, tick_rate: self.tick_rate, partial: false };
         let mut stats = EncodeStats { baseline, visible, ..EncodeStats::default() };
-        let write = |items: &mut [Item], model: &mut Model, partial: bool, out: &mut Vec<u8>| {
+        let tick_rate = self.tick_rate;
+        let write = |model: &Model, items: &mut [Item], partial: bool, out: &mut Vec<u8>| {
             out.clear();
-            framing.partial = partial;
-            header::encode(header, framing, out);
+            header::encode(header, Framing { baseline, tick_rate, partial }, out);
             let head = out.len();
-            model.fit(layout, known.len(), items, &residuals);
             body::encode(layout, model, known.len(), items, &residuals, &view.values, out);
             head
         };
-        let mut write = write;
-        let head = write(&mut items, &mut self.model, false, out);
+        let model = &mut self.model;
+        model.fit(layout, known.len(), &items, &residuals);
+        let head = write(model, &mut items, false, out);
         if out.len() <= budget {
             self.priorities.clear();
         } else {
+            part_replacements(&mut items);
             self.priorities.grow(&items, &interest, focus);
             let order = self.priorities.order(&items);
-            let fixed = body::fixed_bits(&self.model, layout.stride(), known.len());
+            // What the body takes besides its items: the model, the number of new entities, and padding.
+            let fixed = 4 + 1 + layout.stride() * 5 + 30 + 7;
             let mut room = (budget.saturating_sub(head) * 8).saturating_sub(fixed);
-            // Costs change a little when others are left out: each round that is still too long leaves less room, the last one none.
-            for round in 0.. {
-                let mut used = 0;
-                for &index in &order {
-                    let item = &mut items[index as usize];
-                    item.deferred = used + item.cost as usize > room;
-                    used += if item.deferred { 0 } else { item.cost as usize };
-                }
-                let costs: Vec<u32> = items.iter().map(|item| item.cost).collect();
-                write(&mut items, &mut self.model, true, out);
-                if out.len() <= budget || room == 0 {
+            for round in 0..6 {
+                let changes = choose(&mut items, &order, known.len(), model, room);
+                model.thin_out(known.len(), changes);
+                write(model, &mut items, true, out);
+                if out.len() <= budget {
                     break;
                 }
-                items.iter_mut().zip(costs).for_each(|(item, cost)| item.cost = cost.max(item.cost));
-                room = if round < 4 { room * 7 / 8 } else { 0 };
+                // The estimate of the gaps was too low. The last round tells nothing but that ticks go on.
+                room = if round < 4 { room.saturating_sub((out.len() - budget) * 8 + 8) } else { 0 };
             }
             if out.len() > budget {
                 out.clear();
@@ -225,6 +220,46 @@ impl SnapshotSender {
         self.residuals = residuals;
         stats
     }
+}
+
+/// New ones go behind the known ones, both ascending.
+fn sort(items: &mut [Item]) {
+    items.sort_by_key(|item| (item.known.is_none(), item.slot));
+}
+
+/// Parts the removal of an entity from the appearance of its successor in the slot, so that the first is not deferred with the second.
+fn part_replacements(items: &mut Vec<Item>) {
+    for index in 0..items.len() {
+        if items[index].other {
+            let successor = Item { known: None, other: false, cost: items[index].cost + 16, ..items[index] };
+            items.push(successor);
+            items[index] = Item { change: Change::Remove, other: false, cost: 2, ..items[index] };
+        }
+    }
+    sort(items);
+}
+
+/// Defers items, lightest first, until the rest takes about `room` bits. Returns how many changes of known entities are left.
+fn choose(items: &mut [Item], order: &[u32], known: usize, model: &mut Model, room: usize) -> usize {
+    let mut changes = items.iter().filter(|item| item.known.is_some()).count();
+    // How many fit decides what gaps take, and what gaps take how many fit: the second pass knows the first one's answer.
+    for _ in 0..2 {
+        model.thin_out(known, changes);
+        let (each, all) = model.gap_bits(known);
+        let (mut used, mut count) = (all, 0);
+        for &index in order {
+            let item = &mut items[index as usize];
+            let old = item.known.is_some();
+            let cost = item.cost as usize + if old { each } else { 0 };
+            item.deferred = used + cost > room;
+            if !item.deferred {
+                used += cost;
+                count += usize::from(old);
+            }
+        }
+        changes = count;
+    }
+    changes
 }
 
 /// Compares the world with what the client knows.
@@ -264,6 +299,7 @@ impl Plan<'_> {
                 generation: entity.generation,
                 components: entity.components & self.layout.component_mask(),
                 change: Change::Replace,
+                other: found.is_some_and(|(_, known)| known.generation != entity.generation),
                 deferred: false,
                 cost: 0,
             };
@@ -275,14 +311,14 @@ impl Plan<'_> {
         for (at, gone) in old {
             self.remove(at, gone);
         }
-        // New ones go behind the known ones, both ascending.
-        self.items.sort_by_key(|item| (item.known.is_none(), item.slot));
+        sort(&mut self.items);
     }
 
     fn remove(&mut self, at: usize, gone: &Known) {
         let (slot, generation) = (gone.slot, gone.generation);
         let known = Some(at as u32);
-        self.items.push(Item { known, view: 0, slot, generation, components: 0, change: Change::Remove, deferred: false, cost: 0 });
+        let change = Change::Remove;
+        self.items.push(Item { known, view: 0, slot, generation, components: 0, change, other: false, deferred: false, cost: 0 });
     }
 
     fn update(&mut self, mut item: Item, known: &Known) {

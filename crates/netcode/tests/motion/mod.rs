@@ -56,6 +56,7 @@ pub fn schema() -> Arc<NetSchema> {
 }
 
 /// splitmix64.
+#[derive(Clone)]
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -97,6 +98,7 @@ struct Thing {
     until: u64,
 }
 
+#[derive(Clone)]
 pub struct Motion {
     pub schema: Arc<NetSchema>,
     pub tick: u64,

@@ -1,0 +1,317 @@
+//! Snapshots over a network that loses, delays, reorders and duplicates in both directions: a client is never shown a wrong value.
+
+mod motion;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use motion::{FIGHTER, Motion, Rng, TICK_RATE};
+use proptest::prelude::*;
+use rekindle_netcode::{Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory, dequantise};
+use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::{Epoch, Tick};
+
+/// What the network does, in each direction.
+#[derive(Debug, Clone, Copy)]
+struct Weather {
+    loss: f32,
+    duplicates: f32,
+    /// Ticks of delay at least, and how many more at most.
+    delay: u64,
+    spread: u64,
+}
+
+/// Packets under way, by the tick at which they arrive.
+struct Pipe<T> {
+    weather: Weather,
+    flying: BTreeMap<(u64, u64), T>,
+    count: u64,
+}
+
+impl<T: Clone> Pipe<T> {
+    fn new(weather: Weather) -> Self {
+        Self { weather, flying: BTreeMap::new(), count: 0 }
+    }
+
+    fn send(&mut self, now: u64, packet: T, rng: &mut Rng) {
+        let copies = if rng.chance(self.weather.loss) { 0 } else { 1 + u64::from(rng.chance(self.weather.duplicates)) };
+        for _ in 0..copies {
+            self.count += 1;
+            let at = now + self.weather.delay + rng.below(self.weather.spread + 1);
+            self.flying.insert((at, self.count), packet.clone());
+        }
+    }
+
+    fn arrived(&mut self, now: u64) -> Vec<T> {
+        let later = self.flying.split_off(&(now + 1, 0));
+        std::mem::replace(&mut self.flying, later).into_values().collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    seed: u64,
+    fighters: usize,
+    fire: f32,
+    death: f32,
+    budget: usize,
+    radius: Option<f32>,
+    weather: Weather,
+}
+
+fn place(schema: &NetSchema, view: &NetView, index: usize) -> (f32, f32) {
+    let kind = |column: usize| schema.columns().nth(column).expect("a column").kind;
+    let row = view.row(index, schema.stride());
+    (dequantise(kind(0), row[0]), dequantise(kind(1), row[1]))
+}
+
+/// All that must hold of a decoded snapshot, whatever happened before.
+fn check(schema: &NetSchema, views: &[Arc<NetView>], received: &Received, focus: u32, radius: Option<f32>) {
+    let stride = schema.stride();
+    let truth = &views[received.view.tick.0 as usize];
+    for (index, entity) in received.view.entities.iter().enumerate() {
+        let stamp = received.stamps[index];
+        assert!(stamp <= received.view.tick);
+        // In a complete snapshot everything is of its tick; else each entity is as it was at its stamp.
+        let then = if received.complete { truth } else { &views[stamp.0 as usize] };
+        let at = then.index_of(entity.slot).unwrap_or_else(|| panic!("slot {} did not exist at {}", entity.slot, then.tick));
+        assert_eq!(*entity, then.entities[at]);
+        assert_eq!(received.view.row(index, stride), then.row(at, stride), "slot {} at tick {}", entity.slot, then.tick);
+    }
+    if received.complete {
+        let eye = truth.index_of(focus).map(|at| place(schema, truth, at));
+        for (index, entity) in truth.entities.iter().enumerate() {
+            let known = received.view.index_of(entity.slot).is_some();
+            match (eye, radius) {
+                (Some(eye), Some(radius)) if entity.components & motion::BODY != 0 => {
+                    let (x, y) = place(schema, truth, index);
+                    let distance = (x - eye.0).hypot(y - eye.1);
+                    assert!(known || distance >= radius - 0.01, "slot {} is near and not shown", entity.slot);
+                    assert!(!known || distance <= radius * 1.1 + 0.01, "slot {} is far and shown", entity.slot);
+                }
+                _ => assert!(known, "slot {} is not shown", entity.slot),
+            }
+        }
+    }
+}
+
+/// Plays `ticks` in that weather, then in clear weather until the client must have everything. Returns how many snapshots were decoded.
+fn play(case: Case, ticks: u64) -> u64 {
+    let mut rng = Rng(case.seed ^ 0x5eed);
+    let mut motion = Motion::new(case.seed, case.fighters);
+    (motion.fire, motion.death) = (case.fire, case.death);
+    let schema = motion.schema.clone();
+    let mut sender = SnapshotSender::new(schema.clone()).with_tick_rate(TICK_RATE);
+    let mut receiver = SnapshotReceiver::new(schema.clone());
+    let mut history = ViewHistory::new();
+    let mut views = vec![motion.view()];
+    let (mut down, mut up) = (Pipe::new(case.weather), Pipe::new(case.weather));
+    let (mut decoded, mut out) = (0, Vec::new());
+    let mut last = None;
+    for tick in 1..=ticks + 40 {
+        let clear = tick > ticks;
+        if tick == ticks + 1 {
+            let weather = Weather { loss: 0.0, duplicates: 0.0, delay: 2, spread: 0 };
+            (down.weather, up.weather) = (weather, weather);
+        }
+        motion.step();
+        views.push(motion.view());
+        let view = &views[tick as usize];
+        history.push(view.clone());
+        for (newest, bits) in up.arrived(tick) {
+            sender.acknowledge(newest, bits);
+        }
+        let focus = view.entities.iter().find(|entity| entity.components & FIGHTER != 0).map(|entity| entity.slot);
+        let header = SnapshotHeader { epoch: Epoch(3), tick: view.tick, durable: view.tick, avatar: focus, ..SnapshotHeader::default() };
+        let budget = if clear { 60_000 } else { case.budget };
+        let stats = sender.encode(&header, view, &history, focus, case.radius, budget, &mut out);
+        assert!(out.len() <= budget && stats.bytes == out.len(), "{} bytes, {budget} allowed", out.len());
+        if !out.is_empty() {
+            down.send(tick, out.clone(), &mut rng);
+        }
+        for datagram in down.arrived(tick) {
+            match receiver.receive(&datagram) {
+                Ok(received) => {
+                    decoded += 1;
+                    check(&schema, &views, &received, received.header.avatar.expect("set above"), case.radius);
+                    last = Some(received);
+                }
+                Err(SnapshotError::Duplicate(_) | SnapshotError::TooOld(_) | SnapshotError::UnknownBaseline { .. }) => {}
+                Err(error) => panic!("tick {tick}: {error}"),
+            }
+        }
+        up.send(tick, receiver.acknowledgement(), &mut rng);
+    }
+    let last = last.expect("clear weather delivers");
+    assert!(last.complete && last.view.tick.0 == ticks + 38, "the client has the newest view two ticks after it was sent");
+    decoded
+}
+
+fn weather() -> impl Strategy<Value = Weather> {
+    (0.0f32..0.6, 0.0f32..0.3, 0u64..8, 0u64..8).prop_map(|(loss, duplicates, delay, spread)| Weather { loss, duplicates, delay, spread })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let radius = prop_oneof![Just(None), (5.0f32..150.0).prop_map(Some)];
+    (any::<u64>(), 1usize..60, 0.0f32..0.2, 0.0f32..0.1, 60usize..1300, radius, weather())
+        .prop_map(|(seed, fighters, fire, death, budget, radius, weather)| Case { seed, fighters, fire, death, budget, radius, weather })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_client_never_sees_a_wrong_value(case in case()) {
+        play(case, 150);
+    }
+}
+
+#[test]
+fn an_outage_longer_than_the_history_ends_in_a_full_snapshot() {
+    let outage = Weather { loss: 1.0, duplicates: 0.0, delay: 2, spread: 0 };
+    let case = Case { seed: 5, fighters: 20, fire: 0.05, death: 0.02, budget: 1200, radius: None, weather: outage };
+    assert!(play(case, 200) > 30);
+}
+
+/// With room for a fraction of the world only, every entity is still brought up to date again and again, and the dead disappear.
+#[test]
+fn what_does_not_fit_waits_but_not_for_ever() {
+    let mut motion = Motion::new(11, 60);
+    (motion.fire, motion.death) = (0.01, 0.01);
+    let mut sender = SnapshotSender::new(motion.schema.clone()).with_tick_rate(TICK_RATE);
+    let mut receiver = SnapshotReceiver::new(motion.schema.clone());
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    let mut acks = std::collections::VecDeque::new();
+    let mut died = BTreeMap::new();
+    let mut before: Arc<NetView> = motion.view();
+    let mut partial = 0;
+    for tick in 1..=600u64 {
+        motion.step();
+        let view = motion.view();
+        for entity in &before.entities {
+            if !view.entities.contains(entity) {
+                died.insert((entity.slot, entity.generation), tick);
+            }
+        }
+        before = view.clone();
+        history.push(view.clone());
+        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, ..SnapshotHeader::default() };
+        sender.encode(&header, &view, &history, None, None, 180, &mut out);
+        let received = receiver.receive(&out).expect("in order");
+        partial += u64::from(!received.complete);
+        for (entity, stamp) in received.view.entities.iter().zip(received.stamps.iter()) {
+            match died.get(&(entity.slot, entity.generation)) {
+                Some(&death) => assert!(
+                    tick - death <= 8,
+                    "{entity:?} died at {death} and is still shown at {tick} as of {stamp}, baseline {:?}, {} applied",
+                    sender.baseline(),
+                    received.view.entities.len()
+                ),
+                None if view.row(view.index_of(entity.slot).expect("alive"), 14)
+                    != received.view.row(received.view.index_of(entity.slot).expect("there"), 14) =>
+                {
+                    assert!(tick - stamp.0 <= 60, "{entity:?} was last brought up to date at {stamp}, now is {tick}");
+                }
+                None => {}
+            }
+        }
+        if tick > 120 {
+            assert!(received.view.entities.len() * 10 >= view.entities.len() * 8, "too few entities at {tick}");
+        }
+        acks.push_back(receiver.acknowledgement());
+        if acks.len() > 3 {
+            let (newest, bits) = acks.pop_front().expect("not empty");
+            sender.acknowledge(newest, bits);
+        }
+    }
+    assert!(partial > 300, "the budget was meant to be too small");
+}
+
+#[test]
+fn a_new_epoch_starts_anew_and_an_old_one_is_refused() {
+    let mut motion = Motion::new(3, 10);
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    let mut receiver = SnapshotReceiver::new(motion.schema.clone());
+    let mut old = SnapshotSender::new(motion.schema.clone());
+    let mut new = old.clone();
+    let mut header = SnapshotHeader { epoch: Epoch(1), ..SnapshotHeader::default() };
+    let mut late = Vec::new();
+    for _ in 0..5 {
+        motion.step();
+        let view = motion.view();
+        history.push(view.clone());
+        header.tick = view.tick;
+        old.encode(&header, &view, &history, None, None, 1200, &mut out);
+        late.clone_from(&out);
+        receiver.receive(&out).expect("in order");
+        old.acknowledge(receiver.acknowledgement().0, 0);
+    }
+    // Another node goes on two ticks earlier, with a world of its own.
+    let mut other = Motion::new(4, 10);
+    history.clear();
+    header.epoch = Epoch(2);
+    (0..3).for_each(|_| other.step());
+    for _ in 0..4 {
+        other.step();
+        let view = other.view();
+        history.push(view.clone());
+        header.tick = view.tick;
+        new.acknowledge(receiver.acknowledgement().0, receiver.acknowledgement().1);
+        let stats = new.encode(&header, &view, &history, None, None, 1200, &mut out);
+        let received = receiver.receive(&out).expect("a higher epoch");
+        assert_eq!(received.view.values, view.values);
+        assert_eq!(stats.deferred, 0);
+    }
+    assert_eq!(receiver.receive(&late), Err(SnapshotError::StaleEpoch { found: Epoch(1), current: Epoch(2) }));
+}
+
+#[test]
+fn a_client_that_lost_everything_is_served_in_full() {
+    let mut motion = Motion::new(3, 10);
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    let mut sender = SnapshotSender::new(motion.schema.clone());
+    let mut receiver = SnapshotReceiver::new(motion.schema.clone());
+    for tick in 1..=12 {
+        motion.step();
+        let view = motion.view();
+        history.push(view.clone());
+        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
+        let stats = sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        if tick == 8 {
+            receiver.reset();
+            assert_eq!(receiver.receive(&out), Err(SnapshotError::UnknownBaseline { tick: Tick(8), baseline: Tick(7) }));
+        } else {
+            assert_eq!(stats.baseline.is_none(), tick == 1 || tick == 9);
+            assert_eq!(receiver.receive(&out).expect("decodes").view.values, view.values);
+        }
+        let (newest, bits) = receiver.acknowledgement();
+        sender.acknowledge(newest, bits);
+    }
+}
+
+#[test]
+fn another_entity_in_the_same_slot_is_another_entity() {
+    let mut motion = Motion::new(9, 3);
+    (motion.fire, motion.death) = (0.0, 0.0);
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    let mut sender = SnapshotSender::new(motion.schema.clone());
+    let mut receiver = SnapshotReceiver::new(motion.schema.clone());
+    let mut shown = Vec::new();
+    for tick in 1..=4u64 {
+        motion.step();
+        let mut view = (*motion.view()).clone();
+        if tick >= 3 {
+            view.entities[2].generation += 5;
+        }
+        let view = Arc::new(view);
+        history.push(view.clone());
+        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
+        sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        let received = receiver.receive(&out).expect("decodes");
+        assert_eq!(received.view.entities, view.entities);
+        assert_eq!(received.view.values, view.values);
+        sender.acknowledge(receiver.acknowledgement().0, 0);
+        shown.push(received.view.entities[2].generation);
+    }
+    assert_eq!(shown[0] + 5, shown[3]);
+}
