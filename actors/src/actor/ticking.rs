@@ -1,0 +1,231 @@
+//! The life of a tick: drawn, made, journaled, published.
+//!
+//! *Lateness* is how long after its deadline a tick starts; a tick is *late* when that is more than half a tick period. A match that is behind
+//! runs its ticks back to back, at most `catch_up` of them; what it is further behind is given up: its schedule moves, the delay is
+//! counted, and no tick is ever skipped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rekindle_schema::frame::TickFrame;
+use rekindle_schema::record::{Decision, LeaveReason, Step};
+use rekindle_sim::SimError;
+use tokio::time::Instant;
+
+use super::{MatchState, Mode, Pending};
+use crate::cell::MatchPhase;
+use crate::config::{OnStall, Output};
+use crate::core::{Advanced, Drawn};
+use crate::journal::Durable;
+use crate::poison::{Outcome, Repair};
+use crate::shard::Wake;
+
+/// Quarantined inputs in one session after which the session is removed.
+const STRIKES: u32 = 3;
+/// Weight of the newest step in the smoothed cost of a tick.
+const SMOOTHING: f64 = 0.1;
+
+impl MatchState {
+    pub(super) fn on_tick(&mut self, wake: Wake) {
+        if wake.generation != self.generation || self.host.journal.is_halted() {
+            return;
+        }
+        let now = Instant::now();
+        match self.mode {
+            Mode::Running => {}
+            Mode::Waiting { until } => {
+                if now < until && !self.cell.doors.lock().ingress.all_present() {
+                    self.wake_at((wake.deadline + self.cell.period).min(until));
+                    return;
+                }
+                tracing::info!(code = "RK-HOST-020", match_id = %self.cell.match_id, tick = %self.core.tick(), "match goes on");
+                self.set_mode(Mode::Running);
+            }
+            Mode::Poisoned { .. } | Mode::Ending { .. } | Mode::Stopped => return,
+        }
+        if self.stalled() {
+            self.host.meters.paused_ticks.increment(1);
+            self.cell.set_phase(MatchPhase::Stalled);
+            self.wake_at(now + self.cell.period);
+            return;
+        }
+        self.cell.set_phase(MatchPhase::Running);
+        let lateness = now.saturating_duration_since(wake.deadline);
+        self.host.meters.tick_lateness.record(lateness);
+        if lateness > self.cell.period / 2 {
+            self.host.meters.late_ticks.increment(1);
+            self.cell.late.fetch_add(1, Ordering::Relaxed);
+        }
+        let drawn = self.cell.doors.lock().ingress.draw();
+        self.make(drawn);
+        if matches!(self.mode, Mode::Running) {
+            self.schedule_next(wake.deadline);
+        }
+    }
+
+    /// Whether the match must not go on before the store has caught up.
+    fn stalled(&self) -> bool {
+        if self.host.journal.overloaded() {
+            return true;
+        }
+        self.host.config.on_stall == OnStall::Pause && self.behind()
+    }
+
+    /// The durable tick is further behind than it may be.
+    fn behind(&self) -> bool {
+        let allowed = (self.host.config.stall_after.as_secs_f64() / self.cell.period.as_secs_f64()).ceil() as u64;
+        self.core.tick().0 - self.cell.durable().tick.0.min(self.core.tick().0) >= allowed.max(1)
+    }
+
+    fn schedule_next(&mut self, deadline: Instant) {
+        let next = deadline + self.cell.period;
+        let now = Instant::now();
+        let given_up = now.checked_duration_since(next + self.cell.period * self.host.config.catch_up);
+        match given_up {
+            Some(delay) => {
+                self.host.meters.tick_delay.increment(delay.as_micros() as u64);
+                self.wake_at(next + delay);
+            }
+            None => self.wake_at(next),
+        }
+    }
+
+    fn make(&mut self, drawn: Drawn) {
+        let Drawn { step, arrived } = drawn;
+        self.cell.begin_making(&step);
+        let stop = self.cell.stop.lock().take();
+        let started = Instant::now();
+        for arrival in &arrived {
+            self.host.meters.input_to_apply.record(started.saturating_duration_since(*arrival));
+        }
+        let made = self.core.advance(&step, stop.clone(), self.cell.watched());
+        let took = started.elapsed();
+        *self.cell.making.lock() = None;
+        match made {
+            Ok(advanced) => {
+                self.host.meters.tick_seconds.record(took);
+                let mut cost = self.cell.cost.lock();
+                cost.tick_seconds += SMOOTHING * (took.as_secs_f64() - cost.tick_seconds);
+                drop(cost);
+                self.executed(advanced, arrived);
+            }
+            Err(error) => {
+                *self.cell.stop.lock() = stop;
+                self.poisoned(step, arrived, &error);
+            }
+        }
+    }
+
+    /// A tick is made: to the outbox, and to subscribers now or when it is durable.
+    fn executed(&mut self, advanced: Advanced, arrived: Vec<Instant>) {
+        let Advanced { record, mut frame, effects, ended } = advanced;
+        let tick = record.step.tick;
+        self.host.meters.ticks.increment(1);
+        let weight = self.cell.outbox.lock().push(record);
+        self.cell.tick.store(tick.0, Ordering::Release);
+        self.host.journal.submit(&self.cell, weight);
+        let at_once = self.host.config.output == Output::Immediate || (self.host.config.on_stall == OnStall::Degrade && self.behind());
+        if at_once {
+            // What was held back goes first, so that frames stay in order.
+            for index in 0..self.pending.len() {
+                if let Some(frame) = self.pending[index].frame.take() {
+                    self.publish(frame);
+                }
+            }
+            if let Some(frame) = frame.take() {
+                self.publish(frame);
+            }
+        }
+        self.pending.push_back(Pending { tick, frame, effects, arrived });
+        if let Some(reason) = ended {
+            self.end(reason);
+        }
+    }
+
+    fn publish(&self, mut frame: TickFrame) {
+        frame.durable = self.cell.durable().tick;
+        let dropped = self.cell.publish(frame);
+        if dropped > 0 {
+            self.host.meters.subscribers_dropped.increment(dropped as u64);
+            tracing::warn!(code = "RK-HOST-021", match_id = %self.cell.match_id, dropped, "subscribers lagged behind and were dropped");
+        }
+    }
+
+    pub(super) fn on_durable(&mut self, durable: Durable) {
+        let now = Instant::now();
+        while self.pending.front().is_some_and(|pending| pending.tick <= durable.tick) {
+            let Some(pending) = self.pending.pop_front() else { break };
+            for arrival in pending.arrived {
+                self.host.meters.input_to_durable.record(now.saturating_duration_since(arrival));
+            }
+            if let Some(frame) = pending.frame {
+                self.publish(frame);
+            }
+            if !pending.effects.is_empty() {
+                self.host.deliver(&self.cell, pending.effects);
+            }
+        }
+        self.cell.published.fetch_max(durable.tick.0, Ordering::AcqRel);
+        self.cell.confirm_joins(durable.tick);
+        self.settle_end();
+    }
+
+    pub(super) fn on_present(&mut self) {
+        if let Mode::Waiting { .. } = self.mode
+            && self.cell.doors.lock().ingress.all_present()
+        {
+            self.wake_at(Instant::now());
+        }
+    }
+
+    /// The world is lost. The match stands still until it is rebuilt from the store without what triggers the panic.
+    fn poisoned(&mut self, step: Step, arrived: Vec<Instant>, error: &SimError) {
+        tracing::error!(code = "RK-HOST-022", match_id = %self.cell.match_id, tick = %step.tick, %error, "tick failed; looking for its cause");
+        self.host.repair(Arc::clone(&self.cell), step.clone());
+        self.set_mode(Mode::Poisoned { step: Box::new(step), arrived, since: Instant::now() });
+    }
+
+    pub(super) fn on_repaired(&mut self, repair: Repair) {
+        let Mode::Poisoned { step: poisoned, arrived, since } = std::mem::replace(&mut self.mode, Mode::Stopped) else { return };
+        let fixed = match repair.outcome {
+            Outcome::Fixed(fixed) => fixed,
+            Outcome::Hopeless(report) => return self.park(report),
+        };
+        let mut decisions = Vec::with_capacity(fixed.culprits.len());
+        for culprit in fixed.culprits {
+            self.host.meters.quarantined.increment(1);
+            let reason = culprit.reason.clone();
+            tracing::error!(
+                code = "RK-HOST-023",
+                match_id = %self.cell.match_id,
+                player = %culprit.player,
+                system = %culprit.system,
+                tick = %poisoned.tick,
+                what = culprit.what,
+                seq = culprit.seq,
+                "quarantined: {reason}"
+            );
+            decisions.push(Decision::Quarantine { tick: poisoned.tick, player: culprit.player, seq: culprit.seq, reason });
+            if let Some(session) = culprit.joining {
+                self.cell.refuse_join(session, "the game failed when this player entered; the operator was told");
+            } else {
+                let mut doors = self.cell.doors.lock();
+                if let Some((session, strikes)) = doors.ingress.strike(culprit.player)
+                    && strikes >= STRIKES
+                {
+                    doors.ingress.close(session, LeaveReason::Removed);
+                }
+            }
+        }
+        self.core.replace(fixed.sim);
+        *self.cell.probe.lock() = self.core.sim().probe();
+        self.set_mode(Mode::Running);
+        let stop = self.cell.stop.lock().take();
+        let advanced = self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
+        self.executed(advanced, arrived);
+        self.host.meters.tick_delay.increment(since.elapsed().as_micros() as u64);
+        if matches!(self.mode, Mode::Running) {
+            self.wake_at(Instant::now() + self.cell.period);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The checkpoint actor: keeps the cost of recovering the whole node within its budget.
+//!
+//! Ten times a second, and whenever a checkpoint has been written, it estimates what replaying each match would cost (its measured seconds per tick
+//! times the ticks since its checkpoint) and asks the costliest for a checkpoint while the sum is over half the budget. Matches without a checkpoint under
+//! their present owner come first, those whose checkpoint is old come when nothing else is due. The match hands over a copy of its bytes
+//! between two ticks; checksums, the wait for durability and the writing happen elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{BatchNo, Seq, StateHash, Tick};
+use rekindle_store::StoreError;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep};
+
+use crate::actor::MatchMsg;
+use crate::cell::{MatchCell, MatchPhase, Stored};
+use crate::host::Inner;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What replaying one tick costs besides the step itself (decoding, comparing), in seconds.
+const TICK_OVERHEAD: f64 = 3e-6;
+/// What restoring one match costs, in seconds.
+const RESTORE_COST: f64 = 1e-4;
+/// Checkpoints are taken from this share of the budget on.
+const START_AT: f64 = 0.5;
+/// Attempts at writing one checkpoint; a later one takes its place.
+const ATTEMPTS: u32 = 5;
+
+/// A checkpoint, taken and not yet stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    /// The last record whose effect is in it.
+    pub(crate) seq: Seq,
+    /// Where it stands.
+    pub(crate) tick: Tick,
+    /// No later record lies in an earlier batch.
+    pub(crate) batch: BatchNo,
+    /// Of the world.
+    pub(crate) hash: StateHash,
+    /// Its canonical bytes.
+    pub(crate) state: Bytes,
+}
+
+/// The right to write one checkpoint. Dropping it, wherever that happens, makes room for the next.
+pub(crate) struct Ticket {
+    pub(crate) cell: Arc<MatchCell>,
+    /// Set when the checkpoint is stored: the next is asked for at once. Else the timer asks, so that a failing store is not hammered.
+    stored: bool,
+    host: Arc<Inner>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Ticket {
+    /// The checkpoint is stored.
+    pub(crate) fn finish(mut self) {
+        self.stored = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cell.cost.lock().requested = false;
+        self.permit.take();
+        if self.stored {
+            self.host.look();
+        }
+    }
+}
+
+/// Messages of the checkpoint actor.
+pub(crate) enum CheckpointMsg {
+    /// The timer.
+    Timer,
+    /// A place has become free. At most one of these is in the mailbox.
+    Look,
+}
+
+impl ractor::Message for CheckpointMsg {}
+
+/// The checkpoint actor.
+pub(crate) struct Checkpointer {
+    pub(crate) host: Arc<Inner>,
+}
+
+/// Set while a [`CheckpointMsg::Look`] is in the mailbox.
+#[derive(Default)]
+pub(crate) struct LookPending(AtomicBool);
+
+impl LookPending {
+    pub(crate) fn ask(&self, actor: &ActorRef<CheckpointMsg>) {
+        if !self.0.swap(true, Ordering::AcqRel) {
+            let _ = actor.cast(CheckpointMsg::Look);
+        }
+    }
+}
+
+impl Actor for Checkpointer {
+    type Msg = CheckpointMsg;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<CheckpointMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+        me.send_after(LOOK_EVERY, || CheckpointMsg::Timer);
+        Ok(())
+    }
+
+    async fn handle(&self, me: ActorRef<CheckpointMsg>, message: CheckpointMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        match message {
+            CheckpointMsg::Timer => {
+                me.send_after(LOOK_EVERY, || CheckpointMsg::Timer);
+                self.survey();
+            }
+            CheckpointMsg::Look => self.host.look_pending.0.store(false, Ordering::Release),
+        }
+        self.request();
+        Ok(())
+    }
+}
+
+impl Checkpointer {
+    /// Asks matches for checkpoints while there is room and need.
+    fn request(&self) {
+        while !self.host.journal.is_halted() {
+            let Ok(permit) = Arc::clone(&self.host.checkpoint_slots).try_acquire_owned() else { return };
+            let Some(cell) = self.next(Instant::now()) else { return };
+            cell.cost.lock().requested = true;
+            let ticket = Ticket { cell: Arc::clone(&cell), stored: false, host: Arc::clone(&self.host), permit: Some(permit) };
+            cell.cast(MatchMsg::Checkpoint(ticket));
+        }
+    }
+
+    /// The match whose checkpoint is due, if one is.
+    fn next(&self, now: Instant) -> Option<Arc<MatchCell>> {
+        let config = &self.host.config;
+        let mut total = 0.0;
+        let mut costliest: Option<(f64, Arc<MatchCell>)> = None;
+        let mut oldest: Option<(Duration, Arc<MatchCell>)> = None;
+        for cell in self.host.matches.lock().values() {
+            if !matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled) {
+                continue;
+            }
+            let cost = cell.cost.lock();
+            let ticks = cell.tick().0.saturating_sub(cost.newest.map_or(0, |stored| stored.tick.0));
+            let seconds = RESTORE_COST + ticks as f64 * (cost.tick_seconds + TICK_OVERHEAD);
+            total += seconds;
+            if cost.requested {
+                continue;
+            }
+            let Some(newest) = cost.newest else { return Some(Arc::clone(cell)) };
+            if ticks == 0 {
+                continue;
+            }
+            if costliest.as_ref().is_none_or(|(most, _)| seconds > *most) {
+                costliest = Some((seconds, Arc::clone(cell)));
+            }
+            let age = now.saturating_duration_since(newest.at);
+            if age >= config.checkpoint_every && oldest.as_ref().is_none_or(|(most, _)| age > *most) {
+                oldest = Some((age, Arc::clone(cell)));
+            }
+        }
+        let over = total > START_AT * config.recovery_budget * config.cores as f64;
+        if over { costliest.map(|(_, cell)| cell) } else { oldest.map(|(_, cell)| cell) }
+    }
+
+    /// Keeps the gauges that nobody else keeps.
+    fn survey(&self) {
+        let now = Instant::now();
+        let (mut sessions, mut age, mut estimate) = (0, 0.0f64, 0.0);
+        let matches = self.host.matches.lock();
+        for cell in matches.values() {
+            sessions += cell.doors.lock().ingress.len();
+            let cost = cell.cost.lock();
+            let ticks = cell.tick().0.saturating_sub(cost.newest.map_or(0, |stored| stored.tick.0));
+            estimate += RESTORE_COST + ticks as f64 * (cost.tick_seconds + TICK_OVERHEAD);
+            if let Some(stored) = cost.newest {
+                age = age.max(now.saturating_duration_since(stored.at).as_secs_f64());
+            }
+        }
+        self.host.meters.matches.set(matches.len() as f64);
+        self.host.meters.sessions.set(sessions as f64);
+        self.host.meters.checkpoint_age.set(age);
+        self.host.meters.replay_estimate.set(estimate);
+    }
+}
+
+/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two.
+pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<(), StoreError> {
+    let mut durable = cell.durable.subscribe();
+    let mut halted = host.journal.halted();
+    tokio::select! {
+        biased;
+        _ = halted.wait_for(Option::is_some) => return Err(StoreError::Fenced(host.incarnation)),
+        reached = durable.wait_for(|durable| durable.seq >= taken.seq) => {
+            reached.map_err(|_| StoreError::NotFound(format!("match {}", cell.match_id)))?;
+        }
+    }
+    let Taken { seq, tick, batch, hash, state } = taken;
+    let meta = CheckpointMeta {
+        match_id: cell.match_id,
+        epoch: cell.epoch,
+        seq,
+        tick,
+        log: host.incarnation,
+        batch,
+        build: host.build,
+        hash,
+        time_ms: (host.clock)(),
+        len: state.len() as u64,
+        crc: crc32c::crc32c(&state),
+    };
+    let bytes = state.len();
+    let started = Instant::now();
+    put(host, meta, state).await?;
+    host.meters.checkpoint_put.record(started.elapsed());
+    host.meters.checkpoint_bytes.record(bytes as f64);
+    let second = {
+        let mut cost = cell.cost.lock();
+        let second = cost.newest.map(|stored| stored.seq).or(cost.second);
+        cost.second = second;
+        cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes });
+        second
+    };
+    if let Some(second) = second
+        && let Err(error) = host.store.checkpoints.trim(cell.match_id, second).await
+    {
+        tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints are still there; the next one tries again");
+    }
+    Ok(())
+}
+
+async fn put(host: &Inner, meta: CheckpointMeta, state: Bytes) -> Result<(), StoreError> {
+    let mut pause = Duration::from_millis(20);
+    for attempt in 1..=ATTEMPTS {
+        match host.store.checkpoints.put(meta.clone(), state.clone()).await {
+            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                tracing::warn!(code = "RK-HOST-031", match_id = %meta.match_id, %error, attempt, "checkpoint will be written again");
+                sleep(pause).await;
+                pause *= 2;
+            }
+            done => return done,
+        }
+    }
+    Ok(())
+}

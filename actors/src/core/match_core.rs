@@ -1,0 +1,109 @@
+//! The step of a match: world in, record and frame out.
+
+use std::sync::Arc;
+
+use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
+use rekindle_schema::net::NetView;
+use rekindle_schema::record::{Beat, Decision, Effect, Step};
+use rekindle_schema::{Epoch, MatchId, Tick};
+use rekindle_sim::{SimError, Simulation, StepOutput};
+
+use super::outbox::TickRecord;
+
+/// Views that are kept for reuse; more are in flight only while a store is slow.
+const SPARE_VIEWS: usize = 4;
+
+/// What making a tick brought forth.
+#[derive(Debug)]
+pub struct Advanced {
+    /// For the journal.
+    pub record: TickRecord,
+    /// For subscribers, if anybody listens or the match is over.
+    pub frame: Option<TickFrame>,
+    /// To be delivered once the tick is durable.
+    pub effects: Vec<Effect>,
+    /// The match is over.
+    pub ended: Option<String>,
+}
+
+/// A world and what names it.
+pub struct MatchCore {
+    match_id: MatchId,
+    epoch: Epoch,
+    beat_every: u64,
+    sim: Box<dyn Simulation>,
+    views: Vec<Arc<NetView>>,
+}
+
+impl MatchCore {
+    /// Around a world that was set up or restored.
+    pub fn new(match_id: MatchId, epoch: Epoch, beat_every: u64, sim: Box<dyn Simulation>) -> Self {
+        Self { match_id, epoch, beat_every: beat_every.max(1), sim, views: Vec::new() }
+    }
+
+    /// The world.
+    pub fn sim(&self) -> &dyn Simulation {
+        &*self.sim
+    }
+
+    /// Where it stands.
+    pub fn tick(&self) -> Tick {
+        self.sim.tick()
+    }
+
+    /// Puts another world in the place of one that panicked.
+    pub fn replace(&mut self, sim: Box<dyn Simulation>) {
+        self.sim = sim;
+    }
+
+    /// Makes the next tick. `stop` ends the match after it. After an error the world is of no more use.
+    pub fn advance(&mut self, step: &Step, stop: Option<String>, wanted: bool) -> Result<Advanced, SimError> {
+        let output = self.sim.step(step)?;
+        Ok(self.finish(step.clone(), output, Vec::new(), stop, wanted))
+    }
+
+    /// Turns the output of a step that the world has made into what goes to the journal and to subscribers.
+    pub fn finish(&mut self, step: Step, output: StepOutput, mut decisions: Vec<Decision>, stop: Option<String>, wanted: bool) -> Advanced {
+        let tick = step.tick;
+        let beat = tick.0.is_multiple_of(self.beat_every).then(|| Beat { tick, hash: self.sim.state_hash() });
+        let ended = output.ended.or(stop);
+        if let Some(reason) = &ended {
+            decisions.push(Decision::End { tick, reason: reason.clone() });
+        }
+        let frame = (wanted || ended.is_some()).then(|| TickFrame {
+            match_id: self.match_id,
+            epoch: self.epoch,
+            tick,
+            durable: Tick(0),
+            view: self.view(),
+            applied: step.inputs.iter().map(|input| Applied { session: input.session, seq: input.seq }).collect(),
+            commands: step
+                .commands
+                .iter()
+                .zip(output.commands.iter().copied().chain(std::iter::repeat(false)))
+                .map(|(command, accepted)| CommandDone { session: command.session, seq: command.seq, accepted })
+                .collect(),
+            joined: step.joins.iter().map(|join| (join.player, join.session)).collect(),
+            left: step.leaves.iter().map(|leave| SessionEnded { session: leave.session, reason: leave.reason }).collect(),
+            beat,
+            events: output.events.clone(),
+            ended: ended.clone(),
+        });
+        let effects = output.effects.clone();
+        let record = TickRecord { step, beat, events: output.events, effects: output.effects, decisions };
+        Advanced { record, frame, effects, ended }
+    }
+
+    /// The networked world now, in buffers that nobody reads any more.
+    fn view(&mut self) -> Arc<NetView> {
+        let free = self.views.iter_mut().position(|view| Arc::get_mut(view).is_some());
+        let mut view = free.map(|at| self.views.swap_remove(at)).unwrap_or_default();
+        if let Some(inside) = Arc::get_mut(&mut view) {
+            self.sim.extract(inside);
+        }
+        if self.views.len() < SPARE_VIEWS {
+            self.views.push(Arc::clone(&view));
+        }
+        view
+    }
+}

@@ -1,0 +1,12 @@
+//! The pure part of a match: no clock, no channel, no store.
+//!
+//! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the step. [`Outbox`] packs what was
+//! made into records. The shell around them is [`crate::actor`].
+
+mod ingress;
+mod match_core;
+mod outbox;
+
+pub use ingress::{Admission, Drawn, Ingress, IngressLimits, OpenOutcome, Opened, RawInput};
+pub use match_core::{Advanced, MatchCore};
+pub use outbox::{Outbox, Record, TickRecord};

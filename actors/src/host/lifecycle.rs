@@ -1,0 +1,353 @@
+//! Matches come, come back, end, and are put to rest.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ractor::Actor;
+use rekindle_schema::lease::{MatchLease, MatchState};
+use rekindle_schema::{MatchId, Seq, Tick};
+use rekindle_sim::GameType;
+use rekindle_store::history::History;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::{Host, Inner};
+use crate::actor::{MatchActor, MatchArgs, MatchMsg, Start};
+use crate::cell::{CellParts, MatchCell, MatchPhase};
+use crate::checkpointer::Taken;
+use crate::core::{Ingress, IngressLimits, MatchCore};
+use crate::error::{HostError, RecoveryError};
+use crate::handle::MatchHandle;
+use crate::journal::Durable;
+use crate::recovery::{Replayed, replay};
+
+/// Future ticks for which inputs are taken, in seconds of match time.
+const INPUT_WINDOW: Duration = Duration::from_secs(1);
+/// Inputs that wait per session.
+const INPUTS: usize = 64;
+/// Commands that wait per session.
+const COMMANDS: usize = 64;
+/// Commands of a session that one step takes.
+const COMMANDS_PER_STEP: usize = 16;
+/// Checkpoints that a drain writes at the same time.
+const DRAIN_WRITES: usize = 8;
+/// How long a drain waits for matches that are just ending.
+const DRAIN_ENDING: Duration = Duration::from_secs(5);
+
+/// How a recovery went.
+#[derive(Debug, Clone)]
+pub struct RecoveryReport {
+    /// Which match.
+    pub match_id: MatchId,
+    /// The tick it goes on from.
+    pub tick: Tick,
+    /// Ticks that were replayed.
+    pub replayed: u64,
+    /// Restore, replay and start, in milliseconds.
+    pub took_ms: u64,
+    /// No hash differed. (If one does without other builds being accepted, the recovery fails.)
+    pub hash_ok: bool,
+    /// Hashes that were compared.
+    pub beats_checked: u64,
+    /// First and last tick that another build had computed, if such were accepted.
+    pub resimulated: Option<(Tick, Tick)>,
+    /// What went wrong without doing harm.
+    pub notes: Vec<String>,
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, Default)]
+pub struct DrainReport {
+    /// Matches that were asked to stop.
+    pub matches: usize,
+    /// Matches whose last checkpoint is stored: nothing of them needs replay.
+    pub checkpointed: usize,
+    /// Matches that must be replayed, and why.
+    pub left: Vec<(MatchId, String)>,
+    /// In milliseconds.
+    pub took_ms: u64,
+}
+
+impl Host {
+    /// Runs a new match. Its row is in the directory and names this incarnation.
+    pub async fn create(&self, lease: MatchLease) -> Result<MatchHandle, HostError> {
+        let inner = self.inner();
+        let game = inner.admit(&lease)?;
+        let sim = game.create(&lease.spec.config, lease.spec.seed)?;
+        let world = Replayed {
+            tick: sim.tick(),
+            sim,
+            seq: Seq(0),
+            crc: 0,
+            checkpoint: None,
+            replayed: 0,
+            beats_checked: 0,
+            beats_differing: 0,
+            resimulated: None,
+            ended: None,
+        };
+        let cell = inner.launch(&lease, game, world, false).await?;
+        tracing::info!(code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game, "match created");
+        Ok(MatchHandle::new(cell))
+    }
+
+    /// Restores, replays and runs a match that was taken over: its row already names this incarnation under a new epoch. Replay does not run on a shard.
+    ///
+    /// A history that leads nowhere ([`RecoveryError::parks`]) parks the match in its row.
+    pub async fn recover(&self, lease: MatchLease, history: History) -> Result<RecoveryReport, RecoveryError> {
+        let inner = self.inner();
+        match inner.recover(&lease, history).await {
+            Err(error) if error.parks() => {
+                if matches!(error, RecoveryError::HashMismatch { .. }) {
+                    inner.meters.hash_mismatches.increment(1);
+                }
+                inner.meters.parked.increment(1);
+                tracing::error!(code = "RK-HOST-027", match_id = %lease.match_id, %error, "match parked instead of recovered");
+                let state = MatchState::Parked { report: error.to_string() };
+                inner.set_row(lease.match_id, state).await.map_err(HostError::from)?;
+                Err(error)
+            }
+            done => done,
+        }
+    }
+
+    /// Ends a match after its next tick, delivers its effects, and resolves when its row says `Ended`.
+    pub async fn stop_match(&self, match_id: MatchId, reason: impl Into<String>) -> Result<(), HostError> {
+        let inner = self.inner();
+        let reason = reason.into();
+        let cell = inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
+        if let MatchPhase::Parked(_) = cell.phase() {
+            inner.set_row(match_id, MatchState::Ended { reason }).await?;
+            inner.remove(match_id);
+            return Ok(());
+        }
+        *cell.stop.lock() = Some(reason);
+        let mut halted = inner.journal.halted();
+        loop {
+            let changed = inner.changed.notified();
+            if !inner.matches.lock().contains_key(&match_id) {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                _ = halted.wait_for(Option::is_some) => return Err(HostError::Stopping("its journal has failed".to_owned())),
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Stops all matches between two ticks and stores a last checkpoint of each. Nobody gets in meanwhile. Afterwards the host only waits to be dropped.
+    pub async fn drain(&self) -> DrainReport {
+        let inner = self.inner();
+        let started = Instant::now();
+        inner.stopping.store(true, Ordering::Release);
+        let cells: Vec<_> = inner.matches.lock().values().cloned().collect();
+        let mut report = DrainReport { matches: cells.len(), ..DrainReport::default() };
+        // All stop before the first is written, so that no match runs on while others are put away.
+        let mut stopped = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let (reply, answer) = oneshot::channel();
+            cell.cast(MatchMsg::Drain(reply));
+            stopped.push((cell, answer));
+        }
+        let writes = futures::stream::iter(stopped).map(|(cell, answer)| async move {
+            let done = inner.put_away(&cell, answer).await;
+            (cell, done)
+        });
+        let results: Vec<_> = writes.buffer_unordered(DRAIN_WRITES).collect().await;
+        for (cell, result) in results {
+            match result {
+                Ok(()) => report.checkpointed += 1,
+                Err(problem) => report.left.push((cell.match_id, problem)),
+            }
+            cell.subscribers.lock().clear();
+        }
+        report.left.sort();
+        report.took_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(code = "RK-HOST-013", matches = report.matches, left = report.left.len(), took_ms = report.took_ms, "drained");
+        report
+    }
+}
+
+impl Inner {
+    /// Whether `lease` may run here.
+    fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
+        if let Some(halt) = &*self.journal.halted().borrow() {
+            return Err(HostError::Stopping(halt.to_string()));
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(HostError::Stopping("it is draining".to_owned()));
+        }
+        if lease.incarnation != self.incarnation {
+            return Err(HostError::NotOwner(lease.match_id, lease.incarnation, self.incarnation));
+        }
+        if self.matches.lock().contains_key(&lease.match_id) {
+            return Err(HostError::AlreadyHere(lease.match_id));
+        }
+        self.games.get(&lease.spec.game)
+    }
+
+    async fn recover(self: &Arc<Self>, lease: &MatchLease, history: History) -> Result<RecoveryReport, RecoveryError> {
+        let started = Instant::now();
+        let game = self.admit(lease)?;
+        let notes = history.notes.clone();
+        let (spec, build, accept, kind) = (lease.spec.clone(), self.build, self.config.accept_build, Arc::clone(&game));
+        let work = move || replay(&*kind, &spec, &history, build, accept, &mut |_| {});
+        let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "replay", cause });
+        let replayed = self.offload(work).await.map_err(failed)??;
+        self.meters.recovery_replay.record(started.elapsed());
+        let (tick, count, beats_checked) = (replayed.tick, replayed.replayed, replayed.beats_checked);
+        let (hash_ok, resimulated) = (replayed.beats_differing == 0, replayed.resimulated);
+        if let Some((from, to)) = resimulated {
+            tracing::warn!(code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok, "ticks of another build were simulated again");
+        }
+        self.launch(lease, game, replayed, true).await?;
+        self.meters.recovery_total.record(started.elapsed());
+        let took_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
+        Ok(RecoveryReport { match_id: lease.match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, notes })
+    }
+
+    /// Puts a world into a cell and an actor around it.
+    async fn launch(
+        self: &Arc<Self>,
+        lease: &MatchLease,
+        game: Arc<dyn GameType>,
+        world: Replayed,
+        recovered: bool,
+    ) -> Result<Arc<MatchCell>, HostError> {
+        let expected = lease.lineage.last().map_or(Seq(1), |stretch| stretch.first_seq);
+        if expected != world.seq.next() {
+            return Err(HostError::Lineage { match_id: lease.match_id, expected, found: world.seq });
+        }
+        let rate = f64::from(lease.spec.tick_rate.max(1));
+        let limits = IngressLimits {
+            players: game.max_players(&lease.spec.config),
+            window: (INPUT_WINDOW.as_secs_f64() * rate).ceil() as u64,
+            inputs: INPUTS,
+            commands: COMMANDS,
+            commands_per_step: COMMANDS_PER_STEP,
+            away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
+        };
+        let sessions = world.sim.sessions();
+        let cell = Arc::new(MatchCell::new(CellParts {
+            lease,
+            game,
+            shard: self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
+            seed: self.seed,
+            subscriber_frames: self.config.subscriber_frames,
+            ingress: Ingress::new(limits, world.tick, &sessions),
+            next_seq: expected,
+            durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
+            probe: world.sim.probe(),
+            covered: world.checkpoint.as_ref().map(|meta| meta.seq),
+        }));
+        if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
+            return Err(HostError::AlreadyHere(lease.match_id));
+        }
+        let open = world.sim.open_effects();
+        if !open.is_empty() {
+            self.deliver(&cell, open);
+        }
+        let start = match (world.ended, recovered) {
+            (Some(reason), _) => Start::Over(reason),
+            (None, true) => Start::Recovered,
+            (None, false) => Start::Running,
+        };
+        let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
+        let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
+        if let Err(error) = self.spawn_match(args).await {
+            self.remove(lease.match_id);
+            return Err(error);
+        }
+        self.changed.notify_waiters();
+        self.look();
+        Ok(cell)
+    }
+
+    /// Starts the actor of a match on its shard.
+    pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
+        let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
+        let shard = args.cell.shard;
+        let supervisor = self.actors.get().and_then(|actors| actors.shards.get(shard)).ok_or_else(|| fail("no such shard".to_owned()))?;
+        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.get_cell());
+        let spawned = self.shards[shard].runtime.spawn(spawning).await;
+        spawned.map_err(|error| fail(error.to_string()))?.map(drop).map_err(|error| fail(error.to_string()))
+    }
+
+    pub(super) fn remove(&self, match_id: MatchId) {
+        let removed = self.matches.lock().remove(&match_id);
+        if let Some(cell) = removed {
+            cell.subscribers.lock().clear();
+            if let Some(actor) = cell.actor.lock().take() {
+                actor.stop(None);
+            }
+            cell.durable.send_modify(|_| {});
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A match has ended and its last tick is durable: delivers what it promised, keeps its last checkpoint, closes its row, lets it go.
+    pub(crate) fn finish_match(self: &Arc<Self>, cell: Arc<MatchCell>, taken: Taken, reason: String) {
+        let host = Arc::clone(self);
+        self.spawn(async move {
+            loop {
+                let delivered = host.effect_delivered.notified();
+                if cell.effects.lock().is_empty() {
+                    break;
+                }
+                delivered.await;
+            }
+            if let Err(error) = crate::checkpointer::store(&host, &cell, taken).await {
+                tracing::error!(code = "RK-HOST-036", match_id = %cell.match_id, %error, "the last checkpoint was not stored");
+                return;
+            }
+            match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
+                Ok(_) => {
+                    tracing::info!(code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(), reason, "match ended");
+                    host.remove(cell.match_id);
+                }
+                Err(error) => {
+                    tracing::error!(code = "RK-HOST-037", match_id = %cell.match_id, %error, "the row of an ended match still says that it runs");
+                }
+            }
+        });
+    }
+
+    /// Stores the last checkpoint of one match of a drain.
+    async fn put_away(&self, cell: &Arc<MatchCell>, answer: oneshot::Receiver<Option<Taken>>) -> Result<(), String> {
+        let Ok(taken) = answer.await else {
+            return match cell.phase() {
+                MatchPhase::Parked(_) => Ok(()),
+                phase => Err(format!("it has no actor ({phase:?})")),
+            };
+        };
+        match taken {
+            Some(taken) => {
+                crate::checkpointer::store(self, cell, taken).await.map_err(|error| error.to_string())?;
+                // Behind this answer all durable frames are published.
+                let (reply, answer) = oneshot::channel();
+                cell.cast(MatchMsg::Inspect(reply));
+                let _ = answer.await;
+                Ok(())
+            }
+            None if cell.phase() == MatchPhase::Ending => self.await_end(cell.match_id).await,
+            None => Err("it was being repaired".to_owned()),
+        }
+    }
+
+    async fn await_end(&self, match_id: MatchId) -> Result<(), String> {
+        let gone = async {
+            loop {
+                let changed = self.changed.notified();
+                if !self.matches.lock().contains_key(&match_id) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        timeout(DRAIN_ENDING, gone).await.map_err(|_| "it was ending, and its effects were not delivered in time".to_owned())
+    }
+}

@@ -1,0 +1,70 @@
+//! The metrics of a host. Their names and meanings are in the crate documentation.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Handles, looked up once: recording is then a few nanoseconds.
+pub(crate) struct Meters {
+    pub(crate) ticks: Counter,
+    pub(crate) late_ticks: Counter,
+    pub(crate) paused_ticks: Counter,
+    pub(crate) tick_delay: Counter,
+    pub(crate) tick_seconds: Histogram,
+    pub(crate) tick_lateness: Histogram,
+    pub(crate) input_to_apply: Histogram,
+    pub(crate) input_to_durable: Histogram,
+    pub(crate) subscribers_dropped: Counter,
+    pub(crate) append_seconds: Histogram,
+    pub(crate) append_retries: Counter,
+    pub(crate) batch_records: Histogram,
+    pub(crate) batch_bytes: Histogram,
+    pub(crate) backlog: Gauge,
+    pub(crate) checkpoint_age: Gauge,
+    pub(crate) checkpoint_bytes: Histogram,
+    pub(crate) checkpoint_encode: Histogram,
+    pub(crate) checkpoint_put: Histogram,
+    pub(crate) replay_estimate: Gauge,
+    pub(crate) recovery_replay: Histogram,
+    pub(crate) recovery_total: Histogram,
+    pub(crate) hash_mismatches: Counter,
+    pub(crate) quarantined: Counter,
+    pub(crate) parked: Counter,
+    pub(crate) restarts: Counter,
+    pub(crate) effects: Counter,
+    pub(crate) matches: Gauge,
+    pub(crate) sessions: Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        Self {
+            ticks: counter!("rekindle_ticks_total"),
+            late_ticks: counter!("rekindle_late_ticks_total"),
+            paused_ticks: counter!("rekindle_paused_ticks_total"),
+            tick_delay: counter!("rekindle_tick_delay_microseconds_total"),
+            tick_seconds: histogram!("rekindle_tick_seconds"),
+            tick_lateness: histogram!("rekindle_tick_lateness_seconds"),
+            input_to_apply: histogram!("rekindle_input_to_apply_seconds"),
+            input_to_durable: histogram!("rekindle_input_to_durable_seconds"),
+            subscribers_dropped: counter!("rekindle_subscribers_dropped_total"),
+            append_seconds: histogram!("rekindle_journal_append_seconds"),
+            append_retries: counter!("rekindle_journal_append_retries_total"),
+            batch_records: histogram!("rekindle_journal_batch_records"),
+            batch_bytes: histogram!("rekindle_journal_batch_bytes"),
+            backlog: gauge!("rekindle_journal_backlog_bytes"),
+            checkpoint_age: gauge!("rekindle_checkpoint_age_seconds"),
+            checkpoint_bytes: histogram!("rekindle_checkpoint_bytes"),
+            checkpoint_encode: histogram!("rekindle_checkpoint_encode_seconds"),
+            checkpoint_put: histogram!("rekindle_checkpoint_put_seconds"),
+            replay_estimate: gauge!("rekindle_replay_estimate_seconds"),
+            recovery_replay: histogram!("rekindle_recovery_seconds", "phase" => "replay"),
+            recovery_total: histogram!("rekindle_recovery_seconds", "phase" => "total"),
+            hash_mismatches: counter!("rekindle_hash_mismatches_total"),
+            quarantined: counter!("rekindle_quarantined_total"),
+            parked: counter!("rekindle_parked_total"),
+            restarts: counter!("rekindle_match_restarts_total"),
+            effects: counter!("rekindle_effects_delivered_total"),
+            matches: gauge!("rekindle_matches"),
+            sessions: gauge!("rekindle_sessions"),
+        }
+    }
+}
