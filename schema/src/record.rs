@@ -11,6 +11,8 @@ use crate::ids::{PlayerId, SessionId, StateHash, Tick};
 
 /// Format tag of an encoded [`Flush`].
 pub const FLUSH_TAG: FormatTag = FormatTag(0x1001);
+/// Format tag of an encoded [`Effect`].
+pub const EFFECT_TAG: FormatTag = FormatTag(0x1002);
 
 /// All that one step of a world depends on besides the world itself: the tick it makes and what the sessions contribute.
 ///

@@ -97,7 +97,9 @@ pub enum HistoryError {
         found: String,
     },
     /// A record does not continue the one before it.
-    #[error("RK-STORE-022: match {match_id}: record {seq} in batch {batch} of log {log} carries {found:08x} as the checksum of the record before it, which has {expected:08x}")]
+    #[error(
+        "RK-STORE-022: match {match_id}: record {seq} in batch {batch} of log {log} carries {found:08x} as the checksum of the record before it, which has {expected:08x}"
+    )]
     Chain {
         /// Which match.
         match_id: MatchId,

@@ -9,6 +9,7 @@
 //! (that is `rekindle-actors`).
 
 pub mod history;
+pub mod local;
 pub mod memory;
 pub mod port;
 

@@ -397,7 +397,8 @@ impl Checkpoints for MemoryStore {
         let meta = meta.clone();
         Box::pin(self.run(Op::ReadCheckpoint(meta.match_id), move |shared| {
             let stored = shared.checkpoints.get(&meta.match_id).and_then(|all| all.iter().find(|stored| stored.meta == meta));
-            let stored = stored.ok_or_else(|| StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq)))?;
+            let stored =
+                stored.ok_or_else(|| StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq)))?;
             crate::check_state(&meta, &stored.state)?;
             Ok(stored.state.clone())
         }))
@@ -412,4 +413,3 @@ impl Checkpoints for MemoryStore {
         }))
     }
 }
-

@@ -33,9 +33,7 @@ impl Leases for MemoryStore {
     }
 
     fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        Box::pin(self.run(Op::NodeLease(node), move |shared| {
-            Ok(if_live(node_row(shared, node)?, |lease| lease.deadline_ms = deadline_ms))
-        }))
+        Box::pin(self.run(Op::NodeLease(node), move |shared| Ok(if_live(node_row(shared, node)?, |lease| lease.deadline_ms = deadline_ms))))
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
@@ -124,8 +122,8 @@ impl EffectSink for MemoryStore {
     }
 
     fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
-        Box::pin(self.run(Op::Effect, |shared| {
-            Ok(shared.effects.iter().map(|(&(match_id, _), effect)| (match_id, effect.clone())).collect())
-        }))
+        Box::pin(
+            self.run(Op::Effect, |shared| Ok(shared.effects.iter().map(|(&(match_id, _), effect)| (match_id, effect.clone())).collect())),
+        )
     }
 }

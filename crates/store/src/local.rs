@@ -1,0 +1,173 @@
+//! The default backend: a directory on a local disk, shared by all node processes of a host.
+//!
+//! ```text
+//! DIR/format                     the version of the whole
+//! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
+//! DIR/checkpoints/INCARNATION/*.seg
+//! DIR/node.db                    leases, match directory, effects
+//! ```
+//!
+//! One thread for each log writes and syncs; reads run on the runtime's blocking pool. `docs/FORMATS.md` has the bytes.
+
+mod audit;
+mod checkpoints;
+pub mod disk;
+mod facts;
+mod fence;
+mod ports;
+mod reader;
+mod segment;
+mod wal;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rekindle_schema::Incarnation;
+use rekindle_schema::batch::Batch;
+use rekindle_schema::checkpoint::CheckpointMeta;
+
+use self::checkpoints::Index;
+use self::disk::{Disk, SystemDisk};
+use self::facts::Facts;
+use self::reader::LogReader;
+use self::segment::{Kind, io_error};
+use self::writer::Writer;
+use crate::Store;
+use crate::port::StoreError;
+
+pub use self::audit::{Audit, Finding, Severity};
+pub use self::fence::start_time;
+pub use self::segment::{CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION};
+
+/// The version of the directory that this code writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+const FORMAT_FILE: &str = "format";
+
+/// How a local store works.
+#[derive(Clone)]
+pub struct LocalOptions {
+    /// Most batches that wait for a log's thread; one more is `Overloaded`.
+    pub append_queue: usize,
+    /// Most checkpoints that wait.
+    pub checkpoint_queue: usize,
+    /// Where segments are written: replaced to inject faults.
+    pub disk: Arc<dyn Disk>,
+    /// False leaves out the checksums of entries when reading. Only for the test that shows that the conformance suite notices.
+    #[doc(hidden)]
+    pub check: bool,
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        Self { append_queue: 16, checkpoint_queue: 8, disk: Arc::new(SystemDisk), check: true }
+    }
+}
+
+type Appends = Arc<Writer<Batch>>;
+type Puts = Arc<Writer<(CheckpointMeta, Bytes)>>;
+/// Up to where the checkpoint log of an incarnation is durable: its current segment and the end in it.
+type Durable = Arc<Mutex<BTreeMap<Incarnation, (u64, u64)>>>;
+
+/// A data directory, open.
+pub struct LocalStore {
+    root: PathBuf,
+    options: LocalOptions,
+    facts: Arc<Facts>,
+    batches: Arc<LogReader>,
+    index: Arc<Mutex<Index>>,
+    durable: Durable,
+    appends: Mutex<BTreeMap<Incarnation, Appends>>,
+    puts: Mutex<BTreeMap<Incarnation, Puts>>,
+}
+
+impl LocalStore {
+    /// Opens a data directory, creates it if it does not exist, and refuses one of a newer release.
+    pub fn open(root: impl AsRef<Path>, options: LocalOptions) -> Result<Store, StoreError> {
+        let root = root.as_ref().to_owned();
+        fs::create_dir_all(&root).map_err(|error| io_error("create", &root, &error))?;
+        check_format(&root)?;
+        for kind in [Kind::Batches, Kind::Checkpoints] {
+            let path = root.join(kind.folder());
+            fs::create_dir_all(&path).map_err(|error| io_error("create", &path, &error))?;
+        }
+        sync_dir(&root)?;
+        let database = root.join("node.db");
+        wal::check(&database)?;
+        let this = Arc::new(Self {
+            facts: Arc::new(Facts::open(&database)?),
+            batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
+            index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
+            durable: Durable::default(),
+            appends: Mutex::default(),
+            puts: Mutex::default(),
+            root,
+            options,
+        });
+        sync_dir(&this.root)?;
+        Ok(Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this })
+    }
+
+    /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes nothing.
+    pub fn audit(root: impl AsRef<Path>) -> Result<Audit, StoreError> {
+        audit::run(root.as_ref())
+    }
+}
+
+/// Reads the version of the directory, or writes it into a new one.
+fn check_format(root: &Path) -> Result<(), StoreError> {
+    let path = root.join(FORMAT_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse_format(&path, &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if root.join("node.db").exists() {
+                let problem = "the file is missing, but the directory holds data".to_owned();
+                return Err(StoreError::Corrupt { place: path.display().to_string(), problem });
+            }
+            let new = root.join(format!("{FORMAT_FILE}.{}", std::process::id()));
+            let write = || -> std::io::Result<()> {
+                let mut file = fs::File::create(&new)?;
+                file.write_all(format_text(FORMAT_VERSION).as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&new, &path)
+            };
+            write().map_err(|error| io_error("create", &path, &error))?;
+            sync_dir(root)
+        }
+        Err(error) => Err(io_error("read", &path, &error)),
+    }
+}
+
+fn format_text(version: u32) -> String {
+    format!("rekindle data directory, format {version}\n")
+}
+
+fn parse_format(path: &Path, text: &str) -> Result<(), StoreError> {
+    if text == format_text(FORMAT_VERSION) {
+        return Ok(());
+    }
+    let place = path.display().to_string();
+    let found: Option<u32> = text.trim_end().rsplit_once(' ').and_then(|(_, number)| number.parse().ok());
+    match found.filter(|&found| text == format_text(found)) {
+        Some(found) if found > FORMAT_VERSION => {
+            let problem = format!("format {found} was written by a newer release, this one knows format {FORMAT_VERSION}: upgrade it");
+            Err(StoreError::Refused { place, problem })
+        }
+        _ => Err(StoreError::Corrupt { place, problem: format!("it should read {:?}", format_text(FORMAT_VERSION)) }),
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", path, &error))
+}
+
+/// Runs `work`, which waits for a disk, on the runtime's blocking pool.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a read was abandoned: {error}"))))
+}

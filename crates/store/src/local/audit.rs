@@ -1,0 +1,274 @@
+//! Checks every byte of a data directory and says what is wrong with it, file by file. `rekindle verify` calls it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rekindle_schema::batch::BatchView;
+use rekindle_schema::codec;
+use rekindle_schema::lease::{MATCH_LEASE_TAG, MatchLease, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::record::{EFFECT_TAG, Effect};
+use rekindle_schema::{Epoch, Incarnation, MatchId};
+
+use super::facts::{self, Rows, Table};
+use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
+use super::{FORMAT_FILE, checkpoints, parse_format, wal};
+use crate::port::StoreError;
+
+const STRIDE: usize = 4 << 20;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing that counts is lost: a tail that was cut off, what a fenced node wrote behind its seal.
+    Note,
+    /// Stored bytes are not what was written.
+    Damage,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which file, or which table and row.
+    pub place: String,
+    /// Where in the file, in bytes from its start.
+    pub offset: Option<u64>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What was checked, and what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Segments of logs and checkpoints.
+    pub segments: u64,
+    /// Whole batches.
+    pub batches: u64,
+    /// Whole frames in them.
+    pub frames: u64,
+    /// Whole checkpoints.
+    pub checkpoints: u64,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// In the order of the files.
+    pub findings: Vec<Finding>,
+}
+
+impl Audit {
+    /// Nothing is damaged; there may be notes.
+    pub fn is_clean(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity < Severity::Damage)
+    }
+
+    fn report(&mut self, severity: Severity, path: &Path, offset: Option<u64>, problem: impl ToString) {
+        self.findings.push(Finding { severity, place: path.display().to_string(), offset, problem: problem.to_string() });
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        let (place, problem) = match error {
+            StoreError::Corrupt { place, problem } | StoreError::Refused { place, problem } => (place.clone(), problem.clone()),
+            other => (String::new(), other.to_string()),
+        };
+        self.findings.push(Finding { severity: Severity::Damage, place, offset: None, problem });
+    }
+}
+
+/// Checks a data directory.
+pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
+    let mut audit = Audit::default();
+    let format = root.join(FORMAT_FILE);
+    match fs::read(&format) {
+        Ok(bytes) => {
+            if let Err(error) = parse_format(&format, &String::from_utf8_lossy(&bytes)) {
+                audit.failed(&error);
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound(format.display().to_string())),
+        Err(error) => return Err(io_error("read", &format, &error)),
+    }
+    let nodes = database(root, &mut audit);
+    for kind in [Kind::Batches, Kind::Checkpoints] {
+        for log in logs(root, kind)? {
+            let mut walk =
+                Walk { audit: &mut audit, kind, log, node: nodes.get(&log), next: None, prev_crc: None, chains: BTreeMap::new() };
+            let segments = segments(&log_dir(root, kind, log))?;
+            for (index, segment) in segments.iter().enumerate() {
+                walk.segment(segment, index + 1 == segments.len())?;
+            }
+            walk.sealed(&log_dir(root, kind, log));
+        }
+    }
+    Ok(audit)
+}
+
+/// Checks `node.db` and returns the leases that could be read.
+fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
+    let path = root.join("node.db");
+    match wal::look(&path) {
+        Ok(wal::State::Whole) => {}
+        Ok(wal::State::Torn(offset)) => {
+            audit.report(Severity::Note, &wal::path(&path), Some(offset), "the last commit was cut off or is damaged");
+        }
+        Ok(wal::State::Corrupt(offset)) => {
+            let problem = "a damaged frame has valid commits behind it, which SQLite would drop";
+            audit.report(Severity::Damage, &wal::path(&path), Some(offset), problem);
+        }
+        Err(error) => audit.failed(&error),
+    }
+    if !path.exists() {
+        audit.report(Severity::Damage, &path, None, "the file is missing");
+        return BTreeMap::new();
+    }
+    match facts::connect(&path) {
+        Ok(connection) => rows(&facts::rows(&connection, &path), &path, audit),
+        Err(error) => {
+            audit.failed(&error);
+            BTreeMap::new()
+        }
+    }
+}
+
+fn rows(rows: &Rows<'_>, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
+    for error in rows.audit() {
+        audit.failed(&error);
+    }
+    let mut nodes = BTreeMap::new();
+    for table in Table::ALL {
+        // What cannot be read at all was reported above.
+        for (key, value) in rows.all(table).unwrap_or_default() {
+            let decoded = match table {
+                Table::NodeLease => codec::decode::<NodeLease>(NODE_LEASE_TAG, &value).map(|lease| {
+                    nodes.insert(lease.incarnation, lease);
+                }),
+                Table::MatchLease => codec::decode::<MatchLease>(MATCH_LEASE_TAG, &value).map(|_| ()),
+                Table::Effect => codec::decode::<Effect>(EFFECT_TAG, &value).map(|_| ()),
+            };
+            if let Err(error) = decoded {
+                audit.report(Severity::Damage, path, None, format!("table {}, row {:016x}: {error}", table.name(), key[0]));
+            }
+        }
+    }
+    nodes
+}
+
+/// Walks through one log.
+struct Walk<'a> {
+    audit: &'a mut Audit,
+    kind: Kind,
+    log: Incarnation,
+    node: Option<&'a NodeLease>,
+    /// The number that the next entry should have.
+    next: Option<u64>,
+    prev_crc: Option<u32>,
+    /// The last frame of each match: its seq and checksum.
+    chains: BTreeMap<(MatchId, Epoch), (u64, u32)>,
+}
+
+impl Walk<'_> {
+    /// Whether entries from `number` on no longer count.
+    fn behind_seal(&self, number: Option<u64>) -> bool {
+        let seal = self.node.and_then(|node| node.seal);
+        self.kind == Kind::Batches && number.is_some_and(|number| seal.is_some_and(|seal| number > seal.0))
+    }
+
+    fn report(&mut self, segment: &Segment, offset: u64, problem: impl ToString) {
+        let severity = if self.behind_seal(self.next) { Severity::Note } else { Severity::Damage };
+        self.audit.report(severity, &segment.path, Some(offset), problem);
+    }
+
+    fn segment(&mut self, segment: &Segment, last: bool) -> Result<(), StoreError> {
+        self.audit.segments += 1;
+        self.audit.bytes += segment.len;
+        let Some(reader) = Reader::open(&segment.path, self.kind, self.log, true)? else { return Ok(()) };
+        let header = check_header(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, self.log, segment.first);
+        if let Err(problem) = header {
+            let severity = if last && reader.resync(0)?.is_none() { Severity::Note } else { Severity::Damage };
+            self.audit.report(severity, &segment.path, Some(0), problem);
+        }
+        if self.next.is_some_and(|next| next != segment.first) {
+            self.report(segment, 0, format!("the segment begins with {}, but {} is missing", segment.first, self.next.unwrap_or_default()));
+            self.prev_crc = None;
+        }
+        self.next = Some(segment.first);
+        let mut offset = SEGMENT_HEADER as u64;
+        loop {
+            let (entries, stop) = reader.entries(offset, STRIDE)?;
+            for entry in entries {
+                offset = entry.end();
+                self.entry(segment, &entry);
+            }
+            match stop {
+                Stop::Full => {}
+                Stop::End => return Ok(()),
+                Stop::Bad(at, error) => match reader.resync(at + 1)? {
+                    Some(behind) => {
+                        self.report(segment, at, error);
+                        self.next = Some(behind.envelope.number.0);
+                        self.prev_crc = None;
+                        offset = behind.offset;
+                    }
+                    None if last => {
+                        let problem = format!("possibly a torn tail, the last entry cut off as it was written: {error}");
+                        self.audit.report(Severity::Note, &segment.path, Some(at), problem);
+                        return Ok(());
+                    }
+                    None => {
+                        self.report(segment, at, error);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    fn entry(&mut self, segment: &Segment, entry: &Located) {
+        let number = entry.envelope.number.0;
+        if self.next != Some(number) {
+            self.report(segment, entry.offset, format!("{} {number} stands where another one should", self.kind.what()));
+        } else if self.prev_crc.is_some_and(|crc| crc != entry.envelope.prev_crc) {
+            self.report(segment, entry.offset, format!("{} {number} does not follow the one before it", self.kind.what()));
+        }
+        self.next = Some(number + 1);
+        self.prev_crc = Some(entry.envelope.crc);
+        match self.kind {
+            Kind::Checkpoints => match checkpoints::decode(entry) {
+                Ok(_) => self.audit.checkpoints += 1,
+                Err(problem) => self.report(segment, entry.offset, problem),
+            },
+            Kind::Batches => match BatchView::parse(&entry.bytes) {
+                Ok(view) => {
+                    self.audit.batches += 1;
+                    self.audit.frames += view.all_frames().len() as u64;
+                    self.frames(segment, entry.offset, &view);
+                }
+                Err(error) => self.report(segment, entry.offset, error),
+            },
+        }
+    }
+
+    fn frames(&mut self, segment: &Segment, offset: u64, view: &BatchView) {
+        for frame in view.all_frames() {
+            let header = &frame.header;
+            let before = self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
+            if let Some((seq, crc)) = before
+                && (seq + 1, crc) != (header.seq.0, header.prev_crc)
+            {
+                let problem = format!("record {} of match {} does not follow record {seq}", header.seq, header.match_id);
+                self.report(segment, offset, problem);
+            }
+        }
+    }
+
+    /// A sealed log must reach its seal.
+    fn sealed(&mut self, dir: &Path) {
+        let seal = self.node.filter(|node| node.state == NodeState::Fenced).and_then(|node| node.seal);
+        if self.kind == Kind::Batches
+            && let (Some(seal), Some(next)) = (seal, self.next)
+            && next <= seal.0
+        {
+            self.audit.report(Severity::Damage, dir, None, format!("the log is sealed at batch {seal}, but ends before batch {next}"));
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The ports of the local store.
+
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::codec::{self, FormatTag};
+use rekindle_schema::lease::{MATCH_LEASE_TAG, MatchLease, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::record::{EFFECT_TAG, Effect};
+use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::facts::{Rows, Table};
+use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
+use super::writer::{LogWriter, Writer, cut, gone};
+use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence};
+use crate::MAX_CHECKPOINT;
+use crate::port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+
+fn to_batch(placed: super::reader::Placed) -> Batch {
+    let Envelope { log, number, .. } = placed.entry.envelope;
+    Batch { incarnation: log, number, bytes: placed.entry.bytes }
+}
+
+impl LocalStore {
+    fn appender(&self, log: Incarnation) -> Result<Appends, StoreError> {
+        let mut appends = self.appends.lock();
+        let vacant = match appends.entry(log) {
+            Entry::Occupied(found) => return Ok(Arc::clone(found.get())),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let (disk, root, reader) = (Arc::clone(&self.options.disk), self.root.clone(), Arc::clone(&self.batches));
+        let database = self.facts.path().to_owned();
+        let mut verifier = None;
+        let writer = Writer::start(
+            format!("log {log}"),
+            self.options.append_queue,
+            move || LogWriter::open(disk, &root, Kind::Batches, log, reader),
+            move |writer, batch: Batch| {
+                let envelope = crate::check_batch(&batch)?;
+                writer.append(&envelope, &batch.bytes)?;
+                let connection = match &mut verifier {
+                    Some(connection) => connection,
+                    none => none.insert(facts::connect(&database)?),
+                };
+                match node(&facts::rows(connection, &database), log)? {
+                    Some(lease) if lease.state == NodeState::Live => Ok(()),
+                    _ => Err(StoreError::Fenced(log)),
+                }
+            },
+        )?;
+        Ok(Arc::clone(vacant.insert(Arc::new(writer))))
+    }
+
+    fn putter(&self, log: Incarnation) -> Result<Puts, StoreError> {
+        let mut puts = self.puts.lock();
+        let vacant = match puts.entry(log) {
+            Entry::Occupied(found) => return Ok(Arc::clone(found.get())),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let (disk, root) = (Arc::clone(&self.options.disk), self.root.clone());
+        let reader = Arc::new(super::reader::LogReader::new(root.clone(), Kind::Checkpoints, self.options.check));
+        let durable = Arc::clone(&self.durable);
+        let opened = Arc::clone(&durable);
+        let writer = Writer::start(
+            format!("checkpoints {log}"),
+            self.options.checkpoint_queue,
+            move || {
+                let writer = LogWriter::open(disk, &root, Kind::Checkpoints, log, reader)?;
+                opened.lock().insert(log, writer.durable());
+                Ok(writer)
+            },
+            move |writer, (meta, state): (CheckpointMeta, Bytes)| {
+                let (number, prev_crc) = writer.next();
+                let entry = checkpoints::encode(&meta, &state, number, prev_crc);
+                let envelope = Envelope::parse(&entry, CHECKPOINT_MAGIC, "checkpoint").map_err(|error| StoreError::Corrupt {
+                    place: "a checkpoint before it was written".to_owned(),
+                    problem: error.to_string(),
+                })?;
+                writer.append(&envelope, &entry)?;
+                durable.lock().insert(log, writer.durable());
+                Ok(())
+            },
+        )?;
+        Ok(Arc::clone(vacant.insert(Arc::new(writer))))
+    }
+
+    /// Runs `work` on the index of checkpoints, after it has seen what was put since.
+    async fn indexed<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut checkpoints::Index) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (index, durable) = (Arc::clone(&self.index), Arc::clone(&self.durable));
+        blocking(move || {
+            let mut index = index.lock();
+            let own = durable.lock().clone();
+            index.refresh(&own)?;
+            work(&mut index)
+        })
+        .await
+    }
+}
+
+impl Journal for LocalStore {
+    fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            if batch.bytes.len() > MAX_BATCH {
+                return Err(StoreError::TooLarge { what: "a batch", size: batch.bytes.len(), limit: MAX_BATCH });
+            }
+            let writer = self.appender(batch.incarnation)?;
+            let outcome = writer.send(batch)?;
+            outcome.await.map_err(|_| gone(writer.name()))?
+        })
+    }
+
+    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+        let reader = Arc::clone(&self.batches);
+        Box::pin(blocking(move || Ok(reader.read(log, from.0, max_bytes)?.into_iter().map(to_batch).collect())))
+    }
+
+    fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
+        let reader = Arc::clone(&self.batches);
+        Box::pin(blocking(move || {
+            let end = reader.end(log)?;
+            Ok(Tail { last: BatchNo(end.last), torn: end.report })
+        }))
+    }
+
+    fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
+        let (reader, disk, root) = (Arc::clone(&self.batches), Arc::clone(&self.options.disk), self.root.clone());
+        Box::pin(blocking(move || {
+            let dir = log_dir(&root, Kind::Batches, log);
+            if last.0 > 0 {
+                let found = reader.read(log, last.0, 0)?.into_iter().next();
+                let placed = found.ok_or_else(|| StoreError::NotFound(format!("batch {last} of log {log}")))?;
+                let path = &placed.path;
+                let mut file = disk.open(path, false).map_err(|error| super::io_error("open", path, &error))?;
+                file.write(&placed.entry.bytes, placed.entry.offset).map_err(|error| super::io_error("write", path, &error))?;
+                file.sync().map_err(|error| super::io_error("sync", path, &error))?;
+            }
+            if dir.exists() {
+                let end = reader.end(log)?;
+                if end.last == last.0 {
+                    cut(&*disk, &dir, &end)?;
+                }
+                for path in [dir.as_path(), root.join(Kind::Batches.folder()).as_path()] {
+                    disk.sync_dir(path).map_err(|error| super::io_error("sync", path, &error))?;
+                }
+            }
+            Ok(())
+        }))
+    }
+
+    fn trim(&self, log: Incarnation, before: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            let lease = self.facts.look(move |rows| node(rows, log)).await?;
+            let live = lease.as_ref().is_some_and(|lease| lease.state == NodeState::Live);
+            let seal = lease.and_then(|lease| lease.seal);
+            let (reader, root) = (Arc::clone(&self.batches), self.root.clone());
+            blocking(move || trim(&reader, &root, log, before, live, seal)).await
+        })
+    }
+
+    fn logs(&self) -> StoreResult<'_, Vec<LogInfo>> {
+        let root = self.root.clone();
+        Box::pin(blocking(move || {
+            let mut found = Vec::new();
+            for log in logs(&root, Kind::Batches)? {
+                let segments = segments(&log_dir(&root, Kind::Batches, log))?;
+                if let Some(oldest) = segments.first() {
+                    let bytes = segments.iter().map(|segment| segment.len).sum();
+                    found.push(LogInfo { log, first: BatchNo(oldest.first), bytes });
+                }
+            }
+            Ok(found)
+        }))
+    }
+}
+
+/// Removes segments that hold nothing from `before` on. The last one goes only with the whole log, and only if its incarnation is dead.
+fn trim(
+    reader: &super::reader::LogReader,
+    root: &std::path::Path,
+    log: Incarnation,
+    before: BatchNo,
+    live: bool,
+    seal: Option<BatchNo>,
+) -> Result<(), StoreError> {
+    let dir = log_dir(root, Kind::Batches, log);
+    let segments = segments(&dir)?;
+    let remove = |path: &std::path::Path| match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(super::io_error("remove", path, &error)),
+        _ => Ok(()),
+    };
+    let counted = match (live, seal) {
+        (true, _) => u64::MAX,
+        (false, Some(seal)) => seal.0,
+        (false, None) => reader.end(log)?.last,
+    };
+    let whole = !live && before.0 > counted;
+    for (index, segment) in segments.iter().enumerate() {
+        let over = segments.get(index + 1).is_some_and(|next| next.first <= before.0);
+        if whole || over {
+            remove(&segment.path)?;
+        } else {
+            break;
+        }
+    }
+    if whole
+        && let Err(error) = std::fs::remove_dir(&dir)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(super::io_error("remove", &dir, &error));
+    }
+    Ok(())
+}
+
+impl Checkpoints for LocalStore {
+    fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            if state.len() > MAX_CHECKPOINT {
+                return Err(StoreError::TooLarge { what: "a checkpoint", size: state.len(), limit: MAX_CHECKPOINT });
+            }
+            crate::check_state(&meta, &state)?;
+            let writer = self.putter(meta.log)?;
+            let outcome = writer.send((meta, state))?;
+            outcome.await.map_err(|_| gone(writer.name()))?
+        })
+    }
+
+    fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<CheckpointMeta>, Vec<StoreError>)> {
+        Box::pin(self.indexed(move |index| index.list(match_id)))
+    }
+
+    fn get(&self, meta: &CheckpointMeta) -> StoreResult<'_, Bytes> {
+        let meta = meta.clone();
+        Box::pin(self.indexed(move |index| index.get(&meta)))
+    }
+
+    fn trim(&self, match_id: MatchId, before: Seq) -> StoreResult<'_, ()> {
+        let durable = Arc::clone(&self.durable);
+        Box::pin(self.indexed(move |index| {
+            let writing = durable.lock().clone();
+            index.trim(match_id, before, &writing)
+        }))
+    }
+}
+
+fn decode<T: DeserializeOwned>(tag: FormatTag, table: Table, value: &[u8]) -> Result<T, StoreError> {
+    codec::decode(tag, value)
+        .map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
+}
+
+fn put<T: Serialize>(rows: &Rows<'_>, table: Table, key: [u64; 3], tag: FormatTag, value: &T) -> Result<(), StoreError> {
+    rows.put(table, key, Some(&codec::encode(tag, value)))
+}
+
+/// The lease of one node.
+fn node(rows: &Rows<'_>, node: Incarnation) -> Result<Option<NodeLease>, StoreError> {
+    let found = rows.get(Table::NodeLease, [node.0, 0, 0])?;
+    found.map(|value| decode(NODE_LEASE_TAG, Table::NodeLease, &value)).transpose()
+}
+
+fn node_row(rows: &Rows<'_>, incarnation: Incarnation) -> Result<NodeLease, StoreError> {
+    node(rows, incarnation)?.ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {incarnation}")))
+}
+
+fn put_node(rows: &Rows<'_>, lease: &NodeLease) -> Result<(), StoreError> {
+    put(rows, Table::NodeLease, [lease.incarnation.0, 0, 0], NODE_LEASE_TAG, lease)
+}
+
+fn match_row(rows: &Rows<'_>, match_id: MatchId) -> Result<Option<MatchLease>, StoreError> {
+    let found = rows.get(Table::MatchLease, [match_id.0, 0, 0])?;
+    found.map(|value| decode(MATCH_LEASE_TAG, Table::MatchLease, &value)).transpose()
+}
+
+fn put_match(rows: &Rows<'_>, lease: &MatchLease) -> Result<(), StoreError> {
+    put(rows, Table::MatchLease, [lease.match_id.0, 0, 0], MATCH_LEASE_TAG, lease)
+}
+
+impl Leases for LocalStore {
+    fn register(&self, lease: NodeLease) -> StoreResult<'_, ()> {
+        Box::pin(self.facts.change(move |rows| match node(rows, lease.incarnation)? {
+            Some(found) if found != lease => Err(crate::registered_twice(lease.incarnation)),
+            Some(_) => Ok(()),
+            None => put_node(rows, &lease),
+        }))
+    }
+
+    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
+        Box::pin(self.facts.change(move |rows| {
+            let lease = node_row(rows, node)?;
+            if lease.state != NodeState::Live {
+                return Ok(Renewal::Fenced);
+            }
+            put_node(rows, &NodeLease { deadline_ms, ..lease })?;
+            Ok(Renewal::Live)
+        }))
+    }
+
+    fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
+        Box::pin(self.facts.change(move |rows| {
+            let lease = node_row(rows, node)?;
+            match lease.state {
+                NodeState::Fenced => Ok(Renewal::Fenced),
+                NodeState::Stopped => Ok(Renewal::Live),
+                NodeState::Live => {
+                    put_node(rows, &NodeLease { state: NodeState::Stopped, ..lease })?;
+                    Ok(Renewal::Live)
+                }
+            }
+        }))
+    }
+
+    fn fence(&self, node: Incarnation) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            let lease = self.facts.look(move |rows| node_row(rows, node)).await?;
+            // Killed first: a process that was stopped in the middle of a transaction holds the lock that the change below needs.
+            if lease.state == NodeState::Live {
+                blocking(move || Ok(fence::kill(&lease))).await?;
+            }
+            self.facts
+                .change(move |rows| {
+                    let lease = node_row(rows, node)?;
+                    if lease.state == NodeState::Fenced { Ok(()) } else { put_node(rows, &NodeLease { state: NodeState::Fenced, ..lease }) }
+                })
+                .await
+        })
+    }
+
+    fn seal(&self, node: Incarnation, last: BatchNo) -> StoreResult<'_, BatchNo> {
+        Box::pin(self.facts.change(move |rows| {
+            let lease = node_row(rows, node)?;
+            match lease.seal {
+                _ if lease.state != NodeState::Fenced => Err(crate::sealed_unfenced(node)),
+                Some(seal) => Ok(seal),
+                None => {
+                    put_node(rows, &NodeLease { seal: Some(last), ..lease })?;
+                    Ok(last)
+                }
+            }
+        }))
+    }
+
+    fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
+        Box::pin(self.facts.look(|rows| {
+            let found = rows.all(Table::NodeLease)?;
+            found.iter().map(|(_, value)| decode(NODE_LEASE_TAG, Table::NodeLease, value)).collect()
+        }))
+    }
+
+    fn node(&self, incarnation: Incarnation) -> StoreResult<'_, Option<NodeLease>> {
+        Box::pin(self.facts.look(move |rows| node(rows, incarnation)))
+    }
+
+    fn forget(&self, incarnation: Incarnation) -> StoreResult<'_, ()> {
+        Box::pin(self.facts.change(move |rows| match node(rows, incarnation)? {
+            Some(lease) if lease.state == NodeState::Live => Err(crate::forgot_live(incarnation)),
+            Some(_) => rows.put(Table::NodeLease, [incarnation.0, 0, 0], None),
+            None => Ok(()),
+        }))
+    }
+
+    fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
+        Box::pin(self.facts.change(move |rows| match match_row(rows, lease.match_id)? {
+            Some(found) if found != lease => Err(crate::created_twice(lease.match_id)),
+            Some(_) => Ok(()),
+            None => put_match(rows, &lease),
+        }))
+    }
+
+    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
+        Box::pin(self.facts.change(move |rows| {
+            let found = match_row(rows, lease.match_id)?;
+            if found.as_ref().is_none_or(|found| found.version.checked_add(1) != Some(lease.version)) {
+                return Ok(Err(found));
+            }
+            put_match(rows, &lease).map(Ok)
+        }))
+    }
+
+    fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>> {
+        Box::pin(self.facts.look(move |rows| match_row(rows, match_id)))
+    }
+
+    fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
+        Box::pin(self.facts.look(|rows| {
+            let found = rows.all(Table::MatchLease)?;
+            found.iter().map(|(_, value)| decode(MATCH_LEASE_TAG, Table::MatchLease, value)).collect()
+        }))
+    }
+}
+
+impl EffectSink for LocalStore {
+    fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool> {
+        Box::pin(self.facts.change(move |rows| {
+            let key = [match_id.0, effect.id.tick.0, u64::from(effect.id.ordinal)];
+            if rows.get(Table::Effect, key)?.is_some() {
+                return Ok(false);
+            }
+            put(rows, Table::Effect, key, EFFECT_TAG, &effect)?;
+            Ok(true)
+        }))
+    }
+
+    fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
+        Box::pin(self.facts.look(|rows| {
+            let found = rows.all(Table::Effect)?;
+            found.iter().map(|(key, value)| Ok((MatchId(key[0]), decode(EFFECT_TAG, Table::Effect, value)?))).collect()
+        }))
+    }
+}
