@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rekindle_schema::net::NetView;
-use rekindle_schema::record::{Beat, Event};
+use rekindle_schema::record::Beat;
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, Tick};
 
 /// A snapshot that arrived.
@@ -43,10 +44,21 @@ pub struct SeenCommand {
     pub session: SessionId,
     /// The client's number.
     pub seq: u64,
-    /// The tick that applied it.
+    /// The tick that applied it and the game's word; `None` if the server that knew had died, and the client was only told that it was applied.
+    pub answer: Option<(Tick, bool)>,
+}
+
+/// An event that was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenEvent {
+    /// In which tick.
     pub tick: Tick,
-    /// The game's word.
-    pub accepted: bool,
+    /// Which one within that tick.
+    pub ordinal: u32,
+    /// The game's name for it.
+    pub kind: String,
+    /// The game's encoding.
+    pub payload: Bytes,
 }
 
 /// A welcome.
@@ -80,7 +92,7 @@ pub struct Evidence {
     /// Hashes that the server declared.
     pub beats: Vec<Beat>,
     /// Events that the server declared.
-    pub events: Vec<Event>,
+    pub events: Vec<SeenEvent>,
     /// The newest tick that still held each time the server took something back.
     pub rewinds: Vec<Tick>,
 }

@@ -12,7 +12,7 @@ use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
 };
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
-use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenFrame, SeenInput, SeenWelcome};
+use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
 use rekindle_testkit::history::{Account, Logs, Recomputed};
 use rekindle_testkit::oracle::{self, Rule, Violation};
 
@@ -72,7 +72,7 @@ fn true_case() -> Case {
             if tick % 20 == 5 {
                 let command = AppliedCommand { player: PLAYER, session: SESSION, seq: tick / 20 + 1, payload: Bytes::new() };
                 case.recomputed.commands.insert((SESSION, command.seq), (Tick(tick), true));
-                case.evidence.commands.push(SeenCommand { session: SESSION, seq: command.seq, tick: Tick(tick), accepted: true });
+                case.evidence.commands.push(SeenCommand { session: SESSION, seq: command.seq, answer: Some((Tick(tick), true)) });
                 step.commands.push(command);
             }
             flush.steps.push(step);
@@ -88,7 +88,7 @@ fn true_case() -> Case {
         case.evidence.beats.push(beat);
         let event = event(last);
         case.recomputed.events.insert((event.tick, event.ordinal), event.clone());
-        case.evidence.events.push(event);
+        case.evidence.events.push(SeenEvent { tick: event.tick, ordinal: 0, kind: event.kind, payload: event.payload });
         let epoch = Epoch(1 + u64::from(number > RECORDS / 2));
         case.account.records.push(rekindle_testkit::history::Record { epoch, seq: Seq(number), flush });
     }
@@ -176,7 +176,12 @@ fn inputs_out_of_order_are_found() {
 #[test]
 fn a_lost_a_doubled_and_a_misreported_command_are_found() {
     assert_eq!(doctored(|case| _ = case.recomputed.commands.remove(&(SESSION, 2))), [Rule::CommandsOnce]);
-    assert_eq!(doctored(|case| case.evidence.commands[1].accepted = false), [Rule::CommandsOnce]);
+    assert_eq!(doctored(|case| case.evidence.commands[1].answer = Some((Tick(25), false))), [Rule::CommandsOnce]);
+    let unanswered = doctored(|case| {
+        case.evidence.commands[1].answer = None;
+        case.recomputed.commands.remove(&(SESSION, 2));
+    });
+    assert_eq!(unanswered, [Rule::CommandsOnce], "it was said to be applied");
     let doubled = doctored(|case| {
         let command = step(case, 5).commands[0].clone();
         step(case, 6).commands.push(command);
@@ -198,7 +203,7 @@ fn an_undone_frame_is_found() {
     let cut = doctored(|case| {
         case.account.records.pop();
         case.evidence.inputs.retain(|seen| seen.tick <= Tick(50));
-        case.evidence.commands.retain(|seen| seen.tick <= Tick(50));
+        case.evidence.commands.retain(|seen| seen.seq <= 3);
     });
     assert_eq!(cut, [Rule::NothingUndone]);
     // It was declared durable and was not.
@@ -228,6 +233,8 @@ fn a_lost_session_is_found() {
 #[test]
 fn an_event_that_never_was_is_found() {
     assert_eq!(doctored(|case| case.evidence.events[1].kind = "miss".to_owned()), [Rule::EventsAgree]);
+    let whispered = doctored(|case| case.recomputed.events.values_mut().for_each(|event| event.player = Some(PlayerId(4))));
+    assert_eq!(whispered, [Rule::EventsAgree], "it was for somebody else");
 }
 
 #[test]
