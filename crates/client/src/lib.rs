@@ -1,1 +1,35 @@
-//! placeholder
+//! Client SDK: connects to a match, keeps the session through the death of servers, hands over what it learns.
+//!
+//! A game calls [`Client::connect`], sends with [`Client::input`] and [`Client::command`], and reads [`ClientEvent`]s. One task for each
+//! client (`driver`) does the rest: it acknowledges snapshots, keeps the clock, and dials again when the server is silent. Prediction and interpolation
+//! are in `rekindle-netcode`; the SDK hands over what they need (header, view, stamps, [`Client::render_tick`]).
+//!
+//! ```no_run
+//! # async fn play(ticket: String, certificate: Vec<u8>) -> Result<(), rekindle_client::ClientError> {
+//! use rekindle_client::{Client, ClientConfig, ClientEvent, Trust};
+//!
+//! let addrs = vec![([127, 0, 0, 1], 7777).into()];
+//! let mut client = Client::connect(ClientConfig::new(addrs, Trust::Certificate(certificate), ticket))?;
+//! while let Some(event) = client.event().await {
+//!     match event {
+//!         ClientEvent::Snapshot(snapshot) => println!("tick {}", snapshot.header.tick),
+//!         ClientEvent::Closed { message, .. } => println!("{message}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod config;
+mod dial;
+mod driver;
+mod event;
+mod tls;
+
+pub use client::{Client, ClientError, MAX_COMMANDS, SentInput, endpoint_on_socket};
+pub use config::{ClientConfig, Timing, Trust};
+pub use event::{ClientEvent, Snapshot};
+pub use quinn::Endpoint;
+pub use rekindle_netcode::SnapshotHeader;

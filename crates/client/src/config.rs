@@ -1,0 +1,85 @@
+//! What a client is given: where to ask, whom to trust, what to show.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rekindle_schema::MatchId;
+use rekindle_schema::wire::{Credential, Role};
+
+/// Which server is the right one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The one with this certificate (DER), as a node writes it to `cert.der`.
+    Certificate(Vec<u8>),
+    /// The one whose certificate has this SHA-256.
+    Fingerprint([u8; 32]),
+    /// Whoever answers. Anybody on the path can read and change everything: for experiments on one machine only.
+    InsecureAnyServer,
+}
+
+/// When a client becomes impatient. The defaults suit action games.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A server that has sent nothing for this long, and for [`Timing::silent_ticks`], is dialled again.
+    pub silence: Duration,
+    /// See [`Timing::silence`].
+    pub silent_ticks: u32,
+    /// The second attempt to reach a server starts so long after the first, while that one still runs. Later ones come more slowly.
+    pub redial: Duration,
+    /// Attempts are at most this far apart.
+    pub redial_most: Duration,
+    /// One attempt may take so long.
+    pub attempt: Duration,
+    /// From the end of the handshake to the welcome: the match may have to be recovered first.
+    pub welcome: Duration,
+    /// Without a session for this long, the client gives up.
+    pub give_up: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            silence: Duration::from_millis(100),
+            silent_ticks: 4,
+            redial: Duration::from_millis(50),
+            redial_most: Duration::from_millis(300),
+            attempt: Duration::from_millis(1500),
+            welcome: Duration::from_secs(8),
+            give_up: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a client is given.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Nodes to ask, in this order; at least one.
+    pub addrs: Vec<SocketAddr>,
+    /// Which server is the right one.
+    pub trust: Trust,
+    /// A ticket, or the resume token of an earlier session.
+    pub credential: Credential,
+    /// To play or to watch.
+    pub role: Role,
+    /// Which match; without it, the one that the credential names, else any that has room.
+    pub match_id: Option<MatchId>,
+    /// When to become impatient.
+    pub timing: Timing,
+    /// Events that may wait for the game. Snapshots beyond are dropped; with other events beyond, the client stops reading.
+    pub event_queue: usize,
+}
+
+impl ClientConfig {
+    /// To play, with a ticket, in the match that the ticket names.
+    pub fn new(addrs: Vec<SocketAddr>, trust: Trust, ticket: impl Into<String>) -> Self {
+        Self {
+            addrs,
+            trust,
+            credential: Credential::Ticket(ticket.into()),
+            role: Role::Player,
+            match_id: None,
+            timing: Timing::default(),
+            event_queue: 1024,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a client tells its game.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rekindle_netcode::SnapshotHeader;
+use rekindle_schema::net::NetView;
+use rekindle_schema::wire::{RefuseCode, Welcome};
+use rekindle_schema::{Epoch, StateHash, Tick};
+
+/// What happened, in the order in which the client learnt of it.
+#[derive(Debug, Clone)]
+pub enum ClientEvent {
+    /// The session begins.
+    Welcome(Arc<Welcome>),
+    /// The session goes on over a new connection.
+    Resumed {
+        /// What the server said.
+        welcome: Arc<Welcome>,
+        /// How long the old connection had been silent.
+        outage: Duration,
+    },
+    /// The world, newer than the one before.
+    Snapshot(Snapshot),
+    /// The hash of the match at a tick.
+    Beat {
+        /// Which tick.
+        tick: Tick,
+        /// Of the canonical bytes.
+        hash: StateHash,
+    },
+    /// Something happened in the game.
+    Event {
+        /// In which tick.
+        tick: Tick,
+        /// Which one within it.
+        ordinal: u32,
+        /// The game's name for it.
+        kind: String,
+        /// The game's encoding.
+        payload: Bytes,
+    },
+    /// What became of a command.
+    CommandDone {
+        /// Its number.
+        seq: u64,
+        /// The tick whose step contained it; `None` if the server that knew has died.
+        tick: Option<Tick>,
+        /// Whether the game accepted it; `None` if the server that knew has died. It was applied once in any case.
+        accepted: Option<bool>,
+    },
+    /// What was seen of ticks behind `to` no longer holds (never under `output = "durable"`).
+    Rewound {
+        /// The new ownership.
+        epoch: Epoch,
+        /// The newest tick that still holds.
+        to: Tick,
+    },
+    /// The connection is gone or silent; the client is looking for a server.
+    Disconnected {
+        /// In words.
+        reason: String,
+    },
+    /// The match is over. [`ClientEvent::Closed`] follows.
+    Ended {
+        /// In words.
+        reason: String,
+    },
+    /// The last event: the client has stopped.
+    Closed {
+        /// What the server said, if it did.
+        code: Option<RefuseCode>,
+        /// In words.
+        message: String,
+    },
+}
+
+/// The world as one snapshot tells it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Tick, epoch, durable tick, applied inputs, own avatar.
+    pub header: SnapshotHeader,
+    /// The networked world; its list of avatars has at most the own one.
+    pub view: Arc<NetView>,
+    /// For each entity of the view, the tick at which it was told last.
+    pub stamps: Arc<Vec<Tick>>,
+    /// All entities are as of the snapshot's tick; otherwise some did not fit.
+    pub complete: bool,
+}
