@@ -41,6 +41,54 @@ impl FieldKind {
             Self::Bool => 1,
         }
     }
+
+    /// The largest quantum: `bits` ones.
+    pub fn max_quantum(self) -> u32 {
+        u32::MAX >> (32 - u32::from(self.bits().clamp(1, 32)))
+    }
+
+    /// The quantum of a value. A NaN counts as the smallest value (as 0 for an angle).
+    ///
+    /// What [`FieldKind::dequantise`] makes of it differs by at most half a quantum plus rounding: for a float in `min..=max` by
+    /// `(max - min) / (2^bits - 1) / 2 + 2 ulp`, with ulp that of the larger bound; for an angle by `pi / 2^bits + 1e-6 * (1 + |v|)` along the
+    /// circle; for whole numbers that fit, and flags, by nothing.
+    pub fn quantise(self, value: f32) -> u32 {
+        let value = f64::from(value);
+        match self {
+            Self::Float { min, max, .. } => {
+                let (min, max) = (f64::from(min), f64::from(max));
+                let part = if max > min { (value - min) / (max - min) } else { 0.0 };
+                // The cast takes a NaN to 0 and clamps the rest.
+                ((part * f64::from(self.max_quantum()) + 0.5) as u32).min(self.max_quantum())
+            }
+            Self::Angle { .. } => {
+                let turns = if value.is_finite() { value / std::f64::consts::TAU + 0.5 } else { 0.5 };
+                let part = turns - turns.floor();
+                (part * (f64::from(self.max_quantum()) + 1.0) + 0.5) as u32 & self.max_quantum()
+            }
+            Self::Unsigned { .. } => self.clamp_unsigned((value + 0.5) as u64),
+            Self::Bool => u32::from(value != 0.0 && !value.is_nan()),
+        }
+    }
+
+    /// The value of a quantum; bits above `bits` are ignored. See [`FieldKind::quantise`] for the error.
+    pub fn dequantise(self, quantum: u32) -> f32 {
+        let quantum = f64::from(quantum & self.max_quantum());
+        match self {
+            Self::Float { min, max, .. } => {
+                let (low, high) = (f64::from(min), f64::from(max));
+                (low + quantum / f64::from(self.max_quantum()) * (high - low)) as f32
+            }
+            Self::Angle { .. } => ((quantum / (f64::from(self.max_quantum()) + 1.0) - 0.5) * std::f64::consts::TAU)
+                .max(-f64::from(std::f32::consts::PI)) as f32,
+            Self::Unsigned { .. } | Self::Bool => quantum as f32,
+        }
+    }
+
+    /// A whole number, clamped to `bits` bits.
+    pub fn clamp_unsigned(self, value: u64) -> u32 {
+        value.min(u64::from(self.max_quantum())) as u32
+    }
 }
 
 /// One networked field.

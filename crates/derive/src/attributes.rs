@@ -1,0 +1,208 @@
+//! Reads the attributes of a derive and refuses wrong declarations with words that say what would be right.
+
+use proc_macro2::Span;
+use syn::meta::ParseNestedMeta;
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Type};
+
+/// Which derive runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Value,
+    Component,
+    Resource,
+    Event,
+}
+
+impl Role {
+    /// The attribute on the type.
+    pub(crate) fn attribute(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Component => "component",
+            Self::Resource => "resource",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// What stands on the type.
+pub(crate) struct TypeAttributes {
+    pub(crate) id: String,
+    pub(crate) version: u16,
+    pub(crate) migrate: Option<Path>,
+}
+
+impl TypeAttributes {
+    pub(crate) fn read(attributes: &[Attribute], name: &Ident, role: Role) -> Result<Self> {
+        let own = role.attribute();
+        let (mut id, mut version, mut migrate) = (None, None, None);
+        for attribute in attributes {
+            if attribute.path().is_ident("net") {
+                return Err(Error::new(attribute.span(), "`net` belongs on a field: it says how that field is quantised for snapshots"));
+            }
+            if !attribute.path().is_ident(own) {
+                continue;
+            }
+            if role == Role::Value {
+                return Err(Error::new(attribute.span(), "`value` belongs on a field: `#[value(default = …, range = …)]`"));
+            }
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("id") {
+                    let text: LitStr = meta.value()?.parse()?;
+                    check_id(&text)?;
+                    once(&mut id, text.value(), &meta)
+                } else if meta.path.is_ident("version") {
+                    let number: LitInt = meta.value()?.parse()?;
+                    once(&mut version, number.base10_parse()?, &meta)
+                } else if meta.path.is_ident("migrate") {
+                    once(&mut migrate, meta.value()?.parse()?, &meta)
+                } else {
+                    Err(meta.error(format!("unknown key: `{own}` takes `id = \"…\"`, `version = 1`, `migrate = function`")))
+                }
+            })?;
+        }
+        let id = match (id, role) {
+            (Some(id), _) => id,
+            (None, Role::Value) => String::new(),
+            (None, _) => {
+                return Err(Error::new(
+                    name.span(),
+                    format!(
+                        "`{name}` needs a stable id: add `#[{own}(id = \"{}\")]`; it names the type in checkpoints, so the Rust type can be renamed",
+                        name.to_string().to_lowercase()
+                    ),
+                ));
+            }
+        };
+        Ok(Self { id, version: version.unwrap_or(1), migrate })
+    }
+}
+
+fn check_id(text: &LitStr) -> Result<()> {
+    let value = text.value();
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if value.is_empty() || value.len() > 64 || !value.chars().all(good) {
+        return Err(Error::new(text.span(), "an id is 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`"));
+    }
+    Ok(())
+}
+
+fn once<T>(place: &mut Option<T>, value: T, meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if place.replace(value).is_some() { Err(meta.error("given twice")) } else { Ok(()) }
+}
+
+/// What stands on a field.
+pub(crate) struct FieldAttributes {
+    pub(crate) default: Option<Expr>,
+    pub(crate) range: Option<(Expr, Expr)>,
+    pub(crate) net: Option<Net>,
+}
+
+/// The quantisation of a field.
+pub(crate) struct Net {
+    pub(crate) span: Span,
+    pub(crate) kind: NetKind,
+    pub(crate) rate: Option<String>,
+}
+
+pub(crate) enum NetKind {
+    Float { min: Expr, max: Expr, bits: u8 },
+    Angle { bits: u8 },
+    Unsigned { bits: u8 },
+    Bool,
+}
+
+impl FieldAttributes {
+    pub(crate) fn read(attributes: &[Attribute], ty: &Type, role: Role) -> Result<Self> {
+        let mut read = Self { default: None, range: None, net: None };
+        for attribute in attributes {
+            if attribute.path().is_ident("value") {
+                attribute.parse_nested_meta(|meta| {
+                    if meta.path.is_ident("default") {
+                        once(&mut read.default, meta.value()?.parse()?, &meta)
+                    } else if meta.path.is_ident("range") {
+                        let range: ExprRange = meta.value()?.parse()?;
+                        once(&mut read.range, bounds(range)?, &meta)
+                    } else {
+                        Err(meta.error("unknown key: `value` takes `default = expression` and `range = low..=high`"))
+                    }
+                })?;
+            } else if attribute.path().is_ident("net") {
+                if read.net.is_some() {
+                    return Err(Error::new(attribute.span(), "given twice"));
+                }
+                read.net = Some(Net::read(attribute, ty)?);
+            } else if attribute.path().is_ident(role.attribute()) {
+                let own = role.attribute();
+                return Err(Error::new(
+                    attribute.span(),
+                    format!("`{own}` belongs on the type; a field takes `#[value(default = …, range = …)]` and `#[net(…)]`"),
+                ));
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn bounds(range: ExprRange) -> Result<(Expr, Expr)> {
+    let span = range.span();
+    match (range.start, range.limits, range.end) {
+        (Some(low), RangeLimits::Closed(_), Some(high)) => Ok((*low, *high)),
+        _ => Err(Error::new(span, "a range has both ends and includes them: `low..=high`")),
+    }
+}
+
+const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle` and `bits` for an `f32` in radians, `bits` for unsigned integers and \
+                        enums, nothing for a `bool`; and `rate = \"component-id.field\"`";
+
+impl Net {
+    fn read(attribute: &Attribute, ty: &Type) -> Result<Self> {
+        let (mut min, mut max, mut bits, mut angle, mut rate) = (None::<Expr>, None::<Expr>, None::<LitInt>, None::<()>, None::<String>);
+        if !matches!(attribute.meta, syn::Meta::Path(_)) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("min") {
+                    once(&mut min, meta.value()?.parse()?, &meta)
+                } else if meta.path.is_ident("max") {
+                    once(&mut max, meta.value()?.parse()?, &meta)
+                } else if meta.path.is_ident("bits") {
+                    once(&mut bits, meta.value()?.parse()?, &meta)
+                } else if meta.path.is_ident("angle") {
+                    once(&mut angle, (), &meta)
+                } else if meta.path.is_ident("rate") {
+                    let text: LitStr = meta.value()?.parse()?;
+                    if !text.value().rsplit_once('.').is_some_and(|(id, field)| !id.is_empty() && !field.is_empty()) {
+                        return Err(Error::new(
+                            text.span(),
+                            "`rate` names a field as `component-id.field`, for example `rate = \"velocity.x\"`",
+                        ));
+                    }
+                    once(&mut rate, text.value(), &meta)
+                } else {
+                    Err(meta.error(format!("unknown key: {NET_HELP}")))
+                }
+            })?;
+        }
+        let span = attribute.span();
+        let fail = |problem: &str| Err(Error::new(span, format!("{problem}: {NET_HELP}")));
+        let is = |name: &str| matches!(ty, Type::Path(path) if path.path.is_ident(name));
+        let width = |most: u8| match &bits {
+            None => Err(Error::new(span, format!("`bits` is missing: give 1 to {most}; {NET_HELP}"))),
+            Some(bits) => match bits.base10_parse::<u8>() {
+                Ok(value) if (1..=most).contains(&value) => Ok(value),
+                _ => Err(Error::new(bits.span(), format!("`bits` must be 1 to {most} here"))),
+            },
+        };
+        let kind = match (is("f32"), is("bool"), min, max, angle) {
+            (true, _, None, None, Some(())) => NetKind::Angle { bits: width(24)? },
+            (true, _, Some(min), Some(max), None) => NetKind::Float { min, max, bits: width(24)? },
+            (true, ..) => return fail("an `f32` needs either `min` and `max`, or `angle`"),
+            (_, _, None, None, None) if rate.is_some() => return fail("only an `f32` has a `rate`"),
+            (_, true, None, None, None) if bits.is_none() => NetKind::Bool,
+            (_, true, ..) => return fail("a `bool` takes one bit and nothing to declare"),
+            (_, _, None, None, None) => NetKind::Unsigned { bits: width(32)? },
+            _ => return fail("`min`, `max` and `angle` are for an `f32`"),
+        };
+        Ok(Self { span, kind, rate })
+    }
+}

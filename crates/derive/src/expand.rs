@@ -1,0 +1,330 @@
+//! Writes the implementations.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Member, Result, Type};
+
+use crate::attributes::{FieldAttributes, NetKind, Role, TypeAttributes};
+
+struct Field {
+    member: Member,
+    /// A local variable for it.
+    local: Ident,
+    name: String,
+    ty: Type,
+    attributes: FieldAttributes,
+}
+
+pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
+    if let Some(parameter) = input.generics.params.first() {
+        return Err(Error::new(parameter.span(), "a stored type has no parameters: its shape stands in checkpoints"));
+    }
+    let name = &input.ident;
+    let attributes = TypeAttributes::read(&input.attrs, name, role)?;
+    let (value, net) = match &input.data {
+        Data::Struct(data) => {
+            let fields = fields(&data.fields, role)?;
+            (struct_value(name, &fields), struct_net(&fields))
+        }
+        Data::Enum(data) => {
+            let variants = data.variants.iter().map(|variant| Ok((variant.ident.clone(), fields(&variant.fields, role)?)));
+            let variants = variants.collect::<Result<Vec<_>>>()?;
+            if variants.is_empty() || variants.len() > 256 {
+                return Err(Error::new(name.span(), "a stored enum has 1 to 256 variants"));
+            }
+            if let Some(net) = variants.iter().flat_map(|(_, fields)| fields).find_map(|field| field.attributes.net.as_ref()) {
+                return Err(Error::new(net.span, "fields of an enum are not networked: put them into a struct"));
+            }
+            (enum_value(name, &variants), struct_net(&[]))
+        }
+        Data::Union(_) => return Err(Error::new(name.span(), "a union cannot be stored: its bytes have no canonical form")),
+    };
+    let stored = (role != Role::Value).then(|| stored(name, &attributes));
+    let marker = match role {
+        Role::Value => None,
+        Role::Component => Some(quote! { impl ::rekindle_sim::component::Component for #name { #net } }),
+        Role::Resource => Some(quote! { impl ::rekindle_sim::component::Resource for #name {} }),
+        Role::Event => Some(quote! { impl ::rekindle_sim::component::Event for #name {} }),
+    };
+    Ok(quote! { #value #stored #marker })
+}
+
+fn fields(fields: &Fields, role: Role) -> Result<Vec<Field>> {
+    let read = fields.iter().enumerate().map(|(index, field)| {
+        let attributes = FieldAttributes::read(&field.attrs, &field.ty, role)?;
+        let member = field.ident.clone().map_or_else(|| Member::Unnamed(Index::from(index)), Member::Named);
+        let name = field.ident.as_ref().map_or_else(|| index.to_string(), ToString::to_string);
+        let name = name.trim_start_matches("r#").to_owned();
+        Ok(Field { member, local: format_ident!("field_{index}"), name, ty: field.ty.clone(), attributes })
+    });
+    read.collect()
+}
+
+fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
+    let TypeAttributes { id, version, migrate } = attributes;
+    let migrate = migrate.as_ref().map(|function| {
+        quote! {
+            fn migrate(from_version: u16, fields: &mut ::rekindle_sim::shape::Datum) -> ::core::result::Result<(), ::std::string::String> {
+                #function(from_version, fields)
+            }
+        }
+    });
+    quote! {
+        impl ::rekindle_sim::component::Stored for #name {
+            const ID: &'static str = #id;
+            const VERSION: u16 = #version;
+            #migrate
+        }
+    }
+}
+
+/// `{ member: expression, … }`, which is right for named, unnamed and no fields alike.
+fn build(fields: &[Field], expression: impl Fn(&Field) -> TokenStream) -> TokenStream {
+    let parts = fields.iter().map(|field| {
+        let (member, expression) = (&field.member, expression(field));
+        quote! { #member: #expression }
+    });
+    quote! { { #(#parts),* } }
+}
+
+fn initial(field: &Field) -> TokenStream {
+    let ty = &field.ty;
+    match &field.attributes.default {
+        Some(default) => quote! { { let default: #ty = #default; default } },
+        None => quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::initial() },
+    }
+}
+
+fn decode(field: &Field) -> TokenStream {
+    let ty = &field.ty;
+    let decode = quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::decode(input)? };
+    match &field.attributes.range {
+        Some((low, high)) => quote! { { let mut value: #ty = #decode; ::rekindle_sim::value::clamp(&mut value, #low, #high); value } },
+        None => decode,
+    }
+}
+
+/// Settles `place`, an expression of type `&mut` field.
+fn settle(field: &Field, place: &TokenStream) -> TokenStream {
+    let ty = &field.ty;
+    match &field.attributes.range {
+        Some((low, high)) => quote! { ::rekindle_sim::value::clamp::<#ty>(#place, #low, #high); },
+        None => quote! { ::rekindle_sim::value::Value::settle(#place); },
+    }
+}
+
+fn shapes(fields: &[Field]) -> TokenStream {
+    let parts = fields.iter().map(|Field { name, ty, .. }| {
+        quote_spanned! { ty.span() => (#name.to_owned(), <#ty as ::rekindle_sim::value::Value>::shape()) }
+    });
+    quote! { ::std::vec![#(#parts),*] }
+}
+
+/// The smallest size of all fields together, and whether one of them settles.
+fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
+    let sizes = fields.iter().map(|Field { ty, .. }| quote! { + <#ty as ::rekindle_sim::value::Value>::MIN_SIZE });
+    let settles = fields.iter().map(|Field { ty, attributes, .. }| {
+        if attributes.range.is_some() {
+            quote! { || true }
+        } else {
+            quote! { || <#ty as ::rekindle_sim::value::Value>::SETTLES }
+        }
+    });
+    (quote! { 0 #(#sizes)* }, quote! { false #(#settles)* })
+}
+
+/// Wrong ranges are compile errors.
+fn range_checks(fields: &[Field]) -> TokenStream {
+    let checks = fields.iter().filter_map(|field| {
+        let (low, high) = field.attributes.range.as_ref()?;
+        let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
+        Some(quote_spanned! { low.span() => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
+    });
+    quote! { #(#checks)* }
+}
+
+fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
+    let (min_size, settles) = constants(fields);
+    let (initial, decode, shapes, checks) = (build(fields, initial), build(fields, decode), shapes(fields), range_checks(fields));
+    let encode = fields.iter().map(|Field { member, .. }| quote! { ::rekindle_sim::value::Value::encode(&self.#member, out); });
+    let settle = fields.iter().map(|field| {
+        let member = &field.member;
+        settle(field, &quote! { &mut self.#member })
+    });
+    quote! {
+        #checks
+        impl ::rekindle_sim::value::Value for #name {
+            const MIN_SIZE: usize = #min_size;
+            const SETTLES: bool = #settles;
+            fn initial() -> Self {
+                Self #initial
+            }
+            fn shape() -> ::rekindle_sim::shape::Shape {
+                ::rekindle_sim::shape::Shape::Struct(#shapes)
+            }
+            #[inline]
+            fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
+                let _ = &out;
+                #(#encode)*
+            }
+            #[inline]
+            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+                let _ = &input;
+                Ok(Self #decode)
+            }
+            #[inline]
+            fn settle(&mut self) {
+                #(#settle)*
+            }
+        }
+    }
+}
+
+fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
+    let (first, first_fields) = &variants[0];
+    let first = {
+        let fields = build(first_fields, initial);
+        quote! { Self::#first #fields }
+    };
+    let settles = variants.iter().map(|(_, fields)| constants(fields).1);
+    let shapes = variants.iter().map(|(variant, fields)| {
+        let (variant, shapes) = (variant.to_string(), shapes(fields));
+        quote! { (#variant.to_owned(), #shapes) }
+    });
+    let pattern = |fields: &[Field]| build(fields, |Field { local, .. }| quote! { #local });
+    let encode = variants.iter().enumerate().map(|(index, (variant, fields))| {
+        let (index, pattern) = (index as u8, pattern(fields));
+        let parts = fields.iter().map(|Field { local, .. }| quote! { ::rekindle_sim::value::Value::encode(#local, out); });
+        quote! { Self::#variant #pattern => { out.push(#index); #(#parts)* } }
+    });
+    let settle = variants.iter().map(|(variant, fields)| {
+        let pattern = pattern(fields);
+        let parts = fields.iter().map(|field| {
+            let local = &field.local;
+            settle(field, &quote! { #local })
+        });
+        quote! { Self::#variant #pattern => { #(#parts)* } }
+    });
+    let decode = variants.iter().enumerate().map(|(index, (variant, fields))| {
+        let (index, fields) = (index as u8, build(fields, decode));
+        quote! { #index => Self::#variant #fields }
+    });
+    let checks = variants.iter().map(|(_, fields)| range_checks(fields));
+    let quantised = variants.iter().all(|(_, fields)| fields.is_empty()).then(|| enum_quantised(name, variants));
+    quote! {
+        #(#checks)*
+        impl ::rekindle_sim::value::Value for #name {
+            const MIN_SIZE: usize = 1;
+            const SETTLES: bool = false #(|| #settles)*;
+            fn initial() -> Self {
+                #first
+            }
+            fn shape() -> ::rekindle_sim::shape::Shape {
+                ::rekindle_sim::shape::Shape::Enum(::std::vec![#(#shapes),*])
+            }
+            #[inline]
+            fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
+                match self { #(#encode)* }
+            }
+            #[inline]
+            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+                let [variant] = input.array::<1>()?;
+                Ok(match variant {
+                    #(#decode,)*
+                    #[expect(unreachable_patterns, reason = "unless the enum has 256 variants")]
+                    _ => return Err(::rekindle_sim::value::DecodeError::Invalid("an enum has no such variant")),
+                })
+            }
+            #[inline]
+            fn settle(&mut self) {
+                match self { #(#settle)* }
+            }
+        }
+        #quantised
+    }
+}
+
+/// An enum without fields can be networked: its quantum is the variant's place.
+fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
+    let first = &variants[0].0;
+    let to = variants.iter().enumerate().map(|(index, (variant, _))| {
+        let index = index as u64;
+        quote! { Self::#variant { .. } => #index }
+    });
+    let from = variants.iter().enumerate().map(|(index, (variant, _))| {
+        let index = index as u32;
+        quote! { #index => Self::#variant {} }
+    });
+    quote! {
+        impl ::rekindle_sim::component::Quantised for #name {
+            fn to_quantum(&self, kind: ::rekindle_sim::net::FieldKind) -> u32 {
+                kind.clamp_unsigned(match self { #(#to),* })
+            }
+            fn from_quantum(quantum: u32, _kind: ::rekindle_sim::net::FieldKind) -> Self {
+                match quantum { #(#from,)* _ => Self::#first {} }
+            }
+        }
+    }
+}
+
+fn struct_net(fields: &[Field]) -> TokenStream {
+    let networked: Vec<_> = fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
+    let definitions = networked.iter().map(|(field, net)| {
+        let name = &field.name;
+        let kind = match &net.kind {
+            NetKind::Float { min, max, bits } => {
+                let message = format!("field `{name}`: `min` must be less than `max`, both finite");
+                quote! {
+                    {
+                        const MIN: f32 = #min;
+                        const MAX: f32 = #max;
+                        assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message);
+                        ::rekindle_sim::net::FieldKind::Float { min: MIN, max: MAX, bits: #bits }
+                    }
+                }
+            }
+            NetKind::Angle { bits } => quote! { ::rekindle_sim::net::FieldKind::Angle { bits: #bits } },
+            NetKind::Unsigned { bits } => quote! { ::rekindle_sim::net::FieldKind::Unsigned { bits: #bits } },
+            NetKind::Bool => quote! { ::rekindle_sim::net::FieldKind::Bool },
+        };
+        let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
+        quote_spanned! { net.span => ::rekindle_sim::component::NetFieldDef { name: #name, kind: #kind, rate: #rate } }
+    });
+    let to = networked.iter().enumerate().map(|(index, (field, _))| {
+        let (member, ty) = (&field.member, &field.ty);
+        quote_spanned! { ty.span() =>
+            quanta[#index] = <#ty as ::rekindle_sim::component::Quantised>::to_quantum(&self.#member, Self::NET[#index].kind);
+        }
+    });
+    let count = networked.len();
+    let from = networked.iter().enumerate().map(|(index, (field, _))| {
+        let (member, ty) = (&field.member, &field.ty);
+        quote! { value.#member = <#ty as ::rekindle_sim::component::Quantised>::from_quantum(quanta[#index], Self::NET[#index].kind); }
+    });
+    let from = if networked.is_empty() {
+        quote! { <Self as ::rekindle_sim::value::Value>::initial() }
+    } else {
+        quote! {
+            let mut value = <Self as ::rekindle_sim::value::Value>::initial();
+            if let Some(quanta) = quanta.first_chunk::<#count>() {
+                #(#from)*
+            }
+            value
+        }
+    };
+    quote! {
+        const NET: &'static [::rekindle_sim::component::NetFieldDef] = &[#(#definitions),*];
+        #[inline]
+        fn to_quanta(&self, quanta: &mut [u32]) {
+            if let Some(quanta) = quanta.first_chunk_mut::<#count>() {
+                let _ = &quanta;
+                #(#to)*
+            }
+        }
+        fn from_quanta(quanta: &[u32]) -> Self {
+            let _ = quanta;
+            #from
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Canonical bytes of a match, and a match from such bytes.
+//!
+//! | part | content |
+//! |---|---|
+//! | tag | `u16` [`STATE_TAG`] |
+//! | game | name as string |
+//! | schema | length as `u32`, then [`Schema`]: what follows is read by it |
+//! | body | see [`encode_body`]; the state hash is BLAKE3 of it |
+//!
+//! All values in canonical form, see [`crate::value`]. If the schema is that of the running build, byte for byte, the body is decoded
+//! directly. Otherwise each part whose schema differs is brought up to date by field name, see [`crate::shape`].
+
+use rekindle_schema::Tick;
+use rekindle_schema::record::{Effect, EffectId};
+
+use crate::entity::{Entities, Entity};
+use crate::registry::{Kind, Registry};
+use crate::schedule::Schedule;
+use crate::shape::Shape;
+use crate::stamp::Stamp;
+use crate::value::{DecodeError, Reader, Value};
+use crate::world::World;
+
+/// Format tag of a state.
+pub const STATE_TAG: u16 = 0x2101;
+
+/// One stored type as a checkpoint knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    id: String,
+    version: u16,
+    shape: Shape,
+}
+
+/// What the body of a checkpoint consists of: components, resources and events ascending by id, systems in the order in which they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schema {
+    components: Vec<Entry>,
+    resources: Vec<Entry>,
+    events: Vec<Entry>,
+    systems: Vec<String>,
+}
+
+fn entries<S: ?Sized>(kinds: &[Kind<S>]) -> Vec<Entry> {
+    kinds.iter().map(|kind| Entry { id: kind.id.to_owned(), version: kind.version, shape: kind.shape.clone() }).collect()
+}
+
+impl Schema {
+    pub(crate) fn of(registry: &Registry, schedule: &Schedule) -> Self {
+        Self {
+            components: entries(&registry.components.list),
+            resources: entries(&registry.resources.list),
+            events: entries(&registry.events.list),
+            systems: schedule.names().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Three lists of (id, version, shape), then the names of the systems.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for list in [&self.components, &self.resources, &self.events] {
+            (list.len() as u32).encode(&mut out);
+            for entry in list {
+                entry.id.encode(&mut out);
+                entry.version.encode(&mut out);
+                entry.shape.encode(&mut out);
+            }
+        }
+        self.systems.encode(&mut out);
+        out
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let list = |input: &mut Reader<'_>| -> Result<Vec<Entry>, DecodeError> {
+            let count = input.count(7)?;
+            let entry = |_| Ok(Entry { id: String::decode(input)?, version: u16::decode(input)?, shape: Shape::decode(input)? });
+            (0..count).map(entry).collect()
+        };
+        let schema = Self {
+            components: list(&mut input)?,
+            resources: list(&mut input)?,
+            events: list(&mut input)?,
+            systems: Vec::decode(&mut input)?,
+        };
+        input.finish()?;
+        Ok(schema)
+    }
+}
+
+/// Appends the body: configuration as JSON, seed, tick rate, tick; entities; columns; removals; resources; events; when each system
+/// last ran; open effects.
+pub(crate) fn encode_body(world: &World, config: &[u8], effects: &[Effect], out: &mut Vec<u8>) {
+    (config.len() as u32).encode(out);
+    out.extend_from_slice(config);
+    world.seed.encode(out);
+    world.tick_rate.encode(out);
+    world.tick.encode(out);
+    world.entities.encode(out);
+    world.columns.iter().for_each(|column| column.encode(out));
+    for removed in &world.removed {
+        (removed.len() as u32).encode(out);
+        for (stamp, entity) in removed {
+            stamp.encode(out);
+            entity.encode(out);
+        }
+    }
+    for resource in &world.resources {
+        resource.changed().encode(out);
+        resource.encode_value(out);
+    }
+    world.events.iter().for_each(|queue| queue.encode(out));
+    world.last_runs.iter().for_each(|last| last.encode(out));
+    (effects.len() as u32).encode(out);
+    for effect in effects {
+        effect.id.tick.encode(out);
+        effect.id.ordinal.encode(out);
+        (effect.kind.len() as u32).encode(out);
+        out.extend_from_slice(effect.kind.as_bytes());
+        (effect.payload.len() as u32).encode(out);
+        out.extend_from_slice(&effect.payload);
+    }
+}
+
+/// The parts of a checkpoint in front of its body.
+pub(crate) struct Head<'a> {
+    pub(crate) game: String,
+    pub(crate) schema: &'a [u8],
+    pub(crate) body: &'a [u8],
+}
+
+pub(crate) fn encode_head(game: &str, schema: &[u8], out: &mut Vec<u8>) {
+    STATE_TAG.encode(out);
+    (game.len() as u32).encode(out);
+    out.extend_from_slice(game.as_bytes());
+    (schema.len() as u32).encode(out);
+    out.extend_from_slice(schema);
+}
+
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head<'_>, String> {
+    let mut input = Reader::new(bytes);
+    let tag = u16::decode(&mut input).map_err(|error| error.to_string())?;
+    if tag != STATE_TAG {
+        return Err(format!("format tag {tag:#06x} where {STATE_TAG:#06x} was expected: other data, or written by another version"));
+    }
+    let mut rest = || {
+        let game = String::decode(&mut input)?;
+        let len = input.count(1)?;
+        let schema = input.slice(len)?;
+        Ok(Head { game, schema, body: input.slice(input.remaining())? })
+    };
+    rest().map_err(|error: DecodeError| error.to_string())
+}
+
+/// What stands in a body before the entities.
+pub(crate) struct Start<'a> {
+    pub(crate) config: &'a [u8],
+    pub(crate) seed: u64,
+    pub(crate) tick_rate: u16,
+    pub(crate) tick: Tick,
+}
+
+pub(crate) fn decode_start<'a>(input: &mut Reader<'a>) -> Result<Start<'a>, DecodeError> {
+    let len = input.count(1)?;
+    let config = input.slice(len)?;
+    Ok(Start { config, seed: u64::decode(input)?, tick_rate: u16::decode(input)?, tick: Tick::decode(input)? })
+}
+
+/// Fills a new world from the rest of a body, and returns the open effects.
+pub(crate) fn decode_world(world: &mut World, input: &mut Reader<'_>) -> Result<Vec<Effect>, String> {
+    let part = |what: &str, id: &str| {
+        let place = format!("{what} `{id}`");
+        move |error: DecodeError| format!("{place}: {error}")
+    };
+    let registry = std::sync::Arc::clone(&world.registry);
+    world.entities = Entities::decode(input).map_err(part("entities", ""))?;
+    for (column, kind) in world.columns.iter_mut().zip(&registry.components.list) {
+        column.decode(input, &world.entities).map_err(part("component", kind.id))?;
+    }
+    for (removed, kind) in world.removed.iter_mut().zip(&registry.components.list) {
+        *removed = decode_removed(input).map_err(part("removals of component", kind.id))?;
+    }
+    for (resource, kind) in world.resources.iter_mut().zip(&registry.resources.list) {
+        let changed = u32::decode(input).map_err(part("resource", kind.id))?;
+        resource.set_changed(changed);
+        resource.decode_value(input).map_err(part("resource", kind.id))?;
+    }
+    for (queue, kind) in world.events.iter_mut().zip(&registry.events.list) {
+        queue.decode(input).map_err(part("event", kind.id))?;
+    }
+    for last in &mut world.last_runs {
+        *last = u32::decode(input).map_err(part("systems", ""))?;
+    }
+    decode_effects(input).map_err(part("effects", ""))
+}
+
+fn decode_removed(input: &mut Reader<'_>) -> Result<Vec<(Stamp, Entity)>, DecodeError> {
+    let count = input.count(12)?;
+    (0..count).map(|_| Ok((u32::decode(input)?, Entity::decode(input)?))).collect()
+}
+
+fn decode_effects(input: &mut Reader<'_>) -> Result<Vec<Effect>, DecodeError> {
+    let count = input.count(20)?;
+    let effect = |_| {
+        let id = EffectId { tick: Tick::decode(input)?, ordinal: u32::decode(input)? };
+        let kind = String::decode(input)?;
+        let len = input.count(1)?;
+        Ok(Effect { id, kind, payload: bytes::Bytes::copy_from_slice(input.slice(len)?) })
+    };
+    (0..count).map(effect).collect()
+}

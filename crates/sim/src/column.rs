@@ -1,0 +1,312 @@
+//! Storage of one component type.
+//!
+//! | part | changes |
+//! |---|---|
+//! | presence, one bit per slot | between stages only |
+//! | stamp of addition, page by page | between stages only |
+//! | stamp of the last change, page by page | at any time, through [`Mut`](crate::query::Mut) |
+//! | values, page by page | at any time, by one system |
+//!
+//! A page is 64 slots, as the bits of one presence word, and exists once one of its slots has had the component: a rare component in a
+//! big world costs one bit per slot. Slots without the component hold its initial value.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+
+use rekindle_schema::net::NetEntity;
+
+use crate::component::Component;
+use crate::entity::Entities;
+use crate::stamp::{Stamp, age};
+use crate::value::{DecodeError, Reader, Value};
+
+/// Slots of a page.
+pub(crate) const PAGE: usize = 64;
+
+/// Stamps of a page.
+#[derive(Debug)]
+pub(crate) struct Stamps {
+    pub(crate) added: [Stamp; PAGE],
+    pub(crate) changed: [Cell<Stamp>; PAGE],
+}
+
+impl Default for Stamps {
+    fn default() -> Self {
+        Self { added: [0; PAGE], changed: [const { Cell::new(0) }; PAGE] }
+    }
+}
+
+/// Values of a column, page by page.
+pub(crate) type Pages<T> = Vec<Option<Box<[T]>>>;
+
+/// Storage of one component type.
+pub struct Column<T> {
+    pub(crate) present: Vec<u64>,
+    pub(crate) stamps: Vec<Option<Box<Stamps>>>,
+    pub(crate) values: RefCell<Pages<T>>,
+}
+
+impl<T: Component> Column<T> {
+    pub(crate) fn new() -> Self {
+        Self { present: Vec::new(), stamps: Vec::new(), values: RefCell::new(Vec::new()) }
+    }
+
+    /// Makes sure that a page exists, and returns its values and stamps.
+    fn page(&mut self, page: usize) -> (&mut [T], &mut Stamps) {
+        let values = self.values.get_mut();
+        if page >= values.len() {
+            values.resize_with(page + 1, || None);
+            self.stamps.resize_with(page + 1, || None);
+            self.present.resize(page + 1, 0);
+        }
+        let values = values[page].get_or_insert_with(|| (0..PAGE).map(|_| T::initial()).collect());
+        (values, self.stamps[page].get_or_insert_default())
+    }
+
+    /// Sets the component of a slot; whether it is new there.
+    pub(crate) fn insert(&mut self, slot: usize, value: T, now: Stamp) -> bool {
+        let (page, bit) = (slot / PAGE, slot % PAGE);
+        let (values, stamps) = self.page(page);
+        values[bit] = value;
+        stamps.changed[bit].set(now);
+        let new = self.present[page] >> bit & 1 == 0;
+        if new {
+            self.stamps[page].get_or_insert_default().added[bit] = now;
+            self.present[page] |= 1 << bit;
+        }
+        new
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: usize) -> Option<(&mut T, &Cell<Stamp>)> {
+        let (page, bit) = (slot / PAGE, slot % PAGE);
+        if !self.has(slot) {
+            return None;
+        }
+        let value = self.values.get_mut().get_mut(page)?.as_mut()?.get_mut(bit)?;
+        Some((value, &self.stamps.get(page)?.as_ref()?.changed[bit]))
+    }
+
+    pub(crate) fn take(&mut self, slot: usize) -> Option<T> {
+        let (page, bit) = (slot / PAGE, slot % PAGE);
+        if !self.has(slot) {
+            return None;
+        }
+        self.present[page] &= !(1 << bit);
+        let value = self.values.get_mut().get_mut(page)?.as_mut()?.get_mut(bit)?;
+        Some(std::mem::replace(value, T::initial()))
+    }
+}
+
+impl<T> Column<T> {
+    #[inline]
+    pub(crate) fn has(&self, slot: usize) -> bool {
+        self.present.get(slot / PAGE).is_some_and(|word| word >> (slot % PAGE) & 1 == 1)
+    }
+
+    /// The bits of a page whose stamp of change (or of addition) is newer than `last`.
+    pub(crate) fn newer(&self, page: usize, last: Stamp, added: bool) -> u64 {
+        let (Some(present), Some(Some(stamps))) = (self.present.get(page), self.stamps.get(page)) else { return 0 };
+        let mut mask = 0;
+        for bit in bits(*present) {
+            let stamp = if added { stamps.added[bit] } else { stamps.changed[bit].get() };
+            mask |= u64::from(stamp > last) << bit;
+        }
+        mask
+    }
+}
+
+/// The set bits of a word, ascending.
+#[inline]
+pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
+}
+
+/// A column without its type.
+pub(crate) trait AnyColumn: Any + Send {
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// Presence words.
+    fn present(&self) -> &[u64];
+    /// Drops the component of a slot; whether it was there.
+    fn remove(&mut self, slot: usize) -> bool;
+    /// Any entry newer than `last`.
+    fn any_newer(&self, last: Stamp, added: bool) -> bool;
+    /// Settles the values that were changed after `since`.
+    fn settle(&mut self, since: Stamp);
+    /// Moves all stamps down by an era.
+    fn age(&mut self);
+    /// Appends the canonical bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Reads what `encode` wrote. `value` decodes one value.
+    fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError>;
+    /// As `decode`, for values whose bytes `convert` brings into today's form.
+    fn decode_with(
+        &mut self,
+        input: &mut Reader<'_>,
+        entities: &Entities,
+        convert: &mut dyn FnMut(&mut Reader<'_>) -> Result<Vec<u8>, String>,
+    ) -> Result<(), String>;
+    /// Writes the quanta of those `entities` whose bit `place` is set: row by row `stride` values, from `offset` within each row.
+    fn extract(&self, entities: &[NetEntity], place: usize, stride: usize, offset: usize, out: &mut [u32]);
+    /// Appends the value of a slot.
+    fn encode_slot(&self, slot: usize, out: &mut Vec<u8>) -> bool;
+}
+
+impl<T: Component> AnyColumn for Column<T> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn present(&self) -> &[u64] {
+        &self.present
+    }
+
+    fn remove(&mut self, slot: usize) -> bool {
+        self.take(slot).is_some()
+    }
+
+    fn any_newer(&self, last: Stamp, added: bool) -> bool {
+        (0..self.present.len()).any(|page| self.newer(page, last, added) != 0)
+    }
+
+    fn settle(&mut self, since: Stamp) {
+        if !T::SETTLES {
+            return;
+        }
+        let pages = self.present.iter().zip(&self.stamps).zip(self.values.get_mut());
+        for ((present, stamps), values) in pages {
+            let (Some(stamps), Some(values)) = (stamps, values) else { continue };
+            for bit in bits(*present) {
+                if stamps.changed[bit].get() > since {
+                    values[bit].settle();
+                }
+            }
+        }
+    }
+
+    fn age(&mut self) {
+        for stamps in self.stamps.iter_mut().flatten() {
+            stamps.added.iter_mut().for_each(age);
+            stamps.changed.iter_mut().for_each(|stamp| age(stamp.get_mut()));
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let values = self.values.borrow();
+        let pages = || self.present.iter().enumerate().filter(|(_, present)| **present != 0);
+        (pages().count() as u32).encode(out);
+        for (page, &present) in pages() {
+            (page as u32).encode(out);
+            present.encode(out);
+            let (Some(values), Some(stamps)) = (&values[page], &self.stamps[page]) else { continue };
+            bits(present).for_each(|bit| values[bit].encode(out));
+            encode_stamps(present, |bit| stamps.added[bit], out);
+            encode_stamps(present, |bit| stamps.changed[bit].get(), out);
+        }
+    }
+
+    fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError> {
+        self.decode_pages(input, entities, &mut |input| T::decode(input))
+    }
+
+    fn decode_with(
+        &mut self,
+        input: &mut Reader<'_>,
+        entities: &Entities,
+        convert: &mut dyn FnMut(&mut Reader<'_>) -> Result<Vec<u8>, String>,
+    ) -> Result<(), String> {
+        let mut problem = None;
+        let result = self.decode_pages(input, entities, &mut |input| match convert(input) {
+            Ok(bytes) => crate::value::from_bytes(&bytes),
+            Err(error) => {
+                problem = Some(error);
+                Err(DecodeError::Invalid("conversion failed"))
+            }
+        });
+        result.map_err(|error| problem.unwrap_or_else(|| error.to_string()))
+    }
+
+    fn extract(&self, entities: &[NetEntity], place: usize, stride: usize, offset: usize, out: &mut [u32]) {
+        let pages = self.values.borrow();
+        for (entity, row) in entities.iter().zip(out.chunks_exact_mut(stride)) {
+            let slot = entity.slot as usize;
+            if entity.components >> place & 1 == 1
+                && let Some(Some(values)) = pages.get(slot / PAGE)
+            {
+                values[slot % PAGE].to_quanta(&mut row[offset..]);
+            }
+        }
+    }
+
+    fn encode_slot(&self, slot: usize, out: &mut Vec<u8>) -> bool {
+        self.with(slot, |value| value.encode(out)).is_some()
+    }
+}
+
+impl<T: Component> Column<T> {
+    pub(crate) fn with<R>(&self, slot: usize, read: impl FnOnce(&T) -> R) -> Option<R> {
+        if !self.has(slot) {
+            return None;
+        }
+        self.values.borrow().get(slot / PAGE)?.as_ref()?.get(slot % PAGE).map(read)
+    }
+
+    fn decode_pages<E: From<DecodeError>>(
+        &mut self,
+        input: &mut Reader<'_>,
+        entities: &Entities,
+        read: &mut dyn FnMut(&mut Reader<'_>) -> Result<T, E>,
+    ) -> Result<(), E> {
+        let mut next = 0;
+        for _ in 0..input.count(12)? {
+            let page = u32::decode(input)? as usize;
+            let present = u64::decode(input)?;
+            let alive = entities.words().get(page).copied().unwrap_or(0);
+            if page < next || present == 0 || present & !alive != 0 {
+                return Err(DecodeError::Invalid("a component belongs to no entity, or its pages do not ascend").into());
+            }
+            next = page + 1;
+            let (values, stamps) = self.page(page);
+            for bit in bits(present) {
+                values[bit] = read(input)?;
+            }
+            decode_stamps(present, input, |bit, stamp| stamps.added[bit] = stamp)?;
+            decode_stamps(present, input, |bit, stamp| stamps.changed[bit].set(stamp))?;
+            self.present[page] = present;
+        }
+        Ok(())
+    }
+}
+
+/// One byte 0 and the one stamp that all have, or one byte 1 and each one's stamp.
+fn encode_stamps(present: u64, stamp: impl Fn(usize) -> Stamp, out: &mut Vec<u8>) {
+    let first = stamp(present.trailing_zeros() as usize);
+    let equal = bits(present).all(|bit| stamp(bit) == first);
+    out.push(u8::from(!equal));
+    if equal {
+        first.encode(out);
+    } else {
+        bits(present).for_each(|bit| stamp(bit).encode(out));
+    }
+}
+
+fn decode_stamps(present: u64, input: &mut Reader<'_>, mut set: impl FnMut(usize, Stamp)) -> Result<(), DecodeError> {
+    if bool::decode(input)? {
+        for bit in bits(present) {
+            set(bit, u32::decode(input)?);
+        }
+    } else {
+        let stamp = u32::decode(input)?;
+        bits(present).for_each(|bit| set(bit, stamp));
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! What can be stored in a world: components, resources, events. All three are derived.
+
+use rekindle_schema::net::FieldKind;
+
+use crate::shape::Datum;
+use crate::value::Value;
+
+/// A value that stands in checkpoints under a stable name.
+pub trait Stored: Value {
+    /// The name in checkpoints and snapshots. It stays when the Rust type is renamed.
+    const ID: &'static str;
+    /// Raised when the meaning of the fields changes.
+    const VERSION: u16;
+
+    /// Brings a value of an older version, or of other fields, up to date: fields that are missing afterwards get their defaults, fields
+    /// that are unknown are left out, numbers are converted if they fit.
+    fn migrate(from_version: u16, fields: &mut Datum) -> Result<(), String> {
+        let _ = (from_version, fields);
+        Ok(())
+    }
+}
+
+/// A networked field as declared: the `rate` names another field of the same game, `component-id.field`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NetFieldDef {
+    /// Name of the field.
+    pub name: &'static str,
+    /// Its quantisation.
+    pub kind: FieldKind,
+    /// The field that holds its rate of change per second.
+    pub rate: Option<&'static str>,
+}
+
+/// Data of an entity. `#[derive(Component)]`, see [`crate::Component`](macro@crate::Component).
+pub trait Component: Stored {
+    /// The fields that snapshots carry; empty if the component stays on the server.
+    const NET: &'static [NetFieldDef];
+
+    /// Writes one quantum for each networked field.
+    fn to_quanta(&self, quanta: &mut [u32]);
+    /// What a snapshot says of the component: networked fields from quanta, the others at their defaults.
+    fn from_quanta(quanta: &[u32]) -> Self;
+}
+
+/// Data that the world has once. It always exists, at first with its defaults. `#[derive(Resource)]`.
+pub trait Resource: Stored {}
+
+/// Something that systems tell each other. `#[derive(Event)]`.
+pub trait Event: Stored {}
+
+/// A field type that can be networked. Called by derived code.
+pub trait Quantised: Value {
+    /// The quantum of the value.
+    fn to_quantum(&self, kind: FieldKind) -> u32;
+    /// The value of a quantum.
+    fn from_quantum(quantum: u32, kind: FieldKind) -> Self;
+}
+
+impl Quantised for f32 {
+    #[inline]
+    fn to_quantum(&self, kind: FieldKind) -> u32 {
+        kind.quantise(*self)
+    }
+    #[inline]
+    fn from_quantum(quantum: u32, kind: FieldKind) -> Self {
+        kind.dequantise(quantum)
+    }
+}
+
+impl Quantised for bool {
+    #[inline]
+    fn to_quantum(&self, _kind: FieldKind) -> u32 {
+        u32::from(*self)
+    }
+    #[inline]
+    fn from_quantum(quantum: u32, _kind: FieldKind) -> Self {
+        quantum != 0
+    }
+}
+
+macro_rules! unsigned {
+    ($($type:ty),*) => {$(
+        impl Quantised for $type {
+            #[inline]
+            fn to_quantum(&self, kind: FieldKind) -> u32 {
+                kind.clamp_unsigned(u64::from(*self))
+            }
+            #[inline]
+            fn from_quantum(quantum: u32, _kind: FieldKind) -> Self {
+                Self::try_from(quantum).unwrap_or(Self::MAX)
+            }
+        }
+    )*};
+}
+
+unsigned!(u8, u16, u32, u64);
+
+/// Components that are inserted together: a component, or a tuple of bundles.
+pub trait Bundle: Send + 'static {
+    /// Puts the parts into the world.
+    fn insert(self, world: &mut crate::World, entity: crate::Entity);
+}
+
+impl<T: Component> Bundle for T {
+    fn insert(self, world: &mut crate::World, entity: crate::Entity) {
+        world.insert_one(entity, self);
+    }
+}
+
+macro_rules! bundles {
+    ($($name:ident),*) => {
+        impl<$($name: Bundle),*> Bundle for ($($name,)*) {
+            #[expect(non_snake_case, reason = "the elements are named like their types")]
+            fn insert(self, world: &mut crate::World, entity: crate::Entity) {
+                let ($($name,)*) = self;
+                $($name.insert(world, entity);)*
+            }
+        }
+    };
+}
+
+bundles!(A);
+bundles!(A, B);
+bundles!(A, B, C);
+bundles!(A, B, C, D);
+bundles!(A, B, C, D, E);
+bundles!(A, B, C, D, E, F);
+bundles!(A, B, C, D, E, F, G);
+bundles!(A, B, C, D, E, F, G, H);
+bundles!(A, B, C, D, E, F, G, H, I);
+bundles!(A, B, C, D, E, F, G, H, I, J);
+bundles!(A, B, C, D, E, F, G, H, I, J, K);
+bundles!(A, B, C, D, E, F, G, H, I, J, K, L);

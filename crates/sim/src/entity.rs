@@ -1,0 +1,173 @@
+//! Entities: which slots are taken, by which generation.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use crate::value::{DecodeError, Reader, Value};
+
+/// Names an entity of a world. A slot is used again after a despawn, with the next generation, so a stale name finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entity {
+    slot: u32,
+    generation: u32,
+}
+
+impl Entity {
+    /// Names nothing, for ever.
+    pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+
+    pub(crate) const fn from_parts(slot: u32, generation: u32) -> Self {
+        Self { slot, generation }
+    }
+
+    /// Where its components lie; what snapshots call the entity.
+    #[inline]
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// Which of the entities that had this slot.
+    #[inline]
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl Default for Entity {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl fmt::Debug for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE { f.write_str("Entity(none)") } else { write!(f, "Entity({}v{})", self.slot, self.generation) }
+    }
+}
+
+/// The allocator: it always takes the lowest free slot.
+///
+/// While systems run it does not change; a system that spawns reserves slots, which become entities at the end of the stage.
+#[derive(Debug, Default)]
+pub struct Entities {
+    /// Bit `i % 64` of word `i / 64`: slot `i` is taken.
+    alive: Vec<u64>,
+    /// Of each slot that was ever used: the generation of its entity, or of the next one if it is free.
+    generations: Vec<u32>,
+    count: u32,
+    /// No slot before this word's is free.
+    free_from: usize,
+    reserved: RefCell<Vec<Entity>>,
+    /// The next slot that a reservation looks at.
+    cursor: Cell<usize>,
+}
+
+impl Entities {
+    /// Taken slots, 64 per word. Words beyond the end are 0.
+    #[inline]
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.alive
+    }
+
+    /// How many slots were ever used.
+    pub(crate) fn slots(&self) -> usize {
+        self.generations.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, entity: Entity) -> bool {
+        let slot = entity.slot as usize;
+        self.generations.get(slot) == Some(&entity.generation) && self.alive[slot / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// The entity in a taken slot.
+    #[inline]
+    pub(crate) fn in_slot(&self, slot: usize) -> Entity {
+        Entity::from_parts(slot as u32, self.generations.get(slot).copied().unwrap_or(0))
+    }
+
+    /// Sets a slot aside; [`Entities::flush`] makes it an entity.
+    pub(crate) fn reserve(&self) -> Entity {
+        let mut slot = self.cursor.get().max(self.free_from * 64);
+        while let Some(word) = self.alive.get(slot / 64) {
+            let free = !word & (u64::MAX << (slot % 64));
+            if free != 0 {
+                slot = slot / 64 * 64 + free.trailing_zeros() as usize;
+                break;
+            }
+            slot = (slot / 64 + 1) * 64;
+        }
+        self.cursor.set(slot + 1);
+        let entity = self.in_slot(slot);
+        self.reserved.borrow_mut().push(entity);
+        entity
+    }
+
+    /// Makes the reserved slots entities.
+    pub(crate) fn flush(&mut self) {
+        self.cursor.set(0);
+        let mut reserved = std::mem::take(self.reserved.get_mut());
+        for entity in reserved.drain(..) {
+            self.occupy(entity.slot as usize);
+        }
+        *self.reserved.get_mut() = reserved;
+    }
+
+    fn occupy(&mut self, slot: usize) {
+        if slot >= self.generations.len() {
+            self.generations.resize(slot + 1, 0);
+            self.alive.resize(slot / 64 + 1, 0);
+        }
+        self.alive[slot / 64] |= 1 << (slot % 64);
+        self.count += 1;
+    }
+
+    /// Takes the lowest free slot at once.
+    pub(crate) fn spawn(&mut self) -> Entity {
+        self.flush();
+        let mut word = self.free_from;
+        while self.alive.get(word) == Some(&u64::MAX) {
+            word += 1;
+        }
+        self.free_from = word;
+        let slot = word * 64 + self.alive.get(word).map_or(0, |word| (!word).trailing_zeros() as usize);
+        self.occupy(slot);
+        self.in_slot(slot)
+    }
+
+    /// Frees the slot of `entity`, which must be alive.
+    pub(crate) fn free(&mut self, entity: Entity) {
+        let slot = entity.slot as usize;
+        self.alive[slot / 64] &= !(1 << (slot % 64));
+        self.generations[slot] = self.generations[slot].wrapping_add(1);
+        self.free_from = self.free_from.min(slot / 64);
+        self.count -= 1;
+    }
+
+    /// Slots ever used as `u32`, their generations, then the words of taken slots.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        (self.generations.len() as u32).encode(out);
+        self.generations.iter().for_each(|generation| generation.encode(out));
+        self.alive.iter().for_each(|word| word.encode(out));
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let slots = input.count(4)?;
+        let generations = input.slice(slots * 4)?.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut alive = Vec::with_capacity(slots.div_ceil(64));
+        let mut count = 0;
+        for _ in 0..slots.div_ceil(64) {
+            let word = u64::decode(input)?;
+            count += word.count_ones();
+            alive.push(word);
+        }
+        if slots % 64 != 0 && alive.last().is_some_and(|word| word >> (slots % 64) != 0) {
+            return Err(DecodeError::Invalid("an entity lies beyond the last slot"));
+        }
+        Ok(Self { alive, generations, count, ..Self::default() })
+    }
+}

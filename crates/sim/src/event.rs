@@ -1,0 +1,180 @@
+//! Events: what systems tell each other, and the removals that hooks wait for.
+//!
+//! A queue keeps events with the stamp of their sender. A reader gets those that are newer than its own last run, so each system sees
+//! each event once, in the tick it was sent in or in the next. Older ones are dropped at the start of a tick. Queues are part of the state.
+
+use std::any::Any;
+use std::cell::{Ref, RefCell};
+use std::marker::PhantomData;
+
+use crate::component::{Component, Event};
+use crate::entity::Entity;
+use crate::registry::{Access, Registry, Touched};
+use crate::stamp::{Run, Stamp, age};
+use crate::system::SystemParam;
+use crate::value::{DecodeError, Reader, Value};
+use crate::world::World;
+
+/// Pending events of one type, ascending by stamp.
+pub(crate) struct Queue<T> {
+    pub(crate) events: RefCell<Vec<(Stamp, T)>>,
+}
+
+impl<T: Event> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self { events: RefCell::new(Vec::new()) }
+    }
+
+    pub(crate) fn send(&self, stamp: Stamp, mut event: T) {
+        event.settle();
+        self.events.borrow_mut().push((stamp, event));
+    }
+}
+
+/// A queue without its type.
+pub(crate) trait AnyQueue: Any + Send {
+    fn as_any(&self) -> &dyn Any;
+    /// Drops events that are not newer than `before`.
+    fn trim(&mut self, before: Stamp);
+    fn any_newer(&self, last: Stamp) -> bool;
+    fn age(&mut self);
+    /// Count, then stamp and value of each.
+    fn encode(&self, out: &mut Vec<u8>);
+    fn decode(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError>;
+    /// Adds one event from its stamp and encoded value.
+    fn push_encoded(&mut self, stamp: Stamp, bytes: &[u8]) -> Result<(), DecodeError>;
+}
+
+impl<T: Event> AnyQueue for Queue<T> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn trim(&mut self, before: Stamp) {
+        let events = self.events.get_mut();
+        let old = events.partition_point(|(stamp, _)| *stamp < before);
+        events.drain(..old);
+    }
+    fn any_newer(&self, last: Stamp) -> bool {
+        self.events.borrow().last().is_some_and(|(stamp, _)| *stamp > last)
+    }
+    fn age(&mut self) {
+        self.events.get_mut().iter_mut().for_each(|(stamp, _)| age(stamp));
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        let events = self.events.borrow();
+        (events.len() as u32).encode(out);
+        for (stamp, event) in events.iter() {
+            stamp.encode(out);
+            event.encode(out);
+        }
+    }
+    fn decode(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let events = self.events.get_mut();
+        let mut newest = 0;
+        for _ in 0..input.count(4 + T::MIN_SIZE)? {
+            let stamp = u32::decode(input)?;
+            if stamp < newest {
+                return Err(DecodeError::Invalid("events are not in order"));
+            }
+            newest = stamp;
+            events.push((stamp, T::decode(input)?));
+        }
+        Ok(())
+    }
+    fn push_encoded(&mut self, stamp: Stamp, bytes: &[u8]) -> Result<(), DecodeError> {
+        self.events.get_mut().push((stamp, crate::value::from_bytes(bytes)?));
+        Ok(())
+    }
+}
+
+/// The events that were sent since this system last ran.
+pub struct EventReader<'w, T> {
+    events: Ref<'w, Vec<(Stamp, T)>>,
+    from: usize,
+}
+
+impl<T> EventReader<'_, T> {
+    /// In the order in which they were sent.
+    pub fn read(&self) -> impl Iterator<Item = &T> {
+        self.events[self.from..].iter().map(|(_, event)| event)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.events.len() - self.from
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T: Event> SystemParam for EventReader<'_, T> {
+    type State = usize;
+    type Item<'w> = EventReader<'w, T>;
+    fn init(registry: &Registry, access: &mut Access) -> usize {
+        let index = registry.event::<T>(access);
+        access.read(Touched::Event(index), T::ID);
+        access.events.insert(index);
+        index
+    }
+    fn get<'w>(state: &'w usize, world: &'w World, run: &Run) -> Option<EventReader<'w, T>> {
+        let events = world.queue::<T>(*state)?.events.try_borrow().ok()?;
+        let from = events.partition_point(|(stamp, _)| *stamp <= run.last);
+        Some(EventReader { events, from })
+    }
+}
+
+/// Sends events.
+pub struct EventWriter<'w, T> {
+    queue: &'w Queue<T>,
+    stamp: Stamp,
+}
+
+impl<T: Event> EventWriter<'_, T> {
+    /// Adds an event to the queue.
+    pub fn send(&mut self, event: T) {
+        self.queue.send(self.stamp, event);
+    }
+}
+
+impl<T: Event> SystemParam for EventWriter<'_, T> {
+    type State = usize;
+    type Item<'w> = EventWriter<'w, T>;
+    fn init(registry: &Registry, access: &mut Access) -> usize {
+        let index = registry.event::<T>(access);
+        access.append(Touched::Event(index), T::ID);
+        index
+    }
+    fn get<'w>(state: &'w usize, world: &'w World, run: &Run) -> Option<EventWriter<'w, T>> {
+        Some(EventWriter { queue: world.queue::<T>(*state)?, stamp: run.stamp })
+    }
+}
+
+/// The entities that lost their `T` (by `remove` or by a despawn) since this system last ran.
+pub struct RemovedComponents<'w, T> {
+    removed: &'w [(Stamp, Entity)],
+    of: PhantomData<T>,
+}
+
+impl<T> RemovedComponents<'_, T> {
+    /// In the order in which they lost it. The entity may be gone.
+    pub fn read(&self) -> impl Iterator<Item = Entity> {
+        self.removed.iter().map(|(_, entity)| *entity)
+    }
+}
+
+impl<T: Component> SystemParam for RemovedComponents<'_, T> {
+    type State = usize;
+    type Item<'w> = RemovedComponents<'w, T>;
+    fn init(registry: &Registry, access: &mut Access) -> usize {
+        let index = registry.component::<T>(access);
+        access.removals.insert(index);
+        index
+    }
+    fn get<'w>(state: &'w usize, world: &'w World, run: &Run) -> Option<RemovedComponents<'w, T>> {
+        let removed = world.removed(*state);
+        Some(RemovedComponents { removed: &removed[removed.partition_point(|(stamp, _)| *stamp <= run.last)..], of: PhantomData })
+    }
+}

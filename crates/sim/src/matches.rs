@@ -1,0 +1,310 @@
+//! A match of a game, and the game as a type of matches: how everything above this crate sees them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
+use rekindle_schema::{PlayerId, StateHash, Tick};
+
+use crate::checkpoint;
+use crate::config;
+use crate::game::{Built, Game};
+use crate::net::{self, View};
+use crate::params::{InputSet, PlayerInput};
+use crate::players::{Player, Players};
+use crate::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
+use crate::value::{self, Reader};
+use crate::world::World;
+
+/// A running match of `G`: its world and the effects that no sink has acknowledged yet.
+pub struct Match<G: Game> {
+    built: Arc<Built<G>>,
+    world: World,
+    /// The configuration as JSON, with all its keys.
+    config: Bytes,
+    effects: Vec<Effect>,
+    probe: Arc<Probe>,
+}
+
+/// What a probe names besides systems: the game's own functions that a step calls.
+const CALLBACKS: [&str; 3] = ["leave", "join", "command"];
+
+impl<G: Game> Match<G> {
+    fn new(built: &Arc<Built<G>>, config_json: &[u8], seed: u64, tick_rate: u16) -> Result<Self, SimError> {
+        let config = Arc::new(config::parse::<G>(config_json)?);
+        let constants = guarded(|| built.constants(Arc::clone(&config))).map_err(|problem| SimError::Config {
+            game: G::NAME.to_owned(),
+            problem: format!("computing a constant from it panicked: {problem}"),
+        })?;
+        let systems = built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
+        Ok(Self {
+            built: Arc::clone(built),
+            world: World::new(Arc::clone(&built.registry), constants, built.schedule.names().len(), seed, tick_rate),
+            config: config::to_bytes::<G>(&config)?,
+            effects: Vec::new(),
+            probe: Arc::new(Probe { tick: AtomicU64::new(0), system: AtomicUsize::new(0), systems }),
+        })
+    }
+
+    /// The world, to look at.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The world, to change in tests: a change outside of steps is not in any journal.
+    pub fn world_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    fn callback(&self, index: usize) {
+        self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
+    }
+
+    fn apply(&mut self, step: &Step) -> StepOutput {
+        self.world.begin(step.tick);
+        self.effects.retain(|effect| !step.effects_done.contains(&effect.id));
+        // A session that ends in the tick in which it begins is entered first; one that makes room for its player's next goes first.
+        let (early, late): (Vec<_>, Vec<_>) = step.leaves.iter().partition(|leave| self.is_session(leave.player, leave));
+        early.into_iter().for_each(|leave| self.leave(leave));
+        step.joins.iter().for_each(|join| self.join(join));
+        late.into_iter().for_each(|leave| self.leave(leave));
+        let commands = step.commands.iter().map(|command| self.command(command)).collect();
+        self.take_inputs(step);
+        let (schedule, probe) = (&self.built.schedule, &self.probe);
+        schedule.run(&mut self.world, |index| probe.system.store(index, Ordering::Release));
+        self.world.settle();
+        let outbox = std::mem::take(self.world.outbox.get_mut());
+        self.effects.extend_from_slice(&outbox.effects);
+        StepOutput { events: outbox.events, effects: outbox.effects, commands, ended: outbox.ended }
+    }
+
+    fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
+        self.world.resource::<Players>().get(player).is_some_and(|known| known.session == leave.session)
+    }
+
+    fn leave(&mut self, leave: &Leave) {
+        if self.is_session(leave.player, leave) {
+            self.callback(0);
+            G::leave(&mut self.world, leave.player, leave.reason);
+            self.world.resource_mut::<Players>().leave(leave.player);
+        }
+    }
+
+    fn join(&mut self, join: &Join) {
+        let avatar = self.world.resource::<Players>().get(join.player).map(|known| known.avatar);
+        let mut player = Player::new(join.player, join.session, &join.name);
+        player.avatar = avatar.unwrap_or_default();
+        self.world.resource_mut::<Players>().enter(player);
+        // A player who is there under another session goes on with the new one.
+        if avatar.is_none() {
+            self.callback(1);
+            G::join(&mut self.world, join.player);
+        }
+    }
+
+    fn command(&mut self, command: &AppliedCommand) -> bool {
+        {
+            let mut players = self.world.resource_mut::<Players>();
+            let Some(player) = players.get_mut(command.player) else { return false };
+            if player.session != command.session || command.seq <= player.last_command {
+                return false;
+            }
+            player.last_command = command.seq;
+        }
+        let Ok(payload) = value::from_bytes(&command.payload) else { return false };
+        self.callback(2);
+        G::command(&mut self.world, command.player, payload)
+    }
+
+    fn take_inputs(&mut self, step: &Step) {
+        let mut set = std::mem::replace(&mut self.world.inputs, Box::new(()));
+        if !set.is::<InputSet<G::Input>>() {
+            set = Box::new(InputSet::<G::Input>(Vec::new()));
+        }
+        if let Some(InputSet(inputs)) = set.downcast_mut::<InputSet<G::Input>>() {
+            inputs.clear();
+            if !step.inputs.is_empty() {
+                let mut players = self.world.resource_mut::<Players>();
+                for applied in &step.inputs {
+                    let Some(player) = players.get_mut(applied.player) else { continue };
+                    let Ok(input) = value::from_bytes(&applied.payload) else { continue };
+                    if player.session == applied.session && applied.seq > player.last_input {
+                        player.last_input = applied.seq;
+                        inputs.push(PlayerInput { player: applied.player, view_tick: applied.view_tick, input });
+                    }
+                }
+                // The canonical order of a step is ascending by player already.
+                inputs.sort_by_key(|input| input.player);
+            }
+        }
+        self.world.inputs = set;
+    }
+}
+
+/// Runs game code; a panic becomes what it said.
+fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| message(&*payload))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+impl<G: Game> Simulation for Match<G> {
+    fn tick(&self) -> Tick {
+        self.world.tick
+    }
+
+    fn step(&mut self, step: &Step) -> Result<StepOutput, SimError> {
+        if step.tick != self.world.tick.next() {
+            return Err(SimError::OutOfOrder { at: self.world.tick, got: step.tick });
+        }
+        self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
+        let result = guarded(|| self.apply(step));
+        let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire)).cloned().unwrap_or_default();
+        self.probe.tick.store(0, Ordering::Release);
+        result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
+    }
+
+    fn state_hash(&self) -> StateHash {
+        let mut body = Vec::with_capacity(16 << 10);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body);
+        StateHash(*blake3::hash(&body).as_bytes())
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
+        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out);
+        out.into()
+    }
+
+    fn extract(&self, view: &mut NetView) {
+        net::extract(&self.world, self.built.net.stride(), view);
+    }
+
+    fn sessions(&self) -> Vec<SessionState> {
+        let players = self.world.resource::<Players>();
+        let session = |player: &Player| SessionState {
+            player: player.id,
+            session: player.session,
+            last_input: player.last_input,
+            last_command: player.last_command,
+        };
+        players.iter().map(session).collect()
+    }
+
+    fn open_effects(&self) -> Vec<Effect> {
+        self.effects.clone()
+    }
+
+    fn probe(&self) -> Arc<Probe> {
+        Arc::clone(&self.probe)
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        crate::describe::world(&self.world)
+    }
+}
+
+/// A game as a type of matches.
+pub struct Typed<G: Game> {
+    built: Arc<Built<G>>,
+}
+
+impl<G: Game> Typed<G> {
+    /// Puts the parts of the game together; or says all that is wrong with them.
+    pub fn new() -> Result<Self, SimError> {
+        let built = guarded(Built::new)
+            .map_err(|problem| SimError::Schedule { game: G::NAME.to_owned(), problem: format!("`Game::build` panicked: {problem}") })??;
+        Ok(Self { built: Arc::new(built) })
+    }
+
+    /// As [`GameType::create`], with the type kept.
+    pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
+        let mut made = Match::new(&self.built, config, seed, G::TICK_RATE)?;
+        let config = made.world.constant::<G::Config>();
+        guarded(|| G::setup(&mut made.world, &config)).map_err(|message| SimError::Panicked {
+            system: "setup".to_owned(),
+            tick: Tick(0),
+            message,
+        })?;
+        made.world.settle();
+        // Nobody listens at tick 0: what setup says is said by no step.
+        *made.world.outbox.get_mut() = Default::default();
+        Ok(made)
+    }
+
+    /// As [`GameType::restore`], with the type kept.
+    pub fn restore(&self, bytes: &[u8]) -> Result<Match<G>, SimError> {
+        let fail = |problem: String| SimError::Checkpoint { game: G::NAME.to_owned(), problem };
+        let head = checkpoint::decode_head(bytes).map_err(fail)?;
+        if head.game != G::NAME {
+            return Err(fail(format!("it is of game `{}`", head.game)));
+        }
+        if head.schema != self.built.schema {
+            return Err(fail("other schema".to_owned()));
+        }
+        let mut input = Reader::new(head.body);
+        let start = checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
+        if start.tick_rate == 0 {
+            return Err(fail("a tick rate of 0".to_owned()));
+        }
+        let mut made = Match::new(&self.built, start.config, start.seed, start.tick_rate)?;
+        made.world.tick = start.tick;
+        made.effects = checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?;
+        input.finish().map_err(|error| fail(error.to_string()))?;
+        Ok(made)
+    }
+}
+
+impl<G: Game> GameType for Typed<G> {
+    fn name(&self) -> &'static str {
+        G::NAME
+    }
+
+    fn net_schema(&self) -> &NetSchema {
+        &self.built.net
+    }
+
+    fn tick_rate(&self) -> u16 {
+        G::TICK_RATE
+    }
+
+    fn max_players(&self, config: &[u8]) -> usize {
+        config::parse::<G>(config).map_or(0, |config| G::max_players(&config))
+    }
+
+    fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
+        config::to_bytes::<G>(&config::parse::<G>(json.as_bytes())?)
+    }
+
+    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(Self::create(self, config, seed)?))
+    }
+
+    fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(Self::restore(self, checkpoint)?))
+    }
+
+    fn accepts_input(&self, payload: &[u8]) -> bool {
+        value::from_bytes::<G::Input>(payload).is_ok()
+    }
+
+    fn accepts_command(&self, payload: &[u8]) -> bool {
+        value::from_bytes::<G::Command>(payload).is_ok()
+    }
+
+    fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes> {
+        let config = config::parse::<G>(config).ok()?;
+        let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
+        let input = G::bot(player, &View::new(&self.built.net, view), &config, &mut memory);
+        *state = value::to_bytes(&memory);
+        Some(value::to_bytes(&input?).into())
+    }
+}

@@ -1,0 +1,100 @@
+//! The session table: who plays, as part of the state.
+
+use rekindle_schema::{PlayerId, SessionId};
+
+use crate::entity::Entity;
+use crate::{Resource, Value};
+
+/// A player in the match.
+#[derive(Debug, Clone, PartialEq, Value)]
+pub struct Player {
+    /// Who.
+    pub id: PlayerId,
+    /// The session that inputs must carry.
+    pub session: SessionId,
+    /// The name to show.
+    pub name: String,
+    /// The entity that the player steers, [`Entity::NONE`] if none.
+    pub avatar: Entity,
+    /// The newest input that was applied.
+    pub(crate) last_input: u64,
+    /// The newest command that was applied.
+    pub(crate) last_command: u64,
+}
+
+impl Player {
+    pub(crate) fn new(id: PlayerId, session: SessionId, name: &str) -> Self {
+        Self { id, session, name: name.to_owned(), avatar: Entity::NONE, last_input: 0, last_command: 0 }
+    }
+}
+
+/// The players in the match, ascending by id. A resource: `Res<Players>`, `ResMut<Players>`; always registered.
+#[derive(Debug, Clone, PartialEq, Resource)]
+#[resource(id = "rekindle.players")]
+pub struct Players {
+    list: Vec<Player>,
+}
+
+impl Players {
+    /// All, ascending by id.
+    pub fn iter(&self) -> std::slice::Iter<'_, Player> {
+        self.list.iter()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether nobody is there.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: PlayerId) -> Option<&Player> {
+        self.place(id).ok().map(|place| &self.list[place])
+    }
+
+    /// The entity that a player steers.
+    pub fn avatar(&self, id: PlayerId) -> Option<Entity> {
+        self.get(id).map(|player| player.avatar).filter(|avatar| *avatar != Entity::NONE)
+    }
+
+    /// Says which entity a player steers from now on; [`Entity::NONE`] for none. Snapshots tell the player.
+    pub fn set_avatar(&mut self, id: PlayerId, avatar: Entity) {
+        if let Some(player) = self.get_mut(id) {
+            player.avatar = avatar;
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PlayerId) -> Option<&mut Player> {
+        self.place(id).ok().map(|place| &mut self.list[place])
+    }
+
+    /// Enters a player; a player who is there already gets the new session.
+    pub(crate) fn enter(&mut self, player: Player) {
+        match self.place(player.id) {
+            Ok(place) => self.list[place] = player,
+            Err(place) => self.list.insert(place, player),
+        }
+    }
+
+    pub(crate) fn leave(&mut self, id: PlayerId) {
+        if let Ok(place) = self.place(id) {
+            self.list.remove(place);
+        }
+    }
+
+    fn place(&self, id: PlayerId) -> Result<usize, usize> {
+        self.list.binary_search_by_key(&id, |player| player.id)
+    }
+}
+
+impl<'a> IntoIterator for &'a Players {
+    type Item = &'a Player;
+    type IntoIter = std::slice::Iter<'a, Player>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

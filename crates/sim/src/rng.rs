@@ -1,0 +1,89 @@
+//! Random numbers that are a function of the match's seed, the tick and the system: nothing to store, nothing to share.
+
+use rekindle_schema::Tick;
+
+use crate::registry::{Access, Registry};
+use crate::stamp::Run;
+use crate::system::SystemParam;
+use crate::world::World;
+
+/// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
+///
+/// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64). Good for games, useless for secrets.
+#[derive(Debug, Clone)]
+pub struct Rng {
+    key: u64,
+    counter: u64,
+}
+
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Rng {
+    /// The stream of a seed, a tick and a purpose.
+    pub fn stream(seed: u64, tick: Tick, purpose: u64) -> Self {
+        let key = mix(mix(mix(seed.wrapping_add(STEP)) ^ tick.0.wrapping_mul(STEP)) ^ purpose);
+        Self { key, counter: 0 }
+    }
+
+    /// A stream of its own, for an entity or a player: what others draw does not move it.
+    pub fn fork(&self, purpose: u64) -> Self {
+        Self { key: mix(self.key ^ mix(purpose.wrapping_add(STEP))), counter: 0 }
+    }
+
+    /// 64 random bits.
+    #[inline]
+    pub fn next_u64(&mut self) -> u64 {
+        self.counter = self.counter.wrapping_add(1);
+        mix(self.key.wrapping_add(self.counter.wrapping_mul(STEP)))
+    }
+
+    /// 32 random bits.
+    #[inline]
+    pub fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    /// A number in `0..bound`; 0 if `bound` is 0. The bias is below `bound / 2^32`.
+    #[inline]
+    pub fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.next_u32()) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// A float in `0.0..1.0`, a multiple of 2^-24.
+    #[inline]
+    pub fn unit(&mut self) -> f32 {
+        (self.next_u32() >> 8) as f32 / 16_777_216.0
+    }
+
+    /// A float between `low` and `high`.
+    #[inline]
+    pub fn range(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.unit()
+    }
+
+    /// True once in `n` times.
+    #[inline]
+    pub fn one_in(&mut self, n: u32) -> bool {
+        self.below(n) == 0
+    }
+
+    /// An element, if there is one.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        of.get(self.below(of.len() as u32) as usize)
+    }
+}
+
+impl SystemParam for Rng {
+    type State = ();
+    type Item<'w> = Rng;
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Rng> {
+        Some(Rng::stream(world.seed, run.tick, run.stream))
+    }
+}

@@ -1,0 +1,45 @@
+//! Change stamps: when something was changed, as precisely as "by which system of which tick".
+//!
+//! A stamp is a `u32`: ticks within a window of two *eras* times [`POSITIONS`], plus the place in the tick (0 for what happens before the systems,
+//! then one place per system). At the first tick of each era all stamps move down by one era, those that are older stop at 0. So stamps
+//! take four bytes and never overflow, and they depend on nothing but the tick.
+
+use rekindle_schema::Tick;
+
+/// Places within a tick.
+pub(crate) const POSITIONS: u32 = 2048;
+/// Ticks of an era: nine hours at 30 Hz.
+const ERA: u64 = 1 << 20;
+/// What stamps move down by at the start of an era.
+const SHIFT: u32 = ERA as u32 * POSITIONS;
+
+/// When something was changed.
+pub type Stamp = u32;
+
+/// The stamp of a place in a tick.
+pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
+    ((tick.0 % ERA + ERA) as u32) * POSITIONS + position.min(POSITIONS - 1)
+}
+
+/// Whether stamps must move down before `tick` is made.
+pub(crate) fn starts_era(tick: Tick) -> bool {
+    tick.0 > 0 && tick.0 % ERA == 0
+}
+
+/// Moves a stamp down by an era.
+pub(crate) fn age(stamp: &mut Stamp) {
+    *stamp = stamp.saturating_sub(SHIFT);
+}
+
+/// What runs now, and since when it did not: by this, changes are told apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What this run's changes are marked with.
+    pub(crate) stamp: Stamp,
+    /// Changes with a greater stamp are new to this system.
+    pub(crate) last: Stamp,
+    /// Seed of the random stream of this run.
+    pub(crate) stream: u64,
+    /// The tick being made.
+    pub(crate) tick: Tick,
+}

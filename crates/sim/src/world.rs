@@ -1,0 +1,299 @@
+//! The world: entities, their components, resources and pending events. Everything a system can read is here and in the checkpoint.
+
+use std::any::{Any, TypeId, type_name};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rekindle_schema::Tick;
+
+use crate::column::{AnyColumn, Column};
+use crate::component::{Bundle, Component, Event, Resource};
+use crate::entity::{Entities, Entity};
+use crate::event::{AnyQueue, Queue};
+use crate::output::Outbox;
+use crate::params::Command;
+use crate::query::{Mut, Query, QueryData, QueryFilter};
+use crate::registry::{Access, Registry};
+use crate::resource::{AnyResource, Cell};
+use crate::rng::Rng;
+use crate::stamp::{Run, Stamp, age, stamp};
+
+/// Values computed from the configuration of a match; they are no state.
+pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// The world of a match.
+///
+/// Systems see it through their parameters. `Game::setup`, `join`, `leave` and `command` get it whole and change it at once.
+pub struct World {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) constants: Arc<Constants>,
+    pub(crate) tick: Tick,
+    pub(crate) tick_rate: u16,
+    pub(crate) seed: u64,
+    pub(crate) entities: Entities,
+    pub(crate) columns: Vec<Box<dyn AnyColumn>>,
+    pub(crate) removed: Vec<Vec<(Stamp, Entity)>>,
+    pub(crate) resources: Vec<Box<dyn AnyResource>>,
+    pub(crate) events: Vec<Box<dyn AnyQueue>>,
+    /// When each system last ran, in schedule order.
+    pub(crate) last_runs: Vec<Stamp>,
+    /// The decoded inputs of the tick that is being made.
+    pub(crate) inputs: Box<dyn Any + Send>,
+    pub(crate) commands: RefCell<Vec<Command>>,
+    pub(crate) outbox: RefCell<Outbox>,
+    /// What direct changes are marked with.
+    pub(crate) now: Run,
+}
+
+impl World {
+    pub(crate) fn new(registry: Arc<Registry>, constants: Arc<Constants>, systems: usize, seed: u64, tick_rate: u16) -> Self {
+        Self {
+            columns: registry.components.list.iter().map(|kind| (kind.storage)()).collect(),
+            removed: vec![Vec::new(); registry.components.list.len()],
+            resources: registry.resources.list.iter().map(|kind| (kind.storage)()).collect(),
+            events: registry.events.list.iter().map(|kind| (kind.storage)()).collect(),
+            registry,
+            constants,
+            tick: Tick(0),
+            tick_rate,
+            seed,
+            entities: Entities::default(),
+            last_runs: vec![0; systems],
+            inputs: Box::new(()),
+            commands: RefCell::default(),
+            outbox: RefCell::default(),
+            now: Run { stamp: stamp(Tick(0), 0), last: 0, stream: 0, tick: Tick(0) },
+        }
+    }
+
+    /// The tick that the world stands at, or that is being made.
+    pub fn tick(&self) -> Tick {
+        self.tick
+    }
+
+    /// Ticks per second.
+    pub fn tick_rate(&self) -> u16 {
+        self.tick_rate
+    }
+
+    /// Random numbers for `setup`, `join`, `leave` and `command`: the same numbers for the same seed, tick and `purpose`.
+    pub fn rng(&self, purpose: u64) -> Rng {
+        Rng::stream(self.seed, self.tick, purpose)
+    }
+
+    /// A value computed from the configuration, registered with `constant`; the configuration itself is one.
+    pub fn constant<T: Send + Sync + 'static>(&self) -> Arc<T> {
+        let found = self.constants.get(&TypeId::of::<T>()).and_then(|value| Arc::clone(value).downcast().ok());
+        found.unwrap_or_else(|| {
+            panic!("constant `{0}` is not registered: add `game.constant(|config| {0} …)` in `Game::build`", type_name::<T>())
+        })
+    }
+
+    /// A new entity in the lowest free slot, with these components.
+    pub fn spawn(&mut self, bundle: impl Bundle) -> Entity {
+        let entity = self.entities.spawn();
+        bundle.insert(self, entity);
+        entity
+    }
+
+    /// Ends an entity and its components; whether it was alive.
+    pub fn despawn(&mut self, entity: Entity) -> bool {
+        if !self.entities.contains(entity) {
+            return false;
+        }
+        for index in 0..self.columns.len() {
+            self.remove_index(entity, index);
+        }
+        self.entities.free(entity);
+        true
+    }
+
+    /// Gives an entity these components, replacing those it has; whether it was alive.
+    pub fn insert(&mut self, entity: Entity, bundle: impl Bundle) -> bool {
+        let alive = self.entities.contains(entity);
+        if alive {
+            bundle.insert(self, entity);
+        }
+        alive
+    }
+
+    pub(crate) fn insert_one<T: Component>(&mut self, entity: Entity, value: T) {
+        let index = self.registry.components.of::<T>();
+        let column = index.and_then(|index| self.columns[index].as_any_mut().downcast_mut::<Column<T>>());
+        let Some(column) = column else {
+            panic!("component `{0}` is not registered: add `game.component::<{0}>()` in `Game::build`", type_name::<T>());
+        };
+        column.insert(entity.slot() as usize, value, self.now.stamp);
+    }
+
+    /// Takes a component away; whether it was there.
+    pub fn remove<T: Component>(&mut self, entity: Entity) -> bool {
+        let index = self.registry.components.of::<T>();
+        index.is_some_and(|index| self.entities.contains(entity) && self.remove_index(entity, index))
+    }
+
+    fn remove_index(&mut self, entity: Entity, index: usize) -> bool {
+        let removed = self.columns[index].remove(entity.slot() as usize);
+        if removed && self.registry.watched.contains(&index) {
+            self.removed[index].push((self.now.stamp, entity));
+        }
+        removed
+    }
+
+    /// Whether an entity is alive.
+    pub fn contains(&self, entity: Entity) -> bool {
+        self.entities.contains(entity)
+    }
+
+    /// How many entities are alive.
+    pub fn len(&self) -> usize {
+        self.entities.len()
+    }
+
+    /// Whether no entity is alive.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of a component.
+    pub fn get<T: Component>(&self, entity: Entity) -> Option<T> {
+        let column = self.column::<T>(self.registry.components.of::<T>()?)?;
+        if self.contains(entity) { column.with(entity.slot() as usize, T::clone) } else { None }
+    }
+
+    /// A component to change.
+    pub fn get_mut<T: Component>(&mut self, entity: Entity) -> Option<Mut<'_, T>> {
+        if !self.entities.contains(entity) {
+            return None;
+        }
+        let column = self.columns[self.registry.components.of::<T>()?].as_any_mut().downcast_mut::<Column<T>>()?;
+        let (value, changed) = column.get_mut(entity.slot() as usize)?;
+        Some(Mut::new(value, changed, self.now.stamp))
+    }
+
+    /// Runs `body` with a query, as a system would see it: `world.query::<(Entity, &mut Health), With<Player>, _>(|mut query| …)`.
+    ///
+    /// # Panics
+    /// If a component is not registered, or two parts of the query ask for the same one and one of them changes it.
+    pub fn query<D: QueryData, F: QueryFilter, R>(&mut self, body: impl FnOnce(Query<'_, D, F>) -> R) -> R {
+        let mut access = Access::default();
+        let state = (D::init(&self.registry, &mut access), F::init(&self.registry, &mut access));
+        match (access.errors.first(), Query::new(&state, self, &self.now)) {
+            (None, Some(query)) => body(query),
+            (problem, _) => panic!("{}", problem.map_or("a column is in use", String::as_str)),
+        }
+    }
+
+    /// A resource.
+    pub fn resource<T: Resource>(&self) -> std::cell::Ref<'_, T> {
+        self.cell_of::<T>().value.borrow()
+    }
+
+    /// A resource to change.
+    pub fn resource_mut<T: Resource>(&mut self) -> std::cell::RefMut<'_, T> {
+        let now = self.now.stamp;
+        let cell = self.cell_of::<T>();
+        cell.changed.set(now);
+        cell.value.borrow_mut()
+    }
+
+    /// Replaces a resource.
+    pub fn insert_resource<T: Resource>(&mut self, value: T) {
+        *self.resource_mut::<T>() = value;
+    }
+
+    fn cell_of<T: Resource>(&self) -> &Cell<T> {
+        let cell = self.registry.resources.of::<T>().and_then(|index| self.cell::<T>(index));
+        cell.unwrap_or_else(|| panic!("resource `{0}` is not registered: add `game.resource::<{0}>()` in `Game::build`", type_name::<T>()))
+    }
+
+    /// Sends an event to the systems.
+    pub fn send<T: Event>(&mut self, event: T) {
+        let index = self.registry.events.of::<T>();
+        let Some(queue) = index.and_then(|index| self.queue::<T>(index)) else {
+            panic!("event `{0}` is not registered: add `game.event::<{0}>()` in `Game::build`", type_name::<T>());
+        };
+        queue.send(self.now.stamp, event);
+    }
+
+    /// Tells players, asks for effects, ends the match: see [`crate::Output`].
+    pub fn output(&mut self) -> crate::Output<'_> {
+        crate::Output::new(&self.outbox, self.tick)
+    }
+
+    #[inline]
+    pub(crate) fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    #[inline]
+    pub(crate) fn column<T: Component>(&self, index: usize) -> Option<&Column<T>> {
+        self.columns.get(index)?.as_any().downcast_ref()
+    }
+
+    pub(crate) fn removed(&self, index: usize) -> &[(Stamp, Entity)] {
+        self.removed.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    #[inline]
+    pub(crate) fn cell<T: Resource>(&self, index: usize) -> Option<&Cell<T>> {
+        self.resources.get(index)?.as_any().downcast_ref()
+    }
+
+    #[inline]
+    pub(crate) fn queue<T: Event>(&self, index: usize) -> Option<&Queue<T>> {
+        self.events.get(index)?.as_any().downcast_ref()
+    }
+
+    /// Applies what systems asked for through `Commands`, in order.
+    ///
+    /// They are marked with `now`, a place behind all systems of the stage: marked with the place of the system that asked, an addition
+    /// would be old to a system that ran between it and the end of the stage.
+    pub(crate) fn flush(&mut self, now: Stamp) {
+        self.now.stamp = now;
+        self.entities.flush();
+        if self.commands.get_mut().is_empty() {
+            return;
+        }
+        let mut commands = std::mem::take(self.commands.get_mut());
+        for command in commands.drain(..) {
+            command(self);
+        }
+        // Commands cannot add commands, so the emptied list is put back for its memory.
+        *self.commands.get_mut() = commands;
+    }
+
+    /// Starts the next tick: moves stamps at the start of an era, and drops what every reader has seen.
+    pub(crate) fn begin(&mut self, tick: Tick) {
+        self.tick = tick;
+        if crate::stamp::starts_era(tick) {
+            self.columns.iter_mut().for_each(|column| column.age());
+            self.resources.iter_mut().for_each(|resource| resource.age());
+            self.events.iter_mut().for_each(|queue| queue.age());
+            self.removed.iter_mut().flatten().for_each(|(stamp, _)| age(stamp));
+            self.last_runs.iter_mut().for_each(age);
+        }
+        self.now = Run { stamp: stamp(tick, 0), last: 0, stream: 0, tick };
+        let registry = Arc::clone(&self.registry);
+        let before = |ticks: Option<&u64>| stamp(Tick(tick.0.saturating_sub(*ticks.unwrap_or(&1))), 0).min(stamp(tick, 0));
+        for (index, queue) in self.events.iter_mut().enumerate() {
+            queue.trim(before(registry.retention.get(&index)));
+        }
+        for &index in &registry.watched {
+            let removed = &mut self.removed[index];
+            if !removed.is_empty() {
+                let limit = before(registry.removal_retention.get(&index));
+                let old = removed.partition_point(|(stamp, _)| *stamp < limit);
+                removed.drain(..old);
+            }
+        }
+    }
+
+    /// Ends the tick: what was changed in it gets its canonical form.
+    pub(crate) fn settle(&mut self) {
+        let since = stamp(self.tick, 0).saturating_sub(1);
+        self.columns.iter_mut().for_each(|column| column.settle(since));
+        self.resources.iter_mut().for_each(|resource| resource.settle(since));
+    }
+}
