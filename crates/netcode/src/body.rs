@@ -1,19 +1,19 @@
-//! The bit-packed part of a snapshot: which of the known entities changed, went or were replaced, and which are new.
+//! The bit-packed part of a snapshot: which of the known entities went, were replaced or changed, and which are new.
 //!
-//! Both ends hold the same list of known entities (the baseline), ascending by slot; the body walks it. Called by the sender and the
-//! receiver, knows nothing of ticks, budgets or interest.
+//! Both ends hold the same list of known entities (the baseline), ascending by slot; the body refers to it by index. Called by the sender and
+//! the receiver, knows nothing of ticks, budgets or interest. `docs/PROTOCOL.md` has the layout.
 
 use crate::bits::{BitReader, BitWriter};
-use crate::layout::Layout;
+use crate::layout::{Layout, MAX_COLUMNS};
 use crate::snapshot::SnapshotError;
 
 /// Most entities that one client knows at a time.
 pub const MAX_ENTITIES: usize = 8192;
 
 /// Rice parameters of rare things.
-const COLD_K: u32 = 2;
+const RARE_K: u32 = 2;
 const SLOT_K: u32 = 3;
-const GENERATION_K: u32 = 2;
+const SUCCESSOR_K: u32 = 1;
 const COUNT_K: u32 = 2;
 
 /// What happened to a known entity.
@@ -23,11 +23,11 @@ pub(crate) enum Change {
     Update { residuals: u32, changed: u128 },
     /// It is gone, or out of sight.
     Remove,
-    /// Another entity has its slot, or it has other components: row of the view.
+    /// Another entity has its slot, or it has other components.
     Replace,
 }
 
-/// One line of the body, as the sender sees it.
+/// One line of the body, as the sender sees it. New entities are replacements of none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {
     /// Index in the list of known entities; for new ones, none.
@@ -36,26 +36,90 @@ pub(crate) struct Item {
     pub(crate) view: u32,
     pub(crate) slot: u32,
     pub(crate) generation: u32,
+    /// Generation of the known entity.
+    pub(crate) predecessor: u32,
     pub(crate) components: u32,
     pub(crate) change: Change,
-    /// A replacement by another entity, not the same one with other components.
-    pub(crate) other: bool,
     /// It waits for a later snapshot.
     pub(crate) deferred: bool,
-    /// What it took, in bits, without the gap in front of it.
+    /// What it took, in bits, without its share in the sets.
     pub(crate) cost: u32,
 }
 
-/// How the residuals of one snapshot are coded: chosen by the encoder from the residuals, told to the decoder.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Model {
-    /// Columns that every update carries, with their Rice parameter.
+impl Item {
+    /// Another entity than the known one takes the slot, not the same with other components.
+    pub(crate) fn is_successor(&self) -> bool {
+        self.known.is_some() && self.change == Change::Replace && self.generation != self.predecessor
+    }
+
+    fn update(&self) -> Option<(u32, u128)> {
+        match self.change {
+            Change::Update { residuals, changed } if !self.deferred => Some((residuals, changed)),
+            _ => None,
+        }
+    }
+}
+
+/// How the residuals of one column are coded.
+#[derive(Debug, Clone, Copy, Default)]
+struct Code {
+    k: u32,
+    /// One bit says whether the residual is 0; if not, one less follows.
+    flagged: bool,
+}
+
+impl Code {
+    /// The shorter way to code `count` residuals, `nonzero` of which are not 0 and add up to `sum`.
+    fn fit(count: u64, nonzero: u64, sum: u64) -> Self {
+        let rice = |sum: u64, count: u64| {
+            let k = parameter(sum, count);
+            (k, count * (1 + u64::from(k)) + (sum >> k))
+        };
+        let ((plain, plain_bits), (rest, rest_bits)) = (rice(sum, count), rice(sum - nonzero, nonzero));
+        if plain_bits <= count + rest_bits { Self { k: plain, flagged: false } } else { Self { k: rest, flagged: true } }
+    }
+
+    #[inline]
+    fn put(self, value: u32, bits: &mut BitWriter<'_>) {
+        if !self.flagged {
+            bits.rice(value, self.k);
+        } else if value == 0 {
+            bits.put(0, 1);
+        } else {
+            bits.put(1, 1);
+            bits.rice(value - 1, self.k);
+        }
+    }
+
+    #[inline]
+    fn get(self, bits: &mut BitReader<'_>) -> Result<u32, SnapshotError> {
+        if !self.flagged {
+            return Ok(bits.rice(self.k)?);
+        }
+        Ok(if bits.get(1)? == 0 { 0 } else { bits.rice(self.k)?.wrapping_add(1) })
+    }
+}
+
+/// How the residuals of entities with the same components are coded.
+#[derive(Debug, Clone)]
+struct Model {
+    components: u32,
+    present: u128,
+    /// Columns that every update carries.
     hot: u128,
-    k: Vec<u8>,
-    /// Rice parameter of the gaps between changes.
-    gap_k: u32,
-    count: Vec<u32>,
-    sum: Vec<u64>,
+    codes: [Code; MAX_COLUMNS],
+    /// It stands in the stream already.
+    told: bool,
+    count: u32,
+    nonzero: [u32; MAX_COLUMNS],
+    sum: [u64; MAX_COLUMNS],
+}
+
+/// The models of one snapshot: chosen by the encoder from the residuals, told to the decoder where each is needed first.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Models {
+    list: Vec<Model>,
+    last: usize,
 }
 
 /// The Rice parameter for `count` values that add up to `sum`.
@@ -65,104 +129,214 @@ fn parameter(sum: u64, count: u64) -> u32 {
     if mean == 0 { 0 } else { (mean.ilog2() + 1).min(15) }
 }
 
-impl Model {
-    /// Fits the model to the items that are not deferred.
-    pub(crate) fn fit(&mut self, layout: &Layout, known: usize, items: &[Item], residuals: &[u32]) {
+impl Models {
+    /// The index of the model for `components`, made if there is none.
+    #[inline]
+    fn index(&mut self, layout: &Layout, components: u32) -> usize {
+        if self.list.get(self.last).is_some_and(|model| model.components == components) {
+            return self.last;
+        }
+        self.last = self.list.iter().position(|model| model.components == components).unwrap_or_else(|| {
+            self.list.push(Model {
+                components,
+                present: layout.present(components),
+                hot: 0,
+                codes: [Code::default(); MAX_COLUMNS],
+                told: false,
+                count: 0,
+                nonzero: [0; MAX_COLUMNS],
+                sum: [0; MAX_COLUMNS],
+            });
+            self.list.len() - 1
+        });
+        self.last
+    }
+
+    /// Fits the models to the residuals of `items`.
+    pub(crate) fn fit(&mut self, layout: &Layout, items: &[Item], residuals: &[u32]) {
         let stride = layout.stride();
-        self.count.clear();
-        self.count.resize(stride, 0);
-        self.sum.clear();
-        self.sum.resize(stride, 0);
-        self.k.clear();
-        self.k.resize(stride, 0);
-        let mut having = [0u32; 32];
-        let mut changes = 0u64;
-        for item in items.iter().filter(|item| !item.deferred && item.known.is_some()) {
-            changes += 1;
-            let Change::Update { residuals: row, mut changed } = item.change else { continue };
-            for_each_bit(u128::from(item.components), |component| having[component] += 1);
+        self.list.clear();
+        for item in items {
+            let Some((row, changed)) = item.update() else { continue };
+            let index = self.index(layout, item.components);
+            let model = &mut self.list[index];
+            model.count += 1;
             let row = &residuals[row as usize * stride..][..stride];
-            while changed != 0 {
-                let at = changed.trailing_zeros() as usize;
-                changed &= changed - 1;
-                self.count[at] += 1;
-                self.sum[at] += u64::from(row[at]);
-            }
+            for_each_bit(changed, |at| {
+                model.nonzero[at] += 1;
+                model.sum[at] += u64::from(row[at]);
+            });
         }
-        self.hot = 0;
-        for (at, column) in layout.columns.iter().enumerate() {
-            let having = having[column.component as usize];
-            if self.count[at] * 4 > having {
-                self.hot |= 1 << at;
-                self.k[at] = parameter(self.sum[at], u64::from(having)) as u8;
-            }
+        for model in &mut self.list {
+            for_each_bit(model.present, |at| {
+                if model.nonzero[at] * 4 > model.count {
+                    model.hot |= 1 << at;
+                    model.codes[at] = Code::fit(u64::from(model.count), u64::from(model.nonzero[at]), model.sum[at]);
+                }
+            });
         }
-        self.gap_k = gap_parameter(known, changes);
-    }
-
-    /// Keeps the fit, but for `changes` of the known entities only.
-    pub(crate) fn thin_out(&mut self, known: usize, changes: usize) {
-        self.gap_k = gap_parameter(known, changes as u64);
-    }
-
-    /// Bits that the gap in front of each change takes, and those that all gaps take besides: together an upper bound.
-    pub(crate) fn gap_bits(&self, known: usize) -> (usize, usize) {
-        (1 + self.gap_k as usize, (known >> self.gap_k) + 1 + self.gap_k as usize)
     }
 }
 
-fn gap_parameter(known: usize, changes: u64) -> u32 {
-    parameter((known as u64).saturating_sub(changes), changes + 1)
+impl Model {
+    fn put(&mut self, bits: &mut BitWriter<'_>) {
+        if self.told {
+            return;
+        }
+        self.told = true;
+        for_each_bit(self.present, |at| {
+            let hot = self.hot & (1 << at) != 0;
+            bits.put(u32::from(hot), 1);
+            if hot {
+                bits.put(u32::from(self.codes[at].flagged), 1);
+                bits.put(self.codes[at].k, 4);
+            }
+        });
+    }
+
+    fn get(&mut self, bits: &mut BitReader<'_>) -> Result<(), SnapshotError> {
+        if self.told {
+            return Ok(());
+        }
+        self.told = true;
+        let mut left = self.present;
+        while let Some(at) = next_bit(&mut left) {
+            if bits.get(1)? == 1 {
+                self.hot |= 1 << at;
+                self.codes[at] = Code { flagged: bits.get(1)? == 1, k: bits.get(4)? };
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn next_bit(mask: &mut u128) -> Option<usize> {
+    let at = mask.trailing_zeros() as usize;
+    *mask &= mask.wrapping_sub(1);
+    (at < 128).then_some(at)
 }
 
 #[inline]
 fn for_each_bit(mut mask: u128, mut f: impl FnMut(usize)) {
-    while mask != 0 {
-        f(mask.trailing_zeros() as usize);
-        mask &= mask - 1;
+    while let Some(at) = next_bit(&mut mask) {
+        f(at);
     }
 }
 
-/// Appends the body and notes what each item took. `rows` is the view, row by row.
-pub(crate) fn encode(layout: &Layout, model: &Model, known: usize, items: &mut [Item], residuals: &[u32], rows: &[u32], out: &mut Vec<u8>) {
-    let stride = layout.stride();
-    let mut bits = BitWriter::new(out);
-    if known > 0 {
-        bits.put(model.gap_k, 4);
-        let updates = items.iter().any(|item| !item.deferred && matches!(item.change, Change::Update { .. }));
-        bits.put(u32::from(updates), 1);
-        if updates {
-            for at in 0..stride {
-                let hot = model.hot & (1 << at) != 0;
-                bits.put(u32::from(hot), 1);
-                if hot {
-                    bits.put(u32::from(model.k[at]), 4);
-                }
-            }
+/// Writes which of `0..len` are in a set, as the distances between the members or, if those are more than half, between the others.
+fn put_set(len: usize, members: usize, contains: impl Fn(usize) -> bool, bits: &mut BitWriter<'_>) {
+    if len == 0 {
+        return;
+    }
+    let inverse = members * 2 > len;
+    let listed = if inverse { len - members } else { members };
+    let k = parameter((len - listed) as u64, listed as u64 + 1);
+    bits.put(u32::from(inverse), 1);
+    bits.put(k, 4);
+    let mut next = 0;
+    for at in (0..len).filter(|&at| contains(at) != inverse) {
+        bits.rice((at - next) as u32, k);
+        next = at + 1;
+    }
+    if next < len {
+        bits.rice((len - next) as u32, k);
+    }
+}
+
+/// Reads a set of `0..len` into `set`, which is replaced.
+fn get_set(len: usize, bits: &mut BitReader<'_>, set: &mut Vec<bool>) -> Result<(), SnapshotError> {
+    set.clear();
+    if len == 0 {
+        return Ok(());
+    }
+    let inverse = bits.get(1)? == 1;
+    let k = bits.get(4)?;
+    while set.len() < len {
+        let gap = bits.rice(k)? as usize;
+        if gap > len - set.len() {
+            return Err(SnapshotError::Malformed("a member behind the end of a set"));
         }
-        let mut next = 0;
-        for item in items.iter_mut().filter(|item| !item.deferred) {
-            let Some(at) = item.known else { continue };
-            bits.rice(at - next, model.gap_k);
-            next = at + 1;
-            let before = bits.position();
-            match item.change {
-                Change::Update { residuals: row, changed } => {
-                    bits.put(0, 1);
-                    update(layout, model, item.components, changed, &residuals[row as usize * stride..][..stride], &mut bits);
-                }
-                Change::Remove => bits.put(0b01, 2),
-                Change::Replace => {
-                    bits.put(0b11, 2);
-                    entity(layout, item, &rows[item.view as usize * stride..][..stride], &mut bits);
-                }
-            }
-            item.cost = (bits.position() - before) as u32;
-        }
-        if (next as usize) < known {
-            bits.rice(known as u32 - next, model.gap_k);
+        set.resize(set.len() + gap, inverse);
+        if set.len() < len {
+            set.push(!inverse);
         }
     }
+    Ok(())
+}
+
+/// The most bits that one more member takes in the sets that name it.
+pub(crate) fn set_bits(known: usize, changes: usize) -> usize {
+    2 * (1 + parameter(known.saturating_sub(changes) as u64, changes as u64 + 1) as usize)
+}
+
+/// Appends the body and notes what each item took. `items` are those of known entities ascending, then new ones ascending by slot;
+/// `rows` is the view, row by row.
+pub(crate) fn encode(
+    layout: &Layout,
+    models: &mut Models,
+    known: usize,
+    items: &mut [Item],
+    residuals: &[u32],
+    rows: &[u32],
+    out: &mut Vec<u8>,
+) {
+    let stride = layout.stride();
+    let row = |item: &Item| &rows[item.view as usize * stride..][..stride];
+    let mut bits = BitWriter::new(out);
+    models.list.iter_mut().for_each(|model| model.told = false);
+
+    // Per known entity: 0 stays, 1 changes, 2 changes in rare columns, 3 goes.
+    let mut states = vec![0u8; known];
+    let (mut gone, mut changed, mut rare) = (0, 0, 0);
+    for item in items.iter().filter(|item| !item.deferred) {
+        let Some(at) = item.known else { break };
+        states[at as usize] = match item.update() {
+            None => 3,
+            Some((_, columns)) => {
+                let index = models.index(layout, item.components);
+                1 + u8::from(columns & !models.list[index].hot != 0)
+            }
+        };
+        match states[at as usize] {
+            3 => gone += 1,
+            state => (changed, rare) = (changed + 1, rare + usize::from(state == 2)),
+        }
+    }
+    put_set(known, gone, |at| states[at] == 3, &mut bits);
+    for item in items.iter_mut().filter(|item| !item.deferred && item.known.is_some() && item.update().is_none()) {
+        let before = bits.position();
+        bits.put(u32::from(item.change == Change::Replace), 1);
+        if item.change == Change::Replace {
+            bits.rice(item.generation.wrapping_sub(item.predecessor), SUCCESSOR_K);
+            entity(layout, item.components, row(item), &mut bits);
+        }
+        item.cost = (bits.position() - before) as u32;
+    }
+    states.retain(|&state| state != 3);
+    put_set(states.len(), changed, |at| states[at] != 0, &mut bits);
+    states.retain(|&state| state != 0);
+    put_set(states.len(), rare, |at| states[at] == 2, &mut bits);
+    for item in items.iter_mut() {
+        let Some((row, changed)) = item.update() else { continue };
+        let index = models.index(layout, item.components);
+        let model = &mut models.list[index];
+        model.put(&mut bits);
+        let before = bits.position();
+        let row = &residuals[row as usize * stride..][..stride];
+        for_each_bit(model.hot, |at| model.codes[at].put(row[at], &mut bits));
+        if changed & !model.hot != 0 {
+            for_each_bit(model.present & !model.hot, |at| {
+                let set = changed & (1 << at) != 0;
+                bits.put(u32::from(set), 1);
+                if set {
+                    bits.rice(row[at] - 1, RARE_K);
+                }
+            });
+        }
+        item.cost = (bits.position() - before) as u32;
+    }
+
     let new = items.iter().filter(|item| !item.deferred && item.known.is_none()).count();
     bits.rice(new as u32, COUNT_K);
     let mut next = 0;
@@ -170,34 +344,18 @@ pub(crate) fn encode(layout: &Layout, model: &Model, known: usize, items: &mut [
         let before = bits.position();
         bits.rice(item.slot - next, SLOT_K);
         next = item.slot.wrapping_add(1);
-        entity(layout, item, &rows[item.view as usize * stride..][..stride], &mut bits);
+        let width = 32 - item.generation.leading_zeros();
+        bits.put(width, 6);
+        bits.put(item.generation, width);
+        entity(layout, item.components, row(item), &mut bits);
         item.cost = (bits.position() - before) as u32;
     }
     bits.finish();
 }
 
-#[inline]
-fn update(layout: &Layout, model: &Model, components: u32, changed: u128, row: &[u32], bits: &mut BitWriter<'_>) {
-    let present = layout.present(components);
-    for_each_bit(model.hot & present, |at| bits.rice(row[at], u32::from(model.k[at])));
-    let cold = present & !model.hot;
-    let rare = changed & cold;
-    bits.put(u32::from(rare != 0), 1);
-    if rare != 0 {
-        for_each_bit(cold, |at| {
-            let set = rare & (1 << at) != 0;
-            bits.put(u32::from(set), 1);
-            if set {
-                bits.rice(row[at] - 1, COLD_K);
-            }
-        });
-    }
-}
-
-fn entity(layout: &Layout, item: &Item, row: &[u32], bits: &mut BitWriter<'_>) {
-    bits.rice(item.generation, GENERATION_K);
-    bits.put(item.components, layout.components);
-    for_each_bit(layout.present(item.components), |at| {
+fn entity(layout: &Layout, components: u32, row: &[u32], bits: &mut BitWriter<'_>) {
+    bits.put(components, layout.components);
+    for_each_bit(layout.present(components), |at| {
         bits.put(u32::from(row[at] != 0), 1);
         if row[at] != 0 {
             bits.put(row[at], layout.columns[at].bits);
@@ -205,12 +363,14 @@ fn entity(layout: &Layout, item: &Item, row: &[u32], bits: &mut BitWriter<'_>) {
     });
 }
 
-/// What the decoder tells its caller, in this order: changes of known entities ascending, then new entities ascending.
+/// What the decoder tells its caller: known entities ascending, then new entities ascending.
 pub(crate) trait Sink {
-    /// The known entities from `from` up to `to` stay as they are.
-    fn keep(&mut self, from: usize, to: usize);
     /// The components of a known entity.
     fn components(&self, known: usize) -> u32;
+    /// The generation of a known entity.
+    fn generation(&self, known: usize) -> u32;
+    /// A known entity stays as it is.
+    fn keep(&mut self, known: usize);
     /// A known entity changed: `row` are residuals.
     fn update(&mut self, known: usize, row: &[u32]);
     /// A known entity is gone.
@@ -223,102 +383,77 @@ pub(crate) trait Sink {
 
 /// Reads a body against `known` entities.
 pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut impl Sink) -> Result<(), SnapshotError> {
-    let stride = layout.stride();
     let mut bits = BitReader::new(bytes);
-    let mut row = vec![0; stride];
-    if known > 0 {
-        let gap_k = bits.get(4)?;
-        let mut hot = 0u128;
-        let mut k = [0u32; 128];
-        let updates = bits.get(1)? == 1;
-        if updates {
-            for (at, k) in k.iter_mut().enumerate().take(stride) {
-                if bits.get(1)? == 1 {
-                    hot |= 1 << at;
-                    *k = bits.get(4)?;
-                }
-            }
+    let mut row = vec![0; layout.stride()];
+    let (mut gone, mut changed, mut rare) = (Vec::new(), Vec::new(), Vec::new());
+    get_set(known, &mut bits, &mut gone)?;
+    // Replacements stand before the updates in the stream, but between them in the list.
+    let mut successors = Vec::new();
+    for at in (0..known).filter(|&at| gone[at]) {
+        if bits.get(1)? == 1 {
+            let generation = sink.generation(at).wrapping_add(bits.rice(SUCCESSOR_K)?);
+            let components = read_entity(layout, &mut row, &mut bits)?;
+            successors.push((at, generation, components, row.clone()));
         }
-        let mut next = 0;
-        while next < known {
-            let gap = bits.rice(gap_k)? as usize;
-            let at = next.saturating_add(gap);
-            if at > known {
-                return Err(SnapshotError::Malformed("a change behind the last known entity"));
+    }
+    let staying = known - gone.iter().filter(|&&gone| gone).count();
+    get_set(staying, &mut bits, &mut changed)?;
+    get_set(changed.iter().filter(|&&changed| changed).count(), &mut bits, &mut rare)?;
+    let mut models = Models::default();
+    let (mut successors, mut changed, mut rare) = (successors.into_iter().peekable(), changed.into_iter(), rare.into_iter());
+    for at in 0..known {
+        if gone[at] {
+            match successors.next_if(|successor| successor.0 == at) {
+                Some((_, generation, components, row)) => sink.replace(at, generation, components, &row),
+                None => sink.remove(at),
             }
-            sink.keep(next, at);
-            if at == known {
-                break;
+        } else if changed.next() == Some(true) {
+            let index = models.index(layout, sink.components(at));
+            let model = &mut models.list[index];
+            model.get(&mut bits)?;
+            row.fill(0);
+            let mut left = model.hot;
+            while let Some(at) = next_bit(&mut left) {
+                row[at] = model.codes[at].get(&mut bits)?;
             }
-            next = at + 1;
-            if bits.get(1)? == 0 {
-                if !updates {
-                    return Err(SnapshotError::Malformed("an update where none was announced"));
+            if rare.next() == Some(true) {
+                let mut left = model.present & !model.hot;
+                while let Some(at) = next_bit(&mut left) {
+                    if bits.get(1)? == 1 {
+                        row[at] = bits.rice(RARE_K)?.wrapping_add(1);
+                    }
                 }
-                read_update(layout, hot, &k, sink.components(at), &mut row, &mut bits)?;
-                sink.update(at, &row);
-            } else if bits.get(1)? == 0 {
-                sink.remove(at);
-            } else {
-                let (generation, components) = read_entity(layout, &mut row, &mut bits)?;
-                sink.replace(at, generation, components, &row);
             }
+            sink.update(at, &row);
+        } else {
+            sink.keep(at);
         }
     }
     let new = bits.rice(COUNT_K)?;
-    let mut next = 0u32;
-    for index in 0..new {
+    let mut next = Some(0u32);
+    for _ in 0..new {
         let gap = bits.rice(SLOT_K)?;
-        let slot = next.checked_add(gap).filter(|&slot| index == 0 || slot >= next && next != 0);
-        let slot = slot.ok_or(SnapshotError::Malformed("slots that do not rise"))?;
-        next = slot.wrapping_add(1);
-        let (generation, components) = read_entity(layout, &mut row, &mut bits)?;
+        let slot = next.and_then(|next| next.checked_add(gap)).ok_or(SnapshotError::Malformed("a slot above 32 bits"))?;
+        next = slot.checked_add(1);
+        let width = bits.get(6)?;
+        if width > 32 {
+            return Err(SnapshotError::Malformed("a generation above 32 bits"));
+        }
+        let generation = bits.get(width)?;
+        let components = read_entity(layout, &mut row, &mut bits)?;
         sink.insert(slot, generation, components, &row)?;
     }
     if bits.at_end() { Ok(()) } else { Err(SnapshotError::Malformed("bits behind the last entity")) }
 }
 
-#[inline]
-fn read_update(
-    layout: &Layout,
-    hot: u128,
-    k: &[u32; 128],
-    components: u32,
-    row: &mut [u32],
-    bits: &mut BitReader<'_>,
-) -> Result<(), SnapshotError> {
+fn read_entity(layout: &Layout, row: &mut [u32], bits: &mut BitReader<'_>) -> Result<u32, SnapshotError> {
     row.fill(0);
-    let present = layout.present(components);
-    let mut left = present & hot;
-    while left != 0 {
-        let at = left.trailing_zeros() as usize;
-        left &= left - 1;
-        row[at] = bits.rice(k[at])?;
-    }
-    if bits.get(1)? == 1 {
-        let mut left = present & !hot;
-        while left != 0 {
-            let at = left.trailing_zeros() as usize;
-            left &= left - 1;
-            if bits.get(1)? == 1 {
-                row[at] = bits.rice(COLD_K)?.wrapping_add(1);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn read_entity(layout: &Layout, row: &mut [u32], bits: &mut BitReader<'_>) -> Result<(u32, u32), SnapshotError> {
-    row.fill(0);
-    let generation = bits.rice(GENERATION_K)?;
     let components = bits.get(layout.components)?;
     let mut left = layout.present(components);
-    while left != 0 {
-        let at = left.trailing_zeros() as usize;
-        left &= left - 1;
+    while let Some(at) = next_bit(&mut left) {
         if bits.get(1)? == 1 {
             row[at] = bits.get(layout.columns[at].bits)?;
         }
     }
-    Ok((generation, components))
+    Ok(components)
 }

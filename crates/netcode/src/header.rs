@@ -16,6 +16,12 @@ const PARTIAL: u8 = 2;
 const AVATAR: u8 = 4;
 const NEXT_INPUT: u8 = 8;
 
+/// Second byte: the number of applied inputs in bits 0 to 2, and these flags.
+const COUNT: u8 = 7;
+const DURABLE: u8 = 8;
+const STEADY: u8 = 16;
+const ECHO: u8 = 32;
+
 /// What a snapshot says besides the state of the world.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SnapshotHeader {
@@ -56,23 +62,29 @@ pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8
             | flag(header.avatar.is_some(), AVATAR)
             | flag(header.next_expected_input.is_some(), NEXT_INPUT),
     );
+    let applied = &header.applied[header.applied.len().saturating_sub(MAX_APPLIED)..];
+    let steady = applied.windows(2).all(|pair| pair[0].0.wrapping_add(1) == pair[1].0 && pair[0].1.0.wrapping_add(1) == pair[1].1.0);
+    let echo = header.echo_ms != 0 || header.hold_ms != 0;
+    out.push(applied.len() as u8 | flag(header.durable != header.tick, DURABLE) | flag(steady, STEADY) | flag(echo, ECHO));
     put_varint(out, header.epoch.0);
     put_varint(out, header.tick.0);
     match framing.baseline {
         Some(baseline) => put_varint(out, header.tick.0.wrapping_sub(baseline.0)),
         None => put_varint(out, u64::from(framing.tick_rate)),
     }
-    put_signed(out, header.durable.0.wrapping_sub(header.tick.0) as i64);
-    let applied = &header.applied[header.applied.len().saturating_sub(MAX_APPLIED)..];
-    out.push(applied.len() as u8);
+    if header.durable != header.tick {
+        put_signed(out, header.durable.0.wrapping_sub(header.tick.0) as i64);
+    }
     let mut last = 0u64;
-    for &(seq, tick) in applied {
+    for &(seq, tick) in &applied[if steady { applied.len().saturating_sub(1) } else { 0 }..] {
         put_signed(out, seq.wrapping_sub(last) as i64);
         put_signed(out, header.tick.0.wrapping_sub(tick.0) as i64);
         last = seq;
     }
-    out.extend_from_slice(&header.echo_ms.to_le_bytes());
-    put_varint(out, u64::from(header.hold_ms));
+    if echo {
+        out.extend_from_slice(&header.echo_ms.to_le_bytes());
+        put_varint(out, u64::from(header.hold_ms));
+    }
     if let Some(avatar) = header.avatar {
         put_varint(out, u64::from(avatar));
     }
@@ -87,6 +99,11 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
     if kind & 0xf0 != KIND {
         return Err(SnapshotError::Kind(kind));
     }
+    let more = bytes.byte()?;
+    let count = u64::from(more & COUNT);
+    if count > MAX_APPLIED as u64 || more & !(COUNT | DURABLE | STEADY | ECHO) != 0 {
+        return Err(SnapshotError::Malformed("more than 4 applied inputs, or unknown flags"));
+    }
     let epoch = Epoch(bytes.varint()?);
     let tick = Tick(bytes.varint()?);
     let distance = bytes.varint()?;
@@ -99,19 +116,21 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
     } else {
         (Some(Tick(tick.0 - distance)), 0)
     };
-    let durable = Tick(tick.0.wrapping_add(bytes.signed()? as u64));
-    let count = bytes.byte()? as usize;
-    if count > MAX_APPLIED {
-        return Err(SnapshotError::Malformed("more than 4 applied inputs"));
-    }
-    let mut applied = Vec::with_capacity(count);
+    let durable = if more & DURABLE != 0 { Tick(tick.0.wrapping_add(bytes.signed()? as u64)) } else { tick };
+    let mut applied = Vec::with_capacity(count as usize);
     let mut last = 0u64;
-    for _ in 0..count {
+    for _ in 0..if more & STEADY != 0 { count.min(1) } else { count } {
         last = last.wrapping_add(bytes.signed()? as u64);
         applied.push((last, Tick(tick.0.wrapping_sub(bytes.signed()? as u64))));
     }
-    let echo_ms = bytes.u32()?;
-    let hold_ms = u16::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a hold time above 65535 ms"))?;
+    if let (true, Some(&(seq, at))) = (more & STEADY != 0, applied.first()) {
+        applied = (0..count).rev().map(|back| (seq.wrapping_sub(back), Tick(at.0.wrapping_sub(back)))).collect();
+    }
+    let (mut echo_ms, mut hold_ms) = (0, 0);
+    if more & ECHO != 0 {
+        echo_ms = bytes.u32()?;
+        hold_ms = u16::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a hold time above 65535 ms"))?;
+    }
     let avatar = match kind & AVATAR {
         0 => None,
         _ => Some(u32::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a slot above 32 bits"))?),

@@ -250,16 +250,18 @@ impl<'a> Next<'a> {
 }
 
 impl Sink for Next<'_> {
-    fn keep(&mut self, from: usize, to: usize) {
-        let stride = self.layout.stride();
-        self.view.entities.extend_from_slice(&self.base.view.entities[from..to]);
-        self.view.values.extend_from_slice(&self.base.view.values[from * stride..to * stride]);
-        self.stamps.extend_from_slice(&self.base.stamps[from..to]);
-        self.known = self.view.entities.len();
-    }
-
     fn components(&self, known: usize) -> u32 {
         self.base.view.entities[known].components
+    }
+
+    fn generation(&self, known: usize) -> u32 {
+        self.base.view.entities[known].generation
+    }
+
+    fn keep(&mut self, known: usize) {
+        self.view.values.extend_from_slice(self.base.view.row(known, self.layout.stride()));
+        self.push(self.base.view.entities[known], self.base.stamps[known]);
+        self.known = self.view.entities.len();
     }
 
     fn update(&mut self, known: usize, row: &[u32]) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::net::{NetSchema, NetView};
 
-use crate::body::{self, Change, Item, MAX_ENTITIES, Model};
+use crate::body::{self, Change, Item, MAX_ENTITIES, Models};
 use crate::header::{self, Framing, SnapshotHeader};
 use crate::history::{HISTORY, ViewHistory};
 use crate::interest::Interest;
@@ -52,7 +52,7 @@ pub struct SnapshotSender {
     spare: Vec<Vec<Known>>,
     items: Vec<Item>,
     residuals: Vec<u32>,
-    model: Model,
+    models: Models,
 }
 
 /// Full ticks from their low bits: `low` is at most 2^32 - 1 ticks before `now`.
@@ -75,7 +75,7 @@ impl SnapshotSender {
             spare: Vec::new(),
             items: Vec::new(),
             residuals: Vec::new(),
-            model: Model::default(),
+            models: Models::default(),
         }
     }
 
@@ -172,33 +172,32 @@ impl SnapshotSender {
 
         let mut stats = EncodeStats { baseline, visible, ..EncodeStats::default() };
         let tick_rate = self.tick_rate;
-        let write = |model: &Model, items: &mut [Item], partial: bool, out: &mut Vec<u8>| {
+        let write = |models: &mut Models, items: &mut [Item], partial: bool, out: &mut Vec<u8>| {
             out.clear();
             header::encode(header, Framing { baseline, tick_rate, partial }, out);
             let head = out.len();
-            body::encode(layout, model, known.len(), items, &residuals, &view.values, out);
+            body::encode(layout, models, known.len(), items, &residuals, &view.values, out);
             head
         };
-        let model = &mut self.model;
-        model.fit(layout, known.len(), &items, &residuals);
-        let head = write(model, &mut items, false, out);
+        let models = &mut self.models;
+        models.fit(layout, &items, &residuals);
+        let head = write(models, &mut items, false, out);
         if out.len() <= budget {
             self.priorities.clear();
         } else {
             part_replacements(&mut items);
             self.priorities.grow(&items, &interest, focus);
             let order = self.priorities.order(&items);
-            // What the body takes besides its items: the model, the number of new entities, and padding.
-            let fixed = 4 + 1 + layout.stride() * 5 + 30 + 7;
+            // What the body takes besides its items: a few models, the heads of the sets, the number of new entities, and padding.
+            let fixed = layout.stride() * 12 + 3 * 25 + 30 + 7;
             let mut room = (budget.saturating_sub(head) * 8).saturating_sub(fixed);
             for round in 0..6 {
-                let changes = choose(&mut items, &order, known.len(), model, room);
-                model.thin_out(known.len(), changes);
-                write(model, &mut items, true, out);
+                choose(&mut items, &order, known.len(), room);
+                write(models, &mut items, true, out);
                 if out.len() <= budget {
                     break;
                 }
-                // The estimate of the gaps was too low. The last round tells nothing but that ticks go on.
+                // The estimate was too low. The last round tells nothing but that ticks go on.
                 room = if round < 4 { room.saturating_sub((out.len() - budget) * 8 + 8) } else { 0 };
             }
             if out.len() > budget {
@@ -230,23 +229,23 @@ fn sort(items: &mut [Item]) {
 /// Parts the removal of an entity from the appearance of its successor in the slot, so that the first is not deferred with the second.
 fn part_replacements(items: &mut Vec<Item>) {
     for index in 0..items.len() {
-        if items[index].other {
-            let successor = Item { known: None, other: false, cost: items[index].cost + 16, ..items[index] };
+        if items[index].is_successor() {
+            let successor = Item { known: None, cost: items[index].cost + 16, ..items[index] };
             items.push(successor);
-            items[index] = Item { change: Change::Remove, other: false, cost: 2, ..items[index] };
+            items[index] = Item { change: Change::Remove, cost: 1, ..items[index] };
         }
     }
     sort(items);
 }
 
-/// Defers items, lightest first, until the rest takes about `room` bits. Returns how many changes of known entities are left.
-fn choose(items: &mut [Item], order: &[u32], known: usize, model: &mut Model, room: usize) -> usize {
+/// Defers items, lightest first, until the rest takes about `room` bits.
+fn choose(items: &mut [Item], order: &[u32], known: usize, room: usize) {
     let mut changes = items.iter().filter(|item| item.known.is_some()).count();
-    // How many fit decides what gaps take, and what gaps take how many fit: the second pass knows the first one's answer.
+    // How many fit decides what naming them takes, and that how many fit: the second pass knows the first one's answer.
     for _ in 0..2 {
-        model.thin_out(known, changes);
-        let (each, all) = model.gap_bits(known);
-        let (mut used, mut count) = (all, 0);
+        let each = body::set_bits(known, changes);
+        let mut used = 0;
+        changes = 0;
         for &index in order {
             let item = &mut items[index as usize];
             let old = item.known.is_some();
@@ -254,12 +253,10 @@ fn choose(items: &mut [Item], order: &[u32], known: usize, model: &mut Model, ro
             item.deferred = used + cost > room;
             if !item.deferred {
                 used += cost;
-                count += usize::from(old);
+                changes += usize::from(old);
             }
         }
-        changes = count;
     }
-    changes
 }
 
 /// Compares the world with what the client knows.
@@ -299,7 +296,7 @@ impl Plan<'_> {
                 generation: entity.generation,
                 components: entity.components & self.layout.component_mask(),
                 change: Change::Replace,
-                other: found.is_some_and(|(_, known)| known.generation != entity.generation),
+                predecessor: found.map_or(0, |(_, known)| known.generation),
                 deferred: false,
                 cost: 0,
             };
@@ -318,7 +315,17 @@ impl Plan<'_> {
         let (slot, generation) = (gone.slot, gone.generation);
         let known = Some(at as u32);
         let change = Change::Remove;
-        self.items.push(Item { known, view: 0, slot, generation, components: 0, change, other: false, deferred: false, cost: 0 });
+        self.items.push(Item {
+            known,
+            view: 0,
+            slot,
+            generation,
+            components: 0,
+            change,
+            predecessor: generation,
+            deferred: false,
+            cost: 0,
+        });
     }
 
     fn update(&mut self, mut item: Item, known: &Known) {

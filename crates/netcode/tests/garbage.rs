@@ -3,7 +3,7 @@
 mod motion;
 
 use bytes::Bytes;
-use motion::{Motion, Rng};
+use motion::{Motion, Rng, STRIDE};
 use proptest::prelude::*;
 use rekindle_netcode::{InputItem, InputPacket, InputSender, PacketError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::{Epoch, Tick};
@@ -43,7 +43,7 @@ fn every_flipped_bit_and_every_truncation_is_survived() {
             let mut victim = receiver.clone();
             if let Ok(received) = victim.receive(&damaged) {
                 assert!(received.view.entities.is_sorted_by_key(|entity| entity.slot));
-                assert_eq!(received.view.values.len(), received.view.entities.len() * 14);
+                assert_eq!(received.view.values.len(), received.view.entities.len() * STRIDE);
                 assert!(received.view.entities.len() <= 12 + 64 + damaged.len());
             }
         }

@@ -5,7 +5,7 @@ mod motion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use motion::{FIGHTER, Motion, Rng, TICK_RATE};
+use motion::{FIGHTER, Motion, Rng, STRIDE, TICK_RATE};
 use proptest::prelude::*;
 use rekindle_netcode::{Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory, dequantise};
 use rekindle_schema::net::{NetSchema, NetView};
@@ -62,7 +62,7 @@ struct Case {
 fn place(schema: &NetSchema, view: &NetView, index: usize) -> (f32, f32) {
     let kind = |column: usize| schema.columns().nth(column).expect("a column").kind;
     let row = view.row(index, schema.stride());
-    (dequantise(kind(0), row[0]), dequantise(kind(1), row[1]))
+    (dequantise(kind(1), row[1]), dequantise(kind(2), row[2]))
 }
 
 /// All that must hold of a decoded snapshot, whatever happened before.
@@ -83,7 +83,7 @@ fn check(schema: &NetSchema, views: &[Arc<NetView>], received: &Received, focus:
         for (index, entity) in truth.entities.iter().enumerate() {
             let known = received.view.index_of(entity.slot).is_some();
             match (eye, radius) {
-                (Some(eye), Some(radius)) if entity.components & motion::BODY != 0 => {
+                (Some(eye), Some(radius)) if entity.components & 0b10 != 0 => {
                     let (x, y) = place(schema, truth, index);
                     let distance = (x - eye.0).hypot(y - eye.1);
                     assert!(known || distance >= radius - 0.01, "slot {} is near and not shown", entity.slot);
@@ -196,7 +196,7 @@ fn what_does_not_fit_waits_but_not_for_ever() {
         before = view.clone();
         history.push(view.clone());
         let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, ..SnapshotHeader::default() };
-        sender.encode(&header, &view, &history, None, None, 180, &mut out);
+        sender.encode(&header, &view, &history, None, None, 120, &mut out);
         let received = receiver.receive(&out).expect("in order");
         partial += u64::from(!received.complete);
         for (entity, stamp) in received.view.entities.iter().zip(received.stamps.iter()) {
@@ -207,8 +207,8 @@ fn what_does_not_fit_waits_but_not_for_ever() {
                     sender.baseline(),
                     received.view.entities.len()
                 ),
-                None if view.row(view.index_of(entity.slot).expect("alive"), 14)
-                    != received.view.row(received.view.index_of(entity.slot).expect("there"), 14) =>
+                None if view.row(view.index_of(entity.slot).expect("alive"), STRIDE)
+                    != received.view.row(received.view.index_of(entity.slot).expect("there"), STRIDE) =>
                 {
                     assert!(tick - stamp.0 <= 60, "{entity:?} was last brought up to date at {stamp}, now is {tick}");
                 }

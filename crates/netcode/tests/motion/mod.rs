@@ -9,49 +9,54 @@ use rekindle_schema::Tick;
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 
 pub const TICK_RATE: u16 = 30;
-pub const BODY: u32 = 0b0001;
-pub const FIGHTER: u32 = 0b0010;
-pub const SHOT: u32 = 0b0100;
-pub const RULES: u32 = 0b1000;
-/// World size.
-const SIZE: f32 = 200.0;
+pub const BODY: u32 = 0b000_0111;
+pub const DRONE: u32 = BODY | 0b000_1000;
+pub const FIGHTER: u32 = 0b001_0000;
+pub const CLOCK: u32 = 0b100_0000;
+/// Columns of a row.
+pub const STRIDE: usize = 19;
+/// World size: a square around the origin.
+const SIZE: f32 = 60.0;
+/// Velocities are multiples of this, as games do it whose clients extrapolate.
+const STEP: f32 = 0.125;
 
 pub fn schema() -> Arc<NetSchema> {
     let float = |min, max, bits| FieldKind::Float { min, max, bits };
+    let whole = |bits| FieldKind::Unsigned { bits };
     let field = |name: &str, kind, rate| NetField { name: name.into(), kind, rate };
     let component = |name: &str, fields| NetComponent { name: name.into(), fields };
+    let place = float(-64.0, 63.992_187_5, 14);
+    let speed = float(-32.0, 31.875, 9);
     Arc::new(NetSchema {
         components: vec![
-            component(
-                "body",
-                vec![
-                    field("x", float(0.0, SIZE, 15), Some(2)),
-                    field("y", float(0.0, SIZE, 15), Some(3)),
-                    field("vx", float(-64.0, 64.0, 12), None),
-                    field("vy", float(-64.0, 64.0, 12), None),
-                ],
-            ),
+            component("body", vec![field("kind", whole(2), None)]),
+            component("position", vec![field("x", place, Some(3)), field("y", place, Some(4))]),
+            component("velocity", vec![field("x", speed, None), field("y", speed, None)]),
+            component("health", vec![field("points", whole(7), None)]),
             component(
                 "fighter",
                 vec![
-                    field("aim", FieldKind::Angle { bits: 10 }, None),
-                    field("health", FieldKind::Unsigned { bits: 7 }, None),
-                    field("weapon", FieldKind::Unsigned { bits: 3 }, None),
-                    field("ammo", FieldKind::Unsigned { bits: 8 }, None),
-                    field("team", FieldKind::Bool, None),
-                    field("score", FieldKind::Unsigned { bits: 16 }, None),
+                    field("aim", FieldKind::Angle { bits: 8 }, None),
+                    field("firing", FieldKind::Bool, None),
+                    field("weapon", whole(2), None),
+                    field("shells", whole(6), None),
+                    field("rockets", whole(6), None),
+                    field("kills", whole(10), None),
+                    field("deaths", whole(10), None),
                 ],
             ),
+            component("pickup", vec![field("kind", whole(2), None), field("there", FieldKind::Bool, None)]),
             component(
-                "shot",
-                vec![field("owner", FieldKind::Unsigned { bits: 16 }, None), field("kind", FieldKind::Unsigned { bits: 3 }, None)],
-            ),
-            component(
-                "rules",
-                vec![field("left", FieldKind::Unsigned { bits: 12 }, None), field("phase", FieldKind::Unsigned { bits: 2 }, None)],
+                "clock",
+                vec![
+                    field("phase", whole(2), None),
+                    field("seconds", whole(14), None),
+                    field("round", whole(8), None),
+                    field("open", FieldKind::Bool, None),
+                ],
             ),
         ],
-        position: Some((0, 1)),
+        position: Some((1, 2)),
     })
 }
 
@@ -82,19 +87,20 @@ struct Thing {
     alive: bool,
     generation: u32,
     components: u32,
+    kind: u32,
     x: f32,
     y: f32,
     vx: f32,
     vy: f32,
-    ax: f32,
-    ay: f32,
+    /// The velocity that it wants.
+    wanted: (f32, f32),
     aim: f32,
     turn: f32,
+    firing: bool,
     health: u32,
     weapon: u32,
-    ammo: u32,
-    score: u32,
-    owner: u32,
+    shells: u32,
+    kills: u32,
     until: u64,
 }
 
@@ -104,29 +110,37 @@ pub struct Motion {
     pub tick: u64,
     rng: Rng,
     things: Vec<Thing>,
-    fighters: usize,
-    /// Chance per fighter and tick to fire a projectile.
+    /// Chance per fighter and tick to send a rocket.
     pub fire: f32,
-    /// Chance per fighter and tick to die.
+    /// Chance per fighter or drone and tick to die.
     pub death: f32,
 }
 
 impl Motion {
-    /// `fighters` that move all the time, and one entity with the rules of the match.
-    pub fn new(seed: u64, fighters: usize) -> Self {
-        let mut motion = Self { schema: schema(), tick: 0, rng: Rng(seed), things: Vec::new(), fighters, fire: 0.02, death: 0.002 };
-        motion.spawn(Thing { components: RULES, ..Thing::default() });
-        for _ in 0..fighters {
-            let thing = motion.fighter();
+    /// So many fighters and five times as many drones, `moving` in all, besides eight pickups and the match's clock.
+    pub fn new(seed: u64, moving: usize) -> Self {
+        let mut motion = Self { schema: schema(), tick: 0, rng: Rng(seed), things: Vec::new(), fire: 0.01, death: 0.002 };
+        motion.spawn(Thing { components: CLOCK, ..Thing::default() });
+        for kind in 0..8 {
+            let (x, y) = motion.place();
+            motion.spawn(Thing { components: 0b010_0011, kind: 3, weapon: kind % 3, x, y, ..Thing::default() });
+        }
+        for index in 0..moving {
+            let thing = motion.mover(index % 6 == 0);
             motion.spawn(thing);
         }
         motion
     }
 
-    fn fighter(&mut self) -> Thing {
-        let mut place = || 10.0 + self.rng.unit() * (SIZE - 20.0);
-        let (x, y) = (place(), place());
-        Thing { components: BODY | FIGHTER, x, y, health: 100, ammo: 30, weapon: self.rng.below(4) as u32, ..Thing::default() }
+    fn place(&mut self) -> (f32, f32) {
+        let mut at = || (self.rng.unit() - 0.5) * (SIZE - 4.0) * 2.0;
+        (at(), at())
+    }
+
+    fn mover(&mut self, fighter: bool) -> Thing {
+        let (x, y) = self.place();
+        let components = if fighter { DRONE | FIGHTER } else { DRONE };
+        Thing { components, kind: u32::from(!fighter), x, y, health: if fighter { 100 } else { 40 }, ..Thing::default() }
     }
 
     fn spawn(&mut self, thing: Thing) {
@@ -142,82 +156,74 @@ impl Motion {
     pub fn step(&mut self) {
         self.tick += 1;
         let dt = 1.0 / f32::from(TICK_RATE);
-        let (mut shots, mut deaths) = (Vec::new(), 0);
+        let (mut rockets, mut deaths) = (Vec::new(), Vec::new());
         for slot in 0..self.things.len() {
             let mut thing = self.things[slot];
-            if !thing.alive {
+            if !thing.alive || thing.components & 0b100 == 0 {
                 continue;
             }
-            if thing.components & FIGHTER != 0 {
+            let fighter = thing.components & FIGHTER != 0;
+            let rocket = thing.kind == 2;
+            if rocket {
+                thing.alive = self.tick < thing.until;
+            } else {
+                let (speed, most, pause) = if fighter { (7.0, 45.0, 18) } else { (3.0, 8.0, 60) };
                 if self.tick >= thing.until {
                     let angle = self.rng.unit() * std::f32::consts::TAU;
-                    let push = if self.rng.chance(0.15) { 0.0 } else { 40.0 };
-                    (thing.ax, thing.ay) = (angle.cos() * push, angle.sin() * push);
-                    thing.turn = (self.rng.unit() - 0.5) * 6.0;
-                    thing.until = self.tick + 6 + self.rng.below(24);
+                    thing.wanted = (angle.cos() * speed, angle.sin() * speed);
+                    thing.turn = (self.rng.unit() - 0.5) * 5.0;
+                    thing.until = self.tick + 6 + self.rng.below(pause);
                 }
-                thing.vx = (thing.vx + thing.ax * dt) * 0.96;
-                thing.vy = (thing.vy + thing.ay * dt) * 0.96;
-                if self.rng.chance(0.6) {
-                    thing.aim += thing.turn * dt + (self.rng.unit() - 0.5) * 0.02;
-                }
-                if self.rng.chance(self.fire) {
-                    thing.ammo = thing.ammo.checked_sub(1).unwrap_or(30);
-                    let (vx, vy) = (thing.aim.cos() * 45.0, thing.aim.sin() * 45.0);
-                    let until = self.tick + 20 + self.rng.below(30);
-                    shots.push(Thing {
-                        components: BODY | SHOT,
-                        x: thing.x,
-                        y: thing.y,
-                        vx,
-                        vy,
-                        owner: slot as u32,
-                        until,
-                        ..Thing::default()
-                    });
-                }
-                if self.rng.chance(0.01) {
-                    thing.health = thing.health.saturating_sub(10).max(1);
-                }
+                let (dx, dy) = (thing.wanted.0 - thing.vx, thing.wanted.1 - thing.vy);
+                let scale = (most * dt / dx.hypot(dy).max(1e-6)).min(1.0);
+                let snap = |v: f32| (v / STEP + 0.5).floor() * STEP;
+                (thing.vx, thing.vy) = (snap(thing.vx + dx * scale), snap(thing.vy + dy * scale));
                 if self.rng.chance(self.death) {
                     thing.alive = false;
-                    deaths += 1;
+                    deaths.push(fighter);
+                }
+                if self.rng.chance(0.01) {
+                    thing.health = thing.health.saturating_sub(9).max(1);
                 }
             }
-            if thing.components & BODY != 0 {
-                thing.x += thing.vx * dt;
-                thing.y += thing.vy * dt;
-                if !(1.0..=SIZE - 1.0).contains(&thing.x) {
-                    thing.x = thing.x.clamp(1.0, SIZE - 1.0);
-                    thing.vx = 0.0;
-                    thing.alive &= thing.components & SHOT == 0;
+            if fighter {
+                thing.aim += thing.turn * dt + (self.rng.unit() - 0.5) * 0.03;
+                if self.rng.chance(0.1) {
+                    thing.firing = !thing.firing;
                 }
-                if !(1.0..=SIZE - 1.0).contains(&thing.y) {
-                    thing.y = thing.y.clamp(1.0, SIZE - 1.0);
-                    thing.vy = 0.0;
-                    thing.alive &= thing.components & SHOT == 0;
+                if self.rng.chance(self.fire) {
+                    thing.shells = thing.shells.checked_sub(1).unwrap_or(12);
+                    let snap = |v: f32| (v / STEP + 0.5).floor() * STEP;
+                    let (vx, vy) = (snap(thing.aim.cos() * 20.0), snap(thing.aim.sin() * 20.0));
+                    let until = self.tick + 10 + self.rng.below(60);
+                    rockets.push(Thing { components: BODY, kind: 2, x: thing.x, y: thing.y, vx, vy, until, ..Thing::default() });
                 }
             }
-            if thing.components & SHOT != 0 && self.tick >= thing.until {
-                thing.alive = false;
+            thing.x += thing.vx * dt;
+            thing.y += thing.vy * dt;
+            if thing.x.abs() > SIZE || thing.y.abs() > SIZE {
+                (thing.vx, thing.vy) =
+                    (if thing.x.abs() > SIZE { 0.0 } else { thing.vx }, if thing.y.abs() > SIZE { 0.0 } else { thing.vy });
+                (thing.x, thing.y) = (thing.x.clamp(-SIZE, SIZE), thing.y.clamp(-SIZE, SIZE));
+                thing.alive &= !rocket;
             }
             self.things[slot] = thing;
         }
-        for shot in shots {
-            self.spawn(shot);
+        for rocket in rockets {
+            self.spawn(rocket);
         }
-        for _ in 0..deaths {
-            let thing = self.fighter();
+        for fighter in deaths {
+            let thing = self.mover(fighter);
             self.spawn(thing);
         }
     }
 
-    fn numbers(&self, thing: &Thing) -> [f32; 14] {
+    fn numbers(&self, thing: &Thing) -> [f32; STRIDE] {
         let Thing { x, y, vx, vy, aim, .. } = *thing;
-        let whole = [thing.health, thing.weapon, thing.ammo, thing.owner % 2, thing.score, thing.owner, 1].map(|value| value as f32);
-        let [health, weapon, ammo, team, score, owner, kind] = whole;
+        let whole = [thing.kind, thing.health, u32::from(thing.firing), thing.weapon, thing.shells, thing.kills].map(|value| value as f32);
+        let [kind, health, firing, weapon, shells, kills] = whole;
         let left = 3000 - (self.tick / u64::from(TICK_RATE)) % 3000;
-        [x, y, vx, vy, aim, health, weapon, ammo, team, score, owner, kind, left as f32, 1.0]
+        [kind, x, y, vx, vy, health, aim, firing, weapon, shells, 3.0, kills, 2.0, weapon, 1.0, 2.0, left as f32, 1.0, 1.0]
     }
 
     /// The world as a view.
@@ -265,9 +271,5 @@ impl Motion {
             }
         }
         worst
-    }
-
-    pub fn fighters(&self) -> usize {
-        self.fighters
     }
 }
