@@ -33,3 +33,4 @@ pub use config::{ClientConfig, Timing, Trust};
 pub use event::{ClientEvent, Snapshot};
 pub use quinn::Endpoint;
 pub use rekindle_netcode::SnapshotHeader;
+pub use tls::{SERVER_NAME, quic_config};

@@ -16,12 +16,13 @@ use crate::client::ClientError;
 use crate::config::Trust;
 
 /// The name that is asked for. Trust rests on the certificate, not on the name.
-pub(crate) const SERVER_NAME: &str = "rekindle";
+pub const SERVER_NAME: &str = "rekindle";
 
 /// A quiet connection says something this often, so that a dead server is told from a quiet one.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
 
-pub(crate) fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig, ClientError> {
+/// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
+pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig, ClientError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls_error = |error: &dyn std::fmt::Display| ClientError::Tls(error.to_string());
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))

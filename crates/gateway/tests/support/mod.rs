@@ -1,0 +1,339 @@
+//! A match without a game: each player has one entity whose fields tell what was applied. Ticks by tokio's clock, is durable at once.
+
+#![allow(dead_code, unreachable_pub, clippy::allow_attributes, missing_docs, reason = "each test file uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
+use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput};
+use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
+use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
+use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
+use rekindle_schema::record::{Beat, Event, LeaveReason};
+use rekindle_schema::wire::{RefuseCode, Role};
+use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+pub const MATCH: MatchId = MatchId(0x7f3a_0000_0000_0001);
+pub const NOW_MS: u64 = 1_000_000;
+
+pub struct Player {
+    pub session: SessionId,
+    pub present: bool,
+    pub last_input: u64,
+    pub last_command: u64,
+    pub waiting: BTreeMap<u64, RawInput>,
+}
+
+#[derive(Default)]
+pub struct Inner {
+    pub epoch: Epoch,
+    pub tick: Tick,
+    pub players: BTreeMap<PlayerId, Player>,
+    pub commands: Vec<(SessionId, u64)>,
+    pub ended: Option<String>,
+    pub events_per_tick: usize,
+    pub event_bytes: usize,
+    pub paused: bool,
+    pub removed: Vec<PlayerId>,
+    /// All that was ever applied: (player, seq, tick).
+    pub applied: Vec<(PlayerId, u64, Tick)>,
+    pub applied_commands: Vec<(PlayerId, u64, Bytes)>,
+    /// Views by tick, to compare with what clients saw.
+    pub views: BTreeMap<Tick, Arc<NetView>>,
+    pub calls: Vec<String>,
+    waiting_commands: Vec<(PlayerId, u64, Bytes)>,
+    next_session: u64,
+    subscribers: Vec<mpsc::Sender<Arc<TickFrame>>>,
+}
+
+pub struct FakeMatch {
+    pub inner: Mutex<Inner>,
+    schema: Arc<NetSchema>,
+    tick_rate: u16,
+}
+
+impl FakeMatch {
+    pub fn start(tick_rate: u16) -> Arc<Self> {
+        let field = |name: &str, bits| NetField { name: name.to_owned(), kind: FieldKind::Unsigned { bits }, rate: None };
+        let schema = NetSchema {
+            components: vec![NetComponent { name: "echo".to_owned(), fields: vec![field("seq", 32), field("sum", 32), field("tick", 32)] }],
+            position: None,
+        };
+        let this = Arc::new(Self { inner: Mutex::new(Inner { epoch: Epoch(1), ..Inner::default() }), schema: Arc::new(schema), tick_rate });
+        let weak = Arc::downgrade(&this);
+        let period = Duration::from_secs(1) / u32::from(tick_rate);
+        tokio::spawn(async move {
+            let mut interval = tokio::time::interval(period);
+            loop {
+                interval.tick().await;
+                let Some(this) = weak.upgrade() else { return };
+                if !this.inner.lock().paused {
+                    this.step();
+                }
+            }
+        });
+        this
+    }
+
+    pub fn step(&self) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        inner.tick = inner.tick.next();
+        let tick = inner.tick;
+        let mut frame = TickFrame {
+            match_id: MATCH,
+            epoch: inner.epoch,
+            tick,
+            durable: tick,
+            view: Arc::default(),
+            applied: Vec::new(),
+            commands: Vec::new(),
+            joined: Vec::new(),
+            left: Vec::new(),
+            beat: tick.0.is_multiple_of(10).then(|| Beat { tick, hash: StateHash([tick.0 as u8; 32]) }),
+            events: Vec::new(),
+            ended: inner.ended.clone(),
+        };
+        for player in std::mem::take(&mut inner.removed) {
+            if let Some(gone) = inner.players.remove(&player) {
+                frame.left.push(SessionEnded { session: gone.session, reason: LeaveReason::Removed });
+            }
+        }
+        for (&id, player) in &mut inner.players {
+            // One input a tick, the oldest first: nothing is dropped, so that tests can count.
+            let due = player.waiting.first_key_value().filter(|(_, input)| input.target <= tick).map(|(&seq, _)| seq);
+            if let Some(input) = due.and_then(|seq| player.waiting.remove(&seq)) {
+                player.last_input = input.seq;
+                frame.applied.push(Applied { session: player.session, seq: input.seq });
+                inner.applied.push((id, input.seq, tick));
+            }
+        }
+        for (player, seq, payload) in std::mem::take(&mut inner.waiting_commands) {
+            if let Some(known) = inner.players.get(&player) {
+                frame.commands.push(CommandDone { session: known.session, seq, accepted: true });
+                inner.applied_commands.push((player, seq, payload));
+            }
+        }
+        for ordinal in 0..inner.events_per_tick {
+            let payload = Bytes::from(vec![7; inner.event_bytes]);
+            frame.events.push(Event { tick, ordinal: ordinal as u32, kind: "noise".to_owned(), player: None, payload });
+        }
+        let mut view = NetView { tick, ..NetView::default() };
+        for (index, (&player, state)) in inner.players.iter().enumerate() {
+            view.entities.push(NetEntity { slot: index as u32, generation: state.session.0 as u32, components: 1 });
+            view.values.extend([state.last_input as u32, (state.last_input * 7919) as u32, tick.0 as u32]);
+            view.avatars.push((player, index as u32));
+        }
+        frame.view = Arc::new(view);
+        inner.views.insert(tick, Arc::clone(&frame.view));
+        let frame = Arc::new(frame);
+        inner.subscribers.retain(|subscriber| subscriber.try_send(Arc::clone(&frame)).is_ok());
+        if inner.ended.is_some() {
+            inner.subscribers.clear();
+            inner.paused = true;
+        }
+    }
+
+    pub fn applied_of(&self, player: PlayerId) -> Vec<(u64, Tick)> {
+        self.inner.lock().applied.iter().filter(|(who, ..)| *who == player).map(|&(_, seq, tick)| (seq, tick)).collect()
+    }
+}
+
+impl MatchLink for FakeMatch {
+    fn info(&self) -> MatchInfo {
+        let inner = self.inner.lock();
+        MatchInfo {
+            match_id: MATCH,
+            game: "fake".to_owned(),
+            epoch: inner.epoch,
+            tick: inner.tick,
+            tick_rate: self.tick_rate,
+            schema: Arc::clone(&self.schema),
+            config: Bytes::from_static(b"config"),
+        }
+    }
+
+    fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
+        Box::pin(async move {
+            let mut inner = self.inner.lock();
+            inner.calls.push(format!("open {player} {name:?} {resume:?}"));
+            if let Some(known) = inner.players.get_mut(&player) {
+                if resume.is_some_and(|resume| resume != known.session) {
+                    return Err((RefuseCode::Removed, "no such session".to_owned()));
+                }
+                known.present = true;
+                // What waits is lost with the connection that brought it, as it is when a node dies.
+                known.waiting.clear();
+                return Ok(Opened {
+                    session: known.session,
+                    resumed: true,
+                    next_input: known.last_input + 1,
+                    next_command: known.last_command + 1,
+                });
+            }
+            if resume.is_some() {
+                return Err((RefuseCode::Removed, "no such session".to_owned()));
+            }
+            inner.next_session += 1;
+            let session = SessionId(inner.next_session);
+            inner.players.insert(
+                player,
+                Player { session, present: true, last_input: 0, last_command: 0, waiting: BTreeMap::new() },
+            );
+            Ok(Opened { session, resumed: false, next_input: 1, next_command: 1 })
+        })
+    }
+
+    fn input(&self, input: RawInput) -> Admission {
+        if input.payload.first() == Some(&0xff) {
+            return Admission::Malformed;
+        }
+        let mut inner = self.inner.lock();
+        let tick = inner.tick;
+        let Some(player) = inner.players.values_mut().find(|player| player.session == input.session) else { return Admission::NoSession };
+        if input.seq <= player.last_input || player.waiting.contains_key(&input.seq) {
+            return Admission::Stale;
+        }
+        if input.target.0 > tick.0 + 300 {
+            return Admission::OutOfWindow;
+        }
+        if player.waiting.len() > 256 {
+            return Admission::Full;
+        }
+        player.waiting.insert(input.seq, input);
+        Admission::Queued
+    }
+
+    fn command(&self, session: SessionId, seq: u64, payload: Bytes) -> Admission {
+        let mut inner = self.inner.lock();
+        let Some((&id, player)) = inner.players.iter_mut().find(|(_, player)| player.session == session) else { return Admission::NoSession };
+        if payload.first() == Some(&0xff) {
+            return Admission::Malformed;
+        }
+        if seq <= player.last_command {
+            return Admission::Stale;
+        }
+        if seq != player.last_command + 1 {
+            return Admission::OutOfWindow;
+        }
+        player.last_command = seq;
+        inner.waiting_commands.push((id, seq, payload));
+        Admission::Queued
+    }
+
+    fn close(&self, session: SessionId) {
+        let mut inner = self.inner.lock();
+        inner.calls.push(format!("close {session}"));
+        inner.players.retain(|_, player| player.session != session);
+    }
+
+    fn away(&self, session: SessionId) {
+        let mut inner = self.inner.lock();
+        inner.calls.push(format!("away {session}"));
+        inner.players.values_mut().filter(|player| player.session == session).for_each(|player| player.present = false);
+    }
+
+    fn back(&self, session: SessionId) {
+        self.inner.lock().calls.push(format!("back {session}"));
+    }
+
+    fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
+        let (sender, receiver) = mpsc::channel(64);
+        self.inner.lock().subscribers.push(sender);
+        receiver
+    }
+}
+
+/// A node that has one match, or is about to have it.
+pub struct FakeNode(pub Mutex<Option<Arc<FakeMatch>>>);
+
+impl FakeNode {
+    pub fn with(game: &Arc<FakeMatch>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(Arc::clone(game)))))
+    }
+}
+
+impl Matches for FakeNode {
+    fn locate(&self, wanted: Option<MatchId>) -> Location {
+        match &*self.0.lock() {
+            None => Location::Refused(RefuseCode::Unavailable, "the match is being recovered".to_owned()),
+            Some(_) if wanted.is_some_and(|wanted| wanted != MATCH) => Location::Refused(RefuseCode::NoMatch, "no such match".to_owned()),
+            Some(game) => Location::Here(Arc::clone(game) as Arc<dyn MatchLink>),
+        }
+    }
+}
+
+pub fn keys() -> Keys {
+    Keys::ephemeral([7; 32]).unwrap()
+}
+
+pub fn gateway_config(limits: Limits) -> GatewayConfig {
+    let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), Arc::new(|| NOW_MS));
+    config.limits = limits;
+    config
+}
+
+pub fn start(limits: Limits, node: &Arc<FakeNode>) -> Gateway {
+    Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn Matches>, keys()).unwrap()
+}
+
+pub fn ticket(player: u64, role: Role) -> String {
+    let ticket = Ticket { player: PlayerId(player), name: format!("p{player}"), match_id: None, role, expires_ms: NOW_MS + 60_000, nonce: 1 };
+    keys().issue_ticket(&ticket).unwrap()
+}
+
+pub fn client_config(addr: SocketAddr, player: u64) -> ClientConfig {
+    ClientConfig::new(vec![addr], Trust::Certificate(keys().certificate_der().to_vec()), ticket(player, Role::Player))
+}
+
+pub async fn next(client: &mut Client) -> ClientEvent {
+    timeout(Duration::from_secs(10), client.event()).await.expect("an event within 10 s").expect("the client goes on")
+}
+
+/// The first event that `pick` takes.
+pub async fn until<T>(client: &mut Client, mut pick: impl FnMut(ClientEvent) -> Option<T>) -> T {
+    timeout(Duration::from_secs(10), async {
+        loop {
+            if let Some(found) = pick(client.event().await.expect("the client goes on")) {
+                return found;
+            }
+        }
+    })
+    .await
+    .expect("the awaited event within 10 s")
+}
+
+pub async fn snapshot(client: &mut Client, mut wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+    until(client, |event| match event {
+        ClientEvent::Snapshot(snapshot) if wanted(&snapshot) => Some(snapshot),
+        _ => None,
+    })
+    .await
+}
+
+pub async fn closed(client: &mut Client) -> (Option<RefuseCode>, String) {
+    until(client, |event| match event {
+        ClientEvent::Closed { code, message } => Some((code, message)),
+        _ => None,
+    })
+    .await
+}
+
+/// Waits until `holds`, which must come true within 10 s.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came true: {what}");
+}
