@@ -184,10 +184,7 @@ impl MatchLink for FakeMatch {
             }
             inner.next_session += 1;
             let session = SessionId(inner.next_session);
-            inner.players.insert(
-                player,
-                Player { session, present: true, last_input: 0, last_command: 0, waiting: BTreeMap::new() },
-            );
+            inner.players.insert(player, Player { session, present: true, last_input: 0, last_command: 0, waiting: BTreeMap::new() });
             Ok(Opened { session, resumed: false, next_input: 1, next_command: 1 })
         })
     }
@@ -214,7 +211,9 @@ impl MatchLink for FakeMatch {
 
     fn command(&self, session: SessionId, seq: u64, payload: Bytes) -> Admission {
         let mut inner = self.inner.lock();
-        let Some((&id, player)) = inner.players.iter_mut().find(|(_, player)| player.session == session) else { return Admission::NoSession };
+        let Some((&id, player)) = inner.players.iter_mut().find(|(_, player)| player.session == session) else {
+            return Admission::NoSession;
+        };
         if payload.first() == Some(&0xff) {
             return Admission::Malformed;
         }
@@ -286,7 +285,8 @@ pub fn start(limits: Limits, node: &Arc<FakeNode>) -> Gateway {
 }
 
 pub fn ticket(player: u64, role: Role) -> String {
-    let ticket = Ticket { player: PlayerId(player), name: format!("p{player}"), match_id: None, role, expires_ms: NOW_MS + 60_000, nonce: 1 };
+    let ticket =
+        Ticket { player: PlayerId(player), name: format!("p{player}"), match_id: None, role, expires_ms: NOW_MS + 60_000, nonce: 1 };
     keys().issue_ticket(&ticket).unwrap()
 }
 

@@ -1,0 +1,239 @@
+//! One bot: a client, a brain, a log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rekindle_client::{Client, ClientEvent, Snapshot};
+use rekindle_schema::net::NetView;
+use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::evidence::{BotLog, DurableInput, Fact, Tally};
+use crate::swarm::Brain;
+
+/// A pause between snapshots of more than so many ticks is a gap.
+const GAP_TICKS: u32 = 4;
+/// Inputs whose fate is waited for.
+const MAX_OPEN: usize = 4096;
+/// How long a bot that stops waits for the fate of its last inputs.
+const LINGER: Duration = Duration::from_millis(400);
+
+/// Counts that can be read while the swarm runs.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) connected: AtomicUsize,
+    pub(crate) snapshots: AtomicU64,
+    pub(crate) durable: AtomicU64,
+    pub(crate) beats: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) closed: AtomicU64,
+}
+
+pub(crate) struct Bot {
+    pub(crate) player: PlayerId,
+    pub(crate) client: Client,
+    pub(crate) brain: Brain,
+    pub(crate) start: Instant,
+    /// Part of a tick by which this bot's schedule is shifted, so that not all send at once: 0 to 1.
+    pub(crate) phase: f64,
+    pub(crate) live: Arc<Live>,
+    pub(crate) stop: watch::Receiver<Stop>,
+}
+
+/// What the swarm wants of its bots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    GoOn,
+    /// Stop and let the sessions wait.
+    Vanish,
+    /// Stop and end the sessions.
+    Leave,
+}
+
+/// What the bot knows of its match.
+#[derive(Default)]
+struct Memory {
+    config: Bytes,
+    view: Option<Arc<NetView>>,
+    brain: Vec<u8>,
+    last_snapshot: Option<(Instant, Tick, Epoch)>,
+    /// A new connection carries the session since the last snapshot.
+    interrupted: bool,
+    connected: bool,
+    tick: Duration,
+    /// Inputs that were sent: number, and when they should have been.
+    open: VecDeque<(u64, Instant)>,
+    /// Inputs that were applied in ticks that are not yet durable.
+    undecided: Vec<DurableInput>,
+    last_applied: u64,
+}
+
+impl Bot {
+    /// Plays until told to stop, or until its client stops.
+    pub(crate) async fn play(mut self) -> BotLog {
+        let mut log = BotLog { player: self.player, match_id: MatchId::default(), facts: Vec::new(), tally: Tally::default() };
+        let mut memory = Memory { tick: Duration::from_secs(1) / 30, ..Memory::default() };
+        let mut schedule = None;
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.stop.changed() => break,
+                due = next_due(&mut schedule) => self.act(due, &mut memory, &mut log),
+                event = self.client.event() => match event {
+                    Some(event) => {
+                        if let ClientEvent::Welcome(welcome) = &event {
+                            memory.tick = Duration::from_secs(1) / u32::from(welcome.tick_rate.max(1));
+                            let first = Instant::now() + memory.tick.mul_f64(self.phase);
+                            let mut timer = interval_at(first, memory.tick);
+                            // Inputs fall due whether or not the last ones were answered, or even sent in time.
+                            timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
+                            schedule = Some(timer);
+                        }
+                        self.note(event, &mut memory, &mut log);
+                    }
+                    None => break,
+                },
+            }
+        }
+        let linger = tokio::time::sleep(LINGER);
+        tokio::pin!(linger);
+        loop {
+            tokio::select! {
+                biased;
+                event = self.client.event() => match event {
+                    Some(event) => self.note(event, &mut memory, &mut log),
+                    None => break,
+                },
+                () = &mut linger => break,
+            }
+        }
+        if memory.connected {
+            self.live.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+        let wish = *self.stop.borrow();
+        if wish == Stop::Leave {
+            self.client.leave().await;
+        }
+        log
+    }
+
+    fn at_us(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_micros() as u64
+    }
+
+    /// An input falls due.
+    fn act(&self, due: Instant, memory: &mut Memory, log: &mut BotLog) {
+        let Some(view) = &memory.view else { return };
+        let Some(payload) = (self.brain)(self.player, view, &memory.config, &mut memory.brain) else { return };
+        match self.client.input(payload) {
+            Some(sent) => {
+                log.tally.sent += 1;
+                if memory.open.len() == MAX_OPEN {
+                    memory.open.pop_front();
+                }
+                memory.open.push_back((sent.seq, due));
+            }
+            None => log.tally.unsent += 1,
+        }
+    }
+
+    fn note(&self, event: ClientEvent, memory: &mut Memory, log: &mut BotLog) {
+        let now = Instant::now();
+        let at_us = self.at_us(now);
+        match event {
+            ClientEvent::Snapshot(snapshot) => self.look(now, snapshot, memory, log),
+            ClientEvent::Beat { tick, hash } => {
+                self.live.beats.fetch_add(1, Ordering::Relaxed);
+                log.facts.push(Fact::Beat { tick, hash });
+            }
+            ClientEvent::Welcome(welcome) | ClientEvent::Resumed { welcome, .. } => {
+                let (session, epoch, tick) = (welcome.session, welcome.epoch, welcome.tick);
+                log.match_id = welcome.match_id;
+                memory.config = welcome.config.clone();
+                memory.interrupted = true;
+                if !std::mem::replace(&mut memory.connected, true) {
+                    self.live.connected.fetch_add(1, Ordering::Relaxed);
+                }
+                log.facts.push(if welcome.resumed {
+                    self.live.resumed.fetch_add(1, Ordering::Relaxed);
+                    Fact::Resumed { at_us, session, epoch, tick }
+                } else {
+                    Fact::Joined { at_us, session, epoch, tick }
+                });
+            }
+            ClientEvent::Rewound { to, .. } => {
+                memory.undecided.retain(|input| input.tick <= to);
+                let newest = memory.last_snapshot.map_or(Tick(0), |(_, tick, _)| tick);
+                if newest > to {
+                    log.facts.push(Fact::RolledBack { at_us, from: newest, to });
+                }
+            }
+            ClientEvent::Disconnected { reason } => {
+                if std::mem::replace(&mut memory.connected, false) {
+                    self.live.connected.fetch_sub(1, Ordering::Relaxed);
+                }
+                log.facts.push(Fact::Disconnected { at_us, reason });
+            }
+            ClientEvent::Closed { message, .. } => {
+                if std::mem::replace(&mut memory.connected, false) {
+                    self.live.connected.fetch_sub(1, Ordering::Relaxed);
+                }
+                self.live.closed.fetch_add(1, Ordering::Relaxed);
+                log.facts.push(Fact::Closed { at_us, message });
+            }
+            ClientEvent::Event { .. } | ClientEvent::CommandDone { .. } | ClientEvent::Ended { .. } => {}
+        }
+    }
+
+    fn look(&self, now: Instant, snapshot: Snapshot, memory: &mut Memory, log: &mut BotLog) {
+        let header = &snapshot.header;
+        self.live.snapshots.fetch_add(1, Ordering::Relaxed);
+        log.tally.snapshots += 1;
+        if let Some((before, tick, epoch)) = memory.last_snapshot {
+            let interrupted = memory.interrupted || header.epoch != epoch;
+            if header.tick <= tick {
+                log.facts.push(Fact::RolledBack { at_us: self.at_us(now), from: tick, to: Tick(header.tick.0.saturating_sub(1)) });
+            }
+            if interrupted || now.saturating_duration_since(before) > memory.tick * GAP_TICKS {
+                log.facts.push(Fact::Gap {
+                    from_us: self.at_us(before),
+                    to_us: self.at_us(now),
+                    from_tick: tick,
+                    to_tick: header.tick,
+                    interrupted,
+                });
+            }
+        }
+        memory.interrupted = false;
+        memory.last_snapshot = Some((now, header.tick, header.epoch));
+        log.tally.newest = log.tally.newest.max(header.tick);
+        memory.view = Some(snapshot.view);
+        for &(seq, tick) in &header.applied {
+            if seq <= memory.last_applied {
+                continue;
+            }
+            memory.last_applied = seq;
+            while memory.open.front().is_some_and(|&(open, _)| open < seq) {
+                memory.open.pop_front();
+            }
+            let due = memory.open.pop_front_if(|(open, _)| *open == seq).map_or(now, |(_, due)| due);
+            let latency_us = now.saturating_duration_since(due).as_micros() as u64;
+            memory.undecided.push(DurableInput { seq, tick, epoch: header.epoch, latency_us });
+        }
+        let Memory { undecided, .. } = memory;
+        let decided = undecided.iter().take_while(|input| input.tick <= header.durable).count();
+        self.live.durable.fetch_add(decided as u64, Ordering::Relaxed);
+        log.facts.extend(undecided.drain(..decided).map(Fact::Durable));
+    }
+}
+
+async fn next_due(schedule: &mut Option<tokio::time::Interval>) -> Instant {
+    match schedule {
+        Some(timer) => timer.tick().await,
+        None => std::future::pending().await,
+    }
+}

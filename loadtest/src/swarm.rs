@@ -1,0 +1,176 @@
+//! Many bots over few sockets.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::Endpoint;
+use rekindle_client::{Client, ClientConfig, ClientError, Timing, Trust};
+use rekindle_schema::net::NetView;
+use rekindle_schema::{MatchId, PlayerId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::bot::{Bot, Live, Stop};
+use crate::evidence::Evidence;
+
+/// Bots that share a socket.
+const BOTS_PER_SOCKET: usize = 32;
+
+/// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)` gives an encoded input, or none.
+pub type Brain = Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Option<Bytes> + Send + Sync>;
+
+/// Who one bot is.
+#[derive(Debug, Clone)]
+pub struct BotSpec {
+    /// Who it plays for: the player in its ticket.
+    pub player: PlayerId,
+    /// What lets it in.
+    pub ticket: String,
+    /// Where; without it, where the ticket says, else anywhere.
+    pub match_id: Option<MatchId>,
+}
+
+/// What a swarm is given.
+#[derive(Clone)]
+pub struct SwarmConfig {
+    /// Nodes to ask.
+    pub addrs: Vec<SocketAddr>,
+    /// Which server is the right one.
+    pub trust: Trust,
+    /// One bot each.
+    pub bots: Vec<BotSpec>,
+    /// What moves them.
+    pub brain: Brain,
+    /// When their clients become impatient.
+    pub timing: Timing,
+    /// Time over which the bots start, evenly: nobody's players all come in the same millisecond.
+    pub ramp: Duration,
+    /// Endpoints to connect from, for simulations; without, the swarm makes one for every 32 bots.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl SwarmConfig {
+    /// Bots that start within a second, with the client's default timing.
+    pub fn new(addrs: Vec<SocketAddr>, trust: Trust, bots: Vec<BotSpec>, brain: Brain) -> Self {
+        Self { addrs, trust, bots, brain, timing: Timing::default(), ramp: Duration::from_secs(1), endpoints: Vec::new() }
+    }
+}
+
+/// Where a swarm stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bots whose session is being served, as far as they know.
+    pub connected: usize,
+    /// Snapshots received.
+    pub snapshots: u64,
+    /// Inputs declared durable.
+    pub durable: u64,
+    /// Hashes received.
+    pub beats: u64,
+    /// Sessions resumed.
+    pub resumed: u64,
+    /// Bots whose client stopped.
+    pub closed: u64,
+}
+
+/// Bots at play.
+pub struct Swarm {
+    bots: Vec<JoinHandle<crate::BotLog>>,
+    live: Arc<Live>,
+    stop: watch::Sender<Stop>,
+    start: Instant,
+}
+
+impl Swarm {
+    /// Starts all bots. Must be called inside a tokio runtime.
+    pub fn start(config: SwarmConfig) -> Result<Self, ClientError> {
+        let addr = config.addrs.first().ok_or(ClientError::NoAddress)?;
+        let local: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let mut endpoints = config.endpoints.clone();
+        if endpoints.is_empty() {
+            for _ in 0..config.bots.len().div_ceil(BOTS_PER_SOCKET) {
+                endpoints.push(Endpoint::client(local).map_err(ClientError::Socket)?);
+            }
+        }
+        let (stop, stopped) = watch::channel(Stop::GoOn);
+        let live = Arc::new(Live::default());
+        let start = Instant::now();
+        let count = config.bots.len();
+        let bots = config.bots.into_iter().enumerate().map(|(index, spec)| {
+            let mut client = ClientConfig::new(config.addrs.clone(), config.trust.clone(), spec.ticket);
+            client.match_id = spec.match_id;
+            client.timing = config.timing;
+            let endpoint = endpoints[index % endpoints.len()].clone();
+            let (brain, live, mut stop) = (Arc::clone(&config.brain), Arc::clone(&live), stopped.clone());
+            let delay = config.ramp.mul_f64(index as f64 / count as f64);
+            let phase = (index as f64 * 0.618_034).fract();
+            let player = spec.player;
+            let nothing = crate::BotLog { player, match_id: MatchId::default(), facts: Vec::new(), tally: crate::Tally::default() };
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    _ = stop.changed() => return nothing,
+                    () = tokio::time::sleep(delay) => {}
+                }
+                match Client::with_endpoint(client, endpoint) {
+                    Ok(client) => Bot { player, client, brain, start, phase, live, stop }.play().await,
+                    Err(error) => {
+                        tracing::error!(code = "RK-LOAD-001", %player, %error, "a bot cannot start");
+                        live.closed.fetch_add(1, Ordering::Relaxed);
+                        nothing
+                    }
+                }
+            })
+        });
+        Ok(Self { bots: bots.collect(), live, stop, start })
+    }
+
+    /// Time since the start: the clock of the evidence.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            connected: self.live.connected.load(Ordering::Relaxed),
+            snapshots: self.live.snapshots.load(Ordering::Relaxed),
+            durable: self.live.durable.load(Ordering::Relaxed),
+            beats: self.live.beats.load(Ordering::Relaxed),
+            resumed: self.live.resumed.load(Ordering::Relaxed),
+            closed: self.live.closed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until `holds` of the progress, or until `patience` is over. True if it came to hold.
+    pub async fn wait_until(&self, patience: Duration, holds: impl Fn(&Progress) -> bool) -> bool {
+        let until = Instant::now() + patience;
+        loop {
+            if holds(&self.progress()) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops all bots and collects what they saw. With `leave` they end their sessions, otherwise the sessions go on waiting.
+    pub async fn stop(self, leave: bool) -> Evidence {
+        let _ = self.stop.send(if leave { Stop::Leave } else { Stop::Vanish });
+        let mut evidence = Evidence::default();
+        for bot in self.bots {
+            match bot.await {
+                Ok(log) => evidence.bots.push(log),
+                Err(error) => tracing::error!(code = "RK-LOAD-002", %error, "a bot died; its evidence is lost"),
+            }
+        }
+        evidence.bots.sort_by_key(|bot| bot.player);
+        evidence
+    }
+}
