@@ -8,6 +8,7 @@
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod conformance;
 pub mod history;
 pub mod local;
 pub mod memory;

@@ -108,7 +108,7 @@ impl Index {
             }
             for place in scanned.places.iter().filter(|place| place.meta.match_id == match_id && place.meta.seq >= before) {
                 match self.load(place) {
-                    Ok(_) if good.iter().any(|meta| *meta == place.meta) => {}
+                    Ok(_) if good.contains(&place.meta) => {}
                     Ok(_) => good.push(place.meta.clone()),
                     Err(error @ StoreError::Corrupt { .. }) => bad.push(error),
                     Err(error) => return Err(error),
