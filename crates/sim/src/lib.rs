@@ -129,6 +129,8 @@ pub use params::{Commands, Const, Inputs, PlayerInput, Time};
 pub use players::{Player, Players};
 pub use query::{Added, Changed, Mut, Query, QueryData, QueryFilter, With, Without};
 pub use rekindle_derive::{Component, Event, Resource, Value};
+pub use rekindle_schema::record::LeaveReason;
+pub use rekindle_schema::{PlayerId, SessionId, Tick};
 pub use resource::{Res, ResMut};
 pub use rng::Rng;
 pub use schedule::{IntoSystems, Stage, SystemName, Systems};

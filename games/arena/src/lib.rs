@@ -1,1 +1,138 @@
-//! placeholder
+//! A 2D arena shooter, and the game to read before writing one.
+//!
+//! A tour, in the order in which a new game would be made:
+//!
+//! 1. [`config`]: what a match can be configured with.
+//! 2. [`input`]: what players send: an input in each tick, and reliable commands.
+//! 3. [`components`]: what entities are made of, and how their fields are quantised in snapshots; [`events`]: what happens to them.
+//! 4. Pure rules that know nothing of worlds and are tested by themselves: [`geometry`], [`map`], [`movement`], [`weapons`], [`phases`].
+//! 5. [`systems`]: plain functions that apply the rules to the world; [`spawn`]: what new entities are made of.
+//! 6. [`Arena`], below: the [`Game`] that puts it together.
+//! 7. [`bot`]: plays by what a client sees; [`scene`]: the same view, as shapes to draw.
+//!
+//! Nothing in here can see a clock, a socket or a store: a match is a function of configuration, seed and inputs. Lag compensation
+//! ([`components::Trail`]), timers and pending events are components and resources, so they are in the checkpoint, and a match that is
+//! restored on another node goes on in the middle of a shot.
+
+pub mod bot;
+pub mod components;
+pub mod config;
+mod departed;
+pub mod events;
+pub mod geometry;
+pub mod input;
+pub mod map;
+pub mod movement;
+pub mod phases;
+pub mod scene;
+pub mod spawn;
+pub mod systems;
+pub mod weapons;
+
+pub use config::Config;
+use rekindle_sim::{Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without, World};
+
+use crate::bot::Memory;
+use crate::components::*;
+use crate::departed::Departed;
+use crate::events::{Began, Hit};
+use crate::geometry::Vec2;
+use crate::input::{Command, Input};
+use crate::map::Map;
+use crate::phases::{Course, Phase};
+use crate::systems::{control, course, health, motion, pickups, rockets, shooting};
+
+/// The game.
+#[derive(Debug)]
+pub struct Arena;
+
+impl Game for Arena {
+    const NAME: &'static str = "arena";
+    const TICK_RATE: u16 = movement::TICK_RATE;
+    type Config = Config;
+    type Input = Input;
+    type Command = Command;
+    type Bot = Memory;
+
+    fn build(game: &mut GameBuilder<Self>) {
+        game.component::<Body>().component::<Position>().component::<Velocity>().component::<Health>().component::<Trail>();
+        game.component::<Fighter>().component::<Intent>().component::<Aim>().component::<Arms>().component::<Score>().component::<Dead>();
+        game.component::<Drone>().component::<Projectile>().component::<Pickup>().component::<Clock>();
+        game.resource::<Course>().resource::<Departed>();
+        game.event::<Hit>().event::<Began>();
+        game.constant(Config::map);
+        game.position::<Position>("x", "y");
+
+        let turns = (course::begin_fight, course::conclude).chain().on_event::<Began>().after(course::advance);
+        game.add_systems(Stage::First, (course::advance, turns));
+        game.add_systems(Stage::PreUpdate, control::steer);
+        game.add_systems(Stage::Update, (motion::run, motion::drift, shooting::fire, rockets::fly).chain());
+        game.add_systems(Stage::PostUpdate, (health::wound, health::revive, pickups::take).chain());
+        game.add_systems(Stage::Last, (motion::record, course::show_clock));
+    }
+
+    fn validate(config: &Config) -> Result<(), String> {
+        config.validate()
+    }
+
+    fn max_players(config: &Config) -> usize {
+        usize::from(config.max_players)
+    }
+
+    fn setup(world: &mut World, config: &Config) {
+        world.spawn(spawn::clock());
+        let map = world.constant::<Map>();
+        for spot in &map.pickups {
+            world.spawn(spawn::pickup(*spot));
+        }
+        let mut rng = world.rng(0);
+        for _ in 0..config.movers {
+            let at = spawn::place(&map, &mut rng, &[]);
+            world.spawn(spawn::drone(at));
+        }
+    }
+
+    fn join(world: &mut World, player: PlayerId) {
+        let opponents: Vec<Vec2> =
+            world.query::<&Position, (With<Fighter>, Without<Dead>), _>(|living| living.iter().map(|at| at.vec()).collect());
+        let mut rng = world.rng(player.0);
+        let at = spawn::place(&world.constant::<Map>(), &mut rng, &opponents);
+        let score = world.resource_mut::<Departed>().take(player);
+        let tick = world.tick();
+        let fighter = world.spawn(spawn::fighter(player, at, score, tick));
+        world.resource_mut::<Players>().set_avatar(player, fighter);
+    }
+
+    fn leave(world: &mut World, player: PlayerId, _reason: LeaveReason) {
+        let Some(fighter) = world.resource::<Players>().avatar(player) else { return };
+        let name = world.resource::<Players>().get(player).map_or_else(String::new, |player| player.name.clone());
+        if let Some(score) = world.get::<Score>(fighter)
+            && world.resource::<Course>().phase == Phase::Live
+        {
+            world.resource_mut::<Departed>().note(player, name, score);
+        }
+        world.despawn(fighter);
+    }
+
+    fn command(world: &mut World, player: PlayerId, command: Command) -> bool {
+        let Some(fighter) = world.resource::<Players>().avatar(player) else { return false };
+        match command {
+            Command::Ready => {
+                let lobby = world.resource::<Course>().phase == Phase::Lobby;
+                match world.get_mut::<Fighter>(fighter) {
+                    Some(mut fighter) if lobby => fighter.ready = true,
+                    _ => return false,
+                }
+            }
+            Command::Switch(weapon) => match world.get_mut::<Arms>(fighter) {
+                Some(mut arms) if arms.has(weapon) => arms.weapon = weapon,
+                _ => return false,
+            },
+        }
+        true
+    }
+
+    fn bot(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut Memory) -> Option<Input> {
+        bot::decide(player, view, config, memory)
+    }
+}

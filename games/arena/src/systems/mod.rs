@@ -1,0 +1,17 @@
+//! The systems, in the order in which they run.
+//!
+//! | stage | systems | do |
+//! |---|---|---|
+//! | First | [`course::advance`], [`course::begin_fight`], [`course::conclude`] | phases, the result |
+//! | PreUpdate | [`control::steer`] | inputs become intents |
+//! | Update | [`motion::run`], [`motion::drift`], [`shooting::fire`], [`rockets::fly`] | bodies move, weapons hit |
+//! | PostUpdate | [`health::wound`], [`health::revive`], [`pickups::take`] | what follows from it |
+//! | Last | [`motion::record`], [`course::show_clock`] | what later ticks and displays need |
+
+pub mod control;
+pub mod course;
+pub mod health;
+pub mod motion;
+pub mod pickups;
+pub mod rockets;
+pub mod shooting;
