@@ -1,0 +1,108 @@
+//! Whole nodes with clients, in simulation: each seed decides a history of crashes, power cuts, bad disks and bad links, and nothing that a
+//! client was told may be undone by it.
+//!
+//! `cargo xtask sim --seeds 1000` runs more seeds; `--from 17 --seeds 1` runs one again.
+
+mod game;
+mod node;
+mod player;
+mod run;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rekindle_actors::Output;
+use rekindle_testkit::disk::Mutant;
+use rekindle_testkit::oracle::Rule;
+use rekindle_testkit::trace::first_difference;
+
+use crate::run::{Outcome, Variant, run};
+
+/// Seeds in the suite.
+const SEEDS: u64 = 50;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+/// Runs `work` for each seed, as many at a time as there are cores.
+fn each(first: u64, count: u64, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(first);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    work(seed);
+                }
+            });
+        }
+    });
+}
+
+fn reproduce(seed: u64) -> String {
+    format!(
+        "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test simulation -- --nocapture seeds_hold\n\
+         (that is `cargo xtask sim --from {seed} --seeds 1`; REKINDLE_TRACE=1 prints the trace)"
+    )
+}
+
+#[test]
+fn seeds_hold() {
+    let (first, count) = (number("REKINDLE_FIRST_SEED", 1), number("REKINDLE_SEEDS", SEEDS));
+    let show = std::env::var_os("REKINDLE_TRACE").is_some();
+    let failures = parking_lot::Mutex::new(Vec::new());
+    each(first, count, |seed| {
+        let outcome = run(seed, Variant::default());
+        let again = run(seed, Variant::default());
+        if show {
+            outcome.trace.iter().for_each(|line| println!("{line}"));
+        }
+        let mut problems: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
+        problems.extend(first_difference(&outcome.trace, &again.trace));
+        println!("seed {seed}: {outcome}{}", if problems.is_empty() { "" } else { " FAILED" });
+        if !problems.is_empty() {
+            failures.lock().push(format!("seed {seed}:\n  {}\n{}", problems.join("\n  "), reproduce(seed)));
+        }
+    });
+    let failures = failures.into_inner();
+    assert!(failures.is_empty(), "{} of {count} seeds failed\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+/// Runs seeds of the suite with a defect until an oracle objects, and says which rules were broken.
+fn caught(variant: Variant) -> (u64, Vec<Rule>) {
+    for seed in 1..=SEEDS {
+        let Outcome { violations, .. } = run(seed, variant);
+        if !violations.is_empty() {
+            let mut rules: Vec<Rule> = violations.into_iter().map(|violation| violation.rule).collect();
+            rules.sort_unstable();
+            rules.dedup();
+            return (seed, rules);
+        }
+    }
+    panic!("{variant:?} went through {SEEDS} seeds unnoticed");
+}
+
+#[test]
+fn a_store_that_acknowledges_before_it_syncs_is_caught() {
+    let (seed, rules) = caught(Variant { mutant: Some(Mutant::AcknowledgeBeforeSync), ..Variant::default() });
+    println!("caught by seed {seed}: {rules:?}");
+    assert!(rules.contains(&Rule::InputsOnce) || rules.contains(&Rule::NothingUndone), "{rules:?}");
+}
+
+#[test]
+fn a_store_that_drops_a_batch_is_caught() {
+    let (seed, rules) = caught(Variant { mutant: Some(Mutant::DropBatch), ..Variant::default() });
+    println!("caught by seed {seed}: {rules:?}");
+    assert!(rules.contains(&Rule::InputsOnce) || rules.contains(&Rule::NothingUndone), "{rules:?}");
+}
+
+#[test]
+fn output_before_it_is_durable_is_caught() {
+    let (seed, rules) = caught(Variant { output: Output::Immediate, ..Variant::default() });
+    println!("caught by seed {seed}: {rules:?}");
+    assert!(rules.contains(&Rule::NothingUndone), "{rules:?}");
+}

@@ -1,0 +1,161 @@
+//! A client of the simulation: plays by dice and writes down what it learns.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rekindle_client::{Client, ClientConfig, ClientEvent, Trust, endpoint_on_socket};
+use rekindle_gateway::{Keys, Ticket};
+use rekindle_schema::record::Beat;
+use rekindle_schema::wire::{Role, Welcome};
+use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_sim::value::to_bytes;
+use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
+use rekindle_testkit::quic::{self, VirtualRuntime};
+use rekindle_testkit::seed::Dice;
+use rekindle_testkit::stage::{PORT, clock_ms};
+use rekindle_testkit::trace::Trace;
+
+use crate::game::{Cheer, Move};
+use crate::node::MATCH;
+
+/// Between two inputs: one per tick.
+const INPUT_EVERY: Duration = Duration::from_millis(33);
+
+/// One player with all that it learned.
+pub(crate) struct Player {
+    name: String,
+    dice: Dice,
+    ticket: String,
+    certificate: Vec<u8>,
+    trace: Trace,
+    evidence: Arc<Mutex<Evidence>>,
+}
+
+impl Player {
+    /// Client `number` of a simulation. `keys` are the node's.
+    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace) -> Self {
+        let name = format!("client-{number}");
+        let player = PlayerId(1 + number as u64);
+        let ticket =
+            Ticket { player, name: name.clone(), match_id: Some(MATCH), role: Role::Player, expires_ms: u64::MAX, nonce: number as u64 };
+        Self {
+            dice: Dice::new(seed, &name),
+            ticket: keys.issue_ticket(&ticket).expect("a ticket for a name that is not too long"),
+            certificate: keys.certificate_der().to_vec(),
+            trace,
+            evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id: MATCH, ..Evidence::default() })),
+            name,
+        }
+    }
+
+    /// Where it writes down what it learns.
+    pub(crate) fn evidence(&self) -> Arc<Mutex<Evidence>> {
+        self.evidence.clone()
+    }
+
+    /// Plays for ever.
+    pub(crate) async fn play(mut self, node: IpAddr) -> turmoil::Result {
+        // Nobody connects in the same instant.
+        tokio::time::sleep(Duration::from_millis(self.dice.between(5, 200))).await;
+        let endpoint = endpoint_on_socket(quic::socket(0).await?, Arc::new(VirtualRuntime), self.dice.bytes())?;
+        let trust = Trust::Certificate(self.certificate.clone());
+        let config = ClientConfig::new(vec![(node, PORT).into()], trust, self.ticket.clone());
+        let mut client = Client::with_endpoint(config, endpoint)?;
+        let mut session = None;
+        let mut due = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                event = client.event() => match event {
+                    Some(event) => self.learn(event, &mut session),
+                    None => return Err(format!("{}: the client has stopped", self.name).into()),
+                },
+                () = tokio::time::sleep_until(due) => {
+                    due += INPUT_EVERY;
+                    self.act(&client);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, client: &Client) {
+        let mut axis = || self.dice.between(0, 255) as u8 as i8;
+        let (dx, dy) = (axis(), axis());
+        let payload: Bytes = to_bytes(&Move { dx, dy, throw: self.dice.chance(8) }).into();
+        client.input(payload);
+        if self.dice.chance(3) {
+            let cheer = Cheer { number: self.dice.between(0, 9) as u32 };
+            if let Ok(number) = client.command(to_bytes(&cheer).into()) {
+                self.trace.log(&self.name, format_args!("command {number} sent"));
+            }
+        }
+    }
+
+    fn welcomed(&self, welcome: &Welcome, session: &mut Option<SessionId>) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        *session = Some(welcome.session);
+        let seen = SeenWelcome { at, session: welcome.session, resumed: welcome.resumed };
+        self.evidence.lock().welcomes.push(seen);
+        let Welcome { session, resumed, epoch, tick, next_input, next_command, .. } = welcome;
+        self.trace.log(
+            &self.name,
+            format_args!("welcome {session} resumed {resumed} epoch {epoch} tick {tick} next {next_input} {next_command}"),
+        );
+    }
+
+    fn learn(&self, event: ClientEvent, session: &mut Option<SessionId>) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let say = |what: std::fmt::Arguments<'_>| self.trace.log(&self.name, what);
+        let mut evidence = self.evidence.lock();
+        match event {
+            ClientEvent::Welcome(welcome) | ClientEvent::Resumed { welcome, .. } => {
+                drop(evidence);
+                self.welcomed(&welcome, session);
+            }
+            ClientEvent::Snapshot(snapshot) => {
+                let header = snapshot.header;
+                say(format_args!(
+                    "tick {} epoch {} durable {} applied {:?}, {} entities",
+                    header.tick,
+                    header.epoch,
+                    header.durable,
+                    header.applied,
+                    snapshot.view.entities.len()
+                ));
+                if let Some(session) = *session {
+                    for &(seq, tick) in header.applied.iter().filter(|&&(_, tick)| tick <= header.durable) {
+                        if evidence.inputs.iter().rev().take(16).all(|seen| seen.seq != seq) {
+                            evidence.inputs.push(SeenInput { at, session, seq, tick });
+                        }
+                    }
+                }
+                let view = snapshot.complete.then(|| (*snapshot.view).clone());
+                evidence.frames.push(SeenFrame { at, epoch: header.epoch, tick: header.tick, durable: header.durable, view });
+            }
+            ClientEvent::Beat { tick, hash } => {
+                say(format_args!("hash of tick {tick}: {hash}"));
+                evidence.beats.push(Beat { tick, hash });
+            }
+            ClientEvent::Event { tick, ordinal, kind, payload } => {
+                say(format_args!("event {kind} {tick}.{ordinal}"));
+                evidence.events.push(SeenEvent { tick, ordinal, kind, payload });
+            }
+            ClientEvent::CommandDone { seq, tick, accepted } => {
+                say(format_args!("command {seq} done: {tick:?} {accepted:?}"));
+                if let Some(session) = *session {
+                    evidence.commands.push(SeenCommand { session, seq, answer: tick.zip(accepted) });
+                }
+            }
+            ClientEvent::Rewound { epoch, to } => {
+                say(format_args!("rewound to {to} in epoch {epoch}"));
+                evidence.rewinds.push(Tick(to.0));
+            }
+            ClientEvent::Disconnected { reason } => say(format_args!("disconnected: {reason}")),
+            ClientEvent::Ended { reason } => say(format_args!("ended: {reason}")),
+            ClientEvent::Closed { code, message } => say(format_args!("closed: {code:?} {message}")),
+        }
+    }
+}
