@@ -123,11 +123,6 @@ impl<'a> View<'a> {
         self.entity(self.view.avatar(player)?)
     }
 
-    /// The player who steers the entity in a slot.
-    pub fn player_of(&self, slot: u32) -> Option<PlayerId> {
-        self.view.avatars.iter().find(|(_, avatar)| *avatar == slot).map(|(player, _)| *player)
-    }
-
     fn at(&self, index: usize) -> ViewEntity<'a> {
         let NetEntity { slot, generation, components } = self.view.entities[index];
         ViewEntity { slot, generation, components, row: self.view.row(index, self.schema.stride()), schema: self.schema }

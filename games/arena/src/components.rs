@@ -206,14 +206,28 @@ pub struct Score {
     pub deaths: u16,
 }
 
-/// Who steers a fighter.
+/// Who steers a fighter. In snapshots, so that displays know everybody: a player's number in two halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 #[component(id = "arena.fighter")]
 pub struct Fighter {
-    /// The player.
-    pub player: PlayerId,
+    #[net(bits = 32)]
+    player_low: u32,
+    #[net(bits = 32)]
+    player_high: u32,
     /// The player does not want to wait in the lobby any longer.
     pub ready: bool,
+}
+
+impl Fighter {
+    /// The fighter of a player.
+    pub fn of(player: PlayerId) -> Self {
+        Self { player_low: player.0 as u32, player_high: (player.0 >> 32) as u32, ready: false }
+    }
+
+    /// The player.
+    pub fn player(self) -> PlayerId {
+        PlayerId(u64::from(self.player_high) << 32 | u64::from(self.player_low))
+    }
 }
 
 /// What a player wants a fighter to do: the last input, until another comes.

@@ -113,7 +113,7 @@ impl Scene {
                     above.push(Shape::Rocket { at, from: at - velocity * (2.0 / f32::from(TICK_RATE)) });
                 }
                 BodyKind::Fighter => {
-                    let player = view.player_of(entity.slot);
+                    let player = entity.get::<Fighter>().map(Fighter::player);
                     let aim = entity.get::<Aim>().unwrap_or(Aim { angle: 0.0, firing: false });
                     let weapon = entity.get::<Arms>().map_or(WeaponKind::Blaster, |arms| arms.weapon);
                     let looks = Vec2::from_angle(aim.angle);

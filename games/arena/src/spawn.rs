@@ -14,7 +14,7 @@ const CHOICES: usize = 6;
 
 /// A player's fighter.
 pub fn fighter(player: PlayerId, at: Vec2, score: Score, tick: Tick) -> impl Bundle {
-    (Body { kind: BodyKind::Fighter }, Fighter { player, ready: false }, Aim { angle: 0.0, firing: false }, score, fresh_fighter(at, tick))
+    (Body { kind: BodyKind::Fighter }, Fighter::of(player), Aim { angle: 0.0, firing: false }, score, fresh_fighter(at, tick))
 }
 
 /// What a fighter has anew each time it enters.

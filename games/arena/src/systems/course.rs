@@ -79,8 +79,9 @@ pub fn conclude(
         let mut standings: Vec<Standing> = departed.iter().cloned().collect();
         for (mut fighter, score) in &mut fighters {
             fighter.ready = false;
-            let name = players.get(fighter.player).map_or_else(String::new, |player| player.name.clone());
-            standings.push(Standing { player: fighter.player, name, kills: score.kills, deaths: score.deaths, left: false });
+            let player = fighter.player();
+            let name = players.get(player).map_or_else(String::new, |player| player.name.clone());
+            standings.push(Standing { player, name, kills: score.kills, deaths: score.deaths, left: false });
         }
         let (winner, standings) = phases::rank(standings);
         let (map, round) = (config.map.clone(), course.round);

@@ -46,7 +46,7 @@ pub fn wound(
         let out = if fighter.is_some() { FIGHTER_OUT_S } else { DRONE_OUT_S };
         commands.insert(hit.target, Dead { until: Tick(time.tick.0 + Config::ticks(out)) });
         let Some(fighter) = fighter else { continue };
-        output.announce("kill", &Kill { killer: hit.player, victim: fighter.player, weapon: hit.weapon });
+        output.announce("kill", &Kill { killer: hit.player, victim: fighter.player(), weapon: hit.weapon });
         if let Some(mut score) = scores.get_mut(hit.target) {
             score.deaths = score.deaths.saturating_add(1);
         }
@@ -78,7 +78,7 @@ pub fn revive(
         match fighter {
             Some(fighter) => {
                 commands.insert(entity, spawn::fresh_fighter(at, time.tick));
-                output.announce("respawn", &Respawn { player: fighter.player });
+                output.announce("respawn", &Respawn { player: fighter.player() });
             }
             None => commands.insert(entity, spawn::drone(at)),
         }

@@ -31,7 +31,7 @@ pub fn take(time: Time, mut pickups: Query<(&Position, &mut Pickup)>, mut takers
             if near && health.points > 0 && give(pickup.kind, &mut health, &mut arms) {
                 pickup.there = false;
                 pickup.back_at = Tick(time.tick.0 + Config::ticks(BACK_AFTER_S));
-                output.announce("pickup", &Taken { player: fighter.player, kind: pickup.kind });
+                output.announce("pickup", &Taken { player: fighter.player(), kind: pickup.kind });
                 break;
             }
         }

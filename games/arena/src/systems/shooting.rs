@@ -43,7 +43,7 @@ pub fn fire(
                 for _ in 0..rays {
                     let way = Vec2::from_angle(aim.angle + rng.range(-spread, spread)) * range;
                     if let Some(target) = first_hit(&map, &targets, shooter, from, way, seen) {
-                        hits.send(Hit { target, shooter, player: fighter.player, weapon: kind, damage: weapon.damage, push: Vec2::ZERO });
+                        hits.send(Hit { target, shooter, player: fighter.player(), weapon: kind, damage: weapon.damage, push: Vec2::ZERO });
                     }
                 }
             }
@@ -52,7 +52,7 @@ pub fn fire(
                 let muzzle = direction * FIGHTER_RADIUS;
                 let at = from + muzzle * map.reach(from, muzzle, radius);
                 let expires = Tick(time.tick.0 + u64::from(lifetime));
-                commands.spawn(spawn::rocket(shooter, fighter.player, at, direction * speed, expires));
+                commands.spawn(spawn::rocket(shooter, fighter.player(), at, direction * speed, expires));
             }
         }
         arms.ready_at = Tick(time.tick.0 + u64::from(weapon.cooldown));
