@@ -118,8 +118,12 @@ struct Model {
 /// The models of one snapshot: chosen by the encoder from the residuals, told to the decoder where each is needed first.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Models {
+    /// The first `used` are of this snapshot, the others wait to be used again.
     list: Vec<Model>,
+    used: usize,
     last: usize,
+    /// What becomes of each known entity, for [`encode`].
+    states: Vec<u8>,
 }
 
 /// The Rice parameter for `count` values that add up to `sum`.
@@ -130,16 +134,23 @@ fn parameter(sum: u64, count: u64) -> u32 {
 }
 
 impl Models {
-    /// The index of the model for `components`, made if there is none.
+    /// The model for `components`, made if there is none.
     #[inline]
-    fn index(&mut self, layout: &Layout, components: u32) -> usize {
-        if self.list.get(self.last).is_some_and(|model| model.components == components) {
-            return self.last;
+    fn of(&mut self, layout: &Layout, components: u32) -> &mut Model {
+        if self.last >= self.used || self.list[self.last].components != components {
+            self.last = self.find(layout, components);
         }
-        self.last = self.list.iter().position(|model| model.components == components).unwrap_or_else(|| {
+        &mut self.list[self.last]
+    }
+
+    fn find(&mut self, layout: &Layout, components: u32) -> usize {
+        if let Some(index) = self.list[..self.used].iter().position(|model| model.components == components) {
+            return index;
+        }
+        if self.used == self.list.len() {
             self.list.push(Model {
                 components,
-                present: layout.present(components),
+                present: 0,
                 hot: 0,
                 codes: [Code::default(); MAX_COLUMNS],
                 told: false,
@@ -147,19 +158,30 @@ impl Models {
                 nonzero: [0; MAX_COLUMNS],
                 sum: [0; MAX_COLUMNS],
             });
-            self.list.len() - 1
-        });
-        self.last
+        }
+        let stride = layout.stride();
+        let model = &mut self.list[self.used];
+        model.components = components;
+        model.present = layout.present(components);
+        (model.hot, model.told, model.count) = (0, false, 0);
+        model.nonzero[..stride].fill(0);
+        model.sum[..stride].fill(0);
+        self.used += 1;
+        self.used - 1
+    }
+
+    /// Nothing is in the stream yet.
+    fn restart(&mut self) {
+        self.list.iter_mut().for_each(|model| model.told = false);
     }
 
     /// Fits the models to the residuals of `items`.
     pub(crate) fn fit(&mut self, layout: &Layout, items: &[Item], residuals: &[u32]) {
         let stride = layout.stride();
-        self.list.clear();
+        self.used = 0;
         for item in items {
             let Some((row, changed)) = item.update() else { continue };
-            let index = self.index(layout, item.components);
-            let model = &mut self.list[index];
+            let model = self.of(layout, item.components);
             model.count += 1;
             let row = &residuals[row as usize * stride..][..stride];
             for_each_bit(changed, |at| {
@@ -167,7 +189,7 @@ impl Models {
                 model.sum[at] += u64::from(row[at]);
             });
         }
-        for model in &mut self.list {
+        for model in &mut self.list[..self.used] {
             for_each_bit(model.present, |at| {
                 if model.nonzero[at] * 4 > model.count {
                     model.hot |= 1 << at;
@@ -284,19 +306,18 @@ pub(crate) fn encode(
     let stride = layout.stride();
     let row = |item: &Item| &rows[item.view as usize * stride..][..stride];
     let mut bits = BitWriter::new(out);
-    models.list.iter_mut().for_each(|model| model.told = false);
+    models.restart();
 
     // Per known entity: 0 stays, 1 changes, 2 changes in rare columns, 3 goes.
-    let mut states = vec![0u8; known];
+    let mut states = std::mem::take(&mut models.states);
+    states.clear();
+    states.resize(known, 0);
     let (mut gone, mut changed, mut rare) = (0, 0, 0);
     for item in items.iter().filter(|item| !item.deferred) {
         let Some(at) = item.known else { break };
         states[at as usize] = match item.update() {
             None => 3,
-            Some((_, columns)) => {
-                let index = models.index(layout, item.components);
-                1 + u8::from(columns & !models.list[index].hot != 0)
-            }
+            Some((_, columns)) => 1 + u8::from(columns & !models.of(layout, item.components).hot != 0),
         };
         match states[at as usize] {
             3 => gone += 1,
@@ -317,10 +338,10 @@ pub(crate) fn encode(
     put_set(states.len(), changed, |at| states[at] != 0, &mut bits);
     states.retain(|&state| state != 0);
     put_set(states.len(), rare, |at| states[at] == 2, &mut bits);
+    models.states = states;
     for item in items.iter_mut() {
         let Some((row, changed)) = item.update() else { continue };
-        let index = models.index(layout, item.components);
-        let model = &mut models.list[index];
+        let model = models.of(layout, item.components);
         model.put(&mut bits);
         let before = bits.position();
         let row = &residuals[row as usize * stride..][..stride];
@@ -408,8 +429,7 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
                 None => sink.remove(at),
             }
         } else if changed.next() == Some(true) {
-            let index = models.index(layout, sink.components(at));
-            let model = &mut models.list[index];
+            let model = models.of(layout, sink.components(at));
             model.get(&mut bits)?;
             row.fill(0);
             let mut left = model.hot;

@@ -93,7 +93,7 @@ pub(crate) struct Layout {
     /// For each component the mask of its columns.
     component_columns: Vec<u128>,
     /// Columns with a rate: they are computed after all others.
-    moving: Vec<usize>,
+    moving: Vec<(usize, Rate)>,
     pub(crate) position: Option<(Axis, Axis)>,
 }
 
@@ -178,7 +178,7 @@ impl Layout {
             Some(Axis { column, component: owner[column], min, step: quantum(fields[column].kind) as f32 })
         };
         let position = schema.position.and_then(|(x, y)| Some((axis(x)?, axis(y)?)));
-        let moving = (0..columns.len()).filter(|&at| columns[at].rate.is_some()).collect();
+        let moving = columns.iter().enumerate().filter_map(|(at, column)| Some((at, column.rate?))).collect();
         Ok(Self { columns, components: schema.components.len() as u32, component_columns, moving, position })
     }
 
@@ -217,16 +217,21 @@ impl Layout {
     }
 
     /// Residuals of `new` against what is expected from `old`, zigzag coded, into `out`; returns the mask of those that are not 0.
+    /// Both rows have `components`, and 0 in the columns of other ones.
     #[inline]
     pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> u128 {
         let mut changed = 0;
-        for (at, column) in self.columns.iter().enumerate() {
-            let expected = match column.rate {
-                Some(rate) => self.expected(at, rate, components, ticks, old, new),
-                None => old[at],
-            };
-            out[at] = zigzag(new[at].wrapping_sub(expected), column.bits);
-            changed |= u128::from(out[at] != 0) << at;
+        for (at, ((out, &old), &new)) in out.iter_mut().zip(old).zip(new).enumerate() {
+            *out = 0;
+            if old != new {
+                *out = zigzag(new.wrapping_sub(old), self.columns[at].bits);
+                changed |= 1 << at;
+            }
+        }
+        for &(at, rate) in &self.moving {
+            let expected = self.expected(at, rate, components, ticks, old, new);
+            out[at] = zigzag(new[at].wrapping_sub(expected), self.columns[at].bits);
+            changed = changed & !(1 << at) | u128::from(out[at] != 0) << at;
         }
         changed
     }
@@ -238,11 +243,9 @@ impl Layout {
                 new[at] = old[at].wrapping_add(unzigzag(new[at])) & column.mask;
             }
         }
-        for &at in &self.moving {
-            if let Some(rate) = self.columns[at].rate {
-                let expected = self.expected(at, rate, components, ticks, old, new);
-                new[at] = expected.wrapping_add(unzigzag(new[at])) & self.columns[at].mask;
-            }
+        for &(at, rate) in &self.moving {
+            let expected = self.expected(at, rate, components, ticks, old, new);
+            new[at] = expected.wrapping_add(unzigzag(new[at])) & self.columns[at].mask;
         }
     }
 }

@@ -164,7 +164,10 @@ impl SnapshotSender {
             history,
             tick,
             items: std::mem::take(&mut self.items),
+            new: Vec::new(),
             residuals: std::mem::take(&mut self.residuals),
+            rows: 0,
+            old: None,
             visible: 0,
         };
         plan.compare(known, &interest);
@@ -211,7 +214,7 @@ impl SnapshotSender {
             stats.deferred = items.iter().filter(|item| item.deferred).count();
             stats.sent = items.len() - stats.deferred;
             let mut next = self.spare.pop().unwrap_or_default();
-            remember(tick, history, known, view, &items, &mut next);
+            remember(tick, known, view, &items, &mut next);
             self.sent.push_back(Sent { tick, known: next });
             self.newest = Some(tick);
         }
@@ -266,14 +269,18 @@ struct Plan<'a> {
     history: &'a ViewHistory,
     tick: Tick,
     items: Vec<Item>,
+    /// New entities: they go behind the known ones.
+    new: Vec<Item>,
     residuals: Vec<u32>,
+    rows: usize,
+    /// The view that the last known entity was found in.
+    old: Option<&'a NetView>,
     visible: usize,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
     fn compare(&mut self, known: &[Known], interest: &Interest<'_>) {
         self.items.clear();
-        self.residuals.clear();
         let mut old = known.iter().enumerate().peekable();
         let mut room = MAX_ENTITIES;
         for (index, entity) in self.view.entities.iter().enumerate() {
@@ -300,15 +307,16 @@ impl Plan<'_> {
                 deferred: false,
                 cost: 0,
             };
-            match found.filter(|(_, known)| known.generation == entity.generation) {
-                Some((_, known)) => self.update(item, known),
-                None => self.items.push(item),
+            match found {
+                Some((_, known)) if known.generation == entity.generation => self.update(item, known),
+                Some(_) => self.items.push(item),
+                None => self.new.push(item),
             }
         }
         for (at, gone) in old {
             self.remove(at, gone);
         }
-        sort(&mut self.items);
+        self.items.append(&mut self.new);
     }
 
     fn remove(&mut self, at: usize, gone: &Known) {
@@ -328,14 +336,24 @@ impl Plan<'_> {
         });
     }
 
+    /// The view of the tick with these low bits.
+    #[inline]
+    fn view_of(&mut self, low: u32) -> Option<&'a NetView> {
+        if self.old.is_none_or(|view| view.tick.0 as u32 != low) {
+            let tick = self.tick.0.checked_sub(age(self.tick, low))?;
+            self.old = self.history.get(Tick(tick)).map(|view| &**view);
+        }
+        self.old
+    }
+
+    #[inline]
     fn update(&mut self, mut item: Item, known: &Known) {
         let stride = self.layout.stride();
-        let old = self.tick.0.checked_sub(age(self.tick, known.as_of)).and_then(|as_of| self.history.get(Tick(as_of)));
-        let same = old.filter(|view| {
+        let old = self.view_of(known.as_of).filter(|view| {
             let entity = view.entities.get(known.row as usize);
             entity.is_some_and(|entity| entity.slot == item.slot && entity.components & self.layout.component_mask() == item.components)
         });
-        let Some(old) = same else {
+        let Some(old) = old else {
             self.items.push(item);
             return;
         };
@@ -343,17 +361,20 @@ impl Plan<'_> {
         if old == new {
             return;
         }
-        let start = self.residuals.len();
-        self.residuals.resize(start + stride, 0);
-        let changed = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, &mut self.residuals[start..]);
-        item.change = Change::Update { residuals: (start / stride) as u32, changed };
+        let start = self.rows * stride;
+        if self.residuals.len() < start + stride {
+            self.residuals.resize(start + stride, 0);
+        }
+        let out = &mut self.residuals[start..start + stride];
+        let changed = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, out);
+        item.change = Change::Update { residuals: self.rows as u32, changed };
+        self.rows += 1;
         self.items.push(item);
     }
 }
 
 /// What the client knows once it has the snapshot.
-fn remember(tick: Tick, history: &ViewHistory, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
-    let _ = history;
+fn remember(tick: Tick, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
     next.clear();
     let now = tick.0 as u32;
     let sent = |item: &Item| Known { slot: item.slot, generation: item.generation, row: item.view, as_of: now, stamp: now };

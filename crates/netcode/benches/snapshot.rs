@@ -1,0 +1,144 @@
+//! Time and size of snapshots: a hundred moving entities at 30 Hz, acknowledgements take 100 ms.
+//!
+//! Times are of the CPU, not of the wall, where the system tells them (`/proc/thread-self/schedstat`), so that a busy machine does not blur them.
+
+#[path = "../tests/motion/mod.rs"]
+mod motion;
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use motion::{FIGHTER, Motion, TICK_RATE};
+use rekindle_netcode::{InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_schema::net::NetView;
+use rekindle_schema::{Epoch, Tick};
+
+/// Ticks until an acknowledgement is back: 100 ms.
+const DELAY: usize = 3;
+/// Sessions that are served in turn, so that no client's state stays in the nearest cache.
+const SESSIONS: usize = 16;
+
+/// Time that this thread has spent on a CPU.
+fn cpu_time(start: Instant) -> Duration {
+    let spent = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let spent = spent.and_then(|line| line.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
+    spent.unwrap_or_else(|| start.elapsed())
+}
+
+fn header(view: &NetView) -> SnapshotHeader {
+    let tick = view.tick.0;
+    let avatar = view.entities.iter().find(|entity| entity.components & FIGHTER != 0).map(|entity| entity.slot);
+    SnapshotHeader {
+        epoch: Epoch(1),
+        tick: view.tick,
+        durable: view.tick,
+        applied: (tick.saturating_sub(4)..tick).map(|seq| (seq, Tick(seq))).collect(),
+        echo_ms: 123_456 + tick as u32 * 33,
+        hold_ms: 12,
+        next_expected_input: None,
+        avatar,
+    }
+}
+
+/// One match with its sessions.
+struct Match {
+    motion: Motion,
+    history: ViewHistory,
+    sessions: Vec<(SnapshotSender, SnapshotReceiver, VecDeque<(Tick, u32)>)>,
+    out: Vec<u8>,
+    encode: Duration,
+    decode: Duration,
+    snapshots: u64,
+    bytes: usize,
+    most: usize,
+    worst: f64,
+}
+
+impl Match {
+    fn new(moving: usize) -> Self {
+        let motion = Motion::new(7, moving);
+        let schema = &motion.schema;
+        let session = || {
+            (SnapshotSender::new(Arc::clone(schema)).with_tick_rate(TICK_RATE), SnapshotReceiver::new(Arc::clone(schema)), VecDeque::new())
+        };
+        let sessions = (0..SESSIONS).map(|_| session()).collect();
+        let zero = Duration::ZERO;
+        let (history, out) = (ViewHistory::new(), Vec::new());
+        let mut game = Self { motion, history, sessions, out, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
+        (0..60).for_each(|_| game.tick());
+        (game.encode, game.decode, game.snapshots, game.bytes, game.most) = (zero, zero, 0, 0, 0);
+        game
+    }
+
+    fn tick(&mut self) {
+        self.motion.step();
+        let view = self.motion.view();
+        self.history.push(Arc::clone(&view));
+        let header = header(&view);
+        let epoch = Instant::now();
+        let mut datagrams = Vec::new();
+        let start = cpu_time(epoch);
+        for (sender, _, _) in &mut self.sessions {
+            sender.encode(&header, &view, &self.history, header.avatar, None, 1200, &mut self.out);
+            datagrams.push(self.out.clone());
+        }
+        let middle = cpu_time(epoch);
+        for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&datagrams) {
+            black_box(receiver.receive(datagram).expect("own snapshot"));
+        }
+        self.encode += middle - start;
+        self.decode += cpu_time(epoch) - middle;
+        for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&datagrams) {
+            self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.motion.worst_error(view)));
+            acks.push_back(receiver.acknowledgement());
+            if acks.len() > DELAY {
+                let (newest, bits) = acks.pop_front().expect("not empty");
+                sender.acknowledge(newest, bits);
+            }
+            self.snapshots += 1;
+            self.bytes += datagram.len();
+            self.most = self.most.max(datagram.len());
+        }
+    }
+
+    /// The time of so many snapshots, picked by `what`.
+    fn run(&mut self, snapshots: u64, what: fn(&Self) -> Duration) -> Duration {
+        let (before, count) = (what(self), self.snapshots);
+        while self.snapshots - count < snapshots {
+            self.tick();
+        }
+        (what(self) - before).mul_f64(snapshots as f64 / (self.snapshots - count) as f64)
+    }
+}
+
+fn snapshots(c: &mut Criterion) {
+    for moving in [32, 100] {
+        let mut game = Match::new(moving);
+        c.bench_function(&format!("encode_{moving}"), |b| b.iter_custom(|count| game.run(count, |game| game.encode)));
+        c.bench_function(&format!("decode_{moving}"), |b| b.iter_custom(|count| game.run(count, |game| game.decode)));
+        assert!(game.worst <= 0.501, "an error of {} quanta", game.worst);
+        println!(
+            "{moving} moving entities: {:.1} B a snapshot, at most {} B, error at most {:.3} quanta, {} snapshots\n",
+            game.bytes as f64 / game.snapshots as f64,
+            game.most,
+            game.worst,
+            game.snapshots
+        );
+    }
+}
+
+fn inputs(c: &mut Criterion) {
+    let mut sender = InputSender::new(1);
+    for tick in 0..4 {
+        sender.push(vec![1, 2, 3, 4, 5, 6].into(), Tick(1000 + tick), Tick(994 + tick));
+    }
+    let bytes = sender.packet((Tick(997), u32::MAX), 123_456, 1200);
+    println!("a packet of 4 inputs of 6 bytes: {} B", bytes.len());
+    c.bench_function("input_packet_decode", |b| b.iter(|| black_box(InputPacket::decode(black_box(&bytes), 256).is_ok())));
+}
+
+criterion_group!(benches, snapshots, inputs);
+criterion_main!(benches);
