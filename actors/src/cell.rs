@@ -163,11 +163,9 @@ impl MatchCell {
         }
     }
 
-    pub(crate) fn cast(&self, message: MatchMsg) {
-        if let Some(actor) = &*self.actor.lock() {
-            // A match that has stopped needs no messages.
-            let _ = actor.cast(message);
-        }
+    /// Sends a message to the match's actor. False if it has none (any more): a match that has stopped needs no messages.
+    pub(crate) fn cast(&self, message: MatchMsg) -> bool {
+        self.actor.lock().as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }
 
     pub(crate) fn tick(&self) -> Tick {

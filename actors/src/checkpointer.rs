@@ -130,7 +130,10 @@ impl Checkpointer {
             let Some(cell) = self.next(Instant::now()) else { return };
             cell.cost.lock().requested = true;
             let ticket = Ticket { cell: Arc::clone(&cell), stored: false, host: Arc::clone(&self.host), permit: Some(permit) };
-            cell.cast(MatchMsg::Checkpoint(ticket));
+            if !cell.cast(MatchMsg::Checkpoint(ticket)) {
+                // It is just starting or stopping: the timer asks again.
+                return;
+            }
         }
     }
 

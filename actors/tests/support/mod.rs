@@ -11,7 +11,7 @@ use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::{AppliedInput, Effect, EffectId, Flush, Step, FLUSH_TAG};
+use rekindle_schema::record::{AppliedInput, Effect, EffectId, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, SessionState, SimError, Simulation, StepOutput};
@@ -94,9 +94,7 @@ impl Simulation for World {
         if step.tick != state.tick.next() {
             return Err(SimError::OutOfOrder { at: state.tick, got: step.tick });
         }
-        let panicked = |message: &str| {
-            Err(SimError::Panicked { system: "bomb".to_owned(), tick: step.tick, message: message.to_owned() })
-        };
+        let panicked = |message: &str| Err(SimError::Panicked { system: "bomb".to_owned(), tick: step.tick, message: message.to_owned() });
         state.tick = step.tick;
         state.mix(step.tick.0);
         if state.cursed == step.tick.0 {
@@ -313,11 +311,11 @@ impl Node {
         store.journal.settle(dead, tail.last).await.expect("settle");
         store.leases.seal(dead, tail.last).await.expect("seal");
         let mut reports = Vec::new();
-        for mut row in store.leases.matches().await.expect("rows") {
-            if row.incarnation != dead || row.state != MatchState::Running {
-                continue;
-            }
-            let history = history::load(store, &row, &LoadOptions::default()).await.expect("history");
+        let mut rows = store.leases.matches().await.expect("rows");
+        rows.retain(|row| row.incarnation == dead && row.state == MatchState::Running);
+        let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
+        for (mut row, history) in rows.into_iter().zip(histories) {
+            let history = history.expect("history");
             row.version += 1;
             row.epoch = row.epoch.next();
             row.incarnation = self.me;
