@@ -76,8 +76,9 @@ impl Driver {
         let left = || (None, "the client left".to_owned());
         let mut ready = None;
         let mut last_refusal = None;
+        let mut searching_since = Instant::now();
         loop {
-            let until = self.heard + self.config.timing.give_up;
+            let until = searching_since + self.config.timing.give_up;
             let connection = match ready.take() {
                 Some(connection) => connection,
                 None => tokio::select! {
@@ -92,7 +93,11 @@ impl Driver {
             };
             let remote = connection.remote_address();
             let gone = match self.enter(&connection).await {
-                Ok((reader, writer)) => self.serve(&connection, reader, writer).await,
+                Ok((reader, writer)) => {
+                    let gone = self.serve(&connection, reader, writer).await;
+                    searching_since = Instant::now();
+                    gone
+                }
                 Err(gone) => gone,
             };
             self.shared.state.lock().connection = None;
@@ -249,20 +254,23 @@ impl Driver {
                 }
                 () = self.shared.commands.notified() => {}
                 fresh = reached(&mut dialling) => return Gone::Replaced(fresh),
-                () = sleep_until(watch.next) => if watch.is_silent(connection) {
-                    // Packets go on: a server that was started anew answers them with a reset, the fastest way to learn of it.
-                    let now_ms = self.shared.now_ms();
-                    let mut state = self.shared.state.lock();
-                    if now_ms >= state.sent_ms + tick_ms {
-                        state.send_packet(now_ms);
+                () = sleep_until(watch.next) => {
+                    let state = watch.look(connection);
+                    if state != Line::Fine {
+                        // A living server acknowledges what we send; one that was started anew answers with a reset, which is the fastest
+                        // way to learn of it.
+                        let now_ms = self.shared.now_ms();
+                        let mut state = self.shared.state.lock();
+                        if now_ms >= state.sent_ms + tick_ms {
+                            state.send_packet(now_ms);
+                        }
                     }
-                    drop(state);
-                    if dialling.is_none() {
+                    if state == Line::Silent && dialling.is_none() {
                         tracing::debug!(code = "RK-CLIENT-016", "the server is silent: looking for one that is not");
                         let mut dialer = self.dialer.clone();
                         dialling = Some(Box::pin(async move { dialer.dial().await }));
                     }
-                },
+                }
             }
         }
     }
@@ -282,6 +290,17 @@ fn redirect(dialer: &mut Dialer, addr: &str) {
         Ok(addr) => dialer.prefer(addr),
         Err(_) => tracing::warn!(code = "RK-CLIENT-014", addr, "a redirect to what is no address"),
     }
+}
+
+/// What is heard of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// It spoke just now.
+    Fine,
+    /// It has said nothing for a while: ask.
+    Quiet,
+    /// It does not answer.
+    Silent,
 }
 
 /// Tells a dead server from a match that stands still: a dead one sends no packet at all, not even to acknowledge ours.
@@ -306,11 +325,11 @@ impl Watch {
         self.packets = packets(connection);
     }
 
-    fn is_silent(&mut self, connection: &Connection) -> bool {
+    fn look(&mut self, connection: &Connection) -> Line {
         let now = Instant::now();
         if now < self.heard + self.patience / 2 {
             self.next = self.heard + self.patience / 2;
-            return false;
+            return Line::Fine;
         }
         self.next = now + self.tick / 2;
         let packets = packets(connection);
@@ -318,7 +337,8 @@ impl Watch {
             self.packets = packets;
             self.heard = now;
         }
-        now >= self.heard + self.patience
+        // An answer takes a round trip.
+        if now < self.heard + self.patience + connection.rtt() { Line::Quiet } else { Line::Silent }
     }
 }
 

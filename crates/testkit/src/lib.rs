@@ -9,3 +9,4 @@ pub mod quic;
 pub mod seed;
 pub mod stage;
 pub mod trace;
+pub mod udp_proxy;

@@ -60,6 +60,12 @@ pub struct FakeMatch {
     tick_rate: u16,
 }
 
+impl Inner {
+    pub fn drop_subscribers(&mut self) {
+        self.subscribers.clear();
+    }
+}
+
 impl FakeMatch {
     pub fn start(tick_rate: u16) -> Arc<Self> {
         let field = |name: &str, bits| NetField { name: name.to_owned(), kind: FieldKind::Unsigned { bits }, rate: None };
@@ -282,6 +288,44 @@ pub fn gateway_config(limits: Limits) -> GatewayConfig {
 
 pub fn start(limits: Limits, node: &Arc<FakeNode>) -> Gateway {
     Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn Matches>, keys()).unwrap()
+}
+
+/// A node process: it has its own threads, and can die without a word.
+pub struct Process {
+    runtime: Option<tokio::runtime::Runtime>,
+    pub gateway: Option<Gateway>,
+    pub addr: SocketAddr,
+}
+
+impl Process {
+    /// Starts one at `addr`, whose port may be 0.
+    pub fn start(addr: SocketAddr, limits: Limits, node: &Arc<FakeNode>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut config = gateway_config(limits);
+        config.bind = addr;
+        let node = Arc::clone(node) as Arc<dyn Matches>;
+        let gateway = {
+            let _inside = runtime.enter();
+            Gateway::bind(config, node, keys()).unwrap()
+        };
+        let addr = gateway.local_addr();
+        Self { runtime: Some(runtime), gateway: Some(gateway), addr }
+    }
+
+    /// As SIGKILL does it: no packet says goodbye.
+    pub fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 pub fn ticket(player: u64, role: Role) -> String {

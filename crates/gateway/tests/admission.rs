@@ -1,0 +1,371 @@
+//! Strangers and misbehaving clients: what they send is refused or dropped, and nobody else notices.
+
+mod support;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use rekindle_client::{Client, Timing, Trust};
+use rekindle_gateway::{Gateway, Keys, Limits, Rate, Ticket};
+use rekindle_netcode::{InputItem, InputPacket};
+use rekindle_schema::wire::{
+    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome, encode_client,
+};
+use rekindle_schema::{MatchId, PlayerId, Tick};
+use support::*;
+use tokio::time::timeout;
+
+/// A client made by hand.
+struct Raw {
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    decoder: StreamDecoder,
+}
+
+async fn dial(addr: SocketAddr) -> Result<Connection, ConnectionError> {
+    let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec())).unwrap();
+    endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await
+}
+
+impl Raw {
+    async fn open(addr: SocketAddr) -> Self {
+        let connection = dial(addr).await.unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Self { connection, send, recv, decoder: StreamDecoder::of_server() }
+    }
+
+    /// Opens a session for `player`.
+    async fn enter(addr: SocketAddr, player: u64) -> (Self, Box<Welcome>) {
+        let mut raw = Self::open(addr).await;
+        raw.say(&hello(ticket(player, Role::Player))).await;
+        match raw.hear().await {
+            ServerMessage::Welcome(welcome) => (raw, welcome),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn say(&mut self, message: &ClientMessage) {
+        self.send.write_all(&encode_client(message)).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> ServerMessage {
+        timeout(Duration::from_secs(5), async {
+            loop {
+                if let Some(message) = self.decoder.next_message().unwrap() {
+                    return message;
+                }
+                let chunk = self.recv.read_chunk(4096, true).await.unwrap().expect("a message before the end");
+                self.decoder.push(&chunk.bytes);
+            }
+        })
+        .await
+        .expect("a message within 5 s")
+    }
+
+    /// What it was refused with, on the stream; the close code must say the same.
+    async fn refusal(mut self) -> (RefuseCode, String) {
+        loop {
+            if let ServerMessage::Refused { code, message } = self.hear().await {
+                assert_eq!(close_code(&self.connection).await, Some(code));
+                return (code, message);
+            }
+        }
+    }
+}
+
+async fn close_code(connection: &Connection) -> Option<RefuseCode> {
+    match timeout(Duration::from_secs(5), connection.closed()).await.expect("closed within 5 s") {
+        ConnectionError::ApplicationClosed(close) => RefuseCode::from_close_code(close.error_code.into_inner()),
+        other => panic!("{other}"),
+    }
+}
+
+fn hello(ticket: String) -> ClientMessage {
+    ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential: Credential::Ticket(ticket), match_id: None })
+}
+
+fn packet(seq: u64, payload: &'static [u8]) -> Bytes {
+    let item = InputItem { seq, target: Tick(1), view: Tick(0), payload: Bytes::from_static(payload) };
+    let mut out = Vec::new();
+    InputPacket { clock_ms: 1, inputs: vec![item], ..InputPacket::default() }.encode(&mut out);
+    out.into()
+}
+
+/// A client that plays on is the measure of harmlessness.
+async fn still_plays(client: &mut Client, game: &Arc<FakeMatch>) {
+    let seen = game.inner.lock().tick;
+    snapshot(client, |snapshot| snapshot.header.tick > seen).await;
+    let sent = client.input(Bytes::from_static(b"go")).unwrap();
+    snapshot(client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+}
+
+async fn scene(limits: Limits) -> (Arc<FakeMatch>, Gateway, Client) {
+    let game = FakeMatch::start(60);
+    let gateway = start(limits, &FakeNode::with(&game));
+    let mut honest = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
+    still_plays(&mut honest, &game).await;
+    (game, gateway, honest)
+}
+
+#[tokio::test]
+async fn tickets_that_do_not_count_are_refused_with_the_reason() {
+    let game = FakeMatch::start(60);
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let ticket = |expires_ms, role, match_id| Ticket { player: PlayerId(1), name: "x".to_owned(), match_id, role, expires_ms, nonce: 0 };
+    let good = ticket(NOW_MS + 1, Role::Player, None);
+    let forger = Keys::ephemeral([8; 32]).unwrap();
+    let cases = [
+        (forger.issue_ticket(&good).unwrap(), "RK-GATE-011"),
+        (keys().issue_ticket(&ticket(NOW_MS, Role::Player, None)).unwrap(), "RK-GATE-012"),
+        ("v4.public.garbage".to_owned(), "RK-GATE-01"),
+        (String::new(), "RK-GATE-010"),
+        ("x".repeat(3000), "RK-GATE-010"),
+        (keys().issue_ticket(&ticket(NOW_MS + 1, Role::Spectator, None)).unwrap(), "RK-GATE-014"),
+    ];
+    for (token, expected) in cases {
+        let mut raw = Raw::open(gateway.local_addr()).await;
+        raw.say(&hello(token)).await;
+        let (code, message) = raw.refusal().await;
+        assert_eq!(code, RefuseCode::Credential);
+        assert!(message.starts_with(expected), "{message}");
+    }
+    // For another match than the ticket says; for a match that nobody knows.
+    for (bound, wanted, expected) in [(Some(MATCH), MatchId(5), RefuseCode::Credential), (None, MatchId(5), RefuseCode::NoMatch)] {
+        let token = keys().issue_ticket(&ticket(NOW_MS + 1, Role::Player, bound)).unwrap();
+        let mut raw = Raw::open(gateway.local_addr()).await;
+        let credential = Credential::Ticket(token);
+        raw.say(&ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential, match_id: Some(wanted) })).await;
+        assert_eq!(raw.refusal().await.0, expected);
+    }
+    assert!(game.inner.lock().players.is_empty());
+}
+
+#[tokio::test]
+async fn a_resume_token_is_good_for_its_session_only() {
+    let (game, gateway, _honest) = scene(Limits::default()).await;
+    let (_raw, welcome) = Raw::enter(gateway.local_addr(), 2).await;
+    let resume = |token: String| {
+        ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential: Credential::Resume(token), match_id: None })
+    };
+    let mut again = Raw::open(gateway.local_addr()).await;
+    again.say(&resume(welcome.resume_token.clone())).await;
+    assert!(matches!(again.hear().await, ServerMessage::Welcome(again) if again.session == welcome.session && again.resumed));
+    // As a ticket it is nothing, and when the session is over it is nothing either.
+    let mut raw = Raw::open(gateway.local_addr()).await;
+    raw.say(&hello(welcome.resume_token.clone())).await;
+    assert_eq!(raw.refusal().await.0, RefuseCode::Credential);
+    game.inner.lock().removed.push(PlayerId(2));
+    eventually("the session is over", || !game.inner.lock().players.contains_key(&PlayerId(2))).await;
+    let mut raw = Raw::open(gateway.local_addr()).await;
+    raw.say(&resume(welcome.resume_token.clone())).await;
+    assert_eq!(raw.refusal().await.0, RefuseCode::Removed);
+}
+
+#[tokio::test]
+async fn a_client_that_knows_another_certificate_does_not_connect() {
+    let (_game, gateway, _honest) = scene(Limits::default()).await;
+    let mut config = client_config(gateway.local_addr(), 2);
+    config.trust = Trust::Fingerprint([9; 32]);
+    config.timing = Timing { give_up: Duration::from_millis(500), ..Timing::default() };
+    let mut client = Client::connect(config).unwrap();
+    let (code, message) = closed(&mut client).await;
+    assert!(code.is_none() && message.starts_with("RK-CLIENT-011"), "{message}");
+    let mut config = client_config(gateway.local_addr(), 2);
+    config.trust = Trust::Fingerprint(keys().fingerprint());
+    let mut client = Client::connect(config).unwrap();
+    snapshot(&mut client, |_| true).await;
+}
+
+#[tokio::test]
+async fn whoever_breaks_the_protocol_is_told_and_let_go() {
+    let limits = Limits { hello_timeout: Duration::from_millis(400), ..Limits::default() };
+    let (game, gateway, mut honest) = scene(limits).await;
+    let addr = gateway.local_addr();
+    let first_words: [Vec<u8>; 5] = [
+        vec![0xff; 64],
+        u32::MAX.to_le_bytes().to_vec(),
+        (5000u32).to_le_bytes().to_vec(),
+        [&8u32.to_le_bytes()[..], &[1; 8]].concat(),
+        encode_client(&ClientMessage::Command { seq: 1, payload: Bytes::new() }).to_vec(),
+    ];
+    for words in first_words {
+        let mut raw = Raw::open(addr).await;
+        raw.send.write_all(&words).await.unwrap();
+        assert_eq!(raw.refusal().await.0, RefuseCode::Malformed, "{words:x?}");
+    }
+    // Another version; a second hello; a command out of sequence; one that the game does not understand; silence.
+    let mut raw = Raw::open(addr).await;
+    let credential = Credential::Ticket(ticket(2, Role::Player));
+    raw.say(&ClientMessage::Hello(Hello { protocol: 9, role: Role::Player, credential, match_id: None })).await;
+    assert_eq!(raw.refusal().await.0, RefuseCode::Protocol);
+    for message in [
+        hello(ticket(2, Role::Player)),
+        ClientMessage::Command { seq: 7, payload: Bytes::new() },
+        ClientMessage::Command { seq: 1, payload: Bytes::from_static(&[0xff]) },
+    ] {
+        let (mut raw, _) = Raw::enter(addr, 2).await;
+        raw.say(&message).await;
+        assert_eq!(raw.refusal().await.0, RefuseCode::Malformed, "{message:?}");
+    }
+    let silent = dial(addr).await.unwrap();
+    assert_eq!(close_code(&silent).await, Some(RefuseCode::Malformed));
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn malformed_packets_are_dropped_and_too_many_of_them_end_the_connection() {
+    let limits = Limits { max_malformed: 5, max_input: 64, ..Limits::default() };
+    let (game, gateway, mut honest) = scene(limits).await;
+    let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    let long: &'static [u8] = &[1; 65];
+    for garbage in
+        [Bytes::from_static(b""), Bytes::from_static(&[0xee; 40]), packet(1, long), packet(1, &[0xff]), packet(1, b"ok").slice(..9)]
+    {
+        raw.connection.send_datagram(garbage).unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    raw.connection.send_datagram(packet(2, b"ok")).unwrap();
+    eventually("the good one was applied", || game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 2)).await;
+    raw.connection.send_datagram(Bytes::from_static(b"once more")).unwrap();
+    assert_eq!(raw.refusal().await.0, RefuseCode::Malformed);
+    assert_eq!(game.applied_of(PlayerId(2)).len(), 1);
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn a_packet_that_is_replayed_changes_nothing() {
+    let (game, gateway, _honest) = scene(Limits::default()).await;
+    let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    for seq in [3, 3, 2, 3, 4, 1, 4, 3] {
+        raw.connection.send_datagram(packet(seq, b"ok")).unwrap();
+    }
+    eventually("the last was applied", || game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 4)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let seqs: Vec<_> = game.applied_of(PlayerId(2)).iter().map(|&(seq, _)| seq).collect();
+    assert_eq!(seqs, [3, 4]);
+    assert!(raw.connection.close_reason().is_none(), "replays are no reason to go");
+}
+
+#[tokio::test]
+async fn a_client_that_floods_is_cut_to_its_rate_and_no_other_is_late() {
+    let limits = Limits { datagrams: Rate::new(50.0, 20.0), ..Limits::default() };
+    let (game, gateway, _honest) = scene(Limits { ..limits.clone() }).await;
+    let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    let mut honest = Client::connect(client_config(gateway.local_addr(), 3)).unwrap();
+    snapshot(&mut honest, |_| true).await;
+    let begin = Instant::now();
+    let mut seq = 0;
+    let mut seen = Vec::new();
+    while begin.elapsed() < Duration::from_secs(1) {
+        for _ in 0..50 {
+            seq += 1;
+            raw.connection.send_datagram(packet(seq, b"ok")).unwrap();
+        }
+        seen.push(snapshot(&mut honest, |_| true).await.header.tick.0);
+    }
+    eventually("what got through was applied", || {
+        let inner = game.inner.lock();
+        inner.players[&PlayerId(2)].waiting.is_empty()
+    })
+    .await;
+    let through = game.applied_of(PlayerId(2)).len();
+    assert!((10..=90).contains(&through), "{through} of {seq} inputs got through at 50 a second");
+    assert!(seen.len() >= 50, "{} snapshots of 60 while the other one flooded", seen.len());
+}
+
+#[tokio::test]
+async fn hasty_commands_wait_and_none_is_lost() {
+    let limits = Limits { commands: Rate::new(50.0, 5.0), ..Limits::default() };
+    let (game, gateway, mut honest) = scene(limits).await;
+    let (mut raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    let begin = Instant::now();
+    for seq in 1..=40 {
+        raw.say(&ClientMessage::Command { seq, payload: Bytes::from_static(b"c") }).await;
+    }
+    eventually("all are applied", || game.inner.lock().applied_commands.len() == 40).await;
+    assert!(begin.elapsed() > Duration::from_millis(650), "35 of them at 50 a second: {:?}", begin.elapsed());
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_let_go_and_the_others_go_on() {
+    let limits = Limits { stream_queue: 64, ..Limits::default() };
+    let (game, gateway, mut honest) = scene(limits).await;
+    let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    {
+        let mut inner = game.inner.lock();
+        inner.events_per_tick = 4;
+        inner.event_bytes = 8 << 10;
+    }
+    // The honest one reads all of it meanwhile.
+    let reading = async {
+        loop {
+            next(&mut honest).await;
+        }
+    };
+    let code = tokio::select! {
+        code = close_code(&raw.connection) => code,
+        () = reading => unreachable!(),
+    };
+    assert_eq!(code, Some(RefuseCode::Overloaded));
+    game.inner.lock().events_per_tick = 0;
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_number_and_rate() {
+    let limits = Limits {
+        max_connections: 6,
+        handshakes_per_source: Rate::new(0.1, 8.0),
+        hello_timeout: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let (game, gateway, mut honest) = scene(limits).await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(dial(gateway.local_addr()).await.unwrap());
+    }
+    let seventh = timeout(Duration::from_secs(1), dial(gateway.local_addr())).await;
+    assert!(!matches!(seventh, Ok(Ok(_))), "six are the limit");
+    for connection in open.drain(..) {
+        connection.close(0u32.into(), b"");
+    }
+    // Two of the first eight are left, then eight more with a proven address.
+    let mut inside = 0;
+    for _ in 0..14 {
+        if let Ok(Ok(connection)) = timeout(Duration::from_secs(1), dial(gateway.local_addr())).await {
+            inside += 1;
+            connection.close(0u32.into(), b"");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!((7..=10).contains(&inside), "{inside} of 14 got in");
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_is_no_more_than_garbage() {
+    let (game, gateway, mut honest) = scene(Limits::default()).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut random = 1u64;
+    for round in 0..2000usize {
+        let garbage: Vec<u8> = (0..round % 1500)
+            .map(|_| {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (random >> 33) as u8
+            })
+            .collect();
+        let _ = socket.send_to(&garbage, gateway.local_addr());
+        if round % 200 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let _ = socket.send_to(&vec![0xc0; 60_000], gateway.local_addr());
+    still_plays(&mut honest, &game).await;
+    assert_eq!(gateway.clients(), 1);
+}
