@@ -1,13 +1,77 @@
-//! node
+//! A Rekindle node: the only place where all parts meet.
+//!
+//! A studio writes its own `main` that registers its games and gets the whole command line for it:
+//!
+//! ```no_run
+//! use rekindle_arena::Arena;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     rekindle::Node::new().game::<Arena>().run()
+//! }
+//! ```
+//!
+//! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
+//! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
+//! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the verdict; [`screen`]: live pictures.
+//!
+//! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts together those that do.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod inspect;
+pub mod node;
 pub mod screen;
 pub mod telemetry;
-#[path = "demo/verdict.rs"]
-pub mod verdict;
-#[path = "cli/args.rs"]
-pub mod args;
-#[path = "cli/exit.rs"]
-pub mod exit;
-#[path = "node/card.rs"]
-pub mod card;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rekindle_actors::Games;
+use rekindle_sim::{Game, GameType, SimError, Typed};
+
+/// A node executable in the making: register games, then [`run`](Node::run) it.
+#[derive(Default)]
+pub struct Node {
+    games: Games,
+    /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
+    broken: Vec<SimError>,
+}
+
+impl Node {
+    /// Without games.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a game under its own name. The first one by name is what a first run plays.
+    #[must_use]
+    pub fn game<G: Game>(mut self) -> Self {
+        match Typed::<G>::new() {
+            Ok(game) => self.games.insert(Arc::new(game)),
+            Err(error) => self.broken.push(error),
+        }
+        self
+    }
+
+    /// Registers a game that is not made with [`Game`].
+    #[must_use]
+    pub fn game_type(mut self, game: Arc<dyn GameType>) -> Self {
+        self.games.insert(game);
+        self
+    }
+
+    /// Reads the command line and does what it asks for. The only thing that a `main` needs to call.
+    pub fn run(self) -> ExitCode {
+        // An error means that a provider is installed already: then TLS is set up.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        if self.broken.is_empty() {
+            return cli::run(self.games);
+        }
+        for error in self.broken {
+            eprintln!("error: {error}");
+        }
+        cli::exit::Exit::Failed.into()
+    }
+}

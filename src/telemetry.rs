@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal;
 
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -41,4 +42,75 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
         .install_recorder()
+        .inspect(|_| describe())
+}
+
+/// What a metric counts like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Only grows.
+    Counter,
+    /// A level.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+use Shape::{Counter, Gauge, Histogram};
+
+/// Every metric of a node. `docs` and alert rules may name these and no others; a test holds them to it.
+pub const METRICS: &[(Shape, &str, &str)] = &[
+    (Counter, "rekindle_ticks_total", "ticks executed"),
+    (Counter, "rekindle_late_ticks_total", "ticks that began after the deadline of the next one"),
+    (Counter, "rekindle_paused_ticks_total", "ticks that waited for the store"),
+    (Counter, "rekindle_tick_delay_microseconds_total", "match time given up because catching up would have taken too long"),
+    (Histogram, "rekindle_tick_seconds", "CPU time of a tick"),
+    (Histogram, "rekindle_tick_lateness_seconds", "how late a tick began"),
+    (Histogram, "rekindle_input_to_apply_seconds", "from the arrival of an input to the end of its tick"),
+    (Histogram, "rekindle_input_to_durable_seconds", "from the arrival of an input until its tick is durable"),
+    (Counter, "rekindle_subscribers_dropped_total", "readers of a match that lagged too far behind"),
+    (Histogram, "rekindle_journal_append_seconds", "one group commit: write, sync, verify"),
+    (Counter, "rekindle_journal_append_retries_total", "group commits that were repeated"),
+    (Histogram, "rekindle_journal_batch_records", "records in a group commit"),
+    (Histogram, "rekindle_journal_batch_bytes", "bytes of a group commit"),
+    (Gauge, "rekindle_journal_backlog_bytes", "bytes that wait for the journal"),
+    (Gauge, "rekindle_checkpoint_age_seconds", "age of the oldest newest checkpoint"),
+    (Histogram, "rekindle_checkpoint_bytes", "size of a checkpoint"),
+    (Histogram, "rekindle_checkpoint_encode_seconds", "making the bytes of a checkpoint"),
+    (Histogram, "rekindle_checkpoint_put_seconds", "storing a checkpoint"),
+    (Gauge, "rekindle_replay_estimate_seconds", "CPU time that recovering all matches would cost now"),
+    (Histogram, "rekindle_recovery_seconds", "recovery of a match, by phase"),
+    (Counter, "rekindle_hash_mismatches_total", "replays that gave another hash than the journal"),
+    (Counter, "rekindle_quarantined_total", "inputs left out because they made a system panic"),
+    (Counter, "rekindle_parked_total", "matches that could not be continued"),
+    (Counter, "rekindle_match_restarts_total", "matches restored after a panic"),
+    (Counter, "rekindle_effects_delivered_total", "effects acknowledged by a sink"),
+    (Gauge, "rekindle_matches", "matches running"),
+    (Gauge, "rekindle_sessions", "sessions in them, house bots included"),
+    (Gauge, "rekindle_gateway_connections", "open client connections"),
+    (Gauge, "rekindle_gateway_pending_connections", "connections not yet let in"),
+    (Gauge, "rekindle_gateway_sessions", "sessions with a connection"),
+    (Counter, "rekindle_gateway_connections_total", "connections by outcome"),
+    (Counter, "rekindle_gateway_superseded_total", "connections replaced by a newer one of the same player"),
+    (Counter, "rekindle_gateway_datagrams_received_total", "datagrams received"),
+    (Counter, "rekindle_gateway_datagram_bytes_received_total", "bytes in them"),
+    (Counter, "rekindle_gateway_inputs_total", "inputs by outcome"),
+    (Counter, "rekindle_gateway_commands_total", "reliable commands received"),
+    (Counter, "rekindle_gateway_snapshots_total", "snapshots by outcome"),
+    (Counter, "rekindle_gateway_snapshots_partial_total", "snapshots that did not hold all that had changed"),
+    (Histogram, "rekindle_gateway_snapshot_bytes", "size of a snapshot"),
+    (Counter, "rekindle_gateway_messages_total", "stream messages sent"),
+    (Counter, "rekindle_gateway_rate_limited_total", "datagrams dropped because a client sent too many"),
+    (Counter, "rekindle_gateway_refused_total", "clients refused or let go, by code"),
+    (Counter, "rekindle_gateway_malformed_total", "malformed packets, by reason"),
+];
+
+fn describe() {
+    for &(shape, name, help) in METRICS {
+        match shape {
+            Counter => describe_counter!(name, help),
+            Gauge => describe_gauge!(name, help),
+            Histogram => describe_histogram!(name, help),
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub struct NodeView {
     pub version: String,
     /// UDP address for players.
     pub listen: String,
+    /// The certificate that it shows to players: DER, in hexadecimal.
+    pub certificate: String,
     /// Names of the registered game types.
     pub games: Vec<String>,
     /// Seconds since the process was ready.
@@ -84,8 +86,11 @@ pub struct StopMatch {
 pub struct IssueTicket {
     /// Number of the player's account.
     pub player: u64,
-    /// The name to show.
-    pub name: String,
+    /// The name to show, 1 to 32 bytes; `player-N` if absent.
+    pub name: Option<String>,
+    /// Lets its owner watch only.
+    #[serde(default)]
+    pub spectator: bool,
     /// The only match that it opens.
     pub match_id: Option<String>,
     /// For how many seconds.

@@ -55,6 +55,9 @@ pub enum Command {
         /// Hands out tickets to whoever asks; loopback only.
         #[arg(long)]
         dev: bool,
+        /// Ends without ado when standard input is closed: for parents that must not leave a node behind.
+        #[arg(long, hide = true)]
+        until_stdin_closes: bool,
     },
     /// The show: two matches, 32 bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
@@ -199,9 +202,12 @@ pub enum TicketCommand {
         /// Number of the player's account.
         #[arg(long)]
         player: u64,
-        /// The name to show, at most 32 bytes.
-        #[arg(long, default_value = "")]
-        name: String,
+        /// The name to show, 1 to 32 bytes [default: player-N].
+        #[arg(long)]
+        name: Option<String>,
+        /// Lets its owner watch only.
+        #[arg(long)]
+        spectator: bool,
         /// The only match that it opens: its full id [default: any].
         #[arg(long = "match", value_name = "MATCH")]
         match_id: Option<String>,

@@ -51,21 +51,33 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'stat
 
 /// All keys, ascending by name.
 pub const KEYS: &[Key] = &[
+    key("accept_build", Kind::Flag, "false", "resume matches whose records another build made, and report what was simulated again"),
     key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
     key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none"),
+    key("beat_every", Kind::Number, "30", "ticks between two state hashes in the journal"),
     key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
+    key("checkpoint.every_s", Kind::Number, "60", "a checkpoint of a match is at most this old"),
     key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
     key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
     key("journal", Kind::Choice(&["recovery", "all"]), "recovery", "what the journal keeps: what recovery needs, or all since a match began"),
+    key("limits.connections", Kind::Number, "8192", "open client connections; more are refused"),
+    key("limits.datagrams", Kind::Number, "250", "datagrams a second that one client may send"),
+    key("limits.handshakes", Kind::Number, "1000", "new connections a second, from everywhere together"),
+    key("limits.handshakes_per_source", Kind::Number, "200", "new connections a second from one address"),
+    key("limits.matches", Kind::Number, "4096", "matches that this node runs at once"),
     key("listen", Kind::Text, "127.0.0.1:7777", "UDP address for players"),
     key("log.filter", Kind::Text, "info", "which log events: `info`, `debug`, `info,rekindle_gateway=debug`"),
     key("log.format", Kind::Choice(&["auto", "human", "json"]), "auto", "auto: human on a terminal, JSON otherwise"),
     key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
+    key("recovery.attempts", Kind::Number, "3", "recoveries in a row that may end early before a match is parked"),
+    key("recovery.healthy_ms", Kind::Number, "10000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
+    key("session_timeout_ms", Kind::Number, "30000", "how long a match waits for a player whose connection is gone"),
     key("shards", Kind::Number, "0", "threads that tick matches; 0: one per core"),
     key("store", Kind::Text, "local", "`local` (in data_dir), `local:DIR`, or `memory` (gone with the process)"),
+    key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
 ];
 
 /// The key with this name.

@@ -106,6 +106,8 @@ pub struct Settings {
 /// What the outside says: everything that a load depends on.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
+    /// (what implies it, key, value): defaults of one command, below everything that a person wrote.
+    pub implied: Vec<(String, String, String)>,
     /// `--config FILE`.
     pub file: Option<PathBuf>,
     /// Environment variables (all; those of others are passed over).
@@ -123,6 +125,9 @@ impl Settings {
     /// All layers. The first fault ends it.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut settings = Self::defaults();
+        for (label, key, value) in &sources.implied {
+            settings.set(key, value.clone(), Origin::Flag(label.clone()))?;
+        }
         let named = sources.file.clone().or_else(|| {
             let variable = sources.env.iter().find(|(name, _)| name == FILE_VARIABLE);
             variable.map(|(_, path)| PathBuf::from(path))

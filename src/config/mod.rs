@@ -58,6 +58,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// Bounds of what strangers and operators can ask for: the keys under `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections.
+    pub connections: usize,
+    /// Datagrams a second of one client.
+    pub datagrams: u32,
+    /// New connections a second.
+    pub handshakes: u32,
+    /// New connections a second from one address.
+    pub handshakes_per_source: u32,
+    /// Matches that run at once.
+    pub matches: usize,
+}
+
 /// A checked configuration. The fields are the keys of [`keys::KEYS`].
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -81,6 +96,22 @@ pub struct Config {
     pub on_stall: OnStall,
     /// How much of the journal is kept.
     pub retention: Retention,
+    /// Resume matches of another build.
+    pub accept_build: bool,
+    /// Ticks between hash beats, at least 1.
+    pub beat_every: u64,
+    /// How old a checkpoint may become.
+    pub checkpoint_every: Duration,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long a match waits for a player who is away.
+    pub session_timeout: Duration,
+    /// A tick that takes longer ends the process; zero: never.
+    pub watchdog: Duration,
+    /// Recoveries in a row that may end early.
+    pub recovery_attempts: u32,
+    /// A recovered match that ran this long has recovered.
+    pub healthy_after: Duration,
     /// CPU time per core that recovering all matches may cost.
     pub recovery_budget: Duration,
     /// How long a recovered match waits for its sessions.
@@ -107,6 +138,20 @@ impl Config {
             output: if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate },
             on_stall: if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Run },
             retention: if text(settings, "journal") == "all" { Retention::All } else { Retention::Recovery },
+            accept_build: parse(settings, "accept_build", "true or false")?,
+            beat_every: at_least_one(settings, "beat_every")?,
+            checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
+            limits: Limits {
+                connections: at_least_one(settings, "limits.connections")?,
+                datagrams: at_least_one(settings, "limits.datagrams")?,
+                handshakes: at_least_one(settings, "limits.handshakes")?,
+                handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
+                matches: at_least_one(settings, "limits.matches")?,
+            },
+            session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
+            watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),
+            recovery_attempts: at_least_one(settings, "recovery.attempts")?,
+            healthy_after: Duration::from_millis(parse(settings, "recovery.healthy_ms", "milliseconds")?),
             recovery_budget: Duration::from_millis(parse(settings, "checkpoint.budget_ms", "milliseconds")?),
             resume_grace: Duration::from_millis(parse(settings, "resume_grace_ms", "milliseconds")?),
             shards: match parse(settings, "shards", "a whole number")? {
@@ -164,6 +209,11 @@ fn parse<T: FromStr>(settings: &Settings, name: &str, expected: &str) -> Result<
     raw(settings, name).0.parse().map_err(|_| bad(settings, name, expected))
 }
 
+fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &str) -> Result<T, ConfigError> {
+    let value: T = parse(settings, name, "a whole number")?;
+    if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
+}
+
 fn store(settings: &Settings, data_dir: &std::path::Path) -> Result<StoreChoice, ConfigError> {
     match raw(settings, "store").0 {
         "memory" => Ok(StoreChoice::Memory),
@@ -196,7 +246,7 @@ mod tests {
     fn with(flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let flags = flags.iter().map(|(key, value)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned())).collect();
         let file = Some(PathBuf::from("/dev/null"));
-        Config::from_settings(&Settings::load(&Sources { file, env: Vec::new(), flags })?)
+        Config::from_settings(&Settings::load(&Sources { file, flags, ..Sources::default() })?)
     }
 
     #[test]
@@ -218,7 +268,7 @@ mod tests {
 
     #[test]
     fn values_are_checked_with_their_origin() {
-        for (key, value) in [("listen", "localhost"), ("store", "postgres:"), ("node.name", ""), ("node.name", "a b"), ("log.filter", "=,=")] {
+        for (key, value) in [("listen", "localhost"), ("store", "postgres:"), ("node.name", ""), ("node.name", "a b"), ("log.filter", "=,="), ("beat_every", "0")] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
         }

@@ -28,6 +28,8 @@ pub struct Witness {
     pub beats: Vec<(Tick, StateHash)>,
     /// The newest tick that it was shown in each epoch.
     pub newest: BTreeMap<Epoch, Tick>,
+    /// Ticks that it had seen and that were taken back, at most.
+    pub taken_back: u64,
 }
 
 /// What the journal of one match says, read and simulated again after the node stopped.
@@ -98,6 +100,7 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
             let durable = facts.last_tick.range(..=epoch).next_back().map_or(Tick(0), |(_, &tick)| tick);
             verdict.rolled_back_max = verdict.rolled_back_max.max(tick.0.saturating_sub(durable.0));
         }
+        verdict.rolled_back_max = verdict.rolled_back_max.max(witness.taken_back);
         if witness.playing && witness.sessions.len() == 1 && (witness.resumes > 0 || first_kill.is_empty()) {
             verdict.sessions_resumed += 1;
         } else {
@@ -126,6 +129,9 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
             "{} durable inputs and {} beats prove nothing: at least {MIN_INPUTS} and {MIN_BEATS} are needed",
             verdict.inputs_durable, verdict.beats_checked
         ));
+    }
+    if verdict.rolled_back_max > 0 {
+        verdict.fault(format!("{} ticks that a bot had been shown were undone", verdict.rolled_back_max));
     }
     if verdict.joins_after_kill > 0 {
         verdict.fault(format!("{} sessions had to be opened anew after a kill", verdict.joins_after_kill));
@@ -165,6 +171,7 @@ mod tests {
             durable: (1..=1_200).map(|seq| (SESSION, seq, Tick(seq + 10))).collect(),
             beats: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
             newest: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_210))].into(),
+            taken_back: 0,
         };
         let facts = Facts {
             applied: (1..=1_200).map(|seq| ((SESSION, seq), vec![Tick(seq + 10)])).collect(),
@@ -213,6 +220,7 @@ mod tests {
     fn what_was_shown_and_then_undone_is_counted() {
         let (mut witnesses, facts, kills) = run();
         witnesses[0].newest.insert(Epoch(1), Tick(603));
-        assert_eq!(judge(&witnesses, &facts, &kills).rolled_back_max, 3);
+        let verdict = judge(&witnesses, &facts, &kills);
+        assert!(verdict.rolled_back_max == 3 && !verdict.holds(), "{verdict:?}");
     }
 }

@@ -1,0 +1,86 @@
+//! What a command needs to play or watch: an address, whom to trust, tickets.
+//!
+//! On the node's host all of it lies in the data directory. With `--admin` the node is asked over HTTP instead, which it answers in dev mode
+//! or with its token.
+
+use std::net::SocketAddr;
+
+use rekindle_client::{ClientConfig, Trust};
+use rekindle_gateway::keys::Keys;
+use rekindle_schema::MatchId;
+use rekindle_schema::wire::Role;
+
+use super::exit::{Exit, Failure};
+use super::{Context, matches};
+use crate::admin::api::{IssueTicket, NodeView, Ticket};
+use crate::admin::client::AdminClient;
+use crate::node::tickets;
+
+/// For how many seconds tickets of commands are valid.
+const TICKET_S: u64 = 600;
+
+/// The way into a node.
+pub(super) struct Access {
+    /// UDP address for players.
+    pub(super) addr: SocketAddr,
+    /// Its certificate.
+    pub(super) trust: Trust,
+    /// Its admin listener.
+    pub(super) node: AdminClient,
+    keys: Option<Keys>,
+}
+
+impl Access {
+    /// To the node that the command line names, else to the one of the data directory. `connect` overrides where players connect.
+    pub(super) async fn find(context: &Context, connect: Option<SocketAddr>) -> Result<Self, Failure> {
+        let node = context.node()?;
+        if context.common.admin.is_some() {
+            let view: NodeView = node.get("/v1/node").await.map_err(matches::explain)?;
+            let strange = || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
+            let certificate = unhex(&view.certificate).ok_or_else(strange)?;
+            let addr = connect.or_else(|| view.listen.parse().ok()).ok_or_else(strange)?;
+            return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
+        }
+        let keys = Keys::load_or_create(&context.config.data_dir)?;
+        let addr = connect.unwrap_or(context.card()?.listen);
+        Ok(Self { addr, trust: Trust::Certificate(keys.certificate_der().to_vec()), node, keys: Some(keys) })
+    }
+
+    /// A ticket for a player, or for a spectator.
+    pub(super) async fn ticket(&self, player: u64, name: String, role: Role) -> Result<String, Failure> {
+        let wanted = IssueTicket { player, name: Some(name), spectator: role == Role::Spectator, match_id: None, ttl_s: TICKET_S };
+        let Ticket { ticket } = match &self.keys {
+            Some(keys) => tickets::issue(keys, &wanted)?,
+            None => self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?,
+        };
+        Ok(ticket)
+    }
+
+    /// A client's configuration to watch a match.
+    pub(super) async fn spectator(&self, match_id: MatchId) -> Result<ClientConfig, Failure> {
+        let ticket = self.ticket(crate::node::clock::random() >> 2, "spectator".to_owned(), Role::Spectator).await?;
+        let mut config = ClientConfig::new(vec![self.addr], self.trust.clone(), ticket);
+        config.role = Role::Spectator;
+        config.match_id = Some(match_id);
+        Ok(config)
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(byte).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unhex;
+
+    #[test]
+    fn hexadecimal_is_read_or_refused() {
+        assert_eq!(unhex("00ff10"), Some(vec![0, 255, 16]));
+        assert_eq!(unhex("0"), None);
+        assert_eq!(unhex("zz"), None);
+        assert_eq!(unhex("é"), None);
+    }
+}

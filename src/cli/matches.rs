@@ -1,0 +1,103 @@
+//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node.
+
+use rekindle_schema::MatchId;
+
+use super::args::MatchCommand;
+use super::exit::{Exit, Failure};
+use super::{Context, block_on};
+use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, StopMatch};
+use crate::admin::client::{AdminClient, ClientError};
+use crate::inspect::pick::{PickError, pick};
+
+pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Failure> {
+    let node = context.node()?;
+    block_on(async {
+        match command {
+            MatchCommand::Ls => {
+                let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
+                context.answer(&matches, || table(&matches))?;
+            }
+            MatchCommand::Show { prefix } => {
+                let found = find(&node, Some(&prefix)).await?;
+                context.answer(&found, || details(&found))?;
+            }
+            MatchCommand::Create { game, config, bots, seed, tick_rate } => {
+                let config = serde_json::from_str(&config)
+                    .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-003: --config is no JSON: {error}")))?;
+                let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
+                let created: MatchView = node.post("/v1/matches", &wanted).await.map_err(explain)?;
+                context.answer(&created, || details(&created))?;
+            }
+            MatchCommand::Stop { prefix, reason } => {
+                let found = find(&node, Some(&prefix)).await?;
+                let path = format!("/v1/matches/{}/stop", found.id);
+                let stopped: MatchView = node.post(&path, &StopMatch { reason }).await.map_err(explain)?;
+                context.answer(&stopped, || details(&stopped))?;
+            }
+        }
+        Ok(Exit::Done)
+    })
+}
+
+pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
+    let node = context.node()?;
+    block_on(async {
+        let answer: Draining = node.post("/v1/drain", &DrainNode {}).await.map_err(explain)?;
+        context.answer(&answer, || format!("the node stops as soon as its {} matches are checkpointed", answer.matches))?;
+        Ok(Exit::Done)
+    })
+}
+
+/// The match of a running node whose id begins with `prefix`; without a prefix the first that runs.
+pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<MatchView, Failure> {
+    let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
+    let Some(prefix) = prefix else {
+        return matches.into_iter().find(|view| view.state == "running").ok_or_else(|| {
+            Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create --bots 8` makes one")
+        });
+    };
+    let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
+    let id = pick(prefix, ids).map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?.to_string();
+    matches.into_iter().find(|view| view.id == id).ok_or_else(|| Failure::new(Exit::NotFound, PickError::None(id).to_string()))
+}
+
+/// Which exit code an answer of the node means.
+pub(super) fn explain(error: ClientError) -> Failure {
+    let exit = match &error {
+        ClientError::Unreachable(..) => Exit::NoNode,
+        ClientError::Refused(404, _) => Exit::NotFound,
+        ClientError::Refused(400, _) => Exit::Usage,
+        ClientError::Refused(..) | ClientError::Strange(..) => Exit::Failed,
+    };
+    let message = match &error {
+        ClientError::Refused(_, problem) if !problem.message.starts_with(&problem.code) => format!("{}: {error}", problem.code),
+        _ => error.to_string(),
+    };
+    Failure::new(exit, message)
+}
+
+fn table(matches: &[MatchView]) -> String {
+    if matches.is_empty() {
+        return "no matches; `rekindle match create --bots 8` makes one".to_owned();
+    }
+    let mut lines = vec![format!("{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}", "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS")];
+    for view in matches {
+        lines.push(format!(
+            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
+            view.id, view.game, view.state, view.tick, view.epoch, view.players
+        ));
+    }
+    lines.join("\n")
+}
+
+fn details(view: &MatchView) -> String {
+    let mut text = format!(
+        "match      {}\ngame       {}\nstate      {}\ntick       {} at {} Hz\nepoch      {}\nplayers    {}, {} of them house bots",
+        view.id, view.game, view.state, view.tick, view.tick_rate, view.epoch, view.players, view.house_bots
+    );
+    if let Some(reason) = &view.reason {
+        text.push_str("\nreason     ");
+        text.push_str(reason);
+    }
+    text
+}

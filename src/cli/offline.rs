@@ -1,0 +1,198 @@
+//! `rekindle journal`, `replay` and `verify`: they read a data directory, whether or not a node runs on it, and write nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rekindle_schema::Tick;
+use rekindle_schema::lease::MatchLease;
+use rekindle_schema::record::Flush;
+use rekindle_sim::GameType;
+use rekindle_store::Store;
+use rekindle_store::history::{self, End, LoadOptions, Start};
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use super::{Context, block_on};
+use crate::config::StoreChoice;
+use crate::inspect::pick::pick;
+use crate::inspect::resim;
+use crate::inspect::verify::{self, Progress, Report};
+use crate::node::{boot, build};
+
+pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
+    let choice = dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local);
+    let StoreChoice::Local(dir) = choice.clone() else {
+        return Err(Failure::new(Exit::Usage, "RK-CLI-015: a store in memory is gone with its process: name a directory"));
+    };
+    let games: BTreeMap<String, Arc<dyn GameType>> =
+        context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
+    let bar = progress_bar(context.common.json);
+    let report = block_on(async {
+        let reading = boot::open_read_only(&choice);
+        let store = reading.as_ref().map(|reading| &reading.store).map_err(|failure| failure.message.clone());
+        let progress = |progress: Progress| {
+            match progress {
+                Progress::Files => bar.set_message("reading files"),
+                Progress::Ticks(done, total) => {
+                    bar.set_message("simulating ticks");
+                    bar.set_length(total);
+                    bar.set_position(done);
+                }
+            }
+        };
+        Ok(verify::verify(&dir, store, &games, build::of_this_executable()?, &progress).await?)
+    })?;
+    bar.finish_and_clear();
+    context.answer(&report, || verdict(&report))?;
+    Ok(if report.is_clean() { Exit::Done } else { Exit::Broken })
+}
+
+fn verdict(report: &Report) -> String {
+    let mut lines = vec![format!(
+        "{} segments, {} batches, {} records, {} bytes: every checksum checked",
+        report.segments, report.batches, report.records, report.bytes
+    )];
+    for found in &report.matches {
+        let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);
+        lines.push(format!(
+            "match {} ({}, {}, epoch {}): ticks {} to {} simulated again from {} records, {} inputs; {} beats and {} checkpoints compared; hash {hash}",
+            found.id, found.game, found.state, found.epoch, found.from_tick, found.to_tick, found.records, found.inputs, found.beats,
+            found.checkpoints
+        ));
+    }
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(report.faults.iter().map(|fault| format!("FAULT: {fault}")));
+    lines.push(if report.is_clean() { "all is well".to_owned() } else { format!("{} faults", report.faults.len()) });
+    lines.join("\n")
+}
+
+pub(super) fn journal(context: &Context, prefix: &str, from: u64, to: Option<u64>) -> Result<Exit, Failure> {
+    block_on(async {
+        let reading = boot::open_read_only(&context.config.store)?;
+        let store = &reading.store;
+        let lease = find(store, prefix).await?;
+        let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
+        let mut history = history::load(store, &lease, &LoadOptions { start: Start::Beginning, end }).await;
+        if history.is_err() {
+            // Earlier records are trimmed: begin where the journal still goes on without a hole.
+            history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await;
+        }
+        let history = history?;
+        let wanted = Tick(from)..=Tick(to.unwrap_or(u64::MAX));
+        if let Some(first) = history.frames.first().map(|frame| frame.header.first_tick).filter(|first| first > wanted.start()) {
+            eprintln!("note: the journal of this match begins with tick {first}; what was before is trimmed");
+        }
+        for frame in &history.frames {
+            let record = resim::decode(frame)?;
+            print_record(context, &record.flush, &wanted)?;
+        }
+        Ok(Exit::Done)
+    })
+}
+
+/// One line for each thing that happened, in order of ticks.
+fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclusive<Tick>) -> Result<(), Failure> {
+    let mut lines: Vec<(Tick, serde_json::Value, String)> = Vec::new();
+    for step in &flush.steps {
+        let tick = step.tick;
+        for join in &step.joins {
+            let value = json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
+            lines.push((tick, value, format!("join     player {} session {} {:?}", join.player, join.session, join.name)));
+        }
+        for leave in &step.leaves {
+            let value = json!({"tick": tick, "kind": "leave", "player": leave.player, "session": leave.session.to_string(), "reason": leave.reason});
+            lines.push((tick, value, format!("leave    player {} session {} {:?}", leave.player, leave.session, leave.reason)));
+        }
+        for input in &step.inputs {
+            let payload = hex(&input.payload);
+            let value = json!({"tick": tick, "kind": "input", "player": input.player, "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick, "payload": payload});
+            lines.push((tick, value, format!("input    player {} seq {} {payload}", input.player, input.seq)));
+        }
+        for command in &step.commands {
+            let payload = hex(&command.payload);
+            let value = json!({"tick": tick, "kind": "command", "player": command.player, "session": command.session.to_string(), "seq": command.seq, "payload": payload});
+            lines.push((tick, value, format!("command  player {} seq {} {payload}", command.player, command.seq)));
+        }
+        for done in &step.effects_done {
+            let value = json!({"tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal});
+            lines.push((tick, value, format!("done     effect {}.{}", done.tick, done.ordinal)));
+        }
+    }
+    for event in &flush.events {
+        let payload = hex(&event.payload);
+        let value = json!({"tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind, "player": event.player, "payload": payload});
+        lines.push((event.tick, value, format!("event    {} {payload}", event.kind)));
+    }
+    for effect in &flush.effects {
+        let text = String::from_utf8_lossy(&effect.payload);
+        let value = json!({"tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal, "sink": effect.kind, "payload": hex(&effect.payload)});
+        lines.push((effect.id.tick, value, format!("effect   {} {text}", effect.kind)));
+    }
+    for beat in &flush.beats {
+        let value = json!({"tick": beat.tick, "kind": "beat", "hash": beat.hash.to_string()});
+        lines.push((beat.tick, value, format!("beat     {}", beat.hash)));
+    }
+    for decision in &flush.decisions {
+        lines.push((flush.last, json!({"tick": flush.last, "kind": "decision", "decision": decision}), format!("decision {decision:?}")));
+    }
+    lines.sort_by_key(|(tick, ..)| *tick);
+    for (tick, value, human) in lines.into_iter().filter(|(tick, ..)| wanted.contains(tick)) {
+        context.answer(&value, || format!("{tick:>8} {human}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result<Exit, Failure> {
+    block_on(async {
+        let reading = boot::open_read_only(&context.config.store)?;
+        let store = &reading.store;
+        let lease = find(store, prefix).await?;
+        let game = context.games.get(&lease.spec.game)?;
+        let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
+        let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
+        history.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        let sim = match &history.checkpoint {
+            Some((_, state)) => game.restore(state)?,
+            None => game.create(&lease.spec.config, lease.spec.seed)?,
+        };
+        let from = sim.tick();
+        let goal = Tick(to.unwrap_or(u64::MAX));
+        let frames = if from < goal { &history.frames[..] } else { &[] };
+        let sim = resim::run(sim, lease.match_id, frames, |moment| moment.sim.tick() < goal)?;
+        if to.is_some() && sim.tick() != goal {
+            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {}", lease.match_id, sim.tick());
+            return Err(Failure::new(Exit::NotFound, message));
+        }
+        let (tick, hash, state) = (sim.tick(), sim.state_hash().to_string(), sim.describe());
+        let value = json!({"match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "state": state});
+        let pretty = serde_json::to_string_pretty(&state)?;
+        context.answer(&value, || format!("{pretty}\nmatch {} at tick {tick}: hash {hash}, replayed from tick {from}", lease.match_id))?;
+        Ok(Exit::Done)
+    })
+}
+
+async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {
+    let leases = store.leases.matches().await?;
+    let id = pick(prefix, leases.iter().map(|lease| lease.match_id)).map_err(|error| Failure::new(Exit::NotFound, error.to_string()))?;
+    let found = leases.into_iter().find(|lease| lease.match_id == id);
+    found.ok_or_else(|| Failure::new(Exit::NotFound, format!("RK-CLI-014: match {id} is gone")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// On a terminal only; elsewhere it draws nothing.
+fn progress_bar(quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg:18} {bar:40} {percent:>3} %  {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+

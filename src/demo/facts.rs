@@ -1,0 +1,127 @@
+//! What the journal of a stopped node says, read and simulated again in this process.
+
+use std::collections::BTreeMap;
+
+use rekindle_actors::Games;
+use rekindle_loadtest::{BotLog, Fact};
+use rekindle_schema::{Epoch, MatchId, Tick};
+use rekindle_store::Store;
+use rekindle_store::history::{self, LoadOptions, Start};
+
+use super::verdict::{Facts, Witness};
+use crate::cli::exit::Failure;
+use crate::inspect::resim;
+
+/// The facts of every match in the store. Needs the whole journal of each, from the first record on.
+pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Facts>, Failure> {
+    let mut all = BTreeMap::new();
+    for lease in store.leases.matches().await? {
+        let game = games.get(&lease.spec.game)?;
+        let options = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
+        let history = history::load(store, &lease, &options).await?;
+        let mut facts = Facts::default();
+        for frame in &history.frames {
+            facts.last_tick.insert(frame.header.epoch, frame.header.last_tick);
+        }
+        let sim = game.create(&lease.spec.config, lease.spec.seed)?;
+        resim::run(sim, lease.match_id, &history.frames, |moment| {
+            let tick = moment.sim.tick();
+            for input in &moment.step.inputs {
+                facts.applied.entry((input.session, input.seq)).or_default().push(tick);
+            }
+            for join in &moment.step.joins {
+                facts.joins.entry(join.session).or_default().push(tick);
+            }
+            for beat in moment.record.flush.beats.iter().filter(|beat| beat.tick == tick) {
+                let hash = moment.sim.state_hash();
+                facts.journal_mismatches += usize::from(hash != beat.hash);
+                facts.hashes.insert(tick, hash);
+            }
+            true
+        })?;
+        all.insert(lease.match_id, facts);
+    }
+    Ok(all)
+}
+
+/// What one bot's log says about the promises.
+pub fn witness(log: &BotLog) -> Witness {
+    let mut witness = Witness { match_id: log.match_id, ..Witness::default() };
+    let mut session = None;
+    let mut epoch = Epoch(0);
+    // An earlier ownership under which the bot saw its last tick: known once the next snapshot says which tick that was.
+    let mut before = None;
+    for fact in &log.facts {
+        match fact {
+            Fact::Joined { session: new, epoch: now, .. } => {
+                witness.sessions.push(*new);
+                (session, epoch, witness.playing) = (Some(*new), *now, true);
+            }
+            Fact::Resumed { session: same, epoch: now, .. } => {
+                if witness.sessions.last() != Some(same) {
+                    witness.sessions.push(*same);
+                }
+                witness.resumes += 1;
+                before = (*now != epoch).then_some(epoch).or(before);
+                (session, epoch, witness.playing) = (Some(*same), *now, true);
+            }
+            Fact::Durable(input) => witness.durable.extend(session.map(|session| (session, input.seq, input.tick))),
+            Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
+            Fact::Gap { from_tick, interrupted: true, .. } => {
+                if let Some(epoch) = before.take() {
+                    witness.newest.insert(epoch, *from_tick);
+                }
+            }
+            Fact::RolledBack { from, to, .. } => {
+                witness.taken_back = witness.taken_back.max(from.0.saturating_sub(to.0));
+            }
+            Fact::Disconnected { .. } | Fact::Closed { .. } => witness.playing = false,
+            Fact::Gap { .. } => {}
+        }
+    }
+    witness.newest.insert(epoch, log.tally.newest);
+    witness
+}
+
+/// For each match, the newest tick that any bot had seen when its first connection broke.
+pub fn first_cut(logs: &[BotLog]) -> BTreeMap<MatchId, Tick> {
+    let mut cuts = BTreeMap::new();
+    for log in logs {
+        let first = log.facts.iter().find_map(|fact| match fact {
+            Fact::Gap { from_tick, interrupted: true, .. } => Some(*from_tick),
+            _ => None,
+        });
+        if let Some(tick) = first {
+            cuts.entry(log.match_id).and_modify(|newest: &mut Tick| *newest = tick.max(*newest)).or_insert(tick);
+        }
+    }
+    cuts
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_loadtest::{DurableInput, Tally};
+    use rekindle_schema::{PlayerId, SessionId, StateHash};
+
+    use super::*;
+
+    #[test]
+    fn a_log_becomes_a_witness() {
+        let session = SessionId(5);
+        let facts = vec![
+            Fact::Joined { at_us: 1, session, epoch: Epoch(1), tick: Tick(3) },
+            Fact::Durable(DurableInput { seq: 1, tick: Tick(4), epoch: Epoch(1), latency_us: 9 }),
+            Fact::Beat { tick: Tick(30), hash: StateHash([1; 32]) },
+            Fact::Disconnected { at_us: 5, reason: "silent".into() },
+            Fact::Resumed { at_us: 6, session, epoch: Epoch(2), tick: Tick(31) },
+            Fact::Gap { from_us: 4, to_us: 7, from_tick: Tick(31), to_tick: Tick(32), interrupted: true },
+        ];
+        let log = BotLog { player: PlayerId(1), match_id: MatchId(2), facts, tally: Tally { newest: Tick(50), ..Tally::default() } };
+        let witness = witness(&log);
+        assert_eq!(witness.sessions, [session]);
+        assert_eq!((witness.resumes, witness.playing), (1, true));
+        assert_eq!(witness.durable, [(session, 1, Tick(4))]);
+        assert_eq!(witness.newest, [(Epoch(1), Tick(31)), (Epoch(2), Tick(50))].into());
+        assert_eq!(first_cut(&[log]), [(MatchId(2), Tick(31))].into());
+    }
+}

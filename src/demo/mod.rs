@@ -1,0 +1,369 @@
+//! `rekindle demo`: the promise, tried before your eyes.
+//!
+//! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the verdict. [`plan`] says when to kill, [`child`] owns
+//! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`] compares it with what the bots saw on the wire.
+
+pub mod child;
+pub mod facts;
+pub mod plan;
+pub mod stage;
+pub mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rekindle_client::{Client, ClientConfig};
+use rekindle_gateway::keys::Keys;
+use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
+use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
+use tokio::time::sleep;
+
+use crate::admin::api::{CreateMatch, IssueTicket, MatchView};
+use crate::admin::client::AdminClient;
+use crate::cli::args::DemoArgs;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Context, bots};
+use crate::config::StoreChoice;
+use crate::node::card::NodeCard;
+use crate::node::{PARKED, RECOVERING, RESUMED, boot, clock, tickets};
+use child::{Launch, NodeEvent, NodeProcess};
+use plan::Aim;
+use stage::Stage;
+use verdict::{MIN_BEATS, MIN_INPUTS, Verdict};
+
+/// Log code that says that a node is ready.
+const READY: &str = crate::node::READY;
+/// Log code that says that a checkpoint is about to be written.
+const CHECKPOINT: &str = "RK-HOST-038";
+/// Nothing in a demo takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the fight goes on after the last kill, at least.
+const EPILOGUE: Duration = Duration::from_millis(1_500);
+/// How long a kill that waits for a checkpoint waits.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(4);
+
+/// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills can hit them, and matches that are killed
+/// again and again are not taken for the cause.
+const SETTINGS: &[&str] = &[
+    "journal=all",
+    "output=durable",
+    "checkpoint.every_s=2",
+    "recovery.healthy_ms=200",
+    "recovery.attempts=20",
+    "log.filter=info,rekindle_actors::checkpointer=debug",
+];
+
+/// Plays the show. [`Exit::Done`] only if the verdict is good.
+pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(perform(context, args))
+}
+
+async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
+    let home = Home::choose(context)?;
+    let stage = Stage::open(context.common.json)?;
+    let script = async {
+        let show = play(context, args, &home.dir, &stage).await?;
+        judge(context, args, &home.dir, &stage, show).await
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = script => outcome,
+        drawn = stage.draw() => {
+            stage.close();
+            drawn?;
+            return Err(Failure::new(Exit::Failed, "RK-DEMO-005: stopped before the verdict"));
+        }
+    };
+    stage.close();
+    let (summary, verdict) = outcome?;
+    let kept = home.finish(verdict.holds());
+    context.answer(&summary.json(&verdict, kept.as_deref()), || summary.words(&verdict, kept.as_deref()))?;
+    Ok(if verdict.holds() { Exit::Done } else { Exit::Broken })
+}
+
+/// Where the demo's node keeps everything.
+struct Home {
+    dir: PathBuf,
+    temporary: bool,
+}
+
+impl Home {
+    fn choose(context: &Context) -> Result<Self, Failure> {
+        if context.common.data_dir.is_none() {
+            let dir = std::env::temp_dir().join(format!("rekindle-demo-{:08x}", clock::random() >> 32));
+            return Ok(Self { dir, temporary: true });
+        }
+        let dir = context.config.data_dir.clone();
+        if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            let message = format!("RK-DEMO-004: {} is not empty; the demo needs a directory of its own", dir.display());
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(Self { dir, temporary: false })
+    }
+
+    /// Removes a temporary directory unless there is something to look into. Returns it if it stays.
+    fn finish(&self, holds: bool) -> Option<PathBuf> {
+        if self.temporary && holds {
+            if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+                tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's directory is left behind");
+            }
+            return None;
+        }
+        Some(self.dir.clone())
+    }
+}
+
+/// What the show leaves behind.
+struct Show {
+    evidence: Evidence,
+    /// When each kill came, since the swarm's start.
+    kills: Vec<Duration>,
+    aimed: usize,
+    seconds: f64,
+}
+
+/// The node, and all that has to be told of it.
+struct Theatre<'a> {
+    launch: Launch,
+    node: NodeProcess,
+    stage: &'a Stage,
+}
+
+impl Theatre<'_> {
+    async fn ready(&mut self) -> Result<NodeCard, Failure> {
+        let stage = self.stage;
+        self.node.ready(&self.launch, &mut |event| report(stage, event)).await
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.node = NodeProcess::start(&self.launch)?;
+        self.stage.tell(&format!("node started again, pid {}", self.node.pid().unwrap_or_default()));
+        Ok(())
+    }
+
+    async fn kill(&mut self, aim: Aim) -> Result<(), Failure> {
+        let pid = self.node.pid().unwrap_or_default();
+        self.node.kill().await?;
+        self.stage.tell(&format!("SIGKILL {} (pid {pid})", aim.words()));
+        Ok(())
+    }
+}
+
+async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> Result<Show, Failure> {
+    let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
+    let mut launch = Launch { data_dir: dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), settings };
+    let node = NodeProcess::start(&launch)?;
+    stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
+    let mut theatre = Theatre { launch: launch.clone(), node, stage };
+    let card = theatre.ready().await?;
+    // Clients come back to the same address, so every later start takes the port that the first one found.
+    launch.listen = card.listen;
+    theatre.launch = launch;
+
+    let game = context.games.names().next().ok_or_else(|| Failure::new(Exit::Usage, "RK-CLI-020: this executable has no game"))?;
+    let admin = AdminClient::new(card.admin, None);
+    let mut matches = Vec::with_capacity(usize::from(args.matches));
+    for number in 0..u64::from(args.matches.max(1)) {
+        let wanted = CreateMatch {
+            game: game.to_owned(),
+            config: serde_json::json!({}),
+            house_bots: 0,
+            seed: Some(args.seed.wrapping_add(number)),
+            tick_rate: None,
+        };
+        let created: MatchView = admin.post("/v1/matches", &wanted).await?;
+        matches.push(created.id.parse::<MatchId>()?);
+    }
+    let keys = Keys::load_or_create(dir)?;
+    let trust = Trust::Certificate(keys.certificate_der().to_vec());
+    let bots: Vec<BotSpec> = (0..args.players)
+        .map(|index| {
+            let player = u64::from(index) + 1;
+            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?.ticket;
+            Ok(BotSpec { player: PlayerId(player), ticket, match_id: Some(matches[usize::from(index) % matches.len()]) })
+        })
+        .collect::<Result<_, Failure>>()?;
+    let swarm = Swarm::start(SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?))?;
+    if stage.has_screen() {
+        for &match_id in &matches {
+            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?.ticket;
+            let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
+            (config.role, config.match_id) = (Role::Spectator, Some(match_id));
+            stage.seat(match_id, Client::connect(config)?);
+        }
+    }
+    everybody_plays(&swarm, args, "the bots did not all get in").await?;
+    stage.tell(&format!("{} bots fight in {} matches over QUIC", args.players, matches.len()));
+
+    let aims = plan::kills(args.kills, args.seed);
+    let mut kills = Vec::with_capacity(aims.len());
+    for (index, &aim) in aims.iter().enumerate() {
+        match aim {
+            Aim::Fight(after) => watch_fight(&swarm, stage, after).await,
+            Aim::Recovery(delay) => {
+                // The node was killed just now and starts: hit it as soon as it replays.
+                theatre.node.wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event)).await;
+                sleep(delay).await;
+            }
+            Aim::Checkpoint(delay) => {
+                theatre.node.drain_events(&mut |event| report(stage, event));
+                theatre.node.wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event)).await;
+                sleep(delay).await;
+            }
+        }
+        kills.push(swarm.elapsed());
+        theatre.kill(aim).await?;
+        theatre.restart()?;
+        if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
+            theatre.ready().await?;
+            everybody_plays(&swarm, args, "not every bot came back").await?;
+            stage.tell("every match goes on, every bot is back in its session");
+        }
+    }
+    watch_fight(&swarm, stage, EPILOGUE).await;
+    let enough = |progress: &rekindle_loadtest::Progress| {
+        progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats >= 2 * MIN_BEATS as u64
+    };
+    swarm.wait_until(PATIENCE, enough).await;
+    let seconds = swarm.elapsed().as_secs_f64();
+    // The sessions stay open: leaving is not what is tried here.
+    let evidence = swarm.stop(false).await;
+    theatre.node.stop().await?;
+    stage.tell("node stopped cleanly; now the verdict");
+    let aimed = aims.iter().filter(|aim| !matches!(aim, Aim::Fight(_))).count();
+    Ok(Show { evidence, kills, aimed, seconds })
+}
+
+fn ticket_for(player: u64, role: Role) -> IssueTicket {
+    IssueTicket { player, name: Some(format!("bot-{player}")), spectator: role == Role::Spectator, match_id: None, ttl_s: 3_600 }
+}
+
+/// Waits until every bot's session is served and gets ticks.
+async fn everybody_plays(swarm: &Swarm, args: &DemoArgs, otherwise: &str) -> Result<(), Failure> {
+    let all = usize::from(args.players);
+    let before = swarm.progress().snapshots;
+    let back = swarm.wait_until(PATIENCE, |progress| progress.connected >= all && progress.snapshots > before + 2 * all as u64).await;
+    let now = swarm.progress();
+    if back {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Broken, format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s", now.connected, PATIENCE.as_secs())))
+}
+
+/// Lets them fight, with the counts below the picture.
+async fn watch_fight(swarm: &Swarm, stage: &Stage, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        let progress = swarm.progress();
+        stage.foot(format!(
+            "{} bots play   {} inputs durable   {} hash beats   {} sessions resumed   q ends",
+            progress.connected, progress.durable, progress.beats, progress.resumed
+        ));
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100))).await;
+    }
+}
+
+/// What the node says of its recoveries goes on the timeline.
+fn report(stage: &Stage, event: &NodeEvent) {
+    let field = |name: &str| event.fields.get(name).map_or_else(String::new, |value| value.to_string().trim_matches('"').to_owned());
+    let id = field("match_id");
+    let short = id.get(..8).unwrap_or(&id);
+    match event.code.as_str() {
+        RESUMED => stage.tell(&format!(
+            "match {short} resumed at tick {}: {} ticks replayed in {} ms, hash {}",
+            field("tick"),
+            field("replayed"),
+            field("took_ms"),
+            if field("hash_ok") == "true" { "ok" } else { "DIFFERS" }
+        )),
+        PARKED => stage.tell(&format!("match {short} NOT resumed: {}", field("report"))),
+        _ => {}
+    }
+}
+
+async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, show: Show) -> Result<(Summary, Verdict), Failure> {
+    let reading = boot::open_read_only(&StoreChoice::Local(dir.to_owned()))?;
+    let facts = facts::read(&reading.store, &context.games).await?;
+    let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
+    let verdict = verdict::judge(&witnesses, &facts, &facts::first_cut(&show.evidence.bots));
+    let mut back: Vec<Duration> = show.kills.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
+    back.sort_unstable();
+    let ms = |at: Option<&Duration>| at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
+    stage.tell("the journal is read and every match simulated again");
+    let summary = Summary {
+        kills: show.kills.len(),
+        aimed: show.aimed,
+        matches: facts.len(),
+        players: usize::from(args.players),
+        seed: args.seed,
+        seconds: show.seconds,
+        p50_ms: ms(back.get(back.len() / 2)),
+        max_ms: ms(back.last()),
+    };
+    Ok((summary, verdict))
+}
+
+/// The figures besides the verdict.
+struct Summary {
+    kills: usize,
+    aimed: usize,
+    matches: usize,
+    players: usize,
+    seed: u64,
+    seconds: f64,
+    p50_ms: f64,
+    max_ms: f64,
+}
+
+impl Summary {
+    fn json(&self, verdict: &Verdict, kept: Option<&Path>) -> serde_json::Value {
+        serde_json::json!({
+            "kills": self.kills,
+            "kills_aimed": self.aimed,
+            "matches": self.matches,
+            "players": self.players,
+            "inputs_durable": verdict.inputs_durable,
+            "durable_inputs_lost": verdict.lost,
+            "duplicate_inputs": verdict.duplicates,
+            "beats_checked": verdict.beats_checked,
+            "hash_mismatches": verdict.mismatches,
+            "sessions_resumed": verdict.sessions_resumed,
+            "joins_after_kill": verdict.joins_after_kill,
+            "ticks_rolled_back_max": verdict.rolled_back_max,
+            "kill_to_tick_ms_p50": self.p50_ms,
+            "kill_to_tick_ms_max": self.max_ms,
+            "seed": self.seed,
+            "seconds": (self.seconds * 10.0).round() / 10.0,
+            "holds": verdict.holds(),
+            "faults": verdict.faults,
+            "data_dir": kept.map(|dir| dir.display().to_string()),
+        })
+    }
+
+    fn words(&self, verdict: &Verdict, kept: Option<&Path>) -> String {
+        let mut lines = vec![
+            String::new(),
+            format!(
+                "{} SIGKILLs ({} aimed at recovery or checkpoints), {} matches, {} players, {:.0} s",
+                self.kills, self.aimed, self.matches, self.players, self.seconds
+            ),
+            format!("durable inputs seen on the wire   {:>8}", verdict.inputs_durable),
+            format!("  of them lost                    {:>8}", verdict.lost),
+            format!("  inputs applied twice            {:>8}", verdict.duplicates),
+            format!("state hashes compared             {:>8}", verdict.beats_checked),
+            format!("  of them different               {:>8}", verdict.mismatches),
+            format!("sessions that went on             {:>8} of {}", verdict.sessions_resumed, self.players),
+            format!("ticks rolled back, at most        {:>8}", verdict.rolled_back_max),
+            format!("kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max", self.p50_ms, self.max_ms),
+            String::new(),
+        ];
+        lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
+        lines.push(if verdict.holds() { "every promise held".to_owned() } else { "a promise was broken".to_owned() });
+        if let Some(dir) = kept {
+            lines.push(format!("the journal is kept: rekindle verify {}", dir.display()));
+        }
+        lines.join("\n")
+    }
+}

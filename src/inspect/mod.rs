@@ -1,0 +1,8 @@
+//! Looking into stored matches without running them: `journal`, `replay`, `verify`, and the demo's verdict.
+//!
+//! [`resim`] simulates a history again in this process, independently of the code that recovers matches; [`verify`] checks a whole store by it;
+//! [`pick`] finds a match by a prefix of its id. Nothing here writes.
+
+pub mod pick;
+pub mod resim;
+pub mod verify;

@@ -1,0 +1,124 @@
+//! Simulates a history again, step by step, from what its records say.
+//!
+//! Deliberately not the code that recovers matches: a fault there must not hide itself here. Pure but for what the visitor does.
+
+use rekindle_schema::batch::Frame;
+use rekindle_schema::codec::{self, CodecError};
+use rekindle_schema::record::{FLUSH_TAG, Flush, Step};
+use rekindle_schema::{MatchId, Seq, Tick};
+use rekindle_sim::{SimError, Simulation};
+
+/// Why a history cannot be simulated to its end.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ResimError {
+    /// A record is not what its format says, behind a checksum that is right.
+    #[error("RK-VERIFY-001: match {match_id}, record {seq}: {error}")]
+    Record {
+        /// Which match.
+        match_id: MatchId,
+        /// Which record.
+        seq: Seq,
+        /// What the decoder found.
+        error: CodecError,
+    },
+    /// A record's ticks do not follow those before it.
+    #[error("RK-VERIFY-002: match {match_id}, record {seq}: it covers ticks {first} to {last}, expected was {expected}")]
+    Ticks {
+        /// Which match.
+        match_id: MatchId,
+        /// Which record.
+        seq: Seq,
+        /// Its first tick.
+        first: Tick,
+        /// Its last tick.
+        last: Tick,
+        /// The tick that should come first.
+        expected: Tick,
+    },
+    /// A step or beat lies outside the ticks of its record, or out of order.
+    #[error("RK-VERIFY-003: match {match_id}, record {seq}: {what} of tick {tick} is out of place")]
+    Misplaced {
+        /// Which match.
+        match_id: MatchId,
+        /// Which record.
+        seq: Seq,
+        /// Step or beat.
+        what: &'static str,
+        /// Its tick.
+        tick: Tick,
+    },
+    /// The game cannot repeat a step.
+    #[error("RK-VERIFY-004: match {match_id}: {error}")]
+    Sim {
+        /// Which match.
+        match_id: MatchId,
+        /// What the game said.
+        error: SimError,
+    },
+}
+
+/// A record, decoded.
+pub struct Record {
+    /// Its number.
+    pub seq: Seq,
+    /// What it says.
+    pub flush: Flush,
+}
+
+/// Decodes a record and checks that it is in order in itself.
+pub fn decode(frame: &Frame) -> Result<Record, ResimError> {
+    let (match_id, seq) = (frame.header.match_id, frame.header.seq);
+    let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| ResimError::Record { match_id, seq, error })?;
+    let misplaced = |what, tick| ResimError::Misplaced { match_id, seq, what, tick };
+    if (flush.first, flush.last) != (frame.header.first_tick, frame.header.last_tick) {
+        let (first, last) = (flush.first, flush.last);
+        return Err(ResimError::Ticks { match_id, seq, first, last, expected: frame.header.first_tick });
+    }
+    let mut before = None;
+    for tick in flush.steps.iter().map(|step| step.tick) {
+        if tick < flush.first || tick > flush.last || before >= Some(tick) {
+            return Err(misplaced("the step", tick));
+        }
+        before = Some(tick);
+    }
+    if let Some(beat) = flush.beats.iter().find(|beat| beat.tick < flush.first || beat.tick > flush.last) {
+        return Err(misplaced("the beat", beat.tick));
+    }
+    Ok(Record { seq, flush })
+}
+
+/// One tick as it was made again.
+pub struct Moment<'a> {
+    /// The world after it.
+    pub sim: &'a dyn Simulation,
+    /// What it was made from.
+    pub step: &'a Step,
+    /// The record that says so.
+    pub record: &'a Record,
+}
+
+/// Makes every tick of `frames` behind where `sim` stands. `visit` sees each and says whether to go on. Returns the state at the end.
+pub fn run(
+    mut sim: Box<dyn Simulation>,
+    match_id: MatchId,
+    frames: &[Frame],
+    mut visit: impl FnMut(Moment<'_>) -> bool,
+) -> Result<Box<dyn Simulation>, ResimError> {
+    for frame in frames {
+        let record = decode(frame)?;
+        let (first, last) = (record.flush.first, record.flush.last);
+        if first != sim.tick().next() || last < first {
+            return Err(ResimError::Ticks { match_id, seq: record.seq, first, last, expected: sim.tick().next() });
+        }
+        let mut steps = record.flush.steps.iter().peekable();
+        for tick in (first.0..=last.0).map(Tick) {
+            let empty = Step { tick, ..Step::default() };
+            let step = steps.next_if(|step| step.tick == tick).unwrap_or(&empty);
+            sim.step(step).map_err(|error| ResimError::Sim { match_id, error })?;
+            if !visit(Moment { sim: &*sim, step, record: &record }) {
+                return Ok(sim);
+            }
+        }
+    }
+    Ok(sim)
+}

@@ -1,0 +1,306 @@
+//! Checks everything that a store holds: each batch, each checkpoint, and each hash by simulating the matches again. Reads only.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rekindle_schema::batch::Frame;
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::lease::{MatchLease, MatchState};
+use rekindle_schema::{BuildId, StateHash, Tick};
+use rekindle_sim::{GameType, Simulation};
+use rekindle_store::history::{self, LoadOptions, Start};
+use rekindle_store::local::{LocalStore, Severity};
+use rekindle_store::{Store, StoreError};
+use serde::Serialize;
+
+use super::resim;
+
+/// What was found in one match.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MatchReport {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// The game type.
+    pub game: String,
+    /// `running`, `parked` or `ended`, as its row says.
+    pub state: String,
+    /// Its owner's count.
+    pub epoch: u64,
+    /// The tick at which the simulation began: 0, or that of the oldest checkpoint when earlier records are trimmed.
+    pub from_tick: u64,
+    /// The last durable tick.
+    pub to_tick: u64,
+    /// Records read.
+    pub records: usize,
+    /// Inputs and commands applied.
+    pub inputs: usize,
+    /// Hash beats that were computed again and compared.
+    pub beats: usize,
+    /// Checkpoints that were restored and compared.
+    pub checkpoints: usize,
+    /// The state at the end.
+    pub hash: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Segment files of logs and checkpoints.
+    pub segments: u64,
+    /// Whole batches in them.
+    pub batches: u64,
+    /// Records in them, of all matches.
+    pub records: u64,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Each match.
+    pub matches: Vec<MatchReport>,
+    /// What is no fault but worth knowing: a torn tail, another build, a parked match.
+    pub notes: Vec<String>,
+    /// What is wrong. Empty: all is well.
+    pub faults: Vec<String>,
+}
+
+/// How far a verification has come, for a progress bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Files are read.
+    Files,
+    /// So many ticks of so many of one match are simulated.
+    Ticks(u64, u64),
+}
+
+/// Checks a data directory: every byte of its files, then its matches through `store`, which reads the same directory. `build` is that of
+/// this process; `games` are those that it can simulate.
+///
+/// Damage is collected in the report; an error means that the directory could not be read at all.
+pub async fn verify(
+    dir: &Path,
+    store: Result<&Store, String>,
+    games: &BTreeMap<String, Arc<dyn GameType>>,
+    build: BuildId,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Report, StoreError> {
+    progress(Progress::Files);
+    let mut report = audit(dir)?;
+    match store {
+        Ok(store) => {
+            if let Err(error) = verify_matches(store, games, build, &mut report, progress).await {
+                report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
+            }
+        }
+        Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
+    }
+    Ok(report)
+}
+
+/// Every byte of every file, without looking at what the records mean.
+fn audit(dir: &Path) -> Result<Report, StoreError> {
+    let audit = LocalStore::audit(dir)?;
+    let mut report = Report {
+        segments: audit.segments,
+        batches: audit.batches,
+        records: audit.frames,
+        bytes: audit.bytes,
+        ..Report::default()
+    };
+    for finding in audit.findings {
+        let offset = finding.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
+        let words = format!("{}{offset}: {}", finding.place, finding.problem);
+        match finding.severity {
+            Severity::Note => report.notes.push(words),
+            Severity::Damage => report.fault(words),
+        }
+    }
+    Ok(report)
+}
+
+async fn verify_matches(
+    store: &Store,
+    games: &BTreeMap<String, Arc<dyn GameType>>,
+    build: BuildId,
+    report: &mut Report,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), StoreError> {
+    for lease in store.leases.matches().await? {
+        verify_match(store, &lease, games, build, report, progress).await?;
+    }
+    Ok(())
+}
+
+async fn verify_match(
+    store: &Store,
+    lease: &MatchLease,
+    games: &BTreeMap<String, Arc<dyn GameType>>,
+    build: BuildId,
+    report: &mut Report,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), StoreError> {
+    let id = lease.match_id;
+    let mut found = MatchReport {
+        id: id.to_string(),
+        game: lease.spec.game.clone(),
+        state: match &lease.state {
+            MatchState::Running => "running".to_owned(),
+            MatchState::Parked { report: why } => {
+                report.notes.push(format!("match {id} is parked: {why}"));
+                "parked".to_owned()
+            }
+            MatchState::Ended { .. } => "ended".to_owned(),
+        },
+        epoch: lease.epoch.0,
+        ..MatchReport::default()
+    };
+    let Some(game) = games.get(&lease.spec.game) else {
+        report.fault(format!("RK-VERIFY-012: match {id} is of game `{}`, which this build does not have", lease.spec.game));
+        report.matches.push(found);
+        return Ok(());
+    };
+    let checkpoints = checkpoints(store, lease, &**game, &mut found, report).await?;
+    let Some((start, frames)) = beginning(store, lease, &checkpoints, report).await? else {
+        report.matches.push(found);
+        return Ok(());
+    };
+    if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
+        report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
+    }
+    let sim = match start {
+        Some(meta) => store.checkpoints.get(meta).await.map_err(|error| error.to_string()).and_then(|state| {
+            found.from_tick = meta.tick.0;
+            game.restore(&state).map_err(|error| error.to_string())
+        }),
+        None => game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string()),
+    };
+    match sim {
+        Ok(sim) => {
+            found.records = frames.len();
+            let total = frames.last().map_or(0, |frame| frame.header.last_tick.0);
+            simulate(sim, lease, &frames, &checkpoints, &mut found, report, |tick| progress(Progress::Ticks(tick, total)));
+        }
+        Err(error) => report.fault(format!("RK-VERIFY-013: match {id} cannot be set up: {error}")),
+    }
+    report.matches.push(found);
+    Ok(())
+}
+
+/// Restores every checkpoint of a match and compares its hash. Oldest first.
+async fn checkpoints(
+    store: &Store,
+    lease: &MatchLease,
+    game: &dyn GameType,
+    found: &mut MatchReport,
+    report: &mut Report,
+) -> Result<Vec<CheckpointMeta>, StoreError> {
+    let (mut metas, damaged) = store.checkpoints.list(lease.match_id).await?;
+    damaged.iter().for_each(|error| report.fault(error.to_string()));
+    metas.reverse();
+    let mut good = Vec::with_capacity(metas.len());
+    for meta in metas {
+        let place = format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, meta.tick);
+        let state = match store.checkpoints.get(&meta).await {
+            Ok(state) => state,
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
+                report.fault(format!("{place}: {error}"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match game.restore(&state) {
+            Err(error) => report.fault(format!("{place}: {error}")),
+            Ok(sim) if sim.tick() != meta.tick => {
+                report.fault(format!("{place}: it restores to tick {}", sim.tick()));
+            }
+            Ok(sim) if sim.state_hash() != meta.hash => {
+                report.fault(format!("{place}: it restores to hash {}, its manifest says {}", sim.state_hash(), meta.hash));
+            }
+            Ok(_) => {
+                found.checkpoints += 1;
+                good.push(meta);
+            }
+        }
+    }
+    Ok(good)
+}
+
+type Beginning<'a> = (Option<&'a CheckpointMeta>, Vec<Frame>);
+
+/// As far back as the journal goes: the first record, else the oldest checkpoint whose later records are all there.
+async fn beginning<'a>(
+    store: &Store,
+    lease: &MatchLease,
+    checkpoints: &'a [CheckpointMeta],
+    report: &mut Report,
+) -> Result<Option<Beginning<'a>>, StoreError> {
+    let starts = std::iter::once(None).chain(checkpoints.iter().map(Some));
+    let mut first_problem = None;
+    for start in starts {
+        let from = start.map_or(Start::Beginning, |meta| Start::Seq(meta.seq.next()));
+        match history::load(store, lease, &LoadOptions { start: from, ..LoadOptions::default() }).await {
+            Ok(history) => return Ok(Some((start, history.frames))),
+            Err(history::HistoryError::Store(error)) if error.is_transient() => return Err(error),
+            Err(error) => first_problem = first_problem.or(Some(error)),
+        }
+    }
+    if let Some(error) = first_problem {
+        report.fault(error.to_string());
+    }
+    Ok(None)
+}
+
+/// Makes all ticks again and compares every beat, and every checkpoint on the way.
+fn simulate(
+    sim: Box<dyn Simulation>,
+    lease: &MatchLease,
+    frames: &[Frame],
+    checkpoints: &[CheckpointMeta],
+    found: &mut MatchReport,
+    report: &mut Report,
+    progress: impl Fn(u64),
+) {
+    let id = lease.match_id;
+    let at: BTreeMap<Tick, &CheckpointMeta> = checkpoints.iter().map(|meta| (meta.tick, meta)).collect();
+    let mut compare = |what: &str, tick: Tick, computed: StateHash, recorded: StateHash| {
+        if computed != recorded {
+            report.fault(format!(
+                "RK-VERIFY-015: match {id}, tick {tick}: the simulation gives hash {computed}, the {what} says {recorded}"
+            ));
+        }
+    };
+    let result = resim::run(sim, id, frames, |moment| {
+        let tick = moment.sim.tick();
+        found.inputs += moment.step.inputs.len() + moment.step.commands.len();
+        for beat in moment.record.flush.beats.iter().filter(|beat| beat.tick == tick) {
+            found.beats += 1;
+            compare("journal", tick, moment.sim.state_hash(), beat.hash);
+        }
+        if let Some(meta) = at.get(&tick) {
+            compare("checkpoint", tick, moment.sim.state_hash(), meta.hash);
+        }
+        if tick.0.is_multiple_of(256) {
+            progress(tick.0);
+        }
+        true
+    });
+    match result {
+        Ok(sim) => {
+            found.to_tick = sim.tick().0;
+            found.hash = Some(sim.state_hash().to_string());
+        }
+        Err(error) => report.fault(error.to_string()),
+    }
+}
+
+impl Report {
+    /// Adds what is wrong, once.
+    fn fault(&mut self, words: String) {
+        if !self.faults.contains(&words) {
+            self.faults.push(words);
+        }
+    }
+
+    /// Nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+    }
+}

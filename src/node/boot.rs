@@ -1,0 +1,139 @@
+//! What a node needs before it can do anything: its data directory to itself, keys, a store, a lease.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rekindle_cluster::lease::LEASE_MS;
+use rekindle_gateway::keys::Keys;
+use rekindle_schema::lease::{NodeLease, NodeState};
+use rekindle_schema::{BuildId, Incarnation};
+use rekindle_store::Store;
+use rekindle_store::local::{LocalOptions, LocalStore};
+use rekindle_store::memory::MemoryStore;
+
+use super::card::{self, NodeCard};
+use super::{build, clock};
+use crate::cli::exit::{Exit, Failure};
+use crate::config::{Config, StoreChoice};
+
+/// A node that may begin: its lease is registered and live.
+pub struct Booted {
+    /// Keeps other processes from this data directory until it is dropped.
+    pub lock: File,
+    /// Signs tickets, shows the certificate.
+    pub keys: Keys,
+    /// Where durable things go.
+    pub store: Store,
+    /// This run.
+    pub incarnation: Incarnation,
+    /// What computes the games.
+    pub build: BuildId,
+    /// This process's start time.
+    pub pid_start: u64,
+}
+
+/// Takes the data directory, opens the store and registers a new incarnation.
+pub async fn boot(config: &Config) -> Result<Booted, Failure> {
+    let lock = lock(&config.data_dir)?;
+    let keys = Keys::load_or_create(&config.data_dir)?;
+    let store = open(&config.store)?;
+    let pid = std::process::id();
+    let pid_start = card::process_start(pid).unwrap_or_default();
+    let lease = NodeLease {
+        incarnation: clock::incarnation(),
+        name: config.node_name.clone(),
+        state: NodeState::Live,
+        pid,
+        pid_start,
+        deadline_ms: clock::now_ms() + LEASE_MS,
+        seal: None,
+    };
+    let incarnation = lease.incarnation;
+    store.leases.register(lease).await?;
+    Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start })
+}
+
+/// One node per data directory: the lock goes with the process, however it ends.
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let place = |error: std::io::Error| {
+        let message = format!("RK-NODE-021: data directory {}: {error}; choose another with --data-dir", dir.display());
+        Failure::new(Exit::Failed, message)
+    };
+    std::fs::create_dir_all(dir).map_err(place)?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(place)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let who = NodeCard::read(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
+            let message = format!(
+                "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose another directory with --data-dir",
+                dir.display()
+            );
+            Err(Failure::new(Exit::InUse, message))
+        }
+        Err(TryLockError::Error(error)) => Err(place(error)),
+    }
+}
+
+fn open(choice: &StoreChoice) -> Result<Store, Failure> {
+    Ok(match choice {
+        StoreChoice::Local(dir) => LocalStore::open(dir, LocalOptions::default())?,
+        StoreChoice::Memory => MemoryStore::new().store(),
+    })
+}
+
+/// A store that is only read.
+pub struct Reading {
+    /// The store.
+    pub store: Store,
+    /// Removed when the reading is over.
+    _shadow: Option<Shadow>,
+}
+
+/// Opens the store of a directory without changing a byte of it, unless a node runs on it right now: then it is read beside that node.
+///
+/// Opening `node.db` would fold its write-ahead log into it, so a copy of it is opened instead, next to links to the real logs.
+pub fn open_read_only(choice: &StoreChoice) -> Result<Reading, Failure> {
+    let StoreChoice::Local(dir) = choice else {
+        return Err(Failure::new(Exit::Usage, "RK-NODE-023: a store in memory is gone with its process: there is nothing to read"));
+    };
+    if !dir.join("format").exists() {
+        let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    if NodeCard::read(dir).is_some_and(|card| card.is_alive()) {
+        return Ok(Reading { store: LocalStore::open(dir, LocalOptions::default())?, _shadow: None });
+    }
+    let shadow = Shadow::of(dir)?;
+    Ok(Reading { store: LocalStore::open(&shadow.0, LocalOptions::default())?, _shadow: Some(shadow) })
+}
+
+/// A directory that looks like a data directory and can be written to.
+struct Shadow(PathBuf);
+
+impl Shadow {
+    fn of(dir: &Path) -> std::io::Result<Self> {
+        let dir = std::path::absolute(dir)?;
+        let shadow = Self(std::env::temp_dir().join(format!("rekindle-read-{:016x}", clock::random())));
+        std::fs::create_dir(&shadow.0)?;
+        for name in ["format", "node.db", "node.db-wal"] {
+            if dir.join(name).exists() {
+                std::fs::copy(dir.join(name), shadow.0.join(name))?;
+            }
+        }
+        for name in ["logs", "checkpoints"] {
+            if dir.join(name).exists() {
+                std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
+            }
+        }
+        Ok(shadow)
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(code = "RK-NODE-028", path = %self.0.display(), %error, "a temporary copy is left behind");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A node at work.
+//!
+//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left; [`Serving`] is what runs then, asked by the admin
+//! listener and the edge ([`links`]); [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
+//! commands find the node.
+
+pub mod boot;
+pub mod bots;
+pub mod build;
+pub mod card;
+pub mod clock;
+pub mod links;
+pub mod recover;
+pub mod run;
+pub mod serving;
+pub mod tickets;
+
+pub use serving::{ControlError, Serving};
+
+/// Log code: the node serves players.
+pub const READY: &str = "RK-NODE-001";
+/// Log code: a match is about to be replayed.
+pub const RECOVERING: &str = "RK-NODE-009";
+/// Log code: a match goes on.
+pub const RESUMED: &str = "RK-NODE-010";
+/// Log code: a match could not be continued.
+pub const PARKED: &str = "RK-NODE-011";

@@ -1,0 +1,286 @@
+//! The life of a node: boot, recover, serve, drain, stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use rekindle_actors::{Games, Halt, Host, HostConfig, HostParts, OnStall, Output, RecoveryReport};
+use rekindle_cluster::{lease, trim};
+use rekindle_gateway::keys::CERTIFICATE_FILE;
+use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
+use rekindle_schema::{Incarnation, MatchId};
+use rekindle_store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::boot::{self, Booted};
+use super::card::NodeCard;
+use super::links::Links;
+use super::recover::{self, Outcome};
+use super::serving::{Parts, Serving};
+use super::{PARKED, READY, RESUMED, clock};
+use crate::admin::api::CreateMatch;
+use crate::admin::server;
+use crate::cli::exit::{Exit, Failure};
+use crate::config::{self, Config, Retention};
+
+/// How often logs are trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// How long the admin listener may finish answers after the matches are put away.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// What a node is run with.
+pub struct Run {
+    /// The checked configuration.
+    pub config: Config,
+    /// The game types.
+    pub games: Games,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// Created when no match runs after the recovery.
+    pub first_match: Option<CreateMatch>,
+    /// Ends the process at once when this resolves.
+    pub abandoned: Option<oneshot::Receiver<()>>,
+}
+
+/// What a node tells whoever runs it.
+pub enum Milestone<'a> {
+    /// A match goes on.
+    Resumed(MatchId, &'a RecoveryReport),
+    /// A match could not be continued.
+    NotResumed(MatchId, &'a str),
+    /// Players are let in.
+    Ready(&'a NodeCard, &'a Arc<Serving>),
+    /// A clean stop has begun.
+    Draining,
+    /// All matches are put away: how many, and in how many milliseconds.
+    Drained(usize, u64),
+}
+
+/// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its milestones.
+pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
+    let Run { config, games, metrics, first_match, abandoned } = run;
+    let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
+    let renewal = keep_lease(store.clone(), incarnation);
+    let host = Host::start(HostParts {
+        store: store.clone(),
+        incarnation,
+        build,
+        games: games.clone(),
+        clock: clock::wall(),
+        seed: clock::random(),
+        config: host_config(&config),
+    })
+    .await?;
+    let recovering = Arc::new(AtomicBool::new(true));
+    let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
+    let gateway = Gateway::bind(gateway_config(&config), links, keys)?;
+    let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
+        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
+        Failure::new(Exit::Failed, message)
+    })?;
+    let card = NodeCard {
+        pid: std::process::id(),
+        pid_start,
+        incarnation: incarnation.to_string(),
+        admin: admin.local_addr()?,
+        listen: gateway.local_addr(),
+        certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
+    };
+    let parts =
+        Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
+    let node = Arc::new(Serving::new(parts));
+    let (admin_stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
+        // An error means that the sender is gone: the node has ended.
+        let _ = stopped.await;
+    };
+    let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, config.admin_token.clone(), until_stopped));
+    card.write(&config.data_dir)?;
+
+    let served = async {
+        bring_back(&node, tell).await?;
+        if let Some(wanted) = first_match {
+            ensure_match(&node, wanted).await?;
+        }
+        node.parts().recovering.store(false, Ordering::Release);
+        tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
+        tell(Milestone::Ready(&card, &node));
+        until_drain(&node).await?;
+        Ok::<(), Failure>(())
+    };
+    let housekeeping = keep_house(store.clone(), config.retention);
+    let ended = tokio::select! {
+        biased;
+        halt = host.fenced() => Some(halted(&halt)),
+        fault = renewal => Some(lease_lost(fault)),
+        () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
+        served = served => served.err(),
+        never = housekeeping => match never {},
+    };
+    if let Some(failure) = ended {
+        tracing::error!(code = "RK-NODE-003", reason = %failure.message, "the node ends");
+        host.abort();
+        return Err(failure);
+    }
+
+    tracing::info!(code = "RK-NODE-002", "draining");
+    tell(Milestone::Draining);
+    let put_away = async {
+        let report = host.drain().await;
+        node.parts().gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
+        report
+    };
+    let report = tokio::select! {
+        biased;
+        report = put_away => report,
+        () = second_signal() => {
+            let message = "RK-NODE-026: stopped a second time: matches resume from the journal at the next start";
+            return Err(Failure::new(Exit::Failed, message));
+        }
+    };
+    for (match_id, problem) in &report.left {
+        tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
+    }
+    store.leases.stop(incarnation).await?;
+    let _ = admin_stop.send(());
+    let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
+    NodeCard::remove(&config.data_dir);
+    tell(Milestone::Drained(report.checkpointed, report.took_ms));
+    tracing::info!(code = "RK-NODE-004", "stopped");
+    drop(lock);
+    Ok(Exit::Done)
+}
+
+/// Takes over what dead incarnations left.
+async fn bring_back(node: &Arc<Serving>, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), Failure> {
+    let Parts { host, store, incarnation, config, .. } = node.parts();
+    recover::all(host, store, *incarnation, config.recovery_attempts, |outcome| match &outcome {
+        Outcome::Resumed(match_id, report) => {
+            tracing::info!(
+                code = RESUMED,
+                %match_id,
+                tick = report.tick.0,
+                replayed = report.replayed,
+                took_ms = report.took_ms,
+                beats_checked = report.beats_checked,
+                hash_ok = report.hash_ok,
+                "match resumed"
+            );
+            node.play_house_bots(*match_id);
+            node.watch_health(*match_id, config.healthy_after);
+            tell(Milestone::Resumed(*match_id, report));
+        }
+        Outcome::Parked(match_id, report) | Outcome::Left(match_id, report) => {
+            tracing::error!(code = PARKED, %match_id, %report, "match not resumed");
+            tell(Milestone::NotResumed(*match_id, report));
+        }
+    })
+    .await
+}
+
+async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure> {
+    if node.parts().host.list().is_empty() {
+        node.create_match(wanted).await?;
+    }
+    Ok(())
+}
+
+/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does.
+fn keep_lease(store: Store, me: Incarnation) -> JoinHandle<Result<(), StoreError>> {
+    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms).await })
+}
+
+fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Failure {
+    match fault {
+        Ok(Ok(())) => Failure::new(Exit::Fenced, "RK-NODE-005: this node's lease is fenced: another node took its matches"),
+        Ok(Err(error)) => error.into(),
+        Err(error) => error.into(),
+    }
+}
+
+fn halted(halt: &Halt) -> Failure {
+    let exit = if matches!(halt, Halt::Store(StoreError::Fenced(_))) { Exit::Fenced } else { Exit::Failed };
+    Failure::new(exit, halt.to_string())
+}
+
+async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
+    match abandoned {
+        // An error is as good: whoever watched the parent has stopped watching.
+        Some(parent) => drop(parent.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Ctrl-C, SIGTERM, or an operator's word.
+async fn until_drain(node: &Serving) -> Result<(), Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = node.draining() => {}
+    }
+    node.begin_drain();
+    Ok(())
+}
+
+async fn second_signal() {
+    match signal(SignalKind::interrupt()) {
+        Ok(mut interrupt) => drop(interrupt.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Trims logs now and then. Never ends.
+async fn keep_house(store: Store, retention: Retention) -> std::convert::Infallible {
+    if retention == Retention::All {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(TRIM_EVERY).await;
+        match trim::run(&store).await {
+            Ok(cuts) if !cuts.is_empty() => tracing::debug!(code = "RK-NODE-016", logs = cuts.len(), "logs trimmed"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(code = "RK-NODE-017", %error, "logs are not trimmed; trying again"),
+        }
+    }
+}
+
+fn host_config(config: &Config) -> HostConfig {
+    HostConfig {
+        shards: config.shards,
+        output: match config.output {
+            config::Output::Durable => Output::Durable,
+            config::Output::Immediate => Output::Immediate,
+        },
+        on_stall: match config.on_stall {
+            config::OnStall::Pause => OnStall::Pause,
+            config::OnStall::Run => OnStall::Degrade,
+        },
+        resume_grace: config.resume_grace,
+        session_timeout: config.session_timeout,
+        beat_every: config.beat_every,
+        recovery_budget: config.recovery_budget.as_secs_f64(),
+        checkpoint_every: config.checkpoint_every,
+        watchdog: config.watchdog,
+        accept_build: config.accept_build,
+        ..HostConfig::default()
+    }
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    let rate = |per_second: u32, burst: f64| Rate::new(f64::from(per_second), f64::from(per_second) * burst);
+    let mut gateway = GatewayConfig::new(config.listen, clock::wall());
+    gateway.limits = Limits {
+        max_connections: config.limits.connections,
+        datagrams: rate(config.limits.datagrams, 0.5),
+        handshakes: rate(config.limits.handshakes, 2.0),
+        handshakes_per_source: rate(config.limits.handshakes_per_source, 10.0),
+        ..Limits::default()
+    };
+    gateway
+}

@@ -1,0 +1,286 @@
+//! A node that runs matches, as its operators see it. Called by the admin listener and by [`super::run`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
+use rekindle_cluster::takeover;
+use rekindle_gateway::Gateway;
+use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
+use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq};
+use rekindle_store::{Store, StoreError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{bots, clock, tickets};
+use crate::admin::api::{CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
+use crate::config::{Config, Retention};
+
+/// Why a node does not do what an operator asks.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No such match.
+    #[error("RK-ADMIN-404: there is no match {0}; `rekindle match ls` lists them")]
+    NoMatch(String),
+    /// No such game type.
+    #[error("RK-ADMIN-410: no game `{name}` here; this node has: {known}")]
+    NoGame {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The request makes no sense.
+    #[error("RK-ADMIN-411: {0}")]
+    Invalid(String),
+    /// The request is understood and not allowed.
+    #[error("RK-ADMIN-403: {0}")]
+    Forbidden(String),
+    /// The node goes down.
+    #[error("RK-ADMIN-503: this node is draining and takes no new matches")]
+    Draining,
+    /// It was tried and failed.
+    #[error("RK-ADMIN-500: {0}")]
+    Failed(String),
+}
+
+impl ControlError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoMatch(_) => "RK-ADMIN-404",
+            Self::NoGame { .. } => "RK-ADMIN-410",
+            Self::Invalid(_) => "RK-ADMIN-411",
+            Self::Forbidden(_) => "RK-ADMIN-403",
+            Self::Draining => "RK-ADMIN-503",
+            Self::Failed(_) => "RK-ADMIN-500",
+        }
+    }
+}
+
+impl From<StoreError> for ControlError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// What a [`Serving`] is made of.
+pub struct Parts {
+    /// The checked configuration.
+    pub config: Config,
+    /// The game types.
+    pub games: Games,
+    /// Runs the matches.
+    pub host: Host,
+    /// Where durable things go.
+    pub store: Store,
+    /// The edge.
+    pub gateway: Gateway,
+    /// This run.
+    pub incarnation: Incarnation,
+    /// What computes the games.
+    pub build: BuildId,
+    /// Set while matches are still to come.
+    pub recovering: Arc<AtomicBool>,
+}
+
+/// A node that serves.
+pub struct Serving {
+    parts: Parts,
+    started: Instant,
+    drain: watch::Sender<bool>,
+}
+
+impl Serving {
+    /// Around parts that work.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, started: Instant::now(), drain: watch::Sender::new(false) }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The configured name.
+    pub fn name(&self) -> &str {
+        &self.parts.config.node_name
+    }
+
+    /// Tickets for whoever asks.
+    pub fn is_dev(&self) -> bool {
+        self.parts.config.dev
+    }
+
+    /// Whether players are let in, and if not, why.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if *self.drain.borrow() {
+            Err("draining")
+        } else if self.parts.recovering.load(Ordering::Acquire) {
+            Err("recovering matches")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What it is.
+    pub fn view(&self) -> NodeView {
+        let parts = &self.parts;
+        NodeView {
+            name: parts.config.node_name.clone(),
+            incarnation: parts.incarnation.to_string(),
+            build: parts.build.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: parts.gateway.local_addr().to_string(),
+            certificate: parts.gateway.keys().certificate_der().iter().map(|byte| format!("{byte:02x}")).collect(),
+            games: parts.games.names().map(str::to_owned).collect(),
+            uptime_s: self.started.elapsed().as_secs(),
+            draining: *self.drain.borrow(),
+        }
+    }
+
+    /// All matches in the directory, those of this node with where they stand.
+    pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
+        let here: BTreeMap<MatchId, MatchStatus> =
+            self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
+        let rows = self.parts.store.leases.matches().await?;
+        Ok(rows.iter().map(|row| match_view(row, here.get(&row.match_id))).collect())
+    }
+
+    /// One match.
+    pub async fn match_view(&self, id: MatchId) -> Result<MatchView, ControlError> {
+        let row = self.parts.store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
+        let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
+        Ok(match_view(&row, here.as_ref()))
+    }
+
+    /// Creates a match and runs it here.
+    pub async fn create_match(&self, wanted: CreateMatch) -> Result<MatchView, ControlError> {
+        if *self.drain.borrow() {
+            return Err(ControlError::Draining);
+        }
+        let Parts { config, games, host, store, incarnation, .. } = &self.parts;
+        let game = games.get(&wanted.game).map_err(|_| ControlError::NoGame {
+            name: wanted.game.clone(),
+            known: games.names().collect::<Vec<_>>().join(", "),
+        })?;
+        if host.list().len() >= config.limits.matches {
+            return Err(ControlError::Forbidden(format!("limits.matches = {} matches run here already", config.limits.matches)));
+        }
+        let encoded = game.config_from_json(&wanted.config.to_string()).map_err(|error| ControlError::Invalid(error.to_string()))?;
+        let room = game.max_players(&encoded);
+        if usize::from(wanted.house_bots) > room {
+            return Err(ControlError::Invalid(format!("{} house bots in a match for {room} players", wanted.house_bots)));
+        }
+        let spec = MatchSpec {
+            game: wanted.game,
+            config: encoded,
+            seed: wanted.seed.unwrap_or_else(clock::random),
+            tick_rate: wanted.tick_rate.unwrap_or_else(|| game.tick_rate()),
+            house_bots: wanted.house_bots,
+            created_ms: clock::now_ms(),
+        };
+        if !(1..=240).contains(&spec.tick_rate) {
+            return Err(ControlError::Invalid(format!("tick_rate {}: expected 1 to 240 ticks a second", spec.tick_rate)));
+        }
+        let lease = MatchLease {
+            match_id: MatchId(clock::random()),
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: *incarnation,
+            state: MatchState::Running,
+            attempts: 0,
+            lineage: vec![Lineage { epoch: Epoch(1), incarnation: *incarnation, first_batch: host.next_batch(), first_seq: Seq(1) }],
+            spec,
+        };
+        let id = lease.match_id;
+        store.leases.create(lease.clone()).await?;
+        host.create(lease).await.map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.play_house_bots(id);
+        self.match_view(id).await
+    }
+
+    /// Ends a match; its result is delivered before this returns.
+    pub async fn stop_match(&self, id: MatchId, reason: String) -> Result<MatchView, ControlError> {
+        if self.parts.host.find(id).is_none() {
+            let row = self.match_view(id).await?;
+            return Err(ControlError::Invalid(format!("match {id} does not run here: it is {}", row.state)));
+        }
+        self.parts.host.stop_match(id, reason).await.map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.match_view(id).await
+    }
+
+    /// Signs a ticket.
+    pub fn issue_ticket(&self, wanted: &IssueTicket) -> Result<Ticket, ControlError> {
+        if wanted.player >= bots::FIRST_HOUSE_PLAYER {
+            return Err(ControlError::Invalid(format!("players from {} on are house bots", bots::FIRST_HOUSE_PLAYER)));
+        }
+        tickets::issue(self.parts.gateway.keys(), wanted).map_err(|error| ControlError::Invalid(error.to_string()))
+    }
+
+    /// Begins a clean stop. Harmless to repeat.
+    pub fn begin_drain(&self) -> Draining {
+        self.drain.send_replace(true);
+        Draining { matches: self.parts.host.list().len() }
+    }
+
+    /// Resolves when a clean stop is asked for.
+    pub async fn draining(&self) {
+        let mut drain = self.drain.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = drain.wait_for(|drain| *drain).await;
+    }
+
+    /// Plays the house bots of a match of this node.
+    pub fn play_house_bots(&self, id: MatchId) {
+        let Some(handle) = self.parts.host.find(id) else { return };
+        let count = handle.spec().house_bots;
+        if let (1.., Ok(game)) = (count, self.parts.games.get(&handle.spec().game)) {
+            tokio::spawn(bots::play(handle, game, count));
+        }
+    }
+
+    /// A match that recovered and then ran healthily for a while: its attempts are forgotten.
+    pub fn watch_health(self: &Arc<Self>, id: MatchId, healthy_after: Duration) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(healthy_after).await;
+            let Parts { host, store, incarnation, config, .. } = &node.parts;
+            let healthy = host.find(id).is_some_and(|handle| !matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing));
+            if !healthy {
+                return;
+            }
+            // With all of the journal kept, all of the lineage is.
+            let keep_from = match config.retention {
+                Retention::All => None,
+                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch)),
+            };
+            if let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
+                tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten");
+            }
+        });
+    }
+}
+
+fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
+    let (state, reason) = match (&row.state, here.map(|status| &status.phase)) {
+        (MatchState::Ended { reason }, _) => ("ended", Some(reason.clone())),
+        (MatchState::Parked { report }, _) | (_, Some(MatchPhase::Parked(report))) => ("parked", Some(report.clone())),
+        (MatchState::Running, Some(_)) => ("running", None),
+        (MatchState::Running, None) => ("recovering", None),
+    };
+    MatchView {
+        id: row.match_id.to_string(),
+        game: row.spec.game.clone(),
+        state: state.to_owned(),
+        reason,
+        tick: here.map_or(0, |status| status.published.0),
+        tick_rate: row.spec.tick_rate,
+        epoch: row.epoch.0,
+        players: here.map_or(0, |status| status.sessions),
+        house_bots: row.spec.house_bots,
+        attempts: row.attempts,
+    }
+}
