@@ -56,6 +56,8 @@ pub struct LocalOptions {
     pub append_queue: usize,
     /// Most checkpoints that wait.
     pub checkpoint_queue: usize,
+    /// A segment takes no further entry that would make it longer than this, in bytes.
+    pub segment_bytes: u64,
     /// Where segments are written: replaced to inject faults.
     pub disk: Arc<dyn Disk>,
     /// False leaves out the checksums of entries when reading. Only for the test that shows that the conformance suite notices.
@@ -65,7 +67,7 @@ pub struct LocalOptions {
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { append_queue: 16, checkpoint_queue: 8, disk: Arc::new(SystemDisk), check: true }
+        Self { append_queue: 16, checkpoint_queue: 8, segment_bytes: SEGMENT, disk: Arc::new(SystemDisk), check: true }
     }
 }
 

@@ -1,16 +1,35 @@
-//! The local store runs the conformance suite.
+//! The local store runs the conformance suite: with segments of the usual size, and with ones so small that every few batches begin a new one.
 
-use rekindle_store::Store;
-use rekindle_store::conformance::Backend;
-use rekindle_store::local::{LocalOptions, LocalStore};
-use tempfile::TempDir;
+mod usual {
+    use rekindle_store::Store;
+    use rekindle_store::conformance::Backend;
+    use rekindle_store::local::{LocalOptions, LocalStore};
+    use tempfile::TempDir;
 
-struct Local(TempDir);
+    struct Local(TempDir);
 
-impl Backend for Local {
-    fn open(&self) -> Store {
-        LocalStore::open(self.0.path(), LocalOptions::default()).unwrap()
+    impl Backend for Local {
+        fn open(&self) -> Store {
+            LocalStore::open(self.0.path(), LocalOptions::default()).unwrap()
+        }
     }
+
+    rekindle_store::conformance_suite!(Local(tempfile::tempdir().unwrap()));
 }
 
-rekindle_store::conformance_suite!(Local(tempfile::tempdir().unwrap()));
+mod tiny_segments {
+    use rekindle_store::Store;
+    use rekindle_store::conformance::Backend;
+    use rekindle_store::local::{LocalOptions, LocalStore};
+    use tempfile::TempDir;
+
+    struct Local(TempDir);
+
+    impl Backend for Local {
+        fn open(&self) -> Store {
+            LocalStore::open(self.0.path(), LocalOptions { segment_bytes: 700, ..LocalOptions::default() }).unwrap()
+        }
+    }
+
+    rekindle_store::conformance_suite!(Local(tempfile::tempdir().unwrap()));
+}

@@ -32,13 +32,13 @@ impl LocalStore {
             Entry::Occupied(found) => return Ok(Arc::clone(found.get())),
             Entry::Vacant(vacant) => vacant,
         };
-        let (disk, root, reader) = (Arc::clone(&self.options.disk), self.root.clone(), Arc::clone(&self.batches));
+        let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
             self.options.append_queue,
-            move || LogWriter::open(disk, &root, Kind::Batches, log, reader),
+            move || LogWriter::open(&options, &root, Kind::Batches, log, reader),
             move |writer, batch: Batch| {
                 let envelope = crate::check_batch(&batch)?;
                 writer.append(&envelope, &batch.bytes)?;
@@ -61,7 +61,7 @@ impl LocalStore {
             Entry::Occupied(found) => return Ok(Arc::clone(found.get())),
             Entry::Vacant(vacant) => vacant,
         };
-        let (disk, root) = (Arc::clone(&self.options.disk), self.root.clone());
+        let (options, root) = (self.options.clone(), self.root.clone());
         let reader = Arc::new(super::reader::LogReader::new(root.clone(), Kind::Checkpoints, self.options.check));
         let durable = Arc::clone(&self.durable);
         let opened = Arc::clone(&durable);
@@ -69,7 +69,7 @@ impl LocalStore {
             format!("checkpoints {log}"),
             self.options.checkpoint_queue,
             move || {
-                let writer = LogWriter::open(disk, &root, Kind::Checkpoints, log, reader)?;
+                let writer = LogWriter::open(&options, &root, Kind::Checkpoints, log, reader)?;
                 opened.lock().insert(log, writer.durable());
                 Ok(writer)
             },

@@ -12,9 +12,10 @@ use rekindle_schema::batch::Envelope;
 use rekindle_schema::{BatchNo, Incarnation};
 use tokio::sync::oneshot;
 
+use super::LocalOptions;
 use super::disk::{Disk, DiskFile};
 use super::reader::{LogEnd, LogReader};
-use super::segment::{Kind, SEGMENT, header, io_error, log_dir, segment_path};
+use super::segment::{Kind, header, io_error, log_dir, segment_path};
 use crate::port::StoreError;
 
 /// Checkpoints are written and synced in pieces of this size, so that the sync of a journal never waits for all of one.
@@ -33,6 +34,7 @@ pub(super) struct LogWriter {
     kind: Kind,
     log: Incarnation,
     dir: PathBuf,
+    segment_bytes: u64,
     reader: Arc<LogReader>,
     current: Option<Open>,
     last: u64,
@@ -43,7 +45,14 @@ pub(super) struct LogWriter {
 
 impl LogWriter {
     /// Opens a log for writing. A torn tail is cut off; a log that another process has open is refused.
-    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, kind: Kind, log: Incarnation, reader: Arc<LogReader>) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        options: &LocalOptions,
+        root: &Path,
+        kind: Kind,
+        log: Incarnation,
+        reader: Arc<LogReader>,
+    ) -> Result<Self, StoreError> {
+        let (disk, segment_bytes) = (Arc::clone(&options.disk), options.segment_bytes);
         let dir = log_dir(root, kind, log);
         fs::create_dir_all(&dir).map_err(|error| io_error("create", &dir, &error))?;
         for parent in dir.ancestors().skip(1).take(2) {
@@ -69,7 +78,7 @@ impl LogWriter {
                 Some(Open { file, first: segment.first, path: segment.path.clone(), len: *len })
             }
         };
-        Ok(Self { disk, kind, log, dir, reader, current, last: end.last, last_crc: end.crc, failed: None, _lock: lock })
+        Ok(Self { disk, kind, log, dir, reader, segment_bytes, current, last: end.last, last_crc: end.crc, failed: None, _lock: lock })
     }
 
     /// The number that the next entry gets, and the checksum of the one before it.
@@ -120,7 +129,7 @@ impl LogWriter {
     }
 
     fn write(&mut self, number: u64, prev_crc: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        let fits = self.current.as_ref().is_some_and(|open| open.len + bytes.len() as u64 <= SEGMENT);
+        let fits = self.current.as_ref().is_some_and(|open| open.len + bytes.len() as u64 <= self.segment_bytes);
         if fits && let Some(open) = &mut self.current {
             return append_to(open, bytes, self.kind);
         }

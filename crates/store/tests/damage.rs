@@ -1,0 +1,292 @@
+//! Damaged files: every bit of a small data directory is flipped in turn, every file is cut everywhere. What was stored comes back as it was, or it
+//! is said that it does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rekindle_schema::lease::MatchLease;
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
+use rekindle_store::history::{self, History, HistoryError, LoadOptions, Start};
+use rekindle_store::local::{LocalOptions, LocalStore, Severity};
+use rekindle_store::{Store, StoreError};
+
+const NODE: Incarnation = Incarnation(1);
+const A: MatchId = MatchId(1);
+const B: MatchId = MatchId(2);
+
+fn open(dir: &Path) -> Result<Store, StoreError> {
+    LocalStore::open(dir, LocalOptions::default())
+}
+
+/// Seven batches of two matches, two checkpoints of one of them, three segments of each kind.
+async fn fill(dir: &Path) {
+    let store = LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() }).unwrap();
+    register(&store, NODE).await;
+    for match_id in [A, B] {
+        store.leases.create(match_lease(match_id, &[(NODE, 1)])).await.unwrap();
+    }
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 7, &[A, B]).await;
+    for seq in [2, 5] {
+        let (meta, state) = checkpoint(A, 1, NODE, seq, seq, 60);
+        store.checkpoints.put(meta, state).await.unwrap();
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(file, target).unwrap();
+    }
+}
+
+type Loaded = Vec<Result<History, HistoryError>>;
+
+/// What recovery sees: the histories of all matches, from their checkpoints and from their beginnings.
+async fn recover(dir: &Path) -> Result<Loaded, StoreError> {
+    let store = open(dir)?;
+    let leases: Vec<MatchLease> = store.leases.matches().await?;
+    let mut loaded = history::load_many(&store, &leases, &LoadOptions::default()).await;
+    let beginning = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
+    loaded.extend(history::load_many(&store, &leases, &beginning).await);
+    Ok(loaded)
+}
+
+/// Whether a recovery is as good as the undamaged one: the same records, from whichever checkpoint.
+fn same(found: &History, good: &History) -> bool {
+    found.last_seq() == good.last_seq() && found.frames.ends_with(&good.frames)
+}
+
+/// Judges one damaged directory: it must be reported, by recovery or by the audit, or make no difference. Returns whether it was reported.
+async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
+    let audit = LocalStore::audit(dir);
+    let audited = audit.as_ref().map_or(true, |audit| !audit.findings.is_empty());
+    let torn = audit.as_ref().is_ok_and(|audit| audit.is_clean() && audited);
+    match recover(dir).await {
+        Err(_) => assert!(audited, "{what}: recovery failed but the audit found nothing"),
+        Ok(loaded) => {
+            assert!(loaded.len() == good.len() || audited, "{what}: a match vanished in silence");
+            for (found, good) in loaded.iter().zip(good) {
+                match found {
+                    Ok(found) if same(found, good) => {}
+                    Ok(found) => {
+                        // The last batch may be missing if it is called a possibly torn tail; nothing else may.
+                        let lost = good.last_seq().0 - found.last_seq().0;
+                        let prefix = found.frames.len() < good.frames.len() && good.frames.starts_with(&found.frames);
+                        assert!(torn && lost == 1 && prefix, "{what}: silently different: {} instead of {}", found.last_seq(), good.last_seq());
+                    }
+                    Err(_) => assert!(audited, "{what}: recovery failed but the audit found nothing"),
+                }
+            }
+        }
+    }
+    audited
+}
+
+fn step() -> usize {
+    std::env::var("REKINDLE_FLIP_STEP").ok().and_then(|step| step.parse().ok()).unwrap_or(31)
+}
+
+async fn flip_every_bit_of(choose: impl Fn(&Path) -> bool, step: usize) -> (usize, usize) {
+    let original = tempfile::tempdir().unwrap();
+    fill(original.path()).await;
+    let good: Vec<History> = recover(original.path()).await.unwrap().into_iter().map(Result::unwrap).collect();
+    assert!(LocalStore::audit(original.path()).unwrap().findings.is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let (mut flips, mut reported) = (0, 0);
+    for file in files(original.path()).into_iter().filter(|file| choose(file)) {
+        let bytes = fs::read(&file).unwrap();
+        copy(original.path(), dir.path());
+        let target = dir.path().join(file.strip_prefix(original.path()).unwrap());
+        for bit in (0..bytes.len() * 8).step_by(step) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&target, damaged).unwrap();
+            flips += 1;
+            let what = format!("{} bit {bit}", target.display());
+            reported += usize::from(judge(dir.path(), &good, &what).await);
+        }
+        fs::write(&target, bytes).unwrap();
+    }
+    (flips, reported)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_flipped_bit_of_a_log_or_checkpoint_goes_unnoticed() {
+    // Every bit (REKINDLE_FLIP_STEP=1) takes minutes; the usual run takes every 31st, which meets every word of every header.
+    let step = step();
+    let (flips, reported) = flip_every_bit_of(|file| file.extension().is_some_and(|end| end == "seg"), step).await;
+    println!("{flips} bits of segments flipped, {reported} reported");
+    assert!(flips > 500);
+    assert_eq!(flips, reported, "the audit checks every byte of a segment");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_flipped_bit_of_the_database_changes_a_recovery_in_silence() {
+    let step = step() * 37;
+    let (flips, reported) = flip_every_bit_of(|file| file.file_name().is_some_and(|name| name == "node.db" || name == "format"), step).await;
+    println!("{flips} bits of node.db flipped, {reported} reported; the others lie in unused space");
+    assert!(reported > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_cut_of_the_last_segment_leaves_whole_batches_and_is_reported() {
+    let original = tempfile::tempdir().unwrap();
+    fill(original.path()).await;
+    let last = files(&original.path().join("logs")).pop().unwrap();
+    let bytes = fs::read(&last).unwrap();
+    let store = open(original.path()).unwrap();
+    let all = store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap();
+    drop(store);
+    let mut ends = std::collections::BTreeMap::new();
+    for len in (0..=bytes.len()).rev() {
+        fs::write(&last, &bytes[..len]).unwrap();
+        let store = open(original.path()).unwrap();
+        let tail = store.journal.tail(NODE).await.unwrap();
+        let found = store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap();
+        assert_eq!(found, all[..tail.last.0 as usize], "cut to {len}");
+        if tail.torn.is_none() {
+            *ends.entry(tail.last.0).or_insert(0) += 1;
+        }
+    }
+    // A cut is not reported only where a whole batch ends, or where the segment's header does.
+    assert!(ends.values().all(|count| *count <= 1), "{ends:?}");
+    assert_eq!(ends.keys().max(), Some(&7));
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_trimmed_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    let last = files(&dir.path().join("logs")).pop().unwrap();
+    let whole = fs::read(&last).unwrap();
+    for torn in [&b"RKBT and then the power failed"[..], &[0; 5_000]] {
+        let mut bytes = whole.clone();
+        bytes.extend_from_slice(torn);
+        fs::write(&last, &bytes).unwrap();
+        let store = open(dir.path()).unwrap();
+        let tail = store.journal.tail(NODE).await.unwrap();
+        assert_eq!(tail.last, BatchNo(7));
+        let report = tail.torn.unwrap();
+        assert!(report.contains(&format!("offset {}", whole.len())) && report.contains(".seg"), "{report}");
+        let audit = LocalStore::audit(dir.path()).unwrap();
+        assert!(audit.findings.len() == 1 && audit.findings[0].severity == Severity::Note, "{audit:?}");
+        store.leases.fence(NODE).await.ok();
+        store.journal.settle(NODE, BatchNo(7)).await.unwrap();
+        assert_eq!(fs::read(&last).unwrap(), whole);
+        assert_eq!(store.journal.tail(NODE).await.unwrap().torn, None);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_batch_with_good_ones_behind_it_is_corruption() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    register(&store, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 3, &[A, B]).await;
+    scribe.append(&store, 1, &[B]).await;
+    scribe.append(&store, 3, &[A]).await;
+    let only = files(&dir.path().join("logs")).pop().unwrap();
+    let mut bytes = fs::read(&only).unwrap();
+    let starts: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, four)| four == b"RKBT").map(|(at, _)| at).collect();
+    bytes[starts[3] + 90] ^= 1;
+    fs::write(&only, &bytes).unwrap();
+
+    let corrupt = store.journal.tail(NODE).await.unwrap_err();
+    assert!(matches!(&corrupt, StoreError::Corrupt { place, .. } if place.contains(&format!("offset {}", starts[3]))), "{corrupt}");
+    assert_eq!(store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap().len(), 3);
+    assert!(matches!(store.journal.read(NODE, BatchNo(4), 1 << 20).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(store.journal.read(NODE, BatchNo(5), 1 << 20).await.unwrap().len(), 3, "what lies behind can still be read");
+
+    // Batch 4 held nothing of A, whose records go on without a gap; of B it held the last one that was written.
+    let a = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+    assert_eq!(a.last_seq().0, 6);
+    let b = history::load(&store, &match_lease(B, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap_err();
+    let text = b.to_string();
+    assert!(matches!(b, HistoryError::Damaged { match_id: B, .. }), "{text}");
+    assert!(text.contains("batch 4") && text.contains(".seg at offset"), "{text}");
+}
+
+#[tokio::test]
+async fn a_damaged_or_missing_checkpoint_falls_back_to_the_older_one() {
+    for damage in ["flip", "cut", "remove", "cut everything"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        register(&store, NODE).await;
+        let mut scribe = Scribe::new(NODE);
+        scribe.append(&store, 8, &[A]).await;
+        for (node, seq) in [(NODE, 3), (NODE, 6)] {
+            let (meta, state) = checkpoint(A, 1, node, seq, seq, 5_000);
+            store.checkpoints.put(meta, state).await.unwrap();
+        }
+        drop(store);
+        let path = files(&dir.path().join("checkpoints")).pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let second = bytes.windows(4).rposition(|four| four == b"RKCP").unwrap();
+        match damage {
+            "flip" => bytes[second + 2_000] ^= 64,
+            "cut" => bytes.truncate(second + 3_000),
+            "remove" => bytes.truncate(second),
+            _ => bytes.clear(),
+        }
+        fs::write(&path, bytes).unwrap();
+        let store = open(dir.path()).unwrap();
+        let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+        let base = history.checkpoint.as_ref().map(|(meta, _)| meta.seq.0);
+        assert_eq!(base, if damage == "cut everything" { None } else { Some(3) }, "{damage}");
+        assert_eq!(history.last_seq().0, 8);
+        assert_eq!(history.notes.len(), usize::from(damage == "flip" || damage == "cut"), "{damage}: {:?}", history.notes);
+    }
+}
+
+#[tokio::test]
+async fn commits_that_sqlite_would_drop_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    register(&store, NODE).await;
+    for number in 1..=5 {
+        store.leases.create(match_lease(MatchId(number), &[(NODE, 1)])).await.unwrap();
+    }
+    // As after kill -9: the write-ahead log is still there.
+    let copied = tempfile::tempdir().unwrap();
+    copy(dir.path(), copied.path());
+    drop(store);
+    let wal = copied.path().join("node.db-wal");
+    let bytes = fs::read(&wal).unwrap();
+    let frames = (bytes.len() - 32) / (24 + 4096);
+    assert!(frames > 5, "{frames} frames");
+    let mut noticed = 0;
+    for at in [9, 20, 32 + 8, 32 + 30, 32 + 4120 * 2 + 17, 32 + 4120 * 3 + 3_000] {
+        let damaged = tempfile::tempdir().unwrap();
+        copy(copied.path(), damaged.path());
+        fs::remove_file(damaged.path().join("node.db-shm")).ok();
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        fs::write(damaged.path().join("node.db-wal"), bytes).unwrap();
+        let refused = open(damaged.path()).err();
+        assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "byte {at} of the write-ahead log: {refused:?}");
+        assert!(!LocalStore::audit(damaged.path()).unwrap().is_clean());
+        noticed += 1;
+    }
+    assert_eq!(noticed, 6);
+    fs::remove_file(copied.path().join("node.db-shm")).ok();
+    let store = open(copied.path()).unwrap();
+    assert_eq!(store.leases.matches().await.unwrap().len(), 5);
+}

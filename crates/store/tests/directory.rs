@@ -1,0 +1,162 @@
+//! A data directory over its life: reopened, shared, fenced, trimmed, refused.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rekindle_schema::lease::NodeState;
+use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_store::conformance::{Scribe, checkpoint, node_lease, read_all, register};
+use rekindle_store::local::{LocalOptions, LocalStore, start_time};
+use rekindle_store::{Store, StoreError};
+
+const NODE: Incarnation = Incarnation(1);
+const A: MatchId = MatchId(1);
+
+fn open(dir: &Path) -> Store {
+    LocalStore::open(dir, LocalOptions { segment_bytes: 2_000, ..LocalOptions::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_log_goes_on_after_it_was_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scribe = Scribe::new(NODE);
+    let mut written = Vec::new();
+    for round in 0..4 {
+        let store = open(dir.path());
+        register(&store, NODE).await;
+        if let Some(last) = written.last().cloned() {
+            store.journal.append(last).await.unwrap();
+        }
+        written.extend(scribe.append(&store, 7, &[A]).await);
+        let (meta, state) = checkpoint(A, 1, NODE, round + 1, 1, 100);
+        store.checkpoints.put(meta, state).await.unwrap();
+        assert_eq!(read_all(&store, NODE, 1, 1_000).await, written);
+    }
+    let store = open(dir.path());
+    let (found, damaged) = store.checkpoints.list(A).await.unwrap();
+    assert_eq!((found.len(), damaged.len()), (4, 0));
+    drop(store);
+    let audit = LocalStore::audit(dir.path()).unwrap();
+    assert_eq!((audit.batches, audit.frames, audit.checkpoints, audit.findings.len()), (28, 28, 4, 0), "{audit:?}");
+}
+
+#[tokio::test]
+async fn two_writers_cannot_share_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (open(dir.path()), open(dir.path()));
+    register(&first, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&first, 1, &[A]).await;
+    let refused = second.journal.append(scribe.small(&[A])).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+}
+
+#[test]
+fn the_directory_of_a_newer_release_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    fs::write(dir.path().join("format"), "rekindle data directory, format 2\n").unwrap();
+    let refused = LocalStore::open(dir.path(), LocalOptions::default()).err().unwrap();
+    assert!(matches!(&refused, StoreError::Refused { problem, .. } if problem.contains("newer release")), "{refused}");
+    fs::write(dir.path().join("format"), "rekindle data directory, farmat 1\n").unwrap();
+    assert!(matches!(LocalStore::open(dir.path(), LocalOptions::default()), Err(StoreError::Corrupt { .. })));
+    fs::remove_file(dir.path().join("format")).unwrap();
+    assert!(matches!(LocalStore::open(dir.path(), LocalOptions::default()), Err(StoreError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn segments_are_dropped_whole_and_only_when_nothing_in_them_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    register(&store, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 60, &[A, MatchId(2)]).await;
+    for seq in 1..=30 {
+        let (meta, state) = checkpoint(A, 1, NODE, seq, 1, 300);
+        store.checkpoints.put(meta, state).await.unwrap();
+    }
+    let count = |kind: &str| fs::read_dir(dir.path().join(kind).join(NODE.to_string())).unwrap().count();
+    let before = (count("logs"), count("checkpoints"));
+    store.journal.trim(NODE, BatchNo(40)).await.unwrap();
+    store.checkpoints.trim(A, Seq(25)).await.unwrap();
+    let after = (count("logs"), count("checkpoints"));
+    assert!(after.0 <= before.0 / 2 && after.1 <= before.1 / 2, "{before:?} {after:?}");
+    assert_eq!(read_all(&store, NODE, 40, 1_000).await.len(), 21);
+    assert_eq!(store.checkpoints.list(A).await.unwrap().0.len(), 6);
+    drop(store);
+    assert!(LocalStore::audit(dir.path()).unwrap().findings.is_empty());
+}
+
+/// Kills a child of a test when the test ends, however it ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sleeper() -> Killed {
+    Killed(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+}
+
+#[tokio::test]
+async fn a_fence_kills_the_process_that_registered_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (mut suspect, mut bystander) = (sleeper(), sleeper());
+    let lease = |incarnation, pid, pid_start| {
+        let mut lease = node_lease(Incarnation(incarnation));
+        (lease.pid, lease.pid_start) = (pid, pid_start);
+        lease
+    };
+    let (pid, other) = (suspect.0.id(), bystander.0.id());
+    store.leases.register(lease(1, pid, start_time(pid).unwrap())).await.unwrap();
+    // A pid that was used again by another process, and this very process.
+    store.leases.register(lease(2, other, start_time(other).unwrap() - 1)).await.unwrap();
+    let me = std::process::id();
+    store.leases.register(lease(3, me, start_time(me).unwrap())).await.unwrap();
+    for incarnation in 1..=3 {
+        store.leases.fence(Incarnation(incarnation)).await.unwrap();
+        assert_eq!(store.leases.node(Incarnation(incarnation)).await.unwrap().unwrap().state, NodeState::Fenced);
+    }
+    assert!(!suspect.0.wait().unwrap().success());
+    assert!(bystander.0.try_wait().unwrap().is_none(), "a bystander was killed");
+}
+
+/// Run as a child by the test below.
+#[test]
+#[ignore = "a child process of another test"]
+fn child_holds_the_database() {
+    let Ok(dir) = std::env::var("REKINDLE_CHILD_DIR") else { return };
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let mut connection = rusqlite::Connection::open(Path::new(&dir).join("node.db")).unwrap();
+    let _held = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    println!("held");
+    std::thread::sleep(std::time::Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn a_fence_frees_the_database_from_a_stuck_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_holds_the_database", "--ignored", "--nocapture"])
+        .env("REKINDLE_CHILD_DIR", dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let mut lease = node_lease(NODE);
+    (lease.pid, lease.pid_start) = (child.0.id(), start_time(child.0.id()).unwrap());
+    store.leases.register(lease).await.unwrap();
+    child.0.stdin.take().unwrap().write_all(b"now\n").unwrap();
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("held")));
+    store.leases.fence(NODE).await.unwrap();
+    assert_eq!(store.leases.seal(NODE, BatchNo(0)).await.unwrap(), BatchNo(0));
+}
