@@ -114,10 +114,27 @@ impl Disk {
         Store { journal: seen.clone(), leases: seen, ..faulty }
     }
 
-    /// The power fails: of the batches that were not synced, each reaches the disk with a chance of `survive` in 100, in order.
+    /// The power fails: of the batches that were not synced, each reaches the disk with a chance of `survive` in 100, in order; the last of
+    /// them may be damaged.
     pub fn power_cut(&self, survive: u64) {
         let mut dice = self.trouble.dice.lock();
-        self.memory.power_cut_keeping(|_, unsynced| (0..unsynced).take_while(|_| survive > 0 && dice.chance(survive)).count() as u64);
+        let mut doubtful = vec![];
+        self.memory.power_cut_keeping(|log, unsynced| {
+            let kept = (0..unsynced).take_while(|_| survive > 0 && dice.chance(survive)).count() as u64;
+            if kept > 0 && dice.chance(50) {
+                doubtful.push(log);
+            }
+            kept
+        });
+        let journal = self.memory.store().journal;
+        for log in doubtful {
+            if let Ok(Tail { last, .. }) = at_once(journal.tail(log))
+                && let Ok(batches) = at_once(journal.read(log, last, usize::MAX))
+            {
+                let bits = batches.first().map_or(0, |batch| batch.bytes.len() as u64 * 8);
+                self.memory.flip_bit(log, last, dice.between(0, bits.max(1) - 1) as usize);
+            }
+        }
     }
 
     /// The whole journal of a match, from its first record, and what is wrong with it. Call it outside of the virtual network.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::seed::Dice;
 
-/// One thing that goes wrong.
+/// Long enough to put matches away.
+const STOP: Duration = Duration::from_secs(1);
+
+/// One thing that goes wrong, or an operator's whim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The node's process dies. What it had written stays in the page cache.
@@ -16,13 +19,15 @@ pub enum Fault {
         /// It dies again this long after that start, most likely in the middle of its recovery.
         again: Option<Duration>,
     },
-    /// The machine loses power: the process dies, and what was written but not synced may be gone.
+    /// The machine loses power: the process dies, and what was written but not synced may be gone, or half written.
     PowerCut {
         /// Until it is started again.
         down: Duration,
         /// How many of 100 unsynced batches reach the disk all the same.
         survive: u64,
     },
+    /// The process is asked to stop: it puts its matches away, and is started again when it has ended.
+    Stop,
     /// Everything that the disk makes durable takes longer.
     SlowDisk {
         /// How much longer.
@@ -77,6 +82,7 @@ impl Fault {
         match self {
             Self::Kill { down, again } => down + again.map_or(Duration::ZERO, |again| again + down),
             Self::PowerCut { down, .. } => down,
+            Self::Stop => STOP,
             Self::FailedWrite => Duration::ZERO,
             Self::SlowDisk { lasts, .. }
             | Self::FullDisk { lasts }
@@ -92,8 +98,9 @@ impl Fault {
         let client = dice.between(0, clients as u64 - 1) as usize;
         let lasts = millis(dice, 200, 900);
         match dice.between(1, 100) {
-            1..=20 => Self::kill(dice),
-            21..=40 => Self::PowerCut { down: millis(dice, 50, 400), survive: dice.between(0, 3) * 33 },
+            1..=18 => Self::kill(dice),
+            19..=23 => Self::Stop,
+            24..=40 => Self::PowerCut { down: millis(dice, 50, 400), survive: dice.between(0, 3) * 33 },
             41..=55 => Self::SlowDisk { sync: millis(dice, 20, 400), lasts },
             56..=62 => Self::FailedWrite,
             63..=67 => Self::FullDisk { lasts },
@@ -158,6 +165,8 @@ pub enum Process {
         /// How many of 100 unsynced batches reach the disk all the same.
         survive: u64,
     },
+    /// It is asked to stop.
+    Stop,
     /// It is started, unless it runs.
     Start,
 }
@@ -194,6 +203,7 @@ impl Schedule {
                 Fault::PowerCut { down, survive } => {
                     actions.extend([(at, Process::PowerCut { survive }), (at + down, Process::Start)]);
                 }
+                Fault::Stop => actions.push((at, Process::Stop)),
                 _ => {}
             }
         }
@@ -271,7 +281,7 @@ mod tests {
             *kinds.entry(name.split([' ', '{']).next().map(str::to_owned)).or_insert(0) += 1;
             again += u32::from(matches!(fault, Fault::Kill { again: Some(_), .. }));
         }
-        assert_eq!(kinds.len(), 9, "{kinds:?}");
+        assert_eq!(kinds.len(), 10, "{kinds:?}");
         assert!(again >= 5, "kills in the middle of a recovery: {again}");
     }
 }

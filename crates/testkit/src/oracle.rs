@@ -31,6 +31,8 @@ pub enum Rule {
     EventsAgree,
     /// Sinks have every effect of the journal once, and no other.
     EffectsOnce,
+    /// What was put away by a clean stop goes on without replay.
+    CleanStop,
     /// After the last fault every client sees new ticks and gets new inputs through.
     Progress,
     /// There was enough to judge.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
+
 use crate::disk::Disk;
 use crate::faults::{Link, Process, Schedule, Shape};
 use crate::trace::Trace;
@@ -20,19 +22,27 @@ const RESTART: Duration = Duration::from_millis(100);
 /// Virtual time starts here: 2026-01-01, in seconds since 1970.
 const EPOCH: u64 = 1_767_225_600;
 
-/// How a node's process says that it ends by itself.
+/// What passes between a node's process and the world around it.
 #[derive(Debug, Clone, Default)]
-pub struct Exit(Arc<AtomicBool>);
+pub struct Signals {
+    exit: Arc<AtomicBool>,
+    stop: Arc<Notify>,
+}
 
-impl Exit {
-    /// Ends the process: nothing that it started goes on, and the caller never does.
-    pub async fn now(&self) {
-        self.0.store(true, Ordering::Release);
+impl Signals {
+    /// The process ends by itself: nothing that it started goes on, and the caller never does.
+    pub async fn exit(&self) {
+        self.exit.store(true, Ordering::Release);
         std::future::pending().await
     }
 
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
+    /// Resolves when the process is asked to stop.
+    pub async fn stopped(&self) {
+        self.stop.notified().await;
+    }
+
+    fn has_exited(&self) -> bool {
+        self.exit.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -62,12 +72,12 @@ impl Stage {
     /// Runs `node` (again after each of its deaths) and the clients, whose software gets its number and the node's address. Neither may return.
     ///
     /// The error says in words which of them did, and why.
-    pub fn play<N, C>(&self, disk: &Disk, node: impl Fn(Exit) -> N, client: impl Fn(usize, IpAddr) -> C) -> Result<(), String>
+    pub fn play<N, C>(&self, disk: &Disk, node: impl Fn(Signals) -> N, client: impl Fn(usize, IpAddr) -> C) -> Result<(), String>
     where
         N: Future<Output = turmoil::Result> + 'static,
         C: Future<Output = turmoil::Result> + 'static,
     {
-        let exit = Exit::default();
+        let signals = Signals::default();
         let mut sim = turmoil::Builder::new()
             .rng_seed(self.seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH))
@@ -76,7 +86,7 @@ impl Stage {
             .max_message_latency(Link::GOOD.delay)
             .udp_capacity(4096)
             .build();
-        sim.host("node", || node(exit.clone()));
+        sim.host("node", || node(signals.clone()));
         let address = sim.lookup("node");
         let names: Vec<String> = (0..self.shape.clients).map(|number| format!("client-{number}")).collect();
         for (number, name) in names.iter().enumerate() {
@@ -95,7 +105,7 @@ impl Stage {
                     links[number] = link;
                 }
             }
-            if exit.take() && runs {
+            if signals.has_exited() && runs {
                 self.trace.log_at(now, "node", "ended by itself");
                 sim.crash("node");
                 runs = false;
@@ -116,11 +126,12 @@ impl Stage {
                         }
                     }
                     Process::Start if !runs => {
-                        exit.take();
+                        signals.has_exited();
                         sim.bounce("node");
                         runs = true;
                     }
-                    Process::Start => {}
+                    Process::Stop if runs => signals.stop.notify_waiters(),
+                    Process::Stop | Process::Start => {}
                 }
             }
             if sim.step().map_err(|error| error.to_string())? {

@@ -58,6 +58,8 @@ pub(crate) struct Move {
     pub dx: i8,
     pub dy: i8,
     pub throw: bool,
+    /// The system panics.
+    pub poison: bool,
 }
 
 /// A cheer; odd ones are not granted.
@@ -125,6 +127,10 @@ fn steer(
     mut output: Output,
 ) {
     for input in &inputs {
+        if input.input.poison {
+            // As a panic, without the words that a panic writes to the terminal.
+            std::panic::resume_unwind(Box::new("poison"));
+        }
         tally.inputs += 1;
         let avatar = players.avatar(input.player).unwrap_or(Entity::NONE);
         let Some((mut body, mut pilot)) = bodies.get_mut(avatar) else { continue };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchHandle, Output};
 use rekindle_cluster::takeover::{self, ClaimOptions, Claimed};
 use rekindle_cluster::{lease, trim};
@@ -16,18 +17,19 @@ use rekindle_gateway::{Gateway, GatewayConfig, Keys};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId};
-use rekindle_sim::GameType;
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId};
+use rekindle_sim::{GameType, SimError};
 use rekindle_store::Store;
 use rekindle_testkit::disk::Disk;
+use rekindle_testkit::oracle::{Rule, Violation};
 use rekindle_testkit::quic::{self, VirtualRuntime};
 use rekindle_testkit::seed::Dice;
-use rekindle_testkit::stage::{Exit, PORT, clock_ms};
+use rekindle_testkit::stage::{PORT, Signals, clock_ms};
 use rekindle_testkit::trace::Trace;
 use tokio::sync::mpsc;
 
-/// The one match of a simulation.
-pub(crate) const MATCH: MatchId = MatchId(0x5eed);
+/// The matches of a simulation: their records share batches.
+pub(crate) const MATCHES: [MatchId; 2] = [MatchId(0x5eed_0001), MatchId(0x5eed_0002)];
 /// How often a node looks for batches that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_millis(700);
 /// How often a match is checkpointed: often, so that kills hit checkpoints and recoveries begin with them.
@@ -48,6 +50,10 @@ pub(crate) struct Node {
     pub trace: Trace,
     /// How often it was started.
     pub lives: Arc<AtomicU64>,
+    /// Matches that the life before this one put away by a clean stop.
+    pub put_away: Arc<Mutex<BTreeSet<MatchId>>>,
+    /// What a node itself noticed that should not be.
+    pub problems: Arc<Mutex<Vec<Violation>>>,
 }
 
 /// The keys of the node of a seed: also for those who issue tickets.
@@ -57,21 +63,21 @@ pub(crate) fn keys(seed: u64) -> Keys {
 
 impl Node {
     /// One life of the process.
-    pub(crate) async fn live(self, exit: Exit) -> turmoil::Result {
+    pub(crate) async fn live(self, signals: Signals) -> turmoil::Result {
         let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
         let mut dice = Dice::new(self.seed, &format!("life {life}"));
         let me = Incarnation(dice.next());
         self.trace.log("node", format_args!("life {life} is incarnation {me}"));
-        let reason = match self.run(me, &mut dice).await {
+        let reason = match self.run(me, &mut dice, &signals).await {
             Ok(reason) => reason,
             Err(error) => format!("cannot start: {error}"),
         };
         self.trace.log("node", format_args!("gives up: {reason}"));
-        exit.now().await;
+        signals.exit().await;
         Ok(())
     }
 
-    async fn run(&self, me: Incarnation, dice: &mut Dice) -> Result<String, Box<dyn std::error::Error>> {
+    async fn run(&self, me: Incarnation, dice: &mut Dice, signals: &Signals) -> Result<String, Box<dyn std::error::Error>> {
         let store = self.disk.store();
         store.leases.register(self.lease(me)).await?;
         let config = HostConfig {
@@ -94,7 +100,7 @@ impl Node {
         let links = Arc::new(Links { host: host.clone(), ready: ready.clone() });
         let edge = GatewayConfig { seed: Some(dice.bytes()), ..GatewayConfig::on_port(PORT, Arc::new(clock_ms)) };
         let socket = quic::socket(PORT).await?;
-        let _gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
+        let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
         self.take_over(&host, &store, me).await?;
         ready.store(true, Ordering::Release);
         let lease = lease::keep(&*store.leases, me, clock_ms);
@@ -103,6 +109,14 @@ impl Node {
             halt = host.fenced() => Ok(halt.to_string()),
             ended = lease => Ok(ended.map_or_else(|error| error.to_string(), |()| "fenced".to_owned())),
             never = tidy(&store) => match never {},
+            () = signals.stopped() => {
+                gateway.shutdown("the node is going down").await;
+                let drained = host.drain().await;
+                let left: Vec<MatchId> = drained.left.iter().map(|&(id, _)| id).collect();
+                self.put_away.lock().extend(MATCHES.iter().filter(|id| host.find(**id).is_some() && !left.contains(id)));
+                store.leases.stop(me).await?;
+                Ok(format!("stopped: {} of {} matches are put away", drained.checkpointed, drained.matches))
+            }
         }
     }
 
@@ -128,6 +142,7 @@ impl Node {
             }
             dead.insert(node.incarnation);
         }
+        let put_away = std::mem::take(&mut *self.put_away.lock());
         // Kills come faster here than a match can run healthily, and none of them is the match's fault.
         let options = ClaimOptions { me, first_batch: host.next_batch(), max_attempts: u32::MAX };
         let rows = takeover::orphans(store, &dead).await?;
@@ -135,37 +150,46 @@ impl Node {
             match claimed {
                 Claimed::Ours(claim) => {
                     let report = host.recover(claim.lease, claim.history).await?;
-                    self.trace.log("node", format_args!("resumed at tick {}, {} replayed", report.tick, report.replayed));
+                    let (id, tick, replayed) = (report.match_id, report.tick, report.replayed);
+                    self.trace.log("node", format_args!("match {id} resumed at tick {tick}, {replayed} replayed"));
+                    if replayed > 0 && put_away.contains(&id) {
+                        let detail = format!("match {id}: {replayed} ticks were replayed after a clean stop");
+                        self.problems.lock().push(Violation::new(Rule::CleanStop, detail));
+                    }
                 }
                 Claimed::Lost(id) => self.trace.log("node", format_args!("match {id} was claimed by another")),
                 Claimed::Parked(id, report) => self.trace.log("node", format_args!("match {id} is parked: {report}")),
             }
         }
-        if store.leases.get(MATCH).await?.is_none() {
-            let stretch = Lineage { epoch: Epoch(1), incarnation: me, first_batch: host.next_batch(), first_seq: Seq(1) };
-            let spec = MatchSpec {
+        for match_id in MATCHES {
+            if store.leases.get(match_id).await?.is_none() {
+                let row = self.row(match_id, me, host.next_batch())?;
+                store.leases.create(row.clone()).await?;
+                host.create(row).await?;
+                self.trace.log("node", format_args!("made match {match_id}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, match_id: MatchId, me: Incarnation, first_batch: BatchNo) -> Result<MatchLease, SimError> {
+        Ok(MatchLease {
+            match_id,
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: me,
+            state: MatchState::Running,
+            attempts: 0,
+            lineage: vec![Lineage { epoch: Epoch(1), incarnation: me, first_batch, first_seq: Seq(1) }],
+            spec: MatchSpec {
                 game: self.game.name().to_owned(),
                 config: self.game.config_from_json("{}")?,
-                seed: self.seed,
+                seed: self.seed ^ match_id.0,
                 tick_rate: self.game.tick_rate(),
                 house_bots: 0,
                 created_ms: clock_ms(),
-            };
-            let row = MatchLease {
-                match_id: MATCH,
-                version: 1,
-                epoch: Epoch(1),
-                incarnation: me,
-                state: MatchState::Running,
-                attempts: 0,
-                lineage: vec![stretch],
-                spec,
-            };
-            store.leases.create(row.clone()).await?;
-            host.create(row).await?;
-            self.trace.log("node", "made the match");
-        }
-        Ok(())
+            },
+        })
     }
 }
 
@@ -186,7 +210,7 @@ struct Links {
 
 impl Matches for Links {
     fn locate(&self, wanted: Option<MatchId>) -> Location {
-        match self.host.find(wanted.unwrap_or(MATCH)) {
+        match wanted.and_then(|id| self.host.find(id)) {
             Some(handle) => Location::Here(Arc::new(Link(handle))),
             None if self.ready.load(Ordering::Acquire) => Location::Refused(RefuseCode::NoMatch, "no such match".to_owned()),
             None => Location::Refused(RefuseCode::Unavailable, "matches are being recovered".to_owned()),

@@ -15,14 +15,17 @@ use rekindle_sim::value::to_bytes;
 use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
 use rekindle_testkit::quic::{self, VirtualRuntime};
 use rekindle_testkit::seed::Dice;
-use rekindle_testkit::stage::{PORT, clock_ms};
+use rekindle_testkit::stage::PORT;
 use rekindle_testkit::trace::Trace;
 
 use crate::game::{Cheer, Move};
-use crate::node::MATCH;
+use crate::node::MATCHES;
 
 /// Between two inputs: one per tick.
 const INPUT_EVERY: Duration = Duration::from_millis(33);
+
+/// One in so many inputs makes a system panic.
+const POISON_ONE_IN: u64 = 400;
 
 /// One player with all that it learned.
 pub(crate) struct Player {
@@ -32,6 +35,8 @@ pub(crate) struct Player {
     certificate: Vec<u8>,
     trace: Trace,
     evidence: Arc<Mutex<Evidence>>,
+    /// It has sent an input that makes a system panic, and will not do so again.
+    poisoned: bool,
 }
 
 impl Player {
@@ -39,15 +44,17 @@ impl Player {
     pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace) -> Self {
         let name = format!("client-{number}");
         let player = PlayerId(1 + number as u64);
+        let match_id = MATCHES[number % MATCHES.len()];
         let ticket =
-            Ticket { player, name: name.clone(), match_id: Some(MATCH), role: Role::Player, expires_ms: u64::MAX, nonce: number as u64 };
+            Ticket { player, name: name.clone(), match_id: Some(match_id), role: Role::Player, expires_ms: u64::MAX, nonce: number as u64 };
         Self {
             dice: Dice::new(seed, &name),
             ticket: keys.issue_ticket(&ticket).expect("a ticket for a name that is not too long"),
             certificate: keys.certificate_der().to_vec(),
             trace,
-            evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id: MATCH, ..Evidence::default() })),
+            evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id, ..Evidence::default() })),
             name,
+            poisoned: false,
         }
     }
 
@@ -84,7 +91,12 @@ impl Player {
     fn act(&mut self, client: &Client) {
         let mut axis = || self.dice.between(0, 255) as u8 as i8;
         let (dx, dy) = (axis(), axis());
-        let payload: Bytes = to_bytes(&Move { dx, dy, throw: self.dice.chance(8) }).into();
+        let poison = !self.poisoned && self.dice.between(1, POISON_ONE_IN) == 1;
+        let payload: Bytes = to_bytes(&Move { dx, dy, throw: self.dice.chance(8), poison }).into();
+        if poison && client.is_connected() {
+            self.trace.log(&self.name, "sends poison");
+            self.poisoned = true;
+        }
         client.input(payload);
         if self.dice.chance(3) {
             let cheer = Cheer { number: self.dice.between(0, 9) as u32 };

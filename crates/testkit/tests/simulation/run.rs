@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rekindle_actors::Output;
+use rekindle_schema::MatchId;
 use rekindle_sim::{GameType, Typed};
 use rekindle_testkit::disk::{Disk, Mutant};
 use rekindle_testkit::evidence::Evidence;
@@ -14,7 +16,7 @@ use rekindle_testkit::oracle::{self, Rule, Violation};
 use rekindle_testkit::stage::Stage;
 
 use crate::game::Sparks;
-use crate::node::{self, MATCH, Node};
+use crate::node::{self, MATCHES, Node};
 use crate::player::Player;
 
 /// Time and clients of every simulation.
@@ -46,16 +48,27 @@ pub(crate) struct Outcome {
     pub trace: Vec<String>,
     faults: usize,
     lives: u64,
+    total: Totals,
+}
+
+/// What a simulation went through.
+#[derive(Debug, Default)]
+struct Totals {
     ticks: u64,
     inputs: usize,
     beats: usize,
     commands: usize,
+    quarantined: usize,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { faults, lives, ticks, inputs, beats, commands, .. } = self;
-        write!(f, "{faults} faults, {lives} lives, {ticks} ticks, {inputs} durable inputs, {commands} commands, {beats} hashes")
+        let Self { faults, lives, total, .. } = self;
+        let Totals { ticks, inputs, beats, commands, quarantined } = total;
+        write!(
+            f,
+            "{faults} faults, {lives} lives, {ticks} ticks, {inputs} durable inputs, {commands} commands, {beats} hashes, {quarantined} quarantined"
+        )
     }
 }
 
@@ -65,13 +78,22 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
     let disk = Disk::new(seed, &stage.schedule, variant.mutant);
     let game: Arc<dyn GameType> = Arc::new(Typed::<Sparks>::new().expect("the parts of the game fit together"));
     let lives = Arc::new(AtomicU64::new(0));
-    let node =
-        Node { seed, game: game.clone(), output: variant.output, disk: disk.clone(), trace: stage.trace.clone(), lives: lives.clone() };
+    let problems: Arc<Mutex<Vec<Violation>>> = Arc::default();
+    let node = Node {
+        seed,
+        game: game.clone(),
+        output: variant.output,
+        disk: disk.clone(),
+        trace: stage.trace.clone(),
+        lives: lives.clone(),
+        put_away: Arc::default(),
+        problems: problems.clone(),
+    };
     let keys = node::keys(seed);
-    let evidence = parking_lot::Mutex::new(Vec::new());
+    let evidence = Mutex::new(Vec::new());
     let played = stage.play(
         &disk,
-        |exit| node.clone().live(exit),
+        |signals| node.clone().live(signals),
         |number, address| {
             let player = Player::new(seed, number, &keys, stage.trace.clone());
             evidence.lock().push(player.evidence());
@@ -81,50 +103,58 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
     let evidence: Vec<Evidence> = evidence.into_inner().into_iter().map(|shared| shared.lock().clone()).collect();
     let mut violations = vec![];
     violations.extend(played.err().map(|error| Violation::new(Rule::Progress, error)));
-    let ticks = judge(&disk, &*game, &evidence, &mut violations);
+    violations.append(&mut problems.lock());
+    let mut total = Totals::default();
+    for match_id in MATCHES {
+        let of: Vec<&Evidence> = evidence.iter().filter(|of| of.match_id == match_id).collect();
+        judge(match_id, &disk, &*game, &of, &mut violations, &mut total);
+    }
     Outcome {
         violations,
         trace: stage.trace.lines(),
         faults: stage.schedule.0.len(),
         lives: lives.load(std::sync::atomic::Ordering::Relaxed),
-        ticks,
-        inputs: evidence.iter().map(|of| of.inputs.len()).sum(),
-        beats: evidence.iter().map(|of| of.beats.len()).sum(),
-        commands: evidence.iter().map(|of| of.commands.len()).sum(),
+        total,
     }
 }
 
-/// Holds the evidence against the journal. Returns how many ticks that has.
-fn judge(disk: &Disk, game: &dyn GameType, evidence: &[Evidence], violations: &mut Vec<Violation>) -> u64 {
-    let (lease, account, problems) = match disk.account(MATCH) {
-        Ok(found) => found,
-        Err(error) => {
-            violations.push(Violation::new(Rule::JournalWhole, error.to_string()));
-            return 0;
-        }
-    };
-    violations.extend(problems);
-    let recomputed = match account.resimulate(game, &lease) {
-        Ok(recomputed) => recomputed,
-        Err(error) => {
-            violations.push(Violation::new(Rule::HashesAgree, error));
-            return account.last_tick().0;
-        }
-    };
-    violations.extend(oracle::journal_hashes(&account, &recomputed));
-    match disk.delivered(MATCH) {
-        Ok(delivered) => violations.extend(oracle::effects_once(&account, &recomputed, &delivered, PENDING_TICKS)),
-        Err(error) => violations.push(Violation::new(Rule::EffectsOnce, error.to_string())),
-    }
+/// Holds the evidence of those who played in a match against its journal.
+fn judge(match_id: MatchId, disk: &Disk, game: &dyn GameType, evidence: &[&Evidence], violations: &mut Vec<Violation>, total: &mut Totals) {
+    let mut found = vec![];
+    let result = weigh(match_id, disk, game, evidence, &mut found, total);
+    found.extend(result.err());
+    violations
+        .extend(found.into_iter().map(|violation| Violation { detail: format!("match {match_id}: {}", violation.detail), ..violation }));
+}
+
+fn weigh(
+    match_id: MatchId,
+    disk: &Disk,
+    game: &dyn GameType,
+    evidence: &[&Evidence],
+    found: &mut Vec<Violation>,
+    total: &mut Totals,
+) -> Result<(), Violation> {
+    let (lease, account, problems) = disk.account(match_id).map_err(|error| Violation::new(Rule::JournalWhole, error.to_string()))?;
+    found.extend(problems);
+    total.ticks += account.last_tick().0;
+    total.quarantined += account.quarantined();
+    let recomputed = account.resimulate(game, &lease).map_err(|error| Violation::new(Rule::HashesAgree, error))?;
+    found.extend(oracle::journal_hashes(&account, &recomputed));
+    let delivered = disk.delivered(match_id).map_err(|error| Violation::new(Rule::EffectsOnce, error.to_string()))?;
+    found.extend(oracle::effects_once(&account, &recomputed, &delivered, PENDING_TICKS));
     for of in evidence {
-        violations.extend(oracle::inputs_once(&account, of));
-        violations.extend(oracle::commands_once(&account, &recomputed, of));
-        violations.extend(oracle::seen_hashes(&recomputed, of));
-        violations.extend(oracle::nothing_undone(&account, &recomputed, of));
-        violations.extend(oracle::sessions_kept(&account, of));
-        violations.extend(oracle::events_agree(&recomputed, of));
-        violations.extend(oracle::progress(of, SHAPE.quiet_from, SHAPE.total));
-        violations.extend(oracle::enough_evidence(of, 20, 2));
+        total.inputs += of.inputs.len();
+        total.commands += of.commands.len();
+        total.beats += of.beats.len();
+        found.extend(oracle::inputs_once(&account, of));
+        found.extend(oracle::commands_once(&account, &recomputed, of));
+        found.extend(oracle::seen_hashes(&recomputed, of));
+        found.extend(oracle::nothing_undone(&account, &recomputed, of));
+        found.extend(oracle::sessions_kept(&account, of));
+        found.extend(oracle::events_agree(&recomputed, of));
+        found.extend(oracle::progress(of, SHAPE.quiet_from, SHAPE.total));
+        found.extend(oracle::enough_evidence(of, 20, 2));
     }
-    account.last_tick().0
+    Ok(())
 }
