@@ -35,6 +35,8 @@ use rekindle_sim::{Game, GameType, SimError, Typed};
 #[derive(Default)]
 pub struct Node {
     games: Games,
+    /// Configuration of the match that a first run and the demo play.
+    showcase: serde_json::Value,
     /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
     broken: Vec<SimError>,
 }
@@ -62,12 +64,20 @@ impl Node {
         self
     }
 
+    /// Configures the match that a first run and the demo play. Without it, the game's defaults.
+    #[must_use]
+    pub fn showcase(mut self, config: serde_json::Value) -> Self {
+        self.showcase = config;
+        self
+    }
+
     /// Reads the command line and does what it asks for. The only thing that a `main` needs to call.
     pub fn run(self) -> ExitCode {
         // An error means that a provider is installed already: then TLS is set up.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if self.broken.is_empty() {
-            return cli::run(self.games);
+            let showcase = if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
+            return cli::run(self.games, showcase);
         }
         for error in self.broken {
             eprintln!("error: {error}");

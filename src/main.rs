@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use rekindle_arena::Arena;
 
 fn main() -> ExitCode {
-    rekindle::Node::new().game::<Arena>().run()
+    let fights_on = serde_json::json!({ "rematch": true, "max_players": 32 });
+    rekindle::Node::new().game::<Arena>().showcase(fights_on).run()
 }

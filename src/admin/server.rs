@@ -173,10 +173,7 @@ async fn show_match(State(admin): State<Admin>, Path(id): Path<String>) -> Resul
     Ok(Json(admin.node.match_view(match_id(&id)?).await?))
 }
 
-async fn create_match(
-    State(admin): State<Admin>,
-    body: Result<Json<CreateMatch>, JsonRejection>,
-) -> Result<Json<MatchView>, Refusal> {
+async fn create_match(State(admin): State<Admin>, body: Result<Json<CreateMatch>, JsonRejection>) -> Result<Json<MatchView>, Refusal> {
     let Json(wanted) = body?;
     Ok(Json(admin.node.create_match(wanted).await?))
 }
@@ -195,10 +192,7 @@ async fn drain(State(admin): State<Admin>, body: Result<Json<DrainNode>, JsonRej
     Ok(Json(admin.node.begin_drain()))
 }
 
-async fn issue_ticket(
-    State(admin): State<Admin>,
-    body: Result<Json<IssueTicket>, JsonRejection>,
-) -> Result<Json<Ticket>, Refusal> {
+async fn issue_ticket(State(admin): State<Admin>, body: Result<Json<IssueTicket>, JsonRejection>) -> Result<Json<Ticket>, Refusal> {
     let Json(wanted) = body?;
     if !admin.node.is_dev() && admin.token.is_none() {
         let message = "tickets are handed out only in dev mode or with an admin.token; use `rekindle ticket issue` on this host";

@@ -36,7 +36,8 @@ impl Access {
         let node = context.node()?;
         if context.common.admin.is_some() {
             let view: NodeView = node.get("/v1/node").await.map_err(matches::explain)?;
-            let strange = || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
+            let strange =
+                || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
             let certificate = unhex(&view.certificate).ok_or_else(strange)?;
             let addr = connect.or_else(|| view.listen.parse().ok()).ok_or_else(strange)?;
             return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });

@@ -52,9 +52,10 @@ pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
 pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<MatchView, Failure> {
     let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
     let Some(prefix) = prefix else {
-        return matches.into_iter().find(|view| view.state == "running").ok_or_else(|| {
-            Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create --bots 8` makes one")
-        });
+        return matches
+            .into_iter()
+            .find(|view| view.state == "running")
+            .ok_or_else(|| Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create --bots 8` makes one"));
     };
     let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
     let id = pick(prefix, ids).map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?.to_string();

@@ -27,11 +27,11 @@ use crate::{demo, telemetry};
 use args::{Cli, Command, Common};
 use exit::{Exit, Failure};
 
-/// Does what the command line asks for. `games` are those that this executable knows.
-pub fn run(games: Games) -> ExitCode {
+/// Does what the command line asks for. `games` are those that this executable knows, `showcase` configures the match of a first run.
+pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let json = common.json;
-    let exit = Context::load(common, command.as_ref(), games).and_then(|context| {
+    let exit = Context::load(common, command.as_ref(), games, showcase).and_then(|context| {
         telemetry::init_logs(context.config.log_format, &context.config.log_filter);
         match command {
             None => start::first_run(&context),
@@ -70,10 +70,12 @@ pub struct Context {
     pub config: Config,
     /// The games of this executable.
     pub games: Games,
+    /// Configuration of the match that a first run and the demo play.
+    pub showcase: serde_json::Value,
 }
 
 impl Context {
-    fn load(common: Common, command: Option<&Command>, games: Games) -> Result<Self, Failure> {
+    fn load(common: Common, command: Option<&Command>, games: Games, showcase: serde_json::Value) -> Result<Self, Failure> {
         let sources = Sources {
             implied: implied(command),
             file: common.config.clone(),
@@ -83,7 +85,7 @@ impl Context {
         let wrong = |error: crate::config::ConfigError| Failure::new(Exit::Usage, error.to_string());
         let settings = Settings::load(&sources).map_err(wrong)?;
         let config = Config::from_settings(&settings).map_err(wrong)?;
-        Ok(Self { common, settings, config, games })
+        Ok(Self { common, settings, config, games, showcase })
     }
 
     /// Prints what a command answers: `human` lines, or one line of JSON if asked for.

@@ -32,14 +32,12 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
     let report = block_on(async {
         let reading = boot::open_read_only(&choice);
         let store = reading.as_ref().map(|reading| &reading.store).map_err(|failure| failure.message.clone());
-        let progress = |progress: Progress| {
-            match progress {
-                Progress::Files => bar.set_message("reading files"),
-                Progress::Ticks(done, total) => {
-                    bar.set_message("simulating ticks");
-                    bar.set_length(total);
-                    bar.set_position(done);
-                }
+        let progress = |progress: Progress| match progress {
+            Progress::Files => bar.set_message("reading files"),
+            Progress::Ticks(done, total) => {
+                bar.set_message("simulating ticks");
+                bar.set_length(total);
+                bar.set_position(done);
             }
         };
         Ok(verify::verify(&dir, store, &games, build::of_this_executable()?, &progress).await?)
@@ -98,7 +96,8 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
     for step in &flush.steps {
         let tick = step.tick;
         for join in &step.joins {
-            let value = json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
+            let value =
+                json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
             lines.push((tick, value, format!("join     player {} session {} {:?}", join.player, join.session, join.name)));
         }
         for leave in &step.leaves {
@@ -162,7 +161,8 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result
         let frames = if from < goal { &history.frames[..] } else { &[] };
         let sim = resim::run(sim, lease.match_id, frames, |moment| moment.sim.tick() < goal)?;
         if to.is_some() && sim.tick() != goal {
-            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {}", lease.match_id, sim.tick());
+            let message =
+                format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {}", lease.match_id, sim.tick());
             return Err(Failure::new(Exit::NotFound, message));
         }
         let (tick, hash, state) = (sim.tick(), sim.state_hash().to_string(), sim.describe());
@@ -195,4 +195,3 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     }
     bar
 }
-

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use super::exit::{Exit, Failure};
 use super::{Context, say};
 use crate::admin::api::CreateMatch;
-use crate::node::run::{self, Milestone, Run};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
+use crate::node::run::{self, Milestone, Run};
 use crate::telemetry;
 
 /// House bots in the match of the first run.
@@ -24,7 +24,7 @@ pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
         Failure::new(Exit::Usage, "RK-CLI-020: this executable has no game: register one with Node::new().game::<MyGame>()")
     })?;
     let first_match =
-        CreateMatch { game: game.to_owned(), config: serde_json::json!({}), house_bots: HOUSE_BOTS, seed: None, tick_rate: None };
+        CreateMatch { game: game.to_owned(), config: context.showcase.clone(), house_bots: HOUSE_BOTS, seed: None, tick_rate: None };
     serve(context, Some(first_match), false)
 }
 
@@ -79,14 +79,17 @@ fn to_words(milestone: &Milestone<'_>, data_dir: &str) -> String {
         Milestone::NotResumed(id, why) => format!("match {} not resumed: {why}", id.short()),
         Milestone::Ready(card, node) => ready(card, node, data_dir),
         Milestone::Draining => "draining: every match is checkpointed before the node stops (Ctrl-C again: stop at once)".to_owned(),
-        Milestone::Drained(matches, took_ms) => format!("stopped: {matches} matches checkpointed in {took_ms} ms; start again and they go on"),
+        Milestone::Drained(matches, took_ms) => {
+            format!("stopped: {matches} matches checkpointed in {took_ms} ms; start again and they go on")
+        }
     }
 }
 
 fn ready(card: &NodeCard, node: &Arc<Serving>, data_dir: &str) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "rekindle".to_owned());
     let matches = node.parts().host.list();
-    let running: Vec<String> = matches.iter().map(|status| format!("{} ({}, {} players)", status.match_id.short(), status.game, status.sessions)).collect();
+    let running: Vec<String> =
+        matches.iter().map(|status| format!("{} ({}, {} players)", status.match_id.short(), status.game, status.sessions)).collect();
     let running = if running.is_empty() { "none yet".to_owned() } else { running.join(", ") };
     let first = matches.first().map_or_else(|| "MATCH".to_owned(), |status| status.match_id.short());
     format!(

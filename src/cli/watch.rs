@@ -117,6 +117,14 @@ fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
         "entities": seen.entities, "beat": seen.beat, "note": seen.note,
     });
     context.answer(&value, || {
-        format!("match {} tick {} epoch {}: {} entities, beat {} {}", welcome.match_id.short(), seen.tick(), welcome.epoch, seen.entities, seen.beat, seen.note)
+        format!(
+            "match {} tick {} epoch {}: {} entities, beat {} {}",
+            welcome.match_id.short(),
+            seen.tick(),
+            welcome.epoch,
+            seen.entities,
+            seen.beat,
+            seen.note
+        )
     })
 }

@@ -59,7 +59,12 @@ pub const KEYS: &[Key] = &[
     key("checkpoint.every_s", Kind::Number, "60", "a checkpoint of a match is at most this old"),
     key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
     key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
-    key("journal", Kind::Choice(&["recovery", "all"]), "recovery", "what the journal keeps: what recovery needs, or all since a match began"),
+    key(
+        "journal",
+        Kind::Choice(&["recovery", "all"]),
+        "recovery",
+        "what the journal keeps: what recovery needs, or all since a match began",
+    ),
     key("limits.connections", Kind::Number, "8192", "open client connections; more are refused"),
     key("limits.datagrams", Kind::Number, "250", "datagrams a second that one client may send"),
     key("limits.handshakes", Kind::Number, "1000", "new connections a second, from everywhere together"),

@@ -186,7 +186,10 @@ impl Config {
             )));
         }
         if self.shards > 1024 {
-            return Err(ConfigError::Conflict(format!("shards = {} is more threads than any machine has cores: at most 1024", self.shards)));
+            return Err(ConfigError::Conflict(format!(
+                "shards = {} is more threads than any machine has cores: at most 1024",
+                self.shards
+            )));
         }
         Ok(())
     }
@@ -268,7 +271,14 @@ mod tests {
 
     #[test]
     fn values_are_checked_with_their_origin() {
-        for (key, value) in [("listen", "localhost"), ("store", "postgres:"), ("node.name", ""), ("node.name", "a b"), ("log.filter", "=,="), ("beat_every", "0")] {
+        for (key, value) in [
+            ("listen", "localhost"),
+            ("store", "postgres:"),
+            ("node.name", ""),
+            ("node.name", "a b"),
+            ("log.filter", "=,="),
+            ("beat_every", "0"),
+        ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
         }

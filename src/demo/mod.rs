@@ -168,7 +168,7 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
     for number in 0..u64::from(args.matches.max(1)) {
         let wanted = CreateMatch {
             game: game.to_owned(),
-            config: serde_json::json!({}),
+            config: context.showcase.clone(),
             house_bots: 0,
             seed: Some(args.seed.wrapping_add(number)),
             tick_rate: None,
@@ -223,9 +223,8 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
         }
     }
     watch_fight(&swarm, stage, EPILOGUE).await;
-    let enough = |progress: &rekindle_loadtest::Progress| {
-        progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats >= 2 * MIN_BEATS as u64
-    };
+    let enough =
+        |progress: &rekindle_loadtest::Progress| progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats >= 2 * MIN_BEATS as u64;
     swarm.wait_until(PATIENCE, enough).await;
     let seconds = swarm.elapsed().as_secs_f64();
     // The sessions stay open: leaving is not what is tried here.

@@ -93,7 +93,8 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
             verdict.beats_checked += 1;
             if facts.hashes.get(&tick) != Some(&hash) {
                 verdict.mismatches += 1;
-                verdict.fault(format!("match {}: a bot received hash {hash} for tick {tick}, the simulation has another", witness.match_id));
+                verdict
+                    .fault(format!("match {}: a bot received hash {hash} for tick {tick}, the simulation has another", witness.match_id));
             }
         }
         for (epoch, &tick) in &witness.newest {

@@ -6,7 +6,9 @@ use rekindle_schema::MatchId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
     /// No id begins with it.
-    #[error("RK-CLI-010: no match begins with `{0}`; `rekindle match ls` lists those of a running node, `rekindle verify` those of a directory")]
+    #[error(
+        "RK-CLI-010: no match begins with `{0}`; `rekindle match ls` lists those of a running node, `rekindle verify` those of a directory"
+    )]
     None(String),
     /// Several do.
     #[error("RK-CLI-011: `{prefix}` fits several matches: {fits}; type more digits")]

@@ -98,13 +98,8 @@ pub async fn verify(
 /// Every byte of every file, without looking at what the records mean.
 fn audit(dir: &Path) -> Result<Report, StoreError> {
     let audit = LocalStore::audit(dir)?;
-    let mut report = Report {
-        segments: audit.segments,
-        batches: audit.batches,
-        records: audit.frames,
-        bytes: audit.bytes,
-        ..Report::default()
-    };
+    let mut report =
+        Report { segments: audit.segments, batches: audit.batches, records: audit.frames, bytes: audit.bytes, ..Report::default() };
     for finding in audit.findings {
         let offset = finding.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
         let words = format!("{}{offset}: {}", finding.place, finding.problem);
@@ -262,9 +257,8 @@ fn simulate(
     let at: BTreeMap<Tick, &CheckpointMeta> = checkpoints.iter().map(|meta| (meta.tick, meta)).collect();
     let mut compare = |what: &str, tick: Tick, computed: StateHash, recorded: StateHash| {
         if computed != recorded {
-            report.fault(format!(
-                "RK-VERIFY-015: match {id}, tick {tick}: the simulation gives hash {computed}, the {what} says {recorded}"
-            ));
+            report
+                .fault(format!("RK-VERIFY-015: match {id}, tick {tick}: the simulation gives hash {computed}, the {what} says {recorded}"));
         }
     };
     let result = resim::run(sim, id, frames, |moment| {

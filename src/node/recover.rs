@@ -27,15 +27,10 @@ pub enum Outcome {
 }
 
 /// Takes over everything that belongs to dead incarnations of this host. `each` is told every outcome as it comes.
-pub async fn all(
-    host: &Host,
-    store: &Store,
-    me: Incarnation,
-    max_attempts: u32,
-    mut each: impl FnMut(Outcome),
-) -> Result<(), Failure> {
+pub async fn all(host: &Host, store: &Store, me: Incarnation, max_attempts: u32, mut each: impl FnMut(Outcome)) -> Result<(), Failure> {
     let nodes = store.leases.nodes().await?;
-    let dead: BTreeSet<Incarnation> = nodes.iter().filter(|node| node.incarnation != me && !is_alive(node)).map(|node| node.incarnation).collect();
+    let dead: BTreeSet<Incarnation> =
+        nodes.iter().filter(|node| node.incarnation != me && !is_alive(node)).map(|node| node.incarnation).collect();
     for node in nodes.iter().filter(|node| dead.contains(&node.incarnation) && !(node.state == NodeState::Fenced && node.seal.is_some())) {
         let secured = takeover::secure(store, me, node.incarnation).await?;
         if let Some(torn) = secured.torn {

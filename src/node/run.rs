@@ -90,8 +90,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
     };
-    let parts =
-        Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
+    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
     let node = Arc::new(Serving::new(parts));
     let (admin_stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async move {

@@ -143,8 +143,7 @@ impl Serving {
 
     /// All matches in the directory, those of this node with where they stand.
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
-        let here: BTreeMap<MatchId, MatchStatus> =
-            self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
+        let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
         let rows = self.parts.store.leases.matches().await?;
         Ok(rows.iter().map(|row| match_view(row, here.get(&row.match_id))).collect())
     }
@@ -162,10 +161,9 @@ impl Serving {
             return Err(ControlError::Draining);
         }
         let Parts { config, games, host, store, incarnation, .. } = &self.parts;
-        let game = games.get(&wanted.game).map_err(|_| ControlError::NoGame {
-            name: wanted.game.clone(),
-            known: games.names().collect::<Vec<_>>().join(", "),
-        })?;
+        let game = games
+            .get(&wanted.game)
+            .map_err(|_| ControlError::NoGame { name: wanted.game.clone(), known: games.names().collect::<Vec<_>>().join(", ") })?;
         if host.list().len() >= config.limits.matches {
             return Err(ControlError::Forbidden(format!("limits.matches = {} matches run here already", config.limits.matches)));
         }
