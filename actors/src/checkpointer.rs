@@ -217,6 +217,7 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         crc: crc32c::crc32c(&state),
     };
     let bytes = state.len();
+    tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, bytes, "checkpoint is being written");
     let started = Instant::now();
     put(host, meta, state).await?;
     host.meters.checkpoint_put.record(started.elapsed());

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rekindle_schema::frame::TickFrame;
+use rekindle_schema::frame::{CommandDone, TickFrame};
 use rekindle_schema::record::{Decision, LeaveReason, Step};
 use rekindle_sim::SimError;
 use tokio::time::Instant;
@@ -192,6 +192,7 @@ impl MatchState {
             Outcome::Hopeless(report) => return self.park(report),
         };
         let mut decisions = Vec::with_capacity(fixed.culprits.len());
+        let mut refused = Vec::new();
         for culprit in fixed.culprits {
             self.host.meters.quarantined.increment(1);
             let reason = culprit.reason.clone();
@@ -206,6 +207,9 @@ impl MatchState {
                 "quarantined: {reason}"
             );
             decisions.push(Decision::Quarantine { tick: poisoned.tick, player: culprit.player, seq: culprit.seq, reason });
+            if culprit.what == "command" {
+                refused.push(CommandDone { session: culprit.session, seq: culprit.seq, accepted: false });
+            }
             if let Some(session) = culprit.joining {
                 self.cell.refuse_join(session, "the game failed when this player entered; the operator was told");
             } else {
@@ -221,7 +225,10 @@ impl MatchState {
         *self.cell.probe.lock() = self.core.sim().probe();
         self.set_mode(Mode::Running);
         let stop = self.cell.stop.lock().take();
-        let advanced = self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
+        let mut advanced = self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
+        if let Some(frame) = &mut advanced.frame {
+            frame.commands.extend(refused);
+        }
         self.executed(advanced, arrived);
         self.host.meters.tick_delay.increment(since.elapsed().as_micros() as u64);
         if matches!(self.mode, Mode::Running) {

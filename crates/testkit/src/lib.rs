@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod evidence;
 pub mod faults;
+pub mod hazard;
 pub mod history;
 pub mod oracle;
 pub mod quic;
