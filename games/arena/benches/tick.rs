@@ -1,5 +1,7 @@
 //! The cost of a tick of a fighting arena, and of what a node does with it.
 
+#![expect(missing_docs, reason = "criterion's macros write public functions")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -119,8 +119,9 @@ fn look_around(me: &Me, view: &View<'_>, map: &Map, rng: &mut Rng, memory: &mut 
                     best_opponent = (cost, Some(entity.slot));
                 }
             }
-            BodyKind::Pickup if entity.get::<Pickup>().is_some_and(|pickup| pickup.there && wants(me, pickup.kind, distance)) => {
-                if distance < best_errand.0 {
+            BodyKind::Pickup => {
+                let wanted = entity.get::<Pickup>().is_some_and(|pickup| pickup.there && wants(me, pickup.kind, distance));
+                if wanted && distance < best_errand.0 {
                     best_errand = (distance, Some(at));
                 }
             }
@@ -189,7 +190,7 @@ fn aim(me: &Me, seen: Option<&Opponent>, ahead: Vec2, rng: &mut Rng, memory: &mu
     memory.error = memory.error * 0.9 + rng.range(-SHAKE, SHAKE);
     let Some(opponent) = seen else {
         if ahead != Vec2::ZERO {
-            memory.aim += turn(memory.aim, ahead.angle()).max(-TURN).min(TURN);
+            memory.aim += turn(memory.aim, ahead.angle()).clamp(-TURN, TURN);
         }
         return false;
     };
@@ -200,7 +201,7 @@ fn aim(me: &Me, seen: Option<&Opponent>, ahead: Vec2, rng: &mut Rng, memory: &mu
     };
     let to = opponent.at + opponent.velocity * lead - me.at;
     let off = turn(memory.aim, to.angle() + memory.error);
-    memory.aim = turn(0.0, memory.aim + off.max(-TURN).min(TURN));
+    memory.aim = turn(0.0, memory.aim + off.clamp(-TURN, TURN));
     let safe = me.arms.weapon != WeaponKind::Launcher || distance > 2.5;
     safe && distance < reach && off.abs() < TRIGGER
 }

@@ -14,7 +14,8 @@
 use rekindle_sim::{Component, Entity, PlayerId, Tick, Value};
 
 use crate::geometry::{Vec2, vec2};
-use crate::movement::{DRONE_RADIUS, FIGHTER_RADIUS};
+use crate::map::MAX_SIZE;
+use crate::movement::{DRONE_RADIUS, FIGHTER_RADIUS, VELOCITY_STEP};
 use crate::phases::Phase;
 use crate::weapons::{MAX_AMMO, Shot, WeaponKind};
 
@@ -62,15 +63,25 @@ impl Body {
     }
 }
 
+/// Snapshots can say places up to here, metres from the middle.
+const EDGE: f32 = 64.0;
+/// In steps of this: 14 bits.
+const PLACE_STEP: f32 = 2.0 * EDGE / 16_384.0;
+/// Snapshots can say velocities up to this, metres per second.
+const TOP_SPEED: f32 = 32.0;
+
+// What a client extrapolates is exact only if all velocities are multiples of what 9 bits can say.
+const _: () = assert!(2.0 * TOP_SPEED / 512.0 == VELOCITY_STEP && MAX_SIZE / 2.0 < EDGE);
+
 /// Where the middle of a body is, metres. In steps of 1/128 on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Component)]
 #[component(id = "arena.position")]
 pub struct Position {
     /// To the right.
-    #[net(min = -64.0, max = 63.992_187_5, bits = 14, rate = "arena.velocity.x")]
+    #[net(min = -EDGE, max = EDGE - PLACE_STEP, bits = 14, rate = "arena.velocity.x")]
     pub x: f32,
     /// Upwards.
-    #[net(min = -64.0, max = 63.992_187_5, bits = 14, rate = "arena.velocity.y")]
+    #[net(min = -EDGE, max = EDGE - PLACE_STEP, bits = 14, rate = "arena.velocity.y")]
     pub y: f32,
 }
 
@@ -79,10 +90,10 @@ pub struct Position {
 #[component(id = "arena.velocity")]
 pub struct Velocity {
     /// To the right.
-    #[net(min = -32.0, max = 31.875, bits = 9)]
+    #[net(min = -TOP_SPEED, max = TOP_SPEED - VELOCITY_STEP, bits = 9)]
     pub x: f32,
     /// Upwards.
-    #[net(min = -32.0, max = 31.875, bits = 9)]
+    #[net(min = -TOP_SPEED, max = TOP_SPEED - VELOCITY_STEP, bits = 9)]
     pub y: f32,
 }
 

@@ -21,7 +21,7 @@ pub struct Input {
 impl Input {
     /// The input that comes closest to these wishes: `direction` at most of length 1, `angle` in radians.
     pub fn new(direction: Vec2, angle: f32, fire: bool) -> Self {
-        let part = |v: f32| (v * 127.0 + 0.5).floor().max(-127.0).min(127.0) as i8;
+        let part = |v: f32| (v * 127.0 + 0.5).floor().clamp(-127.0, 127.0) as i8;
         let turns = turn(0.0, angle) / std::f32::consts::TAU;
         let aim = (turns * 65_536.0 + 0.5).floor() as i32 as u16;
         Self { right: part(direction.x), up: part(direction.y), aim, fire }

@@ -118,7 +118,7 @@ impl Map {
                 1.0
             }
         };
-        let free = edge(from.x, way.x, self.half.x).min(edge(from.y, way.y, self.half.y)).max(0.0).min(1.0);
+        let free = edge(from.x, way.x, self.half.x).min(edge(from.y, way.y, self.half.y)).clamp(0.0, 1.0);
         self.walls.iter().filter_map(|wall| wall.sweep(from, way, radius)).fold(free, f32::min)
     }
 
@@ -147,7 +147,7 @@ impl Map {
             }
         }
         let limit = self.half - vec2(radius, radius);
-        let inside = vec2(centre.x.max(-limit.x).min(limit.x), centre.y.max(-limit.y).min(limit.y));
+        let inside = vec2(centre.x.clamp(-limit.x, limit.x), centre.y.clamp(-limit.y, limit.y));
         let push = inside - centre;
         if push != Vec2::ZERO {
             centre = inside;

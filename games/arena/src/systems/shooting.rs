@@ -17,7 +17,6 @@ type Targets<'w> = Query<'w, (Entity, &'static Body, &'static Position, &'static
 /// Fighters who pull the trigger shoot, if their weapon is ready.
 ///
 /// Rays hit what the shooter saw: targets stand where they were at the tick that the player was looking at.
-#[expect(clippy::too_many_arguments, reason = "a system declares by its parameters what it touches")]
 pub fn fire(
     map: Const<Map>,
     course: Res<Course>,
