@@ -107,7 +107,7 @@ pub(crate) struct Net {
 }
 
 pub(crate) enum NetKind {
-    Float { min: Expr, max: Expr, bits: u8 },
+    Float { bounds: Box<(Expr, Expr)>, bits: u8 },
     Angle { bits: u8 },
     Unsigned { bits: u8 },
     Bool,
@@ -195,7 +195,7 @@ impl Net {
         };
         let kind = match (is("f32"), is("bool"), min, max, angle) {
             (true, _, None, None, Some(())) => NetKind::Angle { bits: width(24)? },
-            (true, _, Some(min), Some(max), None) => NetKind::Float { min, max, bits: width(24)? },
+            (true, _, Some(min), Some(max), None) => NetKind::Float { bounds: Box::new((min, max)), bits: width(24)? },
             (true, ..) => return fail("an `f32` needs either `min` and `max`, or `angle`"),
             (_, _, None, None, None) if rate.is_some() => return fail("only an `f32` has a `rate`"),
             (_, true, None, None, None) if bits.is_none() => NetKind::Bool,

@@ -115,8 +115,9 @@ fn settle(field: &Field, place: &TokenStream) -> TokenStream {
 }
 
 fn shapes(fields: &[Field]) -> TokenStream {
-    let parts = fields.iter().map(|Field { name, ty, .. }| {
-        quote_spanned! { ty.span() => (#name.to_owned(), <#ty as ::rekindle_sim::value::Value>::shape()) }
+    let parts = fields.iter().map(|field| {
+        let (name, ty, initial) = (&field.name, &field.ty, initial(field));
+        quote_spanned! { ty.span() => ::rekindle_sim::shape::Field::new::<#ty>(#name, &#initial) }
     });
     quote! { ::std::vec![#(#parts),*] }
 }
@@ -273,7 +274,8 @@ fn struct_net(fields: &[Field]) -> TokenStream {
     let definitions = networked.iter().map(|(field, net)| {
         let name = &field.name;
         let kind = match &net.kind {
-            NetKind::Float { min, max, bits } => {
+            NetKind::Float { bounds, bits } => {
+                let (min, max) = &**bounds;
                 let message = format!("field `{name}`: `min` must be less than `max`, both finite");
                 quote! {
                     {

@@ -8,7 +8,9 @@
 //! | body | see [`encode_body`]; the state hash is BLAKE3 of it |
 //!
 //! All values in canonical form, see [`crate::value`]. If the schema is that of the running build, byte for byte, the body is decoded
-//! directly. Otherwise each part whose schema differs is brought up to date by field name, see [`crate::shape`].
+//! directly. Otherwise each part whose schema differs is brought up to date by field name, see [`crate::migrate`].
+
+use std::sync::Arc;
 
 use rekindle_schema::Tick;
 use rekindle_schema::record::{Effect, EffectId};
@@ -22,23 +24,23 @@ use crate::value::{DecodeError, Reader, Value};
 use crate::world::World;
 
 /// Format tag of a state.
-pub const STATE_TAG: u16 = 0x2101;
+pub(crate) const STATE_TAG: u16 = 0x2101;
 
 /// One stored type as a checkpoint knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    id: String,
-    version: u16,
-    shape: Shape,
+    pub(crate) id: String,
+    pub(crate) version: u16,
+    pub(crate) shape: Shape,
 }
 
 /// What the body of a checkpoint consists of: components, resources and events ascending by id, systems in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema {
-    components: Vec<Entry>,
-    resources: Vec<Entry>,
-    events: Vec<Entry>,
-    systems: Vec<String>,
+    pub(crate) components: Vec<Entry>,
+    pub(crate) resources: Vec<Entry>,
+    pub(crate) events: Vec<Entry>,
+    pub(crate) systems: Vec<String>,
 }
 
 fn entries<S: ?Sized>(kinds: &[Kind<S>]) -> Vec<Entry> {
@@ -163,43 +165,50 @@ pub(crate) struct Start<'a> {
 pub(crate) fn decode_start<'a>(input: &mut Reader<'a>) -> Result<Start<'a>, DecodeError> {
     let len = input.count(1)?;
     let config = input.slice(len)?;
-    Ok(Start { config, seed: u64::decode(input)?, tick_rate: u16::decode(input)?, tick: Tick::decode(input)? })
+    let start = Start { config, seed: u64::decode(input)?, tick_rate: u16::decode(input)?, tick: Tick::decode(input)? };
+    if start.tick_rate == 0 || start.tick.0 >= 1 << 62 {
+        return Err(DecodeError::Invalid("a tick, or a tick rate, that no match has"));
+    }
+    Ok(start)
 }
 
-/// Fills a new world from the rest of a body, and returns the open effects.
+/// Fills a new world from the rest of a body that has the schema of the running build, and returns the open effects.
 pub(crate) fn decode_world(world: &mut World, input: &mut Reader<'_>) -> Result<Vec<Effect>, String> {
-    let part = |what: &str, id: &str| {
-        let place = format!("{what} `{id}`");
-        move |error: DecodeError| format!("{place}: {error}")
-    };
-    let registry = std::sync::Arc::clone(&world.registry);
-    world.entities = Entities::decode(input).map_err(part("entities", ""))?;
+    let registry = Arc::clone(&world.registry);
+    world.entities = Entities::decode(input).map_err(within("entities", ""))?;
     for (column, kind) in world.columns.iter_mut().zip(&registry.components.list) {
-        column.decode(input, &world.entities).map_err(part("component", kind.id))?;
+        column.decode(input, &world.entities).map_err(within("component", kind.id))?;
     }
     for (removed, kind) in world.removed.iter_mut().zip(&registry.components.list) {
-        *removed = decode_removed(input).map_err(part("removals of component", kind.id))?;
+        *removed = decode_removed(input).map_err(within("removals of component", kind.id))?;
     }
     for (resource, kind) in world.resources.iter_mut().zip(&registry.resources.list) {
-        let changed = u32::decode(input).map_err(part("resource", kind.id))?;
-        resource.set_changed(changed);
-        resource.decode_value(input).map_err(part("resource", kind.id))?;
+        let result = u32::decode(input).and_then(|changed| {
+            resource.set_changed(changed);
+            resource.decode_value(input)
+        });
+        result.map_err(within("resource", kind.id))?;
     }
     for (queue, kind) in world.events.iter_mut().zip(&registry.events.list) {
-        queue.decode(input).map_err(part("event", kind.id))?;
+        queue.decode(input).map_err(within("event", kind.id))?;
     }
     for last in &mut world.last_runs {
-        *last = u32::decode(input).map_err(part("systems", ""))?;
+        *last = u32::decode(input).map_err(within("systems", ""))?;
     }
-    decode_effects(input).map_err(part("effects", ""))
+    decode_effects(input).map_err(within("effects", ""))
 }
 
-fn decode_removed(input: &mut Reader<'_>) -> Result<Vec<(Stamp, Entity)>, DecodeError> {
+/// Says in which part of a body an error is.
+pub(crate) fn within<'a, E: ToString>(what: &'a str, id: &'a str) -> impl Fn(E) -> String + use<'a, E> {
+    move |error| format!("{what} `{id}`: {}", error.to_string())
+}
+
+pub(crate) fn decode_removed(input: &mut Reader<'_>) -> Result<Vec<(Stamp, Entity)>, DecodeError> {
     let count = input.count(12)?;
     (0..count).map(|_| Ok((u32::decode(input)?, Entity::decode(input)?))).collect()
 }
 
-fn decode_effects(input: &mut Reader<'_>) -> Result<Vec<Effect>, DecodeError> {
+pub(crate) fn decode_effects(input: &mut Reader<'_>) -> Result<Vec<Effect>, DecodeError> {
     let count = input.count(20)?;
     let effect = |_| {
         let id = EffectId { tick: Tick::decode(input)?, ordinal: u32::decode(input)? };

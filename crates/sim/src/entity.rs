@@ -69,11 +69,6 @@ impl Entities {
         &self.alive
     }
 
-    /// How many slots were ever used.
-    pub(crate) fn slots(&self) -> usize {
-        self.generations.len()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }

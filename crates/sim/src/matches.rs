@@ -1,9 +1,10 @@
 //! A match of a game, and the game as a type of matches: how everything above this crate sees them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
@@ -13,6 +14,7 @@ use rekindle_schema::{PlayerId, StateHash, Tick};
 use crate::checkpoint;
 use crate::config;
 use crate::game::{Built, Game};
+use crate::migrate;
 use crate::net::{self, View};
 use crate::params::{InputSet, PlayerInput};
 use crate::players::{Player, Players};
@@ -60,6 +62,12 @@ impl<G: Game> Match<G> {
         &mut self.world
     }
 
+    /// Moves the match to a later tick without making those between: tests of very long matches start there.
+    #[doc(hidden)]
+    pub fn skip_to(&mut self, tick: Tick) {
+        self.world.tick = tick;
+    }
+
     fn callback(&self, index: usize) {
         self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
     }
@@ -69,9 +77,15 @@ impl<G: Game> Match<G> {
         self.effects.retain(|effect| !step.effects_done.contains(&effect.id));
         // A session that ends in the tick in which it begins is entered first; one that makes room for its player's next goes first.
         let (early, late): (Vec<_>, Vec<_>) = step.leaves.iter().partition(|leave| self.is_session(leave.player, leave));
-        early.into_iter().for_each(|leave| self.leave(leave));
-        step.joins.iter().for_each(|join| self.join(join));
-        late.into_iter().for_each(|leave| self.leave(leave));
+        for leave in early {
+            self.leave(leave);
+        }
+        for join in &step.joins {
+            self.join(join);
+        }
+        for leave in late {
+            self.leave(leave);
+        }
         let commands = step.commands.iter().map(|command| self.command(command)).collect();
         self.take_inputs(step);
         let (schedule, probe) = (&self.built.schedule, &self.probe);
@@ -215,14 +229,32 @@ impl<G: Game> Simulation for Match<G> {
 /// A game as a type of matches.
 pub struct Typed<G: Game> {
     built: Arc<Built<G>>,
+    /// Configurations that bots and edges ask about again and again, by their bytes.
+    configs: Mutex<BTreeMap<Vec<u8>, Arc<G::Config>>>,
 }
+
+/// How many configurations are kept parsed.
+const CONFIGS: usize = 64;
 
 impl<G: Game> Typed<G> {
     /// Puts the parts of the game together; or says all that is wrong with them.
     pub fn new() -> Result<Self, SimError> {
         let built = guarded(Built::new)
             .map_err(|problem| SimError::Schedule { game: G::NAME.to_owned(), problem: format!("`Game::build` panicked: {problem}") })??;
-        Ok(Self { built: Arc::new(built) })
+        Ok(Self { built: Arc::new(built), configs: Mutex::default() })
+    }
+
+    fn config(&self, bytes: &[u8]) -> Result<Arc<G::Config>, SimError> {
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(bytes) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(config::parse::<G>(bytes)?);
+        if configs.len() >= CONFIGS {
+            configs.clear();
+        }
+        configs.insert(bytes.to_vec(), Arc::clone(&config));
+        Ok(config)
     }
 
     /// As [`GameType::create`], with the type kept.
@@ -247,17 +279,19 @@ impl<G: Game> Typed<G> {
         if head.game != G::NAME {
             return Err(fail(format!("it is of game `{}`", head.game)));
         }
-        if head.schema != self.built.schema {
-            return Err(fail("other schema".to_owned()));
-        }
         let mut input = Reader::new(head.body);
         let start = checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
-        if start.tick_rate == 0 {
-            return Err(fail("a tick rate of 0".to_owned()));
-        }
         let mut made = Match::new(&self.built, start.config, start.seed, start.tick_rate)?;
         made.world.tick = start.tick;
-        made.effects = checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?;
+        made.effects = if head.schema == self.built.schema {
+            checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?
+        } else {
+            let old = checkpoint::Schema::from_bytes(head.schema).map_err(|error| fail(format!("schema: {error}")))?;
+            let names: Vec<_> = self.built.schedule.names().collect();
+            // The game's own hook runs in there.
+            let result = guarded(|| migrate::decode_world(&mut made.world, &old, &names, &self.built.retired, &mut input));
+            result.unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}"))).map_err(fail)?
+        };
         input.finish().map_err(|error| fail(error.to_string()))?;
         Ok(made)
     }
@@ -277,7 +311,7 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn max_players(&self, config: &[u8]) -> usize {
-        config::parse::<G>(config).map_or(0, |config| G::max_players(&config))
+        self.config(config).map_or(0, |config| G::max_players(&config))
     }
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
@@ -301,7 +335,7 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes> {
-        let config = config::parse::<G>(config).ok()?;
+        let config = self.config(config).ok()?;
         let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
         let input = G::bot(player, &View::new(&self.built.net, view), &config, &mut memory);
         *state = value::to_bytes(&memory);

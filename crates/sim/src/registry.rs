@@ -15,8 +15,6 @@ pub(crate) struct Kind<S: ?Sized> {
     pub(crate) id: &'static str,
     pub(crate) version: u16,
     pub(crate) shape: Shape,
-    /// Encoded [`crate::Value::initial`].
-    pub(crate) initial: Vec<u8>,
     pub(crate) migrate: fn(u16, &mut Datum) -> Result<(), String>,
     pub(crate) storage: fn() -> Box<S>,
     pub(crate) type_name: &'static str,
@@ -31,7 +29,6 @@ impl<S: ?Sized> Kind<S> {
             id: T::ID,
             version: T::VERSION,
             shape: T::shape(),
-            initial: crate::value::to_bytes(&T::initial()),
             migrate: T::migrate,
             storage,
             type_name: type_name::<T>(),

@@ -26,7 +26,6 @@ impl<T: Resource> Cell<T> {
 /// A resource without its type.
 pub(crate) trait AnyResource: Any + Send {
     fn as_any(&self) -> &dyn Any;
-    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn settle(&mut self, since: Stamp);
     fn age(&mut self);
     fn encode_value(&self, out: &mut Vec<u8>);
@@ -37,9 +36,6 @@ pub(crate) trait AnyResource: Any + Send {
 
 impl<T: Resource> AnyResource for Cell<T> {
     fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
     fn settle(&mut self, since: Stamp) {

@@ -72,7 +72,7 @@ struct Declared {
 
 /// What makes a system run besides the passing of ticks.
 #[derive(Debug, Clone, Copy)]
-enum Trigger {
+pub enum Trigger {
     Event(usize),
     Added(usize),
     Changed(usize),
@@ -150,12 +150,11 @@ pub trait IntoSystems<Marker>: Sized {
     }
 
     #[doc(hidden)]
-    fn trigger(self, trigger: Watch) -> Systems {
+    fn trigger(self, trigger: fn(&Registry, &mut Access) -> Trigger) -> Systems {
         self.into_systems().each(|system| system.triggers.push(trigger))
     }
 }
 
-#[expect(private_interfaces, reason = "the declaration is built through the trait's methods only")]
 impl Systems {
     fn each(mut self, change: impl Fn(&mut Declared)) -> Self {
         self.list.iter_mut().for_each(change);
@@ -222,7 +221,7 @@ struct Placed {
 }
 
 /// The systems of a game in the order in which they run.
-pub struct Schedule {
+pub(crate) struct Schedule {
     systems: Vec<Placed>,
 }
 
@@ -367,7 +366,7 @@ fn check_conflicts(ordered: &[Placed], must_wait: impl Fn(&Placed, &Placed) -> b
 
 impl Schedule {
     /// Names in the order in which the systems run.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.systems.iter().map(|system| system.name.as_str())
     }
 
@@ -379,7 +378,7 @@ impl Schedule {
                 world.flush(stamp(tick, placed.position - 1));
             }
             let run = Run { stamp: stamp(tick, placed.position), last: world.last_runs[index], stream: placed.stream, tick };
-            if tick.0 % placed.every != 0 || !placed.triggered(world, run.last) {
+            if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
                 continue;
             }
             running(index);

@@ -35,9 +35,27 @@ pub enum Shape {
     /// One after the other.
     Tuple(Vec<Shape>),
     /// Named fields.
-    Struct(Vec<(String, Shape)>),
+    Struct(Vec<Field>),
     /// One of the variants, each with its fields.
-    Enum(Vec<(String, Vec<(String, Shape)>)>),
+    Enum(Vec<(String, Vec<Field>)>),
+}
+
+/// A named field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its layout.
+    pub shape: Shape,
+    /// Canonical bytes of what the field has if nobody set it. Known for types of the running build only: it is in no checkpoint.
+    pub default: Vec<u8>,
+}
+
+impl Field {
+    /// A field of the running build. Called by derived code.
+    pub fn new<T: Value>(name: &str, default: &T) -> Self {
+        Self { name: name.to_owned(), shape: T::shape(), default: crate::value::to_bytes(default) }
+    }
 }
 
 /// A value without its Rust type.
@@ -87,9 +105,9 @@ const PRIMITIVES: [Shape; 13] = [
 impl Shape {
     /// Appends the shape: one byte for the kind (0 to 12 the primitives in the order of the enum), then what the kind needs.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let fields = |fields: &[(String, Shape)], out: &mut Vec<u8>| {
+        let fields = |fields: &[Field], out: &mut Vec<u8>| {
             (fields.len() as u32).encode(out);
-            for (name, shape) in fields {
+            for Field { name, shape, .. } in fields {
                 name.encode(out);
                 shape.encode(out);
             }
@@ -116,7 +134,9 @@ impl Shape {
             Self::Tuple(of) => {
                 out.push(17);
                 (of.len() as u32).encode(out);
-                of.iter().for_each(|shape| shape.encode(out));
+                for shape in of {
+                    shape.encode(out);
+                }
             }
             Self::Struct(of) => {
                 out.push(18);
@@ -142,9 +162,10 @@ impl Shape {
     fn decode_at(input: &mut Reader<'_>, depth: usize) -> Result<Self, DecodeError> {
         let depth = depth.checked_sub(1).ok_or(DecodeError::Invalid("the schema nests too deep"))?;
         let boxed = |input: &mut Reader<'_>| Self::decode_at(input, depth).map(Box::new);
-        let fields = |input: &mut Reader<'_>| -> Result<Vec<(String, Self)>, DecodeError> {
+        let fields = |input: &mut Reader<'_>| -> Result<Vec<Field>, DecodeError> {
             let count = input.count(5)?;
-            (0..count).map(|_| Ok((String::decode(input)?, Self::decode_at(input, depth)?))).collect()
+            let field = |_| Ok(Field { name: String::decode(input)?, shape: Self::decode_at(input, depth)?, default: Vec::new() });
+            (0..count).map(field).collect()
         };
         let [kind] = input.array()?;
         Ok(match kind {
@@ -173,20 +194,38 @@ impl Shape {
         })
     }
 
-    /// The fewest bytes that a value of this shape takes, at least 1 so that counts stay bounded by bytes.
+    /// The fewest bytes that a value of this shape takes.
     fn min_size(&self) -> usize {
+        let fields = |fields: &[Field]| fields.iter().fold(0usize, |sum, field| sum.saturating_add(field.shape.min_size()));
         match self {
+            Self::U8 | Self::I8 | Self::Bool | Self::Option(_) => 1,
             Self::U16 | Self::I16 => 2,
             Self::U32 | Self::I32 | Self::F32 | Self::String | Self::List(_) | Self::Map(..) => 4,
             Self::U64 | Self::I64 | Self::F64 | Self::Entity => 8,
-            _ => 1,
+            Self::Array(count, of) => (*count as usize).saturating_mul(of.min_size()),
+            Self::Tuple(of) => of.iter().fold(0usize, |sum, shape| sum.saturating_add(shape.min_size())),
+            Self::Struct(of) => fields(of),
+            Self::Enum(variants) => 1 + variants.iter().map(|(_, of)| fields(of)).min().unwrap_or(0),
+        }
+    }
+
+    /// Refuses `count` elements that cannot be there: each needs at least one byte, or a few bytes could ask for any number of them.
+    fn check(&self, count: usize, input: &Reader<'_>) -> Result<(), DecodeError> {
+        match self.min_size() {
+            0 if count > 0 => Err(DecodeError::Invalid("a list of values without content")),
+            size if count.saturating_mul(size) > input.remaining() => Err(DecodeError::Short),
+            _ => Ok(()),
         }
     }
 
     /// Reads a value of this shape.
     pub fn read(&self, input: &mut Reader<'_>) -> Result<Datum, DecodeError> {
-        let fields = |fields: &[(String, Shape)], input: &mut Reader<'_>| {
-            fields.iter().map(|(name, shape)| Ok((name.clone(), shape.read(input)?))).collect::<Result<BTreeMap<_, _>, DecodeError>>()
+        let fields = |fields: &[Field], input: &mut Reader<'_>| {
+            fields.iter().map(|field| Ok((field.name.clone(), field.shape.read(input)?))).collect::<Result<BTreeMap<_, _>, DecodeError>>()
+        };
+        let list = |of: &Self, count: usize, input: &mut Reader<'_>| {
+            of.check(count, input)?;
+            Ok(Datum::List((0..count).map(|_| of.read(input)).collect::<Result<_, DecodeError>>()?))
         };
         Ok(match self {
             Self::U8 => Datum::Int(u8::decode(input)?.into()),
@@ -203,20 +242,14 @@ impl Shape {
             Self::Entity => Datum::Entity(u32::decode(input)?, u32::decode(input)?),
             Self::String => Datum::String(String::decode(input)?),
             Self::Option(of) => Datum::Option(if bool::decode(input)? { Some(Box::new(of.read(input)?)) } else { None }),
-            Self::Array(count, of) => {
-                if input.remaining() < of.min_size() * *count as usize
-                    && !matches!(**of, Self::Tuple(_) | Self::Struct(_) | Self::Array(..))
-                {
-                    return Err(DecodeError::Short);
-                }
-                Datum::List((0..*count).map(|_| of.read(input)).collect::<Result<_, _>>()?)
-            }
+            Self::Array(count, of) => list(of, *count as usize, input)?,
             Self::List(of) => {
-                let count = input.count(of.min_size())?;
-                Datum::List((0..count).map(|_| of.read(input)).collect::<Result<_, _>>()?)
+                let count = u32::decode(input)? as usize;
+                list(of, count, input)?
             }
             Self::Map(key, value) => {
-                let count = input.count(key.min_size())?;
+                let count = u32::decode(input)? as usize;
+                key.check(count, input)?;
                 Datum::Map((0..count).map(|_| Ok((key.read(input)?, value.read(input)?))).collect::<Result<_, DecodeError>>()?)
             }
             Self::Tuple(of) => Datum::List(of.iter().map(|shape| shape.read(input)).collect::<Result<_, _>>()?),
@@ -228,4 +261,88 @@ impl Shape {
             }
         })
     }
+
+    /// Appends the canonical bytes of `datum` in this shape, which must be one of the running build: fields by name, with their defaults if
+    /// they are missing; numbers if they fit; what was not optional becomes so. Says where it fails.
+    pub fn convert(&self, datum: &Datum, out: &mut Vec<u8>) -> Result<(), String> {
+        match (self, datum) {
+            (Self::Option(_), Datum::Option(None)) => out.push(0),
+            (Self::Option(of), Datum::Option(Some(datum))) => {
+                out.push(1);
+                of.convert(datum, out)?;
+            }
+            (Self::Option(of), datum) => {
+                out.push(1);
+                of.convert(datum, out)?;
+            }
+            (Self::Bool, Datum::Bool(flag)) => flag.encode(out),
+            (Self::Entity, Datum::Entity(slot, generation)) => {
+                slot.encode(out);
+                generation.encode(out);
+            }
+            (Self::String, Datum::String(text)) => text.encode(out),
+            (Self::Array(count, of), Datum::List(data)) if data.len() == *count as usize => convert_all(of, data, out)?,
+            (Self::List(of), Datum::List(data)) => {
+                (data.len() as u32).encode(out);
+                convert_all(of, data, out)?;
+            }
+            (Self::Map(key, value), Datum::Map(data)) => {
+                (data.len() as u32).encode(out);
+                for (old_key, old_value) in data {
+                    key.convert(old_key, out)?;
+                    value.convert(old_value, out)?;
+                }
+            }
+            (Self::Tuple(of), Datum::List(data)) if data.len() == of.len() => {
+                of.iter().zip(data).try_for_each(|(shape, datum)| shape.convert(datum, out))?;
+            }
+            (Self::Struct(of), Datum::Struct(data)) => convert_fields(of, data, out)?,
+            (Self::Enum(variants), Datum::Enum(name, data)) => {
+                let index =
+                    variants.iter().position(|(known, _)| known == name).ok_or_else(|| format!("there is no variant `{name}` any more"))?;
+                out.push(index as u8);
+                convert_fields(&variants[index].1, data, out)?;
+            }
+            (number, Datum::Int(value)) => number.convert_int(*value, out)?,
+            (Self::F32, Datum::Float(value)) => (*value as f32).encode(out),
+            (Self::F64, Datum::Float(value)) => value.encode(out),
+            (number, Datum::Float(value)) if value.fract() == 0.0 => number.convert_int(*value as i128, out)?,
+            (shape, datum) => return Err(format!("{datum:?} cannot become {shape:?}")),
+        }
+        Ok(())
+    }
+
+    fn convert_int(&self, value: i128, out: &mut Vec<u8>) -> Result<(), String> {
+        fn fit<T: Value + TryFrom<i128>>(value: i128, out: &mut Vec<u8>) -> Option<()> {
+            T::try_from(value).ok().map(|value| value.encode(out))
+        }
+        let fits = match self {
+            Self::U8 => fit::<u8>(value, out),
+            Self::U16 => fit::<u16>(value, out),
+            Self::U32 => fit::<u32>(value, out),
+            Self::U64 => fit::<u64>(value, out),
+            Self::I8 => fit::<i8>(value, out),
+            Self::I16 => fit::<i16>(value, out),
+            Self::I32 => fit::<i32>(value, out),
+            Self::I64 => fit::<i64>(value, out),
+            Self::F32 => Some(value as f32).map(|value| value.encode(out)),
+            Self::F64 => Some(value as f64).map(|value| value.encode(out)),
+            _ => None,
+        };
+        fits.ok_or_else(|| format!("{value} cannot become {self:?}"))
+    }
+}
+
+fn convert_all(of: &Shape, data: &[Datum], out: &mut Vec<u8>) -> Result<(), String> {
+    data.iter().try_for_each(|datum| of.convert(datum, out))
+}
+
+fn convert_fields(fields: &[Field], data: &BTreeMap<String, Datum>, out: &mut Vec<u8>) -> Result<(), String> {
+    for Field { name, shape, default } in fields {
+        match data.get(name) {
+            Some(datum) => shape.convert(datum, out).map_err(|error| format!("field `{name}`: {error}"))?,
+            None => out.extend_from_slice(default),
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ const ERA: u64 = 1 << 20;
 const SHIFT: u32 = ERA as u32 * POSITIONS;
 
 /// When something was changed.
-pub type Stamp = u32;
+pub(crate) type Stamp = u32;
 
 /// The stamp of a place in a tick.
 pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
@@ -23,7 +23,7 @@ pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
 
 /// Whether stamps must move down before `tick` is made.
 pub(crate) fn starts_era(tick: Tick) -> bool {
-    tick.0 > 0 && tick.0 % ERA == 0
+    tick.0 > 0 && tick.0.is_multiple_of(ERA)
 }
 
 /// Moves a stamp down by an era.

@@ -1,4 +1,6 @@
 //! Systems: plain functions whose parameters say what they read and change.
+#![expect(non_snake_case, reason = "in macros, parameters are named like their types")]
+#![expect(clippy::too_many_arguments, reason = "in macros, as many as a system has")]
 
 use crate::registry::{Access, Registry};
 use crate::stamp::Run;
@@ -63,7 +65,6 @@ impl<F: SystemFunction<M>, M: 'static> System for Typed<F, M> {
 
 macro_rules! functions {
     ($($name:ident),*) => {
-        #[expect(non_snake_case, reason = "the parameters are named like their types")]
         impl<Func, $($name: SystemParam),*> SystemFunction<fn($($name),*)> for Func
         where
             Func: Send + Sync + 'static,
@@ -71,17 +72,14 @@ macro_rules! functions {
         {
             type State = ($($name::State,)*);
             fn init(registry: &Registry, access: &mut Access) -> Self::State {
-                let _ = (registry, &access);
                 ($($name::init(registry, access),)*)
             }
             fn call(&self, state: &Self::State, world: &World, run: &Run) {
                 // Through a function of its own, so that the parameters' types are inferred from one of the two bounds.
-                #[expect(clippy::too_many_arguments, reason = "as many as a system has")]
                 fn inner<$($name),*>(function: impl Fn($($name),*), $($name: $name),*) {
                     function($($name),*);
                 }
                 let ($($name,)*) = state;
-                let _ = (world, run);
                 $(
                     let Some($name) = $name::get($name, world, run) else {
                         panic!("a parameter of a system is in use: the schedule should have refused it");
@@ -93,7 +91,14 @@ macro_rules! functions {
     };
 }
 
-functions!();
+impl<Func: Fn() + Send + Sync + 'static> SystemFunction<fn()> for Func {
+    type State = ();
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn call(&self, _state: &(), _world: &World, _run: &Run) {
+        self();
+    }
+}
+
 functions!(A);
 functions!(A, B);
 functions!(A, B, C);

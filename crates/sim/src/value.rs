@@ -304,7 +304,9 @@ impl<T: Value, const N: usize> Value for [T; N] {
         Shape::Array(N as u32, Box::new(T::shape()))
     }
     fn encode(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|value| value.encode(out));
+        for value in self {
+            value.encode(out);
+        }
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if input.remaining() < Self::MIN_SIZE {
@@ -335,7 +337,9 @@ macro_rules! lists {
             }
             fn encode(&self, out: &mut Vec<u8>) {
                 (self.len() as u32).encode(out);
-                self.iter().for_each(|value| value.encode(out));
+                for value in self {
+                    value.encode(out);
+                }
             }
             fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 let count = input.count(T::MIN_SIZE)?;

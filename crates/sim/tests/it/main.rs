@@ -1,0 +1,10 @@
+//! Tests of the world through its public doors.
+#![expect(missing_docs, unreachable_pub, reason = "the games in here are read by these tests alone")]
+
+mod decode;
+mod game;
+mod migrate;
+mod schedule;
+mod shadow;
+mod world;
+mod zoo;
