@@ -219,7 +219,6 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     let bytes = state.len();
     tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, bytes, "checkpoint is being written");
     let started = Instant::now();
-    tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %tick, bytes, "checkpoint is being written");
     put(host, meta, state).await?;
     host.meters.checkpoint_put.record(started.elapsed());
     host.meters.checkpoint_bytes.record(bytes as f64);
