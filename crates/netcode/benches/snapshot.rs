@@ -1,6 +1,6 @@
 //! Time and size of snapshots: a hundred moving entities at 30 Hz, acknowledgements take 100 ms.
 //!
-//! Times are of the CPU, not of the wall, where the system tells them (`/proc/thread-self/schedstat`), so that a busy machine does not blur them.
+//! Snapshots are timed by the CPU time of the thread, not by the wall, so that a busy machine blurs them less.
 
 #[path = "../tests/motion/mod.rs"]
 mod motion;
@@ -8,13 +8,14 @@ mod motion;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use motion::{FIGHTER, Motion, TICK_RATE};
 use rekindle_netcode::{InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Epoch, Tick};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Ticks until an acknowledgement is back: 100 ms.
 const DELAY: usize = 3;
@@ -22,10 +23,9 @@ const DELAY: usize = 3;
 const SESSIONS: usize = 16;
 
 /// Time that this thread has spent on a CPU.
-fn cpu_time(start: Instant) -> Duration {
-    let spent = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let spent = spent.and_then(|line| line.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
-    spent.unwrap_or_else(|| start.elapsed())
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn header(view: &NetView) -> SnapshotHeader {
@@ -78,19 +78,18 @@ impl Match {
         let view = self.motion.view();
         self.history.push(Arc::clone(&view));
         let header = header(&view);
-        let epoch = Instant::now();
         let mut datagrams = Vec::new();
-        let start = cpu_time(epoch);
+        let start = cpu_time();
         for (sender, _, _) in &mut self.sessions {
             sender.encode(&header, &view, &self.history, header.avatar, None, 1200, &mut self.out);
             datagrams.push(self.out.clone());
         }
-        let middle = cpu_time(epoch);
+        let middle = cpu_time();
         for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&datagrams) {
             black_box(receiver.receive(datagram).expect("own snapshot"));
         }
         self.encode += middle - start;
-        self.decode += cpu_time(epoch) - middle;
+        self.decode += cpu_time() - middle;
         for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&datagrams) {
             self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.motion.worst_error(view)));
             acks.push_back(receiver.acknowledgement());

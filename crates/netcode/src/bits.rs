@@ -38,8 +38,8 @@ impl<'a> BitWriter<'a> {
     pub(crate) fn rice(&mut self, value: u32, k: u32) {
         let quotient = value >> k;
         if quotient < ESCAPE {
-            self.put((1 << quotient) - 1, quotient + 1);
-            self.put(value & ((1 << k) - 1), k);
+            // At most 16 + 15 bits: one go.
+            self.put((1 << quotient) - 1 | (value & ((1 << k) - 1)) << (quotient + 1), quotient + 1 + k);
         } else {
             self.put((1 << ESCAPE) - 1, ESCAPE);
             let bits = value.ilog2() + 1;
@@ -111,8 +111,9 @@ impl<'a> BitReader<'a> {
             let bits = self.get(5)? + 1;
             return self.get(bits);
         }
-        self.advance(quotient + 1)?;
-        Ok((quotient << k) | self.get(k)?)
+        let low = (self.peek() >> (quotient + 1)) as u32 & ((1 << k) - 1);
+        self.advance(quotient + 1 + k)?;
+        Ok((quotient << k) | low)
     }
 
     /// Whether only the padding of the last byte is left, and it is 0.

@@ -40,6 +40,8 @@ pub(crate) struct Item {
     pub(crate) predecessor: u32,
     pub(crate) components: u32,
     pub(crate) change: Change,
+    /// Index of the model that codes an update.
+    pub(crate) model: u32,
     /// It waits for a later snapshot.
     pub(crate) deferred: bool,
     /// What it took, in bits, without its share in the sets.
@@ -107,7 +109,8 @@ struct Model {
     present: u128,
     /// Columns that every update carries.
     hot: u128,
-    codes: [Code; MAX_COLUMNS],
+    /// The same one by one, ascending, with their codes.
+    codes: Vec<(u8, Code)>,
     /// It stands in the stream already.
     told: bool,
     count: u32,
@@ -121,7 +124,6 @@ pub(crate) struct Models {
     /// The first `used` are of this snapshot, the others wait to be used again.
     list: Vec<Model>,
     used: usize,
-    last: usize,
     /// What becomes of each known entity, for [`encode`].
     states: Vec<u8>,
 }
@@ -134,15 +136,8 @@ fn parameter(sum: u64, count: u64) -> u32 {
 }
 
 impl Models {
-    /// The model for `components`, made if there is none.
+    /// Index of the model for `components`, made if there is none.
     #[inline]
-    fn of(&mut self, layout: &Layout, components: u32) -> &mut Model {
-        if self.last >= self.used || self.list[self.last].components != components {
-            self.last = self.find(layout, components);
-        }
-        &mut self.list[self.last]
-    }
-
     fn find(&mut self, layout: &Layout, components: u32) -> usize {
         if let Some(index) = self.list[..self.used].iter().position(|model| model.components == components) {
             return index;
@@ -152,7 +147,7 @@ impl Models {
                 components,
                 present: 0,
                 hot: 0,
-                codes: [Code::default(); MAX_COLUMNS],
+                codes: Vec::new(),
                 told: false,
                 count: 0,
                 nonzero: [0; MAX_COLUMNS],
@@ -164,6 +159,7 @@ impl Models {
         model.components = components;
         model.present = layout.present(components);
         (model.hot, model.told, model.count) = (0, false, 0);
+        model.codes.clear();
         model.nonzero[..stride].fill(0);
         model.sum[..stride].fill(0);
         self.used += 1;
@@ -176,12 +172,14 @@ impl Models {
     }
 
     /// Fits the models to the residuals of `items`.
-    pub(crate) fn fit(&mut self, layout: &Layout, items: &[Item], residuals: &[u32]) {
+    pub(crate) fn fit(&mut self, layout: &Layout, items: &mut [Item], residuals: &[u32]) {
         let stride = layout.stride();
         self.used = 0;
         for item in items {
             let Some((row, changed)) = item.update() else { continue };
-            let model = self.of(layout, item.components);
+            let index = self.find(layout, item.components);
+            item.model = index as u32;
+            let model = &mut self.list[index];
             model.count += 1;
             let row = &residuals[row as usize * stride..][..stride];
             for_each_bit(changed, |at| {
@@ -193,7 +191,8 @@ impl Models {
             for_each_bit(model.present, |at| {
                 if model.nonzero[at] * 4 > model.count {
                     model.hot |= 1 << at;
-                    model.codes[at] = Code::fit(u64::from(model.count), u64::from(model.nonzero[at]), model.sum[at]);
+                    let code = Code::fit(u64::from(model.count), u64::from(model.nonzero[at]), model.sum[at]);
+                    model.codes.push((at as u8, code));
                 }
             });
         }
@@ -206,12 +205,14 @@ impl Model {
             return;
         }
         self.told = true;
+        let mut codes = self.codes.iter();
         for_each_bit(self.present, |at| {
-            let hot = self.hot & (1 << at) != 0;
-            bits.put(u32::from(hot), 1);
-            if hot {
-                bits.put(u32::from(self.codes[at].flagged), 1);
-                bits.put(self.codes[at].k, 4);
+            let code = codes.as_slice().first().filter(|code| code.0 as usize == at);
+            bits.put(u32::from(code.is_some()), 1);
+            if let Some(&(_, code)) = code {
+                codes.next();
+                bits.put(u32::from(code.flagged), 1);
+                bits.put(code.k, 4);
             }
         });
     }
@@ -225,7 +226,7 @@ impl Model {
         while let Some(at) = next_bit(&mut left) {
             if bits.get(1)? == 1 {
                 self.hot |= 1 << at;
-                self.codes[at] = Code { flagged: bits.get(1)? == 1, k: bits.get(4)? };
+                self.codes.push((at as u8, Code { flagged: bits.get(1)? == 1, k: bits.get(4)? }));
             }
         }
         Ok(())
@@ -317,7 +318,7 @@ pub(crate) fn encode(
         let Some(at) = item.known else { break };
         states[at as usize] = match item.update() {
             None => 3,
-            Some((_, columns)) => 1 + u8::from(columns & !models.of(layout, item.components).hot != 0),
+            Some((_, columns)) => 1 + u8::from(columns & !models.list[item.model as usize].hot != 0),
         };
         match states[at as usize] {
             3 => gone += 1,
@@ -341,11 +342,11 @@ pub(crate) fn encode(
     models.states = states;
     for item in items.iter_mut() {
         let Some((row, changed)) = item.update() else { continue };
-        let model = models.of(layout, item.components);
+        let model = &mut models.list[item.model as usize];
         model.put(&mut bits);
         let before = bits.position();
         let row = &residuals[row as usize * stride..][..stride];
-        for_each_bit(model.hot, |at| model.codes[at].put(row[at], &mut bits));
+        model.codes.iter().for_each(|&(at, code)| code.put(row[at as usize], &mut bits));
         if changed & !model.hot != 0 {
             for_each_bit(model.present & !model.hot, |at| {
                 let set = changed & (1 << at) != 0;
@@ -429,12 +430,12 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
                 None => sink.remove(at),
             }
         } else if changed.next() == Some(true) {
-            let model = models.of(layout, sink.components(at));
+            let index = models.find(layout, sink.components(at));
+            let model = &mut models.list[index];
             model.get(&mut bits)?;
             row.fill(0);
-            let mut left = model.hot;
-            while let Some(at) = next_bit(&mut left) {
-                row[at] = model.codes[at].get(&mut bits)?;
+            for &(at, code) in &model.codes {
+                row[at as usize] = code.get(&mut bits)?;
             }
             if rare.next() == Some(true) {
                 let mut left = model.present & !model.hot;

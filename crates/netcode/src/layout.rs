@@ -202,7 +202,7 @@ impl Layout {
     }
 
     /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate then is as in `new`.
-    #[inline]
+    #[inline(always)]
     fn expected(&self, at: usize, rate: Rate, components: u32, ticks: u64, old: &[u32], new: &[u32]) -> u32 {
         let both = 1 << rate.component | 1 << self.columns[at].component;
         if ticks >= MAX_EXTRAPOLATION || components & both != both {
@@ -217,23 +217,26 @@ impl Layout {
     }
 
     /// Residuals of `new` against what is expected from `old`, zigzag coded, into `out`; returns the mask of those that are not 0.
-    /// Both rows have `components`, and 0 in the columns of other ones.
+    /// Both rows have `components`, and 0 in the columns of other ones. `None` if the rows are equal.
     #[inline]
-    pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> u128 {
+    pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> Option<u128> {
         let mut changed = 0;
-        for (at, ((out, &old), &new)) in out.iter_mut().zip(old).zip(new).enumerate() {
+        for (at, (column, (out, (&old, &new)))) in self.columns.iter().zip(out.iter_mut().zip(old.iter().zip(new))).enumerate() {
             *out = 0;
             if old != new {
-                *out = zigzag(new.wrapping_sub(old), self.columns[at].bits);
+                *out = zigzag(new.wrapping_sub(old), column.bits);
                 changed |= 1 << at;
             }
+        }
+        if changed == 0 {
+            return None;
         }
         for &(at, rate) in &self.moving {
             let expected = self.expected(at, rate, components, ticks, old, new);
             out[at] = zigzag(new[at].wrapping_sub(expected), self.columns[at].bits);
             changed = changed & !(1 << at) | u128::from(out[at] != 0) << at;
         }
-        changed
+        Some(changed)
     }
 
     /// The reverse of [`Self::residuals`]: `new` holds residuals and becomes the row.

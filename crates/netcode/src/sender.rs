@@ -183,7 +183,7 @@ impl SnapshotSender {
             head
         };
         let models = &mut self.models;
-        models.fit(layout, &items, &residuals);
+        models.fit(layout, &mut items, &residuals);
         let head = write(models, &mut items, false, out);
         if out.len() <= budget {
             self.priorities.clear();
@@ -304,6 +304,7 @@ impl<'a> Plan<'a> {
                 components: entity.components & self.layout.component_mask(),
                 change: Change::Replace,
                 predecessor: found.map_or(0, |(_, known)| known.generation),
+                model: 0,
                 deferred: false,
                 cost: 0,
             };
@@ -331,6 +332,7 @@ impl<'a> Plan<'a> {
             components: 0,
             change,
             predecessor: generation,
+            model: 0,
             deferred: false,
             cost: 0,
         });
@@ -358,15 +360,12 @@ impl<'a> Plan<'a> {
             return;
         };
         let (old, new) = (old.row(known.row as usize, stride), self.view.row(item.view as usize, stride));
-        if old == new {
-            return;
-        }
         let start = self.rows * stride;
         if self.residuals.len() < start + stride {
             self.residuals.resize(start + stride, 0);
         }
         let out = &mut self.residuals[start..start + stride];
-        let changed = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, out);
+        let Some(changed) = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, out) else { return };
         item.change = Change::Update { residuals: self.rows as u32, changed };
         self.rows += 1;
         self.items.push(item);
