@@ -16,6 +16,7 @@ use crate::players::Players;
 use crate::registry::Registry;
 use crate::schedule::{Declarations, IntoSystems, Schedule, Stage};
 use crate::simulation::SimError;
+use crate::sketch::Sketch;
 use crate::value::Value;
 use crate::world::{Constants, World};
 
@@ -66,6 +67,12 @@ pub trait Game: Sized + Send + Sync + 'static {
     /// Plays for `player` by what a client sees; `None` sends nothing in this tick.
     fn bot(player: PlayerId, view: &View<'_>, config: &Self::Config, memory: &mut Self::Bot) -> Option<Self::Input> {
         let _ = (player, view, config, memory);
+        None
+    }
+
+    /// What a client sees, as shapes to draw; `None` leaves it to the display, which then knows positions only.
+    fn sketch(view: &View<'_>, config: &Self::Config) -> Option<Sketch> {
+        let _ = (view, config);
         None
     }
 }

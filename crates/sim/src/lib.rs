@@ -71,7 +71,7 @@
 //! is something new for it.
 //!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup` fills a new world, `join`, `leave` and
-//! `command` change it before the systems of a tick run, `bot` plays. The avatar of a player is set in [`Players`], a resource.
+//! `command` change it before the systems of a tick run, `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
 //! [`Game::Config`] comes as JSON over its defaults; systems read it as `Const<Config>`, and so what is computed from it with
 //! [`GameBuilder::constant`] (maps, tables).
 //!
@@ -114,6 +114,7 @@ mod rng;
 mod schedule;
 pub mod shape;
 pub mod simulation;
+pub mod sketch;
 mod stamp;
 mod system;
 pub mod value;

@@ -19,6 +19,7 @@ use crate::net::{self, View};
 use crate::params::{InputSet, PlayerInput};
 use crate::players::{Player, Players};
 use crate::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
+use crate::sketch::Sketch;
 use crate::value::{self, Reader};
 use crate::world::World;
 
@@ -340,5 +341,9 @@ impl<G: Game> GameType for Typed<G> {
         let input = G::bot(player, &View::new(&self.built.net, view), &config, &mut memory);
         *state = value::to_bytes(&memory);
         Some(value::to_bytes(&input?).into())
+    }
+
+    fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
+        G::sketch(&View::new(&self.built.net, view), &config::parse::<G>(config).ok()?)
     }
 }

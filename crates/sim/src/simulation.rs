@@ -8,6 +8,8 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
+use crate::sketch::Sketch;
+
 /// What a step brought forth besides the new world.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct StepOutput {
@@ -148,6 +150,11 @@ pub trait GameType: Send + Sync {
     /// Plays for `player` by looking at the networked view, like any client: house bots and load tests.
     /// `state` is the bot's memory, empty at first. Returns an encoded input.
     fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes>;
+    /// A view as shapes to draw, if the game has its own way to draw it.
+    fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
+        let _ = (view, config);
+        None
+    }
 }
 
 /// Identifies the code that computes games: BLAKE3 of an executable, shortened.

@@ -30,6 +30,7 @@ pub mod systems;
 pub mod weapons;
 
 pub use config::Config;
+use rekindle_sim::sketch::Sketch;
 use rekindle_sim::{Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without, World};
 
 use crate::bot::Memory;
@@ -134,5 +135,9 @@ impl Game for Arena {
 
     fn bot(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut Memory) -> Option<Input> {
         bot::decide(player, view, config, memory)
+    }
+
+    fn sketch(view: &View<'_>, config: &Config) -> Option<Sketch> {
+        Some(scene::sketch(view, config))
     }
 }

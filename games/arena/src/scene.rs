@@ -1,141 +1,111 @@
-//! A match as shapes to draw: a pure function of what a client sees. For terminals and consoles.
+//! A match as shapes to draw: a pure function of what a client sees. Terminals and consoles draw it.
 
+use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{PlayerId, View};
 
 use crate::components::*;
 use crate::config::Config;
-use crate::geometry::{Aabb, Vec2};
+use crate::geometry::Vec2;
+use crate::map::Map;
 use crate::movement::TICK_RATE;
 use crate::phases::Phase;
 use crate::weapons::{Shot, WeaponKind};
 
-/// One thing to draw. Coordinates are metres, the origin is the middle of the arena, y grows upwards.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
-    /// A wall.
-    Wall(Aabb),
-    /// A fighter.
-    Fighter {
-        /// Who steers it.
-        player: Option<PlayerId>,
-        /// Its middle.
-        at: Vec2,
-        /// Its radius.
-        radius: f32,
-        /// Of length 1: where it looks.
-        looks: Vec2,
-        /// 0 to 100; 0 lies on the ground.
-        health: u8,
-        /// In hand.
-        weapon: WeaponKind,
-    },
-    /// A shot that is being fired: from a muzzle to where the wall is, or the end of its range.
-    Shot {
-        /// Who shoots.
-        player: Option<PlayerId>,
-        /// The muzzle.
-        from: Vec2,
-        /// Where it ends.
-        to: Vec2,
-    },
-    /// A drone.
-    Drone {
-        /// Its middle.
-        at: Vec2,
-        /// Its radius.
-        radius: f32,
-    },
-    /// A rocket.
-    Rocket {
-        /// Its middle.
-        at: Vec2,
-        /// Where it was two ticks ago: its trail.
-        from: Vec2,
-    },
-    /// A pickup that is there.
-    Pickup {
-        /// Its place.
-        at: Vec2,
-        /// What it gives.
-        kind: PickupKind,
-    },
-}
+/// What drones are drawn with.
+pub const DRONES: Ink = Ink::Kind(0);
+/// What rockets and the sparks of shots are drawn with.
+pub const SHOTS: Ink = Ink::Kind(1);
+/// What weapons that lie about are drawn with.
+pub const WEAPONS: Ink = Ink::Kind(2);
+/// What health that lies about is drawn with.
+pub const HELP: Ink = Ink::Kind(3);
 
-/// A line of the scoreboard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    /// Who.
-    pub player: PlayerId,
-    /// Kills and deaths.
-    pub score: Score,
-    /// 0 to 100.
-    pub health: u8,
-}
-
-/// All there is to draw of a match.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scene {
-    /// Half of width and height: the arena reaches from `-half` to `half`.
-    pub half: Vec2,
-    /// What goes on.
-    pub phase: Phase,
-    /// Seconds until it ends; 0 if nothing is set.
-    pub seconds: u16,
-    /// Back to front.
-    pub shapes: Vec<Shape>,
-    /// Best first.
-    pub board: Vec<Line>,
-}
-
-impl Scene {
-    /// The scene of a view of a match with this configuration.
-    pub fn of(view: &View<'_>, config: &Config) -> Self {
-        let map = config.map();
-        let mut scene = Self { half: map.half, phase: Phase::Lobby, seconds: 0, shapes: Vec::new(), board: Vec::new() };
-        scene.shapes.extend(map.walls.iter().copied().map(Shape::Wall));
-        let mut above = Vec::new();
-        for entity in view.entities() {
-            if let Some(clock) = entity.get::<Clock>() {
-                (scene.phase, scene.seconds) = (clock.phase, clock.seconds);
+/// Draws a view of a match with this configuration.
+pub fn sketch(view: &View<'_>, config: &Config) -> Sketch {
+    let map = config.map();
+    let (mut clock, mut below, mut above, mut board) = (None, Vec::new(), Vec::new(), Vec::new());
+    for entity in view.entities() {
+        clock = entity.get::<Clock>().or(clock);
+        let (Some(body), Some(at)) = (entity.get::<Body>(), entity.get::<Position>().map(Position::vec)) else { continue };
+        match body.kind {
+            BodyKind::Pickup => below
+                .extend(entity.get::<Pickup>().filter(|pickup| pickup.there).map(|pickup| diamond(at, pickup.kind)).into_iter().flatten()),
+            BodyKind::Drone if entity.get::<Health>().is_some_and(|health| health.points > 0) => {
+                below.push(Shape::Circle { at: point(at), radius: body.radius(), ink: DRONES });
             }
-            let (Some(body), Some(at)) = (entity.get::<Body>(), entity.get::<Position>().map(Position::vec)) else { continue };
-            let radius = body.radius();
-            let health = entity.get::<Health>().map_or(0, |health| health.points);
-            match body.kind {
-                BodyKind::Pickup => {
-                    let there = entity.get::<Pickup>().filter(|pickup| pickup.there);
-                    scene.shapes.extend(there.map(|pickup| Shape::Pickup { at, kind: pickup.kind }));
-                }
-                BodyKind::Drone if health > 0 => scene.shapes.push(Shape::Drone { at, radius }),
-                BodyKind::Drone => {}
-                BodyKind::Rocket => {
-                    let velocity = entity.get::<Velocity>().map_or(Vec2::ZERO, Velocity::vec);
-                    above.push(Shape::Rocket { at, from: at - velocity * (2.0 / f32::from(TICK_RATE)) });
-                }
-                BodyKind::Fighter => {
-                    let player = entity.get::<Fighter>().map(Fighter::player);
-                    let aim = entity.get::<Aim>().unwrap_or(Aim { angle: 0.0, firing: false });
-                    let weapon = entity.get::<Arms>().map_or(WeaponKind::Blaster, |arms| arms.weapon);
-                    let looks = Vec2::from_angle(aim.angle);
-                    above.push(Shape::Fighter { player, at, radius, looks, health, weapon });
-                    if let Shot::Hitscan { range, .. } = weapon.stats().shot
-                        && aim.firing
-                        && health > 0
-                        && scene.phase == Phase::Live
-                    {
-                        let (from, way) = (at + looks * radius, looks * range);
-                        above.push(Shape::Shot { player, from, to: from + way * map.reach(from, way, 0.0) });
-                    }
-                    if let (Some(player), Some(score)) = (player, entity.get::<Score>()) {
-                        scene.board.push(Line { player, score, health });
-                    }
-                }
+            BodyKind::Drone => {}
+            BodyKind::Rocket => {
+                let velocity = entity.get::<Velocity>().map_or(Vec2::ZERO, Velocity::vec);
+                above.push(Shape::Line { from: point(at), to: point(at - velocity * (2.0 / f32::from(TICK_RATE))), ink: SHOTS });
+            }
+            BodyKind::Fighter => {
+                let (Some(fighter), Some(health)) = (entity.get::<Fighter>(), entity.get::<Health>()) else { continue };
+                let player = fighter.player();
+                let (aim, arms) = (entity.get::<Aim>(), entity.get::<Arms>());
+                draw_fighter(&map, at, player, health, aim, arms.map(|arms| arms.weapon), &mut above);
+                board.extend(entity.get::<Score>().map(|score| (score, player, health)));
             }
         }
-        scene.shapes.append(&mut above);
-        scene
-            .board
-            .sort_by(|a, b| b.score.kills.cmp(&a.score.kills).then(a.score.deaths.cmp(&b.score.deaths)).then(a.player.cmp(&b.player)));
-        scene
+    }
+    board.sort_by_key(|(score, player, _)| (u16::MAX - score.kills, score.deaths, *player));
+    let line = |(score, player, health): (Score, PlayerId, Health)| {
+        (player, format!("{} kills, {} deaths, health {}", score.kills, score.deaths, health.points))
+    };
+    let walls = map.walls.iter().map(|wall| Shape::Rectangle { min: point(wall.min), max: point(wall.max), ink: Ink::Still });
+    let edge = Shape::Rectangle { min: point(-map.half), max: point(map.half), ink: Ink::Still };
+    Sketch {
+        x: [-map.half.x, map.half.x],
+        y: [-map.half.y, map.half.y],
+        title: clock.map_or_else(String::new, title),
+        shapes: walls.chain([edge]).chain(below).chain(above).collect(),
+        board: board.into_iter().map(line).collect(),
+    }
+}
+
+fn point(at: Vec2) -> [f32; 2] {
+    [at.x, at.y]
+}
+
+fn title(clock: Clock) -> String {
+    let phase = match clock.phase {
+        Phase::Lobby => "lobby",
+        Phase::Countdown => "get ready",
+        Phase::Live => "live",
+        Phase::Podium => "it is decided",
+    };
+    if clock.seconds == 0 { phase.to_owned() } else { format!("{phase}, {}:{:02}", clock.seconds / 60, clock.seconds % 60) }
+}
+
+fn diamond(at: Vec2, kind: PickupKind) -> [Shape; 4] {
+    let ink = if kind == PickupKind::Health { HELP } else { WEAPONS };
+    let corner = |x: f32, y: f32| [at.x + x * PICKUP_RADIUS, at.y + y * PICKUP_RADIUS];
+    let corners = [corner(1.0, 0.0), corner(0.0, 1.0), corner(-1.0, 0.0), corner(0.0, -1.0)];
+    std::array::from_fn(|side| Shape::Line { from: corners[side], to: corners[(side + 1) % 4], ink })
+}
+
+/// A circle with a barrel, and its shots; a cross for one that fell.
+fn draw_fighter(
+    map: &Map,
+    at: Vec2,
+    player: PlayerId,
+    health: Health,
+    aim: Option<Aim>,
+    weapon: Option<WeaponKind>,
+    shapes: &mut Vec<Shape>,
+) {
+    let radius = Body { kind: BodyKind::Fighter }.radius();
+    if health.points == 0 {
+        for slope in [-radius, radius] {
+            shapes.push(Shape::Line { from: [at.x - radius, at.y - slope], to: [at.x + radius, at.y + slope], ink: Ink::Still });
+        }
+        return;
+    }
+    shapes.push(Shape::Circle { at: point(at), radius, ink: Ink::Player(player) });
+    let Some(aim) = aim else { return };
+    let looks = Vec2::from_angle(aim.angle);
+    shapes.push(Shape::Line { from: point(at), to: point(at + looks * (radius * 2.2)), ink: Ink::Player(player) });
+    if let (true, Some(Shot::Hitscan { range, .. })) = (aim.firing, weapon.map(|weapon| weapon.stats().shot)) {
+        let way = looks * range;
+        shapes.push(Shape::Point { at: point(at + way * map.reach(at, way, 0.0)), ink: SHOTS });
     }
 }

@@ -1,16 +1,17 @@
 //! What clients get to see: scenes, bots, and how large snapshots are.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rekindle_arena::Arena;
 use rekindle_arena::components::{Position, Velocity};
 use rekindle_arena::config::Config;
-use rekindle_arena::phases::Phase;
-use rekindle_arena::scene::{Scene, Shape};
+use rekindle_arena::scene::{DRONES, HELP};
 use rekindle_netcode::{SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::Epoch;
 use rekindle_schema::net::NetView;
+use rekindle_sim::sketch::{Ink, Shape};
 use rekindle_sim::{Entity, GameType, Harness, PlayerId, Simulation, Typed, View};
 
 const FIRST_BOT: PlayerId = PlayerId(1_000_000);
@@ -22,25 +23,29 @@ fn view(fight: &Harness<Arena>) -> NetView {
 }
 
 #[test]
-fn a_scene_has_everything_and_everybody() {
+fn a_sketch_has_everything_and_everybody() {
     let config = Config { movers: 12, endless: true, ..Config::default() };
+    let json = serde_json::to_string(&config).unwrap();
     let game = Typed::<Arena>::new().unwrap();
-    let fight = Harness::<Arena>::with_config(6, &serde_json::to_string(&config).unwrap()).bots(8).run(900);
+    let fight = Harness::<Arena>::with_config(6, &json).bots(8).run(900);
     // A client knows only its own avatar by the list; the others must be known by their entities.
     let view = NetView { avatars: Vec::new(), ..view(&fight) };
-    let scene = Scene::of(&View::new(game.net_schema(), &view), &config);
-    let count = |what: fn(&Shape) -> bool| scene.shapes.iter().filter(|shape| what(shape)).count();
-    assert_eq!(count(|shape| matches!(shape, Shape::Wall(_))), config.map().walls.len());
-    assert_eq!(count(|shape| matches!(shape, Shape::Fighter { player: Some(_), .. })), 8);
-    assert!((6..=12).contains(&count(|shape| matches!(shape, Shape::Drone { .. }))));
-    assert!(count(|shape| matches!(shape, Shape::Pickup { .. })) >= 1);
-    assert_eq!(scene.phase, Phase::Live);
-    assert_eq!(scene.board.len(), 8);
-    assert!(scene.board.is_sorted_by_key(|line| std::cmp::Reverse(line.score.kills)));
-    assert!(scene.board[0].score.kills > 0);
-    for shape in &scene.shapes {
-        if let Shape::Fighter { at, looks, .. } = shape {
-            assert!(at.x.abs() <= scene.half.x && at.y.abs() <= scene.half.y && (looks.length() - 1.0).abs() < 1e-3);
+    let sketch = game.sketch(&view, json.as_bytes()).unwrap();
+    let count = |what: &dyn Fn(&Shape) -> bool| sketch.shapes.iter().filter(|shape| what(shape)).count();
+    assert_eq!(count(&|shape| matches!(shape, Shape::Rectangle { ink: Ink::Still, .. })), config.map().walls.len() + 1);
+    let alive = count(&|shape| matches!(shape, Shape::Circle { ink: Ink::Player(_), .. }));
+    let fallen = count(&|shape| matches!(shape, Shape::Line { ink: Ink::Still, .. })) / 2;
+    assert_eq!((alive + fallen, alive >= 4), (8, true), "{alive} alive, {fallen} fallen");
+    assert!((6..=12).contains(&count(&|shape| matches!(shape, Shape::Circle { ink: DRONES, .. }))));
+    assert!(count(&|shape| matches!(shape, Shape::Line { ink: HELP, .. })) >= 4);
+    assert_eq!(sketch.title, "live");
+    let players: BTreeSet<_> = sketch.board.iter().map(|(player, _)| player.0).collect();
+    assert_eq!(players, (FIRST_BOT.0..FIRST_BOT.0 + 8).collect());
+    let kills: Vec<u32> = sketch.board.iter().map(|(_, line)| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(kills[0] > 0 && kills.is_sorted_by_key(|kills| Reverse(*kills)), "{kills:?}");
+    for shape in &sketch.shapes {
+        if let Shape::Circle { at, .. } = shape {
+            assert!((sketch.x[0]..sketch.x[1]).contains(&at[0]) && (sketch.y[0]..sketch.y[1]).contains(&at[1]));
         }
     }
 }
