@@ -89,7 +89,12 @@ async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
                         // The last batch may be missing if it is called a possibly torn tail; nothing else may.
                         let lost = good.last_seq().0 - found.last_seq().0;
                         let prefix = found.frames.len() < good.frames.len() && good.frames.starts_with(&found.frames);
-                        assert!(torn && lost == 1 && prefix, "{what}: silently different: {} instead of {}", found.last_seq(), good.last_seq());
+                        assert!(
+                            torn && lost == 1 && prefix,
+                            "{what}: silently different: {} instead of {}",
+                            found.last_seq(),
+                            good.last_seq()
+                        );
                     }
                     Err(_) => assert!(audited, "{what}: recovery failed but the audit found nothing"),
                 }
@@ -140,7 +145,8 @@ async fn no_flipped_bit_of_a_log_or_checkpoint_goes_unnoticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_flipped_bit_of_the_database_changes_a_recovery_in_silence() {
     let step = step() * 37;
-    let (flips, reported) = flip_every_bit_of(|file| file.file_name().is_some_and(|name| name == "node.db" || name == "format"), step).await;
+    let (flips, reported) =
+        flip_every_bit_of(|file| file.file_name().is_some_and(|name| name == "node.db" || name == "format"), step).await;
     println!("{flips} bits of node.db flipped, {reported} reported; the others lie in unused space");
     assert!(reported > 0);
 }

@@ -136,7 +136,7 @@ fn child_holds_the_database() {
     let mut connection = rusqlite::Connection::open(Path::new(&dir).join("node.db")).unwrap();
     let _held = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     println!("held");
-    std::thread::sleep(std::time::Duration::from_secs(600));
+    std::thread::sleep(std::time::Duration::from_mins(10));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const A: MatchId = MatchId(1);
 async fn a_power_cut_takes_what_was_not_synced() {
     let memory = MemoryStore::new();
     let slow = memory.with_faults(Arc::new(|op| match op {
-        Op::Append(_, BatchNo(3)) => Fate { sync: Duration::from_secs(60), ..Fate::default() },
+        Op::Append(_, BatchNo(3)) => Fate { sync: Duration::from_mins(1), ..Fate::default() },
         _ => Fate::default(),
     }));
     let store = slow.store();
@@ -60,10 +60,8 @@ async fn a_lost_answer_is_settled_by_asking_again() {
 async fn a_disk_error_is_the_last_word() {
     let memory = MemoryStore::new();
     let error = StoreError::Io { what: "sync", path: "memory".to_owned(), cause: "injected".to_owned() };
-    let broken = memory.with_faults(Arc::new(move |op| Fate {
-        fail: matches!(op, Op::Append(_, BatchNo(2))).then(|| error.clone()),
-        ..Fate::default()
-    }));
+    let broken = memory
+        .with_faults(Arc::new(move |op| Fate { fail: matches!(op, Op::Append(_, BatchNo(2))).then(|| error.clone()), ..Fate::default() }));
     register(&memory.store(), NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&broken.store(), 1, &[A]).await;

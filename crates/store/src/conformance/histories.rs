@@ -87,16 +87,16 @@ pub async fn a_history_ends_where_it_is_told(backend: &impl Backend) {
     let lease = match_lease(A, &[(NODE, 1)]);
     // Record n covers ticks 2n-1 and 2n; a checkpoint at seq n stands at tick 2n.
     for (start, end, base, expected) in [
-        (Start::Newest, End::Newest, Some(15), 16..=20),
-        (Start::Newest, End::Seq(Seq(17)), Some(15), 16..=17),
-        (Start::Newest, End::Seq(Seq(15)), Some(15), 16..=15),
-        (Start::Newest, End::Seq(Seq(14)), Some(5), 6..=14),
-        (Start::Newest, End::Seq(Seq(3)), None, 1..=3),
-        (Start::Newest, End::Tick(Tick(29)), Some(5), 6..=15),
-        (Start::Newest, End::Tick(Tick(33)), Some(15), 16..=17),
-        (Start::Beginning, End::Newest, None, 1..=20),
-        (Start::Seq(Seq(8)), End::Seq(Seq(9)), None, 8..=9),
-        (Start::Seq(Seq(0)), End::Tick(Tick(4)), None, 1..=2),
+        (Start::Newest, End::Newest, Some(15), 16..21),
+        (Start::Newest, End::Seq(Seq(17)), Some(15), 16..18),
+        (Start::Newest, End::Seq(Seq(15)), Some(15), 16..16),
+        (Start::Newest, End::Seq(Seq(14)), Some(5), 6..15),
+        (Start::Newest, End::Seq(Seq(3)), None, 1..4),
+        (Start::Newest, End::Tick(Tick(29)), Some(5), 6..16),
+        (Start::Newest, End::Tick(Tick(33)), Some(15), 16..18),
+        (Start::Beginning, End::Newest, None, 1..21),
+        (Start::Seq(Seq(8)), End::Seq(Seq(9)), None, 8..10),
+        (Start::Seq(Seq(0)), End::Tick(Tick(4)), None, 1..3),
     ] {
         let history = load(&store, &lease, start, end).await.unwrap();
         assert_eq!(history.checkpoint.as_ref().map(|(meta, _)| meta.seq.0), base, "{start:?} {end:?}");

@@ -55,7 +55,7 @@ pub async fn the_lease_of_a_node_goes_one_way(backend: &impl Backend) {
     register(&store, NODE).await;
     register(&store, NODE).await;
     let mut other = node_lease(NODE);
-    other.name = "an impostor".to_owned();
+    other.name.push_str(" in disguise");
     assert!(matches!(store.leases.register(other).await, Err(StoreError::Refused { .. })));
     assert_eq!(store.leases.renew(NODE, 5_000).await.unwrap(), Renewal::Live);
     assert_eq!(backend.open().leases.node(NODE).await.unwrap().unwrap().deadline_ms, 5_000);

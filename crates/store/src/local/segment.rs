@@ -283,10 +283,10 @@ impl Reader {
                 return (found, Stop::Full, Some(len));
             }
             let bytes = rest.slice(..len.min(rest.len()));
-            if bytes.len() < len || self.check {
-                if let Err(error) = envelope.check(&bytes, self.kind.what()) {
-                    return (found, Stop::Bad(offset, error), None);
-                }
+            if (bytes.len() < len || self.check)
+                && let Err(error) = envelope.check(&bytes, self.kind.what())
+            {
+                return (found, Stop::Bad(offset, error), None);
             }
             if at + len > max && !found.is_empty() {
                 return (found, Stop::Full, None);

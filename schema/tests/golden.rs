@@ -1,0 +1,156 @@
+//! Bytes that earlier releases wrote are read, and what is read is written as the same bytes.
+//!
+//! A file in `golden/` is never changed. A new format version gets a new file: `REKINDLE_GOLDEN=new cargo test -p rekindle-schema --test golden`
+//! writes those that are missing.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
+use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
+use rekindle_schema::codec::{self, FormatTag};
+use rekindle_schema::lease::{Lineage, MATCH_LEASE_TAG, MatchLease, MatchSpec, MatchState, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
+};
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The bytes of a golden file; writes `new` if the file is missing and that was asked for.
+fn golden(name: &str, new: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    if !path.exists() && std::env::var("REKINDLE_GOLDEN").is_ok_and(|value| value == "new") {
+        std::fs::write(&path, new).unwrap();
+    }
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, tag: FormatTag, value: &T) {
+    let bytes = golden(name, &codec::encode(tag, value));
+    assert_eq!(codec::decode::<T>(tag, &bytes).as_ref(), Ok(value), "{name}");
+    assert_eq!(codec::encode(tag, value), bytes, "{name}");
+}
+
+fn effect() -> Effect {
+    Effect { id: EffectId { tick: Tick(60), ordinal: 1 }, kind: "result".to_owned(), payload: b"{\"winner\":7}".to_vec().into() }
+}
+
+fn flush() -> Flush {
+    let (player, session) = (PlayerId(7), SessionId(0xabcd_ef01_2345_6789));
+    let step = Step {
+        tick: Tick(60),
+        joins: vec![Join { player, session, name: "Ada".to_owned() }],
+        leaves: vec![Leave { player: PlayerId(9), session: SessionId(1), reason: LeaveReason::TimedOut }],
+        inputs: vec![AppliedInput { player, session, seq: 300, view_tick: Tick(54), payload: vec![1, 2, 3].into() }],
+        commands: vec![AppliedCommand { player, session, seq: 2, payload: vec![0xff].into() }],
+        effects_done: vec![EffectId { tick: Tick(30), ordinal: 0 }],
+    };
+    Flush {
+        first: Tick(59),
+        last: Tick(61),
+        steps: vec![step],
+        beats: vec![Beat { tick: Tick(60), hash: StateHash([0x5a; 32]) }],
+        events: vec![Event { tick: Tick(60), ordinal: 0, kind: "kill".to_owned(), player: Some(player), payload: vec![9].into() }],
+        effects: vec![effect()],
+        decisions: vec![
+            Decision::Quarantine { tick: Tick(61), player, seq: 301, reason: "division by zero".to_owned() },
+            Decision::End { tick: Tick(61), reason: "stopped".to_owned() },
+        ],
+    }
+}
+
+#[test]
+fn records_of_version_1() {
+    check("flush-1.bin", FLUSH_TAG, &flush());
+    check("effect-1.bin", EFFECT_TAG, &effect());
+}
+
+#[test]
+fn rows_of_version_1() {
+    let node = NodeLease {
+        incarnation: Incarnation(0x1122_3344_5566_7788),
+        name: "alpha".to_owned(),
+        state: NodeState::Fenced,
+        pid: 4711,
+        pid_start: 123_456,
+        deadline_ms: 1_700_000_000_000,
+        seal: Some(BatchNo(42)),
+    };
+    check("node-lease-1.bin", NODE_LEASE_TAG, &node);
+    let line = |epoch, incarnation, first_batch, first_seq| Lineage {
+        epoch: Epoch(epoch),
+        incarnation: Incarnation(incarnation),
+        first_batch: BatchNo(first_batch),
+        first_seq: Seq(first_seq),
+    };
+    let lease = MatchLease {
+        match_id: MatchId(0x7f3a_0000_0000_0001),
+        version: 5,
+        epoch: Epoch(2),
+        incarnation: Incarnation(0xbb),
+        state: MatchState::Parked { report: "system `aim`".to_owned() },
+        attempts: 1,
+        lineage: vec![line(1, 0xaa, 1, 1), line(2, 0xbb, 3, 900)],
+        spec: MatchSpec {
+            game: "arena".to_owned(),
+            config: vec![1, 0].into(),
+            seed: u64::MAX,
+            tick_rate: 30,
+            house_bots: 8,
+            created_ms: 1_700_000_000_000,
+        },
+    };
+    check("match-lease-1.bin", MATCH_LEASE_TAG, &lease);
+    let meta = CheckpointMeta {
+        match_id: MatchId(0x7f3a_0000_0000_0001),
+        epoch: Epoch(2),
+        seq: Seq(950),
+        tick: Tick(28_500),
+        log: Incarnation(0xbb),
+        batch: BatchNo(51),
+        build: BuildId(0xb01d),
+        hash: StateHash([0xa5; 32]),
+        time_ms: 1_700_000_000_123,
+        len: 17_000,
+        crc: 0xdead_beef,
+    };
+    check("checkpoint-meta-1.bin", CHECKPOINT_META_TAG, &meta);
+}
+
+#[test]
+fn batches_of_version_1() {
+    let header = |match_id, seq, prev_crc| FrameHeader {
+        match_id: MatchId(match_id),
+        epoch: Epoch(2),
+        seq: Seq(seq),
+        first_tick: Tick(59),
+        last_tick: Tick(61),
+        build: BuildId(0xb01d),
+        time_ms: 1_700_000_000_000,
+        prev_crc,
+    };
+    let payload = codec::encode(FLUSH_TAG, &flush());
+    let build = || {
+        let mut builder = BatchBuilder::new(Incarnation(0xbb), BatchNo(51), 0x0102_0304, MAX_BATCH);
+        let crc = builder.push(&header(2, 10, 0xfeed), &payload).unwrap();
+        builder.push(&header(1, 1, 0), b"").unwrap();
+        builder.push(&header(2, 11, crc), b"second").unwrap();
+        builder.finish()
+    };
+    let bytes = golden("batch-1.bin", &build().bytes);
+    assert_eq!(build().bytes, bytes);
+    let view = BatchView::parse(&bytes.into()).unwrap();
+    assert_eq!((view.incarnation(), view.number(), view.prev_crc()), (Incarnation(0xbb), BatchNo(51), 0x0102_0304));
+    let frames = view.frames(MatchId(2), Epoch(2));
+    assert_eq!(frames[0].header, header(2, 10, 0xfeed));
+    assert_eq!(codec::decode::<Flush>(FLUSH_TAG, &frames[0].payload), Ok(flush()));
+    assert_eq!(frames[1].header.prev_crc, frames[0].crc);
+
+    let mut frame = Vec::new();
+    Frame::encode(&header(1, 1, 0), b"payload", &mut frame);
+    let bytes = golden("frame-1.bin", &frame);
+    assert_eq!(frame, bytes);
+    let (decoded, len) = Frame::decode(&bytes.into()).unwrap();
+    assert_eq!((decoded.header, &decoded.payload[..], len), (header(1, 1, 0), &b"payload"[..], frame.len()));
+}
