@@ -145,7 +145,7 @@ impl Bot {
         let now = Instant::now();
         let at_us = self.at_us(now);
         match event {
-            ClientEvent::Snapshot(snapshot) => self.look(now, snapshot, memory, log),
+            ClientEvent::Snapshot(snapshot) => self.look(snapshot, memory, log),
             ClientEvent::Beat { tick, hash } => {
                 self.live.beats.fetch_add(1, Ordering::Relaxed);
                 log.facts.push(Fact::Beat { tick, hash });
@@ -189,7 +189,8 @@ impl Bot {
         }
     }
 
-    fn look(&self, now: Instant, snapshot: Snapshot, memory: &mut Memory, log: &mut BotLog) {
+    fn look(&self, snapshot: Snapshot, memory: &mut Memory, log: &mut BotLog) {
+        let now = snapshot.received;
         let header = &snapshot.header;
         self.live.snapshots.fetch_add(1, Ordering::Relaxed);
         log.tally.snapshots += 1;

@@ -10,6 +10,9 @@ use hdrhistogram::Histogram;
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use serde::{Deserialize, Serialize};
 
+/// The last snapshot of a killed server may be read so long after the kill, in microseconds.
+const REACTION: u64 = 500_000;
+
 /// A time since the start of the swarm, in microseconds.
 pub type Micros = u64;
 
@@ -180,7 +183,7 @@ impl Evidence {
     pub fn back_after(&self, at: Duration) -> Vec<Duration> {
         let at = at.as_micros() as u64;
         let cut = |fact: &Fact| match *fact {
-            Fact::Gap { from_us, to_us, interrupted: true, .. } if from_us <= at + 50_000 && at < to_us => {
+            Fact::Gap { from_us, to_us, interrupted: true, .. } if at < to_us && from_us < at + REACTION => {
                 Some(Duration::from_micros(to_us - at))
             }
             _ => None,

@@ -6,6 +6,7 @@
 
 mod bot;
 mod evidence;
+pub mod flood;
 mod swarm;
 
 pub use evidence::{BotLog, DurableInput, Evidence, Fact, Micros, Percentiles, Summary, Tally};

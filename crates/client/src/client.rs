@@ -323,7 +323,8 @@ impl State {
         }
         self.newest = header.tick;
         let lapsed = self.lapse();
-        let snapshot = Snapshot { header, view: received.view, stamps: received.stamps, complete: received.complete };
+        let snapshot =
+            Snapshot { header, view: received.view, stamps: received.stamps, complete: received.complete, received: Instant::now() };
         News { snapshot: Some(snapshot), lapsed }
     }
 

@@ -8,6 +8,7 @@ use rekindle_netcode::SnapshotHeader;
 use rekindle_schema::net::NetView;
 use rekindle_schema::wire::{RefuseCode, Welcome};
 use rekindle_schema::{Epoch, StateHash, Tick};
+use tokio::time::Instant;
 
 /// What happened, in the order in which the client learnt of it.
 #[derive(Debug, Clone)]
@@ -87,4 +88,6 @@ pub struct Snapshot {
     pub stamps: Arc<Vec<Tick>>,
     /// All entities are as of the snapshot's tick; otherwise some did not fit.
     pub complete: bool,
+    /// When it was read from the connection.
+    pub received: Instant,
 }
