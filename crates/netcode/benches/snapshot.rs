@@ -48,7 +48,7 @@ struct Match {
     motion: Motion,
     history: ViewHistory,
     sessions: Vec<(SnapshotSender, SnapshotReceiver, VecDeque<(Tick, u32)>)>,
-    out: Vec<u8>,
+    datagrams: Vec<Vec<u8>>,
     encode: Duration,
     decode: Duration,
     snapshots: u64,
@@ -66,8 +66,9 @@ impl Match {
         };
         let sessions = (0..SESSIONS).map(|_| session()).collect();
         let zero = Duration::ZERO;
-        let (history, out) = (ViewHistory::new(), Vec::new());
-        let mut game = Self { motion, history, sessions, out, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
+        let (history, datagrams) = (ViewHistory::new(), vec![Vec::with_capacity(2048); SESSIONS]);
+        let mut game =
+            Self { motion, history, sessions, datagrams, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
         (0..60).for_each(|_| game.tick());
         (game.encode, game.decode, game.snapshots, game.bytes, game.most) = (zero, zero, 0, 0, 0);
         game
@@ -78,19 +79,17 @@ impl Match {
         let view = self.motion.view();
         self.history.push(Arc::clone(&view));
         let header = header(&view);
-        let mut datagrams = Vec::new();
         let start = cpu_time();
-        for (sender, _, _) in &mut self.sessions {
-            sender.encode(&header, &view, &self.history, header.avatar, None, 1200, &mut self.out);
-            datagrams.push(self.out.clone());
+        for ((sender, _, _), out) in self.sessions.iter_mut().zip(&mut self.datagrams) {
+            sender.encode(&header, &view, &self.history, header.avatar, None, 1200, out);
         }
         let middle = cpu_time();
-        for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&datagrams) {
+        for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
             black_box(receiver.receive(datagram).expect("own snapshot"));
         }
         self.encode += middle - start;
         self.decode += cpu_time() - middle;
-        for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&datagrams) {
+        for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
             self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.motion.worst_error(view)));
             acks.push_back(receiver.acknowledgement());
             if acks.len() > DELAY {

@@ -18,8 +18,8 @@ const COAST_MS: f64 = 500.0;
 const GAIN: f64 = 1.0 / 24.0;
 /// Spare time that inputs are sent early besides jitter, in ticks: they arrive between two steps of the server.
 const LEAD_TICKS: f64 = 1.0;
-/// Milliseconds of additional lead that an input on time gives back.
-const LEAD_DECAY_MS: f64 = 0.05;
+/// What an input on time leaves of the additional lead: half of it is gone after 140 of them.
+const LEAD_DECAY: f64 = 0.995;
 /// Most additional lead, in milliseconds.
 const LEAD_MOST_MS: f64 = 200.0;
 
@@ -115,7 +115,7 @@ impl ClockSync {
     /// What became of an input: it was meant for tick `target` and was applied at `applied`. Late ones make the next ones earlier.
     pub fn on_applied(&mut self, target: Tick, applied: Tick) {
         let late = applied.0.saturating_sub(target.0) as f64 * self.period;
-        self.extra = if late > 0.0 { self.extra + late / 4.0 } else { self.extra - LEAD_DECAY_MS };
+        self.extra = if late > 0.0 { self.extra + late / 4.0 } else { self.extra * LEAD_DECAY };
         self.extra = self.extra.clamp(0.0, LEAD_MOST_MS);
     }
 

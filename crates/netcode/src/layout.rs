@@ -221,15 +221,20 @@ impl Layout {
     #[inline]
     pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> Option<u128> {
         let mut changed = 0;
-        for (at, (column, (out, (&old, &new)))) in self.columns.iter().zip(out.iter_mut().zip(old.iter().zip(new))).enumerate() {
-            *out = 0;
-            if old != new {
-                *out = zigzag(new.wrapping_sub(old), column.bits);
-                changed |= 1 << at;
-            }
+        // Without branches first: most columns of most rows are equal.
+        for (part, (old, new)) in old.chunks(64).zip(new.chunks(64)).enumerate() {
+            let differing = old.iter().zip(new).enumerate().fold(0u64, |mask, (at, (old, new))| mask | u64::from(old != new) << at);
+            changed |= u128::from(differing) << (part * 64);
         }
         if changed == 0 {
             return None;
+        }
+        out.fill(0);
+        let mut left = changed;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            out[at] = zigzag(new[at].wrapping_sub(old[at]), self.columns[at].bits);
         }
         for &(at, rate) in &self.moving {
             let expected = self.expected(at, rate, components, ticks, old, new);
