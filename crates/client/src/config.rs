@@ -45,7 +45,7 @@ impl Default for Timing {
             redial_most: Duration::from_millis(300),
             attempt: Duration::from_millis(1500),
             welcome: Duration::from_secs(8),
-            give_up: Duration::from_secs(60),
+            give_up: Duration::from_mins(1),
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::audience::Room;
 use crate::gateway::{PendingGuard, Shared};
 use crate::limits::Bucket;
+use crate::meters::Meters;
 use crate::port::{Admission, Location, MatchLink, Opened, RawInput};
 use crate::seat::{Feedback, Refusal, Seat};
 use crate::ticket::{Resume, TicketError};
@@ -55,7 +56,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
     let limits = &shared.config.limits;
     let Ok(connecting) = incoming.accept() else { return };
     let Ok(Ok(connection)) = timeout(limits.handshake_timeout, connecting).await else {
-        shared.meters.malformed("handshake");
+        Meters::malformed("handshake");
         return;
     };
     let hello = timeout(limits.hello_timeout, async {
@@ -68,7 +69,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
         Ok(Some(parts)) => parts,
         Ok(None) => return,
         Err(_) => {
-            shared.meters.malformed("hello_timeout");
+            Meters::malformed("hello_timeout");
             close(&connection, &Refusal::new(RefuseCode::Malformed, "RK-GATE-040: no hello came"));
             return;
         }
@@ -83,9 +84,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
         Ok(visit) => visit,
         Err(refusal) => {
             if refusal.code == RefuseCode::Malformed {
-                shared.meters.malformed("hello");
+                Meters::malformed("hello");
             }
-            say_goodbye(&shared, &connection, &mut writer, &refusal).await;
+            say_goodbye(&connection, &mut writer, &refusal).await;
             return;
         }
     };
@@ -131,7 +132,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
             };
             // A client that does not read would keep us here for ever.
             let _ = timeout(GOODBYE, flush).await;
-            say_goodbye(&shared, &connection, &mut writer, &refusal).await;
+            say_goodbye(&connection, &mut writer, &refusal).await;
         }
         End::Bye => connection.close(VarInt::from_u32(0), b"bye"),
         End::Lost => {}
@@ -144,8 +145,8 @@ fn close(connection: &quinn::Connection, refusal: &Refusal) {
 }
 
 /// Says why on the stream, waits a moment for it to arrive, closes.
-async fn say_goodbye(shared: &Shared, connection: &quinn::Connection, writer: &mut Writer, refusal: &Refusal) {
-    shared.meters.refused(refusal.code);
+async fn say_goodbye(connection: &quinn::Connection, writer: &mut Writer, refusal: &Refusal) {
+    Meters::refused(refusal.code);
     tracing::debug!(code = "RK-GATE-042", peer = %connection.remote_address(), why = ?refusal.code, message = %refusal.message, "client let go");
     let message = encode_server(&ServerMessage::Refused { code: refusal.code, message: refusal.message.clone() });
     let said = async {
@@ -287,7 +288,7 @@ async fn read_datagrams(shared: &Shared, seat: &Seat, room: &Room) -> End {
             Err(_) => Some("input_packet"),
         };
         if let Some(reason) = wrong {
-            meters.malformed(reason);
+            Meters::malformed(reason);
             malformed += 1;
             if malformed > limits.max_malformed {
                 let words = format!("RK-GATE-044: {malformed} malformed packets, the last one: {reason}");
@@ -334,7 +335,7 @@ fn hand_over(shared: &Shared, seat: &Seat, room: &Room, packet: InputPacket, mut
 async fn read_commands(shared: &Shared, seat: &Seat, room: &Room, reader: &mut Reader) -> End {
     let mut pace = Bucket::new(shared.config.limits.commands, Instant::now());
     let malformed = |reason, words: String| {
-        shared.meters.malformed(reason);
+        Meters::malformed(reason);
         End::Dismissed(Refusal::new(RefuseCode::Malformed, words))
     };
     loop {

@@ -284,16 +284,16 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint) {
                 });
             }
             Verdict::Retry => {
-                shared.meters.turned_away("retried", "address");
+                Meters::turned_away("retried", "address");
                 // It fails only for an address that is already proved, and such a one is never asked again.
                 let _ = incoming.retry();
             }
             Verdict::Refuse(reason) => {
-                shared.meters.turned_away("refused", reason);
+                Meters::turned_away("refused", reason);
                 incoming.refuse();
             }
             Verdict::Ignore(reason) => {
-                shared.meters.turned_away("ignored", reason);
+                Meters::turned_away("ignored", reason);
                 incoming.ignore();
             }
         }

@@ -55,17 +55,17 @@ impl Meters {
     }
 
     /// A connection was turned away before it said anything.
-    pub(crate) fn turned_away(&self, outcome: &'static str, reason: &'static str) {
+    pub(crate) fn turned_away(outcome: &'static str, reason: &'static str) {
         counter!("rekindle_gateway_connections_total", "outcome" => outcome, "reason" => reason).increment(1);
     }
 
     /// A client was refused or let go.
-    pub(crate) fn refused(&self, code: RefuseCode) {
+    pub(crate) fn refused(code: RefuseCode) {
         counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase()).increment(1);
     }
 
     /// Something that the protocol does not allow arrived.
-    pub(crate) fn malformed(&self, reason: &'static str) {
+    pub(crate) fn malformed(reason: &'static str) {
         counter!("rekindle_gateway_malformed_total", "reason" => reason).increment(1);
     }
 }

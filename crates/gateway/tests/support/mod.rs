@@ -104,7 +104,7 @@ impl FakeMatch {
             commands: Vec::new(),
             joined: Vec::new(),
             left: Vec::new(),
-            beat: tick.0.is_multiple_of(10).then(|| Beat { tick, hash: StateHash([tick.0 as u8; 32]) }),
+            beat: tick.0.is_multiple_of(10).then_some(Beat { tick, hash: StateHash([tick.0 as u8; 32]) }),
             events: Vec::new(),
             ended: inner.ended.clone(),
         };
