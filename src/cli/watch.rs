@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rekindle_actors::Games;
 use rekindle_client::{Client, ClientEvent};
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::Welcome;
@@ -67,7 +68,7 @@ async fn show(context: &Context, mut client: Client, mut screen: Option<Screen>,
                     let ended = code.is_none() || message.is_empty();
                     return if ended { Ok(Exit::Done) } else { Err(Failure::new(Exit::Failed, message)) };
                 }
-                Some(event) => seen.take(event),
+                Some(event) => seen.take(&context.games, event),
                 None => return Ok(Exit::Done),
             },
         }
@@ -75,7 +76,7 @@ async fn show(context: &Context, mut client: Client, mut screen: Option<Screen>,
 }
 
 impl Seen {
-    fn take(&mut self, event: ClientEvent) {
+    fn take(&mut self, games: &Games, event: ClientEvent) {
         match event {
             ClientEvent::Welcome(welcome) => self.welcome = Some(welcome),
             ClientEvent::Resumed { welcome, outage } => {
@@ -84,7 +85,7 @@ impl Seen {
             }
             ClientEvent::Snapshot(snapshot) => {
                 self.entities = snapshot.view.entities.len();
-                self.picture = self.welcome.as_ref().and_then(|welcome| Picture::of(&welcome.schema, &snapshot.view));
+                self.picture = self.welcome.as_ref().and_then(|welcome| Picture::of(games, welcome, &snapshot.view));
             }
             ClientEvent::Beat { tick, hash } => self.beat = format!("tick {tick}: {}", &hash.to_string()[..16]),
             ClientEvent::Disconnected { reason } => self.note = format!("no connection: {reason}"),

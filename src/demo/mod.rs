@@ -62,7 +62,7 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
 
 async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     let home = Home::choose(context)?;
-    let stage = Stage::open(context.common.json)?;
+    let stage = Stage::open(context.common.json, context.games.clone())?;
     let script = async {
         let show = play(context, args, &home.dir, &stage).await?;
         judge(context, args, &home.dir, &stage, show).await

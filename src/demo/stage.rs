@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rekindle_actors::Games;
 use rekindle_client::{Client, ClientEvent};
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::Welcome;
@@ -28,6 +29,7 @@ struct Seat {
 pub struct Stage {
     start: Instant,
     quiet: bool,
+    games: Games,
     screen: Mutex<Option<Screen>>,
     seats: Mutex<Vec<Arc<Mutex<Seat>>>>,
     timeline: Mutex<Vec<String>>,
@@ -35,12 +37,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Takes the terminal over if there is one and `quiet` is not asked for.
-    pub fn open(quiet: bool) -> std::io::Result<Self> {
+    /// Takes the terminal over if there is one and `quiet` is not asked for. `games` know how their matches are drawn.
+    pub fn open(quiet: bool, games: Games) -> std::io::Result<Self> {
         let screen = if quiet { None } else { Screen::enter()? };
         Ok(Self {
             start: Instant::now(),
             quiet,
+            games,
             screen: Mutex::new(screen),
             seats: Mutex::default(),
             timeline: Mutex::default(),
@@ -71,6 +74,7 @@ impl Stage {
     pub fn seat(&self, match_id: MatchId, mut client: Client) {
         let seat = Arc::new(Mutex::new(Seat { title: format!("match {}", match_id.short()), picture: None }));
         self.seats.lock().push(Arc::clone(&seat));
+        let games = self.games.clone();
         tokio::spawn(async move {
             let mut welcome: Option<Arc<Welcome>> = None;
             while let Some(event) = client.event().await {
@@ -81,7 +85,7 @@ impl Stage {
                         let mut seat = seat.lock();
                         let tick = snapshot.header.tick;
                         seat.title = format!("match {}  tick {tick}  epoch {}", match_id.short(), snapshot.header.epoch);
-                        seat.picture = Picture::of(&welcome.schema, &snapshot.view);
+                        seat.picture = Picture::of(&games, welcome, &snapshot.view);
                     }
                     ClientEvent::Disconnected { .. } => seat.lock().title = format!("match {}  NODE DEAD", match_id.short()),
                     _ => {}
