@@ -52,9 +52,11 @@ struct Dependency {
 }
 
 /// Reports every import that a rule forbids.
-pub fn check() -> Result<()> {
-    let output =
-        Command::new("cargo").args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).output().context("cannot start cargo")?;
+pub(crate) fn check() -> Result<()> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
+        .output()
+        .context("cannot start cargo")?;
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,5 +1,6 @@
-//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`.
+//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`.
 
+mod drill;
 mod layers;
 
 use std::process::{Command, ExitCode};
@@ -33,6 +34,18 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         from: u64,
     },
+    /// Kill nodes under load, and cut the power of their disk (minutes; needs root for power cuts)
+    Drill {
+        /// How many kills
+        #[arg(long, default_value_t = 200)]
+        kills: u32,
+        /// How many power cuts
+        #[arg(long, default_value_t = 50)]
+        power_cuts: u32,
+        /// Decides the moments
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test { rest } => test(&rest),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
+        Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,7 +80,7 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
         .env("REKINDLE_FIRST_SEED", from.to_string()))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("> {command:?}");
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
