@@ -71,6 +71,8 @@ pub(crate) struct Cost {
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
+    /// The last one could not be stored: none is asked for before this.
+    pub(crate) not_before: Option<Instant>,
 }
 
 /// A stored checkpoint.

@@ -28,6 +28,8 @@ const TICK_OVERHEAD: f64 = 3e-6;
 const RESTORE_COST: f64 = 1e-4;
 /// Checkpoints are taken from this share of the budget on.
 const START_AT: f64 = 0.5;
+/// How long a match whose checkpoint could not be stored is passed over.
+const POSTPONED: Duration = Duration::from_secs(5);
 /// Attempts at writing one checkpoint; a later one takes its place.
 const ATTEMPTS: u32 = 5;
 
@@ -56,6 +58,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// It could not be stored: others come first for a while.
+    pub(crate) fn postpone(&self) {
+        self.cell.cost.lock().not_before = Some(Instant::now() + POSTPONED);
+    }
+
     /// The checkpoint is stored.
     pub(crate) fn finish(mut self) {
         self.stored = true;
@@ -151,7 +158,7 @@ impl Checkpointer {
             let ticks = cell.tick().0.saturating_sub(cost.newest.map_or(0, |stored| stored.tick.0));
             let seconds = RESTORE_COST + ticks as f64 * (cost.tick_seconds + TICK_OVERHEAD);
             total += seconds;
-            if cost.requested {
+            if cost.requested || cost.not_before.is_some_and(|at| now < at) {
                 continue;
             }
             let Some(newest) = cost.newest else { return Some(Arc::clone(cell)) };

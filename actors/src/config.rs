@@ -147,7 +147,7 @@ impl Default for HostConfig {
             beat_every: 30,
             recovery_budget: 1.0,
             cores,
-            checkpoint_every: Duration::from_secs(60),
+            checkpoint_every: Duration::from_mins(1),
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
             accept_build: false,

@@ -27,6 +27,7 @@ use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::{Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::cell::{MatchCell, MatchPhase};
 use crate::checkpointer::{CheckpointMsg, Checkpointer, LookPending, Taken, Ticket};
@@ -95,6 +96,8 @@ pub(crate) struct Inner {
     /// A match came or went.
     changed: Notify,
     next_shard: AtomicUsize,
+    /// Phases of ticks are counted from here.
+    pub(crate) started: Instant,
     stopping: AtomicBool,
     runtime: Handle,
     stop: watch::Sender<bool>,
@@ -146,6 +149,7 @@ impl Host {
             effect_delivered: Notify::new(),
             changed: Notify::new(),
             next_shard: AtomicUsize::new(0),
+            started: Instant::now(),
             stopping: AtomicBool::new(false),
             runtime,
             stop,
@@ -272,7 +276,9 @@ impl Inner {
             cell.close_doors(RefuseCode::Unavailable, "the node stopped: connect again");
         }
         if let Some(Actors { root, journal, checkpointer, shards }) = self.actors.get() {
-            shards.iter().for_each(|shard| shard.kill());
+            for shard in shards {
+                shard.kill();
+            }
             checkpointer.kill();
             journal.kill();
             root.kill();
@@ -311,6 +317,7 @@ impl Inner {
                 Ok(()) => ticket.finish(),
                 Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint given up"),
                 Err(error) => {
+                    ticket.postpone();
                     tracing::error!(code = "RK-HOST-033", match_id = %ticket.cell.match_id, %error, "checkpoint was not stored");
                 }
             }

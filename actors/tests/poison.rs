@@ -3,10 +3,11 @@
 mod support;
 
 #[path = "../../crates/testkit/src/hazard.rs"]
-#[allow(unreachable_pub, reason = "a module of a library, used here as a part of a test program")]
+#[expect(unreachable_pub, reason = "a module of a library, used here as a part of a test program")]
 mod hazard;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -170,6 +171,48 @@ async fn a_tick_that_panics_by_itself_parks_its_match_only() {
     let reports = second.take_over(Incarnation(1)).await;
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0].as_ref().expect("recovered").match_id, MatchId(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_whose_actor_fails_is_started_again_and_parked_if_that_does_not_help() {
+    let memory = MemoryStore::new();
+    let tally = Tally::new();
+    let defects = Arc::clone(&tally.defects);
+    let node = Node::with_games(&memory.store(), 1, config(), Games::new().with(Arc::new(tally))).await;
+    let (link, bystander) = (node.create(7).await, node.create(8).await);
+    let session = enter(&link, 1).await;
+    let mut frames = link.subscribe();
+    link.input(input(session, 1, Tick(0), add(9)));
+    let before = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await.tick;
+    let fails = async {
+        defects.store(1, Ordering::Release);
+        while frames.recv().await.is_some() {}
+        // The subscription ended, the session did not, and no tick is missing.
+        let mut frames = link.subscribe();
+        link.input(input(session, 2, Tick(0), add(9)));
+        let applied = timeout(Duration::from_secs(5), frame_where(&mut frames, |frame| !frame.applied.is_empty())).await.expect("again");
+        assert!(applied.tick > before);
+        let (_, flushes) = journal(&node.store, 7).await;
+        assert!(flushes.windows(2).all(|pair| pair[1].first == pair[0].last.next()));
+        assert_eq!(inputs_of(&flushes).len(), 2);
+    };
+    keeps_pace(&bystander, fails).await;
+    defects.store(u32::MAX, Ordering::Release);
+    let mut subscriptions = Vec::new();
+    let parked = async {
+        loop {
+            subscriptions.push(link.subscribe());
+            if let MatchPhase::Parked(report) = link.phase() {
+                return report;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let report = timeout(Duration::from_secs(30), parked).await.expect("parked in time");
+    assert!(report.contains("a defect in the shell"), "{report}");
+    assert!(matches!(node.settled(7).await, MatchState::Parked { .. }));
+    defects.store(0, Ordering::Release);
+    keeps_pace(&bystander, sleep(Duration::from_secs(2))).await;
 }
 
 /// Runs a hang on real threads; returns what the watchdog reported and the parked row's report.

@@ -106,7 +106,7 @@ async fn the_costliest_match_is_checkpointed_when_the_budget_is_used_up() {
     let memory = MemoryStore::new();
     let store = memory.store();
     // Virtual time: a step costs nothing, so only the overhead counts; 1e-3 s is about 300 ticks of one match.
-    let config = HostConfig { recovery_budget: 2e-3, checkpoint_every: Duration::from_secs(3_600), ..config() };
+    let config = HostConfig { recovery_budget: 2e-3, checkpoint_every: Duration::from_hours(1), ..config() };
     let node = Node::start(&store, 1, config).await;
     let links = [node.create(1).await, node.create(2).await];
     links[0].wait_durable(Tick(1_500)).await.expect("runs");
@@ -241,7 +241,7 @@ async fn an_effect_is_delivered_exactly_once_through_crashes() {
             }
         }
     };
-    let ids = timeout(Duration::from_secs(60), acknowledged).await.expect("journaled");
+    let ids = timeout(Duration::from_mins(1), acknowledged).await.expect("journaled");
     assert_eq!(ids.iter().map(|id| id.tick).collect::<Vec<_>>(), [asked]);
     assert!(count.load(Ordering::Relaxed) >= 2, "it was delivered again");
     let delivered = memory.store().effects.delivered().await.expect("list");

@@ -7,12 +7,13 @@ mod ticking;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{StateHash, Tick};
+use rekindle_schema::{MatchId, StateHash, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -102,12 +103,10 @@ impl Actor for MatchActor {
     async fn pre_start(&self, me: ActorRef<MatchMsg>, args: MatchArgs) -> Result<MatchState, ActorProcessingErr> {
         let MatchArgs { host, cell, core, start } = args;
         let now = Instant::now();
-        // Phases are spread over the tick by the golden ratio, so that any number of matches keeps apart.
-        let phase = cell.period.mul_f64((cell.match_id.0 as f64 * 0.618_033_988_749_895).fract().abs());
+        let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
         *cell.probe.lock() = core.sim().probe();
         *cell.actor.lock() = Some(me.clone());
-        let mut state =
-            MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline: now + phase, pending: VecDeque::new(), me };
+        let mut state = MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline, pending: VecDeque::new(), me };
         match start {
             Start::Running => state.set_mode(Mode::Running),
             Start::Recovered => state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace }),
@@ -134,6 +133,16 @@ impl Actor for MatchActor {
         }
         Ok(())
     }
+}
+
+/// The next time that is a whole number of periods and the match's own phase after `origin`. Phases are spread over the tick by the golden ratio,
+/// so that matches keep apart however they were started.
+fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: MatchId) -> Instant {
+    let spread = match_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let phase = period.mul_f64(spread as f64 / 4_294_967_296.0);
+    let elapsed = now.saturating_duration_since(origin);
+    let periods = elapsed.as_nanos().div_ceil(period.as_nanos().max(1));
+    origin + period * periods as u32 + phase
 }
 
 impl MatchState {

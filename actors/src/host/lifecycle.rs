@@ -11,7 +11,7 @@ use rekindle_schema::{MatchId, Seq, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::history::History;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Host, Inner};
 use crate::actor::{MatchActor, MatchArgs, MatchMsg, Start};
@@ -33,6 +33,8 @@ const COMMANDS: usize = 64;
 const COMMANDS_PER_STEP: usize = 16;
 /// Checkpoints that a drain writes at the same time.
 const DRAIN_WRITES: usize = 8;
+/// Pause before the last checkpoint of an ended match is written again.
+const LAST_CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// How long a drain waits for matches that are just ending.
 const DRAIN_ENDING: Duration = Duration::from_secs(5);
 
@@ -206,7 +208,7 @@ impl Inner {
         self.launch(lease, game, replayed, true).await?;
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
-        tracing::info!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
+        tracing::debug!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
         Ok(RecoveryReport { match_id: lease.match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, notes })
     }
 
@@ -300,9 +302,12 @@ impl Inner {
                 }
                 delivered.await;
             }
-            if let Err(error) = crate::checkpointer::store(&host, &cell, taken).await {
-                tracing::error!(code = "RK-HOST-036", match_id = %cell.match_id, %error, "the last checkpoint was not stored");
-                return;
+            while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
+                tracing::error!(code = "RK-HOST-036", match_id = %cell.match_id, %error, "the last checkpoint is not stored yet");
+                if host.journal.is_halted() {
+                    return;
+                }
+                sleep(LAST_CHECKPOINT_RETRY).await;
             }
             match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
                 Ok(_) => {

@@ -17,7 +17,7 @@ use crate::poison::{self, Outcome, Repair};
 use crate::recovery::{Replayed, replay};
 
 /// Restarts are counted over this long.
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+const BUDGET_WINDOW: Duration = Duration::from_mins(1);
 
 impl Inner {
     /// Finds out what makes `step` panic and answers the match with the step made without it.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport};
@@ -45,11 +46,13 @@ const STATE_TAG: FormatTag = FormatTag(0x7001);
 /// A game of sums.
 pub struct Tally {
     schema: NetSchema,
+    /// How often looking at a world panics from now on: a defect outside the caught part of a step.
+    pub defects: Arc<AtomicU32>,
 }
 
 impl Tally {
     pub fn new() -> Self {
-        Self { schema: NetSchema::default() }
+        Self { schema: NetSchema::default(), defects: Arc::default() }
     }
 }
 
@@ -76,6 +79,7 @@ struct Player {
 struct World {
     state: State,
     probe: Arc<Probe>,
+    defects: Arc<AtomicU32>,
 }
 
 impl State {
@@ -168,6 +172,8 @@ impl Simulation for World {
     }
 
     fn extract(&self, view: &mut NetView) {
+        let defect = self.defects.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        assert!(defect.is_err(), "a defect in the shell");
         view.tick = self.state.tick;
         view.entities.clear();
         view.values.clear();
@@ -216,12 +222,12 @@ impl GameType for Tally {
     }
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
         let cursed = config.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Ok(Box::new(World { state: State { seed, cursed, ..State::default() }, probe: Arc::default() }))
+        Ok(Box::new(World { state: State { cursed, seed, ..State::default() }, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
         let state = codec::decode(STATE_TAG, checkpoint)
             .map_err(|error| SimError::Checkpoint { game: "tally".to_owned(), problem: error.to_string() })?;
-        Ok(Box::new(World { state, probe: Arc::default() }))
+        Ok(Box::new(World { state, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
     }
     fn accepts_input(&self, payload: &[u8]) -> bool {
         payload.len() == 2
