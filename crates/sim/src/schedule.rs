@@ -45,11 +45,28 @@ impl<F: SystemFunction<M>, M> SystemName<(M,)> for F {
     }
 }
 
-/// The last part of a function's path.
+/// The last part of a function's path, without its type parameters.
 fn name_of<F>() -> String {
-    let path = type_name::<F>();
-    let path = path.split_once('<').map_or(path, |(path, _)| path);
-    path.rsplit("::").next().unwrap_or(path).to_owned()
+    last_segment(type_name::<F>()).to_owned()
+}
+
+/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::system<crate::Type>` gives `system`.
+fn last_segment(path: &str) -> &str {
+    let (mut depth, mut start, mut end) = (0, 0, path.len());
+    for (index, c) in path.char_indices() {
+        match c {
+            '<' => {
+                if depth == 0 && index > start {
+                    end = index;
+                }
+                depth += 1;
+            }
+            '>' => depth -= 1,
+            ':' if depth == 0 => (start, end) = (index + 1, path.len()),
+            _ => {}
+        }
+    }
+    &path[start..end]
 }
 
 type Init = Box<dyn FnOnce(&Registry, &mut Access) -> Box<dyn System>>;
@@ -249,7 +266,7 @@ impl Declarations {
             if every == 0 {
                 errors.push(format!("system `{name}` runs every 0 ticks: give at least 1"));
             }
-            if name.contains('{') {
+            if name.is_empty() || name.contains('{') {
                 errors.push(format!("a closure in stage {stage:?} has no name of its own: add `.named(\"…\")`"));
             }
             let hash = *blake3::hash(name.as_bytes()).as_bytes();
@@ -398,5 +415,16 @@ impl Placed {
                 Trigger::Changed(index) => world.columns[index].any_newer(last, false),
                 Trigger::Removed(index) => world.removed(index).last().is_some_and(|(stamp, _)| *stamp > last),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_is_named_like_its_function() {
+        let paths = ["arena::systems::movement", "movement", "a::generic<b::Type<c::D>>", "<a::B as c::D<E>>::build::{{closure}}"];
+        assert_eq!(paths.map(last_segment), ["movement", "movement", "generic", "{{closure}}"]);
     }
 }
