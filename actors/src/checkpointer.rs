@@ -193,6 +193,7 @@ impl Checkpointer {
         }
         self.host.meters.matches.set(matches.len() as f64);
         self.host.meters.sessions.set(sessions as f64);
+        self.host.meters.backlog.set(self.host.journal.backlog() as f64);
         self.host.meters.checkpoint_age.set(age);
         self.host.meters.replay_estimate.set(estimate);
     }

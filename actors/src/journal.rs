@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,8 +53,9 @@ pub enum Halt {
 pub(crate) struct JournalPort {
     dirty: Mutex<Vec<Arc<MatchCell>>>,
     awake: AtomicBool,
-    backlog: AtomicUsize,
-    limit: usize,
+    /// Signed: a record may be durable before the match that made it has counted it.
+    backlog: AtomicIsize,
+    limit: isize,
     next: AtomicU64,
     halted: watch::Sender<Option<Halt>>,
     actor: OnceLock<ActorRef<JournalMsg>>,
@@ -65,8 +66,8 @@ impl JournalPort {
         Self {
             dirty: Mutex::default(),
             awake: AtomicBool::new(false),
-            backlog: AtomicUsize::new(0),
-            limit,
+            backlog: AtomicIsize::new(0),
+            limit: isize::try_from(limit).unwrap_or(isize::MAX),
             next: AtomicU64::new(1),
             halted: watch::Sender::new(None),
             actor: OnceLock::new(),
@@ -79,7 +80,7 @@ impl JournalPort {
 
     /// `cell` has `bytes` more in its outbox.
     pub(crate) fn submit(&self, cell: &Arc<MatchCell>, bytes: usize) {
-        self.backlog.fetch_add(bytes, Ordering::AcqRel);
+        self.backlog.fetch_add(bytes as isize, Ordering::AcqRel);
         self.enlist(cell);
         if !self.awake.swap(true, Ordering::AcqRel)
             && let Some(actor) = self.actor.get()
@@ -97,6 +98,11 @@ impl JournalPort {
     /// As much waits as may wait.
     pub(crate) fn overloaded(&self) -> bool {
         self.backlog.load(Ordering::Acquire) >= self.limit
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Acquire).max(0) as usize
     }
 
     /// The batch that will be written next: no record that is made from now on lies in an earlier one.
@@ -196,11 +202,10 @@ impl Journal {
         end.number = end.number.next();
         self.port.next.store(end.number.0, Ordering::Release);
         for Share { cell, durable, weight } in shares {
-            self.port.backlog.fetch_sub(weight, Ordering::AcqRel);
+            self.port.backlog.fetch_sub(weight as isize, Ordering::AcqRel);
             cell.durable.send_replace(durable);
             cell.cast(MatchMsg::Durable(durable));
         }
-        self.meters.backlog.set(self.port.backlog.load(Ordering::Acquire) as f64);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! matches to [create](Host::create) and [recover](Host::recover), and links the edge to them through [`MatchHandle`]s.
 //!
 //! One tick's way: players' inputs wait in [`core::Ingress`] → the shard's wheel wakes the match's actor → [`core::Ingress::draw`] makes the step →
-//! [`core::MatchCore::advance`] makes the world → [`core::Outbox`] packs the record → the journal actor appends a batch for all matches →
+//! [`core::MatchCore::step`] makes the world → [`core::Outbox`] packs the record → the journal actor appends a batch for all matches →
 //! the match hears that the tick is durable and publishes its frame → subscribers.
 //!
 //! This crate does not decide who owns a match (`rekindle-cluster` does), does not know what a store is made of, and never sees a socket.

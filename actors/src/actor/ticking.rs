@@ -93,26 +93,24 @@ impl MatchState {
     fn make(&mut self, drawn: Drawn) {
         let Drawn { step, arrived } = drawn;
         self.cell.begin_making(&step);
-        let stop = self.cell.stop.lock().take();
         let started = Instant::now();
         for arrival in &arrived {
             self.host.meters.input_to_apply.record(started.saturating_duration_since(*arrival));
         }
-        let made = self.core.advance(&step, stop.clone(), self.cell.watched());
-        let took = started.elapsed();
+        let made = self.core.step(&step);
         *self.cell.making.lock() = None;
         match made {
-            Ok(advanced) => {
+            Ok(output) => {
+                let stop = self.cell.stop.lock().take();
+                let advanced = self.core.finish(step, output, Vec::new(), stop, self.cell.watched());
+                let took = started.elapsed();
                 self.host.meters.tick_seconds.record(took);
                 let mut cost = self.cell.cost.lock();
                 cost.tick_seconds += SMOOTHING * (took.as_secs_f64() - cost.tick_seconds);
                 drop(cost);
                 self.executed(advanced, arrived);
             }
-            Err(error) => {
-                *self.cell.stop.lock() = stop;
-                self.poisoned(step, arrived, &error);
-            }
+            Err(error) => self.poisoned(step, arrived, &error),
         }
     }
 

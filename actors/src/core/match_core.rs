@@ -56,13 +56,13 @@ impl MatchCore {
         self.sim = sim;
     }
 
-    /// Makes the next tick. `stop` ends the match after it. After an error the world is of no more use.
-    pub fn advance(&mut self, step: &Step, stop: Option<String>, wanted: bool) -> Result<Advanced, SimError> {
-        let output = self.sim.step(step)?;
-        Ok(self.finish(step.clone(), output, Vec::new(), stop, wanted))
+    /// Makes the next tick. After an error the world is of no more use.
+    pub fn step(&mut self, step: &Step) -> Result<StepOutput, SimError> {
+        self.sim.step(step)
     }
 
-    /// Turns the output of a step that the world has made into what goes to the journal and to subscribers.
+    /// Turns the output of a step that the world has made into what goes to the journal and to subscribers. `stop` ends the match after it;
+    /// a frame is made if it is `wanted`, and of the last tick always.
     pub fn finish(&mut self, step: Step, output: StepOutput, mut decisions: Vec<Decision>, stop: Option<String>, wanted: bool) -> Advanced {
         let tick = step.tick;
         let beat = tick.0.is_multiple_of(self.beat_every).then(|| Beat { tick, hash: self.sim.state_hash() });
