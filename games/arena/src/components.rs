@@ -255,6 +255,16 @@ pub struct Intent {
     pub since: Tick,
 }
 
+/// A fighter whose player has not been heard of for so many ticks does nothing.
+const PATIENCE: u64 = 10;
+
+impl Intent {
+    /// Whether the player has been heard of lately.
+    pub fn is_fresh(&self, now: Tick) -> bool {
+        now.0.saturating_sub(self.since.0) <= PATIENCE
+    }
+}
+
 /// Shots are judged by where their targets were at most so many ticks ago: 233 ms at 30 Hz, the most that fits into 250 ms.
 pub const REWIND: u8 = 7;
 

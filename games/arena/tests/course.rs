@@ -1,13 +1,14 @@
 //! The course of a match: from the lobby to its one result.
 
 use rekindle_arena::Arena;
-use rekindle_arena::components::{Arms, Clock, Score};
+use rekindle_arena::components::{Arms, Clock, Position, Score};
 use rekindle_arena::events::{PhaseChange, Reason};
-use rekindle_arena::input::Command;
+use rekindle_arena::geometry::vec2;
+use rekindle_arena::input::{Command, Input};
 use rekindle_arena::phases::{Course, Phase};
 use rekindle_arena::weapons::WeaponKind;
 use rekindle_sim::value::from_bytes;
-use rekindle_sim::{GameType, Harness, PlayerId, Players, Typed};
+use rekindle_sim::{GameType, Harness, PlayerId, Players, Simulation, Typed};
 use serde_json::Value;
 
 type Fight = Harness<Arena>;
@@ -156,6 +157,24 @@ fn a_weapon_is_taken_in_hand_only_with_ammunition() {
     fight.command(PlayerId(1), &Command::Switch(WeaponKind::Launcher));
     assert_eq!(fight.tick().commands, [true]);
     assert_eq!(fight.world().get::<Arms>(avatar).unwrap().weapon, WeaponKind::Launcher);
+}
+
+#[test]
+fn a_fighter_whose_player_falls_silent_stops_and_holds_fire() {
+    let mut fight = Fight::with_config(1, r#"{"endless": true, "lobby_s": 0, "countdown_s": 0, "map": "open"}"#);
+    fight.join(PlayerId(1));
+    fight.join(PlayerId(2));
+    let mut fight = fight.run(5);
+    let avatar = fight.world().resource::<Players>().avatar(PlayerId(1)).unwrap();
+    fight.input(PlayerId(1), &Input::new(vec2(0.0, 1.0), 0.0, true));
+    fight.tick();
+    let fired = |fight: &Fight| fight.world().get::<Arms>(avatar).unwrap().ready_at;
+    assert!(fired(&fight) > fight.simulation().tick(), "it shot");
+    let fight = fight.run(30);
+    assert!(fired(&fight) < fight.simulation().tick(), "the trigger was let go");
+    let place = |fight: &Fight| fight.world().get::<Position>(avatar).unwrap();
+    let stopped = place(&fight);
+    assert_eq!(place(&fight.run(30)), stopped);
 }
 
 #[test]

@@ -9,14 +9,10 @@ use crate::movement::{
     DRONE_ACCELERATION, DRONE_RADIUS, DRONE_SPEED, FIGHTER_ACCELERATION, FIGHTER_RADIUS, FIGHTER_SPEED, accelerate, advance,
 };
 
-/// A fighter whose player has not been heard of for so many ticks stands still.
-const PATIENCE: u64 = 10;
-
 /// Fighters go where their players want.
 pub fn run(map: Const<Map>, time: Time, mut fighters: Query<(&Intent, &mut Velocity, &mut Position), Without<Dead>>) {
     for (intent, mut velocity, mut position) in &mut fighters {
-        let heard = time.tick.0 - intent.since.0 <= PATIENCE;
-        let wanted = if heard { intent.direction * FIGHTER_SPEED } else { Vec2::ZERO };
+        let wanted = if intent.is_fresh(time.tick) { intent.direction * FIGHTER_SPEED } else { Vec2::ZERO };
         let speed = accelerate(velocity.vec(), wanted, FIGHTER_ACCELERATION);
         let (at, speed) = advance(&map, position.vec(), speed, FIGHTER_RADIUS);
         velocity.set_if_neq(speed.into());

@@ -31,7 +31,7 @@ pub fn fire(
         return;
     }
     for (shooter, fighter, intent, aim, position, mut arms) in &mut shooters {
-        if !intent.fire || time.tick < arms.ready_at {
+        if !intent.fire || !intent.is_fresh(time.tick) || time.tick < arms.ready_at {
             continue;
         }
         let kind = arms.weapon;
