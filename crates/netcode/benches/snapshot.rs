@@ -1,9 +1,11 @@
-//! Time and size of snapshots: a hundred moving entities at 30 Hz, acknowledgements take 100 ms.
+//! Time and size of snapshots of a fighting arena at 30 Hz; acknowledgements take 100 ms.
 //!
 //! Snapshots are timed by the CPU time of the thread, not by the wall, so that a busy machine blurs them less.
 
-#[path = "../tests/motion/mod.rs"]
-mod motion;
+#![allow(missing_docs, clippy::allow_attributes, reason = "criterion's macro makes a public function without docs")]
+
+#[path = "../tests/fight/mod.rs"]
+mod fight;
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use motion::{FIGHTER, Motion, TICK_RATE};
+use fight::Fight;
 use rekindle_netcode::{InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Epoch, Tick};
@@ -28,9 +30,8 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-fn header(view: &NetView) -> SnapshotHeader {
+fn header(view: &NetView, avatar: Option<u32>) -> SnapshotHeader {
     let tick = view.tick.0;
-    let avatar = view.entities.iter().find(|entity| entity.components & FIGHTER != 0).map(|entity| entity.slot);
     SnapshotHeader {
         epoch: Epoch(1),
         tick: view.tick,
@@ -45,7 +46,7 @@ fn header(view: &NetView) -> SnapshotHeader {
 
 /// One match with its sessions.
 struct Match {
-    motion: Motion,
+    fight: Fight,
     history: ViewHistory,
     sessions: Vec<(SnapshotSender, SnapshotReceiver, VecDeque<(Tick, u32)>)>,
     datagrams: Vec<Vec<u8>>,
@@ -58,30 +59,28 @@ struct Match {
 }
 
 impl Match {
-    fn new(moving: usize) -> Self {
-        let motion = Motion::new(7, moving);
-        let schema = &motion.schema;
-        let session = || {
-            (SnapshotSender::new(Arc::clone(schema)).with_tick_rate(TICK_RATE), SnapshotReceiver::new(Arc::clone(schema)), VecDeque::new())
-        };
+    fn new(fighters: usize, drones: usize) -> Self {
+        let fight = Fight::new(7, fighters, drones);
+        let schema = &fight.schema;
+        let session = || (SnapshotSender::new(Arc::clone(schema)), SnapshotReceiver::new(Arc::clone(schema)), VecDeque::new());
         let sessions = (0..SESSIONS).map(|_| session()).collect();
         let zero = Duration::ZERO;
         let (history, datagrams) = (ViewHistory::new(), vec![Vec::with_capacity(2048); SESSIONS]);
         let mut game =
-            Self { motion, history, sessions, datagrams, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
+            Self { fight, history, sessions, datagrams, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
         (0..60).for_each(|_| game.tick());
         (game.encode, game.decode, game.snapshots, game.bytes, game.most) = (zero, zero, 0, 0, 0);
         game
     }
 
     fn tick(&mut self) {
-        self.motion.step();
-        let view = self.motion.view();
+        self.fight.step();
+        let view = self.fight.view();
         self.history.push(Arc::clone(&view));
-        let header = header(&view);
+        let headers: Vec<SnapshotHeader> = (0..SESSIONS).map(|index| header(&view, view.avatar(self.fight.player(index)))).collect();
         let start = cpu_time();
-        for ((sender, _, _), out) in self.sessions.iter_mut().zip(&mut self.datagrams) {
-            sender.encode(&header, &view, &self.history, header.avatar, None, 1200, out);
+        for (((sender, _, _), out), header) in self.sessions.iter_mut().zip(&mut self.datagrams).zip(&headers) {
+            sender.encode(header, &view, &self.history, header.avatar, None, 1200, out);
         }
         let middle = cpu_time();
         for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
@@ -90,11 +89,13 @@ impl Match {
         self.encode += middle - start;
         self.decode += cpu_time() - middle;
         for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
-            self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.motion.worst_error(view)));
             acks.push_back(receiver.acknowledgement());
             if acks.len() > DELAY {
                 let (newest, bits) = acks.pop_front().expect("not empty");
                 sender.acknowledge(newest, bits);
+            }
+            if self.snapshots.is_multiple_of(SESSIONS as u64) && self.fight.views > 10 {
+                self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.fight.worst_error(view)));
             }
             self.snapshots += 1;
             self.bytes += datagram.len();
@@ -113,18 +114,22 @@ impl Match {
 }
 
 fn snapshots(c: &mut Criterion) {
-    for moving in [32, 100] {
-        let mut game = Match::new(moving);
-        c.bench_function(&format!("encode_{moving}"), |b| b.iter_custom(|count| game.run(count, |game| game.encode)));
-        c.bench_function(&format!("decode_{moving}"), |b| b.iter_custom(|count| game.run(count, |game| game.decode)));
-        assert!(game.worst <= 0.501, "an error of {} quanta", game.worst);
+    for (name, fighters, drones) in [("32_visible", 16, 16), ("100_moving", 16, 108), ("64_fighters", 64, 36)] {
+        let mut game = Match::new(fighters, drones);
+        c.bench_function(&format!("encode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.encode)));
+        c.bench_function(&format!("decode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.decode)));
+        let per_view = |sum: u64| sum as f64 / game.fight.views as f64;
         println!(
-            "{moving} moving entities: {:.1} B a snapshot, at most {} B, error at most {:.3} quanta, {} snapshots\n",
+            "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in a tick; {:.1} B a snapshot, at most {} B, \
+             error at most {:.3} quanta, {} snapshots\n",
+            per_view(game.fight.entities),
+            per_view(game.fight.moved),
             game.bytes as f64 / game.snapshots as f64,
             game.most,
             game.worst,
             game.snapshots
         );
+        assert!(game.worst <= 0.501, "an error of {} quanta", game.worst);
     }
 }
 
