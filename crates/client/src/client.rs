@@ -144,6 +144,8 @@ impl Client {
 
     /// Ends the session: the player leaves the match. Waits a moment for the server to hear it.
     pub async fn leave(mut self) {
+        // Nobody reads events any more: the task must not wait for room.
+        self.events.close();
         self.shared.leave.notify_one();
         let _ = timeout(Duration::from_secs(1), &mut self.task).await;
     }

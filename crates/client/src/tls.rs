@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 use rekindle_schema::wire;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -20,6 +20,9 @@ pub const SERVER_NAME: &str = "rekindle";
 
 /// A quiet connection says something this often, so that a dead server is told from a quiet one.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
+
+/// The server's acknowledgements travel with the snapshot of the next tick. They also tell that it lives: see `driver`.
+const ACK_DELAY: Duration = Duration::from_millis(40);
 
 /// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
 pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig, ClientError> {
@@ -40,6 +43,8 @@ pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig, ClientError> {
 }
 
 fn transport() -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(4)).max_ack_delay(Some(ACK_DELAY));
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -50,7 +55,8 @@ fn transport() -> TransportConfig {
         .datagram_receive_buffer_size(Some(64 << 10))
         .datagram_send_buffer_size(4 << 10)
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .initial_rtt(Duration::from_millis(100));
+        .initial_rtt(Duration::from_millis(100))
+        .ack_frequency_config(Some(acks));
     transport
 }
 

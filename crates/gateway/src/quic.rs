@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::InvalidCid;
 use rekindle_schema::wire;
 use rustix::net::sockopt;
@@ -17,6 +17,9 @@ use crate::keys::Keys;
 
 /// First guess of a round trip: decides how soon a lost first packet is sent again (three times this).
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// A little more than a tick at 30 Hz. Clients tell a dead server from a quiet one by its acknowledgements, so it must not be much more.
+const ACK_DELAY: Duration = Duration::from_millis(40);
 
 /// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for thousands, and no amplifier.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
@@ -89,8 +92,16 @@ fn transport(limits: &Limits) -> TransportConfig {
         .datagram_receive_buffer_size(Some(32 << 10))
         .datagram_send_buffer_size(limits.datagram_send_buffer)
         .max_idle_timeout(idle)
-        .initial_rtt(INITIAL_RTT);
+        .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(rare_acks()));
     transport
+}
+
+/// Acknowledgements travel with the packets of the next tick instead of in packets of their own.
+fn rare_acks() -> AckFrequencyConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(4)).max_ack_delay(Some(ACK_DELAY));
+    acks
 }
 
 /// Connection ids that a key recognises: the process after a restart sees which packets were for the one before, tells those clients that
