@@ -285,18 +285,23 @@ impl Journal for MemoryStore {
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
         Box::pin(self.run(Op::Tail(log), move |shared| {
             let Some(entry) = shared.logs.get(&log) else {
-                return Ok(Tail { last: BatchNo(0), torn: None });
+                return Ok(Tail { last: BatchNo(0), torn: None, damage: None });
             };
-            for batch in &entry.batches {
-                if let Err(error) = BatchView::parse(&batch.bytes) {
-                    if batch.number.0 != entry.last() {
-                        return Err(corrupt(log, batch.number.0, error));
-                    }
-                    let torn = format!("log {log}, batch {}: {error}", batch.number);
-                    return Ok(Tail { last: BatchNo(batch.number.0 - 1), torn: Some(torn) });
+            let mut tail = Tail { last: BatchNo(entry.last()), torn: None, damage: None };
+            let mut whole = false;
+            for batch in entry.batches.iter().rev() {
+                let Err(error) = BatchView::parse(&batch.bytes) else {
+                    whole = true;
+                    continue;
+                };
+                let report = Some(format!("log {log}, batch {}: {error}", batch.number));
+                if whole {
+                    tail.damage = report;
+                } else {
+                    (tail.last, tail.torn) = (BatchNo(batch.number.0 - 1), report);
                 }
             }
-            Ok(Tail { last: BatchNo(entry.last()), torn: None })
+            Ok(tail)
         }))
     }
 

@@ -98,6 +98,9 @@ pub struct Tail {
     pub last: BatchNo,
     /// What stands behind it and is no whole batch: a write that was cut off. In words, with file and offset.
     pub torn: Option<String>,
+    /// What stands before it and is no whole batch: corruption. In words, with file and offset. It does not keep a log from being sealed:
+    /// whoever reads the log learns which matches it concerns.
+    pub damage: Option<String>,
 }
 
 /// Which logs there are, and from where on.
@@ -121,7 +124,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Whole batches from `from` on, in order: at least one if there is one, then as many as fit in `max_bytes`. Every checksum is
     /// checked. Empty at the end of the log; a torn tail is the end of the log.
     fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>>;
-    /// Where a log ends. `Corrupt` if a bad batch has valid ones behind it.
+    /// Where a log ends: with its last whole batch, also if there is a bad one before it, which is reported.
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail>;
     /// Step 3 of a takeover: makes the last whole batch of a fenced log durable for certain (written again, synced), trims a torn tail.
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()>;

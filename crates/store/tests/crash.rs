@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rekindle_schema::lease::{Lineage, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, Tick};
@@ -116,8 +117,44 @@ struct Promises {
     recoveries: u64,
 }
 
-/// Runs a child until `end` ends it, which gets it after `delay`; notes what it promised.
-fn run_child(dir: &Path, incarnation: u64, cheat: Cheat, delay: Duration, promises: &mut Promises, end: impl FnOnce(&mut Child)) {
+impl Promises {
+    /// Notes what a child said.
+    fn note(&mut self, line: &str) {
+        let Some((word, value)) = line.split_once(' ') else { return };
+        let Ok(value) = value.parse::<u64>() else { return };
+        match word {
+            "recovered" => {
+                self.recoveries += 1;
+                assert!(value >= self.acknowledged, "recovered {value}, but {} was acknowledged", self.acknowledged);
+            }
+            "acknowledged" => self.acknowledged = value,
+            "checkpoint" => self.checkpoint = value,
+            "effect" => self.effects.push(value),
+            _ => {}
+        }
+    }
+}
+
+/// When a child is to end.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// This long after it was started: perhaps before it has recovered.
+    Started(Duration),
+    /// This long after it has recovered.
+    Recovered(Duration),
+}
+
+/// Runs a child until `end` ends it; notes what it had promised before `end` was called. What it says after that counts only if `late`: a
+/// killed process has said it before it died, but one whose file system is shut down under it may get wrong answers.
+fn run_child(
+    dir: &Path,
+    incarnation: u64,
+    cheat: Cheat,
+    moment: Moment,
+    late: bool,
+    promises: &mut Promises,
+    end: impl FnOnce(&mut Child),
+) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_recovers_and_writes", "--ignored", "--nocapture"])
         .env("REKINDLE_CHILD_DIR", dir)
@@ -129,24 +166,33 @@ fn run_child(dir: &Path, incarnation: u64, cheat: Cheat, delay: Duration, promis
         .unwrap();
     let mut child = Killed(child);
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<String>>());
-    std::thread::sleep(delay);
-    end(&mut child.0);
-    drop(child);
-    for line in reader.join().unwrap() {
-        let Some((word, value)) = line.split_once(' ') else { continue };
-        let Ok(value) = value.parse::<u64>() else { continue };
-        match word {
-            "recovered" => {
-                promises.recoveries += 1;
-                assert!(value >= promises.acknowledged, "recovered {value}, but {} was acknowledged", promises.acknowledged);
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let (recovered, awaited) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn({
+        let said = Arc::clone(&said);
+        move || {
+            for line in lines.map_while(Result::ok) {
+                if line.starts_with("recovered") {
+                    let _ = recovered.send(());
+                }
+                said.lock().push(line);
             }
-            "acknowledged" => promises.acknowledged = value,
-            "checkpoint" => promises.checkpoint = value,
-            "effect" => promises.effects.push(value),
-            _ => {}
+        }
+    });
+    match moment {
+        Moment::Started(delay) => std::thread::sleep(delay),
+        Moment::Recovered(delay) => {
+            awaited.recv_timeout(Duration::from_mins(1)).expect("the child recovers within a minute");
+            std::thread::sleep(delay);
         }
     }
+    let before = said.lock().len();
+    end(&mut child.0);
+    drop(child);
+    reader.join().unwrap();
+    let said = said.lock();
+    let counts = if late { said.len() } else { before };
+    said[..counts].iter().for_each(|line| promises.note(line));
 }
 
 /// Compares a data directory with what was promised.
@@ -185,21 +231,30 @@ async fn check(dir: &Path, incarnation: u64, promises: &Promises) -> Result<(), 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_processes_lose_nothing_that_was_acknowledged() {
     let (kills, seed) = (number("REKINDLE_KILLS", 20), number("REKINDLE_SEED", 1));
-    let dir = tempfile::tempdir().unwrap();
+    let mut dir = tempfile::tempdir().unwrap();
     let mut dice = Dice::new(seed);
     let mut promises = Promises::default();
+    let (mut acknowledged, mut recoveries) = (0, 0);
     for round in 1..=kills {
+        if round % 25 == 0 {
+            (acknowledged, recoveries) = (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
+            (dir, promises) = (tempfile::tempdir().unwrap(), Promises::default());
+        }
         // A third of the kills hit the start of the process, with recovery and the takeover.
-        let delay = Duration::from_millis(if round % 3 == 0 { dice.roll(60) } else { 40 + dice.roll(250) });
-        run_child(dir.path(), round * 2, Cheat::Honest, delay, &mut promises, |child| child.kill().unwrap());
+        let moment = match round % 3 {
+            0 => Moment::Started(Duration::from_micros(dice.roll(100_000))),
+            _ => Moment::Recovered(Duration::from_micros(dice.roll(150_000))),
+        };
+        run_child(dir.path(), round * 2, Cheat::Honest, moment, true, &mut promises, |child| child.kill().unwrap());
         let result = check(dir.path(), round * 2 + 1, &promises).await;
         assert!(
             result.is_ok(),
             "round {round}: {result:?}; REKINDLE_SEED={seed} REKINDLE_KILLS={kills} cargo test -p rekindle-store --test crash killed"
         );
     }
-    println!("{kills} kills, {promises:?}");
-    assert!(promises.acknowledged > kills && promises.recoveries > kills / 2, "too little happened: {promises:?}");
+    (acknowledged, recoveries) = (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
+    println!("{kills} kills: {acknowledged} records acknowledged, {recoveries} recoveries, nothing lost");
+    assert!(acknowledged > kills && recoveries > kills / 2, "too little happened: {acknowledged} records, {recoveries} recoveries");
 }
 
 /// A file system of its own, whose power can be cut.
@@ -228,9 +283,21 @@ impl LoopMount {
     }
 
     /// Everything that is not on the disk is gone: `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`.
-    fn cut_the_power(&self) -> Result<(), String> {
-        let script = "import fcntl, os, struct, sys\nfcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
-        run(Command::new("python3").args(["-c", script]).arg(self.path()))
+    fn power_switch(&self) -> Result<Switch, String> {
+        let script = "import fcntl, os, struct, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\nprint('ready', flush=True)\n\
+            sys.stdin.readline()\nfcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))";
+        let child = Command::new("python3")
+            .args(["-c", script])
+            .arg(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("python3: {error}"))?;
+        let mut child = Killed(child);
+        let mut ready = String::new();
+        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut ready).map_err(|error| error.to_string())?;
+        if ready.trim() == "ready" { Ok(Switch(child)) } else { Err("the mount cannot be opened".to_owned()) }
     }
 
     fn remount(&self) -> Result<(), String> {
@@ -244,6 +311,17 @@ impl LoopMount {
             std::thread::sleep(Duration::from_millis(20));
         }
         result
+    }
+}
+
+/// A process that is ready to shut the file system down at once.
+struct Switch(Killed);
+
+impl Switch {
+    fn cut(mut self) -> Result<(), String> {
+        self.0.0.stdin.take().unwrap().write_all(b"\n").map_err(|error| error.to_string())?;
+        let status = self.0.0.wait().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err("the ioctl was refused".to_owned()) }
     }
 }
 
@@ -263,7 +341,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 /// Cuts the power `cuts` times; the first thing that is lost is the error. `None` if there is no power that could be cut here.
 async fn cut_power(cheat: Cheat, cuts: u64, seed: u64) -> Option<Result<Promises, String>> {
-    let disk = match LoopMount::new().and_then(|disk| disk.cut_the_power().and_then(|()| disk.remount()).map(|()| disk)) {
+    let disk = match LoopMount::new().and_then(|disk| disk.power_switch()?.cut().and_then(|()| disk.remount()).map(|()| disk)) {
         Ok(disk) => disk,
         Err(error) => {
             println!("SKIPPED: power cuts need a loop-mounted ext4, python3 and the rights to use them: {error}");
@@ -273,8 +351,9 @@ async fn cut_power(cheat: Cheat, cuts: u64, seed: u64) -> Option<Result<Promises
     let mut dice = Dice::new(seed);
     let mut promises = Promises::default();
     for round in 1..=cuts {
-        let delay = Duration::from_millis(300 + dice.roll(400));
-        run_child(&disk.path(), round * 2, cheat, delay, &mut promises, |_| disk.cut_the_power().unwrap());
+        let moment = Moment::Recovered(Duration::from_micros(20_000 + dice.roll(400_000)));
+        let switch = disk.power_switch().unwrap();
+        run_child(&disk.path(), round * 2, cheat, moment, false, &mut promises, |_| switch.cut().unwrap());
         disk.remount().unwrap();
         if let Err(error) = check(&disk.path(), round * 2 + 1, &promises).await {
             return Some(Err(format!("power cut {round}: {error}; {promises:?}")));

@@ -56,7 +56,7 @@ struct Scanned {
     damage: BTreeMap<u64, String>,
     /// What stands behind `end` and is no whole entry.
     tail: Option<String>,
-    places: Vec<Place>,
+    places: BTreeMap<MatchId, Vec<Place>>,
 }
 
 /// Where all checkpoints lie.
@@ -106,7 +106,7 @@ impl Index {
                 let place = format!("{} at offset {offset} (a checkpoint of an unknown match)", path.display());
                 bad.push(StoreError::Corrupt { place, problem: problem.clone() });
             }
-            for place in scanned.places.iter().filter(|place| place.meta.match_id == match_id && place.meta.seq >= before) {
+            for place in scanned.places.get(&match_id).into_iter().flatten().filter(|place| place.meta.seq >= before) {
                 match self.load(place) {
                     Ok(_) if good.contains(&place.meta) => {}
                     Ok(_) => good.push(place.meta.clone()),
@@ -121,7 +121,8 @@ impl Index {
 
     /// The state of one checkpoint.
     pub(super) fn get(&self, meta: &CheckpointMeta) -> Result<Bytes, StoreError> {
-        let mut places = self.scanned.values().flat_map(|scanned| &scanned.places).filter(|place| place.meta == *meta);
+        let mut places =
+            self.scanned.values().filter_map(|scanned| scanned.places.get(&meta.match_id)).flatten().filter(|place| place.meta == *meta);
         let place =
             places.next().ok_or_else(|| StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq)))?;
         self.load(place)
@@ -167,7 +168,7 @@ impl Index {
             let last = self.scanned.range((log, first)..=(log, u64::MAX)).nth(1).is_none();
             let open = writing.get(&log).is_some_and(|&(current, _)| first >= current);
             let whole = scanned.damage.is_empty() && scanned.tail.is_none();
-            if whole && !open && !scanned.places.is_empty() && !scanned.places.iter().any(needed) {
+            if whole && !open && !scanned.places.is_empty() && !scanned.places.values().flatten().any(needed) {
                 dead.push(((log, first), last));
             }
         }
@@ -232,7 +233,9 @@ fn scan(known: &mut Scanned, segment: &Segment, log: Incarnation, limit: Option<
     if !new.is_empty() {
         // Another process may not have synced it yet; what is listed must be durable.
         reader.sync()?;
-        known.places.extend(new);
+        for place in new {
+            known.places.entry(place.meta.match_id).or_default().push(place);
+        }
     }
     Ok(())
 }

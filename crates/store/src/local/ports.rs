@@ -125,7 +125,7 @@ impl Journal for LocalStore {
         let reader = Arc::clone(&self.batches);
         Box::pin(blocking(move || {
             let end = reader.end(log)?;
-            Ok(Tail { last: BatchNo(end.last), torn: end.report })
+            Ok(Tail { last: BatchNo(end.last), torn: end.report, damage: end.damage })
         }))
     }
 

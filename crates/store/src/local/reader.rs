@@ -55,6 +55,8 @@ pub(super) struct LogEnd {
     pub torn: Vec<(Segment, u64)>,
     /// The same in words.
     pub report: Option<String>,
+    /// What lies before the end and is no whole entry, in words.
+    pub damage: Option<String>,
 }
 
 impl LogReader {
@@ -215,16 +217,19 @@ impl LogReader {
                             end.torn.push((segment.clone(), at));
                             break;
                         }
-                        Verdict::Corrupt(_) => {
-                            let place = self.place(log, segment, at, number);
-                            return Err(StoreError::Corrupt { place, problem: error.to_string() });
+                        Verdict::Corrupt(behind) => {
+                            end.damage = Some(format!("{}: {error}", self.place(log, segment, at, number)));
+                            match behind.filter(|behind| behind.envelope.number.0 > number) {
+                                Some(behind) => (number, offset, prev_crc) = (behind.envelope.number.0, behind.offset, None),
+                                None => break,
+                            }
                         }
                     },
                 }
             }
             if let Some(next) = segments.get(index + 1).filter(|next| next.first != number) {
-                let problem = format!("the log goes on with {} {} in the next segment", self.kind.what(), next.first);
-                return Err(StoreError::Corrupt { place: self.place(log, segment, offset, number), problem });
+                let place = self.place(log, segment, offset, number);
+                end.damage = Some(format!("{place}: the log goes on with {} {} in the next segment", self.kind.what(), next.first));
             }
             if let Some(crc) = prev_crc {
                 return Ok(LogEnd { last: number - 1, crc, at: Some((segment.clone(), offset)), ..end });

@@ -67,6 +67,9 @@ impl LogWriter {
             TryLockError::Error(error) => io_error("lock", &dir, &error),
         })?;
         let end = reader.end(log)?;
+        if let Some(problem) = end.damage {
+            return Err(StoreError::Corrupt { place: dir.display().to_string(), problem });
+        }
         if let Some(report) = &end.report {
             tracing::warn!(code = "RK-STORE-011", %report, "a torn tail was cut off");
         }
