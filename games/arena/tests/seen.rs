@@ -44,8 +44,8 @@ fn a_sketch_has_everything_and_everybody() {
     let kills: Vec<u32> = sketch.board.iter().map(|(_, line)| line.split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(kills[0] > 0 && kills.is_sorted_by_key(|kills| Reverse(*kills)), "{kills:?}");
     for shape in &sketch.shapes {
-        if let Shape::Circle { at, .. } = shape {
-            assert!((sketch.x[0]..sketch.x[1]).contains(&at[0]) && (sketch.y[0]..sketch.y[1]).contains(&at[1]));
+        if let Shape::Circle { at: [x, y], .. } = shape {
+            assert!((sketch.x[0]..sketch.x[1]).contains(x) && (sketch.y[0]..sketch.y[1]).contains(y));
         }
     }
 }
