@@ -20,6 +20,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod hex;
 pub mod inspect;
 pub mod node;
 pub mod screen;

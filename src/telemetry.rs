@@ -112,3 +112,21 @@ fn describe() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::METRICS;
+
+    #[test]
+    fn alert_rules_name_metrics_that_exist() {
+        let rules = include_str!("../deploy/alerts.yml");
+        let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("rekindle_"));
+        let mut count = 0;
+        for word in words {
+            let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+            assert!(METRICS.iter().any(|&(_, known, _)| known == name), "deploy/alerts.yml names {word}, which no node serves");
+            count += 1;
+        }
+        assert!(count >= 8, "the rules were not read");
+    }
+}

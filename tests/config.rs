@@ -27,7 +27,8 @@ fn values_come_from_where_show_says() {
         .unwrap();
     assert!(output.status.success());
     let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let line = |key: &str| lines.iter().find(|line| line["key"] == key).map(|line| (line["value"].clone(), line["origin"].clone())).unwrap();
+    let line =
+        |key: &str| lines.iter().find(|line| line["key"] == key).map(|line| (line["value"].clone(), line["origin"].clone())).unwrap();
     assert_eq!(line("shards"), ("3".into(), "my.toml:1".into()));
     assert_eq!(line("listen"), ("127.0.0.1:6".into(), "environment REKINDLE_LISTEN".into()));
     assert_eq!(line("beat_every"), ("60".into(), "--set".into()));

@@ -14,6 +14,7 @@ use super::exit::{Exit, Failure};
 use super::{Context, matches};
 use crate::admin::api::{IssueTicket, NodeView, Ticket};
 use crate::admin::client::AdminClient;
+use crate::hex;
 use crate::node::tickets;
 
 /// For how many seconds tickets of commands are valid.
@@ -38,7 +39,7 @@ impl Access {
             let view: NodeView = node.get("/v1/node").await.map_err(matches::explain)?;
             let strange =
                 || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
-            let certificate = unhex(&view.certificate).ok_or_else(strange)?;
+            let certificate = hex::decode(&view.certificate).ok_or_else(strange)?;
             let addr = connect.or_else(|| view.listen.parse().ok()).ok_or_else(strange)?;
             return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
         }
@@ -64,24 +65,5 @@ impl Access {
         config.role = Role::Spectator;
         config.match_id = Some(match_id);
         Ok(config)
-    }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(byte).collect())?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unhex;
-
-    #[test]
-    fn hexadecimal_is_read_or_refused() {
-        assert_eq!(unhex("00ff10"), Some(vec![0, 255, 16]));
-        assert_eq!(unhex("0"), None);
-        assert_eq!(unhex("zz"), None);
-        assert_eq!(unhex("é"), None);
     }
 }

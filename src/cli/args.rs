@@ -172,7 +172,7 @@ pub enum MatchCommand {
         game: String,
         /// The game's configuration, as JSON.
         #[arg(long, default_value = "{}", value_name = "JSON")]
-        config: String,
+        game_config: String,
         /// How many house bots play in it.
         #[arg(long, default_value_t = 0)]
         bots: u16,

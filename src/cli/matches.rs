@@ -21,9 +21,9 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let found = find(&node, Some(&prefix)).await?;
                 context.answer(&found, || details(&found))?;
             }
-            MatchCommand::Create { game, config, bots, seed, tick_rate } => {
-                let config = serde_json::from_str(&config)
-                    .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-003: --config is no JSON: {error}")))?;
+            MatchCommand::Create { game, game_config, bots, seed, tick_rate } => {
+                let config = serde_json::from_str(&game_config)
+                    .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}")))?;
                 let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
                 let created: MatchView = node.post("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&created, || details(&created))?;

@@ -16,32 +16,28 @@ use serde_json::json;
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
 use crate::config::StoreChoice;
+use crate::hex;
 use crate::inspect::pick::pick;
 use crate::inspect::resim;
 use crate::inspect::verify::{self, Progress, Report};
-use crate::node::{boot, build};
+use crate::node::boot::Reading;
+use crate::node::build;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let choice = dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local);
-    let StoreChoice::Local(dir) = choice.clone() else {
-        return Err(Failure::new(Exit::Usage, "RK-CLI-015: a store in memory is gone with its process: name a directory"));
-    };
+    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local))?;
     let games: BTreeMap<String, Arc<dyn GameType>> =
         context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
     let bar = progress_bar(context.common.json);
-    let report = block_on(async {
-        let reading = boot::open_read_only(&choice);
-        let store = reading.as_ref().map(|reading| &reading.store).map_err(|failure| failure.message.clone());
-        let progress = |progress: Progress| match progress {
-            Progress::Files => bar.set_message("reading files"),
-            Progress::Ticks(done, total) => {
-                bar.set_message("simulating ticks");
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-        };
-        Ok(verify::verify(&dir, store, &games, build::of_this_executable()?, &progress).await?)
-    })?;
+    let build = build::of_this_executable()?;
+    let progress = |progress: Progress| match progress {
+        Progress::Files => bar.set_message("reading files"),
+        Progress::Ticks(done, total) => {
+            bar.set_message("simulating ticks");
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let report = block_on(async { Ok(verify::verify(&reading, &games, build, &progress).await?) })?;
     bar.finish_and_clear();
     context.answer(&report, || verdict(&report))?;
     Ok(if report.is_clean() { Exit::Done } else { Exit::Broken })
@@ -68,8 +64,8 @@ fn verdict(report: &Report) -> String {
 
 pub(super) fn journal(context: &Context, prefix: &str, from: u64, to: Option<u64>) -> Result<Exit, Failure> {
     block_on(async {
-        let reading = boot::open_read_only(&context.config.store)?;
-        let store = &reading.store;
+        let reading = Reading::of(&context.config.store)?;
+        let store = &reading.store()?;
         let lease = find(store, prefix).await?;
         let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
         let mut history = history::load(store, &lease, &LoadOptions { start: Start::Beginning, end }).await;
@@ -105,12 +101,12 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
             lines.push((tick, value, format!("leave    player {} session {} {:?}", leave.player, leave.session, leave.reason)));
         }
         for input in &step.inputs {
-            let payload = hex(&input.payload);
+            let payload = hex::encode(&input.payload);
             let value = json!({"tick": tick, "kind": "input", "player": input.player, "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick, "payload": payload});
             lines.push((tick, value, format!("input    player {} seq {} {payload}", input.player, input.seq)));
         }
         for command in &step.commands {
-            let payload = hex(&command.payload);
+            let payload = hex::encode(&command.payload);
             let value = json!({"tick": tick, "kind": "command", "player": command.player, "session": command.session.to_string(), "seq": command.seq, "payload": payload});
             lines.push((tick, value, format!("command  player {} seq {} {payload}", command.player, command.seq)));
         }
@@ -120,13 +116,13 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
         }
     }
     for event in &flush.events {
-        let payload = hex(&event.payload);
+        let payload = hex::encode(&event.payload);
         let value = json!({"tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind, "player": event.player, "payload": payload});
         lines.push((event.tick, value, format!("event    {} {payload}", event.kind)));
     }
     for effect in &flush.effects {
         let text = String::from_utf8_lossy(&effect.payload);
-        let value = json!({"tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal, "sink": effect.kind, "payload": hex(&effect.payload)});
+        let value = json!({"tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal, "sink": effect.kind, "payload": hex::encode(&effect.payload)});
         lines.push((effect.id.tick, value, format!("effect   {} {text}", effect.kind)));
     }
     for beat in &flush.beats {
@@ -145,8 +141,8 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
 
 pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result<Exit, Failure> {
     block_on(async {
-        let reading = boot::open_read_only(&context.config.store)?;
-        let store = &reading.store;
+        let reading = Reading::of(&context.config.store)?;
+        let store = &reading.store()?;
         let lease = find(store, prefix).await?;
         let game = context.games.get(&lease.spec.game)?;
         let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
@@ -178,10 +174,6 @@ async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {
     let id = pick(prefix, leases.iter().map(|lease| lease.match_id)).map_err(|error| Failure::new(Exit::NotFound, error.to_string()))?;
     let found = leases.into_iter().find(|lease| lease.match_id == id);
     found.ok_or_else(|| Failure::new(Exit::NotFound, format!("RK-CLI-014: match {id} is gone")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// On a terminal only; elsewhere it draws nothing.

@@ -1,5 +1,6 @@
 //! `rekindle` and `rekindle start`: a node in this process.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -43,10 +44,17 @@ fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes
         abandoned: until_stdin_closes.then(stdin_closed),
     };
     let json = context.common.json;
-    let data_dir = context.common.data_dir.as_ref().map_or_else(String::new, |dir| format!(" --data-dir {dir}"));
+    // What later commands need to find this node again.
+    let mut options = String::new();
+    if let Some(file) = &context.common.config {
+        let _ = write!(options, " --config {}", file.display());
+    }
+    if let Some(dir) = &context.common.data_dir {
+        let _ = write!(options, " --data-dir {dir}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run::run(run, &mut |milestone| {
-        let line = if json { to_json(&milestone) } else { to_words(&milestone, &data_dir) };
+        let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
         say(&line);
     }));
     // Blocking tasks of a node that failed must not hold up its end.
@@ -66,7 +74,7 @@ fn stdin_closed() -> oneshot::Receiver<()> {
     receiver
 }
 
-fn to_words(milestone: &Milestone<'_>, data_dir: &str) -> String {
+fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
     match milestone {
         Milestone::Resumed(id, report) => format!(
             "match {} resumed at tick {}: {} ticks replayed in {} ms, hash {}",
@@ -77,7 +85,7 @@ fn to_words(milestone: &Milestone<'_>, data_dir: &str) -> String {
             if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
         ),
         Milestone::NotResumed(id, why) => format!("match {} not resumed: {why}", id.short()),
-        Milestone::Ready(card, node) => ready(card, node, data_dir),
+        Milestone::Ready(card, node) => ready(card, node, options),
         Milestone::Draining => "draining: every match is checkpointed before the node stops (Ctrl-C again: stop at once)".to_owned(),
         Milestone::Drained(matches, took_ms) => {
             format!("stopped: {matches} matches checkpointed in {took_ms} ms; start again and they go on")
@@ -85,26 +93,41 @@ fn to_words(milestone: &Milestone<'_>, data_dir: &str) -> String {
     }
 }
 
-fn ready(card: &NodeCard, node: &Arc<Serving>, data_dir: &str) -> String {
+/// What runs, where to look, what to do next. Every line of it works as printed.
+fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "rekindle".to_owned());
-    let matches = node.parts().host.list();
-    let running: Vec<String> =
-        matches.iter().map(|status| format!("{} ({}, {} players)", status.match_id.short(), status.game, status.sessions)).collect();
-    let running = if running.is_empty() { "none yet".to_owned() } else { running.join(", ") };
-    let first = matches.first().map_or_else(|| "MATCH".to_owned(), |status| status.match_id.short());
-    format!(
-        "\nnode {name} serves players on UDP {listen}, matches: {running}\n\
-         \n  health    http://{admin}/readyz\n  metrics   http://{admin}/metrics\n  all paths http://{admin}/\n\
-         \nIn another terminal:\n\
-         \n  {program} watch{data_dir}                 the fight, live\n  {program} bots --count 8 --seconds 10{data_dir}   more players, over the network\
-         \n  {program} match ls{data_dir}\n  {program} journal {first}{data_dir}    what was applied, tick by tick\
-         \n  kill -9 {pid}                  then start it again: the same match goes on\n\
-         \nCtrl-C stops cleanly.",
-        name = node.name(),
-        listen = card.listen,
-        admin = card.admin,
-        pid = card.pid,
-    )
+    let host = &node.parts().host;
+    let matches: Vec<_> = host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
+    let mut lines = vec![String::new()];
+    lines.push(format!("node {} is up: players connect to UDP {}", node.name(), card.listen));
+    for handle in &matches {
+        let info = handle.info();
+        let bots = handle.spec().house_bots;
+        lines.push(format!(
+            "match {} ({}) runs at tick {}, with {bots} house bots",
+            info.match_id.short(),
+            info.game,
+            grouped(info.tick.0)
+        ));
+    }
+    lines.push(String::new());
+    for (what, path) in [("health", "/readyz"), ("metrics", "/metrics"), ("all paths", "/")] {
+        lines.push(format!("  {what:<10} http://{}{path}", card.admin));
+    }
+    lines.extend([String::new(), "Try, in another terminal:".to_owned(), String::new()]);
+    let first = matches.first().map(|handle| handle.info().match_id.short());
+    let commands = [
+        Some((format!("{program} watch{options}"), "the fight, live")),
+        Some((format!("{program} bots --count 8 --seconds 10{options}"), "more players, over the network")),
+        Some((format!("{program} match ls{options}"), "all matches")),
+        first.map(|id| (format!("{program} journal {id} --from 1 --to 90{options}"), "what was applied, tick by tick")),
+        Some((format!("kill -9 {}", card.pid), "then start it again: the same match goes on")),
+    ];
+    let commands: Vec<_> = commands.into_iter().flatten().collect();
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    lines.extend(commands.iter().map(|(command, what)| format!("  {command:<width$}   {what}")));
+    lines.extend([String::new(), "Ctrl-C stops cleanly.".to_owned()]);
+    lines.join("\n")
 }
 
 fn to_json(milestone: &Milestone<'_>) -> String {

@@ -15,7 +15,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
 
 /// A node that is not ready by then is given up.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// The same for a clean stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 

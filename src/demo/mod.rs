@@ -25,8 +25,9 @@ use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Context, bots};
 use crate::config::StoreChoice;
+use crate::node::boot::Reading;
 use crate::node::card::NodeCard;
-use crate::node::{PARKED, RECOVERING, RESUMED, boot, clock, tickets};
+use crate::node::{PARKED, RECOVERING, RESUMED, clock, tickets};
 use child::{Launch, NodeEvent, NodeProcess};
 use plan::Aim;
 use stage::Stage;
@@ -283,8 +284,8 @@ fn report(stage: &Stage, event: &NodeEvent) {
 }
 
 async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, show: Show) -> Result<(Summary, Verdict), Failure> {
-    let reading = boot::open_read_only(&StoreChoice::Local(dir.to_owned()))?;
-    let facts = facts::read(&reading.store, &context.games).await?;
+    let reading = Reading::of(&StoreChoice::Local(dir.to_owned()))?;
+    let facts = facts::read(&reading.store()?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
     let verdict = verdict::judge(&witnesses, &facts, &facts::first_cut(&show.evidence.bots));
     let mut back: Vec<Duration> = show.kills.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();

@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn each_broken_promise_is_found() {
         type Break = fn(&mut Witness, &mut Facts);
-        let breaks: &[(&str, Break, fn(&Verdict) -> bool)] = &[
+        type Counted = fn(&Verdict) -> bool;
+        let breaks: &[(&str, Break, Counted)] = &[
             ("lost", |_, facts| drop(facts.applied.remove(&(SESSION, 3))), |verdict| verdict.lost == 1),
             ("moved", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap()[0] = Tick(14), |verdict| verdict.lost == 1),
             ("twice", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap().push(Tick(14)), |verdict| verdict.duplicates == 1),

@@ -15,6 +15,7 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::resim;
+use crate::node::boot::Reading;
 
 /// What was found in one match.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -71,26 +72,28 @@ pub enum Progress {
     Ticks(u64, u64),
 }
 
-/// Checks a data directory: every byte of its files, then its matches through `store`, which reads the same directory. `build` is that of
-/// this process; `games` are those that it can simulate.
+/// Checks a data directory: every byte of its files, then its matches. `build` is that of this process; `games` are those that it can
+/// simulate.
 ///
 /// Damage is collected in the report; an error means that the directory could not be read at all.
 pub async fn verify(
-    dir: &Path,
-    store: Result<&Store, String>,
+    reading: &Reading,
     games: &BTreeMap<String, Arc<dyn GameType>>,
     build: BuildId,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, StoreError> {
     progress(Progress::Files);
-    let mut report = audit(dir)?;
-    match store {
+    let mut report = audit(reading.dir())?;
+    match reading.store() {
         Ok(store) => {
-            if let Err(error) = verify_matches(store, games, build, &mut report, progress).await {
+            if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
             }
         }
         Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
+    }
+    for words in report.notes.iter_mut().chain(&mut report.faults) {
+        *words = reading.real(words);
     }
     Ok(report)
 }
@@ -188,7 +191,9 @@ async fn checkpoints(
     report: &mut Report,
 ) -> Result<Vec<CheckpointMeta>, StoreError> {
     let (mut metas, damaged) = store.checkpoints.list(lease.match_id).await?;
-    damaged.iter().for_each(|error| report.fault(error.to_string()));
+    for error in damaged {
+        report.fault(error.to_string());
+    }
     metas.reverse();
     let mut good = Vec::with_capacity(metas.len());
     for meta in metas {

@@ -7,9 +7,9 @@ use rekindle_cluster::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::Store;
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::memory::MemoryStore;
+use rekindle_store::{Store, StoreError};
 
 use super::card::{self, NodeCard};
 use super::{build, clock};
@@ -82,30 +82,45 @@ fn open(choice: &StoreChoice) -> Result<Store, Failure> {
     })
 }
 
-/// A store that is only read.
-pub struct Reading {
-    /// The store.
-    pub store: Store,
-    /// Removed when the reading is over.
-    _shadow: Option<Shadow>,
-}
-
-/// Opens the store of a directory without changing a byte of it, unless a node runs on it right now: then it is read beside that node.
+/// A data directory to be looked into without changing a byte of it, unless a node runs on it right now: then it is read beside that node.
 ///
 /// Opening `node.db` would fold its write-ahead log into it, so a copy of it is opened instead, next to links to the real logs.
-pub fn open_read_only(choice: &StoreChoice) -> Result<Reading, Failure> {
-    let StoreChoice::Local(dir) = choice else {
-        return Err(Failure::new(Exit::Usage, "RK-NODE-023: a store in memory is gone with its process: there is nothing to read"));
-    };
-    if !dir.join("format").exists() {
-        let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
-        return Err(Failure::new(Exit::NotFound, message));
+pub struct Reading {
+    original: PathBuf,
+    /// Removed when the reading is over.
+    shadow: Option<Shadow>,
+}
+
+impl Reading {
+    /// Of the directory of a store.
+    pub fn of(choice: &StoreChoice) -> Result<Self, Failure> {
+        let StoreChoice::Local(dir) = choice else {
+            let message = "RK-NODE-023: a store in memory is gone with its process: there is nothing to read";
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        if !dir.join("format").exists() {
+            let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
+            return Err(Failure::new(Exit::NotFound, message));
+        }
+        let live = NodeCard::read(dir).is_some_and(|card| card.is_alive());
+        let shadow = if live { None } else { Some(Shadow::of(dir)?) };
+        Ok(Self { original: dir.clone(), shadow })
     }
-    if NodeCard::read(dir).is_some_and(|card| card.is_alive()) {
-        return Ok(Reading { store: LocalStore::open(dir, LocalOptions::default())?, _shadow: None });
+
+    /// Where to read. Paths in there begin differently from the real ones: see [`Reading::real`].
+    pub fn dir(&self) -> &Path {
+        self.shadow.as_ref().map_or(&self.original, |shadow| &shadow.0)
     }
-    let shadow = Shadow::of(dir)?;
-    Ok(Reading { store: LocalStore::open(&shadow.0, LocalOptions::default())?, _shadow: Some(shadow) })
+
+    /// The same words with the real directory in them.
+    pub fn real(&self, words: &str) -> String {
+        words.replace(&self.dir().display().to_string(), &self.original.display().to_string())
+    }
+
+    /// The store in it.
+    pub fn store(&self) -> Result<Store, StoreError> {
+        LocalStore::open(self.dir(), LocalOptions::default())
+    }
 }
 
 /// A directory that looks like a data directory and can be written to.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+/// For `kill $(cat rekindle-data/node.pid)`.
+const PID_FILE: &str = "node.pid";
+
 /// What a running node says of itself to processes on its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCard {
@@ -38,13 +41,16 @@ impl NodeCard {
     pub fn write(&self, data_dir: &Path) -> std::io::Result<()> {
         let draft = data_dir.join("node.json.new");
         std::fs::write(&draft, serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?)?;
-        std::fs::rename(draft, Self::path(data_dir))
+        std::fs::rename(draft, Self::path(data_dir))?;
+        std::fs::write(data_dir.join(PID_FILE), format!("{}\n", self.pid))
     }
 
     /// Removes the card of a node that stopped.
     pub fn remove(data_dir: &Path) {
-        if let Err(error) = std::fs::remove_file(Self::path(data_dir)) {
-            tracing::warn!(code = "RK-NODE-020", %error, "node.json could not be removed");
+        for path in [Self::path(data_dir), data_dir.join(PID_FILE)] {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(code = "RK-NODE-020", path = %path.display(), %error, "a file of the running node could not be removed");
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{bots, clock, tickets};
 use crate::admin::api::{CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
 use crate::config::{Config, Retention};
+use crate::hex;
 
 /// Why a node does not do what an operator asks.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +135,7 @@ impl Serving {
             build: parts.build.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: parts.gateway.local_addr().to_string(),
-            certificate: parts.gateway.keys().certificate_der().iter().map(|byte| format!("{byte:02x}")).collect(),
+            certificate: hex::encode(parts.gateway.keys().certificate_der()),
             games: parts.games.names().map(str::to_owned).collect(),
             uptime_s: self.started.elapsed().as_secs(),
             draining: *self.drain.borrow(),

@@ -1,0 +1,194 @@
+//! A node as its operator meets it: starts, dies, comes back, stops.
+
+mod support;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use support::{Node, command, eventually, rekindle};
+
+/// Creates a match with house bots and returns its id.
+fn create(dir: &Path, bots: &str) -> String {
+    let created = rekindle(dir, &["match", "create", "--bots", bots, "--game-config", r#"{"rematch":true}"#, "--json"]).expect(0).json();
+    created["id"].as_str().unwrap().to_owned()
+}
+
+fn show(dir: &Path, id: &str) -> Value {
+    rekindle(dir, &["match", "show", id, "--json"]).expect(0).json()
+}
+
+/// Waits until a match of the running node has published this tick.
+fn wait_for_tick(dir: &Path, id: &str, tick: u64) -> Value {
+    eventually("the tick", || Some(show(dir, id)).filter(|view| view["tick"].as_u64().unwrap() >= tick))
+}
+
+#[test]
+fn after_kill_9_the_same_match_goes_on_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "4");
+    wait_for_tick(dir.path(), &id, 70);
+    node.kill();
+
+    // What the dead node left is whole, and says where it stands.
+    let found = rekindle(dir.path(), &["verify", "--json"]).expect(0).json();
+    let (tick, hash) = (found["matches"][0]["to_tick"].as_u64().unwrap(), found["matches"][0]["hash"].clone());
+    assert!(tick >= 70 && found["matches"][0]["beats"].as_u64().unwrap() >= 2, "{found}");
+    let replayed = rekindle(dir.path(), &["replay", &id[..6], "--json"]).expect(0).json();
+    assert_eq!((replayed["tick"].as_u64(), &replayed["hash"]), (Some(tick), &hash));
+
+    let mut node = Node::spawn(dir.path(), &[]);
+    let resumed = node.wait_for("RK-NODE-010");
+    assert_eq!((resumed["match_id"].as_str(), resumed["tick"].as_u64()), (Some(id.as_str()), Some(tick)));
+    assert_eq!(resumed["hash_ok"], true);
+    node.wait_for("RK-NODE-001");
+    let view = wait_for_tick(dir.path(), &id, tick + 40);
+    assert_eq!((view["epoch"].as_u64(), view["players"].as_u64()), (Some(2), Some(4)), "the same four bots, no more: {view}");
+    node.kill();
+
+    // The next epoch continues the history: simulated again from tick 0 on, it passes through the same state.
+    let replayed = rekindle(dir.path(), &["replay", &id, "--to", &tick.to_string(), "--json"]).expect(0).json();
+    assert_eq!(replayed["hash"], hash);
+    rekindle(dir.path(), &["verify"]).expect(0);
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "2");
+    wait_for_tick(dir.path(), &id, 10);
+    assert_eq!(node.terminate(), 0);
+    assert!(!dir.path().join("rekindle-data/node.json").exists());
+    rekindle(dir.path(), &["match", "ls"]).expect(3);
+
+    let mut node = Node::spawn(dir.path(), &[]);
+    assert_eq!(node.wait_for("RK-NODE-010")["replayed"], 0);
+    node.wait_for("RK-NODE-001");
+    let drained = rekindle(dir.path(), &["drain", "--json"]).expect(0).json();
+    assert_eq!(drained["matches"], 1);
+    assert_eq!(node.wait(), 0);
+}
+
+#[test]
+fn matches_are_listed_shown_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let _node = Node::start(dir.path(), &[]);
+    let (one, two) = (create(dir.path(), "0"), create(dir.path(), "2"));
+    let listed = rekindle(dir.path(), &["match", "ls", "--json"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    wait_for_tick(dir.path(), &two, 3);
+    let stopped = rekindle(dir.path(), &["match", "stop", &one, "--reason", "enough", "--json"]).expect(0).json();
+    assert_eq!((stopped["state"].as_str(), stopped["reason"].as_str()), (Some("ended"), Some("enough")));
+    rekindle(dir.path(), &["match", "stop", &one]).expect(2);
+    let done = rekindle(dir.path(), &["match", "show", "zz"]).expect(4);
+    assert!(done.stderr.contains("no match begins with `zz`"), "{}", done.stderr);
+    let done = rekindle(dir.path(), &["match", "create", "--game", "chess"]).expect(2);
+    assert!(done.stderr.contains("this node has: arena"), "{}", done.stderr);
+    let done = rekindle(dir.path(), &["match", "create", "--game-config", r#"{"widht":30}"#]).expect(2);
+    assert!(done.stderr.contains("widht"), "{}", done.stderr);
+
+    let journal = rekindle(dir.path(), &["journal", &two, "--from", "1", "--to", "60", "--json"]).expect(0).stdout;
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "join").count(), 2);
+    assert!(lines.windows(2).all(|pair| pair[0]["tick"].as_u64() <= pair[1]["tick"].as_u64()));
+}
+
+#[test]
+fn a_directory_has_one_node_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let done = rekindle(dir.path(), &["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).expect(7);
+    assert!(done.stderr.contains(&format!("pid {}", node.pid())), "{}", done.stderr);
+}
+
+#[test]
+fn players_come_in_over_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let _node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "0");
+    let summary = rekindle(dir.path(), &["bots", "--count", "2", "--seconds", "3", "--match", &id[..8], "--json"]).expect(0).json();
+    assert!(summary["inputs_durable"].as_u64().unwrap() > 40 && summary["beats"].as_u64().unwrap() > 0, "{summary}");
+    eventually("bots that leave are gone", || (show(dir.path(), &id)["players"] == 0).then_some(()));
+    let watched = rekindle(dir.path(), &["watch", &id[..8], "--seconds", "2", "--json"]).expect(0);
+    assert_eq!(watched.json()["match"], id);
+}
+
+#[test]
+fn the_first_run_prints_what_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut child = command(dir.path()).args(free).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())).map_while(Result::ok);
+    let mut printed = Vec::new();
+    while !printed.last().is_some_and(|line: &String| line.contains("Ctrl-C")) {
+        printed.push(lines.next().unwrap_or_else(|| panic!("the node ended: {printed:#?}")));
+    }
+    let urls: Vec<&str> = printed.iter().flat_map(|line| line.split_whitespace()).filter(|word| word.starts_with("http://")).collect();
+    assert_eq!(urls.len(), 3, "{printed:#?}");
+    for url in urls {
+        let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let answer = http_get(host, &format!("/{path}"));
+        assert!(answer.starts_with("HTTP/1.0 200"), "{url}: {answer}");
+    }
+    let commands: Vec<&String> = printed.iter().filter(|line| line.trim_start().starts_with(support::REKINDLE)).collect();
+    assert_eq!(commands.len(), 4, "{printed:#?}");
+    for line in commands {
+        let (command, _) = line.trim().split_once("   ").unwrap();
+        let mut words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        if words[0] == "watch" {
+            words.extend(["--seconds", "1"]);
+        }
+        rekindle(dir.path(), &words).expect(0);
+    }
+    let kill = printed.iter().find_map(|line| line.trim().strip_prefix("kill -9 ")).unwrap();
+    assert_eq!(kill.split_whitespace().next().unwrap().parse::<u32>().unwrap(), child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let mut child = command(dir.path()).args(free).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())).map_while(Result::ok);
+    let first = lines.next().unwrap();
+    assert!(first.starts_with("match ") && first.contains(" resumed at tick ") && first.ends_with("hash ok"), "{first}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_admin_listener_keeps_strangers_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let _node = Node::start(dir.path(), &["--set", "admin.token=s3cret"]);
+    let card: Value = serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap()).unwrap();
+    let admin = card["admin"].as_str().unwrap();
+    assert!(http_get(admin, "/livez").starts_with("HTTP/1.0 200"));
+    assert!(http_get(admin, "/v1/matches").starts_with("HTTP/1.0 401"));
+    assert!(http_get(admin, "/nowhere").starts_with("HTTP/1.0 404"));
+    rekindle(dir.path(), &["match", "ls"]).expect(1);
+    rekindle(dir.path(), &["match", "ls", "--set", "admin.token=s3cret"]).expect(0);
+}
+
+#[test]
+fn every_metric_that_is_served_is_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let _node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "2");
+    wait_for_tick(dir.path(), &id, 31);
+    let card: Value = serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap()).unwrap();
+    let page = http_get(card["admin"].as_str().unwrap(), "/metrics");
+    let described: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    let served: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(served.contains(&"rekindle_ticks_total") && served.contains(&"rekindle_journal_append_seconds"), "{page}");
+    for name in served {
+        assert!(described.contains(&name), "{name} is served without a description");
+    }
+}
+
+fn http_get(host: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

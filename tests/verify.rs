@@ -1,0 +1,115 @@
+//! Damage is found, or changes nothing: bits of a small data directory are flipped one at a time.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rekindle::config::StoreChoice;
+use rekindle::inspect::verify::{Report, verify};
+use rekindle::node::boot::Reading;
+use rekindle::node::build;
+use rekindle_arena::Arena;
+use rekindle_schema::BuildId;
+use rekindle_sim::{GameType, Typed};
+use support::{Node, eventually, rekindle};
+
+/// A directory that a killed node left: one match, two bots, a second or so.
+fn remains(dir: &Path) -> PathBuf {
+    let node = Node::start(dir, &[]);
+    let created = rekindle(dir, &["match", "create", "--bots", "2", "--json"]).expect(0).json();
+    let id = created["id"].as_str().unwrap().to_owned();
+    eventually("the tick", || {
+        let view = rekindle(dir, &["match", "show", &id, "--json"]).expect(0).json();
+        (view["tick"].as_u64()? >= 32).then_some(())
+    });
+    node.kill();
+    dir.join("rekindle-data")
+}
+
+/// What `verify` finds in a directory.
+struct Inspector {
+    games: BTreeMap<String, Arc<dyn GameType>>,
+    build: BuildId,
+}
+
+impl Inspector {
+    fn new() -> Self {
+        let arena: Arc<dyn GameType> = Arc::new(Typed::<Arena>::new().unwrap());
+        Self { games: [("arena".to_owned(), arena)].into(), build: build::of_this_executable().unwrap() }
+    }
+
+    async fn look(&self, data: &Path) -> Report {
+        let reading = Reading::of(&StoreChoice::Local(data.to_owned())).unwrap_or_else(|failure| panic!("{failure:?}"));
+        verify(&reading, &self.games, self.build, &|_| ()).await.unwrap()
+    }
+}
+
+/// The files that hold anything durable.
+fn files(data: &Path) -> Vec<PathBuf> {
+    let mut found = vec![data.join("format"), data.join("node.db")];
+    if data.join("node.db-wal").exists() {
+        found.push(data.join("node.db-wal"));
+    }
+    for kind in ["logs", "checkpoints"] {
+        for log in std::fs::read_dir(data.join(kind)).unwrap() {
+            found.extend(std::fs::read_dir(log.unwrap().path()).unwrap().map(|segment| segment.unwrap().path()));
+        }
+    }
+    found
+}
+
+/// Flips so many bits of each file, spread evenly, one at a time.
+const FLIPS_PER_FILE: usize = 60;
+
+#[tokio::test]
+async fn no_flipped_bit_goes_on_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = remains(dir.path());
+    let inspector = Inspector::new();
+    let whole = inspector.look(&data).await;
+    assert!(whole.is_clean(), "{whole:#?}");
+    let truth = (whole.matches[0].to_tick, whole.matches[0].hash.clone());
+    let mut found = 0;
+    for path in files(&data) {
+        let bytes = std::fs::read(&path).unwrap();
+        let bits = bytes.len() * 8;
+        for flip in 0..FLIPS_PER_FILE.min(bits) {
+            let bit = (bits - 1) * flip / (FLIPS_PER_FILE - 1).max(1) % bits;
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &damaged).unwrap();
+            let report = inspector.look(&data).await;
+            let noticed = !report.is_clean() || report.notes.len() > whole.notes.len();
+            let same = report.matches.first().map(|found| (found.to_tick, found.hash.clone())) == Some(truth.clone());
+            assert!(noticed || same, "bit {bit} of {}: {report:#?}", path.display());
+            found += usize::from(noticed);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    assert!(found > 100, "only {found} flips were noticed at all");
+    assert!(inspector.look(&data).await.is_clean(), "looking changes nothing");
+}
+
+#[test]
+fn the_command_says_where_the_damage_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = remains(dir.path());
+    let before = snapshot(&data);
+    rekindle(dir.path(), &["verify"]).expect(0);
+    assert!(before == snapshot(&data), "verify writes nothing");
+    let log = files(&data).into_iter().find(|path| path.to_string_lossy().contains("/logs/")).unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&log, bytes).unwrap();
+    let done = rekindle(dir.path(), &["verify", "--json"]).expect(5);
+    let faults = done.json()["faults"].to_string();
+    assert!(faults.contains(log.file_name().unwrap().to_str().unwrap()), "{faults}");
+    rekindle(dir.path(), &["verify", "nowhere"]).expect(4);
+}
+
+fn snapshot(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files(data).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+}
