@@ -114,7 +114,7 @@ impl Match {
 }
 
 fn snapshots(c: &mut Criterion) {
-    for (name, fighters, drones) in [("32_visible", 16, 16), ("100_moving", 16, 108), ("64_fighters", 64, 36)] {
+    for (name, fighters, drones) in [("32_visible", 16, 16), ("100_moving", 16, 114), ("64_fighters", 64, 36)] {
         let mut game = Match::new(fighters, drones);
         c.bench_function(&format!("encode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.encode)));
         c.bench_function(&format!("decode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.decode)));

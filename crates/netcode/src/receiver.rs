@@ -90,7 +90,8 @@ impl SnapshotReceiver {
         self.shown.as_ref().map(|(view, _)| view)
     }
 
-    /// Decodes a datagram. Late ones are decoded as long as what they build on is still there. After an error the receiver is as before it.
+    /// Decodes a datagram. Late ones are decoded as long as what they build on is still there. After an error the receiver is as before it,
+    /// except that the first datagram of a higher epoch, if it builds on something unknown, makes it forget the lower one.
     pub fn receive(&mut self, datagram: &[u8]) -> Result<Received, SnapshotError> {
         let (header, framing, bytes) = header::decode(datagram)?;
         if header.epoch < self.epoch {
@@ -111,8 +112,16 @@ impl SnapshotReceiver {
         let base = match framing.baseline {
             None => &empty,
             Some(baseline) => {
-                let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok().filter(|_| same_epoch);
-                &self.states[found.ok_or(SnapshotError::UnknownBaseline { tick, baseline })?]
+                let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok();
+                let Some(found) = found.filter(|_| same_epoch) else {
+                    if !same_epoch {
+                        // What the server takes for acknowledged is of the epoch before. It hears that nothing of the new one is here.
+                        self.forget();
+                        self.epoch = header.epoch;
+                    }
+                    return Err(SnapshotError::UnknownBaseline { tick, baseline });
+                };
+                &self.states[found]
             }
         };
         if base.tick_rate != self.tick_rate {

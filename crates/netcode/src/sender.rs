@@ -87,10 +87,13 @@ impl SnapshotSender {
     }
 
     /// The client has the snapshots of `newest` and, for each bit `i`, of `newest - 1 - i`. Ticks that were not sent, or lie behind the
-    /// present baseline, change nothing; `newest` 0 says that the client has nothing at all.
+    /// present baseline, change nothing; `newest` 0 says that the client has nothing, or nothing any more: the baseline is dropped.
     pub fn acknowledge(&mut self, newest: Tick, bits: u32) {
         if newest.0 == 0 {
-            self.forget();
+            // What is in flight may still arrive and be acknowledged.
+            if std::mem::take(&mut self.acked) {
+                self.spare.extend(self.sent.pop_front().map(|sent| sent.known));
+            }
             return;
         }
         let found = (0..=32u64)

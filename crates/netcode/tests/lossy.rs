@@ -265,6 +265,50 @@ fn a_new_epoch_starts_anew_and_an_old_one_is_refused() {
     assert_eq!(receiver.receive(&late), Err(SnapshotError::StaleEpoch { found: Epoch(1), current: Epoch(2) }));
 }
 
+/// A recovery goes back to ticks that were shown already: an acknowledgement of the lost ones must not count for the new ones.
+#[test]
+fn acknowledgements_of_an_epoch_that_is_gone_do_no_harm() {
+    let (mut motion, mut other) = (Motion::new(3, 10), Motion::new(4, 10));
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    let mut receiver = SnapshotReceiver::new(motion.schema.clone());
+    let mut sender = SnapshotSender::new(motion.schema.clone());
+    let mut header = SnapshotHeader { epoch: Epoch(1), ..SnapshotHeader::default() };
+    for _ in 0..8 {
+        motion.step();
+        history.push(motion.view());
+        header.tick = Tick(motion.tick);
+        sender.encode(&header, &motion.view(), &history, None, None, 1200, &mut out);
+        receiver.receive(&out).expect("in order");
+    }
+    let gone = receiver.acknowledgement();
+    sender.reset();
+    history.clear();
+    header.epoch = Epoch(2);
+    (0..5).for_each(|_| other.step());
+    let mut wrong = 0;
+    for round in 0..6 {
+        other.step();
+        let view = other.view();
+        history.push(view.clone());
+        header.tick = view.tick;
+        sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        // The first one of the new epoch is lost, and taken for acknowledged.
+        match round {
+            0 => sender.acknowledge(gone.0, gone.1),
+            _ => match receiver.receive(&out) {
+                Ok(received) => assert_eq!(received.view.values, view.values),
+                Err(SnapshotError::UnknownBaseline { .. }) => wrong += 1,
+                Err(error) => panic!("{error}"),
+            },
+        }
+        if round > 0 {
+            sender.acknowledge(receiver.acknowledgement().0, receiver.acknowledgement().1);
+        }
+    }
+    assert_eq!(wrong, 1);
+    assert_eq!(receiver.acknowledgement().0, header.tick);
+}
+
 #[test]
 fn a_client_that_lost_everything_is_served_in_full() {
     let mut motion = Motion::new(3, 10);
