@@ -244,7 +244,10 @@ enum Replace {
 /// Puts a whole file at `dir/name`: nobody ever sees half of it, not even after a power cut.
 fn publish(dir: &Path, name: &str, bytes: &[u8], mode: u32, replace: Replace) -> io::Result<()> {
     let target = dir.join(name);
-    let draft = dir.join(format!(".{name}.{}", std::process::id()));
+    // Two containers that share the directory can have the same process id.
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique).map_err(io::Error::other)?;
+    let draft = dir.join(format!(".{name}.{:016x}", u64::from_le_bytes(unique)));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -275,6 +278,17 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "no draft is left behind: {names:?}");
+    }
+
+    #[test]
+    fn processes_that_start_at_once_agree_on_the_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| Keys::load_or_create(dir.path()).unwrap().certificate_der().to_vec())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(certificates.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
     #[test]

@@ -111,7 +111,7 @@ async fn a_session_goes_on_when_the_node_is_killed_and_started_again() {
     let second = resumed(&mut client).await;
     let back = start.elapsed();
     assert_eq!((second.session, second.resumed, second.epoch), (first.session, true, Epoch(2)));
-    assert!(back < Duration::from_millis(700), "back {back:?} after the port was open");
+    assert!(back < Duration::from_secs(2), "back {back:?} after the port was open");
     let before = game.applied_of(PlayerId(1)).len();
     snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
     let sent = client.input(Bytes::from_static(b"on")).expect("the session is served");
