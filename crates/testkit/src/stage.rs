@@ -19,6 +19,8 @@ use crate::trace::Trace;
 pub const PORT: u16 = 4433;
 /// How long it takes until a process that ended by itself is started again.
 const RESTART: Duration = Duration::from_millis(100);
+/// How far all hosts run before packets are carried between them.
+const STEP: Duration = Duration::from_millis(2);
 /// Virtual time starts here: 2026-01-01, in seconds since 1970.
 const EPOCH: u64 = 1_767_225_600;
 
@@ -84,6 +86,7 @@ impl Stage {
             .simulation_duration(self.shape.total * 2)
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(Link::GOOD.delay)
+            .tick_duration(STEP)
             .udp_capacity(4096)
             .build();
         sim.host("node", || node(signals.clone()));

@@ -72,6 +72,24 @@ fn seeds_hold() {
     assert!(failures.is_empty(), "{} of {count} seeds failed\n\n{}", failures.len(), failures.join("\n\n"));
 }
 
+#[test]
+fn a_seed_decides_the_trace_in_another_process_too() {
+    const CHILD: &str = "REKINDLE_TRACE_OF";
+    if let Ok(seed) = std::env::var(CHILD) {
+        let seed = seed.parse().expect("a seed");
+        run(seed, Variant::default()).trace.iter().for_each(|line| println!("TRACE{line}"));
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().expect("the test binary"))
+        .args(["--exact", "a_seed_decides_the_trace_in_another_process_too", "--nocapture"])
+        .env(CHILD, "33")
+        .output()
+        .expect("the test binary starts");
+    let printed = String::from_utf8(child.stdout).expect("text");
+    let there: Vec<String> = printed.lines().filter_map(|line| line.split_once("TRACE")).map(|(_, line)| line.to_owned()).collect();
+    assert_eq!(first_difference(&run(33, Variant::default()).trace, &there), None);
+}
+
 /// Runs seeds of the suite with a defect until an oracle objects, and says which rules were broken.
 fn caught(variant: Variant) -> (u64, Vec<Rule>) {
     for seed in 1..=SEEDS {
@@ -98,6 +116,12 @@ fn a_store_that_drops_a_batch_is_caught() {
     let (seed, rules) = caught(Variant { mutant: Some(Mutant::DropBatch), ..Variant::default() });
     println!("caught by seed {seed}: {rules:?}");
     assert!(rules.contains(&Rule::InputsOnce) || rules.contains(&Rule::NothingUndone), "{rules:?}");
+}
+
+#[test]
+fn a_takeover_that_does_not_settle_what_it_found_is_caught() {
+    let (seed, rules) = caught(Variant { mutant: Some(Mutant::SkipSettle), ..Variant::default() });
+    println!("caught by seed {seed}: {rules:?}");
 }
 
 #[test]
