@@ -115,7 +115,7 @@ impl LocalStore {
         Ok(Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this })
     }
 
-    /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes nothing.
+    /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes none of what it checks.
     pub fn audit(root: impl AsRef<Path>) -> Result<Audit, StoreError> {
         audit::run(root.as_ref())
     }

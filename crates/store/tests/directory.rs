@@ -160,3 +160,38 @@ async fn a_fence_frees_the_database_from_a_stuck_process() {
     store.leases.fence(NODE).await.unwrap();
     assert_eq!(store.leases.seal(NODE, BatchNo(0)).await.unwrap(), BatchNo(0));
 }
+
+/// Run as a child by the test below.
+#[test]
+#[ignore = "a child process of another test"]
+fn child_reads_and_stays() {
+    let Ok(dir) = std::env::var("REKINDLE_CHILD_DIR") else { return };
+    let mut connection = rusqlite::Connection::open(Path::new(&dir).join("node.db")).unwrap();
+    let reading = connection.transaction().unwrap();
+    let rows: i64 = reading.query_row("SELECT count(*) FROM node_lease", [], |row| row.get(0)).unwrap();
+    println!("held {rows}");
+    std::thread::sleep(std::time::Duration::from_mins(10));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    register(&store, NODE).await;
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_reads_and_stays", "--ignored", "--nocapture"])
+        .env("REKINDLE_CHILD_DIR", dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("held 1")));
+    for round in 1..=3 {
+        store.leases.renew(NODE, round).await.unwrap();
+        // Long enough for the write-ahead log to be folded, which is what must not wait.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100));
+        renewal.await.expect("a change waits for a reader").unwrap();
+    }
+}

@@ -312,8 +312,11 @@ fn serve(mut connection: Connection, path: &Path, changes: &Receiver<Change>) {
     loop {
         let first = if folded { changes.recv().ok() } else { changes.recv_timeout(QUIET).ok() };
         let Some(first) = first else {
-            // Quiet, or the end. Another process that reads at this moment keeps it from folding everything; that harms nothing.
+            // Quiet, or the end. Another process that reads at this moment, or was stopped while it read, keeps this from folding everything. That
+            // harms nothing as long as nobody waits for it.
+            let _ = connection.busy_timeout(Duration::ZERO);
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            let _ = connection.busy_timeout(BUSY);
             if folded {
                 return;
             }
