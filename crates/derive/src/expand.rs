@@ -1,6 +1,6 @@
 //! Writes the implementations.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Member, Result, Type};
@@ -135,14 +135,23 @@ fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
     (quote! { 0 #(#sizes)* }, quote! { false #(#settles)* })
 }
 
-/// Wrong ranges are compile errors.
+/// Wrong ranges are compile errors, at the place of the range.
 fn range_checks(fields: &[Field]) -> TokenStream {
-    let checks = fields.iter().filter_map(|field| {
+    // Of the expansion, so that lints about constant comparisons leave it alone.
+    let at = |bound: &syn::Expr| Span::call_site().located_at(bound.span());
+    let nets = fields.iter().filter_map(|field| {
+        let NetKind::Float { bounds, .. } = &field.attributes.net.as_ref()?.kind else { return None };
+        let ((min, max), message) = (&**bounds, format!("field `{}`: `min` must be less than `max`, both finite", field.name));
+        Some(quote_spanned! { at(min) =>
+            const _: () = { const MIN: f32 = #min; const MAX: f32 = #max; assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message); };
+        })
+    });
+    let ranges = fields.iter().filter_map(|field| {
         let (low, high) = field.attributes.range.as_ref()?;
         let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
-        Some(quote_spanned! { low.span() => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
+        Some(quote_spanned! { at(low) => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
     });
-    quote! { #(#checks)* }
+    quote! { #(#nets)* #(#ranges)* }
 }
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
@@ -276,15 +285,7 @@ fn struct_net(fields: &[Field]) -> TokenStream {
         let kind = match &net.kind {
             NetKind::Float { bounds, bits } => {
                 let (min, max) = &**bounds;
-                let message = format!("field `{name}`: `min` must be less than `max`, both finite");
-                quote! {
-                    {
-                        const MIN: f32 = #min;
-                        const MAX: f32 = #max;
-                        assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message);
-                        ::rekindle_sim::net::FieldKind::Float { min: MIN, max: MAX, bits: #bits }
-                    }
-                }
+                quote! { ::rekindle_sim::net::FieldKind::Float { min: #min, max: #max, bits: #bits } }
             }
             NetKind::Angle { bits } => quote! { ::rekindle_sim::net::FieldKind::Angle { bits: #bits } },
             NetKind::Unsigned { bits } => quote! { ::rekindle_sim::net::FieldKind::Unsigned { bits: #bits } },

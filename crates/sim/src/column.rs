@@ -215,7 +215,7 @@ impl<T: Component> AnyColumn for Column<T> {
     }
 
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError> {
-        self.decode_pages(input, entities, &mut |input| T::decode(input))
+        self.decode_pages(input, entities, |input| T::decode(input))
     }
 
     fn decode_with(
@@ -225,7 +225,7 @@ impl<T: Component> AnyColumn for Column<T> {
         convert: &mut dyn FnMut(&mut Reader<'_>) -> Result<Vec<u8>, String>,
     ) -> Result<(), String> {
         let mut problem = None;
-        let result = self.decode_pages(input, entities, &mut |input| match convert(input) {
+        let result = self.decode_pages(input, entities, |input| match convert(input) {
             Ok(bytes) => crate::value::from_bytes(&bytes),
             Err(error) => {
                 problem = Some(error);
@@ -264,7 +264,7 @@ impl<T: Component> Column<T> {
         &mut self,
         input: &mut Reader<'_>,
         entities: &Entities,
-        read: &mut dyn FnMut(&mut Reader<'_>) -> Result<T, E>,
+        mut read: impl FnMut(&mut Reader<'_>) -> Result<T, E>,
     ) -> Result<(), E> {
         let mut next = 0;
         for _ in 0..input.count(12)? {

@@ -32,6 +32,7 @@ pub struct NetFieldDef {
 }
 
 /// Data of an entity. `#[derive(Component)]`, see [`crate::Component`](macro@crate::Component).
+#[diagnostic::on_unimplemented(message = "`{Self}` is no component", note = "derive `rekindle_sim::Component` for it")]
 pub trait Component: Stored {
     /// The fields that snapshots carry; empty if the component stays on the server.
     const NET: &'static [NetFieldDef];
@@ -43,12 +44,18 @@ pub trait Component: Stored {
 }
 
 /// Data that the world has once. It always exists, at first with its defaults. `#[derive(Resource)]`.
+#[diagnostic::on_unimplemented(message = "`{Self}` is no resource", note = "derive `rekindle_sim::Resource` for it")]
 pub trait Resource: Stored {}
 
 /// Something that systems tell each other. `#[derive(Event)]`.
+#[diagnostic::on_unimplemented(message = "`{Self}` is no event", note = "derive `rekindle_sim::Event` for it")]
 pub trait Event: Stored {}
 
 /// A field type that can be networked. Called by derived code.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` cannot be networked",
+    note = "networked are `f32`, `bool`, `u8` to `u64`, and enums without fields that derive `rekindle_sim::Value`"
+)]
 pub trait Quantised: Value {
     /// The quantum of the value.
     fn to_quantum(&self, kind: FieldKind) -> u32;

@@ -21,7 +21,7 @@ use crate::players::{Player, Players};
 use crate::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
 use crate::sketch::Sketch;
 use crate::value::{self, Reader};
-use crate::world::World;
+use crate::world::{Constants, World};
 
 /// A running match of `G`: its world and the effects that no sink has acknowledged yet.
 pub struct Match<G: Game> {
@@ -37,20 +37,16 @@ pub struct Match<G: Game> {
 const CALLBACKS: [&str; 3] = ["leave", "join", "command"];
 
 impl<G: Game> Match<G> {
-    fn new(built: &Arc<Built<G>>, config_json: &[u8], seed: u64, tick_rate: u16) -> Result<Self, SimError> {
-        let config = Arc::new(config::parse::<G>(config_json)?);
-        let constants = guarded(|| built.constants(Arc::clone(&config))).map_err(|problem| SimError::Config {
-            game: G::NAME.to_owned(),
-            problem: format!("computing a constant from it panicked: {problem}"),
-        })?;
-        let systems = built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
-        Ok(Self {
-            built: Arc::clone(built),
-            world: World::new(Arc::clone(&built.registry), constants, built.schedule.names().len(), seed, tick_rate),
-            config: config::to_bytes::<G>(&config)?,
+    fn new(game: &Typed<G>, config: &Configured<G>, seed: u64, tick_rate: u16) -> Self {
+        let (built, systems) = (Arc::clone(&game.built), Arc::clone(&game.names));
+        let count = built.schedule.names().len();
+        Self {
+            world: World::new(Arc::clone(&built.registry), Arc::clone(&config.constants), count, seed, tick_rate),
+            built,
+            config: config.bytes.clone(),
             effects: Vec::new(),
             probe: Arc::new(Probe { tick: AtomicU64::new(0), system: AtomicUsize::new(0), systems }),
-        })
+        }
     }
 
     /// The world, to look at.
@@ -230,27 +226,43 @@ impl<G: Game> Simulation for Match<G> {
 /// A game as a type of matches.
 pub struct Typed<G: Game> {
     built: Arc<Built<G>>,
-    /// Configurations that bots and edges ask about again and again, by their bytes.
-    configs: Mutex<BTreeMap<Vec<u8>, Arc<G::Config>>>,
+    /// What probes can name.
+    names: Arc<[String]>,
+    /// Configurations that were asked for lately, by their bytes: bots and edges ask again and again, and matches share the constants.
+    configs: Mutex<BTreeMap<Vec<u8>, Arc<Configured<G>>>>,
 }
 
-/// How many configurations are kept parsed.
+/// How many configurations are kept.
 const CONFIGS: usize = 64;
+
+/// A configuration and what is computed from it alone.
+struct Configured<G: Game> {
+    config: Arc<G::Config>,
+    /// As JSON, with all its keys.
+    bytes: Bytes,
+    constants: Arc<Constants>,
+}
 
 impl<G: Game> Typed<G> {
     /// Puts the parts of the game together; or says all that is wrong with them.
     pub fn new() -> Result<Self, SimError> {
         let built = guarded(Built::new)
             .map_err(|problem| SimError::Schedule { game: G::NAME.to_owned(), problem: format!("`Game::build` panicked: {problem}") })??;
-        Ok(Self { built: Arc::new(built), configs: Mutex::default() })
+        let names = built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
+        Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
     }
 
-    fn config(&self, bytes: &[u8]) -> Result<Arc<G::Config>, SimError> {
+    fn config(&self, bytes: &[u8]) -> Result<Arc<Configured<G>>, SimError> {
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(bytes) {
             return Ok(Arc::clone(config));
         }
         let config = Arc::new(config::parse::<G>(bytes)?);
+        let constants = guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| SimError::Config {
+            game: G::NAME.to_owned(),
+            problem: format!("computing a constant from it panicked: {problem}"),
+        })?;
+        let config = Arc::new(Configured { bytes: config::to_bytes::<G>(&config)?, config, constants });
         if configs.len() >= CONFIGS {
             configs.clear();
         }
@@ -260,9 +272,9 @@ impl<G: Game> Typed<G> {
 
     /// As [`GameType::create`], with the type kept.
     pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
-        let mut made = Match::new(&self.built, config, seed, G::TICK_RATE)?;
-        let config = made.world.constant::<G::Config>();
-        guarded(|| G::setup(&mut made.world, &config)).map_err(|message| SimError::Panicked {
+        let config = self.config(config)?;
+        let mut made = Match::new(self, &config, seed, G::TICK_RATE);
+        guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| SimError::Panicked {
             system: "setup".to_owned(),
             tick: Tick(0),
             message,
@@ -282,7 +294,7 @@ impl<G: Game> Typed<G> {
         }
         let mut input = Reader::new(head.body);
         let start = checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
-        let mut made = Match::new(&self.built, start.config, start.seed, start.tick_rate)?;
+        let mut made = Match::new(self, &*self.config(start.config)?, start.seed, start.tick_rate);
         made.world.tick = start.tick;
         made.effects = if head.schema == self.built.schema {
             checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?
@@ -312,7 +324,7 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn max_players(&self, config: &[u8]) -> usize {
-        self.config(config).map_or(0, |config| G::max_players(&config))
+        self.config(config).map_or(0, |config| G::max_players(&config.config))
     }
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
@@ -338,7 +350,7 @@ impl<G: Game> GameType for Typed<G> {
     fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes> {
         let config = self.config(config).ok()?;
         let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
-        let input = G::bot(player, &View::new(&self.built.net, view), &config, &mut memory);
+        let input = G::bot(player, &View::new(&self.built.net, view), &config.config, &mut memory);
         *state = value::to_bytes(&memory);
         Some(value::to_bytes(&input?).into())
     }

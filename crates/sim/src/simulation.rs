@@ -91,7 +91,7 @@ pub struct Probe {
     /// Index of the running system in `systems`.
     pub(crate) system: AtomicUsize,
     /// Names of the systems in the order in which they run.
-    pub(crate) systems: Vec<String>,
+    pub(crate) systems: Arc<[String]>,
 }
 
 impl Probe {

@@ -21,6 +21,12 @@ pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
     ((tick.0 % ERA + ERA) as u32) * POSITIONS + position.min(POSITIONS - 1)
 }
 
+/// The stamp that the start of the tick `ticks` earlier has in `tick`; 0 if that is too long ago to have one.
+pub(crate) fn before(tick: Tick, ticks: u64) -> Stamp {
+    let distance = u32::try_from(ticks).unwrap_or(u32::MAX).saturating_mul(POSITIONS);
+    stamp(tick, 0).saturating_sub(distance)
+}
+
 /// Whether stamps must move down before `tick` is made.
 pub(crate) fn starts_era(tick: Tick) -> bool {
     tick.0 > 0 && tick.0.is_multiple_of(ERA)

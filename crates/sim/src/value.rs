@@ -90,6 +90,10 @@ impl<'a> Reader<'a> {
 /// Something that a world can hold: it has a canonical form, a schema, and a value to start from.
 ///
 /// Derive it (`#[derive(Value)]`, or through `Component`, `Resource`, `Event`); write it by hand only for a primitive.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be stored in a world",
+    note = "derive `rekindle_sim::Value` for a type of your own; for a map use `BTreeMap`, for a set `Vec`, for `usize` a number of fixed width"
+)]
 pub trait Value: Sized + Clone + Send + Sync + 'static {
     /// The fewest bytes that an encoded value takes.
     const MIN_SIZE: usize;

@@ -17,7 +17,7 @@ use crate::query::{Mut, Query, QueryData, QueryFilter};
 use crate::registry::{Access, Registry};
 use crate::resource::{AnyResource, Cell};
 use crate::rng::Rng;
-use crate::stamp::{Run, Stamp, age, stamp};
+use crate::stamp::{self, Run, Stamp, age, stamp};
 
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
@@ -267,7 +267,7 @@ impl World {
     /// Starts the next tick: moves stamps at the start of an era, and drops what every reader has seen.
     pub(crate) fn begin(&mut self, tick: Tick) {
         self.tick = tick;
-        if crate::stamp::starts_era(tick) {
+        if stamp::starts_era(tick) {
             self.columns.iter_mut().for_each(|column| column.age());
             self.resources.iter_mut().for_each(|resource| resource.age());
             self.events.iter_mut().for_each(|queue| queue.age());
@@ -276,7 +276,7 @@ impl World {
         }
         self.now = Run { stamp: stamp(tick, 0), last: 0, stream: 0, tick };
         let registry = Arc::clone(&self.registry);
-        let before = |ticks: Option<&u64>| stamp(Tick(tick.0.saturating_sub(*ticks.unwrap_or(&1))), 0).min(stamp(tick, 0));
+        let before = |ticks: Option<&u64>| stamp::before(tick, *ticks.unwrap_or(&1));
         for (index, queue) in self.events.iter_mut().enumerate() {
             queue.trim(before(registry.retention.get(&index)));
         }

@@ -1,4 +1,4 @@
-use rekindle_sim::{Component, Resource, Value};
+use rekindle_sim::{Component, Resource};
 
 #[derive(Clone, Component)]
 #[component(id = "Position!")]

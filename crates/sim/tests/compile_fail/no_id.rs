@@ -1,4 +1,4 @@
-use rekindle_sim::{Component, Resource, Value};
+use rekindle_sim::Component;
 
 #[derive(Clone, Component)]
 struct Position(f32);

@@ -20,10 +20,10 @@ macro_rules! build {
             fn build($game: &mut GameBuilder<Self>) {
                 $build;
             }
-            fn max_players(_: &()) -> usize {
+            fn max_players((): &()) -> usize {
                 1
             }
-            fn setup($world: &mut World, _: &()) {
+            fn setup($world: &mut World, (): &()) {
                 $setup
             }
             fn join(_: &mut World, _: PlayerId) {}
