@@ -135,6 +135,9 @@ pub struct DemoArgs {
     /// How many matches.
     #[arg(long, default_value_t = 2)]
     pub matches: u16,
+    /// A shell command that runs between each kill and the restart: drills cut the power of the disk with it.
+    #[arg(long, value_name = "COMMAND", hide = true)]
+    pub after_kill: Option<String>,
 }
 
 /// `rekindle bots`.

@@ -15,6 +15,7 @@ use crate::inspect::resim;
 /// The facts of every match in the store. Needs the whole journal of each, from the first record on.
 pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Facts>, Failure> {
     let mut all = BTreeMap::new();
+    let delivered = store.effects.delivered().await?;
     for lease in store.leases.matches().await? {
         let game = games.get(&lease.spec.game)?;
         let options = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
@@ -37,8 +38,12 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
                 facts.journal_mismatches += usize::from(hash != beat.hash);
                 facts.hashes.insert(tick, hash);
             }
+            if moment.record.flush.last == tick {
+                facts.asked.extend(moment.record.flush.effects.iter().map(|effect| effect.id));
+            }
             true
         })?;
+        facts.delivered = delivered.iter().filter(|(match_id, _)| *match_id == lease.match_id).map(|(_, effect)| effect.id).collect();
         all.insert(lease.match_id, facts);
     }
     Ok(all)

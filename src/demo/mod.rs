@@ -130,6 +130,7 @@ struct Theatre<'a> {
     launch: Launch,
     node: NodeProcess,
     stage: &'a Stage,
+    after_kill: Option<&'a str>,
 }
 
 impl Theatre<'_> {
@@ -148,6 +149,11 @@ impl Theatre<'_> {
         let pid = self.node.pid().unwrap_or_default();
         self.node.kill().await?;
         self.stage.tell(&format!("SIGKILL {} (pid {pid})", aim.words()));
+        let Some(command) = self.after_kill else { return Ok(()) };
+        let status = tokio::process::Command::new("sh").args(["-c", command]).kill_on_drop(true).status().await?;
+        if !status.success() {
+            return Err(Failure::new(Exit::Failed, format!("RK-DEMO-008: `{command}` ended with {status}")));
+        }
         Ok(())
     }
 }
@@ -157,7 +163,7 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
     let mut launch = Launch { data_dir: dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), settings };
     let node = NodeProcess::start(&launch)?;
     stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
-    let mut theatre = Theatre { launch: launch.clone(), node, stage };
+    let mut theatre = Theatre { launch: launch.clone(), node, stage, after_kill: args.after_kill.as_deref() };
     let card = theatre.ready().await?;
     // Clients come back to the same address, so every later start takes the port that the first one found.
     launch.listen = card.listen;
@@ -332,6 +338,8 @@ impl Summary {
             "sessions_resumed": verdict.sessions_resumed,
             "joins_after_kill": verdict.joins_after_kill,
             "ticks_rolled_back_max": verdict.rolled_back_max,
+            "results": verdict.results,
+            "results_wrong": verdict.results_wrong,
             "kill_to_tick_ms_p50": self.p50_ms,
             "kill_to_tick_ms_max": self.max_ms,
             "seed": self.seed,
@@ -356,6 +364,8 @@ impl Summary {
             format!("  of them different               {:>8}", verdict.mismatches),
             format!("sessions that went on             {:>8} of {}", verdict.sessions_resumed, self.players),
             format!("ticks rolled back, at most        {:>8}", verdict.rolled_back_max),
+            format!("results of finished rounds        {:>8}", verdict.results),
+            format!("  of them missing or invented     {:>8}", verdict.results_wrong),
             format!("kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max", self.p50_ms, self.max_ms),
             String::new(),
         ];

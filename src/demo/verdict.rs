@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rekindle_schema::record::EffectId;
 use rekindle_schema::{Epoch, MatchId, SessionId, StateHash, Tick};
 
 /// Fewer durable inputs than this prove nothing.
@@ -45,6 +46,10 @@ pub struct Facts {
     pub journal_mismatches: usize,
     /// The last durable tick of each epoch.
     pub last_tick: BTreeMap<Epoch, Tick>,
+    /// Effects that the game asked for in durable ticks: results of finished rounds.
+    pub asked: Vec<EffectId>,
+    /// Effects that the sink has.
+    pub delivered: BTreeSet<EffectId>,
 }
 
 /// The counts.
@@ -66,6 +71,10 @@ pub struct Verdict {
     pub joins_after_kill: usize,
     /// How far behind what a bot had been shown a match went on.
     pub rolled_back_max: u64,
+    /// Results of finished rounds that the sink has.
+    pub results: usize,
+    /// Results that were asked for more than once, are missing in the sink, or were never asked for.
+    pub results_wrong: usize,
     /// What is wrong, in words; empty if all is well.
     pub faults: Vec<String>,
 }
@@ -121,6 +130,13 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
         if duplicates + facts.journal_mismatches > 0 {
             verdict.fault(format!("match {match_id}: {duplicates} inputs applied twice, {} beats contradicted", facts.journal_mismatches));
         }
+        let asked: BTreeSet<_> = facts.asked.iter().copied().collect();
+        let wrong = facts.asked.len() - asked.len() + asked.symmetric_difference(&facts.delivered).count();
+        verdict.results += facts.delivered.len();
+        verdict.results_wrong += wrong;
+        if wrong > 0 {
+            verdict.fault(format!("match {match_id}: the game asked for {:?}, the sink has {:?}", facts.asked, facts.delivered));
+        }
         if let Some(&kill) = first_kill.get(match_id) {
             verdict.joins_after_kill += facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
         }
@@ -160,6 +176,7 @@ mod tests {
 
     const MATCH: MatchId = MatchId(7);
     const SESSION: SessionId = SessionId(9);
+    const RESULT: EffectId = EffectId { tick: Tick(900), ordinal: 0 };
 
     /// A run in which all is well.
     fn run() -> (Vec<Witness>, BTreeMap<MatchId, Facts>, BTreeMap<MatchId, Tick>) {
@@ -180,6 +197,8 @@ mod tests {
             hashes: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
             journal_mismatches: 0,
             last_tick: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_215))].into(),
+            asked: vec![RESULT],
+            delivered: [RESULT].into(),
         };
         (vec![witness], [(MATCH, facts)].into(), [(MATCH, Tick(600))].into())
     }
@@ -207,6 +226,9 @@ mod tests {
             ("gone at the end", |witness, _| witness.playing = false, |verdict| verdict.sessions_resumed == 0),
             ("never back", |witness, _| witness.resumes = 0, |verdict| verdict.sessions_resumed == 0),
             ("joined again", |_, facts| facts.joins.get_mut(&SESSION).unwrap().push(Tick(601)), |verdict| verdict.joins_after_kill == 1),
+            ("result lost", |_, facts| facts.delivered.clear(), |verdict| verdict.results_wrong == 1),
+            ("result invented", |_, facts| facts.asked.clear(), |verdict| verdict.results_wrong == 1),
+            ("result asked twice", |_, facts| facts.asked.push(RESULT), |verdict| verdict.results_wrong == 1),
             ("too few inputs", |witness, _| witness.durable.truncate(999), |verdict| verdict.inputs_durable == 999),
             ("too few beats", |witness, _| witness.beats.truncate(19), |verdict| verdict.beats_checked == 19),
         ];

@@ -1,8 +1,6 @@
 //! The demo, whole: a node process, bots over QUIC, SIGKILL, the verdict.
 
-mod support;
-
-use support::rekindle;
+use crate::support::rekindle;
 
 #[test]
 fn the_demo_holds_every_promise() {

@@ -1,12 +1,10 @@
 //! A node as its operator meets it: starts, dies, comes back, stops.
 
-mod support;
-
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::{Node, command, eventually, rekindle};
+use crate::support::{Node, command, eventually, rekindle};
 
 /// Creates a match with house bots and returns its id.
 fn create(dir: &Path, bots: &str) -> String {
@@ -132,7 +130,7 @@ fn the_first_run_prints_what_works() {
         let answer = http_get(host, &format!("/{path}"));
         assert!(answer.starts_with("HTTP/1.0 200"), "{url}: {answer}");
     }
-    let commands: Vec<&String> = printed.iter().filter(|line| line.trim_start().starts_with(support::REKINDLE)).collect();
+    let commands: Vec<&String> = printed.iter().filter(|line| line.trim_start().starts_with(crate::support::REKINDLE)).collect();
     assert_eq!(commands.len(), 4, "{printed:#?}");
     for line in commands {
         let (command, _) = line.trim().split_once("   ").unwrap();

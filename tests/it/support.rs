@@ -1,7 +1,4 @@
 //! Runs the real executable as a stranger would: commands with their output, nodes with their log.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
-#![expect(clippy::allow_attributes, reason = "an `expect` would fail in the test files that use everything")]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,35 +8,35 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The executable under test.
-pub const REKINDLE: &str = env!("CARGO_BIN_EXE_rekindle");
+pub(crate) const REKINDLE: &str = env!("CARGO_BIN_EXE_rekindle");
 /// A step that takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Done {
     /// The last line of standard output, as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let line = self.stdout.lines().last().unwrap_or_default();
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: no JSON in {self:?}"))
     }
 
     /// Fails the test unless the command ended with `code`.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 }
 
 /// Runs a command in `dir` to its end.
-pub fn rekindle(dir: &Path, args: &[&str]) -> Done {
+pub(crate) fn rekindle(dir: &Path, args: &[&str]) -> Done {
     let output = command(dir).args(args).output().expect("the executable starts");
     Done {
         code: output.status.code().unwrap_or(-1),
@@ -49,7 +46,7 @@ pub fn rekindle(dir: &Path, args: &[&str]) -> Done {
 }
 
 /// The executable in `dir`, with nothing of ours in its environment.
-pub fn command(dir: &Path) -> Command {
+pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(REKINDLE);
     command.current_dir(dir).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REKINDLE_")) {
@@ -59,30 +56,30 @@ pub fn command(dir: &Path) -> Command {
 }
 
 /// A running node. Killed when dropped.
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
     events: mpsc::Receiver<Value>,
     /// All that it has logged so far.
-    pub seen: Vec<Value>,
+    pub(crate) seen: Vec<Value>,
 }
 
 impl Node {
     /// Starts a node on `dir/rekindle-data` with free ports and waits until it is ready.
-    pub fn start(dir: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
         let mut node = Self::spawn(dir, args);
         node.wait_for("RK-NODE-001");
         node
     }
 
     /// As [`Node::start`], without waiting.
-    pub fn spawn(dir: &Path, args: &[&str]) -> Self {
+    pub(crate) fn spawn(dir: &Path, args: &[&str]) -> Self {
         let mut command = command(dir);
         command.arg("start").args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(args);
         Self::from_command(command)
     }
 
     /// Any command whose standard error is a JSON log.
-    pub fn from_command(mut command: Command) -> Self {
+    pub(crate) fn from_command(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the executable starts");
         let (sender, events) = mpsc::channel();
         let stderr = child.stderr.take().expect("it is piped");
@@ -98,7 +95,7 @@ impl Node {
     }
 
     /// The next event with this code.
-    pub fn wait_for(&mut self, code: &str) -> Value {
+    pub(crate) fn wait_for(&mut self, code: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -108,30 +105,30 @@ impl Node {
                         return event;
                     }
                 }
-                Err(_) => panic!("no {code} among {:#?}", self.seen),
+                Err(error) => panic!("{error}: no {code} among {:#?}", self.seen),
             }
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
     /// SIGTERM; the exit code.
-    pub fn terminate(mut self) -> i32 {
+    pub(crate) fn terminate(mut self) -> i32 {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
         self.wait()
     }
 
     /// Waits for the end; the exit code.
-    pub fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
@@ -151,7 +148,7 @@ impl Drop for Node {
 }
 
 /// Asks until `found` says something.
-pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = found() {

@@ -1,8 +1,6 @@
 //! Configuration as a user meets it: exit codes, words, origins.
 
-mod support;
-
-use support::{command, rekindle};
+use crate::support::{command, rekindle};
 
 #[test]
 fn an_unknown_key_is_refused_with_a_suggestion() {

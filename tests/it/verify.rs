@@ -1,7 +1,5 @@
 //! Damage is found, or changes nothing: bits of a small data directory are flipped one at a time.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +11,7 @@ use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;
 use rekindle_sim::{GameType, Typed};
-use support::{Node, eventually, rekindle};
+use crate::support::{Node, eventually, rekindle};
 
 /// A directory that a killed node left: one match, two bots, a second or so.
 fn remains(dir: &Path) -> PathBuf {

@@ -1,0 +1,8 @@
+//! Black-box tests of the executable: what a user, an operator and a script meet. One binary, so that it is linked once.
+
+mod config;
+mod demo;
+mod node;
+mod readme;
+mod support;
+mod verify;
