@@ -350,8 +350,12 @@ impl State {
             ServerMessage::Beat { tick, hash } => ClientEvent::Beat { tick, hash },
             ServerMessage::Event { tick, ordinal, kind, payload } => ClientEvent::Event { tick, ordinal, kind, payload },
             ServerMessage::Rewound { epoch, to } => {
-                self.epoch = self.epoch.max(epoch);
-                self.receiver.reset();
+                // A snapshot of the new ownership may have been faster: then the receiver has started over by itself.
+                if epoch > self.epoch {
+                    self.epoch = epoch;
+                    self.newest = self.newest.min(to);
+                    self.receiver.reset();
+                }
                 ClientEvent::Rewound { epoch, to }
             }
             ServerMessage::Ended { reason } => ClientEvent::Ended { reason },

@@ -51,7 +51,7 @@ struct Shown {
     resume: Option<SessionId>,
 }
 
-/// Serves one connection. `pending` counts it until it is let in.
+/// Serves one connection. `pending` counts it until it has shown a good credential.
 pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number: u64, pending: PendingGuard) {
     let limits = &shared.config.limits;
     let Ok(connecting) = incoming.accept() else { return };
@@ -75,7 +75,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
         }
     };
     let admitted = match message {
-        Read::Message(ClientMessage::Hello(hello)) => admit(&shared, &connection, hello).await,
+        Read::Message(ClientMessage::Hello(hello)) => admit(&shared, &connection, hello, pending).await,
         Read::Message(_) => Err(Refusal::new(RefuseCode::Malformed, "RK-GATE-041: the first message must be a hello")),
         Read::Malformed(error) => Err(Refusal::new(RefuseCode::Malformed, error.to_string())),
         Read::End => return,
@@ -95,7 +95,6 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
     let (player, session, role) = (welcome.player, welcome.session, visit.role);
     let seat = Arc::new(Seat::new(number, player, session, role, connection.clone(), queue));
     seat.tell(encode_server(&ServerMessage::Welcome(Box::new(welcome))));
-    drop(pending);
     shared.seat(&seat);
     let mut link = visit.link;
     if visit.resumed {
@@ -172,12 +171,14 @@ struct Visit {
 }
 
 /// Checks a hello and opens or resumes the session it asks for.
-async fn admit(shared: &Shared, connection: &quinn::Connection, hello: Hello) -> Result<Visit, Refusal> {
+async fn admit(shared: &Shared, connection: &quinn::Connection, hello: Hello, pending: PendingGuard) -> Result<Visit, Refusal> {
     if hello.protocol != PROTOCOL {
         let words = format!("RK-GATE-043: this node speaks protocol {PROTOCOL}, you speak {}", hello.protocol);
         return Err(Refusal::new(RefuseCode::Protocol, words));
     }
     let shown = check(shared, &hello)?;
+    // No stranger any more: while all wait for a recovery, others can still knock.
+    drop(pending);
     let link = locate(shared, connection, shown.wanted).await?;
     let opened = match hello.role {
         Role::Player => {

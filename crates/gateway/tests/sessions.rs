@@ -110,6 +110,7 @@ async fn a_session_goes_on_when_the_node_is_killed_and_started_again() {
     let _process = Process::start(addr, Limits::default(), &node);
     let second = resumed(&mut client).await;
     let back = start.elapsed();
+    println!("back in the session {back:?} after the port was open again");
     assert_eq!((second.session, second.resumed, second.epoch), (first.session, true, Epoch(2)));
     assert!(back < Duration::from_secs(2), "back {back:?} after the port was open");
     let before = game.applied_of(PlayerId(1)).len();
@@ -227,13 +228,13 @@ async fn a_match_that_was_recovered_in_the_same_process_goes_on_for_its_clients(
     let gateway = start(Limits::default(), &node);
     let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     let session = welcome(&mut client).await.session;
-    let seen = snapshot(&mut client, |snapshot| snapshot.header.tick >= Tick(20)).await.header.tick;
-    // The recovered match stands five ticks earlier: what `output = "immediate"` risks.
+    let seen = snapshot(&mut client, |snapshot| snapshot.header.tick >= Tick(40)).await.header.tick;
+    // The recovered match stands half a second earlier: what `output = "immediate"` risks.
     let after = FakeMatch::start(60);
     {
         let mut inner = after.inner.lock();
         inner.epoch = Epoch(2);
-        inner.tick = Tick(seen.0 - 5);
+        inner.tick = Tick(seen.0 - 30);
         inner.players = std::mem::take(&mut before.inner.lock().players);
     }
     *node.0.lock() = Some(Arc::clone(&after));
@@ -250,6 +251,8 @@ async fn a_match_that_was_recovered_in_the_same_process_goes_on_for_its_clients(
         _ => None,
     })
     .await;
+    let again = snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
+    assert!(again.header.tick <= seen, "the ticks that were taken back are seen again: {} after {seen}", again.header.tick);
     let (epoch, to) = rewound.unwrap();
     assert!(epoch == Epoch(2) && to < seen, "rewound to {to}, had seen {seen}");
     assert!(after.inner.lock().calls.contains(&format!("back {session}")));
