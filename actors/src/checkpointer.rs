@@ -30,6 +30,8 @@ const RESTORE_COST: f64 = 1e-4;
 const START_AT: f64 = 0.5;
 /// How long a match whose checkpoint could not be stored is passed over.
 const POSTPONED: Duration = Duration::from_secs(5);
+/// A place for writing checkpoints rests for so many times as long as it wrote.
+const REST: u32 = 3;
 /// Attempts at writing one checkpoint; a later one takes its place.
 const ATTEMPTS: u32 = 5;
 
@@ -199,8 +201,8 @@ impl Checkpointer {
     }
 }
 
-/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two.
-pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<(), StoreError> {
+/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two. Returns how long the writing took.
+pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<Duration, StoreError> {
     let mut durable = cell.durable.subscribe();
     let mut halted = host.journal.halted();
     tokio::select! {
@@ -228,7 +230,8 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, bytes, "checkpoint is being written");
     let started = Instant::now();
     put(host, meta, state).await?;
-    host.meters.checkpoint_put.record(started.elapsed());
+    let took = started.elapsed();
+    host.meters.checkpoint_put.record(took);
     host.meters.checkpoint_bytes.record(bytes as f64);
     let second = {
         let mut cost = cell.cost.lock();
@@ -242,7 +245,12 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     {
         tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints are still there; the next one tries again");
     }
-    Ok(())
+    Ok(took)
+}
+
+/// How long to wait after a checkpoint whose writing took so long: the journal writes to the same device, and players wait for the journal.
+pub(crate) fn rest(took: Duration) -> Duration {
+    (took * REST).min(Duration::from_secs(1))
 }
 
 async fn put(host: &Inner, meta: CheckpointMeta, state: Bytes) -> Result<(), StoreError> {

@@ -314,7 +314,10 @@ impl Inner {
         let host = Arc::clone(self);
         self.spawn(async move {
             match crate::checkpointer::store(&host, &ticket.cell, taken).await {
-                Ok(()) => ticket.finish(),
+                Ok(took) => {
+                    tokio::time::sleep(crate::checkpointer::rest(took)).await;
+                    ticket.finish();
+                }
                 Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint given up"),
                 Err(error) => {
                     ticket.postpone();

@@ -115,6 +115,23 @@ async fn immediate_output_publishes_at_once_and_says_what_is_durable() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_long_pause_even_immediate_output_waits_for_the_store() {
+    let delay = Arc::new(AtomicU64::new(300));
+    let memory = slow(&delay);
+    let node = Node::start(&memory.store(), 1, HostConfig { output: Output::Immediate, ..config() }).await;
+    let link = node.create(7).await;
+    let mut frames = link.subscribe();
+    let before = frame_where(&mut frames, |frame| frame.durable.0 > 0 && frame.durable < frame.tick).await.tick;
+    // As if the process had been stopped for five seconds.
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let first = frame_where(&mut frames, |frame| frame.tick.0 > before.0 + 1).await;
+    assert!(first.durable >= first.tick, "tick {} was shown while {} was durable", first.tick, first.durable);
+    frame_where(&mut frames, |frame| frame.durable < frame.tick).await;
+    let stood = link.inspect().await.expect("it lives").0;
+    assert!(stood.0 < before.0 + 60, "time was given up, not run through: {} ticks", stood.0 - before.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_match_pauses_when_the_store_falls_behind_and_goes_on_when_it_is_back() {
     let delay = Arc::new(AtomicU64::new(0));
     let memory = slow(&delay);

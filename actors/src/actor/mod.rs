@@ -89,6 +89,8 @@ pub(crate) struct MatchState {
     generation: u64,
     deadline: Instant,
     pending: VecDeque<Pending>,
+    /// Set after a long pause: nothing is published before this tick is durable, whatever the output mode.
+    unverified: Option<Tick>,
     me: ActorRef<MatchMsg>,
 }
 
@@ -106,7 +108,8 @@ impl Actor for MatchActor {
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
         *cell.probe.lock() = core.sim().probe();
         *cell.actor.lock() = Some(me.clone());
-        let mut state = MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline, pending: VecDeque::new(), me };
+        let mut state =
+            MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline, pending: VecDeque::new(), unverified: None, me };
         match start {
             Start::Running => state.set_mode(Mode::Running),
             Start::Recovered => state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace }),

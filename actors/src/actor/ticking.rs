@@ -56,6 +56,10 @@ impl MatchState {
             self.host.meters.late_ticks.increment(1);
             self.cell.late.fetch_add(1, Ordering::Relaxed);
         }
+        if lateness > self.host.config.stall_after {
+            // The process may have been stopped, and its matches taken: nothing is shown before the store has confirmed that they were not.
+            self.unverified = Some(self.core.tick().next());
+        }
         let drawn = self.cell.doors.lock().ingress.draw();
         self.make(drawn);
         if matches!(self.mode, Mode::Running) {
@@ -122,7 +126,8 @@ impl MatchState {
         let weight = self.cell.outbox.lock().push(record);
         self.cell.tick.store(tick.0, Ordering::Release);
         self.host.journal.submit(&self.cell, weight);
-        let at_once = self.host.config.output == Output::Immediate || (self.host.config.on_stall == OnStall::Degrade && self.behind());
+        let eager = self.host.config.output == Output::Immediate || (self.host.config.on_stall == OnStall::Degrade && self.behind());
+        let at_once = eager && self.unverified.is_none();
         if at_once {
             // What was held back goes first, so that frames stay in order.
             for index in 0..self.pending.len() {
@@ -162,6 +167,9 @@ impl MatchState {
             if !pending.effects.is_empty() {
                 self.host.deliver(&self.cell, pending.effects);
             }
+        }
+        if self.unverified.is_some_and(|tick| durable.tick >= tick) {
+            self.unverified = None;
         }
         self.cell.published.fetch_max(durable.tick.0, Ordering::AcqRel);
         self.cell.confirm_joins(durable.tick);
