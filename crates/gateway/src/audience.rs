@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Shared;
 use crate::meters::Meters;
-use crate::port::{Location, MatchLink};
+use crate::port::{Location, MatchInfo, MatchLink};
 use crate::seat::{Refusal, Seat};
 
 /// How often a match that left is looked for.
@@ -71,8 +71,7 @@ impl Room {
 }
 
 async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiver<Change>) {
-    let info = room.link().info();
-    let mut audience = Audience::new(Arc::clone(&shared.meters), info.schema, info.tick_rate, info.epoch, info.tick);
+    let mut audience = Audience::new(Arc::clone(&shared.meters), room.link().info(), shared.config.interest_radius);
     let mut frames = room.link().subscribe();
     loop {
         tokio::select! {
@@ -150,10 +149,12 @@ struct Audience {
     by_session: BTreeMap<SessionId, u64>,
     header: SnapshotHeader,
     datagram: Vec<u8>,
+    interest_radius: Option<f32>,
 }
 
 impl Audience {
-    fn new(meters: Arc<Meters>, schema: Arc<NetSchema>, tick_rate: u16, epoch: Epoch, tick: Tick) -> Self {
+    fn new(meters: Arc<Meters>, info: MatchInfo, interest_radius: Option<f32>) -> Self {
+        let MatchInfo { schema, tick_rate, epoch, tick, .. } = info;
         Self {
             meters,
             schema,
@@ -166,6 +167,7 @@ impl Audience {
             by_session: BTreeMap::new(),
             header: SnapshotHeader::default(),
             datagram: Vec::new(),
+            interest_radius,
         }
     }
 
@@ -297,7 +299,7 @@ impl Audience {
     }
 
     fn send_snapshots(&mut self, frame: &TickFrame, now: Instant) {
-        let Self { meters, history, listeners, header, datagram, .. } = self;
+        let Self { meters, history, listeners, header, datagram, interest_radius, .. } = self;
         header.epoch = frame.epoch;
         header.tick = frame.tick;
         header.durable = frame.durable;
@@ -316,7 +318,7 @@ impl Audience {
             }
             header.applied.clone_from(applied);
             header.avatar = frame.view.avatar(seat.player);
-            let stats = snapshots.encode(header, &frame.view, history, header.avatar, None, budget, datagram);
+            let stats = snapshots.encode(header, &frame.view, history, header.avatar, *interest_radius, budget, datagram);
             if stats.bytes == 0 {
                 meters.snapshots_skipped.increment(1);
                 continue;

@@ -102,12 +102,15 @@ pub struct GatewayConfig {
     pub seed: Option<[u8; 32]>,
     /// Wanted size of the socket's buffers in bytes.
     pub socket_buffer: usize,
+    /// Players are told only of entities within this distance of their avatar, in the world's units; without it, of all. Entities without a
+    /// position are always told.
+    pub interest_radius: Option<f32>,
 }
 
 impl GatewayConfig {
     /// The defaults on `bind`, with a clock.
     pub fn new(bind: SocketAddr, clock: Clock) -> Self {
-        Self { bind, limits: Limits::default(), clock, seed: None, socket_buffer: 4 << 20 }
+        Self { bind, limits: Limits::default(), clock, seed: None, socket_buffer: 4 << 20, interest_radius: None }
     }
 
     /// The defaults on every address of the host.

@@ -210,6 +210,35 @@ async fn commands_are_sent_again_after_a_crash_and_applied_once() {
 }
 
 #[tokio::test]
+async fn a_command_whose_answer_died_with_the_node_is_not_repeated() {
+    let game = FakeMatch::start(60);
+    let node = FakeNode::with(&game);
+    let process = Process::start(([127, 0, 0, 1], 0).into(), Limits::default(), &node);
+    let addr = process.addr;
+    let mut client = Client::connect(client_config(addr, 1)).unwrap();
+    snapshot(&mut client, |_| true).await;
+    game.inner.lock().paused = true;
+    let seq = client.command(Bytes::from_static(b"once")).unwrap();
+    eventually("the match has it", || game.inner.lock().players[&PlayerId(1)].last_command == seq).await;
+    process.kill();
+    {
+        let mut inner = game.inner.lock();
+        inner.drop_subscribers();
+        inner.paused = false;
+    }
+    eventually("it is applied while nobody listens", || game.inner.lock().applied_commands.len() == 1).await;
+    let _process = Process::start(addr, Limits::default(), &node);
+    let done = until(&mut client, |event| match event {
+        ClientEvent::CommandDone { seq, tick, accepted } => Some((seq, tick, accepted)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(done, (seq, None, None), "it was taken; nobody knows what came of it");
+    assert_eq!(client.command(Bytes::from_static(b"next")).unwrap(), seq + 1);
+    eventually("the next one is applied", || game.inner.lock().applied_commands.len() == 2).await;
+}
+
+#[tokio::test]
 async fn a_match_that_is_being_recovered_is_waited_for() {
     let game = FakeMatch::start(60);
     let node = Arc::new(FakeNode(parking_lot::Mutex::new(None)));
