@@ -192,7 +192,7 @@ impl Journal for Watched {
                     if writing.is_finished() { writing.await.unwrap_or(Ok(())) } else { Ok(()) }
                 })
             }
-            Some(Mutant::DropBatch) if batch.number.0 % 40 == 0 => Box::pin(async { Ok(()) }),
+            Some(Mutant::DropBatch) if batch.number.0.is_multiple_of(40) => Box::pin(async { Ok(()) }),
             _ => self.journal.append(batch),
         }
     }
@@ -280,7 +280,9 @@ impl Leases for Watched {
     fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>> {
         Box::pin(async move {
             let found = self.leases.get(match_id).await?;
-            found.iter().for_each(|lease| self.remember(lease));
+            for lease in &found {
+                self.remember(lease);
+            }
             Ok(found)
         })
     }
@@ -288,7 +290,9 @@ impl Leases for Watched {
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
             let found = self.leases.matches().await?;
-            found.iter().for_each(|lease| self.remember(lease));
+            for lease in &found {
+                self.remember(lease);
+            }
             Ok(found)
         })
     }

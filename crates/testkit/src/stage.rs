@@ -35,7 +35,7 @@ impl Signals {
     /// The process ends by itself: nothing that it started goes on, and the caller never does.
     pub async fn exit(&self) {
         self.exit.store(true, Ordering::Release);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Resolves when the process is asked to stop.

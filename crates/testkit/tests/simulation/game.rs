@@ -110,7 +110,7 @@ impl Game for Sparks {
 
     fn command(world: &mut World, player: PlayerId, cheer: Cheer) -> bool {
         let avatar = world.resource::<Players>().avatar(player);
-        let granted = cheer.number % 2 == 0;
+        let granted = cheer.number.is_multiple_of(2);
         if let Some(mut pilot) = avatar.filter(|_| granted).and_then(|avatar| world.get_mut::<Pilot>(avatar)) {
             pilot.cheers = pilot.cheers.wrapping_add(1);
         }
@@ -141,14 +141,14 @@ fn steer(
             let spark = Body { vx: -body.vy, vy: body.vx, ..*body };
             commands.spawn((spark, Spark { left: SPARK_TICKS }));
             output.announce("thrown", &pilot.moves);
-        } else if pilot.moves % 16 == 0 {
+        } else if pilot.moves.is_multiple_of(16) {
             output.tell(pilot.player, "moves", &pilot.moves);
         }
     }
 }
 
 fn fly(time: Time, mut rng: Rng, mut bodies: Query<(Entity, &mut Body, Option<&mut Spark>)>, mut commands: Commands) {
-    for (entity, mut body, spark) in bodies.iter_mut() {
+    for (entity, mut body, spark) in &mut bodies {
         body.x = (body.x + body.vx * time.delta).clamp(-64.0, 64.0);
         body.y = (body.y + body.vy * time.delta).clamp(-64.0, 64.0);
         if let Some(mut spark) = spark {
@@ -162,7 +162,7 @@ fn fly(time: Time, mut rng: Rng, mut bodies: Query<(Entity, &mut Body, Option<&m
 }
 
 fn tally(time: Time, tally: Res<Tally>, mut output: Output) {
-    if time.tick.0 % TALLY_EVERY == 0 {
+    if time.tick.0.is_multiple_of(TALLY_EVERY) {
         output.effect_json("result", &serde_json::json!({ "tick": time.tick.0, "inputs": tally.inputs }));
     }
 }

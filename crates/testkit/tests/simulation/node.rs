@@ -75,7 +75,7 @@ impl Node {
 
     async fn run(&self, me: Incarnation, dice: &mut Dice, signals: &Signals) -> Result<String, Box<dyn std::error::Error>> {
         let store = self.disk.store();
-        store.leases.register(self.lease(me)).await?;
+        store.leases.register(new_lease(me)).await?;
         let config = HostConfig {
             output: self.output,
             checkpoint_every: CHECKPOINT_EVERY,
@@ -113,18 +113,6 @@ impl Node {
                 store.leases.stop(me).await?;
                 Ok(format!("stopped: {} of {} matches are put away", drained.checkpointed, drained.matches))
             }
-        }
-    }
-
-    fn lease(&self, incarnation: Incarnation) -> NodeLease {
-        NodeLease {
-            incarnation,
-            name: "node".to_owned(),
-            state: NodeState::Live,
-            pid: 0,
-            pid_start: 0,
-            deadline_ms: clock_ms() + lease::LEASE_MS,
-            seal: None,
         }
     }
 
@@ -174,6 +162,18 @@ impl Node {
                 created_ms: clock_ms(),
             },
         })
+    }
+}
+
+fn new_lease(incarnation: Incarnation) -> NodeLease {
+    NodeLease {
+        incarnation,
+        name: "node".to_owned(),
+        state: NodeState::Live,
+        pid: 0,
+        pid_start: 0,
+        deadline_ms: clock_ms() + lease::LEASE_MS,
+        seal: None,
     }
 }
 
