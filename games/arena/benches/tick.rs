@@ -51,6 +51,7 @@ fn benches(criterion: &mut Criterion) {
         running.step(step).expect("recorded steps run");
     }
     let mut view = NetView::default();
+    running.extract(&mut view);
     group.bench_function("extract", |bencher| bencher.iter(|| running.extract(black_box(&mut view))));
     group.bench_function("state hash", |bencher| bencher.iter(|| running.state_hash()));
     group.bench_function("checkpoint", |bencher| bencher.iter(|| running.checkpoint()));

@@ -131,7 +131,7 @@ fn look_around(me: &Me, view: &View<'_>, map: &Map, rng: &mut Rng, memory: &mut 
     memory.opponent = best_opponent.1.filter(|_| live);
     memory.errand = best_errand.1;
     if memory.opponent.is_none() && memory.errand.is_none() {
-        memory.errand = rng.pick(&map.spawns).copied();
+        memory.errand = rng.pick(&map.pickups).map(|spot| spot.at);
     }
     live
 }

@@ -39,7 +39,7 @@ use crate::departed::Departed;
 use crate::events::{Began, Hit};
 use crate::geometry::Vec2;
 use crate::input::{Command, Input};
-use crate::map::Map;
+use crate::map::{Map, Spawns};
 use crate::phases::{Course, Phase};
 use crate::systems::{control, course, health, motion, pickups, rockets, shooting};
 
@@ -61,7 +61,7 @@ impl Game for Arena {
         game.component::<Drone>().component::<Projectile>().component::<Pickup>().component::<Clock>();
         game.resource::<Course>().resource::<Departed>();
         game.event::<Hit>().event::<Began>();
-        game.constant(Config::map);
+        game.constant(Config::map).constant(|config: &Config| Spawns::of(&config.map()));
         game.position::<Position>("x", "y");
 
         let turns = (course::begin_fight, course::conclude).chain().on_event::<Began>().after(course::advance);
@@ -82,13 +82,12 @@ impl Game for Arena {
 
     fn setup(world: &mut World, config: &Config) {
         world.spawn(spawn::clock());
-        let map = world.constant::<Map>();
-        for spot in &map.pickups {
+        for spot in &world.constant::<Map>().pickups {
             world.spawn(spawn::pickup(*spot));
         }
-        let mut rng = world.rng(0);
+        let (spawns, mut rng) = (world.constant::<Spawns>(), world.rng(0));
         for _ in 0..config.movers {
-            let at = spawn::place(&map, &mut rng, &[]);
+            let at = spawn::place(&spawns, &mut rng, &[]);
             world.spawn(spawn::drone(at));
         }
     }
@@ -97,7 +96,7 @@ impl Game for Arena {
         let opponents: Vec<Vec2> =
             world.query::<&Position, (With<Fighter>, Without<Dead>), _>(|living| living.iter().map(|at| at.vec()).collect());
         let mut rng = world.rng(player.0);
-        let at = spawn::place(&world.constant::<Map>(), &mut rng, &opponents);
+        let at = spawn::place(&world.constant::<Spawns>(), &mut rng, &opponents);
         let score = world.resource_mut::<Departed>().take(player);
         let tick = world.tick();
         let fighter = world.spawn(spawn::fighter(player, at, score, tick));

@@ -1,4 +1,4 @@
-//! Maps: walls, where fighters enter, where pickups lie. A map is a pure function of the configuration, so clients build the same one.
+//! Maps: walls, where pickups lie, where fighters enter. A map is a pure function of the configuration, so clients build the same one.
 
 use crate::components::PickupKind;
 use crate::geometry::{Aabb, Vec2, vec2};
@@ -31,8 +31,6 @@ pub struct Map {
     pub half: Vec2,
     /// Nothing passes them.
     pub walls: Vec<Aabb>,
-    /// Where fighters and drones enter.
-    pub spawns: Vec<Vec2>,
     /// Where pickups lie.
     pub pickups: Vec<PickupSpot>,
 }
@@ -90,20 +88,7 @@ impl Map {
         let place = |x: f32, y: f32| vec2(x * half.x, y * half.y);
         let walls: Vec<Aabb> = blocks.iter().map(|&(x, y, w, h)| Aabb::around(place(x, y), w * width, h * height)).collect();
         let pickups = PICKUPS.iter().map(|&(x, y, kind)| PickupSpot { at: place(x, y), kind }).collect();
-        let mut map = Self { half, walls, spawns: Vec::new(), pickups };
-        map.spawns = map.free_grid();
-        Some(map)
-    }
-
-    /// A grid of points that keep clear of all walls.
-    fn free_grid(&self) -> Vec<Vec2> {
-        let steps = |half: f32| ((half - SPAWN_CLEARANCE) / SPAWN_SPACING) as i32;
-        let (columns, rows) = (steps(self.half.x), steps(self.half.y));
-        let points = (-rows..=rows).flat_map(|row| (-columns..=columns).map(move |column| (column, row)));
-        points
-            .map(|(column, row)| vec2(column as f32 * SPAWN_SPACING, row as f32 * SPAWN_SPACING))
-            .filter(|point| self.walls.iter().all(|wall| wall.distance(*point) >= SPAWN_CLEARANCE))
-            .collect()
+        Some(Self { half, walls, pickups })
     }
 
     /// How far a circle gets on its way before it touches a wall or the edge: a part of the way, `0..=1`.
@@ -163,6 +148,27 @@ impl Map {
     }
 }
 
+/// Where fighters and drones enter. Takes longer to compute than a map, and only the server needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spawns {
+    /// All points, row by row.
+    pub points: Vec<Vec2>,
+}
+
+impl Spawns {
+    /// A grid of points that keep clear of all walls.
+    pub fn of(map: &Map) -> Self {
+        let steps = |half: f32| ((half - SPAWN_CLEARANCE) / SPAWN_SPACING) as i32;
+        let (columns, rows) = (steps(map.half.x), steps(map.half.y));
+        let grid = (-rows..=rows).flat_map(|row| (-columns..=columns).map(move |column| (column, row)));
+        let points = grid
+            .map(|(column, row)| vec2(column as f32 * SPAWN_SPACING, row as f32 * SPAWN_SPACING))
+            .filter(|point| !map.walls.iter().any(|wall| wall.grown(SPAWN_CLEARANCE).contains(*point)))
+            .collect();
+        Self { points }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -178,8 +184,9 @@ mod tests {
     #[test]
     fn everything_stands_free_in_every_map_and_size() {
         for map in maps() {
-            assert!(map.spawns.len() >= 8, "{} spawn points", map.spawns.len());
-            let places = map.spawns.iter().copied().chain(map.pickups.iter().map(|spot| spot.at));
+            let spawns = Spawns::of(&map).points;
+            assert!(spawns.len() >= 8, "{} spawn points", spawns.len());
+            let places = spawns.into_iter().chain(map.pickups.iter().map(|spot| spot.at));
             for place in places {
                 assert!(map.is_free(place, 2.0 * FIGHTER_RADIUS, 0.0), "{place:?} in {map:?}");
             }

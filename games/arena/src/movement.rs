@@ -85,7 +85,8 @@ mod tests {
         #[test]
         fn no_wall_is_ever_crossed(seed in 0usize..400, turns in proptest::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 1..60)) {
             let map = Map::named(["pillars", "crossing"][seed % 2], 40.0, 28.0).unwrap();
-            let mut at = map.spawns[seed % map.spawns.len()];
+            let spawns = crate::map::Spawns::of(&map).points;
+            let mut at = spawns[seed % spawns.len()];
             let mut velocity = Vec2::ZERO;
             for (x, y) in turns {
                 for _ in 0..7 {

@@ -4,7 +4,7 @@ use rekindle_sim::{Bundle, Entity, PlayerId, Rng, Tick};
 
 use crate::components::*;
 use crate::geometry::{Vec2, vec2};
-use crate::map::{Map, PickupSpot};
+use crate::map::{PickupSpot, Spawns};
 use crate::movement::snap;
 use crate::phases::Phase;
 use crate::weapons::WeaponKind;
@@ -47,11 +47,11 @@ pub fn clock() -> impl Bundle {
 }
 
 /// Where to enter: of some spawn points the one whose nearest opponent is furthest away.
-pub fn place(map: &Map, rng: &mut Rng, opponents: &[Vec2]) -> Vec2 {
+pub fn place(spawns: &Spawns, rng: &mut Rng, opponents: &[Vec2]) -> Vec2 {
     let nearest = |at: Vec2| opponents.iter().map(|other| (*other - at).length_squared()).fold(f32::INFINITY, f32::min);
     let mut best = (vec2(0.0, 0.0), -1.0);
     for _ in 0..CHOICES {
-        let at = rng.pick(&map.spawns).copied().unwrap_or_default();
+        let at = rng.pick(&spawns.points).copied().unwrap_or_default();
         let distance = nearest(at);
         if distance > best.1 {
             best = (at, distance);

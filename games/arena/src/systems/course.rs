@@ -6,7 +6,7 @@ use crate::components::{Clock, Dead, Fighter, Projectile, Score};
 use crate::config::Config;
 use crate::departed::Departed;
 use crate::events::{Began, PhaseChange};
-use crate::map::Map;
+use crate::map::Spawns;
 use crate::movement::TICK_RATE;
 use crate::phases::{self, Course, Facts, Outcome, Phase, Standing, Turn};
 use crate::spawn;
@@ -40,7 +40,7 @@ pub fn advance(
 
 /// When a fight begins, everybody starts from scratch and from a place of their own.
 pub fn begin_fight(
-    map: Const<Map>,
+    spawns: Const<Spawns>,
     time: Time,
     mut rng: Rng,
     began: EventReader<Began>,
@@ -58,7 +58,7 @@ pub fn begin_fight(
     }
     let mut places = Vec::new();
     for fighter in &fighters {
-        let at = spawn::place(&map, &mut rng, &places);
+        let at = spawn::place(&spawns, &mut rng, &places);
         places.push(at);
         commands.remove::<Dead>(fighter);
         commands.insert(fighter, (spawn::fresh_fighter(at, time.tick), Score::default()));

@@ -6,7 +6,7 @@ use crate::components::*;
 use crate::config::Config;
 use crate::events::{Hit, Kill, Respawn};
 use crate::geometry::Vec2;
-use crate::map::Map;
+use crate::map::Spawns;
 use crate::movement::{MAX_SPEED, snap};
 use crate::phases::{Course, Phase};
 use crate::spawn;
@@ -60,7 +60,7 @@ pub fn wound(
 
 /// Brings back those whose time has come.
 pub fn revive(
-    map: Const<Map>,
+    spawns: Const<Spawns>,
     time: Time,
     mut rng: Rng,
     dead: Query<(Entity, &Dead, Option<&Fighter>)>,
@@ -73,7 +73,7 @@ pub fn revive(
     }
     let opponents: Vec<Vec2> = living.iter().map(|position| position.vec()).collect();
     for (entity, _, fighter) in dead.iter().filter(|(_, dead, _)| time.tick >= dead.until) {
-        let at = spawn::place(&map, &mut rng, &opponents);
+        let at = spawn::place(&spawns, &mut rng, &opponents);
         commands.remove::<Dead>(entity);
         match fighter {
             Some(fighter) => {
