@@ -55,6 +55,9 @@ pub enum Command {
         /// Hands out tickets to whoever asks; loopback only.
         #[arg(long)]
         dev: bool,
+        /// Resumes matches whose records another build made, and reports what was simulated again.
+        #[arg(long)]
+        accept_build: bool,
         /// Ends without ado when standard input is closed: for parents that must not leave a node behind.
         #[arg(long, hide = true)]
         until_stdin_closes: bool,

@@ -38,7 +38,7 @@ const READY: &str = crate::node::READY;
 /// Log code that says that a checkpoint is about to be written.
 const CHECKPOINT: &str = "RK-HOST-038";
 /// Nothing in a demo takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the fight goes on after the last kill, at least.
 const EPILOGUE: Duration = Duration::from_millis(1_500);
 /// How long a kill that waits for a checkpoint waits.
