@@ -19,6 +19,8 @@ use crate::run::{Outcome, Variant, run};
 
 /// Seeds in the suite.
 const SEEDS: u64 = 50;
+/// Seeds in the suite that play the arena.
+const ARENA_SEEDS: u64 = 4;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
@@ -43,21 +45,21 @@ fn each(first: u64, count: u64, work: impl Fn(u64) + Sync) {
     });
 }
 
-fn reproduce(seed: u64) -> String {
+fn reproduce(seed: u64, variant: Variant) -> String {
+    let (test, xtask) = if variant.arena { ("arena_holds", "") } else { ("seeds_hold", "that is `cargo xtask sim --from N --seeds 1`; ") };
     format!(
-        "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test simulation -- --nocapture seeds_hold\n\
-         (that is `cargo xtask sim --from {seed} --seeds 1`; REKINDLE_TRACE=1 prints the trace)"
+        "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test simulation -- --nocapture {test}\n({}REKINDLE_TRACE=1 prints the trace)",
+        xtask.replace('N', &seed.to_string())
     )
 }
 
-#[test]
-fn seeds_hold() {
-    let (first, count) = (number("REKINDLE_FIRST_SEED", 1), number("REKINDLE_SEEDS", SEEDS));
+/// Runs each seed twice: nothing may be broken, and both runs must be the same.
+fn hold(first: u64, count: u64, variant: Variant) {
     let show = std::env::var_os("REKINDLE_TRACE").is_some();
     let failures = parking_lot::Mutex::new(Vec::new());
     each(first, count, |seed| {
-        let outcome = run(seed, Variant::default());
-        let again = run(seed, Variant::default());
+        let outcome = run(seed, variant);
+        let again = run(seed, variant);
         if show {
             outcome.trace.iter().for_each(|line| println!("{line}"));
         }
@@ -65,11 +67,22 @@ fn seeds_hold() {
         problems.extend(first_difference(&outcome.trace, &again.trace));
         println!("seed {seed}: {outcome}{}", if problems.is_empty() { "" } else { " FAILED" });
         if !problems.is_empty() {
-            failures.lock().push(format!("seed {seed}:\n  {}\n{}", problems.join("\n  "), reproduce(seed)));
+            failures.lock().push(format!("seed {seed}:\n  {}\n{}", problems.join("\n  "), reproduce(seed, variant)));
         }
     });
     let failures = failures.into_inner();
     assert!(failures.is_empty(), "{} of {count} seeds failed\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn seeds_hold() {
+    hold(number("REKINDLE_FIRST_SEED", 1), number("REKINDLE_SEEDS", SEEDS), Variant::default());
+}
+
+#[test]
+fn arena_holds() {
+    let seeds = number("REKINDLE_SEEDS", ARENA_SEEDS);
+    hold(number("REKINDLE_FIRST_SEED", 1), seeds, Variant { arena: true, ..Variant::default() });
 }
 
 #[test]

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_client::{Client, ClientConfig, ClientEvent, Trust, endpoint_on_socket};
 use rekindle_gateway::{Keys, Ticket};
+use rekindle_schema::net::NetView;
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{Role, Welcome};
 use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_sim::GameType;
 use rekindle_sim::value::to_bytes;
 use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
 use rekindle_testkit::quic::{self, VirtualRuntime};
@@ -27,6 +29,14 @@ const INPUT_EVERY: Duration = Duration::from_millis(33);
 /// One in so many inputs makes a system panic.
 const POISON_ONE_IN: u64 = 400;
 
+/// How a player decides what to do.
+pub(crate) enum Will {
+    /// By dice, in [`crate::game::Sparks`]. `poisoned`: it has sent an input that makes a system panic, and will not do so again.
+    Dice { poisoned: bool },
+    /// As the game's own bots do.
+    Bot { game: Arc<dyn GameType>, memory: Vec<u8> },
+}
+
 /// One player with all that it learned.
 pub(crate) struct Player {
     name: String,
@@ -35,13 +45,15 @@ pub(crate) struct Player {
     certificate: Vec<u8>,
     trace: Trace,
     evidence: Arc<Mutex<Evidence>>,
-    /// It has sent an input that makes a system panic, and will not do so again.
-    poisoned: bool,
+    will: Will,
+    /// What it saw last, and the match's configuration.
+    seen: Option<Arc<NetView>>,
+    config: Bytes,
 }
 
 impl Player {
     /// Client `number` of a simulation. `keys` are the node's.
-    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace) -> Self {
+    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace, will: Will) -> Self {
         let name = format!("client-{number}");
         let player = PlayerId(1 + number as u64);
         let match_id = MATCHES[number % MATCHES.len()];
@@ -54,7 +66,9 @@ impl Player {
             trace,
             evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id, ..Evidence::default() })),
             name,
-            poisoned: false,
+            will,
+            seen: None,
+            config: Bytes::new(),
         }
     }
 
@@ -89,26 +103,36 @@ impl Player {
     }
 
     fn act(&mut self, client: &Client) {
-        let mut axis = || self.dice.between(0, 255) as u8 as i8;
-        let (dx, dy) = (axis(), axis());
-        let poison = !self.poisoned && self.dice.between(1, POISON_ONE_IN) == 1;
-        let payload: Bytes = to_bytes(&Move { dx, dy, throw: self.dice.chance(8), poison }).into();
-        if poison && client.is_connected() {
-            self.trace.log(&self.name, "sends poison");
-            self.poisoned = true;
-        }
-        client.input(payload);
-        if self.dice.chance(3) {
-            let cheer = Cheer { number: self.dice.between(0, 9) as u32 };
-            if let Ok(number) = client.command(to_bytes(&cheer).into()) {
-                self.trace.log(&self.name, format_args!("command {number} sent"));
+        match &mut self.will {
+            Will::Dice { poisoned } => {
+                let mut axis = || self.dice.between(0, 255) as u8 as i8;
+                let (dx, dy) = (axis(), axis());
+                let poison = !*poisoned && self.dice.between(1, POISON_ONE_IN) == 1;
+                let payload = to_bytes(&Move { dx, dy, throw: self.dice.chance(8), poison });
+                if client.input(payload.into()).is_some() && poison {
+                    self.trace.log(&self.name, "sends poison");
+                    *poisoned = true;
+                }
+                if self.dice.chance(3) {
+                    let cheer = Cheer { number: self.dice.between(0, 9) as u32 };
+                    if let Ok(number) = client.command(to_bytes(&cheer).into()) {
+                        self.trace.log(&self.name, format_args!("command {number} sent"));
+                    }
+                }
+            }
+            Will::Bot { game, memory } => {
+                let player = self.evidence.lock().player;
+                if let Some(payload) = self.seen.as_ref().and_then(|view| game.bot(player, view, &self.config, memory)) {
+                    client.input(payload);
+                }
             }
         }
     }
 
-    fn welcomed(&self, welcome: &Welcome, session: &mut Option<SessionId>) {
+    fn welcomed(&mut self, welcome: &Welcome, session: &mut Option<SessionId>) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
         *session = Some(welcome.session);
+        self.config = welcome.config.clone();
         let seen = SeenWelcome { at, session: welcome.session, resumed: welcome.resumed };
         self.evidence.lock().welcomes.push(seen);
         let Welcome { session, resumed, epoch, tick, next_input, next_command, .. } = welcome;
@@ -118,10 +142,12 @@ impl Player {
         );
     }
 
-    fn learn(&self, event: ClientEvent, session: &mut Option<SessionId>) {
+    fn learn(&mut self, event: ClientEvent, session: &mut Option<SessionId>) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let say = |what: std::fmt::Arguments<'_>| self.trace.log(&self.name, what);
-        let mut evidence = self.evidence.lock();
+        let (trace, name) = (self.trace.clone(), self.name.clone());
+        let say = |what: std::fmt::Arguments<'_>| trace.log(&name, what);
+        let shared = self.evidence.clone();
+        let mut evidence = shared.lock();
         match event {
             ClientEvent::Welcome(welcome) | ClientEvent::Resumed { welcome, .. } => {
                 drop(evidence);
@@ -144,6 +170,7 @@ impl Player {
                         }
                     }
                 }
+                self.seen = Some(snapshot.view.clone());
                 let view = snapshot.complete.then(|| (*snapshot.view).clone());
                 evidence.frames.push(SeenFrame { at, epoch: header.epoch, tick: header.tick, durable: header.durable, view });
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_actors::Output;
+use rekindle_arena::Arena;
 use rekindle_schema::MatchId;
 use rekindle_sim::{GameType, Typed};
 use rekindle_testkit::disk::{Disk, Mutant};
@@ -17,7 +18,7 @@ use rekindle_testkit::stage::Stage;
 
 use crate::game::Sparks;
 use crate::node::{self, MATCHES, Node};
-use crate::player::Player;
+use crate::player::{Player, Will};
 
 /// Time and clients of every simulation.
 pub(crate) const SHAPE: Shape =
@@ -32,11 +33,13 @@ pub(crate) struct Variant {
     pub mutant: Option<Mutant>,
     /// When frames leave.
     pub output: Output,
+    /// The arena with its bots, instead of a game made for simulations.
+    pub arena: bool,
 }
 
 impl Default for Variant {
     fn default() -> Self {
-        Self { mutant: None, output: Output::Durable }
+        Self { mutant: None, output: Output::Durable, arena: false }
     }
 }
 
@@ -76,7 +79,9 @@ impl fmt::Display for Outcome {
 pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
     let stage = Stage::new(seed, SHAPE);
     let disk = Disk::new(seed, &stage.schedule, variant.mutant);
-    let game: Arc<dyn GameType> = Arc::new(Typed::<Sparks>::new().expect("the parts of the game fit together"));
+    let fit = "the parts of the game fit together";
+    let game: Arc<dyn GameType> =
+        if variant.arena { Arc::new(Typed::<Arena>::new().expect(fit)) } else { Arc::new(Typed::<Sparks>::new().expect(fit)) };
     let lives = Arc::new(AtomicU64::new(0));
     let problems: Arc<Mutex<Vec<Violation>>> = Arc::default();
     let node = Node {
@@ -95,7 +100,7 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
         &disk,
         |signals| node.clone().live(signals),
         |number, address| {
-            let player = Player::new(seed, number, &keys, stage.trace.clone());
+            let player = Player::new(seed, number, &keys, stage.trace.clone(), will(variant, &game));
             evidence.lock().push(player.evidence());
             player.play(address)
         },
@@ -116,6 +121,10 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
         lives: lives.load(std::sync::atomic::Ordering::Relaxed),
         total,
     }
+}
+
+fn will(variant: Variant, game: &Arc<dyn GameType>) -> Will {
+    if variant.arena { Will::Bot { game: game.clone(), memory: Vec::new() } } else { Will::Dice { poisoned: false } }
 }
 
 /// Holds the evidence of those who played in a match against its journal.
