@@ -280,7 +280,7 @@ impl Leases for Watched {
     fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>> {
         Box::pin(async move {
             let found = self.leases.get(match_id).await?;
-            for lease in &found {
+            if let Some(lease) = &found {
                 self.remember(lease);
             }
             Ok(found)
