@@ -139,8 +139,10 @@ fn flags(common: &Common, command: Option<&Command>) -> Result<Vec<(String, Stri
     for (flag, key, value) in named {
         flags.extend(value.iter().map(|value| (flag.to_owned(), key.to_owned(), value.clone())));
     }
-    if matches!(command, Some(Command::Start { dev: true, .. })) {
-        flags.push(("--dev".to_owned(), "dev".to_owned(), "true".to_owned()));
+    if let Some(Command::Start { dev, accept_build, .. }) = command {
+        let set = [(dev, "--dev", "dev"), (accept_build, "--accept-build", "accept_build")];
+        let set = set.into_iter().filter(|(given, ..)| **given);
+        flags.extend(set.map(|(_, flag, key)| (flag.to_owned(), key.to_owned(), "true".to_owned())));
     }
     for pair in &common.set {
         let Some((key, value)) = pair.split_once('=') else {

@@ -18,6 +18,7 @@ use super::{Context, block_on};
 use crate::config::StoreChoice;
 use crate::hex;
 use crate::inspect::pick::pick;
+use crate::inspect::reach;
 use crate::inspect::resim;
 use crate::inspect::verify::{self, Progress, Report};
 use crate::node::boot::Reading;
@@ -68,17 +69,14 @@ pub(super) fn journal(context: &Context, prefix: &str, from: u64, to: Option<u64
         let store = &reading.store()?;
         let lease = find(store, prefix).await?;
         let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
-        let mut history = history::load(store, &lease, &LoadOptions { start: Start::Beginning, end }).await;
-        if history.is_err() {
-            // Earlier records are trimmed: begin where the journal still goes on without a hole.
-            history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await;
-        }
-        let history = history?;
+        let (mut checkpoints, _) = store.checkpoints.list(lease.match_id).await?;
+        checkpoints.reverse();
+        let reach = reach::longest(store, &lease, &checkpoints, end).await?;
         let wanted = Tick(from)..=Tick(to.unwrap_or(u64::MAX));
-        if let Some(first) = history.frames.first().map(|frame| frame.header.first_tick).filter(|first| first > wanted.start()) {
+        if let Some(first) = reach.frames.first().map(|frame| frame.header.first_tick).filter(|first| first > wanted.start()) {
             eprintln!("note: the journal of this match begins with tick {first}; what was before is trimmed");
         }
-        for frame in &history.frames {
+        for frame in &reach.frames {
             let record = resim::decode(frame)?;
             print_record(context, &record.flush, &wanted)?;
         }

@@ -9,11 +9,12 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BuildId, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
-use rekindle_store::history::{self, LoadOptions, Start};
+use rekindle_store::history::{End, HistoryError};
 use rekindle_store::local::{LocalStore, Severity};
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
+use super::reach::{self, Reach};
 use super::resim;
 use crate::node::boot::Reading;
 
@@ -156,9 +157,14 @@ async fn verify_match(
         return Ok(());
     };
     let checkpoints = checkpoints(store, lease, &**game, &mut found, report).await?;
-    let Some((start, frames)) = beginning(store, lease, &checkpoints, report).await? else {
-        report.matches.push(found);
-        return Ok(());
+    let Reach { start, frames } = match reach::longest(store, lease, &checkpoints, End::Newest).await {
+        Ok(reach) => reach,
+        Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
+        Err(error) => {
+            report.fault(error.to_string());
+            report.matches.push(found);
+            return Ok(());
+        }
     };
     if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
         report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
@@ -221,31 +227,6 @@ async fn checkpoints(
         }
     }
     Ok(good)
-}
-
-type Beginning<'a> = (Option<&'a CheckpointMeta>, Vec<Frame>);
-
-/// As far back as the journal goes: the first record, else the oldest checkpoint whose later records are all there.
-async fn beginning<'a>(
-    store: &Store,
-    lease: &MatchLease,
-    checkpoints: &'a [CheckpointMeta],
-    report: &mut Report,
-) -> Result<Option<Beginning<'a>>, StoreError> {
-    let starts = std::iter::once(None).chain(checkpoints.iter().map(Some));
-    let mut first_problem = None;
-    for start in starts {
-        let from = start.map_or(Start::Beginning, |meta| Start::Seq(meta.seq.next()));
-        match history::load(store, lease, &LoadOptions { start: from, ..LoadOptions::default() }).await {
-            Ok(history) => return Ok(Some((start, history.frames))),
-            Err(history::HistoryError::Store(error)) if error.is_transient() => return Err(error),
-            Err(error) => first_problem = first_problem.or(Some(error)),
-        }
-    }
-    if let Some(error) = first_problem {
-        report.fault(error.to_string());
-    }
-    Ok(None)
 }
 
 /// Makes all ticks again and compares every beat, and every checkpoint on the way.

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
 use crate::support::{Node, command, eventually, rekindle};
+use serde_json::Value;
 
 /// Creates a match with house bots and returns its id.
 fn create(dir: &Path, bots: &str) -> String {
@@ -91,6 +91,56 @@ fn matches_are_listed_shown_and_stopped() {
     let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().filter(|line| line["kind"] == "join").count(), 2);
     assert!(lines.windows(2).all(|pair| pair[0]["tick"].as_u64() <= pair[1]["tick"].as_u64()));
+}
+
+#[test]
+fn another_build_leaves_a_journal_alone_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "2");
+    wait_for_tick(dir.path(), &id, 31);
+    node.kill();
+    // The same code with another fingerprint: bytes behind the end of an executable change nothing but its hash.
+    let other = dir.path().join("other-build");
+    std::fs::copy(crate::support::REKINDLE, &other).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::options().append(true).open(&other).unwrap(), b"another build").unwrap();
+    let start = |more: &[&str]| {
+        let mut command = std::process::Command::new(&other);
+        command.current_dir(dir.path()).args(["start", "--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(more);
+        Node::from_command(command)
+    };
+    let mut node = start(&[]);
+    let refused = node.wait_for("RK-NODE-011");
+    assert!(refused["report"].as_str().unwrap().contains("--accept-build"), "{refused}");
+    node.wait_for("RK-NODE-001");
+    assert_eq!(show(dir.path(), &id)["state"], "recovering", "the match is kept for the right build");
+    node.kill();
+
+    let mut node = start(&["--accept-build"]);
+    assert_eq!(node.wait_for("RK-NODE-010")["hash_ok"], true);
+    node.wait_for("RK-NODE-001");
+    node.kill();
+}
+
+#[test]
+fn a_match_that_never_recovers_for_long_is_parked_and_the_node_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "2");
+    wait_for_tick(dir.path(), &id, 5);
+    node.kill();
+    for _ in 0..3 {
+        let mut node = Node::spawn(dir.path(), &[]);
+        node.wait_for("RK-NODE-010");
+        node.kill();
+    }
+    let mut node = Node::spawn(dir.path(), &[]);
+    assert_eq!(node.wait_for("RK-NODE-011")["match_id"], id.as_str());
+    node.wait_for("RK-NODE-001");
+    let view = show(dir.path(), &id);
+    assert!(view["state"] == "parked" && view["reason"].as_str().unwrap().contains("3 recoveries in a row"), "{view}");
+    create(dir.path(), "2");
 }
 
 #[test]

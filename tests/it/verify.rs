@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::{Node, eventually, rekindle};
 use rekindle::config::StoreChoice;
 use rekindle::inspect::verify::{Report, verify};
 use rekindle::node::boot::Reading;
@@ -11,7 +12,6 @@ use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;
 use rekindle_sim::{GameType, Typed};
-use crate::support::{Node, eventually, rekindle};
 
 /// A directory that a killed node left: one match, two bots, a second or so.
 fn remains(dir: &Path) -> PathBuf {
