@@ -24,10 +24,10 @@ pub struct Timing {
     pub silence: Duration,
     /// See [`Timing::silence`].
     pub silent_ticks: u32,
-    /// The second attempt to reach a server starts so long after the first, while that one still runs. Later ones come more slowly.
+    /// The next address is tried so long after the one before, while that attempt still runs.
     pub redial: Duration,
-    /// Attempts are at most this far apart.
-    pub redial_most: Duration,
+    /// When all addresses were tried, the next round starts after so long. Within an attempt, QUIC repeats its first packet more often.
+    pub redial_round: Duration,
     /// One attempt may take so long.
     pub attempt: Duration,
     /// From the end of the handshake to the welcome: the match may have to be recovered first.
@@ -42,7 +42,7 @@ impl Default for Timing {
             silence: Duration::from_millis(100),
             silent_ticks: 4,
             redial: Duration::from_millis(50),
-            redial_most: Duration::from_millis(300),
+            redial_round: Duration::from_millis(500),
             attempt: Duration::from_millis(1500),
             welcome: Duration::from_secs(8),
             give_up: Duration::from_mins(1),

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -54,7 +53,7 @@ impl Dialer {
     pub(crate) async fn dial(&mut self) -> Connection {
         let mut attempts = FuturesUnordered::new();
         let mut next = Instant::now();
-        let mut pause = self.timing.redial;
+        let mut started = 0;
         loop {
             tokio::select! {
                 biased;
@@ -69,8 +68,10 @@ impl Dialer {
                     {
                         attempts.push(timeout(self.timing.attempt, connecting));
                     }
-                    next = Instant::now() + pause;
-                    pause = longer(pause, self.timing.redial_most);
+                    // Each attempt that is given up costs the server a little: few attempts, each of which knocks several times.
+                    started += 1;
+                    let round_is_over = started % self.addrs.len().max(1) == 0;
+                    next = Instant::now() + if round_is_over { self.timing.redial_round } else { self.timing.redial };
                 }
             }
         }
@@ -92,8 +93,4 @@ impl Dialer {
         tracing::debug!(code = "RK-CLIENT-010", %error, "an attempt to connect failed");
         self.last_error = Some(error.to_string());
     }
-}
-
-fn longer(pause: Duration, most: Duration) -> Duration {
-    (pause * 3 / 2).min(most.max(pause))
 }
