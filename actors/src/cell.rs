@@ -15,8 +15,8 @@ use rekindle_schema::net::NetSchema;
 use rekindle_schema::record::{Effect, EffectId, Step};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Seq, SessionId, Tick};
-use rekindle_sim::GameType;
 use rekindle_sim::simulation::Probe;
+use rekindle_sim::{GameType, SessionState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -234,6 +234,17 @@ impl MatchCell {
             for reply in doors.waiters.remove(&opened.session).unwrap_or_default() {
                 let _ = reply.send(Ok(opened));
             }
+        }
+    }
+
+    /// The world was rebuilt: sessions whose join went down with the old one are told to try again.
+    pub(crate) fn rebase(&self, tick: Tick, sessions: &[SessionState]) {
+        let mut doors = self.doors.lock();
+        let Doors { ingress, waiters, .. } = &mut *doors;
+        ingress.rebase(tick, sessions);
+        let lost: Vec<SessionId> = waiters.keys().copied().filter(|session| !ingress.contains(*session)).collect();
+        for reply in lost.into_iter().filter_map(|session| waiters.remove(&session)).flatten() {
+            let _ = reply.send(Err((RefuseCode::Unavailable, "the match had to be restarted: try again".to_owned())));
         }
     }
 

@@ -81,6 +81,8 @@ impl Rules {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn every_step_is_canonical_and_nothing_is_applied_twice(acts in proptest::collection::vec(act(), 0..400)) {
         let now = runtime_instant();

@@ -69,7 +69,7 @@ impl Inner {
     }
 
     async fn rerun(self: &Arc<Self>, cell: &Arc<MatchCell>, replayed: Replayed) -> Result<(), crate::error::HostError> {
-        cell.doors.lock().ingress.rebase(replayed.tick, &replayed.sim.sessions());
+        cell.rebase(replayed.tick, &replayed.sim.sessions());
         let start = replayed.ended.map_or(Start::Running, Start::Over);
         let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim);
         let open = core.sim().open_effects();
