@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rekindle_schema::batch::Batch;
+use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::Store;
-use rekindle_store::conformance::{Scribe, register};
+use rekindle_store::conformance::{Scribe, match_lease, register};
+use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use tokio::runtime::Runtime;
 
@@ -128,6 +130,27 @@ fn compare(records: u64) {
     );
 }
 
+/// A thousand matches recover from one log: what a takeover waits for before it can replay.
+fn recover() {
+    const MATCHES: u64 = 1_000;
+    const BATCHES: u64 = 300;
+    let mut log = Journal::open(MATCHES);
+    let bytes: u64 = (0..BATCHES).map(|_| next_len(&mut log)).sum();
+    let leases: Vec<MatchLease> = (1..=MATCHES).map(|match_id| match_lease(MatchId(match_id), &[(NODE, 1)])).collect();
+    let start = Instant::now();
+    let histories = log.runtime.block_on(history::load_many(&log.store, &leases, &LoadOptions::default()));
+    let took = start.elapsed();
+    assert!(histories.iter().all(|history| history.as_ref().is_ok_and(|history| history.frames.len() as u64 == BATCHES)));
+    println!("{MATCHES} histories of {BATCHES} records out of one log of {} MiB: {:.0} ms", bytes >> 20, took.as_secs_f64() * 1e3);
+}
+
+fn next_len(log: &mut Journal) -> u64 {
+    let batch = next(&mut log.scribe, log.records);
+    let len = batch.bytes.len() as u64;
+    log.runtime.block_on(log.store.journal.append(batch)).expect("a live node appends");
+    len
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     journal(&mut criterion);
@@ -136,4 +159,5 @@ fn main() {
     for records in [1, 100, 1_000] {
         compare(records);
     }
+    recover();
 }

@@ -5,7 +5,7 @@
 //! format is <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,14 +62,17 @@ pub(super) enum State {
 
 /// Looks at the log once.
 pub(super) fn look(database: &Path) -> Result<State, StoreError> {
-    let read = |path: &Path| match fs::read(path) {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(io_error("read", path, &error)),
+    let read = |path: &Path, most: u64| {
+        let mut bytes = Vec::new();
+        match fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+            Ok(_) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(io_error("read", path, &error)),
+        }
     };
-    let log = read(&path(database))?;
+    let log = read(&path(database), u64::MAX)?;
     // The page size stands in both files; the database's is taken first, because the log's header may be the damaged part.
-    let head = if log.is_empty() { Vec::new() } else { read(database)? };
+    let head = if log.is_empty() { Vec::new() } else { read(database, 18)? };
     let from_database = head.get(16..18).map_or(0, |field| usize::from(u16::from_be_bytes([field[0], field[1]])));
     let page = [from_database, log.get(8..12).map_or(0, |_| word(&log, 8, true) as usize), 4096];
     let size = page.into_iter().find(|&size| size.is_power_of_two() && (512..=65536).contains(&size));
