@@ -196,6 +196,8 @@ async fn a_torn_tail_is_trimmed_and_reported() {
         store.leases.fence(NODE).await.ok();
         store.journal.settle(NODE, BatchNo(7)).await.unwrap();
         assert_eq!(fs::read(&last).unwrap(), whole);
+        let kept = last.with_extension(format!("{}.torn", whole.len()));
+        assert_eq!(fs::read(kept).unwrap(), torn, "what was cut off is kept for inspection");
         assert_eq!(store.journal.tail(NODE).await.unwrap().torn, None);
     }
 }

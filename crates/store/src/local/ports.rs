@@ -200,22 +200,14 @@ fn trim(
         (false, Some(seal)) => seal.0,
         (false, None) => reader.end(log)?.last,
     };
-    let whole = !live && before.0 > counted;
-    for (index, segment) in segments.iter().enumerate() {
-        let over = segments.get(index + 1).is_some_and(|next| next.first <= before.0);
-        if whole || over {
-            remove(&segment.path)?;
-        } else {
-            break;
-        }
+    if !live && before.0 > counted {
+        return match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(super::io_error("remove", &dir, &error)),
+            _ => Ok(()),
+        };
     }
-    if whole
-        && let Err(error) = std::fs::remove_dir(&dir)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(super::io_error("remove", &dir, &error));
-    }
-    Ok(())
+    let over = segments.windows(2).take_while(|pair| pair[1].first <= before.0);
+    over.map(|pair| &pair[0].path).try_for_each(|path| remove(path))
 }
 
 impl Checkpoints for LocalStore {

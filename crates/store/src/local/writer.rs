@@ -3,6 +3,7 @@
 //! [`LogWriter`] is the file side and knows nothing of threads; [`Writer`] gives it a thread and a bounded queue.
 
 use std::fs::{self, File, TryLockError};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -161,11 +162,26 @@ fn append_to(open: &mut Open, bytes: &[u8], kind: Kind) -> Result<(), StoreError
     Ok(())
 }
 
-/// Removes what lies behind the last whole entry, durably.
+/// Keeps what is about to be cut off next to its segment, in case that it was not a write that was cut off but one that was damaged later.
+fn keep(path: &Path, offset: u64) {
+    let copy = || -> std::io::Result<()> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let kept = path.with_extension(format!("{offset}.torn"));
+        std::io::copy(&mut file, &mut File::create(kept)?).map(|_| ())
+    };
+    if let Err(error) = copy() {
+        // A full disk must not keep a match from being recovered.
+        tracing::warn!(code = "RK-STORE-014", path = %path.display(), offset, %error, "a torn tail could not be kept for inspection");
+    }
+}
+
+/// Removes what lies behind the last whole entry, durably. The bytes stay next to the segment, in a file with the ending `.torn`.
 pub(super) fn cut(disk: &dyn Disk, dir: &Path, end: &LogEnd) -> Result<(), StoreError> {
     let mut removed = false;
     for (segment, offset) in &end.torn {
         let path = &segment.path;
+        keep(path, *offset);
         if end.at.as_ref().is_some_and(|(last, _)| last.first == segment.first) {
             let mut file = disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
             file.truncate(*offset).and_then(|()| file.sync()).map_err(|error| io_error("cut", path, &error))?;
