@@ -20,6 +20,9 @@ pub const WEAPONS: Ink = Ink::Kind(2);
 /// What health that lies about is drawn with.
 pub const HELP: Ink = Ink::Kind(3);
 
+/// Of how many dots the way of a shot is made.
+const TRACER: u8 = 12;
+
 /// Draws a view of a match with this configuration.
 pub fn sketch(view: &View<'_>, config: &Config) -> Sketch {
     let map = config.map();
@@ -49,7 +52,7 @@ pub fn sketch(view: &View<'_>, config: &Config) -> Sketch {
     }
     board.sort_by_key(|(score, player, _)| (u16::MAX - score.kills, score.deaths, *player));
     let line = |(score, player, health): (Score, PlayerId, Health)| {
-        (player, format!("{} kills, {} deaths, health {}", score.kills, score.deaths, health.points))
+        (player, format!("kills {:>2}  deaths {:>2}  health {:>3}", score.kills, score.deaths, health.points))
     };
     let walls = map.walls.iter().map(|wall| Shape::Rectangle { min: point(wall.min), max: point(wall.max), ink: Ink::Still });
     let edge = Shape::Rectangle { min: point(-map.half), max: point(map.half), ink: Ink::Still };
@@ -106,6 +109,8 @@ fn draw_fighter(
     shapes.push(Shape::Line { from: point(at), to: point(at + looks * (radius * 2.2)), ink: Ink::Player(player) });
     if let (true, Some(Shot::Hitscan { range, .. })) = (aim.firing, weapon.map(|weapon| weapon.stats().shot)) {
         let way = looks * range;
-        shapes.push(Shape::Point { at: point(at + way * map.reach(at, way, 0.0)), ink: SHOTS });
+        let reached = way * map.reach(at, way, 0.0);
+        shapes
+            .extend((2..=TRACER).map(|step| Shape::Point { at: point(at + reached * (f32::from(step) / f32::from(TRACER))), ink: SHOTS }));
     }
 }

@@ -41,7 +41,7 @@ fn a_sketch_has_everything_and_everybody() {
     assert_eq!(sketch.title, "live");
     let players: BTreeSet<_> = sketch.board.iter().map(|(player, _)| player.0).collect();
     assert_eq!(players, (FIRST_BOT.0..FIRST_BOT.0 + 8).collect());
-    let kills: Vec<u32> = sketch.board.iter().map(|(_, line)| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    let kills: Vec<u32> = sketch.board.iter().map(|(_, line)| line.split_whitespace().nth(1).unwrap().parse().unwrap()).collect();
     assert!(kills[0] > 0 && kills.is_sorted_by_key(|kills| Reverse(*kills)), "{kills:?}");
     for shape in &sketch.shapes {
         if let Shape::Circle { at: [x, y], .. } = shape {
