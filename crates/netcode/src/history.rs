@@ -3,22 +3,37 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rekindle_schema::Tick;
 use rekindle_schema::net::NetView;
+
+use crate::deltas::Deltas;
 
 /// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
 pub const HISTORY: u64 = 64;
 
 /// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all sessions read it.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub struct ViewHistory {
     views: VecDeque<Arc<NetView>>,
+    /// What sessions have found out about the newest view.
+    deltas: Mutex<Deltas>,
+}
+
+impl Clone for ViewHistory {
+    fn clone(&self) -> Self {
+        Self { views: self.views.clone(), deltas: Mutex::default() }
+    }
 }
 
 impl ViewHistory {
     /// Without views.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(crate) fn deltas(&self) -> &Mutex<Deltas> {
+        &self.deltas
     }
 
     /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view that is not newer replaces what is not older than it:
@@ -31,6 +46,7 @@ impl ViewHistory {
             self.views.pop_front();
         }
         self.views.push_back(view);
+        self.deltas.get_mut().forget();
     }
 
     /// The view of `tick`, if it is still there.
@@ -50,5 +66,6 @@ impl ViewHistory {
     /// Forgets all views: the match went back behind them, or another one is served.
     pub fn clear(&mut self) {
         self.views.clear();
+        self.deltas.get_mut().forget();
     }
 }

@@ -12,6 +12,7 @@
 mod bits;
 mod body;
 mod clock;
+mod deltas;
 mod header;
 mod history;
 mod interest;

@@ -7,6 +7,7 @@ use rekindle_schema::Tick;
 use rekindle_schema::net::{NetSchema, NetView};
 
 use crate::body::{self, Change, Item, MAX_ENTITIES, Models};
+use crate::deltas::{Delta, Deltas, Subject};
 use crate::header::{self, Framing, SnapshotHeader};
 use crate::history::{HISTORY, ViewHistory};
 use crate::interest::Interest;
@@ -51,7 +52,6 @@ pub struct SnapshotSender {
     priorities: Priorities,
     spare: Vec<Vec<Known>>,
     items: Vec<Item>,
-    residuals: Vec<u32>,
     models: Models,
 }
 
@@ -74,7 +74,6 @@ impl SnapshotSender {
             priorities: Priorities::default(),
             spare: Vec::new(),
             items: Vec::new(),
-            residuals: Vec::new(),
             models: Models::default(),
         }
     }
@@ -161,20 +160,20 @@ impl SnapshotSender {
         let baseline = baseline.map(|sent| sent.tick);
 
         let interest = Interest::new(layout, view, focus, interest_radius);
-        let mut plan = Plan {
-            layout,
-            view,
-            history,
+        let mut deltas = history.deltas().lock();
+        deltas.start(Subject {
             tick,
-            items: std::mem::take(&mut self.items),
-            new: Vec::new(),
-            residuals: std::mem::take(&mut self.residuals),
-            rows: 0,
-            old: None,
-            visible: 0,
-        };
+            view: std::ptr::from_ref(view) as usize,
+            schema: Arc::as_ptr(&self.schema) as usize,
+            tick_rate: self.tick_rate,
+            entities: view.entities.len(),
+            stride: layout.stride(),
+        });
+        let (items, new) = (std::mem::take(&mut self.items), Vec::new());
+        let mut plan = Plan { layout, view, history, tick, deltas: &mut deltas, items, new, old: None, visible: 0 };
         plan.compare(known, &interest);
-        let Plan { mut items, residuals, visible, .. } = plan;
+        let Plan { mut items, visible, .. } = plan;
+        let residuals = deltas.residuals();
 
         let mut stats = EncodeStats { baseline, visible, ..EncodeStats::default() };
         let tick_rate = self.tick_rate;
@@ -182,11 +181,11 @@ impl SnapshotSender {
             out.clear();
             header::encode(header, Framing { baseline, tick_rate, partial }, out);
             let head = out.len();
-            body::encode(layout, models, known.len(), items, &residuals, &view.values, out);
+            body::encode(layout, models, known.len(), items, residuals, &view.values, out);
             head
         };
         let models = &mut self.models;
-        models.fit(layout, &mut items, &residuals);
+        models.fit(layout, &mut items, residuals);
         let head = write(models, &mut items, false, out);
         if out.len() <= budget {
             self.priorities.clear();
@@ -222,7 +221,6 @@ impl SnapshotSender {
             self.newest = Some(tick);
         }
         self.items = items;
-        self.residuals = residuals;
         stats
     }
 }
@@ -274,8 +272,7 @@ struct Plan<'a> {
     items: Vec<Item>,
     /// New entities: they go behind the known ones.
     new: Vec<Item>,
-    residuals: Vec<u32>,
-    rows: usize,
+    deltas: &'a mut Deltas,
     /// The view that the last known entity was found in.
     old: Option<&'a NetView>,
     visible: usize,
@@ -341,36 +338,28 @@ impl<'a> Plan<'a> {
         });
     }
 
-    /// The view of the tick with these low bits.
-    #[inline]
-    fn view_of(&mut self, low: u32) -> Option<&'a NetView> {
-        if self.old.is_none_or(|view| view.tick.0 as u32 != low) {
-            let tick = self.tick.0.checked_sub(age(self.tick, low))?;
-            self.old = self.history.get(Tick(tick)).map(|view| &**view);
-        }
-        self.old
-    }
-
     #[inline]
     fn update(&mut self, mut item: Item, known: &Known) {
-        let stride = self.layout.stride();
-        let old = self.view_of(known.as_of).filter(|view| {
-            let entity = view.entities.get(known.row as usize);
-            entity.is_some_and(|entity| entity.slot == item.slot && entity.components & self.layout.component_mask() == item.components)
+        let Self { layout, view, history, tick, deltas, old, .. } = self;
+        let (row, delta) = deltas.delta(item.view as usize, known.as_of, known.row, known.stamp, |out| {
+            if old.is_none_or(|view| view.tick.0 as u32 != known.as_of) {
+                let as_of = tick.0.checked_sub(age(*tick, known.as_of));
+                *old = as_of.and_then(|as_of| history.get(Tick(as_of))).map(|view| &**view);
+            }
+            let same = old.filter(|view| {
+                let entity = view.entities.get(known.row as usize);
+                entity.is_some_and(|entity| entity.slot == item.slot && entity.components & layout.component_mask() == item.components)
+            });
+            let Some(old) = same else { return Delta::Unrelated };
+            let (old, new) = (old.row(known.row as usize, layout.stride()), view.row(item.view as usize, layout.stride()));
+            let changed = layout.residuals(item.components, age(*tick, known.stamp), old, new, out);
+            changed.map_or(Delta::Equal, Delta::Changed)
         });
-        let Some(old) = old else {
-            self.items.push(item);
-            return;
-        };
-        let (old, new) = (old.row(known.row as usize, stride), self.view.row(item.view as usize, stride));
-        let start = self.rows * stride;
-        if self.residuals.len() < start + stride {
-            self.residuals.resize(start + stride, 0);
+        match delta {
+            Delta::Equal => return,
+            Delta::Unrelated => {}
+            Delta::Changed(changed) => item.change = Change::Update { residuals: row, changed },
         }
-        let out = &mut self.residuals[start..start + stride];
-        let Some(changed) = self.layout.residuals(item.components, age(self.tick, known.stamp), old, new, out) else { return };
-        item.change = Change::Update { residuals: self.rows as u32, changed };
-        self.rows += 1;
         self.items.push(item);
     }
 }
