@@ -16,6 +16,7 @@ use aws_lc_rs::{hkdf, hmac};
 use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
 use pasetors::version4::V4;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
 /// Name of the file with the seeds, in the directory given to [`Keys::load_or_create`].
@@ -118,10 +119,19 @@ impl Keys {
             tracing::warn!(code = "RK-GATE-005", path = %path.display(), "other users can read the keys: chmod 600 them");
         }
         let seeds = Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
-        let keys = Self::from_seeds(&seeds)?;
-        let certificate = dir.join(CERTIFICATE_FILE);
-        if std::fs::read(&certificate).ok().as_deref() != Some(keys.certificate_der()) {
-            publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&certificate))?;
+        let mut keys = Self::from_seeds(&seeds)?;
+        let path = dir.join(CERTIFICATE_FILE);
+        // Clients have pinned these bytes: another version of the library that makes certificates must not change them.
+        match std::fs::read(&path) {
+            Ok(kept) if keys.is_for(&kept) => keys.certificate = CertificateDer::from(kept),
+            Ok(_) => {
+                tracing::warn!(code = "RK-GATE-006", path = %path.display(), "not a certificate for these keys: replaced");
+                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&path))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&path))?;
+            }
+            Err(error) => return Err(io_error(&path)(error)),
         }
         Ok(keys)
     }
@@ -150,6 +160,14 @@ impl Keys {
             .and_then(|params| params.self_signed(&tls_pair))
             .map_err(|e| crypto("certificate")(&e))?;
         Ok(Self { signing, issuers: vec![verifying], certificate: certificate.der().clone(), tls, reset: seeds.reset })
+    }
+
+    /// Whether `certificate` is one for our TLS key.
+    fn is_for(&self, certificate: &[u8]) -> bool {
+        let (_, key) = self.tls_identity();
+        let chain = vec![CertificateDer::from(certificate.to_vec())];
+        let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
+        pair.is_ok_and(|pair| pair.keys_match().is_ok())
     }
 
     /// Also accepts tickets (not resume tokens) signed by the owner of this Ed25519 public key, for instance a login service.
