@@ -12,6 +12,7 @@ use rekindle_schema::{MatchId, PlayerId};
 use super::access::Access;
 use super::args::BotsArgs;
 use super::exit::{Exit, Failure};
+use super::start::counted;
 use super::{Context, matches};
 use crate::node::clock;
 
@@ -47,10 +48,10 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let summary = swarm.stop(true).await.summary();
     context.answer(&summary, || {
         format!(
-            "{} bots in {} matches: {} inputs sent, {} declared durable, {} snapshots, {} hash beats\n\
+            "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats\n\
              input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, stopped early {}",
-            summary.bots,
-            summary.matches,
+            counted(summary.bots, "bot", "bots"),
+            counted(summary.matches, "match", "matches"),
             summary.inputs_sent,
             summary.inputs_durable,
             summary.snapshots,

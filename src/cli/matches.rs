@@ -4,6 +4,7 @@ use rekindle_schema::MatchId;
 
 use super::args::MatchCommand;
 use super::exit::{Exit, Failure};
+use super::start::counted;
 use super::{Context, block_on};
 use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, StopMatch};
 use crate::admin::client::{AdminClient, ClientError};
@@ -43,7 +44,8 @@ pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
     let node = context.node()?;
     block_on(async {
         let answer: Draining = node.post("/v1/drain", &DrainNode {}).await.map_err(explain)?;
-        context.answer(&answer, || format!("the node stops as soon as its {} matches are checkpointed", answer.matches))?;
+        context
+            .answer(&answer, || format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches")))?;
         Ok(Exit::Done)
     })
 }

@@ -123,7 +123,8 @@ fn implied(command: Option<&Command>) -> Vec<(String, String, String)> {
     let set = |label: &str, key: &str, value: &str| (label.to_owned(), key.to_owned(), value.to_owned());
     match command {
         None => vec![set("first run", "dev", "true"), set("first run", "log.filter", "warn")],
-        Some(Command::Start { .. }) => Vec::new(),
+        // `config` shows what `start` would run with.
+        Some(Command::Start { .. } | Command::Config { .. }) => Vec::new(),
         Some(_) => vec![set("command", "log.filter", "warn")],
     }
 }

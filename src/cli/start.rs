@@ -88,7 +88,7 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
         Milestone::Ready(card, node) => ready(card, node, options),
         Milestone::Draining => "draining: every match is checkpointed before the node stops (Ctrl-C again: stop at once)".to_owned(),
         Milestone::Drained(matches, took_ms) => {
-            format!("stopped: {matches} matches checkpointed in {took_ms} ms; start again and they go on")
+            format!("stopped: {} checkpointed in {took_ms} ms; start again and it goes on", counted(*matches, "match", "matches"))
         }
     }
 }
@@ -145,6 +145,11 @@ fn to_json(milestone: &Milestone<'_>) -> String {
     .to_string()
 }
 
+/// `1 match`, `2 matches`.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// `18204` as `18,204`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -160,10 +165,11 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{counted, grouped};
 
     #[test]
     fn numbers_are_grouped_in_thousands() {
+        assert_eq!((counted(1, "match", "matches"), counted(0, "match", "matches")), ("1 match".to_owned(), "0 matches".to_owned()));
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(18_204), "18,204");

@@ -119,8 +119,9 @@ impl Home {
 /// What the show leaves behind.
 struct Show {
     evidence: Evidence,
-    /// When each kill came, since the swarm's start.
-    kills: Vec<Duration>,
+    kills: usize,
+    /// When each outage began, since the swarm's start: at the last kill of a row, for one that hits a recovery only makes an outage longer.
+    outages: Vec<Duration>,
     aimed: usize,
     seconds: f64,
 }
@@ -205,7 +206,7 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
     stage.tell(&format!("{} bots fight in {} matches over QUIC", args.players, matches.len()));
 
     let aims = plan::kills(args.kills, args.seed);
-    let mut kills = Vec::with_capacity(aims.len());
+    let mut outages = Vec::with_capacity(aims.len());
     for (index, &aim) in aims.iter().enumerate() {
         match aim {
             Aim::Fight(after) => watch_fight(&swarm, stage, after).await,
@@ -220,10 +221,11 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
                 sleep(delay).await;
             }
         }
-        kills.push(swarm.elapsed());
+        let killed = swarm.elapsed();
         theatre.kill(aim).await?;
         theatre.restart()?;
         if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
+            outages.push(killed);
             theatre.ready().await?;
             everybody_plays(&swarm, args, "not every bot came back").await?;
             stage.tell("every match goes on, every bot is back in its session");
@@ -239,7 +241,7 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
     theatre.node.stop().await?;
     stage.tell("node stopped cleanly; now the verdict");
     let aimed = aims.iter().filter(|aim| !matches!(aim, Aim::Fight(_))).count();
-    Ok(Show { evidence, kills, aimed, seconds })
+    Ok(Show { evidence, kills: aims.len(), outages, aimed, seconds })
 }
 
 fn ticket_for(player: u64, role: Role) -> IssueTicket {
@@ -294,12 +296,12 @@ async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, sh
     let facts = facts::read(&reading.store()?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
     let verdict = verdict::judge(&witnesses, &facts, &facts::first_cut(&show.evidence.bots));
-    let mut back: Vec<Duration> = show.kills.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
+    let mut back: Vec<Duration> = show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();
     let ms = |at: Option<&Duration>| at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
     stage.tell("the journal is read and every match simulated again");
     let summary = Summary {
-        kills: show.kills.len(),
+        kills: show.kills,
         aimed: show.aimed,
         matches: facts.len(),
         players: usize::from(args.players),
