@@ -101,7 +101,7 @@ impl Fault {
             1..=18 => Self::kill(dice),
             19..=23 => Self::Stop,
             24..=40 => Self::PowerCut { down: millis(dice, 50, 400), survive: dice.between(0, 3) * 33 },
-            41..=55 => Self::SlowDisk { sync: millis(dice, 20, 400), lasts },
+            41..=55 => Self::SlowDisk { sync: millis(dice, 20, 1300), lasts },
             56..=62 => Self::FailedWrite,
             63..=67 => Self::FullDisk { lasts },
             68..=77 => Self::Unanswered { percent: dice.between(10, 50), lasts },

@@ -10,8 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
 use rekindle::node::recover::{self, Outcome};
-use rekindle_actors::{Games, Host, HostConfig, HostParts, Output};
-use rekindle_cluster::{lease, trim};
+use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
+use rekindle_cluster::{lease, takeover, trim};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
@@ -30,6 +30,9 @@ pub(crate) const MATCHES: [MatchId; 2] = [MatchId(0x5eed_0001), MatchId(0x5eed_0
 const TRIM_EVERY: Duration = Duration::from_millis(700);
 /// How often a match is checkpointed: often, so that kills hit checkpoints and recoveries begin with them.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(900);
+
+/// How long a match must run to have recovered.
+const HEALTHY_AFTER: Duration = Duration::from_millis(600);
 
 /// What all lives of the node have in common.
 #[derive(Clone)]
@@ -99,6 +102,9 @@ impl Node {
         let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
         self.take_over(&host, &store, me).await?;
         recovering.store(false, Ordering::Release);
+        for match_id in MATCHES {
+            tokio::spawn(settle_in(host.clone(), store.clone(), me, match_id));
+        }
         let lease = lease::keep(&*store.leases, me, clock_ms);
         tokio::select! {
             biased;
@@ -175,6 +181,18 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
         deadline_ms: clock_ms() + lease::LEASE_MS,
         seal: None,
     }
+}
+
+/// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is cut, as `rekindle::node::serving` does it.
+async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
+    tokio::time::sleep(HEALTHY_AFTER).await;
+    if host.find(match_id).is_none_or(|handle| matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)) {
+        return;
+    }
+    let listed = store.checkpoints.list(match_id).await.ok();
+    let keep_from = listed.and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch));
+    // A store in trouble leaves it for the next life.
+    let _ = takeover::settle_in(&store, me, match_id, keep_from).await;
 }
 
 /// Cuts what nobody needs off the logs, for ever.

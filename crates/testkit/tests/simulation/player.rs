@@ -28,6 +28,8 @@ const INPUT_EVERY: Duration = Duration::from_millis(33);
 
 /// One in so many inputs makes a system panic.
 const POISON_ONE_IN: u64 = 400;
+/// After one in so many inputs the player leaves the match, to come back soon.
+const LEAVE_ONE_IN: u64 = 300;
 
 /// How a player decides what to do.
 pub(crate) enum Will {
@@ -46,6 +48,8 @@ pub(crate) struct Player {
     trace: Trace,
     evidence: Arc<Mutex<Evidence>>,
     will: Will,
+    /// From then on it does not leave any more.
+    stays_from: Duration,
     /// What it saw last, and the match's configuration.
     seen: Option<Arc<NetView>>,
     config: Bytes,
@@ -53,7 +57,7 @@ pub(crate) struct Player {
 
 impl Player {
     /// Client `number` of a simulation. `keys` are the node's.
-    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace, will: Will) -> Self {
+    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace, will: Will, stays_from: Duration) -> Self {
         let name = format!("client-{number}");
         let player = PlayerId(1 + number as u64);
         let match_id = MATCHES[number % MATCHES.len()];
@@ -67,6 +71,7 @@ impl Player {
             evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id, ..Evidence::default() })),
             name,
             will,
+            stays_from,
             seen: None,
             config: Bytes::new(),
         }
@@ -84,7 +89,16 @@ impl Player {
         let endpoint = endpoint_on_socket(quic::socket(0).await?, Arc::new(VirtualRuntime), self.dice.bytes())?;
         let trust = Trust::Certificate(self.certificate.clone());
         let config = ClientConfig::new(vec![(node, PORT).into()], trust, self.ticket.clone());
-        let mut client = Client::with_endpoint(config, endpoint)?;
+        loop {
+            let client = Client::with_endpoint(config.clone(), endpoint.clone())?;
+            self.stay(client).await?.leave().await;
+            self.trace.log(&self.name, "has left");
+            tokio::time::sleep(Duration::from_millis(self.dice.between(10, 400))).await;
+        }
+    }
+
+    /// Plays until it wants to leave.
+    async fn stay(&mut self, mut client: Client) -> Result<Client, String> {
         let mut session = None;
         let mut due = tokio::time::Instant::now();
         loop {
@@ -92,11 +106,15 @@ impl Player {
                 biased;
                 event = client.event() => match event {
                     Some(event) => self.learn(event, &mut session),
-                    None => return Err(format!("{}: the client has stopped", self.name).into()),
+                    None => return Err(format!("{}: the client has stopped", self.name)),
                 },
                 () = tokio::time::sleep_until(due) => {
                     due += INPUT_EVERY;
                     self.act(&client);
+                    let restless = turmoil::sim_elapsed().unwrap_or_default() < self.stays_from;
+                    if restless && self.dice.between(1, LEAVE_ONE_IN) == 1 {
+                        return Ok(client);
+                    }
                 }
             }
         }
@@ -165,7 +183,7 @@ impl Player {
                 ));
                 if let Some(session) = *session {
                     for &(seq, tick) in header.applied.iter().filter(|&&(_, tick)| tick <= header.durable) {
-                        if evidence.inputs.iter().rev().take(16).all(|seen| seen.seq != seq) {
+                        if evidence.inputs.iter().rev().take(16).all(|seen| (seen.session, seen.seq) != (session, seq)) {
                             evidence.inputs.push(SeenInput { at, session, seq, tick });
                         }
                     }

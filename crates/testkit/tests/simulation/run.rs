@@ -100,7 +100,7 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
         &disk,
         |signals| node.clone().live(signals),
         |number, address| {
-            let player = Player::new(seed, number, &keys, stage.trace.clone(), will(variant, &game));
+            let player = Player::new(seed, number, &keys, stage.trace.clone(), will(variant, &game), SHAPE.quiet_from);
             evidence.lock().push(player.evidence());
             player.play(address)
         },
