@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
@@ -69,6 +70,9 @@ pub struct ClaimOptions {
     pub max_attempts: u32,
 }
 
+/// How many claims are under way at once: a store commits those that wait together.
+const CLAIMS: usize = 64;
+
 /// Rules 1 to 4 for one incarnation. Harmless to repeat, and to run on several nodes at once.
 pub async fn secure(store: &Store, me: Incarnation, dead: Incarnation) -> Result<Secured, TakeoverError> {
     let live = store.leases.node(me).await?.is_some_and(|lease| lease.state == NodeState::Live);
@@ -79,6 +83,9 @@ pub async fn secure(store: &Store, me: Incarnation, dead: Incarnation) -> Result
     let tail = store.journal.tail(dead).await?;
     store.journal.settle(dead, tail.last).await?;
     let seal = store.leases.seal(dead, tail.last).await?;
+    if let Some(damage) = &tail.damage {
+        tracing::error!(code = "RK-CLUSTER-005", %dead, %damage, "damaged batch: matches with records in it will be parked");
+    }
     tracing::info!(code = "RK-CLUSTER-003", %dead, %seal, torn = tail.torn.as_deref(), "log fenced and sealed");
     Ok(Secured { incarnation: dead, seal, torn: tail.torn })
 }
@@ -95,11 +102,9 @@ pub async fn orphans(store: &Store, dead: &BTreeSet<Incarnation>) -> Result<Vec<
 /// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them.
 pub async fn claim(store: &Store, rows: Vec<MatchLease>, options: ClaimOptions) -> Result<Vec<Claimed>, TakeoverError> {
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
-    let mut claimed = Vec::with_capacity(rows.len());
-    for (row, history) in rows.into_iter().zip(histories) {
-        claimed.push(claim_one(store, row, history, options).await?);
-    }
-    Ok(claimed)
+    // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
+    let claims: Vec<_> = rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options).boxed()).collect();
+    futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
 }
 
 async fn claim_one(
