@@ -307,11 +307,11 @@ fn states(c: &mut Criterion<CpuTime>) {
         });
     });
     group.bench_function("restore", |b| {
-        b.iter_batched(|| &bytes[next()], |bytes| black_box(game.restore(bytes)), BatchSize::NumIterations(4000));
+        b.iter_batched(|| &bytes[next()], |bytes| black_box(game.restore(bytes)), BatchSize::NumIterations(100));
     });
     group.bench_function("restore with crc32c and blake3", |b| {
         let restore = |bytes: &Bytes| (crc32c::crc32c(bytes), blake3::hash(bytes), GameType::restore(&game, bytes));
-        b.iter_batched(|| &bytes[next()], |bytes| black_box(restore(bytes)), BatchSize::NumIterations(4000));
+        b.iter_batched(|| &bytes[next()], |bytes| black_box(restore(bytes)), BatchSize::NumIterations(100));
     });
     let mut view = NetView::default();
     group.bench_function("extract", |b| b.iter(|| worlds[next()].extract(black_box(&mut view))));

@@ -76,8 +76,11 @@ impl Schema {
         let mut input = Reader::new(bytes);
         let list = |input: &mut Reader<'_>| -> Result<Vec<Entry>, DecodeError> {
             let count = input.count(7)?;
-            let entry = |_| Ok(Entry { id: String::decode(input)?, version: u16::decode(input)?, shape: Shape::decode(input)? });
-            (0..count).map(entry).collect()
+            let entry =
+                |_| Ok::<_, DecodeError>(Entry { id: String::decode(input)?, version: u16::decode(input)?, shape: Shape::decode(input)? });
+            let list: Vec<Entry> = (0..count).map(entry).collect::<Result<_, _>>()?;
+            let ascending = list.windows(2).all(|pair| pair[0].id < pair[1].id);
+            if ascending { Ok(list) } else { Err(DecodeError::Invalid("the parts of the schema do not ascend")) }
         };
         let schema = Self {
             components: list(&mut input)?,

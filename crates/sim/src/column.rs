@@ -142,7 +142,7 @@ pub(crate) trait AnyColumn: Any + Send {
     fn age(&mut self);
     /// Appends the canonical bytes.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Reads what `encode` wrote. `value` decodes one value.
+    /// Reads what `encode` wrote, into an empty column.
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError>;
     /// As `decode`, for values whose bytes `convert` brings into today's form.
     fn decode_with(
@@ -275,13 +275,18 @@ impl<T: Component> Column<T> {
                 return Err(DecodeError::Invalid("a component belongs to no entity, or its pages do not ascend").into());
             }
             next = page + 1;
-            let (values, stamps) = self.page(page);
-            for bit in bits(present) {
-                values[bit] = read(input)?;
+            let mut values = Vec::with_capacity(PAGE);
+            for bit in 0..PAGE {
+                values.push(if present >> bit & 1 == 1 { read(input)? } else { T::initial() });
             }
-            decode_stamps(present, input, |bit, stamp| stamps.added[bit] = stamp)?;
-            decode_stamps(present, input, |bit, stamp| stamps.changed[bit].set(stamp))?;
-            self.present[page] = present;
+            let added = decode_stamps(present, input)?;
+            let changed = decode_stamps(present, input)?.map(Cell::new);
+            self.values.get_mut().resize_with(page, || None);
+            self.values.get_mut().push(Some(values.into_boxed_slice()));
+            self.stamps.resize_with(page, || None);
+            self.stamps.push(Some(Box::new(Stamps { added, changed })));
+            self.present.resize(page, 0);
+            self.present.push(present);
         }
         Ok(())
     }
@@ -299,14 +304,15 @@ fn encode_stamps(present: u64, stamp: impl Fn(usize) -> Stamp, out: &mut Vec<u8>
     }
 }
 
-fn decode_stamps(present: u64, input: &mut Reader<'_>, mut set: impl FnMut(usize, Stamp)) -> Result<(), DecodeError> {
-    if bool::decode(input)? {
-        for bit in bits(present) {
-            set(bit, u32::decode(input)?);
-        }
-    } else {
-        let stamp = u32::decode(input)?;
-        bits(present).for_each(|bit| set(bit, stamp));
+/// Stamps of a page; what slots without the component have does not matter.
+fn decode_stamps(present: u64, input: &mut Reader<'_>) -> Result<[Stamp; PAGE], DecodeError> {
+    if !bool::decode(input)? {
+        return Ok([u32::decode(input)?; PAGE]);
     }
-    Ok(())
+    let mut stamps = [0; PAGE];
+    let bytes = input.slice(4 * present.count_ones() as usize)?;
+    for (bit, bytes) in bits(present).zip(bytes.chunks_exact(4)) {
+        stamps[bit] = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    Ok(stamps)
 }

@@ -126,7 +126,7 @@ pub use event::{EventReader, EventWriter, RemovedComponents};
 pub use game::{Game, GameBuilder};
 pub use harness::Harness;
 pub use history::History;
-pub use matches::{Match, Typed};
+pub use matches::{Match, Typed, checkpoint_hash};
 pub use net::{View, ViewEntity};
 pub use output::Output;
 pub use params::{Commands, Const, Inputs, PlayerInput, Time};

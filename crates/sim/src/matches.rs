@@ -223,6 +223,12 @@ impl<G: Game> Simulation for Match<G> {
     }
 }
 
+/// The hash of the state that a checkpoint holds, from its bytes alone: what [`Simulation::state_hash`] says after a restore, for the price of
+/// reading the bytes once. `None` if they are no checkpoint.
+pub fn checkpoint_hash(bytes: &[u8]) -> Option<StateHash> {
+    checkpoint::decode_head(bytes).ok().map(|head| StateHash(*blake3::hash(head.body).as_bytes()))
+}
+
 /// A game as a type of matches.
 pub struct Typed<G: Game> {
     built: Arc<Built<G>>,

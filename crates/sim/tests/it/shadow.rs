@@ -3,7 +3,7 @@
 use crate::zoo::{Keeper, Seen, Zoo};
 use rekindle_schema::Tick;
 use rekindle_schema::net::NetView;
-use rekindle_sim::{GameType, Rng, Simulation, Typed};
+use rekindle_sim::{GameType, Rng, Simulation, Typed, checkpoint_hash};
 
 /// Runs a live world and its shadow for `ticks` from tick `start`, restoring the shadow every `1..=gap` ticks, and compares their bytes after each.
 fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u64, usize) {
@@ -33,6 +33,7 @@ fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u6
             assert_eq!(shadow.checkpoint(), right, "seed {seed}, tick {tick}: a restored world has other bytes");
             assert_eq!(shadow.sessions(), live.sessions());
             assert_eq!(shadow.state_hash(), live.state_hash());
+            assert_eq!(checkpoint_hash(&right), Some(live.state_hash()));
             restores += 1;
             next = tick + 1 + u64::from(rng.below(gap));
         }

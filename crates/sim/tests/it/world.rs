@@ -1,5 +1,7 @@
 //! What a world does, piece by piece: queries, commands, changes, events, triggers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rekindle_schema::record::{AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::{
@@ -202,9 +204,15 @@ fn on_b(part: Const<Part>, changed: Query<&B, Changed<B>>, mut log: ResMut<Log>,
     }
 }
 
+/// State that is in no checkpoint: what a game must not have.
+static LEAK: AtomicU64 = AtomicU64::new(0);
+
 fn third(part: Const<Part>, mut log: ResMut<Log>, time: rekindle_sim::Time) {
     if is(&part, "every") {
         log.0.push(time.tick.to_string());
+    }
+    if is(&part, "leak") {
+        log.0.push(LEAK.fetch_add(1, Ordering::Relaxed).to_string());
     }
 }
 
@@ -336,6 +344,12 @@ fn changes_are_seen_once_and_looking_is_none() {
 #[test]
 fn systems_run_every_so_many_ticks() {
     assert_eq!(lines(&lab("every").run(10)), ["3", "6", "9"]);
+}
+
+#[test]
+#[should_panic(expected = "tick 3: the replay is another world")]
+fn a_game_that_keeps_state_outside_of_the_world_is_caught() {
+    lab("leak").run(10).assert_replay_identical();
 }
 
 fn step(tick: u64) -> Step {
