@@ -44,11 +44,14 @@ fn header(view: &NetView, avatar: Option<u32>) -> SnapshotHeader {
     }
 }
 
+/// Both ends of one session, and acknowledgements under way.
+type Session = (SnapshotSender, SnapshotReceiver, VecDeque<(Tick, u32)>);
+
 /// One match with its sessions.
 struct Match {
     fight: Fight,
     history: ViewHistory,
-    sessions: Vec<(SnapshotSender, SnapshotReceiver, VecDeque<(Tick, u32)>)>,
+    sessions: Vec<Session>,
     datagrams: Vec<Vec<u8>>,
     encode: Duration,
     decode: Duration,
@@ -65,7 +68,7 @@ impl Match {
         let session = || (SnapshotSender::new(Arc::clone(schema)), SnapshotReceiver::new(Arc::clone(schema)), VecDeque::new());
         let sessions = (0..SESSIONS).map(|_| session()).collect();
         let zero = Duration::ZERO;
-        let (history, datagrams) = (ViewHistory::new(), vec![Vec::with_capacity(2048); SESSIONS]);
+        let (history, datagrams) = (ViewHistory::new(), vec![Vec::new(); SESSIONS]);
         let mut game =
             Self { fight, history, sessions, datagrams, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
         (0..60).for_each(|_| game.tick());
@@ -77,7 +80,7 @@ impl Match {
         self.fight.step();
         let view = self.fight.view();
         self.history.push(Arc::clone(&view));
-        let headers: Vec<SnapshotHeader> = (0..SESSIONS).map(|index| header(&view, view.avatar(self.fight.player(index)))).collect();
+        let headers: Vec<SnapshotHeader> = (0..SESSIONS).map(|index| header(&view, view.avatar(Fight::player(index)))).collect();
         let start = cpu_time();
         for (((sender, _, _), out), header) in self.sessions.iter_mut().zip(&mut self.datagrams).zip(&headers) {
             sender.encode(header, &view, &self.history, header.avatar, None, 1200, out);
@@ -86,8 +89,8 @@ impl Match {
         for ((_, receiver, _), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
             black_box(receiver.receive(datagram).expect("own snapshot"));
         }
-        self.encode += middle - start;
-        self.decode += cpu_time() - middle;
+        self.encode += middle.saturating_sub(start);
+        self.decode += cpu_time().saturating_sub(middle);
         for ((sender, receiver, acks), datagram) in self.sessions.iter_mut().zip(&self.datagrams) {
             acks.push_back(receiver.acknowledgement());
             if acks.len() > DELAY {
@@ -109,7 +112,7 @@ impl Match {
         while self.snapshots - count < snapshots {
             self.tick();
         }
-        (what(self) - before).mul_f64(snapshots as f64 / (self.snapshots - count) as f64)
+        what(self).saturating_sub(before).mul_f64(snapshots as f64 / (self.snapshots - count) as f64)
     }
 }
 

@@ -39,7 +39,8 @@ impl<'a> BitWriter<'a> {
         let quotient = value >> k;
         if quotient < ESCAPE {
             // At most 16 + 15 bits: one go.
-            self.put((1 << quotient) - 1 | (value & ((1 << k) - 1)) << (quotient + 1), quotient + 1 + k);
+            let ones = (1 << quotient) - 1;
+            self.put(ones | ((value & ((1 << k) - 1)) << (quotient + 1)), quotient + 1 + k);
         } else {
             self.put((1 << ESCAPE) - 1, ESCAPE);
             let bits = value.ilog2() + 1;

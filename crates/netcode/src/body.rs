@@ -423,8 +423,8 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
     get_set(changed.iter().filter(|&&changed| changed).count(), &mut bits, &mut rare)?;
     let mut models = Models::default();
     let (mut successors, mut changed, mut rare) = (successors.into_iter().peekable(), changed.into_iter(), rare.into_iter());
-    for at in 0..known {
-        if gone[at] {
+    for (at, gone) in gone.into_iter().enumerate() {
+        if gone {
             match successors.next_if(|successor| successor.0 == at) {
                 Some((_, generation, components, row)) => sink.replace(at, generation, components, &row),
                 None => sink.remove(at),

@@ -3,7 +3,7 @@
 //! Both ends compute expectations with the same integers, made from the schema by the same few IEEE double operations, so that a delta
 //! means the same on any machine.
 
-use rekindle_schema::net::{FieldKind, NetSchema};
+use rekindle_schema::net::{FieldKind, NetField, NetSchema};
 
 /// Most columns of a row.
 pub const MAX_COLUMNS: usize = 128;
@@ -66,7 +66,8 @@ pub(crate) struct Column {
     /// Which component it belongs to.
     pub(crate) component: u32,
     wraps: bool,
-    rate: Option<Rate>,
+    /// Its expected value is the old one.
+    steady: bool,
 }
 
 /// How to read a coordinate: `min + quantum * step`.
@@ -144,30 +145,25 @@ impl Layout {
         let owner: Vec<u32> =
             schema.components.iter().zip(0..).flat_map(|(component, index)| component.fields.iter().map(move |_| index)).collect();
         let fields: Vec<_> = schema.columns().collect();
-        let columns: Vec<Column> = fields
-            .iter()
-            .enumerate()
-            .map(|(at, field)| {
-                let rate = field.rate.map(usize::from).and_then(|column| {
-                    let of = fields.get(column)?;
-                    let FieldKind::Float { min, .. } = of.kind else { return None };
-                    if of.rate.is_some() || column == at || field.kind == FieldKind::Bool {
-                        return None;
-                    }
-                    let per_tick = f64::from(1u32 << FRACTION) / (quantum(field.kind) * f64::from(tick_rate.max(1)));
-                    let fixed = |value: f64, most: i64| ((value * per_tick + 0.5).floor() as i64).clamp(-most, most);
-                    Some(Rate {
-                        column,
-                        component: owner[column],
-                        base: fixed(f64::from(min), 1 << 40),
-                        scale: fixed(quantum(of.kind), 1 << 30),
-                    })
-                });
-                let bits = u32::from(field.kind.bits());
-                let wraps = matches!(field.kind, FieldKind::Angle { .. });
-                Column { bits, mask: u32::MAX >> (32 - bits), component: owner[at], wraps, rate }
-            })
-            .collect();
+        let rate = |at: usize| {
+            let (field, column) = (fields[at], usize::from(fields[at].rate?));
+            let of = fields.get(column)?;
+            let FieldKind::Float { min, .. } = of.kind else { return None };
+            if of.rate.is_some() || column == at || field.kind == FieldKind::Bool {
+                return None;
+            }
+            let per_tick = f64::from(1u32 << FRACTION) / (quantum(field.kind) * f64::from(tick_rate.max(1)));
+            let fixed = |value: f64, most: i64| ((value * per_tick + 0.5).floor() as i64).clamp(-most, most);
+            Some(Rate { column, component: owner[column], base: fixed(f64::from(min), 1 << 40), scale: fixed(quantum(of.kind), 1 << 30) })
+        };
+        let moving: Vec<(usize, Rate)> = (0..fields.len()).filter_map(|at| Some((at, rate(at)?))).collect();
+        let column = |(at, field): (usize, &&NetField)| {
+            let bits = u32::from(field.kind.bits());
+            let steady = moving.iter().all(|&(moving, _)| moving != at);
+            let wraps = matches!(field.kind, FieldKind::Angle { .. });
+            Column { bits, mask: u32::MAX >> (32 - bits), component: owner[at], wraps, steady }
+        };
+        let columns: Vec<Column> = fields.iter().enumerate().map(column).collect();
         let mut component_columns = vec![0; schema.components.len()];
         for (at, column) in columns.iter().enumerate() {
             component_columns[column.component as usize] |= 1 << at;
@@ -178,7 +174,6 @@ impl Layout {
             Some(Axis { column, component: owner[column], min, step: quantum(fields[column].kind) as f32 })
         };
         let position = schema.position.and_then(|(x, y)| Some((axis(x)?, axis(y)?)));
-        let moving = columns.iter().enumerate().filter_map(|(at, column)| Some((at, column.rate?))).collect();
         Ok(Self { columns, components: schema.components.len() as u32, component_columns, moving, position })
     }
 
@@ -246,10 +241,9 @@ impl Layout {
 
     /// The reverse of [`Self::residuals`]: `new` holds residuals and becomes the row.
     pub(crate) fn apply(&self, components: u32, ticks: u64, old: &[u32], new: &mut [u32]) {
-        for (at, column) in self.columns.iter().enumerate() {
-            if column.rate.is_none() {
-                new[at] = old[at].wrapping_add(unzigzag(new[at])) & column.mask;
-            }
+        for (column, (new, &old)) in self.columns.iter().zip(new.iter_mut().zip(old)) {
+            let value = old.wrapping_add(unzigzag(*new)) & column.mask;
+            *new = if column.steady { value } else { *new };
         }
         for &(at, rate) in &self.moving {
             let expected = self.expected(at, rate, components, ticks, old, new);

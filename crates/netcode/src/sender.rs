@@ -278,7 +278,7 @@ struct Plan<'a> {
     visible: usize,
 }
 
-impl<'a> Plan<'a> {
+impl Plan<'_> {
     fn compare(&mut self, known: &[Known], interest: &Interest<'_>) {
         self.items.clear();
         let mut old = known.iter().enumerate().peekable();

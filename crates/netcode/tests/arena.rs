@@ -24,7 +24,7 @@ fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
         let view = fight.view();
         history.push(Arc::clone(&view));
         let tick = view.tick.0;
-        let avatar = view.avatar(fight.player(0));
+        let avatar = view.avatar(Fight::player(0));
         let header = SnapshotHeader {
             epoch: Epoch(1),
             tick: view.tick,

@@ -76,7 +76,9 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
                 down.insert((arrival, count), header);
             }
             let applied: Vec<Tick> = waiting.extract_if(.., |target| target.0 <= tick).collect();
-            applied.into_iter().for_each(|target| clock.on_applied(target, Tick(tick)));
+            for target in applied {
+                clock.on_applied(target, Tick(tick));
+            }
         }
         while let Some(entry) = down.first_entry().filter(|entry| entry.key().0 <= millisecond * 1000) {
             let header = entry.remove();

@@ -98,7 +98,7 @@ fn the_server_looks_back_a_quarter_of_a_second_at_most() {
 
 proptest! {
     #[test]
-    fn quantisation_is_off_by_half_a_quantum_at_most(min in -1000.0f32..0.0, span in 0.1f32..2000.0, bits in 1u8..=20, part in 0.0f32..=1.0, angle in -3.14f32..3.14) {
+    fn quantisation_is_off_by_half_a_quantum_at_most(min in -1000.0f32..0.0, span in 0.1f32..2000.0, bits in 1u8..=20, part in 0.0f32..=1.0, angle in -3.0f32..3.0) {
         let max = min + span;
         let kind = FieldKind::Float { min, max, bits };
         let value = (min + part * span).clamp(min, max);

@@ -30,7 +30,7 @@ fn golden(name: &str, new: &[u8]) -> Vec<u8> {
 
 fn schema() -> NetSchema {
     let field = |name: &str, kind, rate| NetField { name: name.into(), kind, rate };
-    let place = FieldKind::Float { min: -64.0, max: 63.992_187_5, bits: 14 };
+    let place = FieldKind::Float { min: -64.0, max: 64.0 - 1.0 / 128.0, bits: 14 };
     let speed = FieldKind::Float { min: -32.0, max: 31.875, bits: 9 };
     NetSchema {
         components: vec![

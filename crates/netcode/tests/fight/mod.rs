@@ -62,7 +62,7 @@ impl Fight {
     }
 
     /// The player whose session is the `index`th.
-    pub fn player(&self, index: usize) -> PlayerId {
+    pub fn player(index: usize) -> PlayerId {
         PlayerId(1_000_000 + index as u64)
     }
 
@@ -87,7 +87,7 @@ impl Fight {
             worst = worst.max(off.abs());
         };
         self.harness.world_mut().query::<(Entity, &Position, Option<&Velocity>, Option<&Aim>), (), _>(|all| {
-            for (entity, place, velocity, aim) in all.iter() {
+            for (entity, place, velocity, aim) in &all {
                 compare(entity.slot(), columns[0], place.x);
                 compare(entity.slot(), columns[1], place.y);
                 if let Some(velocity) = velocity {

@@ -25,7 +25,7 @@ pub fn schema() -> Arc<NetSchema> {
     let whole = |bits| FieldKind::Unsigned { bits };
     let field = |name: &str, kind, rate| NetField { name: name.into(), kind, rate };
     let component = |name: &str, fields| NetComponent { name: name.into(), fields };
-    let place = float(-64.0, 63.992_187_5, 14);
+    let place = float(-64.0, 64.0 - 1.0 / 128.0, 14);
     let speed = float(-32.0, 31.875, 9);
     Arc::new(NetSchema {
         components: vec![
