@@ -87,7 +87,7 @@ impl Seen {
                 self.entities = snapshot.view.entities.len();
                 self.picture = self.welcome.as_ref().and_then(|welcome| Picture::of(games, welcome, &snapshot.view));
             }
-            ClientEvent::Beat { tick, hash } => self.beat = format!("tick {tick}: {}", &hash.to_string()[..16]),
+            ClientEvent::Beat { tick, hash } => self.beat = format!("hash {} at tick {tick}", &hash.to_string()[..16]),
             ClientEvent::Disconnected { reason } => self.note = format!("no connection: {reason}"),
             ClientEvent::Ended { reason } => self.note = format!("the match is over: {reason}"),
             _ => {}
@@ -108,7 +108,7 @@ fn pane(seen: &Seen) -> Pane {
 }
 
 fn footer(seen: &Seen) -> String {
-    format!("{} entities   last hash beat {}   {}   q ends", seen.entities, seen.beat, seen.note)
+    format!("{} entities   {}   {}   q ends", seen.entities, seen.beat, seen.note)
 }
 
 fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
@@ -118,14 +118,8 @@ fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
         "entities": seen.entities, "beat": seen.beat, "note": seen.note,
     });
     context.answer(&value, || {
-        format!(
-            "match {} tick {} epoch {}: {} entities, beat {} {}",
-            welcome.match_id.short(),
-            seen.tick(),
-            welcome.epoch,
-            seen.entities,
-            seen.beat,
-            seen.note
-        )
+        let (id, tick, epoch) = (welcome.match_id.short(), seen.tick(), welcome.epoch);
+        let extra = [&seen.beat, &seen.note].map(|text| if text.is_empty() { String::new() } else { format!(", {text}") }).concat();
+        format!("match {id} at tick {tick}, epoch {epoch}: {} entities{extra}", seen.entities)
     })
 }

@@ -58,11 +58,8 @@ fn files(data: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Flips so many bits of each file, spread evenly, one at a time.
-const FLIPS_PER_FILE: usize = 60;
-
-#[tokio::test]
-async fn no_flipped_bit_goes_on_in_silence() {
+/// Flips up to `per_file` bits of each file, spread evenly, one at a time, and returns how many of them were noticed.
+async fn flip_bits(per_file: usize) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let data = remains(dir.path());
     let inspector = Inspector::new();
@@ -73,8 +70,9 @@ async fn no_flipped_bit_goes_on_in_silence() {
     for path in files(&data) {
         let bytes = std::fs::read(&path).unwrap();
         let bits = bytes.len() * 8;
-        for flip in 0..FLIPS_PER_FILE.min(bits) {
-            let bit = (bits - 1) * flip / (FLIPS_PER_FILE - 1).max(1) % bits;
+        let count = per_file.min(bits);
+        for flip in 0..count {
+            let bit = if count == bits { flip } else { (bits - 1) * flip / (count - 1).max(1) };
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, &damaged).unwrap();
@@ -86,8 +84,20 @@ async fn no_flipped_bit_goes_on_in_silence() {
         }
         std::fs::write(&path, &bytes).unwrap();
     }
-    assert!(found > 100, "only {found} flips were noticed at all");
     assert!(inspector.look(&data).await.is_clean(), "looking changes nothing");
+    found
+}
+
+#[tokio::test]
+async fn no_flipped_bit_goes_on_in_silence() {
+    let found = flip_bits(60).await;
+    assert!(found > 100, "only {found} flips were noticed at all");
+}
+
+#[tokio::test]
+#[ignore = "takes hours: cargo test --release --test it every_bit -- --ignored"]
+async fn every_bit_of_a_data_directory_counts() {
+    flip_bits(usize::MAX).await;
 }
 
 #[test]
