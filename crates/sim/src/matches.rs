@@ -362,6 +362,6 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
-        G::sketch(&View::new(&self.built.net, view), &config::parse::<G>(config).ok()?)
+        G::sketch(&View::new(&self.built.net, view), &self.config(config).ok()?.config)
     }
 }

@@ -4,13 +4,13 @@
 //! ascending by slot. A query in which a component is optional (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
 
 use std::cell::{Cell, Ref, RefMut};
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 
 use crate::column::{Column, PAGE, Pages, Stamps};
 use crate::component::Component;
 use crate::entity::{Entities, Entity};
+use crate::filter::QueryFilter;
 use crate::registry::{Access, Registry};
 use crate::stamp::{Run, Stamp};
 use crate::system::SystemParam;
@@ -214,7 +214,7 @@ fn read_get<'g, T>(column: &Column<T>, values: &'g Pages<T>, slot: usize) -> Opt
     if column.has(slot) { values.get(slot / PAGE)?.as_ref()?.get(slot % PAGE) } else { None }
 }
 
-fn present<T>(column: &Column<T>, page: usize) -> u64 {
+pub(crate) fn present<T>(column: &Column<T>, page: usize) -> u64 {
     column.present.get(page).copied().unwrap_or(0)
 }
 
@@ -498,96 +498,6 @@ data_tuples!(A, B, C, D, E);
 data_tuples!(A, B, C, D, E, F);
 data_tuples!(A, B, C, D, E, F, G);
 data_tuples!(A, B, C, D, E, F, G, H);
-
-/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of those.
-pub trait QueryFilter {
-    /// Which columns.
-    type State: Send + Sync + 'static;
-    /// What the filter looks at.
-    type Guard<'w>;
-    /// Resolves the columns.
-    fn init(registry: &Registry, access: &mut Access) -> Self::State;
-    /// Looks at the columns; it never keeps them from being changed.
-    fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>>;
-    /// Which slots of a page pass.
-    fn mask(guard: &Self::Guard<'_>, page: usize, last: Stamp) -> u64;
-}
-
-/// Passes entities that have a `T`.
-pub struct With<T>(PhantomData<T>);
-/// Passes entities that have no `T`.
-pub struct Without<T>(PhantomData<T>);
-/// Passes entities that got their `T` since this system last ran.
-pub struct Added<T>(PhantomData<T>);
-/// Passes entities whose `T` was added or changed since this system last ran.
-pub struct Changed<T>(PhantomData<T>);
-
-macro_rules! filters {
-    ($($filter:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*) => {$(
-        impl<T: Component> QueryFilter for $filter<T> {
-            type State = usize;
-            type Guard<'w> = &'w Column<T>;
-            fn init(registry: &Registry, access: &mut Access) -> usize {
-                registry.component::<T>(access)
-            }
-            fn guard<'w>(state: &usize, world: &'w World) -> Option<&'w Column<T>> {
-                world.column::<T>(*state)
-            }
-            #[inline]
-            fn mask($column: &&Column<T>, $page: usize, $last: Stamp) -> u64 {
-                let _ = $last;
-                $mask
-            }
-        }
-    )*};
-}
-
-filters! {
-    With |column, page, last| present(column, page);
-    Without |column, page, last| !present(column, page);
-    Added |column, page, last| column.newer(page, last, true);
-    Changed |column, page, last| column.newer(page, last, false);
-}
-
-macro_rules! filter_tuples {
-    ($($name:ident),*) => {
-        #[expect(non_snake_case, reason = "the elements are named like their types")]
-        impl<$($name: QueryFilter),*> QueryFilter for ($($name,)*) {
-            type State = ($($name::State,)*);
-            type Guard<'w> = ($($name::Guard<'w>,)*);
-            fn init(registry: &Registry, access: &mut Access) -> Self::State {
-                ($($name::init(registry, access),)*)
-            }
-            fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>> {
-                let ($($name,)*) = state;
-                Some(($($name::guard($name, world)?,)*))
-            }
-            #[inline]
-            fn mask(guard: &Self::Guard<'_>, page: usize, last: Stamp) -> u64 {
-                let ($($name,)*) = guard;
-                u64::MAX $(& $name::mask($name, page, last))*
-            }
-        }
-    };
-}
-
-filter_tuples!(A);
-filter_tuples!(A, B);
-filter_tuples!(A, B, C);
-filter_tuples!(A, B, C, D);
-
-impl QueryFilter for () {
-    type State = ();
-    type Guard<'w> = ();
-    fn init(_registry: &Registry, _access: &mut Access) {}
-    fn guard(_state: &(), _world: &World) -> Option<()> {
-        Some(())
-    }
-    #[inline]
-    fn mask(_guard: &(), _page: usize, _last: Stamp) -> u64 {
-        u64::MAX
-    }
-}
 
 /// The entities that have what `D` fetches and pass `F`.
 pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
