@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use rekindle_schema::net::{FieldKind, NetEntity, NetSchema, NetView};
 
-use crate::quantise::dequantise;
-
 /// How many views an [`Interpolator`] keeps.
 const KEPT: usize = 32;
 
@@ -37,14 +35,14 @@ impl Scene {
 fn between(kind: FieldKind, a: u32, b: u32, alpha: f32) -> f32 {
     match kind {
         FieldKind::Float { .. } => {
-            let (from, to) = (dequantise(kind, a), dequantise(kind, b));
+            let (from, to) = (kind.dequantise(a), kind.dequantise(b));
             from + (to - from) * alpha
         }
         FieldKind::Angle { bits } => {
             let bits = u32::from(bits.clamp(1, 24));
             let way = (b.wrapping_sub(a) << (32 - bits)) as i32 >> (32 - bits);
             let step = std::f32::consts::TAU / (1u32 << bits) as f32;
-            let angle = dequantise(kind, a) + way as f32 * step * alpha;
+            let angle = kind.dequantise(a) + way as f32 * step * alpha;
             if angle >= std::f32::consts::PI {
                 angle - std::f32::consts::TAU
             } else if angle < -std::f32::consts::PI {

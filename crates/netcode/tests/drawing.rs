@@ -1,12 +1,11 @@
-//! What a client does with what it got: interpolation, prediction, quantisation; and the server's rewind.
+//! What a client does with what it got: interpolation and prediction; and the server's rewind.
 
 mod motion;
 
 use std::sync::Arc;
 
 use motion::Motion;
-use proptest::prelude::*;
-use rekindle_netcode::{Interpolator, Predictor, clamp_view, dequantise, quantise, rewind_ticks, sample};
+use rekindle_netcode::{Interpolator, Predictor, clamp_view, rewind_ticks, sample};
 use rekindle_schema::Tick;
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 
@@ -94,30 +93,4 @@ fn the_server_looks_back_a_quarter_of_a_second_at_most() {
     assert_eq!(clamp_view(Tick(2), Tick(100), 30), Tick(93));
     assert_eq!(clamp_view(Tick(140), Tick(100), 30), Tick(100), "nobody has seen the future");
     assert_eq!(clamp_view(Tick(0), Tick(3), 60), Tick(0));
-}
-
-proptest! {
-    #[test]
-    fn quantisation_is_off_by_half_a_quantum_at_most(min in -1000.0f32..0.0, span in 0.1f32..2000.0, bits in 1u8..=20, part in 0.0f32..=1.0, angle in -3.0f32..3.0) {
-        let max = min + span;
-        let kind = FieldKind::Float { min, max, bits };
-        let value = (min + part * span).clamp(min, max);
-        let step = f64::from(max - min) / f64::from((1u32 << bits) - 1);
-        let error = (f64::from(dequantise(kind, quantise(kind, value))) - f64::from(value)).abs();
-        prop_assert!(error <= step / 2.0 + f64::from(min.abs().max(max.abs())) * 2e-7, "off by {error}, a quantum is {step}");
-        let kind = FieldKind::Angle { bits };
-        let off = f64::from(dequantise(kind, quantise(kind, angle))) - f64::from(angle);
-        let off = (off + std::f64::consts::PI).rem_euclid(std::f64::consts::TAU) - std::f64::consts::PI;
-        prop_assert!(off.abs() <= std::f64::consts::TAU / f64::from(1u32 << bits) / 2.0 + 1e-6);
-        for quantum in [0, (1u32 << bits) - 1, (1u32 << bits) / 3] {
-            prop_assert_eq!(quantise(kind, dequantise(kind, quantum)), quantum);
-        }
-    }
-
-    #[test]
-    fn out_of_range_values_are_clamped(value in prop::num::f32::ANY, bits in 1u8..=24) {
-        for kind in [FieldKind::Float { min: -3.0, max: 5.0, bits }, FieldKind::Angle { bits }, FieldKind::Unsigned { bits }, FieldKind::Bool] {
-            prop_assert!(u64::from(quantise(kind, value)) < 1u64 << kind.bits());
-        }
-    }
 }

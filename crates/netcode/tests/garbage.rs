@@ -68,7 +68,7 @@ fn a_refused_datagram_leaves_the_receiver_as_it_was() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
     fn random_bytes_are_no_harm(seed in any::<u64>(), len in 0usize..1300, kind in prop::option::of(0x10u8..0x20)) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rekindle_arena::Arena;
 use rekindle_arena::components::{Aim, Position, Velocity};
-use rekindle_netcode::dequantise;
 use rekindle_schema::PlayerId;
 use rekindle_schema::net::{FieldKind, NetSchema, NetView};
 use rekindle_sim::{Entity, GameType, Harness, Simulation, Typed};
@@ -73,7 +72,7 @@ impl Fight {
         let mut worst = 0.0f64;
         let mut compare = |slot: u32, column: usize, truth: f32| {
             let at = view.index_of(slot).expect("every entity is shown");
-            let off = f64::from(truth) - f64::from(dequantise(kinds[column], view.row(at, stride)[column]));
+            let off = f64::from(truth) - f64::from(kinds[column].dequantise(view.row(at, stride)[column]));
             let off = match kinds[column] {
                 FieldKind::Float { min, max, bits } => {
                     (off.min(f64::from(max - min))) / (f64::from(max - min) / f64::from((1u32 << bits) - 1))

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use rekindle_netcode::{dequantise, quantise};
 use rekindle_schema::Tick;
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 
@@ -236,7 +235,7 @@ impl Motion {
         for (slot, thing) in (0..).zip(&self.things).filter(|(_, thing)| thing.alive) {
             view.entities.push(NetEntity { slot, generation: thing.generation, components: thing.components });
             for (number, &(kind, component)) in self.numbers(thing).into_iter().zip(&columns) {
-                view.values.push(if thing.components & component != 0 { quantise(kind, number) } else { 0 });
+                view.values.push(if thing.components & component != 0 { kind.quantise(number) } else { 0 });
             }
         }
         Arc::new(view)
@@ -252,7 +251,7 @@ impl Motion {
             for (component, fields) in self.schema.components.iter().enumerate() {
                 for field in &fields.fields {
                     let truth = self.numbers(thing)[column];
-                    let shown = dequantise(field.kind, view.row(index, stride)[column]);
+                    let shown = field.kind.dequantise(view.row(index, stride)[column]);
                     if entity.components & (1 << component) != 0 {
                         let difference = f64::from(truth) - f64::from(shown);
                         let quanta = match field.kind {
