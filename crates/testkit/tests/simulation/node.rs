@@ -110,7 +110,7 @@ impl Node {
             biased;
             halt = host.fenced() => Ok(halt.to_string()),
             ended = lease => Ok(ended.map_or_else(|error| error.to_string(), |()| "fenced".to_owned())),
-            never = tidy(&store) => match never {},
+            never = tidy(&store, &self.trace) => match never {},
             () = signals.stopped() => {
                 let drained = host.drain().await;
                 gateway.shutdown("the node is going down").await;
@@ -196,10 +196,12 @@ async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId)
 }
 
 /// Cuts what nobody needs off the logs, for ever.
-async fn tidy(store: &Store) -> std::convert::Infallible {
+async fn tidy(store: &Store, trace: &Trace) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(TRIM_EVERY).await;
         // A store in trouble is the business of the journal; tidying waits for better times.
-        let _ = trim::run(store).await;
+        for cut in trim::run(store).await.unwrap_or_default() {
+            trace.log("node", format_args!("cut log {} before batch {}", cut.log, cut.before));
+        }
     }
 }
