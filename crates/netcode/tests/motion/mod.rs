@@ -113,12 +113,14 @@ pub struct Motion {
     pub fire: f32,
     /// Chance per fighter or drone and tick to die.
     pub death: f32,
+    /// Chance that a fighter or drone that makes up its mind wants to rest.
+    pub rest: f32,
 }
 
 impl Motion {
     /// So many fighters and five times as many drones, `moving` in all, besides eight pickups and the match's clock.
     pub fn new(seed: u64, moving: usize) -> Self {
-        let mut motion = Self { schema: schema(), tick: 0, rng: Rng(seed), things: Vec::new(), fire: 0.01, death: 0.002 };
+        let mut motion = Self { schema: schema(), tick: 0, rng: Rng(seed), things: Vec::new(), fire: 0.01, death: 0.002, rest: 0.0 };
         motion.spawn(Thing { components: CLOCK, ..Thing::default() });
         for kind in 0..8 {
             let (x, y) = motion.place();
@@ -169,6 +171,7 @@ impl Motion {
                 let (speed, most, pause) = if fighter { (7.0, 45.0, 18) } else { (3.0, 8.0, 60) };
                 if self.tick >= thing.until {
                     let angle = self.rng.unit() * std::f32::consts::TAU;
+                    let speed = if self.rest > 0.0 && self.rng.chance(self.rest) { 0.0 } else { speed };
                     thing.wanted = (angle.cos() * speed, angle.sin() * speed);
                     thing.turn = (self.rng.unit() - 0.5) * 5.0;
                     thing.until = self.tick + 6 + self.rng.below(pause);
