@@ -146,12 +146,20 @@ fn range_checks(fields: &[Field]) -> TokenStream {
             const _: () = { const MIN: f32 = #min; const MAX: f32 = #max; assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message); };
         })
     });
+    let widths = fields.iter().filter_map(|field| {
+        let net = field.attributes.net.as_ref()?;
+        let NetKind::Unsigned { bits } = net.kind else { return None };
+        let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants of its type", field.name));
+        Some(quote_spanned! { Span::call_site().located_at(net.span) =>
+            const _: () = assert!(#bits >= <#ty as ::rekindle_sim::component::Quantised>::MIN_BITS, #message);
+        })
+    });
     let ranges = fields.iter().filter_map(|field| {
         let (low, high) = field.attributes.range.as_ref()?;
         let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
         Some(quote_spanned! { at(low) => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
     });
-    quote! { #(#nets)* #(#ranges)* }
+    quote! { #(#nets)* #(#widths)* #(#ranges)* }
 }
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
@@ -258,6 +266,7 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
 /// An enum without fields can be networked: its quantum is the variant's place.
 fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
     let first = &variants[0].0;
+    let bits = usize::BITS as u8 - ((variants.len() - 1).max(1)).leading_zeros() as u8;
     let to = variants.iter().enumerate().map(|(index, (variant, _))| {
         let index = index as u64;
         quote! { Self::#variant { .. } => #index }
@@ -268,6 +277,7 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
     });
     quote! {
         impl ::rekindle_sim::component::Quantised for #name {
+            const MIN_BITS: u8 = #bits;
             fn to_quantum(&self, kind: ::rekindle_sim::net::FieldKind) -> u32 {
                 kind.clamp_unsigned(match self { #(#to),* })
             }

@@ -57,6 +57,8 @@ pub trait Event: Stored {}
     note = "networked are `f32`, `bool`, `u8` to `u64`, and enums without fields that derive `rekindle_sim::Value`"
 )]
 pub trait Quantised: Value {
+    /// The fewest bits that tell apart all values that must be: an enum's variants.
+    const MIN_BITS: u8 = 1;
     /// The quantum of the value.
     fn to_quantum(&self, kind: FieldKind) -> u32;
     /// The value of a quantum.
