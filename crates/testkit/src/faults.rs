@@ -123,6 +123,8 @@ impl Fault {
 pub struct Shape {
     /// How many clients there are to bother.
     pub clients: usize,
+    /// Fewest and most faults.
+    pub faults: (u64, u64),
     /// Everything works until then: clients join.
     pub calm: Duration,
     /// Nothing goes wrong from then on.
@@ -136,10 +138,10 @@ pub struct Shape {
 pub struct Schedule(pub Vec<(Duration, Fault)>);
 
 impl Schedule {
-    /// What goes wrong under `seed`: three to seven faults, at least one of which ends the process. They may overlap.
+    /// What goes wrong under `seed`. At least one of the faults ends the process; they may overlap.
     pub fn new(seed: u64, shape: &Shape) -> Self {
         let mut dice = Dice::new(seed, "faults");
-        let count = dice.between(3, 7);
+        let count = dice.between(shape.faults.0, shape.faults.1);
         let mut faults = vec![];
         for index in 0..count {
             let mut fault = Fault::draw(&mut dice, shape.clients);
@@ -230,8 +232,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape =
-        Shape { clients: 3, calm: Duration::from_secs(1), quiet_from: Duration::from_secs(6), total: Duration::from_secs(9) };
+    const SHAPE: Shape = Shape {
+        clients: 3,
+        faults: (3, 7),
+        calm: Duration::from_secs(1),
+        quiet_from: Duration::from_secs(6),
+        total: Duration::from_secs(9),
+    };
 
     #[test]
     fn a_seed_decides_the_schedule() {

@@ -19,6 +19,8 @@ use crate::run::{Outcome, Variant, run};
 
 /// Seeds in the suite.
 const SEEDS: u64 = 50;
+/// Seeds in the suite with more faults than a match can live through in peace.
+const STORM_SEEDS: u64 = 6;
 /// Seeds in the suite that play the arena.
 const ARENA_SEEDS: u64 = 4;
 
@@ -46,7 +48,11 @@ fn each(first: u64, count: u64, work: impl Fn(u64) + Sync) {
 }
 
 fn reproduce(seed: u64, variant: Variant) -> String {
-    let (test, xtask) = if variant.arena { ("arena_holds", "") } else { ("seeds_hold", "that is `cargo xtask sim --from N --seeds 1`; ") };
+    let (test, xtask) = match variant {
+        Variant { arena: true, .. } => ("arena_holds", ""),
+        Variant { storm: true, .. } => ("storms_hold", ""),
+        _ => ("seeds_hold", "that is `cargo xtask sim --from N --seeds 1`; "),
+    };
     format!(
         "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test simulation -- --nocapture {test}\n({}REKINDLE_TRACE=1 prints the trace)",
         xtask.replace('N', &seed.to_string())
@@ -77,6 +83,12 @@ fn hold(first: u64, count: u64, variant: Variant) {
 #[test]
 fn seeds_hold() {
     hold(number("REKINDLE_FIRST_SEED", 1), number("REKINDLE_SEEDS", SEEDS), Variant::default());
+}
+
+#[test]
+fn storms_hold() {
+    let seeds = number("REKINDLE_SEEDS", STORM_SEEDS);
+    hold(number("REKINDLE_FIRST_SEED", 1), seeds, Variant { storm: true, ..Variant::default() });
 }
 
 #[test]

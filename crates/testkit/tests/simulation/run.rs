@@ -22,7 +22,7 @@ use crate::player::{Player, Will};
 
 /// Time and clients of every simulation.
 pub(crate) const SHAPE: Shape =
-    Shape { clients: 3, calm: Duration::from_secs(1), quiet_from: Duration::from_secs(5), total: Duration::from_secs(8) };
+    Shape { clients: 3, faults: (3, 7), calm: Duration::from_secs(1), quiet_from: Duration::from_secs(5), total: Duration::from_secs(8) };
 /// Effects of the last ticks may still be on their way to their sink.
 const PENDING_TICKS: u64 = 30;
 
@@ -33,13 +33,15 @@ pub(crate) struct Variant {
     pub mutant: Option<Mutant>,
     /// When frames leave.
     pub output: Output,
+    /// Twice as many faults in the same time.
+    pub storm: bool,
     /// The arena with its bots, instead of a game made for simulations.
     pub arena: bool,
 }
 
 impl Default for Variant {
     fn default() -> Self {
-        Self { mutant: None, output: Output::Durable, arena: false }
+        Self { mutant: None, output: Output::Durable, storm: false, arena: false }
     }
 }
 
@@ -77,7 +79,8 @@ impl fmt::Display for Outcome {
 
 /// Plays a seed and judges it.
 pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
-    let stage = Stage::new(seed, SHAPE);
+    let faults = if variant.storm { (8, 14) } else { SHAPE.faults };
+    let stage = Stage::new(seed, Shape { faults, ..SHAPE });
     let disk = Disk::new(seed, &stage.schedule, variant.mutant);
     let fit = "the parts of the game fit together";
     let game: Arc<dyn GameType> =
