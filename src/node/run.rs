@@ -1,5 +1,6 @@
 //! The life of a node: boot, recover, serve, drain, stop.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +32,8 @@ use crate::config::{self, Config, Retention};
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often samples are folded into histograms.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// What a node is run with.
 pub struct Run {
@@ -97,6 +100,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         // An error means that the sender is gone: the node has ended.
         let _ = stopped.await;
     };
+    let upkeep = keep_metrics(metrics.clone());
     let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, config.admin_token.clone(), until_stopped));
     card.write(&config.data_dir)?;
 
@@ -119,6 +123,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
         served = served => served.err(),
         never = housekeeping => match never {},
+        never = upkeep => match never {},
     };
     if let Some(failure) = ended {
         tracing::error!(code = "RK-NODE-003", reason = %failure.message, "the node ends");
@@ -188,6 +193,14 @@ async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure
     Ok(())
 }
 
+/// Folds samples into histograms: without it they gather until somebody reads `/metrics`.
+async fn keep_metrics(metrics: PrometheusHandle) -> Infallible {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
+    }
+}
+
 /// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does.
 fn keep_lease(store: Store, me: Incarnation) -> JoinHandle<Result<(), StoreError>> {
     tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms).await })
@@ -235,7 +248,7 @@ async fn second_signal() {
 }
 
 /// Trims logs now and then. Never ends.
-async fn keep_house(store: Store, retention: Retention) -> std::convert::Infallible {
+async fn keep_house(store: Store, retention: Retention) -> Infallible {
     if retention == Retention::All {
         return std::future::pending().await;
     }
