@@ -1,7 +1,9 @@
-//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`.
+//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
+//! `cargo xtask load`.
 
 mod drill;
 mod layers;
+mod load;
 
 use std::process::{Command, ExitCode};
 
@@ -46,6 +48,8 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Play matches full of bots against a node and print what it costs
+    Load(load::Load),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test { rest } => test(&rest),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
+        Task::Load(wanted) => load::load(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
     match result {
