@@ -241,9 +241,13 @@ fn next_bit(mask: &mut u128) -> Option<usize> {
 }
 
 #[inline]
-fn for_each_bit(mut mask: u128, mut f: impl FnMut(usize)) {
-    while let Some(at) = next_bit(&mut mask) {
-        f(at);
+fn for_each_bit(mask: u128, mut f: impl FnMut(usize)) {
+    // In halves: arithmetic on words is several times faster, and the upper half is mostly empty.
+    for (mut half, first) in [(mask as u64, 0), ((mask >> 64) as u64, 64)] {
+        while half != 0 {
+            f(first + half.trailing_zeros() as usize);
+            half &= half - 1;
+        }
     }
 }
 
