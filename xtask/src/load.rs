@@ -116,14 +116,15 @@ impl Drop for Running {
     }
 }
 
-struct Node {
-    _process: Running,
+/// A running node and its data directory.
+pub(crate) struct Node {
+    process: Running,
     folder: PathBuf,
     card: Card,
 }
 
 impl Node {
-    fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let process = rekindle(folder)
             .args(["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -135,7 +136,7 @@ impl Node {
         loop {
             let card = std::fs::read(folder.join("node.json")).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok());
             if let Some(card) = card.filter(|card| card.pid == process.0.id()) {
-                return Ok(Self { _process: process, folder: folder.to_owned(), card });
+                return Ok(Self { process, folder: folder.to_owned(), card });
             }
             if begun.elapsed() > PATIENCE {
                 bail!("the node is not ready after {PATIENCE:?}");
@@ -144,18 +145,31 @@ impl Node {
         }
     }
 
-    fn command(&self, words: &[&str]) -> Result<Command> {
+    /// Ends it without warning.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.process.0.kill()?;
+        self.process.0.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = rekindle(&self.folder);
         command.args(words).stdout(Stdio::null());
         Ok(command)
     }
 
-    /// Counters and gauges without labels.
-    fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+    /// What the admin listener answers.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.card.admin)?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
+        Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    /// Counters and gauges without labels.
+    fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        let text = self.get("/metrics")?;
         let value = |line: &str| {
             let (name, value) = line.split_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))

@@ -1,9 +1,10 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
-//! `cargo xtask load`.
+//! `cargo xtask load`, `cargo xtask restart`.
 
 mod drill;
 mod layers;
 mod load;
+mod restart;
 
 use std::process::{Command, ExitCode};
 
@@ -50,6 +51,8 @@ enum Task {
     },
     /// Play matches full of bots against a node and print what it costs
     Load(load::Load),
+    /// Kill a node full of matches and print how long they stand still
+    Restart(restart::Restart),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
         Task::Load(wanted) => load::load(&wanted),
+        Task::Restart(wanted) => restart::restart(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
     match result {
