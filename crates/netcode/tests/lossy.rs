@@ -385,7 +385,7 @@ fn sessions_at_different_baselines_share_a_history() {
         for (index, (sender, receiver, acks, budget)) in sessions.iter_mut().enumerate() {
             sender.encode(&header, &view, &history, None, None, *budget, &mut out);
             // One in seven is lost, another one for each session.
-            if (tick + index as u64) % 7 != 0 {
+            if !(tick + index as u64).is_multiple_of(7) {
                 let received = receiver.receive(&out).expect("in order");
                 complete += u32::from(received.complete);
                 check(&schema, &views, &received, 0, None);
