@@ -37,7 +37,7 @@ pub struct Replayed {
     pub ended: Option<String>,
 }
 
-/// What [`Replay::observe`] is told after each tick.
+/// What the observer of [`Replay::run`] is told after each tick.
 pub struct Replaying<'a> {
     /// The tick that was made.
     pub tick: Tick,

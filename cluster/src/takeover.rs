@@ -120,7 +120,7 @@ async fn claim_one(
         Err(error) => return park(store, row, error.to_string()).await,
     };
     if row.attempts >= options.max_attempts {
-        let report = format!("{} recoveries in a row ended before the match ran for ten healthy seconds", row.attempts);
+        let report = format!("{} recoveries in a row ended before the match had run healthily for long enough", row.attempts);
         return park(store, row, report).await;
     }
     let mut wanted = row;

@@ -256,8 +256,12 @@ impl Serving {
                 Retention::All => None,
                 Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch)),
             };
-            if let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
-                tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten");
+            while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
+                tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");
+                if !error.is_transient() {
+                    return;
+                }
+                tokio::time::sleep(healthy_after).await;
             }
         });
     }

@@ -130,7 +130,7 @@ fn a_match_that_never_recovers_for_long_is_parked_and_the_node_goes_on() {
     let id = create(dir.path(), "2");
     wait_for_tick(dir.path(), &id, 5);
     node.kill();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let mut node = Node::spawn(dir.path(), &[]);
         node.wait_for("RK-NODE-010");
         node.kill();
@@ -139,7 +139,7 @@ fn a_match_that_never_recovers_for_long_is_parked_and_the_node_goes_on() {
     assert_eq!(node.wait_for("RK-NODE-011")["match_id"], id.as_str());
     node.wait_for("RK-NODE-001");
     let view = show(dir.path(), &id);
-    assert!(view["state"] == "parked" && view["reason"].as_str().unwrap().contains("3 recoveries in a row"), "{view}");
+    assert!(view["state"] == "parked" && view["reason"].as_str().unwrap().contains("5 recoveries in a row"), "{view}");
     create(dir.path(), "2");
 }
 

@@ -1,7 +1,7 @@
 //! The pure part of a match: no clock, no channel, no store.
 //!
 //! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the step. [`Outbox`] packs what was
-//! made into records. The shell around them is [`crate::actor`].
+//! made into records. The shell around them is `crate::actor`.
 
 mod ingress;
 mod match_core;

@@ -5,8 +5,8 @@
 //! sends each client a snapshot per tick. It decides nothing about the game and nothing about durability: what a published frame says
 //! is passed on as it is.
 //!
-//! One input's way: [`connection`] reads a datagram, checks its rate, decodes it (`rekindle-netcode`) and offers each new input to
-//! [`port::MatchLink::input`]. One tick's way back: [`audience`] takes the frame of the match and makes a snapshot for each client.
+//! One input's way: `connection` reads a datagram, checks its rate, decodes it (`rekindle-netcode`) and offers each new input to
+//! [`port::MatchLink::input`]. One tick's way back: `audience` takes the frame of the match and makes a snapshot for each client.
 //!
 //! # Metrics
 //!
