@@ -161,10 +161,13 @@ impl Node {
     /// What the admin listener answers.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.card.admin)?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let status = head.lines().next().unwrap_or_default();
+        ensure!(status.contains(" 200 "), "GET {path}: {status}");
+        Ok(body.to_owned())
     }
 
     /// Counters and gauges without labels.
