@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use rekindle_actors::{Games, Halt, Host, HostConfig, HostParts, OnStall, Output, RecoveryReport};
-use rekindle_cluster::{lease, trim};
+use rekindle_actors::{DrainReport, Games, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
+use rekindle_cluster::{lease, takeover, trim};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
@@ -149,6 +149,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     for (match_id, problem) in &report.left {
         tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
     }
+    forget_attempts(&host, &store, incarnation, &report).await;
     store.leases.stop(incarnation).await?;
     let _ = admin_stop.send(());
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
@@ -191,6 +192,20 @@ async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure
         node.create_match(wanted).await?;
     }
     Ok(())
+}
+
+/// Matches that were put away in good health are not suspected of anything at the next start.
+async fn forget_attempts(host: &Host, store: &Store, me: Incarnation, report: &DrainReport) {
+    let left = |id: MatchId| report.left.iter().any(|(match_id, _)| *match_id == id);
+    for status in host.list() {
+        let match_id = status.match_id;
+        if left(match_id) || matches!(status.phase, MatchPhase::Parked(_)) {
+            continue;
+        }
+        if let Err(error) = takeover::settle_in(store, me, match_id, None).await {
+            tracing::warn!(code = "RK-NODE-014", %match_id, %error, "recovery attempts are not forgotten");
+        }
+    }
 }
 
 /// Folds samples into histograms: without it they gather until somebody reads `/metrics`.
