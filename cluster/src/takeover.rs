@@ -116,7 +116,10 @@ async fn claim_one(
     let match_id = row.match_id;
     let history = match history {
         Ok(history) => history,
-        Err(HistoryError::Store(error)) if error.is_transient() => return Err(error.into()),
+        // It says nothing about this match: a device or a limit that fails now may not fail at the next start.
+        Err(HistoryError::Store(error)) if !matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound(_)) => {
+            return Err(error.into());
+        }
         Err(error) => return park(store, row, error.to_string()).await,
     };
     if row.attempts >= options.max_attempts {

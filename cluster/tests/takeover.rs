@@ -12,7 +12,7 @@ use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
-use rekindle_store::memory::{Fate, MemoryStore};
+use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
 
 const WRITER: Incarnation = Incarnation(0xA);
@@ -224,6 +224,45 @@ async fn a_match_that_keeps_killing_its_node_is_parked_with_the_count() {
         .collect();
     assert!(matches!(&parked[..], [(parked, report)] if *parked == id && report.contains('3')), "{parked:?}");
     assert!(matches!(store.leases.get(id).await.unwrap().unwrap().state, MatchState::Parked { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
+    let io = || StoreError::Io { what: "open", path: "somewhere".into(), cause: "too many open files".into() };
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let writer = tokio::spawn(write_until_fenced(delays(&memory, 3), Epoch(1)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
+    assert!(writer.await.unwrap() > Seq(2));
+    for seq in [1, 2] {
+        let (meta, state) = rekindle_store::conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
+        store.checkpoints.put(meta, state).await.unwrap();
+    }
+    let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 };
+    // The requests of this kind whose numbers are in `which` fail.
+    let failing = |what: Op, which: std::ops::Range<u64>| {
+        let count = Mutex::new(0);
+        let plan = move |op: Op| {
+            let mut count = count.lock();
+            let fails = op == what && which.contains(&count);
+            *count += u64::from(op == what);
+            Fate { fail: fails.then(io), ..Fate::default() }
+        };
+        memory.with_faults(Arc::new(plan)).store()
+    };
+    // Of the requests for checkpoints the first is for their list, the next ones for the newest and the one before it.
+    let checkpoints = Op::ReadCheckpoint(MATCHES[0]);
+    for store in [failing(Op::Read(WRITER), 0..1), failing(checkpoints, 1..3)] {
+        let refused = takeover::claim(&store, rows.clone(), options).await;
+        assert!(matches!(refused, Err(TakeoverError::Store(StoreError::Io { .. }))));
+    }
+    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options).await.unwrap();
+    let Claimed::Ours(claim) = &claims[0] else { panic!("it can be had") };
+    assert_eq!(claim.history.checkpoint.as_ref().unwrap().0.seq, Seq(1));
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -186,7 +186,10 @@ impl Base {
 
     async fn newest(store: &Store, lease: &MatchLease, end: End) -> Result<Self, StoreError> {
         let (found, damaged) = store.checkpoints.list(lease.match_id).await?;
-        let mut notes: Vec<String> = damaged.iter().map(|error| format!("a damaged checkpoint was passed over: {error}")).collect();
+        let passed_over = |error: &StoreError| format!("a checkpoint that cannot be read was passed over: {error}");
+        let mut notes: Vec<String> = damaged.iter().map(passed_over).collect();
+        // Of a failing device an older checkpoint may still be had; the first record, behind trimmed logs, may not.
+        let mut device = damaged.into_iter().find(|error| matches!(error, StoreError::Io { .. }));
         let in_time = |meta: &CheckpointMeta| match end {
             End::Newest => true,
             End::Seq(seq) => meta.seq <= seq,
@@ -195,13 +198,15 @@ impl Base {
         for meta in found.into_iter().filter(|meta| in_lineage(lease, meta) && in_time(meta)) {
             match store.checkpoints.get(&meta).await {
                 Ok(state) => return Ok(Self { next: meta.seq.next(), checkpoint: Some((meta, state)), notes }),
-                Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
-                    notes.push(format!("a damaged checkpoint was passed over: {error}"));
+                Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => notes.push(passed_over(&error)),
+                Err(error @ StoreError::Io { .. }) => {
+                    notes.push(passed_over(&error));
+                    device.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { checkpoint: None, next: Seq(1), notes })
+        device.map_or(Ok(Self { checkpoint: None, next: Seq(1), notes }), Err)
     }
 }
 

@@ -138,8 +138,8 @@ pub trait Journal: Send + Sync + 'static {
 pub trait Checkpoints: Send + Sync + 'static {
     /// Stores a checkpoint; it is visible to `list` only when it is durable as a whole.
     fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()>;
-    /// Manifests of a match's checkpoints, newest (highest seq, then epoch) first. Damaged ones are left out of the first list and
-    /// described in the second.
+    /// Manifests of a match's checkpoints, newest (highest seq, then epoch) first. Damaged ones, and those that the device does not
+    /// give (`Io`), are left out of the first list and described in the second.
     fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<CheckpointMeta>, Vec<StoreError>)>;
     /// The state of a checkpoint, length and checksum checked.
     fn get(&self, meta: &CheckpointMeta) -> StoreResult<'_, Bytes>;

@@ -110,7 +110,7 @@ impl Index {
                 match self.load(place) {
                     Ok(_) if good.contains(&place.meta) => {}
                     Ok(_) => good.push(place.meta.clone()),
-                    Err(error @ StoreError::Corrupt { .. }) => bad.push(error),
+                    Err(error @ (StoreError::Corrupt { .. } | StoreError::Io { .. })) => bad.push(error),
                     Err(error) => return Err(error),
                 }
             }
