@@ -11,7 +11,7 @@ use rekindle_cluster::{lease, takeover, trim};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Renewal, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -150,13 +150,20 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
     }
     forget_attempts(&host, &store, incarnation, &report).await;
-    store.leases.stop(incarnation).await?;
+    let stopped = store.leases.stop(incarnation).await?;
     let _ = admin_stop.send(());
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
     NodeCard::remove(&config.data_dir);
     tell(Milestone::Drained(report.checkpointed, report.took_ms));
     tracing::info!(code = "RK-NODE-004", "stopped");
     drop(lock);
+    if stopped == Renewal::Fenced {
+        return Err(fenced());
+    }
+    if !report.left.is_empty() {
+        let message = format!("RK-NODE-018: {} matches could not be put away: the next start replays them", report.left.len());
+        return Err(Failure::new(Exit::Failed, message));
+    }
     Ok(Exit::Done)
 }
 
@@ -223,10 +230,14 @@ fn keep_lease(store: Store, me: Incarnation) -> JoinHandle<Result<(), StoreError
 
 fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Failure {
     match fault {
-        Ok(Ok(())) => Failure::new(Exit::Fenced, "RK-NODE-005: this node's lease is fenced: another node took its matches"),
+        Ok(Ok(())) => fenced(),
         Ok(Err(error)) => error.into(),
         Err(error) => error.into(),
     }
+}
+
+fn fenced() -> Failure {
+    Failure::new(Exit::Fenced, "RK-NODE-005: this node's lease is fenced: another node took its matches")
 }
 
 fn halted(halt: &Halt) -> Failure {
@@ -255,10 +266,15 @@ async fn until_drain(node: &Serving) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whoever asks twice wants it now.
 async fn second_signal() {
-    match signal(SignalKind::interrupt()) {
-        Ok(mut interrupt) => drop(interrupt.recv().await),
-        Err(_) => std::future::pending().await,
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 
