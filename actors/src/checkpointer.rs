@@ -235,6 +235,10 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     host.meters.checkpoint_bytes.record(bytes as f64);
     let second = {
         let mut cost = cell.cost.lock();
+        // A later one (the last of a drain, say) may have overtaken it.
+        if cost.newest.is_some_and(|stored| stored.seq > seq) {
+            return Ok(took);
+        }
         let second = cost.newest.map(|stored| stored.seq).or(cost.second);
         cost.second = second;
         cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes });
