@@ -45,6 +45,11 @@ impl Matches for Links {
             None => self.roomy(),
         };
         match (found, wanted) {
+            // It gives no frames and does not come back by itself: clients that kept knocking would wait for nothing.
+            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
+                let words = format!("RK-NODE-034: match {} is parked after a failure: ask the operator", handle.info().match_id);
+                Location::Refused(RefuseCode::Ended, words)
+            }
             (Some(handle), _) => Location::Here(Arc::new(Link(handle))),
             (None, _) if self.recovering.load(Ordering::Acquire) => {
                 Location::Refused(RefuseCode::Unavailable, "RK-NODE-030: this node is recovering its matches; try again".to_owned())

@@ -26,6 +26,8 @@ use crate::seat::{Refusal, Seat};
 
 /// How often a match that left is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often the pause before listening again doubles, for a match whose frames break off without one having come.
+const DOUBLINGS: u32 = 4;
 /// Clients that may wait to be seated.
 const CHANGES: usize = 64;
 
@@ -73,6 +75,7 @@ impl Room {
 async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiver<Change>) {
     let mut audience = Audience::new(Arc::clone(&shared.meters), room.link().info(), shared.config.interest_radius);
     let mut frames = room.link().subscribe();
+    let mut silence = Silence::default();
     loop {
         tokio::select! {
             biased;
@@ -82,9 +85,12 @@ async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiv
                 None => break,
             },
             frame = frames.recv() => match frame {
-                Some(frame) => audience.publish(&frame, Instant::now()),
+                Some(frame) => {
+                    silence = Silence::default();
+                    audience.publish(&frame, Instant::now());
+                }
                 None if audience.over => audience.clear(),
-                None => match find_again(&shared, &room).await {
+                None => match find_again(&shared, &room, &mut silence).await {
                     Ok(link) => {
                         tracing::info!(code = "RK-GATE-031", match_id = %room.match_id, "the match's frames broke off; listening again");
                         audience.each(|seat| if seat.role == Role::Player { link.back(seat.session) });
@@ -109,9 +115,24 @@ async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiv
     shared.forget_room(&room);
 }
 
-/// The match's frames ended without a last one: it was recovered, moved, or we were too slow.
-async fn find_again(shared: &Shared, room: &Room) -> Result<Arc<dyn MatchLink>, Refusal> {
-    let until = Instant::now() + shared.config.limits.unavailable_wait;
+/// How often frames broke off since the last one came, and since when.
+#[derive(Default)]
+struct Silence {
+    breaks: u32,
+    since: Option<Instant>,
+}
+
+/// The match's frames ended without a last one: it was recovered, moved, or we were too slow. One that is found and gives no frames either,
+/// again and again, is given up: else the search would be a hot loop.
+async fn find_again(shared: &Shared, room: &Room, silence: &mut Silence) -> Result<Arc<dyn MatchLink>, Refusal> {
+    let until = *silence.since.get_or_insert_with(Instant::now) + shared.config.limits.unavailable_wait;
+    if silence.breaks > 0 {
+        if Instant::now() >= until {
+            return Err(Refusal::new(RefuseCode::Unavailable, "RK-GATE-036: the match is here but gives no frames: ask its operator"));
+        }
+        tokio::time::sleep(LOOK_AGAIN * (1 << silence.breaks.min(DOUBLINGS))).await;
+    }
+    silence.breaks = silence.breaks.saturating_add(1);
     loop {
         match shared.matches.locate(Some(room.match_id)) {
             Location::Here(link) => {

@@ -218,6 +218,26 @@ async fn whoever_breaks_the_protocol_is_told_and_let_go() {
 }
 
 #[tokio::test]
+async fn a_match_that_gives_no_frames_lets_its_players_go_and_is_not_asked_for_ever() {
+    let limits = Limits { unavailable_wait: Duration::from_millis(400), ..Limits::default() };
+    let game = FakeMatch::start(60);
+    let node = FakeNode::with(&game);
+    let gateway = start(limits, &node);
+    // One is in when it happens, another comes afterwards.
+    let (inside, _) = Raw::enter(gateway.local_addr(), 1).await;
+    {
+        let mut inner = game.inner.lock();
+        inner.parked = true;
+        inner.drop_subscribers();
+    }
+    assert_eq!(inside.refusal().await.0, RefuseCode::Unavailable);
+    let (late, _) = Raw::enter(gateway.local_addr(), 2).await;
+    assert_eq!(late.refusal().await.0, RefuseCode::Unavailable);
+    let asked = game.inner.lock().subscriptions;
+    assert!(asked <= 20, "subscribed {asked} times in less than a second");
+}
+
+#[tokio::test]
 async fn malformed_packets_are_dropped_and_too_many_of_them_end_the_connection() {
     let limits = Limits { max_malformed: 5, max_input: 64, ..Limits::default() };
     let (game, gateway, mut honest) = scene(limits).await;

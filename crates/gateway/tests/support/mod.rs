@@ -42,6 +42,9 @@ pub struct Inner {
     pub events_per_tick: usize,
     pub event_bytes: usize,
     pub paused: bool,
+    /// Whoever subscribes gets a receiver that is closed already.
+    pub parked: bool,
+    pub subscriptions: usize,
     pub removed: Vec<PlayerId>,
     /// All that was ever applied: (player, seq, tick).
     pub applied: Vec<(PlayerId, u64, Tick)>,
@@ -252,7 +255,11 @@ impl MatchLink for FakeMatch {
 
     fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
         let (sender, receiver) = mpsc::channel(64);
-        self.inner.lock().subscribers.push(sender);
+        let mut inner = self.inner.lock();
+        inner.subscriptions += 1;
+        if !inner.parked {
+            inner.subscribers.push(sender);
+        }
         receiver
     }
 }
