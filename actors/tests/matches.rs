@@ -264,6 +264,25 @@ async fn a_player_has_one_session_and_comes_back_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_over_is_not_resumed_and_makes_no_new_one() {
+    let memory = MemoryStore::new();
+    let node = Node::start(&memory.store(), 1, config()).await;
+    let link = node.create(7).await;
+    let mut frames = link.subscribe();
+    let over = enter(&link, 1).await;
+    link.close(over);
+    frame_where(&mut frames, |frame| !frame.left.is_empty()).await;
+    let refused = link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("over");
+    assert_eq!(refused.0, RefuseCode::Removed);
+    assert_eq!(link.occupancy().0, 0, "nobody came in");
+    // A ticket lets the player in again; the old token is of no use even then.
+    let fresh = enter(&link, 1).await;
+    assert_ne!(fresh, over);
+    assert_eq!(link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("still over").0, RefuseCode::Removed);
+    assert!(link.open(PlayerId(1), "a".to_owned(), Some(fresh)).await.expect("resume").resumed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_match_says_so() {
     let memory = MemoryStore::new();
     let node = Node::start(&memory.store(), 1, config()).await;

@@ -271,6 +271,12 @@ impl Ingress {
         {
             return OpenOutcome::Refused(RefuseCode::Credential, format!("session {wanted} belongs to another player"));
         }
+        // A resume token does not expire: it opens the session that it was made for, or nothing.
+        if let Some(wanted) = resume
+            && !self.sessions.contains_key(&wanted)
+        {
+            return OpenOutcome::Refused(RefuseCode::Removed, format!("session {wanted} is over: show a ticket"));
+        }
         if let Some((&id, slot)) = self.sessions.iter_mut().find(|(_, slot)| slot.player == player) {
             return match slot.phase {
                 Phase::Durable => {
