@@ -40,6 +40,9 @@ async fn inputs_are_applied_once_in_order_and_the_newest_counts() {
     }
     assert_eq!(link.input(input(session, 4, Tick(soon.0 + 2), add(1))), Admission::Queued);
     assert_eq!(link.input(input(session, 9, Tick(soon.0 + 1_000), add(1))), Admission::OutOfWindow);
+    for seq in [1 << 62, u64::MAX] {
+        assert_eq!(link.input(input(session, seq, soon, add(1))), Admission::OutOfWindow, "a number without a next one");
+    }
     assert_eq!(link.input(input(SessionId(99), 1, soon, add(1))), Admission::NoSession);
     assert_eq!(link.input(input(session, 5, soon, bytes::Bytes::from_static(b"nonsense"))), Admission::Malformed);
     let first = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await;

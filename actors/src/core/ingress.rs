@@ -13,6 +13,9 @@ use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::SessionState;
 use tokio::time::Instant;
 
+/// Inputs are numbered below this, so that a number plus one is always a number.
+const MAX_INPUT_SEQ: u64 = 1 << 62;
+
 /// Bounds of what waits for a match.
 #[derive(Debug, Clone, Copy)]
 pub struct IngressLimits {
@@ -228,7 +231,7 @@ impl Ingress {
         if input.seq <= slot.last_input || slot.inputs.contains_key(&input.seq) {
             return Admission::Stale;
         }
-        if input.target.0 > self.tick.0 + self.limits.window {
+        if input.seq >= MAX_INPUT_SEQ || input.target.0 > self.tick.0.saturating_add(self.limits.window) {
             return Admission::OutOfWindow;
         }
         if slot.inputs.len() >= self.limits.inputs {
