@@ -97,7 +97,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
     seat.tell(encode_server(&ServerMessage::Welcome(Box::new(welcome))));
     shared.seat(&seat);
     let mut link = visit.link;
-    if visit.resumed {
+    // Also for a new session: whoever opened it may have gone away before it was durable, which left it waiting.
+    if role == Role::Player {
         link.back(session);
     }
     let room = loop {
@@ -166,7 +167,6 @@ struct Visit {
     match_id: MatchId,
     link: Arc<dyn MatchLink>,
     role: Role,
-    resumed: bool,
     welcome: Welcome,
 }
 
@@ -210,7 +210,7 @@ async fn admit(shared: &Shared, connection: &quinn::Connection, hello: Hello, pe
         schema: (*info.schema).clone(),
         config: info.config,
     };
-    Ok(Visit { match_id: info.match_id, link, role: hello.role, resumed: opened.resumed, welcome })
+    Ok(Visit { match_id: info.match_id, link, role: hello.role, welcome })
 }
 
 fn check(shared: &Shared, hello: &Hello) -> Result<Shown, Refusal> {
