@@ -28,7 +28,8 @@ impl Rate {
 pub struct Limits {
     /// Open connections. Beyond, new ones are refused.
     pub max_connections: usize,
-    /// Connections that are not yet let in. Beyond, new ones are ignored.
+    /// Connections that are not yet let in. Beyond, new ones are ignored. One source address may have an eighth of them before it must prove
+    /// that it is there, and half of them then (never fewer than 64).
     pub max_pending: usize,
     /// From this many connections that are not yet let in, a new one must first prove its address (QUIC Retry).
     pub retry_above: usize,

@@ -1,8 +1,9 @@
 //! The edge itself: its endpoint, its door, and who is in.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::audience::Room;
 use crate::config::GatewayConfig;
 use crate::keys::Keys;
-use crate::limits::{Door, Knock, Verdict};
+use crate::limits::{Door, Knock, Verdict, subscriber};
 use crate::meters::Meters;
 use crate::port::{MatchLink, Matches};
 use crate::seat::{Refusal, Seat};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) meters: Arc<Meters>,
     connections: AtomicUsize,
     pending: AtomicUsize,
+    /// Of them, how many come from each source; those with none have no entry.
+    pending_by_source: Mutex<BTreeMap<IpAddr, usize>>,
     inside: Mutex<Inside>,
 }
 
@@ -129,11 +132,13 @@ impl Shared {
     }
 
     fn knock(&self, incoming: &quinn::Incoming) -> Knock {
+        let source = incoming.remote_address().ip();
         Knock {
-            source: incoming.remote_address().ip(),
+            source,
             validated: incoming.remote_address_validated(),
             open: self.connections.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
+            pending_from_source: self.pending_by_source.lock().get(&subscriber(source)).copied().unwrap_or(0),
         }
     }
 
@@ -144,19 +149,30 @@ impl Shared {
 }
 
 /// Counts a connection that is not yet let in.
-pub(crate) struct PendingGuard(Arc<Shared>);
+pub(crate) struct PendingGuard {
+    shared: Arc<Shared>,
+    source: IpAddr,
+}
 
 impl PendingGuard {
-    fn new(shared: &Arc<Shared>) -> Self {
+    fn new(shared: &Arc<Shared>, source: IpAddr) -> Self {
+        let source = subscriber(source);
         shared.pending.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+        *shared.pending_by_source.lock().entry(source).or_insert(0) += 1;
+        Self { shared: Arc::clone(shared), source }
     }
 }
 
 impl Drop for PendingGuard {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
-        self.0.count();
+        self.shared.pending.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut entry) = self.shared.pending_by_source.lock().entry(self.source) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        self.shared.count();
     }
 }
 
@@ -216,6 +232,7 @@ impl Gateway {
             meters: Arc::new(Meters::new()),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
+            pending_by_source: Mutex::new(BTreeMap::new()),
             inside: Mutex::new(Inside::default()),
         });
         let door = tokio::spawn(keep_door(Arc::clone(&shared), endpoint.clone()));
@@ -275,7 +292,7 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint) {
             Verdict::Accept => {
                 number += 1;
                 shared.meters.accepted.increment(1);
-                let pending = PendingGuard::new(&shared);
+                let pending = PendingGuard::new(&shared, incoming.remote_address().ip());
                 let counted = ConnectionGuard::new(&shared);
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {

@@ -11,6 +11,9 @@ use crate::config::{Limits, Rate};
 /// Most source addresses that have a bucket of their own; the others share one.
 const MAX_SOURCES: usize = 16 << 10;
 
+/// What one source may have pending at least, however small the bound for all is: a household or a local swarm.
+const MIN_SHARE: usize = 64;
+
 /// Lets through what a [`Rate`] allows.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
@@ -79,6 +82,8 @@ pub(crate) struct Knock {
     pub(crate) open: usize,
     /// Connections that are not yet let in.
     pub(crate) pending: usize,
+    /// Those of them that come from `source`, by [`subscriber`].
+    pub(crate) pending_from_source: usize,
 }
 
 /// Decides on new connections.
@@ -120,6 +125,13 @@ impl Door {
         if knock.pending >= self.retry_above && !knock.validated {
             return Verdict::Retry;
         }
+        // No source takes all places of those who knock: a spoofed one gets few, a real one half.
+        if !knock.validated && knock.pending_from_source >= (self.max_pending / 8).max(MIN_SHARE) {
+            return Verdict::Retry;
+        }
+        if knock.pending_from_source >= (self.max_pending / 2).max(MIN_SHARE) {
+            return Verdict::Refuse("source_pending");
+        }
         // Who has not proved its address pays from a bucket apart: it could be spending another's.
         if !self.source((subscriber(knock.source), knock.validated), now).take(1.0, now) {
             return if knock.validated { Verdict::Refuse("source") } else { Verdict::Retry };
@@ -144,7 +156,7 @@ impl Door {
 }
 
 /// Whoever has one IPv6 address has its whole /64.
-fn subscriber(source: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (u128::MAX << 64))),
         v4 @ IpAddr::V4(_) => v4,
@@ -156,7 +168,7 @@ mod tests {
     use super::*;
 
     fn knock(last: u8, validated: bool) -> Knock {
-        Knock { source: IpAddr::from([10, 0, 0, last]), validated, open: 0, pending: 0 }
+        Knock { source: IpAddr::from([10, 0, 0, last]), validated, open: 0, pending: 0, pending_from_source: 0 }
     }
 
     fn limits() -> Limits {
@@ -214,6 +226,21 @@ mod tests {
         assert_eq!(door.decide(at(10), now), Verdict::Retry);
         assert_eq!(door.decide(Knock { validated: true, ..at(10) }, now), Verdict::Accept);
         assert_eq!(door.decide(at(20), now), Verdict::Ignore("pending"));
+    }
+
+    #[test]
+    fn one_source_does_not_take_all_pending_places() {
+        let now = Instant::now();
+        let mut door = Door::new(&Limits { retry_above: 2_000, max_pending: 1_024, ..limits() }, now);
+        let at = |pending_from_source, validated| Knock { pending: 600, pending_from_source, ..knock(1, validated) };
+        assert_eq!(door.decide(at(127, false), now), Verdict::Accept);
+        assert_eq!(door.decide(at(128, false), now), Verdict::Retry, "it may be somebody else's address");
+        assert_eq!(door.decide(at(511, true), now), Verdict::Accept);
+        assert_eq!(door.decide(at(512, true), now), Verdict::Refuse("source_pending"));
+        let other = Knock { pending: 600, ..knock(2, false) };
+        assert_eq!(door.decide(other, now), Verdict::Accept, "another source still gets in");
+        let mut small = Door::new(&Limits { max_pending: 80, ..limits() }, now);
+        assert_eq!(small.decide(Knock { pending: 63, pending_from_source: 63, ..knock(3, false) }, now), Verdict::Accept);
     }
 
     #[test]
