@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
+use rekindle_cluster::directory::{self, Updated};
 use rekindle_cluster::takeover;
 use rekindle_gateway::Gateway;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
@@ -173,11 +174,19 @@ impl Serving {
         if usize::from(wanted.house_bots) > room {
             return Err(ControlError::Invalid(format!("{} house bots in a match for {room} players", wanted.house_bots)));
         }
+        // The world computes with the game's own rate, whatever the pace: another pace would only be slow or fast motion.
+        if let Some(rate) = wanted.tick_rate.filter(|&rate| rate != game.tick_rate()) {
+            return Err(ControlError::Invalid(format!(
+                "tick_rate {rate}: game `{}` is made for {} ticks a second and for no other rate; leave it out",
+                wanted.game,
+                game.tick_rate()
+            )));
+        }
         let spec = MatchSpec {
             game: wanted.game,
             config: encoded,
             seed: wanted.seed.unwrap_or_else(clock::random),
-            tick_rate: wanted.tick_rate.unwrap_or_else(|| game.tick_rate()),
+            tick_rate: game.tick_rate(),
             house_bots: wanted.house_bots,
             created_ms: clock::now_ms(),
         };
@@ -201,9 +210,19 @@ impl Serving {
         self.match_view(id).await
     }
 
-    /// Ends a match; its result is delivered before this returns.
+    /// Ends a match; its result is delivered before this returns. Of a parked match that does not run only the row is closed.
     pub async fn stop_match(&self, id: MatchId, reason: String) -> Result<MatchView, ControlError> {
         if self.parts.host.find(id).is_none() {
+            let closed = directory::update(&*self.parts.store.leases, id, |row| {
+                let parked = matches!(row.state, MatchState::Parked { .. });
+                row.state = MatchState::Ended { reason: reason.clone() };
+                parked
+            });
+            match closed.await {
+                Ok(Updated::Done(row)) => return Ok(match_view(&row, None)),
+                Ok(Updated::Declined(_)) | Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
             let row = self.match_view(id).await?;
             return Err(ControlError::Invalid(format!("match {id} does not run here: it is {}", row.state)));
         }
@@ -213,9 +232,6 @@ impl Serving {
 
     /// Signs a ticket.
     pub fn issue_ticket(&self, wanted: &IssueTicket) -> Result<Ticket, ControlError> {
-        if wanted.player >= bots::FIRST_HOUSE_PLAYER {
-            return Err(ControlError::Invalid(format!("players from {} on are house bots", bots::FIRST_HOUSE_PLAYER)));
-        }
         tickets::issue(self.parts.gateway.keys(), wanted).map_err(|error| ControlError::Invalid(error.to_string()))
     }
 

@@ -120,16 +120,17 @@ impl Host {
         let inner = self.inner();
         let reason = reason.into();
         let cell = inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
-        if let MatchPhase::Parked(_) = cell.phase() {
-            inner.set_row(match_id, MatchState::Ended { reason }).await?;
-            inner.remove(match_id);
-            return Ok(());
-        }
-        *cell.stop.lock() = Some(reason);
+        *cell.stop.lock() = Some(reason.clone());
         let mut halted = inner.journal.halted();
         loop {
             let changed = inner.changed.notified();
             if !inner.matches.lock().contains_key(&match_id) {
+                return Ok(());
+            }
+            // It may have been parked before, or be parked meanwhile.
+            if let MatchPhase::Parked(_) = cell.phase() {
+                inner.set_row(match_id, MatchState::Ended { reason }).await?;
+                inner.remove(match_id);
                 return Ok(());
             }
             tokio::select! {
@@ -302,6 +303,7 @@ impl Inner {
                 }
                 delivered.await;
             }
+            let last = taken.seq;
             while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
                 tracing::error!(code = "RK-HOST-036", match_id = %cell.match_id, %error, "the last checkpoint is not stored yet");
                 if host.journal.is_halted() {
@@ -310,8 +312,11 @@ impl Inner {
                 sleep(LAST_CHECKPOINT_RETRY).await;
             }
             match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
-                Ok(_) => {
+                Ok(ours) => {
                     tracing::info!(code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(), reason, "match ended");
+                    if ours && let Err(error) = host.store.checkpoints.trim(cell.match_id, last).await {
+                        tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints of an ended match are still there");
+                    }
                     host.remove(cell.match_id);
                 }
                 Err(error) => {

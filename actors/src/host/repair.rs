@@ -122,6 +122,7 @@ impl Inner {
         cell.subscribers.lock().clear();
         *cell.actor.lock() = None;
         cell.close_doors(RefuseCode::Unavailable, "the match is parked after a failure: ask the operator");
+        self.changed.notify_waiters();
         let (host, cell) = (Arc::clone(self), Arc::clone(cell));
         self.spawn(async move {
             if let Err(error) = host.set_row(cell.match_id, MatchState::Parked { report }).await {
