@@ -21,7 +21,8 @@ pub struct Cut {
 
 /// The first batch of each log that some match still needs; a log that is not named is needed by nobody.
 ///
-/// `checkpoints` has each match's verified checkpoints, newest first. A match that has ended needs its last checkpoint only.
+/// `checkpoints` has each match's verified checkpoints, newest first; those of matches that have ended are not asked for. Such a match needs its last
+/// checkpoint only.
 pub fn floors(matches: &[MatchLease], checkpoints: &BTreeMap<MatchId, Vec<CheckpointMeta>>) -> BTreeMap<Incarnation, BatchNo> {
     let mut floors = BTreeMap::new();
     for lease in matches.iter().filter(|lease| !matches!(lease.state, MatchState::Ended { .. })) {
@@ -57,7 +58,8 @@ pub async fn run(store: &Store) -> Result<Vec<Cut>, StoreError> {
     // The order matters: checkpoints before the rows that are judged by them. A match that appears after the rows were read writes behind every
     // checkpoint that was listed, so no cut reaches its records.
     let mut checkpoints = BTreeMap::new();
-    for lease in store.leases.matches().await? {
+    // Those that have ended need none, and listing means reading them.
+    for lease in store.leases.matches().await?.iter().filter(|lease| !matches!(lease.state, MatchState::Ended { .. })) {
         checkpoints.insert(lease.match_id, store.checkpoints.list(lease.match_id).await?.0);
     }
     let matches = store.leases.matches().await?;
