@@ -267,8 +267,8 @@ pub(crate) struct News {
 }
 
 impl State {
-    /// A connection carries the session now.
-    pub(crate) fn take_up(&mut self, connection: &Connection, welcome: &Arc<Welcome>) {
+    /// A connection carries the session now. Returns the results of commands that cannot be told any more.
+    pub(crate) fn take_up(&mut self, connection: &Connection, welcome: &Arc<Welcome>) -> Vec<ClientEvent> {
         let known = self.welcome.as_ref().map(|known| known.tick_rate);
         if known != Some(welcome.tick_rate) {
             self.clock = ClockSync::new(welcome.tick_rate);
@@ -277,10 +277,7 @@ impl State {
         // Inputs of before were meant for ticks that are over.
         self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
         self.targets.clear();
-        while let Some((seq, _)) = self.commands.pop_front_if(|(seq, _)| *seq < welcome.next_command) {
-            self.taken.push(seq);
-        }
-        self.next_command = self.next_command.max(welcome.next_command);
+        let lost = self.align_commands(welcome.next_command);
         if welcome.epoch > self.epoch {
             self.epoch = welcome.epoch;
             self.newest = self.newest.min(welcome.tick);
@@ -288,6 +285,21 @@ impl State {
         self.sent_ms = 0;
         self.connection = Some(connection.clone());
         self.welcome = Some(Arc::clone(welcome));
+        lost
+    }
+
+    /// The server expects the command `next`. Those before it were taken. If it was thrown back behind commands that it had answered, their
+    /// numbers are given out again; whatever waits behind such a gap can never be taken, and neither can what became of it be told.
+    fn align_commands(&mut self, next: u64) -> Vec<ClientEvent> {
+        while let Some((seq, _)) = self.commands.pop_front_if(|(seq, _)| *seq < next) {
+            self.taken.push(seq);
+        }
+        let mut lost: Vec<u64> = self.taken.extract_if(.., |seq| *seq >= next).collect();
+        if self.commands.front().is_some_and(|(seq, _)| *seq > next) {
+            lost.extend(self.commands.drain(..).map(|(seq, _)| seq));
+        }
+        self.next_command = self.commands.back().map_or(next, |(seq, _)| seq + 1);
+        lost.into_iter().map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None }).collect()
     }
 
     /// Takes a snapshot in. `tick_ms`: milliseconds a tick.
@@ -366,5 +378,46 @@ impl State {
     /// The first command behind `sent` that waits for its result.
     pub(crate) fn command_behind(&self, sent: u64) -> Option<(u64, Bytes)> {
         self.commands.iter().find(|(seq, _)| *seq > sent).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(seqs: std::ops::Range<u64>) -> State {
+        let mut state = State::new(Role::Player);
+        state.next_command = seqs.end;
+        state.commands = seqs.map(|seq| (seq, Bytes::new())).collect();
+        state
+    }
+
+    fn lost(events: &[ClientEvent]) -> Vec<u64> {
+        let seq = |event: &ClientEvent| match event {
+            ClientEvent::CommandDone { seq, tick: None, accepted: None } => *seq,
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(seq).collect()
+    }
+
+    #[test]
+    fn commands_go_on_where_the_server_expects_them() {
+        // The server has taken 4 and 5 and waits for 6.
+        let mut state = waiting(4..8);
+        assert_eq!(lost(&state.align_commands(6)), []);
+        assert_eq!((state.taken.as_slice(), state.commands.front().map(|(seq, _)| *seq), state.next_command), (&[4, 5][..], Some(6), 8));
+        // All were answered, then the server was thrown back: numbers are given out again.
+        let mut state = waiting(8..8);
+        assert_eq!(lost(&state.align_commands(6)), []);
+        assert_eq!(state.next_command, 6);
+        // 6 was answered, 7 waits, and the server wants 6 again: 7 can never be taken.
+        let mut state = waiting(7..8);
+        state.taken = vec![5, 6];
+        assert_eq!(lost(&state.align_commands(6)), [6, 7]);
+        assert_eq!((state.taken.as_slice(), state.commands.len(), state.next_command), (&[5][..], 0, 6));
+        // A new session starts over.
+        let mut state = waiting(3..3);
+        state.align_commands(1);
+        assert_eq!(state.next_command, 1);
     }
 }

@@ -186,7 +186,7 @@ impl Driver {
             if welcome.epoch > state.epoch && welcome.tick < state.newest {
                 news.push(ClientEvent::Rewound { epoch: welcome.epoch, to: welcome.tick });
             }
-            state.take_up(connection, &welcome);
+            news.extend(state.take_up(connection, &welcome));
         }
         if self.config.role == Role::Player {
             self.credential = Credential::Resume(welcome.resume_token.clone());

@@ -366,8 +366,13 @@ async fn read_commands(shared: &Shared, seat: &Seat, room: &Room, reader: &mut R
                         Admission::Malformed => {
                             return malformed("command", format!("RK-GATE-048: the game does not understand command {seq}"));
                         }
+                        // A match that was thrown back expects earlier numbers: the next welcome says which.
                         Admission::OutOfWindow => {
-                            return malformed("command_order", format!("RK-GATE-049: command {seq} is out of sequence"));
+                            Meters::malformed("command_order");
+                            let words = format!(
+                                "RK-GATE-049: command {seq} is out of sequence: connect again and go on with the number you are told"
+                            );
+                            return End::Dismissed(Refusal::new(RefuseCode::Overloaded, words));
                         }
                         Admission::NoSession => {
                             return End::Dismissed(Refusal::new(RefuseCode::Removed, "RK-GATE-034: the session is over"));
