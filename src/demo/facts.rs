@@ -58,9 +58,9 @@ pub fn witness(log: &BotLog) -> Witness {
     let mut before = None;
     for fact in &log.facts {
         match fact {
-            Fact::Joined { session: new, epoch: now, .. } => {
+            Fact::Joined { session: new, epoch: now, tick, .. } => {
                 witness.sessions.push(*new);
-                (session, epoch, witness.playing) = (Some(*new), *now, true);
+                (session, epoch, witness.playing) = (Some(*new), *now, log.tally.newest > *tick);
             }
             Fact::Resumed { session: same, epoch: now, .. } => {
                 if witness.sessions.last() != Some(same) {
@@ -68,11 +68,13 @@ pub fn witness(log: &BotLog) -> Witness {
                 }
                 witness.resumes += 1;
                 before = (*now != epoch).then_some(epoch).or(before);
-                (session, epoch, witness.playing) = (Some(*same), *now, true);
+                // A welcome is a word; ticks are what counts.
+                (session, epoch, witness.playing) = (Some(*same), *now, false);
             }
             Fact::Durable(input) => witness.durable.extend(session.map(|session| (session, input.seq, input.tick))),
             Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
             Fact::Gap { from_tick, interrupted: true, .. } => {
+                witness.playing = true;
                 if let Some(epoch) = before.take() {
                     witness.newest.insert(epoch, *from_tick);
                 }
@@ -128,5 +130,26 @@ mod tests {
         assert_eq!(witness.durable, [(session, 1, Tick(4))]);
         assert_eq!(witness.newest, [(Epoch(1), Tick(31)), (Epoch(2), Tick(50))].into());
         assert_eq!(first_cut(&[log]), [(MatchId(2), Tick(31))].into());
+    }
+
+    #[test]
+    fn a_bot_plays_only_if_ticks_came_after_its_latest_welcome() {
+        let session = SessionId(5);
+        let joined = Fact::Joined { at_us: 1, session, epoch: Epoch(1), tick: Tick(3) };
+        let resumed = Fact::Resumed { at_us: 6, session, epoch: Epoch(2), tick: Tick(31) };
+        let ticks = Fact::Gap { from_us: 4, to_us: 7, from_tick: Tick(31), to_tick: Tick(32), interrupted: true };
+        let gone = Fact::Disconnected { at_us: 9, reason: "silent".into() };
+        let playing = |facts: &[&Fact], newest| {
+            let facts = facts.iter().map(|&fact| fact.clone()).collect();
+            let tally = Tally { newest: Tick(newest), ..Tally::default() };
+            witness(&BotLog { player: PlayerId(1), match_id: MatchId(2), facts, tally }).playing
+        };
+        assert!(!playing(&[], 0));
+        assert!(!playing(&[&joined], 0));
+        assert!(playing(&[&joined], 50));
+        assert!(!playing(&[&joined, &resumed], 50));
+        assert!(playing(&[&joined, &resumed, &ticks], 50));
+        assert!(!playing(&[&joined, &resumed, &ticks, &gone], 50));
+        assert!(!playing(&[&joined, &resumed, &ticks, &gone, &resumed], 50));
     }
 }

@@ -122,7 +122,8 @@ struct Show {
     kills: usize,
     /// When each outage began, since the swarm's start: at the last kill of a row, for one that hits a recovery only makes an outage longer.
     outages: Vec<Duration>,
-    aimed: usize,
+    /// Kills that hit what they were aimed at: a recovery, or the writing of a checkpoint.
+    hits: usize,
     seconds: f64,
 }
 
@@ -207,17 +208,20 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
 
     let aims = plan::kills(args.kills, args.seed);
     let mut outages = Vec::with_capacity(aims.len());
+    let mut hits = 0;
     for (index, &aim) in aims.iter().enumerate() {
         match aim {
             Aim::Fight(after) => watch_fight(&swarm, stage, after).await,
             Aim::Recovery(delay) => {
                 // The node was killed just now and starts: hit it as soon as it replays.
-                theatre.node.wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event)).await;
+                let begun = theatre.node.wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event)).await;
+                hits += usize::from(begun.is_some());
                 sleep(delay).await;
             }
             Aim::Checkpoint(delay) => {
                 theatre.node.drain_events(&mut |event| report(stage, event));
-                theatre.node.wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event)).await;
+                let begun = theatre.node.wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event)).await;
+                hits += usize::from(begun.is_some());
                 sleep(delay).await;
             }
         }
@@ -232,16 +236,18 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
         }
     }
     watch_fight(&swarm, stage, EPILOGUE).await;
-    let enough =
-        |progress: &rekindle_loadtest::Progress| progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats >= 2 * MIN_BEATS as u64;
+    // All bots of a match receive the same beats.
+    let (players, played) = (u64::from(args.players).max(1), matches.len().min(usize::from(args.players)) as u64);
+    let enough = |progress: &rekindle_loadtest::Progress| {
+        progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats * played / players >= MIN_BEATS as u64 + played
+    };
     swarm.wait_until(PATIENCE, enough).await;
     let seconds = swarm.elapsed().as_secs_f64();
     // The sessions stay open: leaving is not what is tried here.
     let evidence = swarm.stop(false).await;
     theatre.node.stop().await?;
     stage.tell("node stopped cleanly; now the verdict");
-    let aimed = aims.iter().filter(|aim| !matches!(aim, Aim::Fight(_))).count();
-    Ok(Show { evidence, kills: aims.len(), outages, aimed, seconds })
+    Ok(Show { evidence, kills: aims.len(), outages, hits, seconds })
 }
 
 fn ticket_for(player: u64, role: Role) -> IssueTicket {
@@ -295,14 +301,14 @@ async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, sh
     let reading = Reading::of(&StoreChoice::Local(dir.to_owned()))?;
     let facts = facts::read(&reading.store()?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
-    let verdict = verdict::judge(&witnesses, &facts, &facts::first_cut(&show.evidence.bots));
+    let verdict = verdict::judge(usize::from(args.players), &witnesses, &facts, &facts::first_cut(&show.evidence.bots));
     let mut back: Vec<Duration> = show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();
     let ms = |at: Option<&Duration>| at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
     stage.tell("the journal is read and every match simulated again");
     let summary = Summary {
         kills: show.kills,
-        aimed: show.aimed,
+        hits: show.hits,
         matches: facts.len(),
         players: usize::from(args.players),
         seed: args.seed,
@@ -316,7 +322,7 @@ async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, sh
 /// The figures besides the verdict.
 struct Summary {
     kills: usize,
-    aimed: usize,
+    hits: usize,
     matches: usize,
     players: usize,
     seed: u64,
@@ -329,13 +335,14 @@ impl Summary {
     fn json(&self, verdict: &Verdict, kept: Option<&Path>) -> serde_json::Value {
         serde_json::json!({
             "kills": self.kills,
-            "kills_aimed": self.aimed,
+            "kills_aimed": self.hits,
             "matches": self.matches,
             "players": self.players,
             "inputs_durable": verdict.inputs_durable,
             "durable_inputs_lost": verdict.lost,
             "duplicate_inputs": verdict.duplicates,
             "beats_checked": verdict.beats_checked,
+            "beats_distinct": verdict.beats_distinct,
             "hash_mismatches": verdict.mismatches,
             "sessions_resumed": verdict.sessions_resumed,
             "joins_after_kill": verdict.joins_after_kill,
@@ -356,8 +363,8 @@ impl Summary {
         let mut lines = vec![
             String::new(),
             format!(
-                "{} SIGKILLs ({} aimed at recovery or checkpoints), {} matches, {} players, {:.0} s",
-                self.kills, self.aimed, self.matches, self.players, self.seconds
+                "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, {:.0} s",
+                self.kills, self.hits, self.matches, self.players, self.seconds
             ),
             format!("durable inputs seen on the wire   {:>8}", verdict.inputs_durable),
             format!("  of them lost                    {:>8}", verdict.lost),

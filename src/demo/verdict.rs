@@ -9,7 +9,7 @@ use rekindle_schema::{Epoch, MatchId, SessionId, StateHash, Tick};
 
 /// Fewer durable inputs than this prove nothing.
 pub const MIN_INPUTS: usize = 1_000;
-/// Fewer beats than this prove nothing.
+/// Fewer beats than this prove nothing, however many bots received each of them.
 pub const MIN_BEATS: usize = 20;
 
 /// What one bot noted.
@@ -63,7 +63,9 @@ pub struct Verdict {
     pub duplicates: usize,
     /// Hashes that bots received and that were compared.
     pub beats_checked: usize,
-    /// How many of them, or of the journal's own, differ.
+    /// Of those, how many are not the same beat, received by another bot.
+    pub beats_distinct: usize,
+    /// How many hashes that bots received, or of the journal's own, differ.
     pub mismatches: usize,
     /// Bots that play on in the session that they began with, after every kill.
     pub sessions_resumed: usize,
@@ -79,12 +81,16 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
-/// Compares notes and facts. `first_kill` has, for each match, the newest tick that anyone was shown before the first kill; a match without
+/// Compares notes and facts. There must be a witness for each of `players`. `first_kill` has, for each match, the newest tick that anyone was shown before the first kill; a match without
 /// an entry was never killed.
-pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill: &BTreeMap<MatchId, Tick>) -> Verdict {
+pub fn judge(players: usize, witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill: &BTreeMap<MatchId, Tick>) -> Verdict {
     let mut verdict = Verdict::default();
     let nothing = Facts::default();
     let mut seen = BTreeSet::new();
+    let mut beats = BTreeSet::new();
+    if witnesses.len() < players {
+        verdict.fault(format!("of {players} players only {} left notes", witnesses.len()));
+    }
     for witness in witnesses {
         let facts = facts.get(&witness.match_id).unwrap_or(&nothing);
         for &(session, seq, tick) in &witness.durable {
@@ -100,6 +106,7 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
         }
         for &(tick, hash) in &witness.beats {
             verdict.beats_checked += 1;
+            beats.insert((witness.match_id, tick));
             if facts.hashes.get(&tick) != Some(&hash) {
                 verdict.mismatches += 1;
                 verdict
@@ -141,10 +148,11 @@ pub fn judge(witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill
             verdict.joins_after_kill += facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
         }
     }
-    if verdict.inputs_durable < MIN_INPUTS || verdict.beats_checked < MIN_BEATS {
+    verdict.beats_distinct = beats.len();
+    if verdict.inputs_durable < MIN_INPUTS || verdict.beats_distinct < MIN_BEATS {
         verdict.fault(format!(
-            "{} durable inputs and {} beats prove nothing: at least {MIN_INPUTS} and {MIN_BEATS} are needed",
-            verdict.inputs_durable, verdict.beats_checked
+            "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and {MIN_BEATS} are needed",
+            verdict.inputs_durable, verdict.beats_distinct
         ));
     }
     if verdict.rolled_back_max > 0 {
@@ -206,7 +214,7 @@ mod tests {
     #[test]
     fn a_clean_run_holds() {
         let (witnesses, facts, kills) = run();
-        let verdict = judge(&witnesses, &facts, &kills);
+        let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
         assert!(verdict.holds(), "{:?}", verdict.faults);
         assert_eq!((verdict.inputs_durable, verdict.beats_checked, verdict.sessions_resumed, verdict.rolled_back_max), (1_200, 40, 1, 0));
     }
@@ -231,20 +239,43 @@ mod tests {
             ("result asked twice", |_, facts| facts.asked.push(RESULT), |verdict| verdict.results_wrong == 1),
             ("too few inputs", |witness, _| witness.durable.truncate(999), |verdict| verdict.inputs_durable == 999),
             ("too few beats", |witness, _| witness.beats.truncate(19), |verdict| verdict.beats_checked == 19),
+            (
+                "few beats, often received",
+                |witness, _| {
+                    witness.beats.truncate(19);
+                    witness.beats = witness.beats.repeat(3);
+                },
+                |verdict| (verdict.beats_checked, verdict.beats_distinct) == (57, 19),
+            ),
+            (
+                "a beat that another bot received otherwise",
+                |witness, _| {
+                    let tick = witness.beats[0].0;
+                    witness.beats.push((tick, StateHash([9; 32])));
+                },
+                |verdict| (verdict.mismatches, verdict.beats_distinct) == (1, 40),
+            ),
         ];
         for (name, damage, counted) in breaks {
             let (mut witnesses, mut facts, kills) = run();
             damage(&mut witnesses[0], facts.get_mut(&MATCH).unwrap());
-            let verdict = judge(&witnesses, &facts, &kills);
+            let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
             assert!(!verdict.holds() && counted(&verdict), "{name}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_player_who_left_no_notes_is_missed() {
+        let (witnesses, facts, kills) = run();
+        let verdict = judge(2, &witnesses, &facts, &kills);
+        assert!(!verdict.holds() && verdict.sessions_resumed == 1, "{verdict:?}");
     }
 
     #[test]
     fn what_was_shown_and_then_undone_is_counted() {
         let (mut witnesses, facts, kills) = run();
         witnesses[0].newest.insert(Epoch(1), Tick(603));
-        let verdict = judge(&witnesses, &facts, &kills);
+        let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
         assert!(verdict.rolled_back_max == 3 && !verdict.holds(), "{verdict:?}");
     }
 }
