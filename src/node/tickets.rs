@@ -5,11 +5,14 @@ use rekindle_gateway::ticket::{self, TicketError};
 use rekindle_schema::PlayerId;
 use rekindle_schema::wire::Role;
 
-use super::clock;
+use super::{bots, clock};
 use crate::admin::api;
 
-/// Signs the ticket that `wanted` asks for. A match id that is none counts as no wish: check it before.
+/// Signs the ticket that `wanted` asks for, but none for a house bot's number: its holder would play in its place. A match id that is none counts as no wish: check it before.
 pub fn issue(keys: &Keys, wanted: &api::IssueTicket) -> Result<api::Ticket, TicketError> {
+    if wanted.player >= bots::FIRST_HOUSE_PLAYER {
+        return Err(TicketError::Claims(format!("players from {} on are house bots", bots::FIRST_HOUSE_PLAYER)));
+    }
     let ticket = ticket::Ticket {
         player: PlayerId(wanted.player),
         name: wanted.name.clone().unwrap_or_else(|| format!("player-{}", wanted.player)),
@@ -19,4 +22,19 @@ pub fn issue(keys: &Keys, wanted: &api::IssueTicket) -> Result<api::Ticket, Tick
         nonce: clock::random(),
     };
     keys.issue_ticket(&ticket).map(|ticket| api::Ticket { ticket })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gets_the_ticket_of_a_house_bot() {
+        let keys = Keys::ephemeral([7; 32]).unwrap();
+        let wanted = |player| api::IssueTicket { player, name: None, spectator: false, match_id: None, ttl_s: 60 };
+        assert!(issue(&keys, &wanted(bots::FIRST_HOUSE_PLAYER - 1)).is_ok());
+        for player in [bots::FIRST_HOUSE_PLAYER, u64::MAX] {
+            assert!(matches!(issue(&keys, &wanted(player)), Err(TicketError::Claims(_))), "{player}");
+        }
+    }
 }
