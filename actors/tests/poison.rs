@@ -292,3 +292,23 @@ async fn poison_is_isolated_by_halves() {
     again.step(&fixed.step).expect("step");
     assert_eq!(again.state_hash(), fixed.sim.state_hash());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_too_large_for_the_journal_parks_its_match_and_no_other() {
+    let memory = MemoryStore::new();
+    let node = Node::with_games(&memory.store(), 1, config(), games()).await;
+    let (greedy, bystander) = (node.create(7).await, node.create(8).await);
+    let session = enter(&greedy, 1).await;
+    greedy.command(session, 1, flood(1));
+    let mut frames = greedy.subscribe();
+    frame_where(&mut frames, |frame| !frame.events.is_empty()).await;
+    greedy.command(session, 2, flood(5));
+    keeps_pace(&bystander, async {
+        let MatchState::Parked { report } = node.settled(7).await else { panic!("not parked") };
+        assert!(report.contains("tick ") && report.contains("52430"), "{report}");
+        sleep(Duration::from_secs(1)).await;
+    })
+    .await;
+    let stood = bystander.info().tick;
+    timeout(Duration::from_secs(5), bystander.wait_durable(stood)).await.expect("in time").expect("the journal goes on");
+}

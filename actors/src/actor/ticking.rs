@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{MatchState, Mode, Pending};
 use crate::cell::MatchPhase;
 use crate::config::{OnStall, Output};
-use crate::core::{Advanced, Drawn};
+use crate::core::{Advanced, Drawn, MAX_TICK_BYTES};
 use crate::journal::Durable;
 use crate::poison::{Outcome, Repair};
 use crate::shard::Wake;
@@ -122,6 +122,14 @@ impl MatchState {
     fn executed(&mut self, advanced: Advanced, arrived: Vec<Instant>) {
         let Advanced { record, mut frame, effects, ended } = advanced;
         let tick = record.step.tick;
+        let size = record.weight();
+        if size > MAX_TICK_BYTES {
+            // The journal would refuse its record and end the node, at every start anew.
+            return self.park(format!(
+                "RK-HOST-040: tick {tick} asks for about {size} bytes in the journal, over the limit of {MAX_TICK_BYTES} for one tick: \
+                 the game emits too many events or effects at once"
+            ));
+        }
         self.host.meters.ticks.increment(1);
         let weight = self.cell.outbox.lock().push(record);
         self.cell.tick.store(tick.0, Ordering::Release);

@@ -9,4 +9,4 @@ mod outbox;
 
 pub use ingress::{Admission, Drawn, Ingress, IngressLimits, OpenOutcome, Opened, RawInput};
 pub use match_core::{Advanced, MatchCore};
-pub use outbox::{Outbox, Record, TickRecord};
+pub use outbox::{MAX_TICK_BYTES, Outbox, Record, TickRecord};

@@ -10,6 +10,9 @@ use rekindle_schema::{Seq, Tick};
 
 /// An open record is closed at about this size in bytes.
 const RECORD_BYTES: usize = 256 << 10;
+/// One tick may take so many bytes in the journal. It is less than a record may have by more than what an open record holds before it is closed, so
+/// that no record is ever too large for the journal, which serves all matches.
+pub const MAX_TICK_BYTES: usize = 2 << 20;
 
 /// One executed tick, as the journal needs it.
 #[derive(Debug, Default, Clone)]
@@ -28,7 +31,7 @@ pub struct TickRecord {
 
 impl TickRecord {
     /// About how many bytes it takes, for bounds.
-    fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         let step = &self.step;
         32 + step.joins.len() * 64
             + step.leaves.len() * 24
@@ -37,8 +40,13 @@ impl TickRecord {
             + step.effects_done.len() * 12
             + self.events.iter().map(|event| 32 + event.kind.len() + event.payload.len()).sum::<usize>()
             + self.effects.iter().map(|effect| 32 + effect.kind.len() + effect.payload.len()).sum::<usize>()
-            + self.decisions.len() * 128
+            + self.decisions.iter().map(decision_weight).sum::<usize>()
     }
+}
+
+fn decision_weight(decision: &Decision) -> usize {
+    let (Decision::Quarantine { reason, .. } | Decision::End { reason, .. }) = decision;
+    64 + reason.len()
 }
 
 /// One numbered record.

@@ -12,7 +12,7 @@ use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::{AppliedInput, Effect, EffectId, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, SessionState, SimError, Simulation, StepOutput};
@@ -39,6 +39,11 @@ pub fn ask_effect() -> Bytes {
 /// Command: ends the match, with an effect.
 pub fn finish() -> Bytes {
     Bytes::from_static(&[3, 0])
+}
+
+/// Command: an event of so many MiB.
+pub fn flood(mib: u8) -> Bytes {
+    Bytes::from(vec![4, mib])
 }
 
 const STATE_TAG: FormatTag = FormatTag(0x7001);
@@ -138,6 +143,10 @@ impl Simulation for World {
                 let payload = Bytes::from(format!("{{\"player\":{}}}", command.player));
                 state.open.insert(id, ("result".to_owned(), payload.clone()));
                 output.effects.push(Effect { id, kind: "result".to_owned(), payload });
+            }
+            if command.payload[0] == 4 {
+                let payload = Bytes::from(vec![0; usize::from(command.payload[1]) << 20]);
+                output.events.push(Event { tick: step.tick, ordinal: 0, kind: "flood".to_owned(), player: None, payload });
             }
             if command.payload[0] == 3 {
                 output.ended = Some("somebody won".to_owned());
