@@ -64,22 +64,38 @@ async fn the_first_error_ends_the_writer() {
 }
 
 #[tokio::test]
-async fn a_failed_checkpoint_is_never_visible_and_commits_go_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path(), FailingDisk::new(Fault::ShortWrite(4, ENOSPC)));
-    register(&store, NODE).await;
-    let mut scribe = Scribe::new(NODE);
-    scribe.append(&store, 2, &[A]).await;
-    let put = async |seq| {
-        let (meta, state) = checkpoint(A, 1, NODE, seq, seq, 400);
-        store.checkpoints.put(meta, state).await
-    };
-    put(1).await.unwrap();
-    assert!(matches!(put(2).await, Err(StoreError::Io { .. })));
-    assert!(matches!(put(3).await, Err(StoreError::Io { .. })));
-    scribe.append(&store, 2, &[A]).await;
-    let (found, _) = store.checkpoints.list(A).await.unwrap();
-    assert_eq!(found.iter().map(|meta| meta.seq.0).collect::<Vec<_>>(), [1]);
+async fn a_failed_checkpoint_is_never_visible_and_the_next_one_is_stored() {
+    // Of the writes and syncs, the first two are batches, the third the checkpoint before the one that fails.
+    for fault in [Fault::ShortWrite(4, ENOSPC), Fault::Write(4, EIO), Fault::Sync(4, EIO)] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FailingDisk::new(fault);
+        let store = open(dir.path(), disk);
+        register(&store, NODE).await;
+        let mut scribe = Scribe::new(NODE);
+        scribe.append(&store, 2, &[A]).await;
+        let put = async |seq, len| {
+            let (meta, state) = checkpoint(A, 1, NODE, seq, seq, len);
+            store.checkpoints.put(meta, state).await
+        };
+        let seqs = async || {
+            let (found, damaged) = store.checkpoints.list(A).await.unwrap();
+            assert!(damaged.is_empty(), "{fault:?}: {damaged:?}");
+            found.iter().map(|meta| meta.seq.0).collect::<Vec<_>>()
+        };
+        put(1, 400).await.unwrap();
+        assert!(matches!(put(2, 400).await, Err(StoreError::Io { .. })), "{fault:?}");
+        assert_eq!(seqs().await, [1], "{fault:?}");
+        for (seq, len) in [(3, 300), (4, 400), (5, 1_000)] {
+            put(seq, len).await.unwrap();
+        }
+        scribe.append(&store, 2, &[A]).await;
+        assert_eq!(seqs().await, [5, 4, 3, 1], "{fault:?}");
+        drop(store);
+        assert!(LocalStore::audit(dir.path()).unwrap().is_clean(), "{fault:?}");
+        let store = open(dir.path(), Arc::new(SystemDisk));
+        let (found, damaged) = store.checkpoints.list(A).await.unwrap();
+        assert!(found.len() == 4 && damaged.is_empty(), "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -203,7 +203,9 @@ fn scan(known: &mut Scanned, segment: &Segment, log: Incarnation, limit: Option<
     known.tail = None;
     while offset < limit {
         let (entries, stop) = reader.entries(offset, STRIDE)?;
-        for entry in entries {
+        // A chunk may reach beyond what is durable: that may never become so.
+        let beyond = entries.last().is_some_and(|entry| entry.end() > limit);
+        for entry in entries.into_iter().take_while(|entry| entry.end() <= limit) {
             offset = entry.end();
             match decode(&entry) {
                 Ok((meta, _)) => new.push(Place { meta, path: segment.path.clone(), offset: entry.offset }),
@@ -213,6 +215,9 @@ fn scan(known: &mut Scanned, segment: &Segment, log: Incarnation, limit: Option<
             }
         }
         known.end = offset;
+        if beyond || offset >= limit {
+            break;
+        }
         match stop {
             Stop::Full => {}
             Stop::End => break,

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::facts::{Rows, Table};
 use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
-use super::writer::{LogWriter, Writer, cut, gone};
+use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
 use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence};
 use crate::MAX_CHECKPOINT;
 use crate::port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
@@ -69,6 +69,10 @@ impl LocalStore {
             format!("checkpoints {log}"),
             self.options.checkpoint_queue,
             move || {
+                let acknowledged = opened.lock().get(&log).copied();
+                if let Some(end) = acknowledged {
+                    forget_unacknowledged(&*options.disk, &log_dir(&root, Kind::Checkpoints, log), end)?;
+                }
                 let writer = LogWriter::open(&options, &root, Kind::Checkpoints, log, reader)?;
                 opened.lock().insert(log, writer.durable());
                 Ok(writer)
@@ -86,6 +90,23 @@ impl LocalStore {
             },
         )?;
         Ok(Arc::clone(vacant.insert(Arc::new(writer))))
+    }
+
+    /// A checkpoint that failed is no reason to take no more: nobody has been told that it is there, and the next writer cuts off what is there
+    /// of it. (Of a journal's log the first error is the last word.)
+    async fn replace_putter(&self, log: Incarnation, failed: Puts) {
+        {
+            let mut puts = self.puts.lock();
+            if puts.get(&log).is_some_and(|writer| Arc::ptr_eq(writer, &failed)) {
+                puts.remove(&log);
+            }
+        }
+        // The last one to let go of it waits for its thread, which holds the lock of the log. An error here would be a panic of that thread.
+        let _ = blocking(move || {
+            drop(failed);
+            Ok(())
+        })
+        .await;
     }
 
     /// Runs `work` on the index of checkpoints, after it has seen what was put since.
@@ -217,9 +238,14 @@ impl Checkpoints for LocalStore {
                 return Err(StoreError::TooLarge { what: "a checkpoint", size: state.len(), limit: MAX_CHECKPOINT });
             }
             crate::check_state(&meta, &state)?;
-            let writer = self.putter(meta.log)?;
+            let log = meta.log;
+            let writer = self.putter(log)?;
             let outcome = writer.send((meta, state))?;
-            outcome.await.map_err(|_| gone(writer.name()))?
+            let result = outcome.await.map_err(|_| gone(writer.name()))?;
+            if let Err(StoreError::Io { .. } | StoreError::Refused { .. }) = &result {
+                self.replace_putter(log, writer).await;
+            }
+            result
         })
     }
 

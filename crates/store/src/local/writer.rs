@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::LocalOptions;
 use super::disk::{Disk, DiskFile};
 use super::reader::{LogEnd, LogReader};
-use super::segment::{Kind, header, io_error, log_dir, segment_path};
+use super::segment::{Kind, header, io_error, log_dir, segment_path, segments};
 use crate::port::StoreError;
 
 /// Checkpoints are written and synced in pieces of this size, so that the sync of a journal never waits for all of one.
@@ -95,7 +95,7 @@ impl LogWriter {
         self.current.as_ref().map_or((self.last + 1, 0), |open| (open.first, open.len))
     }
 
-    /// Appends one entry. Returns once it is durable. After an `Io` error nothing more is written.
+    /// Appends one entry. Returns once it is durable. After an `Io` error this writer writes nothing more.
     pub(super) fn append(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -192,6 +192,22 @@ pub(super) fn cut(disk: &dyn Disk, dir: &Path, end: &LogEnd) -> Result<(), Store
     }
     if removed {
         disk.sync_dir(dir).map_err(|error| io_error("sync", dir, &error))?;
+    }
+    Ok(())
+}
+
+/// Cuts a log back to what was acknowledged: `first` is the segment in which that ends, `len` its length there (0: the segment does not count).
+/// For a writer that takes the place of one that failed: what the failed one wrote last may be in memory only, however whole it looks.
+pub(super) fn forget_unacknowledged(disk: &dyn Disk, dir: &Path, (first, len): (u64, u64)) -> Result<(), StoreError> {
+    for segment in segments(dir)?.iter().filter(|segment| segment.first > first || segment.first == first && segment.len > len) {
+        let path = &segment.path;
+        if segment.first == first && len > 0 {
+            let mut file = disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
+            file.truncate(len).and_then(|()| file.sync()).map_err(|error| io_error("cut", path, &error))?;
+        } else {
+            fs::remove_file(path).map_err(|error| io_error("remove", path, &error))?;
+            disk.sync_dir(dir).map_err(|error| io_error("sync", dir, &error))?;
+        }
     }
     Ok(())
 }
