@@ -266,6 +266,38 @@ async fn a_damaged_or_missing_checkpoint_falls_back_to_the_older_one() {
 }
 
 #[tokio::test]
+async fn settling_a_dead_log_removes_a_checkpoint_that_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    register(&store, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 8, &[A]).await;
+    for seq in [3, 6] {
+        let (meta, state) = checkpoint(A, 1, NODE, seq, seq, 5_000);
+        store.checkpoints.put(meta, state).await.unwrap();
+    }
+    drop(store);
+    let path = files(&dir.path().join("checkpoints")).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() - 3_000);
+    fs::write(&path, bytes).unwrap();
+    let store = open(dir.path()).unwrap();
+    let seqs = async || {
+        let (found, damaged) = store.checkpoints.list(A).await.unwrap();
+        (found.iter().map(|meta| meta.seq.0).collect::<Vec<_>>(), damaged.len())
+    };
+    assert_eq!(seqs().await, (vec![3], 1));
+    store.leases.fence(NODE).await.unwrap();
+    store.journal.settle(NODE, BatchNo(8)).await.unwrap();
+    assert_eq!(seqs().await, (vec![3], 0));
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.checkpoints.list(A).await.unwrap().1.len(), 0);
+    drop(store);
+    assert!(LocalStore::audit(dir.path()).unwrap().findings.is_empty());
+}
+
+#[tokio::test]
 async fn commits_that_sqlite_would_drop_are_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();

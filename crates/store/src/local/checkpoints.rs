@@ -89,6 +89,9 @@ impl Index {
             let limit = own.get(&key.0).filter(|(first, _)| *first <= key.1).map(|&(first, end)| if first == key.1 { end } else { 0 });
             if known.end < limit.unwrap_or(segment.len) {
                 scan(known, &segment, key.0, limit, self.check)?;
+            } else if known.end >= segment.len {
+                // What was cut off there has been removed.
+                known.tail = None;
             }
         }
         Ok(())

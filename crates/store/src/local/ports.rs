@@ -13,6 +13,7 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::disk::Disk;
 use super::facts::{Rows, Table};
 use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
 use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
@@ -152,6 +153,7 @@ impl Journal for LocalStore {
 
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
         let (reader, disk, root) = (Arc::clone(&self.batches), Arc::clone(&self.options.disk), self.root.clone());
+        let check = self.options.check;
         Box::pin(blocking(move || {
             let dir = log_dir(&root, Kind::Batches, log);
             if last.0 > 0 {
@@ -170,6 +172,9 @@ impl Journal for LocalStore {
                 for path in [dir.as_path(), root.join(Kind::Batches.folder()).as_path()] {
                     disk.sync_dir(path).map_err(|error| super::io_error("sync", path, &error))?;
                 }
+            }
+            if let Err(error) = tidy_checkpoints(&*disk, &root, log, check) {
+                tracing::warn!(code = "RK-STORE-015", %log, %error, "a checkpoint that was cut off stays where it is; it does not count");
             }
             Ok(())
         }))
@@ -199,6 +204,20 @@ impl Journal for LocalStore {
             Ok(found)
         }))
     }
+}
+
+/// Cuts off the checkpoint that a dead writer had begun: nobody else opens its log for writing ever again.
+fn tidy_checkpoints(disk: &dyn Disk, root: &std::path::Path, log: Incarnation, check: bool) -> Result<(), StoreError> {
+    let dir = log_dir(root, Kind::Checkpoints, log);
+    if !dir.exists() {
+        return Ok(());
+    }
+    let lock = std::fs::File::open(&dir).map_err(|error| super::io_error("open", &dir, &error))?;
+    if lock.try_lock().is_err() {
+        return Ok(());
+    }
+    let end = super::reader::LogReader::new(root.to_path_buf(), Kind::Checkpoints, check).end(log)?;
+    cut(disk, &dir, &end)
 }
 
 /// Removes segments that hold nothing from `before` on. The last one goes only with the whole log, and only if its incarnation is dead.
