@@ -17,6 +17,7 @@ use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Seq, SessionId, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, SessionState};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -206,9 +207,12 @@ impl MatchCell {
         self.published.fetch_max(frame.tick.0, Ordering::AcqRel);
         let frame = Arc::new(frame);
         let mut subscribers = self.subscribers.lock();
-        let before = subscribers.len();
-        subscribers.retain(|subscriber| subscriber.try_send(Arc::clone(&frame)).is_ok());
-        let dropped = before - subscribers.len();
+        let mut dropped = 0;
+        subscribers.retain(|subscriber| {
+            let sent = subscriber.try_send(Arc::clone(&frame));
+            dropped += usize::from(matches!(sent, Err(TrySendError::Full(_))));
+            sent.is_ok()
+        });
         if last {
             subscribers.clear();
         }
