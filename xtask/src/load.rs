@@ -1,7 +1,7 @@
 //! A node under load: matches full of bots over real QUIC, with or without garbage on the port; what the node itself counts, and what it costs.
 //!
-//! The bots run on the same machine and take most of its CPU, so late ticks here are an upper bound. Figures are of the steady part: from the
-//! moment when all bots play until they stop.
+//! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they run at the lowest priority. Figures are of
+//! the steady part, from the moment when all bots play until they stop.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -36,6 +36,7 @@ pub(crate) struct Load {
     flood: u32,
 }
 
+const REKINDLE: &str = "target/release/rekindle";
 /// How long everything before the steady part may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -58,7 +59,9 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     }
     let bots = (load.matches * load.players).to_string();
     let seconds = (load.seconds + 20).to_string();
-    let mut swarm = Running(node.command(&["bots", "--json", "--count", &bots, "--seconds", &seconds])?.stdout(Stdio::piped()).spawn()?);
+    let mut command = Command::new("nice");
+    command.args(["-n", "19", REKINDLE, "--data-dir"]).arg(&folder).args(["bots", "--json", "--count", &bots, "--seconds", &seconds]);
+    let mut swarm = Running(command.stdout(Stdio::piped()).spawn().context("cannot start the bots")?);
     let all = f64::from(load.matches * load.players);
     let begun = Instant::now();
     while node.metrics()?.get("rekindle_gateway_sessions").copied().unwrap_or_default() < all {
@@ -69,7 +72,9 @@ pub(crate) fn load(load: &Load) -> Result<()> {
         0 => None,
         rate => {
             let words = [node.card.listen.to_string(), rate.to_string(), (rate / 10).to_string(), load.seconds.to_string()];
-            Some(Running(Command::new("target/release/flood").args(words).spawn().context("cannot start the flood")?))
+            Some(Running(
+                Command::new("nice").args(["-n", "19", "target/release/flood"]).args(words).spawn().context("cannot start the flood")?,
+            ))
         }
     };
     let (before, cpu_before) = (node.metrics()?, node.cpu_seconds()?);
@@ -196,7 +201,7 @@ impl Node {
 }
 
 fn rekindle(folder: &Path) -> Command {
-    let mut command = Command::new("target/release/rekindle");
+    let mut command = Command::new(REKINDLE);
     command.arg("--data-dir").arg(folder);
     command
 }
