@@ -444,7 +444,7 @@ async fn stopping_a_match_that_is_parked_meanwhile_ends_its_row() {
     let cursed = node.create_with(7, "tally", 2u64.to_le_bytes().to_vec().into()).await;
     // Its second tick panics by itself; what is asked for here waits for a tick that never comes.
     cursed.wait_durable(Tick(1)).await.expect("lives");
-    timeout(Duration::from_secs(60), node.host.stop_match(MatchId(7), "cleared")).await.expect("in time").expect("stops");
+    timeout(Duration::from_mins(1), node.host.stop_match(MatchId(7), "cleared")).await.expect("in time").expect("stops");
     assert!(matches!(node.lease(7).await.state, MatchState::Ended { .. }));
     assert!(node.host.find(MatchId(7)).is_none());
 }

@@ -67,6 +67,12 @@ fn a_clean_stop_leaves_nothing_to_replay() {
     let drained = rekindle(dir.path(), &["drain", "--json"]).expect(0).json();
     assert_eq!(drained["matches"], 1);
     assert_eq!(node.wait(), 0);
+
+    // However soon the stop came, it is not counted against the match.
+    let node = Node::start(dir.path(), &[]);
+    let shown = rekindle(dir.path(), &["match", "show", &id, "--json"]).expect(0).json();
+    assert!(shown["attempts"].as_u64().unwrap() <= 1, "{shown}");
+    assert_eq!(node.terminate(), 0);
 }
 
 #[test]
