@@ -239,6 +239,13 @@ async fn a_match_that_gives_no_frames_lets_its_players_go_and_is_not_asked_for_e
 }
 
 #[tokio::test]
+async fn whoever_proves_its_address_gets_in() {
+    // Everybody has to, from the first on.
+    let (game, _gateway, mut honest) = scene(Limits { retry_above: 0, ..Limits::default() }).await;
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
 async fn malformed_packets_are_dropped_and_too_many_of_them_end_the_connection() {
     let limits = Limits { max_malformed: 5, max_input: 64, ..Limits::default() };
     let (game, gateway, mut honest) = scene(limits).await;
