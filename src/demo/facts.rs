@@ -62,14 +62,14 @@ pub fn witness(log: &BotLog) -> Witness {
                 witness.sessions.push(*new);
                 (session, epoch, witness.playing) = (Some(*new), *now, log.tally.newest > *tick);
             }
-            Fact::Resumed { session: same, epoch: now, .. } => {
+            Fact::Resumed { session: same, epoch: now, tick, .. } => {
                 if witness.sessions.last() != Some(same) {
                     witness.sessions.push(*same);
                 }
                 witness.resumes += 1;
                 before = (*now != epoch).then_some(epoch).or(before);
-                // A welcome is a word; ticks are what counts.
-                (session, epoch, witness.playing) = (Some(*same), *now, false);
+                // A welcome is a word; ticks after it are what counts. A bot that had seen none before notes no gap.
+                (session, epoch, witness.playing) = (Some(*same), *now, log.tally.newest > *tick);
             }
             Fact::Durable(input) => witness.durable.extend(session.map(|session| (session, input.seq, input.tick))),
             Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
@@ -147,9 +147,10 @@ mod tests {
         assert!(!playing(&[], 0));
         assert!(!playing(&[&joined], 0));
         assert!(playing(&[&joined], 50));
-        assert!(!playing(&[&joined, &resumed], 50));
+        assert!(!playing(&[&joined, &resumed], 31));
+        assert!(playing(&[&joined, &resumed], 50), "its first ticks came after it was resumed");
         assert!(playing(&[&joined, &resumed, &ticks], 50));
         assert!(!playing(&[&joined, &resumed, &ticks, &gone], 50));
-        assert!(!playing(&[&joined, &resumed, &ticks, &gone, &resumed], 50));
+        assert!(!playing(&[&joined, &resumed, &ticks, &gone, &resumed], 31));
     }
 }
