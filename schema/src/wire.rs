@@ -113,7 +113,7 @@ pub enum RefuseCode {
     Full,
     /// The match is over.
     Ended,
-    /// The match exists but cannot be served now (recovering, parked): try again.
+    /// The match exists but cannot be served now (recovering): try again.
     Unavailable,
     /// Too many connections or messages.
     RateLimited,
