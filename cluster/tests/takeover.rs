@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
 use rekindle_cluster::trim;
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
@@ -43,7 +43,17 @@ fn delays(memory: &MemoryStore, seed: u64) -> Store {
 }
 
 fn node(incarnation: Incarnation) -> NodeLease {
-    NodeLease { incarnation, name: "test".into(), state: NodeState::Live, pid: 0, pid_start: 0, deadline_ms: 0, seal: None }
+    NodeLease {
+        incarnation,
+        name: "test".into(),
+        state: NodeState::Live,
+        pid: 0,
+        pid_start: 0,
+        deadline_ms: 0,
+        seal: None,
+        host: String::new(),
+        region: DEFAULT_REGION.into(),
+    }
 }
 
 fn row(match_id: MatchId) -> MatchLease {
@@ -57,6 +67,7 @@ fn row(match_id: MatchId) -> MatchLease {
         attempts: 0,
         lineage: vec![Lineage { epoch: Epoch(1), incarnation: WRITER, first_batch: BatchNo(1), first_seq: Seq(1) }],
         spec,
+        region: DEFAULT_REGION.into(),
     }
 }
 

@@ -7,9 +7,16 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What an encoded value is, and in which version: the high byte is the kind, the low byte the version.
+/// What an encoded value is, and in which version: in hexadecimal digits, family, family, version (from 0), kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormatTag(pub u16);
+
+impl FormatTag {
+    /// Whether `bytes` begin with it.
+    pub fn is_of(self, bytes: &[u8]) -> bool {
+        bytes.first_chunk::<2>().is_some_and(|head| u16::from_le_bytes(*head) == self.0)
+    }
+}
 
 /// The largest value that is decoded from a disk or a store, in bytes.
 pub const MAX_STORED: usize = 256 << 20;

@@ -3,13 +3,20 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::FormatTag;
+use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 /// Format tag of an encoded [`MatchLease`].
-pub const MATCH_LEASE_TAG: FormatTag = FormatTag(0x3001);
+pub const MATCH_LEASE_TAG: FormatTag = FormatTag(0x3011);
 /// Format tag of an encoded [`NodeLease`].
-pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3002);
+pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3012);
+/// Format tag of a [`MatchLease`] as release 0.1 began: without a region.
+const MATCH_LEASE_1: FormatTag = FormatTag(0x3001);
+/// Format tag of a [`NodeLease`] as release 0.1 began: without host and region.
+const NODE_LEASE_1: FormatTag = FormatTag(0x3002);
+
+/// The region of nodes and matches that name none.
+pub const DEFAULT_REGION: &str = "main";
 
 /// Whether an incarnation may still acknowledge anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +47,37 @@ pub struct NodeLease {
     pub deadline_ms: u64,
     /// The last batch of its log that counts, once sealed.
     pub seal: Option<BatchNo>,
+    /// Names the kernel and the process namespace in which `pid` means something; empty if unknown.
+    pub host: String,
+    /// Where the node runs. It takes over matches of its own region only.
+    pub region: String,
+}
+
+impl NodeLease {
+    /// The bytes that stores keep.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(NODE_LEASE_TAG, self)
+    }
+
+    /// Reads what any release wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        #[derive(Deserialize)]
+        struct First {
+            incarnation: Incarnation,
+            name: String,
+            state: NodeState,
+            pid: u32,
+            pid_start: u64,
+            deadline_ms: u64,
+            seal: Option<BatchNo>,
+        }
+        if !NODE_LEASE_1.is_of(bytes) {
+            return codec::decode(NODE_LEASE_TAG, bytes);
+        }
+        let First { incarnation, name, state, pid, pid_start, deadline_ms, seal } = codec::decode(NODE_LEASE_1, bytes)?;
+        let (host, region) = (String::new(), DEFAULT_REGION.to_owned());
+        Ok(Self { incarnation, name, state, pid, pid_start, deadline_ms, seal, host, region })
+    }
 }
 
 /// What a match is, fixed at its creation.
@@ -108,4 +146,33 @@ pub struct MatchLease {
     pub lineage: Vec<Lineage>,
     /// What it is.
     pub spec: MatchSpec,
+    /// Its home: only nodes of this region take it over by themselves.
+    pub region: String,
+}
+
+impl MatchLease {
+    /// The bytes that stores keep.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(MATCH_LEASE_TAG, self)
+    }
+
+    /// Reads what any release wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        #[derive(Deserialize)]
+        struct First {
+            match_id: MatchId,
+            version: u64,
+            epoch: Epoch,
+            incarnation: Incarnation,
+            state: MatchState,
+            attempts: u32,
+            lineage: Vec<Lineage>,
+            spec: MatchSpec,
+        }
+        if !MATCH_LEASE_1.is_of(bytes) {
+            return codec::decode(MATCH_LEASE_TAG, bytes);
+        }
+        let First { match_id, version, epoch, incarnation, state, attempts, lineage, spec } = codec::decode(MATCH_LEASE_1, bytes)?;
+        Ok(Self { match_id, version, epoch, incarnation, state, attempts, lineage, spec, region: DEFAULT_REGION.to_owned() })
+    }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
 use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
-use rekindle_schema::lease::{Lineage, MATCH_LEASE_TAG, MatchLease, MatchSpec, MatchState, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
 };
@@ -67,7 +67,7 @@ fn records_of_version_1() {
 }
 
 #[test]
-fn rows_of_version_1() {
+fn rows() {
     let node = NodeLease {
         incarnation: Incarnation(0x1122_3344_5566_7788),
         name: "alpha".to_owned(),
@@ -76,8 +76,13 @@ fn rows_of_version_1() {
         pid_start: 123_456,
         deadline_ms: 1_700_000_000_000,
         seal: Some(BatchNo(42)),
+        host: "5b2c/4026531836".to_owned(),
+        region: "eu".to_owned(),
     };
-    check("node-lease-1.bin", NODE_LEASE_TAG, &node);
+    assert_eq!(golden("node-lease-2.bin", &node.encode()), node.encode());
+    assert_eq!(NodeLease::decode(&node.encode()).as_ref(), Ok(&node));
+    let first = NodeLease { host: String::new(), region: DEFAULT_REGION.to_owned(), ..node };
+    assert_eq!(NodeLease::decode(&golden("node-lease-1.bin", b"")), Ok(first));
     let line = |epoch, incarnation, first_batch, first_seq| Lineage {
         epoch: Epoch(epoch),
         incarnation: Incarnation(incarnation),
@@ -100,8 +105,12 @@ fn rows_of_version_1() {
             house_bots: 8,
             created_ms: 1_700_000_000_000,
         },
+        region: "eu".to_owned(),
     };
-    check("match-lease-1.bin", MATCH_LEASE_TAG, &lease);
+    assert_eq!(golden("match-lease-2.bin", &lease.encode()), lease.encode());
+    assert_eq!(MatchLease::decode(&lease.encode()).as_ref(), Ok(&lease));
+    let first = MatchLease { region: DEFAULT_REGION.to_owned(), ..lease };
+    assert_eq!(MatchLease::decode(&golden("match-lease-1.bin", b"")), Ok(first));
     let meta = CheckpointMeta {
         match_id: MatchId(0x7f3a_0000_0000_0001),
         epoch: Epoch(2),

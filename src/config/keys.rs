@@ -74,6 +74,7 @@ pub const KEYS: &[Key] = &[
     key("log.filter", Kind::Text, "info", "which log events: `info`, `debug`, `info,rekindle_gateway=debug`"),
     key("log.format", Kind::Choice(&["auto", "human", "json"]), "auto", "auto: human on a terminal, JSON otherwise"),
     key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
+    key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
     key("recovery.attempts", Kind::Number, "5", "recoveries in a row that may end early before a match is parked"),

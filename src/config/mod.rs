@@ -90,6 +90,8 @@ pub struct Config {
     pub dev: bool,
     /// Name of this node.
     pub node_name: String,
+    /// Where it runs.
+    pub node_region: String,
     /// When a tick leaves the node.
     pub output: Output,
     /// What a match does when the store is slow.
@@ -134,7 +136,8 @@ impl Config {
             admin_listen: parse(settings, "admin.listen", "an address like 127.0.0.1:7780")?,
             admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()),
             dev: parse(settings, "dev", "true or false")?,
-            node_name: node_name(settings)?,
+            node_name: name(settings, "node.name")?,
+            node_region: name(settings, "node.region")?,
             output: if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate },
             on_stall: if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Run },
             retention: if text(settings, "journal") == "all" { Retention::All } else { Retention::Recovery },
@@ -228,10 +231,10 @@ fn store(settings: &Settings, data_dir: &std::path::Path) -> Result<StoreChoice,
     }
 }
 
-fn node_name(settings: &Settings) -> Result<String, ConfigError> {
-    let name = text(settings, "node.name");
+fn name(settings: &Settings, key: &str) -> Result<String, ConfigError> {
+    let name = text(settings, key);
     let fits = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if fits { Ok(name) } else { Err(bad(settings, "node.name", "1 to 63 letters, digits, `-`, `_` or `.`")) }
+    if fits { Ok(name) } else { Err(bad(settings, key, "1 to 63 letters, digits, `-`, `_` or `.`")) }
 }
 
 fn log_filter(settings: &Settings) -> Result<String, ConfigError> {

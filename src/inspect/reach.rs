@@ -59,7 +59,7 @@ async fn last_checkpoint<'a>(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use rekindle_schema::lease::{Lineage, MatchSpec};
+    use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec};
     use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
     use rekindle_store::conformance::{Scribe, checkpoint, register};
     use rekindle_store::memory::MemoryStore;
@@ -73,7 +73,17 @@ mod tests {
     fn row(state: MatchState) -> MatchLease {
         let spec = MatchSpec { game: "test".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
         let lineage = vec![Lineage { epoch: Epoch(1), incarnation: NODE, first_batch: BatchNo(1), first_seq: Seq(1) }];
-        MatchLease { match_id: ENDED, version: 1, epoch: Epoch(1), incarnation: NODE, state, attempts: 0, lineage, spec }
+        MatchLease {
+            match_id: ENDED,
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: NODE,
+            state,
+            attempts: 0,
+            lineage,
+            spec,
+            region: DEFAULT_REGION.into(),
+        }
     }
 
     #[tokio::test]

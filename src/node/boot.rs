@@ -47,6 +47,8 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
         pid_start,
         deadline_ms: clock::now_ms() + LEASE_MS,
         seal: None,
+        host: card::this_host(),
+        region: config.node_region.clone(),
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;

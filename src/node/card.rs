@@ -69,6 +69,16 @@ pub fn process_start(pid: u32) -> Option<u64> {
     (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok())?
 }
 
+/// Names the kernel and the process namespace in which this process's id means something; empty if the system does not say.
+pub fn this_host() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    match (kernel, namespace) {
+        (Ok(kernel), Ok(namespace)) => format!("{}/{}", kernel.trim(), namespace.display()),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -110,7 +110,7 @@ mod tests {
 
     use bytes::Bytes;
     use rekindle_actors::{Games, HostConfig, HostParts};
-    use rekindle_schema::lease::{Lineage, MatchSpec, MatchState};
+    use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec, MatchState};
     use rekindle_schema::{BatchNo, BuildId, Epoch, Seq};
     use rekindle_store::memory::MemoryStore;
 
@@ -121,15 +121,34 @@ mod tests {
         let store = MemoryStore::new().store();
         let (dead, me) = (Incarnation(1), Incarnation(2));
         for incarnation in [dead, me] {
-            let lease =
-                NodeLease { incarnation, name: "test".into(), state: NodeState::Live, pid: 0, pid_start: 0, deadline_ms: 0, seal: None };
+            let lease = NodeLease {
+                incarnation,
+                name: "test".into(),
+                state: NodeState::Live,
+                pid: 0,
+                pid_start: 0,
+                deadline_ms: 0,
+                seal: None,
+                host: String::new(),
+                region: DEFAULT_REGION.into(),
+            };
             store.leases.register(lease).await.unwrap();
         }
         for (id, attempts) in [(MatchId(1), 0), (MatchId(2), 2)] {
             let spec = MatchSpec { game: "gone".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
             let lineage = vec![Lineage { epoch: Epoch(1), incarnation: dead, first_batch: BatchNo(1), first_seq: Seq(1) }];
             let (state, epoch) = (MatchState::Running, Epoch(1));
-            let row = MatchLease { match_id: id, version: 1, epoch, incarnation: dead, state, attempts, lineage, spec };
+            let row = MatchLease {
+                match_id: id,
+                version: 1,
+                epoch,
+                incarnation: dead,
+                state,
+                attempts,
+                lineage,
+                spec,
+                region: DEFAULT_REGION.into(),
+            };
             store.leases.create(row).await.unwrap();
         }
         let config = HostConfig { shards: 0, ..HostConfig::default() };

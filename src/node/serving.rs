@@ -202,6 +202,7 @@ impl Serving {
             attempts: 0,
             lineage: vec![Lineage { epoch: Epoch(1), incarnation: *incarnation, first_batch: host.next_batch(), first_seq: Seq(1) }],
             spec,
+            region: config.node_region.clone(),
         };
         let id = lease.match_id;
         store.leases.create(lease.clone()).await?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::frame::TickFrame;
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
@@ -280,6 +280,8 @@ impl Node {
             pid_start: 0,
             deadline_ms: 0,
             seal: None,
+            host: String::new(),
+            region: DEFAULT_REGION.to_owned(),
         };
         store.leases.register(lease).await.expect("register");
         let parts = HostParts {
@@ -315,6 +317,7 @@ impl Node {
             attempts: 0,
             lineage: vec![Lineage { epoch: Epoch(1), incarnation: self.me, first_batch: self.host.next_batch(), first_seq: Seq(1) }],
             spec: MatchSpec { game: game.to_owned(), config, seed: match_id, tick_rate: RATE, house_bots: 0, created_ms: 0 },
+            region: DEFAULT_REGION.to_owned(),
         }
     }
 

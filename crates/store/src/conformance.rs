@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
 pub use self::histories::*;
@@ -24,7 +24,7 @@ use crate::Store;
 /// A place that holds the data of one test.
 pub trait Backend {
     /// Opens a store on that data, as one more process would.
-    fn open(&self) -> Store;
+    fn open(&self) -> impl Future<Output = Store> + Send;
 }
 
 /// Makes one test of each case. The argument is an expression that makes a fresh [`Backend`].
@@ -83,7 +83,18 @@ pub fn node_lease(incarnation: Incarnation) -> NodeLease {
         pid_start: 0,
         deadline_ms: 1_000,
         seal: None,
+        host: String::new(),
+        region: DEFAULT_REGION.to_owned(),
     }
+}
+
+/// Opens several stores on the same data.
+pub(crate) async fn open_many(backend: &impl Backend, count: usize) -> Vec<Store> {
+    let mut stores = Vec::with_capacity(count);
+    for _ in 0..count {
+        stores.push(backend.open().await);
+    }
+    stores
 }
 
 /// Registers a node.
@@ -103,7 +114,17 @@ pub fn match_lease(match_id: MatchId, owners: &[(Incarnation, u64)]) -> MatchLea
     let (epoch, incarnation) = lineage.last().map(|line| (line.epoch, line.incarnation)).unwrap_or_default();
     let spec =
         MatchSpec { game: "arena".to_owned(), config: Bytes::new(), seed: 7, tick_rate: 30, house_bots: 0, created_ms: 1_700_000_000_000 };
-    MatchLease { match_id, version: 1, epoch, incarnation, state: MatchState::Running, attempts: 0, lineage, spec }
+    MatchLease {
+        match_id,
+        version: 1,
+        epoch,
+        incarnation,
+        state: MatchState::Running,
+        attempts: 0,
+        lineage,
+        spec,
+        region: DEFAULT_REGION.to_owned(),
+    }
 }
 
 /// A checkpoint of `match_id` at `seq`, taken by `log` in `epoch` when it had written `batch`.

@@ -9,7 +9,7 @@ mod usual {
     struct Local(TempDir);
 
     impl Backend for Local {
-        fn open(&self) -> Store {
+        async fn open(&self) -> Store {
             LocalStore::open(self.0.path(), LocalOptions::default()).unwrap()
         }
     }
@@ -26,7 +26,7 @@ mod tiny_segments {
     struct Local(TempDir);
 
     impl Backend for Local {
-        fn open(&self) -> Store {
+        async fn open(&self) -> Store {
             LocalStore::open(self.0.path(), LocalOptions { segment_bytes: 700, ..LocalOptions::default() }).unwrap()
         }
     }

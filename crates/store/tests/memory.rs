@@ -11,7 +11,7 @@ use rekindle_store::{Store, StoreError};
 struct Memory(MemoryStore);
 
 impl Backend for Memory {
-    fn open(&self) -> Store {
+    async fn open(&self) -> Store {
         self.0.store()
     }
 }

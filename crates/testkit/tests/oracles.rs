@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::codec::encode;
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::net::{NetEntity, NetView};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
@@ -319,6 +319,7 @@ fn written() -> (MatchLease, Logs, BTreeMap<Incarnation, BatchNo>) {
         attempts: 0,
         lineage: vec![stretch(1, OLD, 1), stretch(2, NEW, 4)],
         spec: MatchSpec { game: "none".to_owned(), config: Bytes::new(), seed: 0, tick_rate: 30, house_bots: 0, created_ms: 0 },
+        region: DEFAULT_REGION.to_owned(),
     };
     (lease, logs, BTreeMap::from([(OLD, BatchNo(3))]))
 }

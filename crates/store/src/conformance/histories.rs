@@ -24,7 +24,7 @@ async fn fence_and_seal(store: &Store, node: Incarnation) -> BatchNo {
 
 /// A match that moved has its records in several logs, among those of other matches; it may come back to a node where it was.
 pub async fn a_history_spans_owners(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     let (mut first, mut second) = (Scribe::new(NODE), Scribe::new(OTHER));
     register(&store, NODE).await;
     register(&store, OTHER).await;
@@ -36,7 +36,7 @@ pub async fn a_history_spans_owners(backend: &impl Backend) {
     first.append(&store, 3, &[A, B]).await;
     let mut lease = match_lease(A, &[(NODE, 1), (OTHER, 11), (NODE, 16)]);
     lease.lineage[2].first_batch = BatchNo(13);
-    let history = load(&backend.open(), &lease, Start::Newest, End::Newest).await.unwrap();
+    let history = load(&backend.open().await, &lease, Start::Newest, End::Newest).await.unwrap();
     assert_eq!(seqs(&history), (1..=18).collect::<Vec<_>>());
     assert_eq!(history.last_seq(), Seq(18));
     assert!(history.notes.is_empty());
@@ -54,7 +54,7 @@ pub async fn a_history_spans_owners(backend: &impl Backend) {
 
 /// What a node writes after its log was sealed does not count, also if it has the right epoch and goes on without a gap.
 pub async fn a_zombie_behind_the_seal_does_not_count(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     register(&store, OTHER).await;
     let mut zombie = Scribe::new(NODE);
@@ -70,14 +70,14 @@ pub async fn a_zombie_behind_the_seal_does_not_count(backend: &impl Backend) {
     heir.own(A, 2, 7);
     heir.append(&store, 2, &[A]).await;
     let lease = match_lease(A, &[(NODE, 1), (OTHER, 7)]);
-    let history = load(&backend.open(), &lease, Start::Newest, End::Newest).await.unwrap();
+    let history = load(&backend.open().await, &lease, Start::Newest, End::Newest).await.unwrap();
     let owners: Vec<_> = history.frames.iter().map(|frame| (frame.header.seq.0, frame.header.epoch.0)).collect();
     assert_eq!(owners[5..], [(6, 1), (7, 2), (8, 2)]);
 }
 
 /// Point in time: by record, by tick, from a record, from the beginning.
 pub async fn a_history_ends_where_it_is_told(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     Scribe::new(NODE).append(&store, 20, &[A]).await;
     for seq in [5, 15] {
@@ -109,7 +109,7 @@ pub async fn a_history_ends_where_it_is_told(backend: &impl Backend) {
 
 /// A hole in a match's records is an error, wherever it is; other matches in the same log are not harmed.
 pub async fn missing_records_are_not_passed_over(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     register(&store, OTHER).await;
     let mut scribe = Scribe::new(NODE);
@@ -140,7 +140,7 @@ pub async fn missing_records_are_not_passed_over(backend: &impl Backend) {
 
 /// A record that names another one as the one before it is an error.
 pub async fn a_broken_chain_is_noticed(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&store, 3, &[A]).await;
@@ -152,7 +152,7 @@ pub async fn a_broken_chain_is_noticed(backend: &impl Backend) {
 
 /// A checkpoint counts only if it was taken by an owner of the lineage, of records that the owner wrote.
 pub async fn checkpoints_of_strangers_are_ignored(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     register(&store, OTHER).await;
     let mut first = Scribe::new(NODE);
@@ -172,7 +172,7 @@ pub async fn checkpoints_of_strangers_are_ignored(backend: &impl Backend) {
 
 /// Many matches recover at once, each with its own checkpoint, and the broken one among them fails alone.
 pub async fn many_histories_come_from_one_log(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let matches: Vec<MatchId> = (1..=40).map(MatchId).collect();
     let mut scribe = Scribe::new(NODE);

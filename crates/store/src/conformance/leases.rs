@@ -4,12 +4,12 @@ use rekindle_schema::lease::{MatchState, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
 
-use super::{A, B, Backend, NODE, OTHER, Scribe, match_lease, node_lease, register};
+use super::{A, B, Backend, NODE, OTHER, Scribe, match_lease, node_lease, open_many, register};
 use crate::port::{Renewal, StoreError};
 
 /// From the moment it is fenced, an owner's batches are not acknowledged, whether or not they are written.
 pub async fn a_fenced_owner_gets_no_acknowledgement(backend: &impl Backend) {
-    let (mine, theirs) = (backend.open(), backend.open());
+    let (mine, theirs) = (backend.open().await, backend.open().await);
     register(&mine, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let written = scribe.append(&mine, 3, &[A]).await;
@@ -30,7 +30,7 @@ pub async fn a_fenced_owner_gets_no_acknowledgement(backend: &impl Backend) {
 
 /// Of those who seal a log at the same time one is heard, and all are told by whom.
 pub async fn one_seal_stands(backend: &impl Backend) {
-    let stores: Vec<_> = (0..4).map(|_| backend.open()).collect();
+    let stores = open_many(backend, 4).await;
     register(&stores[0], NODE).await;
     Scribe::new(NODE).append(&stores[0], 8, &[A]).await;
     assert!(matches!(stores[0].leases.seal(NODE, BatchNo(8)).await, Err(StoreError::Refused { .. })), "a live log cannot be sealed");
@@ -49,7 +49,7 @@ pub async fn one_seal_stands(backend: &impl Backend) {
 
 /// Live, then stopped or fenced, and never back.
 pub async fn the_lease_of_a_node_goes_one_way(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     let unknown = store.leases.renew(NODE, 1).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NotFound(_)), "{unknown}");
     register(&store, NODE).await;
@@ -58,7 +58,7 @@ pub async fn the_lease_of_a_node_goes_one_way(backend: &impl Backend) {
     other.name.push_str(" in disguise");
     assert!(matches!(store.leases.register(other).await, Err(StoreError::Refused { .. })));
     assert_eq!(store.leases.renew(NODE, 5_000).await.unwrap(), Renewal::Live);
-    assert_eq!(backend.open().leases.node(NODE).await.unwrap().unwrap().deadline_ms, 5_000);
+    assert_eq!(backend.open().await.leases.node(NODE).await.unwrap().unwrap().deadline_ms, 5_000);
     assert!(matches!(store.leases.forget(NODE).await, Err(StoreError::Refused { .. })), "a live lease cannot be removed");
     register(&store, OTHER).await;
     assert_eq!(store.leases.stop(OTHER).await.unwrap(), Renewal::Live);
@@ -77,7 +77,7 @@ pub async fn the_lease_of_a_node_goes_one_way(backend: &impl Backend) {
 /// Of many who change a row that they all read, one succeeds, round after round; the others are told what stands.
 pub async fn one_of_many_takers_gets_the_match(backend: &impl Backend) {
     const TAKERS: u64 = 8;
-    let stores: Vec<_> = (0..TAKERS).map(|_| backend.open()).collect();
+    let stores = open_many(backend, TAKERS as usize).await;
     stores[0].leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
     for round in 1..=5u64 {
         let row = stores[0].leases.get(A).await.unwrap().unwrap();
@@ -102,7 +102,7 @@ pub async fn one_of_many_takers_gets_the_match(backend: &impl Backend) {
 
 /// What is in a row comes back, and rows are listed by match.
 pub async fn directory_rows_come_back(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     let mut row = match_lease(B, &[(NODE, 1), (OTHER, 17)]);
     row.spec.config = vec![1, 2, 3].into();
     row.state = MatchState::Parked { report: "system `aim` panicked at tick 7".to_owned() };
@@ -112,7 +112,7 @@ pub async fn directory_rows_come_back(backend: &impl Backend) {
     let mut other = row.clone();
     other.attempts = 3;
     assert!(matches!(store.leases.create(other.clone()).await, Err(StoreError::Refused { .. })));
-    let reader = backend.open();
+    let reader = backend.open().await;
     assert_eq!(reader.leases.get(B).await.unwrap(), Some(row.clone()));
     assert_eq!(reader.leases.get(MatchId(77)).await.unwrap(), None);
     assert_eq!(reader.leases.matches().await.unwrap().iter().map(|row| row.match_id).collect::<Vec<_>>(), [A, B]);
@@ -129,7 +129,7 @@ pub async fn directory_rows_come_back(backend: &impl Backend) {
 
 /// The same effect, however often and from wherever, counts once; the first delivery stands.
 pub async fn effects_are_delivered_once(backend: &impl Backend) {
-    let stores: Vec<_> = (0..3).map(|_| backend.open()).collect();
+    let stores = open_many(backend, 3).await;
     let effect = |tick, ordinal, text: &str| Effect {
         id: EffectId { tick: Tick(tick), ordinal },
         kind: "result".to_owned(),
@@ -142,7 +142,7 @@ pub async fn effects_are_delivered_once(backend: &impl Backend) {
     assert!(stores[0].effects.deliver(B, effect(0, 0, "won")).await.unwrap());
     assert!(!stores[1].effects.deliver(B, effect(0, 0, "something else")).await.unwrap());
     let expected = [(A, effect(0, 0, "won")), (A, effect(0, 1, "lost")), (A, effect(1, 0, "won")), (A, effect(2, 0, "won"))];
-    let found = backend.open().effects.delivered().await.unwrap();
+    let found = backend.open().await.effects.delivered().await.unwrap();
     assert_eq!(found[..4], expected);
     assert_eq!(found[4..], [(B, effect(0, 0, "won"))]);
 }

@@ -16,7 +16,7 @@ fn whole(last: u64) -> Tail {
 
 /// Batches are read as they were written, from any number on, in chunks of any size, by any process.
 pub async fn batches_come_back_in_order(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     assert_eq!(store.journal.tail(NODE).await.unwrap(), whole(0));
     assert!(store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap().is_empty());
@@ -27,7 +27,7 @@ pub async fn batches_come_back_in_order(backend: &impl Backend) {
     store.journal.append(batch.clone()).await.unwrap();
     written.push(batch);
     written.extend(scribe.append(&store, 20, &[B]).await);
-    let other = backend.open();
+    let other = backend.open().await;
     for max in [0, 500, 64 << 10, 8 << 20] {
         assert_eq!(read_all(&store, NODE, 1, max).await, written);
         assert_eq!(read_all(&other, NODE, 7, max).await, written[6..]);
@@ -42,7 +42,7 @@ pub async fn batches_come_back_in_order(backend: &impl Backend) {
 
 /// A batch that is appended again, because its answer was lost, changes nothing.
 pub async fn a_duplicate_append_is_harmless(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let written = scribe.append(&store, 5, &[A]).await;
@@ -56,7 +56,7 @@ pub async fn a_duplicate_append_is_harmless(backend: &impl Backend) {
 
 /// Another batch under the same number means that two writers share a log; so does one that does not continue the one before it.
 pub async fn a_conflicting_batch_is_refused(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let written = scribe.append(&store, 3, &[A]).await;
@@ -74,7 +74,7 @@ pub async fn a_conflicting_batch_is_refused(backend: &impl Backend) {
 
 /// A batch that would leave a hole is refused.
 pub async fn a_gap_is_refused(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let first = scribe.small(&[A]);
@@ -91,7 +91,7 @@ pub async fn a_gap_is_refused(backend: &impl Backend) {
 
 /// What was damaged on the way to the store does not get in.
 pub async fn damaged_bytes_are_refused_before_they_are_written(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let batch = Scribe::new(NODE).small(&[A]);
     let mut bytes = batch.bytes.to_vec();
@@ -111,7 +111,7 @@ pub async fn damaged_bytes_are_refused_before_they_are_written(backend: &impl Ba
 
 /// Payloads of 0 bytes, 1 MiB and the maximum are kept; anything larger is refused and harms nothing.
 pub async fn sizes_up_to_the_limit_are_kept(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let payload: Vec<u8> = (0..MAX_PAYLOAD).map(|i| (i / 7) as u8).collect();
@@ -127,12 +127,12 @@ pub async fn sizes_up_to_the_limit_are_kept(backend: &impl Backend) {
     let (first, second) = payload.split_at(MAX_PAYLOAD - 1000);
     written.push(scribe.batch(&[(A, &payload[..MAX_PAYLOAD - 1000]), (B, first), (A, second)]));
     store.journal.append(written[3].clone()).await.unwrap();
-    assert_eq!(read_all(&backend.open(), NODE, 1, 1 << 20).await, written);
+    assert_eq!(read_all(&backend.open().await, NODE, 1, 1 << 20).await, written);
 
     for (seq, len) in [(1, 0), (2, 1), (3, 1 << 20)] {
         let (meta, state) = checkpoint(A, 1, NODE, seq, 1, len);
         store.checkpoints.put(meta.clone(), state.clone()).await.unwrap();
-        assert_eq!(backend.open().checkpoints.get(&meta).await.unwrap(), state);
+        assert_eq!(backend.open().await.checkpoints.get(&meta).await.unwrap(), state);
     }
     let (mut meta, _) = checkpoint(A, 1, NODE, 4, 1, 0);
     meta.len = MAX_CHECKPOINT as u64 + 1;
@@ -143,7 +143,7 @@ pub async fn sizes_up_to_the_limit_are_kept(backend: &impl Backend) {
 /// A reader that follows a log while it grows sees every batch once, whole, in order.
 pub async fn a_log_can_be_read_while_it_grows(backend: &impl Backend) {
     const BATCHES: u64 = 150;
-    let (store, other) = (backend.open(), backend.open());
+    let (store, other) = (backend.open().await, backend.open().await);
     register(&store, NODE).await;
     let writer = tokio::spawn(async move {
         let mut scribe = Scribe::new(NODE);
@@ -169,7 +169,7 @@ pub async fn a_log_can_be_read_while_it_grows(backend: &impl Backend) {
 
 /// Far more appends than a store takes at once: some may be refused, and what is acknowledged is there.
 pub async fn overload_is_refused_and_leaves_a_prefix(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let batches: Vec<_> = (0..300).map(|_| scribe.small(&[A])).collect();
@@ -194,7 +194,7 @@ pub async fn overload_is_refused_and_leaves_a_prefix(backend: &impl Backend) {
 
 /// Trimming takes nothing from `before` on, whatever it frees, and the log goes on.
 pub async fn trimming_keeps_what_was_not_trimmed(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let mut written = scribe.append(&store, 30, &[A]).await;
@@ -204,7 +204,7 @@ pub async fn trimming_keeps_what_was_not_trimmed(backend: &impl Backend) {
         let first = store.journal.logs().await.unwrap()[0].first;
         asked = asked.max(before);
         assert!(first.0 <= asked.min(written.len() as u64), "trimming before {before} took everything up to {first}");
-        assert_eq!(read_all(&backend.open(), NODE, first.0, 1000).await, written[first.0 as usize - 1..]);
+        assert_eq!(read_all(&backend.open().await, NODE, first.0, 1000).await, written[first.0 as usize - 1..]);
         if first.0 > 1 {
             let gone = store.journal.read(NODE, BatchNo(1), 1000).await;
             assert!(matches!(gone, Err(StoreError::NotFound(_))), "what was trimmed is not simply the end of the log");
@@ -216,7 +216,7 @@ pub async fn trimming_keeps_what_was_not_trimmed(backend: &impl Backend) {
 
 /// The log of a fenced incarnation can be removed altogether, and then its lease.
 pub async fn a_dead_log_goes_as_a_whole(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     register(&store, OTHER).await;
     Scribe::new(NODE).append(&store, 5, &[A]).await;
@@ -226,7 +226,7 @@ pub async fn a_dead_log_goes_as_a_whole(backend: &impl Backend) {
     store.journal.trim(NODE, BatchNo(4)).await.unwrap();
     assert_eq!(store.journal.read(NODE, BatchNo(4), 0).await.unwrap().len(), 1, "batch 4 counts and was not to be trimmed");
     store.journal.trim(NODE, BatchNo(5)).await.unwrap();
-    let logs: Vec<Incarnation> = backend.open().journal.logs().await.unwrap().iter().map(|info| info.log).collect();
+    let logs: Vec<Incarnation> = backend.open().await.journal.logs().await.unwrap().iter().map(|info| info.log).collect();
     assert_eq!(logs, [OTHER]);
     store.leases.forget(NODE).await.unwrap();
     assert_eq!(store.leases.node(NODE).await.unwrap(), None);
@@ -234,7 +234,7 @@ pub async fn a_dead_log_goes_as_a_whole(backend: &impl Backend) {
 
 /// Checkpoints are listed by what they cover, can be put again, and go when they are trimmed.
 pub async fn checkpoints_are_listed_newest_first(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     for (match_id, seq) in [(A, 10), (B, 5), (A, 30), (A, 20), (B, 6), (A, 30)] {
         let (meta, state) = checkpoint(match_id, 1, NODE, seq, 1, 1000);
@@ -246,7 +246,7 @@ pub async fn checkpoints_are_listed_newest_first(backend: &impl Backend) {
         found.iter().map(|meta| meta.seq.0).collect()
     };
     assert_eq!(seqs(&store, A).await, [30, 20, 10]);
-    assert_eq!(seqs(&backend.open(), B).await, [6, 5]);
+    assert_eq!(seqs(&backend.open().await, B).await, [6, 5]);
     let (missing, _) = checkpoint(A, 1, NODE, 31, 1, 10);
     assert!(matches!(store.checkpoints.get(&missing).await, Err(StoreError::NotFound(_))));
     store.checkpoints.trim(A, Seq(20)).await.unwrap();
@@ -259,7 +259,7 @@ pub async fn checkpoints_are_listed_newest_first(backend: &impl Backend) {
 
 /// While 64 MiB are put, other matches commit.
 pub async fn a_large_checkpoint_does_not_hold_up_commits(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&store, 1, &[B]).await;
@@ -278,13 +278,13 @@ pub async fn a_large_checkpoint_does_not_hold_up_commits(backend: &impl Backend)
     }
     put.await.unwrap().unwrap();
     println!("{during} commits while 64 MiB were put");
-    assert_eq!(backend.open().checkpoints.get(&meta).await.unwrap(), state);
+    assert_eq!(backend.open().await.checkpoints.get(&meta).await.unwrap(), state);
 }
 
 /// Whatever is trimmed by the rule (each match from its second-newest checkpoint on), every match can be recovered, also if its newest checkpoint
 /// is lost.
 pub async fn retention_keeps_what_recovery_needs(backend: &impl Backend) {
-    let store = backend.open();
+    let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let leases = [match_lease(A, &[(NODE, 1)]), match_lease(B, &[(NODE, 1)])];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rekindle_schema::batch::BatchView;
 use rekindle_schema::codec;
-use rekindle_schema::lease::{MATCH_LEASE_TAG, MatchLease, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{Epoch, Incarnation, MatchId};
 
@@ -139,10 +139,10 @@ fn rows(rows: &Rows<'_>, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation
         // What cannot be read at all was reported above.
         for (key, value) in rows.all(table).unwrap_or_default() {
             let decoded = match table {
-                Table::NodeLease => codec::decode::<NodeLease>(NODE_LEASE_TAG, &value).map(|lease| {
+                Table::NodeLease => NodeLease::decode(&value).map(|lease| {
                     nodes.insert(lease.incarnation, lease);
                 }),
-                Table::MatchLease => codec::decode::<MatchLease>(MATCH_LEASE_TAG, &value).map(|_| ()),
+                Table::MatchLease => MatchLease::decode(&value).map(|_| ()),
                 Table::Effect => codec::decode::<Effect>(EFFECT_TAG, &value).map(|_| ()),
             };
             if let Err(error) = decoded {

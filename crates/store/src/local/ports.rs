@@ -6,12 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::codec::{self, FormatTag};
-use rekindle_schema::lease::{MATCH_LEASE_TAG, MatchLease, NODE_LEASE_TAG, NodeLease, NodeState};
+use rekindle_schema::codec::{self, CodecError};
+use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::disk::Disk;
 use super::facts::{Rows, Table};
@@ -286,19 +284,14 @@ impl Checkpoints for LocalStore {
     }
 }
 
-fn decode<T: DeserializeOwned>(tag: FormatTag, table: Table, value: &[u8]) -> Result<T, StoreError> {
-    codec::decode(tag, value)
-        .map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
-}
-
-fn put<T: Serialize>(rows: &Rows<'_>, table: Table, key: [u64; 3], tag: FormatTag, value: &T) -> Result<(), StoreError> {
-    rows.put(table, key, Some(&codec::encode(tag, value)))
+fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
+    decoded.map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
 }
 
 /// The lease of one node.
 fn node(rows: &Rows<'_>, node: Incarnation) -> Result<Option<NodeLease>, StoreError> {
     let found = rows.get(Table::NodeLease, [node.0, 0, 0])?;
-    found.map(|value| decode(NODE_LEASE_TAG, Table::NodeLease, &value)).transpose()
+    found.map(|value| decoded(Table::NodeLease, NodeLease::decode(&value))).transpose()
 }
 
 fn node_row(rows: &Rows<'_>, incarnation: Incarnation) -> Result<NodeLease, StoreError> {
@@ -306,16 +299,16 @@ fn node_row(rows: &Rows<'_>, incarnation: Incarnation) -> Result<NodeLease, Stor
 }
 
 fn put_node(rows: &Rows<'_>, lease: &NodeLease) -> Result<(), StoreError> {
-    put(rows, Table::NodeLease, [lease.incarnation.0, 0, 0], NODE_LEASE_TAG, lease)
+    rows.put(Table::NodeLease, [lease.incarnation.0, 0, 0], Some(&lease.encode()))
 }
 
 fn match_row(rows: &Rows<'_>, match_id: MatchId) -> Result<Option<MatchLease>, StoreError> {
     let found = rows.get(Table::MatchLease, [match_id.0, 0, 0])?;
-    found.map(|value| decode(MATCH_LEASE_TAG, Table::MatchLease, &value)).transpose()
+    found.map(|value| decoded(Table::MatchLease, MatchLease::decode(&value))).transpose()
 }
 
 fn put_match(rows: &Rows<'_>, lease: &MatchLease) -> Result<(), StoreError> {
-    put(rows, Table::MatchLease, [lease.match_id.0, 0, 0], MATCH_LEASE_TAG, lease)
+    rows.put(Table::MatchLease, [lease.match_id.0, 0, 0], Some(&lease.encode()))
 }
 
 impl Leases for LocalStore {
@@ -385,7 +378,7 @@ impl Leases for LocalStore {
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::NodeLease)?;
-            found.iter().map(|(_, value)| decode(NODE_LEASE_TAG, Table::NodeLease, value)).collect()
+            found.iter().map(|(_, value)| decoded(Table::NodeLease, NodeLease::decode(value))).collect()
         }))
     }
 
@@ -426,7 +419,7 @@ impl Leases for LocalStore {
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::MatchLease)?;
-            found.iter().map(|(_, value)| decode(MATCH_LEASE_TAG, Table::MatchLease, value)).collect()
+            found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect()
         }))
     }
 }
@@ -438,7 +431,7 @@ impl EffectSink for LocalStore {
             if rows.get(Table::Effect, key)?.is_some() {
                 return Ok(false);
             }
-            put(rows, Table::Effect, key, EFFECT_TAG, &effect)?;
+            rows.put(Table::Effect, key, Some(&codec::encode(EFFECT_TAG, &effect)))?;
             Ok(true)
         }))
     }
@@ -446,7 +439,7 @@ impl EffectSink for LocalStore {
     fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::Effect)?;
-            found.iter().map(|(key, value)| Ok((MatchId(key[0]), decode(EFFECT_TAG, Table::Effect, value)?))).collect()
+            found.iter().map(|(key, value)| Ok((MatchId(key[0]), decoded(Table::Effect, codec::decode(EFFECT_TAG, value))?))).collect()
         }))
     }
 }

@@ -13,7 +13,7 @@ use rekindle::node::recover::{self, Outcome};
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::{lease, takeover, trim};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
 use rekindle_sim::{GameType, SimError};
 use rekindle_store::Store;
@@ -167,6 +167,7 @@ impl Node {
                 house_bots: 0,
                 created_ms: clock_ms(),
             },
+            region: DEFAULT_REGION.to_owned(),
         })
     }
 }
@@ -180,6 +181,8 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
         pid_start: 0,
         deadline_ms: clock_ms() + lease::LEASE_MS,
         seal: None,
+        host: String::new(),
+        region: DEFAULT_REGION.to_owned(),
     }
 }
 
