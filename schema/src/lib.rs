@@ -3,7 +3,7 @@
 //! * [`ids`]: the identifiers that everything else speaks of.
 //! * [`codec`]: the one place that names the serialisation library; every encoded value carries a two-byte format tag.
 //! * [`record`] and [`batch`]: the journal, as frames packed into batches of a node's log.
-//! * [`checkpoint`]: what a stored checkpoint says of itself.
+//! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base stores.
 //! * [`lease`]: rows that decide who runs what.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are made from.
 //! * [`wire`]: the client protocol.
@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+pub mod delta;
 pub mod frame;
 pub mod ids;
 pub mod lease;

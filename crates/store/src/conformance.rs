@@ -142,6 +142,7 @@ pub fn checkpoint(match_id: MatchId, epoch: u64, log: Incarnation, seq: u64, bat
         time_ms: 1_700_000_000_000 + seq,
         len: len as u64,
         crc: crc32c::crc32c(&state),
+        base: None,
     };
     (meta, state)
 }
