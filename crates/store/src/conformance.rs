@@ -4,6 +4,7 @@
 //! when the backend is wrong. What only makes sense for one backend (damage to its files, power cuts) is tested next to it, with the same
 //! [`Scribe`].
 
+mod archive;
 mod histories;
 mod leases;
 mod logs;
@@ -16,6 +17,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
+pub use self::archive::*;
 pub use self::histories::*;
 pub use self::leases::*;
 pub use self::logs::*;
@@ -51,6 +53,13 @@ macro_rules! conformance_suite {
             one_of_many_takers_gets_the_match,
             directory_rows_come_back,
             effects_are_delivered_once,
+            chunks_come_back_in_order,
+            the_first_chunk_stands,
+            a_bad_chunk_is_refused,
+            the_largest_chunk_is_kept,
+            chunks_are_removed_one_by_one,
+            pins_stay_until_they_are_removed,
+            only_ended_matches_leave_the_directory,
             a_history_spans_owners,
             a_zombie_behind_the_seal_does_not_count,
             a_history_ends_where_it_is_told,

@@ -1,7 +1,8 @@
 //! Durable storage of matches: ports, their conformance suite, and backends.
 //!
 //! * [`port`]: what the node asks of a store.
-//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
+//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names and the archive.
+//! * [`archive`]: what is in a chunk of the archive.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
@@ -9,6 +10,7 @@
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod archive;
 pub mod conformance;
 pub mod history;
 pub mod local;
@@ -18,14 +20,17 @@ pub mod port;
 
 use std::sync::Arc;
 
+use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{Incarnation, MatchId};
 
-pub use port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
 /// The largest state of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 256 << 20;
+/// The largest chunk of the archive as it is stored, in bytes.
+pub const MAX_CHUNK: usize = 32 << 20;
 
 /// A store, as one node holds it.
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub struct Store {
     pub leases: Arc<dyn Leases>,
     /// Results of matches and other effects.
     pub effects: Arc<dyn EffectSink>,
+    /// What is kept beyond what recovery needs.
+    pub archive: Arc<dyn Archive>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.
@@ -69,6 +76,36 @@ pub(crate) fn check_state(meta: &CheckpointMeta, state: &[u8]) -> Result<(), Sto
         format!("the checksum of its state is {crc:08x}, the manifest says {:08x}", meta.crc)
     };
     Err(StoreError::Corrupt { place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq), problem })
+}
+
+/// Whether the stored bytes of a chunk are what its manifest says.
+pub(crate) fn check_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    let problem = if bytes.len() as u64 != meta.len {
+        format!("it has {} bytes, its manifest says {}", bytes.len(), meta.len)
+    } else {
+        let crc = crc32c::crc32c(bytes);
+        if crc == meta.crc {
+            return Ok(());
+        }
+        format!("its checksum is {crc:08x}, its manifest says {:08x}", meta.crc)
+    };
+    Err(StoreError::Corrupt { place: archive::place(meta), problem })
+}
+
+/// What every backend checks of a chunk before it stores it.
+pub(crate) fn check_new_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    if bytes.len() > MAX_CHUNK {
+        return Err(StoreError::TooLarge { what: "a chunk of the archive", size: bytes.len(), limit: MAX_CHUNK });
+    }
+    check_chunk(meta, bytes)
+}
+
+pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
+    StoreError::NotFound(archive::place(meta))
+}
+
+pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
+    misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
 }
 
 fn misuse(place: String, problem: &str) -> StoreError {
