@@ -5,6 +5,7 @@
 //! * [`record`] and [`batch`]: the journal, as frames packed into batches of a node's log.
 //! * [`checkpoint`]: what a stored checkpoint says of itself.
 //! * [`lease`]: rows that decide who runs what.
+//! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are made from.
 //! * [`wire`]: the client protocol.
 //! * [`frame`]: what a match publishes each tick.
@@ -12,14 +13,16 @@
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what bytes mean and refuses those that
 //! mean nothing.
 
+pub mod audit;
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
 pub mod frame;
 pub mod ids;
+pub mod job;
 pub mod lease;
 pub mod net;
 pub mod record;
 pub mod wire;
 
-pub use ids::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+pub use ids::{ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};

@@ -2,6 +2,7 @@
 //!
 //! * [`port`]: what the node asks of a store.
 //! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
+//! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
@@ -9,8 +10,10 @@
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod audit;
 pub mod conformance;
 pub mod history;
+pub mod jobs;
 pub mod local;
 pub mod memory;
 pub mod migration;
@@ -22,6 +25,7 @@ use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{Incarnation, MatchId};
 
+pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 pub use port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
 /// The largest state of a checkpoint, in bytes.
@@ -38,6 +42,10 @@ pub struct Store {
     pub leases: Arc<dyn Leases>,
     /// Results of matches and other effects.
     pub effects: Arc<dyn EffectSink>,
+    /// Work that is remembered until it was done.
+    pub jobs: Arc<dyn Jobs>,
+    /// What operators did.
+    pub audit: Arc<dyn AuditLog>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.

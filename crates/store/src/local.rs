@@ -4,7 +4,7 @@
 //! DIR/format                     the version of the whole
 //! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
 //! DIR/checkpoints/INCARNATION/*.seg
-//! DIR/node.db                    leases, match directory, effects
+//! DIR/node.db                    leases, match directory, effects, jobs, audit
 //! ```
 //!
 //! One thread for each log writes and syncs; reads run on the runtime's blocking pool. `docs/FORMATS.md` has the bytes.
@@ -14,6 +14,7 @@ mod checkpoints;
 pub mod disk;
 mod facts;
 mod fence;
+mod jobs;
 mod ports;
 mod reader;
 mod segment;
@@ -112,7 +113,14 @@ impl LocalStore {
             options,
         });
         sync_dir(&this.root)?;
-        Ok(Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this })
+        Ok(Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        })
     }
 
     /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes none of what it checks.

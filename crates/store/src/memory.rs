@@ -3,6 +3,7 @@
 //! It tells apart what was *written* from what is *synced*, so that [`MemoryStore::power_cut`] can drop the former. It starts no thread and
 //! knows no clock but tokio's, so that a seed decides everything that it does.
 
+mod jobs;
 mod leases;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::{Batch, BatchView};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 
 use crate::port::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
 use crate::{MAX_CHECKPOINT, Store};
@@ -43,6 +46,10 @@ pub enum Op {
     MatchLease,
     /// An effect is delivered or listed.
     Effect,
+    /// Jobs are changed or read.
+    Jobs,
+    /// The audit log is changed or read.
+    Audit,
 }
 
 /// What becomes of one request.
@@ -90,6 +97,8 @@ struct Shared {
     nodes: BTreeMap<Incarnation, NodeLease>,
     matches: BTreeMap<MatchId, MatchLease>,
     effects: BTreeMap<(MatchId, EffectId), Effect>,
+    jobs: BTreeMap<JobId, Job>,
+    audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -121,7 +130,14 @@ impl MemoryStore {
     /// The ports.
     pub fn store(&self) -> Store {
         let this = Arc::new(self.clone());
-        Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this }
+        Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        }
     }
 
     /// All batches that were written but not synced are gone, and nothing that is under way becomes durable.
