@@ -284,7 +284,7 @@ impl Checkpoints for LocalStore {
     }
 }
 
-fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
+pub(super) fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
     decoded.map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
 }
 
