@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 pub use port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
@@ -69,6 +69,13 @@ pub(crate) fn check_state(meta: &CheckpointMeta, state: &[u8]) -> Result<(), Sto
         format!("the checksum of its state is {crc:08x}, the manifest says {:08x}", meta.crc)
     };
     Err(StoreError::Corrupt { place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq), problem })
+}
+
+pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
+    StoreError::Refused {
+        place: format!("log {log}"),
+        problem: format!("it begins with batch {first}, so it cannot begin with batch {wanted}"),
+    }
 }
 
 fn misuse(place: String, problem: &str) -> StoreError {
