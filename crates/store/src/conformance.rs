@@ -42,6 +42,7 @@ macro_rules! conformance_suite {
             a_duplicate_append_is_harmless,
             a_conflicting_batch_is_refused,
             a_gap_is_refused,
+            a_copy_of_a_trimmed_log_begins_where_it_did,
             damaged_bytes_are_refused_before_they_are_written,
             sizes_up_to_the_limit_are_kept,
             a_log_can_be_read_while_it_grows,

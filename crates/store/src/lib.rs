@@ -26,7 +26,7 @@ use std::sync::Arc;
 use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
@@ -114,6 +114,11 @@ pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
 
 pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
     misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
+pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
+    StoreError::Refused {
+        place: format!("log {log}"),
+        problem: format!("it begins with batch {first}, so it cannot begin with batch {wanted}"),
+    }
 }
 
 fn misuse(place: String, problem: &str) -> StoreError {

@@ -32,9 +32,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_schema::Incarnation;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{BatchNo, Incarnation};
 
 use self::checkpoints::Index;
 use self::disk::{Disk, SystemDisk};
@@ -88,6 +88,8 @@ pub struct LocalStore {
     batches: Arc<LogReader>,
     index: Arc<Mutex<Index>>,
     durable: Durable,
+    /// With which batch the logs begin that are copies of trimmed ones.
+    begins: Arc<Mutex<BTreeMap<Incarnation, BatchNo>>>,
     appends: Mutex<BTreeMap<Incarnation, Appends>>,
     puts: Mutex<BTreeMap<Incarnation, Puts>>,
 }
@@ -110,6 +112,7 @@ impl LocalStore {
             batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
             index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
             durable: Durable::default(),
+            begins: Arc::default(),
             appends: Mutex::default(),
             puts: Mutex::default(),
             root,

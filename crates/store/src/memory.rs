@@ -257,6 +257,19 @@ fn write(shared: &mut Shared, batch: &Batch) -> Result<(), StoreError> {
 }
 
 impl Journal for MemoryStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(self.run(Op::Maintain, move |shared| {
+            let first = first.max(BatchNo(1));
+            let entry = shared.logs.entry(log).or_default();
+            if !entry.batches.is_empty() {
+                let found = BatchNo(entry.first);
+                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+            }
+            (entry.first, entry.synced) = (first.0, first.0 - 1);
+            Ok(())
+        }))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let fate = (self.plan)(Op::Append(batch.incarnation, batch.number));

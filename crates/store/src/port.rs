@@ -119,6 +119,9 @@ pub struct LogInfo {
 
 /// Logs of incarnations: one writer each, batches without gaps.
 pub trait Journal: Send + Sync + 'static {
+    /// The log is a copy of one whose beginning was trimmed: its first batch has the number `first` instead of 1. For appends through this handle,
+    /// until that batch is there. Harmless to repeat; `Refused` if the log holds batches and begins with another one.
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()>;
     /// Appends the next batch to its incarnation's log. Resolves once it is durable **and** the incarnation was verified to be live after the
     /// write: only then may anything in it be acknowledged. Appending a batch again with the same bytes is harmless.
     ///
