@@ -5,6 +5,7 @@ mod drill;
 mod layers;
 mod load;
 mod restart;
+mod services;
 
 use std::process::{Command, ExitCode};
 
@@ -53,6 +54,8 @@ enum Task {
     Load(load::Load),
     /// Kill a node full of matches and print how long they stand still
     Restart(restart::Restart),
+    /// Start and stop private Postgres and CQL servers for tests
+    Services(services::Services),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Sim { seeds, from } => sim(seeds, from),
         Task::Load(wanted) => load::load(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
+        Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
     match result {
