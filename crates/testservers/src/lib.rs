@@ -5,7 +5,7 @@
 //!
 //! 1. `REKINDLE_TEST_POSTGRES` (a `postgres://` URL) and `REKINDLE_TEST_CQL` (`host:port[,host:port]`) name servers of your own. A test cannot kill
 //!    those: [`Postgres::control`] and [`Cql::control`] are none.
-//! 2. `REKINDLE_SERVICES` names a [`services.json`](State).
+//! 2. `REKINDLE_SERVICES` names a [`services.json`](State); `none` says that there are none.
 //! 3. `target/services/services.json` of this workspace, when what it names still runs.
 //!
 //! `cargo xtask test` sets all three variables; servers that are named by address *and* are in the file can be killed. The program behind
@@ -27,8 +27,10 @@ pub use state::{CqlServer, FORMAT, PostgresServer, State};
 pub const POSTGRES: &str = "REKINDLE_TEST_POSTGRES";
 /// Names CQL nodes, `host:port[,host:port]`, of the first datacentre first.
 pub const CQL: &str = "REKINDLE_TEST_CQL";
-/// Names the state file.
+/// Names the state file, or is [`NONE`].
 pub const SERVICES: &str = "REKINDLE_SERVICES";
+/// Instead of a state file: there are no services, wherever they may run.
+pub const NONE: &str = "none";
 /// Names a file that collects what was left out.
 pub const SKIPPED: &str = "REKINDLE_SKIPPED";
 
@@ -149,6 +151,9 @@ impl Settings {
 
     /// What was started, and whether it counts when it does not run: it does for a file that was named, since a test may be about to start it.
     fn state(&self) -> Result<(Option<State>, bool), String> {
+        if self.services.as_ref().is_some_and(|path| path == Path::new(NONE)) {
+            return Ok((None, true));
+        }
         let path = self.services.as_ref().unwrap_or(&self.default);
         let state = State::load(path).map_err(|error| error.to_string())?;
         match &self.services {
@@ -260,6 +265,8 @@ mod tests {
         assert!(settings.postgres().unwrap().is_none() && settings.cql().unwrap().is_none(), "killed or stopped servers do not count");
         saved(dir.path(), me());
         assert_eq!(settings.postgres().unwrap().unwrap().url, URL);
+        let none = Settings { services: Some(NONE.into()), default: settings.default.clone(), ..Settings::default() };
+        assert!(none.postgres().unwrap().is_none() && none.cql().unwrap().is_none(), "not wanted");
         assert_eq!(settings.cql().unwrap().unwrap().nodes.len(), 2);
     }
 

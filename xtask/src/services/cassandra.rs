@@ -130,6 +130,8 @@ impl Cassandra {
         command.arg(format!("-Dlogback.configurationFile={}", conf.join("logback.xml").display()));
         command.args([format!("-Djava.io.tmpdir={tmp}"), format!("-Djna.tmpdir={tmp}"), format!("-XX:ErrorFile={tmp}/jvm-crash.log")]);
         command.arg("org.apache.cassandra.service.CassandraDaemon").current_dir(home);
+        // The options of the machine's user are for other programs.
+        command.env_remove("JDK_JAVA_OPTIONS").env_remove("JAVA_TOOL_OPTIONS");
         command.stdin(Stdio::null()).stdout(log.try_clone().context("cannot share the log")?).stderr(log);
         let mut child = command.spawn().context("cannot start setsid (package util-linux)")?;
         let died = || {

@@ -27,7 +27,7 @@ use rekindle_testservers::{CqlServer, FORMAT, PostgresServer, State};
 #[derive(Args)]
 pub(crate) struct Services {
     /// Where data, logs and `services.json` go [default: `services` in the target directory]
-    #[arg(long, env = "REKINDLE_SERVICES_DIR")]
+    #[arg(long)]
     dir: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
@@ -231,7 +231,7 @@ impl Work {
         let dir = self.state.dir.clone();
         if server == Server::Postgres {
             let before = self.postgres()?.clone();
-            if !is_up(before.process.as_ref(), || postgres::ping(&dir, &before)) {
+            if !is_up(before.process.as_ref(), || postgres::ping(&before)) {
                 postgres::kill(&dir)?;
                 self.state.postgres = Some(Postgres::prepare(&dir)?.start(Some(before.address.port()), true)?);
             }
@@ -295,7 +295,7 @@ impl Work {
 }
 
 fn up_postgres(dir: &Path, before: Option<&PostgresServer>) -> Result<PostgresServer> {
-    if let Some(before) = before.filter(|before| is_up(before.process.as_ref(), || postgres::ping(dir, before))) {
+    if let Some(before) = before.filter(|before| is_up(before.process.as_ref(), || postgres::ping(before))) {
         return Ok(before.clone());
     }
     // Left over from a start that was interrupted, or from a state file that is gone.
@@ -379,7 +379,7 @@ fn status(dir: &Path, json: bool) -> Result<()> {
     let mut lines = Vec::new();
     if let Some(state) = State::load(&dir.join(State::FILE))? {
         if let Some(server) = &state.postgres {
-            lines.push(Line::of("postgres", &server.url, server.process.as_ref(), || postgres::ping(dir, server)));
+            lines.push(Line::of("postgres", &server.url, server.process.as_ref(), || postgres::ping(server)));
         }
         lines.extend(
             state.cql.iter().map(|node| Line::of(&node.name, &node.address.to_string(), node.process.as_ref(), || cassandra::ping(node))),

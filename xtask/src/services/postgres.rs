@@ -42,12 +42,7 @@ impl Postgres {
     /// Finds or installs Postgres, and a place that it can work in: below `dir`, or below the folder for temporary files when the user that it must
     /// run as cannot get at `dir`.
     pub(super) fn prepare(dir: &Path) -> Result<Self> {
-        let bin = find_or_install("PostgreSQL 14 or newer (initdb, pg_ctl, psql)", &["postgresql"], || {
-            let folders = versions("/usr/lib/postgresql", "", "bin");
-            let initdb = program("initdb", &folders)?.canonicalize().ok()?;
-            let bin = initdb.parent()?.to_owned();
-            ["pg_ctl", "postgres", "psql"].iter().all(|name| bin.join(name).is_file()).then_some(bin)
-        })?;
+        let bin = find_or_install("PostgreSQL 14 or newer (initdb, pg_ctl, postgres, psql)", &["postgresql"], programs)?;
         let run_as = RunAs::unprivileged()?;
         let mut tried = Vec::new();
         for home in homes(dir) {
@@ -63,8 +58,13 @@ impl Postgres {
     pub(super) fn start(&self, port: Option<u16>, keep_port: bool) -> Result<PostgresServer> {
         self.initialise()?;
         let data = self.data();
-        // No process of this server is left, so the pid in there is of nobody, or of somebody else.
+        // No process of this server is left. The pids in these are of nobody, of somebody else, or of a postmaster that was killed and that its
+        // parent has not noticed yet: Postgres would take that one for a living server.
         remove_if_there(&data.join("postmaster.pid"))?;
+        remove_if_there(&self.socket())?;
+        if !self.run_as.owns(&self.socket())? {
+            bail!("Postgres may not write to {}", self.socket().display());
+        }
         let port = match port {
             Some(port) if keep_port || ports::is_free(&[Ipv4Addr::LOCALHOST], port) => port,
             _ => ports::free(&[Ipv4Addr::LOCALHOST])?,
@@ -109,11 +109,7 @@ impl Postgres {
         let mut initdb = self.command("initdb");
         initdb.args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--username", USER, "--pgdata"]).arg(&new);
         run(&mut initdb).context("cannot make a Postgres data directory")?;
-        let socket = self.home.join("socket");
-        if !self.run_as.owns(&socket)? {
-            bail!("Postgres may not write to {}", socket.display());
-        }
-        let settings = format!("{SETTINGS}unix_socket_directories = '{}'\n", socket.display().to_string().replace('\'', "''"));
+        let settings = format!("{SETTINGS}unix_socket_directories = '{}'\n", self.socket().display().to_string().replace('\'', "''"));
         let path = new.join("postgresql.conf");
         let packaged = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         std::fs::write(&path, packaged + "\n" + &settings).with_context(|| format!("cannot write {}", path.display()))?;
@@ -122,24 +118,16 @@ impl Postgres {
 
     /// Makes the database if there is none, and refuses a server that would lose what it committed.
     fn check(&self, port: u16) -> Result<()> {
-        if self.psql(port, "postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'"))? == "0" {
-            self.psql(port, "postgres", &format!("CREATE DATABASE {DATABASE}"))?;
+        if psql(&self.bin, port, "postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'"))? == "0" {
+            psql(&self.bin, port, "postgres", &format!("CREATE DATABASE {DATABASE}"))?;
         }
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
-            let value = self.psql(port, DATABASE, &format!("SHOW {setting}"))?;
+            let value = psql(&self.bin, port, DATABASE, &format!("SHOW {setting}"))?;
             if value != "on" {
                 bail!("{setting} is {value} in {}: tests of durability would prove nothing", self.data().display());
             }
         }
         Ok(())
-    }
-
-    /// What a statement gives, as bare text.
-    pub(super) fn psql(&self, port: u16, database: &str, statement: &str) -> Result<String> {
-        let mut psql = self.command("psql");
-        psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password"]);
-        psql.args(["--host=127.0.0.1", &format!("--port={port}"), "--username", USER, "--dbname", database, "--command", statement]);
-        run(psql.env("PGCONNECT_TIMEOUT", "10"))
     }
 
     fn postmaster(&self) -> Result<Process> {
@@ -153,9 +141,20 @@ impl Postgres {
         self.home.join("data")
     }
 
+    fn socket(&self) -> PathBuf {
+        self.home.join("socket")
+    }
+
     fn command(&self, name: &str) -> Command {
         self.run_as.command(&self.bin.join(name), &self.home)
     }
+}
+
+/// The folder of the programs: links to them from elsewhere do not find their parts.
+fn programs() -> Option<PathBuf> {
+    let initdb = program("initdb", &versions("/usr/lib/postgresql", "", "bin"))?.canonicalize().ok()?;
+    let bin = initdb.parent()?;
+    ["pg_ctl", "postgres", "psql"].iter().all(|name| bin.join(name).is_file()).then(|| bin.to_owned())
 }
 
 /// Where the server of `dir` may have been put.
@@ -210,9 +209,18 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Does it accept connections? Says in how many milliseconds.
-pub(super) fn ping(dir: &Path, server: &PostgresServer) -> Result<Duration> {
+/// Does it accept connections? Says in how long.
+pub(super) fn ping(server: &PostgresServer) -> Result<Duration> {
+    let bin = programs().context("psql, which asks, is missing")?;
     let before = Instant::now();
-    Postgres::prepare(dir)?.psql(server.address.port(), DATABASE, "SELECT 1")?;
+    psql(&bin, server.address.port(), DATABASE, "SELECT 1")?;
     Ok(before.elapsed())
+}
+
+/// What a statement gives, as bare text.
+fn psql(bin: &Path, port: u16, database: &str, statement: &str) -> Result<String> {
+    let mut psql = Command::new(bin.join("psql"));
+    psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password"]);
+    psql.args(["--host=127.0.0.1", &format!("--port={port}"), "--username", USER, "--dbname", database, "--command", statement]);
+    run(psql.env("PGCONNECT_TIMEOUT", "10"))
 }
