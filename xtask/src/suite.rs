@@ -18,7 +18,7 @@ pub(crate) struct Suite {
     /// Leave out the tests that need a Postgres or a CQL server
     #[arg(long)]
     without_services: bool,
-    /// Passed on to `cargo test`
+    /// Passed on to `cargo test`: `--package rekindle-store`, `-- name_of_a_test`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -44,7 +44,13 @@ pub(crate) fn test(wanted: &Suite) -> Result<()> {
 
 fn cargo_test(rest: &[String]) -> Command {
     let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest);
+    command.args(["test", "--locked", "--no-fail-fast"]);
+    // cargo would run everything for `--workspace --package x`.
+    let options = rest.split(|argument| argument == "--").next().unwrap_or_default();
+    if !options.iter().any(|option| option.starts_with("-p") || option.starts_with("--package")) {
+        command.arg("--workspace");
+    }
+    command.args(rest);
     command
 }
 
@@ -174,6 +180,17 @@ fn say_skipped(without_services: bool, list: &PathBuf) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_narrow_the_run() {
+        let arguments = |rest: &[&str]| {
+            let rest: Vec<String> = rest.iter().map(|argument| (*argument).to_owned()).collect();
+            cargo_test(&rest).get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(arguments(&[]), "test --locked --no-fail-fast --workspace");
+        assert_eq!(arguments(&["--package=xtask", "--", "ports"]), "test --locked --no-fail-fast --package=xtask -- ports");
+        assert_eq!(arguments(&["--", "-p"]), "test --locked --no-fail-fast --workspace -- -p");
+    }
 
     #[test]
     fn what_is_named_is_not_started() {

@@ -66,7 +66,9 @@ fn parse(stat: &str) -> io::Result<Option<(u32, u64)>> {
     let fields: Vec<&str> = stat.rsplit_once(')').ok_or_else(malformed)?.1.split_whitespace().collect();
     // The first field after the name is number 3, the state.
     let field = |number: usize| fields.get(number - 3).copied().ok_or_else(malformed);
-    if matches!(field(3)?, "Z" | "X") {
+    let threads: u32 = field(20)?.parse().map_err(|_| malformed())?;
+    // While other threads are left, the first one being dead says nothing: sockets and files are still open.
+    if matches!(field(3)?, "Z" | "X") && threads <= 1 {
         return Ok(None);
     }
     let parent = field(4)?.parse().map_err(|_| malformed())?;
@@ -82,13 +84,14 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {
-        let line = |name: &str, state: &str| {
-            format!("42 ({name}) {state} 7 42 42 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 1 0 987654 1000 100 18446744073709551615")
+        let line = |name: &str, state: &str, threads: u32| {
+            format!("42 ({name}) {state} 7 42 42 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 {threads} 0 987654 1000 100 18446744073709551615")
         };
         for name in ["java", "a b", ") R 1 (", "tmux: server"] {
-            assert_eq!(parse(&line(name, "S")).unwrap(), Some((7, 987654)), "{name}");
+            assert_eq!(parse(&line(name, "S", 1)).unwrap(), Some((7, 987654)), "{name}");
         }
-        assert_eq!(parse(&line("java", "Z")).unwrap(), None, "a zombie is gone");
+        assert_eq!(parse(&line("java", "Z", 1)).unwrap(), None, "a zombie is gone");
+        assert_eq!(parse(&line("java", "Z", 7)).unwrap(), Some((7, 987654)), "its other threads are still there");
         assert!(parse("42 (java) S 7").is_err());
         assert!(parse("").is_err());
     }

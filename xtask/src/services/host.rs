@@ -93,6 +93,13 @@ impl RunAs {
         Ok(Self::User { uid, gid })
     }
 
+    fn uid(&self) -> Option<u32> {
+        match self {
+            Self::Ourselves => None,
+            Self::User { uid, .. } => Some(*uid),
+        }
+    }
+
     /// A command that runs as that user, in `home`.
     pub(super) fn command(&self, program: &Path, home: &Path) -> Command {
         let mut command = match self {
@@ -110,6 +117,12 @@ impl RunAs {
     /// Makes `folder` and gives it to the user; says whether it can work there.
     pub(super) fn owns(&self, folder: &Path) -> Result<bool> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let ourselves = rustix::process::geteuid().as_raw();
+        let found = folder.symlink_metadata().with_context(|| format!("cannot look at {}", folder.display()))?;
+        if !found.is_dir() || ![Some(ourselves), self.uid()].contains(&Some(found.uid())) {
+            // Below the folder for temporary files anybody could have put it there for us to give away.
+            bail!("{} is not a folder of ours: remove it, or find out whose it is", folder.display());
+        }
         if let Self::User { uid, gid } = self {
             std::os::unix::fs::chown(folder, Some(*uid), Some(*gid)).with_context(|| format!("cannot give away {}", folder.display()))?;
         }
@@ -138,6 +151,16 @@ mod tests {
         assert_eq!(user(passwd, "postgres"), Some((101, 104)));
         assert_eq!(user(passwd, "nobody"), None);
         assert_eq!(user(passwd, "broken"), None);
+    }
+
+    #[test]
+    fn a_link_is_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        assert!(RunAs::Ourselves.owns(&real).unwrap());
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let error = RunAs::Ourselves.owns(&link).unwrap_err().to_string();
+        assert!(error.contains("not a folder of ours"), "{error}");
     }
 
     #[test]

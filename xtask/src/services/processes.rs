@@ -57,19 +57,24 @@ pub(super) fn signal(process: &Process, signal: Signal) -> Result<()> {
     }
 }
 
-/// SIGKILL to all that `find` finds, until it finds nothing: a process may be forking while it is looked for.
+/// SIGKILL to all that `find` finds, until it finds nothing (a process may be forking while it is looked for) and all are gone. One that is dying shows
+/// nothing any more that it could be found by, and still has its sockets.
 pub(super) fn kill_all(find: impl Fn() -> Result<Vec<Process>>) -> Result<()> {
     let deadline = Instant::now() + KILL_TIME;
+    let mut killed: Vec<Process> = Vec::new();
     loop {
         let found = find()?;
-        if found.is_empty() {
-            return Ok(());
-        }
         for process in &found {
             signal(process, Signal::KILL)?;
         }
+        let found_none = found.is_empty();
+        killed.extend(found);
+        killed.retain(Process::is_alive);
+        if found_none && killed.is_empty() {
+            return Ok(());
+        }
         if Instant::now() > deadline {
-            bail!("still there after SIGKILL and {KILL_TIME:?}: {}", pids(&found));
+            bail!("still there after SIGKILL and {KILL_TIME:?}: {}", pids(&killed));
         }
         std::thread::sleep(POLL);
     }
