@@ -120,7 +120,13 @@ pub(crate) fn services(wanted: &Services) -> Result<()> {
             if when_stdin_ends {
                 std::io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end of stdin")?;
             }
-            if dir.is_dir() { Work::on(dir)?.down(wipe) } else { stop_all(&dir, None) }
+            if !dir.is_dir() {
+                return stop_all(&dir, None);
+            }
+            let mut work = Work::on(dir)?;
+            work.down(wipe)?;
+            // A test that outlives its run must not start a server again.
+            if when_stdin_ends { work.remove_file() } else { Ok(()) }
         }
         Verb::Kill { server } => Work::on(dir)?.kill(server),
         Verb::Start { server } => Work::on(dir)?.start(server),
@@ -211,6 +217,11 @@ impl Work {
         }
         self.forget(|_| true);
         self.save()
+    }
+
+    fn remove_file(&self) -> Result<()> {
+        let file = self.state.dir.join(State::FILE);
+        if file.exists() { std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display())) } else { Ok(()) }
     }
 
     fn kill(&mut self, server: Server) -> Result<()> {
