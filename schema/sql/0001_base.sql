@@ -187,3 +187,26 @@ BEGIN
     END LOOP;
     RETURN dropped;
 END $$;
+
+-- Drops the partitions of a log that holds no batch, so that it can begin with another number. False if it holds one.
+CREATE FUNCTION empty_log(of_log bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    begins bigint;
+    filled boolean;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    PERFORM lock_log(of_log);
+    FOR begins IN SELECT s.first FROM segment s WHERE s.log = of_log ORDER BY s.first LOOP
+        EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', segment_name(of_log, begins));
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', segment_name(of_log, begins)) INTO filled;
+        IF filled THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    FOR begins IN SELECT s.first FROM segment s WHERE s.log = of_log ORDER BY s.first LOOP
+        EXECUTE format('DROP TABLE %I', segment_name(of_log, begins));
+        DELETE FROM segment s WHERE s.log = of_log AND s.first = begins;
+    END LOOP;
+    RETURN true;
+END $$;

@@ -5,17 +5,22 @@
 //! checkpoint, checkpoint_chunk        manifests with small states, and the chunks of large ones
 //! batch_LOG_FIRST                     the partitions of the logs: one row for each batch
 //! segment                             which partitions there are
+//! archive_chunk, pin                  what is kept beyond what recovery needs
+//! job, audit                          work to be done, and what operators did
 //! ```
 //!
-//! Statements are single and autocommitted, so a node that stops between two of them holds no lock; the one transaction of several
-//! statements is that of a large checkpoint. Every error of the connection is `Unavailable`, which means: repeat the same request; all of them are
+//! Statements are single and autocommitted, so a node that stops between two of them holds no lock; the only transactions of several
+//! statements are those of a large checkpoint and of claiming jobs, which the server ends if their node falls silent. Every error of the connection is `Unavailable`, which means: repeat the same request; all of them are
 //! harmless to repeat. The tables are in `schema/sql`; [`migrate`] makes them, opening a store never does. `docs/STORES.md` says what it takes to run one.
 //!
 //! This module is not responsible for repeating requests (callers know what they would rather do), nor for who may take over what.
 
+mod archive;
+mod audit;
 mod checkpoints;
 mod convert;
 mod errors;
+mod jobs;
 mod journal;
 mod leases;
 mod migrate;
@@ -68,7 +73,15 @@ impl PostgresStore {
     /// The ports.
     pub fn store(&self) -> Store {
         let this = Arc::new(self.clone());
-        Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this }
+        Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            archive: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        }
     }
 
     /// How many connections are open now; never more than [`PostgresOptions::pool`].

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
-use rekindle_schema::{MatchId, Seq, codec};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{MatchId, Seq};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -74,7 +74,7 @@ fn stored(match_id: MatchId, row: &Row) -> Result<Stored, StoreError> {
     if i64::from(crc32c::crc32c(bytes)) != column::<i64>(row, 4, TABLE)? {
         return Err(corrupt(place(), "the checksum of its manifest does not match"));
     }
-    let meta: CheckpointMeta = codec::decode(CHECKPOINT_META_TAG, bytes).map_err(|error| corrupt(place(), error))?;
+    let meta = CheckpointMeta::decode(bytes).map_err(|error| corrupt(place(), error))?;
     if meta.match_id != match_id {
         return Err(corrupt(place(), format!("its manifest is one of match {}", meta.match_id)));
     }
@@ -99,7 +99,7 @@ impl Inner {
         let mut lent = self.pools.lend(Lane::Bulk, DOING).await?;
         let rows = lent.ask("SELECT nextval('checkpoint_put')", &[]).await.map_err(told)?;
         let put: i64 = column(rows.first().ok_or_else(|| corrupt(format!("table {TABLE}"), "no number for a checkpoint"))?, 0, TABLE)?;
-        let encoded = codec::encode(CHECKPOINT_META_TAG, meta);
+        let encoded = meta.encode();
         let crc = i64::from(crc32c::crc32c(&encoded));
         let (seq, epoch) = (count("seq", meta.seq.0)?, count("epoch", meta.epoch.0)?);
         let (chunks, inline): (i32, &[u8]) = if state.len() > CHUNK { (state.len().div_ceil(CHUNK) as i32, &[]) } else { (0, state) };

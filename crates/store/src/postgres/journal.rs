@@ -68,14 +68,28 @@ impl Segment {
 }
 
 /// What a writer knows of the log that it writes.
-#[derive(Default)]
 struct Position {
-    /// The last batch that is known to be there, and its checksum.
-    last: Option<(BatchNo, u32)>,
+    /// What the first batch of the log is called, should it have none yet.
+    origin: BatchNo,
+    /// The last batch that is known to be there, and its checksum. That of the batch before the origin of a copy is not known.
+    last: Option<(BatchNo, Option<u32>)>,
     /// The partition of the next batch, and the statement that appends to it.
     segment: Option<(Segment, String)>,
     /// A partition behind that one was asked for.
     ahead: bool,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { origin: BatchNo(1), last: None, segment: None, ahead: false }
+    }
+}
+
+impl Position {
+    /// Where a log stands that holds no batch yet.
+    fn empty(&self) -> (BatchNo, Option<u32>) {
+        (BatchNo(self.origin.0 - 1), (self.origin.0 == 1).then_some(0))
+    }
 }
 
 struct Writer {
@@ -155,10 +169,11 @@ impl Inner {
     }
 
     /// The partition of this batch, made if need be. `Fenced` if the owner is not live.
-    async fn open_segment(&self, lane: Lane, log: Incarnation, number: BatchNo) -> Result<Segment, StoreError> {
+    async fn open_segment(&self, lane: Lane, log: Incarnation, number: BatchNo, origin: BatchNo) -> Result<Segment, StoreError> {
         let sql = "SELECT segment_first, segment_next FROM open_segment($1, $2, $3, $4)";
         let batches = bound(self.options.segment_batches.max(1));
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&id(log.0), &count("batch", number.0)?, &batches, &1_i64];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&id(log.0), &count("batch", number.0)?, &batches, &bound(origin.0)];
         let rows = self.pools.rows(lane, "making a partition", sql, &parameters).await?;
         rows.first().map_or(Err(StoreError::Fenced(log)), |row| Segment::of(log, row))
     }
@@ -167,12 +182,25 @@ impl Inner {
     fn open_ahead(self: &Arc<Self>, current: Segment) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = this.open_segment(Lane::Bulk, current.log, BatchNo(current.next)).await
+            if let Err(error) = this.open_segment(Lane::Bulk, current.log, BatchNo(current.next), BatchNo(1)).await
                 && !matches!(error, StoreError::Fenced(_))
             {
                 tracing::warn!(code = "RK-STORE-032", log = %current.log, %error, "the next partition of the log could not be made ahead");
             }
         });
+    }
+
+    async fn begin(&self, log: Incarnation, first: BatchNo) -> Result<(), StoreError> {
+        let first = first.max(BatchNo(1));
+        let writer = self.writers.of(log, self.options.append_queue);
+        let mut position = writer.position.lock().await;
+        let emptied = self.pools.rows(Lane::Bulk, "beginning a log", "SELECT empty_log($1)", &[&id(log.0)]).await?;
+        if !emptied.first().map_or(Ok(true), |row| column(row, 0, SEGMENTS))? {
+            let found = self.segments(Lane::Bulk, log).await?.first().map_or(first, |oldest| BatchNo(oldest.first));
+            return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+        }
+        *position = Position { origin: first, ..Position::default() };
+        Ok(())
     }
 
     async fn append(self: &Arc<Self>, batch: &Batch) -> Result<(), StoreError> {
@@ -185,7 +213,8 @@ impl Inner {
         let mut position = writer.position.lock().await;
         let follows = |position: &Position| position.last.filter(|(last, _)| last.next() == number);
         if follows(&position).is_none() && position.last.is_none_or(|(last, _)| number > last) {
-            position.last = Some(self.log_end(Lane::Commit, log).await?.unwrap_or_default());
+            let end = self.log_end(Lane::Commit, log).await?;
+            position.last = Some(end.map_or(position.empty(), |(last, crc)| (last, Some(crc))));
         }
         let Some((last, crc)) = position.last else { return Err(corrupt(place(log, number), "the end of the log is not known")) };
         if number <= last {
@@ -194,7 +223,7 @@ impl Inner {
         if number != last.next() {
             return Err(StoreError::Gap { log, last, got: number });
         }
-        if crc != envelope.prev_crc {
+        if crc.is_some_and(|crc| crc != envelope.prev_crc) {
             return Err(StoreError::Conflict { log, number });
         }
         for _ in 0..ASK_AGAIN {
@@ -204,7 +233,7 @@ impl Inner {
             }
             match (answer.inserted, answer.identical) {
                 (true, _) | (false, Some(true)) => {
-                    position.last = Some((number, envelope.crc));
+                    position.last = Some((number, Some(envelope.crc)));
                     if let Some((segment, _)) = position.segment
                         && !position.ahead
                         && number.0 - segment.first >= (segment.next - segment.first) / 2
@@ -225,7 +254,7 @@ impl Inner {
         let (log, number) = (batch.incarnation, batch.number);
         let doing = "appending a batch";
         if position.segment.as_ref().is_none_or(|(segment, _)| !segment.holds(number)) {
-            let segment = self.open_segment(Lane::Commit, log, number).await?;
+            let segment = self.open_segment(Lane::Commit, log, number, position.origin).await?;
             let sql = append_sql(&segment, self.options.mutant);
             (position.segment, position.ahead) = (Some((segment, sql)), false);
         }
@@ -442,6 +471,10 @@ impl Inner {
 }
 
 impl Journal for PostgresStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(self.0.begin(log, first))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move { self.0.append(&batch).await })
     }

@@ -212,6 +212,18 @@ impl Leases for PostgresStore {
             Ok(found)
         })
     }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        Box::pin(async move {
+            let sql = "WITH changed AS (DELETE FROM match_lease WHERE match_id = $1 AND version = $2 AND state = 'ended' RETURNING 1) \
+                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM match_lease WHERE match_id = $1)";
+            match self.0.change("removing a match's row", sql, &[&id(match_id.0), &bound(version)]).await? {
+                (true, _) | (false, None) => Ok(true),
+                (false, Some(state)) if state == "ended" => Ok(false),
+                (false, Some(_)) => Err(crate::removed_unended(match_id)),
+            }
+        })
+    }
 }
 
 impl EffectSink for PostgresStore {

@@ -9,7 +9,11 @@ use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// All versions, ascending from 1 without gaps: name and statements.
-const MIGRATIONS: [(&str, &str); 1] = [("base", include_str!("../../../../schema/sql/0001_base.sql"))];
+const MIGRATIONS: [(&str, &str); 3] = [
+    ("base", include_str!("../../../../schema/sql/0001_base.sql")),
+    ("jobs_audit", include_str!("../../../../schema/sql/0002_jobs_audit.sql")),
+    ("archive", include_str!("../../../../schema/sql/0003_archive.sql")),
+];
 
 /// The version of the tables that this release needs.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
