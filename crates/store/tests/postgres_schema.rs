@@ -2,6 +2,7 @@
 
 mod postgres_support;
 
+use std::fmt::Write as _;
 use std::io;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -162,20 +163,20 @@ async fn a_password_is_never_printed() {
     let store = PostgresStore::connect(good.clone()).await.expect("the password is used");
     register(&store, NODE).await;
     Scribe::new(NODE).append(&store, 1, &[A]).await;
-    shown += &format!("{good} {good:?} {:?}", store.journal.tail(NODE).await);
+    let _ = write!(shown, "{good} {good:?} {:?}", store.journal.tail(NODE).await);
 
     let wrong = PostgresOptions::parse(&format!("postgres://player:{SECRET}x@127.0.0.1:{port}?schema={schema}")).unwrap();
     let refused = PostgresStore::connect(wrong.clone()).await.err().expect("a wrong password is refused");
     assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
-    shown += &format!("{wrong} {wrong:?} {refused} {refused:?}");
+    let _ = write!(shown, "{wrong} {wrong:?} {refused} {refused:?}");
     let absent = PostgresOptions::parse_with(&format!("postgres://player@127.0.0.1:{port}?schema={schema}"), None).unwrap();
     let refused = PostgresStore::connect(absent).await.err().expect("without a password nobody gets in");
     assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
-    shown += &format!("{refused} {refused:?}");
+    let _ = write!(shown, "{refused} {refused:?}");
     let nowhere = PostgresOptions::parse(&format!("postgres://player:{SECRET}@127.0.0.1:1?schema={schema}")).unwrap();
     let gone = PostgresStore::connect(nowhere).await.err().expect("nobody listens there");
     assert!(gone.is_transient(), "{gone}");
-    shown += &format!("{gone} {gone:?}");
+    let _ = write!(shown, "{gone} {gone:?}");
     shown += &String::from_utf8_lossy(&logged.0.lock().unwrap());
     assert!(!shown.contains(SECRET), "{shown}");
 }
