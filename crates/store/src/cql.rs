@@ -41,9 +41,12 @@
 //! Everything is `LOCAL_*`: a lease and a log live in the datacentre of their node's region, where they survive the loss of a minority of replicas; other
 //! datacentres get a copy later. Nodes of another region that act on that copy (an operator's promotion) may miss what had not yet arrived.
 
+mod archive;
+mod audit;
 mod checkpoints;
 mod driver;
 mod effects;
+mod jobs;
 mod leases;
 mod log;
 mod meters;
@@ -83,6 +86,8 @@ pub struct CqlStore {
     statements: Statements,
     options: CqlOptions,
     writers: Mutex<BTreeMap<Incarnation, Arc<LogWriter>>>,
+    /// With which batch logs begin that hold none yet.
+    begins: Mutex<BTreeMap<Incarnation, u64>>,
     puts: Semaphore,
     /// Transactions of this process on one partition go one after the other: the server would make them fight.
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -100,11 +105,20 @@ impl CqlStore {
             driver,
             statements,
             writers: Mutex::default(),
+            begins: Mutex::default(),
             puts: Semaphore::new(options.append_queue),
             turns: (0..MATCH_SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
             options,
         });
-        Ok(Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this })
+        Ok(Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            archive: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        })
     }
 
     fn space(&self) -> &str {

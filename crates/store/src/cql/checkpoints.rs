@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
-use rekindle_schema::{Epoch, MatchId, Seq, codec};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{Epoch, MatchId, Seq};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
@@ -77,7 +77,7 @@ impl CqlStore {
         let full = || StoreError::Overloaded(format!("{} checkpoints wait for {}", self.options.append_queue, self.driver.place()));
         let _permit = self.puts.try_acquire().map_err(|_| full())?;
         let (match_id, seq, epoch, crc) = (id(meta.match_id.0), ordered(meta.seq.0), ordered(meta.epoch.0), i64::from(meta.crc));
-        let encoded = codec::encode(CHECKPOINT_META_TAG, &meta);
+        let encoded = meta.encode();
         let before = self.manifest(meta.match_id, meta.seq, meta.epoch).await?.filter(|before| before.whole);
         if before.as_ref().is_some_and(|before| before.meta.as_deref() == Some(&encoded)) {
             return Ok(());
@@ -106,7 +106,7 @@ impl CqlStore {
 
     async fn get_checkpoint(&self, meta: CheckpointMeta) -> Result<Bytes, StoreError> {
         let found = self.manifest(meta.match_id, meta.seq, meta.epoch).await?.filter(|found| found.whole);
-        let encoded = codec::encode(CHECKPOINT_META_TAG, &meta);
+        let encoded = meta.encode();
         if found.and_then(|found| found.meta) != Some(encoded) || meta.len > MAX_CHECKPOINT as u64 {
             return Err(missing(&meta));
         }
@@ -152,7 +152,7 @@ impl Checkpoints for CqlStore {
             for manifest in self.manifests_of(match_id).await?.into_iter().filter(|manifest| manifest.whole) {
                 // A row that is whole and has no manifest: trimmed while it was being put.
                 let Some(meta) = manifest.meta else { continue };
-                match codec::decode::<CheckpointMeta>(CHECKPOINT_META_TAG, &meta) {
+                match CheckpointMeta::decode(&meta) {
                     Ok(meta) => good.push(meta),
                     Err(error) => bad.push(schema::undecodable(&self.driver, "checkpoint", &error)),
                 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use scylla::response::query_result::QueryRowsResult;
 
@@ -270,6 +270,24 @@ impl Leases for CqlStore {
 
     fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>> {
         Box::pin(self.match_row(match_id))
+    }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        Box::pin(async move {
+            let Some(row) = self.match_row(match_id).await? else { return Ok(true) };
+            if !matches!(row.state, MatchState::Ended { .. }) {
+                return Err(crate::removed_unended(match_id));
+            }
+            if row.version != version {
+                return Ok(false);
+            }
+            let values = (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0), id(version));
+            let what = "remove a match's row";
+            let _turn = self.turn(match_id).await;
+            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.match_remove, values)).await?;
+            // Without a version there is no row: an attempt whose answer was lost removed it, or somebody else did.
+            Ok(answer.applied || answer.number("version").is_none())
+        })
     }
 
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {

@@ -35,6 +35,8 @@ struct End {
     announced: u64,
     /// Bytes that were written.
     bytes: u64,
+    /// Its row is there.
+    begun: bool,
     /// The lease was seen not to be live. Terminal.
     fenced: bool,
 }
@@ -51,31 +53,49 @@ impl CqlStore {
         Arc::clone(writers.entry(log).or_insert_with(new))
     }
 
-    /// Finds where the log ends; makes its row if there is none. A node that is not live gets neither.
+    /// Finds where the log ends. A node that is not live does not get so far.
     async fn open_log(&self, log: Incarnation) -> Result<End, StoreError> {
         if !self.is_live(log).await? {
             return Err(StoreError::Fenced(log));
         }
-        let row = match self.log_row(log).await? {
-            Some(row) => row,
-            None => {
-                self.begin_log(log).await?;
-                self.log_row(log).await?.ok_or_else(|| self.driver.unreadable("begin a log", &"its row is not there"))?
-            }
+        let Some(row) = self.log_row(log).await? else {
+            let first = self.begins.lock().get(&log).copied().unwrap_or(1);
+            let size = u64::from(self.options.bucket);
+            let announced = bucket_of(first, size);
+            return Ok(End { size, last: first - 1, crc: None, sent: None, announced, bytes: 0, begun: false, fenced: false });
         };
-        let tail = self.find_tail(log, &row).await?;
-        let last = tail.last.0;
+        let last = self.find_tail(log, &row).await?.last.0;
         let crc = match self.stored(log, row.size, last).await? {
             Stored::Whole(batch) => Some(batch.crc()),
             _ => None,
         };
-        Ok(End { size: row.size, last, crc, sent: None, announced: row.last_bucket, bytes: row.bytes, fenced: false })
+        Ok(End { size: row.size, last, crc, sent: None, announced: row.last_bucket, bytes: row.bytes, begun: true, fenced: false })
     }
 
-    async fn begin_log(&self, log: Incarnation) -> Result<(), StoreError> {
-        let values = (self.space(), id(log.0), self.options.bucket as i32);
+    /// Makes the row of a log that has none.
+    async fn begin_log(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
+        let values = (self.space(), id(log.0), ordered(first), ordered(first), self.options.bucket as i32);
         let what = "begin a log";
-        self.settled(what, || self.driver.transaction(what, &self.statements.log_begin, values)).await.map(drop)
+        let answer = self.settled(what, || self.driver.transaction(what, &self.statements.log_begin, values)).await?;
+        // Of its own, after an unknown outcome, or of another writer with this incarnation, whose buckets may be of another size.
+        let same = answer.applied || answer.number("first") == Some(ordered(first)) && answer.number("size") == Some(i64::from(self.options.bucket));
+        if same { Ok(()) } else { Err(StoreError::Conflict { log, number: BatchNo(first) }) }
+    }
+
+    /// The log is to begin with this batch, unless it holds batches already.
+    async fn begin_with(&self, log: Incarnation, first: BatchNo) -> Result<(), StoreError> {
+        let first = first.max(BatchNo(1));
+        if let Some(row) = self.log_row(log).await? {
+            if self.find_tail(log, &row).await?.last.0 >= row.first {
+                let found = BatchNo(row.first);
+                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+            }
+            // Its first append failed, whatever it was to begin with.
+            self.remove_log(log, &row).await?;
+        }
+        self.begins.lock().insert(log, first.0);
+        self.writers.lock().remove(&log);
+        Ok(())
     }
 
     /// Writes all parts of a batch; returns once each is on a majority.
@@ -124,6 +144,11 @@ impl CqlStore {
             let values = (ordered(bucket), ordered(end.bytes), self.space(), id(log.0));
             self.driver.write("begin a bucket", &self.statements.log_announce, values).await?;
             end.announced = bucket;
+        }
+        if !end.begun {
+            self.begin_log(log, number.0).await?;
+            end.begun = true;
+            self.begins.lock().remove(&log);
         }
         end.sent = Some((number.0, envelope.crc));
         match self.options.mutant {
@@ -243,6 +268,10 @@ impl CqlStore {
 }
 
 impl Journal for CqlStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(self.begin_with(log, first))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(self.append_batch(batch))
     }

@@ -31,19 +31,20 @@ pub(super) struct LogRow {
     pub(super) last_bucket: u64,
     /// Bytes that were written when the last bucket began.
     pub(super) bytes: u64,
-    /// Earlier buckets are deleted.
+    /// Earlier buckets are deleted, or never were.
     pub(super) dropped: u64,
 }
 
-type LogColumns = (Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>);
+type LogColumns = (Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 impl LogRow {
     /// `None` for a row without a beginning: a writer that was fenced long ago announced a bucket after its log was removed.
-    fn of((first, size, last_bucket, bytes, dropped): LogColumns) -> Option<Self> {
+    fn of((first, size, begin, last_bucket, bytes, dropped): LogColumns) -> Option<Self> {
         let number = |number: Option<i64>| number.map_or(0, |number| number as u64);
         let (first, size) = (number(Some(first?)).max(1), u64::try_from(size?).ok()?.max(1));
         let last_bucket = number(last_bucket).max(bucket_of(first, size));
-        Some(Self { first, size, last_bucket, bytes: number(bytes), dropped: number(dropped) })
+        let dropped = number(dropped).max(bucket_of(number(begin), size));
+        Some(Self { first, size, last_bucket, bytes: number(bytes), dropped })
     }
 }
 
@@ -129,11 +130,11 @@ impl CqlStore {
         let what = "list logs";
         let read = |rows: &QueryRowsResult| {
             let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable(what, error);
-            type Columns = (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>);
+            type Columns = (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
             let rows = rows.rows::<Columns>().map_err(|error| unreadable(&error))?;
             let row = |row: Result<Columns, DeserializationError>| {
-                let (log, first, size, last, bytes, dropped) = row.map_err(|error| unreadable(&error))?;
-                Ok((Incarnation(log as u64), LogRow::of((first, size, last, bytes, dropped))))
+                let (log, first, size, begin, last, bytes, dropped) = row.map_err(|error| unreadable(&error))?;
+                Ok((Incarnation(log as u64), LogRow::of((first, size, begin, last, bytes, dropped))))
             };
             rows.map(row).collect::<Result<Vec<_>, StoreError>>()
         };
@@ -361,9 +362,10 @@ mod tests {
 
     #[test]
     fn a_row_without_a_beginning_is_no_log() {
-        assert_eq!(LogRow::of((None, None, Some(4), Some(9), None)), None);
-        let row = LogRow::of((Some(1), Some(256), None, None, None)).unwrap();
+        assert_eq!(LogRow::of((None, None, None, Some(4), Some(9), None)), None);
+        let row = LogRow::of((Some(1), Some(256), Some(1), None, None, None)).unwrap();
         assert_eq!(row, LogRow { first: 1, size: 256, last_bucket: 0, bytes: 0, dropped: 0 });
-        assert_eq!(LogRow::of((Some(300), Some(100), None, None, None)).unwrap().last_bucket, 2);
+        let copied = LogRow::of((Some(300), Some(100), Some(300), None, None, None)).unwrap();
+        assert_eq!((copied.last_bucket, copied.dropped), (2, 2));
     }
 }
