@@ -26,6 +26,9 @@ use crate::port::StoreError;
 /// A read that was not answered for so long is asked of another replica as well.
 const SPECULATE_AFTER: Duration = Duration::from_millis(100);
 
+/// How often a connection without traffic is tried.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
 /// What a statement is, which decides how it may be executed and how it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -58,6 +61,9 @@ impl Driver {
             .known_nodes(&options.hosts)
             .compression(Some(Compression::Lz4))
             .connection_timeout(options.timeout)
+            // A connection that has gone silent is given up soon, and not after the half minute that the driver would wait.
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(options.timeout)
             .keyspaces_to_fetch([options.keyspace.as_str()])
             .schema_agreement_timeout(Duration::from_secs(60));
         if let Some((user, password)) = options.login() {

@@ -39,11 +39,11 @@ type LogColumns = (Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i6
 
 impl LogRow {
     /// `None` for a row without a beginning: a writer that was fenced long ago announced a bucket after its log was removed.
-    fn of((first, size, begin, last_bucket, bytes, dropped): LogColumns) -> Option<Self> {
+    fn of((first, size, origin, last_bucket, bytes, dropped): LogColumns) -> Option<Self> {
         let number = |number: Option<i64>| number.map_or(0, |number| number as u64);
         let (first, size) = (number(Some(first?)).max(1), u64::try_from(size?).ok()?.max(1));
         let last_bucket = number(last_bucket).max(bucket_of(first, size));
-        let dropped = number(dropped).max(bucket_of(number(begin), size));
+        let dropped = number(dropped).max(bucket_of(number(origin), size));
         Some(Self { first, size, last_bucket, bytes: number(bytes), dropped })
     }
 }
@@ -133,8 +133,8 @@ impl CqlStore {
             type Columns = (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
             let rows = rows.rows::<Columns>().map_err(|error| unreadable(&error))?;
             let row = |row: Result<Columns, DeserializationError>| {
-                let (log, first, size, begin, last, bytes, dropped) = row.map_err(|error| unreadable(&error))?;
-                Ok((Incarnation(log as u64), LogRow::of((first, size, begin, last, bytes, dropped))))
+                let (log, first, size, origin, last, bytes, dropped) = row.map_err(|error| unreadable(&error))?;
+                Ok((Incarnation(log as u64), LogRow::of((first, size, origin, last, bytes, dropped))))
             };
             rows.map(row).collect::<Result<Vec<_>, StoreError>>()
         };

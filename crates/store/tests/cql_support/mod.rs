@@ -112,3 +112,39 @@ impl Backend for Space {
         self.with(|_| ()).await
     }
 }
+
+/// Kills and starts the CQL server, if it was started by `cargo xtask services`.
+pub(crate) struct Control {
+    program: String,
+    dir: String,
+}
+
+/// What can kill the server of `REKINDLE_TEST_CQL`; says so if nothing can.
+pub(crate) fn control() -> Option<Control> {
+    let text = std::env::var("REKINDLE_SERVICES").ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let value = |name: &str| {
+        let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
+        Some(rest.split('"').nth(1)?.to_owned())
+    };
+    let ours = std::env::var(SERVER).is_ok_and(|address| text.contains(&format!("\"{address}\"")));
+    let found = if ours { value("xtask").zip(value("dir")) } else { None };
+    if found.is_none() {
+        println!("SKIPPED: REKINDLE_SERVICES does not say how the CQL server is killed and started");
+    }
+    found.map(|(program, dir)| Control { program, dir })
+}
+
+impl Control {
+    pub(crate) fn kill(&self) {
+        self.run("kill", "cql");
+    }
+
+    pub(crate) fn start(&self) {
+        self.run("start", "cql");
+    }
+
+    pub(crate) fn run(&self, verb: &str, server: &str) {
+        let done = std::process::Command::new(&self.program).args(["services", "--dir", &self.dir, verb, server]).output().unwrap();
+        assert!(done.status.success(), "{verb} {server}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
