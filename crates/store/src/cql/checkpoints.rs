@@ -54,7 +54,8 @@ impl CqlStore {
     fn manifests(&self, match_id: MatchId, rows: &QueryRowsResult) -> Result<Vec<Manifest>, StoreError> {
         let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable("read manifests of checkpoints", error);
         let rows = rows.rows::<Columns>().map_err(|error| unreadable(&error))?;
-        let manifest = |row: Result<Columns, DeserializationError>| row.map(|row| Manifest::of(match_id, row)).map_err(|error| unreadable(&error));
+        let manifest =
+            |row: Result<Columns, DeserializationError>| row.map(|row| Manifest::of(match_id, row)).map_err(|error| unreadable(&error));
         rows.map(manifest).collect()
     }
 

@@ -219,6 +219,8 @@ pub(super) struct Prepared {
 #[derive(Debug, PartialEq)]
 pub(super) struct Applied {
     pub(super) applied: bool,
+    /// An earlier attempt has no known outcome: it may have been applied.
+    pub(super) doubt: bool,
     columns: Vec<(String, Option<CqlValue>)>,
 }
 
@@ -231,7 +233,7 @@ impl Applied {
             Some((_, Some(CqlValue::Boolean(applied)))) => *applied,
             _ => return None,
         };
-        Some(Self { applied, columns })
+        Some(Self { applied, doubt: false, columns })
     }
 
     fn get(&self, name: &str) -> Option<&CqlValue> {

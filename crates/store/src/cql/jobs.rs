@@ -56,6 +56,13 @@ fn day_of(job: JobId) -> i64 {
     ordered((job.0 >> 22) / DAY)
 }
 
+/// A number that nobody else has chosen.
+fn fresh_tag() -> i64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Seeded from the system's random numbers, and different for each one made.
+    id(RandomState::new().hash_one(0))
+}
+
 fn no_job(job: JobId) -> StoreError {
     StoreError::NotFound(format!("job {job}"))
 }
@@ -93,18 +100,28 @@ impl CqlStore {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Enters a row, or replaces the one of the version before. Whether that is what stands now.
+    /// Enters a row, or replaces the one of the version before. Whether this call did it.
     async fn put_job(&self, job: &Job) -> Result<bool, StoreError> {
-        let (what, value) = ("change a job", job.encode());
+        let (what, value, tag) = ("change a job", job.encode(), fresh_tag());
         let answer = if job.version == 1 {
-            let values = (self.space(), id(job.id.0), id(job.version), value.as_slice());
+            let values = (self.space(), id(job.id.0), id(job.version), tag, value.as_slice());
             self.settled(what, || self.driver.transaction(what, &self.statements.job_enter, values)).await?
         } else {
-            let values = (id(job.version), value.as_slice(), self.space(), id(job.id.0), id(job.version - 1));
+            let values = (id(job.version), tag, value.as_slice(), self.space(), id(job.id.0), id(job.version - 1));
             self.settled(what, || self.driver.transaction(what, &self.statements.job_set, values)).await?
         };
-        // An attempt whose answer was lost, or somebody who carried out a pending row, may have been there before.
-        Ok(answer.applied || answer.number("version") == Some(id(job.version)) && self.job_row(&self.statements.job_row, job.id).await?.as_ref() == Some(job))
+        if answer.applied || !answer.doubt {
+            return Ok(answer.applied);
+        }
+        // An attempt whose answer was lost may have done it. Not so if somebody has changed the row since; then it is as if that had come first.
+        let rows = self.driver.rows(what, &self.statements.job_tag, (self.space(), id(job.id.0))).await?;
+        let stands: Option<(Option<i64>,)> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
+        Ok(stands == Some((Some(tag),)))
+    }
+
+    /// As [`put_job`](Self::put_job), for a row that others may put in its place as well: whether it is there.
+    async fn put_shared(&self, job: &Job) -> Result<bool, StoreError> {
+        Ok(self.put_job(job).await? || self.job_row(&self.statements.job_row, job.id).await?.as_ref() == Some(job))
     }
 
     /// Notes when an open job is to be looked at: not before `now_ms`, nor in a window that was left behind.
@@ -151,7 +168,7 @@ impl CqlStore {
 
     /// Gives a holder the row that is pending. Whether it has it, or had it.
     async fn carry_out(&self, key: &str, pending: &Job) -> Result<bool, StoreError> {
-        let stands = self.put_job(pending).await?;
+        let stands = self.put_shared(pending).await?;
         let (what, value) = ("give a job its key", pending.encode());
         let values = (self.space(), key, id(pending.id.0), value.as_slice());
         self.settled(what, || self.driver.transaction(what, &self.statements.job_key_given, values)).await?;
@@ -208,7 +225,9 @@ impl CqlStore {
             return match self.put_keyed(&job, key).await? {
                 Ok(_) => Ok(job.id),
                 Err(holder) => {
-                    self.driver.write("unlist a job", &self.statements.job_day_remove, (self.space(), day_of(job.id), id(job.id.0))).await?;
+                    self.driver
+                        .write("unlist a job", &self.statements.job_day_remove, (self.space(), day_of(job.id), id(job.id.0)))
+                        .await?;
                     if let Some(due) = due {
                         self.forget_due(&job.queue, due).await?;
                     }
@@ -287,9 +306,8 @@ impl CqlStore {
 
     async fn claim_jobs(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {
         let Some(first) = self.first_window(&claim.queue).await?.filter(|_| claim.limit > 0) else { return Ok(Vec::new()) };
-        let windows: Vec<BoxFuture<'_, Result<Vec<Due>, StoreError>>> = (first..=claim.now_ms / WINDOW)
-            .map(|window| Box::pin(self.due_in(&claim.queue, window, claim.now_ms)) as _)
-            .collect();
+        let windows: Vec<BoxFuture<'_, Result<Vec<Due>, StoreError>>> =
+            (first..=claim.now_ms / WINDOW).map(|window| Box::pin(self.due_in(&claim.queue, window, claim.now_ms)) as _).collect();
         let noted: Vec<Vec<Due>> = futures::stream::iter(windows).buffered(LOOKS).try_collect().await?;
         let noted: Vec<Due> = noted.into_iter().flatten().collect();
         let ids: std::collections::BTreeSet<JobId> = noted.iter().map(|due| due.job).collect();

@@ -51,17 +51,23 @@ impl CqlStore {
         F: Future<Output = Result<Applied, StoreError>>,
     {
         let begun = Instant::now();
+        let mut doubt = false;
         loop {
             match attempt().await {
                 Err(error @ StoreError::Unavailable(_)) => {
                     self.driver.meters().unknown();
+                    doubt = true;
                     if begun.elapsed() + PAUSE > self.driver.timeout() {
                         return Err(error);
                     }
                     tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was applied is unknown; it is repeated");
                     tokio::time::sleep(PAUSE).await;
                 }
-                answer => return answer,
+                Ok(mut answer) => {
+                    answer.doubt = doubt;
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -227,7 +233,9 @@ impl Leases for CqlStore {
 
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
         Box::pin(async move {
-            let list = |shard: u64| self.driver.all("list nodes", &self.statements.node_rows, (self.space(), shard as i32), |rows| self.node_rows(rows));
+            let list = |shard: u64| {
+                self.driver.all("list nodes", &self.statements.node_rows, (self.space(), shard as i32), |rows| self.node_rows(rows))
+            };
             // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
             let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..NODE_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
             let mut all: Vec<NodeLease> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
@@ -257,7 +265,8 @@ impl Leases for CqlStore {
             let what = "enter a match";
             let _turn = self.turn(match_id).await;
             let answer = self.settled(what, || self.driver.transaction(what, &self.statements.match_create, values)).await?;
-            if answer.applied || answer.bytes("value") == Some(value.as_slice()) || self.match_row(match_id).await?.as_ref() == Some(&lease) {
+            if answer.applied || answer.bytes("value") == Some(value.as_slice()) || self.match_row(match_id).await?.as_ref() == Some(&lease)
+            {
                 return Ok(());
             }
             Err(crate::created_twice(match_id))
@@ -292,8 +301,9 @@ impl Leases for CqlStore {
 
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
-            let list =
-                |shard: u64| self.driver.all("list matches", &self.statements.match_rows, (self.space(), shard as i32), |rows| self.match_rows(rows));
+            let list = |shard: u64| {
+                self.driver.all("list matches", &self.statements.match_rows, (self.space(), shard as i32), |rows| self.match_rows(rows))
+            };
             let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..MATCH_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
             let mut all: Vec<MatchLease> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
             all.sort_by_key(|lease| lease.match_id);

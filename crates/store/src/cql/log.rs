@@ -78,7 +78,8 @@ impl CqlStore {
         let what = "begin a log";
         let answer = self.settled(what, || self.driver.transaction(what, &self.statements.log_begin, values)).await?;
         // Of its own, after an unknown outcome, or of another writer with this incarnation, whose buckets may be of another size.
-        let same = answer.applied || answer.number("first") == Some(ordered(first)) && answer.number("size") == Some(i64::from(self.options.bucket));
+        let same = answer.applied
+            || answer.number("first") == Some(ordered(first)) && answer.number("size") == Some(i64::from(self.options.bucket));
         if same { Ok(()) } else { Err(StoreError::Conflict { log, number: BatchNo(first) }) }
     }
 
@@ -183,7 +184,8 @@ impl CqlStore {
         }
         let envelope = crate::check_batch(&batch)?;
         let writer = self.writer(log);
-        let full = || StoreError::Overloaded(format!("{} batches of log {log} wait for {}", self.options.append_queue, self.driver.place()));
+        let full =
+            || StoreError::Overloaded(format!("{} batches of log {log} wait for {}", self.options.append_queue, self.driver.place()));
         let _permit = writer.queue.try_acquire().map_err(|_| full())?;
         let mut end = writer.end.lock().await;
         if end.is_none() {

@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn an_address_says_everything() {
-        let url = "scylla://ann:s%40crt@a,b:9043,[::1]:9044/games?dc=eu&replication=eu:3,us:2&space=blue&timeout=800ms&append_queue=4&bucket=8";
+        let url =
+            "scylla://ann:s%40crt@a,b:9043,[::1]:9044/games?dc=eu&replication=eu:3,us:2&space=blue&timeout=800ms&append_queue=4&bucket=8";
         let options = CqlOptions::parse(url).unwrap();
         assert_eq!(options.hosts, ["a:9042", "b:9043", "[::1]:9044"]);
         assert_eq!((options.keyspace.as_str(), options.space.as_str(), options.datacentre.as_deref()), ("games", "blue", Some("eu")));

@@ -342,13 +342,8 @@ mod tests {
         let (front, back) = batch.bytes.split_at(50);
         assert_eq!(stored(&[(0, 2, front), (1, 2, back)], true), Stored::Whole(batch.clone()));
         assert_eq!(stored(&[], true), Stored::Missing);
-        let broken: [&[(i32, i32, &[u8])]; 5] = [
-            &[(0, 2, front)],
-            &[(1, 2, back)],
-            &[(0, 2, front), (1, 3, back)],
-            &[(0, 1, front)],
-            &[(0, 2, back), (1, 2, front)],
-        ];
+        let broken: [&[(i32, i32, &[u8])]; 5] =
+            [&[(0, 2, front)], &[(1, 2, back)], &[(0, 2, front), (1, 3, back)], &[(0, 1, front)], &[(0, 2, back), (1, 2, front)]];
         for parts in broken {
             assert!(matches!(stored(parts, true), Stored::Broken(_)), "{parts:?}");
         }

@@ -61,11 +61,8 @@ pub(super) async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreEr
         for statement in statements(migration, &options.keyspace) {
             change(&driver, statement).await?;
         }
-        change(
-            &driver,
-            format!("INSERT INTO {}.{VERSION_TABLE} (component, version) VALUES ('store', {version})", options.keyspace),
-        )
-        .await?;
+        change(&driver, format!("INSERT INTO {}.{VERSION_TABLE} (component, version) VALUES ('store', {version})", options.keyspace))
+            .await?;
     }
     tracing::info!(code = "RK-STORE-041", place = driver.place(), version = KNOWN, "tables made or brought up to date");
     state(&driver, options).await

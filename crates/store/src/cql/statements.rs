@@ -1,7 +1,13 @@
 //! Every statement that a store executes, prepared when it is opened.
 
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
+
 use super::driver::{Driver, Kind, Prepared};
 use crate::port::StoreError;
+
+/// How many statements are prepared at once.
+const AT_ONCE: usize = 16;
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $kind:ident = $cql:literal;)*) => {
@@ -13,8 +19,13 @@ macro_rules! statements {
         impl Statements {
             /// Prepares all of them. `KS` stands for the keyspace.
             pub(super) async fn prepare(driver: &Driver, keyspace: &str) -> Result<Self, StoreError> {
-                let ($($name,)*) = tokio::try_join!($(driver.prepare(Kind::$kind, $cql.replace("KS", keyspace)),)*)?;
-                Ok(Self { $($name,)* })
+                // Boxed: together they would not fit on a stack.
+                let all: Vec<BoxFuture<'_, Result<Prepared, StoreError>>> =
+                    vec![$(Box::pin(driver.prepare(Kind::$kind, $cql.replace("KS", keyspace))),)*];
+                let all: Vec<Prepared> = futures::stream::iter(all).buffered(AT_ONCE).try_collect().await?;
+                let mut all = all.into_iter();
+                let missing = || StoreError::Unavailable("a statement was not prepared".to_owned());
+                Ok(Self { $($name: all.next().ok_or_else(missing)?,)* })
             }
         }
     };
@@ -82,10 +93,11 @@ statements! {
     audit_remove: Transaction = "DELETE FROM KS.audit WHERE space = ? AND day = ? AND time = ? AND action = ? AND stage = ? IF EXISTS";
     audit_drop: Write = "DELETE FROM KS.audit WHERE space = ? AND day = ?";
     // Jobs.
-    job_enter: Transaction = "INSERT INTO KS.job (space, id, version, value) VALUES (?, ?, ?, ?) IF NOT EXISTS";
-    job_set: Transaction = "UPDATE KS.job SET version = ?, value = ? WHERE space = ? AND id = ? IF version = ?";
+    job_enter: Transaction = "INSERT INTO KS.job (space, id, version, tag, value) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
+    job_set: Transaction = "UPDATE KS.job SET version = ?, tag = ?, value = ? WHERE space = ? AND id = ? IF version = ?";
     job_remove: Transaction = "DELETE FROM KS.job WHERE space = ? AND id = ? IF version = ?";
     job_row: SerialRead = "SELECT value FROM KS.job WHERE space = ? AND id = ?";
+    job_tag: SerialRead = "SELECT tag FROM KS.job WHERE space = ? AND id = ?";
     job_look: Read = "SELECT value FROM KS.job WHERE space = ? AND id = ?";
     job_day_enter: Write = "INSERT INTO KS.job_day (space, day, id) VALUES (?, ?, ?)";
     job_day_remove: Write = "DELETE FROM KS.job_day WHERE space = ? AND day = ? AND id = ?";
