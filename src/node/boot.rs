@@ -77,7 +77,8 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-fn open(choice: &StoreChoice) -> Result<Store, Failure> {
+/// Opens a store, beside those who use it.
+pub fn open(choice: &StoreChoice) -> Result<Store, Failure> {
     Ok(match choice {
         StoreChoice::Local(dir) => LocalStore::open(dir, LocalOptions::default())?,
         StoreChoice::Memory => MemoryStore::new().store(),
@@ -138,7 +139,7 @@ impl Shadow {
                 std::fs::copy(dir.join(name), shadow.0.join(name))?;
             }
         }
-        for name in ["logs", "checkpoints"] {
+        for name in ["logs", "checkpoints", "archive"] {
             if dir.join(name).exists() {
                 std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
             }
