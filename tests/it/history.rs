@@ -89,7 +89,8 @@ fn what_the_log_has_lost_is_read_from_the_archive() {
     assert!(!since.contains(&30) && since.last() == found.last(), "{since:?}");
     let both: BTreeSet<u64> = until.iter().chain(&since).copied().collect();
     assert_eq!(both.into_iter().collect::<Vec<_>>(), found);
-    assert_eq!(replay(dir, &id, &["--at", "-1s"])["tick"].as_u64(), replay(dir, &id, &[])["tick"].as_u64(), "the last tick is older");
+    let lately = replay(dir, &id, &["--at", "-1s"])["tick"].as_u64();
+    assert!(lately > Some(seen) && lately <= replay(dir, &id, &[])["tick"].as_u64(), "{lately:?}");
     let early = rekindle(dir, &["replay", &id, "--at", "2020-01-01T00:00:00Z"]).expect(4);
     assert!(early.stderr.contains("RK-CLI-015"), "{}", early.stderr);
     let wrong = rekindle(dir, &["replay", &id, "--at", "noon"]).expect(2);
