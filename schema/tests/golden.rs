@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rekindle_schema::archive::{CHUNK_META_TAG, ChunkKind, ChunkMeta, Encoding, PIN_TAG, Pin};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
+use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{
@@ -124,8 +124,13 @@ fn rows() {
         time_ms: 1_700_000_000_123,
         len: 17_000,
         crc: 0xdead_beef,
+        base: None,
     };
-    check("checkpoint-meta-1.bin", CHECKPOINT_META_TAG, &meta);
+    assert_eq!(golden("checkpoint-meta-1.bin", &meta.encode()), meta.encode());
+    assert_eq!(CheckpointMeta::decode(&meta.encode()).as_ref(), Ok(&meta));
+    let based = CheckpointMeta { base: Some(CheckpointBase { epoch: Epoch(2), seq: Seq(900) }), ..meta };
+    assert_eq!(golden("checkpoint-meta-2.bin", &based.encode()), based.encode());
+    assert_eq!(CheckpointMeta::decode(&based.encode()).as_ref(), Ok(&based));
 }
 
 #[test]

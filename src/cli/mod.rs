@@ -10,6 +10,7 @@ mod config;
 mod matches;
 mod offline;
 mod pins;
+mod region;
 mod start;
 mod ticket;
 mod watch;
@@ -48,6 +49,7 @@ pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
             Some(Command::Journal { prefix, from, to, since, until }) => offline::journal(&context, &prefix, (from, to), (since, until)),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
             Some(Command::Replay { prefix, to, at }) => offline::replay(&context, &prefix, to, at),
+            Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
             Some(Command::Config { command }) => config::run(&context, &command),
         }

@@ -77,7 +77,7 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Opens a store, beside those who use it.
+/// Opens the configured store.
 pub fn open(choice: &StoreChoice) -> Result<Store, Failure> {
     Ok(match choice {
         StoreChoice::Local(dir) => LocalStore::open(dir, LocalOptions::default())?,

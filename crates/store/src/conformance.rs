@@ -5,7 +5,9 @@
 //! [`Scribe`].
 
 mod archive;
+mod audit;
 mod histories;
+mod jobs;
 mod leases;
 mod logs;
 
@@ -18,7 +20,9 @@ use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, Mat
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
 pub use self::archive::*;
+pub use self::audit::*;
 pub use self::histories::*;
+pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
 use crate::Store;
@@ -38,6 +42,7 @@ macro_rules! conformance_suite {
             a_duplicate_append_is_harmless,
             a_conflicting_batch_is_refused,
             a_gap_is_refused,
+            a_copy_of_a_trimmed_log_begins_where_it_did,
             damaged_bytes_are_refused_before_they_are_written,
             sizes_up_to_the_limit_are_kept,
             a_log_can_be_read_while_it_grows,
@@ -67,6 +72,22 @@ macro_rules! conformance_suite {
             a_broken_chain_is_noticed,
             checkpoints_of_strangers_are_ignored,
             many_histories_come_from_one_log,
+            jobs_come_back,
+            enqueueing_again_is_harmless,
+            one_of_many_gets_the_key,
+            keys_are_held_and_freed,
+            each_job_goes_to_one_claimer,
+            the_oldest_jobs_come_first,
+            an_expired_lease_is_claimed_again,
+            one_of_many_inherits_a_job,
+            outcomes_leave_what_they_should,
+            operators_retry_and_cancel,
+            finished_jobs_are_pruned,
+            jobs_are_counted,
+            audit_entries_come_back,
+            audit_entries_are_never_changed,
+            audit_entries_of_many_nodes,
+            old_audit_entries_are_pruned,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {
@@ -151,6 +172,7 @@ pub fn checkpoint(match_id: MatchId, epoch: u64, log: Incarnation, seq: u64, bat
         time_ms: 1_700_000_000_000 + seq,
         len: len as u64,
         crc: crc32c::crc32c(&state),
+        base: None,
     };
     (meta, state)
 }

@@ -3,6 +3,7 @@
 //! * [`port`]: what the node asks of a store.
 //! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names and the archive.
 //! * [`archive`]: what is in a chunk of the archive.
+//! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
@@ -11,8 +12,10 @@
 //! (that is `rekindle-actors`).
 
 pub mod archive;
+pub mod audit;
 pub mod conformance;
 pub mod history;
+pub mod jobs;
 pub mod local;
 pub mod memory;
 pub mod migration;
@@ -23,9 +26,10 @@ use std::sync::Arc;
 use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 256 << 20;
@@ -45,6 +49,10 @@ pub struct Store {
     pub effects: Arc<dyn EffectSink>,
     /// What is kept beyond what recovery needs.
     pub archive: Arc<dyn Archive>,
+    /// Work that is remembered until it was done.
+    pub jobs: Arc<dyn Jobs>,
+    /// What operators did.
+    pub audit: Arc<dyn AuditLog>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.
@@ -106,6 +114,13 @@ pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
 
 pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
     misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
+}
+
+pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
+    StoreError::Refused {
+        place: format!("log {log}"),
+        problem: format!("it begins with batch {first}, so it cannot begin with batch {wanted}"),
+    }
 }
 
 fn misuse(place: String, problem: &str) -> StoreError {

@@ -4,6 +4,7 @@
 //! knows no clock but tokio's, so that a seed decides everything that it does.
 
 mod archive;
+mod jobs;
 mod leases;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,11 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::{Batch, BatchView};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 
 use crate::port::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
 use crate::{MAX_CHECKPOINT, Store};
@@ -51,6 +54,10 @@ pub enum Op {
     ReadChunk(MatchId),
     /// Pins, or all matches in the archive.
     Pins,
+    /// Jobs are changed or read.
+    Jobs,
+    /// The audit log is changed or read.
+    Audit,
 }
 
 /// What becomes of one request.
@@ -100,6 +107,8 @@ struct Shared {
     effects: BTreeMap<(MatchId, EffectId), Effect>,
     chunks: BTreeMap<(MatchId, Seq, ChunkKind), (ChunkMeta, Bytes)>,
     pins: BTreeMap<MatchId, Pin>,
+    jobs: BTreeMap<JobId, Job>,
+    audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -131,7 +140,15 @@ impl MemoryStore {
     /// The ports.
     pub fn store(&self) -> Store {
         let this = Arc::new(self.clone());
-        Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this.clone(), archive: this }
+        Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            archive: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        }
     }
 
     /// All batches that were written but not synced are gone, and nothing that is under way becomes durable.
@@ -240,6 +257,19 @@ fn write(shared: &mut Shared, batch: &Batch) -> Result<(), StoreError> {
 }
 
 impl Journal for MemoryStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(self.run(Op::Maintain, move |shared| {
+            let first = first.max(BatchNo(1));
+            let entry = shared.logs.entry(log).or_default();
+            if !entry.batches.is_empty() {
+                let found = BatchNo(entry.first);
+                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+            }
+            (entry.first, entry.synced) = (first.0, first.0 - 1);
+            Ok(())
+        }))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let fate = (self.plan)(Op::Append(batch.incarnation, batch.number));

@@ -182,6 +182,10 @@ impl Watched {
 }
 
 impl Journal for Watched {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        self.journal.begin(log, first)
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         match self.disk.mutant {
             Some(Mutant::AcknowledgeBeforeSync) => {
@@ -299,5 +303,9 @@ impl Leases for Watched {
             }
             Ok(found)
         })
+    }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        self.leases.remove(match_id, version)
     }
 }

@@ -33,6 +33,7 @@ impl LocalStore {
         };
         let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
+        let begins = Arc::clone(&self.begins);
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
@@ -40,6 +41,9 @@ impl LocalStore {
             move || LogWriter::open(&options, &root, Kind::Batches, log, reader),
             move |writer, batch: Batch| {
                 let envelope = crate::check_batch(&batch)?;
+                if begins.lock().get(&log) == Some(&batch.number) {
+                    writer.begin(batch.number.0);
+                }
                 writer.append(&envelope, &batch.bytes)?;
                 let connection = match &mut verifier {
                     Some(connection) => connection,
@@ -125,6 +129,22 @@ impl LocalStore {
 }
 
 impl Journal for LocalStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        let (reader, root, begins) = (Arc::clone(&self.batches), self.root.clone(), Arc::clone(&self.begins));
+        Box::pin(blocking(move || {
+            let first = first.max(BatchNo(1));
+            if reader.end(log)?.at.is_some() {
+                let oldest = segments(&log_dir(&root, Kind::Batches, log))?.first().map(|segment| BatchNo(segment.first));
+                return match oldest {
+                    Some(found) if found != first => Err(crate::begun_elsewhere(log, found, first)),
+                    _ => Ok(()),
+                };
+            }
+            begins.lock().insert(log, first);
+            Ok(())
+        }))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             if batch.bytes.len() > MAX_BATCH {
@@ -284,7 +304,7 @@ impl Checkpoints for LocalStore {
     }
 }
 
-fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
+pub(super) fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
     decoded.map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
 }
 
