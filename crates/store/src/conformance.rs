@@ -4,6 +4,7 @@
 //! when the backend is wrong. What only makes sense for one backend (damage to its files, power cuts) is tested next to it, with the same
 //! [`Scribe`].
 
+mod archive;
 mod audit;
 mod histories;
 mod jobs;
@@ -18,6 +19,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
+pub use self::archive::*;
 pub use self::audit::*;
 pub use self::histories::*;
 pub use self::jobs::*;
@@ -40,6 +42,7 @@ macro_rules! conformance_suite {
             a_duplicate_append_is_harmless,
             a_conflicting_batch_is_refused,
             a_gap_is_refused,
+            a_copy_of_a_trimmed_log_begins_where_it_did,
             damaged_bytes_are_refused_before_they_are_written,
             sizes_up_to_the_limit_are_kept,
             a_log_can_be_read_while_it_grows,
@@ -55,6 +58,13 @@ macro_rules! conformance_suite {
             one_of_many_takers_gets_the_match,
             directory_rows_come_back,
             effects_are_delivered_once,
+            chunks_come_back_in_order,
+            the_first_chunk_stands,
+            a_bad_chunk_is_refused,
+            the_largest_chunk_is_kept,
+            chunks_are_removed_one_by_one,
+            pins_stay_until_they_are_removed,
+            only_ended_matches_leave_the_directory,
             a_history_spans_owners,
             a_zombie_behind_the_seal_does_not_count,
             a_history_ends_where_it_is_told,
@@ -162,6 +172,7 @@ pub fn checkpoint(match_id: MatchId, epoch: u64, log: Incarnation, seq: u64, bat
         time_ms: 1_700_000_000_000 + seq,
         len: len as u64,
         crc: crc32c::crc32c(&state),
+        base: None,
     };
     (meta, state)
 }

@@ -1,7 +1,8 @@
 //! Durable storage of matches: ports, their conformance suite, and backends.
 //!
 //! * [`port`]: what the node asks of a store.
-//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
+//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names and the archive.
+//! * [`archive`]: what is in a chunk of the archive.
 //! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`migration`]: versions of the tables of remote stores.
@@ -10,6 +11,7 @@
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod archive;
 pub mod audit;
 pub mod conformance;
 pub mod history;
@@ -21,15 +23,18 @@ pub mod port;
 
 use std::sync::Arc;
 
+use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
+pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
-pub use port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
 /// The largest state of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 256 << 20;
+/// The largest chunk of the archive as it is stored, in bytes.
+pub const MAX_CHUNK: usize = 32 << 20;
 
 /// A store, as one node holds it.
 #[derive(Clone)]
@@ -42,6 +47,8 @@ pub struct Store {
     pub leases: Arc<dyn Leases>,
     /// Results of matches and other effects.
     pub effects: Arc<dyn EffectSink>,
+    /// What is kept beyond what recovery needs.
+    pub archive: Arc<dyn Archive>,
     /// Work that is remembered until it was done.
     pub jobs: Arc<dyn Jobs>,
     /// What operators did.
@@ -77,6 +84,41 @@ pub(crate) fn check_state(meta: &CheckpointMeta, state: &[u8]) -> Result<(), Sto
         format!("the checksum of its state is {crc:08x}, the manifest says {:08x}", meta.crc)
     };
     Err(StoreError::Corrupt { place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq), problem })
+}
+
+/// Whether the stored bytes of a chunk are what its manifest says.
+pub(crate) fn check_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    let problem = if bytes.len() as u64 != meta.len {
+        format!("it has {} bytes, its manifest says {}", bytes.len(), meta.len)
+    } else {
+        let crc = crc32c::crc32c(bytes);
+        if crc == meta.crc {
+            return Ok(());
+        }
+        format!("its checksum is {crc:08x}, its manifest says {:08x}", meta.crc)
+    };
+    Err(StoreError::Corrupt { place: archive::place(meta), problem })
+}
+
+/// What every backend checks of a chunk before it stores it.
+pub(crate) fn check_new_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    if bytes.len() > MAX_CHUNK {
+        return Err(StoreError::TooLarge { what: "a chunk of the archive", size: bytes.len(), limit: MAX_CHUNK });
+    }
+    check_chunk(meta, bytes)
+}
+
+pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
+    StoreError::NotFound(archive::place(meta))
+}
+
+pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
+    misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
+pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
+    StoreError::Refused {
+        place: format!("log {log}"),
+        problem: format!("it begins with batch {first}, so it cannot begin with batch {wanted}"),
+    }
 }
 
 fn misuse(place: String, problem: &str) -> StoreError {

@@ -4,11 +4,14 @@
 //! DIR/format                     the version of the whole
 //! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
 //! DIR/checkpoints/INCARNATION/*.seg
+//! DIR/archive/MATCH/*.chunk      chunks of records and states, each a file
+//! DIR/archive/MATCH/pin          the pin of the match
 //! DIR/node.db                    leases, match directory, effects, jobs, audit
 //! ```
 //!
 //! One thread for each log writes and syncs; reads run on the runtime's blocking pool. `docs/FORMATS.md` has the bytes.
 
+mod archive;
 mod audit;
 mod checkpoints;
 pub mod disk;
@@ -29,9 +32,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_schema::Incarnation;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{BatchNo, Incarnation};
 
 use self::checkpoints::Index;
 use self::disk::{Disk, SystemDisk};
@@ -85,6 +88,8 @@ pub struct LocalStore {
     batches: Arc<LogReader>,
     index: Arc<Mutex<Index>>,
     durable: Durable,
+    /// With which batch the logs begin that are copies of trimmed ones.
+    begins: Arc<Mutex<BTreeMap<Incarnation, BatchNo>>>,
     appends: Mutex<BTreeMap<Incarnation, Appends>>,
     puts: Mutex<BTreeMap<Incarnation, Puts>>,
 }
@@ -107,6 +112,7 @@ impl LocalStore {
             batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
             index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
             durable: Durable::default(),
+            begins: Arc::default(),
             appends: Mutex::default(),
             puts: Mutex::default(),
             root,
@@ -118,6 +124,7 @@ impl LocalStore {
             checkpoints: this.clone(),
             leases: this.clone(),
             effects: this.clone(),
+            archive: this.clone(),
             jobs: this.clone(),
             audit: this,
         })

@@ -3,6 +3,7 @@
 //! It tells apart what was *written* from what is *synced*, so that [`MemoryStore::power_cut`] can drop the former. It starts no thread and
 //! knows no clock but tokio's, so that a seed decides everything that it does.
 
+mod archive;
 mod jobs;
 mod leases;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
 use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::{Batch, BatchView};
 use rekindle_schema::checkpoint::CheckpointMeta;
@@ -46,6 +48,12 @@ pub enum Op {
     MatchLease,
     /// An effect is delivered or listed.
     Effect,
+    /// A chunk of this match is put into the archive.
+    PutChunk(MatchId),
+    /// Chunks of this match are read, listed or removed.
+    ReadChunk(MatchId),
+    /// Pins, or all matches in the archive.
+    Pins,
     /// Jobs are changed or read.
     Jobs,
     /// The audit log is changed or read.
@@ -97,6 +105,8 @@ struct Shared {
     nodes: BTreeMap<Incarnation, NodeLease>,
     matches: BTreeMap<MatchId, MatchLease>,
     effects: BTreeMap<(MatchId, EffectId), Effect>,
+    chunks: BTreeMap<(MatchId, Seq, ChunkKind), (ChunkMeta, Bytes)>,
+    pins: BTreeMap<MatchId, Pin>,
     jobs: BTreeMap<JobId, Job>,
     audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
     /// Counts power cuts: what was under way during one never becomes durable.
@@ -135,6 +145,7 @@ impl MemoryStore {
             checkpoints: this.clone(),
             leases: this.clone(),
             effects: this.clone(),
+            archive: this.clone(),
             jobs: this.clone(),
             audit: this,
         }
@@ -172,6 +183,16 @@ impl MemoryStore {
         let mut shared = self.shared.lock();
         let newest = shared.checkpoints.get_mut(&match_id).and_then(|all| all.iter_mut().max_by_key(|c| (c.meta.seq, c.meta.epoch)));
         newest.map(|checkpoint| checkpoint.state = flipped(&checkpoint.state, bit)).is_some()
+    }
+
+    /// Damages the chunk of a match that holds this record: flips one bit. False if there is none.
+    pub fn flip_bit_in_chunk(&self, match_id: MatchId, seq: Seq, bit: usize) -> bool {
+        let mut shared = self.shared.lock();
+        let holds = |meta: &ChunkMeta| {
+            meta.match_id == match_id && meta.kind == ChunkKind::Records && (meta.first_seq..=meta.last_seq).contains(&seq)
+        };
+        let found = shared.chunks.values_mut().find(|(meta, _)| holds(meta));
+        found.map(|(_, bytes)| *bytes = flipped(bytes, bit)).is_some()
     }
 
     /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.
@@ -236,6 +257,19 @@ fn write(shared: &mut Shared, batch: &Batch) -> Result<(), StoreError> {
 }
 
 impl Journal for MemoryStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        Box::pin(self.run(Op::Maintain, move |shared| {
+            let first = first.max(BatchNo(1));
+            let entry = shared.logs.entry(log).or_default();
+            if !entry.batches.is_empty() {
+                let found = BatchNo(entry.first);
+                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+            }
+            (entry.first, entry.synced) = (first.0, first.0 - 1);
+            Ok(())
+        }))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let fate = (self.plan)(Op::Append(batch.incarnation, batch.number));

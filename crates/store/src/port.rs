@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use rekindle_schema::archive::{ChunkMeta, Pin};
 use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
@@ -118,6 +119,9 @@ pub struct LogInfo {
 
 /// Logs of incarnations: one writer each, batches without gaps.
 pub trait Journal: Send + Sync + 'static {
+    /// The log is a copy of one whose beginning was trimmed: its first batch has the number `first` instead of 1. For appends through this handle,
+    /// until that batch is there. Harmless to repeat; `Refused` if the log holds batches and begins with another one.
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()>;
     /// Appends the next batch to its incarnation's log. Resolves once it is durable **and** the incarnation was verified to be live after the
     /// write: only then may anything in it be acknowledged. Appending a batch again with the same bytes is harmless.
     ///
@@ -184,6 +188,36 @@ pub trait Leases: Send + Sync + 'static {
     fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>>;
     /// The rows of all matches, ascending by id.
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>>;
+    /// Removes the row of a match that has ended if it still has this version, and says whether the row is gone (also if it was before).
+    /// `Refused` if the match has not ended.
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool>;
+}
+
+/// What is kept of matches beyond what recovery needs: chunks of records and states, each on its own, and pins.
+///
+/// A chunk is named by its match, its kind and its first seq. Several nodes may archive the same match at the same time: whatever is put first
+/// stands, and everybody goes on behind it, so chunks of records never overlap.
+pub trait Archive: Send + Sync + 'static {
+    /// Stores a chunk and returns the manifest that stands once that is durable: the given one, or that of a whole chunk of the same name that was
+    /// there before. A chunk of that name that is damaged is replaced. Length and checksum of `bytes` are checked before they are written.
+    ///
+    /// `TooLarge` above [`crate::MAX_CHUNK`], `Corrupt` if `bytes` are not what the manifest says, `Io`, `Unavailable`; all leave what was there.
+    fn put(&self, meta: ChunkMeta, bytes: Bytes) -> StoreResult<'_, ChunkMeta>;
+    /// Manifests of a match's chunks, ascending by (first seq, kind). Those that cannot be read (`Corrupt`, `Io`) are left out of the first list and
+    /// described in the second. Content is not read.
+    fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<ChunkMeta>, Vec<StoreError>)>;
+    /// The stored bytes of a chunk, length and checksum checked. `NotFound`, `Corrupt`.
+    fn get(&self, meta: &ChunkMeta) -> StoreResult<'_, Bytes>;
+    /// Removes one chunk; harmless if it is not there.
+    fn remove(&self, meta: &ChunkMeta) -> StoreResult<'_, ()>;
+    /// Matches that have chunks, ascending.
+    fn matches(&self) -> StoreResult<'_, Vec<MatchId>>;
+    /// Pins a stretch of a match; replaces an earlier pin of it.
+    fn pin(&self, pin: Pin) -> StoreResult<'_, ()>;
+    /// Removes the pin of a match, and says whether there was one.
+    fn unpin(&self, match_id: MatchId) -> StoreResult<'_, bool>;
+    /// All pins, ascending by match.
+    fn pins(&self) -> StoreResult<'_, Vec<Pin>>;
 }
 
 /// Where effects go. A sink remembers ids: the same effect delivered again changes nothing.

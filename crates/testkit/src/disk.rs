@@ -182,6 +182,10 @@ impl Watched {
 }
 
 impl Journal for Watched {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        self.journal.begin(log, first)
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         match self.disk.mutant {
             Some(Mutant::AcknowledgeBeforeSync) => {

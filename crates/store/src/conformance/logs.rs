@@ -89,6 +89,36 @@ pub async fn a_gap_is_refused(backend: &impl Backend) {
     assert_eq!(store.journal.tail(NODE).await.unwrap(), whole(2));
 }
 
+/// A log that is copied after its beginning was trimmed keeps its numbers; everything else about it is as with any log.
+pub async fn a_copy_of_a_trimmed_log_begins_where_it_did(backend: &impl Backend) {
+    let store = backend.open().await;
+    register(&store, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    let batches: Vec<_> = (0..60).map(|_| scribe.small(&[A])).collect();
+    let append = async |number: usize| store.journal.append(batches[number - 1].clone()).await;
+    store.journal.begin(NODE, BatchNo(50)).await.unwrap();
+    store.journal.begin(NODE, BatchNo(51)).await.unwrap();
+    assert!(matches!(append(53).await, Err(StoreError::Gap { .. })), "only the batch that was named may come first");
+    append(51).await.unwrap();
+    assert!(matches!(append(53).await, Err(StoreError::Gap { .. })));
+    append(52).await.unwrap();
+    append(51).await.unwrap();
+    store.journal.begin(NODE, BatchNo(51)).await.unwrap();
+    let refused = store.journal.begin(NODE, BatchNo(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+    for number in 53..=60 {
+        append(number).await.unwrap();
+    }
+    let other = backend.open().await;
+    assert_eq!(other.journal.logs().await.unwrap()[0].first, BatchNo(51));
+    assert_eq!(read_all(&other, NODE, 51, 1000).await, batches[50..]);
+    assert!(matches!(other.journal.read(NODE, BatchNo(1), 1000).await, Err(StoreError::NotFound(_))));
+    assert_eq!(other.journal.tail(NODE).await.unwrap(), whole(60));
+    other.leases.fence(NODE).await.unwrap();
+    other.journal.settle(NODE, BatchNo(60)).await.unwrap();
+    assert_eq!(other.leases.seal(NODE, BatchNo(60)).await.unwrap(), BatchNo(60));
+}
+
 /// What was damaged on the way to the store does not get in.
 pub async fn damaged_bytes_are_refused_before_they_are_written(backend: &impl Backend) {
     let store = backend.open().await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec::{self, CodecError};
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
@@ -33,6 +33,7 @@ impl LocalStore {
         };
         let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
+        let begins = Arc::clone(&self.begins);
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
@@ -40,6 +41,9 @@ impl LocalStore {
             move || LogWriter::open(&options, &root, Kind::Batches, log, reader),
             move |writer, batch: Batch| {
                 let envelope = crate::check_batch(&batch)?;
+                if begins.lock().get(&log) == Some(&batch.number) {
+                    writer.begin(batch.number.0);
+                }
                 writer.append(&envelope, &batch.bytes)?;
                 let connection = match &mut verifier {
                     Some(connection) => connection,
@@ -125,6 +129,22 @@ impl LocalStore {
 }
 
 impl Journal for LocalStore {
+    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
+        let (reader, root, begins) = (Arc::clone(&self.batches), self.root.clone(), Arc::clone(&self.begins));
+        Box::pin(blocking(move || {
+            let first = first.max(BatchNo(1));
+            if reader.end(log)?.at.is_some() {
+                let oldest = segments(&log_dir(&root, Kind::Batches, log))?.first().map(|segment| BatchNo(segment.first));
+                return match oldest {
+                    Some(found) if found != first => Err(crate::begun_elsewhere(log, found, first)),
+                    _ => Ok(()),
+                };
+            }
+            begins.lock().insert(log, first);
+            Ok(())
+        }))
+    }
+
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             if batch.bytes.len() > MAX_BATCH {
@@ -420,6 +440,15 @@ impl Leases for LocalStore {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::MatchLease)?;
             found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect()
+        }))
+    }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        Box::pin(self.facts.change(move |rows| match match_row(rows, match_id)? {
+            None => Ok(true),
+            Some(row) if !matches!(row.state, MatchState::Ended { .. }) => Err(crate::removed_unended(match_id)),
+            Some(row) if row.version != version => Ok(false),
+            Some(_) => rows.put(Table::MatchLease, [match_id.0, 0, 0], None).map(|()| true),
         }))
     }
 }

@@ -95,6 +95,13 @@ impl LogWriter {
         self.current.as_ref().map_or((self.last + 1, 0), |open| (open.first, open.len))
     }
 
+    /// An empty log begins with entry `first`.
+    pub(super) fn begin(&mut self, first: u64) {
+        if self.current.is_none() && self.last_crc == 0 {
+            self.last = first - 1;
+        }
+    }
+
     /// Appends one entry. Returns once it is durable. After an `Io` error this writer writes nothing more.
     pub(super) fn append(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
