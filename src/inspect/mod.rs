@@ -6,4 +6,5 @@
 pub mod pick;
 pub mod reach;
 pub mod resim;
+pub mod scrub;
 pub mod verify;

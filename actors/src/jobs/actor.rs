@@ -131,8 +131,7 @@ pub async fn start(parts: JobsParts) -> Result<JobsHandle, HostError> {
             return Err(spawn(format!("entry {} of the clock wants jobs of kind {}, which does not exist", entry.name, entry.kind)));
         }
     }
-    let shared =
-        Arc::new(Shared { parts, actor: Mutex::default(), supervisor: Mutex::default(), drained: watch::Sender::new(None) });
+    let shared = Arc::new(Shared { parts, actor: Mutex::default(), supervisor: Mutex::default(), drained: watch::Sender::new(None) });
     let (supervisor, _) =
         Actor::spawn(None, Supervisor { shared: Arc::downgrade(&shared) }, ()).await.map_err(|error| spawn(error.to_string()))?;
     *shared.supervisor.lock() = Some(supervisor.clone());
@@ -163,7 +162,12 @@ impl Actor for Supervisor {
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<SupervisorMsg>, SupervisorMsg::Restart: SupervisorMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<SupervisorMsg>,
+        SupervisorMsg::Restart: SupervisorMsg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
         let Some(shared) = self.shared.upgrade().filter(|shared| shared.supervisor.lock().is_some()) else { return Ok(()) };
         match Actor::spawn_linked(None, Worker, Arc::clone(&shared), me.get_cell()).await {
             Ok((actor, _)) => *shared.actor.lock() = Some(actor),
@@ -229,10 +233,7 @@ impl Actor for Worker {
         });
         let core = JobsCore::new(times, config.queues.clone(), known.collect(), config.cron.clone(), seed ^ incarnation.0);
         let handlers = kinds.iter().map(|kind| (kind.name.clone(), Arc::clone(&kind.handler))).collect();
-        let timers = vec![
-            me.send_interval(config.step, || JobsMsg::Event(Event::Tick)),
-            me.send_interval(COUNT_EVERY, || JobsMsg::Count),
-        ];
+        let timers = vec![me.send_interval(config.step, || JobsMsg::Event(Event::Tick)), me.send_interval(COUNT_EVERY, || JobsMsg::Count)];
         me.cast(JobsMsg::Event(Event::Tick))?;
         Ok(State { core, handlers, tasks: BTreeMap::new(), timers, shared })
     }

@@ -119,7 +119,18 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "every", "every s", "every 0s", "every 8d", "every 1w", "every 99999999999999999999s", "* * * *", "60 * * * *", "* * * * * *"] {
+        for text in [
+            "",
+            "every",
+            "every s",
+            "every 0s",
+            "every 8d",
+            "every 1w",
+            "every 99999999999999999999s",
+            "* * * *",
+            "60 * * * *",
+            "* * * * * *",
+        ] {
             let error = text.parse::<Schedule>().unwrap_err().to_string();
             assert!(error.contains("every 30s"), "{error}");
         }
