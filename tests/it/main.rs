@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod failover;
+mod jobs;
 mod node;
 mod readme;
 mod support;
