@@ -30,12 +30,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
+use rekindle_actors::jobs::Kind;
 use rekindle_sim::{Game, GameType, SimError, Typed};
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
 #[derive(Default)]
 pub struct Node {
     games: Games,
+    kinds: Vec<Kind>,
     /// Configuration of the match that a first run and the demo play.
     showcase: serde_json::Value,
     /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
@@ -65,6 +67,14 @@ impl Node {
         self
     }
 
+    /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`, `jobs.cron`), some node does it; see
+    /// [`rekindle_actors::jobs`].
+    #[must_use]
+    pub fn job(mut self, kind: Kind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
     /// Configures the match that a first run and the demo play. Without it, the game's defaults.
     #[must_use]
     pub fn showcase(mut self, config: serde_json::Value) -> Self {
@@ -78,7 +88,7 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if self.broken.is_empty() {
             let showcase = if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
-            return cli::run(self.games, showcase);
+            return cli::run(self.games, self.kinds, showcase);
         }
         for error in self.broken {
             eprintln!("error: {error}");

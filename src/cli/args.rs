@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rekindle_schema::job::JobStatus;
 
 use super::exit;
 
@@ -81,6 +82,14 @@ pub enum Command {
         #[command(subcommand)]
         command: MatchCommand,
     },
+    /// Shows work in the background, has it done, and calls it off.
+    Jobs {
+        /// What to do.
+        #[command(subcommand)]
+        command: JobsCommand,
+    },
+    /// Prints what operators did, newest last: from the running node, or from the store if none runs.
+    Audit(AuditArgs),
     /// Stops the node cleanly: every match is checkpointed first.
     Drain,
     /// Prints what was applied to a match: inputs, events and hash beats, in order.
@@ -255,6 +264,69 @@ pub enum RegionCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// `rekindle jobs ...`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Lists jobs, newest first.
+    Ls {
+        /// Those of one queue.
+        #[arg(long)]
+        queue: Option<String>,
+        /// Those of one kind.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Those in one state: ready, running, done, dead or cancelled.
+        #[arg(long)]
+        state: Option<JobStatus>,
+        /// At most so many, up to 1000.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Shows one job.
+    Show {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+    /// Has something done once, now: verify-store, checkpoint-all, ...
+    Run {
+        /// What.
+        kind: String,
+        /// Its arguments, as its handler reads them.
+        #[arg(long, default_value = "")]
+        payload: String,
+        /// Waits for its end, for so many seconds; a job that is dead or cancelled is exit code 5.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Has a dead, cancelled or waiting job tried now.
+    Retry {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+    /// Calls a job off; one that runs is stopped when its node next hears of it.
+    Cancel {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+}
+
+/// `rekindle audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Leaves out what was done before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Leaves out what was done from then on.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// At most so many entries, the newest ones, up to 10000.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: usize,
 }
 
 /// `rekindle ticket ...`.

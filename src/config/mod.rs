@@ -1,6 +1,7 @@
 //! Configuration: [`keys`] has the table of keys, [`layers`] loads text values with their origins, [`Config`] is the typed result that the rest of
 //! the node reads. Everything is checked here, before anything is opened.
 
+pub mod jobs;
 pub mod keys;
 pub mod layers;
 pub mod retention;
@@ -100,6 +101,10 @@ pub struct Config {
     pub checkpoint_every: Duration,
     /// Bounds.
     pub limits: Limits,
+    /// Work in the background.
+    pub jobs: jobs::Jobs,
+    /// For how long it is remembered what operators did; `None`: for ever.
+    pub audit_keep: Option<Duration>,
     /// How long a match waits for a player who is away.
     pub session_timeout: Duration,
     /// A tick that takes longer ends the process; zero: never.
@@ -145,6 +150,8 @@ impl Config {
                 handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
                 matches: at_least_one(settings, "limits.matches")?,
             },
+            jobs: jobs::load(settings)?,
+            audit_keep: Some(parse(settings, "audit.keep_days", "days")?).filter(|&days| days > 0).map(jobs::days),
             session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
             watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),
             recovery_attempts: at_least_one(settings, "recovery.attempts")?,
@@ -275,6 +282,11 @@ mod tests {
             ("node.name", "a b"),
             ("log.filter", "=,="),
             ("beat_every", "0"),
+            ("jobs.cron", "keep-house"),
+            ("jobs.cron", "keep-house every 0s"),
+            ("jobs.cron", "a every 1s; a every 2s"),
+            ("jobs.lease_ms", "5"),
+            ("jobs.keep_days", "0"),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
