@@ -211,7 +211,7 @@ impl Base {
 }
 
 /// A checkpoint counts only if its owner owned the match when the record that it covers was written.
-fn in_lineage(lease: &MatchLease, meta: &CheckpointMeta) -> bool {
+pub(crate) fn in_lineage(lease: &MatchLease, meta: &CheckpointMeta) -> bool {
     let Some(index) = lease.lineage.iter().position(|line| (line.epoch, line.incarnation) == (meta.epoch, meta.log)) else {
         return false;
     };

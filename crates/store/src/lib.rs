@@ -3,18 +3,21 @@
 //! * [`port`]: what the node asks of a store.
 //! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
+//! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod address;
 pub mod conformance;
 pub mod history;
 pub mod local;
 pub mod memory;
 pub mod migration;
 pub mod port;
+pub mod transfer;
 
 use std::sync::Arc;
 
