@@ -225,6 +225,7 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         time_ms: (host.clock)(),
         len: state.len() as u64,
         crc: crc32c::crc32c(&state),
+        base: None,
     };
     let bytes = state.len();
     tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, bytes, "checkpoint is being written");

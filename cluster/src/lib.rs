@@ -4,11 +4,16 @@
 //! * [`directory`]: changes of directory rows, always by compare-and-set on a row that was just read.
 //! * [`trim`]: which batches nobody needs any more, computed from what the stores say.
 //! * [`lease`]: a running node's own lease, renewed until it is fenced.
+//! * [`suspicion`]: which other nodes look dead. [`placement`]: which survivor goes first.
+//! * [`region`]: where matches are at home, and moving them.
 //!
 //! The store decides every question here; clocks and failure detectors only hint. This crate does not restore or run matches
 //! (`rekindle-actors` does) and knows no backend.
 
 pub mod directory;
 pub mod lease;
+pub mod placement;
+pub mod region;
+pub mod suspicion;
 pub mod takeover;
 pub mod trim;

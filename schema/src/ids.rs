@@ -121,6 +121,36 @@ identity! {
     BuildId
 }
 
+identity! {
+    /// A job.
+    JobId
+}
+identity! {
+    /// Something that an operator did.
+    ActionId
+}
+
+/// An identifier that sorts by time: 42 bits of milliseconds, then 22 bits of chance.
+const fn timed(now_ms: u64, chance: u64) -> u64 {
+    now_ms << 22 | chance & ((1 << 22) - 1)
+}
+
+impl JobId {
+    /// A new one, from milliseconds since 1970 and a random number of which the low 22 bits count.
+    #[must_use]
+    pub const fn at(now_ms: u64, chance: u64) -> Self {
+        Self(timed(now_ms, chance))
+    }
+}
+
+impl ActionId {
+    /// A new one, from milliseconds since 1970 and a random number of which the low 22 bits count.
+    #[must_use]
+    pub const fn at(now_ms: u64, chance: u64) -> Self {
+        Self(timed(now_ms, chance))
+    }
+}
+
 impl MatchId {
     /// The first digits, for lines that people read: `7f3a91c2`.
     #[must_use]

@@ -3,8 +3,10 @@
 //! * [`ids`]: the identifiers that everything else speaks of.
 //! * [`codec`]: the one place that names the serialisation library; every encoded value carries a two-byte format tag.
 //! * [`record`] and [`batch`]: the journal, as frames packed into batches of a node's log.
-//! * [`checkpoint`]: what a stored checkpoint says of itself.
+//! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base stores.
+//! * [`archive`]: what the archive says of its chunks; pins.
 //! * [`lease`]: rows that decide who runs what.
+//! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are made from.
 //! * [`wire`]: the client protocol.
 //! * [`frame`]: what a match publishes each tick.
@@ -12,14 +14,18 @@
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what bytes mean and refuses those that
 //! mean nothing.
 
+pub mod archive;
+pub mod audit;
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+pub mod delta;
 pub mod frame;
 pub mod ids;
+pub mod job;
 pub mod lease;
 pub mod net;
 pub mod record;
 pub mod wire;
 
-pub use ids::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+pub use ids::{ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};

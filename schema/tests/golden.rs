@@ -6,8 +6,9 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use rekindle_schema::archive::{CHUNK_META_TAG, ChunkKind, ChunkMeta, Encoding, PIN_TAG, Pin};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
+use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{
@@ -123,8 +124,13 @@ fn rows() {
         time_ms: 1_700_000_000_123,
         len: 17_000,
         crc: 0xdead_beef,
+        base: None,
     };
-    check("checkpoint-meta-1.bin", CHECKPOINT_META_TAG, &meta);
+    assert_eq!(golden("checkpoint-meta-1.bin", &meta.encode()), meta.encode());
+    assert_eq!(CheckpointMeta::decode(&meta.encode()).as_ref(), Ok(&meta));
+    let based = CheckpointMeta { base: Some(CheckpointBase { epoch: Epoch(2), seq: Seq(900) }), ..meta };
+    assert_eq!(golden("checkpoint-meta-2.bin", &based.encode()), based.encode());
+    assert_eq!(CheckpointMeta::decode(&based.encode()).as_ref(), Ok(&based));
 }
 
 #[test]
@@ -162,4 +168,35 @@ fn batches_of_version_1() {
     assert_eq!(frame, bytes);
     let (decoded, len) = Frame::decode(&bytes.into()).unwrap();
     assert_eq!((decoded.header, &decoded.payload[..], len), (header(1, 1, 0), &b"payload"[..], frame.len()));
+}
+
+#[test]
+fn archive_of_version_1() {
+    let meta = ChunkMeta {
+        match_id: MatchId(0x7f3a_0000_0000_0001),
+        kind: ChunkKind::Records,
+        first_epoch: Epoch(1),
+        last_epoch: Epoch(2),
+        first_seq: Seq(900),
+        last_seq: Seq(1_899),
+        first_tick: Tick(1_801),
+        last_tick: Tick(3_800),
+        first_ms: 1_700_000_000_000,
+        last_ms: 1_700_000_060_000,
+        log: Incarnation(0xbb),
+        batch: BatchNo(51),
+        records: 1_000,
+        last_crc: 0xfeed_f00d,
+        encoding: Encoding::Zstd,
+        len: 17_000,
+        crc: 0xdead_beef,
+        raw_len: 262_200,
+    };
+    check("chunk-meta-1.bin", CHUNK_META_TAG, &meta);
+    let state = ChunkMeta { kind: ChunkKind::State, encoding: Encoding::Plain, records: 0, last_crc: 0, ..meta };
+    check("chunk-meta-state-1.bin", CHUNK_META_TAG, &state);
+    let pin = Pin { match_id: MatchId(0x7f3a_0000_0000_0001), from: Tick(300), to: Some(Tick(900)), created_ms: 1_700_000_000_000 };
+    check("pin-1.bin", PIN_TAG, &pin);
+    assert_eq!(ChunkMeta::decode(&codec::encode(CHUNK_META_TAG, &state)), Ok(state));
+    assert_eq!(Pin::decode(&pin.encode()), Ok(pin));
 }

@@ -109,6 +109,12 @@ pub enum Command {
         #[arg(long)]
         to: Option<u64>,
     },
+    /// Moves the home of matches to another region, after a region was lost.
+    Region {
+        /// What to do.
+        #[command(subcommand)]
+        command: RegionCommand,
+    },
     /// Issues tickets that let players in.
     Ticket {
         /// What to do.
@@ -197,6 +203,24 @@ pub enum MatchCommand {
         /// Why, for the players.
         #[arg(long, default_value = "stopped by the operator")]
         reason: String,
+    },
+}
+
+/// `rekindle region ...`.
+#[derive(Debug, Subcommand)]
+pub enum RegionCommand {
+    /// Says what this side of the store has of each match at home in a region; with --yes it makes them at home in another one, whose nodes then take
+    /// them over. What the old region acknowledged and has not replicated to here is lost.
+    Promote {
+        /// The region that is lost.
+        #[arg(value_name = "REGION")]
+        from: String,
+        /// The region whose nodes are to take over.
+        #[arg(long, value_name = "REGION")]
+        to: String,
+        /// Does it. Without, nothing is changed.
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod bots;
 mod config;
 mod matches;
 mod offline;
+mod region;
 mod start;
 mod ticket;
 mod watch;
@@ -44,6 +45,7 @@ pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
             Some(Command::Journal { prefix, from, to }) => offline::journal(&context, &prefix, from, to),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
             Some(Command::Replay { prefix, to }) => offline::replay(&context, &prefix, to),
+            Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
             Some(Command::Config { command }) => config::run(&context, &command),
         }

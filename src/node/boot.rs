@@ -77,7 +77,8 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-fn open(choice: &StoreChoice) -> Result<Store, Failure> {
+/// Opens the configured store.
+pub fn open(choice: &StoreChoice) -> Result<Store, Failure> {
     Ok(match choice {
         StoreChoice::Local(dir) => LocalStore::open(dir, LocalOptions::default())?,
         StoreChoice::Memory => MemoryStore::new().store(),

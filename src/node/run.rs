@@ -16,11 +16,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::boot::{self, Booted};
 use super::card::NodeCard;
 use super::links::Links;
-use super::recover::{self, Outcome};
+use super::recover::{Caretaker, Outcome};
 use super::serving::{Parts, Serving};
 use super::{PARKED, READY, RESUMED, clock};
 use crate::admin::api::CreateMatch;
@@ -105,15 +106,20 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     card.write(&config.data_dir)?;
 
     let served = async {
-        bring_back(&node, tell).await?;
+        let mut caretaker = caretaker(&node);
+        let begun = Instant::now();
+        caretaker.look(0, |outcome| brought_back(&node, &outcome, tell)).await?;
         if let Some(wanted) = first_match {
             ensure_match(&node, wanted).await?;
         }
         node.parts().recovering.store(false, Ordering::Release);
         tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
         tell(Milestone::Ready(&card, &node));
-        until_drain(&node).await?;
-        Ok::<(), Failure>(())
+        tokio::select! {
+            biased;
+            drain = until_drain(&node) => drain,
+            never = keep_watch(&node, caretaker, begun, tell) => match never {},
+        }
     };
     let housekeeping = keep_house(store.clone(), config.retention);
     let ended = tokio::select! {
@@ -167,10 +173,30 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     Ok(Exit::Done)
 }
 
-/// Takes over what dead incarnations left.
-async fn bring_back(node: &Arc<Serving>, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), Failure> {
+fn caretaker(node: &Serving) -> Caretaker {
     let Parts { host, store, incarnation, config, .. } = node.parts();
-    recover::all(host, store, *incarnation, config.recovery_attempts, |outcome| match &outcome {
+    Caretaker::new(host.clone(), store.clone(), *incarnation, config.node_region.clone(), config.recovery_attempts)
+}
+
+/// Takes over what other nodes leave, as long as this one runs. What the store refuses now it may give at the next look.
+async fn keep_watch(
+    node: &Arc<Serving>,
+    mut caretaker: Caretaker,
+    begun: Instant,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) -> Infallible {
+    loop {
+        tokio::time::sleep(lease::RENEW_EVERY).await;
+        let now_ms = begun.elapsed().as_millis() as u64;
+        if let Err(failure) = caretaker.look(now_ms, |outcome| brought_back(node, &outcome, tell)).await {
+            tracing::warn!(code = "RK-NODE-035", reason = %failure.message, "matches of dead nodes could not be looked after; trying again");
+        }
+    }
+}
+
+/// A match of a dead node goes on here, or does not.
+fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) {
+    match outcome {
         Outcome::Resumed(match_id, report) => {
             tracing::info!(
                 code = RESUMED,
@@ -183,15 +209,14 @@ async fn bring_back(node: &Arc<Serving>, tell: &mut (dyn FnMut(Milestone<'_>) + 
                 "match resumed"
             );
             node.play_house_bots(*match_id);
-            node.watch_health(*match_id, config.healthy_after);
+            node.watch_health(*match_id, node.parts().config.healthy_after);
             tell(Milestone::Resumed(*match_id, report));
         }
         Outcome::Parked(match_id, report) | Outcome::Left(match_id, report) => {
             tracing::error!(code = PARKED, %match_id, %report, "match not resumed");
             tell(Milestone::NotResumed(*match_id, report));
         }
-    })
-    .await
+    }
 }
 
 async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure> {

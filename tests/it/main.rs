@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod failover;
 mod node;
 mod readme;
 mod support;

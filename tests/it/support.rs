@@ -122,9 +122,23 @@ impl Node {
 
     /// SIGTERM; the exit code.
     pub(crate) fn terminate(mut self) -> i32 {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.signal(rustix::process::Signal::TERM);
         self.wait()
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Fails the test if an event with this code comes within `time`.
+    pub(crate) fn stays_silent_about(&mut self, code: &str, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            assert_ne!(event["code"], code, "{event}");
+            self.seen.push(event);
+        }
     }
 
     /// Waits for the end; the exit code.

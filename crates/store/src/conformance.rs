@@ -4,7 +4,10 @@
 //! when the backend is wrong. What only makes sense for one backend (damage to its files, power cuts) is tested next to it, with the same
 //! [`Scribe`].
 
+mod archive;
+mod audit;
 mod histories;
+mod jobs;
 mod leases;
 mod logs;
 
@@ -16,7 +19,10 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
+pub use self::archive::*;
+pub use self::audit::*;
 pub use self::histories::*;
+pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
 use crate::Store;
@@ -52,6 +58,13 @@ macro_rules! conformance_suite {
             one_of_many_takers_gets_the_match,
             directory_rows_come_back,
             effects_are_delivered_once,
+            chunks_come_back_in_order,
+            the_first_chunk_stands,
+            a_bad_chunk_is_refused,
+            the_largest_chunk_is_kept,
+            chunks_are_removed_one_by_one,
+            pins_stay_until_they_are_removed,
+            only_ended_matches_leave_the_directory,
             a_history_spans_owners,
             a_zombie_behind_the_seal_does_not_count,
             a_history_ends_where_it_is_told,
@@ -59,6 +72,22 @@ macro_rules! conformance_suite {
             a_broken_chain_is_noticed,
             checkpoints_of_strangers_are_ignored,
             many_histories_come_from_one_log,
+            jobs_come_back,
+            enqueueing_again_is_harmless,
+            one_of_many_gets_the_key,
+            keys_are_held_and_freed,
+            each_job_goes_to_one_claimer,
+            the_oldest_jobs_come_first,
+            an_expired_lease_is_claimed_again,
+            one_of_many_inherits_a_job,
+            outcomes_leave_what_they_should,
+            operators_retry_and_cancel,
+            finished_jobs_are_pruned,
+            jobs_are_counted,
+            audit_entries_come_back,
+            audit_entries_are_never_changed,
+            audit_entries_of_many_nodes,
+            old_audit_entries_are_pruned,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {
@@ -143,6 +172,7 @@ pub fn checkpoint(match_id: MatchId, epoch: u64, log: Incarnation, seq: u64, bat
         time_ms: 1_700_000_000_000 + seq,
         len: len as u64,
         crc: crc32c::crc32c(&state),
+        base: None,
     };
     (meta, state)
 }

@@ -1,7 +1,9 @@
 //! Durable storage of matches: ports, their conformance suite, and backends.
 //!
 //! * [`port`]: what the node asks of a store.
-//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
+//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names and the archive.
+//! * [`archive`]: what is in a chunk of the archive.
+//! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
 //! * [`migration`]: versions of the tables of remote stores.
@@ -11,8 +13,11 @@
 //! (that is `rekindle-actors`).
 
 pub mod address;
+pub mod archive;
+pub mod audit;
 pub mod conformance;
 pub mod history;
+pub mod jobs;
 pub mod local;
 pub mod memory;
 pub mod migration;
@@ -21,14 +26,18 @@ pub mod transfer;
 
 use std::sync::Arc;
 
+use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
-pub use port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 256 << 20;
+/// The largest chunk of the archive as it is stored, in bytes.
+pub const MAX_CHUNK: usize = 32 << 20;
 
 /// A store, as one node holds it.
 #[derive(Clone)]
@@ -41,6 +50,12 @@ pub struct Store {
     pub leases: Arc<dyn Leases>,
     /// Results of matches and other effects.
     pub effects: Arc<dyn EffectSink>,
+    /// What is kept beyond what recovery needs.
+    pub archive: Arc<dyn Archive>,
+    /// Work that is remembered until it was done.
+    pub jobs: Arc<dyn Jobs>,
+    /// What operators did.
+    pub audit: Arc<dyn AuditLog>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.
@@ -74,6 +89,34 @@ pub(crate) fn check_state(meta: &CheckpointMeta, state: &[u8]) -> Result<(), Sto
     Err(StoreError::Corrupt { place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq), problem })
 }
 
+/// Whether the stored bytes of a chunk are what its manifest says.
+pub(crate) fn check_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    let problem = if bytes.len() as u64 != meta.len {
+        format!("it has {} bytes, its manifest says {}", bytes.len(), meta.len)
+    } else {
+        let crc = crc32c::crc32c(bytes);
+        if crc == meta.crc {
+            return Ok(());
+        }
+        format!("its checksum is {crc:08x}, its manifest says {:08x}", meta.crc)
+    };
+    Err(StoreError::Corrupt { place: archive::place(meta), problem })
+}
+
+/// What every backend checks of a chunk before it stores it.
+pub(crate) fn check_new_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
+    if bytes.len() > MAX_CHUNK {
+        return Err(StoreError::TooLarge { what: "a chunk of the archive", size: bytes.len(), limit: MAX_CHUNK });
+    }
+    check_chunk(meta, bytes)
+}
+
+pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
+    StoreError::NotFound(archive::place(meta))
+}
+
+pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
+    misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
 pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
     StoreError::Refused {
         place: format!("log {log}"),

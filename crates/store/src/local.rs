@@ -4,16 +4,20 @@
 //! DIR/format                     the version of the whole
 //! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
 //! DIR/checkpoints/INCARNATION/*.seg
-//! DIR/node.db                    leases, match directory, effects
+//! DIR/archive/MATCH/*.chunk      chunks of records and states, each a file
+//! DIR/archive/MATCH/pin          the pin of the match
+//! DIR/node.db                    leases, match directory, effects, jobs, audit
 //! ```
 //!
 //! One thread for each log writes and syncs; reads run on the runtime's blocking pool. `docs/FORMATS.md` has the bytes.
 
+mod archive;
 mod audit;
 mod checkpoints;
 pub mod disk;
 mod facts;
 mod fence;
+mod jobs;
 mod ports;
 mod reader;
 mod segment;
@@ -115,7 +119,15 @@ impl LocalStore {
             options,
         });
         sync_dir(&this.root)?;
-        Ok(Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this })
+        Ok(Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            archive: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        })
     }
 
     /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes none of what it checks.

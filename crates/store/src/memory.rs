@@ -3,6 +3,8 @@
 //! It tells apart what was *written* from what is *synced*, so that [`MemoryStore::power_cut`] can drop the former. It starts no thread and
 //! knows no clock but tokio's, so that a seed decides everything that it does.
 
+mod archive;
+mod jobs;
 mod leases;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,11 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::{Batch, BatchView};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 
 use crate::port::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
 use crate::{MAX_CHECKPOINT, Store};
@@ -43,6 +48,16 @@ pub enum Op {
     MatchLease,
     /// An effect is delivered or listed.
     Effect,
+    /// A chunk of this match is put into the archive.
+    PutChunk(MatchId),
+    /// Chunks of this match are read, listed or removed.
+    ReadChunk(MatchId),
+    /// Pins, or all matches in the archive.
+    Pins,
+    /// Jobs are changed or read.
+    Jobs,
+    /// The audit log is changed or read.
+    Audit,
 }
 
 /// What becomes of one request.
@@ -90,6 +105,10 @@ struct Shared {
     nodes: BTreeMap<Incarnation, NodeLease>,
     matches: BTreeMap<MatchId, MatchLease>,
     effects: BTreeMap<(MatchId, EffectId), Effect>,
+    chunks: BTreeMap<(MatchId, Seq, ChunkKind), (ChunkMeta, Bytes)>,
+    pins: BTreeMap<MatchId, Pin>,
+    jobs: BTreeMap<JobId, Job>,
+    audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -121,7 +140,15 @@ impl MemoryStore {
     /// The ports.
     pub fn store(&self) -> Store {
         let this = Arc::new(self.clone());
-        Store { journal: this.clone(), checkpoints: this.clone(), leases: this.clone(), effects: this }
+        Store {
+            journal: this.clone(),
+            checkpoints: this.clone(),
+            leases: this.clone(),
+            effects: this.clone(),
+            archive: this.clone(),
+            jobs: this.clone(),
+            audit: this,
+        }
     }
 
     /// All batches that were written but not synced are gone, and nothing that is under way becomes durable.
@@ -156,6 +183,16 @@ impl MemoryStore {
         let mut shared = self.shared.lock();
         let newest = shared.checkpoints.get_mut(&match_id).and_then(|all| all.iter_mut().max_by_key(|c| (c.meta.seq, c.meta.epoch)));
         newest.map(|checkpoint| checkpoint.state = flipped(&checkpoint.state, bit)).is_some()
+    }
+
+    /// Damages the chunk of a match that holds this record: flips one bit. False if there is none.
+    pub fn flip_bit_in_chunk(&self, match_id: MatchId, seq: Seq, bit: usize) -> bool {
+        let mut shared = self.shared.lock();
+        let holds = |meta: &ChunkMeta| {
+            meta.match_id == match_id && meta.kind == ChunkKind::Records && (meta.first_seq..=meta.last_seq).contains(&seq)
+        };
+        let found = shared.chunks.values_mut().find(|(meta, _)| holds(meta));
+        found.map(|(_, bytes)| *bytes = flipped(bytes, bit)).is_some()
     }
 
     /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::BatchView;
 use rekindle_schema::codec;
+use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
-use super::{FORMAT_FILE, checkpoints, parse_format, wal};
+use super::{FORMAT_FILE, checkpoints, jobs, parse_format, wal};
 use crate::port::StoreError;
 
 const STRIDE: usize = 4 << 20;
@@ -121,8 +123,8 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
         audit.report(Severity::Damage, &path, None, "the file is missing");
         return BTreeMap::new();
     }
-    match facts::connect(&path) {
-        Ok(connection) => rows(&facts::rows(&connection, &path), &path, audit),
+    match facts::connect_as_it_is(&path) {
+        Ok((connection, version)) => rows(&facts::rows(&connection, &path), version, &path, audit),
         Err(error) => {
             audit.failed(&error);
             BTreeMap::new()
@@ -130,12 +132,13 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
     }
 }
 
-fn rows(rows: &Rows<'_>, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
-    for error in rows.audit() {
+fn rows(rows: &Rows<'_>, version: i64, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
+    for error in rows.audit(version) {
         audit.failed(&error);
     }
     let mut nodes = BTreeMap::new();
-    for table in Table::ALL {
+    let mut indexed = jobs::Indexed::default();
+    for table in Table::of(version) {
         // What cannot be read at all was reported above.
         for (key, value) in rows.all(table).unwrap_or_default() {
             let decoded = match table {
@@ -144,11 +147,21 @@ fn rows(rows: &Rows<'_>, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation
                 }),
                 Table::MatchLease => MatchLease::decode(&value).map(|_| ()),
                 Table::Effect => codec::decode::<Effect>(EFFECT_TAG, &value).map(|_| ()),
+                Table::Job => Job::decode(&value).map(|job| indexed.expect(&job)),
+                Table::JobDue | Table::JobFinished | Table::JobKey => {
+                    indexed.found(table, key);
+                    Ok(())
+                }
+                Table::Audit => AuditEntry::decode(&value).map(|_| ()),
             };
             if let Err(error) = decoded {
                 audit.report(Severity::Damage, path, None, format!("table {}, row {:016x}: {error}", table.name(), key[0]));
             }
         }
+    }
+    for (table, key) in indexed.differences() {
+        let problem = format!("table {}, row {:016x} {} {}: jobs say otherwise", table.name(), key[0], key[1], key[2]);
+        audit.report(Severity::Damage, path, None, problem);
     }
     nodes
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rekindle_schema::batch::{ENVELOPE, Envelope};
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, codec};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
 use super::segment::{CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir, logs, segments};
 use crate::port::StoreError;
@@ -19,7 +19,7 @@ const STRIDE: usize = 4 << 20;
 
 /// Encodes a checkpoint as the entry `number` of its log.
 pub(super) fn encode(meta: &CheckpointMeta, state: &[u8], number: u64, prev_crc: u32) -> Vec<u8> {
-    let manifest = codec::encode(CHECKPOINT_META_TAG, meta);
+    let manifest = meta.encode();
     let mut entry = Vec::with_capacity(ENVELOPE + manifest.len() + state.len());
     entry.resize(ENVELOPE, 0);
     entry.extend_from_slice(&manifest);
@@ -34,7 +34,7 @@ pub(super) fn encode(meta: &CheckpointMeta, state: &[u8], number: u64, prev_crc:
 pub(super) fn decode(entry: &Located) -> Result<(CheckpointMeta, Bytes), String> {
     let end = ENVELOPE.saturating_add(entry.envelope.first as usize);
     let manifest = entry.bytes.get(ENVELOPE..end).ok_or("the manifest is longer than the entry")?;
-    let meta: CheckpointMeta = codec::decode(CHECKPOINT_META_TAG, manifest).map_err(|error| error.to_string())?;
+    let meta = CheckpointMeta::decode(manifest).map_err(|error| error.to_string())?;
     let state = entry.bytes.slice(end..);
     crate::check_state(&meta, &state).map_err(|error| error.to_string())?;
     Ok((meta, state))

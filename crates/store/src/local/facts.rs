@@ -1,9 +1,10 @@
-//! `node.db`: leases, the match directory and delivered effects, in one SQLite database that all node processes of a host share.
+//! `node.db`: leases, the match directory, delivered effects, jobs and audit, in one SQLite database that all node processes of a host share.
 //!
 //! Changes go through one thread, which commits those that wait together in one transaction. Reads have a connection of their own. SQLite
 //! does not check what it reads, so every row carries a checksum over its key and value, and `totals` has the number of rows and the
 //! exclusive or of their checksums for each table: a row that vanished is noticed, too.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,13 +12,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter};
 use tokio::sync::oneshot;
 
 use crate::port::StoreError;
 
 /// The version of the tables that this code writes and reads.
-pub(super) const TABLES_VERSION: i64 = 1;
+pub(super) const TABLES_VERSION: i64 = 2;
 /// How long a request waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 /// Most changes in one transaction.
@@ -26,7 +27,7 @@ const GROUP: usize = 256;
 const QUIET: Duration = Duration::from_millis(200);
 
 /// A table: its rows are found by up to three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     /// Leases of node incarnations, by incarnation.
     NodeLease,
@@ -34,6 +35,16 @@ pub(super) enum Table {
     MatchLease,
     /// Delivered effects, by match, tick, ordinal.
     Effect,
+    /// Jobs, by id.
+    Job,
+    /// Open jobs, by queue (its name's hash), time from which they may be claimed, id; no value.
+    JobDue,
+    /// Finished jobs, by time and id; no value.
+    JobFinished,
+    /// Who holds a unique key, by two numbers of the key's hash.
+    JobKey,
+    /// The audit log, by time, action, place in the action.
+    Audit,
 }
 
 /// The key of a row; unused parts are 0.
@@ -41,7 +52,21 @@ pub(super) type Key = [u64; 3];
 
 impl Table {
     /// All tables.
-    pub(super) const ALL: [Self; 3] = [Self::NodeLease, Self::MatchLease, Self::Effect];
+    pub(super) const ALL: [Self; 8] =
+        [Self::NodeLease, Self::MatchLease, Self::Effect, Self::Job, Self::JobDue, Self::JobFinished, Self::JobKey, Self::Audit];
+
+    /// The version of the database since which it exists.
+    fn since(self) -> i64 {
+        match self {
+            Self::NodeLease | Self::MatchLease | Self::Effect => 1,
+            Self::Job | Self::JobDue | Self::JobFinished | Self::JobKey | Self::Audit => 2,
+        }
+    }
+
+    /// The tables of a database of this version.
+    pub(super) fn of(version: i64) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |table| table.since() <= version)
+    }
 
     /// Its name in the database.
     pub(super) fn name(self) -> &'static str {
@@ -49,6 +74,11 @@ impl Table {
             Self::NodeLease => "node_lease",
             Self::MatchLease => "match_lease",
             Self::Effect => "effect",
+            Self::Job => "job",
+            Self::JobDue => "job_due",
+            Self::JobFinished => "job_finished",
+            Self::JobKey => "job_key",
+            Self::Audit => "audit",
         }
     }
 }
@@ -59,6 +89,18 @@ fn row_crc(table: Table, key: &Key, value: &[u8]) -> u32 {
         crc = crc32c::crc32c_append(crc, &part.to_le_bytes());
     }
     crc32c::crc32c_append(crc, value)
+}
+
+/// Whether whoever looks at rows wants the next one.
+pub(super) type Visit = Result<ControlFlow<()>, StoreError>;
+
+/// In which order rows are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The least key first.
+    Ascending,
+    /// The greatest key first.
+    Descending,
 }
 
 /// The tables as a transaction or a reader sees them.
@@ -94,19 +136,49 @@ impl Rows<'_> {
 
     /// All rows, ascending by key.
     pub(super) fn all(&self, table: Table) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-        let sql = format!("SELECT a, b, c, value, crc FROM {}", table.name());
-        let mut statement = self.sql(self.connection.prepare_cached(&sql))?;
-        let mut rows = self.sql(statement.query([]))?;
         let mut found = Vec::new();
+        self.visit(table, "", &[], |key, value| {
+            found.push((key, value));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        found.sort_by_key(|(key, _)| *key);
+        Ok(found)
+    }
+
+    /// The rows with this `a` whose `b` is at most `b`, ascending, as long as `see` goes on. Both are below 2^63.
+    pub(super) fn up_to(&self, table: Table, a: u64, b: u64, see: impl FnMut(Key, Vec<u8>) -> Visit) -> Result<(), StoreError> {
+        self.visit(table, "WHERE a = ?1 AND b <= ?2 ORDER BY b, c", &[a.cast_signed(), b.cast_signed()], see)
+    }
+
+    /// The rows with `from <= a < to`, as SQLite compares them (signed), ascending or descending, as long as `see` goes on.
+    pub(super) fn between(
+        &self,
+        table: Table,
+        (from, to): (u64, u64),
+        order: Order,
+        see: impl FnMut(Key, Vec<u8>) -> Visit,
+    ) -> Result<(), StoreError> {
+        let tail = match order {
+            Order::Ascending => "WHERE a >= ?1 AND a < ?2 ORDER BY a, b, c",
+            Order::Descending => "WHERE a >= ?1 AND a < ?2 ORDER BY a DESC, b DESC, c DESC",
+        };
+        self.visit(table, tail, &[from.cast_signed(), to.cast_signed()], see)
+    }
+
+    fn visit(&self, table: Table, tail: &str, numbers: &[i64], mut see: impl FnMut(Key, Vec<u8>) -> Visit) -> Result<(), StoreError> {
+        let sql = format!("SELECT a, b, c, value, crc FROM {} {tail}", table.name());
+        let mut statement = self.sql(self.connection.prepare_cached(&sql))?;
+        let mut rows = self.sql(statement.query(params_from_iter(numbers)))?;
         while let Some(row) = self.sql(rows.next())? {
             let read = || Ok(([row.get(0)?, row.get(1)?, row.get(2)?], row.get(3)?, row.get(4)?));
             let (key, value, crc): ([i64; 3], Vec<u8>, u32) = self.sql(read())?;
             let key = key.map(i64::cast_unsigned);
             let value = self.checked(table, &key, value, crc)?;
-            found.push((key, value));
+            if see(key, value)?.is_break() {
+                break;
+            }
         }
-        found.sort_by_key(|(key, _)| *key);
-        Ok(found)
+        Ok(())
     }
 
     /// Writes a row, or removes it.
@@ -136,10 +208,10 @@ impl Rows<'_> {
         StoreError::Corrupt { place: format!("{}, table totals", self.path.display()), problem: format!("no row for {}", table.name()) }
     }
 
-    /// Checks every row, the totals, and what SQLite itself can check.
-    pub(super) fn audit(&self) -> Vec<StoreError> {
+    /// Checks every row of the tables of `version`, the totals, and what SQLite itself can check.
+    pub(super) fn audit(&self, version: i64) -> Vec<StoreError> {
         let mut problems = Vec::new();
-        for table in Table::ALL {
+        for table in Table::of(version) {
             if let Err(error) = self.audit_table(table) {
                 problems.push(error);
             }
@@ -183,50 +255,90 @@ fn sql_error(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-const TABLES: &str = "
-    CREATE TABLE node_lease (a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL,
-        PRIMARY KEY (a, b, c)) WITHOUT ROWID;
-    CREATE TABLE match_lease (a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL,
-        PRIMARY KEY (a, b, c)) WITHOUT ROWID;
-    CREATE TABLE effect (a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL,
-        PRIMARY KEY (a, b, c)) WITHOUT ROWID;
-    CREATE TABLE totals (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, crcs INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO totals VALUES ('node_lease', 0, 0), ('match_lease', 0, 0), ('effect', 0, 0);
-    PRAGMA user_version = 1;
-";
+/// Makes what a database of version `found` lacks; 0 for a new one.
+fn upgrade(connection: &Connection, found: i64) -> rusqlite::Result<()> {
+    if found == 0 {
+        connection
+            .execute_batch("CREATE TABLE totals (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, crcs INTEGER NOT NULL) WITHOUT ROWID;")?;
+    }
+    for table in Table::of(TABLES_VERSION).filter(|table| table.since() > found) {
+        let name = table.name();
+        connection.execute_batch(&format!(
+            "CREATE TABLE {name} (a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL,
+                PRIMARY KEY (a, b, c)) WITHOUT ROWID;
+            INSERT INTO totals VALUES ('{name}', 0, 0);"
+        ))?;
+    }
+    connection.pragma_update(None, "user_version", TABLES_VERSION)
+}
 
-/// Opens a connection to the database; creates the tables if there are none.
-pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
+    if (0..=TABLES_VERSION).contains(&found) {
+        return Ok(());
+    }
+    Err(StoreError::Refused {
+        place: path.display().to_string(),
+        problem: format!("its tables have version {found}, this release knows version {TABLES_VERSION}: use the release that wrote it"),
+    })
+}
+
+fn open(path: &Path) -> Result<Connection, StoreError> {
     let sql = |error: rusqlite::Error| sql_error(path, &error);
-    let mut connection = Connection::open(path).map_err(sql)?;
+    let connection = Connection::open(path).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
     connection.pragma_update(None, "cell_size_check", true).map_err(sql)?;
-    let version = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    if version(&connection).map_err(sql)? == 0 {
+    Ok(connection)
+}
+
+/// Opens a connection to the database; creates the tables if there are none, and those that an earlier release did not have.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let sql = |error: rusqlite::Error| sql_error(path, &error);
+    let mut connection = open(path)?;
+    let found = version(&connection).map_err(sql)?;
+    check_version(path, found)?;
+    if found == TABLES_VERSION {
+        return Ok(connection);
+    }
+    if found == 0 {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
         if mode != "wal" {
             let cause = format!("the file system offers no shared memory: journal mode is {mode}, WAL is needed");
             return Err(StoreError::Io { what: "set up", path: path.display().to_string(), cause });
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        if version(&transaction).map_err(sql)? == 0 {
-            let tables = "SELECT count(*) FROM sqlite_master";
-            if transaction.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(sql)? != 0 {
-                let problem = "it has tables but no version".to_owned();
-                return Err(StoreError::Corrupt { place: path.display().to_string(), problem });
-            }
-            transaction.execute_batch(TABLES).map_err(sql)?;
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    // Another process may have been quicker.
+    let found = version(&transaction).map_err(sql)?;
+    check_version(path, found)?;
+    if found == 0 {
+        let tables = "SELECT count(*) FROM sqlite_master";
+        if transaction.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(sql)? != 0 {
+            let problem = "it has tables but no version".to_owned();
+            return Err(StoreError::Corrupt { place: path.display().to_string(), problem });
         }
-        transaction.commit().map_err(sql)?;
     }
-    match version(&connection).map_err(sql)? {
-        TABLES_VERSION => Ok(connection),
-        other => Err(StoreError::Refused {
-            place: path.display().to_string(),
-            problem: format!("its tables have version {other}, this release knows version {TABLES_VERSION}: use the release that wrote it"),
-        }),
+    if found < TABLES_VERSION {
+        upgrade(&transaction, found).map_err(sql)?;
     }
+    transaction.commit().map_err(sql)?;
+    Ok(connection)
+}
+
+/// Opens a connection to a database as it stands, and says which version it has.
+pub(super) fn connect_as_it_is(path: &Path) -> Result<(Connection, i64), StoreError> {
+    let connection = open(path)?;
+    let found = version(&connection).map_err(|error| sql_error(path, &error))?;
+    check_version(path, found)?;
+    if found == 0 {
+        let problem = "it has no tables".to_owned();
+        return Err(StoreError::Corrupt { place: path.display().to_string(), problem });
+    }
+    Ok((connection, found))
 }
 
 /// Looks at tables through a connection.

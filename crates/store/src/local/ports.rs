@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec::{self, CodecError};
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
@@ -304,7 +304,7 @@ impl Checkpoints for LocalStore {
     }
 }
 
-fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
+pub(super) fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
     decoded.map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
 }
 
@@ -440,6 +440,15 @@ impl Leases for LocalStore {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::MatchLease)?;
             found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect()
+        }))
+    }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        Box::pin(self.facts.change(move |rows| match match_row(rows, match_id)? {
+            None => Ok(true),
+            Some(row) if !matches!(row.state, MatchState::Ended { .. }) => Err(crate::removed_unended(match_id)),
+            Some(row) if row.version != version => Ok(false),
+            Some(_) => rows.put(Table::MatchLease, [match_id.0, 0, 0], None).map(|()| true),
         }))
     }
 }

@@ -1,6 +1,6 @@
 //! Leases, match directory and effects in memory: each request is one step under the lock, durable when it is answered.
 
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
@@ -108,6 +108,20 @@ impl Leases for MemoryStore {
 
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(self.run(Op::MatchLease, |shared| Ok(shared.matches.values().cloned().collect())))
+    }
+
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        Box::pin(self.run(Op::MatchLease, move |shared| {
+            let Some(row) = shared.matches.get(&match_id) else { return Ok(true) };
+            if !matches!(row.state, MatchState::Ended { .. }) {
+                return Err(crate::removed_unended(match_id));
+            }
+            let same = row.version == version;
+            if same {
+                shared.matches.remove(&match_id);
+            }
+            Ok(same)
+        }))
     }
 }
 

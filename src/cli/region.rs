@@ -1,0 +1,87 @@
+//! `rekindle region promote`: an operator decides that a region is lost. Works on the store itself; no node need run.
+
+use rekindle_cluster::region::{self, Outlook};
+use serde::Serialize;
+
+use super::args::RegionCommand;
+use super::exit::{Exit, Failure};
+use super::{Context, block_on};
+use crate::node::{boot, clock};
+
+/// What a promotion finds and does.
+#[derive(Serialize)]
+struct Promotion {
+    matches: Vec<Row>,
+    moved: usize,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    /// Where it would go on.
+    tick: Option<u64>,
+    /// How long ago its last record that is here was made, by the clocks of its owner and of this machine.
+    age_ms: Option<u64>,
+    /// Why it would not go on.
+    problem: Option<String>,
+}
+
+pub(super) fn run(context: &Context, command: &RegionCommand) -> Result<Exit, Failure> {
+    let RegionCommand::Promote { from, to, yes } = command;
+    if from == to {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("RK-CLI-021: `{from}` is promoted to itself: name the region whose nodes are to take over"),
+        ));
+    }
+    let promotion = block_on(async {
+        let store = boot::open(&context.config.store)?;
+        let found = region::survey(&store, from).await?;
+        let now_ms = clock::now_ms();
+        let mut promotion = Promotion { matches: found.iter().map(|outlook| row(outlook, now_ms)).collect(), moved: 0 };
+        for outlook in found.iter().filter(|_| *yes) {
+            promotion.moved += usize::from(region::move_home(&store, outlook.lease.match_id, from, to).await?);
+        }
+        Ok(promotion)
+    })?;
+    context.answer(&promotion, || words(&promotion, from, to, *yes))?;
+    Ok(Exit::Done)
+}
+
+fn row(outlook: &Outlook, now_ms: u64) -> Row {
+    let last = outlook.last.as_ref().ok();
+    Row {
+        id: outlook.lease.match_id.to_string(),
+        tick: last.map(|last| last.tick.0),
+        age_ms: last.filter(|last| last.time_ms > 0).map(|last| now_ms.saturating_sub(last.time_ms)),
+        problem: outlook.last.as_ref().err().map(ToString::to_string),
+    }
+}
+
+fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> String {
+    let mut lines: Vec<String> = promotion
+        .matches
+        .iter()
+        .map(|row| match (&row.problem, row.tick, row.age_ms) {
+            (Some(problem), ..) => format!("match {}: it cannot go on from what is here: {problem}", row.id),
+            (None, tick, Some(age_ms)) => {
+                let tick = tick.unwrap_or_default();
+                format!(
+                    "match {}: goes on behind tick {tick}, recorded {:.1} s ago; what was acknowledged since is lost",
+                    row.id,
+                    age_ms as f64 / 1e3
+                )
+            }
+            (None, ..) => format!("match {}: nothing of it is here; it begins anew", row.id),
+        })
+        .collect();
+    let count = promotion.matches.len();
+    lines.push(match (done, count) {
+        (_, 0) => format!("no match is at home in {from}"),
+        (true, _) => {
+            format!("{} of {count} matches are now at home in {to}; its nodes take over those whose owner is dead", promotion.moved)
+        }
+        (false, _) => format!("nothing was changed: {count} matches would be at home in {to} instead of {from} with --yes"),
+    });
+    lines.join("\n")
+}
