@@ -7,10 +7,12 @@ pub mod exit;
 mod access;
 pub(crate) mod bots;
 mod config;
+mod doctor;
 mod matches;
 mod offline;
 mod region;
 mod start;
+mod store;
 mod ticket;
 mod watch;
 
@@ -44,6 +46,8 @@ pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
             Some(Command::Drain) => matches::drain(&context),
             Some(Command::Journal { prefix, from, to }) => offline::journal(&context, &prefix, from, to),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
+            Some(Command::Store { command }) => store::run(&context, command),
+            Some(Command::Doctor) => doctor::run(&context),
             Some(Command::Replay { prefix, to }) => offline::replay(&context, &prefix, to),
             Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
@@ -135,6 +139,7 @@ fn flags(common: &Common, command: Option<&Command>) -> Result<Vec<(String, Stri
     let mut flags = Vec::new();
     let named = [
         ("--data-dir", "data_dir", &common.data_dir),
+        ("--store", "store", &common.store),
         ("--listen", "listen", &common.listen),
         ("--admin", "admin.listen", &common.admin),
         ("--log", "log.format", &common.log),

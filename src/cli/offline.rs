@@ -10,12 +10,12 @@ use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::Flush;
 use rekindle_sim::GameType;
 use rekindle_store::Store;
+use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
-use crate::config::StoreChoice;
 use crate::hex;
 use crate::inspect::pick::pick;
 use crate::inspect::reach;
@@ -25,7 +25,7 @@ use crate::node::boot::Reading;
 use crate::node::build;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local))?;
+    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
     let games: BTreeMap<String, Arc<dyn GameType>> =
         context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
     let bar = progress_bar(context.common.json);
@@ -46,8 +46,11 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
 
 fn verdict(report: &Report) -> String {
     let mut lines = vec![format!(
-        "{} segments, {} batches, {} records, {} bytes: every checksum checked",
-        report.segments, report.batches, report.records, report.bytes
+        "{} {}, {} batches, {} records, {} bytes: every checksum checked",
+        report.segments,
+        if report.remote { "logs" } else { "segments" },
+        report.batches,
+        report.records, report.bytes
     )];
     for found in &report.matches {
         let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);
@@ -66,7 +69,7 @@ fn verdict(report: &Report) -> String {
 pub(super) fn journal(context: &Context, prefix: &str, from: u64, to: Option<u64>) -> Result<Exit, Failure> {
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
         let (mut checkpoints, _) = store.checkpoints.list(lease.match_id).await?;
@@ -140,7 +143,7 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
 pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result<Exit, Failure> {
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let game = context.games.get(&lease.spec.game)?;
         let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));

@@ -7,3 +7,4 @@ pub mod pick;
 pub mod reach;
 pub mod resim;
 pub mod verify;
+mod walk;

@@ -4,6 +4,7 @@
 //! listener and the edge ([`links`]); [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
 //! commands find the node.
 
+pub mod alive;
 pub mod boot;
 pub mod bots;
 pub mod build;

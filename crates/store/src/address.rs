@@ -11,6 +11,7 @@ use std::str::FromStr;
 use crate::Store;
 use crate::local::{LocalOptions, LocalStore};
 use crate::memory::MemoryStore;
+use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// What an address may look like, for errors.
@@ -127,6 +128,32 @@ impl StoreAddress {
         Ok(if matches!(self, Self::Postgres(_)) { Self::Postgres(url) } else { Self::Cql(url) })
     }
 
+    /// The address as text that can be read again, password included. For the environment of a child process, for nothing that is shown.
+    pub fn reveal(&self) -> String {
+        match self {
+            Self::Postgres(url) | Self::Cql(url) => url.secret().to_owned(),
+            Self::Local(_) | Self::Memory => self.to_string(),
+        }
+    }
+
+    /// Tables of their own on the same servers: another schema in the same database, another keyspace in the same cluster. Anything else stays as it is.
+    #[must_use]
+    pub fn apart(&self, name: &str) -> Self {
+        match self {
+            Self::Local(_) | Self::Memory => self.clone(),
+            Self::Postgres(url) => {
+                let (base, query) = url.0.split_once('?').unwrap_or((&url.0, ""));
+                let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("schema="));
+                let pairs: Vec<String> = kept.map(str::to_owned).chain([format!("schema=rekindle_{name}")]).collect();
+                Self::Postgres(RemoteUrl(format!("{base}?{}", pairs.join("&"))))
+            }
+            Self::Cql(url) => {
+                let (base, query) = url.0.split_once('?').map_or((&url.0[..], String::new()), |(base, query)| (base, format!("?{query}")));
+                Self::Cql(RemoteUrl(format!("{base}_{name}{query}")))
+            }
+        }
+    }
+
     /// `local`, `memory`, `postgres` or `cql`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -156,6 +183,30 @@ impl StoreAddress {
             Self::Cql(url) => open_cql(url).await,
         }
     }
+
+    /// How the tables of the store compare with those of this release; `None` if it needs none.
+    pub async fn schema_state(&self) -> Result<Option<SchemaState>, StoreError> {
+        match self {
+            Self::Local(_) | Self::Memory => Ok(None),
+            Self::Postgres(_) | Self::Cql(_) => Ok(None),
+        }
+    }
+
+    /// Removes the tables of the store with everything in them. For stores that were made [apart](Self::apart) and are needed no longer.
+    pub async fn discard(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Local(_) | Self::Memory => Ok(()),
+            Self::Postgres(_) | Self::Cql(_) => Ok(()),
+        }
+    }
+
+    /// Brings the tables of the store to what this release needs, and says what was applied; `None` if it needs no tables.
+    pub async fn migrate(&self) -> Result<Option<Vec<String>>, StoreError> {
+        match self {
+            Self::Local(_) | Self::Memory => Ok(None),
+            Self::Postgres(_) | Self::Cql(_) => Ok(None),
+        }
+    }
 }
 
 fn check_postgres(_: &RemoteUrl) -> Result<(), String> {
@@ -172,7 +223,7 @@ async fn open_cql(url: &RemoteUrl) -> Result<Store, StoreError> {
 }
 
 /// The text with passwords replaced: those before an `@`, and those of a `password` parameter.
-fn redact(text: &str) -> String {
+pub fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("//") else {
         return if text.contains('@') { HIDDEN.to_owned() } else { text.to_owned() };
     };
@@ -187,7 +238,7 @@ fn redact(text: &str) -> String {
     };
     if let Some(query) = query {
         let hide = |pair: &str| match pair.split_once('=') {
-            Some((key, _)) if key.to_ascii_lowercase().contains("password") => format!("{key}={HIDDEN}"),
+            Some((key, _)) if key.eq_ignore_ascii_case("password") => format!("{key}={HIDDEN}"),
             _ => pair.to_owned(),
         };
         shown.push('?');
@@ -250,5 +301,14 @@ mod tests {
         let error = parse("postgres://db/game").with_password("two").unwrap_err().to_string();
         assert!(error.contains("//USER@HOST") && !error.contains("two"), "{error}");
         assert_eq!(parse("memory").with_password("x").unwrap(), StoreAddress::Memory);
+    }
+
+    #[test]
+    fn tables_apart_are_on_the_same_servers() {
+        let apart = |text: &str| StoreAddress::parse(text, Path::new("")).unwrap().apart("demo_1").reveal();
+        assert_eq!(apart("postgres://u:p@db/game"), "postgres://u:p@db/game?schema=rekindle_demo_1");
+        assert_eq!(apart("postgres://u@db/game?schema=x&pool=9"), "postgres://u@db/game?pool=9&schema=rekindle_demo_1");
+        assert_eq!(apart("scylla://a,b/game?dc=eu"), "scylla://a,b/game_demo_1?dc=eu");
+        assert_eq!(apart("local:dir"), "local:dir");
     }
 }

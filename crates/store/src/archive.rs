@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Encoding};
 use rekindle_schema::batch::Frame;
-use rekindle_schema::checkpoint::{CHECKPOINT_META_TAG, CheckpointMeta};
-use rekindle_schema::{BatchNo, Incarnation, codec};
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::{BatchNo, Incarnation};
 
 use crate::port::StoreError;
 use crate::{MAX_CHECKPOINT, MAX_CHUNK};
@@ -99,7 +99,7 @@ impl ChunkBuilder {
 
 /// A state as a chunk. `TooLarge` if it is over the limit of a chunk even when compressed.
 pub fn pack_state(checkpoint: &CheckpointMeta, state: &[u8]) -> Result<(ChunkMeta, Bytes), StoreError> {
-    let manifest = codec::encode(CHECKPOINT_META_TAG, checkpoint);
+    let manifest = checkpoint.encode();
     let mut content = Vec::with_capacity(4 + manifest.len() + state.len());
     content.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
     content.extend_from_slice(&manifest);
@@ -213,7 +213,7 @@ pub fn state(meta: &ChunkMeta, bytes: &Bytes) -> Result<(CheckpointMeta, Bytes),
     let head = content.first_chunk::<4>().ok_or_else(short)?;
     let end = 4usize.saturating_add(u32::from_le_bytes(*head) as usize);
     let manifest = content.get(4..end).ok_or_else(short)?;
-    let checkpoint: CheckpointMeta = codec::decode(CHECKPOINT_META_TAG, manifest).map_err(|error| corrupt(meta, error))?;
+    let checkpoint: CheckpointMeta = CheckpointMeta::decode(manifest).map_err(|error| corrupt(meta, error))?;
     let state = content.slice(end..);
     crate::check_state(&checkpoint, &state)?;
     if (checkpoint.match_id, checkpoint.epoch, checkpoint.seq, checkpoint.tick)

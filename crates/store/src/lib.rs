@@ -117,6 +117,8 @@ pub(crate) fn no_chunk(meta: &ChunkMeta) -> StoreError {
 
 pub(crate) fn removed_unended(match_id: MatchId) -> StoreError {
     misuse(format!("match {match_id}"), "it has not ended, so its row cannot be removed")
+}
+
 pub(crate) fn begun_elsewhere(log: Incarnation, first: BatchNo, wanted: BatchNo) -> StoreError {
     StoreError::Refused {
         place: format!("log {log}"),

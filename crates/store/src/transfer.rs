@@ -7,9 +7,9 @@
 //!
 //! 1. The lease of each incarnation is entered, live, naming no process; its batches are appended as a writer would append them. A batch that is
 //!    there already is compared.
-//! 2. Checkpoints and effects follow; every match's history is read back.
+//! 2. Checkpoints, the archive and effects follow; every match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
-//! 4. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
+//! 4. Open jobs and the audit log, if all matches are copied. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
 //!
 //! A store whose nodes run is copied at a *cut*: rows first, then checkpoints, then every log up to its end. Whatever a row or a checkpoint claims
 //! was durable before it was read, so the logs reach at least that far; in the copy each running incarnation is fenced and sealed there.
@@ -18,6 +18,7 @@
 
 mod logs;
 mod plan;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +62,8 @@ pub enum Step {
     Logs,
     /// Checkpoints are copied; counted in matches.
     Checkpoints,
+    /// The archive is copied; counted in matches.
+    Archive,
     /// Effects are copied.
     Effects,
     /// Histories are read back; counted in matches.
@@ -99,8 +102,14 @@ pub struct Copied {
     pub checkpoints: u64,
     /// Bytes of their states.
     pub checkpoint_bytes: u64,
+    /// Chunks of the archive in the target.
+    pub chunks: u64,
     /// Effects in the target.
     pub effects: u64,
+    /// Open jobs in the target.
+    pub jobs: u64,
+    /// Entries of the audit log in the target.
+    pub audit: u64,
     /// What is worth knowing and harms nothing.
     pub notes: Vec<String>,
 }
@@ -136,6 +145,9 @@ pub enum TransferError {
         /// What is missing.
         error: HistoryError,
     },
+    /// Somebody fenced what was being written.
+    #[error("RK-STORE-056: log {0} was fenced in the target while it was written: a node runs there; stop it, and run the copy again")]
+    Disturbed(Incarnation),
     /// There is no such match.
     #[error("RK-STORE-055: match {0} is not in the source")]
     Unknown(MatchId),
@@ -149,12 +161,17 @@ pub async fn copy(from: &Store, to: &Store, options: &CopyOptions<'_>) -> Result
     // What was written meanwhile: rows first, logs last.
     let plan = if options.cut { run.plan().await? } else { plan };
     let checkpoints = run.copy_checkpoints(&plan).await?;
+    run.copy_archive(&plan).await?;
     if options.cut {
         run.copy_logs(&plan).await?;
     }
     run.copy_effects(&plan, &checkpoints).await?;
     run.check_histories(&plan).await?;
     run.close_logs(&plan).await?;
+    if options.only.is_none() {
+        run.copy_jobs().await?;
+        run.copy_audit().await?;
+    }
     run.write_rows(&plan).await?;
     Ok(run.done)
 }

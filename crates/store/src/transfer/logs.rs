@@ -108,7 +108,10 @@ impl LogCopy {
                 self.note(batch)?;
                 let bytes = batch.bytes.len() as u64;
                 if batch.number > there {
-                    persist(|| to.journal.append(batch.clone())).await?;
+                    persist(|| to.journal.append(batch.clone())).await.map_err(|error| match error {
+                        StoreError::Fenced(log) => TransferError::Disturbed(log),
+                        error => error.into(),
+                    })?;
                     self.counts.written += 1;
                     self.counts.written_bytes += bytes;
                 } else {
@@ -204,7 +207,7 @@ impl LogCopy {
             Ending::Stopped => {
                 return match to.leases.stop(log).await? {
                     Renewal::Live => Ok(()),
-                    Renewal::Fenced => Err(StoreError::Fenced(log).into()),
+                    Renewal::Fenced => Err(TransferError::Disturbed(log)),
                 };
             }
             Ending::Sealed(seal) => seal,
