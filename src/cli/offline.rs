@@ -50,7 +50,8 @@ fn verdict(report: &Report) -> String {
         report.segments,
         if report.remote { "logs" } else { "segments" },
         report.batches,
-        report.records, report.bytes
+        report.records,
+        report.bytes
     )];
     for found in &report.matches {
         let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);

@@ -148,10 +148,7 @@ fn words(status: &Status) -> String {
     if matches!(status.tables, "none" | "current") {
         lines.extend([
             format!("nodes        {} live, {} stopped, {} fenced", status.nodes_live, status.nodes_stopped, status.nodes_fenced),
-            format!(
-                "matches      {} running, {} parked, {} ended",
-                status.matches_running, status.matches_parked, status.matches_ended
-            ),
+            format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
             format!("logs         {}, {} bytes", status.logs, status.log_bytes),
             format!(
                 "checkpoints  {}, {} bytes{}",
@@ -229,7 +226,9 @@ fn explain(error: &TransferError) -> Failure {
     let exit = match error {
         TransferError::Damaged(_) | TransferError::Differs(_) | TransferError::Incomplete { .. } => Exit::Broken,
         TransferError::Unknown(_) => Exit::NotFound,
-        TransferError::Store(_) | TransferError::Conflict(_) | TransferError::Overtaken { .. } | TransferError::Disturbed(_) => Exit::Failed,
+        TransferError::Store(_) | TransferError::Conflict(_) | TransferError::Overtaken { .. } | TransferError::Disturbed(_) => {
+            Exit::Failed
+        }
     };
     let again = match error {
         TransferError::Store(error) if error.is_transient() => "; run it again: it goes on where it was",

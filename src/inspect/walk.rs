@@ -123,7 +123,10 @@ impl<'a> Walk<'a> {
             let before = self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
             if before.is_some_and(|(seq, crc)| (seq + 1, crc) != (header.seq.0, header.prev_crc)) {
                 self.say(
-                    format!("log {log}, batch {number}: record {} of match {} does not follow the one before it", header.seq, header.match_id),
+                    format!(
+                        "log {log}, batch {number}: record {} of match {} does not follow the one before it",
+                        header.seq, header.match_id
+                    ),
                     report,
                 );
             }

@@ -121,7 +121,7 @@ pub enum TransferError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The target holds something else under the same name.
-    #[error("RK-STORE-050: nothing was copied, the target holds something else already: {}", .0.join("; "))]
+    #[error("RK-STORE-050: no match was copied, the target holds something else already: {}", .0.join("; "))]
     Conflict(Vec<String>),
     /// Nodes trimmed the source faster than it could be read.
     #[error("RK-STORE-051: log {log}: batch {number} was trimmed before it could be copied; run it again")]
