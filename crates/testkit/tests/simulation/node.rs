@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
-use rekindle::node::recover::{self, Outcome};
+use rekindle::node::recover::{Caretaker, Outcome};
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::{lease, takeover, trim};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
@@ -126,7 +126,8 @@ impl Node {
     async fn take_over(&self, host: &Host, store: &Store, me: Incarnation) -> Result<(), Box<dyn std::error::Error>> {
         let put_away = std::mem::take(&mut *self.put_away.lock());
         // Kills come faster here than a match can run healthily, and none of them is the match's fault.
-        recover::all(host, store, me, u32::MAX, |outcome| match outcome {
+        let mut caretaker = Caretaker::new(host.clone(), store.clone(), me, DEFAULT_REGION.to_owned(), u32::MAX);
+        let looked = caretaker.look(0, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
                 self.trace.log("node", format_args!("match {id} resumed at tick {tick}, {replayed} replayed"));
@@ -136,9 +137,8 @@ impl Node {
                 }
             }
             Outcome::Parked(id, why) | Outcome::Left(id, why) => self.trace.log("node", format_args!("match {id} is not resumed: {why}")),
-        })
-        .await
-        .map_err(|failure| failure.message)?;
+        });
+        looked.await.map_err(|failure| failure.message)?;
         for match_id in MATCHES {
             if store.leases.get(match_id).await?.is_none() {
                 let row = self.row(match_id, me, host.next_batch())?;
