@@ -5,5 +5,6 @@ mod demo;
 mod failover;
 mod node;
 mod readme;
+mod store;
 mod support;
 mod verify;
