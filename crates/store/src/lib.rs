@@ -6,6 +6,7 @@
 //! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
+//! * [`postgres`]: a Postgres server.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
@@ -23,6 +24,7 @@ pub mod memory;
 pub mod migration;
 pub mod port;
 pub mod transfer;
+pub mod postgres;
 
 use std::sync::Arc;
 
