@@ -7,6 +7,7 @@
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
 //! * [`postgres`]: a Postgres server.
+//! * [`cql`]: a store on ScyllaDB or any other CQL server.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
@@ -17,6 +18,7 @@ pub mod address;
 pub mod archive;
 pub mod audit;
 pub mod conformance;
+pub mod cql;
 pub mod history;
 pub mod jobs;
 pub mod local;
