@@ -165,11 +165,17 @@ fn words(status: &Status) -> String {
 
 fn migrate(context: &Context) -> Result<Exit, Failure> {
     let address = &context.config.store;
-    let steps = block_on(async { Ok(address.migrate().await?) })?;
-    context.answer(&json!({ "store": address.to_string(), "applied": steps }), || match &steps {
-        None => format!("{address} needs no tables: nothing to do"),
-        Some(steps) if steps.is_empty() => format!("the tables of {address} are as this release needs them: nothing to do"),
-        Some(steps) => format!("{address}: {} applied: {}", counted(steps.len(), "migration", "migrations"), steps.join(", ")),
+    let (before, after) = block_on(async {
+        let before = address.migrate().await?;
+        Ok((before, address.schema_state().await?))
+    })?;
+    let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
+    let (found, now) = (version(before), version(after));
+    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || match (found, now) {
+        (_, None) => format!("{address} needs no tables: nothing to do"),
+        (Some(found), Some(now)) if found == now => format!("the tables of {address} have version {now}, as this release needs: nothing to do"),
+        (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
+        (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
     })?;
     Ok(Exit::Done)
 }

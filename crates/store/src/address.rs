@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::Store;
+use crate::cql::{self, CqlOptions, CqlStore};
 use crate::local::{LocalOptions, LocalStore};
 use crate::memory::MemoryStore;
 use crate::migration::SchemaState;
 use crate::port::StoreError;
+use crate::postgres::{self, PostgresOptions, PostgresStore};
 
 /// What an address may look like, for errors.
 pub const EXPECTED: &str = "`local`, `local:DIR`, `memory`, `postgres://USER@HOST:PORT/DATABASE` or `scylla://HOST,HOST/KEYSPACE`";
@@ -100,12 +102,12 @@ impl StoreAddress {
             Some(("local", dir)) if !dir.is_empty() => Ok(Self::Local(PathBuf::from(dir))),
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 let url = RemoteUrl(format!("postgres:{rest}"));
-                check_postgres(&url).map_err(refuse)?;
+                PostgresOptions::parse(url.secret()).map_err(|error| refuse(problem(error)))?;
                 Ok(Self::Postgres(url))
             }
             Some(("scylla", rest)) if rest.starts_with("//") => {
                 let url = RemoteUrl(text.to_owned());
-                check_cql(&url).map_err(refuse)?;
+                CqlOptions::parse(url.secret()).map_err(|error| refuse(problem(error)))?;
                 Ok(Self::Cql(url))
             }
             _ => Err(refuse(EXPECTED.to_owned())),
@@ -179,8 +181,8 @@ impl StoreAddress {
         match self {
             Self::Local(dir) => LocalStore::open(dir, LocalOptions::default()),
             Self::Memory => Ok(MemoryStore::new().store()),
-            Self::Postgres(url) => open_postgres(url).await,
-            Self::Cql(url) => open_cql(url).await,
+            Self::Postgres(url) => PostgresStore::connect(PostgresOptions::parse(url.secret())?).await,
+            Self::Cql(url) => CqlStore::connect(CqlOptions::parse(url.secret())?).await,
         }
     }
 
@@ -188,7 +190,8 @@ impl StoreAddress {
     pub async fn schema_state(&self) -> Result<Option<SchemaState>, StoreError> {
         match self {
             Self::Local(_) | Self::Memory => Ok(None),
-            Self::Postgres(_) | Self::Cql(_) => Ok(None),
+            Self::Postgres(url) => postgres::schema_state(&PostgresOptions::parse(url.secret())?).await.map(Some),
+            Self::Cql(url) => cql::schema_state(&CqlOptions::parse(url.secret())?).await.map(Some),
         }
     }
 
@@ -196,30 +199,29 @@ impl StoreAddress {
     pub async fn discard(&self) -> Result<(), StoreError> {
         match self {
             Self::Local(_) | Self::Memory => Ok(()),
-            Self::Postgres(_) | Self::Cql(_) => Ok(()),
+            Self::Postgres(url) => postgres::discard(&PostgresOptions::parse(url.secret())?).await,
+            Self::Cql(url) => cql::discard(&CqlOptions::parse(url.secret())?).await,
         }
     }
 
-    /// Brings the tables of the store to what this release needs, and says what was applied; `None` if it needs no tables.
-    pub async fn migrate(&self) -> Result<Option<Vec<String>>, StoreError> {
+    /// Brings the tables of the store to what this release needs, and returns how they were before; `None` if it needs no tables.
+    pub async fn migrate(&self) -> Result<Option<SchemaState>, StoreError> {
+        let Some(before) = self.schema_state().await? else { return Ok(None) };
         match self {
-            Self::Local(_) | Self::Memory => Ok(None),
-            Self::Postgres(_) | Self::Cql(_) => Ok(None),
+            Self::Local(_) | Self::Memory => {}
+            Self::Postgres(url) => drop(postgres::migrate(&PostgresOptions::parse(url.secret())?).await?),
+            Self::Cql(url) => drop(cql::migrate(&CqlOptions::parse(url.secret())?).await?),
         }
+        Ok(Some(before))
     }
 }
 
-fn check_postgres(_: &RemoteUrl) -> Result<(), String> {
-    Ok(())
-}
-fn check_cql(_: &RemoteUrl) -> Result<(), String> {
-    Ok(())
-}
-async fn open_postgres(url: &RemoteUrl) -> Result<Store, StoreError> {
-    Err(StoreError::Unavailable(url.to_string()))
-}
-async fn open_cql(url: &RemoteUrl) -> Result<Store, StoreError> {
-    Err(StoreError::Unavailable(url.to_string()))
+/// Why the rest of the URL is none, in the words of the backend that reads it: it repeats no password.
+fn problem(error: StoreError) -> String {
+    match error {
+        StoreError::Refused { problem, .. } => format!("an address of this store: {problem}"),
+        other => other.to_string(),
+    }
 }
 
 /// The text with passwords replaced: those before an `@`, and those of a `password` parameter.
