@@ -12,14 +12,18 @@
 //!
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
 //! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
+//! * [`backup`]: whole copies of stores at work.
+//! * [`doctor`]: what this host and the store give.
 //! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the verdict; [`screen`]: live pictures.
 //!
 //! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts together those that do.
 
 pub mod admin;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod hex;
 pub mod inspect;
 pub mod node;

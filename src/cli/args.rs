@@ -34,6 +34,9 @@ pub struct Common {
     /// Where keys, certificate, node.json and the local store are.
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
+    /// Where matches are stored: local, local:DIR, postgres://USER@HOST/DATABASE, scylla://HOST,HOST/KEYSPACE or memory.
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
     /// UDP address for players.
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
@@ -110,11 +113,19 @@ pub enum Command {
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         until: Option<String>,
     },
-    /// Checks every record, checkpoint and hash of a data directory by simulating it again. Reads only.
+    /// Checks every record, checkpoint and hash of a store by simulating it again. Reads only.
     Verify {
-        /// Which [default: the configured one].
+        /// The directory of a local store [default: the configured store].
         dir: Option<PathBuf>,
     },
+    /// Looks after a store: what is in it, its tables, copies, backups.
+    Store {
+        /// What to do.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Measures what this host and the store give, and says what to do about what is short.
+    Doctor,
     /// Prints the state of a match at a tick, and its hash.
     Replay {
         /// A unique prefix of the match's id.
@@ -246,6 +257,50 @@ pub struct PinArgs {
     /// Last tick [default: the end, wherever that will be].
     #[arg(long)]
     pub to: Option<u64>,
+}
+
+/// `rekindle store ...`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Says what is in the store, and whether it can be used.
+    Status,
+    /// Brings the tables of the store to what this release needs. A local store has none.
+    Migrate,
+    /// As `rekindle verify`: checks every record, checkpoint and hash.
+    Verify,
+    /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
+    Copy {
+        /// From where [default: the configured store].
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// A file with the password for --from.
+        #[arg(long, value_name = "FILE")]
+        from_password_file: Option<PathBuf>,
+        /// To where.
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// A file with the password for --to.
+        #[arg(long, value_name = "FILE")]
+        to_password_file: Option<PathBuf>,
+        /// Only these matches: their full ids [default: all].
+        #[arg(long = "match", value_name = "MATCH")]
+        matches: Vec<String>,
+    },
+    /// Writes a backup into a new directory, while nodes run. It is a local store: `verify DIR`, `replay` and `journal` read it.
+    Backup {
+        /// Which directory: it must not exist, or be empty.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Copies a backup into the configured store, which must not hold other versions of the same matches.
+    Restore {
+        /// Which directory.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Only these matches: their full ids [default: all].
+        #[arg(long = "match", value_name = "MATCH")]
+        matches: Vec<String>,
+    },
 }
 
 /// `rekindle region ...`.

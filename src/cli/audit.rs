@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> 
         let Ok(node) = context.node() else {
             let reading = Reading::of(&context.config.store)?;
             let query = AuditQuery { since_ms, until_ms, limit: args.limit };
-            let entries = reading.store()?.audit.list(query).await?;
+            let entries = reading.store().await?.audit.list(query).await?;
             return Ok(entries.iter().map(AuditView::of).collect::<Vec<_>>());
         };
         let path = format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);

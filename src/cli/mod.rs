@@ -8,6 +8,7 @@ mod access;
 mod audit;
 pub(crate) mod bots;
 mod config;
+mod doctor;
 mod jobs;
 mod matches;
 mod moment;
@@ -15,6 +16,7 @@ mod offline;
 mod pins;
 mod region;
 mod start;
+mod store;
 mod ticket;
 mod watch;
 
@@ -54,6 +56,8 @@ pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitC
             Some(Command::Drain) => matches::drain(&context),
             Some(Command::Journal { prefix, from, to, since, until }) => offline::journal(&context, &prefix, (from, to), (since, until)),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
+            Some(Command::Store { command }) => store::run(&context, command),
+            Some(Command::Doctor) => doctor::run(&context),
             Some(Command::Replay { prefix, to, at }) => offline::replay(&context, &prefix, to, at),
             Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
@@ -153,6 +157,7 @@ fn flags(common: &Common, command: Option<&Command>) -> Result<Vec<(String, Stri
     let mut flags = Vec::new();
     let named = [
         ("--data-dir", "data_dir", &common.data_dir),
+        ("--store", "store", &common.store),
         ("--listen", "listen", &common.listen),
         ("--admin", "admin.listen", &common.admin),
         ("--log", "log.format", &common.log),

@@ -9,8 +9,8 @@ use super::args::RegionCommand;
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
 use crate::admin::client;
+use crate::node::clock;
 use crate::node::operator::Operators;
-use crate::node::{boot, clock};
 
 /// What a promotion finds and does.
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, command: &RegionCommand) -> Result<Exit, Fa
         ));
     }
     let promotion = block_on(async {
-        let store = boot::open(&context.config.store)?;
+        let store = context.config.store.open().await?;
         let found = region::survey(&store, from).await?;
         let now_ms = clock::now_ms();
         let mut promotion = Promotion { matches: found.iter().map(|outlook| row(outlook, now_ms)).collect(), moved: 0 };

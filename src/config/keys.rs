@@ -39,6 +39,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether its value is shown to nobody.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.name, "admin.token" | "store_password")
+    }
+
     /// The environment variable that sets it: `REKINDLE_ADMIN_LISTEN`.
     pub fn env(&self) -> String {
         variable_of(self.name)
@@ -101,7 +106,14 @@ pub const KEYS: &[Key] = &[
     key("retention.journal", Kind::Text, "recovery", "records in the log: recovery (what that needs), all, or for:TIME (7d)"),
     key("session_timeout_ms", Kind::Number, "30000", "how long a match waits for a player whose connection is gone"),
     key("shards", Kind::Number, "0", "threads that tick matches; 0: one per core"),
-    key("store", Kind::Text, "local", "`local` (in data_dir), `local:DIR`, or `memory` (gone with the process)"),
+    key(
+        "store",
+        Kind::Text,
+        "local",
+        "`local` (in data_dir), `local:DIR`, `postgres://USER@HOST/DATABASE`, `scylla://HOST,HOST/KEYSPACE`, or `memory` (gone with the process)",
+    ),
+    key("store_password", Kind::Text, "", "password of the user in the store's URL; better in store_password_file, or in the environment"),
+    key("store_password_file", Kind::Text, "", "file whose first line is that password"),
     key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
 ];
 

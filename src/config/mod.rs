@@ -7,22 +7,14 @@ pub mod layers;
 pub mod retention;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use rekindle_cluster::retention::Policy;
+use rekindle_store::address::{AddressError, StoreAddress};
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
-
-/// Where durable things go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
-    /// Files in this directory.
-    Local(PathBuf),
-    /// Nowhere: gone with the process.
-    Memory,
-}
 
 /// When a tick leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +66,7 @@ pub struct Config {
     /// Where keys, certificate and `node.json` are.
     pub data_dir: PathBuf,
     /// Where durable things go.
-    pub store: StoreChoice,
+    pub store: StoreAddress,
     /// UDP address for players.
     pub listen: SocketAddr,
     /// Address of the admin HTTP listener.
@@ -221,14 +213,35 @@ fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &
     if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
 }
 
-fn store(settings: &Settings, data_dir: &std::path::Path) -> Result<StoreChoice, ConfigError> {
-    match raw(settings, "store").0 {
-        "memory" => Ok(StoreChoice::Memory),
-        "local" => Ok(StoreChoice::Local(data_dir.to_owned())),
-        other => match other.strip_prefix("local:") {
-            Some(dir) if !dir.is_empty() => Ok(StoreChoice::Local(PathBuf::from(dir))),
-            _ => Err(bad(settings, "store", "`local`, `local:DIR` or `memory`")),
-        },
+fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigError> {
+    let (value, origin) = raw(settings, "store");
+    let refuse = |error: AddressError| ConfigError::BadValue {
+        key: "store".to_owned(),
+        value: error.shown,
+        origin: origin.clone(),
+        expected: error.expected,
+    };
+    let address = StoreAddress::parse(value, data_dir).map_err(refuse)?;
+    let (password, file) = (text(settings, "store_password"), text(settings, "store_password_file"));
+    let password = match (password.is_empty(), file.is_empty()) {
+        (true, true) => return Ok(address),
+        (false, true) => password,
+        (true, false) => password_from(Path::new(&file))?,
+        (false, false) => {
+            let message = "store_password and store_password_file are both set: keep the password in one place";
+            return Err(ConfigError::Conflict(message.to_owned()));
+        }
+    };
+    address.with_password(&password).map_err(refuse)
+}
+
+/// The first line of a file that holds a password.
+pub fn password_from(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |cause: String| ConfigError::Unreadable { path: path.display().to_string(), cause };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    match text.lines().next().map(str::trim_end) {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => Err(unreadable("its first line should be a password, and is empty".to_owned())),
     }
 }
 
@@ -259,7 +272,7 @@ mod tests {
     #[test]
     fn the_defaults_are_a_valid_configuration() {
         let config = with(&[]).unwrap();
-        assert_eq!(config.store, StoreChoice::Local(PathBuf::from("./rekindle-data")));
+        assert_eq!(config.store, StoreAddress::Local(PathBuf::from("./rekindle-data")));
         assert!(config.shards >= 1);
         assert_eq!(config.output, Output::Durable);
     }
@@ -271,6 +284,30 @@ mod tests {
         assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "s3cret")]).is_ok());
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
+    }
+
+    #[test]
+    fn a_password_is_taken_from_where_it_is_kept_and_shown_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let file = file.to_str().unwrap();
+        let url = ("store", "postgres://game@db.example/rekindle");
+        for secret in [("store_password", "s3cret"), ("store_password_file", file)] {
+            let config = with(&[url, secret]).unwrap();
+            assert_eq!(config.store.to_string(), "postgres://game:***@db.example/rekindle");
+            assert!(config.store.has_password() && !format!("{config:?}").contains("s3cret"));
+        }
+        let wrong: [(&[(&str, &str)], &str); 4] = [
+            (&[url, ("store_password_file", "/nowhere")], "cannot read /nowhere"),
+            (&[url, ("store_password_file", "/dev/null")], "first line should be a password"),
+            (&[url, ("store_password", "s3cret"), ("store_password_file", file)], "both set"),
+            (&[("store", "postgres://game:s3cret@db/x"), ("store_password", "other")], "one password"),
+        ];
+        for (flags, words) in wrong {
+            let error = with(flags).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]

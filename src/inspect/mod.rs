@@ -10,3 +10,4 @@ pub mod reach;
 pub mod resim;
 pub mod scrub;
 pub mod verify;
+mod walk;

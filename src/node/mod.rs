@@ -4,6 +4,7 @@
 //! listener and the edge ([`links`]); [`chores`] are what it does for itself, [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
 //! commands find the node.
 
+pub mod alive;
 pub mod boot;
 pub mod bots;
 pub mod build;

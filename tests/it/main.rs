@@ -7,5 +7,6 @@ mod history;
 mod jobs;
 mod node;
 mod readme;
+mod store;
 mod support;
 mod verify;

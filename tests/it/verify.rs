@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::{Node, eventually, rekindle};
-use rekindle::config::StoreChoice;
 use rekindle::inspect::verify::{Report, verify};
 use rekindle::node::boot::Reading;
 use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;
 use rekindle_sim::{GameType, Typed};
+use rekindle_store::address::StoreAddress;
 
 /// A directory that a killed node left: one match, two bots, a second or so.
 fn remains(dir: &Path) -> PathBuf {
@@ -39,7 +39,7 @@ impl Inspector {
     }
 
     async fn look(&self, data: &Path) -> Report {
-        let reading = Reading::of(&StoreChoice::Local(data.to_owned())).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let reading = Reading::of(&StoreAddress::Local(data.to_owned())).unwrap_or_else(|failure| panic!("{failure:?}"));
         verify(&reading, &self.games, self.build, &|_| ()).await.unwrap()
     }
 }

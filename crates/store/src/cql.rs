@@ -138,6 +138,11 @@ pub async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreError> {
     schema::migrate(options).await
 }
 
+/// Drops the keyspace with everything in it: for a store that was made for one purpose and has served it. Harmless to repeat.
+pub async fn discard(options: &CqlOptions) -> Result<(), StoreError> {
+    schema::discard(options).await
+}
+
 /// An identifier as the tables hold it.
 fn id(bits: u64) -> i64 {
     bits as i64

@@ -68,6 +68,12 @@ pub(super) async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreEr
     state(&driver, options).await
 }
 
+/// Drops the keyspace with everything in it.
+pub(super) async fn discard(options: &CqlOptions) -> Result<(), StoreError> {
+    let driver = Driver::connect(options).await?;
+    change(&driver, format!("DROP KEYSPACE IF EXISTS {}", options.keyspace)).await
+}
+
 /// Executes one change. The driver waits until all servers agree on the schema before it returns.
 async fn change(driver: &Driver, cql: String) -> Result<(), StoreError> {
     let what = "change the tables";
