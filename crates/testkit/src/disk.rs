@@ -304,8 +304,4 @@ impl Leases for Watched {
             Ok(found)
         })
     }
-
-    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
-        self.leases.remove(match_id, version)
-    }
 }
