@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use postgres_support::{Fresh, until};
+use postgres_support::{Fresh, PrivateServer, until};
 use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::conformance::{Scribe, match_lease, read_all, register};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::postgres::Mutant;
 use rekindle_store::{Store, StoreError};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 const NODE: Incarnation = Incarnation(0xa1);
 const HEIR: Incarnation = Incarnation(0xb2);
@@ -207,6 +210,45 @@ async fn an_append_that_waited_for_a_fence_is_refused() {
     let outcome = append.await.unwrap();
     assert!(matches!(outcome, Err(StoreError::Fenced(NODE))), "{outcome:?}");
     assert_eq!(owner.journal.tail(NODE).await.unwrap().last, BatchNo(2), "a fenced node's batch was written");
+}
+
+/// One message of Postgres's protocol.
+fn message(kind: &[u8], body: &[u8]) -> Vec<u8> {
+    [kind, &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+}
+
+/// A node that is stopped after the server has carried out its statement and before it has sent the end of the request keeps the lock on its lease. It
+/// is fenced all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_stops_in_the_middle_of_a_request_can_be_fenced() {
+    let Some(server) = PrivateServer::start("") else { return };
+    let fresh = Fresh::on(&server.address()).await;
+    let store = fresh.store().await;
+    register(&store, NODE).await;
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 2, &[A]).await;
+
+    let mut stopped = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let options = format!("-c search_path={} -c statement_timeout=300 -c idle_in_transaction_session_timeout=300", fresh.schema());
+    let hello = ["user", "rekindle", "database", "postgres", "application_name", "stopped", "options", &options, ""].join("\0") + "\0";
+    let version = 196_608_u32.to_be_bytes();
+    stopped.write_all(&message(&[], &[&version, hello.as_bytes()].concat())).await.unwrap();
+    let observer = fresh.client().await;
+    let state = async |state: &'static str| {
+        let sql = "SELECT FROM pg_stat_activity WHERE application_name = 'stopped' AND wait_event = 'ClientRead' AND state = $1";
+        !observer.query(sql, &[&state]).await.unwrap().is_empty()
+    };
+    until("it is connected", async || state("idle").await).await;
+    let sql = b"\0SELECT state FROM node_lease FOR SHARE\0\0\0";
+    let flushed_but_not_synced = [message(b"P", sql), message(b"B", &[0; 8]), message(b"E", &[0; 5]), message(b"H", &[])].concat();
+    stopped.write_all(&flushed_but_not_synced).await.unwrap();
+    until("it holds the lock and waits for the rest", async || state("active").await).await;
+
+    let began = Instant::now();
+    store.leases.fence(NODE).await.expect("it can be fenced");
+    println!("fenced after {:?}", began.elapsed());
+    assert_eq!(store.journal.tail(NODE).await.unwrap().last, BatchNo(2));
+    assert!(!state("active").await, "its session is over");
 }
 
 /// Rows that get into a sealed log in whatever way do not count.

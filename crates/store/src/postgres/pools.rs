@@ -12,7 +12,7 @@ use std::time::Duration;
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -26,6 +26,8 @@ use crate::port::StoreError;
 const GRACE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// A statement about leases that takes longer may be held up by a session whose node is gone.
+const SUSPICIOUS: Duration = Duration::from_secs(1);
 /// A connection forgets its prepared statements when there are more: each partition of a log has its own.
 const MAX_STATEMENTS: usize = 64;
 
@@ -164,7 +166,48 @@ impl Pools {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
         let mut lent = self.lend(lane, doing).await?;
-        lent.ask(sql, parameters).await.map_err(|failure| failure.told(doing))
+        let ask = lent.ask(sql, parameters);
+        if lane != Lane::Facts {
+            return ask.await.map_err(|failure| failure.told(doing));
+        }
+        tokio::pin!(ask);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut ask => return answer.map_err(|failure| failure.told(doing)),
+                () = sleep(SUSPICIOUS) => self.unblock().await,
+            }
+        }
+    }
+
+    /// Ends sessions of Rekindle that hold up others while they wait for the rest of a request.
+    ///
+    /// A request goes out as several messages in a row, and its locks are kept until the last of them is there. A node that is stopped, or cut off, in
+    /// between would hold the lock on its own lease for as long as its connection lasts, and neither `statement_timeout` nor
+    /// `idle_in_transaction_session_timeout` counts that time: it could not be fenced. What it had asked for is undone; it was told nothing of it.
+    async fn unblock(&self) {
+        const DOING: &str = "looking for sessions that hold up others";
+        let sql = "SELECT holder.pid, pg_terminate_backend(holder.pid) FROM pg_stat_activity holder \
+                   WHERE holder.state = 'active' AND holder.wait_event = 'ClientRead' AND holder.usename = current_user \
+                     AND holder.datname = current_database() AND holder.query_start < clock_timestamp() - interval '1 second' \
+                     AND holder.pid IN (SELECT unnest(pg_blocking_pids(waiting.pid)) FROM pg_stat_activity waiting \
+                                        WHERE waiting.wait_event_type = 'Lock' AND waiting.usename = current_user)";
+        let ended = async {
+            let mut lent = self.lend(Lane::Bulk, DOING).await?;
+            lent.ask(sql, &[]).await.map_err(|failure| failure.told(DOING))
+        };
+        match ended.await {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(ended) => {
+                let count = ended.len();
+                tracing::warn!(
+                    code = "RK-STORE-036",
+                    count,
+                    "ended sessions that held locks in the middle of a request: their node is stopped or cut off"
+                );
+            }
+            Err(error) => tracing::debug!(code = "RK-STORE-037", %error, "could not look for sessions that hold up others"),
+        }
     }
 
     /// Connections now open, for tests and metrics.

@@ -5,7 +5,6 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -292,6 +291,10 @@ impl PrivateServer {
         format!("postgres://rekindle@127.0.0.1:{}/postgres", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn as_root(&self) -> bool {
         use std::os::unix::fs::MetadataExt;
         std::fs::metadata(self.root.path()).is_ok_and(|meta| meta.uid() == 0) || rustix::process::geteuid().is_root()
@@ -356,6 +359,3 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
     panic!("waited in vain until {what}");
 }
-
-/// Shares a private server among tasks.
-pub(crate) type Shared<T> = Arc<T>;
