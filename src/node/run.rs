@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::{DrainReport, Games, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
-use rekindle_cluster::{lease, takeover, trim};
+use rekindle_cluster::retention::{self, Policy};
+use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
@@ -27,10 +28,10 @@ use super::{PARKED, READY, RESUMED, clock};
 use crate::admin::api::CreateMatch;
 use crate::admin::server;
 use crate::cli::exit::{Exit, Failure};
-use crate::config::{self, Config, Retention};
+use crate::config::{self, Config};
 
-/// How often logs are trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// How often logs are trimmed and what is too old is removed; more often if chunks of the archive are to be smaller.
+const HOUSE_EVERY: Duration = Duration::from_secs(10);
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often samples are folded into histograms.
@@ -303,17 +304,24 @@ async fn second_signal() {
     }
 }
 
-/// Trims logs now and then. Never ends.
-async fn keep_house(store: Store, retention: Retention) -> Infallible {
-    if retention == Retention::All {
-        return std::future::pending().await;
-    }
+/// Archives, trims and removes now and then, as the policy says. Never ends. Each run has a task of its own: it compresses.
+async fn keep_house(store: Store, policy: Policy) -> Infallible {
     loop {
-        tokio::time::sleep(TRIM_EVERY).await;
-        match trim::run(&store).await {
-            Ok(cuts) if !cuts.is_empty() => tracing::debug!(code = "RK-NODE-016", logs = cuts.len(), "logs trimmed"),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(code = "RK-NODE-017", %error, "logs are not trimmed; trying again"),
+        tokio::time::sleep(HOUSE_EVERY.min(policy.chunk_every)).await;
+        let store = store.clone();
+        let run = tokio::spawn(async move { retention::run(&store, &policy, clock::now_ms()).await });
+        match run.await {
+            Ok(Ok(done)) => {
+                let (logs, chunks) = (done.cuts.len(), done.chunks_removed);
+                if logs + chunks > 0 {
+                    tracing::debug!(code = "RK-NODE-016", logs, chunks, "logs trimmed, chunks of the archive removed");
+                }
+                for match_id in done.matches_removed {
+                    tracing::info!(code = "RK-NODE-035", %match_id, "an ended match is removed, with all that belonged to it");
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(code = "RK-NODE-017", %error, "logs are not trimmed; trying again"),
+            Err(error) => tracing::error!(code = "RK-NODE-017", %error, "logs are not trimmed; trying again"),
         }
     }
 }
@@ -334,6 +342,7 @@ fn host_config(config: &Config) -> HostConfig {
         beat_every: config.beat_every,
         recovery_budget: config.recovery_budget.as_secs_f64(),
         checkpoint_every: config.checkpoint_every,
+        trim_checkpoints: config.retention.checkpoints <= 2,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
         ..HostConfig::default()

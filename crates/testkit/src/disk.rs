@@ -291,6 +291,10 @@ impl Leases for Watched {
         })
     }
 
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        self.leases.remove(match_id, version)
+    }
+
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
             let found = self.leases.matches().await?;
