@@ -75,8 +75,10 @@ pub use self::options::{CqlOptions, Mutant, Replication};
 const PART: usize = 256 << 10;
 /// How many parts of one batch or checkpoint are on the way at once.
 const PARTS_AT_ONCE: usize = 8;
-/// Over how many partitions the leases of nodes are spread.
+/// Over how many partitions the leases of nodes, and the rows of their logs, are spread.
 const NODE_SHARDS: u64 = 16;
+/// How many partitions are listed at once.
+const LISTS: usize = 16;
 /// Over how many partitions the match directory is spread: listing it takes so many reads, and changes of rows in one of them wait for one another.
 const MATCH_SHARDS: u64 = 64;
 

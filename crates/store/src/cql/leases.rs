@@ -9,11 +9,9 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use scylla::response::query_result::QueryRowsResult;
 
 use super::driver::Applied;
-use super::{CqlStore, MATCH_SHARDS, NODE_SHARDS, id, schema, shard};
+use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, schema, shard};
 use crate::port::{Leases, Renewal, StoreError, StoreResult};
 
-/// How many partitions are listed at once.
-const LISTS: usize = 16;
 /// Before a transaction whose outcome is unknown is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 

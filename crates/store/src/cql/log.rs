@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::options::Mutant;
 use super::reader::{LogRow, Stored};
-use super::{CqlStore, PART, PARTS_AT_ONCE, id, ordered};
+use super::{CqlStore, NODE_SHARDS, PART, PARTS_AT_ONCE, id, ordered, shard};
 use crate::port::{Journal, LogInfo, StoreError, StoreResult, Tail};
 
 /// The writing side of a log, in memory.
@@ -46,6 +46,11 @@ pub(super) fn bucket_of(number: u64, size: u64) -> u64 {
     number.saturating_sub(1) / size
 }
 
+/// The partition of a log's row.
+pub(super) fn log_shard(log: Incarnation) -> i32 {
+    shard(log.0, NODE_SHARDS)
+}
+
 impl CqlStore {
     fn writer(&self, log: Incarnation) -> Arc<LogWriter> {
         let mut writers = self.writers.lock();
@@ -74,7 +79,7 @@ impl CqlStore {
 
     /// Makes the row of a log that has none.
     async fn begin_log(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
-        let values = (self.space(), id(log.0), ordered(first), ordered(first), self.options.bucket as i32);
+        let values = (self.space(), log_shard(log), id(log.0), ordered(first), ordered(first), self.options.bucket as i32);
         let what = "begin a log";
         let answer = self.settled(what, || self.driver.transaction(what, &self.statements.log_begin, values)).await?;
         // Of its own, after an unknown outcome, or of another writer with this incarnation, whose buckets may be of another size.
@@ -142,7 +147,7 @@ impl CqlStore {
         let bucket = bucket_of(number.0, end.size);
         if bucket > end.announced {
             // Before its first batch: a reader that sees the batch must know where to look for it.
-            let values = (ordered(bucket), ordered(end.bytes), self.space(), id(log.0));
+            let values = (ordered(bucket), ordered(end.bytes), self.space(), log_shard(log), id(log.0));
             self.driver.write("begin a bucket", &self.statements.log_announce, values).await?;
             end.announced = bucket;
         }
@@ -155,7 +160,7 @@ impl CqlStore {
         match self.options.mutant {
             Mutant::AcknowledgeFirst => {
                 self.verify(log, end).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(60)).await;
                 self.write_batch(batch, end.size).await?;
             }
             _ => self.write_batch(batch, end.size).await?,
@@ -221,7 +226,7 @@ impl CqlStore {
 
     /// Nobody reads batches before `first` from here on.
     async fn forget_before(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
-        let values = (ordered(first), self.space(), id(log.0), ordered(first));
+        let values = (ordered(first), self.space(), log_shard(log), id(log.0), ordered(first));
         let what = "trim a log";
         self.settled(what, || self.driver.transaction(what, &self.statements.log_trim, values)).await.map(drop)
     }
@@ -232,7 +237,7 @@ impl CqlStore {
             let values = (self.space(), id(log.0), ordered(bucket));
             self.driver.write("delete a bucket", &self.statements.bucket_drop, values).await?;
         }
-        let values = (ordered(to), self.space(), id(log.0));
+        let values = (ordered(to), self.space(), log_shard(log), id(log.0));
         self.driver.write("trim a log", &self.statements.log_dropped, values).await
     }
 
@@ -241,7 +246,7 @@ impl CqlStore {
         let end = row.last_bucket + 1;
         self.forget_before(log, end * row.size + 1).await?;
         self.drop_buckets(log, row.dropped, end).await?;
-        let values = (self.space(), id(log.0));
+        let values = (self.space(), log_shard(log), id(log.0));
         let what = "remove a log";
         self.settled(what, || self.driver.transaction(what, &self.statements.log_remove, values)).await?;
         self.writers.lock().remove(&log);

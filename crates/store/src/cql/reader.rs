@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope};
 use rekindle_schema::{BatchNo, Incarnation};
 use scylla::errors::DeserializationError;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 
-use super::log::bucket_of;
+use super::log::{bucket_of, log_shard};
 use super::options::Mutant;
-use super::{CqlStore, PART, id, ordered};
+use super::{CqlStore, LISTS, NODE_SHARDS, PART, id, ordered};
 use crate::port::{StoreError, Tail};
 
 /// Rows of the first page, before it is known how large they are.
@@ -120,12 +121,12 @@ impl CqlStore {
     /// The row of one log.
     pub(super) async fn log_row(&self, log: Incarnation) -> Result<Option<LogRow>, StoreError> {
         let what = "read the row of a log";
-        let rows = self.driver.rows(what, &self.statements.log_row, (self.space(), id(log.0))).await?;
+        let rows = self.driver.rows(what, &self.statements.log_row, (self.space(), log_shard(log), id(log.0))).await?;
         let row: Option<LogColumns> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(row.and_then(LogRow::of))
     }
 
-    /// The rows of all logs, ascending: one partition.
+    /// The rows of all logs, ascending: few partitions.
     pub(super) async fn log_rows(&self) -> Result<Vec<(Incarnation, LogRow)>, StoreError> {
         let what = "list logs";
         let read = |rows: &QueryRowsResult| {
@@ -138,7 +139,10 @@ impl CqlStore {
             };
             rows.map(row).collect::<Result<Vec<_>, StoreError>>()
         };
-        let all = self.driver.all(what, &self.statements.log_rows, (self.space(),), read).await?;
+        let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..NODE_SHARDS as i32)
+            .map(|shard| Box::pin(self.driver.all(what, &self.statements.log_rows, (self.space(), shard), read)) as _)
+            .collect();
+        let all: Vec<(Incarnation, Option<LogRow>)> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
         let mut found: Vec<_> = all.into_iter().filter_map(|(log, row)| Some((log, row?))).collect();
         found.sort_by_key(|(log, _)| *log);
         Ok(found)

@@ -33,13 +33,13 @@ macro_rules! statements {
 
 statements! {
     // Logs.
-    log_begin: Transaction = "INSERT INTO KS.log (space, log, first, origin, size) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
-    log_announce: Write = "UPDATE KS.log SET last_bucket = ?, bytes = ? WHERE space = ? AND log = ?";
-    log_trim: Transaction = "UPDATE KS.log SET first = ? WHERE space = ? AND log = ? IF first < ?";
-    log_dropped: Write = "UPDATE KS.log SET dropped = ? WHERE space = ? AND log = ?";
-    log_remove: Transaction = "DELETE FROM KS.log WHERE space = ? AND log = ? IF EXISTS";
-    log_row: Read = "SELECT first, size, origin, last_bucket, bytes, dropped FROM KS.log WHERE space = ? AND log = ?";
-    log_rows: Read = "SELECT log, first, size, origin, last_bucket, bytes, dropped FROM KS.log WHERE space = ?";
+    log_begin: Transaction = "INSERT INTO KS.log (space, shard, log, first, origin, size) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    log_announce: Write = "UPDATE KS.log SET last_bucket = ?, bytes = ? WHERE space = ? AND shard = ? AND log = ?";
+    log_trim: Transaction = "UPDATE KS.log SET first = ? WHERE space = ? AND shard = ? AND log = ? IF first < ?";
+    log_dropped: Write = "UPDATE KS.log SET dropped = ? WHERE space = ? AND shard = ? AND log = ?";
+    log_remove: Transaction = "DELETE FROM KS.log WHERE space = ? AND shard = ? AND log = ? IF EXISTS";
+    log_row: Read = "SELECT first, size, origin, last_bucket, bytes, dropped FROM KS.log WHERE space = ? AND shard = ? AND log = ?";
+    log_rows: Read = "SELECT log, first, size, origin, last_bucket, bytes, dropped FROM KS.log WHERE space = ? AND shard = ?";
     part_write: Write = "INSERT INTO KS.log_batch (space, log, bucket, number, part, parts, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)";
     batch_read: Read = "SELECT part, parts, bytes FROM KS.log_batch WHERE space = ? AND log = ? AND bucket = ? AND number = ?";
     parts_from: Read = "SELECT number, part, parts, bytes FROM KS.log_batch WHERE space = ? AND log = ? AND bucket = ? AND number >= ?";

@@ -24,8 +24,8 @@ struct Faults {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     faults: Arc<Faults>,
-    /// Whether connections are taken and kept.
-    up: watch::Sender<bool>,
+    /// Whether connections are taken, and how often all were ended: a connection of an earlier count is over.
+    up: watch::Sender<(bool, u64)>,
 }
 
 impl Proxy {
@@ -33,7 +33,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let faults = Arc::new(Faults::default());
-        let (up, watched) = watch::channel(true);
+        let (up, watched) = watch::channel((true, 0));
         tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&faults), watched));
         Self { address, faults, up }
     }
@@ -50,7 +50,7 @@ impl Proxy {
 
     /// Ends all connections and takes no new ones, or takes them again.
     pub(crate) fn set_up(&self, up: bool) {
-        self.up.send_replace(up);
+        self.up.send_modify(|(now, ended)| (*now, *ended) = (up, *ended + u64::from(!up)));
     }
 
     /// Bytes of requests so far.
@@ -59,9 +59,10 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, faults: Arc<Faults>, up: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, server: String, faults: Arc<Faults>, up: watch::Receiver<(bool, u64)>) {
     while let Ok((client, _)) = listener.accept().await {
-        if !*up.borrow() {
+        let (taken, count) = *up.borrow();
+        if !taken {
             continue;
         }
         let (server, faults, mut up) = (server.clone(), Arc::clone(&faults), up.clone());
@@ -73,7 +74,7 @@ async fn accept(listener: TcpListener, server: String, faults: Arc<Faults>, up: 
             tokio::select! {
                 () = requests(from_client, to_server, &faults) => {}
                 () = answers(from_server, to_client, &faults) => {}
-                _ = up.wait_for(|up| !*up) => {}
+                _ = up.wait_for(|(_, ended)| *ended != count) => {}
             }
         });
     }
