@@ -103,6 +103,12 @@ pub enum Command {
         /// Last tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
+        /// Leaves out what was recorded before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// Ends with the last record that is not later.
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        until: Option<String>,
     },
     /// Checks every record, checkpoint and hash of a data directory by simulating it again. Reads only.
     Verify {
@@ -117,6 +123,9 @@ pub enum Command {
         /// Which tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
+        /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "to")]
+        at: Option<String>,
     },
     /// Moves the home of matches to another region, after a region was lost.
     Region {
@@ -204,6 +213,16 @@ pub enum MatchCommand {
         #[arg(long)]
         tick_rate: Option<u16>,
     },
+    /// Keeps a stretch of a match for replay, whatever the retention policy says. No node need run.
+    Pin(PinArgs),
+    /// Removes the pin of a match.
+    Unpin {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
+    /// Lists pins.
+    Pins,
     /// Ends a match.
     Stop {
         /// A unique prefix of its id.
@@ -213,6 +232,20 @@ pub enum MatchCommand {
         #[arg(long, default_value = "stopped by the operator")]
         reason: String,
     },
+}
+
+/// `rekindle match pin`.
+#[derive(Debug, Clone, Args)]
+pub struct PinArgs {
+    /// A unique prefix of the match's id.
+    #[arg(value_name = "MATCH")]
+    pub prefix: String,
+    /// First tick.
+    #[arg(long, default_value_t = 1)]
+    pub from: u64,
+    /// Last tick [default: the end, wherever that will be].
+    #[arg(long)]
+    pub to: Option<u64>,
 }
 
 /// `rekindle region ...`.

@@ -12,6 +12,7 @@ mod jobs;
 mod matches;
 mod moment;
 mod offline;
+mod pins;
 mod region;
 mod start;
 mod ticket;
@@ -29,7 +30,7 @@ use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
 use crate::node::card::NodeCard;
 use crate::{demo, telemetry};
-use args::{Cli, Command, Common};
+use args::{Cli, Command, Common, MatchCommand};
 use exit::{Exit, Failure};
 
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase` configures the match of a first run.
@@ -44,13 +45,16 @@ pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitC
             Some(Command::Demo(args)) => demo::run(&context, &args),
             Some(Command::Watch { prefix, seconds }) => watch::run(&context, prefix.as_deref(), seconds),
             Some(Command::Bots(args)) => bots::run(&context, &args),
+            Some(Command::Match { command: MatchCommand::Pin(args) }) => pins::pin(&context, &args),
+            Some(Command::Match { command: MatchCommand::Unpin { prefix } }) => pins::unpin(&context, &prefix),
+            Some(Command::Match { command: MatchCommand::Pins }) => pins::list(&context),
             Some(Command::Match { command }) => matches::run(&context, command),
             Some(Command::Jobs { command }) => jobs::run(&context, command),
             Some(Command::Audit(args)) => audit::run(&context, &args),
             Some(Command::Drain) => matches::drain(&context),
-            Some(Command::Journal { prefix, from, to }) => offline::journal(&context, &prefix, from, to),
+            Some(Command::Journal { prefix, from, to, since, until }) => offline::journal(&context, &prefix, (from, to), (since, until)),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
-            Some(Command::Replay { prefix, to }) => offline::replay(&context, &prefix, to),
+            Some(Command::Replay { prefix, to, at }) => offline::replay(&context, &prefix, to, at),
             Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
             Some(Command::Config { command }) => config::run(&context, &command),

@@ -195,7 +195,7 @@ impl Settings {
                 continue;
             }
             let origin = Origin::Env(name.clone());
-            match KEYS.iter().find(|key| &key.env() == name) {
+            match keys::of_variable(name) {
                 Some(key) => self.set(key.name, value.clone(), origin)?,
                 None => {
                     let variables: Vec<String> = KEYS.iter().map(Key::env).collect();

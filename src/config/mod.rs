@@ -4,11 +4,14 @@
 pub mod jobs;
 pub mod keys;
 pub mod layers;
+pub mod retention;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use rekindle_cluster::retention::Policy;
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
 
@@ -37,15 +40,6 @@ pub enum OnStall {
     Pause,
     /// It runs on, marked as degraded.
     Run,
-}
-
-/// How much of the journal is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
-    /// What recovery needs.
-    Recovery,
-    /// All of it.
-    All,
 }
 
 /// How log events are written.
@@ -97,8 +91,8 @@ pub struct Config {
     pub output: Output,
     /// What a match does when the store is slow.
     pub on_stall: OnStall,
-    /// How much of the journal is kept.
-    pub retention: Retention,
+    /// How much of matches is kept, and for how long.
+    pub retention: Policy,
     /// Resume matches of another build.
     pub accept_build: bool,
     /// Ticks between hash beats, at least 1.
@@ -145,7 +139,7 @@ impl Config {
             node_region: name(settings, "node.region")?,
             output: if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate },
             on_stall: if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Run },
-            retention: if text(settings, "journal") == "all" { Retention::All } else { Retention::Recovery },
+            retention: retention::policy(settings)?,
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),

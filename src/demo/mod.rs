@@ -47,7 +47,7 @@ const CHECKPOINT_WITHIN: Duration = Duration::from_secs(4);
 /// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills can hit them, and matches that are killed
 /// again and again are not taken for the cause.
 const SETTINGS: &[&str] = &[
-    "journal=all",
+    "retention.journal=all",
     "output=durable",
     "checkpoint.every_s=2",
     "recovery.healthy_ms=200",

@@ -139,7 +139,7 @@ impl Shadow {
                 std::fs::copy(dir.join(name), shadow.0.join(name))?;
             }
         }
-        for name in ["logs", "checkpoints"] {
+        for name in ["logs", "checkpoints", "archive"] {
             if dir.join(name).exists() {
                 std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
             }

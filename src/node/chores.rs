@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rekindle_actors::Host;
 use rekindle_actors::jobs::{Kind, QueueConfig, RetryPolicy, WorkError, WorkResult};
-use rekindle_cluster::trim;
+use rekindle_cluster::retention::{self, Policy};
 use rekindle_schema::Incarnation;
 use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::NodeState;
@@ -16,7 +16,7 @@ use rekindle_store::{JobFilter, Store};
 
 use super::clock;
 use super::operator::Operators;
-use crate::config::{Config, Retention};
+use crate::config::Config;
 use crate::inspect::scrub;
 
 /// The queue of short chores.
@@ -70,16 +70,19 @@ pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
     ]
 }
 
-/// Removes what recovery does not need any more from all logs.
-async fn keep_house(tools: Tools, retention: Retention) -> WorkResult {
-    if retention == Retention::All {
-        return Ok("all of the journal is kept".to_owned());
+/// Archives, trims and removes, as the policy says.
+async fn keep_house(tools: Tools, policy: Policy) -> WorkResult {
+    // A task of its own: it compresses.
+    let run = tokio::spawn(async move { retention::run(&tools.store, &policy, clock::now_ms()).await });
+    let done = run.await.map_err(|error| WorkError::Retry(error.to_string()))??;
+    let (logs, chunks, matches) = (done.cuts.len(), done.chunks_removed, done.matches_removed.len());
+    if logs + chunks > 0 {
+        tracing::debug!(code = "RK-NODE-016", logs, chunks, "logs trimmed, chunks of the archive removed");
     }
-    let cuts = trim::run(&tools.store).await?;
-    if !cuts.is_empty() {
-        tracing::debug!(code = "RK-NODE-016", logs = cuts.len(), "logs trimmed");
+    for match_id in done.matches_removed {
+        tracing::info!(code = "RK-NODE-038", %match_id, "an ended match is removed, with all that belonged to it");
     }
-    Ok(format!("{} logs trimmed", cuts.len()))
+    Ok(format!("{logs} logs trimmed, {chunks} chunks of the archive and {matches} ended matches removed"))
 }
 
 /// Forgets jobs that were finished long ago, and calls off those that only a dead node could do.
@@ -143,7 +146,7 @@ async fn prune_audit(tools: Tools, keep: Option<Duration>) -> WorkResult {
 async fn verify_store(tools: Tools) -> WorkResult {
     let found = scrub::scrub(&tools.store).await?;
     for fault in &found.faults {
-        tracing::error!(code = "RK-NODE-040", fault, "stored bytes are damaged; run `rekindle verify` and restore them from a backup");
+        tracing::error!(code = "RK-NODE-044", fault, "stored bytes are damaged; run `rekindle verify` and restore them from a backup");
     }
     if found.faults.is_empty() { Ok(found.to_string()) } else { Err(WorkError::Fatal(found.to_string())) }
 }

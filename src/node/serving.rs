@@ -8,7 +8,7 @@ use std::time::Duration;
 use rekindle_actors::jobs::JobsHandle;
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
 use rekindle_cluster::directory::{self, Updated};
-use rekindle_cluster::takeover;
+use rekindle_cluster::{retention, takeover};
 use rekindle_gateway::Gateway;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::operator::{Abandoned, NotWritten, Operators};
 use super::{bots, clock, tickets};
 use crate::admin::api::{AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
-use crate::config::{Config, Retention};
+use crate::config::Config;
 use crate::hex;
 
 /// Why a node does not do what an operator asks.
@@ -313,11 +313,8 @@ impl Serving {
             if !healthy {
                 return;
             }
-            // With all of the journal kept, all of the lineage is.
-            let keep_from = match config.retention {
-                Retention::All => None,
-                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch)),
-            };
+            // Until it is known what is needed, all of it is.
+            let keep_from = retention::lineage_needed(store, &config.retention, id).await.unwrap_or_default();
             while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
                 tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");
                 if !error.is_transient() {

@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod failover;
+mod history;
 mod jobs;
 mod node;
 mod readme;

@@ -5,6 +5,8 @@
 //! * [`archive`]: what is in a chunk of the archive.
 //! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
+//! * [`postgres`]: a Postgres server.
+//! * [`cql`]: a store on ScyllaDB or any other CQL server.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
@@ -14,12 +16,14 @@
 pub mod archive;
 pub mod audit;
 pub mod conformance;
+pub mod cql;
 pub mod history;
 pub mod jobs;
 pub mod local;
 pub mod memory;
 pub mod migration;
 pub mod port;
+pub mod postgres;
 
 use std::sync::Arc;
 
