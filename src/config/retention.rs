@@ -67,8 +67,8 @@ mod tests {
         let default = with("retention.checkpoints", "2").unwrap();
         assert_eq!(default, Policy::default(), "the defaults of the keys are those of the policy");
         assert_eq!(with("retention.journal", "all").unwrap().journal, Keep::All);
-        assert_eq!(with("retention.archive", "for:30d").unwrap().archive, Keep::For(Duration::from_secs(30 * 86_400)));
-        assert_eq!(with("retention.ended", "for:12h").unwrap().ended, Keep::For(Duration::from_secs(12 * 3_600)));
+        assert_eq!(with("retention.archive", "for:30d").unwrap().archive, Keep::For(Duration::from_hours(30 * 24)));
+        assert_eq!(with("retention.ended", "for:12h").unwrap().ended, Keep::For(Duration::from_hours(12)));
         assert_eq!(with("retention.checkpoints", "5").unwrap().checkpoints, 5);
     }
 

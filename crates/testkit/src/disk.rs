@@ -11,12 +11,13 @@ use rekindle_schema::batch::Batch;
 use rekindle_schema::lease::{Lineage, MatchLease, NodeLease};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
+use rekindle_store::history::{self, End, LoadOptions, Start};
 use rekindle_store::memory::{Fate, FaultPlan, MemoryStore, Op};
 use rekindle_store::{Journal, Leases, LogInfo, Renewal, Store, StoreError, StoreResult, Tail};
 
 use crate::faults::{Fault, Schedule};
 use crate::history::{Account, Logs};
-use crate::oracle::Violation;
+use crate::oracle::{Rule, Violation};
 use crate::seed::Dice;
 
 /// A defect that is built in on purpose: the oracles must find it.
@@ -66,10 +67,10 @@ impl Trouble {
         let mut micros = |low, high| Duration::from_micros(dice.between(low, high));
         let mut fate = match op {
             Op::Append(..) => Fate { before: micros(0, 1_000), sync: micros(500, 4_000), ..Fate::default() },
-            Op::PutCheckpoint(..) => Fate { before: micros(0, 1_000), sync: micros(2_000, 20_000), ..Fate::default() },
+            Op::PutCheckpoint(..) | Op::PutChunk(..) => Fate { before: micros(0, 1_000), sync: micros(2_000, 20_000), ..Fate::default() },
             _ => Fate { before: micros(100, 3_000), after: micros(100, 1_000), ..Fate::default() },
         };
-        let durable = matches!(op, Op::Append(..) | Op::PutCheckpoint(..));
+        let durable = matches!(op, Op::Append(..) | Op::PutCheckpoint(..) | Op::PutChunk(..));
         let broken = |cause: &str| Some(StoreError::Io { what: "write", path: "simulated disk".to_owned(), cause: cause.to_owned() });
         let begun = self.faults.iter().take_while(|(at, _)| *at <= now);
         let mut failures_due = 0;
@@ -154,6 +155,28 @@ impl Disk {
         lease.lineage = archive.lineage.range((match_id, Epoch(0))..=(match_id, Epoch(u64::MAX))).map(|(_, stretch)| *stretch).collect();
         let (account, problems) = Account::read(&lease, &logs, &archive.seals);
         Ok((lease, account, problems))
+    }
+
+    /// What is wrong with a match's history as everybody reads it, from archive and logs, held against the whole journal. Call it outside of the virtual
+    /// network.
+    pub fn kept(&self, match_id: MatchId, account: &Account) -> Option<Violation> {
+        let loaded = at_once(async {
+            let store = self.memory.store();
+            let lease = store.leases.get(match_id).await?.ok_or_else(|| StoreError::NotFound(format!("match {match_id}")))?;
+            history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest }).await
+        });
+        let problem = match loaded {
+            Err(error) => error.to_string(),
+            Ok(history) => {
+                let found = (history.frames.len(), history.frames.last().map(|frame| frame.header.last_tick).unwrap_or_default());
+                let expected = (account.records.len(), account.last_tick());
+                if found == expected {
+                    return None;
+                }
+                format!("it has {found:?} records and ticks, {expected:?} were written")
+            }
+        };
+        Some(Violation::new(Rule::JournalWhole, format!("history across archive and logs: {problem}")))
     }
 
     /// Effects of a match that reached a sink.

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use rekindle::node::links::Links;
 use rekindle::node::recover::{Caretaker, Outcome};
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
-use rekindle_cluster::{lease, takeover, trim};
+use rekindle_cluster::retention::{self, Keep, Policy};
+use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
@@ -26,6 +27,9 @@ use rekindle_testkit::trace::Trace;
 
 /// The matches of a simulation: their records share batches.
 pub(crate) const MATCHES: [MatchId; 2] = [MatchId(0x5eed_0001), MatchId(0x5eed_0002)];
+/// All is archived: whatever happens, the history of a match is whole from its first record on.
+const POLICY: Policy =
+    Policy { journal: Keep::Needed, checkpoints: 2, archive: Keep::All, ended: Keep::All, chunk_every: Duration::from_millis(1_500) };
 /// How often a node looks for batches that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_millis(700);
 /// How often a match is checkpointed: often, so that kills hit checkpoints and recoveries begin with them.
@@ -192,18 +196,17 @@ async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId)
     if host.find(match_id).is_none_or(|handle| matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)) {
         return;
     }
-    let listed = store.checkpoints.list(match_id).await.ok();
-    let keep_from = listed.and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch));
     // A store in trouble leaves it for the next life.
+    let Ok(keep_from) = retention::lineage_needed(&store, &POLICY, match_id).await else { return };
     let _ = takeover::settle_in(&store, me, match_id, keep_from).await;
 }
 
-/// Cuts what nobody needs off the logs, for ever.
+/// Archives, and cuts what nobody needs off the logs, for ever.
 async fn tidy(store: &Store, trace: &Trace) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(TRIM_EVERY).await;
         // A store in trouble is the business of the journal; tidying waits for better times.
-        for cut in trim::run(store).await.unwrap_or_default() {
+        for cut in retention::run(store, &POLICY, clock_ms()).await.unwrap_or_default().cuts {
             trace.log("node", format_args!("cut log {} before batch {}", cut.log, cut.before));
         }
     }

@@ -149,6 +149,7 @@ fn weigh(
 ) -> Result<(), Violation> {
     let (lease, account, problems) = disk.account(match_id).map_err(|error| Violation::new(Rule::JournalWhole, error.to_string()))?;
     found.extend(problems);
+    found.extend(disk.kept(match_id, &account));
     total.ticks += account.last_tick().0;
     total.quarantined += account.quarantined();
     let recomputed = account.resimulate(game, &lease).map_err(|error| Violation::new(Rule::HashesAgree, error))?;
