@@ -167,6 +167,9 @@ impl Checkpointer {
             if ticks == 0 {
                 continue;
             }
+            if cost.wanted {
+                return Some(Arc::clone(cell));
+            }
             if costliest.as_ref().is_none_or(|(most, _)| seconds > *most) {
                 costliest = Some((seconds, Arc::clone(cell)));
             }
@@ -243,6 +246,7 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         let second = cost.newest.map(|stored| stored.seq).or(cost.second);
         cost.second = second;
         cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes });
+        cost.wanted = false;
         second
     };
     if host.config.trim_checkpoints

@@ -11,12 +11,12 @@ use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::Flush;
 use rekindle_sim::GameType;
 use rekindle_store::Store;
+use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
-use crate::config::StoreChoice;
 use crate::hex;
 use crate::inspect::moment;
 use crate::inspect::pick::pick;
@@ -27,7 +27,7 @@ use crate::node::boot::Reading;
 use crate::node::{build, clock};
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local))?;
+    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
     let games: BTreeMap<String, Arc<dyn GameType>> =
         context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
     let bar = progress_bar(context.common.json);
@@ -48,8 +48,13 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
 
 fn verdict(report: &Report) -> String {
     let mut lines = vec![format!(
-        "{} segments, {} batches, {} records, {} archived chunks, {} bytes: every checksum checked",
-        report.segments, report.batches, report.records, report.chunks, report.bytes
+        "{} {}, {} batches, {} records, {} archived chunks, {} bytes: every checksum checked",
+        report.segments,
+        if report.remote { "logs" } else { "segments" },
+        report.batches,
+        report.records,
+        report.chunks,
+        report.bytes
     )];
     for found in &report.matches {
         let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);
@@ -75,7 +80,7 @@ pub(super) fn journal(
     let (since, until) = (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let end = match (until, ticks.1) {
             (Some(ms), _) => End::Time(ms),
@@ -161,7 +166,7 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
     let at = at.as_deref().map(when).transpose()?;
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let game = context.games.get(&lease.spec.game)?;
         let end = match (at, to) {

@@ -12,14 +12,14 @@ use super::exit::{Exit, Failure};
 use super::offline::find;
 use super::{Context, block_on};
 use crate::inspect::moment;
-use crate::node::boot::{self, Reading};
+use crate::node::boot::Reading;
 use crate::node::clock;
 
 /// The store itself, not a view of it: pins are written.
-fn open(context: &Context) -> Result<Store, Failure> {
+async fn open(context: &Context) -> Result<Store, Failure> {
     // It also refuses what is no data directory.
     drop(Reading::of(&context.config.store)?);
-    boot::open(&context.config.store)
+    Ok(context.config.store.open().await?)
 }
 
 fn value(pin: &Pin) -> Value {
@@ -37,7 +37,7 @@ pub(super) fn pin(context: &Context, args: &PinArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("RK-CLI-017: --from {from} is behind --to {}", to.unwrap_or_default())));
     }
     block_on(async {
-        let store = open(context)?;
+        let store = open(context).await?;
         let lease = find(&store, prefix).await?;
         let pin = Pin { match_id: lease.match_id, from: Tick(*from), to: to.map(Tick), created_ms: clock::now_ms() };
         let before = store.archive.pins().await?.into_iter().find(|pin| pin.match_id == lease.match_id);
@@ -60,7 +60,7 @@ pub(super) fn pin(context: &Context, args: &PinArgs) -> Result<Exit, Failure> {
 
 pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
     block_on(async {
-        let store = open(context)?;
+        let store = open(context).await?;
         let lease = find(&store, prefix).await?;
         if !store.archive.unpin(lease.match_id).await? {
             let message = format!("RK-CLI-019: match {} is not pinned; `rekindle match pins` lists pins", lease.match_id);
@@ -75,7 +75,7 @@ pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
 pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let pins = reading.store()?.archive.pins().await?;
+        let pins = reading.store().await?.archive.pins().await?;
         let values: Vec<Value> = pins.iter().map(value).collect();
         context.answer(&values, || {
             if pins.is_empty() { "no match is pinned".to_owned() } else { pins.iter().map(words).collect::<Vec<_>>().join("\n") }

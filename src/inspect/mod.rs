@@ -8,4 +8,6 @@ pub mod moment;
 pub mod pick;
 pub mod reach;
 pub mod resim;
+pub mod scrub;
 pub mod verify;
+mod walk;

@@ -15,7 +15,7 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
-use super::resim;
+use super::{resim, walk};
 use crate::node::boot::Reading;
 
 /// What was found in one match.
@@ -48,7 +48,9 @@ pub struct MatchReport {
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// Segment files of logs and checkpoints.
+    /// The store is on servers: it was read through them.
+    pub remote: bool,
+    /// Segment files of logs and checkpoints; of a store on servers: logs.
     pub segments: u64,
     /// Whole batches in them.
     pub batches: u64,
@@ -75,7 +77,7 @@ pub enum Progress {
     Ticks(u64, u64),
 }
 
-/// Checks a data directory: every byte of its files, then its matches. `build` is that of this process; `games` are those that it can
+/// Checks a store: every byte of its files (or everything that servers give), then its matches. `build` is that of this process; `games` are those that it can
 /// simulate.
 ///
 /// Damage is collected in the report; an error means that the directory could not be read at all.
@@ -86,13 +88,20 @@ pub async fn verify(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, StoreError> {
     progress(Progress::Files);
-    let mut report = audit(reading.dir())?;
-    match reading.store() {
+    let mut report = match reading.dir() {
+        Some(dir) => audit(dir)?,
+        None => Report { remote: true, ..Report::default() },
+    };
+    match reading.store().await {
         Ok(store) => {
+            if report.remote {
+                walk::everything(&store, &mut report).await?;
+            }
             if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
             }
         }
+        Err(error) if report.remote => return Err(error),
         Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
     }
     for words in report.notes.iter_mut().chain(&mut report.faults) {
@@ -285,14 +294,14 @@ fn simulate(
 
 impl Report {
     /// Adds what is worth knowing, once.
-    fn note(&mut self, words: String) {
+    pub(super) fn note(&mut self, words: String) {
         if !self.notes.contains(&words) {
             self.notes.push(words);
         }
     }
 
     /// Adds what is wrong, once.
-    fn fault(&mut self, words: String) {
+    pub(super) fn fault(&mut self, words: String) {
         if !self.faults.contains(&words) {
             self.faults.push(words);
         }

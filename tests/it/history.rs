@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::support::{Node, eventually, rekindle};
 use serde_json::Value;
 
-const OFTEN: [&str; 6] = ["--set", "checkpoint.every_s=1", "--set", "retention.chunk_s=1", "--set", "recovery.healthy_ms=200"];
+const OFTEN: [&str; 8] = [
+    "--set",
+    "checkpoint.every_s=1",
+    "--set",
+    "retention.chunk_s=1",
+    "--set",
+    "recovery.healthy_ms=200",
+    "--set",
+    "jobs.cron=keep-house every 1s",
+];
 
 fn create(dir: &Path) -> String {
     let created = rekindle(dir, &["match", "create", "--bots", "3", "--game-config", r#"{"rematch":true}"#, "--json"]).expect(0).json();

@@ -1,0 +1,361 @@
+//! What tests on a real Postgres need: a schema of their own, a proxy that spoils the connection, a server that may be killed.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rekindle_store::Store;
+use rekindle_store::conformance::Backend;
+use rekindle_store::memory::MemoryStore;
+use rekindle_store::postgres::{self, PostgresOptions, PostgresStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// The variable with the address of a server on which tests may make and drop schemas.
+pub(crate) const ADDRESS: &str = "REKINDLE_TEST_POSTGRES";
+
+/// The server to test on, or a loud word that there is none.
+pub(crate) fn address() -> Option<String> {
+    let address = std::env::var(ADDRESS).ok().filter(|address| !address.is_empty());
+    if address.is_none() {
+        eprintln!("SKIPPED: {ADDRESS} names no Postgres server, so nothing was tested on one");
+    }
+    address
+}
+
+/// A name that no other test has, in this process or another.
+pub(crate) fn unique_schema() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("rk_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn with_parameters(address: &str, schema: &str) -> String {
+    let mark = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{mark}schema={schema}&application_name={schema}&pool=4")
+}
+
+/// A connection of the test itself, in this schema.
+pub(crate) async fn client(address: &str, schema: &str) -> Client {
+    let mut config: Config = address.parse().expect("the test server's address");
+    config.options(format!("-c search_path={schema}"));
+    let (client, connection) = config.connect(NoTls).await.expect("the test server answers");
+    tokio::spawn(connection);
+    client
+}
+
+/// A fresh schema with the tables of this release, dropped at the end.
+pub(crate) struct Fresh {
+    pub(crate) address: String,
+    pub(crate) options: PostgresOptions,
+}
+
+impl Fresh {
+    /// On the shared server; `None`, with a word about it, if there is none.
+    pub(crate) async fn new() -> Option<Self> {
+        Some(Self::on(&address()?).await)
+    }
+
+    pub(crate) async fn on(address: &str) -> Self {
+        let fresh = Self::unmigrated(address);
+        postgres::migrate(&fresh.options).await.expect("a fresh schema can be migrated");
+        fresh
+    }
+
+    pub(crate) fn unmigrated(address: &str) -> Self {
+        let schema = unique_schema();
+        let options = PostgresOptions::parse(&with_parameters(address, &schema)).expect("the test server's address");
+        Self { address: address.to_owned(), options }
+    }
+
+    pub(crate) fn schema(&self) -> &str {
+        self.options.schema()
+    }
+
+    pub(crate) async fn store(&self) -> Store {
+        self.store_with(|_| {}).await
+    }
+
+    pub(crate) async fn store_with(&self, change: impl FnOnce(&mut PostgresOptions)) -> Store {
+        let mut options = self.options.clone();
+        change(&mut options);
+        PostgresStore::connect(options).await.expect("the test server is fit for use")
+    }
+
+    /// Options for the same schema, reached at another address.
+    pub(crate) fn through(&self, port: u16) -> PostgresOptions {
+        let config: Config = self.address.parse().expect("the test server's address");
+        let password = config.get_password().map_or_else(String::new, |password| format!(":{}", String::from_utf8_lossy(password)));
+        let (user, database) = (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
+        let address = format!("postgres://{user}{password}@127.0.0.1:{port}/{database}?sslmode=disable");
+        PostgresOptions::parse(&with_parameters(&address, self.schema())).expect("the proxy's address")
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        client(&self.address, self.schema()).await
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let (address, schema) = (self.address.clone(), self.schema().to_owned());
+        let drop_it = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let config: Config = address.parse().expect("the test server's address");
+                let Ok((client, connection)) = config.connect(NoTls).await else { return };
+                tokio::spawn(connection);
+                // In pieces: one transaction that drops hundreds of partitions may need more locks than there are.
+                let tables = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
+                              WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
+                for row in client.query(tables, &[&schema]).await.unwrap_or_default() {
+                    let _ = client.batch_execute(row.get(0)).await;
+                }
+                let _ = client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
+            });
+        };
+        let _ = std::thread::spawn(drop_it).join();
+    }
+}
+
+/// What the conformance suite runs on. Without a server each case says so, and passes on the store in memory.
+pub(crate) struct Suite {
+    fresh: Option<Fresh>,
+    memory: MemoryStore,
+    segment_batches: Option<u64>,
+}
+
+impl Suite {
+    pub(crate) async fn new(segment_batches: Option<u64>) -> Self {
+        Self { fresh: Fresh::new().await, memory: MemoryStore::new(), segment_batches }
+    }
+}
+
+impl Backend for Suite {
+    async fn open(&self) -> Store {
+        match &self.fresh {
+            Some(fresh) => {
+                fresh.store_with(|options| options.segment_batches = self.segment_batches.unwrap_or(options.segment_batches)).await
+            }
+            None => self.memory.store(),
+        }
+    }
+}
+
+/// What a proxy does with the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Passes them on.
+    Pass,
+    /// Passes on what the client says and keeps the answers to itself.
+    SwallowAnswers,
+    /// Passes them on this much later, in each direction.
+    Delay(Duration),
+    /// Closes every connection, old or new.
+    Refuse,
+}
+
+/// Stands between a store and its server.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    fate: watch::Sender<Fate>,
+}
+
+impl Proxy {
+    /// A proxy to the server at this address.
+    pub(crate) async fn to(address: &str) -> Self {
+        let config: Config = address.parse().expect("the test server's address");
+        let host = match config.get_hosts().first() {
+            Some(Host::Tcp(host)) => host.clone(),
+            other => panic!("a proxy needs a server that listens on TCP, not {other:?}"),
+        };
+        let server = (host, config.get_ports().first().copied().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let fate = watch::Sender::new(Fate::Pass);
+        let watched = fate.subscribe();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, watched) = (server.clone(), watched.clone());
+                tokio::spawn(async move {
+                    if *watched.borrow() == Fate::Refuse {
+                        return;
+                    }
+                    let Ok(server) = TcpStream::connect(server).await else { return };
+                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                    let (client_in, client_out) = client.into_split();
+                    let (server_in, server_out) = server.into_split();
+                    let up = tokio::spawn(pump(client_in, server_out, watched.clone(), false));
+                    let _ = pump(server_in, client_out, watched, true).await;
+                    up.abort();
+                });
+            }
+        });
+        Self { port, fate }
+    }
+
+    pub(crate) fn set(&self, fate: Fate) {
+        self.fate.send_replace(fate);
+    }
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut fate: watch::Receiver<Fate>,
+    answers: bool,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut bytes) => read?,
+            _ = fate.wait_for(|fate| *fate == Fate::Refuse) => return Ok(()),
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        let now = *fate.borrow();
+        match now {
+            Fate::Pass => {}
+            Fate::SwallowAnswers if answers => continue,
+            Fate::SwallowAnswers => {}
+            Fate::Delay(time) => sleep(time).await,
+            Fate::Refuse => return Ok(()),
+        }
+        to.write_all(&bytes[..read]).await?;
+    }
+}
+
+/// A server that belongs to one test and may be killed. Stopped and removed at the end.
+pub(crate) struct PrivateServer {
+    root: tempfile::TempDir,
+    bin: PathBuf,
+    port: u16,
+}
+
+fn postgres_bin() -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("initdb").exists())
+        .collect();
+    found.sort();
+    let on_path = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).find(|dir| dir.join("initdb").exists() && dir.join("pg_ctl").exists()));
+    found.pop().or(on_path)
+}
+
+impl PrivateServer {
+    /// Starts one with these settings added. `None`, with a word about it, if Postgres is not installed here or no server is to be tested on.
+    pub(crate) fn start(settings: &str) -> Option<Self> {
+        address()?;
+        let Some(bin) = postgres_bin() else {
+            eprintln!("SKIPPED: initdb and pg_ctl are not installed, so there is no Postgres server to kill");
+            return None;
+        };
+        let root = tempfile::Builder::new().prefix("rekindle-postgres-").tempdir_in("/tmp").expect("a directory");
+        let port = StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let this = Self { root, bin, port };
+        if this.as_root() {
+            let chown = Command::new("chown").arg("-R").arg("postgres").arg(this.root.path()).status().expect("chown runs");
+            assert!(chown.success(), "the server's directory must belong to another user than root");
+        }
+        this.run("initdb", &["-U", "rekindle", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]);
+        let own = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\nmax_connections = 60\n{settings}\n"
+        );
+        let path = this.data().join("postgresql.conf");
+        let text = std::fs::read_to_string(&path).expect("initdb wrote a configuration");
+        std::fs::write(&path, text + &own).expect("the configuration can be written");
+        this.up();
+        Some(this)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("postgres://rekindle@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn as_root(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(self.root.path()).is_ok_and(|meta| meta.uid() == 0) || rustix::process::geteuid().is_root()
+    }
+
+    fn run(&self, tool: &str, arguments: &[&str]) -> Output {
+        let tool = self.bin.join(tool);
+        let mut command = if self.as_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(tool);
+            command
+        } else {
+            Command::new(tool)
+        };
+        // Into files: a server that inherits a pipe keeps it open.
+        let said = std::fs::File::create(self.root.path().join("said")).expect("a file");
+        command.arg("-D").arg(self.data()).args(arguments).stdin(Stdio::null()).current_dir(self.root.path());
+        command.stdout(said.try_clone().expect("a file")).stderr(said);
+        let output = command.output().expect("Postgres's tools run");
+        let said = std::fs::read_to_string(self.root.path().join("said")).unwrap_or_default();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        output
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn up(&self) {
+        let log = self.root.path().join("server.log");
+        self.run("pg_ctl", &["-w", "-t", "60", "-l", &log.display().to_string(), "start"]);
+    }
+
+    /// Kills it as a crash would: no checkpoint, no good-bye.
+    pub(crate) fn down(&self) {
+        self.run("pg_ctl", &["-w", "-m", "immediate", "stop"]);
+    }
+
+    pub(crate) fn restart(&self) {
+        let log = self.root.path().join("server.log");
+        self.run("pg_ctl", &["-w", "-t", "60", "-m", "immediate", "-l", &log.display().to_string(), "restart"]);
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        if self.data().join("postmaster.pid").exists() {
+            self.down();
+        }
+    }
+}
+
+/// Runs blocking work of the test beside the runtime.
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic")
+}
+
+/// Waits until `holds` says yes.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..3_000 {
+        if holds().await {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain until {what}");
+}
