@@ -1,4 +1,4 @@
-//! The archive of the local store as files: every flipped bit is noticed, every length, whatever a dead process left; and an archive that an earlier
+//! The archive of the local store as files: every flipped byte is noticed, every length, whatever a dead process left; and an archive that an earlier
 //! release wrote is read.
 //!
 //! `schema/golden/archive-1` is never changed. `REKINDLE_GOLDEN=new cargo test -p rekindle-store --test archive` writes it if it is missing.
@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_schema::batch::BatchView;
 use rekindle_schema::{Incarnation, MatchId, Tick};
-use rekindle_store::conformance::{checkpoint, chunk};
+use rekindle_store::archive::{ChunkBuilder, Placed};
+use rekindle_store::conformance::{Scribe, checkpoint, chunk};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{Store, StoreError, archive};
 
@@ -20,9 +22,22 @@ fn open(dir: &Path) -> Store {
     LocalStore::open(dir, LocalOptions::default()).unwrap()
 }
 
+/// Four records, the state behind them, two more records.
 fn parts() -> Vec<(ChunkMeta, Bytes)> {
-    let (meta, state) = checkpoint(A, 1, Incarnation(0xa1), 4, 4, 200);
-    vec![chunk(A, 1, 4), archive::pack_state(&meta, &state).unwrap(), chunk(A, 5, 2)]
+    let node = Incarnation(0xa1);
+    let mut scribe = Scribe::new(node);
+    let mut chunk = |count: usize| {
+        let mut builder = ChunkBuilder::default();
+        for _ in 0..count {
+            let batch = scribe.small(&[A]);
+            let frame = BatchView::parse(&batch.bytes).unwrap().all_frames()[0].clone();
+            assert!(builder.push(&Placed { frame, log: node, batch: batch.number }).is_none());
+        }
+        builder.finish().unwrap()
+    };
+    let (first, second) = (chunk(4), chunk(2));
+    let (meta, state) = checkpoint(A, 1, node, 4, 4, 200);
+    vec![first, archive::pack_state(&meta, &state).unwrap(), second]
 }
 
 async fn fill(dir: &Path) {
@@ -55,7 +70,7 @@ async fn assert_nothing_false(store: &Store, context: &str) {
 }
 
 #[tokio::test]
-async fn no_flipped_bit_goes_unnoticed() {
+async fn no_flipped_byte_goes_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await;
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
@@ -65,11 +80,11 @@ async fn no_flipped_bit_goes_unnoticed() {
     let mut flipped = 0;
     for path in &files {
         let whole = fs::read(path).unwrap();
-        for bit in 0..whole.len() * 8 {
+        // Each bit of the header, then one of each byte, another one in the next.
+        for bit in (0..128).chain((16..whole.len()).map(|byte| byte * 8 + byte % 8)) {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(path, &bytes).unwrap();
-            // Two bytes of each header are zero and not looked at by themselves: its checksum covers them.
             let audit = LocalStore::audit(dir.path()).unwrap();
             let context = format!("{}, bit {bit}", path.display());
             assert!(
