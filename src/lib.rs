@@ -12,14 +12,18 @@
 //!
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
 //! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
+//! * [`backup`]: whole copies of stores at work.
+//! * [`doctor`]: what this host and the store give.
 //! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the verdict; [`screen`]: live pictures.
 //!
 //! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts together those that do.
 
 pub mod admin;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod hex;
 pub mod inspect;
 pub mod node;
@@ -30,12 +34,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
+use rekindle_actors::jobs::Kind;
 use rekindle_sim::{Game, GameType, SimError, Typed};
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
 #[derive(Default)]
 pub struct Node {
     games: Games,
+    kinds: Vec<Kind>,
     /// Configuration of the match that a first run and the demo play.
     showcase: serde_json::Value,
     /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
@@ -65,6 +71,14 @@ impl Node {
         self
     }
 
+    /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`, `jobs.cron`), some node does it; see
+    /// [`rekindle_actors::jobs`].
+    #[must_use]
+    pub fn job(mut self, kind: Kind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
     /// Configures the match that a first run and the demo play. Without it, the game's defaults.
     #[must_use]
     pub fn showcase(mut self, config: serde_json::Value) -> Self {
@@ -78,7 +92,7 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if self.broken.is_empty() {
             let showcase = if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
-            return cli::run(self.games, showcase);
+            return cli::run(self.games, self.kinds, showcase);
         }
         for error in self.broken {
             eprintln!("error: {error}");

@@ -72,6 +72,8 @@ pub(crate) struct Cost {
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
+    /// An operator wants one, whether or not it is due.
+    pub(crate) wanted: bool,
     /// The last one could not be stored: none is asked for before this.
     pub(crate) not_before: Option<Instant>,
 }

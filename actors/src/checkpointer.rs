@@ -167,6 +167,9 @@ impl Checkpointer {
             if ticks == 0 {
                 continue;
             }
+            if cost.wanted {
+                return Some(Arc::clone(cell));
+            }
             if costliest.as_ref().is_none_or(|(most, _)| seconds > *most) {
                 costliest = Some((seconds, Arc::clone(cell)));
             }
@@ -201,7 +204,7 @@ impl Checkpointer {
     }
 }
 
-/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two. Returns how long the writing took.
+/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two, if that is its task. Returns how long the writing took.
 pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<Duration, StoreError> {
     let mut durable = cell.durable.subscribe();
     let mut halted = host.journal.halted();
@@ -243,9 +246,11 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         let second = cost.newest.map(|stored| stored.seq).or(cost.second);
         cost.second = second;
         cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes });
+        cost.wanted = false;
         second
     };
-    if let Some(second) = second
+    if host.config.trim_checkpoints
+        && let Some(second) = second
         && let Err(error) = host.store.checkpoints.trim(cell.match_id, second).await
     {
         tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints are still there; the next one tries again");

@@ -112,6 +112,8 @@ pub struct HostConfig {
     pub cores: usize,
     /// A match's checkpoint is renewed after this long even if the budget does not ask for it, so that logs can be trimmed.
     pub checkpoint_every: Duration,
+    /// All but the newest two checkpoints of a match are dropped when another is stored. Else that is up to somebody else.
+    pub trim_checkpoints: bool,
     /// Checkpoints that are written at the same time.
     pub checkpoints_in_flight: usize,
     /// A tick that has not returned for this long ends the process. Zero turns the watchdog off.
@@ -148,6 +150,7 @@ impl Default for HostConfig {
             recovery_budget: 1.0,
             cores,
             checkpoint_every: Duration::from_mins(1),
+            trim_checkpoints: true,
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
             accept_build: false,

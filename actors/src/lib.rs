@@ -1,4 +1,4 @@
-//! Supervised actors of a node: matches, journal, checkpoints.
+//! Supervised actors of a node: matches, journal, checkpoints, [jobs].
 //!
 //! A [`Host`] runs the matches of one node incarnation. The node gives it a [store](rekindle_store::Store), its [`Games`] and a clock, tells it which
 //! matches to [create](Host::create) and [recover](Host::recover), and links the edge to them through [`MatchHandle`]s.
@@ -50,6 +50,7 @@ mod effects;
 mod error;
 mod handle;
 mod host;
+pub mod jobs;
 mod journal;
 mod meters;
 pub mod poison;

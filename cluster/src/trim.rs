@@ -1,14 +1,18 @@
 //! Which batches nobody needs any more.
 //!
-//! A log is kept from the second-newest checkpoint of every match with records in it, whoever owns the match now. Trimming by the matches
-//! that one owns oneself would cut the history of those that moved away.
+//! A log is kept from the oldest checkpoint that is kept of every match with records in it (the second-newest at least), whoever owns the match now,
+//! and from where the archive has got to, if the match's history is kept there. Trimming by the matches that one owns oneself would cut the history
+//! of those that moved away.
 
 use std::collections::BTreeMap;
 
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{MatchLease, MatchState, NodeState};
+use rekindle_schema::lease::{Lineage, MatchLease, MatchState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::{LogInfo, Store, StoreError};
+use rekindle_store::LogInfo;
+use rekindle_store::history::Position;
+
+use crate::archive::Need;
 
 /// One log may lose its batches before `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,21 +23,43 @@ pub struct Cut {
     pub before: BatchNo,
 }
 
+/// What a stretch must keep for a reader that begins behind `position`; nothing if all of it lies before.
+fn needed(stretch: &Lineage, position: Option<Position>) -> Option<BatchNo> {
+    match position {
+        Some(position) if stretch.epoch < position.epoch => None,
+        Some(position) if stretch.epoch == position.epoch && stretch.incarnation == position.log => {
+            Some(position.batch.max(stretch.first_batch))
+        }
+        _ => Some(stretch.first_batch),
+    }
+}
+
 /// The first batch of each log that some match still needs; a log that is not named is needed by nobody.
 ///
-/// `checkpoints` has each match's verified checkpoints, newest first; those of matches that have ended are not asked for. Such a match needs its last
-/// checkpoint only.
-pub fn floors(matches: &[MatchLease], checkpoints: &BTreeMap<MatchId, Vec<CheckpointMeta>>) -> BTreeMap<Incarnation, BatchNo> {
+/// `checkpoints` has each match's verified checkpoints, newest first, of which `kept` are kept; those of matches that have ended are not asked for.
+/// Such a match needs its last checkpoint only. `archive` says what the archive needs of the matches that are kept there.
+pub fn floors(
+    matches: &[MatchLease],
+    checkpoints: &BTreeMap<MatchId, Vec<CheckpointMeta>>,
+    kept: usize,
+    archive: &BTreeMap<MatchId, Need>,
+) -> BTreeMap<Incarnation, BatchNo> {
     let mut floors = BTreeMap::new();
-    for lease in matches.iter().filter(|lease| !matches!(lease.state, MatchState::Ended { .. })) {
-        let fallback = checkpoints.get(&lease.match_id).and_then(|list| list.get(1));
+    for lease in matches {
+        let mut readers: Vec<Option<Position>> = Vec::new();
+        if !matches!(lease.state, MatchState::Ended { .. }) {
+            let oldest = checkpoints.get(&lease.match_id).and_then(|list| list.get(kept.max(2) - 1));
+            readers.push(oldest.map(Position::from));
+        }
+        match archive.get(&lease.match_id) {
+            Some(Need::Behind(position)) => readers.push(Some(*position)),
+            Some(Need::Everything) => readers.push(None),
+            Some(Need::Nothing) | None => {}
+        }
         for stretch in &lease.lineage {
-            let needed = match fallback {
-                Some(meta) if stretch.epoch < meta.epoch => continue,
-                Some(meta) if stretch.epoch == meta.epoch && stretch.incarnation == meta.log => meta.batch.max(stretch.first_batch),
-                _ => stretch.first_batch,
-            };
-            floors.entry(stretch.incarnation).and_modify(|floor: &mut BatchNo| *floor = needed.min(*floor)).or_insert(needed);
+            for needed in readers.iter().filter_map(|reader| needed(stretch, *reader)) {
+                floors.entry(stretch.incarnation).and_modify(|floor: &mut BatchNo| *floor = needed.min(*floor)).or_insert(needed);
+            }
         }
     }
     floors
@@ -51,32 +77,4 @@ pub fn plan(logs: &[LogInfo], floors: &BTreeMap<Incarnation, BatchNo>, seals: &B
         (before > info.first).then_some(Cut { log: info.log, before })
     };
     logs.iter().filter_map(cut).collect()
-}
-
-/// Reads what the stores say, and cuts. Leases of dead nodes whose logs are gone are forgotten. Returns what was cut.
-pub async fn run(store: &Store) -> Result<Vec<Cut>, StoreError> {
-    // The order matters: checkpoints before the rows that are judged by them. A match that appears after the rows were read writes behind every
-    // checkpoint that was listed, so no cut reaches its records.
-    let mut checkpoints = BTreeMap::new();
-    // Those that have ended need none, and listing means reading them.
-    for lease in store.leases.matches().await?.iter().filter(|lease| !matches!(lease.state, MatchState::Ended { .. })) {
-        checkpoints.insert(lease.match_id, store.checkpoints.list(lease.match_id).await?.0);
-    }
-    let matches = store.leases.matches().await?;
-    let nodes = store.leases.nodes().await?;
-    let floors = floors(&matches, &checkpoints);
-    let seals: BTreeMap<_, _> = nodes.iter().filter_map(|node| Some((node.incarnation, node.seal?))).collect();
-    let logs = store.journal.logs().await?;
-    let cuts = plan(&logs, &floors, &seals);
-    for cut in &cuts {
-        store.journal.trim(cut.log, cut.before).await?;
-    }
-    let remaining = store.journal.logs().await?;
-    for node in nodes.iter().filter(|node| node.state != NodeState::Live && node.seal.is_some()) {
-        let referenced = floors.contains_key(&node.incarnation) || matches.iter().any(|lease| lease.incarnation == node.incarnation);
-        if !referenced && !remaining.iter().any(|info| info.log == node.incarnation) {
-            store.leases.forget(node.incarnation).await?;
-        }
-    }
-    Ok(cuts)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rekindle_cluster::retention::{self, Policy};
 use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
-use rekindle_cluster::trim;
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
@@ -285,7 +285,8 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let claims = take(store.clone(), TAKERS[0]).await;
     writer.await.unwrap();
-    assert!(trim::run(&store).await.unwrap().is_empty(), "without two checkpoints every record is needed");
+    let policy = Policy::default();
+    assert!(retention::run(&store, &policy, 0).await.unwrap().cuts.is_empty(), "without two checkpoints every record is needed");
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
         rekindle_cluster::directory::update(&*store.leases, claim.lease.match_id, |row| {
@@ -295,7 +296,7 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
         .await
         .unwrap();
     }
-    let cuts = trim::run(&store).await.unwrap();
+    let cuts = retention::run(&store, &policy, 0).await.unwrap().cuts;
     assert_eq!(cuts.iter().map(|cut| cut.log).collect::<Vec<_>>(), [WRITER]);
     assert!(store.leases.node(WRITER).await.unwrap().is_none(), "the lease is forgotten with the log");
     assert!(store.leases.node(TAKERS[0]).await.unwrap().is_some());

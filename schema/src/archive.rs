@@ -6,9 +6,9 @@ use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 /// Format tag of an encoded [`ChunkMeta`].
-pub const CHUNK_META_TAG: FormatTag = FormatTag(0x5001);
+pub const CHUNK_META_TAG: FormatTag = FormatTag(0x6001);
 /// Format tag of an encoded [`Pin`].
-pub const PIN_TAG: FormatTag = FormatTag(0x5002);
+pub const PIN_TAG: FormatTag = FormatTag(0x6002);
 
 /// What a chunk holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

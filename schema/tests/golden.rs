@@ -7,14 +7,16 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use rekindle_schema::archive::{CHUNK_META_TAG, ChunkKind, ChunkMeta, Encoding, PIN_TAG, Pin};
+use rekindle_schema::audit::{AUDIT_ENTRY_TAG, AuditEntry, Stage};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
+use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
 };
-use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+use rekindle_schema::{ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -131,6 +133,49 @@ fn rows() {
     let based = CheckpointMeta { base: Some(CheckpointBase { epoch: Epoch(2), seq: Seq(900) }), ..meta };
     assert_eq!(golden("checkpoint-meta-2.bin", &based.encode()), based.encode());
     assert_eq!(CheckpointMeta::decode(&based.encode()).as_ref(), Ok(&based));
+}
+
+#[test]
+fn jobs_and_audit_entries_of_version_1() {
+    let job = |name: &str, unique, state| {
+        let job = Job {
+            id: JobId::at(1_700_000_000_000, 77),
+            version: 3,
+            queue: "house".to_owned(),
+            kind: "keep-house".to_owned(),
+            payload: vec![1, 2, 3].into(),
+            unique,
+            attempt: 2,
+            max_attempts: 5,
+            created_ms: 1_700_000_000_000,
+            last_error: Some("disk full".to_owned()),
+            state,
+        };
+        check(name, JOB_TAG, &job);
+    };
+    job("job-ready-1.bin", None, JobState::Ready { run_at_ms: 1_700_000_000_500 });
+    let running = JobState::Running { by: Incarnation(0xbb), since_ms: 1_700_000_000_600, until_ms: 1_700_000_015_600 };
+    job("job-running-1.bin", Some(Unique::WhileOpen("nightly".to_owned())), running);
+    let once = Some(Unique::Once("cron:keep-house:1700000000".to_owned()));
+    job("job-done-1.bin", once.clone(), JobState::Done { at_ms: 1_700_000_001_000, note: "3 logs trimmed".to_owned() });
+    job("job-dead-1.bin", once, JobState::Dead { at_ms: 1_700_000_001_000, error: "disk full".to_owned() });
+    job("job-cancelled-1.bin", None, JobState::Cancelled { at_ms: 1_700_000_001_000 });
+    let entry = |name: &str, stage| {
+        let entry = AuditEntry {
+            time_ms: 1_700_000_000_000,
+            action_id: ActionId::at(1_700_000_000_000, 78),
+            stage,
+            node: Incarnation(0xbb),
+            who: "rekindle-cli (ada) from 127.0.0.1:50312".to_owned(),
+            action: "match.stop".to_owned(),
+            target: "7f3a000000000001".to_owned(),
+            detail: "reason=enough".to_owned(),
+        };
+        check(name, AUDIT_ENTRY_TAG, &entry);
+    };
+    entry("audit-begun-1.bin", Stage::Begun);
+    entry("audit-done-1.bin", Stage::Done);
+    entry("audit-failed-1.bin", Stage::Failed { error: "it is over".to_owned() });
 }
 
 #[test]

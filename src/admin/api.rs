@@ -1,5 +1,8 @@
 //! What the admin listener and the commands say to each other, as JSON.
 
+use rekindle_schema::Incarnation;
+use rekindle_schema::audit::{AuditEntry, Stage};
+use rekindle_schema::job::JobStatus;
 use serde::{Deserialize, Serialize};
 
 /// A refusal.
@@ -113,4 +116,117 @@ pub struct DrainNode {}
 pub struct Draining {
     /// How many matches will be checkpointed.
     pub matches: usize,
+}
+
+/// One job, in `GET /v1/jobs` and `GET /v1/jobs/ID`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobView {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Where it waits.
+    pub queue: String,
+    /// What is to be done.
+    pub kind: String,
+    /// `ready`, `running`, `done`, `dead` or `cancelled`.
+    pub state: String,
+    /// How often it was claimed.
+    pub attempt: u32,
+    /// After so many it is not tried again by itself.
+    pub max_attempts: u32,
+    /// When it was enqueued, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// From when on it may be claimed, if it is open.
+    pub due_ms: Option<u64>,
+    /// When it came to its end.
+    pub finished_ms: Option<u64>,
+    /// The incarnation that works on it.
+    pub by: Option<String>,
+    /// What came of it.
+    pub note: Option<String>,
+    /// Why the last attempt that failed did so.
+    pub error: Option<String>,
+    /// Its unique key.
+    pub key: Option<String>,
+    /// Its arguments: text, or `0x` and hexadecimal digits.
+    pub payload: String,
+}
+
+/// The query of `GET /v1/jobs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListJobs {
+    /// Those of one queue.
+    pub queue: Option<String>,
+    /// Those of one kind.
+    pub kind: Option<String>,
+    /// Those in one state.
+    pub state: Option<JobStatus>,
+    /// At most so many, 100 if absent, never more than 1,000.
+    pub limit: Option<usize>,
+}
+
+/// `POST /v1/jobs`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunJob {
+    /// What is to be done.
+    pub kind: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub payload: String,
+}
+
+/// `POST /v1/jobs/ID/retry` and `POST /v1/jobs/ID/cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Nothing {}
+
+/// The query of `GET /v1/audit`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListAudit {
+    /// Not earlier, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Earlier than this.
+    pub until_ms: Option<u64>,
+    /// At most so many, 1,000 if absent, never more than 10,000.
+    pub limit: Option<usize>,
+}
+
+/// One entry of the audit log, in `GET /v1/audit`. An action has two: before and after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// In milliseconds since 1970.
+    pub time_ms: u64,
+    /// Which action: 16 hexadecimal digits.
+    pub action_id: String,
+    /// `begun`, `done` or `failed`.
+    pub stage: String,
+    /// The incarnation that carried it out; absent if no node did.
+    pub node: Option<String>,
+    /// Who asked for it.
+    pub who: String,
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub target: String,
+    /// With which arguments.
+    pub detail: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl AuditView {
+    /// Of a stored entry.
+    pub fn of(entry: &AuditEntry) -> Self {
+        Self {
+            time_ms: entry.time_ms,
+            action_id: entry.action_id.to_string(),
+            stage: entry.stage.to_string(),
+            node: (entry.node != Incarnation::default()).then(|| entry.node.to_string()),
+            who: entry.who.clone(),
+            action: entry.action.clone(),
+            target: entry.target.clone(),
+            detail: entry.detail.clone(),
+            error: if let Stage::Failed { error } = &entry.stage { Some(error.clone()) } else { None },
+        }
+    }
 }

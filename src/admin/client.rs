@@ -78,8 +78,9 @@ impl AdminClient {
         let unreachable = |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
         let authorization = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.addr,
+            agent(),
             body.len()
         );
         let talk = async {
@@ -96,6 +97,13 @@ impl AdminClient {
         };
         split(&answer).ok_or_else(|| ClientError::Strange(self.addr, "no HTTP".to_owned()))
     }
+}
+
+/// Under which name commands ask: it stands in the node's audit log.
+pub(crate) fn agent() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let user: String = user.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+    if user.is_empty() { "rekindle-cli".to_owned() } else { format!("rekindle-cli ({user})") }
 }
 
 /// Status and body of an HTTP/1.x answer that ended with its connection.

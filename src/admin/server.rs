@@ -1,20 +1,26 @@
 //! The admin HTTP listener. `/livez` answers as long as the process turns; it never asks the store.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
-use rekindle_schema::MatchId;
+use rekindle_schema::{JobId, MatchId};
+use rekindle_store::{AuditQuery, JobFilter};
 use tokio::net::TcpListener;
 
-use super::api::{CreateMatch, DrainNode, Draining, IssueTicket, MatchView, NodeView, Problem, StopMatch, Ticket};
+use super::api::{
+    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem, RunJob,
+    StopMatch, Ticket,
+};
+use super::who::Who;
 use crate::node::{ControlError, Serving};
 
 /// Every path with what it answers: the index page and the router are made of the same list.
@@ -27,6 +33,12 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
+    ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
+    ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
+    ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
+    ("POST", "/v1/jobs/{id}/retry", "has it tried again: `rekindle jobs retry`"),
+    ("POST", "/v1/jobs/{id}/cancel", "calls it off: `rekindle jobs cancel`"),
+    ("GET", "/v1/audit", "what operators did: `rekindle audit`"),
     ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
     ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
 ];
@@ -47,7 +59,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let admin = Admin { node, metrics, token: token.map(Into::into) };
-    axum::serve(listener, router(admin)).with_graceful_shutdown(stop).await
+    axum::serve(listener, router(admin).into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
 }
 
 fn router(admin: Admin) -> Router {
@@ -57,6 +69,11 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches", get(list_matches).post(create_match))
         .route("/v1/matches/{id}", get(show_match))
         .route("/v1/matches/{id}/stop", post(stop_match))
+        .route("/v1/jobs", get(list_jobs).post(run_job))
+        .route("/v1/jobs/{id}", get(show_job))
+        .route("/v1/jobs/{id}/retry", post(retry_job))
+        .route("/v1/jobs/{id}/cancel", post(cancel_job))
+        .route("/v1/audit", get(list_audit))
         .route("/v1/drain", post(drain))
         .route("/v1/tickets", post(issue_ticket))
         .layer(middleware::from_fn_with_state(admin.clone(), authorize))
@@ -86,10 +103,11 @@ impl IntoResponse for Refusal {
 impl From<ControlError> for Refusal {
     fn from(error: ControlError) -> Self {
         let status = match &error {
-            ControlError::NoMatch(_) => StatusCode::NOT_FOUND,
+            ControlError::NoMatch(_) | ControlError::NoJob(_) => StatusCode::NOT_FOUND,
             ControlError::Invalid(_) | ControlError::NoGame { .. } => StatusCode::BAD_REQUEST,
             ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
-            ControlError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            ControlError::Refused(_) => StatusCode::CONFLICT,
+            ControlError::Draining | ControlError::NotReady | ControlError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
             ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.code(), error.to_string())
@@ -99,6 +117,25 @@ impl From<ControlError> for Refusal {
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
+    }
+}
+
+impl Admin {
+    /// Does something that an operator asked for, with an audit entry before it and one after it.
+    async fn act<T: Send + 'static>(
+        &self,
+        Who(who): Who,
+        (action, target, detail): (&str, &str, &str),
+        work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+        named: impl FnOnce(&T) -> Option<String> + Send + 'static,
+    ) -> Result<Json<T>, Refusal> {
+        Ok(Json(self.node.operators().carry_out((&who, action, target, detail), work, named).await?))
     }
 }
 
@@ -173,32 +210,102 @@ async fn show_match(State(admin): State<Admin>, Path(id): Path<String>) -> Resul
     Ok(Json(admin.node.match_view(match_id(&id)?).await?))
 }
 
-async fn create_match(State(admin): State<Admin>, body: Result<Json<CreateMatch>, JsonRejection>) -> Result<Json<MatchView>, Refusal> {
+async fn create_match(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<CreateMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refusal> {
     let Json(wanted) = body?;
-    Ok(Json(admin.node.create_match(wanted).await?))
+    let detail = format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
+    let node = Arc::clone(&admin.node);
+    let work = async move { node.create_match(wanted).await };
+    admin.act(who, ("match.create", "", &detail), work, |created| Some(created.id.clone())).await
 }
 
 async fn stop_match(
     State(admin): State<Admin>,
+    who: Who,
     Path(id): Path<String>,
     body: Result<Json<StopMatch>, JsonRejection>,
 ) -> Result<Json<MatchView>, Refusal> {
     let Json(StopMatch { reason }) = body?;
-    Ok(Json(admin.node.stop_match(match_id(&id)?, reason).await?))
+    let (id, detail) = (match_id(&id)?, format!("reason={reason}"));
+    let node = Arc::clone(&admin.node);
+    let work = async move { node.stop_match(id, reason).await };
+    admin.act(who, ("match.stop", &id.to_string(), &detail), work, |_| None).await
 }
 
-async fn drain(State(admin): State<Admin>, body: Result<Json<DrainNode>, JsonRejection>) -> Result<Json<Draining>, Refusal> {
+async fn drain(State(admin): State<Admin>, who: Who, body: Result<Json<DrainNode>, JsonRejection>) -> Result<Json<Draining>, Refusal> {
     let Json(DrainNode {}) = body?;
-    Ok(Json(admin.node.begin_drain()))
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("node.drain", admin.node.name(), ""), async move { Ok(node.begin_drain()) }, |_| None).await
 }
 
-async fn issue_ticket(State(admin): State<Admin>, body: Result<Json<IssueTicket>, JsonRejection>) -> Result<Json<Ticket>, Refusal> {
+async fn issue_ticket(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<IssueTicket>, JsonRejection>,
+) -> Result<Json<Ticket>, Refusal> {
     let Json(wanted) = body?;
     if !admin.node.is_dev() && admin.token.is_none() {
         let message = "tickets are handed out only in dev mode or with an admin.token; use `rekindle ticket issue` on this host";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
     }
-    Ok(Json(admin.node.issue_ticket(&wanted)?))
+    let (target, detail) = crate::node::tickets::words(&wanted);
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("ticket.issue", &target, &detail), async move { node.issue_ticket(&wanted) }, |_| None).await
+}
+
+async fn list_jobs(State(admin): State<Admin>, query: Result<Query<ListJobs>, QueryRejection>) -> Result<Json<Vec<JobView>>, Refusal> {
+    let Query(ListJobs { queue, kind, state, limit }) = query?;
+    let filter = JobFilter { queue, kind, status: state, limit: limit.unwrap_or(100).min(1_000) };
+    Ok(Json(admin.node.jobs(filter).await?))
+}
+
+async fn show_job(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<JobView>, Refusal> {
+    Ok(Json(admin.node.job(job_id(&id)?).await?))
+}
+
+async fn run_job(State(admin): State<Admin>, who: Who, body: Result<Json<RunJob>, JsonRejection>) -> Result<Json<JobView>, Refusal> {
+    let Json(wanted) = body?;
+    let detail = format!("kind={} payload={}", wanted.kind, wanted.payload);
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("jobs.run", "", &detail), async move { node.run_job(wanted).await }, |job| Some(job.id.clone())).await
+}
+
+async fn retry_job(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<JobView>, Refusal> {
+    let Json(Nothing {}) = body?;
+    let id = job_id(&id)?;
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("jobs.retry", &id.to_string(), ""), async move { node.retry_job(id).await }, |_| None).await
+}
+
+async fn cancel_job(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<JobView>, Refusal> {
+    let Json(Nothing {}) = body?;
+    let id = job_id(&id)?;
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("jobs.cancel", &id.to_string(), ""), async move { node.cancel_job(id).await }, |_| None).await
+}
+
+async fn list_audit(State(admin): State<Admin>, query: Result<Query<ListAudit>, QueryRejection>) -> Result<Json<Vec<AuditView>>, Refusal> {
+    let Query(ListAudit { since_ms, until_ms, limit }) = query?;
+    let query =
+        AuditQuery { since_ms: since_ms.unwrap_or(0), until_ms: until_ms.unwrap_or(u64::MAX), limit: limit.unwrap_or(1_000).min(10_000) };
+    Ok(Json(admin.node.audit(query).await?))
+}
+
+fn job_id(text: &str) -> Result<JobId, ControlError> {
+    text.parse().map_err(|_| ControlError::NoJob(text.to_owned()))
 }
 
 fn match_id(text: &str) -> Result<MatchId, ControlError> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rekindle_schema::job::JobStatus;
 
 use super::exit;
 
@@ -33,6 +34,9 @@ pub struct Common {
     /// Where keys, certificate, node.json and the local store are.
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
+    /// Where matches are stored: local, local:DIR, postgres://USER@HOST/DATABASE, scylla://HOST,HOST/KEYSPACE or memory.
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
     /// UDP address for players.
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
@@ -81,6 +85,14 @@ pub enum Command {
         #[command(subcommand)]
         command: MatchCommand,
     },
+    /// Shows work in the background, has it done, and calls it off.
+    Jobs {
+        /// What to do.
+        #[command(subcommand)]
+        command: JobsCommand,
+    },
+    /// Prints what operators did, newest last: from the running node, or from the store if none runs.
+    Audit(AuditArgs),
     /// Stops the node cleanly: every match is checkpointed first.
     Drain,
     /// Prints what was applied to a match: inputs, events and hash beats, in order.
@@ -94,12 +106,26 @@ pub enum Command {
         /// Last tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
+        /// Leaves out what was recorded before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// Ends with the last record that is not later.
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        until: Option<String>,
     },
-    /// Checks every record, checkpoint and hash of a data directory by simulating it again. Reads only.
+    /// Checks every record, checkpoint and hash of a store by simulating it again. Reads only.
     Verify {
-        /// Which [default: the configured one].
+        /// The directory of a local store [default: the configured store].
         dir: Option<PathBuf>,
     },
+    /// Looks after a store: what is in it, its tables, copies, backups.
+    Store {
+        /// What to do.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Measures what this host and the store give, and says what to do about what is short.
+    Doctor,
     /// Prints the state of a match at a tick, and its hash.
     Replay {
         /// A unique prefix of the match's id.
@@ -108,6 +134,9 @@ pub enum Command {
         /// Which tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
+        /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "to")]
+        at: Option<String>,
     },
     /// Moves the home of matches to another region, after a region was lost.
     Region {
@@ -195,6 +224,16 @@ pub enum MatchCommand {
         #[arg(long)]
         tick_rate: Option<u16>,
     },
+    /// Keeps a stretch of a match for replay, whatever the retention policy says. No node need run.
+    Pin(PinArgs),
+    /// Removes the pin of a match.
+    Unpin {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
+    /// Lists pins.
+    Pins,
     /// Ends a match.
     Stop {
         /// A unique prefix of its id.
@@ -203,6 +242,64 @@ pub enum MatchCommand {
         /// Why, for the players.
         #[arg(long, default_value = "stopped by the operator")]
         reason: String,
+    },
+}
+
+/// `rekindle match pin`.
+#[derive(Debug, Clone, Args)]
+pub struct PinArgs {
+    /// A unique prefix of the match's id.
+    #[arg(value_name = "MATCH")]
+    pub prefix: String,
+    /// First tick.
+    #[arg(long, default_value_t = 1)]
+    pub from: u64,
+    /// Last tick [default: the end, wherever that will be].
+    #[arg(long)]
+    pub to: Option<u64>,
+}
+
+/// `rekindle store ...`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Says what is in the store, and whether it can be used.
+    Status,
+    /// Brings the tables of the store to what this release needs. A local store has none.
+    Migrate,
+    /// As `rekindle verify`: checks every record, checkpoint and hash.
+    Verify,
+    /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
+    Copy {
+        /// From where [default: the configured store].
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// A file with the password for --from.
+        #[arg(long, value_name = "FILE")]
+        from_password_file: Option<PathBuf>,
+        /// To where.
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// A file with the password for --to.
+        #[arg(long, value_name = "FILE")]
+        to_password_file: Option<PathBuf>,
+        /// Only these matches: their full ids [default: all].
+        #[arg(long = "match", value_name = "MATCH")]
+        matches: Vec<String>,
+    },
+    /// Writes a backup into a new directory, while nodes run. It is a local store: `verify DIR`, `replay` and `journal` read it.
+    Backup {
+        /// Which directory: it must not exist, or be empty.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Copies a backup into the configured store, which must not hold other versions of the same matches.
+    Restore {
+        /// Which directory.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Only these matches: their full ids [default: all].
+        #[arg(long = "match", value_name = "MATCH")]
+        matches: Vec<String>,
     },
 }
 
@@ -222,6 +319,69 @@ pub enum RegionCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// `rekindle jobs ...`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Lists jobs, newest first.
+    Ls {
+        /// Those of one queue.
+        #[arg(long)]
+        queue: Option<String>,
+        /// Those of one kind.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Those in one state: ready, running, done, dead or cancelled.
+        #[arg(long)]
+        state: Option<JobStatus>,
+        /// At most so many, up to 1000.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Shows one job.
+    Show {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+    /// Has something done once, now: verify-store, checkpoint-all, ...
+    Run {
+        /// What.
+        kind: String,
+        /// Its arguments, as its handler reads them.
+        #[arg(long, default_value = "")]
+        payload: String,
+        /// Waits for its end, for so many seconds; a job that is dead or cancelled is exit code 5.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Has a dead, cancelled or waiting job tried now.
+    Retry {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+    /// Calls a job off; one that runs is stopped when its node next hears of it.
+    Cancel {
+        /// A unique prefix of its id.
+        #[arg(value_name = "JOB")]
+        prefix: String,
+    },
+}
+
+/// `rekindle audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Leaves out what was done before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Leaves out what was done from then on.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+    /// At most so many entries, the newest ones, up to 10000.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: usize,
 }
 
 /// `rekindle ticket ...`.

@@ -11,7 +11,7 @@ use crate::config::keys::KEYS;
 #[derive(Serialize)]
 struct Line<'a> {
     key: &'a str,
-    value: &'a str,
+    value: String,
     origin: &'a Origin,
     env: String,
     help: &'a str,
@@ -25,9 +25,8 @@ pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Fa
             let lines: Vec<Line<'_>> = KEYS
                 .iter()
                 .map(|key| {
-                    let (value, origin) = context.settings.get(key);
-                    let value = if key.name == "admin.token" && !value.is_empty() { "(set)" } else { value };
-                    Line { key: key.name, value, origin, env: key.env(), help: key.help }
+                    let (_, origin) = context.settings.get(key);
+                    Line { key: key.name, value: context.settings.shown(key), origin, env: key.env(), help: key.help }
                 })
                 .collect();
             context.answer(&lines, || {

@@ -1,4 +1,4 @@
-//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node.
+//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node. Pins are in `pins.rs`.
 
 use rekindle_schema::MatchId;
 
@@ -35,6 +35,8 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let stopped: MatchView = node.post(&path, &StopMatch { reason }).await.map_err(explain)?;
                 context.answer(&stopped, || details(&stopped))?;
             }
+            // They ask the store, not a node.
+            MatchCommand::Pin(_) | MatchCommand::Unpin { .. } | MatchCommand::Pins => {}
         }
         Ok(Exit::Done)
     })

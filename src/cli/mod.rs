@@ -5,12 +5,18 @@ pub mod args;
 pub mod exit;
 
 mod access;
+mod audit;
 pub(crate) mod bots;
 mod config;
+mod doctor;
+mod jobs;
 mod matches;
+mod moment;
 mod offline;
+mod pins;
 mod region;
 mod start;
+mod store;
 mod ticket;
 mod watch;
 
@@ -19,20 +25,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rekindle_actors::Games;
+use rekindle_actors::jobs::Kind;
 use serde::Serialize;
 
 use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
 use crate::node::card::NodeCard;
 use crate::{demo, telemetry};
-use args::{Cli, Command, Common};
+use args::{Cli, Command, Common, MatchCommand};
 use exit::{Exit, Failure};
 
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase` configures the match of a first run.
-pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
+pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let json = common.json;
-    let exit = Context::load(common, command.as_ref(), games, showcase).and_then(|context| {
+    let exit = Context::load(common, command.as_ref(), games, kinds, showcase).and_then(|context| {
         telemetry::init_logs(context.config.log_format, &context.config.log_filter);
         match command {
             None => start::first_run(&context),
@@ -40,11 +47,18 @@ pub fn run(games: Games, showcase: serde_json::Value) -> ExitCode {
             Some(Command::Demo(args)) => demo::run(&context, &args),
             Some(Command::Watch { prefix, seconds }) => watch::run(&context, prefix.as_deref(), seconds),
             Some(Command::Bots(args)) => bots::run(&context, &args),
+            Some(Command::Match { command: MatchCommand::Pin(args) }) => pins::pin(&context, &args),
+            Some(Command::Match { command: MatchCommand::Unpin { prefix } }) => pins::unpin(&context, &prefix),
+            Some(Command::Match { command: MatchCommand::Pins }) => pins::list(&context),
             Some(Command::Match { command }) => matches::run(&context, command),
+            Some(Command::Jobs { command }) => jobs::run(&context, command),
+            Some(Command::Audit(args)) => audit::run(&context, &args),
             Some(Command::Drain) => matches::drain(&context),
-            Some(Command::Journal { prefix, from, to }) => offline::journal(&context, &prefix, from, to),
+            Some(Command::Journal { prefix, from, to, since, until }) => offline::journal(&context, &prefix, (from, to), (since, until)),
             Some(Command::Verify { dir }) => offline::verify(&context, dir),
-            Some(Command::Replay { prefix, to }) => offline::replay(&context, &prefix, to),
+            Some(Command::Store { command }) => store::run(&context, command),
+            Some(Command::Doctor) => doctor::run(&context),
+            Some(Command::Replay { prefix, to, at }) => offline::replay(&context, &prefix, to, at),
             Some(Command::Region { command }) => region::run(&context, &command),
             Some(Command::Ticket { command }) => ticket::run(&context, &command),
             Some(Command::Config { command }) => config::run(&context, &command),
@@ -72,12 +86,20 @@ pub struct Context {
     pub config: Config,
     /// The games of this executable.
     pub games: Games,
+    /// The kinds of job that it brings along.
+    pub kinds: Vec<Kind>,
     /// Configuration of the match that a first run and the demo play.
     pub showcase: serde_json::Value,
 }
 
 impl Context {
-    fn load(common: Common, command: Option<&Command>, games: Games, showcase: serde_json::Value) -> Result<Self, Failure> {
+    fn load(
+        common: Common,
+        command: Option<&Command>,
+        games: Games,
+        kinds: Vec<Kind>,
+        showcase: serde_json::Value,
+    ) -> Result<Self, Failure> {
         let sources = Sources {
             implied: implied(command),
             file: common.config.clone(),
@@ -87,7 +109,7 @@ impl Context {
         let wrong = |error: crate::config::ConfigError| Failure::new(Exit::Usage, error.to_string());
         let settings = Settings::load(&sources).map_err(wrong)?;
         let config = Config::from_settings(&settings).map_err(wrong)?;
-        Ok(Self { common, settings, config, games, showcase })
+        Ok(Self { common, settings, config, games, kinds, showcase })
     }
 
     /// Prints what a command answers: `human` lines, or one line of JSON if asked for.
@@ -135,6 +157,7 @@ fn flags(common: &Common, command: Option<&Command>) -> Result<Vec<(String, Stri
     let mut flags = Vec::new();
     let named = [
         ("--data-dir", "data_dir", &common.data_dir),
+        ("--store", "store", &common.store),
         ("--listen", "listen", &common.listen),
         ("--admin", "admin.listen", &common.admin),
         ("--log", "log.format", &common.log),

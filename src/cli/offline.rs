@@ -6,26 +6,28 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::Tick;
+use rekindle_schema::batch::Frame;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::Flush;
 use rekindle_sim::GameType;
 use rekindle_store::Store;
+use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
-use crate::config::StoreChoice;
 use crate::hex;
+use crate::inspect::moment;
 use crate::inspect::pick::pick;
 use crate::inspect::reach;
 use crate::inspect::resim;
 use crate::inspect::verify::{self, Progress, Report};
 use crate::node::boot::Reading;
-use crate::node::build;
+use crate::node::{build, clock};
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreChoice::Local))?;
+    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
     let games: BTreeMap<String, Arc<dyn GameType>> =
         context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
     let bar = progress_bar(context.common.json);
@@ -46,8 +48,13 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
 
 fn verdict(report: &Report) -> String {
     let mut lines = vec![format!(
-        "{} segments, {} batches, {} records, {} bytes: every checksum checked",
-        report.segments, report.batches, report.records, report.bytes
+        "{} {}, {} batches, {} records, {} archived chunks, {} bytes: every checksum checked",
+        report.segments,
+        if report.remote { "logs" } else { "segments" },
+        report.batches,
+        report.records,
+        report.chunks,
+        report.bytes
     )];
     for found in &report.matches {
         let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);
@@ -63,25 +70,43 @@ fn verdict(report: &Report) -> String {
     lines.join("\n")
 }
 
-pub(super) fn journal(context: &Context, prefix: &str, from: u64, to: Option<u64>) -> Result<Exit, Failure> {
+/// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked for.
+pub(super) fn journal(
+    context: &Context,
+    prefix: &str,
+    ticks: (u64, Option<u64>),
+    times: (Option<String>, Option<String>),
+) -> Result<Exit, Failure> {
+    let (since, until) = (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
-        let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
-        let (mut checkpoints, _) = store.checkpoints.list(lease.match_id).await?;
-        checkpoints.reverse();
-        let reach = reach::longest(store, &lease, &checkpoints, end).await?;
-        let wanted = Tick(from)..=Tick(to.unwrap_or(u64::MAX));
-        if let Some(first) = reach.frames.first().map(|frame| frame.header.first_tick).filter(|first| first > wanted.start()) {
-            eprintln!("note: the journal of this match begins with tick {first}; what was before is trimmed");
+        let end = match (until, ticks.1) {
+            (Some(ms), _) => End::Time(ms),
+            (None, Some(tick)) => End::Tick(Tick(tick)),
+            (None, None) => End::Newest,
+        };
+        let (points, _) = history::points(store, &lease).await?;
+        let reach = reach::longest(store, &lease, &points, end).await?;
+        reach.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
+        let wanted = Tick(ticks.0)..=Tick(ticks.1.unwrap_or(u64::MAX));
+        let first = reach.frames.first().filter(|_| reach.start.is_some()).map(|frame| frame.header.first_tick);
+        if let Some(first) = first.filter(|first| first > wanted.start() && since.is_none()) {
+            eprintln!("note: the journal of this match begins with tick {first}; what was before is no longer kept");
         }
-        for frame in &reach.frames {
+        let skipped = |frame: &&Frame| since.is_some_and(|since| frame.header.time_ms < since);
+        for frame in reach.frames.iter().skip_while(skipped) {
             let record = resim::decode(frame)?;
             print_record(context, &record.flush, &wanted)?;
         }
         Ok(Exit::Done)
     })
+}
+
+/// A moment that was typed, in milliseconds since 1970.
+fn when(text: &str) -> Result<u64, Failure> {
+    moment::parse(text, clock::now_ms()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
 /// One line for each thing that happened, in order of ticks.
@@ -137,15 +162,25 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
     Ok(())
 }
 
-pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result<Exit, Failure> {
+pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Option<String>) -> Result<Exit, Failure> {
+    let at = at.as_deref().map(when).transpose()?;
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let store = &reading.store()?;
+        let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let game = context.games.get(&lease.spec.game)?;
-        let end = to.map_or(End::Newest, |tick| End::Tick(Tick(tick)));
+        let end = match (at, to) {
+            (Some(ms), _) => End::Time(ms),
+            (None, Some(tick)) => End::Tick(Tick(tick)),
+            (None, None) => End::Newest,
+        };
+        if let Some(ms) = at.filter(|&ms| ms < lease.spec.created_ms) {
+            let (asked, created) = (moment::show(ms), moment::show(lease.spec.created_ms));
+            let message = format!("RK-CLI-015: match {} did not exist at {asked}: it was created at {created}", lease.match_id);
+            return Err(Failure::new(Exit::NotFound, message));
+        }
         let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
-        history.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        history.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
         let sim = match &history.checkpoint {
             Some((_, state)) => game.restore(state)?,
             None => game.create(&lease.spec.config, lease.spec.seed)?,
@@ -160,14 +195,18 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>) -> Result
             return Err(Failure::new(Exit::NotFound, message));
         }
         let (tick, hash, state) = (sim.tick(), sim.state_hash().to_string(), sim.describe());
-        let value = json!({"match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "state": state});
+        let recorded = frames.last().map(|frame| moment::show(frame.header.time_ms));
+        let value = json!({"match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "recorded": recorded, "state": state});
         let pretty = serde_json::to_string_pretty(&state)?;
-        context.answer(&value, || format!("{pretty}\nmatch {} at tick {tick}: hash {hash}, replayed from tick {from}", lease.match_id))?;
+        let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
+        context.answer(&value, || {
+            format!("{pretty}\nmatch {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}", lease.match_id)
+        })?;
         Ok(Exit::Done)
     })
 }
 
-async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {
+pub(super) async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {
     let leases = store.leases.matches().await?;
     let id = pick(prefix, leases.iter().map(|lease| lease.match_id)).map_err(|error| Failure::new(Exit::NotFound, error.to_string()))?;
     let found = leases.into_iter().find(|lease| lease.match_id == id);

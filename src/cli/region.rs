@@ -1,12 +1,16 @@
 //! `rekindle region promote`: an operator decides that a region is lost. Works on the store itself; no node need run.
 
 use rekindle_cluster::region::{self, Outlook};
+use rekindle_schema::Incarnation;
+use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::args::RegionCommand;
 use super::exit::{Exit, Failure};
 use super::{Context, block_on};
-use crate::node::{boot, clock};
+use crate::admin::client;
+use crate::node::clock;
+use crate::node::operator::Operators;
 
 /// What a promotion finds and does.
 #[derive(Serialize)]
@@ -35,17 +39,30 @@ pub(super) fn run(context: &Context, command: &RegionCommand) -> Result<Exit, Fa
         ));
     }
     let promotion = block_on(async {
-        let store = boot::open(&context.config.store)?;
+        let store = context.config.store.open().await?;
         let found = region::survey(&store, from).await?;
         let now_ms = clock::now_ms();
         let mut promotion = Promotion { matches: found.iter().map(|outlook| row(outlook, now_ms)).collect(), moved: 0 };
-        for outlook in found.iter().filter(|_| *yes) {
-            promotion.moved += usize::from(region::move_home(&store, outlook.lease.match_id, from, to).await?);
+        if *yes {
+            let operators = Operators::new(store.clone(), Incarnation::default());
+            let detail = format!("to={to} matches={}", found.len());
+            let action = operators.begin(&client::agent(), "region.promote", from, &detail).await?;
+            let moved = move_all(&store, &found, from, to).await;
+            action.end(None, moved.as_ref().err().map(ToString::to_string)).await;
+            promotion.moved = moved?;
         }
         Ok(promotion)
     })?;
     context.answer(&promotion, || words(&promotion, from, to, *yes))?;
     Ok(Exit::Done)
+}
+
+async fn move_all(store: &Store, found: &[Outlook], from: &str, to: &str) -> Result<usize, StoreError> {
+    let mut moved = 0;
+    for outlook in found {
+        moved += usize::from(region::move_home(store, outlook.lease.match_id, from, to).await?);
+    }
+    Ok(moved)
 }
 
 fn row(outlook: &Outlook, now_ms: u64) -> Row {

@@ -40,6 +40,7 @@ fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes
         config: context.config.clone(),
         games: context.games.clone(),
         metrics,
+        kinds: context.kinds.clone(),
         first_match,
         abandoned: until_stdin_closes.then(stdin_closed),
     };

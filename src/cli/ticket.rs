@@ -1,12 +1,15 @@
-//! `rekindle ticket issue`: signs with the key in the data directory, so no node need run.
+//! `rekindle ticket issue`: signs with the key in the data directory, so no node need run. The audit log of the store has it, if there is a store.
 
 use rekindle_gateway::keys::Keys;
-use rekindle_schema::MatchId;
+use rekindle_schema::{Incarnation, MatchId};
+use rekindle_store::Store;
+use rekindle_store::address::StoreAddress;
 
-use super::Context;
 use super::args::TicketCommand;
 use super::exit::{Exit, Failure};
-use crate::admin::api;
+use super::{Context, block_on};
+use crate::admin::{api, client};
+use crate::node::operator::Operators;
 use crate::node::tickets;
 
 pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Failure> {
@@ -16,7 +19,25 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
     }
     let keys = Keys::load_or_create(&context.config.data_dir)?;
     let wanted = api::IssueTicket { player: *player, name: name.clone(), spectator: *spectator, match_id: match_id.clone(), ttl_s: *ttl };
-    let ticket = tickets::issue(&keys, &wanted).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let issue = || tickets::issue(&keys, &wanted).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
+    let ticket = block_on(async {
+        let Some(store) = store(context).await? else { return issue() };
+        let (target, detail) = tickets::words(&wanted);
+        let operators = Operators::new(store, Incarnation::default());
+        let action = operators.begin(&client::agent(), "ticket.issue", &target, &detail).await?;
+        let ticket = issue();
+        action.end(None, ticket.as_ref().err().map(|failure| failure.message.clone())).await;
+        ticket
+    })?;
     context.answer(&ticket, || ticket.ticket.clone())?;
     Ok(Exit::Done)
+}
+
+/// The store in whose audit log it is written, if there is one already.
+async fn store(context: &Context) -> Result<Option<Store>, Failure> {
+    match &context.config.store {
+        StoreAddress::Memory => Ok(None),
+        StoreAddress::Local(dir) if !dir.join("format").exists() => Ok(None),
+        address => Ok(Some(address.open().await?)),
+    }
 }

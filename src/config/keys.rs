@@ -39,9 +39,14 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether its value is shown to nobody.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.name, "admin.token" | "store_password")
+    }
+
     /// The environment variable that sets it: `REKINDLE_ADMIN_LISTEN`.
     pub fn env(&self) -> String {
-        format!("REKINDLE_{}", self.name.replace('.', "_").to_uppercase())
+        variable_of(self.name)
     }
 }
 
@@ -54,17 +59,21 @@ pub const KEYS: &[Key] = &[
     key("accept_build", Kind::Flag, "false", "resume matches whose records another build made, and report what was simulated again"),
     key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
     key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none"),
+    key("audit.keep_days", Kind::Number, "400", "for how long it is remembered what operators did; 0: for ever"),
     key("beat_every", Kind::Number, "30", "ticks between two state hashes in the journal"),
     key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
     key("checkpoint.every_s", Kind::Number, "60", "a checkpoint of a match is at most this old"),
     key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
     key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
+    key("jobs.concurrency", Kind::Number, "4", "jobs of queue `default` that this node works on at once"),
     key(
-        "journal",
-        Kind::Choice(&["recovery", "all"]),
-        "recovery",
-        "what the journal keeps: what recovery needs, or all since a match began",
+        "jobs.cron",
+        Kind::Text,
+        "keep-house every 30s; prune-jobs every 1h; prune-audit every 1d; verify-store 20 4 * * *",
+        "what is done by the clock: KIND SCHEDULE; ... with `every 30s` or five cron fields in UTC; empty: nothing",
     ),
+    key("jobs.keep_days", Kind::Number, "3", "for how long finished jobs are remembered, dead ones too"),
+    key("jobs.lease_ms", Kind::Number, "15000", "how long after the death of a node others take over its jobs"),
     key("limits.connections", Kind::Number, "8192", "open client connections; more are refused"),
     key("limits.datagrams", Kind::Number, "250", "datagrams a second that one client may send"),
     key("limits.handshakes", Kind::Number, "1000", "new connections a second, from everywhere together"),
@@ -80,15 +89,51 @@ pub const KEYS: &[Key] = &[
     key("recovery.attempts", Kind::Number, "5", "recoveries in a row that may end early before a match is parked"),
     key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
+    key(
+        "retention.archive",
+        Kind::Text,
+        "none",
+        "records beyond what recovery needs: none, all, or for:TIME (30d); compressed chunks that replay reads",
+    ),
+    key("retention.checkpoints", Kind::Number, "2", "checkpoints that are kept of each match, at least 2"),
+    key(
+        "retention.chunk_s",
+        Kind::Number,
+        "60",
+        "how much time a chunk of the archive covers at least; the log keeps so much longer what is archived",
+    ),
+    key("retention.ended", Kind::Text, "all", "matches that have ended, with all that belongs to them: all, or for:TIME (30d)"),
+    key("retention.journal", Kind::Text, "recovery", "records in the log: recovery (what that needs), all, or for:TIME (7d)"),
     key("session_timeout_ms", Kind::Number, "30000", "how long a match waits for a player whose connection is gone"),
     key("shards", Kind::Number, "0", "threads that tick matches; 0: one per core"),
-    key("store", Kind::Text, "local", "`local` (in data_dir), `local:DIR`, or `memory` (gone with the process)"),
+    key(
+        "store",
+        Kind::Text,
+        "local",
+        "`local` (in data_dir), `local:DIR`, `postgres://USER@HOST/DATABASE`, `scylla://HOST,HOST/KEYSPACE`, or `memory` (gone with the process)",
+    ),
+    key("store_password", Kind::Text, "", "password of the user in the store's URL; better in store_password_file, or in the environment"),
+    key("store_password_file", Kind::Text, "", "file whose first line is that password"),
     key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
 ];
 
-/// The key with this name.
+/// Names that keys had in earlier releases. They still work.
+const FORMER: &[(&str, &str)] = &[("journal", "retention.journal")];
+
+/// The key with this name, or with this former name.
 pub fn find(name: &str) -> Option<&'static Key> {
+    let name = FORMER.iter().find(|(former, _)| *former == name).map_or(name, |(_, now)| now);
     KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key that this environment variable sets, also by a former name.
+pub fn of_variable(variable: &str) -> Option<&'static Key> {
+    let former = FORMER.iter().find(|(former, _)| variable_of(former) == variable).and_then(|(_, now)| find(now));
+    KEYS.iter().find(|key| key.env() == variable).or(former)
+}
+
+fn variable_of(name: &str) -> String {
+    format!("REKINDLE_{}", name.replace('.', "_").to_uppercase())
 }
 
 /// The name in `names` that is nearest to `wrong`, if one is near enough to be meant.

@@ -149,6 +149,16 @@ impl Settings {
         self.values.get(key.name).map_or((key.default, &Origin::Default), |(value, origin)| (value, origin))
     }
 
+    /// A value as it may be shown: secrets hidden.
+    pub fn shown(&self, key: &Key) -> String {
+        let (value, _) = self.get(key);
+        match key.name {
+            _ if key.is_secret() && !value.is_empty() => "(set)".to_owned(),
+            "store" => rekindle_store::address::redact(value),
+            _ => value.to_owned(),
+        }
+    }
+
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), cause: error.to_string() })?;
@@ -195,7 +205,7 @@ impl Settings {
                 continue;
             }
             let origin = Origin::Env(name.clone());
-            match KEYS.iter().find(|key| &key.env() == name) {
+            match keys::of_variable(name) {
                 Some(key) => self.set(key.name, value.clone(), origin)?,
                 None => {
                     let variables: Vec<String> = KEYS.iter().map(Key::env).collect();

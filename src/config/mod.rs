@@ -1,24 +1,20 @@
 //! Configuration: [`keys`] has the table of keys, [`layers`] loads text values with their origins, [`Config`] is the typed result that the rest of
 //! the node reads. Everything is checked here, before anything is opened.
 
+pub mod jobs;
 pub mod keys;
 pub mod layers;
+pub mod retention;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use layers::{ConfigError, Origin, Settings, Sources};
+use rekindle_cluster::retention::Policy;
+use rekindle_store::address::{AddressError, StoreAddress};
 
-/// Where durable things go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
-    /// Files in this directory.
-    Local(PathBuf),
-    /// Nowhere: gone with the process.
-    Memory,
-}
+pub use layers::{ConfigError, Origin, Settings, Sources};
 
 /// When a tick leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +32,6 @@ pub enum OnStall {
     Pause,
     /// It runs on, marked as degraded.
     Run,
-}
-
-/// How much of the journal is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
-    /// What recovery needs.
-    Recovery,
-    /// All of it.
-    All,
 }
 
 /// How log events are written.
@@ -79,7 +66,7 @@ pub struct Config {
     /// Where keys, certificate and `node.json` are.
     pub data_dir: PathBuf,
     /// Where durable things go.
-    pub store: StoreChoice,
+    pub store: StoreAddress,
     /// UDP address for players.
     pub listen: SocketAddr,
     /// Address of the admin HTTP listener.
@@ -96,8 +83,8 @@ pub struct Config {
     pub output: Output,
     /// What a match does when the store is slow.
     pub on_stall: OnStall,
-    /// How much of the journal is kept.
-    pub retention: Retention,
+    /// How much of matches is kept, and for how long.
+    pub retention: Policy,
     /// Resume matches of another build.
     pub accept_build: bool,
     /// Ticks between hash beats, at least 1.
@@ -106,6 +93,10 @@ pub struct Config {
     pub checkpoint_every: Duration,
     /// Bounds.
     pub limits: Limits,
+    /// Work in the background.
+    pub jobs: jobs::Jobs,
+    /// For how long it is remembered what operators did; `None`: for ever.
+    pub audit_keep: Option<Duration>,
     /// How long a match waits for a player who is away.
     pub session_timeout: Duration,
     /// A tick that takes longer ends the process; zero: never.
@@ -140,7 +131,7 @@ impl Config {
             node_region: name(settings, "node.region")?,
             output: if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate },
             on_stall: if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Run },
-            retention: if text(settings, "journal") == "all" { Retention::All } else { Retention::Recovery },
+            retention: retention::policy(settings)?,
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
@@ -151,6 +142,8 @@ impl Config {
                 handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
                 matches: at_least_one(settings, "limits.matches")?,
             },
+            jobs: jobs::load(settings)?,
+            audit_keep: Some(parse(settings, "audit.keep_days", "days")?).filter(|&days| days > 0).map(jobs::days),
             session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
             watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),
             recovery_attempts: at_least_one(settings, "recovery.attempts")?,
@@ -220,14 +213,35 @@ fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &
     if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
 }
 
-fn store(settings: &Settings, data_dir: &std::path::Path) -> Result<StoreChoice, ConfigError> {
-    match raw(settings, "store").0 {
-        "memory" => Ok(StoreChoice::Memory),
-        "local" => Ok(StoreChoice::Local(data_dir.to_owned())),
-        other => match other.strip_prefix("local:") {
-            Some(dir) if !dir.is_empty() => Ok(StoreChoice::Local(PathBuf::from(dir))),
-            _ => Err(bad(settings, "store", "`local`, `local:DIR` or `memory`")),
-        },
+fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigError> {
+    let (value, origin) = raw(settings, "store");
+    let refuse = |error: AddressError| ConfigError::BadValue {
+        key: "store".to_owned(),
+        value: error.shown,
+        origin: origin.clone(),
+        expected: error.expected,
+    };
+    let address = StoreAddress::parse(value, data_dir).map_err(refuse)?;
+    let (password, file) = (text(settings, "store_password"), text(settings, "store_password_file"));
+    let password = match (password.is_empty(), file.is_empty()) {
+        (true, true) => return Ok(address),
+        (false, true) => password,
+        (true, false) => password_from(Path::new(&file))?,
+        (false, false) => {
+            let message = "store_password and store_password_file are both set: keep the password in one place";
+            return Err(ConfigError::Conflict(message.to_owned()));
+        }
+    };
+    address.with_password(&password).map_err(refuse)
+}
+
+/// The first line of a file that holds a password.
+pub fn password_from(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |cause: String| ConfigError::Unreadable { path: path.display().to_string(), cause };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    match text.lines().next().map(str::trim_end) {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => Err(unreadable("its first line should be a password, and is empty".to_owned())),
     }
 }
 
@@ -258,7 +272,7 @@ mod tests {
     #[test]
     fn the_defaults_are_a_valid_configuration() {
         let config = with(&[]).unwrap();
-        assert_eq!(config.store, StoreChoice::Local(PathBuf::from("./rekindle-data")));
+        assert_eq!(config.store, StoreAddress::Local(PathBuf::from("./rekindle-data")));
         assert!(config.shards >= 1);
         assert_eq!(config.output, Output::Durable);
     }
@@ -273,6 +287,30 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_taken_from_where_it_is_kept_and_shown_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "s3cret\n").unwrap();
+        let file = file.to_str().unwrap();
+        let url = ("store", "postgres://game@db.example/rekindle");
+        for secret in [("store_password", "s3cret"), ("store_password_file", file)] {
+            let config = with(&[url, secret]).unwrap();
+            assert_eq!(config.store.to_string(), "postgres://game:***@db.example/rekindle");
+            assert!(config.store.has_password() && !format!("{config:?}").contains("s3cret"));
+        }
+        let wrong: [(&[(&str, &str)], &str); 4] = [
+            (&[url, ("store_password_file", "/nowhere")], "cannot read /nowhere"),
+            (&[url, ("store_password_file", "/dev/null")], "first line should be a password"),
+            (&[url, ("store_password", "s3cret"), ("store_password_file", file)], "both set"),
+            (&[("store", "postgres://game:s3cret@db/x"), ("store_password", "other")], "one password"),
+        ];
+        for (flags, words) in wrong {
+            let error = with(flags).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
     fn values_are_checked_with_their_origin() {
         for (key, value) in [
             ("listen", "localhost"),
@@ -281,6 +319,11 @@ mod tests {
             ("node.name", "a b"),
             ("log.filter", "=,="),
             ("beat_every", "0"),
+            ("jobs.cron", "keep-house"),
+            ("jobs.cron", "keep-house every 0s"),
+            ("jobs.cron", "a every 1s; a every 2s"),
+            ("jobs.lease_ms", "5"),
+            ("jobs.keep_days", "0"),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");

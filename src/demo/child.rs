@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rekindle_store::address::StoreAddress;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -33,8 +34,10 @@ pub struct NodeEvent {
 /// How the node is to be started.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Where it keeps everything.
+    /// Where it keeps its keys, and everything else unless `store` says otherwise.
     pub data_dir: PathBuf,
+    /// Where matches are stored.
+    pub store: StoreAddress,
     /// UDP address; with port 0 the first start chooses one.
     pub listen: SocketAddr,
     /// More settings, as KEY=VALUE.
@@ -60,6 +63,8 @@ impl NodeProcess {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REKINDLE_")) {
             command.env_remove(name);
         }
+        // Not as a flag: it may hold a password, and everybody sees the flags of a process.
+        command.env("REKINDLE_STORE", launch.store.reveal());
         for setting in &launch.settings {
             command.arg("--set").arg(setting);
         }

@@ -9,7 +9,7 @@ pub mod plan;
 pub mod stage;
 pub mod verdict;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rekindle_client::{Client, ClientConfig};
@@ -17,6 +17,7 @@ use rekindle_gateway::keys::Keys;
 use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
+use rekindle_store::address::StoreAddress;
 use tokio::time::sleep;
 
 use crate::admin::api::{CreateMatch, IssueTicket, MatchView};
@@ -24,7 +25,6 @@ use crate::admin::client::AdminClient;
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Context, bots};
-use crate::config::StoreChoice;
 use crate::node::boot::Reading;
 use crate::node::card::NodeCard;
 use crate::node::{PARKED, RECOVERING, RESUMED, clock, tickets};
@@ -47,7 +47,7 @@ const CHECKPOINT_WITHIN: Duration = Duration::from_secs(4);
 /// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills can hit them, and matches that are killed
 /// again and again are not taken for the cause.
 const SETTINGS: &[&str] = &[
-    "journal=all",
+    "retention.journal=all",
     "output=durable",
     "checkpoint.every_s=2",
     "recovery.healthy_ms=200",
@@ -65,8 +65,9 @@ async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     let home = Home::choose(context)?;
     let stage = Stage::open(context.common.json, context.games.clone())?;
     let script = async {
-        let show = play(context, args, &home.dir, &stage).await?;
-        judge(context, args, &home.dir, &stage, show).await
+        home.prepare().await?;
+        let show = play(context, args, &home, &stage).await?;
+        judge(context, args, &home.store, &stage, show).await
     };
     let outcome = tokio::select! {
         biased;
@@ -79,40 +80,70 @@ async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     };
     stage.close();
     let (summary, verdict) = outcome?;
-    let kept = home.finish(verdict.holds());
-    context.answer(&summary.json(&verdict, kept.as_deref()), || summary.words(&verdict, kept.as_deref()))?;
+    let kept = home.finish(verdict.holds()).await;
+    context.answer(&summary.json(&verdict, kept.as_ref()), || summary.words(&verdict, kept.as_ref()))?;
     Ok(if verdict.holds() { Exit::Done } else { Exit::Broken })
 }
 
 /// Where the demo's node keeps everything.
 struct Home {
     dir: PathBuf,
+    /// In `dir`, or tables of this demo's own on the servers that the command line names.
+    store: StoreAddress,
     temporary: bool,
 }
 
 impl Home {
     fn choose(context: &Context) -> Result<Self, Failure> {
-        if context.common.data_dir.is_none() {
-            let dir = std::env::temp_dir().join(format!("rekindle-demo-{:08x}", clock::random() >> 32));
-            return Ok(Self { dir, temporary: true });
+        let temporary = context.common.data_dir.is_none();
+        let dir = if temporary {
+            std::env::temp_dir().join(format!("rekindle-demo-{:08x}", clock::random() >> 32))
+        } else {
+            context.config.data_dir.clone()
+        };
+        let store = match &context.config.store {
+            // A file or the environment may name a store at work: the demo goes there only if it is told to.
+            _ if context.common.store.is_none() => StoreAddress::Local(dir.clone()),
+            StoreAddress::Memory => {
+                let message = "RK-DEMO-009: a store in memory is gone with the node that the demo kills; name another one";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            // `local` alone: in the data directory.
+            StoreAddress::Local(named) if *named == context.config.data_dir => StoreAddress::Local(dir.clone()),
+            StoreAddress::Local(named) => StoreAddress::Local(named.clone()),
+            remote => remote.apart(&format!("demo_{:08x}", clock::random() >> 32)),
+        };
+        let local = if let StoreAddress::Local(named) = &store { Some(named) } else { None };
+        for dir in [Some(&dir), local].into_iter().flatten() {
+            if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+                let message = format!("RK-DEMO-004: {} is not empty; the demo needs a directory of its own", dir.display());
+                return Err(Failure::new(Exit::Usage, message));
+            }
         }
-        let dir = context.config.data_dir.clone();
-        if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            let message = format!("RK-DEMO-004: {} is not empty; the demo needs a directory of its own", dir.display());
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        Ok(Self { dir, temporary: false })
+        Ok(Self { dir, store, temporary })
     }
 
-    /// Removes a temporary directory unless there is something to look into. Returns it if it stays.
-    fn finish(&self, holds: bool) -> Option<PathBuf> {
+    /// Makes the tables on servers.
+    async fn prepare(&self) -> Result<(), Failure> {
+        self.store.migrate().await?;
+        Ok(())
+    }
+
+    /// Removes what is temporary unless there is something to look into. Returns where the journal is if it stays.
+    async fn finish(&self, holds: bool) -> Option<StoreAddress> {
         if self.temporary && holds {
             if let Err(error) = std::fs::remove_dir_all(&self.dir) {
                 tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's directory is left behind");
             }
-            return None;
         }
-        Some(self.dir.clone())
+        let own_tables = self.store.is_remote();
+        let kept = !holds || !(self.temporary || own_tables) || matches!(&self.store, StoreAddress::Local(dir) if *dir != self.dir);
+        if own_tables && !kept {
+            if let Err(error) = self.store.discard().await {
+                tracing::warn!(code = "RK-DEMO-010", store = %self.store, %error, "the demo's tables are left behind");
+            }
+        }
+        kept.then(|| self.store.clone())
     }
 }
 
@@ -160,9 +191,9 @@ impl Theatre<'_> {
     }
 }
 
-async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> Result<Show, Failure> {
+async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
-    let mut launch = Launch { data_dir: dir.to_owned(), listen: ([127, 0, 0, 1], 0).into(), settings };
+    let mut launch = Launch { data_dir: home.dir.clone(), store: home.store.clone(), listen: ([127, 0, 0, 1], 0).into(), settings };
     let node = NodeProcess::start(&launch)?;
     stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
     let mut theatre = Theatre { launch: launch.clone(), node, stage, after_kill: args.after_kill.as_deref() };
@@ -185,7 +216,7 @@ async fn play(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage) -> 
         let created: MatchView = admin.post("/v1/matches", &wanted).await?;
         matches.push(created.id.parse::<MatchId>()?);
     }
-    let keys = Keys::load_or_create(dir)?;
+    let keys = Keys::load_or_create(&home.dir)?;
     let trust = Trust::Certificate(keys.certificate_der().to_vec());
     let bots: Vec<BotSpec> = (0..args.players)
         .map(|index| {
@@ -297,9 +328,9 @@ fn report(stage: &Stage, event: &NodeEvent) {
     }
 }
 
-async fn judge(context: &Context, args: &DemoArgs, dir: &Path, stage: &Stage, show: Show) -> Result<(Summary, Verdict), Failure> {
-    let reading = Reading::of(&StoreChoice::Local(dir.to_owned()))?;
-    let facts = facts::read(&reading.store()?, &context.games).await?;
+async fn judge(context: &Context, args: &DemoArgs, store: &StoreAddress, stage: &Stage, show: Show) -> Result<(Summary, Verdict), Failure> {
+    let reading = Reading::of(store)?;
+    let facts = facts::read(&reading.store().await?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
     let verdict = verdict::judge(usize::from(args.players), &witnesses, &facts, &facts::first_cut(&show.evidence.bots));
     let mut back: Vec<Duration> = show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
@@ -332,7 +363,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn json(&self, verdict: &Verdict, kept: Option<&Path>) -> serde_json::Value {
+    fn json(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> serde_json::Value {
         serde_json::json!({
             "kills": self.kills,
             "kills_aimed": self.hits,
@@ -355,11 +386,11 @@ impl Summary {
             "seconds": (self.seconds * 10.0).round() / 10.0,
             "holds": verdict.holds(),
             "faults": verdict.faults,
-            "data_dir": kept.map(|dir| dir.display().to_string()),
+            "store": kept.map(ToString::to_string),
         })
     }
 
-    fn words(&self, verdict: &Verdict, kept: Option<&Path>) -> String {
+    fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> String {
         let mut lines = vec![
             String::new(),
             format!(
@@ -380,8 +411,10 @@ impl Summary {
         ];
         lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
         lines.push(if verdict.holds() { "every promise held".to_owned() } else { "a promise was broken".to_owned() });
-        if let Some(dir) = kept {
-            lines.push(format!("the journal is kept: rekindle verify {}", dir.display()));
+        match kept {
+            Some(StoreAddress::Local(dir)) => lines.push(format!("the journal is kept: rekindle verify {}", dir.display())),
+            Some(store) => lines.push(format!("the journal is kept: rekindle verify --store '{store}'")),
+            None => {}
         }
         lines.join("\n")
     }

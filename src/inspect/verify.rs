@@ -9,13 +9,13 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BuildId, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
-use rekindle_store::history::{End, HistoryError};
+use rekindle_store::history::{self, End, HistoryError, Point};
 use rekindle_store::local::{LocalStore, Severity};
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
-use super::resim;
+use super::{resim, walk};
 use crate::node::boot::Reading;
 
 /// What was found in one match.
@@ -48,13 +48,17 @@ pub struct MatchReport {
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// Segment files of logs and checkpoints.
+    /// The store is on servers: it was read through them.
+    pub remote: bool,
+    /// Segment files of logs and checkpoints; of a store on servers: logs.
     pub segments: u64,
     /// Whole batches in them.
     pub batches: u64,
     /// Records in them, of all matches.
     pub records: u64,
-    /// Bytes of all segments.
+    /// Chunks of the archive.
+    pub chunks: u64,
+    /// Bytes of all segments and chunks.
     pub bytes: u64,
     /// Each match.
     pub matches: Vec<MatchReport>,
@@ -73,7 +77,7 @@ pub enum Progress {
     Ticks(u64, u64),
 }
 
-/// Checks a data directory: every byte of its files, then its matches. `build` is that of this process; `games` are those that it can
+/// Checks a store: every byte of its files (or everything that servers give), then its matches. `build` is that of this process; `games` are those that it can
 /// simulate.
 ///
 /// Damage is collected in the report; an error means that the directory could not be read at all.
@@ -84,13 +88,20 @@ pub async fn verify(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, StoreError> {
     progress(Progress::Files);
-    let mut report = audit(reading.dir())?;
-    match reading.store() {
+    let mut report = match reading.dir() {
+        Some(dir) => audit(dir)?,
+        None => Report { remote: true, ..Report::default() },
+    };
+    match reading.store().await {
         Ok(store) => {
+            if report.remote {
+                walk::everything(&store, &mut report).await?;
+            }
             if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
             }
         }
+        Err(error) if report.remote => return Err(error),
         Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
     }
     for words in report.notes.iter_mut().chain(&mut report.faults) {
@@ -102,8 +113,14 @@ pub async fn verify(
 /// Every byte of every file, without looking at what the records mean.
 fn audit(dir: &Path) -> Result<Report, StoreError> {
     let audit = LocalStore::audit(dir)?;
-    let mut report =
-        Report { segments: audit.segments, batches: audit.batches, records: audit.frames, bytes: audit.bytes, ..Report::default() };
+    let mut report = Report {
+        segments: audit.segments,
+        batches: audit.batches,
+        records: audit.frames,
+        chunks: audit.chunks,
+        bytes: audit.bytes,
+        ..Report::default()
+    };
     for finding in audit.findings {
         let offset = finding.offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
         let words = format!("{}{offset}: {}", finding.place, finding.problem);
@@ -157,7 +174,8 @@ async fn verify_match(
         return Ok(());
     };
     let checkpoints = checkpoints(store, lease, &**game, &mut found, report).await?;
-    let Reach { start, frames } = match reach::longest(store, lease, &checkpoints, End::Newest).await {
+    let (points, checkpoints): (Vec<Point>, Vec<CheckpointMeta>) = checkpoints.into_iter().unzip();
+    let Reach { start, frames, .. } = match reach::longest(store, lease, &points, End::Newest).await {
         Ok(reach) => reach,
         Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
         Err(error) => {
@@ -170,8 +188,8 @@ async fn verify_match(
         report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
     }
     let sim = match start {
-        Some(meta) => store.checkpoints.get(meta).await.map_err(|error| error.to_string()).and_then(|state| {
-            found.from_tick = meta.tick.0;
+        Some(point) => point.load(store).await.map_err(|error| error.to_string()).and_then(|(_, state)| {
+            found.from_tick = point.tick.0;
             game.restore(&state).map_err(|error| error.to_string())
         }),
         None => game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string()),
@@ -188,15 +206,15 @@ async fn verify_match(
     Ok(())
 }
 
-/// Restores every checkpoint of a match and compares its hash. Oldest first.
+/// Restores every checkpoint of a match, those in the archive included, and compares its hash. Oldest first.
 async fn checkpoints(
     store: &Store,
     lease: &MatchLease,
     game: &dyn GameType,
     found: &mut MatchReport,
     report: &mut Report,
-) -> Result<Vec<CheckpointMeta>, StoreError> {
-    let (mut metas, damaged) = store.checkpoints.list(lease.match_id).await?;
+) -> Result<Vec<(Point, CheckpointMeta)>, StoreError> {
+    let (points, damaged) = history::points(store, lease).await?;
     for error in damaged {
         match error {
             // All bytes were looked at before: damage is among the faults already, the rest of a write that was cut off is none.
@@ -204,12 +222,11 @@ async fn checkpoints(
             _ => report.fault(error.to_string()),
         }
     }
-    metas.reverse();
-    let mut good = Vec::with_capacity(metas.len());
-    for meta in metas {
-        let place = format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, meta.tick);
-        let state = match store.checkpoints.get(&meta).await {
-            Ok(state) => state,
+    let mut good = Vec::with_capacity(points.len());
+    for point in points {
+        let place = format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, point.tick);
+        let (meta, state) = match point.load(store).await {
+            Ok(found) => found,
             Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
                 report.fault(format!("{place}: {error}"));
                 continue;
@@ -226,7 +243,7 @@ async fn checkpoints(
             }
             Ok(_) => {
                 found.checkpoints += 1;
-                good.push(meta);
+                good.push((point, meta));
             }
         }
     }
@@ -277,14 +294,14 @@ fn simulate(
 
 impl Report {
     /// Adds what is worth knowing, once.
-    fn note(&mut self, words: String) {
+    pub(super) fn note(&mut self, words: String) {
         if !self.notes.contains(&words) {
             self.notes.push(words);
         }
     }
 
     /// Adds what is wrong, once.
-    fn fault(&mut self, words: String) {
+    pub(super) fn fault(&mut self, words: String) {
         if !self.faults.contains(&words) {
             self.faults.push(words);
         }

@@ -7,14 +7,13 @@ use rekindle_cluster::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::local::{LocalOptions, LocalStore};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store::address::StoreAddress;
 use rekindle_store::{Store, StoreError};
 
 use super::card::{self, NodeCard};
 use super::{build, clock};
 use crate::cli::exit::{Exit, Failure};
-use crate::config::{Config, StoreChoice};
+use crate::config::Config;
 
 /// A node that may begin: its lease is registered and live.
 pub struct Booted {
@@ -36,7 +35,7 @@ pub struct Booted {
 pub async fn boot(config: &Config) -> Result<Booted, Failure> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
-    let store = open(&config.store)?;
+    let store = config.store.open().await?;
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
     let lease = NodeLease {
@@ -56,7 +55,7 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.
-fn lock(dir: &Path) -> Result<File, Failure> {
+pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
     let place = |error: std::io::Error| {
         let message = format!("RK-NODE-021: data directory {}: {error}; choose another with --data-dir", dir.display());
         Failure::new(Exit::Failed, message)
@@ -77,29 +76,27 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Opens the configured store.
-pub fn open(choice: &StoreChoice) -> Result<Store, Failure> {
-    Ok(match choice {
-        StoreChoice::Local(dir) => LocalStore::open(dir, LocalOptions::default())?,
-        StoreChoice::Memory => MemoryStore::new().store(),
-    })
-}
-
-/// A data directory to be looked into without changing a byte of it, unless a node runs on it right now: then it is read beside that node.
+/// A store to be looked into. A data directory is read without changing a byte of it, unless a node runs on it right now: then it is read beside
+/// that node, as a store on servers is.
 ///
 /// Opening `node.db` would fold its write-ahead log into it, so a copy of it is opened instead, next to links to the real logs.
 pub struct Reading {
-    original: PathBuf,
+    address: StoreAddress,
     /// Removed when the reading is over.
     shadow: Option<Shadow>,
 }
 
 impl Reading {
-    /// Of the directory of a store.
-    pub fn of(choice: &StoreChoice) -> Result<Self, Failure> {
-        let StoreChoice::Local(dir) = choice else {
-            let message = "RK-NODE-023: a store in memory is gone with its process: there is nothing to read";
-            return Err(Failure::new(Exit::Usage, message));
+    /// Of a store.
+    pub fn of(address: &StoreAddress) -> Result<Self, Failure> {
+        let address = address.clone();
+        let dir = match &address {
+            StoreAddress::Local(dir) => dir,
+            StoreAddress::Memory => {
+                let message = "RK-NODE-023: a store in memory is gone with its process: there is nothing to read";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            StoreAddress::Postgres(_) | StoreAddress::Cql(_) => return Ok(Self { address, shadow: None }),
         };
         if !dir.join("format").exists() {
             let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
@@ -107,22 +104,32 @@ impl Reading {
         }
         let live = NodeCard::read(dir).is_some_and(|card| card.is_alive());
         let shadow = if live { None } else { Some(Shadow::of(dir)?) };
-        Ok(Self { original: dir.clone(), shadow })
+        Ok(Self { address, shadow })
     }
 
-    /// Where to read. Paths in there begin differently from the real ones: see [`Reading::real`].
-    pub fn dir(&self) -> &Path {
-        self.shadow.as_ref().map_or(&self.original, |shadow| &shadow.0)
+    /// The directory to read, if it is one. Paths in there begin differently from the real ones: see [`Reading::real`].
+    pub fn dir(&self) -> Option<&Path> {
+        match (&self.shadow, &self.address) {
+            (Some(shadow), _) => Some(&shadow.0),
+            (None, StoreAddress::Local(dir)) => Some(dir),
+            (None, _) => None,
+        }
     }
 
     /// The same words with the real directory in them.
     pub fn real(&self, words: &str) -> String {
-        words.replace(&self.dir().display().to_string(), &self.original.display().to_string())
+        match (&self.shadow, &self.address) {
+            (Some(shadow), StoreAddress::Local(dir)) => words.replace(&shadow.0.display().to_string(), &dir.display().to_string()),
+            _ => words.to_owned(),
+        }
     }
 
     /// The store in it.
-    pub fn store(&self) -> Result<Store, StoreError> {
-        LocalStore::open(self.dir(), LocalOptions::default())
+    pub async fn store(&self) -> Result<Store, StoreError> {
+        match &self.shadow {
+            Some(shadow) => StoreAddress::Local(shadow.0.clone()).open().await,
+            None => self.address.open().await,
+        }
     }
 }
 
@@ -139,7 +146,7 @@ impl Shadow {
                 std::fs::copy(dir.join(name), shadow.0.join(name))?;
             }
         }
-        for name in ["logs", "checkpoints"] {
+        for name in ["logs", "checkpoints", "archive"] {
             if dir.join(name).exists() {
                 std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
             }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use rekindle_actors::jobs::{Drained, Kind};
 use rekindle_actors::{DrainReport, Games, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
-use rekindle_cluster::{lease, takeover, trim};
+use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
@@ -23,14 +24,12 @@ use super::card::NodeCard;
 use super::links::Links;
 use super::recover::{Caretaker, Outcome};
 use super::serving::{Parts, Serving};
-use super::{PARKED, READY, RESUMED, clock};
+use super::{PARKED, READY, RESUMED, clock, jobs};
 use crate::admin::api::CreateMatch;
 use crate::admin::server;
 use crate::cli::exit::{Exit, Failure};
-use crate::config::{self, Config, Retention};
+use crate::config::{self, Config};
 
-/// How often logs are trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often samples are folded into histograms.
@@ -44,6 +43,8 @@ pub struct Run {
     pub games: Games,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Kinds of job that the executable brings along.
+    pub kinds: Vec<Kind>,
     /// Created when no match runs after the recovery.
     pub first_match: Option<CreateMatch>,
     /// Ends the process at once when this resolves.
@@ -66,7 +67,7 @@ pub enum Milestone<'a> {
 
 /// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its milestones.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
-    let Run { config, games, metrics, first_match, abandoned } = run;
+    let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
     let renewal = keep_lease(store.clone(), incarnation);
     let host = Host::start(HostParts {
@@ -112,6 +113,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         if let Some(wanted) = first_match {
             ensure_match(&node, wanted).await?;
         }
+        node.works(jobs::start(node.parts(), kinds).await?);
         node.parts().recovering.store(false, Ordering::Release);
         tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
         tell(Milestone::Ready(&card, &node));
@@ -121,25 +123,27 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
             never = keep_watch(&node, caretaker, begun, tell) => match never {},
         }
     };
-    let housekeeping = keep_house(store.clone(), config.retention);
     let ended = tokio::select! {
         biased;
         halt = host.fenced() => Some(halted(&halt)),
         fault = renewal => Some(lease_lost(fault)),
         () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
         served = served => served.err(),
-        never = housekeeping => match never {},
         never = upkeep => match never {},
     };
     if let Some(failure) = ended {
         tracing::error!(code = "RK-NODE-003", reason = %failure.message, "the node ends");
         host.abort();
+        if let Some(jobs) = node.working() {
+            jobs.stop();
+        }
         return Err(failure);
     }
 
     tracing::info!(code = "RK-NODE-002", "draining");
     tell(Milestone::Draining);
     let put_away = async {
+        stop_jobs(&node).await;
         let report = host.drain().await;
         node.parts().gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
         report
@@ -171,6 +175,16 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         return Err(Failure::new(Exit::Failed, message));
     }
     Ok(Exit::Done)
+}
+
+/// Lets jobs come to an end for a moment, and gives back those that do not.
+async fn stop_jobs(node: &Serving) {
+    if let Some(jobs) = node.working() {
+        let Drained { finished, given_back } = jobs.drain().await;
+        if finished + given_back > 0 {
+            tracing::info!(code = "RK-NODE-043", finished, given_back, "jobs put away");
+        }
+    }
 }
 
 fn caretaker(node: &Serving) -> Caretaker {
@@ -303,21 +317,6 @@ async fn second_signal() {
     }
 }
 
-/// Trims logs now and then. Never ends.
-async fn keep_house(store: Store, retention: Retention) -> Infallible {
-    if retention == Retention::All {
-        return std::future::pending().await;
-    }
-    loop {
-        tokio::time::sleep(TRIM_EVERY).await;
-        match trim::run(&store).await {
-            Ok(cuts) if !cuts.is_empty() => tracing::debug!(code = "RK-NODE-016", logs = cuts.len(), "logs trimmed"),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(code = "RK-NODE-017", %error, "logs are not trimmed; trying again"),
-        }
-    }
-}
-
 fn host_config(config: &Config) -> HostConfig {
     HostConfig {
         shards: config.shards,
@@ -334,6 +333,7 @@ fn host_config(config: &Config) -> HostConfig {
         beat_every: config.beat_every,
         recovery_budget: config.recovery_budget.as_secs_f64(),
         checkpoint_every: config.checkpoint_every,
+        trim_checkpoints: config.retention.checkpoints <= 2,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
         ..HostConfig::default()

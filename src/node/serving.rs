@@ -1,23 +1,25 @@
 //! A node that runs matches, as its operators see it. Called by the admin listener and by [`super::run`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rekindle_actors::jobs::JobsHandle;
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
 use rekindle_cluster::directory::{self, Updated};
-use rekindle_cluster::takeover;
+use rekindle_cluster::{retention, takeover};
 use rekindle_gateway::Gateway;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{AuditQuery, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::operator::{Abandoned, NotWritten, Operators};
 use super::{bots, clock, tickets};
-use crate::admin::api::{CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
-use crate::config::{Config, Retention};
+use crate::admin::api::{AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
+use crate::config::Config;
 use crate::hex;
 
 /// Why a node does not do what an operator asks.
@@ -40,9 +42,21 @@ pub enum ControlError {
     /// The request is understood and not allowed.
     #[error("RK-ADMIN-403: {0}")]
     Forbidden(String),
+    /// No such job.
+    #[error("RK-ADMIN-404: there is no job {0}; `rekindle jobs ls` lists them")]
+    NoJob(String),
+    /// It cannot be done to the thing as it stands.
+    #[error("RK-ADMIN-409: {0}")]
+    Refused(String),
     /// The node goes down.
     #[error("RK-ADMIN-503: this node is draining and takes no new matches")]
     Draining,
+    /// The node is not far enough yet.
+    #[error("RK-ADMIN-503: this node works on jobs once its matches are recovered; ask again in a moment")]
+    NotReady,
+    /// The audit log could not be written.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
     /// It was tried and failed.
     #[error("RK-ADMIN-500: {0}")]
     Failed(String),
@@ -56,7 +70,10 @@ impl ControlError {
             Self::NoGame { .. } => "RK-ADMIN-410",
             Self::Invalid(_) => "RK-ADMIN-411",
             Self::Forbidden(_) => "RK-ADMIN-403",
-            Self::Draining => "RK-ADMIN-503",
+            Self::NoJob(_) => "RK-ADMIN-404",
+            Self::Refused(_) => "RK-ADMIN-409",
+            Self::Draining | Self::NotReady => "RK-ADMIN-503",
+            Self::NotWritten(_) => "RK-ADMIN-507",
             Self::Failed(_) => "RK-ADMIN-500",
         }
     }
@@ -64,6 +81,12 @@ impl ControlError {
 
 impl From<StoreError> for ControlError {
     fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<Abandoned> for ControlError {
+    fn from(error: Abandoned) -> Self {
         Self::Failed(error.to_string())
     }
 }
@@ -93,12 +116,34 @@ pub struct Serving {
     parts: Parts,
     started: Instant,
     drain: watch::Sender<bool>,
+    jobs: OnceLock<JobsHandle>,
 }
 
 impl Serving {
     /// Around parts that work.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, started: Instant::now(), drain: watch::Sender::new(false) }
+        Self { parts, started: Instant::now(), drain: watch::Sender::new(false), jobs: OnceLock::new() }
+    }
+
+    /// Work on jobs has begun.
+    pub fn works(&self, jobs: JobsHandle) {
+        // It begins once.
+        let _ = self.jobs.set(jobs);
+    }
+
+    /// The jobs, once they are worked on.
+    pub fn working(&self) -> Option<&JobsHandle> {
+        self.jobs.get()
+    }
+
+    /// Writes down what operators do to this node.
+    pub fn operators(&self) -> Operators {
+        Operators::new(self.parts.store.clone(), self.parts.incarnation)
+    }
+
+    /// What operators did, newest first.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditView>, ControlError> {
+        Ok(self.parts.store.audit.list(query).await?.iter().map(AuditView::of).collect())
     }
 
     /// The parts.
@@ -268,11 +313,8 @@ impl Serving {
             if !healthy {
                 return;
             }
-            // With all of the journal kept, all of the lineage is.
-            let keep_from = match config.retention {
-                Retention::All => None,
-                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch)),
-            };
+            // Until it is known what is needed, all of it is.
+            let keep_from = retention::lineage_needed(store, &config.retention, id).await.unwrap_or_default();
             while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
                 tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");
                 if !error.is_transient() {

@@ -8,6 +8,13 @@ use rekindle_schema::wire::Role;
 use super::{bots, clock};
 use crate::admin::api;
 
+/// What the audit log says of a ticket: for whom, and what it allows.
+pub fn words(wanted: &api::IssueTicket) -> (String, String) {
+    let role = if wanted.spectator { "spectator" } else { "player" };
+    let only = wanted.match_id.as_ref().map(|id| format!(" match={id}")).unwrap_or_default();
+    (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
+}
+
 /// Signs the ticket that `wanted` asks for, but none for a house bot's number: its holder would play in its place. A match id that is none counts as no wish: check it before.
 pub fn issue(keys: &Keys, wanted: &api::IssueTicket) -> Result<api::Ticket, TicketError> {
     if wanted.player >= bots::FIRST_HOUSE_PLAYER {

@@ -3,7 +3,10 @@
 mod config;
 mod demo;
 mod failover;
+mod history;
+mod jobs;
 mod node;
 mod readme;
+mod store;
 mod support;
 mod verify;

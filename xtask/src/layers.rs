@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-client", &["rekindle-schema", "rekindle-netcode", "rekindle-sim"]),
     ("rekindle-loadtest", &["rekindle-schema", "rekindle-client", "rekindle-netcode"]),
     ("rekindle-arena", &["rekindle-sim"]),
+    ("rekindle-testservers", &[]),
 ];
 
 /// Outside crates that a layer must never see, and why.
@@ -30,6 +31,10 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("rekindle-cluster", &["rusqlite", "quinn"], "ownership speaks to ports, never to a backend"),
     ("rekindle-actors", &["rusqlite", "quinn"], "actors speak to ports, never to a backend or a socket"),
 ];
+
+/// What no product may carry, and what is not part of it.
+const FOR_TESTS: &[&str] = &["rekindle-testkit", "rekindle-testservers"];
+const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
 
 /// Words that must not stand in the simulation's sources: each would let something else than the inputs decide.
 const FORBIDDEN_IN_SIM: &[&str] = &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread_rng", "std::thread"];
@@ -93,8 +98,8 @@ fn imports(metadata: &Metadata) -> Vec<String> {
                     problems.push(format!("{layer} imports {name}: {why}"));
                 }
             }
-            if name == "rekindle-testkit" {
-                problems.push(format!("{} imports rekindle-testkit, which is for tests only", package.name));
+            if FOR_TESTS.contains(&name) && !MAY_TEST.contains(&package.name.as_str()) {
+                problems.push(format!("{} imports {name}, which is for tests only", package.name));
             }
         }
     }

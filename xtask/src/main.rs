@@ -1,10 +1,12 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
-//! `cargo xtask load`, `cargo xtask restart`.
+//! `cargo xtask load`, `cargo xtask restart`, `cargo xtask services`.
 
 mod drill;
 mod layers;
 mod load;
 mod restart;
+mod services;
+mod suite;
 
 use std::process::{Command, ExitCode};
 
@@ -20,12 +22,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every test; needs nothing but the Rust toolchain and a C compiler
-    Test {
-        /// Passed on to `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
-    },
+    /// Run every test, on servers of its own (Postgres, Java and Maven are installed where that is possible)
+    Test(suite::Suite),
     /// Check that no crate imports what its layer must not see
     Layers,
     /// Run whole nodes in simulation, one seed after another
@@ -53,15 +51,18 @@ enum Task {
     Load(load::Load),
     /// Kill a node full of matches and print how long they stand still
     Restart(restart::Restart),
+    /// Start and stop private Postgres and CQL servers for tests
+    Services(services::Services),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().task {
-        Task::Test { rest } => test(&rest),
+        Task::Test(wanted) => suite::test(&wanted),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
         Task::Load(wanted) => load::load(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
+        Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
     match result {
@@ -71,12 +72,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The whole suite: the layer rules, then every test of every crate, doc tests included.
-fn test(rest: &[String]) -> Result<()> {
-    layers::check()?;
-    run(Command::new("cargo").args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest))
 }
 
 fn sim(seeds: u64, from: u64) -> Result<()> {

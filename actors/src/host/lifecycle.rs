@@ -35,6 +35,8 @@ const COMMANDS_PER_STEP: usize = 16;
 const DRAIN_WRITES: usize = 8;
 /// Pause before the last checkpoint of an ended match is written again.
 const LAST_CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether wanted checkpoints are stored.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for matches that are just ending.
 const DRAIN_ENDING: Duration = Duration::from_secs(5);
 
@@ -138,6 +140,28 @@ impl Host {
                 _ = halted.wait_for(Option::is_some) => return Err(HostError::Stopping("its journal has failed".to_owned())),
                 () = changed => {}
             }
+        }
+    }
+
+    /// Has every match checkpointed as it stands now, one after the other as the places for it allow, and returns how many were. Resolves when the
+    /// last is stored; a match that ended or was parked meanwhile does not count. Dropping it leaves the wishes standing.
+    pub async fn checkpoint_all(&self) -> usize {
+        let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
+        let mut open: Vec<(Arc<MatchCell>, Tick)> = cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
+        open.iter().for_each(|(cell, _)| cell.cost.lock().wanted = true);
+        let mut stored = 0;
+        loop {
+            self.inner().look();
+            open.retain(|(cell, tick)| {
+                let covered = cell.cost.lock().newest.is_some_and(|newest| newest.tick >= *tick);
+                stored += usize::from(covered);
+                let runs = matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled | MatchPhase::Repairing);
+                !covered && runs && self.inner().matches.lock().contains_key(&cell.match_id)
+            });
+            if open.is_empty() || self.inner().journal.is_halted() {
+                return stored;
+            }
+            sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -60,7 +60,7 @@ impl ChunkBuilder {
         let Placed { frame, log, batch } = placed;
         let header = &frame.header;
         let crc = Frame::encode(header, &frame.payload, &mut self.content);
-        let meta = self.meta.get_or_insert_with(|| ChunkMeta {
+        let meta = self.meta.get_or_insert(ChunkMeta {
             match_id: header.match_id,
             kind: ChunkKind::Records,
             first_epoch: header.epoch,

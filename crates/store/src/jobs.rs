@@ -9,6 +9,7 @@ use crate::port::{JobFilter, NewJob, Outcome, QueueCounts, StoreError};
 
 /// What a request makes of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "made once for a request, and taken apart at once")]
 pub enum Change {
     /// This row stands in its place, its version one higher.
     To(Job),

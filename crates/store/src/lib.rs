@@ -5,16 +5,20 @@
 //! * [`archive`]: what is in a chunk of the archive.
 //! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
+//! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
 //! * [`postgres`]: a Postgres server.
+//! * [`cql`]: a store on ScyllaDB or any other CQL server.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod address;
 pub mod archive;
 pub mod audit;
 pub mod conformance;
+pub mod cql;
 pub mod history;
 pub mod jobs;
 pub mod local;
@@ -22,6 +26,7 @@ pub mod memory;
 pub mod migration;
 pub mod port;
 pub mod postgres;
+pub mod transfer;
 
 use std::sync::Arc;
 

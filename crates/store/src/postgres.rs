@@ -37,7 +37,7 @@ use self::pools::{Lane, Pools};
 use crate::Store;
 use crate::port::StoreError;
 
-pub use self::migrate::{SCHEMA_VERSION, migrate, schema_state};
+pub use self::migrate::{SCHEMA_VERSION, discard, migrate, schema_state};
 pub use self::options::{DEFAULT_SCHEMA, Mutant, PostgresOptions, Tls};
 
 /// The oldest server that the tables work on.

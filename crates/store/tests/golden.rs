@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
-use rekindle_store::Store;
-use rekindle_store::conformance::{Scribe, checkpoint, match_lease, read_all, register};
+use rekindle_schema::{ActionId, BatchNo, Incarnation, MatchId, Tick};
+use rekindle_store::conformance::{Scribe, checkpoint, job, match_lease, read_all, register};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::local::{LocalOptions, LocalStore};
+use rekindle_store::{AuditQuery, Store};
 
 const NODE: Incarnation = Incarnation(0xaa);
 const OTHER: Incarnation = Incarnation(0xbb);
@@ -90,4 +91,65 @@ async fn a_data_directory_of_format_1() {
     let node = store.leases.node(NODE).await.unwrap().unwrap();
     assert_eq!((node.state, node.seal), (NodeState::Fenced, Some(BatchNo(5))));
     assert_eq!(store.effects.delivered().await.unwrap()[0].1.payload, &b"won"[..]);
+}
+
+/// The version of the tables, as SQLite keeps it.
+fn tables(dir: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(dir.join("node.db")).unwrap();
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn tables_of_version_1_get_what_they_lack() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../schema/golden/data-1");
+    let dir = tempfile::tempdir().unwrap();
+    copy(&golden, dir.path());
+    assert_eq!(tables(dir.path()), 1, "the golden directory is no longer what the first release wrote");
+    assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
+    assert_eq!(tables(dir.path()), 1, "whoever only looks changes nothing");
+    let (one, two) = (open(dir.path()), open(dir.path()));
+    assert_eq!(tables(dir.path()), 2);
+    let id = one.jobs.enqueue(job(1)).await.unwrap();
+    let entry = AuditEntry {
+        time_ms: 5,
+        action_id: ActionId(7),
+        stage: Stage::Begun,
+        node: NODE,
+        who: "me".to_owned(),
+        action: "match.stop".to_owned(),
+        target: A.to_string(),
+        detail: String::new(),
+    };
+    one.audit.append(entry.clone()).await.unwrap();
+    assert_eq!(two.jobs.get(id).await.unwrap().unwrap().id, id);
+    assert_eq!(two.audit.list(AuditQuery { since_ms: 0, until_ms: 6, limit: 9 }).await.unwrap(), [entry]);
+    assert_eq!(one.leases.get(A).await.unwrap().unwrap().version, 2, "what was there is still there");
+    drop((one, two));
+    assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
+    // A release that is newer than this one would write version 3.
+    rusqlite::Connection::open(dir.path().join("node.db")).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    let refused = LocalStore::open(dir.path(), LocalOptions::default()).err().unwrap().to_string();
+    assert!(refused.contains("version 3") && refused.contains("version 2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_would_find_is_reported() {
+    for (table, change) in [
+        ("job_due", "DELETE FROM job_due"),
+        ("job_due", "UPDATE job_due SET b = b + 1"),
+        ("job", "UPDATE job SET value = zeroblob(length(value))"),
+        ("audit", "DELETE FROM totals WHERE name = 'audit'"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store.jobs.enqueue(job(1)).await.unwrap();
+        drop(store);
+        assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
+        let connection = rusqlite::Connection::open(dir.path().join("node.db")).unwrap();
+        assert_eq!(connection.execute(change, []).unwrap(), 1);
+        drop(connection);
+        let found = LocalStore::audit(dir.path()).unwrap();
+        let named = found.findings.iter().any(|finding| format!("{finding:?}").contains(table));
+        assert!(!found.is_clean() && named, "{change}: {:?}", found.findings);
+    }
 }

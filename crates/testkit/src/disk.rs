@@ -291,6 +291,10 @@ impl Leases for Watched {
         })
     }
 
+    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
+        self.leases.remove(match_id, version)
+    }
+
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
             let found = self.leases.matches().await?;
@@ -299,9 +303,5 @@ impl Leases for Watched {
             }
             Ok(found)
         })
-    }
-
-    fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
-        self.leases.remove(match_id, version)
     }
 }

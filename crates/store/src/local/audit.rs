@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
+use rekindle_schema::archive::{ChunkKind, ChunkMeta};
 use rekindle_schema::audit::AuditEntry;
-use rekindle_schema::batch::BatchView;
+use rekindle_schema::batch::{BatchView, Frame};
 use rekindle_schema::codec;
 use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
@@ -14,7 +16,7 @@ use rekindle_schema::{Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
-use super::{FORMAT_FILE, checkpoints, jobs, parse_format, wal};
+use super::{FORMAT_FILE, archive, checkpoints, jobs, parse_format, wal};
 use crate::port::StoreError;
 
 const STRIDE: usize = 4 << 20;
@@ -52,7 +54,9 @@ pub struct Audit {
     pub frames: u64,
     /// Whole checkpoints.
     pub checkpoints: u64,
-    /// Bytes of all segments.
+    /// Whole chunks of the archive.
+    pub chunks: u64,
+    /// Bytes of all segments and chunks.
     pub bytes: u64,
     /// In the order of the files.
     pub findings: Vec<Finding>,
@@ -102,7 +106,52 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
             walk.sealed(&log_dir(root, kind, log));
         }
     }
+    archived(root, &mut audit)?;
     Ok(audit)
+}
+
+/// Checks the archive: every chunk's manifest, checksum, frames and states, the chain from each chunk to the next, and the pins.
+fn archived(root: &Path, audit: &mut Audit) -> Result<(), StoreError> {
+    for (_, dir) in archive::folders(root)? {
+        let (chunks, pin) = archive::files(&dir)?;
+        let mut before: Option<Frame> = None;
+        for path in chunks {
+            let found = archive::read(&path).and_then(|found| found.map(|(meta, bytes)| unpack(meta, &bytes)).transpose());
+            match found {
+                Ok(Some((meta, frames))) => {
+                    audit.chunks += 1;
+                    audit.bytes += meta.len;
+                    let (first, last) = (frames.first().cloned(), frames.into_iter().last());
+                    // A hole before it is no damage: retention removes chunks, and the archive may have been off.
+                    if let (Some(before), Some(first)) = (&before, &first)
+                        && first.header.seq <= before.header.seq.next()
+                        && let Err(problem) = crate::archive::follows(before.header.epoch, before.crc, before.header.seq, first)
+                    {
+                        audit.report(Severity::Damage, &path, None, problem);
+                    }
+                    before = last.or(before);
+                }
+                Ok(None) => {}
+                Err(StoreError::Corrupt { problem, .. }) => audit.report(Severity::Damage, &path, None, problem),
+                Err(error) => audit.report(Severity::Damage, &path, None, error),
+            }
+        }
+        if let Some(path) = pin
+            && let Err(error) = archive::read_pin(&path)
+        {
+            audit.failed(&error);
+        }
+    }
+    Ok(())
+}
+
+/// The records of a chunk; none of a state, which is checked as well.
+fn unpack(meta: ChunkMeta, bytes: &Bytes) -> Result<(ChunkMeta, Vec<Frame>), StoreError> {
+    let frames = match meta.kind {
+        ChunkKind::Records => crate::archive::records(&meta, bytes)?,
+        ChunkKind::State => crate::archive::state(&meta, bytes).map(|_| Vec::new())?,
+    };
+    Ok((meta, frames))
 }
 
 /// Checks `node.db` and returns the leases that could be read.

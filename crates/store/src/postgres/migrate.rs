@@ -72,3 +72,17 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Vec<u32>, StoreError> 
     }
     Ok(applied)
 }
+
+/// Drops the schema with everything in it: for a store that was made for one purpose and has served it. Harmless to repeat.
+pub async fn discard(options: &PostgresOptions) -> Result<(), StoreError> {
+    const DOING: &str = "dropping the tables";
+    let failed = |error: tokio_postgres::Error| errors::classify(&error, DOING);
+    let client = connect(options, DOING).await?;
+    // In pieces: one transaction that drops hundreds of partitions may need more locks than there are.
+    let partitions = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
+                      WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
+    for row in client.query(partitions, &[&options.schema()]).await.map_err(failed)? {
+        client.batch_execute(row.try_get(0).map_err(failed)?).await.map_err(failed)?;
+    }
+    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", options.schema())).await.map_err(failed)
+}

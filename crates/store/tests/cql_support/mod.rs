@@ -1,0 +1,150 @@
+//! A real CQL server for tests: a keyspace for each test program, and in it a space for each test.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub(crate) mod proxy;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rekindle_store::Store;
+use rekindle_store::conformance::Backend;
+use rekindle_store::cql::{self, CqlOptions, CqlStore};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use tokio::sync::Mutex;
+
+/// Address of a CQL server: `host:port[,host:port]`.
+pub(crate) const SERVER: &str = "REKINDLE_TEST_CQL";
+
+/// The server to test with; says so if there is none.
+pub(crate) fn server() -> Option<String> {
+    let found = std::env::var(SERVER).ok().filter(|address| !address.is_empty());
+    if found.is_none() {
+        println!("SKIPPED: {SERVER} names no CQL server, so nothing was tested");
+    }
+    found
+}
+
+/// A bare session with the server.
+pub(crate) async fn bare(address: &str) -> Session {
+    SessionBuilder::new().known_nodes(address.split(',')).build().await.expect("the CQL server answers")
+}
+
+/// A name that no other test uses.
+pub(crate) fn unique(what: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    format!("{what}_{:x}_{:x}_{}", std::process::id(), now, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A keyspace with tables, dropped with its last user.
+pub(crate) struct Keyspace {
+    pub(crate) address: String,
+    pub(crate) name: String,
+}
+
+impl Keyspace {
+    /// Makes one, with one copy in the server's datacentre.
+    pub(crate) async fn make(address: &str) -> Self {
+        let keyspace = Self { address: address.to_owned(), name: unique("rekindle") };
+        cql::migrate(&keyspace.options()).await.expect("tables can be made");
+        keyspace
+    }
+
+    pub(crate) fn options(&self) -> CqlOptions {
+        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s", self.address, self.name)).unwrap()
+    }
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let (address, name) = (self.address.clone(), self.name.clone());
+        // The runtime of the test is no place to wait in.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let session = bare(&address).await;
+                session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.map(drop)
+            })
+        });
+        if !matches!(dropped.join(), Ok(Ok(()))) {
+            eprintln!("keyspace {} is left over", self.name);
+        }
+    }
+}
+
+/// The place of one test in the keyspace of its program.
+#[derive(Clone)]
+pub(crate) struct Space {
+    pub(crate) options: CqlOptions,
+    pub(crate) keyspace: Arc<Keyspace>,
+}
+
+impl Space {
+    /// A new one, if there is a server.
+    pub(crate) async fn fresh() -> Option<Self> {
+        static SHARED: Mutex<Weak<Keyspace>> = Mutex::const_new(Weak::new());
+        let address = server()?;
+        let mut shared = SHARED.lock().await;
+        let keyspace = match shared.upgrade() {
+            Some(keyspace) => keyspace,
+            None => {
+                let keyspace = Arc::new(Keyspace::make(&address).await);
+                *shared = Arc::downgrade(&keyspace);
+                keyspace
+            }
+        };
+        let mut options = keyspace.options();
+        options.space = unique("test");
+        Some(Self { options, keyspace })
+    }
+
+    pub(crate) async fn with(&self, change: impl FnOnce(&mut CqlOptions)) -> Store {
+        let mut options = self.options.clone();
+        change(&mut options);
+        CqlStore::connect(options).await.expect("the store opens")
+    }
+}
+
+impl Backend for Space {
+    async fn open(&self) -> Store {
+        self.with(|_| ()).await
+    }
+}
+
+/// Kills and starts the CQL server, if it was started by `cargo xtask services`.
+pub(crate) struct Control {
+    program: String,
+    dir: String,
+}
+
+/// What can kill the server of `REKINDLE_TEST_CQL`; says so if nothing can.
+pub(crate) fn control() -> Option<Control> {
+    let text = std::env::var("REKINDLE_SERVICES").ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let value = |name: &str| {
+        let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
+        Some(rest.split('"').nth(1)?.to_owned())
+    };
+    let ours = std::env::var(SERVER).is_ok_and(|address| text.contains(&format!("\"{address}\"")));
+    let found = if ours { value("xtask").zip(value("dir")) } else { None };
+    if found.is_none() {
+        println!("SKIPPED: REKINDLE_SERVICES does not say how the CQL server is killed and started");
+    }
+    found.map(|(program, dir)| Control { program, dir })
+}
+
+impl Control {
+    pub(crate) fn kill(&self) {
+        self.run("kill", "cql");
+    }
+
+    pub(crate) fn start(&self) {
+        self.run("start", "cql");
+    }
+
+    pub(crate) fn run(&self, verb: &str, server: &str) {
+        let done = std::process::Command::new(&self.program).args(["services", "--dir", &self.dir, verb, server]).output().unwrap();
+        assert!(done.status.success(), "{verb} {server}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}

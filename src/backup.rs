@@ -1,0 +1,149 @@
+//! Backups: a local store in a directory of its own, with everything in it as it was at one cut through a store at work.
+//!
+//! Called by `rekindle store backup` and by whoever makes backups by schedule. It is written beside its place and moved there when it is whole,
+//! so a directory that has the name is one. [`rekindle_store::transfer`] does the copying.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rekindle_store::local::{LocalOptions, LocalStore};
+use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, copy};
+use rekindle_store::{Store, StoreError};
+use serde::Serialize;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::node::clock;
+
+/// Says what a backup is; in its directory.
+const CARD: &str = "backup.json";
+/// Marks a directory in which a backup is being written, or was when the process ended.
+const UNFINISHED: &str = "unfinished";
+/// A backup that nodes overtook is begun anew so often.
+const ATTEMPTS: u32 = 3;
+
+/// What was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Backup {
+    /// When it was begun, in milliseconds since 1970.
+    pub taken_ms: u64,
+    /// The store, without secrets.
+    pub source: String,
+    /// Bytes of logs and checkpoints.
+    pub bytes: u64,
+    /// Counts.
+    pub copied: Copied,
+}
+
+/// Copies all of `source` (called `name`) into a new directory, while nodes may run on it, and checks every byte of what was written.
+pub async fn make(source: &Store, name: &str, dir: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, Failure> {
+    if dir.exists() && !dir.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
+        let message = format!("RK-BACKUP-001: {} exists and is no empty directory; a backup gets a new one", dir.display());
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let place = std::path::absolute(dir)?;
+    let draft = draft_of(&place)?;
+    let mut attempt = 1;
+    let backup = loop {
+        prepare(&draft)?;
+        match write(source, name, &draft, progress).await {
+            Ok(backup) => break backup,
+            // The source has trimmed or moved what was being read: from here on all of it is read again.
+            Err(TransferError::Overtaken { .. } | TransferError::Incomplete { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => {
+                let exit = if matches!(error, TransferError::Damaged(_)) { Exit::Broken } else { Exit::Failed };
+                return Err(Failure::new(exit, error.to_string()));
+            }
+        }
+    };
+    publish(&draft, &place, &backup)?;
+    Ok(backup)
+}
+
+/// Refuses a directory that is no whole backup, nor any other local store.
+pub fn check(dir: &Path) -> Result<(), Failure> {
+    if dir.join(UNFINISHED).exists() {
+        let message = format!("RK-BACKUP-002: the backup in {} was not finished; it holds too little to be restored", dir.display());
+        return Err(Failure::new(Exit::Broken, message));
+    }
+    Ok(())
+}
+
+fn draft_of(place: &Path) -> Result<PathBuf, Failure> {
+    let name = place.file_name().ok_or_else(|| Failure::new(Exit::Usage, format!("RK-BACKUP-003: {} has no name", place.display())))?;
+    let mut draft = name.to_owned();
+    draft.push(".partial");
+    Ok(place.with_file_name(draft))
+}
+
+/// An empty directory with the mark of a backup in it. What an earlier attempt left there goes; anything else is not touched.
+fn prepare(draft: &Path) -> Result<(), Failure> {
+    if draft.exists() {
+        if !draft.join(UNFINISHED).exists() {
+            let message = format!("RK-BACKUP-004: {} is in the way and no unfinished backup; move it", draft.display());
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        fs::remove_dir_all(draft)?;
+    }
+    fs::create_dir_all(draft)?;
+    File::create(draft.join(UNFINISHED))?.sync_all()?;
+    Ok(())
+}
+
+async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, TransferError> {
+    let taken_ms = clock::now_ms();
+    let target = LocalStore::open(draft, LocalOptions::default())?;
+    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, progress };
+    let copied = copy(source, &target, &options).await?;
+    drop(target);
+    let audit = LocalStore::audit(draft)?;
+    if let Some(finding) = audit.findings.first() {
+        return Err(StoreError::Corrupt { place: finding.place.clone(), problem: finding.problem.clone() }.into());
+    }
+    Ok(Backup { taken_ms, source: name.to_owned(), bytes: audit.bytes, copied })
+}
+
+/// Gives a whole backup its name, durably.
+fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
+    fs::write(draft.join(CARD), serde_json::to_vec_pretty(backup)?)?;
+    File::open(draft.join(CARD))?.sync_all()?;
+    fs::remove_file(draft.join(UNFINISHED))?;
+    File::open(draft)?.sync_all()?;
+    if place.exists() {
+        fs::remove_dir(place)?;
+    }
+    fs::rename(draft, place)?;
+    if let Some(parent) = place.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_store::memory::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backup_has_its_name_only_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, draft) = (dir.path().join("b"), dir.path().join("b.partial"));
+        let source = MemoryStore::new().store();
+        let make = async |place: &Path| make(&source, "memory", place, &|_| ()).await;
+
+        // What a process that was killed left is replaced; what is no backup is not touched.
+        prepare(&draft).unwrap();
+        fs::write(draft.join("rest"), "x").unwrap();
+        assert!(check(&draft).unwrap_err().message.contains("not finished"));
+        make(&place).await.unwrap();
+        assert!(!draft.exists() && place.join(CARD).exists() && !place.join(UNFINISHED).exists());
+        check(&place).unwrap();
+        assert!(make(&place).await.unwrap_err().message.contains("RK-BACKUP-001"));
+        fs::create_dir(&draft).unwrap();
+        fs::write(draft.join("mine"), "x").unwrap();
+        assert!(make(&dir.path().join("b")).await.is_err());
+        fs::remove_dir_all(&place).unwrap();
+        assert!(make(&place).await.unwrap_err().message.contains("RK-BACKUP-004"));
+        assert!(draft.join("mine").exists());
+    }
+}

@@ -1,0 +1,56 @@
+//! `rekindle audit`: what operators did. Asks the running node; without one it reads the store.
+
+use std::collections::BTreeMap;
+
+use rekindle_store::AuditQuery;
+
+use super::args::AuditArgs;
+use super::exit::{Exit, Failure};
+use super::matches::explain;
+use super::{Context, block_on, moment};
+use crate::admin::api::AuditView;
+use crate::admin::client::ClientError;
+use crate::node::boot::Reading;
+use crate::node::clock;
+
+pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
+    let time = |text: &Option<String>| text.as_deref().map(|text| moment::parse(text, clock::now_ms())).transpose();
+    let (since_ms, until_ms) = (time(&args.since)?.unwrap_or(0), time(&args.until)?.unwrap_or(u64::MAX));
+    let mut entries = block_on(async {
+        let Ok(node) = context.node() else {
+            let reading = Reading::of(&context.config.store)?;
+            let query = AuditQuery { since_ms, until_ms, limit: args.limit };
+            let entries = reading.store().await?.audit.list(query).await?;
+            return Ok(entries.iter().map(AuditView::of).collect::<Vec<_>>());
+        };
+        let path = format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);
+        node.get(&path).await.map_err(|error: ClientError| explain(error))
+    })?;
+    if entries.len() == args.limit {
+        eprintln!(
+            "note: these are the newest {} entries; there may be more: narrow it with --since and --until, or raise --limit",
+            args.limit
+        );
+    }
+    entries.reverse();
+    context.answer(&entries, || words(&entries))?;
+    Ok(Exit::Done)
+}
+
+/// One line for each action, where and when its last entry stands.
+fn words(entries: &[AuditView]) -> String {
+    if entries.is_empty() {
+        return "nothing was done in that time".to_owned();
+    }
+    let last: BTreeMap<&str, usize> = entries.iter().enumerate().map(|(place, entry)| (entry.action_id.as_str(), place)).collect();
+    let lines = entries.iter().enumerate().filter(|(place, entry)| last.get(entry.action_id.as_str()) == Some(place)).map(|(_, entry)| {
+        let outcome = match (entry.stage.as_str(), &entry.error) {
+            ("begun", _) => "begun, its end is not known".to_owned(),
+            (_, Some(error)) => format!("failed: {error}"),
+            (stage, None) => stage.to_owned(),
+        };
+        let detail = if entry.detail.is_empty() { String::new() } else { format!(" ({})", entry.detail) };
+        format!("{}  {:<14} {} by {}{detail}: {outcome}", moment::show(entry.time_ms), entry.action, entry.target, entry.who)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

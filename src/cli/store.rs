@@ -1,0 +1,331 @@
+//! `rekindle store ...`: what is in a store, its tables, copies, backups. Works on the store itself; nothing here runs a match.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rekindle_schema::MatchId;
+use rekindle_schema::lease::{MatchState, NodeState};
+use rekindle_store::address::{AddressError, StoreAddress};
+use rekindle_store::migration::SchemaState;
+use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
+use rekindle_store::{Store, StoreError};
+use serde::Serialize;
+use serde_json::json;
+
+use super::args::StoreCommand;
+use super::exit::{Exit, Failure};
+use super::start::counted;
+use super::{Context, block_on, offline};
+use crate::backup;
+use crate::config::{self, ConfigError};
+use crate::node::boot::{self, Reading};
+use crate::node::{alive, clock};
+
+pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {
+    match command {
+        StoreCommand::Status => status(context),
+        StoreCommand::Migrate => migrate(context),
+        StoreCommand::Verify => offline::verify(context, None),
+        StoreCommand::Copy { from, from_password_file, to, to_password_file, matches } => {
+            let from = match from {
+                Some(url) => address(context, "--from", &url, from_password_file.as_deref())?,
+                None => context.config.store.clone(),
+            };
+            let to = address(context, "--to", &to, to_password_file.as_deref())?;
+            transfer(context, &from, &to, &matches)
+        }
+        StoreCommand::Backup { dir } => back_up(context, &dir),
+        StoreCommand::Restore { dir, matches } => {
+            backup::check(&dir)?;
+            transfer(context, &StoreAddress::Local(dir), &context.config.store, &matches)
+        }
+    }
+}
+
+fn address(context: &Context, flag: &str, url: &str, password_file: Option<&Path>) -> Result<StoreAddress, Failure> {
+    let wrong = |error: AddressError| Failure::new(Exit::Usage, format!("RK-CLI-030: {flag} {error}"));
+    let address = StoreAddress::parse(url, &context.config.data_dir).map_err(wrong)?;
+    let Some(file) = password_file else { return Ok(address) };
+    let password = config::password_from(file).map_err(|error: ConfigError| Failure::new(Exit::Usage, error.to_string()))?;
+    address.with_password(&password).map_err(wrong)
+}
+
+/// What `store status` answers.
+#[derive(Default, Serialize)]
+struct Status {
+    store: String,
+    kind: &'static str,
+    /// Its tables: `current`, `missing`, `older`, `newer`; `none` if it needs none.
+    tables: &'static str,
+    tables_version: Option<u32>,
+    nodes_live: usize,
+    nodes_stopped: usize,
+    nodes_fenced: usize,
+    matches_running: usize,
+    matches_parked: usize,
+    matches_ended: usize,
+    logs: usize,
+    log_bytes: u64,
+    checkpoints: usize,
+    checkpoint_bytes: u64,
+    checkpoints_damaged: usize,
+    archived_chunks: usize,
+    archived_bytes: u64,
+    effects: usize,
+}
+
+fn status(context: &Context) -> Result<Exit, Failure> {
+    let address = &context.config.store;
+    let status = block_on(async {
+        let mut status = Status { store: address.to_string(), kind: address.kind(), tables: "none", ..Status::default() };
+        if let Some(state) = address.schema_state().await? {
+            (status.tables, status.tables_version) = tables(state);
+            if !matches!(state, SchemaState::Current { .. }) {
+                return Ok((status, state.require_current(&address.to_string()).err()));
+            }
+        }
+        let reading = Reading::of(address)?;
+        count(&reading.store().await?, &mut status).await?;
+        Ok((status, None))
+    });
+    let (status, problem) = status?;
+    context.answer(&status, || words(&status))?;
+    match problem {
+        None => Ok(Exit::Done),
+        Some(problem) => {
+            eprintln!("error: {problem}");
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+fn tables(state: SchemaState) -> (&'static str, Option<u32>) {
+    match state {
+        SchemaState::Missing => ("missing", None),
+        SchemaState::Older { found, .. } => ("older", Some(found)),
+        SchemaState::Current { version } => ("current", Some(version)),
+        SchemaState::Newer { found, .. } => ("newer", Some(found)),
+    }
+}
+
+async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
+    for node in store.leases.nodes().await? {
+        *match node.state {
+            NodeState::Live => &mut status.nodes_live,
+            NodeState::Stopped => &mut status.nodes_stopped,
+            NodeState::Fenced => &mut status.nodes_fenced,
+        } += 1;
+    }
+    for info in store.journal.logs().await? {
+        status.logs += 1;
+        status.log_bytes += info.bytes;
+    }
+    for row in store.leases.matches().await? {
+        *match row.state {
+            MatchState::Running => &mut status.matches_running,
+            MatchState::Parked { .. } => &mut status.matches_parked,
+            MatchState::Ended { .. } => &mut status.matches_ended,
+        } += 1;
+        let (found, damaged) = store.checkpoints.list(row.match_id).await?;
+        status.checkpoints += found.len();
+        status.checkpoint_bytes += found.iter().map(|meta| meta.len).sum::<u64>();
+        // A local store cannot say whose checkpoint was damaged: it names it for every match.
+        status.checkpoints_damaged = damaged.len().max(status.checkpoints_damaged);
+    }
+    for match_id in store.archive.matches().await? {
+        let (found, _) = store.archive.list(match_id).await?;
+        status.archived_chunks += found.len();
+        status.archived_bytes += found.iter().map(|meta| meta.len).sum::<u64>();
+    }
+    status.effects = store.effects.delivered().await?.len();
+    Ok(())
+}
+
+fn words(status: &Status) -> String {
+    let version = status.tables_version.map_or_else(String::new, |version| format!(", version {version}"));
+    let mut lines = vec![format!("store        {}", status.store), format!("tables       {}{version}", status.tables)];
+    if matches!(status.tables, "none" | "current") {
+        lines.extend([
+            format!("nodes        {} live, {} stopped, {} fenced", status.nodes_live, status.nodes_stopped, status.nodes_fenced),
+            format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
+            format!("logs         {}, {} bytes", status.logs, status.log_bytes),
+            format!(
+                "checkpoints  {}, {} bytes{}",
+                status.checkpoints,
+                status.checkpoint_bytes,
+                if status.checkpoints_damaged > 0 { format!(", {} damaged", status.checkpoints_damaged) } else { String::new() }
+            ),
+            format!("archive      {}, {} bytes", counted(status.archived_chunks, "chunk", "chunks"), status.archived_bytes),
+            format!("effects      {} delivered", status.effects),
+        ]);
+    }
+    lines.join("\n")
+}
+
+fn migrate(context: &Context) -> Result<Exit, Failure> {
+    let address = &context.config.store;
+    let (before, after) = block_on(async {
+        let before = address.migrate().await?;
+        Ok((before, address.schema_state().await?))
+    })?;
+    let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
+    let (found, now) = (version(before), version(after));
+    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || match (found, now) {
+        (_, None) => format!("{address} needs no tables: nothing to do"),
+        (Some(found), Some(now)) if found == now => {
+            format!("the tables of {address} have version {now}, as this release needs: nothing to do")
+        }
+        (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
+        (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+    })?;
+    Ok(Exit::Done)
+}
+
+fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: &[String]) -> Result<Exit, Failure> {
+    let only = matches.iter().map(|id| id.parse::<MatchId>()).collect::<Result<BTreeSet<_>, _>>();
+    let only = only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-031: --match {error}")))?;
+    if from == to {
+        return Err(Failure::new(Exit::Usage, format!("RK-CLI-032: {from} would be copied into itself")));
+    }
+    if *to == StoreAddress::Memory {
+        let message = "RK-CLI-033: a store in memory is gone with this process: name another target";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let reading = Reading::of(from)?;
+    // No node starts on a directory while something is copied into it.
+    let _lock = match to {
+        StoreAddress::Local(dir) => Some(boot::lock(dir)?),
+        _ => None,
+    };
+    let bar = Bars::new(context.common.json);
+    let copied = block_on(async {
+        let (source, target) = (reading.store().await?, to.open().await?);
+        idle(&source, from, "copied: stop it, or make a backup and restore that").await?;
+        idle(&target, to, "copied into: stop it").await?;
+        let options = CopyOptions {
+            cut: false,
+            only: (!only.is_empty()).then_some(only),
+            clock: &clock::now_ms,
+            progress: &|progress| bar.show(progress),
+        };
+        copy(&source, &target, &options).await.map_err(|error| explain(&error))
+    });
+    bar.finish();
+    let copied = copied.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
+    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied });
+    context.answer(&answer, || format!("{}\n{}", copied_words(&copied), next_words(to)))?;
+    Ok(Exit::Done)
+}
+
+/// Refuses a store on which a node runs.
+async fn idle(store: &Store, address: &StoreAddress, what: &str) -> Result<(), Failure> {
+    let running = alive::running(store).await?;
+    let Some(node) = running.first() else { return Ok(()) };
+    let message = format!(
+        "RK-CLI-034: node {} (incarnation {}, pid {}) runs on {address}, which cannot be {what}",
+        node.name, node.incarnation, node.pid
+    );
+    Err(Failure::new(Exit::InUse, message))
+}
+
+/// Which exit code means what.
+fn explain(error: &TransferError) -> Failure {
+    let exit = match error {
+        TransferError::Damaged(_) | TransferError::Differs(_) | TransferError::Incomplete { .. } => Exit::Broken,
+        TransferError::Unknown(_) => Exit::NotFound,
+        TransferError::Store(_) | TransferError::Conflict(_) | TransferError::Overtaken { .. } | TransferError::Disturbed(_) => {
+            Exit::Failed
+        }
+    };
+    let again = match error {
+        TransferError::Store(error) if error.is_transient() => "; run it again: it goes on where it was",
+        _ => "",
+    };
+    Failure::new(exit, format!("{error}{again}"))
+}
+
+fn copied_words(copied: &Copied) -> String {
+    let mut lines = vec![
+        format!(
+            "{} copied, compared byte by byte and read back ({} were there already)",
+            counted(copied.matches as usize, "match", "matches"),
+            copied.present
+        ),
+        format!(
+            "{} batches of {} incarnations, {} bytes written; {} were there already",
+            copied.batches, copied.nodes, copied.batch_bytes, copied.batches_present
+        ),
+        format!(
+            "{} checkpoints, {} bytes; {} archived chunks; {} effects; {} open jobs; {} audit entries",
+            copied.checkpoints, copied.checkpoint_bytes, copied.chunks, copied.effects, copied.jobs, copied.audit
+        ),
+    ];
+    lines.extend(copied.notes.iter().map(|note| format!("note: {note}")));
+    lines.join("\n")
+}
+
+fn next_words(to: &StoreAddress) -> String {
+    if to.has_password() {
+        "next: `rekindle store verify` on the target, then start a node on it".to_owned()
+    } else {
+        format!("next: `rekindle store verify --store {to}`, then `rekindle start --store {to}`")
+    }
+}
+
+fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
+    let address = &context.config.store;
+    let reading = Reading::of(address)?;
+    let bar = Bars::new(context.common.json);
+    let made = block_on(async {
+        let source = reading.store().await?;
+        backup::make(&source, &address.to_string(), dir, &|progress| bar.show(progress)).await
+    });
+    bar.finish();
+    let made = made.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
+    let shown: PathBuf = dir.to_owned();
+    context.answer(&json!({ "dir": shown.display().to_string(), "backup": made }), || {
+        format!(
+            "{}\n{} bytes in {}, every checksum checked\nnext: `rekindle verify {}` simulates it, `rekindle store restore {}` copies it into a store",
+            copied_words(&made.copied),
+            made.bytes,
+            shown.display(),
+            shown.display(),
+            shown.display()
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+/// One bar that shows one step after the other. On a terminal only; elsewhere it draws nothing.
+struct Bars(ProgressBar);
+
+impl Bars {
+    fn new(quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{msg:20} {bar:40} {percent:>3} %  {eta} left") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    fn show(&self, progress: Progress) {
+        let what = match progress.step {
+            Step::Logs => "logs",
+            Step::Checkpoints => "checkpoints",
+            Step::Archive => "archive",
+            Step::Effects => "effects",
+            Step::Histories => "reading back",
+            Step::Rows => "directory",
+        };
+        if self.0.message() != what {
+            self.0.set_message(what);
+        }
+        self.0.set_length(progress.total);
+        self.0.set_position(progress.done);
+    }
+
+    fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,64 @@
+//! Moments as people type and read them.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::config::retention::duration;
+
+/// What was typed is no moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "RK-CLI-016: `{0}` is no moment: expected a time with its offset such as 2026-11-25T12:00:00Z or 2026-11-25T13:00:00.250+01:00, or how long ago: -90s, -15m, -2h, -7d"
+)]
+pub struct NoMoment(String);
+
+/// Milliseconds since 1970 of an RFC 3339 time, or of `-90s` before `now_ms`. A fraction of a millisecond is dropped.
+pub fn parse(text: &str, now_ms: u64) -> Result<u64, NoMoment> {
+    let wrong = || NoMoment(text.to_owned());
+    if let Some(ago) = text.strip_prefix('-') {
+        let ago = duration(ago).map(|ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)).ok_or_else(wrong)?;
+        return Ok(now_ms.saturating_sub(ago));
+    }
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
+    u64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).map_err(|_| wrong())
+}
+
+/// A moment in UTC, as [`parse`] takes it.
+pub fn show(ms: u64) -> String {
+    let shown = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok().and_then(|moment| moment.format(&Rfc3339).ok());
+    shown.unwrap_or_else(|| format!("{ms} ms after 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_offsets_and_times_ago_are_read() {
+        let now = 1_800_000_000_000;
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-25T12:00:00Z", 1_795_608_000_000),
+            ("2026-11-25T13:00:00.250+01:00", 1_795_608_000_250),
+            ("2026-11-25T06:30:00-05:30", 1_795_608_000_000),
+            ("-90s", now - 90_000),
+            ("-15m", now - 900_000),
+            ("-7d", now - 604_800_000),
+        ] {
+            assert_eq!(parse(text, now), Ok(ms), "{text}");
+            assert_eq!(parse(&show(ms), now), Ok(ms));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_would_do() {
+        for text in
+            ["", "-", "-0s", "-5", "-5y", "yesterday", "2026-11-25", "2026-11-25T12:00:00", "2026-13-25T12:00:00Z", "1969-12-31T23:59:59Z"]
+        {
+            let error = parse(text, 1).unwrap_err().to_string();
+            assert!(error.contains("RK-CLI-016") && error.contains("2026-11-25T12:00:00Z"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Stores as their operators meet them: moved, backed up, restored, looked into, and silent about passwords.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{Done, Node, command, eventually, rekindle};
+
+const SECRET: &str = "s3cret-w0rd";
+
+/// Creates matches with house bots and returns their ids, ascending.
+fn create(dir: &Path, count: usize) -> Vec<String> {
+    let mut ids: Vec<String> = (0..count)
+        .map(|_| {
+            let created = rekindle(dir, &["match", "create", "--bots", "3", "--game-config", r#"{"rematch":true}"#, "--json"]).expect(0);
+            created.json()["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    ids.sort();
+    ids
+}
+
+fn tick(dir: &Path, id: &str) -> u64 {
+    rekindle(dir, &["match", "show", id, "--json"]).expect(0).json()["tick"].as_u64().unwrap()
+}
+
+fn wait_for_tick(dir: &Path, id: &str, wanted: u64) {
+    eventually("the tick", || (tick(dir, id) >= wanted).then_some(()));
+}
+
+/// Where each match of a store stands: (id, last tick, hash there), simulated again from what the store holds.
+fn standing(dir: &Path, store: &str) -> Vec<(String, u64, String)> {
+    let found = rekindle(dir, &["store", "verify", "--json", "--store", store]).expect(0).json();
+    let row = |found: &Value| {
+        let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+        (text("id"), found["to_tick"].as_u64().unwrap(), text("hash"))
+    };
+    found["matches"].as_array().unwrap().iter().map(row).collect()
+}
+
+fn copy(dir: &Path, from: &str, to: &str) -> Done {
+    rekindle(dir, &["store", "copy", "--from", from, "--to", to, "--json"])
+}
+
+/// A directory that a killed node left: some matches that ran for a while.
+fn remains(dir: &Path, matches: usize, ticks: u64) -> Vec<String> {
+    let node = Node::start(dir, &[]);
+    let ids = create(dir, matches);
+    for id in &ids {
+        wait_for_tick(dir, id, ticks);
+    }
+    node.kill();
+    ids
+}
+
+/// Starts a node on a store and waits until it has resumed these matches where they stood.
+fn resume(dir: &Path, store: &str, expected: &[(String, u64, String)]) -> Node {
+    let mut node = Node::spawn(dir, &["--store", store, "--data-dir", "another-node"]);
+    node.wait_for("RK-NODE-001");
+    for (id, tick, _) in expected {
+        let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010" && event["match_id"] == id.as_str());
+        let resumed = resumed.unwrap_or_else(|| panic!("match {id} was not resumed: {:#?}", node.seen));
+        assert_eq!((resumed["tick"].as_u64(), &resumed["hash_ok"]), (Some(*tick), &Value::Bool(true)), "{resumed}");
+    }
+    node
+}
+
+#[test]
+fn a_copy_stands_where_its_original_stands_and_goes_on_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let ids = create(dir.path(), 3);
+    wait_for_tick(dir.path(), &ids[2], 40);
+    let refused = copy(dir.path(), "local", "local:copy").expect(7);
+    assert!(refused.stderr.contains(&format!("pid {}", node.pid())) && refused.stderr.contains("backup"), "{}", refused.stderr);
+    node.kill();
+
+    let before = standing(dir.path(), "local");
+    assert_eq!(before.len(), 3);
+    let done = copy(dir.path(), "local", "local:copy").expect(0).json();
+    assert_eq!((done["copied"]["matches"].as_u64(), done["copied"]["present"].as_u64()), (Some(3), Some(0)), "{done}");
+    assert_eq!(standing(dir.path(), "local:copy"), before);
+    for (id, tick, hash) in &before {
+        let replayed = rekindle(dir.path(), &["replay", id, "--json", "--store", "local:copy"]).expect(0).json();
+        assert_eq!((replayed["tick"].as_u64(), replayed["hash"].as_str()), (Some(*tick), Some(hash.as_str())));
+    }
+    let again = copy(dir.path(), "local", "local:copy").expect(0).json();
+    assert_eq!((again["copied"]["present"].as_u64(), again["copied"]["batches"].as_u64()), (Some(3), Some(0)), "{again}");
+    let status = rekindle(dir.path(), &["store", "status", "--json", "--store", "local:copy"]).expect(0).json();
+    assert_eq!((status["matches_running"].as_u64(), status["nodes_fenced"].as_u64()), (Some(3), Some(1)), "{status}");
+
+    let node = resume(dir.path(), "local:copy", &before);
+    let refused = copy(dir.path(), "local", "local:copy").expect(7);
+    assert!(refused.stderr.contains("cannot be copied into"), "{}", refused.stderr);
+    assert_eq!(node.terminate(), 0);
+    let refused = copy(dir.path(), "local", "local:copy").expect(1);
+    assert!(refused.stderr.contains("RK-STORE-050") && refused.stderr.contains("gone on there"), "{}", refused.stderr);
+    // One match alone, into a store of its own.
+    rekindle(dir.path(), &["store", "copy", "--to", "local:one", "--match", &ids[1]]).expect(0);
+    assert_eq!(standing(dir.path(), "local:one"), before[1..2]);
+    rekindle(dir.path(), &["store", "copy", "--to", "local:one", "--match", "77"]).expect(4);
+}
+
+#[test]
+fn a_copy_that_is_killed_goes_on_when_it_is_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    remains(dir.path(), 2, 300);
+    let before = standing(dir.path(), "local");
+    let mut killed = command(dir.path());
+    killed.args(["store", "copy", "--to", "local:copy"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut killed = killed.spawn().unwrap();
+    eventually("some of the log", || {
+        let log = std::fs::read_dir(dir.path().join("copy/logs")).ok()?.next()?.ok()?;
+        let segment = std::fs::read_dir(log.path()).ok()?.next()?.ok()?;
+        (segment.metadata().ok()?.len() > 5_000).then_some(())
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let half = rekindle(dir.path(), &["store", "status", "--json", "--store", "local:copy"]).expect(0).json();
+    assert_eq!((half["matches_running"].as_u64(), half["logs"].as_u64()), (Some(0), Some(1)), "half a copy shows no match: {half}");
+
+    let done = copy(dir.path(), "local", "local:copy").expect(0).json();
+    let figure = |name: &str| done["copied"][name].as_u64().unwrap();
+    assert!(figure("batches_present") > 0 && figure("batches") > 0, "it did not go on, but began anew: {done}");
+    assert_eq!(standing(dir.path(), "local:copy"), before);
+    resume(dir.path(), "local:copy", &before).kill();
+}
+
+#[test]
+fn a_backup_is_taken_while_players_play_and_restored_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &["--set", "checkpoint.every_s=1"]);
+    let ids = create(dir.path(), 2);
+    let mut bots = command(dir.path());
+    bots.args(["bots", "--count", "4", "--seconds", "60", "--match", &ids[0]]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bots = bots.spawn().unwrap();
+    eventually("the bots", || {
+        let view = rekindle(dir.path(), &["match", "show", &ids[0], "--json"]).expect(0).json();
+        (view["players"] == 7).then_some(())
+    });
+    wait_for_tick(dir.path(), &ids[0], 60);
+
+    let at_least = tick(dir.path(), &ids[0]);
+    let made = rekindle(dir.path(), &["store", "backup", "safe/monday", "--json"]).expect(0).json();
+    let at_most = tick(dir.path(), &ids[0]);
+    assert_eq!(made["backup"]["copied"]["matches"].as_u64(), Some(2), "{made}");
+    let refused = rekindle(dir.path(), &["store", "backup", "safe/monday"]).expect(2);
+    assert!(refused.stderr.contains("RK-BACKUP-001"), "{}", refused.stderr);
+    rekindle(dir.path(), &["store", "backup", "safe/tuesday"]).expect(0);
+    assert!(!dir.path().join("safe/tuesday.partial").exists());
+    // The node has not noticed.
+    wait_for_tick(dir.path(), &ids[0], at_most + 10);
+    let view = rekindle(dir.path(), &["match", "show", &ids[0], "--json"]).expect(0).json();
+    assert_eq!((view["epoch"].as_u64(), view["players"].as_u64()), (Some(1), Some(7)), "{view}");
+    bots.kill().unwrap();
+    bots.wait().unwrap();
+    node.kill();
+
+    let (monday, tuesday) = (standing(dir.path(), "local:safe/monday"), standing(dir.path(), "local:safe/tuesday"));
+    assert!((at_least..=at_most).contains(&monday[usize::from(monday[0].0 != ids[0])].1), "{monday:?}: {at_least}..={at_most}");
+    assert!(monday.iter().zip(&tuesday).all(|(earlier, later)| earlier.1 < later.1), "{monday:?} {tuesday:?}");
+    // What the backup says of its last tick is what the match was.
+    for (id, tick, hash) in monday.iter().chain(&tuesday) {
+        let replayed = rekindle(dir.path(), &["replay", id, "--to", &tick.to_string(), "--json"]).expect(0).json();
+        assert_eq!(replayed["hash"].as_str(), Some(hash.as_str()), "match {id} at tick {tick}");
+    }
+    rekindle(dir.path(), &["store", "restore", "safe/monday", "--store", "local:restored"]).expect(0);
+    let refused = rekindle(dir.path(), &["store", "restore", "safe/tuesday", "--store", "local:restored"]).expect(1);
+    assert!(refused.stderr.contains("matches rest on it"), "{}", refused.stderr);
+    assert_eq!(standing(dir.path(), "local:restored"), monday);
+    resume(dir.path(), "local:restored", &monday).kill();
+}
+
+#[test]
+fn an_unfinished_backup_is_not_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    remains(dir.path(), 1, 5);
+    rekindle(dir.path(), &["store", "backup", "whole"]).expect(0);
+    std::fs::write(dir.path().join("whole/unfinished"), "").unwrap();
+    let refused = rekindle(dir.path(), &["store", "restore", "whole", "--store", "local:target"]).expect(5);
+    assert!(refused.stderr.contains("RK-BACKUP-002"), "{}", refused.stderr);
+    rekindle(dir.path(), &["store", "restore", "nothing", "--store", "local:target"]).expect(4);
+    rekindle(dir.path(), &["store", "copy", "--to", "memory"]).expect(2);
+    rekindle(dir.path(), &["store", "copy", "--to", "local"]).expect(2);
+    assert!(!dir.path().join("target").exists());
+}
+
+#[test]
+fn passwords_are_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("password"), format!("{SECRET}\n")).unwrap();
+    let in_url = format!("postgres://game:{SECRET}@127.0.0.1:1/rekindle");
+    let plain = "postgres://game@127.0.0.1:1/rekindle";
+    let cql = format!("scylla://game:{SECRET}@127.0.0.1:1/rekindle?timeout=300ms");
+    let wrong = format!("mysql://game:{SECRET}@127.0.0.1:1/rekindle");
+    let file = ["--set", "store_password_file=password"];
+    let word = format!("store_password={SECRET}");
+    let ways: Vec<(Vec<&str>, i32)> = vec![
+        (vec!["config", "show", "--origin", "--store", &in_url], 0),
+        (vec!["config", "show", "--json", "--store", &in_url], 0),
+        (vec!["config", "show", "--store", plain, "--set", &word], 0),
+        (vec!["config", "show", "--store", plain, file[0], file[1]], 0),
+        (vec!["config", "check", "--store", &wrong], 2),
+        (vec!["config", "check", "--store", &in_url, "--set", &word], 2),
+        (vec!["start", "--store", &in_url, "--log", "json", "--set", "log.filter=trace"], 1),
+        (vec!["start", "--store", plain, file[0], file[1], "--set", "log.filter=trace"], 1),
+        (vec!["start", "--store", &cql, "--set", "log.filter=trace"], 1),
+        (vec!["store", "status", "--store", &in_url, "--set", "log.filter=trace"], 1),
+        (vec!["store", "migrate", "--store", &cql], 1),
+        (vec!["store", "copy", "--from", &in_url, "--to", "local:x"], 1),
+        (vec!["store", "copy", "--from", &wrong, "--to", "local:x"], 2),
+        (vec!["store", "copy", "--from", plain, "--from-password-file", "password", "--to", "local:x", "--json"], 1),
+        (vec!["doctor", "--store", &in_url], 5),
+        (vec!["demo", "--store", &in_url], 1),
+    ];
+    for (mut args, code) in ways {
+        args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let done = rekindle(dir.path(), &args).expect(code);
+        assert!(!done.stdout.contains(SECRET) && !done.stderr.contains(SECRET), "{args:?}: {done:?}");
+        // Wherever an address is shown, it is seen that something is hidden.
+        if args.contains(&"--origin") {
+            assert!(done.stdout.contains("postgres://game:***@127.0.0.1:1/rekindle"), "{done:?}");
+        }
+    }
+    let output = command(dir.path()).args(["config", "show", "--store", plain]).env("REKINDLE_STORE_PASSWORD", SECRET).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !shown.contains(SECRET) && shown.contains("(set)"), "{shown}");
+    let done = rekindle(dir.path(), &["config", "check", "--store", plain, "--set", "store_password_file=missing"]).expect(2);
+    assert!(done.stderr.contains("RK-CONFIG-001") && done.stderr.contains("missing"), "{}", done.stderr);
+}
+
+#[test]
+fn the_doctor_says_what_it_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = rekindle(dir.path(), &["doctor", "--json"]);
+    assert!([0, 5].contains(&done.code), "{done:?}");
+    let found = done.json();
+    let findings = found["findings"].as_array().unwrap();
+    let check = |name: &str| findings.iter().find(|finding| finding["check"] == name).unwrap_or_else(|| panic!("no {name}: {found}"));
+    for name in ["cores", "memory", "udp_buffers", "descriptors", "clock_steps", "clock_date", "file_system", "disk_space"] {
+        check(name);
+    }
+    for name in ["disk_sync", "commit"] {
+        assert!(check(name)["found"].as_str().unwrap().contains("p99"), "{found}");
+    }
+    for finding in findings {
+        assert_eq!(finding["level"] != "ok", finding["fix"].is_string(), "what is not well has a fix, and nothing else: {finding}");
+    }
+    assert_eq!(done.code == 5, found["worst"] == "fail");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it leaves nothing behind");
+    let done = rekindle(dir.path(), &["doctor", "--store", "memory"]);
+    assert!(done.stdout.contains("gone with the process") && done.stdout.contains("->"), "{}", done.stdout);
+}
