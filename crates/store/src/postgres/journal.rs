@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_schema::batch::{Batch, BatchView, Envelope};
 use rekindle_schema::lease::NodeState;
@@ -137,16 +138,16 @@ fn append_sql(segment: &Segment, mutant: Mutant) -> String {
     )
 }
 
-/// A batch as it comes out of a row, checked: its own checksums, its place, its predecessor if that is known.
-fn check(log: Incarnation, number: BatchNo, bytes: &[u8], before: Option<u32>) -> Result<Envelope, String> {
-    let view = BatchView::parse(&bytes::Bytes::copy_from_slice(bytes)).map_err(|error| error.to_string())?;
+/// A batch as it comes out of a row, checked: its own checksums, its place, its predecessor if that is known. Returns its checksum.
+fn check(log: Incarnation, number: BatchNo, bytes: &Bytes, before: Option<u32>) -> Result<u32, String> {
+    let view = BatchView::parse(bytes).map_err(|error| error.to_string())?;
     if (view.incarnation(), view.number()) != (log, number) {
         return Err(format!("its bytes say batch {} of log {}", view.number(), view.incarnation()));
     }
     if before.is_some_and(|crc| crc != view.prev_crc()) {
         return Err("it does not follow the batch before it".to_owned());
     }
-    Envelope::parse(bytes, rekindle_schema::batch::BATCH_MAGIC, "batch").map_err(|error| error.to_string())
+    Ok(view.crc())
 }
 
 fn place(log: Incarnation, number: BatchNo) -> String {
@@ -326,18 +327,18 @@ impl Inner {
         let (mut found, mut before) = (Vec::with_capacity(rows.len()), None);
         for (expected, row) in (from.0.max(segment.first)..).map(BatchNo).zip(&rows) {
             let number = batch_no(row, 0, &table)?;
-            let bytes: &[u8] = column(row, 1, &table)?;
+            let bytes = Bytes::copy_from_slice(column(row, 1, &table)?);
             let checked = if number != expected {
                 Err(format!("it is missing; the log goes on with batch {number}"))
             } else if self.options.mutant == Mutant::NoChecksums {
                 Ok(None)
             } else {
-                check(log, number, bytes, before).map(|envelope| Some(envelope.crc))
+                check(log, number, &bytes, before).map(Some)
             };
             match checked {
                 Ok(crc) => {
                     before = crc;
-                    found.push(Batch { incarnation: log, number, bytes: bytes::Bytes::copy_from_slice(bytes) });
+                    found.push(Batch { incarnation: log, number, bytes });
                 }
                 Err(_) if !found.is_empty() => break,
                 Err(problem) => return Err(corrupt(format!("table {table}, {}", place(log, expected)), problem)),
@@ -396,8 +397,8 @@ impl Inner {
         for row in rows.iter().filter(|_| self.options.mutant != Mutant::NoChecksums) {
             let number = batch_no(row, 0, &table)?;
             let crc = before.filter(|(earlier, _)| earlier.next() == number).map(|(_, crc)| crc);
-            match check(segment.log, number, column(row, 1, &table)?, crc) {
-                Ok(envelope) => before = Some((number, envelope.crc)),
+            match check(segment.log, number, &Bytes::copy_from_slice(column(row, 1, &table)?), crc) {
+                Ok(crc) => before = Some((number, crc)),
                 Err(problem) => {
                     before = None;
                     if damage.is_empty() {

@@ -26,7 +26,7 @@ async fn connect(options: &PostgresOptions, doing: &str) -> Result<Client, Store
 }
 
 async fn found(client: &Client, options: &PostgresOptions) -> Result<Option<u32>, tokio_postgres::Error> {
-    let table = format!("{}.schema_version", options.schema());
+    let table = format!("\"{}\".schema_version", options.schema());
     if client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?.get(0) {
         let newest: Option<i32> = client.query_one("SELECT max(version) FROM schema_version", &[]).await?.get(0);
         return Ok(newest.map(i32::cast_unsigned));
@@ -62,7 +62,7 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Vec<u32>, StoreError> 
             let schema = options.schema();
             let table =
                 "CREATE TABLE schema_version (version int PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())";
-            transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}; {table}")).await.map_err(failed)?;
+            transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {table}")).await.map_err(failed)?;
         }
         transaction.batch_execute(statements).await.map_err(failed)?;
         let line = "INSERT INTO schema_version (version, name) VALUES ($1, $2)";

@@ -208,13 +208,6 @@ impl PostgresOptions {
         Ok(this)
     }
 
-    /// The same store, with its tables in another schema.
-    #[must_use]
-    pub fn in_schema(mut self, schema: &str) -> Self {
-        schema.clone_into(&mut self.schema);
-        self
-    }
-
     /// The schema that holds the tables.
     pub fn schema(&self) -> &str {
         &self.schema
@@ -225,7 +218,7 @@ impl PostgresOptions {
         let mut config = self.config.clone();
         let own = format!(
             "-c search_path={} -c synchronous_commit=on -c statement_timeout={} -c idle_in_transaction_session_timeout=30s -c \
-             default_transaction_isolation=read\\ committed",
+             default_transaction_isolation=read\\ committed -c plan_cache_mode=force_generic_plan -c jit=off",
             self.schema,
             statement_timeout.as_millis(),
         );

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rekindle_store::Store;
 use rekindle_store::conformance::Backend;
-use rekindle_store::memory::MemoryStore;
 use rekindle_store::postgres::{self, PostgresOptions, PostgresStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,16 +18,13 @@ use tokio::time::sleep;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The variable with the address of a server on which tests may make and drop schemas.
-pub(crate) const ADDRESS: &str = "REKINDLE_TEST_POSTGRES";
-
 /// The server to test on, or a loud word that there is none.
 pub(crate) fn address() -> Option<String> {
-    let address = std::env::var(ADDRESS).ok().filter(|address| !address.is_empty());
-    if address.is_none() {
-        eprintln!("SKIPPED: {ADDRESS} names no Postgres server, so nothing was tested on one");
+    let server = rekindle_testservers::postgres();
+    if server.is_none() {
+        rekindle_testservers::skipped("a test of the Postgres store", "there is no Postgres server");
     }
-    address
+    server.map(|server| server.url)
 }
 
 /// A name that no other test has, in this process or another.
@@ -125,27 +121,9 @@ impl Drop for Fresh {
     }
 }
 
-/// What the conformance suite runs on. Without a server each case says so, and passes on the store in memory.
-pub(crate) struct Suite {
-    fresh: Option<Fresh>,
-    memory: MemoryStore,
-    segment_batches: Option<u64>,
-}
-
-impl Suite {
-    pub(crate) async fn new(segment_batches: Option<u64>) -> Self {
-        Self { fresh: Fresh::new().await, memory: MemoryStore::new(), segment_batches }
-    }
-}
-
-impl Backend for Suite {
+impl Backend for Fresh {
     async fn open(&self) -> Store {
-        match &self.fresh {
-            Some(fresh) => {
-                fresh.store_with(|options| options.segment_batches = self.segment_batches.unwrap_or(options.segment_batches)).await
-            }
-            None => self.memory.store(),
-        }
+        self.store().await
     }
 }
 
@@ -258,7 +236,7 @@ impl PrivateServer {
     pub(crate) fn start(settings: &str) -> Option<Self> {
         address()?;
         let Some(bin) = postgres_bin() else {
-            eprintln!("SKIPPED: initdb and pg_ctl are not installed, so there is no Postgres server to kill");
+            rekindle_testservers::skipped("a test that kills a Postgres server", "initdb and pg_ctl are not installed");
             return None;
         };
         let root = tempfile::Builder::new().prefix("rekindle-postgres-").tempdir_in("/tmp").expect("a directory");
