@@ -10,20 +10,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rekindle_store::Store;
 use rekindle_store::conformance::Backend;
 use rekindle_store::cql::{self, CqlOptions, CqlStore};
+use rekindle_testservers::Control;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::Mutex;
 
-/// Address of a CQL server: `host:port[,host:port]`.
-pub(crate) const SERVER: &str = "REKINDLE_TEST_CQL";
-
-/// The server to test with; says so if there is none.
+/// The nodes of the CQL server to test with, `host:port[,host:port]`; says so if there is none.
 pub(crate) fn server() -> Option<String> {
-    let found = std::env::var(SERVER).ok().filter(|address| !address.is_empty());
-    if found.is_none() {
-        println!("SKIPPED: {SERVER} names no CQL server, so nothing was tested");
-    }
-    found
+    let Some(cql) = rekindle_testservers::cql() else {
+        rekindle_testservers::skipped("the CQL store", "no CQL server");
+        return None;
+    };
+    Some(cql.nodes.into_iter().map(|node| node.address).collect::<Vec<_>>().join(","))
 }
 
 /// A bare session with the server.
@@ -113,38 +111,11 @@ impl Backend for Space {
     }
 }
 
-/// Kills and starts the CQL server, if it was started by `cargo xtask services`.
-pub(crate) struct Control {
-    program: String,
-    dir: String,
-}
-
-/// What can kill the server of `REKINDLE_TEST_CQL`; says so if nothing can.
+/// What kills and starts the server; says so if nothing does.
 pub(crate) fn control() -> Option<Control> {
-    let text = std::env::var("REKINDLE_SERVICES").ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let value = |name: &str| {
-        let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
-        Some(rest.split('"').nth(1)?.to_owned())
-    };
-    let ours = std::env::var(SERVER).is_ok_and(|address| text.contains(&format!("\"{address}\"")));
-    let found = if ours { value("xtask").zip(value("dir")) } else { None };
+    let found = rekindle_testservers::cql().and_then(|cql| cql.control);
     if found.is_none() {
-        println!("SKIPPED: REKINDLE_SERVICES does not say how the CQL server is killed and started");
+        rekindle_testservers::skipped("a CQL server that is killed", "it is not ours");
     }
-    found.map(|(program, dir)| Control { program, dir })
-}
-
-impl Control {
-    pub(crate) fn kill(&self) {
-        self.run("kill", "cql");
-    }
-
-    pub(crate) fn start(&self) {
-        self.run("start", "cql");
-    }
-
-    pub(crate) fn run(&self, verb: &str, server: &str) {
-        let done = std::process::Command::new(&self.program).args(["services", "--dir", &self.dir, verb, server]).output().unwrap();
-        assert!(done.status.success(), "{verb} {server}: {}", String::from_utf8_lossy(&done.stderr));
-    }
+    found
 }
