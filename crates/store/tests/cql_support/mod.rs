@@ -15,13 +15,21 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::Mutex;
 
-/// The nodes of the CQL server to test with, `host:port[,host:port]`; says so if there is none.
+/// Nodes of the home datacentre, `host:port[,host:port]`; says so if there are none.
 pub(crate) fn server() -> Option<String> {
     let Some(cql) = rekindle_testservers::cql() else {
         rekindle_testservers::skipped("the CQL store", "no CQL server");
         return None;
     };
-    Some(cql.nodes.into_iter().map(|node| node.address).collect::<Vec<_>>().join(","))
+    let home = cql.nodes.first()?.datacenter.clone();
+    let nodes = cql.nodes.into_iter().filter(|node| node.datacenter == home);
+    Some(nodes.map(|node| node.address).collect::<Vec<_>>().join(","))
+}
+
+/// The home datacentre, as a parameter of an address; empty if the server is not ours.
+fn home() -> String {
+    let home = rekindle_testservers::cql().and_then(|cql| cql.nodes.first()?.datacenter.clone());
+    home.map_or(String::new(), |home| format!("&dc={home}"))
 }
 
 /// A bare session with the server.
@@ -51,7 +59,7 @@ impl Keyspace {
     }
 
     pub(crate) fn options(&self) -> CqlOptions {
-        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s", self.address, self.name)).unwrap()
+        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s{}", self.address, self.name, home())).unwrap()
     }
 }
 
@@ -118,4 +126,16 @@ pub(crate) fn control() -> Option<Control> {
         rekindle_testservers::skipped("a CQL server that is killed", "it is not ours");
     }
     found
+}
+
+/// Repeats a batch until it is acknowledged, as the journal does. Returns how often it was refused meanwhile.
+pub(crate) async fn insist(store: &Store, batch: &rekindle_schema::batch::Batch) -> u32 {
+    for refused in 0.. {
+        match store.journal.append(batch.clone()).await {
+            Ok(()) => return refused,
+            Err(error) if error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    0
 }
