@@ -49,7 +49,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing() {
     let (mut all, mut refused) = (0, 0);
     let reader = space.open().await;
     for writer in writers {
-        let (log, written, often) = tokio::time::timeout(Duration::from_secs(60), writer).await.expect("the store recovers").unwrap();
+        let (log, written, often) = tokio::time::timeout(Duration::from_mins(1), writer).await.expect("the store recovers").unwrap();
         (all, refused) = (all + written.len(), refused + often);
         assert!(read_all(&reader, log, 1, 4 << 20).await == written, "log {log} is not what was acknowledged");
     }
