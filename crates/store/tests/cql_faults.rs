@@ -1,11 +1,11 @@
-//! What servers and networks do wrong: lost answers, slowness, outages, kill -9.
+//! What servers and networks do wrong: lost answers, slowness, outages.
 
 mod cql_support;
 
 use std::time::{Duration, Instant};
 
 use cql_support::proxy::Proxy;
-use cql_support::{Space, control};
+use cql_support::{Space, insist};
 use rekindle_schema::lease::{MatchState, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
@@ -29,18 +29,6 @@ fn through(space: &Space, proxy: &Proxy, timeout: Duration) -> CqlOptions {
     let mut options = space.options.clone();
     (options.hosts, options.timeout) = (vec![proxy.address.to_string()], timeout);
     options
-}
-
-/// Repeats a batch until it is acknowledged, as the journal does. Returns how often it was refused meanwhile.
-async fn insist(store: &Store, batch: &rekindle_schema::batch::Batch) -> u32 {
-    for refused in 0.. {
-        match store.journal.append(batch.clone()).await {
-            Ok(()) => return refused,
-            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +100,14 @@ async fn a_transaction_whose_answer_was_lost_is_looked_up() {
     assert_eq!(direct.effects.delivered().await.unwrap(), [(A, effect)]);
     (theirs.version, theirs.state) = (4, MatchState::Ended { reason: "over".to_owned() });
     direct.leases.compare_and_set(theirs).await.unwrap().unwrap();
-    assert!(with_lost_answer(&proxy, store.leases.remove(A, 4)).await.unwrap());
+    // It reads before it writes, and a read whose answer is lost is up to the caller.
+    match with_lost_answer(&proxy, store.leases.remove(A, 4)).await {
+        Ok(gone) => assert!(gone),
+        Err(error) => assert!(error.is_transient(), "{error}"),
+    }
+    while !store.leases.remove(A, 4).await.unwrap_or(false) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     with_lost_answer(&proxy, store.leases.forget(NODE)).await.unwrap();
     assert!(direct.leases.nodes().await.unwrap().is_empty());
 }
@@ -178,51 +173,4 @@ async fn after_an_outage_of_twenty_seconds_the_node_goes_on_by_itself() {
     written.extend(scribe.append(&store, 5, &[A]).await);
     assert_eq!(read_all(&store, NODE, 1, 1 << 20).await, written);
     assert_eq!(store.leases.renew(NODE, 9_000).await.unwrap(), Renewal::Live);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_under_load_loses_nothing() {
-    let Some(space) = Space::fresh().await else { return };
-    let Some(control) = control() else { return };
-    let store = space.with(|options| options.timeout = Duration::from_secs(3)).await;
-    let logs: Vec<Incarnation> = (1..=8).map(Incarnation).collect();
-    for &log in &logs {
-        register(&store, log).await;
-    }
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let writers: Vec<_> = logs
-        .iter()
-        .map(|&log| {
-            let (store, stopped) = (store.clone(), stopped.clone());
-            tokio::spawn(async move {
-                let (mut scribe, mut written, mut refused) = (Scribe::new(log), Vec::new(), 0);
-                let payload = vec![log.0 as u8; 5_000];
-                while !*stopped.borrow() {
-                    let batch = scribe.batch(&[(A, &payload)]);
-                    refused += insist(&store, &batch).await;
-                    written.push(batch);
-                }
-                (log, written, refused)
-            })
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let control = tokio::task::spawn_blocking(move || {
-        control.kill();
-        std::thread::sleep(Duration::from_secs(1));
-        control.start();
-        control
-    });
-    control.await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    stop.send_replace(true);
-    let (mut all, mut refused) = (0, 0);
-    let reader = space.open().await;
-    for writer in writers {
-        let (log, written, often) = tokio::time::timeout(Duration::from_secs(60), writer).await.expect("the store recovers").unwrap();
-        (all, refused) = (all + written.len(), refused + often);
-        assert!(read_all(&reader, log, 1, 4 << 20).await == written, "log {log} is not what was acknowledged");
-    }
-    assert!(refused > 0, "the server was not missed");
-    println!("{all} batches were acknowledged, {refused} appends refused meanwhile");
 }

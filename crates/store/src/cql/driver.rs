@@ -65,7 +65,7 @@ impl Driver {
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(options.timeout)
             .keyspaces_to_fetch([options.keyspace.as_str()])
-            .schema_agreement_timeout(Duration::from_secs(60));
+            .schema_agreement_timeout(Duration::from_mins(1));
         if let Some((user, password)) = options.login() {
             builder = builder.user(user, password);
         }
@@ -131,7 +131,7 @@ impl Driver {
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, StoreError> {
         let result = self.measure(what, prepared, values).await?;
-        self.into_rows(what, result)
+        self.rows_of(what, result)
     }
 
     /// One page of at most `rows` rows.
@@ -149,7 +149,7 @@ impl Driver {
         let outcome = self.session.execute_single_page(&statement, values, state).await;
         self.meters.request(prepared.kind, begun.elapsed(), outcome.is_ok());
         let (result, state) = outcome.map_err(|error| self.failed(what, &error))?;
-        Ok((self.into_rows(what, result)?, state))
+        Ok((self.rows_of(what, result)?, state))
     }
 
     /// All rows of a query, page by page.
@@ -177,11 +177,11 @@ impl Driver {
         what: &'static str,
         prepared: &Prepared,
         values: impl SerializeRow,
-    ) -> Result<Applied, StoreError> {
+    ) -> Result<Answer, StoreError> {
         let rows = self.rows(what, prepared, values).await?;
         let names: Vec<String> = rows.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
         let row = rows.first_row::<Row>().map_err(|error| self.unreadable(what, &error))?;
-        Applied::of(names, row.columns).ok_or_else(|| self.unreadable(what, &"no column says whether it was applied"))
+        Answer::of(names, row.columns).ok_or_else(|| self.unreadable(what, &"no column says whether it was applied"))
     }
 
     async fn measure(&self, what: &'static str, prepared: &Prepared, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
@@ -191,7 +191,7 @@ impl Driver {
         outcome.map_err(|error| self.failed(what, &error))
     }
 
-    fn into_rows(&self, what: &str, result: QueryResult) -> Result<QueryRowsResult, StoreError> {
+    fn rows_of(&self, what: &str, result: QueryResult) -> Result<QueryRowsResult, StoreError> {
         result.into_rows_result().map_err(|error| self.unreadable(what, &error))
     }
 
@@ -217,14 +217,14 @@ pub(super) struct Prepared {
 
 /// What a transaction answered: whether it was applied and, by name, what stands in the columns of its condition.
 #[derive(Debug, PartialEq)]
-pub(super) struct Applied {
+pub(super) struct Answer {
     pub(super) applied: bool,
     /// An earlier attempt has no known outcome: it may have been applied.
     pub(super) doubt: bool,
     columns: Vec<(String, Option<CqlValue>)>,
 }
 
-impl Applied {
+impl Answer {
     /// Servers differ in how many columns they answer with. Whether it was applied stands under its name, or else in front.
     fn of(names: Vec<String>, values: Vec<Option<CqlValue>>) -> Option<Self> {
         let columns: Vec<_> = names.into_iter().zip(values).collect();
@@ -311,12 +311,12 @@ mod tests {
     fn an_answer_is_read_by_name_or_position() {
         let yes = || Some(CqlValue::Boolean(true));
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert!(Applied::of(names(&["[applied]"]), vec![yes()]).unwrap().applied);
-        let late = Applied::of(names(&["state", "[applied]"]), vec![Some(CqlValue::Int(2)), Some(CqlValue::Boolean(false))]).unwrap();
+        assert!(Answer::of(names(&["[applied]"]), vec![yes()]).unwrap().applied);
+        let late = Answer::of(names(&["state", "[applied]"]), vec![Some(CqlValue::Int(2)), Some(CqlValue::Boolean(false))]).unwrap();
         assert_eq!((late.applied, late.number("state"), late.number("seal")), (false, Some(2), None));
-        assert!(Applied::of(names(&["applied"]), vec![yes()]).unwrap().applied);
-        assert_eq!(Applied::of(names(&["state"]), vec![Some(CqlValue::Int(2))]), None);
-        assert_eq!(Applied::of(vec![], vec![]), None);
+        assert!(Answer::of(names(&["applied"]), vec![yes()]).unwrap().applied);
+        assert_eq!(Answer::of(names(&["state"]), vec![Some(CqlValue::Int(2))]), None);
+        assert_eq!(Answer::of(vec![], vec![]), None);
     }
 
     #[test]

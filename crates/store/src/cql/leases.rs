@@ -8,7 +8,7 @@ use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use scylla::response::query_result::QueryRowsResult;
 
-use super::driver::Applied;
+use super::driver::Answer;
 use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, schema, shard};
 use crate::port::{Leases, Renewal, StoreError, StoreResult};
 
@@ -44,9 +44,9 @@ fn no_lease(node: Incarnation) -> StoreError {
 
 impl CqlStore {
     /// Executes a transaction whose repetition is harmless, until its answer is known or no time is left.
-    pub(super) async fn settled<F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<Applied, StoreError>
+    pub(super) async fn settled<F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<Answer, StoreError>
     where
-        F: Future<Output = Result<Applied, StoreError>>,
+        F: Future<Output = Result<Answer, StoreError>>,
     {
         let begun = Instant::now();
         let mut doubt = false;

@@ -160,7 +160,7 @@ impl CqlStore {
         match self.options.mutant {
             Mutant::AcknowledgeFirst => {
                 self.verify(log, end).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(400)).await;
                 self.write_batch(batch, end.size).await?;
             }
             _ => self.write_batch(batch, end.size).await?,

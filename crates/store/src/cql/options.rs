@@ -206,7 +206,7 @@ fn time(text: &str) -> Option<Duration> {
         Some(number) => Duration::from_millis(number.parse().ok()?),
         None => Duration::from_secs(text.strip_suffix('s')?.parse().ok()?),
     };
-    (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&time).then_some(time)
+    (Duration::from_millis(10)..=Duration::from_mins(1)).contains(&time).then_some(time)
 }
 
 fn replication(text: &str) -> Option<Replication> {

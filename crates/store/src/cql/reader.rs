@@ -336,7 +336,9 @@ mod tests {
 
     fn stored(parts: &[(i32, i32, &[u8])], check: bool) -> Stored {
         let mut all = Parts::default();
-        parts.iter().for_each(|&(part, of, bytes)| all.push(part, of, Some(bytes)));
+        for &(part, of, bytes) in parts {
+            all.push(part, of, Some(bytes));
+        }
         all.finish(LOG, 1, check)
     }
 

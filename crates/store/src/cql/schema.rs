@@ -81,7 +81,7 @@ async fn change(driver: &Driver, cql: String) -> Result<(), StoreError> {
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_is_idempotent(true);
     // The keyspace may need to be created by every server; far slower than any request for data.
-    statement.set_request_timeout(Some(std::time::Duration::from_secs(60)));
+    statement.set_request_timeout(Some(std::time::Duration::from_mins(1)));
     let done = driver.session().query_unpaged(statement, ()).await.map_err(|error| driver.failed(what, &error));
     done?;
     let agreed = driver.session().await_schema_agreement().await;
@@ -97,13 +97,14 @@ fn statements(migration: &str, keyspace: &str) -> Vec<String> {
 
 /// Tablets and lightweight transactions do not go together on every release of ScyllaDB, so they are switched off where they are known.
 fn create_keyspace(options: &CqlOptions, local: &str, tablets: bool) -> String {
-    let copies = match &options.replication {
-        Replication::Local(copies) => format!(", '{local}': {copies}"),
-        Replication::Datacentres(all) => all.iter().map(|(name, copies)| format!(", '{name}': {copies}")).collect(),
+    let copies: Vec<String> = match &options.replication {
+        Replication::Local(copies) => vec![format!("'{local}': {copies}")],
+        Replication::Datacentres(all) => all.iter().map(|(name, copies)| format!("'{name}': {copies}")).collect(),
     };
+    let copies = copies.join(", ");
     let tablets = if tablets { " AND tablets = {'enabled': false}" } else { "" };
     format!(
-        "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy'{copies}}} AND durable_writes = true{tablets}",
+        "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', {copies}}} AND durable_writes = true{tablets}",
         options.keyspace
     )
 }

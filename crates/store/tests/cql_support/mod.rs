@@ -10,20 +10,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rekindle_store::Store;
 use rekindle_store::conformance::Backend;
 use rekindle_store::cql::{self, CqlOptions, CqlStore};
+use rekindle_testservers::Control;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use tokio::sync::Mutex;
 
-/// Address of a CQL server: `host:port[,host:port]`.
-pub(crate) const SERVER: &str = "REKINDLE_TEST_CQL";
-
-/// The server to test with; says so if there is none.
+/// Nodes of the home datacentre, `host:port[,host:port]`; says so if there are none.
 pub(crate) fn server() -> Option<String> {
-    let found = std::env::var(SERVER).ok().filter(|address| !address.is_empty());
-    if found.is_none() {
-        println!("SKIPPED: {SERVER} names no CQL server, so nothing was tested");
-    }
-    found
+    let Some(cql) = rekindle_testservers::cql() else {
+        rekindle_testservers::skipped("the CQL store", "no CQL server");
+        return None;
+    };
+    let home = cql.nodes.first()?.datacenter.clone();
+    let nodes = cql.nodes.into_iter().filter(|node| node.datacenter == home);
+    Some(nodes.map(|node| node.address).collect::<Vec<_>>().join(","))
+}
+
+/// The home datacentre, as a parameter of an address; empty if the server is not ours.
+fn home() -> String {
+    let home = rekindle_testservers::cql().and_then(|cql| cql.nodes.first()?.datacenter.clone());
+    home.map_or(String::new(), |home| format!("&dc={home}"))
 }
 
 /// A bare session with the server.
@@ -53,7 +59,7 @@ impl Keyspace {
     }
 
     pub(crate) fn options(&self) -> CqlOptions {
-        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s", self.address, self.name)).unwrap()
+        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s{}", self.address, self.name, home())).unwrap()
     }
 }
 
@@ -65,10 +71,10 @@ impl Drop for Keyspace {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let session = bare(&address).await;
-                session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.map(drop)
+                session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.is_ok()
             })
         });
-        if !matches!(dropped.join(), Ok(Ok(()))) {
+        if !dropped.join().unwrap_or(false) {
             eprintln!("keyspace {} is left over", self.name);
         }
     }
@@ -113,38 +119,23 @@ impl Backend for Space {
     }
 }
 
-/// Kills and starts the CQL server, if it was started by `cargo xtask services`.
-pub(crate) struct Control {
-    program: String,
-    dir: String,
-}
-
-/// What can kill the server of `REKINDLE_TEST_CQL`; says so if nothing can.
+/// What kills and starts the server; says so if nothing does.
 pub(crate) fn control() -> Option<Control> {
-    let text = std::env::var("REKINDLE_SERVICES").ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let value = |name: &str| {
-        let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
-        Some(rest.split('"').nth(1)?.to_owned())
-    };
-    let ours = std::env::var(SERVER).is_ok_and(|address| text.contains(&format!("\"{address}\"")));
-    let found = if ours { value("xtask").zip(value("dir")) } else { None };
+    let found = rekindle_testservers::cql().and_then(|cql| cql.control);
     if found.is_none() {
-        println!("SKIPPED: REKINDLE_SERVICES does not say how the CQL server is killed and started");
+        rekindle_testservers::skipped("a CQL server that is killed", "it is not ours");
     }
-    found.map(|(program, dir)| Control { program, dir })
+    found
 }
 
-impl Control {
-    pub(crate) fn kill(&self) {
-        self.run("kill", "cql");
+/// Repeats a batch until it is acknowledged, as the journal does. Returns how often it was refused meanwhile.
+pub(crate) async fn insist(store: &Store, batch: &rekindle_schema::batch::Batch) -> u32 {
+    for refused in 0.. {
+        match store.journal.append(batch.clone()).await {
+            Ok(()) => return refused,
+            Err(error) if error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(error) => panic!("{error}"),
+        }
     }
-
-    pub(crate) fn start(&self) {
-        self.run("start", "cql");
-    }
-
-    pub(crate) fn run(&self, verb: &str, server: &str) {
-        let done = std::process::Command::new(&self.program).args(["services", "--dir", &self.dir, verb, server]).output().unwrap();
-        assert!(done.status.success(), "{verb} {server}: {}", String::from_utf8_lossy(&done.stderr));
-    }
+    0
 }
