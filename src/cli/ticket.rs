@@ -42,6 +42,6 @@ fn store(context: &Context) -> Result<Option<Store>, Failure> {
     match &context.config.store {
         StoreChoice::Memory => Ok(None),
         StoreChoice::Local(dir) if !dir.join("format").exists() => Ok(None),
-        choice => boot::open(choice).map(Some),
+        choice @ StoreChoice::Local(_) => boot::open(choice).map(Some),
     }
 }
