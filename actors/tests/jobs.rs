@@ -247,7 +247,7 @@ async fn an_outage_of_the_store_is_sat_out() {
     let slow = Kind::new("slow", "work", move |_: Job| {
         counter.fetch_add(1, Ordering::SeqCst);
         async {
-            tokio::time::sleep(Duration::from_millis(4_000)).await;
+            tokio::time::sleep(Duration::from_secs(4)).await;
             Ok("done".to_owned())
         }
     });

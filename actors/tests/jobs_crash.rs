@@ -62,7 +62,7 @@ impl Drop for Victim {
 async fn the_process_that_is_killed() {
     let dir = std::env::var_os(DIR).expect("its parent says where");
     let _jobs = work(open(Path::new(&dir)), 1, Kind::new("move", "work", |_: Job| std::future::pending())).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -92,15 +92,17 @@ async fn prune_jobs(tools: Tools, keep: Duration) -> WorkResult {
     let nodes = tools.store.leases.nodes().await?;
     let live: Vec<String> = nodes.iter().filter(|node| node.state == NodeState::Live).map(|node| own_queue(node.incarnation)).collect();
     let mut orphans = 0;
-    for queue in jobs.counts().await?.into_iter().filter(|counts| counts.ready > 0).map(|counts| counts.queue) {
-        if !queue.starts_with(OF_NODE) || live.contains(&queue) {
+    for counts in jobs.counts().await? {
+        if !counts.queue.starts_with(OF_NODE) || live.contains(&counts.queue) {
             continue;
         }
-        for job in
-            jobs.list(JobFilter { queue: Some(queue), status: Some(JobStatus::Ready), limit: AT_ONCE, ..JobFilter::default() }).await?
-        {
-            jobs.cancel(job.id, now_ms).await?;
-            orphans += 1;
+        // What it was working on when it died counts as well, once the lease is over.
+        for status in [JobStatus::Ready, JobStatus::Running] {
+            let filter = JobFilter { queue: Some(counts.queue.clone()), status: Some(status), limit: AT_ONCE, ..JobFilter::default() };
+            for job in jobs.list(filter).await?.into_iter().filter(|job| job.due_ms().is_some_and(|due| due <= now_ms)) {
+                jobs.cancel(job.id, now_ms).await?;
+                orphans += 1;
+            }
         }
     }
     let before_ms = now_ms.saturating_sub(keep.as_millis() as u64);

@@ -148,7 +148,9 @@ impl Host {
     pub async fn checkpoint_all(&self) -> usize {
         let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
         let mut open: Vec<(Arc<MatchCell>, Tick)> = cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
-        open.iter().for_each(|(cell, _)| cell.cost.lock().wanted = true);
+        for (cell, _) in &open {
+            cell.cost.lock().wanted = true;
+        }
         let mut stored = 0;
         loop {
             self.inner().look();
