@@ -269,7 +269,7 @@ fn next_words(to: &StoreAddress) -> String {
     if to.has_password() {
         "next: `rekindle store verify` on the target, then start a node on it".to_owned()
     } else {
-        format!("next: `rekindle store verify --store {to}`, then `rekindle start --store {to}`")
+        format!("next: `rekindle store verify --store '{to}'`, then `rekindle start --store '{to}'`")
     }
 }
 

@@ -3,11 +3,51 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use rekindle_store::address::StoreAddress;
+use rekindle_testservers as servers;
 use serde_json::Value;
 
 use crate::support::{Done, Node, command, eventually, rekindle};
 
 const SECRET: &str = "s3cret-w0rd";
+
+/// Tables of a test's own on a server. Dropped with it.
+struct Tables(StoreAddress);
+
+impl Tables {
+    fn new(address: &str) -> Self {
+        let name = format!("it_{:08x}", rekindle::node::clock::random() >> 32);
+        Self(address.parse::<StoreAddress>().unwrap().apart(&name))
+    }
+
+    /// On the Postgres server for tests, if there is one.
+    fn postgres() -> Option<Self> {
+        servers::postgres().map(|server| Self::new(&server.url))
+    }
+
+    /// On the CQL servers for tests, if there are some.
+    fn cql() -> Option<Self> {
+        let cql = servers::cql()?;
+        let local = cql.nodes[0].datacenter.clone();
+        let hosts: Vec<_> = cql.nodes.iter().filter(|node| node.datacenter == local).map(|node| node.address.as_str()).collect();
+        let datacentre = local.map_or_else(String::new, |name| format!("&dc={name}"));
+        Some(Self::new(&format!("scylla://{}/rekindle?replication=1{datacentre}", hosts.join(","))))
+    }
+
+    fn url(&self) -> String {
+        self.0.reveal()
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        let address = self.0.clone();
+        let discard = move || tokio::runtime::Runtime::new().map(|runtime| runtime.block_on(address.discard()));
+        if !matches!(std::thread::spawn(discard).join(), Ok(Ok(Ok(())))) {
+            eprintln!("{} is left over", self.0);
+        }
+    }
+}
 
 /// Creates matches with house bots and returns their ids, ascending.
 fn create(dir: &Path, count: usize) -> Vec<String> {
@@ -170,6 +210,70 @@ fn a_backup_is_taken_while_players_play_and_restored_elsewhere() {
     assert!(refused.stderr.contains("matches rest on it"), "{}", refused.stderr);
     assert_eq!(standing(dir.path(), "local:restored"), monday);
     resume(dir.path(), "local:restored", &monday).kill();
+}
+
+/// Copies `matches` matches around: local, Postgres, CQL, local. A node goes on from the first and from the last.
+fn around(matches: usize, ticks: u64) {
+    let (Some(postgres), Some(cql)) = (Tables::postgres(), Tables::cql()) else {
+        return servers::skipped("matches copied local, Postgres, CQL, local", "a Postgres and a CQL server are needed");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    remains(dir.path(), matches, ticks);
+    let before = standing(dir.path(), "local");
+    assert_eq!(before.len(), matches);
+    let ring = ["local".to_owned(), postgres.url(), cql.url(), "local:around".to_owned()];
+    let refused = copy(dir.path(), "local", &ring[1]).expect(1);
+    assert!(refused.stderr.contains("`rekindle store migrate`"), "{}", refused.stderr);
+    let refused = rekindle(dir.path(), &["start", "--store", &ring[2], "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).expect(1);
+    assert!(refused.stderr.contains("`rekindle store migrate`"), "{}", refused.stderr);
+    for url in &ring[1..3] {
+        assert_eq!(rekindle(dir.path(), &["store", "status", "--json", "--store", url]).expect(1).json()["tables"], "missing");
+        rekindle(dir.path(), &["store", "migrate", "--store", url]).expect(0);
+        assert_eq!(rekindle(dir.path(), &["store", "status", "--json", "--store", url]).expect(0).json()["tables"], "current");
+    }
+    for pair in ring.windows(2) {
+        let done = copy(dir.path(), &pair[0], &pair[1]).expect(0).json();
+        assert_eq!(done["copied"]["matches"].as_u64(), Some(matches as u64), "{done}");
+        assert_eq!(standing(dir.path(), &pair[1]), before, "{} to {}", pair[0], pair[1]);
+    }
+    resume(dir.path(), &ring[3], &before).kill();
+    resume(dir.path(), &ring[1], &before).kill();
+    let checked = rekindle(dir.path(), &["doctor", "--json", "--store", &ring[1]]).json();
+    for name in ["tables", "round_trip", "commit"] {
+        assert!(checked["findings"].as_array().unwrap().iter().any(|finding| finding["check"] == name), "{checked}");
+    }
+}
+
+#[test]
+fn matches_go_around_all_stores_and_stay_the_same() {
+    around(2, 40);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --test it a_hundred_matches -- --ignored"]
+fn a_hundred_matches_go_around_all_stores() {
+    around(100, 100);
+}
+
+/// The demo on a server: every promise holds, and nothing of it is left there.
+fn demo_on(tables: Option<Tables>, what: &str) {
+    let Some(tables) = tables else { return servers::skipped(&format!("the demo on {what}"), "no such server") };
+    let dir = tempfile::tempdir().unwrap();
+    let done = rekindle(dir.path(), &["demo", "--kills", "2", "--players", "8", "--json", "--store", &tables.url()]).expect(0).json();
+    assert_eq!((done["kills"].as_u64(), done["sessions_resumed"].as_u64(), &done["store"]), (Some(2), Some(8), &Value::Null), "{done}");
+    for broken in ["durable_inputs_lost", "duplicate_inputs", "hash_mismatches", "joins_after_kill", "ticks_rolled_back_max"] {
+        assert_eq!(done[broken].as_u64(), Some(0), "{broken}: {done}");
+    }
+}
+
+#[test]
+fn the_demo_holds_on_postgres() {
+    demo_on(Tables::postgres(), "Postgres");
+}
+
+#[test]
+fn the_demo_holds_on_cql() {
+    demo_on(Tables::cql(), "CQL");
 }
 
 #[test]

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use rekindle_schema::archive::{ChunkMeta, Pin};
+use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
-use rekindle_store::conformance::{Scribe, checkpoint, match_lease, node_lease, read_all, register};
+use rekindle_schema::{ActionId, BatchNo, Epoch, Incarnation, JobId, MatchId, Seq, Tick};
+use rekindle_store::conformance::{Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::transfer::{Copied, CopyOptions, TransferError, copy};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{AuditQuery, Claim, JobFilter, Outcome, Store, StoreError};
 
 const FIRST: Incarnation = Incarnation(1);
 const SECOND: Incarnation = Incarnation(2);
@@ -24,6 +27,8 @@ const STRANGER: Incarnation = Incarnation(9);
 const A: MatchId = MatchId(0xa);
 const B: MatchId = MatchId(0xb);
 const ENDED: MatchId = MatchId(0xe);
+/// It is no longer in the directory; its archive is kept.
+const GONE: MatchId = MatchId(0xf);
 
 fn effect(tick: u64) -> Effect {
     Effect { id: EffectId { tick: Tick(tick), ordinal: 0 }, kind: "result".to_owned(), payload: Bytes::from(tick.to_string()) }
@@ -75,6 +80,22 @@ async fn fill(store: &Store) {
     for (match_id, tick) in [(A, 4), (A, 80), (ENDED, 70)] {
         store.effects.deliver(match_id, effect(tick)).await.unwrap();
     }
+    for (meta, bytes) in [chunk(A, 1, 20), chunk(GONE, 1, 7)] {
+        store.archive.put(meta, bytes).await.unwrap();
+    }
+    store.archive.pin(Pin { match_id: A, from: Tick(3), to: Some(Tick(9)), created_ms: 7 }).await.unwrap();
+    for number in 1..=3 {
+        store.jobs.enqueue(job(number)).await.unwrap();
+    }
+    let claim = Claim { queue: job(1).queue, by: LAST, now_ms: 1_800_000_000_000, until_ms: 1_800_000_009_000, limit: 2 };
+    let claimed = store.jobs.claim(claim).await.unwrap();
+    store.jobs.finish(claimed[0].id, 1, 7, Outcome::Done { note: String::new() }).await.unwrap();
+    for number in 1..=5 {
+        let (action_id, stage) = (ActionId::at(number, number), Stage::Done);
+        let [who, action, target, detail] = ["cli", "match.create", "", ""].map(str::to_owned);
+        let entry = AuditEntry { time_ms: number, action_id, stage, node: LAST, who, action, target, detail };
+        store.audit.append(entry).await.unwrap();
+    }
     // Nothing of what is copied rests on it.
     register(store, STRANGER).await;
     Scribe::new(STRANGER).append(store, 3, &[MatchId(0xfff)]).await;
@@ -88,6 +109,11 @@ struct Everything {
     logs: BTreeMap<Incarnation, Vec<Batch>>,
     checkpoints: BTreeMap<MatchId, Vec<(CheckpointMeta, Bytes)>>,
     effects: Vec<(MatchId, Effect)>,
+    archive: Vec<(ChunkMeta, Bytes)>,
+    pins: Vec<Pin>,
+    /// Open ones: id, and whether somebody works on it.
+    jobs: Vec<(JobId, bool)>,
+    audit: Vec<AuditEntry>,
 }
 
 async fn everything(store: &Store) -> Everything {
@@ -107,7 +133,19 @@ async fn everything(store: &Store) -> Everything {
         }
         checkpoints.insert(match_id, found);
     }
-    Everything { rows, nodes, logs, checkpoints, effects: store.effects.delivered().await.unwrap() }
+    let mut archive = Vec::new();
+    for match_id in store.archive.matches().await.unwrap() {
+        for meta in store.archive.list(match_id).await.unwrap().0 {
+            let bytes = store.archive.get(&meta).await.unwrap();
+            archive.push((meta, bytes));
+        }
+    }
+    let pins = store.archive.pins().await.unwrap();
+    let all = JobFilter { queue: None, kind: None, status: None, limit: 99 };
+    let jobs = store.jobs.list(all).await.unwrap().into_iter().filter(|job| job.finished_ms().is_none());
+    let jobs = jobs.map(|job| (job.id, job.status() == JobStatus::Running)).collect();
+    let audit = store.audit.list(AuditQuery { since_ms: 0, until_ms: u64::MAX, limit: 99 }).await.unwrap();
+    Everything { rows, nodes, logs, checkpoints, effects: store.effects.delivered().await.unwrap(), archive, pins, jobs, audit }
 }
 
 /// What a copy of it must be: the log of the dead node sealed where it ends, nothing behind a seal, and nothing that no match rests on.
@@ -118,6 +156,7 @@ fn as_copied(mut original: Everything) -> Everything {
         let last = end_of(&original.logs, node.incarnation);
         (node.state, node.seal) = (NodeState::Fenced, Some(last));
     }
+    original.jobs.iter_mut().for_each(|(_, running)| *running = false);
     for node in &original.nodes {
         if let (Some(seal), Some(log)) = (node.seal, original.logs.get_mut(&node.incarnation)) {
             log.retain(|batch| batch.number <= seal);
@@ -138,7 +177,7 @@ async fn a_copy_goes_around_and_stays_the_same() {
 
     let done = copy_all(&origin, &between, false).await.unwrap();
     assert_eq!((done.matches, done.present, done.nodes, done.batches_present), (3, 0, 3, 0), "{done:?}");
-    assert_eq!((done.checkpoints, done.effects), (6, 3), "{done:?}");
+    assert_eq!((done.checkpoints, done.effects, done.chunks, done.jobs, done.audit), (6, 3, 2, 2, 5), "{done:?}");
     assert_eq!(everything(&between).await, expected);
     copy_all(&between, &end, false).await.unwrap();
     drop(end);
@@ -335,6 +374,7 @@ async fn only_the_matches_that_are_named_are_copied() {
     assert_eq!(copy(&origin, &target, &options(&[B])).await.unwrap().matches, 1);
     let copied = everything(&target).await;
     assert_eq!((copied.rows.len(), copied.nodes.len(), copied.effects.len()), (1, 2, 0));
+    assert!(copied.archive.is_empty() && copied.jobs.is_empty() && copied.audit.is_empty());
     assert_eq!(copy(&origin, &target, &options(&[A, B])).await.unwrap().present, 1);
     assert_eq!(copy_all(&origin, &target, false).await.unwrap().present, 2);
     assert_eq!(everything(&target).await, as_copied(everything(&origin).await));
