@@ -9,6 +9,7 @@ pub mod bots;
 pub mod build;
 pub mod card;
 pub mod clock;
+mod edge;
 pub mod links;
 pub mod recover;
 pub mod run;
