@@ -2,6 +2,7 @@
 //!
 //! The clients run in a process of their own at the lowest priority, as the bots of `cargo xtask load` do.
 
+use std::fmt::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -54,7 +55,11 @@ fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
     let runtime = runtime(threads.parse()?)?;
     runtime.block_on(async {
         let server = Server::bind()?;
-        let certificate: String = server.certificate().iter().map(|byte| format!("{byte:02x}")).collect();
+        let certificate = server.certificate().iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
         let address = server.local_addr()?.to_string();
         let mut swarm = Command::new("nice")
             .args(["-n", "19"])
