@@ -7,6 +7,7 @@
 mod bot;
 mod evidence;
 pub mod flood;
+pub mod floor;
 mod swarm;
 
 pub use evidence::{BotLog, DurableInput, Evidence, Fact, Micros, Percentiles, Summary, Tally};

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::boot::{self, Booted};
 use super::card::NodeCard;
+use super::edge::EdgeThreads;
 use super::links::Links;
 use super::recover::{Caretaker, Outcome};
 use super::serving::{Parts, Serving};
@@ -82,7 +83,11 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     .await?;
     let recovering = Arc::new(AtomicBool::new(true));
     let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
-    let gateway = Gateway::bind(gateway_config(&config), links, keys)?;
+    let edge = EdgeThreads::start()?;
+    let gateway = {
+        let _inside = edge.handle().enter();
+        Gateway::bind(gateway_config(&config), links, keys)?
+    };
     let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
         let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
         Failure::new(Exit::Failed, message)

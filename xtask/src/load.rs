@@ -1,5 +1,8 @@
 //! A node under load: matches full of bots over real QUIC, with or without garbage on the port; what the node itself counts, and what it costs.
 //!
+//! With `--floor`, a bare QUIC server then gets the same packets: what a node costs beyond it is ours. The ratio can be repeated on a shared
+//! machine, the microseconds cannot.
+//!
 //! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they run at the lowest priority. Figures are of
 //! the steady part, from the moment when all bots play until they stop.
 
@@ -34,6 +37,9 @@ pub(crate) struct Load {
     /// Garbage datagrams a second on the UDP port, a tenth of that as whole handshakes
     #[arg(long, default_value_t = 0)]
     flood: u32,
+    /// Then measure a bare QUIC server with the same packets
+    #[arg(long)]
+    floor: bool,
 }
 
 const REKINDLE: &str = "target/release/rekindle";
@@ -84,6 +90,10 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     let (ticks, late) = (grown("rekindle_ticks_total"), grown("rekindle_late_ticks_total"));
     ensure!(ticks > 0.0, "the matches do not tick");
     let client_ticks = ticks * f64::from(load.players);
+    let cost = (cpu_after - cpu_before) * 1e6 / client_ticks;
+    let mean = |sum: &str, count: &str| (grown(sum) / grown(count).max(1.0)).round();
+    let up = mean("rekindle_gateway_datagram_bytes_received_total", "rekindle_gateway_datagrams_received_total");
+    let down = mean("rekindle_gateway_snapshot_bytes_sum", "rekindle_gateway_snapshot_bytes_count");
     println!(
         "{} matches x {} players, {} drones each, flood {}/s, {} s: {ticks} ticks ({:.2} Hz a match), late {late} ({:.4} %), paused {}, \
          node CPU {:.1} us a client tick, {:.0} % of a core, memory {} MiB at most",
@@ -95,9 +105,15 @@ pub(crate) fn load(load: &Load) -> Result<()> {
         ticks / f64::from(load.matches) / load.seconds as f64,
         100.0 * late / ticks,
         grown("rekindle_paused_ticks_total"),
-        (cpu_after - cpu_before) * 1e6 / client_ticks,
+        cost,
         100.0 * (cpu_after - cpu_before) / load.seconds as f64,
         node.memory_mib()?,
+    );
+    println!(
+        "a client tick had {:.2} datagrams in of {up} B, {:.2} snapshots out of {down} B, {:.0} % of them shared",
+        grown("rekindle_gateway_datagrams_received_total") / client_ticks,
+        grown("rekindle_gateway_snapshot_bytes_count") / client_ticks,
+        100.0 * grown("rekindle_gateway_snapshots_shared_total") / grown("rekindle_gateway_snapshot_bytes_count").max(1.0),
     );
     if let Some(flood) = &mut flood {
         flood.0.wait()?;
@@ -107,7 +123,33 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     swarm.0.stdout.take().context("the bots' output")?.read_to_string(&mut said)?;
     println!("bots: {}", said.trim());
     drop(node);
+    if load.floor {
+        floor(load, up, down, cost)?;
+    }
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// What a bare QUIC server costs with the same packets, on as many threads as the edge of a node has.
+fn floor(load: &Load, up: f64, down: f64, cost: f64) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Floor {
+        sent: u64,
+        received: u64,
+        cpu_us_per_client_tick: f64,
+    }
+    let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+    let clients = load.matches * load.players;
+    let words = [clients, load.players, 30, up as u32, down as u32, load.seconds as u32, threads as u32].map(|word| word.to_string());
+    let output = Command::new("target/release/floor").args(words).stderr(Stdio::inherit()).output().context("cannot start the floor")?;
+    ensure!(output.status.success(), "the floor could not be measured");
+    let floor: Floor = serde_json::from_slice(&output.stdout).context("the floor's output")?;
+    println!(
+        "a bare QUIC server: {:.1} us a client tick with {:.2} datagrams in; the node costs {:.2} times that",
+        floor.cpu_us_per_client_tick,
+        floor.received as f64 / floor.sent.max(1) as f64,
+        cost / floor.cpu_us_per_client_tick,
+    );
+    Ok(())
 }
 
 /// A child process that does not outlive this one's interest in it.

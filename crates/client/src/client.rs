@@ -80,7 +80,7 @@ impl Client {
             return Err(ClientError::NoAddress);
         }
         let quic = tls::quic_config(&config.trust)?;
-        let dialer = Dialer::new(endpoint, quic, config.timing, &config.addrs);
+        let dialer = Dialer::new(endpoint, quic, config.timing, &config.addrs, config.seed());
         let shared = Arc::new(Shared::new(config.role));
         let (sender, events) = mpsc::channel(config.event_queue.max(1));
         let task = tokio::spawn(driver::run(config, dialer, Arc::clone(&shared), sender));

@@ -26,9 +26,10 @@ pub struct Timing {
     pub silent_ticks: u32,
     /// The next address is tried so long after the one before, while that attempt still runs.
     pub redial: Duration,
-    /// When all addresses were tried, the next round starts after so long. Within an attempt, QUIC repeats its first packet more often.
+    /// When all addresses were tried, the next round starts after so long, a quarter more or less; after that one twice, then four times as long.
+    /// Within an attempt, QUIC repeats its first packet more often.
     pub redial_round: Duration,
-    /// One attempt may take so long.
+    /// An attempt of the first round may take so long; of the next twice, of later ones four times as long.
     pub attempt: Duration,
     /// From the end of the handshake to the welcome: the match may have to be recovered first.
     pub welcome: Duration,
@@ -81,5 +82,12 @@ impl ClientConfig {
             timing: Timing::default(),
             event_queue: 1024,
         }
+    }
+
+    /// A number that few other clients have: made of the credential.
+    pub(crate) fn seed(&self) -> u64 {
+        let (Credential::Ticket(token) | Credential::Resume(token)) = &self.credential;
+        // FNV-1a.
+        token.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     }
 }

@@ -1,8 +1,12 @@
 //! Reaches a server: overlapping attempts over all known addresses, the first that completes its handshake wins.
+//!
+//! Whoever serves many clients and has just come back is busiest when all of them knock. So rounds of attempts come at growing intervals, each
+//! client's at moments of its own, and later attempts may take longer: an attempt that is given up has cost the server a handshake for nothing.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -14,6 +18,8 @@ use crate::tls::SERVER_NAME;
 
 /// Most attempts that run at once.
 const MAX_ATTEMPTS: usize = 8;
+/// Intervals between rounds, and the time that attempts may take, double this often at most.
+const DOUBLINGS: u32 = 2;
 /// Most addresses that are remembered.
 const MAX_ADDRS: usize = 32;
 
@@ -25,13 +31,29 @@ pub(crate) struct Dialer {
     timing: Timing,
     /// The next attempt goes to the first.
     addrs: VecDeque<SocketAddr>,
+    /// Makes this client's moments differ from those of others.
+    seed: u64,
+    /// Rounds over all addresses since a server last took the session on.
+    rounds: u32,
     /// What the last attempt that failed said.
     pub(crate) last_error: Option<String>,
 }
 
 impl Dialer {
-    pub(crate) fn new(endpoint: Endpoint, quic: quinn::ClientConfig, timing: Timing, addrs: &[SocketAddr]) -> Self {
-        Self { endpoint, quic, timing, addrs: addrs.iter().copied().take(MAX_ADDRS).collect(), last_error: None }
+    /// `seed` should differ between clients, and be the same for the same one: a simulation's must repeat itself.
+    pub(crate) fn new(endpoint: Endpoint, quic: quinn::ClientConfig, timing: Timing, addrs: &[SocketAddr], seed: u64) -> Self {
+        let addrs = addrs.iter().copied().take(MAX_ADDRS).collect();
+        Self { endpoint, quic, timing, addrs, seed, rounds: 0, last_error: None }
+    }
+
+    /// A server has taken the session on, or answers: the next search begins as hastily as the first.
+    pub(crate) fn calm(&mut self) {
+        self.rounds = 0;
+    }
+
+    /// How long to wait after the server said "not now", the `times`th time in a row (from 0).
+    pub(crate) fn pause(&self, first: Duration, times: u32) -> Duration {
+        spread(doubled(first, times), self.seed, times)
     }
 
     /// The next attempt goes to `addr`.
@@ -66,12 +88,12 @@ impl Dialer {
                     if attempts.len() < MAX_ATTEMPTS
                         && let Some(connecting) = self.attempt()
                     {
-                        attempts.push(timeout(self.timing.attempt, connecting));
+                        attempts.push(timeout(doubled(self.timing.attempt, self.rounds), connecting));
                     }
-                    // Each attempt that is given up costs the server a little: few attempts, each of which knocks several times.
                     started += 1;
                     let round_is_over = started % self.addrs.len().max(1) == 0;
-                    next = Instant::now() + if round_is_over { self.timing.redial_round } else { self.timing.redial };
+                    next = Instant::now() + if round_is_over { self.pause(self.timing.redial_round, self.rounds) } else { self.timing.redial };
+                    self.rounds = self.rounds.saturating_add(u32::from(round_is_over));
                 }
             }
         }
@@ -92,5 +114,51 @@ impl Dialer {
     fn failed(&mut self, error: &dyn Display) {
         tracing::debug!(code = "RK-CLIENT-010", %error, "an attempt to connect failed");
         self.last_error = Some(error.to_string());
+    }
+}
+
+fn doubled(time: Duration, times: u32) -> Duration {
+    time * (1 << times.min(DOUBLINGS))
+}
+
+/// `time` and up to a quarter more or less, as `seed` and `round` decide.
+fn spread(time: Duration, seed: u64, round: u32) -> Duration {
+    // The finaliser of SplitMix64.
+    let mut z = seed.wrapping_add(u64::from(round).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let part = f64::from((z >> 32) as u32) / f64::from(u32::MAX);
+    time.mul_f64(0.75 + part / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(400);
+
+    fn pauses(seed: u64) -> Vec<Duration> {
+        (0..8).map(|round| spread(doubled(FIRST, round), seed, round)).collect()
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_stay_near_their_mean() {
+        for seed in 0..100 {
+            for (round, pause) in pauses(seed).into_iter().enumerate() {
+                let mean = FIRST * [1, 2, 4][round.min(2)];
+                assert!(pause >= mean.mul_f64(0.75) && pause <= mean.mul_f64(1.25), "seed {seed}, round {round}: {pause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn clients_differ_from_each_other_and_each_repeats_itself() {
+        assert_eq!(pauses(7), pauses(7));
+        let mut firsts: Vec<Duration> = (0..100).map(|seed| pauses(seed)[0]).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert!(firsts.len() > 95, "{} different first pauses of 100 clients", firsts.len());
+        let half = firsts.iter().filter(|pause| **pause < FIRST).count();
+        assert!((30..70).contains(&half), "{half} of 100 lie below the mean");
     }
 }

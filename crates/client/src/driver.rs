@@ -20,7 +20,7 @@ use crate::config::{ClientConfig, Timing};
 use crate::dial::Dialer;
 use crate::event::ClientEvent;
 
-/// Between two tries at a server that says "not now".
+/// Between the first two tries at a server that says "not now"; longer between later ones.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// While it waits for a welcome, a client holds a server dead that sends no packet at all for this long.
 const DEAD: Duration = Duration::from_millis(900);
@@ -56,7 +56,8 @@ impl From<ConnectionError> for Gone {
 
 /// Runs until the session ends for good.
 pub(crate) async fn run(config: ClientConfig, dialer: Dialer, shared: Arc<Shared>, events: mpsc::Sender<ClientEvent>) {
-    let mut driver = Driver { credential: config.credential.clone(), config, dialer, shared, events, heard: Instant::now() };
+    let mut driver =
+        Driver { credential: config.credential.clone(), config, dialer, shared, events, heard: Instant::now(), searching: None };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
 }
@@ -69,13 +70,15 @@ struct Driver {
     events: mpsc::Sender<ClientEvent>,
     /// When a server last said something about the match.
     heard: Instant,
+    /// A search that began while the last connection was merely silent.
+    searching: Option<Dialling>,
 }
 
 impl Driver {
     async fn keep_session(&mut self) -> (Option<RefuseCode>, String) {
         let left = || (None, "the client left".to_owned());
         let mut ready = None;
-        let mut last_refusal = None;
+        let (mut last_refusal, mut refusals) = (None, 0);
         let mut searching_since = Instant::now();
         loop {
             let until = searching_since + self.config.timing.give_up;
@@ -84,16 +87,22 @@ impl Driver {
                 None => tokio::select! {
                     biased;
                     () = self.shared.leave.notified() => return left(),
-                    connection = self.dialer.dial() => connection,
+                    connection = reached(&mut self.searching), if self.searching.is_some() => connection,
+                    connection = self.dialer.dial(), if self.searching.is_none() => connection,
                     () = sleep_until(until) => {
                         let why = last_refusal.or(self.dialer.last_error.take()).unwrap_or_else(|| "no server answered".to_owned());
                         return (None, format!("RK-CLIENT-011: no session for {:?}: {why}", self.config.timing.give_up));
                     }
                 },
             };
+            self.searching = None;
             let remote = connection.remote_address();
+            let mut served = false;
             let gone = match self.enter(&connection).await {
                 Ok((reader, writer)) => {
+                    served = true;
+                    self.dialer.calm();
+                    refusals = 0;
                     let gone = self.serve(&connection, reader, writer).await;
                     searching_since = Instant::now();
                     gone
@@ -109,12 +118,20 @@ impl Driver {
                     self.say_disconnected("the server fell silent".to_owned()).await;
                 }
                 Gone::Restarted => {
+                    // It answers now. Attempts that knocked while it did not would knock again later than a new one.
+                    self.searching = None;
+                    self.dialer.calm();
                     self.dialer.prefer(remote);
                     self.say_disconnected("the server was started anew".to_owned()).await;
                 }
                 Gone::Lost(reason) => {
                     self.dialer.avoid(remote);
                     self.say_disconnected(reason).await;
+                    if !served {
+                        // It answers and then has no time: it has too many to answer.
+                        sleep(self.dialer.pause(TRY_AGAIN, refusals)).await;
+                        refusals += 1;
+                    }
                 }
                 Gone::Refused(code, message) => {
                     // A match that this node has not heard of may be known to another, or be on its way here.
@@ -124,13 +141,14 @@ impl Driver {
                     }
                     last_refusal = Some(message.clone());
                     self.say_disconnected(message).await;
-                    sleep(TRY_AGAIN).await;
+                    sleep(self.dialer.pause(TRY_AGAIN, refusals)).await;
+                    refusals += 1;
                 }
             }
         }
     }
 
-    async fn say_disconnected(&self, reason: String) {
+    async fn say_disconnected(&mut self, reason: String) {
         tracing::debug!(code = "RK-CLIENT-012", reason, "disconnected");
         let _ = self.events.send(ClientEvent::Disconnected { reason }).await;
     }
@@ -205,7 +223,6 @@ impl Driver {
         let tick = Duration::from_secs(1) / u32::from(tick_rate);
         let tick_ms = tick.as_millis() as u64;
         let mut watch = Watch::new(&self.config.timing, tick, connection);
-        let mut dialling: Option<Dialling> = None;
         let mut sent_command = 0;
         loop {
             if writer.rest.is_empty()
@@ -224,7 +241,7 @@ impl Driver {
                     Ok(datagram) => {
                         watch.heard(connection);
                         self.heard = Instant::now();
-                        dialling = None;
+                        self.searching = None;
                         let news = self.shared.state.lock().received(&datagram, self.shared.now_ms(), tick_ms);
                         if let Some(snapshot) = news.snapshot {
                             // A game that does not keep up wants the newer one that comes anyway.
@@ -253,7 +270,7 @@ impl Driver {
                     }
                 }
                 () = self.shared.commands.notified() => {}
-                fresh = reached(&mut dialling) => return Gone::Replaced(fresh),
+                fresh = reached(&mut self.searching) => return Gone::Replaced(fresh),
                 () = sleep_until(watch.next) => {
                     let state = watch.look(connection);
                     if state != Line::Fine {
@@ -265,10 +282,10 @@ impl Driver {
                             state.send_packet(now_ms);
                         }
                     }
-                    if state == Line::Silent && dialling.is_none() {
+                    if state == Line::Silent && self.searching.is_none() {
                         tracing::debug!(code = "RK-CLIENT-016", "the server is silent: looking for one that is not");
                         let mut dialer = self.dialer.clone();
-                        dialling = Some(Box::pin(async move { dialer.dial().await }));
+                        self.searching = Some(Box::pin(async move { dialer.dial().await }));
                     }
                 }
             }

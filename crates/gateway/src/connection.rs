@@ -14,6 +14,7 @@ use rekindle_schema::wire::{
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::audience::Room;
@@ -109,13 +110,18 @@ pub(crate) async fn serve(shared: Arc<Shared>, incoming: quinn::Incoming, number
     };
 
     reader.decoder.set_limit(limits.max_command);
+    // A task of its own: a datagram comes every tick, and whoever waits for it beside other things looks at all of them each time.
+    let mut datagrams = JoinSet::new();
+    datagrams.spawn(read_datagrams(Arc::clone(&shared), Arc::clone(&seat), Arc::clone(&room)));
     let end = tokio::select! {
         biased;
         refusal = seat.dismissed() => End::Dismissed(refusal),
-        end = read_datagrams(&shared, &seat, &room) => end,
+        end = ended_by(&mut datagrams) => end,
         end = read_commands(&shared, &seat, &room, &mut reader) => end,
         end = write_messages(&mut writer, &mut messages) => end,
     };
+    // Whatever comes from now on is not listened to.
+    drop(datagrams);
     link = room.link();
     room.leave(number).await;
     // Whoever took the session over is here now: only the last connection of a session says that it is away.
@@ -255,8 +261,14 @@ async fn locate(shared: &Shared, connection: &quinn::Connection, wanted: Option<
     }
 }
 
+/// What the task that reads datagrams came to.
+async fn ended_by(datagrams: &mut JoinSet<End>) -> End {
+    // One that panicked takes its connection with it.
+    datagrams.join_next().await.and_then(Result::ok).unwrap_or(End::Lost)
+}
+
 /// Hands inputs over until the connection ends or breaks the protocol too often.
-async fn read_datagrams(shared: &Shared, seat: &Seat, room: &Room) -> End {
+async fn read_datagrams(shared: Arc<Shared>, seat: Arc<Seat>, room: Arc<Room>) -> End {
     let (limits, meters) = (&shared.config.limits, &shared.meters);
     let now = Instant::now();
     let mut count = Bucket::new(limits.datagrams, now);
@@ -273,13 +285,16 @@ async fn read_datagrams(shared: &Shared, seat: &Seat, room: &Room) -> End {
             meters.rate_limited.increment(1);
             continue;
         }
-        let wrong = match InputPacket::decode(&datagram, limits.max_input) {
-            Ok(packet) => {
+        let wrong = match InputPacket::decode_news(&datagram, limits.max_input, handed_over) {
+            Ok((packet, repeated)) => {
+                if repeated > 0 {
+                    meters.inputs_repeated.increment(repeated);
+                }
                 seat.set_feedback(Feedback { ack: (packet.ack_tick, packet.ack_bits), clock_ms: packet.clock_ms, at: now });
-                if packet.inputs.is_empty() {
+                if packet.inputs.is_empty() && repeated == 0 {
                     None
                 } else if seat.role == Role::Player {
-                    let (last, outcome) = hand_over(shared, seat, room, packet, handed_over);
+                    let (last, outcome) = hand_over(&shared, &seat, &room, packet, handed_over);
                     handed_over = last;
                     outcome
                 } else {
@@ -299,17 +314,12 @@ async fn read_datagrams(shared: &Shared, seat: &Seat, room: &Room) -> End {
     }
 }
 
-/// Offers the inputs of a packet that are newer than `last`. Returns the newest that was settled, and what was wrong with one of them.
+/// Offers the inputs of a packet, all newer than `last`. Returns the newest that was settled, and what was wrong with one of them.
 fn hand_over(shared: &Shared, seat: &Seat, room: &Room, packet: InputPacket, mut last: u64) -> (u64, Option<&'static str>) {
     let meters = &shared.meters;
     let link = room.link();
     let mut wrong = None;
     for item in packet.inputs {
-        // Packets repeat inputs so that a lost one costs nothing.
-        if item.seq <= last {
-            meters.inputs_repeated.increment(1);
-            continue;
-        }
         let seq = item.seq;
         let input = RawInput { session: seat.session, seq, target: item.target, view: item.view, payload: item.payload };
         match link.input(input) {

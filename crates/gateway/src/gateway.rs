@@ -22,6 +22,7 @@ use crate::limits::{Door, Knock, Verdict, subscriber};
 use crate::meters::Meters;
 use crate::port::{MatchLink, Matches};
 use crate::seat::{Refusal, Seat};
+use crate::socket::GatheringSocket;
 use crate::{connection, quic};
 
 /// How long a shutdown waits for clients to hear of it.
@@ -207,9 +208,8 @@ impl Gateway {
     pub fn bind(config: GatewayConfig, matches: Arc<dyn Matches>, keys: Keys) -> Result<Self, GatewayError> {
         let addr = config.bind;
         let socket = quic::socket(addr, config.socket_buffer).map_err(|source| GatewayError::Bind { addr, source })?;
-        let runtime = Arc::new(TokioRuntime);
-        let socket = runtime.wrap_udp_socket(socket).map_err(GatewayError::Endpoint)?;
-        Self::on_socket(config, matches, keys, socket, runtime)
+        let socket = GatheringSocket::new(socket, config.gather).map_err(GatewayError::Endpoint)?;
+        Self::on_socket(config, matches, keys, Arc::new(socket), Arc::new(TokioRuntime))
     }
 
     /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a simulation's. Time comes from tokio's clock.

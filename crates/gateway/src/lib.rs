@@ -27,6 +27,7 @@
 //! | `rekindle_gateway_messages_total` | counter | | events, beats and command results queued for clients |
 //! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one |
 //! | `rekindle_gateway_snapshots_partial_total` | counter | | snapshots that did not hold every change |
+//! | `rekindle_gateway_snapshots_shared_total` | counter | | snapshots whose body had been encoded for another client of the match |
 //! | `rekindle_gateway_snapshot_bytes` | histogram | | length of a snapshot |
 
 mod audience;
@@ -39,6 +40,7 @@ mod meters;
 pub mod port;
 mod quic;
 mod seat;
+mod socket;
 pub mod ticket;
 
 pub use config::{Clock, GatewayConfig, Limits, Rate};

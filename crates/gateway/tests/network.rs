@@ -149,3 +149,15 @@ async fn a_link_that_is_cut_for_a_while_costs_the_session_nothing() {
     assert!(back.header.tick > Tick(0));
     assert_eq!(client.welcome().unwrap().session, session);
 }
+
+#[tokio::test]
+async fn a_handshake_that_takes_longer_than_a_first_attempt_may_is_made_all_the_same() {
+    let game = FakeMatch::start(30);
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let slow = Link { delay: Duration::from_millis(800), ..Link::GOOD };
+    let proxy = UdpProxy::start(gateway.local_addr(), slow, SEED + 4).await.unwrap();
+    let config = client_config(proxy.addr(), 1);
+    assert!(config.timing.attempt < slow.delay * 2, "a first attempt is given up before its answer comes");
+    let mut client = Client::connect(config).unwrap();
+    snapshot(&mut client, |_| true).await;
+}

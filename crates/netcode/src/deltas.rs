@@ -47,7 +47,8 @@ struct Sheet {
 /// The deltas of one view.
 #[derive(Debug, Default)]
 pub(crate) struct Deltas {
-    subject: Option<Subject>,
+    entities: usize,
+    stride: usize,
     /// The first `used` are of this view, the others wait to be used again.
     sheets: Vec<Sheet>,
     used: usize,
@@ -57,17 +58,11 @@ pub(crate) struct Deltas {
 }
 
 impl Deltas {
+    /// Begins anew.
     pub(crate) fn start(&mut self, subject: Subject) {
-        if self.subject != Some(subject) {
-            self.subject = Some(subject);
-            self.used = 0;
-            self.last = 0;
-        }
-    }
-
-    /// Other views may come to stand at the same addresses.
-    pub(crate) fn forget(&mut self) {
-        self.subject = None;
+        (self.entities, self.stride) = (subject.entities, subject.stride);
+        self.used = 0;
+        self.last = 0;
     }
 
     /// Rows of residuals, as [`Self::delta`] numbered them.
@@ -86,7 +81,7 @@ impl Deltas {
         stamp: u32,
         compute: impl FnOnce(&mut [u32]) -> Delta,
     ) -> (u32, Delta) {
-        let Some(Subject { entities, stride, .. }) = self.subject else { return (0, Delta::Unrelated) };
+        let Self { entities, stride, .. } = *self;
         if self.last >= self.used || self.sheets[self.last].as_of != as_of {
             self.last = self.turn_to(as_of, entities, stride);
         }

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use rekindle_schema::Tick;
 use rekindle_schema::net::NetView;
 
-use crate::deltas::Deltas;
+use crate::bodies::Bodies;
+use crate::deltas::{Deltas, Subject};
 
 /// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
 pub const HISTORY: u64 = 64;
@@ -16,13 +17,37 @@ pub const HISTORY: u64 = 64;
 #[derive(Debug, Default)]
 pub struct ViewHistory {
     views: VecDeque<Arc<NetView>>,
-    /// What sessions have found out about the newest view.
-    deltas: Mutex<Deltas>,
+    shared: Mutex<Shared>,
+}
+
+/// What sessions have found out about the newest view.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    subject: Option<Subject>,
+    pub(crate) deltas: Deltas,
+    pub(crate) bodies: Bodies,
+}
+
+impl Shared {
+    /// Whatever was found out about anything else is forgotten.
+    pub(crate) fn start(&mut self, subject: Subject) {
+        if self.subject != Some(subject) {
+            self.subject = Some(subject);
+            self.deltas.start(subject);
+            self.bodies.clear();
+        }
+    }
+
+    /// Other views may come to stand at the same addresses.
+    fn forget(&mut self) {
+        self.subject = None;
+        self.bodies.clear();
+    }
 }
 
 impl Clone for ViewHistory {
     fn clone(&self) -> Self {
-        Self { views: self.views.clone(), deltas: Mutex::default() }
+        Self { views: self.views.clone(), shared: Mutex::default() }
     }
 }
 
@@ -32,8 +57,8 @@ impl ViewHistory {
         Self::default()
     }
 
-    pub(crate) fn deltas(&self) -> &Mutex<Deltas> {
-        &self.deltas
+    pub(crate) fn shared(&self) -> &Mutex<Shared> {
+        &self.shared
     }
 
     /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view that is not newer replaces what is not older than it:
@@ -46,7 +71,7 @@ impl ViewHistory {
             self.views.pop_front();
         }
         self.views.push_back(view);
-        self.deltas.get_mut().forget();
+        self.shared.get_mut().forget();
     }
 
     /// The view of `tick`, if it is still there.
@@ -66,6 +91,6 @@ impl ViewHistory {
     /// Forgets all views: the match went back behind them, or another one is served.
     pub fn clear(&mut self) {
         self.views.clear();
-        self.deltas.get_mut().forget();
+        self.shared.get_mut().forget();
     }
 }

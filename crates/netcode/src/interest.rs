@@ -34,6 +34,11 @@ impl<'a> Interest<'a> {
         interest
     }
 
+    /// Whether it keeps anything from the client.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.filter
+    }
+
     fn place(&self, index: usize) -> Option<(f32, f32)> {
         let (x, y) = self.axes?;
         let both = 1 << x.component | 1 << y.component;

@@ -196,6 +196,12 @@ impl Layout {
             .fold(0, |mask, (_, columns)| mask | columns)
     }
 
+    /// Whether any column of an entity with `components` is expected to have moved within `ticks` ticks, or in more.
+    pub(crate) fn expects(&self, components: u32, ticks: u64) -> bool {
+        let both = |at: usize, rate: Rate| 1 << rate.component | 1 << self.columns[at].component;
+        ticks < MAX_EXTRAPOLATION && self.moving.iter().any(|&(at, rate)| components & both(at, rate) == both(at, rate))
+    }
+
     /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate then is as in `new`.
     #[inline(always)]
     fn expected(&self, at: usize, rate: Rate, components: u32, ticks: u64, old: &[u32], new: &[u32]) -> u32 {

@@ -10,6 +10,7 @@
 //! ```
 
 mod bits;
+mod bodies;
 mod body;
 mod clock;
 mod deltas;

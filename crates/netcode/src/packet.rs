@@ -104,6 +104,16 @@ impl InputPacket {
 
     /// Decodes a packet whose payloads have at most `max_payload` bytes each.
     pub fn decode(datagram: &[u8], max_payload: usize) -> Result<Self, PacketError> {
+        Self::read(datagram, max_payload, None).map(|(packet, _)| packet)
+    }
+
+    /// Decodes a packet as [`InputPacket::decode`] does, but leaves out the inputs up to number `known`, which it counts: packets repeat inputs
+    /// so that a lost one costs nothing, and most of what a packet holds has come before.
+    pub fn decode_news(datagram: &[u8], max_payload: usize, known: u64) -> Result<(Self, u64), PacketError> {
+        Self::read(datagram, max_payload, Some(known))
+    }
+
+    fn read(datagram: &[u8], max_payload: usize, known: Option<u64>) -> Result<(Self, u64), PacketError> {
         let mut bytes = ByteReader { rest: datagram };
         let kind = bytes.byte()?;
         if kind != KIND {
@@ -114,9 +124,9 @@ impl InputPacket {
         if count as usize > MAX_INPUTS {
             return Err(PacketError::TooMany(count));
         }
-        let mut inputs: Vec<InputItem> = Vec::with_capacity(count as usize);
+        let mut inputs: Vec<InputItem> = Vec::new();
+        let (mut last, mut repeated) = (None::<u64>, 0);
         for _ in 0..count {
-            let last = inputs.last().map(|item| item.seq);
             let seq = last.unwrap_or(0).wrapping_add(bytes.varint()?);
             if last.is_some_and(|last| seq <= last) {
                 return Err(PacketError::Order);
@@ -126,9 +136,18 @@ impl InputPacket {
             let len = bytes.varint()?;
             let len =
                 usize::try_from(len).ok().filter(|&len| len <= max_payload).ok_or(PacketError::Oversized { len, most: max_payload })?;
-            inputs.push(InputItem { seq, target, view, payload: Bytes::copy_from_slice(bytes.take(len)?) });
+            let payload = bytes.take(len)?;
+            if known.is_some_and(|known| seq <= known) {
+                repeated += 1;
+            } else {
+                inputs.push(InputItem { seq, target, view, payload: Bytes::copy_from_slice(payload) });
+            }
+            last = Some(seq);
         }
-        if bytes.rest.is_empty() { Ok(Self { ack_tick, ack_bits, clock_ms, inputs }) } else { Err(PacketError::Trailing(bytes.rest.len())) }
+        if !bytes.rest.is_empty() {
+            return Err(PacketError::Trailing(bytes.rest.len()));
+        }
+        Ok((Self { ack_tick, ack_bits, clock_ms, inputs }, repeated))
     }
 }
 

@@ -6,36 +6,24 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::net::{NetSchema, NetView};
 
+use crate::bodies::{Knowledge, Known};
 use crate::body::{self, Change, Item, MAX_ENTITIES, Models};
 use crate::deltas::{Delta, Deltas, Subject};
 use crate::header::{self, Framing, SnapshotHeader};
-use crate::history::{HISTORY, ViewHistory};
+use crate::history::{HISTORY, Shared, ViewHistory};
 use crate::interest::Interest;
-use crate::layout::{Layout, SchemaError};
+use crate::layout::{Layout, MAX_EXTRAPOLATION, SchemaError};
 use crate::priority::Priorities;
 use crate::snapshot::EncodeStats;
 
 /// Ticks per second that expectations go by unless told otherwise. A wrong rate costs bytes, never correctness: full snapshots carry it.
 pub const DEFAULT_TICK_RATE: u16 = 30;
 
-/// What a client knows of one entity after a snapshot.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    slot: u32,
-    generation: u32,
-    /// Row in the view of `as_of`.
-    row: u32,
-    /// A tick at which the world's values of the entity were what the client knows, in low bits.
-    as_of: u32,
-    /// The tick of the snapshot that carried the entity last: what expectations start at. In low bits.
-    stamp: u32,
-}
-
 /// A snapshot that was sent and may become a baseline.
 #[derive(Debug, Clone)]
 struct Sent {
     tick: Tick,
-    known: Vec<Known>,
+    known: Knowledge,
 }
 
 /// Encodes snapshots for one session. Holds what the client knows after each snapshot that is in flight.
@@ -53,6 +41,12 @@ pub struct SnapshotSender {
     spare: Vec<Vec<Known>>,
     items: Vec<Item>,
     models: Models,
+}
+
+/// Keeps the memory of lists that nobody else holds.
+fn reclaim(spare: &mut Vec<Vec<Known>>, sent: impl Iterator<Item = Sent>) {
+    spare.extend(sent.filter_map(|sent| Arc::into_inner(sent.known)));
+    spare.truncate(4);
 }
 
 /// Full ticks from their low bits: `low` is at most 2^32 - 1 ticks before `now`.
@@ -91,7 +85,7 @@ impl SnapshotSender {
         if newest.0 == 0 {
             // What is in flight may still arrive and be acknowledged.
             if std::mem::take(&mut self.acked) {
-                self.spare.extend(self.sent.pop_front().map(|sent| sent.known));
+                reclaim(&mut self.spare, self.sent.pop_front().into_iter());
             }
             return;
         }
@@ -100,17 +94,14 @@ impl SnapshotSender {
             .filter_map(|back| newest.0.checked_sub(back))
             .find_map(|tick| self.sent.binary_search_by_key(&Tick(tick), |sent| sent.tick).ok());
         if let Some(index) = found {
-            for sent in self.sent.drain(..index) {
-                self.spare.push(sent.known);
-            }
+            reclaim(&mut self.spare, self.sent.drain(..index));
             self.acked = true;
         }
     }
 
     /// The client has nothing (any more), but ticks go on.
     fn forget(&mut self) {
-        self.spare.extend(self.sent.drain(..).map(|sent| sent.known));
-        self.spare.truncate(4);
+        reclaim(&mut self.spare, self.sent.drain(..));
         self.acked = false;
     }
 
@@ -151,17 +142,17 @@ impl SnapshotSender {
         }
         let reach = tick.0.saturating_sub(HISTORY - 1);
         while self.sent.front().is_some_and(|sent| sent.tick.0 < reach) {
-            self.spare.extend(self.sent.pop_front().map(|sent| sent.known));
+            reclaim(&mut self.spare, self.sent.pop_front().into_iter());
             self.acked = false;
         }
-        self.spare.truncate(4);
         let baseline = self.sent.front().filter(|_| self.acked);
-        let known: &[Known] = baseline.map_or(&[], |sent| &sent.known);
+        let knowledge = baseline.map(|sent| Arc::clone(&sent.known));
+        let known: &[Known] = knowledge.as_ref().map_or(&[], |known| known);
         let baseline = baseline.map(|sent| sent.tick);
 
         let interest = Interest::new(layout, view, focus, interest_radius);
-        let mut deltas = history.deltas().lock();
-        deltas.start(Subject {
+        let mut shared = history.shared().lock();
+        shared.start(Subject {
             tick,
             view: std::ptr::from_ref(view) as usize,
             schema: Arc::as_ptr(&self.schema) as usize,
@@ -169,8 +160,21 @@ impl SnapshotSender {
             entities: view.entities.len(),
             stride: layout.stride(),
         });
+        let Shared { deltas, bodies, .. } = &mut *shared;
+        // What a client may see is its own matter; without such a bound, clients that know the same are told the same.
+        let bodies = if interest.is_bounded() { None } else { Some(bodies) };
+        if let Some(body) = bodies.as_ref().and_then(|bodies| bodies.find(knowledge.as_ref())) {
+            header::encode(header, Framing { baseline, tick_rate: self.tick_rate, partial: false }, out);
+            if out.len() + body.bytes.len() <= budget {
+                out.extend_from_slice(&body.bytes);
+                self.priorities.clear();
+                self.sent.push_back(Sent { tick, known: Arc::clone(&body.next) });
+                self.newest = Some(tick);
+                return EncodeStats { bytes: out.len(), baseline, visible: body.visible, sent: body.sent, deferred: 0, shared: true };
+            }
+        }
         let (items, new) = (std::mem::take(&mut self.items), Vec::new());
-        let mut plan = Plan { layout, view, history, tick, deltas: &mut deltas, items, new, old: None, visible: 0 };
+        let mut plan = Plan { layout, view, history, tick, deltas, items, new, old: None, visible: 0 };
         plan.compare(known, &interest);
         let Plan { mut items, visible, .. } = plan;
         let residuals = deltas.residuals();
@@ -187,7 +191,8 @@ impl SnapshotSender {
         let models = &mut self.models;
         models.fit(layout, &mut items, residuals);
         let head = write(models, &mut items, false, out);
-        if out.len() <= budget {
+        let whole = out.len() <= budget;
+        if whole {
             self.priorities.clear();
         } else {
             part_replacements(&mut items);
@@ -216,7 +221,11 @@ impl SnapshotSender {
             stats.deferred = items.iter().filter(|item| item.deferred).count();
             stats.sent = items.len() - stats.deferred;
             let mut next = self.spare.pop().unwrap_or_default();
-            remember(tick, known, view, &items, &mut next);
+            remember(layout, tick, known, view, &items, &mut next);
+            let next = match bodies {
+                Some(bodies) if whole => bodies.keep(knowledge.clone(), &out[head..], next, visible, stats.sent),
+                _ => Arc::new(next),
+            };
             self.sent.push_back(Sent { tick, known: next });
             self.newest = Some(tick);
         }
@@ -365,7 +374,7 @@ impl Plan<'_> {
 }
 
 /// What the client knows once it has the snapshot.
-fn remember(tick: Tick, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
+fn remember(layout: &Layout, tick: Tick, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
     next.clear();
     let now = tick.0 as u32;
     let sent = |item: &Item| Known { slot: item.slot, generation: item.generation, row: item.view, as_of: now, stamp: now };
@@ -385,7 +394,10 @@ fn remember(tick: Tick, known: &[Known], view: &NetView, items: &[Item], next: &
                 while view.entities[row].slot < old.slot {
                     row += 1;
                 }
-                next.push(Known { row: row as u32, as_of: now, ..*old });
+                // Where it was carried last no longer matters once nothing is expected of it. Then it is the same for all clients.
+                let expects = layout.expects(view.entities[row].components, age(tick, old.stamp));
+                let stamp = if expects { old.stamp } else { now.wrapping_sub(MAX_EXTRAPOLATION as u32) };
+                next.push(Known { row: row as u32, as_of: now, stamp, ..*old });
             }
         }
     }

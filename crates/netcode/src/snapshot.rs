@@ -60,4 +60,6 @@ pub struct EncodeStats {
     pub sent: usize,
     /// Entities that did not fit and wait.
     pub deferred: usize,
+    /// The same had been encoded for another session, and was copied.
+    pub shared: bool,
 }
