@@ -10,7 +10,6 @@ pub(crate) mod bots;
 mod config;
 mod jobs;
 mod matches;
-mod moment;
 mod offline;
 mod pins;
 mod region;
