@@ -7,14 +7,16 @@ use rekindle_store::AuditQuery;
 use super::args::AuditArgs;
 use super::exit::{Exit, Failure};
 use super::matches::explain;
-use super::{Context, block_on, moment};
+use super::{Context, block_on};
 use crate::admin::api::AuditView;
 use crate::admin::client::ClientError;
+use crate::inspect::moment;
 use crate::node::boot::Reading;
 use crate::node::clock;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
-    let time = |text: &Option<String>| text.as_deref().map(|text| moment::parse(text, clock::now_ms())).transpose();
+    let parse = |text: &str| moment::parse(text, clock::now_ms()).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
+    let time = |text: &Option<String>| text.as_deref().map(parse).transpose();
     let (since_ms, until_ms) = (time(&args.since)?.unwrap_or(0), time(&args.until)?.unwrap_or(u64::MAX));
     let mut entries = block_on(async {
         let Ok(node) = context.node() else {

@@ -11,7 +11,6 @@ mod config;
 mod doctor;
 mod jobs;
 mod matches;
-mod moment;
 mod offline;
 mod pins;
 mod region;
