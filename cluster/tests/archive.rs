@@ -356,7 +356,7 @@ async fn a_clock_that_steps_back_leaves_nothing_out() {
 
 #[tokio::test]
 async fn an_archive_for_a_time_keeps_what_can_be_replayed_and_what_is_pinned() {
-    let policy = keeping(Keep::For(Duration::from_secs(60)));
+    let policy = keeping(Keep::For(Duration::from_mins(1)));
     let mut world = World::new(50).await;
     for second in 1..=300 {
         world.write().await;
