@@ -131,17 +131,19 @@ impl Home {
 
     /// Removes what is temporary unless there is something to look into. Returns where the journal is if it stays.
     async fn finish(&self, holds: bool) -> Option<StoreAddress> {
-        if self.temporary && holds {
-            if let Err(error) = std::fs::remove_dir_all(&self.dir) {
-                tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's directory is left behind");
-            }
+        if self.temporary
+            && holds
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's directory is left behind");
         }
         let own_tables = self.store.is_remote();
         let kept = !holds || !(self.temporary || own_tables) || matches!(&self.store, StoreAddress::Local(dir) if *dir != self.dir);
-        if own_tables && !kept {
-            if let Err(error) = self.store.discard().await {
-                tracing::warn!(code = "RK-DEMO-010", store = %self.store, %error, "the demo's tables are left behind");
-            }
+        if own_tables
+            && !kept
+            && let Err(error) = self.store.discard().await
+        {
+            tracing::warn!(code = "RK-DEMO-010", store = %self.store, %error, "the demo's tables are left behind");
         }
         kept.then(|| self.store.clone())
     }

@@ -25,7 +25,9 @@ pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(),
     }
     for match_id in store.archive.matches().await? {
         let (metas, damaged) = store.archive.list(match_id).await?;
-        damaged.iter().for_each(|error| report.fault(error.to_string()));
+        for error in &damaged {
+            report.fault(error.to_string());
+        }
         for meta in &metas {
             match store.archive.get(meta).await {
                 Ok(bytes) => report.bytes += bytes.len() as u64,

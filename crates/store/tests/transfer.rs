@@ -119,7 +119,9 @@ struct Everything {
 async fn everything(store: &Store) -> Everything {
     let rows = store.leases.matches().await.unwrap();
     let mut nodes = store.leases.nodes().await.unwrap();
-    nodes.iter_mut().for_each(|node| node.deadline_ms = 0);
+    for node in &mut nodes {
+        node.deadline_ms = 0;
+    }
     let mut logs = BTreeMap::new();
     for info in store.journal.logs().await.unwrap() {
         logs.insert(info.log, read_all(store, info.log, info.first.0, 10_000).await);

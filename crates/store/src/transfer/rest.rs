@@ -35,7 +35,7 @@ impl Run<'_> {
             }
         }
         for pin in self.from.archive.pins().await?.into_iter().filter(|pin| matches.contains(&pin.match_id)) {
-            persist(|| self.to.archive.pin(pin.clone())).await?;
+            persist(|| self.to.archive.pin(pin)).await?;
         }
         Ok(())
     }
