@@ -30,7 +30,10 @@ pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(),
         }
         for meta in &metas {
             match store.archive.get(meta).await {
-                Ok(bytes) => report.bytes += bytes.len() as u64,
+                Ok(bytes) => {
+                    report.chunks += 1;
+                    report.bytes += bytes.len() as u64;
+                }
                 // It went while the rest was read.
                 Err(StoreError::NotFound(_)) => {}
                 Err(error @ StoreError::Corrupt { .. }) => report.fault(error.to_string()),
