@@ -53,6 +53,10 @@ fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes
     if let Some(dir) = &context.common.data_dir {
         let _ = write!(options, " --data-dir {dir}");
     }
+    // A password is not printed: whoever gave one on the command line knows how to give it again.
+    if context.common.store.is_some() && !context.config.store.has_password() {
+        let _ = write!(options, " --store '{}'", context.config.store);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run::run(run, &mut |milestone| {
         let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };

@@ -47,8 +47,8 @@ fn memory(available: Option<u64>) -> Finding {
         return Finding::new("memory", Level::Ok, "unknown: the system does not say", "");
     };
     let level = match bytes {
-        ..=0x0800_0000 => Level::Fail,
-        0x0800_0001..=0x2000_0000 => Level::Warn,
+        0..0x0800_0000 => Level::Fail,
+        0x0800_0000..0x2000_0000 => Level::Warn,
         _ => Level::Ok,
     };
     let fix = "free memory: a node needs 128 MiB and about 100 KiB for each arena match; when it runs out, the kernel ends the node";

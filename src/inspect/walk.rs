@@ -30,7 +30,10 @@ pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(),
         }
         for meta in &metas {
             match store.archive.get(meta).await {
-                Ok(bytes) => report.bytes += bytes.len() as u64,
+                Ok(bytes) => {
+                    report.chunks += 1;
+                    report.bytes += bytes.len() as u64;
+                }
                 // It went while the rest was read.
                 Err(StoreError::NotFound(_)) => {}
                 Err(error @ StoreError::Corrupt { .. }) => report.fault(error.to_string()),
@@ -74,7 +77,10 @@ impl<'a> Walk<'a> {
                 Err(error @ StoreError::NotFound(_)) => {
                     let first = store.journal.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
                     match first {
-                        Some(first) if first > self.next => (self.next, self.prev_crc) = (first, None),
+                        Some(first) if first > self.next => {
+                            self.chains.clear();
+                            (self.next, self.prev_crc) = (first, None);
+                        }
                         Some(_) => self.hole(error.to_string(), report),
                         None => return Ok(()),
                     }
@@ -106,6 +112,8 @@ impl<'a> Walk<'a> {
     fn hole(&mut self, problem: String, report: &mut Report) {
         self.say(format!("log {}, batch {}: {problem}", self.info.log, self.next), report);
         self.holes += 1;
+        // What comes next follows something that could not be read: that is one fault, not many.
+        self.chains.clear();
         (self.next, self.prev_crc) = (self.next.next(), None);
     }
 
