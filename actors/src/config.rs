@@ -112,6 +112,9 @@ pub struct HostConfig {
     pub cores: usize,
     /// A match's checkpoint is renewed after this long even if the budget does not ask for it, so that logs can be trimmed.
     pub checkpoint_every: Duration,
+    /// Most deltas that follow a full checkpoint before the next full one; 0: full ones only. A match whose checkpoints may be deltas keeps a copy of its
+    /// last one's state in memory.
+    pub checkpoint_chain: u32,
     /// Checkpoints that are written at the same time.
     pub checkpoints_in_flight: usize,
     /// A tick that has not returned for this long ends the process. Zero turns the watchdog off.
@@ -148,6 +151,7 @@ impl Default for HostConfig {
             recovery_budget: 1.0,
             cores,
             checkpoint_every: Duration::from_mins(1),
+            checkpoint_chain: 8,
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
             accept_build: false,

@@ -1,14 +1,16 @@
 //! Which batches nobody needs any more.
 //!
-//! A log is kept from the second-newest checkpoint of every match with records in it, whoever owns the match now. Trimming by the matches
-//! that one owns oneself would cut the history of those that moved away.
+//! A log is kept from the second restore point of every match with records in it, whoever owns the match now: the newest checkpoint that
+//! shares no link with the newest of all, see [`rekindle_store::chains`]. Trimming by the matches that one owns oneself would cut the history of those that
+//! moved away.
 
 use std::collections::BTreeMap;
 
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::{LogInfo, Store, StoreError};
+use rekindle_store::history::in_lineage;
+use rekindle_store::{LogInfo, Store, StoreError, chains};
 
 /// One log may lose its batches before `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,9 @@ pub struct Cut {
 pub fn floors(matches: &[MatchLease], checkpoints: &BTreeMap<MatchId, Vec<CheckpointMeta>>) -> BTreeMap<Incarnation, BatchNo> {
     let mut floors = BTreeMap::new();
     for lease in matches.iter().filter(|lease| !matches!(lease.state, MatchState::Ended { .. })) {
-        let fallback = checkpoints.get(&lease.match_id).and_then(|list| list.get(1));
+        let usable = checkpoints.get(&lease.match_id).into_iter().flatten().filter(|meta| in_lineage(lease, meta));
+        let usable: Vec<CheckpointMeta> = usable.cloned().collect();
+        let fallback = chains::restore_points(&usable).1.map(|second| second.tip());
         for stretch in &lease.lineage {
             let needed = match fallback {
                 Some(meta) if stretch.epoch < meta.epoch => continue,

@@ -104,6 +104,8 @@ pub struct Config {
     pub beat_every: u64,
     /// How old a checkpoint may become.
     pub checkpoint_every: Duration,
+    /// Most deltas that follow a full checkpoint; 0: full ones only.
+    pub checkpoint_chain: u32,
     /// Bounds.
     pub limits: Limits,
     /// How long a match waits for a player who is away.
@@ -144,6 +146,10 @@ impl Config {
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
+            checkpoint_chain: match parse(settings, "checkpoint.incremental", "true or false")? {
+                true => at_least_one(settings, "checkpoint.chain")?,
+                false => 0,
+            },
             limits: Limits {
                 connections: at_least_one(settings, "limits.connections")?,
                 datagrams: at_least_one(settings, "limits.datagrams")?,

@@ -9,7 +9,8 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BuildId, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
-use rekindle_store::history::{End, HistoryError};
+use rekindle_store::chains::{Chain, Restorer};
+use rekindle_store::history::{End, HistoryError, in_lineage};
 use rekindle_store::local::{LocalStore, Severity};
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
@@ -39,7 +40,7 @@ pub struct MatchReport {
     pub inputs: usize,
     /// Hash beats that were computed again and compared.
     pub beats: usize,
-    /// Checkpoints that were restored and compared.
+    /// Checkpoints that were restored and compared, those that are deltas included.
     pub checkpoints: usize,
     /// The state at the end.
     pub hash: Option<String>,
@@ -156,7 +157,8 @@ async fn verify_match(
         report.matches.push(found);
         return Ok(());
     };
-    let checkpoints = checkpoints(store, lease, &**game, &mut found, report).await?;
+    let listed = listed(store, lease, report).await?;
+    let checkpoints = checkpoints(store, lease, &**game, &listed, &mut found, report).await?;
     let Reach { start, frames } = match reach::longest(store, lease, &checkpoints, End::Newest).await {
         Ok(reach) => reach,
         Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
@@ -170,10 +172,13 @@ async fn verify_match(
         report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
     }
     let sim = match start {
-        Some(meta) => store.checkpoints.get(meta).await.map_err(|error| error.to_string()).and_then(|state| {
-            found.from_tick = meta.tick.0;
-            game.restore(&state).map_err(|error| error.to_string())
-        }),
+        Some(meta) => {
+            let restored = Restorer::new(&*store.checkpoints, &checkpoints).restore(meta).await;
+            restored.map_err(|error| error.to_string()).and_then(|(_, state)| {
+                found.from_tick = meta.tick.0;
+                game.restore(&state).map_err(|error| error.to_string())
+            })
+        }
         None => game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string()),
     };
     match sim {
@@ -188,15 +193,9 @@ async fn verify_match(
     Ok(())
 }
 
-/// Restores every checkpoint of a match and compares its hash. Oldest first.
-async fn checkpoints(
-    store: &Store,
-    lease: &MatchLease,
-    game: &dyn GameType,
-    found: &mut MatchReport,
-    report: &mut Report,
-) -> Result<Vec<CheckpointMeta>, StoreError> {
-    let (mut metas, damaged) = store.checkpoints.list(lease.match_id).await?;
+/// The checkpoints of a match that are stored whole. Newest first.
+async fn listed(store: &Store, lease: &MatchLease, report: &mut Report) -> Result<Vec<CheckpointMeta>, StoreError> {
+    let (metas, damaged) = store.checkpoints.list(lease.match_id).await?;
     for error in damaged {
         match error {
             // All bytes were looked at before: damage is among the faults already, the rest of a write that was cut off is none.
@@ -204,12 +203,31 @@ async fn checkpoints(
             _ => report.fault(error.to_string()),
         }
     }
-    metas.reverse();
-    let mut good = Vec::with_capacity(metas.len());
-    for meta in metas {
+    Ok(metas)
+}
+
+/// Restores every checkpoint of a match, deltas through their chains, and compares its hash. Oldest first.
+async fn checkpoints(
+    store: &Store,
+    lease: &MatchLease,
+    game: &dyn GameType,
+    listed: &[CheckpointMeta],
+    found: &mut MatchReport,
+    report: &mut Report,
+) -> Result<Vec<CheckpointMeta>, StoreError> {
+    let whole = |meta: &CheckpointMeta| Chain::of(meta, listed).is_some();
+    let newest = listed.iter().find(|meta| whole(meta) && in_lineage(lease, meta)).map(|meta| meta.seq);
+    let mut restorer = Restorer::new(&*store.checkpoints, listed);
+    let mut good = Vec::with_capacity(listed.len());
+    for meta in listed.iter().rev() {
         let place = format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, meta.tick);
-        let state = match store.checkpoints.get(&meta).await {
-            Ok(state) => state,
+        let state = match restorer.restore(meta).await {
+            Ok((_, state)) => state,
+            // What is older than a restore point may have lost its base to trimming, what a dead owner wrote late to its heir's.
+            Err(error @ StoreError::NotFound(_)) if !whole(meta) && (newest > Some(meta.seq) || !in_lineage(lease, meta)) => {
+                report.note(format!("match {}, checkpoint at tick {} was passed over: {error}", lease.match_id, meta.tick));
+                continue;
+            }
             Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
                 report.fault(format!("{place}: {error}"));
                 continue;
@@ -226,7 +244,7 @@ async fn checkpoints(
             }
             Ok(_) => {
                 found.checkpoints += 1;
-                good.push(meta);
+                good.push(meta.clone());
             }
         }
     }

@@ -309,6 +309,7 @@ fn host_config(config: &Config) -> HostConfig {
         beat_every: config.beat_every,
         recovery_budget: config.recovery_budget.as_secs_f64(),
         checkpoint_every: config.checkpoint_every,
+        checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
         ..HostConfig::default()

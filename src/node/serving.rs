@@ -11,7 +11,7 @@ use rekindle_cluster::takeover;
 use rekindle_gateway::Gateway;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, chains};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -271,7 +271,7 @@ impl Serving {
             // With all of the journal kept, all of the lineage is.
             let keep_from = match config.retention {
                 Retention::All => None,
-                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| metas.get(1).map(|meta| meta.epoch)),
+                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| chains::restore_points(&metas).1.map(|second| second.root().epoch)),
             };
             while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
                 tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");

@@ -4,6 +4,7 @@
 //! when the backend is wrong. What only makes sense for one backend (damage to its files, power cuts) is tested next to it, with the same
 //! [`Scribe`].
 
+mod chains;
 mod histories;
 mod leases;
 mod logs;
@@ -16,6 +17,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
+pub use self::chains::*;
 pub use self::histories::*;
 pub use self::leases::*;
 pub use self::logs::*;
@@ -58,6 +60,9 @@ macro_rules! conformance_suite {
             a_broken_chain_is_noticed,
             checkpoints_of_strangers_are_ignored,
             many_histories_come_from_one_log,
+            a_chain_comes_back_as_the_state_of_its_last_link,
+            a_delta_without_its_base_is_passed_over,
+            trimming_by_chains_keeps_what_deltas_rest_on,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {

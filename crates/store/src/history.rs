@@ -13,6 +13,7 @@ use rekindle_schema::lease::{Lineage, MatchLease};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use crate::Store;
+use crate::chains::Restorer;
 use crate::port::StoreError;
 
 /// How many bytes of a log are in memory at once.
@@ -58,10 +59,12 @@ pub struct LoadOptions {
 /// All that a match can be rebuilt from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// What to restore first; `None`: begin with the world as set up by the match's spec.
+    /// What to restore first, put together if it is a delta; `None`: begin with the world as set up by the match's spec.
     pub checkpoint: Option<(CheckpointMeta, Bytes)>,
     /// The records after it, ascending by seq without gaps, each checked.
     pub frames: Vec<Frame>,
+    /// The record that the full checkpoint under `checkpoint` covers: the checkpoint's own, unless it is a delta.
+    pub root: Option<Seq>,
     /// What went wrong without doing harm: a damaged checkpoint that an older one stands in for.
     pub notes: Vec<String>,
 }
@@ -169,6 +172,7 @@ async fn load_all(store: &Store, leases: &[MatchLease], options: LoadOptions) ->
 /// Where replay begins.
 struct Base {
     checkpoint: Option<(CheckpointMeta, Bytes)>,
+    root: Option<Seq>,
     /// The first record that is needed.
     next: Seq,
     notes: Vec<String>,
@@ -181,7 +185,7 @@ impl Base {
             Start::Seq(seq) => seq.max(Seq(1)),
             Start::Beginning => Seq(1),
         };
-        Ok(Self { checkpoint: None, next, notes: Vec::new() })
+        Ok(Self { checkpoint: None, root: None, next, notes: Vec::new() })
     }
 
     async fn newest(store: &Store, lease: &MatchLease, end: End) -> Result<Self, StoreError> {
@@ -195,9 +199,13 @@ impl Base {
             End::Seq(seq) => meta.seq <= seq,
             End::Tick(tick) => meta.tick <= tick,
         };
-        for meta in found.into_iter().filter(|meta| in_lineage(lease, meta) && in_time(meta)) {
-            match store.checkpoints.get(&meta).await {
-                Ok(state) => return Ok(Self { next: meta.seq.next(), checkpoint: Some((meta, state)), notes }),
+        let mut restorer = Restorer::new(&*store.checkpoints, &found);
+        for meta in found.iter().filter(|meta| in_lineage(lease, meta) && in_time(meta)) {
+            match restorer.restore(meta).await {
+                Ok((root, state)) => {
+                    let root = Some(root.seq);
+                    return Ok(Self { next: meta.seq.next(), checkpoint: Some((meta.clone(), state)), root, notes });
+                }
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => notes.push(passed_over(&error)),
                 Err(error @ StoreError::Io { .. }) => {
                     notes.push(passed_over(&error));
@@ -206,12 +214,12 @@ impl Base {
                 Err(error) => return Err(error),
             }
         }
-        device.map_or(Ok(Self { checkpoint: None, next: Seq(1), notes }), Err)
+        device.map_or(Ok(Self { checkpoint: None, root: None, next: Seq(1), notes }), Err)
     }
 }
 
 /// A checkpoint counts only if its owner owned the match when the record that it covers was written.
-fn in_lineage(lease: &MatchLease, meta: &CheckpointMeta) -> bool {
+pub fn in_lineage(lease: &MatchLease, meta: &CheckpointMeta) -> bool {
     let Some(index) = lease.lineage.iter().position(|line| (line.epoch, line.incarnation) == (meta.epoch, meta.log)) else {
         return false;
     };
@@ -406,7 +414,7 @@ fn damage(stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>, waiting: &BTreeSe
 }
 
 fn assemble(lease: &MatchLease, base: Base, stretches: Vec<Stretch>, end: End) -> Result<History, HistoryError> {
-    let mut history = History { checkpoint: base.checkpoint, frames: Vec::new(), notes: base.notes };
+    let mut history = History { checkpoint: base.checkpoint, root: base.root, frames: Vec::new(), notes: base.notes };
     let mut next = base.next;
     for stretch in stretches {
         if let Some(error) = stretch.failed {

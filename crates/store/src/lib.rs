@@ -1,6 +1,7 @@
 //! Durable storage of matches: ports, their conformance suite, and backends.
 //!
 //! * [`port`]: what the node asks of a store.
+//! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be kept.
 //! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`migration`]: versions of the tables of remote stores.
@@ -9,6 +10,7 @@
 //! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
 //! (that is `rekindle-actors`).
 
+pub mod chains;
 pub mod conformance;
 pub mod history;
 pub mod local;
