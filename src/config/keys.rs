@@ -58,7 +58,12 @@ pub const KEYS: &[Key] = &[
     key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
     key("checkpoint.chain", Kind::Number, "8", "most deltas that follow a full checkpoint before the next full one"),
     key("checkpoint.every_s", Kind::Number, "60", "a checkpoint of a match is at most this old"),
-    key("checkpoint.incremental", Kind::Flag, "true", "checkpoints may be deltas to the one before; a match then keeps its last state in memory"),
+    key(
+        "checkpoint.incremental",
+        Kind::Flag,
+        "true",
+        "checkpoints may be deltas to the one before; a match then keeps its last state in memory",
+    ),
     key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
     key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
     key(

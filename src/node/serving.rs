@@ -271,7 +271,12 @@ impl Serving {
             // With all of the journal kept, all of the lineage is.
             let keep_from = match config.retention {
                 Retention::All => None,
-                Retention::Recovery => store.checkpoints.list(id).await.ok().and_then(|(metas, _)| chains::restore_points(&metas).1.map(|second| second.root().epoch)),
+                Retention::Recovery => store
+                    .checkpoints
+                    .list(id)
+                    .await
+                    .ok()
+                    .and_then(|(metas, _)| chains::restore_points(&metas).1.map(|second| second.root().epoch)),
             };
             while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
                 tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");

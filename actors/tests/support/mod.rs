@@ -247,7 +247,11 @@ impl GameType for Tally {
     }
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
         let cursed = config.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Ok(Box::new(World { state: State { cursed, seed, ballast: vec![7; 400], ..State::default() }, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
+        Ok(Box::new(World {
+            state: State { cursed, seed, ballast: vec![7; 400], ..State::default() },
+            probe: Arc::default(),
+            defects: Arc::clone(&self.defects),
+        }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
         let state = codec::decode(STATE_TAG, checkpoint)

@@ -84,7 +84,10 @@ fn a_delta_is_refused_for_any_other_base() {
     let (base, delta, state) = link();
     assert_eq!(delta::apply(base, delta).as_ref(), Ok(state));
     let error = delta::apply(state, delta).unwrap_err();
-    assert!(matches!(error, DeltaError::WrongBase { .. }) && error.to_string().starts_with("it is a delta to a state with the hash "), "{error}");
+    assert!(
+        matches!(error, DeltaError::WrongBase { .. }) && error.to_string().starts_with("it is a delta to a state with the hash "),
+        "{error}"
+    );
     let mut other = base.clone();
     for bit in (0..base.len() * 8).step_by(61) {
         other[bit / 8] ^= 1 << (bit % 8);

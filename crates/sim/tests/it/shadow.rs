@@ -107,7 +107,9 @@ fn chained(seed: u64, start: u64, ticks: u64, gap: u32, links: u32, config: &str
                 panic!("seed {seed}, tick {tick}, link {}: bytes differ at {place:?} of {}", deltas.len() + 1, state.len());
             }
             assert_eq!(now, places, "seed {seed}, tick {tick}: parts lie elsewhere");
-            assert!(live.changes(&newest, &marks, operations.len()).is_some() && live.changes(&newest, &marks, operations.len() - 1).is_none());
+            assert!(
+                live.changes(&newest, &marks, operations.len()).is_some() && live.changes(&newest, &marks, operations.len() - 1).is_none()
+            );
             chains.deltas += 1;
             chains.delta_bytes += delta.len();
             deltas.push(delta);
