@@ -2,7 +2,7 @@
 //!
 //! Deltas go on what this owner has stored itself: the first checkpoint under an owner is full. A chain has at most so many deltas; then comes a full one,
 //! made from the world and not from a delta, so that no chain outlives a mistake. Where deltas do not pay, full ones are taken for
-//! a while without asking again.
+//! a while without asking again: after two misses in a row four times, after three eight, and so on up to the length of a chain.
 
 use std::sync::Arc;
 
@@ -100,6 +100,8 @@ impl Captured {
 #[derive(Debug, Default)]
 pub struct Chain {
     baseline: Option<Arc<Baseline>>,
+    /// Deltas in a row that did not pay.
+    missed: u32,
     /// So many more are full without asking.
     rest: u32,
 }
@@ -114,11 +116,16 @@ impl Chain {
         }
         if let Some(baseline) = self.baseline.clone().filter(|baseline| baseline.links < longest) {
             if let Some((operations, marks)) = sim.changes(&baseline.state, &baseline.marks, baseline.state.len() / PAYS) {
+                self.missed = 0;
                 return Captured::Changes { baseline, operations, marks };
             }
-            self.rest = longest;
-            self.baseline = None;
-            return Captured::Full { state: sim.checkpoint(), marks: None };
+            // One is no pattern: the world may just have grown out of what it was when the match began.
+            self.missed += 1;
+            if self.missed > 1 {
+                self.rest = longest.min(1 << self.missed.min(16));
+                self.baseline = None;
+                return Captured::Full { state: sim.checkpoint(), marks: None };
+            }
         }
         let (state, marks) = sim.capture();
         Captured::Full { state, marks: Some(marks) }
