@@ -130,7 +130,7 @@ async fn a_damaged_full_checkpoint_takes_its_deltas_with_it_and_the_chain_before
             assert!(memory.flip_bit_of(link, bit));
             let history = history::load(&store, &lease, &LoadOptions::default()).await.expect("load");
             let (meta, state) = history.checkpoint.clone().expect("a checkpoint");
-            let expected = if link.base.is_none() { second.tip().seq } else { link.base.expect("a delta").seq };
+            let expected = link.base.map_or(second.tip().seq, |base| base.seq);
             assert_eq!(meta.seq, expected, "link at seq {}, bit {bit}", link.seq);
             assert!(!history.notes.is_empty(), "in silence");
             assert_eq!(Tally::new().restore(&state).expect("a state").state_hash(), meta.hash);
