@@ -32,6 +32,13 @@ pub(crate) struct Stamps {
     pub(crate) changed: [Cell<Stamp>; PAGE],
 }
 
+impl Stamps {
+    /// No slot has a stamp of change that is newer than `last`.
+    pub(crate) fn still_since(&self, last: Stamp) -> bool {
+        self.changed.iter().fold(0, |newest, stamp| newest.max(stamp.get())) <= last
+    }
+}
+
 impl Default for Stamps {
     fn default() -> Self {
         Self { added: [0; PAGE], changed: [const { Cell::new(0) }; PAGE] }

@@ -33,6 +33,8 @@ pub(crate) struct PageMark {
     pub(crate) end: u32,
 }
 
+/// So many changed values of a page are encoded one by one; of more, all are encoded and compared.
+const FEW: u32 = 8;
 /// Bytes of a page in front of its values.
 const PAGE_HEAD: usize = 12;
 
@@ -143,14 +145,16 @@ impl<T: Component> Column<T> {
         scratch: &mut Vec<u8>,
     ) -> PageMark {
         let start = writer.position();
-        let newer = self.newer(page, before.since, false);
+        // All stamps first, also of slots without the component: a comparison of whole registers, and most pages are still.
+        let still = self.stamps.get(page).and_then(Option::as_ref).is_some_and(|stamps| stamps.still_since(before.since));
+        let newer = if still { 0 } else { self.newer(page, before.since, false) };
         if newer == 0 {
             writer.copy(mark.start as usize..mark.end as usize);
             return mark.moved(start);
         }
         writer.copy(mark.head());
         let mut from = mark.values().start;
-        if let Some(size) = size {
+        if let Some(size) = size.filter(|_| newer.count_ones() <= FEW) {
             for bit in bits(newer) {
                 let rank = (present & ((1 << bit) - 1)).count_ones() as usize;
                 let at = mark.values().start + rank * size;
