@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::actor::MatchMsg;
-use crate::core::{Ingress, Opened, Outbox};
+use crate::core::{Chain, Ingress, Opened, Outbox};
 use crate::journal::Durable;
 
 /// What a match is doing, as an operator sees it.
@@ -68,7 +68,7 @@ pub(crate) struct Cost {
     pub(crate) tick_seconds: f64,
     /// Newest checkpoint under this ownership.
     pub(crate) newest: Option<Stored>,
-    /// The one before it, whoever took it.
+    /// What the full checkpoint of the chain before the newest one's covers, whoever took it.
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
@@ -85,6 +85,8 @@ pub(crate) struct Stored {
     pub(crate) tick: Tick,
     pub(crate) at: Instant,
     pub(crate) bytes: usize,
+    /// What the full checkpoint of its chain covers.
+    pub(crate) root: Seq,
 }
 
 /// The shared part of a match.
@@ -113,6 +115,7 @@ pub(crate) struct MatchCell {
     pub(crate) making: Mutex<Option<Making>>,
     pub(crate) probe: Mutex<Arc<Probe>>,
     pub(crate) cost: Mutex<Cost>,
+    pub(crate) chain: Mutex<Chain>,
     /// Effects whose tick is durable and which no sink has acknowledged.
     pub(crate) effects: Mutex<BTreeMap<EffectId, Effect>>,
     pub(crate) delivering: AtomicBool,
@@ -131,6 +134,7 @@ pub(crate) struct CellParts<'a> {
     pub(crate) next_seq: Seq,
     pub(crate) durable: Durable,
     pub(crate) probe: Arc<Probe>,
+    /// What the full checkpoint that it was recovered from covers.
     pub(crate) covered: Option<Seq>,
 }
 
@@ -161,6 +165,7 @@ impl MatchCell {
             making: Mutex::new(None),
             probe: Mutex::new(probe),
             cost: Mutex::new(Cost { second: covered, ..Cost::default() }),
+            chain: Mutex::default(),
             effects: Mutex::default(),
             delivering: AtomicBool::new(false),
             stop: Mutex::default(),

@@ -2,8 +2,11 @@
 //!
 //! Ten times a second, and whenever a checkpoint has been written, it estimates what replaying each match would cost (its measured seconds per tick
 //! times the ticks since its checkpoint) and asks the costliest for a checkpoint while the sum is over half the budget. Matches without a checkpoint under
-//! their present owner come first, those whose checkpoint is old come when nothing else is due. The match hands over a copy of its bytes
-//! between two ticks; checksums, the wait for durability and the writing happen elsewhere.
+//! their present owner come first, those whose checkpoint is old come when nothing else is due. The match hands over a copy of its bytes, or what
+//! changed since the last checkpoint, between two ticks; hashes, checksums, the wait for durability and the writing happen elsewhere.
+//!
+//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::core::Chain). Kept are the newest chain and the one before it, whole: they share no
+//! byte, so no damage to one keeps the match from being restored from the other (`rekindle_store::chains`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::actor::MatchMsg;
 use crate::cell::{MatchCell, MatchPhase, Stored};
+use crate::core::{Captured, Prepared};
 use crate::host::Inner;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -44,10 +48,10 @@ pub(crate) struct Taken {
     pub(crate) tick: Tick,
     /// No later record lies in an earlier batch.
     pub(crate) batch: BatchNo,
-    /// Of the world.
-    pub(crate) hash: StateHash,
-    /// Its canonical bytes.
-    pub(crate) state: Bytes,
+    /// The hash of the world, if the match computed it for the journal.
+    pub(crate) beat: Option<StateHash>,
+    /// Its bytes, or what changed.
+    pub(crate) captured: Captured,
 }
 
 /// The right to write one checkpoint. Dropping it, wherever that happens, makes room for the next.
@@ -204,7 +208,7 @@ impl Checkpointer {
     }
 }
 
-/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two, if that is its task. Returns how long the writing took.
+/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two chains, if that is its task. Returns how long the writing took.
 pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<Duration, StoreError> {
     let mut durable = cell.durable.subscribe();
     let mut halted = host.journal.halted();
@@ -215,7 +219,10 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
             reached.map_err(|_| StoreError::NotFound(format!("match {}", cell.match_id)))?;
         }
     }
-    let Taken { seq, tick, batch, hash, state } = taken;
+    let Taken { seq, tick, batch, beat, captured } = taken;
+    let kind = captured.kind();
+    let (prepared, hash) = prepare(host, cell, seq, beat, captured).await.inspect_err(|_| cell.chain.lock().break_off())?;
+    let stored = prepared.stored.clone();
     let meta = CheckpointMeta {
         match_id: cell.match_id,
         epoch: cell.epoch,
@@ -226,28 +233,31 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         build: host.build,
         hash,
         time_ms: (host.clock)(),
-        len: state.len() as u64,
-        crc: crc32c::crc32c(&state),
-        base: None,
+        len: stored.len() as u64,
+        crc: crc32c::crc32c(&stored),
+        base: prepared.base,
     };
-    let bytes = state.len();
-    tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, bytes, "checkpoint is being written");
+    let (name, bytes) = (meta.as_base(), stored.len());
+    tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, kind, bytes, "checkpoint is being written");
     let started = Instant::now();
-    put(host, meta, state).await?;
+    put(host, meta, stored).await?;
     let took = started.elapsed();
     host.meters.checkpoint_put.record(took);
-    host.meters.checkpoint_bytes.record(bytes as f64);
+    host.meters.checkpoint_bytes(kind).record(bytes as f64);
     let second = {
         let mut cost = cell.cost.lock();
         // A later one (the last of a drain, say) may have overtaken it.
         if cost.newest.is_some_and(|stored| stored.seq > seq) {
             return Ok(took);
         }
-        let second = cost.newest.map(|stored| stored.seq).or(cost.second);
-        cost.second = second;
-        cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes });
-        cost.wanted = false;
-        second
+        let root = prepared.root.unwrap_or(seq);
+        let new_chain = prepared.base.is_none();
+        if new_chain {
+            cost.second = cost.newest.map(|stored| stored.root).or(cost.second);
+        }
+        cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes, root });
+        cell.chain.lock().stored(name, prepared);
+        cost.second.filter(|_| new_chain)
     };
     if host.config.trim_checkpoints
         && let Some(second) = second
@@ -256,6 +266,27 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints are still there; the next one tries again");
     }
     Ok(took)
+}
+
+/// Puts the bytes together, where it holds up no match, and hashes the state. A state with another hash than the match computed itself is not stored.
+async fn prepare(
+    host: &Inner,
+    cell: &MatchCell,
+    seq: Seq,
+    beat: Option<StateHash>,
+    captured: Captured,
+) -> Result<(Prepared, StateHash), StoreError> {
+    let game = Arc::clone(&cell.game);
+    let work = move || {
+        let prepared = captured.prepare().map_err(|error| error.to_string())?;
+        let hash = game.checkpoint_hash(&prepared.state).ok_or("its bytes are no checkpoint of the game")?;
+        match beat {
+            Some(beat) if beat != hash => Err(format!("it has the hash {hash}, the match computed {beat} at the same tick")),
+            _ => Ok((prepared, hash)),
+        }
+    };
+    let done = host.offload(work).await.and_then(|result| result);
+    done.map_err(|problem| StoreError::Refused { place: format!("checkpoint of match {} at seq {seq}", cell.match_id), problem })
 }
 
 /// How long to wait after a checkpoint whose writing took so long: the journal writes to the same device, and players wait for the journal.

@@ -114,6 +114,9 @@ pub struct HostConfig {
     pub checkpoint_every: Duration,
     /// All but the newest two checkpoints of a match are dropped when another is stored. Else that is up to somebody else.
     pub trim_checkpoints: bool,
+    /// Most deltas that follow a full checkpoint before the next full one; 0: full ones only. A match whose checkpoints may be deltas keeps a copy of its
+    /// last one's state in memory.
+    pub checkpoint_chain: u32,
     /// Checkpoints that are written at the same time.
     pub checkpoints_in_flight: usize,
     /// A tick that has not returned for this long ends the process. Zero turns the watchdog off.
@@ -151,6 +154,7 @@ impl Default for HostConfig {
             cores,
             checkpoint_every: Duration::from_mins(1),
             trim_checkpoints: true,
+            checkpoint_chain: 8,
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
             accept_build: false,

@@ -29,8 +29,8 @@
 //! | `rekindle_journal_batch_bytes` | histogram | bytes of a batch |
 //! | `rekindle_journal_backlog_bytes` | gauge | executed and not durable |
 //! | `rekindle_checkpoint_age_seconds` | gauge | age of the oldest match's newest checkpoint |
-//! | `rekindle_checkpoint_bytes` | histogram | size of a checkpoint |
-//! | `rekindle_checkpoint_encode_seconds` | histogram | copy and hash on the shard |
+//! | `rekindle_checkpoint_bytes{kind}` | histogram | size of a checkpoint: `full`, `delta` |
+//! | `rekindle_checkpoint_encode_seconds{kind}` | histogram | copy on the shard, or gathering what changed |
 //! | `rekindle_checkpoint_put_seconds` | histogram | writing a checkpoint |
 //! | `rekindle_replay_estimate_seconds` | gauge | what recovering all matches would cost now |
 //! | `rekindle_recovery_seconds{phase}` | histogram | `replay` (restore included), `total` |

@@ -19,8 +19,8 @@ pub(crate) struct Meters {
     pub(crate) batch_bytes: Histogram,
     pub(crate) backlog: Gauge,
     pub(crate) checkpoint_age: Gauge,
-    pub(crate) checkpoint_bytes: Histogram,
-    pub(crate) checkpoint_encode: Histogram,
+    checkpoint_bytes: [Histogram; 2],
+    checkpoint_encode: [Histogram; 2],
     pub(crate) checkpoint_put: Histogram,
     pub(crate) replay_estimate: Gauge,
     pub(crate) recovery_replay: Histogram,
@@ -34,7 +34,22 @@ pub(crate) struct Meters {
     pub(crate) sessions: Gauge,
 }
 
+/// What `Captured::kind` says.
+const CHECKPOINT_KINDS: [&str; 2] = ["full", "delta"];
+
+fn of_kind<'a>(all: &'a [Histogram; 2], kind: &str) -> &'a Histogram {
+    &all[usize::from(kind != CHECKPOINT_KINDS[0])]
+}
+
 impl Meters {
+    pub(crate) fn checkpoint_bytes(&self, kind: &str) -> &Histogram {
+        of_kind(&self.checkpoint_bytes, kind)
+    }
+
+    pub(crate) fn checkpoint_encode(&self, kind: &str) -> &Histogram {
+        of_kind(&self.checkpoint_encode, kind)
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             ticks: counter!("rekindle_ticks_total"),
@@ -52,8 +67,8 @@ impl Meters {
             batch_bytes: histogram!("rekindle_journal_batch_bytes"),
             backlog: gauge!("rekindle_journal_backlog_bytes"),
             checkpoint_age: gauge!("rekindle_checkpoint_age_seconds"),
-            checkpoint_bytes: histogram!("rekindle_checkpoint_bytes"),
-            checkpoint_encode: histogram!("rekindle_checkpoint_encode_seconds"),
+            checkpoint_bytes: CHECKPOINT_KINDS.map(|kind| histogram!("rekindle_checkpoint_bytes", "kind" => kind)),
+            checkpoint_encode: CHECKPOINT_KINDS.map(|kind| histogram!("rekindle_checkpoint_encode_seconds", "kind" => kind)),
             checkpoint_put: histogram!("rekindle_checkpoint_put_seconds"),
             replay_estimate: gauge!("rekindle_replay_estimate_seconds"),
             recovery_replay: histogram!("rekindle_recovery_seconds", "phase" => "replay"),

@@ -25,6 +25,8 @@ pub struct Replayed {
     pub crc: u32,
     /// The checkpoint it began with, if there was one.
     pub checkpoint: Option<CheckpointMeta>,
+    /// What the full checkpoint under it covers.
+    pub root: Option<Seq>,
     /// Ticks that were made again.
     pub replayed: u64,
     /// Hashes that were compared and found equal, that of the checkpoint included.
@@ -108,6 +110,7 @@ impl Replay<'_> {
             tick: Tick(0),
             crc: 0,
             checkpoint: None,
+            root: history.root,
             replayed: 0,
             beats_checked: 0,
             beats_differing: 0,

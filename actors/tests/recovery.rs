@@ -86,7 +86,7 @@ async fn a_match_goes_on_bit_for_bit_after_its_node_died() {
 async fn only_what_is_behind_the_checkpoint_is_replayed_and_two_checkpoints_are_kept() {
     let memory = MemoryStore::new();
     let store = memory.store();
-    let config = HostConfig { checkpoint_every: Duration::from_secs(1), ..config() };
+    let config = HostConfig { checkpoint_every: Duration::from_secs(1), checkpoint_chain: 0, ..config() };
     let first = Node::start(&store, 1, config.clone()).await;
     let link = first.create(7).await;
     link.wait_durable(Tick(300)).await.expect("runs");

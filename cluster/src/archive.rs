@@ -12,6 +12,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::archive::{self, CHUNK_TARGET, ChunkBuilder, Placed};
+use rekindle_store::chains::{self, Restorer};
 use rekindle_store::history::{self, HistoryError, Position, Wanted};
 use rekindle_store::{Store, StoreError};
 
@@ -98,7 +99,7 @@ pub fn plan(subject: &Subject<'_>, first: &BTreeMap<Incarnation, BatchNo>) -> Op
         Seq(u64::MAX)
     } else {
         // The last record stays in the log, so that there is one left to mark as the last when the match ends.
-        let (newest, oldest) = (checkpoints.first()?, checkpoints.get(kept.max(2) - 1)?);
+        let (newest, oldest) = (checkpoints.first()?, chains::oldest_kept(checkpoints, kept)?.tip());
         let since = last.map_or(lease.spec.created_ms, |last| last.last_ms);
         if oldest.time_ms.abs_diff(since) < chunk_every_ms {
             return None;
@@ -229,8 +230,11 @@ async fn restart(store: &Store, work: &mut Work<'_>) -> Result<(), StoreError> {
 }
 
 async fn put_state(store: &Store, meta: &CheckpointMeta) -> Result<(), StoreError> {
-    let state = store.checkpoints.get(meta).await?;
-    let (chunk, bytes) = archive::pack_state(meta, &state)?;
+    let (list, _) = store.checkpoints.list(meta.match_id).await?;
+    let gone = || StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq));
+    let tip = list.iter().find(|listed| *listed == meta).ok_or_else(gone)?;
+    let (_, state) = Restorer::new(&*store.checkpoints, &list).restore(tip).await?;
+    let (chunk, bytes) = archive::pack_state(&chains::as_full(tip, &state), &state)?;
     let stands = store.archive.put(chunk, bytes).await?;
     archive::state(&stands, &store.archive.get(&stands).await?).map(|_| ())
 }

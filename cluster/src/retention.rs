@@ -13,7 +13,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::history;
-use rekindle_store::{LogInfo, Store, StoreError};
+use rekindle_store::{LogInfo, Store, StoreError, chains};
 
 use crate::archive::{self, Need, Subject};
 use crate::trim::{self, Cut};
@@ -109,8 +109,10 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
             }
             continue;
         }
-        if let Some(oldest) = state.checkpoints.get(policy.checkpoints.max(2) - 1).filter(|_| policy.checkpoints > 2) {
-            store.checkpoints.trim(lease.match_id, oldest.seq).await?;
+        if policy.checkpoints > 2
+            && let Some(oldest) = chains::oldest_kept(&state.checkpoints, policy.checkpoints)
+        {
+            store.checkpoints.trim(lease.match_id, oldest.root().seq).await?;
         }
         for chunk in expired(&state.chunks, pin, policy.archive.cutoff(now_ms).filter(|_| policy.archive != Keep::Needed)) {
             store.archive.remove(chunk).await?;
@@ -296,15 +298,15 @@ pub async fn lineage_needed(store: &Store, policy: &Policy, match_id: MatchId) -
         return Ok(None);
     }
     let (checkpoints, _) = store.checkpoints.list(match_id).await?;
-    let Some(oldest) = checkpoints.get(policy.checkpoints.max(2) - 1) else { return Ok(None) };
+    let Some(oldest) = chains::oldest_kept(&checkpoints, policy.checkpoints).map(|chain| chain.tip().epoch) else { return Ok(None) };
     let pin = store.archive.pins().await?.into_iter().find(|pin| pin.match_id == match_id);
     let (chunks, _) = store.archive.list(match_id).await?;
     if policy.archive == Keep::Needed && !pin.is_some_and(|pin| is_open(&pin, &chunks)) {
-        return Ok(Some(oldest.epoch));
+        return Ok(Some(oldest));
     }
     Ok(match archive::need(&chunks) {
-        Need::Nothing => Some(oldest.epoch),
-        Need::Behind(position) => Some(oldest.epoch.min(position.epoch)),
+        Need::Nothing => Some(oldest),
+        Need::Behind(position) => Some(oldest.min(position.epoch)),
         Need::Everything => None,
     })
 }

@@ -1,16 +1,16 @@
 //! Which batches nobody needs any more.
 //!
-//! A log is kept from the oldest checkpoint that is kept of every match with records in it (the second-newest at least), whoever owns the match now,
-//! and from where the archive has got to, if the match's history is kept there. Trimming by the matches that one owns oneself would cut the history
-//! of those that moved away.
+//! A log is kept from the oldest restore point that is kept of every match with records in it (see [`rekindle_store::chains`]; the second one at least),
+//! whoever owns the match now, and from where the archive has got to, if the match's history is kept there. Trimming by the matches that one owns oneself
+//! would cut the history of those that moved away.
 
 use std::collections::BTreeMap;
 
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::LogInfo;
-use rekindle_store::history::Position;
+use rekindle_store::history::{Position, in_lineage};
+use rekindle_store::{LogInfo, chains};
 
 use crate::archive::Need;
 
@@ -48,8 +48,9 @@ pub fn floors(
     for lease in matches {
         let mut readers: Vec<Option<Position>> = Vec::new();
         if !matches!(lease.state, MatchState::Ended { .. }) {
-            let oldest = checkpoints.get(&lease.match_id).and_then(|list| list.get(kept.max(2) - 1));
-            readers.push(oldest.map(Position::from));
+            let usable = checkpoints.get(&lease.match_id).into_iter().flatten().filter(|meta| in_lineage(lease, meta));
+            let usable: Vec<CheckpointMeta> = usable.cloned().collect();
+            readers.push(chains::oldest_kept(&usable, kept).map(|chain| Position::from(chain.tip())));
         }
         match archive.get(&lease.match_id) {
             Some(Need::Behind(position)) => readers.push(Some(*position)),

@@ -11,6 +11,7 @@ use rekindle_schema::audit::{AUDIT_ENTRY_TAG, AuditEntry, Stage};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
+use rekindle_schema::delta::{self, DeltaWriter};
 use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{
@@ -176,6 +177,23 @@ fn jobs_and_audit_entries_of_version_1() {
     entry("audit-begun-1.bin", Stage::Begun);
     entry("audit-done-1.bin", Stage::Done);
     entry("audit-failed-1.bin", Stage::Failed { error: "it is over".to_owned() });
+}
+
+#[test]
+fn deltas_of_version_1() {
+    let base: Vec<u8> = (0..1_000u32).map(|place| (place * place % 251) as u8).collect();
+    let mut new = base.clone();
+    new[300..308].fill(0xee);
+    new.splice(700..720, *b"something longer than what stood there before");
+    let mut writer = DeltaWriter::new(&base);
+    writer.replace(0..600, &new[..600]);
+    writer.replace(650..1_000, &new[650..]);
+    let (delta, state) = delta::seal(&base, &writer.finish()).unwrap();
+    assert_eq!(state, [&new[..600], &new[650..]].concat());
+    // Another writer may make another delta; what this one made must go on leading to the same bytes.
+    let written = golden("delta-1.bin", &delta);
+    assert_eq!(delta::apply(&base, &written).as_ref(), Ok(&state));
+    assert!(written.len() < 200, "{}", written.len());
 }
 
 #[test]

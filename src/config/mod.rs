@@ -91,6 +91,8 @@ pub struct Config {
     pub beat_every: u64,
     /// How old a checkpoint may become.
     pub checkpoint_every: Duration,
+    /// Most deltas that follow a full checkpoint; 0: full ones only.
+    pub checkpoint_chain: u32,
     /// Bounds.
     pub limits: Limits,
     /// Work in the background.
@@ -135,6 +137,11 @@ impl Config {
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
+            checkpoint_chain: if parse(settings, "checkpoint.incremental", "true or false")? {
+                at_least_one(settings, "checkpoint.chain")?
+            } else {
+                0
+            },
             limits: Limits {
                 connections: at_least_one(settings, "limits.connections")?,
                 datagrams: at_least_one(settings, "limits.datagrams")?,

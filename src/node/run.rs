@@ -339,6 +339,7 @@ fn host_config(config: &Config) -> HostConfig {
         recovery_budget: config.recovery_budget.as_secs_f64(),
         checkpoint_every: config.checkpoint_every,
         trim_checkpoints: config.retention.checkpoints <= 2,
+        checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
         ..HostConfig::default()

@@ -12,6 +12,7 @@ use rekindle_arena::Arena;
 use rekindle_schema::BuildId;
 use rekindle_sim::{GameType, Typed};
 use rekindle_store::address::StoreAddress;
+use rekindle_store::chains;
 
 /// A directory that a killed node left: one match, two bots, a second or so.
 fn remains(dir: &Path) -> PathBuf {
@@ -155,6 +156,60 @@ fn the_command_says_where_the_damage_is() {
     let faults = done.json()["faults"].to_string();
     assert!(faults.contains(log.file_name().unwrap().to_str().unwrap()), "{faults}");
     rekindle(dir.path(), &["verify", "nowhere"]).expect(4);
+}
+
+/// A real node writes chains; one that is killed in mid-chain goes on from there; and when a link is damaged, `verify` says which, and the match goes on
+/// from the links before it, at the same tick with the same world.
+#[tokio::test]
+async fn chains_of_checkpoints_are_verified_and_their_damage_costs_no_tick() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = ["--set", "checkpoint.every_s=1", "--set", "log.filter=info,rekindle_actors=debug"];
+    let mut node = Node::start(dir.path(), &settings);
+    let created = rekindle(dir.path(), &["match", "create", "--bots", "4", "--json"]).expect(0).json();
+    let id = created["id"].as_str().unwrap().to_owned();
+    // Each is written when the next is taken.
+    let mut deltas = 0;
+    while deltas < 3 {
+        deltas += usize::from(node.wait_for("RK-HOST-038")["kind"] == "delta");
+    }
+    node.kill();
+    let data = dir.path().join("rekindle-data");
+    let inspector = Inspector::new();
+    let whole = inspector.look(&data).await;
+    assert!(whole.is_clean(), "{whole:#?}");
+    let reading = Reading::of(&StoreAddress::Local(data.clone())).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let store = reading.store().await.unwrap();
+    let lease = store.leases.matches().await.unwrap().remove(0);
+    let (list, _) = store.checkpoints.list(lease.match_id).await.unwrap();
+    assert_eq!(whole.matches[0].checkpoints, list.len());
+    let newest = chains::restore_points(&list).0.unwrap();
+    assert!(newest.links().len() > 2, "{list:?}");
+
+    let broken = newest.links()[1];
+    let stored = store.checkpoints.get(broken).await.unwrap();
+    let holding = |path: PathBuf| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(stored.len()).position(|window| window == stored)?;
+        Some((path, bytes, at))
+    };
+    let (path, mut bytes, at) = files(&data).into_iter().find_map(holding).unwrap();
+    bytes[at + stored.len() / 2] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let damaged = inspector.look(&data).await;
+    assert!(!damaged.is_clean() && damaged.faults[0].contains(path.file_name().unwrap().to_str().unwrap()), "{damaged:#?}");
+    assert_eq!(damaged.matches[0].hash, whole.matches[0].hash);
+    assert_eq!(damaged.matches[0].checkpoints, list.len() - 2, "the damaged one, and the one on it");
+
+    let mut node = Node::start(dir.path(), &settings);
+    let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
+    let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
+    assert!(resumed.to_string().contains(&id) && resumed["hash_ok"] == true, "{resumed}");
+    let said = node.seen.iter().any(|event| event["code"] == "RK-NODE-013" && event["note"].to_string().contains("passed over"));
+    assert!(said, "{:#?}", node.seen);
+    eventually("the next tick", || {
+        let view = rekindle(dir.path(), &["match", "show", &id, "--json"]).expect(0).json();
+        (view["tick"].as_u64()? > whole.matches[0].to_tick).then_some(())
+    });
 }
 
 fn snapshot(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {

@@ -108,6 +108,7 @@ impl Actor for MatchActor {
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
         *cell.probe.lock() = core.sim().probe();
         *cell.actor.lock() = Some(me.clone());
+        cell.chain.lock().break_off();
         let mut state =
             MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline, pending: VecDeque::new(), unverified: None, me };
         match start {
@@ -168,20 +169,19 @@ impl MatchState {
         self.host.shards[self.cell.shard].wheel.schedule(wake, self.me.clone());
     }
 
-    /// A checkpoint of where the world stands: a copy of its bytes and the record that it covers.
-    fn take_checkpoint(&self) -> Taken {
+    /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last one, and the record that it covers.
+    fn take_checkpoint(&self, longest_chain: u32) -> Taken {
         let started = Instant::now();
         let seq = self.cell.outbox.lock().cut();
-        let state = self.core.sim().checkpoint();
-        let hash = self.core.sim().state_hash();
-        self.host.meters.checkpoint_encode.record(started.elapsed());
+        let captured = self.cell.chain.lock().capture(self.core.sim(), longest_chain);
+        self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
         let log_floor = self.cell.durable().batch;
-        Taken { seq, tick: self.core.tick(), batch: log_floor, hash, state }
+        Taken { seq, tick: self.core.tick(), batch: log_floor, beat: self.core.hash_now(), captured }
     }
 
     fn on_checkpoint(&mut self, ticket: Ticket) {
         if matches!(self.mode, Mode::Running | Mode::Waiting { .. }) {
-            let taken = self.take_checkpoint();
+            let taken = self.take_checkpoint(self.host.config.checkpoint_chain);
             self.host.store_checkpoint(ticket, taken);
         }
     }
@@ -189,7 +189,7 @@ impl MatchState {
     fn on_drain(&mut self, reply: oneshot::Sender<Option<Taken>>) {
         self.cell.close_doors(RefuseCode::Draining, "this node is going down: connect again, another one goes on");
         let taken = match self.mode {
-            Mode::Running | Mode::Waiting { .. } | Mode::Stopped => Some(self.take_checkpoint()),
+            Mode::Running | Mode::Waiting { .. } | Mode::Stopped => Some(self.take_checkpoint(self.host.config.checkpoint_chain)),
             // The world is not in a state to be kept: whoever comes next replays it.
             Mode::Poisoned { .. } | Mode::Ending { .. } => None,
         };
@@ -199,9 +199,9 @@ impl MatchState {
         let _ = reply.send(taken);
     }
 
-    /// The match is over: takes its last checkpoint. It is finished when its last tick is durable.
+    /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished when its last tick is durable.
     fn end(&mut self, reason: String) {
-        let last = Some(Box::new(self.take_checkpoint()));
+        let last = Some(Box::new(self.take_checkpoint(0)));
         self.cell.close_doors(RefuseCode::Ended, &reason);
         self.set_mode(Mode::Ending { reason, last });
     }

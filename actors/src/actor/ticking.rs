@@ -236,6 +236,7 @@ impl MatchState {
             }
         }
         self.core.replace(fixed.sim);
+        self.cell.chain.lock().break_off();
         *self.cell.probe.lock() = self.core.sim().probe();
         self.set_mode(Mode::Running);
         let stop = self.cell.stop.lock().take();

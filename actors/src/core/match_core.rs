@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{Beat, Decision, Effect, Step};
-use rekindle_schema::{Epoch, MatchId, Tick};
+use rekindle_schema::{Epoch, MatchId, StateHash, Tick};
 use rekindle_sim::{SimError, Simulation, StepOutput};
 
 use super::outbox::TickRecord;
@@ -32,13 +32,14 @@ pub struct MatchCore {
     epoch: Epoch,
     beat_every: u64,
     sim: Box<dyn Simulation>,
+    beat: Option<Beat>,
     views: Vec<Arc<NetView>>,
 }
 
 impl MatchCore {
     /// Around a world that was set up or restored.
     pub fn new(match_id: MatchId, epoch: Epoch, beat_every: u64, sim: Box<dyn Simulation>) -> Self {
-        Self { match_id, epoch, beat_every: beat_every.max(1), sim, views: Vec::new() }
+        Self { match_id, epoch, beat_every: beat_every.max(1), sim, beat: None, views: Vec::new() }
     }
 
     /// The world.
@@ -51,9 +52,15 @@ impl MatchCore {
         self.sim.tick()
     }
 
+    /// The hash of the world as it stands, if this tick had a beat.
+    pub fn hash_now(&self) -> Option<StateHash> {
+        self.beat.filter(|beat| beat.tick == self.tick()).map(|beat| beat.hash)
+    }
+
     /// Puts another world in the place of one that panicked.
     pub fn replace(&mut self, sim: Box<dyn Simulation>) {
         self.sim = sim;
+        self.beat = None;
     }
 
     /// Makes the next tick. After an error the world is of no more use.
@@ -66,6 +73,7 @@ impl MatchCore {
     pub fn finish(&mut self, step: Step, output: StepOutput, mut decisions: Vec<Decision>, stop: Option<String>, wanted: bool) -> Advanced {
         let tick = step.tick;
         let beat = tick.0.is_multiple_of(self.beat_every).then(|| Beat { tick, hash: self.sim.state_hash() });
+        self.beat = beat;
         let ended = output.ended.or(stop);
         if let Some(reason) = &ended {
             decisions.push(Decision::End { tick, reason: reason.clone() });

@@ -86,6 +86,7 @@ impl Host {
             seq: Seq(0),
             crc: 0,
             checkpoint: None,
+            root: None,
             replayed: 0,
             beats_checked: 0,
             beats_differing: 0,
@@ -271,7 +272,7 @@ impl Inner {
             next_seq: expected,
             durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
             probe: world.sim.probe(),
-            covered: world.checkpoint.as_ref().map(|meta| meta.seq),
+            covered: world.root,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
             return Err(HostError::AlreadyHere(lease.match_id));

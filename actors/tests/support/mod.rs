@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport};
 use rekindle_schema::codec::{self, FormatTag};
+use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
-use rekindle_sim::{GameType, SessionState, SimError, Simulation, StepOutput};
+use rekindle_sim::{GameType, Marks, SessionState, SimError, Simulation, StepOutput};
 use rekindle_store::Store;
 use rekindle_store::history::{self, History, LoadOptions, Start};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ struct State {
     left: BTreeMap<PlayerId, u64>,
     open: BTreeMap<EffectId, (String, Bytes)>,
     digest: u64,
+    /// Never changes: what deltas leave out.
+    ballast: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -79,6 +82,16 @@ struct Player {
     sum: u64,
     last_input: u64,
     last_command: u64,
+}
+
+fn hash_of(bytes: &[u8]) -> StateHash {
+    let mut hash = [0; 32];
+    for lane in 0..4u64 {
+        let fold = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        let value = bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ lane, fold);
+        hash[lane as usize * 8..][..8].copy_from_slice(&value.to_le_bytes());
+    }
+    StateHash(hash)
 }
 
 struct World {
@@ -166,18 +179,21 @@ impl Simulation for World {
     }
 
     fn state_hash(&self) -> StateHash {
-        let bytes = self.checkpoint();
-        let mut hash = [0; 32];
-        for lane in 0..4u64 {
-            let fold = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-            let value = bytes.iter().fold(0xcbf2_9ce4_8422_2325 ^ lane, fold);
-            hash[lane as usize * 8..][..8].copy_from_slice(&value.to_le_bytes());
-        }
-        StateHash(hash)
+        hash_of(&self.checkpoint())
     }
 
     fn checkpoint(&self) -> Bytes {
         codec::encode(STATE_TAG, &self.state).into()
+    }
+
+    fn capture(&self) -> (Bytes, Marks) {
+        (self.checkpoint(), Marks::default())
+    }
+
+    fn changes(&self, base: &[u8], _: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)> {
+        let mut writer = DeltaWriter::new(base);
+        writer.replace(0..base.len(), &self.checkpoint());
+        Some((writer.finish(), Marks::default())).filter(|(operations, _)| operations.len() <= limit)
     }
 
     fn extract(&self, view: &mut NetView) {
@@ -231,12 +247,19 @@ impl GameType for Tally {
     }
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
         let cursed = config.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Ok(Box::new(World { state: State { cursed, seed, ..State::default() }, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
+        Ok(Box::new(World {
+            state: State { cursed, seed, ballast: vec![7; 400], ..State::default() },
+            probe: Arc::default(),
+            defects: Arc::clone(&self.defects),
+        }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
         let state = codec::decode(STATE_TAG, checkpoint)
             .map_err(|error| SimError::Checkpoint { game: "tally".to_owned(), problem: error.to_string() })?;
         Ok(Box::new(World { state, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
+    }
+    fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
+        codec::decode::<State>(STATE_TAG, checkpoint).ok().map(|_| hash_of(checkpoint))
     }
     fn accepts_input(&self, payload: &[u8]) -> bool {
         payload.len() == 2

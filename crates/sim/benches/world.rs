@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rekindle_schema::delta;
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedInput, Join, LeaveReason, Step};
 use rekindle_schema::{PlayerId, SessionId, Tick};
@@ -319,9 +320,90 @@ fn states(c: &mut Criterion<CpuTime>) {
     println!("bytes of a checkpoint: {}", bytes[0].len());
 }
 
+/// 10,000 entities, of which `TOUCHED` are hurt and moved in a tick.
+struct Field<const TOUCHED: u32>;
+
+impl<const TOUCHED: u32> Game for Field<TOUCHED> {
+    const NAME: &'static str = "field";
+    type Config = ();
+    type Input = ();
+    type Command = ();
+    type Bot = ();
+
+    fn build(game: &mut GameBuilder<Self>) {
+        game.component::<Position>().component::<Velocity>().component::<Health>().component::<Weapon>();
+        game.add_systems(Stage::Update, touch::<TOUCHED>);
+    }
+
+    fn max_players((): &()) -> usize {
+        1
+    }
+
+    fn setup(world: &mut World, (): &()) {
+        let mut rng = world.rng(0);
+        for _ in 0..10_000 {
+            spawn(world, &mut rng);
+        }
+    }
+
+    fn join(_: &mut World, _: PlayerId) {}
+
+    fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+}
+
+fn touch<const TOUCHED: u32>(mut rng: Rng, all: Query<Entity>, mut touched: Query<(&mut Position, &mut Health)>) {
+    let entities: Vec<Entity> = if TOUCHED > 0 { all.iter().collect() } else { Vec::new() };
+    for _ in 0..TOUCHED {
+        if let Some((mut position, mut health)) = touched.get_mut(entities[rng.below(entities.len() as u32) as usize]) {
+            position.x += 0.25;
+            health.points = health.points.saturating_sub(1);
+        }
+    }
+}
+
+/// What a full checkpoint of a match takes on its shard, and what the delta to one taken `ticks` earlier does.
+fn full_and_delta<G: Game>(c: &mut Criterion<CpuTime>, name: &str, mut made: Match<G>, ticks: u64, mut next: impl FnMut(Tick) -> Step) {
+    let (base, marks) = made.capture();
+    for _ in 0..ticks {
+        let step = next(made.tick().next());
+        made.step(&step).expect("no system panics");
+    }
+    let (state, _) = made.capture();
+    let (operations, _) = made.changes(&base, &marks, usize::MAX).expect("stamps tell");
+    let (delta, sealed) = delta::seal(&base, &operations).expect("operations that were just written");
+    assert!(sealed == state);
+    println!(
+        "{name}: full {} bytes, delta {} bytes ({:.1} %), marks {} bytes",
+        state.len(),
+        delta.len(),
+        delta.len() as f64 * 100.0 / state.len() as f64,
+        marks.size()
+    );
+    let mut group = c.benchmark_group(name);
+    group.bench_function("full", |b| b.iter(|| black_box(made.capture())));
+    group.bench_function("delta", |b| b.iter(|| black_box(made.changes(&base, &marks, usize::MAX))));
+    group.bench_function("off the shard: seal", |b| b.iter(|| black_box(delta::seal(&base, &operations))));
+    group.bench_function("apply", |b| b.iter(|| black_box(delta::apply(&base, &delta))));
+    group.finish();
+}
+
+fn chains(c: &mut Criterion<CpuTime>) {
+    let idle = |tick| Step { tick, ..Step::default() };
+    let still = Typed::<Field<0>>::new().expect("the game is right");
+    full_and_delta(c, "10,000 entities, still", still.create(b"", 1).expect("set up"), 30, idle);
+    let game = Typed::<Field<100>>::new().expect("the game is right");
+    full_and_delta(c, "10,000 entities, 1 % touched", game.create(b"", 1).expect("set up"), 1, idle);
+    full_and_delta(c, "10,000 entities, 1 % touched a tick, after 30", game.create(b"", 1).expect("set up"), 30, idle);
+    let game = Typed::<Skirmish>::new().expect("the game is right");
+    for ticks in [1, 300] {
+        let made = worlds(&game, 1).remove(0);
+        full_and_delta(c, &format!("100 moving entities, after {ticks}"), made, ticks, |tick| step(tick.0));
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).without_plots().with_measurement(CpuTime(Instant::now()));
-    targets = ticks, states
+    targets = ticks, states, chains
 }
 criterion_main!(benches);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::record::{Effect, EffectId};
 
+use crate::delta::Marks;
 use crate::entity::{Entities, Entity};
 use crate::registry::{Kind, Registry};
 use crate::schedule::Schedule;
@@ -94,28 +95,50 @@ impl Schema {
 }
 
 /// Appends the body: configuration as JSON, seed, tick rate, tick; entities; columns; removals; resources; events; when each system
-/// last ran; open effects.
-pub(crate) fn encode_body(world: &World, config: &[u8], effects: &[Effect], out: &mut Vec<u8>) {
+/// last ran; open effects. `marks`, if wanted, are told where each part ends.
+pub(crate) fn encode_body(world: &World, config: &[u8], effects: &[Effect], out: &mut Vec<u8>, mut marks: Option<&mut Marks>) {
+    fn end(marks: &mut Option<&mut Marks>, out: &[u8]) {
+        if let Some(marks) = marks {
+            marks.end(out.len());
+        }
+    }
+    end(&mut marks, out);
+    encode_start(world, config, out);
+    end(&mut marks, out);
+    world.entities.encode(out);
+    end(&mut marks, out);
+    for column in &world.columns {
+        column.encode(out, marks.as_deref_mut().map(|marks| &mut marks.pages));
+        if let Some(marks) = &mut marks {
+            marks.end_column(out.len());
+        }
+    }
+    world.encode_removed(out);
+    end(&mut marks, out);
+    for resource in &world.resources {
+        resource.changed().encode(out);
+        resource.encode_value(out);
+        end(&mut marks, out);
+    }
+    for queue in &world.events {
+        queue.encode(out);
+        end(&mut marks, out);
+    }
+    world.last_runs.iter().for_each(|last| last.encode(out));
+    end(&mut marks, out);
+    encode_effects(effects, out);
+    end(&mut marks, out);
+}
+
+pub(crate) fn encode_start(world: &World, config: &[u8], out: &mut Vec<u8>) {
     (config.len() as u32).encode(out);
     out.extend_from_slice(config);
     world.seed.encode(out);
     world.tick_rate.encode(out);
     world.tick.encode(out);
-    world.entities.encode(out);
-    world.columns.iter().for_each(|column| column.encode(out));
-    for removed in &world.removed {
-        (removed.len() as u32).encode(out);
-        for (stamp, entity) in removed {
-            stamp.encode(out);
-            entity.encode(out);
-        }
-    }
-    for resource in &world.resources {
-        resource.changed().encode(out);
-        resource.encode_value(out);
-    }
-    world.events.iter().for_each(|queue| queue.encode(out));
-    world.last_runs.iter().for_each(|last| last.encode(out));
+}
+
+pub(crate) fn encode_effects(effects: &[Effect], out: &mut Vec<u8>) {
     (effects.len() as u32).encode(out);
     for effect in effects {
         effect.id.tick.encode(out);

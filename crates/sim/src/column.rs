@@ -13,9 +13,11 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 
+use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
 
 use crate::component::Component;
+use crate::delta::{Before, PageMark};
 use crate::entity::Entities;
 use crate::stamp::{Stamp, age};
 use crate::value::{DecodeError, Reader, Value};
@@ -28,6 +30,13 @@ pub(crate) const PAGE: usize = 64;
 pub(crate) struct Stamps {
     pub(crate) added: [Stamp; PAGE],
     pub(crate) changed: [Cell<Stamp>; PAGE],
+}
+
+impl Stamps {
+    /// No slot has a stamp of change that is newer than `last`.
+    pub(crate) fn still_since(&self, last: Stamp) -> bool {
+        self.changed.iter().fold(0, |newest, stamp| newest.max(stamp.get())) <= last
+    }
 }
 
 impl Default for Stamps {
@@ -104,6 +113,11 @@ impl<T> Column<T> {
         self.present.get(slot / PAGE).is_some_and(|word| word >> (slot % PAGE) & 1 == 1)
     }
 
+    /// The pages with anything in them: number and presence.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.present.iter().copied().enumerate().filter(|(_, present)| *present != 0)
+    }
+
     /// The bits of a page whose stamp of change (or of addition) is newer than `last`.
     pub(crate) fn newer(&self, page: usize, last: Stamp, added: bool) -> u64 {
         let (Some(present), Some(Some(stamps))) = (self.present.get(page), self.stamps.get(page)) else { return 0 };
@@ -140,8 +154,18 @@ pub(crate) trait AnyColumn: Any + Send {
     fn settle(&mut self, since: Stamp);
     /// Moves all stamps down by an era.
     fn age(&mut self);
-    /// Appends the canonical bytes.
-    fn encode(&self, out: &mut Vec<u8>);
+    /// Appends the canonical bytes, and where each page lies in them.
+    fn encode(&self, out: &mut Vec<u8>, marks: Option<&mut Vec<PageMark>>);
+    /// Writes what leads from the bytes of a base to those that `encode` appends, and where each page lies in them. `size` is that of a
+    /// value, if all have one.
+    fn encode_changes(
+        &self,
+        before: &Before<'_>,
+        size: Option<usize>,
+        writer: &mut DeltaWriter<'_>,
+        scratch: &mut Vec<u8>,
+        marks: &mut Vec<PageMark>,
+    );
     /// Reads what `encode` wrote, into an empty column.
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError>;
     /// As `decode`, for values whose bytes `convert` brings into today's form.
@@ -200,18 +224,33 @@ impl<T: Component> AnyColumn for Column<T> {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut Vec<u8>, mut marks: Option<&mut Vec<PageMark>>) {
         let values = self.values.borrow();
-        let pages = || self.present.iter().enumerate().filter(|(_, present)| **present != 0);
-        (pages().count() as u32).encode(out);
-        for (page, &present) in pages() {
-            (page as u32).encode(out);
-            present.encode(out);
+        (self.pages().count() as u32).encode(out);
+        for (page, present) in self.pages() {
+            let start = out.len() as u32;
+            encode_page_head(page, present, out);
             let (Some(values), Some(stamps)) = (&values[page], &self.stamps[page]) else { continue };
             bits(present).for_each(|bit| values[bit].encode(out));
+            let added = out.len() as u32;
             encode_stamps(present, |bit| stamps.added[bit], out);
+            let changed = out.len() as u32;
             encode_stamps(present, |bit| stamps.changed[bit].get(), out);
+            if let Some(marks) = &mut marks {
+                marks.push(PageMark { page: page as u32, start, added, changed, end: out.len() as u32 });
+            }
         }
+    }
+
+    fn encode_changes(
+        &self,
+        before: &Before<'_>,
+        size: Option<usize>,
+        writer: &mut DeltaWriter<'_>,
+        scratch: &mut Vec<u8>,
+        marks: &mut Vec<PageMark>,
+    ) {
+        self.write_changes(before, size, writer, scratch, marks);
     }
 
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError> {
@@ -292,8 +331,13 @@ impl<T: Component> Column<T> {
     }
 }
 
+pub(crate) fn encode_page_head(page: usize, present: u64, out: &mut Vec<u8>) {
+    (page as u32).encode(out);
+    present.encode(out);
+}
+
 /// One byte 0 and the one stamp that all have, or one byte 1 and each one's stamp.
-fn encode_stamps(present: u64, stamp: impl Fn(usize) -> Stamp, out: &mut Vec<u8>) {
+pub(crate) fn encode_stamps(present: u64, stamp: impl Fn(usize) -> Stamp, out: &mut Vec<u8>) {
     let first = stamp(present.trailing_zeros() as usize);
     let equal = bits(present).all(|bit| stamp(bit) == first);
     out.push(u8::from(!equal));

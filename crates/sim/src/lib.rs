@@ -92,6 +92,7 @@ mod checkpoint;
 mod column;
 pub mod component;
 mod config;
+mod delta;
 mod describe;
 #[doc(hidden)]
 pub mod doc_game;
@@ -122,6 +123,7 @@ pub mod value;
 mod world;
 
 pub use component::{Bundle, Component, Event, Resource};
+pub use delta::Marks;
 pub use entity::Entity;
 pub use event::{EventReader, EventWriter, RemovedComponents};
 pub use filter::{Added, Changed, QueryFilter, With, Without};

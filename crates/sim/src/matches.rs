@@ -13,6 +13,7 @@ use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::checkpoint;
 use crate::config;
+use crate::delta::{self, Marks};
 use crate::game::{Built, Game};
 use crate::migrate;
 use crate::net::{self, View};
@@ -31,6 +32,8 @@ pub struct Match<G: Game> {
     config: Bytes,
     effects: Vec<Effect>,
     probe: Arc<Probe>,
+    /// How often the world was changed outside of steps: change stamps do not tell what was.
+    edits: u64,
 }
 
 /// What a probe names besides systems: the game's own functions that a step calls.
@@ -46,6 +49,7 @@ impl<G: Game> Match<G> {
             config: config.bytes.clone(),
             effects: Vec::new(),
             probe: Arc::new(Probe { tick: AtomicU64::new(0), system: AtomicUsize::new(0), systems }),
+            edits: 0,
         }
     }
 
@@ -56,12 +60,14 @@ impl<G: Game> Match<G> {
 
     /// The world, to change in tests: a change outside of steps is not in any journal.
     pub fn world_mut(&mut self) -> &mut World {
+        self.edits += 1;
         &mut self.world
     }
 
     /// Moves the match to a later tick without making those between: tests of very long matches start there.
     #[doc(hidden)]
     pub fn skip_to(&mut self, tick: Tick) {
+        self.edits += 1;
         self.world.tick = tick;
     }
 
@@ -184,15 +190,27 @@ impl<G: Game> Simulation for Match<G> {
 
     fn state_hash(&self) -> StateHash {
         let mut body = Vec::with_capacity(16 << 10);
-        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body, None);
         StateHash(*blake3::hash(&body).as_bytes())
     }
 
     fn checkpoint(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
         checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
-        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out, None);
         out.into()
+    }
+
+    fn capture(&self) -> (Bytes, Marks) {
+        let mut marks = Marks::new(self.world.tick, self.edits);
+        let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
+        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out, Some(&mut marks));
+        (out.into(), marks)
+    }
+
+    fn changes(&self, base: &[u8], marks: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)> {
+        delta::encode(&self.world, &self.config, &self.effects, self.edits, base, marks, limit)
     }
 
     fn extract(&self, view: &mut NetView) {
@@ -343,6 +361,10 @@ impl<G: Game> GameType for Typed<G> {
 
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
         Ok(Box::new(Self::restore(self, checkpoint)?))
+    }
+
+    fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
+        checkpoint_hash(checkpoint)
     }
 
     fn accepts_input(&self, payload: &[u8]) -> bool {

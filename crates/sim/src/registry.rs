@@ -15,6 +15,8 @@ pub(crate) struct Kind<S: ?Sized> {
     pub(crate) id: &'static str,
     pub(crate) version: u16,
     pub(crate) shape: Shape,
+    /// Bytes of an encoded value, if all have as many.
+    pub(crate) size: Option<usize>,
     pub(crate) migrate: fn(u16, &mut Datum) -> Result<(), String>,
     pub(crate) storage: fn() -> Box<S>,
     pub(crate) type_name: &'static str,
@@ -25,10 +27,12 @@ pub(crate) struct Kind<S: ?Sized> {
 
 impl<S: ?Sized> Kind<S> {
     fn new<T: Stored>(storage: fn() -> Box<S>) -> Self {
+        let shape = T::shape();
         Self {
             id: T::ID,
             version: T::VERSION,
-            shape: T::shape(),
+            size: shape.size(),
+            shape,
             migrate: T::migrate,
             storage,
             type_name: type_name::<T>(),

@@ -209,6 +209,23 @@ impl Shape {
         }
     }
 
+    /// How many bytes every value of this shape takes, if all take as many.
+    pub(crate) fn size(&self) -> Option<usize> {
+        let fields = |fields: &[Field]| fields.iter().try_fold(0usize, |sum, field| sum.checked_add(field.shape.size()?));
+        match self {
+            Self::Option(_) | Self::String | Self::List(_) | Self::Map(..) => None,
+            Self::Array(count, of) => of.size()?.checked_mul(*count as usize),
+            Self::Tuple(of) => of.iter().try_fold(0usize, |sum, shape| sum.checked_add(shape.size()?)),
+            Self::Struct(of) => fields(of),
+            Self::Enum(variants) => {
+                let mut sizes = variants.iter().map(|(_, of)| fields(of));
+                let first = sizes.next()??;
+                sizes.all(|size| size == Some(first)).then_some(first + 1)
+            }
+            primitive => Some(primitive.min_size()),
+        }
+    }
+
     /// Refuses `count` elements that cannot be there: each needs at least one byte, or a few bytes could ask for any number of them.
     fn check(&self, count: usize, input: &Reader<'_>) -> Result<(), DecodeError> {
         match self.min_size() {

@@ -8,6 +8,7 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
+use crate::delta::Marks;
 use crate::sketch::Sketch;
 
 /// What a step brought forth besides the new world.
@@ -115,6 +116,14 @@ pub trait Simulation: Send {
     fn state_hash(&self) -> StateHash;
     /// The canonical bytes with the schema that they are decoded by. A function of the logical state alone.
     fn checkpoint(&self) -> Bytes;
+    /// As `checkpoint`, with what [`Self::changes`] needs to know of it later.
+    fn capture(&self) -> (Bytes, Marks);
+    /// What leads from the bytes of an earlier checkpoint of this same match to those of `checkpoint` now: operations for
+    /// [`rekindle_schema::delta::seal`], and what a later call needs to know of the new bytes. Costs by what changed, not by the size of the world.
+    ///
+    /// `None`: take a full one. The operations would take more than `limit` bytes, or nothing can be said of what changed since.
+    /// `base` and `marks` must be of the same checkpoint, and the match must be what became of it by steps alone.
+    fn changes(&self, base: &[u8], marks: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)>;
     /// Writes the networked part of the world into `view`, whose buffers are used again.
     fn extract(&self, view: &mut NetView);
     /// Sessions in the match, ascending by player.
@@ -143,6 +152,8 @@ pub trait GameType: Send + Sync {
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError>;
     /// A match as a checkpoint has it. Never panics, whatever the bytes.
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError>;
+    /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone. `None` if they are no checkpoint.
+    fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash>;
     /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
     fn accepts_input(&self, payload: &[u8]) -> bool;
     /// Whether bytes are a command of this game.

@@ -32,6 +32,16 @@ pub(crate) fn starts_era(tick: Tick) -> bool {
     tick.0 > 0 && tick.0.is_multiple_of(ERA)
 }
 
+/// Whether stamps of one tick mean the same in the other.
+pub(crate) fn same_era(a: Tick, b: Tick) -> bool {
+    a.0 / ERA == b.0 / ERA
+}
+
+/// The greatest stamp that a change in `tick` can have.
+pub(crate) fn last_of(tick: Tick) -> Stamp {
+    stamp(tick, POSITIONS - 1)
+}
+
 /// Moves a stamp down by an era.
 pub(crate) fn age(stamp: &mut Stamp) {
     *stamp = stamp.saturating_sub(SHIFT);

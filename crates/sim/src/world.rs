@@ -19,6 +19,7 @@ use crate::registry::{Access, Registry};
 use crate::resource::{AnyResource, Cell};
 use crate::rng::Rng;
 use crate::stamp::{self, Run, Stamp, age, stamp};
+use crate::value::Value;
 
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
@@ -287,6 +288,17 @@ impl World {
                 let limit = before(registry.removal_retention.get(&index));
                 let old = removed.partition_point(|(stamp, _)| *stamp < limit);
                 removed.drain(..old);
+            }
+        }
+    }
+
+    /// Appends what was removed of each component: a count, then stamp and entity of each.
+    pub(crate) fn encode_removed(&self, out: &mut Vec<u8>) {
+        for removed in &self.removed {
+            (removed.len() as u32).encode(out);
+            for (stamp, entity) in removed {
+                stamp.encode(out);
+                entity.encode(out);
             }
         }
     }

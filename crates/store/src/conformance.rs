@@ -6,6 +6,7 @@
 
 mod archive;
 mod audit;
+mod chains;
 mod histories;
 mod jobs;
 mod leases;
@@ -21,6 +22,7 @@ use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateH
 
 pub use self::archive::*;
 pub use self::audit::*;
+pub use self::chains::*;
 pub use self::histories::*;
 pub use self::jobs::*;
 pub use self::leases::*;
@@ -88,6 +90,9 @@ macro_rules! conformance_suite {
             audit_entries_are_never_changed,
             audit_entries_of_many_nodes,
             old_audit_entries_are_pruned,
+            a_chain_comes_back_as_the_state_of_its_last_link,
+            a_delta_without_its_base_is_passed_over,
+            trimming_by_chains_keeps_what_deltas_rest_on,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {

@@ -16,6 +16,7 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use crate::Store;
 use crate::archive::{self, Placed};
+use crate::chains::{Chain, Restorer};
 use crate::port::StoreError;
 
 /// How many bytes of a log are in memory at once.
@@ -89,10 +90,12 @@ pub struct LoadOptions {
 /// All that a match can be rebuilt from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// What to restore first; `None`: begin with the world as set up by the match's spec.
+    /// What to restore first, put together if it is a delta; `None`: begin with the world as set up by the match's spec.
     pub checkpoint: Option<(CheckpointMeta, Bytes)>,
     /// The records after it, ascending by seq without gaps, each checked.
     pub frames: Vec<Frame>,
+    /// The record that the full checkpoint under `checkpoint` covers: the checkpoint's own, unless it is a delta.
+    pub root: Option<Seq>,
     /// What went wrong without doing harm: a damaged checkpoint that an older one stands in for, a damaged chunk whose records the log still has.
     pub notes: Vec<String>,
 }
@@ -303,13 +306,17 @@ pub struct Point {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    Checkpoint(Box<CheckpointMeta>),
+    /// It, and the links under it, newest first; the last one has a base if that is not there.
+    Checkpoint(Vec<CheckpointMeta>),
     Archive(Box<ChunkMeta>),
 }
 
 impl Point {
-    fn of_checkpoint(meta: CheckpointMeta) -> Self {
-        Self { seq: meta.seq, tick: meta.tick, source: Source::Checkpoint(Box::new(meta)) }
+    /// `list` has the checkpoints that it may rest on.
+    fn of_checkpoint(meta: &CheckpointMeta, list: &[CheckpointMeta]) -> Self {
+        let chain = Chain::of(meta, list);
+        let links = chain.map_or_else(|| vec![meta.clone()], |chain| chain.links().iter().map(|&link| link.clone()).collect());
+        Self { seq: meta.seq, tick: meta.tick, source: Source::Checkpoint(links) }
     }
 
     fn of_chunk(meta: ChunkMeta) -> Self {
@@ -319,22 +326,42 @@ impl Point {
     /// The checkpoint that it is, if it is not in the archive.
     pub fn checkpoint(&self) -> Option<&CheckpointMeta> {
         match &self.source {
-            Source::Checkpoint(meta) => Some(meta),
+            Source::Checkpoint(links) => links.first(),
             Source::Archive(_) => None,
+        }
+    }
+
+    /// Whether all that it rests on is listed.
+    pub fn is_whole(&self) -> bool {
+        match &self.source {
+            Source::Checkpoint(links) => links.last().is_some_and(|link| link.base.is_none()),
+            Source::Archive(_) => true,
+        }
+    }
+
+    /// The record that the full state under it covers: its own, unless it is a delta.
+    fn root(&self) -> Seq {
+        match &self.source {
+            Source::Checkpoint(links) => links.last().map_or(self.seq, |link| link.seq),
+            Source::Archive(_) => self.seq,
         }
     }
 
     fn time_ms(&self) -> u64 {
         match &self.source {
-            Source::Checkpoint(meta) => meta.time_ms,
+            Source::Checkpoint(links) => links.first().map_or(0, |meta| meta.time_ms),
             Source::Archive(meta) => meta.last_ms,
         }
     }
 
-    /// Reads it, every checksum checked.
+    /// Reads it, every checksum checked; a delta is applied to what it rests on.
     pub async fn load(&self, store: &Store) -> Result<(CheckpointMeta, Bytes), StoreError> {
         match &self.source {
-            Source::Checkpoint(meta) => Ok(((**meta).clone(), store.checkpoints.get(meta).await?)),
+            Source::Checkpoint(links) => {
+                let tip = links.first().ok_or_else(|| StoreError::NotFound(format!("the checkpoint at seq {}", self.seq)))?;
+                let (_, state) = Restorer::new(&*store.checkpoints, links).restore(tip).await?;
+                Ok((tip.clone(), state))
+            }
             Source::Archive(meta) => archive::state(meta, &store.archive.get(meta).await?),
         }
     }
@@ -348,13 +375,20 @@ pub async fn points(store: &Store, lease: &MatchLease) -> Result<(Vec<Point>, Ve
     damaged.extend(bad);
     let mut points: BTreeMap<Seq, Point> = BTreeMap::new();
     points.extend(chunks.into_iter().filter(|meta| meta.kind == ChunkKind::State).map(|meta| (meta.last_seq, Point::of_chunk(meta))));
-    points.extend(checkpoints.into_iter().rev().filter(|meta| in_lineage(lease, meta)).map(|meta| (meta.seq, Point::of_checkpoint(meta))));
+    for meta in checkpoints.iter().rev().filter(|meta| in_lineage(lease, meta)) {
+        let point = Point::of_checkpoint(meta, &checkpoints);
+        // What the archive has is better than a delta whose base is gone.
+        if point.is_whole() || !points.contains_key(&meta.seq) {
+            points.insert(meta.seq, point);
+        }
+    }
     Ok((points.into_values().collect(), damaged))
 }
 
 /// Where replay begins.
 struct Base {
     checkpoint: Option<(CheckpointMeta, Bytes)>,
+    root: Option<Seq>,
     /// The first record that is needed of the logs.
     next: Seq,
     /// Where that is looked for.
@@ -377,6 +411,7 @@ impl Base {
         let position = checkpoint.as_ref().map(|(meta, _)| Position::from(meta));
         Self {
             checkpoint,
+            root: None,
             next,
             position,
             after: None,
@@ -408,7 +443,7 @@ impl Base {
         // Of a failing device an older checkpoint may still be had; the first record, behind trimmed logs, may not.
         let mut device = damaged.into_iter().find(|error| matches!(error, StoreError::Io { .. }));
         let in_time = |point: &Point| end.is_after(point.seq, point.tick, point.time_ms());
-        let checkpoints = found.into_iter().filter(|meta| in_lineage(lease, meta)).map(Point::of_checkpoint);
+        let checkpoints = found.iter().filter(|meta| in_lineage(lease, meta)).map(|meta| Point::of_checkpoint(meta, &found));
         let mut candidates: Vec<Point> = checkpoints.filter(in_time).collect();
         if candidates.is_empty() || end != End::Newest {
             let (chunks, damaged) = store.archive.list(lease.match_id).await?;
@@ -421,7 +456,8 @@ impl Base {
                 Ok((meta, state)) => {
                     let next = meta.seq.next();
                     let complete = matches!(end, End::Tick(tick) if meta.tick >= tick);
-                    return Ok(Self { notes, complete, in_logs: point.checkpoint().is_some(), ..Self::at(Some((meta, state)), next) });
+                    let (root, in_logs) = (Some(point.root()), point.checkpoint().is_some());
+                    return Ok(Self { root, in_logs, complete, notes, ..Self::at(Some((meta, state)), next) });
                 }
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => notes.push(passed_over(&error)),
                 Err(error @ StoreError::Io { .. }) => {
@@ -681,8 +717,8 @@ fn damage(stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>, waiting: &BTreeSe
 }
 
 fn assemble(lease: &MatchLease, base: Base, stretches: Vec<Stretch>, end: End) -> Result<History, HistoryError> {
-    let Base { checkpoint, mut next, archived, problem, notes, .. } = base;
-    let mut history = History { checkpoint, frames: archived, notes };
+    let Base { checkpoint, root, mut next, archived, problem, notes, .. } = base;
+    let mut history = History { checkpoint, root, frames: archived, notes };
     let in_logs = next;
     // What the logs do not have either is the archive's fault if it should have it.
     let blame = |error: HistoryError| match &problem {

@@ -195,6 +195,13 @@ impl MemoryStore {
         found.map(|(_, bytes)| *bytes = flipped(bytes, bit)).is_some()
     }
 
+    /// Damages what is stored of one checkpoint: flips one bit. False if it is not there.
+    pub fn flip_bit_of(&self, meta: &CheckpointMeta, bit: usize) -> bool {
+        let mut shared = self.shared.lock();
+        let stored = shared.checkpoints.get_mut(&meta.match_id).and_then(|all| all.iter_mut().find(|stored| stored.meta == *meta));
+        stored.map(|stored| stored.state = flipped(&stored.state, bit)).is_some()
+    }
+
     /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.
     async fn run<T>(&self, op: Op, work: impl FnOnce(&mut Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let fate = (self.plan)(op);

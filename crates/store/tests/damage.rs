@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
+use rekindle_store::chains;
+use rekindle_store::conformance::{Scribe, as_delta, checkpoint, match_lease, register};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions, Start};
 use rekindle_store::local::{LocalOptions, LocalStore, Severity};
 use rekindle_store::{Store, StoreError};
@@ -141,6 +142,65 @@ async fn no_flipped_bit_of_a_log_or_checkpoint_goes_unnoticed() {
     println!("{flips} bits of segments flipped, {reported} reported");
     assert!(flips > 500);
     assert_eq!(flips, reported, "the audit checks every byte of a segment");
+}
+
+/// Two chains of three checkpoints each, and a log that is trimmed as far as they allow.
+async fn fill_chains(dir: &Path) {
+    let store = LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() }).unwrap();
+    register(&store, NODE).await;
+    store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
+    let mut scribe = Scribe::new(NODE);
+    let whole = |seq| checkpoint(A, 1, NODE, seq, seq, 200);
+    for seq in 1..=14 {
+        scribe.append(&store, 1, &[A]).await;
+        let (meta, state) = match seq {
+            4 | 10 => whole(seq),
+            5 | 6 | 11 | 12 => as_delta(&whole(seq - 1), &whole(seq)),
+            _ => continue,
+        };
+        store.checkpoints.put(meta, state).await.unwrap();
+    }
+    let list = store.checkpoints.list(A).await.unwrap().0;
+    let (_, second) = chains::restore_points(&list);
+    let tip = second.unwrap().tip();
+    assert_eq!(tip.seq.0, 6);
+    store.checkpoints.trim(A, chains::keep_from(&list).unwrap()).await.unwrap();
+    store.journal.trim(NODE, tip.batch).await.unwrap();
+    assert!(store.journal.logs().await.unwrap()[0].first > BatchNo(3), "the log does not go back to the beginning");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_of_any_link_leaves_one_of_the_two_restore_points() {
+    let original = tempfile::tempdir().unwrap();
+    fill_chains(original.path()).await;
+    let lease = match_lease(A, &[(NODE, 1)]);
+    let dir = tempfile::tempdir().unwrap();
+    copy(original.path(), dir.path());
+    let (mut flips, mut from) = (0, std::collections::BTreeMap::new());
+    for file in files(&original.path().join("checkpoints")) {
+        let bytes = fs::read(&file).unwrap();
+        let target = dir.path().join(file.strip_prefix(original.path()).unwrap());
+        for bit in (0..bytes.len() * 8).step_by(step(31)) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&target, damaged).unwrap();
+            let what = format!("{} bit {bit}", target.display());
+            let store = open(dir.path()).unwrap();
+            let history = history::load(&store, &lease, &LoadOptions::default()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (meta, state) = history.checkpoint.unwrap_or_else(|| panic!("{what}: nothing to restore"));
+            assert_eq!(state, checkpoint(A, 1, NODE, meta.seq.0, 0, 200).1, "{what}: another state");
+            assert_eq!(history.frames.last().unwrap().header.seq.0, 14, "{what}");
+            assert_eq!(history.frames[0].header.seq, meta.seq.next(), "{what}");
+            assert!(meta.seq.0 == 12 || !history.notes.is_empty(), "{what}: fell back to {} in silence", meta.seq);
+            assert!(!LocalStore::audit(dir.path()).unwrap().findings.is_empty(), "{what}: the audit found nothing");
+            *from.entry(meta.seq.0).or_insert(0) += 1;
+            flips += 1;
+        }
+        fs::write(&target, bytes).unwrap();
+    }
+    println!("{flips} bits of checkpoints flipped; restored from {from:?}");
+    // The newest full one damaged: its two deltas fall with it, and the chain before it stands in.
+    assert!(from.keys().copied().collect::<Vec<_>>() == [6, 10, 11, 12], "{from:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

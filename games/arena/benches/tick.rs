@@ -57,6 +57,22 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("checkpoint", |bencher| bencher.iter(|| running.checkpoint()));
     let checkpoint = running.checkpoint();
     println!("checkpoint: {} bytes", checkpoint.len());
+    // What a checkpoint takes on the shard, full with what a later delta needs, and as the delta to the one of so many ticks before.
+    group.bench_function("full", |bencher| bencher.iter(|| running.capture()));
+    for ticks in [1, 30, 300] {
+        let mut made = game.create(config.as_bytes(), 5).expect("a valid configuration");
+        let (before, after) = steps.split_at(steps.len() - ticks);
+        for step in before {
+            drop(made.step(step).expect("recorded steps run"));
+        }
+        let (base, marks) = made.capture();
+        for step in after {
+            drop(made.step(step).expect("recorded steps run"));
+        }
+        let (operations, _) = made.changes(&base, &marks, usize::MAX).expect("stamps tell");
+        println!("delta after {ticks} ticks: {} of {} bytes", operations.len(), made.checkpoint().len());
+        group.bench_function(format!("delta after {ticks}"), |bencher| bencher.iter(|| made.changes(&base, &marks, usize::MAX)));
+    }
     group.bench_function("restore", |bencher| bencher.iter(|| game.restore(black_box(&checkpoint)).expect("just saved")));
 
     let config = game.config_from_json(&config).expect("a valid configuration");

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::zoo::{Keeper, Mood, Plan, Push, Wish, Zoo};
 use proptest::prelude::*;
+use rekindle_schema::delta::{self, DeltaError};
 use rekindle_sim::{Entity, GameType, Simulation, Typed, Value, value};
 
 fn game() -> &'static Typed<Zoo> {
@@ -59,6 +60,59 @@ fn every_flipped_bit_is_refused_or_makes_a_state() {
     }
 }
 
+/// A base, the delta of ten ticks, and what it comes to.
+fn link() -> &'static (Vec<u8>, Vec<u8>, Vec<u8>) {
+    static LINK: OnceLock<(Vec<u8>, Vec<u8>, Vec<u8>)> = OnceLock::new();
+    LINK.get_or_init(|| {
+        let mut made = Typed::restore(game(), sample()).unwrap();
+        let mut keeper = Keeper::new(12);
+        let (base, marks) = made.capture();
+        for _ in 0..10 {
+            let step = keeper.step(&made);
+            made.step(&step).unwrap();
+        }
+        let (operations, _) = made.changes(&base, &marks, usize::MAX).unwrap();
+        let (delta, state) = delta::seal(&base, &operations).unwrap();
+        assert_eq!(made.checkpoint(), state);
+        assert!(delta.len() < state.len());
+        (base.to_vec(), delta, state)
+    })
+}
+
+#[test]
+fn a_delta_is_refused_for_any_other_base() {
+    let (base, delta, state) = link();
+    assert_eq!(delta::apply(base, delta).as_ref(), Ok(state));
+    let error = delta::apply(state, delta).unwrap_err();
+    assert!(
+        matches!(error, DeltaError::WrongBase { .. }) && error.to_string().starts_with("it is a delta to a state with the hash "),
+        "{error}"
+    );
+    let mut other = base.clone();
+    for bit in (0..base.len() * 8).step_by(61) {
+        other[bit / 8] ^= 1 << (bit % 8);
+        assert!(matches!(delta::apply(&other, delta), Err(DeltaError::WrongBase { .. })));
+        other[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!(matches!(delta::apply(base, state), Err(DeltaError::Tag { found: 0x2101 })));
+}
+
+#[test]
+fn every_flipped_bit_and_every_truncation_of_a_delta_is_refused() {
+    let (base, delta, state) = link();
+    let mut damaged = delta.clone();
+    for bit in 0..damaged.len() * 8 {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        // Numbers of an operation can be written in more than one way: what is taken must come to the same.
+        let made = delta::apply(base, &damaged);
+        assert!(made.is_err() || made.as_ref() == Ok(state), "bit {bit}");
+        damaged[bit / 8] ^= 1 << (bit % 8);
+    }
+    for len in 0..delta.len() {
+        assert!(delta::apply(base, &delta[..len]).is_err(), "{len} bytes of {}", delta.len());
+    }
+}
+
 fn plans() -> impl Strategy<Value = Plan> {
     prop_oneof![
         Just(Plan::Idle),
@@ -102,6 +156,22 @@ proptest! {
             bytes.drain(from..(from + len).min(bytes.len()));
         }
         try_restore(&bytes);
+    }
+
+    #[test]
+    fn random_operations_never_panic_or_allocate_beyond_their_bytes(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), claim in any::<u32>(), head in any::<bool>(),
+    ) {
+        let (base, delta, _) = link();
+        if let Ok((_, state)) = delta::seal(base, &bytes) {
+            prop_assert!(state.len() <= base.len() + bytes.len());
+        }
+        let mut made_up = if head { delta[..66].to_vec() } else { Vec::new() };
+        if head {
+            made_up.extend_from_slice(&claim.to_le_bytes());
+        }
+        made_up.extend_from_slice(&bytes);
+        prop_assert!(delta::apply(base, &made_up).is_err());
     }
 
     #[test]
