@@ -12,6 +12,7 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::inspect::moment;
 use crate::node::clock;
 
 /// Says what a backup is; in its directory.
@@ -66,6 +67,29 @@ pub fn check(dir: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Broken, message));
     }
     Ok(())
+}
+
+/// What a backup made at this moment is called: names ascend with time.
+pub fn name_at(ms: u64) -> String {
+    format!("rekindle-{}", moment::show(ms).replace(['-', ':'], ""))
+}
+
+/// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing else there is touched. Returns how many went.
+pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-"));
+        if named && path.join(CARD).is_file() && !path.join(UNFINISHED).exists() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let old = found.len().saturating_sub(keep);
+    for path in &found[..old] {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(old)
 }
 
 fn draft_of(place: &Path) -> Result<PathBuf, Failure> {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekindle_schema::MatchId;
 use rekindle_schema::lease::{MatchState, NodeState};
+use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::address::{AddressError, StoreAddress};
 use rekindle_store::migration::SchemaState;
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
@@ -17,9 +17,11 @@ use super::args::StoreCommand;
 use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on, offline};
+use crate::admin::client;
 use crate::backup;
 use crate::config::{self, ConfigError};
 use crate::node::boot::{self, Reading};
+use crate::node::operator::Operators;
 use crate::node::{alive, clock};
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {
@@ -167,7 +169,14 @@ fn migrate(context: &Context) -> Result<Exit, Failure> {
     let address = &context.config.store;
     let (before, after) = block_on(async {
         let before = address.migrate().await?;
-        Ok((before, address.schema_state().await?))
+        let after = address.schema_state().await?;
+        if after.is_some() && before != after {
+            // There is no audit log before there are tables.
+            let operators = Operators::new(address.open().await?, Incarnation::default());
+            let action = operators.begin(&client::agent(), "store.migrate", &address.to_string(), "").await?;
+            action.end(None, None).await;
+        }
+        Ok((before, after))
     })?;
     let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
     let (found, now) = (version(before), version(after));
@@ -203,13 +212,18 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
         let (source, target) = (reading.store().await?, to.open().await?);
         idle(&source, from, "copied: stop it, or make a backup and restore that").await?;
         idle(&target, to, "copied into: stop it").await?;
+        // In the target, which is changed.
+        let operators = Operators::new(target.clone(), Incarnation::default());
+        let action = operators.begin(&client::agent(), "store.copy", &to.to_string(), &format!("from={from}")).await?;
         let options = CopyOptions {
             cut: false,
             only: (!only.is_empty()).then_some(only),
             clock: &clock::now_ms,
             progress: &|progress| bar.show(progress),
         };
-        copy(&source, &target, &options).await.map_err(|error| explain(&error))
+        let copied = copy(&source, &target, &options).await;
+        action.end(None, copied.as_ref().err().map(ToString::to_string)).await;
+        copied.map_err(|error| explain(&error))
     });
     bar.finish();
     let copied = copied.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;

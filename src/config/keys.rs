@@ -60,6 +60,8 @@ pub const KEYS: &[Key] = &[
     key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
     key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none"),
     key("audit.keep_days", Kind::Number, "400", "for how long it is remembered what operators did; 0: for ever"),
+    key("backup.dir", Kind::Text, "", "where the job `backup` puts backups, each in a directory of its own; empty: it makes none"),
+    key("backup.keep", Kind::Number, "7", "backups that are kept there; older ones go when another is whole"),
     key("beat_every", Kind::Number, "30", "ticks between two state hashes in the journal"),
     key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
     key("checkpoint.chain", Kind::Number, "8", "most deltas that follow a full checkpoint before the next full one"),

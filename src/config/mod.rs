@@ -99,6 +99,8 @@ pub struct Config {
     pub jobs: jobs::Jobs,
     /// For how long it is remembered what operators did; `None`: for ever.
     pub audit_keep: Option<Duration>,
+    /// Where backups by schedule go, and how many are kept there.
+    pub backup: Option<(PathBuf, usize)>,
     /// How long a match waits for a player who is away.
     pub session_timeout: Duration,
     /// A tick that takes longer ends the process; zero: never.
@@ -150,6 +152,10 @@ impl Config {
                 matches: at_least_one(settings, "limits.matches")?,
             },
             jobs: jobs::load(settings)?,
+            backup: match text(settings, "backup.dir") {
+                dir if dir.is_empty() => None,
+                dir => Some((PathBuf::from(dir), at_least_one(settings, "backup.keep")?)),
+            },
             audit_keep: Some(parse(settings, "audit.keep_days", "days")?).filter(|&days| days > 0).map(jobs::days),
             session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
             watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),

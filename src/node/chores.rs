@@ -4,6 +4,7 @@
 //! Checkpoints are not among them: which match needs one next is decided ten times a second from what this process measured, and an answer through the store
 //! would come too late and know less. `checkpoint-all` is for operators.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rekindle_actors::Host;
@@ -13,9 +14,11 @@ use rekindle_schema::Incarnation;
 use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::NodeState;
 use rekindle_store::{JobFilter, Store};
+use tokio::runtime::Handle;
 
 use super::clock;
 use super::operator::Operators;
+use crate::backup;
 use crate::config::Config;
 use crate::inspect::scrub;
 
@@ -58,14 +61,17 @@ pub fn queues(config: &Config, node: Incarnation) -> Vec<QueueConfig> {
 /// The kinds of job that every node knows.
 pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
     let (retention, keep_jobs, keep_audit) = (config.retention, config.jobs.keep, config.audit_keep);
+    let (store_name, backup) = (config.store.to_string(), config.backup.clone());
     let minutes = Duration::from_mins;
     let with = |tools: &Tools| tools.clone();
     let (house, jobs, audit, verify, checkpoints) = (with(tools), with(tools), with(tools), with(tools), with(tools));
+    let source = with(tools);
     vec![
         Kind::new("keep-house", HOUSE, move |_| keep_house(house.clone(), retention)).with(2, minutes(2)),
         Kind::new("prune-jobs", HOUSE, move |_| prune_jobs(jobs.clone(), keep_jobs)).with(3, minutes(2)),
         Kind::new("prune-audit", HOUSE, move |_| prune_audit(audit.clone(), keep_audit)).with(3, minutes(2)),
         Kind::new("verify-store", HEAVY, move |_| verify_store(verify.clone())).with(3, minutes(60)),
+        Kind::new("backup", HEAVY, move |_| back_up(source.clone(), store_name.clone(), backup.clone())).with(3, minutes(360)),
         Kind::new("checkpoint-all", &own_queue(tools.incarnation), move |_| checkpoint_all(checkpoints.clone())).with(2, minutes(5)),
     ]
 }
@@ -151,6 +157,23 @@ async fn verify_store(tools: Tools) -> WorkResult {
         tracing::error!(code = "RK-NODE-044", fault, "stored bytes are damaged; run `rekindle verify` and restore them from a backup");
     }
     if found.faults.is_empty() { Ok(found.to_string()) } else { Err(WorkError::Fatal(found.to_string())) }
+}
+
+/// Writes a backup of the whole store beside the earlier ones, and removes those that are too many.
+async fn back_up(tools: Tools, store_name: String, place: Option<(PathBuf, usize)>) -> WorkResult {
+    let Some((dir, keep)) = place else {
+        return Err(WorkError::Fatal("RK-NODE-045: backup.dir is not set, so there is no place for a backup".to_owned()));
+    };
+    std::fs::create_dir_all(&dir)?;
+    let target = dir.join(backup::name_at(clock::now_ms()));
+    // On a thread of its own: it compares every byte that it copies. It does not end before it is done, whatever becomes of the job.
+    let (runtime, store, to) = (Handle::current(), tools.store.clone(), target.clone());
+    let making = tokio::task::spawn_blocking(move || runtime.block_on(backup::make(&store, &store_name, &to, &|_| ())));
+    let made = making.await?.map_err(|failure| WorkError::Retry(failure.message))?;
+    let removed = backup::keep_newest(&dir, keep)?;
+    let matches = made.copied.matches;
+    tracing::info!(code = "RK-NODE-046", dir = %target.display(), matches, bytes = made.bytes, removed, "backup made");
+    Ok(format!("{matches} matches, {} bytes in {}; {removed} old backups removed", made.bytes, target.display()))
 }
 
 /// Has all matches of this node checkpointed now.

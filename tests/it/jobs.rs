@@ -151,3 +151,32 @@ fn what_operators_do_is_written_down() {
     rekindle(dir.path(), &["audit", "--since", "yesterday"]).expect(2);
     rekindle(dir.path(), &["verify"]).expect(0);
 }
+
+#[test]
+fn backups_are_made_by_a_job_and_the_newest_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("backups");
+    let node = Node::start(dir.path(), &["--set", "backup.dir=backups", "--set", "backup.keep=1"]);
+    let created = rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json();
+    let id = text(&created["id"]).to_owned();
+    let backups = || -> Vec<String> {
+        let names = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    };
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let job = rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"]).expect(0).json();
+        assert_eq!(job["state"], "done", "{job}");
+        made.push(backups());
+    }
+    assert!(made[0].len() == 1 && made[1].len() == 1 && made[0] != made[1], "{made:?}");
+    let newest = place.join(&made[1][0]);
+    let verified = rekindle(dir.path(), &["verify", newest.to_str().unwrap(), "--json"]).expect(0).json();
+    assert_eq!(verified["matches"][0]["id"], id.as_str());
+    assert_eq!(node.terminate(), 0);
+
+    // Without a place there is nothing to try again.
+    let _node = Node::start(dir.path(), &[]);
+    let refused = rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"]).expect(5);
+    assert!(refused.stdout.contains("RK-NODE-045"), "{refused:?}");
+}

@@ -1,5 +1,5 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
-//! `cargo xtask load`, `cargo xtask restart`, `cargo xtask services`.
+//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask restart`, `cargo xtask services`.
 
 mod drill;
 mod layers;
@@ -47,6 +47,8 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Flip every bit of a small data directory, one at a time, and see that none goes on in silence (an hour)
+    Bits,
     /// Play matches full of bots against a node and print what it costs
     Load(load::Load),
     /// Kill a node full of matches and print how long they stand still
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Task::Test(wanted) => suite::test(&wanted),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
+        Task::Bits => bits(),
         Task::Load(wanted) => load::load(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
         Task::Services(wanted) => services::services(&wanted),
@@ -82,6 +85,16 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
         .args(["test", "--locked", "--package", "rekindle-testkit", "--test", "simulation", "--", "--nocapture", "seeds_hold"])
         .env("REKINDLE_SEEDS", seeds.to_string())
         .env("REKINDLE_FIRST_SEED", from.to_string()))
+}
+
+/// The two tests of damage, which in the usual suite try a share of the bits, try all of them: recovery by the store, and `verify`.
+fn bits() -> Result<()> {
+    for (package, test) in [("rekindle-store", "damage"), ("rekindle", "it")] {
+        run(Command::new("cargo")
+            .args(["test", "--release", "--locked", "--package", package, "--test", test, "--", "--nocapture", "no_flipped_bit"])
+            .env("REKINDLE_FLIP_STEP", "1"))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn run(command: &mut Command) -> Result<()> {
