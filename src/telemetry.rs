@@ -107,6 +107,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Counter, "rekindle_gateway_inputs_total", "inputs by outcome"),
     (Counter, "rekindle_gateway_commands_total", "reliable commands received"),
     (Counter, "rekindle_gateway_snapshots_total", "snapshots by outcome"),
+    (Counter, "rekindle_gateway_snapshots_shared_total", "snapshots whose body had been encoded for another client"),
     (Counter, "rekindle_gateway_snapshots_partial_total", "snapshots that did not hold all that had changed"),
     (Histogram, "rekindle_gateway_snapshot_bytes", "size of a snapshot"),
     (Counter, "rekindle_gateway_messages_total", "stream messages sent"),

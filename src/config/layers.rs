@@ -15,6 +15,8 @@ use super::keys::{self, KEYS, Key, Kind};
 pub const DEFAULT_FILE: &str = "rekindle.toml";
 /// Environment variable that names the file.
 pub const FILE_VARIABLE: &str = "REKINDLE_CONFIG";
+/// Environment variables that begin so are for the tests of this project, and no settings.
+const TEST_VARIABLES: &str = "REKINDLE_TEST_";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +203,7 @@ impl Settings {
 
     fn add_env(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
         for (name, value) in env {
-            if !name.starts_with("REKINDLE_") || name == FILE_VARIABLE {
+            if !name.starts_with("REKINDLE_") || name == FILE_VARIABLE || name.starts_with(TEST_VARIABLES) {
                 continue;
             }
             let origin = Origin::Env(name.clone());
@@ -282,6 +284,7 @@ mod tests {
         assert!(error("admin = 1").contains("unknown key `admin`"));
         assert!(error("listen = ").contains("RK-CONFIG-002"));
         let mut settings = Settings::defaults();
+        settings.add_env(&[("REKINDLE_TEST_POSTGRES".into(), "postgres://u@h/d".into())]).unwrap();
         let error = settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();
         assert!(error.contains("did you mean `REKINDLE_LISTEN`?"), "{error}");
     }

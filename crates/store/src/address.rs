@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(url.to_string(), "postgres://u:***@db:5432/game");
         let error = parse("postgres://u:one@db/game").with_password("two").unwrap_err().to_string();
         assert!(error.contains("one password") && !error.contains("two"), "{error}");
-        let error = parse("postgres://db/game").with_password("two").unwrap_err().to_string();
+        let error = parse("scylla://db/game").with_password("two").unwrap_err().to_string();
         assert!(error.contains("//USER@HOST") && !error.contains("two"), "{error}");
         assert_eq!(parse("memory").with_password("x").unwrap(), StoreAddress::Memory);
     }

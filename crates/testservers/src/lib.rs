@@ -5,7 +5,7 @@
 //!
 //! 1. `REKINDLE_TEST_POSTGRES` (a `postgres://` URL) and `REKINDLE_TEST_CQL` (`host:port[,host:port]`) name servers of your own. A test cannot kill
 //!    those: [`Postgres::control`] and [`Cql::control`] are none.
-//! 2. `REKINDLE_SERVICES` names a [`services.json`](State); `none` says that there are none.
+//! 2. `REKINDLE_TEST_SERVICES` names a [`services.json`](State); `none` says that there are none.
 //! 3. `target/services/services.json` of this workspace, when what it names still runs.
 //!
 //! `cargo xtask test` sets all three variables; servers that are named by address *and* are in the file can be killed. The program behind
@@ -28,11 +28,11 @@ pub const POSTGRES: &str = "REKINDLE_TEST_POSTGRES";
 /// Names CQL nodes, `host:port[,host:port]`, of the first datacentre first.
 pub const CQL: &str = "REKINDLE_TEST_CQL";
 /// Names the state file, or is [`NONE`].
-pub const SERVICES: &str = "REKINDLE_SERVICES";
+pub const SERVICES: &str = "REKINDLE_TEST_SERVICES";
 /// Instead of a state file: there are no services, wherever they may run.
 pub const NONE: &str = "none";
 /// Names a file that collects what was left out.
-pub const SKIPPED: &str = "REKINDLE_SKIPPED";
+pub const SKIPPED: &str = "REKINDLE_TEST_SKIPPED";
 
 /// A Postgres server for tests, shared by all of them: a test makes a schema or a database of its own in it.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use rekindle_testservers::{Process, State, cql, postgres, skipped};
 
 /// Who runs the server with this address, by the state file.
 fn process(address: &str) -> Option<Process> {
-    let path = std::env::var_os("REKINDLE_SERVICES")
+    let path = std::env::var_os("REKINDLE_TEST_SERVICES")
         .map_or_else(|| rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR")).join(State::FILE), PathBuf::from);
     let state = State::load(&path).unwrap().unwrap();
     let postgres = state.postgres.filter(|server| server.address.to_string() == address).and_then(|server| server.process);
