@@ -121,14 +121,14 @@ fn doubled(time: Duration, times: u32) -> Duration {
     time * (1 << times.min(DOUBLINGS))
 }
 
-/// `time` and up to a quarter more or less, as `seed` and `round` decide.
+/// `time` and up to a quarter more or less, as `seed` and `round` decide, in whole milliseconds: timers know no finer ones.
 fn spread(time: Duration, seed: u64, round: u32) -> Duration {
     // The finaliser of SplitMix64.
     let mut z = seed.wrapping_add(u64::from(round).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let part = f64::from((z >> 32) as u32) / f64::from(u32::MAX);
-    time.mul_f64(0.75 + part / 2.0)
+    Duration::from_millis((time.as_millis() as f64 * (0.75 + part / 2.0)) as u64)
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ use super::reader::{LogEnd, LogReader};
 use super::segment::{Kind, header, io_error, log_dir, segment_path, segments};
 use crate::port::StoreError;
 
+/// How often, and at which intervals, a lock is tried that somebody seems to hold.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Checkpoints are written and synced in pieces of this size, so that the sync of a journal never waits for all of one.
 const PIECE: usize = 1 << 20;
 
@@ -44,6 +48,18 @@ pub(super) struct LogWriter {
     _lock: File,
 }
 
+/// Locks a file, or says that somebody else holds the lock. A child process that this one is starting holds a copy of every open file until it runs its own
+/// program: for that moment a lock seems taken that has been given back.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    lock.try_lock()
+}
+
 impl LogWriter {
     /// Opens a log for writing. A torn tail is cut off; a log that another process has open is refused.
     pub(super) fn open(
@@ -60,7 +76,7 @@ impl LogWriter {
             disk.sync_dir(parent).map_err(|error| io_error("sync", parent, &error))?;
         }
         let lock = File::open(&dir).map_err(|error| io_error("open", &dir, &error))?;
-        lock.try_lock().map_err(|error| match error {
+        take(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::Refused {
                 place: dir.display().to_string(),
                 problem: "another writer has this log open: two processes run with one incarnation".to_owned(),
