@@ -1,6 +1,6 @@
 //! Jobs of a node: what is queued in the store is claimed, worked on under a deadline, tried again or buried.
 //!
-//! [`core::JobsCore`] decides everything and does nothing: it gets events and the time, and returns effects. The [actor](Jobs) carries them out,
+//! [`core::JobsCore`] decides everything and does nothing: it gets events and the time, and returns effects. The actor carries them out,
 //! each in a task of its own, and tells the core what came of them. Nodes know nothing of each other: that a job has one holder and a slot of a
 //! cron entry one job is up to the store's compare-and-set.
 //!
