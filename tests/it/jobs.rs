@@ -48,7 +48,7 @@ fn chores_run_by_the_clock_and_by_hand() {
     let refused = rekindle(dir.path(), &["jobs", "retry", text(&stored["id"])]).expect(1);
     assert!(refused.stderr.contains("RK-ADMIN-409") && refused.stderr.contains("it is done"), "{}", refused.stderr);
     let unknown = rekindle(dir.path(), &["jobs", "run", "sing"]).expect(2);
-    assert!(unknown.stderr.contains("this node knows: checkpoint-all, keep-house"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("this node knows: backup, checkpoint-all, keep-house"), "{}", unknown.stderr);
     rekindle(dir.path(), &["jobs", "show", "0123456789abcdef"]).expect(4);
     rekindle(dir.path(), &["jobs", "ls", "--state", "sleeping"]).expect(2);
 

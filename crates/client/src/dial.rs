@@ -155,10 +155,11 @@ mod tests {
     fn clients_differ_from_each_other_and_each_repeats_itself() {
         assert_eq!(pauses(7), pauses(7));
         let mut firsts: Vec<Duration> = (0..100).map(|seed| pauses(seed)[0]).collect();
-        firsts.sort_unstable();
-        firsts.dedup();
-        assert!(firsts.len() > 95, "{} different first pauses of 100 clients", firsts.len());
         let half = firsts.iter().filter(|pause| **pause < FIRST).count();
         assert!((30..70).contains(&half), "{half} of 100 lie below the mean");
+        firsts.sort_unstable();
+        firsts.dedup();
+        // Of 200 different milliseconds.
+        assert!(firsts.len() > 50, "{} different first pauses of 100 clients", firsts.len());
     }
 }
