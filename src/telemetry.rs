@@ -29,8 +29,11 @@ pub fn init_logs(format: LogFormat, filter: &str) {
     }
 }
 
-/// Bounds of all histograms of times, in seconds: 50 microseconds to 10 seconds.
-const SECONDS: &[f64] = &[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of all histograms of times, in seconds: 50 microseconds to 10 seconds, closest where a group commit or a tick lies.
+const SECONDS: &[f64] = &[
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.0035, 0.005, 0.007, 0.01, 0.015, 0.025, 0.035, 0.05, 0.07, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
 /// Bounds of all histograms of sizes, in bytes.
 const BYTES: &[f64] = &[32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
 
@@ -66,6 +69,11 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Histogram, "rekindle_tick_lateness_seconds", "how late a tick began"),
     (Histogram, "rekindle_input_to_apply_seconds", "from the arrival of an input to the end of its tick"),
     (Histogram, "rekindle_input_to_durable_seconds", "from the arrival of an input until its tick is durable"),
+    (
+        Histogram,
+        "rekindle_tick_to_durable_seconds",
+        "from the end of a tick until it is durable: what output commit adds to the age of its snapshot",
+    ),
     (Counter, "rekindle_subscribers_dropped_total", "readers of a match that lagged too far behind"),
     (Histogram, "rekindle_journal_append_seconds", "one group commit: write, sync, verify"),
     (Counter, "rekindle_journal_append_retries_total", "group commits that were repeated"),

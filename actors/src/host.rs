@@ -49,6 +49,10 @@ pub struct MatchStatus {
     pub match_id: MatchId,
     /// Its game type.
     pub game: String,
+    /// Ticks per second.
+    pub tick_rate: u16,
+    /// How many house bots play in it.
+    pub house_bots: u16,
     /// Its ownership.
     pub epoch: Epoch,
     /// What it is doing.
@@ -210,6 +214,8 @@ fn status(cell: &MatchCell) -> MatchStatus {
     MatchStatus {
         match_id: cell.match_id,
         game: cell.spec.game.clone(),
+        tick_rate: cell.spec.tick_rate,
+        house_bots: cell.spec.house_bots,
         epoch: cell.epoch,
         phase: cell.phase(),
         tick: cell.tick(),

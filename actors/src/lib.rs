@@ -22,6 +22,7 @@
 //! | `rekindle_tick_lateness_seconds` | histogram | start of a tick after its deadline |
 //! | `rekindle_input_to_apply_seconds` | histogram | arrival of an input to the step that contains it |
 //! | `rekindle_input_to_durable_seconds` | histogram | arrival of an input until its tick is durable |
+//! | `rekindle_tick_to_durable_seconds` | histogram | end of a tick until it is durable: what output commit adds to the age of its snapshot |
 //! | `rekindle_subscribers_dropped_total` | counter | subscribers dropped because they lagged |
 //! | `rekindle_journal_append_seconds` | histogram | one append, repetitions included |
 //! | `rekindle_journal_append_retries_total` | counter | appends repeated after a transient error |

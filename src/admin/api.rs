@@ -44,9 +44,9 @@ pub struct MatchView {
     pub id: String,
     /// The game type.
     pub game: String,
-    /// `running`, `recovering`, `parked` or `ended`.
+    /// `running`, `stalled` (it waits for the store), `recovering`, `parked` or `ended`.
     pub state: String,
-    /// Why it is parked or ended.
+    /// Why it is parked or ended, or stands still; of a running one, that the store does not answer.
     pub reason: Option<String>,
     /// The newest published tick.
     pub tick: u64,

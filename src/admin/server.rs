@@ -107,7 +107,9 @@ impl From<ControlError> for Refusal {
             ControlError::Invalid(_) | ControlError::NoGame { .. } => StatusCode::BAD_REQUEST,
             ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
             ControlError::Refused(_) => StatusCode::CONFLICT,
-            ControlError::Draining | ControlError::NotReady | ControlError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ControlError::Draining | ControlError::NotReady | ControlError::Unavailable(_) | ControlError::NotWritten(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.code(), error.to_string())

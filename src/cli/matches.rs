@@ -1,5 +1,7 @@
 //! `rekindle match ls|show|create|stop` and `drain`: questions to a running node. Pins are in `pins.rs`.
 
+use std::collections::BTreeSet;
+
 use rekindle_schema::MatchId;
 
 use super::args::MatchCommand;
@@ -58,7 +60,7 @@ pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<Mat
     let Some(prefix) = prefix else {
         return matches
             .into_iter()
-            .find(|view| view.state == "running")
+            .find(is_live)
             .ok_or_else(|| Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create --bots 8` makes one"));
     };
     let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
@@ -92,7 +94,14 @@ fn table(matches: &[MatchView]) -> String {
             view.id, view.game, view.state, view.tick, view.epoch, view.players
         ));
     }
+    // Of many matches that wait for the store, each gives the same reason.
+    let notes: BTreeSet<&str> = matches.iter().filter(|view| is_live(view)).filter_map(|view| view.reason.as_deref()).collect();
+    lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
     lines.join("\n")
+}
+
+fn is_live(view: &MatchView) -> bool {
+    matches!(view.state.as_str(), "running" | "stalled")
 }
 
 fn details(view: &MatchView) -> String {

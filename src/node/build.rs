@@ -1,10 +1,12 @@
 //! Which build of the games this process computes: the hash of its own executable.
 
+use std::fs::File;
+
 use rekindle_schema::BuildId;
 use rekindle_sim::simulation::build_id;
 
 /// The build of the running executable. A changed executable is another build, whatever changed.
 pub fn of_this_executable() -> std::io::Result<BuildId> {
     let path = std::env::current_exe()?;
-    std::fs::read("/proc/self/exe").or_else(|_| std::fs::read(path)).map(|bytes| build_id(&bytes))
+    build_id(File::open("/proc/self/exe").or_else(|_| File::open(path))?)
 }

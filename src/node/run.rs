@@ -14,7 +14,7 @@ use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Renewal, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -69,6 +69,7 @@ pub enum Milestone<'a> {
 /// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its milestones.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
+    let mut signals = Signals::listen()?;
     let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
     let renewal = keep_lease(store.clone(), incarnation);
     let host = Host::start(HostParts {
@@ -114,17 +115,25 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let served = async {
         let mut caretaker = caretaker(&node);
         let begun = Instant::now();
-        caretaker.look(0, |outcome| brought_back(&node, &outcome, tell)).await?;
-        if let Some(wanted) = first_match {
-            ensure_match(&node, wanted).await?;
+        let recovery = async {
+            caretaker.look(0, |outcome| brought_back(&node, &outcome, tell)).await?;
+            if let Some(wanted) = first_match {
+                ensure_match(&node, wanted).await?;
+            }
+            node.works(jobs::start(node.parts(), kinds).await?);
+            Ok::<(), Failure>(())
+        };
+        tokio::select! {
+            biased;
+            recovered = recovery => recovered?,
+            () = signals.insist() => return Err(stopped_at_once()),
         }
-        node.works(jobs::start(node.parts(), kinds).await?);
         node.parts().recovering.store(false, Ordering::Release);
         tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
         tell(Milestone::Ready(&card, &node));
         tokio::select! {
             biased;
-            drain = until_drain(&node) => drain,
+            () = until_drain(&node, &mut signals) => Ok(()),
             never = keep_watch(&node, caretaker, begun, tell) => match never {},
         }
     };
@@ -156,10 +165,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let report = tokio::select! {
         biased;
         report = put_away => report,
-        () = second_signal() => {
-            let message = "RK-NODE-026: stopped a second time: matches resume from the journal at the next start";
-            return Err(Failure::new(Exit::Failed, message));
-        }
+        () = signals.next() => return Err(stopped_at_once()),
     };
     for (match_id, problem) in &report.left {
         tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
@@ -297,29 +303,49 @@ async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// Ctrl-C, SIGTERM, or an operator's word.
-async fn until_drain(node: &Serving) -> Result<(), Failure> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        () = node.draining() => {}
-    }
-    node.begin_drain();
-    Ok(())
+/// Ctrl-C and SIGTERM. From [`Signals::listen`] on they no longer end the process by themselves.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// One has come.
+    asked: bool,
 }
 
-/// Whoever asks twice wants it now.
-async fn second_signal() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, asked: false })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        self.asked = true;
+    }
+
+    /// Two of them: whoever asks twice wants it now.
+    async fn insist(&mut self) {
+        self.next().await;
+        tracing::info!(code = "RK-NODE-047", "the node stops once its matches are recovered; a second signal ends it at once");
+        self.next().await;
+    }
+}
+
+fn stopped_at_once() -> Failure {
+    Failure::new(Exit::Failed, "RK-NODE-026: stopped a second time: matches resume from the journal at the next start")
+}
+
+/// A signal, be it one from before the node was ready, or an operator's word.
+async fn until_drain(node: &Serving, signals: &mut Signals) {
+    if !signals.asked {
+        tokio::select! {
+            biased;
+            () = signals.next() => {}
+            () = node.draining() => {}
+        }
+    }
+    node.begin_drain();
 }
 
 fn host_config(config: &Config) -> HostConfig {

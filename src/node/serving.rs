@@ -57,6 +57,9 @@ pub enum ControlError {
     /// The audit log could not be written.
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
+    /// The store does not answer.
+    #[error("RK-ADMIN-503: {0}")]
+    Unavailable(String),
     /// It was tried and failed.
     #[error("RK-ADMIN-500: {0}")]
     Failed(String),
@@ -72,7 +75,7 @@ impl ControlError {
             Self::Forbidden(_) => "RK-ADMIN-403",
             Self::NoJob(_) => "RK-ADMIN-404",
             Self::Refused(_) => "RK-ADMIN-409",
-            Self::Draining | Self::NotReady => "RK-ADMIN-503",
+            Self::Draining | Self::NotReady | Self::Unavailable(_) => "RK-ADMIN-503",
             Self::NotWritten(_) => "RK-ADMIN-507",
             Self::Failed(_) => "RK-ADMIN-500",
         }
@@ -81,7 +84,7 @@ impl ControlError {
 
 impl From<StoreError> for ControlError {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
+        if error.is_transient() { Self::Unavailable(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 
@@ -188,18 +191,25 @@ impl Serving {
         }
     }
 
-    /// All matches in the directory, those of this node with where they stand.
+    /// All matches in the directory, those of this node with where they stand. While the store does not answer, only those of this node.
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
         let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
-        let rows = self.parts.store.leases.matches().await?;
-        Ok(rows.iter().map(|row| match_view(row, here.get(&row.match_id))).collect())
+        match self.parts.store.leases.matches().await {
+            Ok(rows) => Ok(rows.iter().map(|row| match_view(row, here.get(&row.match_id))).collect()),
+            Err(error) if error.is_transient() && !here.is_empty() => Ok(here.values().map(|status| unconfirmed(status, &error)).collect()),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// One match.
+    /// One match. While the store does not answer, what this node knows of it.
     pub async fn match_view(&self, id: MatchId) -> Result<MatchView, ControlError> {
-        let row = self.parts.store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
         let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
-        Ok(match_view(&row, here.as_ref()))
+        match (self.parts.store.leases.get(id).await, here) {
+            (Ok(Some(row)), here) => Ok(match_view(&row, here.as_ref())),
+            (Ok(None), _) => Err(ControlError::NoMatch(id.to_string())),
+            (Err(error), Some(status)) if error.is_transient() => Ok(unconfirmed(&status, &error)),
+            (Err(error), _) => Err(error.into()),
+        }
     }
 
     /// Creates a match and runs it here.
@@ -326,8 +336,12 @@ impl Serving {
     }
 }
 
+/// Why a match that runs makes no ticks.
+const STALLED: &str = "it stands still until the store has caught up";
+
 fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
     let (state, reason) = match (&row.state, here.map(|status| &status.phase)) {
+        (MatchState::Running, Some(MatchPhase::Stalled)) => ("stalled", Some(STALLED.to_owned())),
         (MatchState::Ended { reason }, _) => ("ended", Some(reason.clone())),
         (MatchState::Parked { report }, _) | (_, Some(MatchPhase::Parked(report))) => ("parked", Some(report.clone())),
         (MatchState::Running, Some(_)) => ("running", None),
@@ -344,5 +358,26 @@ fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
         players: here.map_or(0, |status| status.sessions),
         house_bots: row.spec.house_bots,
         attempts: row.attempts,
+    }
+}
+
+/// What this node knows of a match by itself.
+fn unconfirmed(status: &MatchStatus, error: &StoreError) -> MatchView {
+    let (state, reason) = match &status.phase {
+        MatchPhase::Parked(report) => ("parked", report.clone()),
+        MatchPhase::Stalled => ("stalled", format!("{STALLED}: {error}")),
+        _ => ("running", format!("not confirmed by the directory, and matches that do not run on this node are not listed: {error}")),
+    };
+    MatchView {
+        id: status.match_id.to_string(),
+        game: status.game.clone(),
+        state: state.to_owned(),
+        reason: Some(reason),
+        tick: status.published.0,
+        tick_rate: status.tick_rate,
+        epoch: status.epoch.0,
+        players: status.sessions,
+        house_bots: status.house_bots,
+        attempts: 0,
     }
 }

@@ -52,6 +52,26 @@ fn after_kill_9_the_same_match_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn a_signal_during_recovery_is_a_clean_stop_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "2");
+    wait_for_tick(dir.path(), &id, 40);
+    node.kill();
+
+    let mut node = Node::spawn(dir.path(), &[]);
+    node.wait_for("RK-NODE-019");
+    node.signal(rustix::process::Signal::TERM);
+    assert_eq!(node.wait(), 0);
+
+    let mut node = Node::spawn(dir.path(), &[]);
+    let resumed = node.wait_for("RK-NODE-010");
+    assert_eq!((resumed["match_id"].as_str(), resumed["replayed"].as_u64()), (Some(id.as_str()), Some(0)), "it was put away: {resumed}");
+    node.wait_for("RK-NODE-001");
+    assert_eq!(node.terminate(), 0, "neither is one that comes as soon as the node is ready too early");
+}
+
+#[test]
 fn a_clean_stop_leaves_nothing_to_replay() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);

@@ -6,17 +6,14 @@
 //! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they run at the lowest priority. Figures are of
 //! the steady part, from the moment when all bots play until they stop.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::node::{Memory, Node, Running};
 use crate::run;
 
 /// What to load a node with.
@@ -42,42 +39,19 @@ pub(crate) struct Load {
     floor: bool,
 }
 
-const REKINDLE: &str = "target/release/rekindle";
-/// How long everything before the steady part may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-#[derive(Deserialize)]
-struct Card {
-    pid: u32,
-    admin: SocketAddr,
-    listen: SocketAddr,
-}
-
 /// Runs the load and prints one line of figures.
 pub(crate) fn load(load: &Load) -> Result<()> {
     run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle", "--package", "rekindle-loadtest"]))?;
     let folder = std::env::temp_dir().join(format!("rekindle-load-{}", std::process::id()));
-    let node = Node::start(&folder)?;
+    let node = Node::start(&folder, None)?;
     let config =
         format!(r#"{{"endless": true, "max_players": {}, "movers": {}, "width": 96.0, "height": 64.0}}"#, load.players.max(2), load.movers);
-    for _ in 0..load.matches {
-        node.command(&["match", "create", "--game-config", &config])?.status().context("match create")?;
-    }
-    let bots = (load.matches * load.players).to_string();
-    let seconds = (load.seconds + 20).to_string();
-    let mut command = Command::new("nice");
-    command.args(["-n", "19", REKINDLE, "--data-dir"]).arg(&folder).args(["bots", "--json", "--count", &bots, "--seconds", &seconds]);
-    let mut swarm = Running(command.stdout(Stdio::piped()).spawn().context("cannot start the bots")?);
-    let all = f64::from(load.matches * load.players);
-    let begun = Instant::now();
-    while node.metrics()?.get("rekindle_gateway_sessions").copied().unwrap_or_default() < all {
-        ensure!(begun.elapsed() < PATIENCE, "not all bots play after {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    node.create(load.matches, &["--game-config", &config])?;
+    let swarm = node.swarm(load.matches * load.players, load.seconds + 20)?;
     let mut flood = match load.flood {
         0 => None,
         rate => {
-            let words = [node.card.listen.to_string(), rate.to_string(), (rate / 10).to_string(), load.seconds.to_string()];
+            let words = [node.listen().to_string(), rate.to_string(), (rate / 10).to_string(), load.seconds.to_string()];
             Some(Running(
                 Command::new("nice").args(["-n", "19", "target/release/flood"]).args(words).spawn().context("cannot start the flood")?,
             ))
@@ -86,7 +60,7 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     let (before, cpu_before) = (node.metrics()?, node.cpu_seconds()?);
     std::thread::sleep(Duration::from_secs(load.seconds));
     let (after, cpu_after) = (node.metrics()?, node.cpu_seconds()?);
-    let grown = |name: &str| after.get(name).copied().unwrap_or_default() - before.get(name).copied().unwrap_or_default();
+    let grown = |name: &str| after.grown(&before, name);
     let (ticks, late) = (grown("rekindle_ticks_total"), grown("rekindle_late_ticks_total"));
     ensure!(ticks > 0.0, "the matches do not tick");
     let client_ticks = ticks * f64::from(load.players);
@@ -107,7 +81,7 @@ pub(crate) fn load(load: &Load) -> Result<()> {
         grown("rekindle_paused_ticks_total"),
         cost,
         100.0 * (cpu_after - cpu_before) / load.seconds as f64,
-        node.memory_mib()?,
+        node.memory_mib(Memory::Peak)?,
     );
     println!(
         "a client tick had {:.2} datagrams in of {up} B, {:.2} snapshots out of {down} B, {:.0} % of them shared",
@@ -118,10 +92,7 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     if let Some(flood) = &mut flood {
         flood.0.wait()?;
     }
-    swarm.0.wait()?;
-    let mut said = String::new();
-    swarm.0.stdout.take().context("the bots' output")?.read_to_string(&mut said)?;
-    println!("bots: {}", said.trim());
+    println!("bots: {}", swarm.verdict()?);
     drop(node);
     if load.floor {
         floor(load, up, down, cost)?;
@@ -150,100 +121,4 @@ fn floor(load: &Load, up: f64, down: f64, cost: f64) -> Result<()> {
         cost / floor.cpu_us_per_client_tick,
     );
     Ok(())
-}
-
-/// A child process that does not outlive this one's interest in it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running node and its data directory.
-pub(crate) struct Node {
-    process: Running,
-    folder: PathBuf,
-    card: Card,
-}
-
-impl Node {
-    pub(crate) fn start(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let process = rekindle(folder)
-            .args(["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .stdout(Stdio::null())
-            .spawn()
-            .context("cannot start the node")?;
-        let process = Running(process);
-        let begun = Instant::now();
-        loop {
-            let card = std::fs::read(folder.join("node.json")).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok());
-            if let Some(card) = card.filter(|card| card.pid == process.0.id()) {
-                return Ok(Self { process, folder: folder.to_owned(), card });
-            }
-            if begun.elapsed() > PATIENCE {
-                bail!("the node is not ready after {PATIENCE:?}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Ends it without warning.
-    pub(crate) fn kill(mut self) -> Result<()> {
-        self.process.0.kill()?;
-        self.process.0.wait()?;
-        Ok(())
-    }
-
-    pub(crate) fn command(&self, words: &[&str]) -> Result<Command> {
-        let mut command = rekindle(&self.folder);
-        command.args(words).stdout(Stdio::null());
-        Ok(command)
-    }
-
-    /// What the admin listener answers.
-    pub(crate) fn get(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(self.card.admin)?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes())?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.lines().next().unwrap_or_default();
-        ensure!(status.contains(" 200 "), "GET {path}: {status}");
-        Ok(body.to_owned())
-    }
-
-    /// Counters and gauges without labels.
-    fn metrics(&self) -> Result<BTreeMap<String, f64>> {
-        let text = self.get("/metrics")?;
-        let value = |line: &str| {
-            let (name, value) = line.split_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Ok(text.lines().filter(|line| !line.starts_with('#')).filter_map(value).collect())
-    }
-
-    /// User and system time of the node, in seconds: fields 14 and 15 of `/proc/PID/stat`, in hundredths.
-    fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.card.pid))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).context("/proc/PID/stat");
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
-    }
-
-    fn memory_mib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.card.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
-        Ok(line.split_whitespace().next().context("VmHWM")?.parse::<u64>()? / 1_024)
-    }
-}
-
-fn rekindle(folder: &Path) -> Command {
-    let mut command = Command::new(REKINDLE);
-    command.arg("--data-dir").arg(folder);
-    command
 }

@@ -1,11 +1,14 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
-//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask restart`, `cargo xtask services`.
+//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`, `cargo xtask services`.
 
 mod drill;
 mod layers;
 mod load;
+mod node;
+mod outage;
 mod restart;
 mod services;
+mod stores;
 mod suite;
 
 use std::process::{Command, ExitCode};
@@ -51,6 +54,10 @@ enum Task {
     Bits,
     /// Play matches full of bots against a node and print what it costs
     Load(load::Load),
+    /// Journal full nodes on each store and print what that costs, and how long a tick waits to be durable
+    Stores(stores::Stores),
+    /// Kill the database under a node full of bots for minutes, and print what they saw
+    Outage(outage::Outage),
     /// Kill a node full of matches and print how long they stand still
     Restart(restart::Restart),
     /// Start and stop private Postgres and CQL servers for tests
@@ -64,6 +71,8 @@ fn main() -> ExitCode {
         Task::Sim { seeds, from } => sim(seeds, from),
         Task::Bits => bits(),
         Task::Load(wanted) => load::load(&wanted),
+        Task::Stores(wanted) => stores::stores(&wanted),
+        Task::Outage(wanted) => outage::outage(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
         Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),

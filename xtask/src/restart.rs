@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::load::Node;
+use crate::node::Node;
 use crate::run;
 
 /// What to kill.
@@ -42,17 +42,15 @@ struct View {
 pub(crate) fn restart(wanted: &Restart) -> Result<()> {
     run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
     let folder = std::env::temp_dir().join(format!("rekindle-restart-{}", std::process::id()));
-    let mut node = Node::start(&folder)?;
+    let mut node = Node::start(&folder, None)?;
     let bots = wanted.bots.to_string();
-    for _ in 0..wanted.matches {
-        node.command(&["match", "create", "--bots", &bots, "--game-config", r#"{"endless": true}"#])?.status().context("match create")?;
-    }
+    node.create(wanted.matches, &["--bots", &bots, "--game-config", r#"{"endless": true}"#])?;
     for kill in 1..=wanted.kills {
         std::thread::sleep(Duration::from_secs(wanted.seconds));
         let before = ticks(&node)?;
         let begun = Instant::now();
         node.kill()?;
-        node = Node::start(&folder)?;
+        node = Node::start(&folder, None)?;
         let started = begun.elapsed();
         let mut back = Vec::with_capacity(before.len());
         let mut waiting = before;

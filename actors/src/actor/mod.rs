@@ -66,6 +66,7 @@ pub(crate) struct MatchArgs {
 /// A tick that is executed and not yet published or confirmed.
 struct Pending {
     tick: Tick,
+    made: Instant,
     frame: Option<TickFrame>,
     effects: Vec<Effect>,
     arrived: Vec<Instant>,

@@ -147,7 +147,7 @@ impl MatchState {
                 self.publish(frame);
             }
         }
-        self.pending.push_back(Pending { tick, frame, effects, arrived });
+        self.pending.push_back(Pending { tick, made: Instant::now(), frame, effects, arrived });
         if let Some(reason) = ended {
             self.end(reason);
         }
@@ -166,6 +166,7 @@ impl MatchState {
         let now = Instant::now();
         while self.pending.front().is_some_and(|pending| pending.tick <= durable.tick) {
             let Some(pending) = self.pending.pop_front() else { break };
+            self.host.meters.tick_to_durable.record(now.saturating_duration_since(pending.made));
             for arrival in pending.arrived {
                 self.host.meters.input_to_durable.record(now.saturating_duration_since(arrival));
             }

@@ -169,8 +169,10 @@ pub trait GameType: Send + Sync {
 }
 
 /// Identifies the code that computes games: BLAKE3 of an executable, shortened.
-pub fn build_id(executable: &[u8]) -> BuildId {
-    let hash = blake3::hash(executable);
-    let (head, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-    BuildId(u64::from_le_bytes(*head))
+pub fn build_id(executable: impl std::io::Read) -> std::io::Result<BuildId> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(executable)?;
+    let mut head = [0; 8];
+    hasher.finalize_xof().fill(&mut head);
+    Ok(BuildId(u64::from_le_bytes(head)))
 }

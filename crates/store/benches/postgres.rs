@@ -1,5 +1,5 @@
 //! The journal on Postgres against bare inserts of the same batches into a table of the same shape, without a fence, and against a row for each
-//! record with the same fence. All sides append in turns, so that the moods of disk and machine are shared. Then trimming: partitions that are dropped
+//! record with the same fence. All sides append in turns of 20, so that the moods of disk and machine are shared. Then trimming: partitions that are dropped
 //! against rows that are deleted, under the same appends.
 //!
 //! `REKINDLE_TEST_POSTGRES=postgres://... cargo bench -p rekindle-store --bench postgres` prints the tables of `docs/BENCHMARKS.md`.
@@ -16,6 +16,10 @@ use tokio_postgres::{Client, NoTls, Statement};
 const NODE: Incarnation = Incarnation(0xbe);
 const RECORD: [u8; 60] = [7; 60];
 const WARM_UP: usize = 100;
+/// Batches that a side appends in a row: a thousand rows leave the caches of a machine in another state than one row does, and whoever comes next pays for it.
+const TURN: usize = 20;
+/// In which order the three sides take their turns: each comes after each other one equally often.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 /// A batch as a node with one match for each record writes it.
 fn next(scribe: &mut Scribe, records: u64) -> Batch {
@@ -25,8 +29,16 @@ fn next(scribe: &mut Scribe, records: u64) -> Batch {
 
 struct Bench {
     store: Store,
+    /// Looks at the server. What is measured has connections of its own: a session that has just answered something answers the next request sooner.
     sql: Client,
+    config: tokio_postgres::Config,
     schema: String,
+}
+
+async fn connect(config: &tokio_postgres::Config) -> Client {
+    let (sql, connection) = config.connect(NoTls).await.expect("the server answers");
+    tokio::spawn(connection);
+    sql
 }
 
 impl Bench {
@@ -40,9 +52,7 @@ impl Bench {
         register(&store, NODE).await;
         let mut config: tokio_postgres::Config = address.parse().expect("an address");
         config.options(format!("-c search_path={schema} -c synchronous_commit=on"));
-        let (sql, connection) = config.connect(NoTls).await.expect("the server answers");
-        tokio::spawn(connection);
-        Self { store, sql, schema }
+        Self { store, sql: connect(&config).await, config, schema }
     }
 
     async fn drop(self) {
@@ -93,36 +103,39 @@ async fn compare(address: &str, records: u64, rounds: usize) {
     let tables = "CREATE TABLE bare (LIKE batch INCLUDING STORAGE, PRIMARY KEY (number)); \
                   CREATE TABLE record (match_id bigint, seq bigint, payload bytea, PRIMARY KEY (match_id, seq))";
     bench.sql.batch_execute(tables).await.expect("tables to compare with");
-    let bare = bench.sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
+    let (bare_sql, rows_sql) = (connect(&bench.config).await, connect(&bench.config).await);
+    let bare = bare_sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
     let by_record = "WITH lease AS MATERIALIZED (SELECT state = 'live' AS live FROM node_lease WHERE incarnation = $1 FOR SHARE), \
                      written AS (INSERT INTO record SELECT u.* FROM lease, unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS u WHERE live \
                                  ON CONFLICT DO NOTHING) SELECT live FROM lease";
-    let by_record = bench.sql.prepare(by_record).await.expect("a statement");
+    let by_record = rows_sql.prepare(by_record).await.expect("a statement");
     let (mut scribe, mut sides) = (Scribe::new(NODE), [Side::default(), Side::default(), Side::default()]);
     let mut payload = 0;
-    for round in 0..WARM_UP + rounds {
-        let batch = next(&mut scribe, records);
-        payload += if round < WARM_UP { 0 } else { records * RECORD.len() as u64 };
-        // Each side goes first, second and third equally often.
-        for turn in 0..3 {
-            let side = (round + turn) % 3;
-            let wal = if round < WARM_UP { 0.0 } else { bench.wal().await };
-            let own = batch.clone();
-            let start = Instant::now();
-            match side {
-                0 => bench.store.journal.append(own).await.expect("a live node appends"),
-                1 => bare_insert(&bench.sql, &bare, &own).await,
-                _ => record_rows(&bench.sql, &by_record, own.number.0, records).await,
+    for round in 0..(WARM_UP + rounds) / TURN {
+        let warm = round >= WARM_UP / TURN;
+        let batches: Vec<Batch> = (0..TURN).map(|_| next(&mut scribe, records)).collect();
+        payload += if warm { TURN as u64 * records * RECORD.len() as u64 } else { 0 };
+        for side in ORDERS[round % ORDERS.len()] {
+            let wal = bench.wal().await;
+            for batch in &batches {
+                let own = batch.clone();
+                let start = Instant::now();
+                match side {
+                    0 => bench.store.journal.append(own).await.expect("a live node appends"),
+                    1 => bare_insert(&bare_sql, &bare, &own).await,
+                    _ => record_rows(&rows_sql, &by_record, own.number.0, records).await,
+                }
+                if warm {
+                    sides[side].times.push(start.elapsed());
+                }
             }
-            let time = start.elapsed();
-            if round >= WARM_UP {
-                sides[side].times.push(time);
+            if warm {
                 sides[side].wal += bench.wal().await - wal;
             }
         }
     }
     let [store, bare, rows] = &sides;
-    println!("\n{records} records of {} bytes a batch, {rounds} batches a side", RECORD.len());
+    println!("\n{records} records of {} bytes a batch, {} batches a side", RECORD.len(), store.times.len());
     println!("| side | batches/s | records/s | ack p50 ms | ack p99 ms | WAL bytes per payload byte |");
     println!("|---|---|---|---|---|---|");
     for (name, side) in [("journal", store), ("bare insert of the batch", bare), ("a row for each record, fenced", rows)] {
@@ -150,7 +163,8 @@ async fn trimming(address: &str, records: u64, rounds: u64) {
                  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_threshold = 500, \
                  toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_cost_delay = 0)";
     bench.sql.batch_execute(table).await.expect("a table to compare with");
-    let bare = bench.sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
+    let bare_sql = connect(&bench.config).await;
+    let bare = bare_sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
     let mut scribe = Scribe::new(NODE);
     let (mut dropped, mut deleted) = ((Side::default(), Duration::ZERO), (Side::default(), Duration::ZERO));
     for _ in 0..rounds {
@@ -166,12 +180,12 @@ async fn trimming(address: &str, records: u64, rounds: u64) {
         }
         let (between, start) = (bench.wal().await, Instant::now());
         dropped.0.wal += between - wal;
-        bare_insert(&bench.sql, &bare, &batch).await;
+        bare_insert(&bare_sql, &bare, &batch).await;
         deleted.0.times.push(start.elapsed());
         if number.is_multiple_of(EVERY) && number > KEEP {
             let start = Instant::now();
             let before = (number - KEEP) as i64;
-            bench.sql.execute("DELETE FROM bare WHERE number < $1", &[&before]).await.expect("rows go");
+            bare_sql.execute("DELETE FROM bare WHERE number < $1", &[&before]).await.expect("rows go");
             deleted.1 += start.elapsed();
         }
         deleted.0.wal += bench.wal().await - between;

@@ -32,14 +32,16 @@ const STOP_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Cassandra {
     java: PathBuf,
     dir: PathBuf,
+    /// Compiles what is hot as well as it can, which costs seconds of a start.
+    full_jit: bool,
 }
 
 impl Cassandra {
     /// Finds or installs Java and, for the first start, Maven, and fetches the jars.
-    pub(super) fn prepare(dir: &Path) -> Result<Self> {
+    pub(super) fn prepare(dir: &Path, full_jit: bool) -> Result<Self> {
         let dir = dir.join("cassandra");
         let java = find_or_install("Java 17 (for Apache Cassandra)", &["openjdk-17-jre-headless"], java_17)?;
-        let cassandra = Self { java, dir };
+        let cassandra = Self { java, dir, full_jit };
         cassandra.fetch()?;
         Ok(cassandra)
     }
@@ -123,7 +125,11 @@ impl Cassandra {
         let tmp = home.join("tmp").display().to_string();
         // In a session of its own: it outlives this program, and Ctrl-C does not reach it.
         let mut command = Command::new("setsid");
-        command.arg(&self.java).arg(format!("@{}", conf.join("jvm.args").display())).arg(format!("-javaagent:{}", agent.display()));
+        command.arg(&self.java).arg(format!("@{}", conf.join("jvm.args").display()));
+        if !self.full_jit {
+            command.arg("-XX:TieredStopAtLevel=1");
+        }
+        command.arg(format!("-javaagent:{}", agent.display()));
         command.arg("-classpath").arg(format!("{}:{}/*", conf.display(), lib.display()));
         command.arg(argument(home)).arg(format!("-Dcassandra.config=file://{}", conf.join("cassandra.yaml").display()));
         command.arg(format!("-Dcassandra.logdir={}", home.join("log").display()));

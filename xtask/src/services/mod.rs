@@ -43,6 +43,9 @@ enum Verb {
         /// Start only this
         #[arg(long)]
         only: Option<Kind>,
+        /// Let the CQL server compile itself fully: slower to start, faster later. For measurements
+        #[arg(long)]
+        full_jit: bool,
     },
     /// Stop everything
     Down {
@@ -110,9 +113,9 @@ pub(crate) fn services(wanted: &Services) -> Result<()> {
     let dir = directory(wanted.dir.as_deref())?;
     match wanted.verb {
         Verb::Status { json } => status(&dir, json),
-        Verb::Up { datacenters, only } => {
+        Verb::Up { datacenters, only, full_jit } => {
             let mut work = Work::on(dir)?;
-            work.up(datacenters.into(), only)?;
+            work.up(datacenters.into(), only, full_jit)?;
             report(&work.state);
             Ok(())
         }
@@ -176,14 +179,14 @@ impl Work {
         self.state.save().with_context(|| format!("cannot write {} to {}", State::FILE, self.state.dir.display()))
     }
 
-    fn up(&mut self, datacenters: usize, only: Option<Kind>) -> Result<()> {
+    fn up(&mut self, datacenters: usize, only: Option<Kind>, full_jit: bool) -> Result<()> {
         let wanted = |kind| only.is_none_or(|only| only == kind);
         let (dir, before) = (&self.state.dir, &self.state);
         let (postgres, cql) = std::thread::scope(|scope| {
             let postgres = scope.spawn(|| {
                 if wanted(Kind::Postgres) { up_postgres(dir, before.postgres.as_ref()).map(Some) } else { Ok(before.postgres.clone()) }
             });
-            let cql = if wanted(Kind::Cql) { up_cql(dir, &before.cql, datacenters) } else { Ok(before.cql.clone()) };
+            let cql = if wanted(Kind::Cql) { up_cql(dir, &before.cql, datacenters, full_jit) } else { Ok(before.cql.clone()) };
             (postgres.join(), cql)
         });
         let postgres = postgres.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -250,7 +253,7 @@ impl Work {
             for node in self.nodes(server)? {
                 if !is_up(node.process.as_ref(), || cassandra::ping(&node)) {
                     cassandra::kill(&dir, &node.datacenter)?;
-                    let started = Cassandra::prepare(&dir)?.start(&node)?;
+                    let started = Cassandra::prepare(&dir, false)?.start(&node)?;
                     self.state.cql.iter_mut().filter(|known| known.name == node.name).for_each(|known| known.clone_from(&started));
                     self.save()?;
                 }
@@ -314,7 +317,7 @@ fn up_postgres(dir: &Path, before: Option<&PostgresServer>) -> Result<PostgresSe
     Postgres::prepare(dir)?.start(before.map(|before| before.address.port()), false)
 }
 
-fn up_cql(dir: &Path, before: &[CqlServer], datacenters: usize) -> Result<Vec<CqlServer>> {
+fn up_cql(dir: &Path, before: &[CqlServer], datacenters: usize, full_jit: bool) -> Result<Vec<CqlServer>> {
     let runs = |datacenter: &str| {
         let before = before.iter().find(|node| node.datacenter == datacenter)?;
         is_up(before.process.as_ref(), || cassandra::ping(before)).then(|| before.clone())
@@ -327,7 +330,7 @@ fn up_cql(dir: &Path, before: &[CqlServer], datacenters: usize) -> Result<Vec<Cq
     for (datacenter, _) in &DATACENTERS[up.len()..] {
         cassandra::kill(dir, datacenter)?;
     }
-    let cassandra = Cassandra::prepare(dir)?;
+    let cassandra = Cassandra::prepare(dir, full_jit)?;
     for (datacenter, host) in &DATACENTERS[up.len()..datacenters] {
         let before = before.iter().find(|node| node.datacenter == *datacenter);
         let placed = cassandra.place(datacenter, *host, before, up.first())?;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Error, Row};
+use tokio_postgres::{Client, Config, Error, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::errors;
@@ -249,11 +249,20 @@ impl Lent {
 
     /// Runs one statement and gives its rows.
     pub(super) async fn ask(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failure> {
+        self.statement(sql, async |client, statement| client.query(statement, parameters).await).await
+    }
+
+    /// Runs one statement that gives no rows; how many it has changed.
+    pub(super) async fn change(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
+        self.statement(sql, async |client, statement| client.execute(statement, parameters).await).await
+    }
+
+    async fn statement<T>(&mut self, sql: &str, run: impl AsyncFnOnce(&Object, &Statement) -> Result<T, Error>) -> Result<T, Failure> {
         let whole = std::mem::replace(&mut self.whole, false);
         let client = self.client()?;
         let work = async {
             let statement = client.prepare_cached(sql).await?;
-            client.query(&statement, parameters).await
+            run(client, &statement).await
         };
         let outcome = timeout(self.patience, work).await.map_err(|_| Failure::TimedOut(self.patience))?;
         if let Err(error) = &outcome {
