@@ -50,6 +50,8 @@ pub struct MatchView {
     pub reason: Option<String>,
     /// The newest published tick.
     pub tick: u64,
+    /// The newest tick that is in the journal for good. Behind `tick` only with `output = "immediate"` or `on_stall = "run"`.
+    pub durable: u64,
     /// Ticks per second.
     pub tick_rate: u16,
     /// Its owner's count: grows with every recovery.

@@ -106,8 +106,8 @@ fn is_live(view: &MatchView) -> bool {
 
 fn details(view: &MatchView) -> String {
     let mut text = format!(
-        "match      {}\ngame       {}\nstate      {}\ntick       {} at {} Hz\nepoch      {}\nplayers    {}, {} of them house bots",
-        view.id, view.game, view.state, view.tick, view.tick_rate, view.epoch, view.players, view.house_bots
+        "match      {}\ngame       {}\nstate      {}\ntick       {} at {} Hz, durable up to {}\nepoch      {}\nplayers    {}, {} of them house bots",
+        view.id, view.game, view.state, view.tick, view.tick_rate, view.durable, view.epoch, view.players, view.house_bots
     );
     if let Some(reason) = &view.reason {
         text.push_str("\nreason     ");

@@ -19,26 +19,52 @@ pub struct Reach<'a> {
 /// The longest history without a hole. `points` are those that may stand in for records that are gone, oldest first. The error is that of the
 /// first record, if nothing works.
 pub async fn longest<'a>(store: &Store, lease: &MatchLease, points: &'a [Point], end: End) -> Result<Reach<'a>, HistoryError> {
-    let mut first_problem = None;
-    for start in std::iter::once(None).chain(points.iter().map(Some)) {
-        let from = start.map_or(Start::Beginning, |point| Start::Seq(point.seq.next()));
-        match history::load(store, lease, &LoadOptions { start: from, end }).await {
-            Ok(history) => {
-                let mut notes = history.notes;
-                // Records that were to be kept and cannot be read are no matter of course.
-                notes.extend(
-                    first_problem.filter(|problem| matches!(problem, HistoryError::Archive { .. })).map(|problem| problem.to_string()),
-                );
-                return Ok(Reach { start, frames: history.frames, notes });
+    let mut all = longest_each(store, &[(lease, points)], end).await;
+    all.pop().unwrap_or_else(|| Ok(Reach { start: None, frames: Vec::new(), notes: Vec::new() }))
+}
+
+/// As [`longest`], of many matches, in their order. Each log is read once for each attempt, however many matches make it, and the histories of all are in
+/// memory together.
+pub async fn longest_each<'a>(store: &Store, wanted: &[(&MatchLease, &'a [Point])], end: End) -> Vec<Result<Reach<'a>, HistoryError>> {
+    let mut found: Vec<Option<Result<Reach<'a>, HistoryError>>> = wanted.iter().map(|_| None).collect();
+    let mut first_problems: Vec<Option<HistoryError>> = wanted.iter().map(|_| None).collect();
+    // The first attempt begins with the first record, each later one behind the next point.
+    for attempt in 0.. {
+        let open: Vec<usize> = (0..wanted.len()).filter(|&index| found[index].is_none() && attempt <= wanted[index].1.len()).collect();
+        if open.is_empty() {
+            break;
+        }
+        let start = |index: usize| attempt.checked_sub(1).map(|nth: usize| &wanted[index].1[nth]);
+        let from = |index: usize| start(index).map_or(Start::Beginning, |point| Start::Seq(point.seq.next()));
+        let asked: Vec<_> = open.iter().map(|&index| (wanted[index].0, LoadOptions { start: from(index), end })).collect();
+        for (index, outcome) in open.into_iter().zip(history::load_each(store, &asked).await) {
+            match outcome {
+                Ok(history) => {
+                    let mut notes = history.notes;
+                    // Records that were to be kept and cannot be read are no matter of course.
+                    let problem = first_problems[index].take().filter(|problem| matches!(problem, HistoryError::Archive { .. }));
+                    notes.extend(problem.map(|problem| problem.to_string()));
+                    found[index] = Some(Ok(Reach { start: start(index), frames: history.frames, notes }));
+                }
+                Err(HistoryError::Store(error)) if error.is_transient() => found[index] = Some(Err(error.into())),
+                Err(error) => {
+                    first_problems[index].get_or_insert(error);
+                }
             }
-            Err(HistoryError::Store(error)) if error.is_transient() => return Err(error.into()),
-            Err(error) => first_problem = first_problem.or(Some(error)),
         }
     }
-    match first_problem {
-        Some(error) => last_checkpoint(store, lease, points, end).await?.ok_or(error),
-        None => Ok(Reach { start: None, frames: Vec::new(), notes: Vec::new() }),
+    let mut all = Vec::with_capacity(wanted.len());
+    for (((lease, points), found), problem) in wanted.iter().zip(found).zip(first_problems) {
+        all.push(match (found, problem) {
+            (Some(found), _) => found,
+            (None, Some(problem)) => match last_checkpoint(store, lease, points, end).await {
+                Ok(reach) => reach.ok_or(problem),
+                Err(error) => Err(error.into()),
+            },
+            (None, None) => Ok(Reach { start: None, frames: Vec::new(), notes: Vec::new() }),
+        });
     }
+    all
 }
 
 /// What is left when no record is needed any more: the newest checkpoint, which of a match that has ended covers its last record, and what

@@ -18,6 +18,9 @@ use super::reach::{self, Reach};
 use super::{resim, walk};
 use crate::node::boot::Reading;
 
+/// Matches whose records are in memory together: a log is read once for all of them.
+const GROUP: usize = 32;
+
 /// What was found in one match.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct MatchReport {
@@ -139,20 +142,38 @@ async fn verify_matches(
     report: &mut Report,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), StoreError> {
-    for lease in store.leases.matches().await? {
-        verify_match(store, &lease, games, build, report, progress).await?;
+    for group in store.leases.matches().await?.chunks(GROUP) {
+        let mut prepared = Vec::with_capacity(group.len());
+        for lease in group {
+            prepared.push(prepare(store, lease, games, report).await?);
+        }
+        let wanted: Vec<_> = prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..])).collect();
+        let reaches = reach::longest_each(store, &wanted, End::Newest).await;
+        for (prepared, reach) in prepared.iter().zip(reaches) {
+            let found = verify_match(store, prepared, reach, build, report, progress).await?;
+            report.matches.push(found);
+        }
     }
     Ok(())
 }
 
-async fn verify_match(
+/// A match whose checkpoints were looked at, and whose records are still to be read.
+struct Prepared<'a> {
+    lease: &'a MatchLease,
+    /// `None`: this build does not have it.
+    game: Option<&'a dyn GameType>,
+    found: MatchReport,
+    /// Good checkpoints, and what each was found to be.
+    points: Vec<Point>,
+    checkpoints: Vec<CheckpointMeta>,
+}
+
+async fn prepare<'a>(
     store: &Store,
-    lease: &MatchLease,
-    games: &BTreeMap<String, Arc<dyn GameType>>,
-    build: BuildId,
+    lease: &'a MatchLease,
+    games: &'a BTreeMap<String, Arc<dyn GameType>>,
     report: &mut Report,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(), StoreError> {
+) -> Result<Prepared<'a>, StoreError> {
     let id = lease.match_id;
     let mut found = MatchReport {
         id: id.to_string(),
@@ -168,20 +189,31 @@ async fn verify_match(
         epoch: lease.epoch.0,
         ..MatchReport::default()
     };
-    let Some(game) = games.get(&lease.spec.game) else {
+    let Some(game) = games.get(&lease.spec.game).map(|game| &**game) else {
         report.fault(format!("RK-VERIFY-012: match {id} is of game `{}`, which this build does not have", lease.spec.game));
-        report.matches.push(found);
-        return Ok(());
+        return Ok(Prepared { lease, game: None, found, points: Vec::new(), checkpoints: Vec::new() });
     };
-    let checkpoints = checkpoints(store, lease, &**game, &mut found, report).await?;
-    let (points, checkpoints): (Vec<Point>, Vec<CheckpointMeta>) = checkpoints.into_iter().unzip();
-    let Reach { start, frames, .. } = match reach::longest(store, lease, &points, End::Newest).await {
+    let (points, checkpoints) = checkpoints(store, lease, game, &mut found, report).await?.into_iter().unzip();
+    Ok(Prepared { lease, game: Some(game), found, points, checkpoints })
+}
+
+async fn verify_match(
+    store: &Store,
+    prepared: &Prepared<'_>,
+    reach: Result<Reach<'_>, HistoryError>,
+    build: BuildId,
+    report: &mut Report,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<MatchReport, StoreError> {
+    let Prepared { lease, game, found, checkpoints, .. } = prepared;
+    let (id, mut found) = (lease.match_id, found.clone());
+    let Some(game) = game else { return Ok(found) };
+    let Reach { start, frames, .. } = match reach {
         Ok(reach) => reach,
         Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
         Err(error) => {
             report.fault(error.to_string());
-            report.matches.push(found);
-            return Ok(());
+            return Ok(found);
         }
     };
     if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
@@ -198,12 +230,11 @@ async fn verify_match(
         Ok(sim) => {
             found.records = frames.len();
             let total = frames.last().map_or(0, |frame| frame.header.last_tick.0);
-            simulate(sim, lease, &frames, &checkpoints, &mut found, report, |tick| progress(Progress::Ticks(tick, total)));
+            simulate(sim, lease, &frames, checkpoints, &mut found, report, |tick| progress(Progress::Ticks(tick, total)));
         }
         Err(error) => report.fault(format!("RK-VERIFY-013: match {id} cannot be set up: {error}")),
     }
-    report.matches.push(found);
-    Ok(())
+    Ok(found)
 }
 
 /// Restores every checkpoint of a match, those in the archive included, and compares its hash. Oldest first.

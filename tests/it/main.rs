@@ -6,6 +6,7 @@ mod failover;
 mod history;
 mod jobs;
 mod node;
+mod outage;
 mod readme;
 mod store;
 mod support;

@@ -12,7 +12,7 @@ use crate::support::{Done, Node, command, eventually, rekindle};
 const SECRET: &str = "s3cret-w0rd";
 
 /// Tables of a test's own on a server. Dropped with it.
-struct Tables(StoreAddress);
+pub(crate) struct Tables(StoreAddress);
 
 impl Tables {
     fn new(address: &str) -> Self {
@@ -21,12 +21,12 @@ impl Tables {
     }
 
     /// On the Postgres server for tests, if there is one.
-    fn postgres() -> Option<Self> {
+    pub(crate) fn postgres() -> Option<Self> {
         servers::postgres().map(|server| Self::new(&server.url))
     }
 
     /// On the CQL servers for tests, if there are some.
-    fn cql() -> Option<Self> {
+    pub(crate) fn cql() -> Option<Self> {
         let cql = servers::cql()?;
         let local = cql.nodes[0].datacenter.clone();
         let hosts: Vec<_> = cql.nodes.iter().filter(|node| node.datacenter == local).map(|node| node.address.as_str()).collect();
@@ -36,6 +36,18 @@ impl Tables {
 
     fn url(&self) -> String {
         self.0.reveal()
+    }
+
+    /// Makes the tables; a proxy to their server, and the way to them through it.
+    pub(crate) fn proxied(&self, dir: &Path) -> (servers::Proxy, String) {
+        let url = self.url();
+        rekindle(dir, &["store", "migrate", "--store", &url]).expect(0);
+        let (scheme, rest) = url.split_once("//").unwrap();
+        let (authority, tables) = rest.split_once('/').unwrap();
+        let (user, server) = authority.split_at(authority.find('@').map_or(0, |at| at + 1));
+        let proxy = servers::Proxy::to(server.split(',').next().unwrap());
+        let address = proxy.address();
+        (proxy, format!("{scheme}//{user}{address}/{tables}&timeout=1s"))
     }
 }
 

@@ -80,7 +80,12 @@ impl Node {
 
     /// Any command whose standard error is a JSON log.
     pub(crate) fn from_command(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the executable starts");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        // A copy that has just been written is busy while the child of another test, between its fork and its exec, still has it open.
+        let mut child = eventually("an executable that can be started", || match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            started => Some(started.expect("the executable starts")),
+        });
         let (sender, events) = mpsc::channel();
         let stderr = child.stderr.take().expect("it is piped");
         std::thread::spawn(move || {

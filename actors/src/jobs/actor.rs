@@ -210,6 +210,8 @@ struct State {
     handlers: BTreeMap<String, Arc<dyn Handler>>,
     tasks: BTreeMap<Held, Task>,
     timers: Vec<JoinHandle<()>>,
+    /// The last request to the store failed.
+    away: bool,
 }
 
 impl Drop for State {
@@ -235,7 +237,7 @@ impl Actor for Worker {
         let handlers = kinds.iter().map(|kind| (kind.name.clone(), Arc::clone(&kind.handler))).collect();
         let timers = vec![me.send_interval(config.step, || JobsMsg::Event(Event::Tick)), me.send_interval(COUNT_EVERY, || JobsMsg::Count)];
         me.cast(JobsMsg::Event(Event::Tick))?;
-        Ok(State { core, handlers, tasks: BTreeMap::new(), timers, shared })
+        Ok(State { core, handlers, tasks: BTreeMap::new(), timers, shared, away: false })
     }
 
     async fn handle(&self, me: ActorRef<JobsMsg>, message: JobsMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -245,7 +247,7 @@ impl Actor for Worker {
                 tokio::spawn(async move { count(&store, now_ms).await });
             }
             JobsMsg::Event(event) => {
-                report(&event);
+                state.report(&event);
                 if let Event::Worked(held, _) = &event {
                     state.tasks.remove(held);
                 }
@@ -263,6 +265,24 @@ impl Actor for Worker {
 }
 
 impl State {
+    /// Says that the store does not answer, once, and when it does again. The core asks all the time.
+    fn report(&mut self, event: &Event) {
+        let (what, error): (&str, Option<&StoreError>) = match event {
+            Event::Enqueued(_, outcome) => ("enqueue", outcome.as_ref().err()),
+            Event::Claimed(_, outcome) => ("claim", outcome.as_ref().err()),
+            Event::Extended(_, _, outcome) => ("extend", outcome.as_ref().err()),
+            Event::Finished(_, outcome) => ("finish", outcome.as_ref().err()),
+            _ => return,
+        };
+        match error {
+            Some(error) if self.away => tracing::debug!(code = "RK-JOBS-004", what, %error, "the store still does not answer about jobs"),
+            Some(error) => tracing::warn!(code = "RK-JOBS-004", what, %error, "the store did not answer about jobs; trying again"),
+            None if self.away => tracing::info!(code = "RK-JOBS-011", what, "the store answers about jobs again"),
+            None => {}
+        }
+        self.away = error.is_some();
+    }
+
     fn carry_out(&mut self, me: &ActorRef<JobsMsg>, effect: Effect) {
         let store = self.shared.parts.store.clone();
         match effect {
@@ -319,18 +339,6 @@ fn ask(me: &ActorRef<JobsMsg>, question: impl Future<Output = Event> + Send + 's
         let answer = question.await;
         let _ = me.cast(JobsMsg::Event(answer));
     });
-}
-
-/// Says what the store could not do. The core asks again.
-fn report(event: &Event) {
-    let (what, error): (&str, &StoreError) = match event {
-        Event::Enqueued(_, Err(error)) => ("enqueue", error),
-        Event::Claimed(_, Err(error)) => ("claim", error),
-        Event::Extended(_, _, Err(error)) => ("extend", error),
-        Event::Finished(_, Err(error)) => ("finish", error),
-        _ => return,
-    };
-    tracing::warn!(code = "RK-JOBS-004", what, %error, "the store did not answer about jobs; trying again");
 }
 
 fn over(held: Held, kind: String, verdict: Verdict, took_ms: u64, error: Option<String>) {

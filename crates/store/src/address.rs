@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::Store;
 use crate::cql::{self, CqlOptions, CqlStore};
@@ -20,6 +21,15 @@ use crate::postgres::{self, PostgresOptions, PostgresStore};
 pub const EXPECTED: &str = "`local`, `local:DIR`, `memory`, `postgres://USER@HOST:PORT/DATABASE` or `scylla://HOST,HOST/KEYSPACE`";
 /// Stands where a secret was.
 const HIDDEN: &str = "***";
+
+/// A time in an address, `500ms` or `5s` or just `5` for seconds, from `least` to `most`.
+pub(crate) fn time(text: &str, least: Duration, most: Duration) -> Option<Duration> {
+    let time = match text.strip_suffix("ms") {
+        Some(number) => Duration::from_millis(number.parse().ok()?),
+        None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).parse().ok()?),
+    };
+    (least..=most).contains(&time).then_some(time)
+}
 
 /// Where a store is. `Display` and `Debug` hide passwords.
 #[derive(Debug, Clone, PartialEq, Eq)]

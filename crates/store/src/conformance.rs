@@ -11,6 +11,7 @@ mod histories;
 mod jobs;
 mod leases;
 mod logs;
+mod race;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use self::histories::*;
 pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
+pub use self::race::*;
 use crate::Store;
 
 /// A place that holds the data of one test.
@@ -278,6 +280,14 @@ pub async fn read_all(store: &Store, log: Incarnation, from: u64, max: usize) ->
         }
         found.extend(chunk);
     }
+}
+
+/// Takes a node's log away as a takeover does. Returns the seal that stands.
+pub async fn fence_and_seal(store: &Store, node: Incarnation) -> BatchNo {
+    store.leases.fence(node).await.unwrap();
+    let tail = store.journal.tail(node).await.unwrap();
+    store.journal.settle(node, tail.last).await.unwrap();
+    store.leases.seal(node, tail.last).await.unwrap()
 }
 
 /// A fresh node and a fresh match.

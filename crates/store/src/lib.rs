@@ -5,7 +5,6 @@
 //! * [`archive`]: what is in a chunk of the archive.
 //! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
 //! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be kept.
-//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
 //! * [`postgres`]: a Postgres server.

@@ -4,7 +4,6 @@ mod cql_support;
 
 use std::time::{Duration, Instant};
 
-use cql_support::proxy::Proxy;
 use cql_support::{Space, insist};
 use rekindle_schema::lease::{MatchState, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
@@ -13,6 +12,7 @@ use rekindle_store::conformance::{Backend, Scribe, match_lease, node_lease, read
 use rekindle_store::cql::{CqlOptions, CqlStore};
 use rekindle_store::port::Renewal;
 use rekindle_store::{Store, StoreError};
+use rekindle_testservers::Proxy;
 
 const A: MatchId = MatchId(0x0a);
 const NODE: Incarnation = Incarnation(0xa1);
@@ -20,14 +20,14 @@ const NODE: Incarnation = Incarnation(0xa1);
 /// A store that reaches its server through a proxy.
 async fn behind(space: &Space, timeout: Duration) -> (Proxy, Store) {
     let server = space.keyspace.address.split(',').next().unwrap_or_default();
-    let proxy = Proxy::start(server).await;
+    let proxy = Proxy::to(server);
     let store = CqlStore::connect(through(space, &proxy, timeout)).await.expect("the store opens");
     (proxy, store)
 }
 
 fn through(space: &Space, proxy: &Proxy, timeout: Duration) -> CqlOptions {
     let mut options = space.options.clone();
-    (options.hosts, options.timeout) = (vec![proxy.address.to_string()], timeout);
+    (options.hosts, options.timeout) = (vec![proxy.address().to_string()], timeout);
     options
 }
 

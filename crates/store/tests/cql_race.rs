@@ -4,15 +4,9 @@
 
 mod cql_support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
 use cql_support::{Space, bare, unique};
-use futures::StreamExt;
-use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::conformance::{Backend, Scribe, match_lease, read_all, register};
+use rekindle_store::conformance::{Backend, Raced, Scribe, Taker, fence_and_seal, match_lease, races, read_all, register};
 use rekindle_store::cql::Mutant;
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::{Store, StoreError};
@@ -21,86 +15,10 @@ const A: MatchId = MatchId(0x0a);
 /// Rounds that are under way at once in one cluster.
 const AT_ONCE: usize = 4;
 
-/// In which order a taker goes about it.
-#[derive(Clone, Copy, PartialEq)]
-enum Taker {
-    /// Fence, then read the tail.
-    Right,
-    /// Read the tail, then fence.
-    TailFirst,
-    /// Read the tail without a fence.
-    NoFence,
-}
-
-/// One node writes as fast as it can until it is refused; another one takes its log meanwhile. Returns how many acknowledged batches the taker did
-/// not see, and how many there were.
-async fn round(writer: &Store, taker: &Store, node: Incarnation, order: Taker) -> (u64, u64) {
-    register(writer, node).await;
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let writing = tokio::spawn({
-        let (store, acknowledged) = (writer.clone(), Arc::clone(&acknowledged));
-        async move {
-            let mut scribe = Scribe::new(node);
-            // More than any taker lets it write.
-            for _ in 0..400 {
-                let batch = scribe.small(&[A]);
-                match append(&store, &batch).await {
-                    Ok(()) => acknowledged.store(batch.number.0, Ordering::SeqCst),
-                    Err(StoreError::Fenced(_)) => return,
-                    Err(other) => panic!("{other}"),
-                }
-            }
-        }
-    });
-    // Different for each round: as many batches as the node's number says, then in the middle of the next.
-    while acknowledged.load(Ordering::SeqCst) < node.0 % 4 {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(Duration::from_micros(node.0 * 37 % 3_000)).await;
-    let early = if order == Taker::Right { None } else { Some(taker.journal.tail(node).await.unwrap()) };
-    if order != Taker::NoFence {
-        taker.leases.fence(node).await.unwrap();
-    }
-    let tail = match early {
-        Some(tail) => tail,
-        None => taker.journal.tail(node).await.unwrap(),
-    };
-    taker.journal.settle(node, tail.last).await.unwrap();
-    if order == Taker::NoFence {
-        // It goes on: whoever believes this tail has lost what comes now.
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        taker.leases.fence(node).await.unwrap();
-    }
-    let seal = taker.leases.seal(node, tail.last).await.unwrap();
-    writing.await.unwrap();
-    let acknowledged = acknowledged.load(Ordering::SeqCst);
-    let history = history::load(taker, &match_lease(A, &[(node, 1)]), &LoadOptions::default()).await.unwrap();
-    assert_eq!(history.last_seq().0, seal.0, "a history ends at the seal");
-    (acknowledged.saturating_sub(history.last_seq().0), acknowledged)
-}
-
-/// As the journal does: the same batch until the store has verified it or says that there is no use.
-async fn append(store: &Store, batch: &Batch) -> Result<(), StoreError> {
-    loop {
-        match store.journal.append(batch.clone()).await {
-            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(5)).await,
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Many rounds; how many acknowledged batches were lost, and how many there were.
-async fn rounds(space: &Space, count: u64, order: Taker, mutant: Mutant) -> (u64, u64) {
-    let writer = space.with(|options| options.mutant = mutant).await;
-    let taker = space.open().await;
-    let rounds: Vec<futures::future::BoxFuture<'_, (u64, u64)>> =
-        (1..=count).map(|number| Box::pin(round(&writer, &taker, Incarnation(number), order)) as _).collect();
-    let mut running = futures::stream::iter(rounds).buffer_unordered(AT_ONCE);
-    let (mut lost, mut all) = (0, 0);
-    while let Some((missing, acknowledged)) = running.next().await {
-        (lost, all) = (lost + missing, all + acknowledged);
-    }
-    (lost, all)
+/// Races in one cluster whose owners have this mutant of the store.
+async fn rounds(space: &Space, count: u64, order: Taker, mutant: Mutant) -> Raced {
+    let owner = space.with(|options| options.mutant = mutant).await;
+    races(&owner, &space.open().await, count, AT_ONCE, order, StoreError::is_transient).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,10 +28,10 @@ async fn a_thousand_races_lose_nothing_that_was_acknowledged() {
     let clusters = (0..10).map(|_| async {
         let mut space = space.clone();
         space.options.space = unique("cluster");
-        rounds(&space, 100, Taker::Right, Mutant::None).await
+        rounds(&space, 100, Taker::FenceThenTail, Mutant::None).await
     });
     let outcomes = futures::future::join_all(clusters).await;
-    let (lost, all) = outcomes.into_iter().fold((0, 0), |sum, (lost, all)| (sum.0 + lost, sum.1 + all));
+    let (lost, all) = outcomes.iter().fold((0, 0), |sum, raced| (sum.0 + raced.lost, sum.1 + raced.acknowledged));
     println!("{all} acknowledged batches in 1,000 rounds");
     assert!(all > 500, "{all} batches are no race");
     assert_eq!(lost, 0, "of {all} acknowledged batches the takers did not see {lost}");
@@ -122,28 +40,28 @@ async fn a_thousand_races_lose_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_race_notices_a_writer_that_does_not_verify() {
     let Some(space) = Space::fresh().await else { return };
-    let (lost, _) = rounds(&space, 24, Taker::Right, Mutant::NoVerify).await;
+    let Raced { lost, .. } = rounds(&space, 24, Taker::FenceThenTail, Mutant::NoVerify).await;
     assert!(lost > 0, "without the verifying read nothing was lost: the race is none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_race_notices_a_writer_that_acknowledges_before_it_verifies() {
     let Some(space) = Space::fresh().await else { return };
-    let (lost, _) = rounds(&space, 24, Taker::Right, Mutant::AcknowledgeFirst).await;
+    let Raced { lost, .. } = rounds(&space, 24, Taker::FenceThenTail, Mutant::AcknowledgeFirst).await;
     assert!(lost > 0, "with the verifying read before the write nothing was lost: the race is none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_race_notices_a_taker_that_reads_the_tail_before_it_fences() {
     let Some(space) = Space::fresh().await else { return };
-    let (lost, _) = rounds(&space, 24, Taker::TailFirst, Mutant::None).await;
+    let Raced { lost, .. } = rounds(&space, 24, Taker::TailThenFence, Mutant::None).await;
     assert!(lost > 0, "with the tail before the fence nothing was lost: the race is none");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_race_notices_a_taker_that_does_not_fence() {
     let Some(space) = Space::fresh().await else { return };
-    let (lost, _) = rounds(&space, 24, Taker::NoFence, Mutant::None).await;
+    let Raced { lost, .. } = rounds(&space, 24, Taker::NoFence, Mutant::None).await;
     assert!(lost > 0, "without a fence nothing was lost: the race is none");
 }
 
@@ -198,10 +116,7 @@ async fn of_many_takers_one_gets_each_match() {
         async move {
             let me = Incarnation(me);
             register(store, me).await;
-            store.leases.fence(dead).await.unwrap();
-            let tail = store.journal.tail(dead).await.unwrap();
-            store.journal.settle(dead, tail.last).await.unwrap();
-            let seal = store.leases.seal(dead, tail.last).await.unwrap();
+            let seal = fence_and_seal(store, dead).await;
             let mut won = Vec::new();
             for match_id in matches {
                 let mut row = store.leases.get(match_id).await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use postgres_support::{Fate, Fresh, PrivateServer, Proxy, beside, until};
+use postgres_support::{Fresh, PrivateServer, beside, until};
 use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::conformance::{Scribe, checkpoint, match_lease, read_all, register};
@@ -40,29 +40,29 @@ async fn persistently(store: &Store, batch: &Batch) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_whose_answer_was_lost_is_there_once() {
     let Some(fresh) = Fresh::new().await else { return };
-    let proxy = Proxy::to(&fresh.address).await;
-    let store = PostgresStore::connect(quick(fresh.through(proxy.port))).await.unwrap();
+    let (proxy, options) = fresh.proxied();
+    let store = PostgresStore::connect(quick(options)).await.unwrap();
     let direct = fresh.store().await;
     register(&direct, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let mut written = scribe.append(&store, 3, &[A]).await;
     for lost in 4..=6 {
         let batch = scribe.small(&[A]);
-        proxy.set(Fate::SwallowAnswers);
+        proxy.swallow_answers(true);
         let unknown = store.journal.append(batch.clone()).await.unwrap_err();
         assert!(matches!(unknown, StoreError::Unavailable(_)), "{unknown}");
         assert_eq!(direct.journal.tail(NODE).await.unwrap().last, BatchNo(lost), "it was committed, only the answer was lost");
-        proxy.set(Fate::Pass);
+        proxy.swallow_answers(false);
         persistently(&store, &batch).await;
         written.push(batch);
     }
     assert_eq!(read_all(&direct, NODE, 1, 1 << 20).await, written);
     // The same of a lease and of a checkpoint.
-    proxy.set(Fate::SwallowAnswers);
+    proxy.swallow_answers(true);
     assert!(store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap_err().is_transient());
     let (meta, state) = checkpoint(A, 1, NODE, 2, 2, 500_000);
     assert!(store.checkpoints.put(meta.clone(), state.clone()).await.unwrap_err().is_transient());
-    proxy.set(Fate::Pass);
+    proxy.swallow_answers(false);
     until("the store answers again", async || store.leases.create(match_lease(A, &[(NODE, 1)])).await.is_ok()).await;
     store.checkpoints.put(meta.clone(), state.clone()).await.unwrap();
     assert_eq!(direct.checkpoints.get(&meta).await.unwrap(), state);
@@ -71,15 +71,14 @@ async fn a_batch_whose_answer_was_lost_is_there_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_store_pushes_back_instead_of_growing() {
     let Some(fresh) = Fresh::new().await else { return };
-    let proxy = Proxy::to(&fresh.address).await;
-    let options = fresh.through(proxy.port);
+    let (proxy, options) = fresh.proxied();
     let (queue, puts) = (options.append_queue, options.checkpoint_queue);
     let opened = PostgresStore::open(options.clone()).await.unwrap();
     let store = opened.store();
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&store, 1, &[A]).await;
-    proxy.set(Fate::Delay(Duration::from_millis(60)));
+    proxy.delay(Duration::from_millis(120));
     let batches: Vec<Batch> = (0..200).map(|_| scribe.small(&[A])).collect();
     let appends = batches.iter().map(|batch| store.journal.append(batch.clone()));
     let (meta, state) = checkpoint(A, 1, NODE, 1, 1, 100_000);
@@ -93,20 +92,20 @@ async fn a_slow_store_pushes_back_instead_of_growing() {
     assert_eq!(put.iter().filter(|outcome| outcome.is_ok()).count(), puts);
     assert!(put.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| matches!(error, StoreError::Overloaded(_))));
     assert!(opened.connections() <= options.pool, "{} connections", opened.connections());
-    proxy.set(Fate::Pass);
+    proxy.delay(Duration::ZERO);
     assert_eq!(read_all(&fresh.store().await, NODE, 2, 1 << 20).await, batches[..queue]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_connection_is_tried_again_and_never_in_a_storm() {
     let Some(fresh) = Fresh::new().await else { return };
-    let proxy = Proxy::to(&fresh.address).await;
-    let opened = PostgresStore::open(quick(fresh.through(proxy.port))).await.unwrap();
+    let (proxy, options) = fresh.proxied();
+    let opened = PostgresStore::open(quick(options)).await.unwrap();
     let store = opened.store();
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&store, 1, &[A]).await;
-    proxy.set(Fate::Refuse);
+    proxy.set_up(false);
     let began = Instant::now();
     let batch = scribe.small(&[A]);
     let mut failures = 0;
@@ -116,7 +115,7 @@ async fn a_refused_connection_is_tried_again_and_never_in_a_storm() {
         failures += 1;
     }
     assert!(failures < 40, "{failures} attempts in three seconds");
-    proxy.set(Fate::Pass);
+    proxy.set_up(true);
     let recovered = Instant::now();
     persistently(&store, &batch).await;
     assert!(recovered.elapsed() < Duration::from_secs(5), "it took {:?} to notice that the server is back", recovered.elapsed());

@@ -3,104 +3,38 @@
 
 mod postgres_support;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
 use postgres_support::{Fresh, PrivateServer, until};
-use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
-use rekindle_store::conformance::{Scribe, match_lease, read_all, register};
+use rekindle_store::conformance::{Scribe, Taker, fence_and_seal, match_lease, races, register};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::postgres::Mutant;
 use rekindle_store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 const NODE: Incarnation = Incarnation(0xa1);
 const HEIR: Incarnation = Incarnation(0xb2);
 const A: MatchId = MatchId(0x0a);
 
-/// In which order a taker does its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taker {
-    FenceThenTail,
-    TailThenFence,
-}
-
-/// One race: an owner appends as fast as it can and a taker takes its log away. Returns how many acknowledged batches the taker does not see.
-async fn race(owner: &Store, taker: &Store, node: Incarnation, round: u64, order: Taker) -> u64 {
-    register(owner, node).await;
-    let (acknowledged, mut progress) = watch::channel(0_u64);
-    let writer = async {
-        let mut scribe = Scribe::new(node);
-        let mut written: Vec<Batch> = Vec::new();
-        loop {
-            let batch = scribe.small(&[A]);
-            match owner.journal.append(batch.clone()).await {
-                Ok(()) => written.push(batch),
-                Err(StoreError::Fenced(_)) => return written,
-                Err(other) => panic!("round {round}: {other}"),
-            }
-            acknowledged.send_replace(written.len() as u64);
-        }
-    };
-    let taking = async {
-        progress.wait_for(|&count| count >= round % 7).await.expect("the owner is there");
-        let early = taker.journal.tail(node).await.unwrap().last;
-        if order == Taker::TailThenFence {
-            // The owner is told of one more batch before its time is over.
-            progress.wait_for(|&count| count > early.0).await.expect("the owner is there");
-        }
-        taker.leases.fence(node).await.unwrap();
-        let last = match order {
-            Taker::FenceThenTail => taker.journal.tail(node).await.unwrap().last,
-            Taker::TailThenFence => early,
-        };
-        taker.journal.settle(node, last).await.unwrap();
-        assert_eq!(taker.leases.seal(node, last).await.unwrap(), last);
-        last
-    };
-    let (written, seal) = futures::join!(writer, taking);
-    let seen = read_all(taker, node, 1, 1 << 20).await;
-    let counted = &seen[..seal.0 as usize];
-    let shared = counted.len().min(written.len());
-    assert_eq!(counted[..shared], written[..shared], "round {round}: other bytes than were acknowledged");
-    // What nobody was told of may be there too: the last write of all.
-    assert!(counted.len() <= written.len() + 1, "round {round}");
-    taker.journal.trim(node, BatchNo(u64::MAX)).await.unwrap();
-    taker.leases.forget(node).await.unwrap();
-    written.len() as u64 - shared as u64
-}
-
 /// Races in `lanes` that run at the same time. Returns how many acknowledged batches were lost.
-async fn races(fresh: &Fresh, rounds: u64, lanes: usize, order: Taker) -> u64 {
+async fn lost(fresh: &Fresh, rounds: u64, lanes: usize, order: Taker) -> u64 {
     let (owner, taker) = (fresh.store_with(|options| options.pool = 16).await, fresh.store_with(|options| options.pool = 16).await);
-    let lost = AtomicU64::new(0);
-    futures::stream::iter(1..=rounds)
-        .for_each_concurrent(lanes, |round| {
-            let (owner, taker, lost) = (&owner, &taker, &lost);
-            async move {
-                let count = race(owner, taker, Incarnation(0x1000 + round), round, order).await;
-                lost.fetch_add(count, Ordering::Relaxed);
-            }
-        })
-        .await;
-    lost.into_inner()
+    races(&owner, &taker, rounds, lanes, order, |_| false).await.lost
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_in_a_thousand_races() {
     let Some(fresh) = Fresh::new().await else { return };
-    assert_eq!(races(&fresh, 1_000, 8, Taker::FenceThenTail).await, 0);
+    assert_eq!(lost(&fresh, 1_000, 8, Taker::FenceThenTail).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_taker_that_reads_the_tail_before_the_fence_is_caught() {
     let Some(fresh) = Fresh::new().await else { return };
-    assert!(races(&fresh, 10, 4, Taker::TailThenFence).await > 0, "the mutant went unnoticed");
+    assert!(lost(&fresh, 10, 4, Taker::TailThenFence).await > 0, "the mutant went unnoticed");
 }
 
 /// What became of an append that was held up right before it could insert, while a taker did its work.
@@ -261,10 +195,7 @@ async fn rows_of_a_zombie_behind_the_seal_are_ignored() {
     register(&store, HEIR).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&zombie, 6, &[A]).await;
-    store.leases.fence(NODE).await.unwrap();
-    let last = store.journal.tail(NODE).await.unwrap().last;
-    store.journal.settle(NODE, last).await.unwrap();
-    assert_eq!(store.leases.seal(NODE, last).await.unwrap(), BatchNo(6));
+    assert_eq!(fence_and_seal(&store, NODE).await, BatchNo(6));
     scribe.append(&zombie, 3, &[A]).await;
     assert_eq!(store.journal.tail(NODE).await.unwrap().last, BatchNo(9), "the rows are there");
     assert_eq!(store.leases.seal(NODE, BatchNo(9)).await.unwrap(), BatchNo(6), "the first seal stands");
@@ -296,10 +227,7 @@ async fn of_two_takers_one_wins() {
         };
         let take = async |store: &Store, me: u64| {
             let row = store.leases.get(match_id).await.unwrap().unwrap();
-            store.leases.fence(node).await.unwrap();
-            let last = store.journal.tail(node).await.unwrap().last;
-            store.journal.settle(node, last).await.unwrap();
-            let seal = store.leases.seal(node, last).await.unwrap();
+            let seal = fence_and_seal(store, node).await;
             let mut wanted = row;
             (wanted.version, wanted.epoch, wanted.incarnation) = (wanted.version + 1, wanted.epoch.next(), Incarnation(me));
             (seal, store.leases.compare_and_set(wanted).await.unwrap().is_ok())

@@ -2,86 +2,19 @@
 //! memory. Owners and takers that leave a part of the protocol out are caught by the same tests. (On servers: `postgres_fence.rs`, `cql_race.rs`.)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::StreamExt;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::conformance::{Scribe, read_all, register};
+use rekindle_store::conformance::{Scribe, Taker, races, register};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::memory::MemoryStore;
 use rekindle_store::port::StoreResult;
 use rekindle_store::{Journal, LogInfo, Store, StoreError, Tail};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 const NODE: Incarnation = Incarnation(0xa1);
 const A: MatchId = MatchId(0x0a);
-
-/// In which order a taker does its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taker {
-    FenceThenTail,
-    TailThenFence,
-}
-
-/// One race: an owner appends as fast as it can and a taker takes its log away. Returns how many acknowledged batches the taker does not see.
-async fn race(owner: &Store, taker: &Store, node: Incarnation, round: u64, order: Taker) -> u64 {
-    register(owner, node).await;
-    let (acknowledged, mut progress) = watch::channel(0_u64);
-    let writer = async {
-        let mut scribe = Scribe::new(node);
-        let mut written: Vec<Batch> = Vec::new();
-        loop {
-            let batch = scribe.small(&[A]);
-            match owner.journal.append(batch.clone()).await {
-                Ok(()) => written.push(batch),
-                Err(StoreError::Fenced(_)) => return written,
-                Err(other) => panic!("round {round}: {other}"),
-            }
-            acknowledged.send_replace(written.len() as u64);
-            // The store in memory never waits, so the taker would never come to its turn.
-            tokio::task::yield_now().await;
-        }
-    };
-    let taking = async {
-        progress.wait_for(|&count| count >= round % 7).await.expect("the owner is there");
-        let early = taker.journal.tail(node).await.unwrap().last;
-        if order == Taker::TailThenFence {
-            // The owner is told of one more batch before its time is over.
-            progress.wait_for(|&count| count > early.0).await.expect("the owner is there");
-        }
-        taker.leases.fence(node).await.unwrap();
-        let last = match order {
-            Taker::FenceThenTail => taker.journal.tail(node).await.unwrap().last,
-            Taker::TailThenFence => early,
-        };
-        taker.journal.settle(node, last).await.unwrap();
-        assert_eq!(taker.leases.seal(node, last).await.unwrap(), last);
-        last
-    };
-    let (written, seal) = futures::join!(writer, taking);
-    let seen = read_all(taker, node, 1, 1 << 20).await;
-    let counted = &seen[..seal.0 as usize];
-    let shared = counted.len().min(written.len());
-    assert_eq!(counted[..shared], written[..shared], "round {round}: other bytes than were acknowledged");
-    taker.journal.trim(node, BatchNo(u64::MAX)).await.unwrap();
-    taker.leases.forget(node).await.unwrap();
-    written.len() as u64 - shared as u64
-}
-
-/// Races in `lanes` that run at the same time. Returns how many acknowledged batches were lost.
-async fn races(owner: &Store, taker: &Store, rounds: u64, lanes: usize, order: Taker) -> u64 {
-    let lost = AtomicU64::new(0);
-    let run = |round| {
-        let lost = &lost;
-        async move {
-            lost.fetch_add(race(owner, taker, Incarnation(0x1000 + round), round, order).await, Ordering::Relaxed);
-        }
-    };
-    futures::stream::iter(1..=rounds).for_each_concurrent(lanes, run).await;
-    lost.into_inner()
-}
 
 /// How an owner cheats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,13 +106,14 @@ macro_rules! races_on {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn nothing_acknowledged_is_lost_in_a_thousand_races() {
                 let (_kept, owner, taker) = $fresh;
-                assert_eq!(races(&owner, &taker, 1_000, $lanes, Taker::FenceThenTail).await, 0);
+                assert_eq!(races(&owner, &taker, 1_000, $lanes, Taker::FenceThenTail, |_| false).await.lost, 0);
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_taker_that_reads_the_tail_before_the_fence_is_caught() {
                 let (_kept, owner, taker) = $fresh;
-                assert!(races(&owner, &taker, 10, 4, Taker::TailThenFence).await > 0, "the mutant went unnoticed");
+                let raced = races(&owner, &taker, 10, 4, Taker::TailThenFence, |_| false).await;
+                assert!(raced.lost > 0, "the mutant went unnoticed");
             }
 
             #[tokio::test]

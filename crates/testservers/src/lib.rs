@@ -8,10 +8,13 @@
 //! 2. `REKINDLE_TEST_SERVICES` names a [`services.json`](State); `none` says that there are none.
 //! 3. `target/services/services.json` of this workspace, when what it names still runs.
 //!
+//! [`Proxy`] stands in front of one and makes it slow, silent or absent, without touching it for other tests.
+//!
 //! `cargo xtask test` sets all three variables; servers that are named by address *and* are in the file can be killed. The program behind
 //! [`Control`] is the one that started them. Format of the file: [`State`].
 
 mod process;
+mod proxy;
 mod state;
 
 use std::ffi::OsString;
@@ -21,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use process::Process;
+pub use proxy::Proxy;
 pub use state::{CqlServer, FORMAT, PostgresServer, State};
 
 /// Names a Postgres server by its URL.

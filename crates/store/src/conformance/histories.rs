@@ -1,9 +1,9 @@
 //! Histories of matches, as recovery reads them.
 
 use rekindle_schema::lease::MatchLease;
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, Tick};
+use rekindle_schema::{BatchNo, MatchId, Seq, Tick};
 
-use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, match_lease, register};
+use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, fence_and_seal, match_lease, register};
 use crate::Store;
 use crate::history::{self, End, History, HistoryError, LoadOptions, Start};
 
@@ -13,13 +13,6 @@ async fn load(store: &Store, lease: &MatchLease, start: Start, end: End) -> Resu
 
 fn seqs(history: &History) -> Vec<u64> {
     history.frames.iter().map(|frame| frame.header.seq.0).collect()
-}
-
-async fn fence_and_seal(store: &Store, node: Incarnation) -> BatchNo {
-    store.leases.fence(node).await.unwrap();
-    let tail = store.journal.tail(node).await.unwrap();
-    store.journal.settle(node, tail.last).await.unwrap();
-    store.leases.seal(node, tail.last).await.unwrap()
 }
 
 /// A match that moved has its records in several logs, among those of other matches; it may come back to a node where it was.

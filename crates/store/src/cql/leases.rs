@@ -54,11 +54,13 @@ impl CqlStore {
             match attempt().await {
                 Err(error @ StoreError::Unavailable(_)) => {
                     self.driver.meters().unknown();
-                    doubt = true;
                     if begun.elapsed() + PAUSE > self.driver.timeout() {
                         return Err(error);
                     }
-                    tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was applied is unknown; it is repeated");
+                    if !doubt {
+                        tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was applied is unknown; it is repeated");
+                    }
+                    doubt = true;
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(mut answer) => {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::address;
 use crate::port::StoreError;
 
 /// The port of CQL servers.
@@ -112,7 +113,10 @@ impl CqlOptions {
             "space" => self.space = name_of(value).ok_or_else(|| bad("a name of letters, digits, `-`, `_` and `.`"))?,
             "append_queue" => self.append_queue = number(1, 4096)? as usize,
             "bucket" => self.bucket = number(1, 1 << 20)?,
-            "timeout" => self.timeout = time(value).ok_or_else(|| bad("a time from 10ms to 60s"))?,
+            "timeout" => {
+                self.timeout = address::time(value, Duration::from_millis(10), Duration::from_mins(1))
+                    .ok_or_else(|| bad("a time from 10ms to 60s"))?;
+            }
             "replication" => self.replication = replication(value).ok_or_else(|| bad("`3` or `eu:3,us:3`"))?,
             _ => return Err(format!("the parameter `{name}` is unknown; there are {PARAMETERS}")),
         }
@@ -199,14 +203,6 @@ fn identifier(text: &str) -> Result<String, String> {
 fn name_of(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (!text.is_empty() && text.len() <= 64 && text.chars().all(plain)).then(|| text.to_owned())
-}
-
-fn time(text: &str) -> Option<Duration> {
-    let time = match text.strip_suffix("ms") {
-        Some(number) => Duration::from_millis(number.parse().ok()?),
-        None => Duration::from_secs(text.strip_suffix('s')?.parse().ok()?),
-    };
-    (Duration::from_millis(10)..=Duration::from_mins(1)).contains(&time).then_some(time)
 }
 
 fn replication(text: &str) -> Option<Replication> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use crate::address;
 use crate::port::StoreError;
 
 /// The schema that holds the tables when the address names none.
@@ -82,6 +83,11 @@ where
     parsed.ok_or_else(|| refuse(format!("`{key}={value}` should be a whole number from {least} to {most}")))
 }
 
+fn time(key: &str, value: &str) -> Result<Duration, StoreError> {
+    let time = address::time(value, Duration::from_millis(100), Duration::from_mins(10));
+    time.ok_or_else(|| refuse(format!("`{key}={value}` should be a time from 100ms to 600s")))
+}
+
 /// `%41` and the like.
 fn percent_decoded(key: &str, text: &str) -> Result<String, StoreError> {
     let mut out = Vec::with_capacity(text.len());
@@ -104,7 +110,7 @@ impl PostgresOptions {
     /// Reads an address: `postgres://user@host:5432/database?sslmode=verify-full&schema=rekindle&pool=16`.
     ///
     /// Of parameters it knows `schema` (`rekindle`), `pool` (8), `sslmode` (`disable`, `prefer`, `require`, `verify-full`; default `prefer`),
-    /// `sslrootcert` (a PEM file; with it `require` verifies too), `password_file`, `connect_timeout` and `timeout` (seconds, 3 and 5),
+    /// `sslrootcert` (a PEM file; with it `require` verifies too), `password_file`, `connect_timeout` and `timeout` (`3s` and `5s`; a bare number is seconds),
     /// `durability=unchecked` (use a server with `fsync = off`: for tests only); all others are libpq's as `tokio-postgres` knows them. A password comes
     /// from the address, from `password_file`, or from the variable `PGPASSWORD`, in this order. `Refused` says what is wrong with an address, without
     /// repeating it.
@@ -122,7 +128,7 @@ impl PostgresOptions {
         let mut schema = DEFAULT_SCHEMA.to_owned();
         let mut tls = Tls::Prefer;
         let (mut root, mut password_file) = (None, None);
-        let (mut pool, mut timeout, mut connect_timeout) = (8, 5, 3);
+        let (mut pool, mut timeout, mut connect_timeout) = (8, Duration::from_secs(5), Duration::from_secs(3));
         let mut unsafe_server = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, raw) = pair.split_once('=').ok_or_else(|| refuse("a parameter has no `=`"))?;
@@ -144,8 +150,8 @@ impl PostgresOptions {
                 "sslrootcert" => root = Some(PathBuf::from(value()?)),
                 "password_file" => password_file = Some(PathBuf::from(value()?)),
                 "pool" => pool = number(key, &value()?, MIN_POOL, MAX_POOL)?,
-                "timeout" => timeout = number(key, &value()?, 1, 600)?,
-                "connect_timeout" => connect_timeout = number(key, &value()?, 1, 600)?,
+                "timeout" => timeout = time(key, &value()?)?,
+                "connect_timeout" => connect_timeout = time(key, &value()?)?,
                 "durability" => match value()?.as_str() {
                     "checked" => unsafe_server = false,
                     "unchecked" => unsafe_server = true,
@@ -194,8 +200,8 @@ impl PostgresOptions {
             schema,
             unsafe_server,
             pool,
-            connect_timeout: Duration::from_secs(connect_timeout),
-            timeout: Duration::from_secs(timeout),
+            connect_timeout,
+            timeout,
             append_queue: 16,
             checkpoint_queue: 8,
             segment_batches: 16_384,
@@ -274,6 +280,7 @@ mod tests {
         .unwrap();
         assert_eq!(options.to_string(), "postgres://ann@db.example:5433/games?schema=arena");
         assert_eq!((options.pool, &options.tls, options.timeout), (16, &Tls::VerifyFull, Duration::from_secs(2)));
+        assert_eq!(parse("postgres://ann@h/d?timeout=250ms").unwrap().timeout, Duration::from_millis(250));
         assert_eq!(options.root, Some(PathBuf::from("/etc/ca.pem")));
         assert_eq!(options.config.get_password(), Some(&b"s3cret"[..]));
         let session = options.session(options.timeout);

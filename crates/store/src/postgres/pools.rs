@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -42,12 +43,58 @@ pub(super) enum Lane {
     Bulk,
 }
 
+impl Lane {
+    const ALL: [Self; 3] = [Self::Commit, Self::Facts, Self::Bulk];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Facts => "facts",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
 /// The connections of one store.
 pub(super) struct Pools {
-    commit: Pool,
-    facts: Pool,
-    bulk: Pool,
+    /// In the order of [`Lane::ALL`].
+    lanes: [Lender; 3],
     patience: Duration,
+}
+
+/// The pool of a lane, and what is counted of it.
+struct Lender {
+    pool: Pool,
+    meters: Arc<Meters>,
+}
+
+struct Meters {
+    requests: Counter,
+    errors: Counter,
+    seconds: Histogram,
+    connections: Gauge,
+    waiting: Gauge,
+}
+
+impl Meters {
+    fn new(lane: Lane) -> Self {
+        let lane = lane.name();
+        Self {
+            requests: counter!("rekindle_postgres_requests_total", "lane" => lane),
+            errors: counter!("rekindle_postgres_errors_total", "lane" => lane),
+            seconds: histogram!("rekindle_postgres_request_seconds", "lane" => lane),
+            connections: gauge!("rekindle_postgres_connections", "lane" => lane),
+            waiting: gauge!("rekindle_postgres_waiting", "lane" => lane),
+        }
+    }
+}
+
+impl Lender {
+    fn count(&self) {
+        let status = self.pool.status();
+        self.meters.connections.set(status.size as f64);
+        self.meters.waiting.set(status.waiting as f64);
+    }
 }
 
 /// When the next attempt to connect may be made.
@@ -108,7 +155,11 @@ impl Pools {
         let backoff = Arc::new(Mutex::new(Backoff { pause: FIRST_PAUSE, not_before: None }));
         let patience = options.timeout + GRACE;
         let connector = tls::connector(options)?;
-        let build = |size: usize| {
+        let build = |lane: Lane| {
+            let size = match lane {
+                Lane::Commit | Lane::Facts => quarter,
+                Lane::Bulk => options.pool.saturating_sub(2 * quarter).max(1),
+            };
             let config = options.session(options.timeout);
             let dialer =
                 Dialer { tls: connector.clone(), config: config.clone(), limit: options.connect_timeout, backoff: Arc::clone(&backoff) };
@@ -124,21 +175,25 @@ impl Pools {
                     Ok(())
                 }))
                 .build();
-            pool.map_err(|error| StoreError::Refused { place: "connections to Postgres".to_owned(), problem: error.to_string() })
+            let pool =
+                pool.map_err(|error| StoreError::Refused { place: "connections to Postgres".to_owned(), problem: error.to_string() })?;
+            Ok(Lender { pool, meters: Arc::new(Meters::new(lane)) })
         };
-        let bulk = options.pool.saturating_sub(2 * quarter).max(1);
-        Ok(Self { commit: build(quarter)?, facts: build(quarter)?, bulk: build(bulk)?, patience })
+        let [commit, facts, bulk] = Lane::ALL.map(build);
+        Ok(Self { lanes: [commit?, facts?, bulk?], patience })
     }
 
     /// Borrows a connection. `Unavailable` if there is none in time, whatever the reason: a password that stops working is no reason to end matches.
     pub(super) async fn lend(&self, lane: Lane, doing: &str) -> Result<Lent, StoreError> {
-        let pool = match lane {
-            Lane::Commit => &self.commit,
-            Lane::Facts => &self.facts,
-            Lane::Bulk => &self.bulk,
-        };
-        match pool.get().await {
-            Ok(object) => Ok(Lent { object: Some(object), patience: self.patience, whole: true }),
+        let lender = &self.lanes[lane as usize];
+        let pool = &lender.pool;
+        let lent = pool.get().await;
+        lender.count();
+        if lent.is_err() {
+            lender.meters.errors.increment(1);
+        }
+        match lent {
+            Ok(object) => Ok(Lent { object: Some(object), patience: self.patience, whole: true, meters: Arc::clone(&lender.meters) }),
             Err(PoolError::Backend(error)) => Err(match errors::classify(&error, doing) {
                 StoreError::Refused { problem, .. } => {
                     StoreError::Unavailable(format!("no connection to Postgres while {doing}: {problem}"))
@@ -212,7 +267,7 @@ impl Pools {
 
     /// Connections now open, for tests and metrics.
     pub(super) fn open(&self) -> usize {
-        [&self.commit, &self.facts, &self.bulk].iter().map(|pool| pool.status().size).sum()
+        self.lanes.iter().map(|lane| lane.pool.status().size).sum()
     }
 }
 
@@ -240,6 +295,7 @@ pub(super) struct Lent {
     object: Option<Object>,
     patience: Duration,
     whole: bool,
+    meters: Arc<Meters>,
 }
 
 impl Lent {
@@ -264,7 +320,14 @@ impl Lent {
             let statement = client.prepare_cached(sql).await?;
             run(client, &statement).await
         };
-        let outcome = timeout(self.patience, work).await.map_err(|_| Failure::TimedOut(self.patience))?;
+        let begun = Instant::now();
+        let outcome = timeout(self.patience, work).await;
+        self.meters.requests.increment(1);
+        self.meters.seconds.record(begun.elapsed());
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.meters.errors.increment(1);
+        }
+        let outcome = outcome.map_err(|_| Failure::TimedOut(self.patience))?;
         if let Err(error) = &outcome {
             // A plain refusal leaves the connection as it was.
             let usable = error.as_db_error().is_some() && !matches!(errors::classify(error, ""), StoreError::Unavailable(_));

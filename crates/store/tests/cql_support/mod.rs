@@ -1,8 +1,6 @@
 //! A real CQL server for tests: a keyspace for each test program, and in it a space for each test.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub(crate) mod proxy;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};

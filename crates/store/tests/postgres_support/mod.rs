@@ -1,8 +1,7 @@
-//! What tests on a real Postgres need: a schema of their own, a proxy that spoils the connection, a server that may be killed.
+//! What tests on a real Postgres need: a schema of their own, a way to it through a proxy, a server that may be killed.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +10,7 @@ use std::time::Duration;
 use rekindle_store::Store;
 use rekindle_store::conformance::Backend;
 use rekindle_store::postgres::{self, PostgresOptions, PostgresStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use rekindle_testservers::Proxy;
 use tokio::time::sleep;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
@@ -85,13 +82,19 @@ impl Fresh {
         PostgresStore::connect(options).await.expect("the test server is fit for use")
     }
 
-    /// Options for the same schema, reached at another address.
-    pub(crate) fn through(&self, port: u16) -> PostgresOptions {
+    /// A proxy to its server, and options for the same schema through it.
+    pub(crate) fn proxied(&self) -> (Proxy, PostgresOptions) {
         let config: Config = self.address.parse().expect("the test server's address");
+        let host = match config.get_hosts().first() {
+            Some(Host::Tcp(host)) => host.clone(),
+            other => panic!("a proxy needs a server that listens on TCP, not {other:?}"),
+        };
+        let proxy = Proxy::to(&format!("{host}:{}", config.get_ports().first().copied().unwrap_or(5432)));
         let password = config.get_password().map_or_else(String::new, |password| format!(":{}", String::from_utf8_lossy(password)));
         let (user, database) = (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
-        let address = format!("postgres://{user}{password}@127.0.0.1:{port}/{database}?sslmode=disable");
-        PostgresOptions::parse(&with_parameters(&address, self.schema())).expect("the proxy's address")
+        let address = format!("postgres://{user}{password}@{}/{database}?sslmode=disable", proxy.address());
+        let options = PostgresOptions::parse(&with_parameters(&address, self.schema())).expect("the proxy's address");
+        (proxy, options)
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -127,90 +130,6 @@ impl Backend for Fresh {
     }
 }
 
-/// What a proxy does with the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Passes them on.
-    Pass,
-    /// Passes on what the client says and keeps the answers to itself.
-    SwallowAnswers,
-    /// Passes them on this much later, in each direction.
-    Delay(Duration),
-    /// Closes every connection, old or new.
-    Refuse,
-}
-
-/// Stands between a store and its server.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    fate: watch::Sender<Fate>,
-}
-
-impl Proxy {
-    /// A proxy to the server at this address.
-    pub(crate) async fn to(address: &str) -> Self {
-        let config: Config = address.parse().expect("the test server's address");
-        let host = match config.get_hosts().first() {
-            Some(Host::Tcp(host)) => host.clone(),
-            other => panic!("a proxy needs a server that listens on TCP, not {other:?}"),
-        };
-        let server = (host, config.get_ports().first().copied().unwrap_or(5432));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        let fate = watch::Sender::new(Fate::Pass);
-        let watched = fate.subscribe();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (server, watched) = (server.clone(), watched.clone());
-                tokio::spawn(async move {
-                    if *watched.borrow() == Fate::Refuse {
-                        return;
-                    }
-                    let Ok(server) = TcpStream::connect(server).await else { return };
-                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                    let (client_in, client_out) = client.into_split();
-                    let (server_in, server_out) = server.into_split();
-                    let up = tokio::spawn(pump(client_in, server_out, watched.clone(), false));
-                    let _ = pump(server_in, client_out, watched, true).await;
-                    up.abort();
-                });
-            }
-        });
-        Self { port, fate }
-    }
-
-    pub(crate) fn set(&self, fate: Fate) {
-        self.fate.send_replace(fate);
-    }
-}
-
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut fate: watch::Receiver<Fate>,
-    answers: bool,
-) -> io::Result<()> {
-    let mut bytes = vec![0; 64 << 10];
-    loop {
-        let read = tokio::select! {
-            read = from.read(&mut bytes) => read?,
-            _ = fate.wait_for(|fate| *fate == Fate::Refuse) => return Ok(()),
-        };
-        if read == 0 {
-            return Ok(());
-        }
-        let now = *fate.borrow();
-        match now {
-            Fate::Pass => {}
-            Fate::SwallowAnswers if answers => continue,
-            Fate::SwallowAnswers => {}
-            Fate::Delay(time) => sleep(time).await,
-            Fate::Refuse => return Ok(()),
-        }
-        to.write_all(&bytes[..read]).await?;
-    }
-}
-
 /// A server that belongs to one test and may be killed. Stopped and removed at the end.
 pub(crate) struct PrivateServer {
     root: tempfile::TempDir,
@@ -240,7 +159,7 @@ impl PrivateServer {
             return None;
         };
         let root = tempfile::Builder::new().prefix("rekindle-postgres-").tempdir_in("/tmp").expect("a directory");
-        let port = StdListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         let this = Self { root, bin, port };
         if this.as_root() {
             let chown = Command::new("chown").arg("-R").arg("postgres").arg(this.root.path()).status().expect("chown runs");
