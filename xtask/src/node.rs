@@ -133,12 +133,7 @@ impl Node {
 
     /// What it counts now.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
-        let text = self.get("/metrics")?;
-        let value = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Ok(Metrics(text.lines().filter(|line| !line.starts_with('#')).filter_map(value).collect()))
+        Ok(Metrics::parse(&self.get("/metrics")?))
     }
 
     /// User and system time of the node, in seconds: fields 14 and 15 of `/proc/PID/stat`, in hundredths.
@@ -178,6 +173,15 @@ impl Swarm {
 pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
+    /// Reads the text format of Prometheus.
+    fn parse(text: &str) -> Self {
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
+    }
+
     /// One without labels; 0 if it has not been counted yet.
     pub(crate) fn get(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or_default()
@@ -220,4 +224,34 @@ fn rekindle(folder: &Path) -> Command {
     let mut command = Command::new(REKINDLE);
     command.arg("--data-dir").arg(folder);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(counts: [u32; 3]) -> Metrics {
+        let [one, two, all] = counts;
+        Metrics::parse(&format!(
+            "# TYPE wait histogram\nwait_bucket{{le=\"1\"}} {one}\nwait_bucket{{le=\"2\"}} {two}\nwait_bucket{{le=\"+Inf\"}} {all}\n\
+             sent{{kind=\"a\"}} {one}\nsent{{kind=\"b\"}} {two}\n"
+        ))
+    }
+
+    #[test]
+    fn a_counter_grows_by_what_all_its_labels_grow() {
+        assert!((wait([10, 30, 40]).grown(&wait([1, 2, 3]), "sent") - 37.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_quantile_lies_between_the_bounds_of_its_bucket() {
+        let (before, after) = (wait([5, 5, 5]), wait([15, 25, 25]));
+        for (quantile, expected) in [(0.25, 0.5), (0.5, 1.0), (0.75, 1.5), (1.0, 2.0)] {
+            let found = after.quantile(&before, "wait", quantile);
+            assert!((found - expected).abs() < 1e-9, "{quantile}: {found}");
+        }
+        // Beyond the last bound nothing is known but that bound.
+        assert!((wait([0, 0, 9]).quantile(&wait([0, 0, 0]), "wait", 0.5) - 2.0).abs() < 1e-9);
+        assert!(before.quantile(&before, "wait", 0.5).abs() < 3.0, "of nothing there is no quantile, and no panic either");
+    }
 }
