@@ -135,11 +135,12 @@ mod tests {
         };
         let what = ("http", "match.create", "", "game=arena");
         assert_eq!(operators.carry_out(what, work, |number| Some(format!("match {number}"))).await.unwrap(), 7);
-        assert_eq!(stages(&memory).await[1], (Stage::Done, "match 7".to_owned()));
+        assert!(stages(&memory).await.contains(&(Stage::Done, "match 7".to_owned())));
         let refused = operators.carry_out(("http", "match.stop", "match 9", ""), async { Err::<(), _>(Failed::Gone) }, |()| None).await;
         assert!(matches!(refused, Err(Failed::Gone)));
-        let failed = Stage::Failed { error: "the match is gone".to_owned() };
-        assert_eq!(stages(&memory).await[3], (failed, "match 9".to_owned()));
+        // Two actions of one millisecond may be listed in either order.
+        let (entries, failed) = (stages(&memory).await, Stage::Failed { error: "the match is gone".to_owned() });
+        assert!(entries.len() == 4 && entries.contains(&(failed, "match 9".to_owned())), "{entries:?}");
     }
 
     #[tokio::test]
