@@ -62,12 +62,12 @@ use Shape::{Counter, Gauge, Histogram};
 /// Every metric of a node. `docs` and alert rules may name these and no others; a test holds them to it.
 pub const METRICS: &[(Shape, &str, &str)] = &[
     (Counter, "rekindle_ticks_total", "ticks executed"),
-    (Counter, "rekindle_late_ticks_total", "ticks that began after the deadline of the next one"),
+    (Counter, "rekindle_late_ticks_total", "ticks that began more than half a tick after their deadline"),
     (Counter, "rekindle_paused_ticks_total", "ticks that waited for the store"),
     (Counter, "rekindle_tick_delay_microseconds_total", "match time given up because catching up would have taken too long"),
-    (Histogram, "rekindle_tick_seconds", "CPU time of a tick"),
+    (Histogram, "rekindle_tick_seconds", "how long the step of a tick took"),
     (Histogram, "rekindle_tick_lateness_seconds", "how late a tick began"),
-    (Histogram, "rekindle_input_to_apply_seconds", "from the arrival of an input to the end of its tick"),
+    (Histogram, "rekindle_input_to_apply_seconds", "from the arrival of an input to the step that contains it"),
     (Histogram, "rekindle_input_to_durable_seconds", "from the arrival of an input until its tick is durable"),
     (
         Histogram,
@@ -96,7 +96,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Counter, "rekindle_cql_driver_retries_total", "requests that the CQL driver repeated"),
     (Counter, "rekindle_cql_timeouts_total", "requests and connections to the CQL store that timed out"),
     (Gauge, "rekindle_cql_connections", "connections to CQL servers"),
-    (Gauge, "rekindle_checkpoint_age_seconds", "age of the oldest newest checkpoint"),
+    (Gauge, "rekindle_checkpoint_age_seconds", "age of the newest checkpoint of the match whose newest is oldest"),
     (Histogram, "rekindle_checkpoint_bytes", "size of a checkpoint"),
     (Histogram, "rekindle_checkpoint_encode_seconds", "making the bytes of a checkpoint"),
     (Histogram, "rekindle_checkpoint_put_seconds", "storing a checkpoint"),

@@ -156,16 +156,8 @@ pub(crate) trait AnyColumn: Any + Send {
     fn age(&mut self);
     /// Appends the canonical bytes, and where each page lies in them.
     fn encode(&self, out: &mut Vec<u8>, marks: Option<&mut Vec<PageMark>>);
-    /// Writes what leads from the bytes of a base to those that `encode` appends, and where each page lies in them. `size` is that of a
-    /// value, if all have one.
-    fn encode_changes(
-        &self,
-        before: &Before<'_>,
-        size: Option<usize>,
-        writer: &mut DeltaWriter<'_>,
-        scratch: &mut Vec<u8>,
-        marks: &mut Vec<PageMark>,
-    );
+    /// Writes what leads from the bytes of a base to those that `encode` appends, and where each page lies in them.
+    fn encode_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>);
     /// Reads what `encode` wrote, into an empty column.
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError>;
     /// As `decode`, for values whose bytes `convert` brings into today's form.
@@ -242,15 +234,8 @@ impl<T: Component> AnyColumn for Column<T> {
         }
     }
 
-    fn encode_changes(
-        &self,
-        before: &Before<'_>,
-        size: Option<usize>,
-        writer: &mut DeltaWriter<'_>,
-        scratch: &mut Vec<u8>,
-        marks: &mut Vec<PageMark>,
-    ) {
-        self.write_changes(before, size, writer, scratch, marks);
+    fn encode_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>) {
+        self.write_changes(before, writer, marks);
     }
 
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError> {

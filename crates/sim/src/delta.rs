@@ -105,42 +105,36 @@ pub(crate) struct Before<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) start: usize,
     pub(crate) pages: &'a [PageMark],
+    /// Bytes of a value, if all have as many.
+    pub(crate) size: Option<usize>,
     /// What has a greater stamp was changed since.
     pub(crate) since: Stamp,
 }
 
 impl<T: Component> Column<T> {
     /// See [`crate::column::AnyColumn::encode_changes`].
-    pub(crate) fn write_changes(
-        &self,
-        before: &Before<'_>,
-        size: Option<usize>,
-        writer: &mut DeltaWriter<'_>,
-        scratch: &mut Vec<u8>,
-        marks: &mut Vec<PageMark>,
-    ) {
+    pub(crate) fn write_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>) {
+        let mut scratch = Vec::new();
         let mut old = before.pages.iter().copied().peekable();
         writer.replace(before.start..before.start + 4, &(self.pages().count() as u32).to_le_bytes());
         for (page, present) in self.pages() {
             while old.next_if(|mark| (mark.page as usize) < page).is_some() {}
             let mark = old.next_if(|mark| mark.page as usize == page);
             let now = match mark {
-                Some(mark) if before.presence(mark) == present => self.write_kept(page, present, before, mark, size, writer, scratch),
-                _ => self.write_page(page, present, mark, writer, scratch),
+                Some(mark) if before.presence(mark) == present => self.write_kept(page, present, before, mark, writer, &mut scratch),
+                _ => self.write_page(page, present, mark, writer, &mut scratch),
             };
             marks.push(now);
         }
     }
 
     /// A page with the same entities as before.
-    #[expect(clippy::too_many_arguments, reason = "what one page of a column is made from")]
     fn write_kept(
         &self,
         page: usize,
         present: u64,
         before: &Before<'_>,
         mark: PageMark,
-        size: Option<usize>,
         writer: &mut DeltaWriter<'_>,
         scratch: &mut Vec<u8>,
     ) -> PageMark {
@@ -154,7 +148,7 @@ impl<T: Component> Column<T> {
         }
         writer.copy(mark.head());
         let mut from = mark.values().start;
-        if let Some(size) = size.filter(|_| newer.count_ones() <= FEW) {
+        if let Some(size) = before.size.filter(|_| newer.count_ones() <= FEW) {
             for bit in bits(newer) {
                 let rank = (present & ((1 << bit) - 1)).count_ones() as usize;
                 let at = mark.values().start + rank * size;
@@ -271,11 +265,10 @@ pub(crate) fn encode(
     compare(&mut writer, &mut new, old.next()?, &|out| encode_start(world, config, out));
     compare(&mut writer, &mut new, old.next()?, &|out| world.entities.encode(out));
     let mut from = 0;
-    let mut page = Vec::new();
     for ((column, kind), &to) in world.columns.iter().zip(&registry.components.list).zip(&marks.columns) {
         let part = old.next()?;
-        let before = Before { bytes: base, start: part.start, pages: &marks.pages[from..to as usize], since };
-        column.encode_changes(&before, kind.size, &mut writer, &mut page, &mut new.pages);
+        let before = Before { bytes: base, start: part.start, pages: &marks.pages[from..to as usize], size: kind.size, since };
+        column.encode_changes(&before, &mut writer, &mut new.pages);
         new.end_column(writer.position());
         from = to as usize;
         if writer.size() > limit {
