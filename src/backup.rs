@@ -116,7 +116,7 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
 async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, TransferError> {
     let taken_ms = clock::now_ms();
     let target = LocalStore::open(draft, LocalOptions::default())?;
-    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, progress };
+    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, chance: clock::chance(), progress };
     let copied = copy(source, &target, &options).await?;
     drop(target);
     let audit = LocalStore::audit(draft)?;

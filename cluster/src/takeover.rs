@@ -5,7 +5,7 @@
 //!    before the fence was complete, and the tail is read after that.
 //! 3. *Settle*: write the last whole batch again, durably, so that nothing counts that might still vanish.
 //! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a zombie lie behind it.
-//! 5. *Claim* each match by compare-and-set, with the next epoch and a new stretch of lineage.
+//! 5. *Claim* each match by compare-and-set, with the next epoch (or the lowest of the store's identity, if that is higher) and a new stretch of lineage.
 //!
 //! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes.
 
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeState};
-use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
 use rekindle_store::{Store, StoreError};
 
@@ -68,6 +68,8 @@ pub struct ClaimOptions {
     pub first_batch: BatchNo,
     /// Recovery attempts after which a match is parked instead of being claimed again.
     pub max_attempts: u32,
+    /// No match is continued in a lower epoch: that of the store's identity, as it stands now.
+    pub floor: Epoch,
 }
 
 /// How many claims are under way at once: a store commits those that wait together.
@@ -128,7 +130,7 @@ async fn claim_one(
     }
     let mut wanted = row;
     wanted.version += 1;
-    wanted.epoch = wanted.epoch.next();
+    wanted.epoch = wanted.epoch.next().max(options.floor);
     wanted.incarnation = options.me;
     wanted.attempts += 1;
     wanted.lineage.push(Lineage {
@@ -165,7 +167,7 @@ pub async fn settle_in(
     store: &Store,
     me: Incarnation,
     match_id: MatchId,
-    keep_from: Option<rekindle_schema::Epoch>,
+    keep_from: Option<Epoch>,
 ) -> Result<(), StoreError> {
     directory::update(&*store.leases, match_id, |row| {
         let before = (row.attempts, row.lineage.len());

@@ -115,7 +115,7 @@ async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
 async fn take(store: Store, me: Incarnation) -> Vec<Claimed> {
     takeover::secure(&store, me, WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap()
+    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,6 +153,27 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
     }
 }
 
+/// A copy continues where nobody has been, and counts on from there.
+#[tokio::test(start_paused = true)]
+async fn no_match_is_continued_below_the_floor_of_its_store() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let mut dead = BTreeSet::from([WRITER]);
+    for (me, expected) in [(TAKERS[0], 5_000), (TAKERS[1], 5_001)] {
+        for &incarnation in &dead {
+            takeover::secure(&store, me, incarnation).await.unwrap();
+        }
+        let rows = takeover::orphans(&store, &dead).await.unwrap();
+        let options = ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(5_000) };
+        for claimed in takeover::claim(&store, rows, options).await.unwrap() {
+            let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
+            assert_eq!((claim.lease.epoch, claim.lease.lineage.last().unwrap().epoch), (Epoch(expected), Epoch(expected)));
+        }
+        dead.insert(me);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_zombies_batches_behind_the_seal_are_not_in_the_history() {
     let memory = MemoryStore::new();
@@ -180,7 +201,7 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
     let first = rows[..1].to_vec();
-    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap();
     assert!(matches!(claimed[..], [Claimed::Ours(_)]));
 
     let me = TAKERS[1];
@@ -190,7 +211,7 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     }
     let rows = takeover::orphans(&store, &dead).await.unwrap();
     assert_eq!(rows.len(), MATCHES.len());
-    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap();
     let mut epochs: Vec<_> = claimed
         .iter()
         .map(|claimed| match claimed {
@@ -252,7 +273,7 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 };
+    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) };
     // The requests of this kind whose numbers are in `which` fail.
     let failing = |what: Op, which: std::ops::Range<u64>| {
         let count = Mutex::new(0);

@@ -268,6 +268,13 @@ pub enum StoreCommand {
     Migrate,
     /// As `rekindle verify`: checks every record, checkpoint and hash.
     Verify,
+    /// Says that the store was restored by other means than `store restore`: its matches go on in epochs that nobody has seen, as those of a copy. No node may run
+    /// on it. A directory that was copied, and tables that were restored into others or to a point in time, notice it by themselves.
+    RenewIdentity {
+        /// Why, in words, for the log and the audit.
+        #[arg(long, value_name = "TEXT", default_value = "an operator said that the store was restored")]
+        reason: String,
+    },
     /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
     Copy {
         /// From where [default: the configured store].

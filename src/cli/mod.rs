@@ -129,7 +129,7 @@ impl Context {
     /// The card of the node that runs on the data directory.
     pub fn card(&self) -> Result<NodeCard, Failure> {
         let dir = &self.config.data_dir;
-        NodeCard::read(dir).filter(NodeCard::is_alive).ok_or_else(|| {
+        NodeCard::running(dir).ok_or_else(|| {
             let message = format!("RK-CLI-001: no node runs on {}; start one with `rekindle`, or name one with --admin", dir.display());
             Failure::new(Exit::NoNode, message)
         })

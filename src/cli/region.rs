@@ -58,6 +58,9 @@ pub(super) fn run(context: &Context, command: &RegionCommand) -> Result<Exit, Fa
 }
 
 async fn move_all(store: &Store, found: &[Outlook], from: &str, to: &str) -> Result<usize, StoreError> {
+    // The region that is lost may have gone on for longer than what has arrived here tells.
+    let above = found.iter().map(|outlook| outlook.lease.epoch).max().unwrap_or_default();
+    store.identity.renew(clock::fresh(), &format!("matches of region {from} were promoted to {to}"), above).await?;
     let mut moved = 0;
     for outlook in found {
         moved += usize::from(region::move_home(store, outlook.lease.match_id, from, to).await?);

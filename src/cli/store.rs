@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::lease::{MatchState, NodeState};
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{Epoch, Incarnation, MatchId};
 use rekindle_store::address::{AddressError, StoreAddress};
 use rekindle_store::migration::SchemaState;
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
@@ -20,6 +20,7 @@ use super::{Context, block_on, offline};
 use crate::admin::client;
 use crate::backup;
 use crate::config::{self, ConfigError};
+use crate::inspect::moment;
 use crate::node::boot::{self, Reading};
 use crate::node::operator::Operators;
 use crate::node::{alive, clock};
@@ -29,6 +30,7 @@ pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Fail
         StoreCommand::Status => status(context),
         StoreCommand::Migrate => migrate(context),
         StoreCommand::Verify => offline::verify(context, None),
+        StoreCommand::RenewIdentity { reason } => renew_identity(context, &reason),
         StoreCommand::Copy { from, from_password_file, to, to_password_file, matches } => {
             let from = match from {
                 Some(url) => address(context, "--from", &url, from_password_file.as_deref())?,
@@ -58,6 +60,12 @@ fn address(context: &Context, flag: &str, url: &str, password_file: Option<&Path
 struct Status {
     store: String,
     kind: &'static str,
+    /// Its name, 32 hexadecimal digits; `null` if no node has run on it yet, or if it cannot be read.
+    identity: Option<String>,
+    /// Matches that are taken over continue in this epoch or a higher one.
+    epoch_floor: u64,
+    /// Why and when it got its identity, in words.
+    identity_because: String,
     /// Its tables: `current`, `missing`, `older`, `newer`; `none` if it needs none.
     tables: &'static str,
     tables_version: Option<u32>,
@@ -88,7 +96,9 @@ fn status(context: &Context) -> Result<Exit, Failure> {
             }
         }
         let reading = Reading::of(address)?;
-        count(&reading.store().await?, &mut status).await?;
+        let store = reading.store().await?;
+        identify(&reading, &store, &mut status).await?;
+        count(&store, &mut status).await?;
         Ok((status, None))
     });
     let (status, problem) = status?;
@@ -109,6 +119,53 @@ fn tables(state: SchemaState) -> (&'static str, Option<u32>) {
         SchemaState::Current { version } => ("current", Some(version)),
         SchemaState::Newer { found, .. } => ("newer", Some(found)),
     }
+}
+
+async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Result<(), StoreError> {
+    match store.identity.current().await {
+        Ok(None) => status.identity_because = "no node has run on it yet".to_owned(),
+        Ok(Some(found)) => {
+            status.identity = Some(found.id.to_string());
+            status.epoch_floor = found.floor.0;
+            status.identity_because = format!("{} ({})", found.because, moment::show(found.made_ms));
+        }
+        // The next node to start replaces it.
+        Err(StoreError::Corrupt { place, problem }) => status.identity_because = format!("damaged: {}: {problem}", reading.real(&place)),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
+    let address = &context.config.store;
+    if *address == StoreAddress::Memory {
+        let message = "RK-CLI-100: a store in memory is gone with its process, so it is never restored: name another one with --store";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let _lock = match address {
+        StoreAddress::Local(dir) if dir.join("format").exists() => Some(boot::lock(dir)?),
+        StoreAddress::Local(dir) => {
+            let message = format!("RK-CLI-101: {} is no data directory: it has no file `format`", dir.display());
+            return Err(Failure::new(Exit::NotFound, message));
+        }
+        _ => None,
+    };
+    let (old, new) = block_on(async {
+        let store = address.open().await?;
+        idle(&store, address, "given a new identity: stop it").await?;
+        let operators = Operators::new(store.clone(), Incarnation::default());
+        let action = operators.begin(&client::agent(), "store.renew-identity", &address.to_string(), reason).await?;
+        let old = store.identity.current().await.unwrap_or_default();
+        let renewed = store.identity.renew(clock::fresh(), reason, Epoch::default()).await;
+        action.end(None, renewed.as_ref().err().map(ToString::to_string)).await;
+        Ok((old.map(|old| old.id.to_string()), renewed?))
+    })?;
+    let answer = json!({ "store": address.to_string(), "old": old, "new": new.id.to_string(), "epoch_floor": new.floor.0 });
+    context.answer(&answer, || {
+        let old = old.as_deref().unwrap_or("none");
+        format!("{address} had the identity {old} and has {} now; its matches continue from epoch {} on", new.id, new.floor)
+    })?;
+    Ok(Exit::Done)
 }
 
 async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
@@ -149,6 +206,12 @@ fn words(status: &Status) -> String {
     let mut lines = vec![format!("store        {}", status.store), format!("tables       {}{version}", status.tables)];
     if matches!(status.tables, "none" | "current") {
         lines.extend([
+            format!(
+                "identity     {}: {}; epochs from {} on",
+                status.identity.as_deref().unwrap_or("none"),
+                status.identity_because,
+                status.epoch_floor
+            ),
             format!("nodes        {} live, {} stopped, {} fenced", status.nodes_live, status.nodes_stopped, status.nodes_fenced),
             format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
             format!("logs         {}, {} bytes", status.logs, status.log_bytes),
@@ -219,6 +282,7 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
             cut: false,
             only: (!only.is_empty()).then_some(only),
             clock: &clock::now_ms,
+            chance: clock::chance(),
             progress: &|progress| bar.show(progress),
         };
         let copied = copy(&source, &target, &options).await;

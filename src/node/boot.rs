@@ -36,6 +36,9 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
     let store = config.store.open().await?;
+    // Before the first lease: a copy learns that it is one before it does anything.
+    let identity = store.identity.ascertain(clock::fresh()).await?;
+    tracing::info!(code = "RK-NODE-100", store = %config.store, id = %identity.id, floor = %identity.floor, "store identified");
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
     let lease = NodeLease {
@@ -61,11 +64,11 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
         Failure::new(Exit::Failed, message)
     };
     std::fs::create_dir_all(dir).map_err(place)?;
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(place)?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(card::LOCK_FILE)).map_err(place)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let who = NodeCard::read(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
+            let who = NodeCard::running(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
             let message = format!(
                 "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose another directory with --data-dir",
                 dir.display()
@@ -102,7 +105,7 @@ impl Reading {
             let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
             return Err(Failure::new(Exit::NotFound, message));
         }
-        let live = NodeCard::read(dir).is_some_and(|card| card.is_alive());
+        let live = NodeCard::running(dir).is_some();
         let shadow = if live { None } else { Some(Shadow::of(dir)?) };
         Ok(Self { address, shadow })
     }
@@ -141,7 +144,7 @@ impl Shadow {
         let dir = std::path::absolute(dir)?;
         let shadow = Self(std::env::temp_dir().join(format!("rekindle-read-{:016x}", clock::random())));
         std::fs::create_dir(&shadow.0)?;
-        for name in ["format", "node.db", "node.db-wal"] {
+        for name in ["format", "identity", "node.db", "node.db-wal"] {
             if dir.join(name).exists() {
                 std::fs::copy(dir.join(name), shadow.0.join(name))?;
             }

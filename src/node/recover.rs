@@ -11,9 +11,10 @@ use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed};
 use rekindle_cluster::{directory, placement};
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
+use rekindle_store::identity::Holder;
 use rekindle_store::{Store, StoreError};
 
-use super::card;
+use super::{card, clock};
 use crate::cli::exit::Failure;
 
 /// What became of one match.
@@ -59,6 +60,8 @@ impl Caretaker {
     pub async fn look(&mut self, now_ms: u64, mut each: impl FnMut(Outcome)) -> Result<(), Failure> {
         let nodes = self.store.leases.nodes().await?;
         let others: Vec<NodeLease> = nodes.into_iter().filter(|node| node.incarnation != self.me).collect();
+        let gone = gone(&self.store, &others).await?;
+        let process = |node: &NodeLease| if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown };
         let dead = self.observer.look(now_ms, &others, process);
         self.looks += 1;
         if dead == self.settled && self.waiting.is_empty() && !self.looks.is_multiple_of(RESCAN) {
@@ -104,11 +107,15 @@ impl Caretaker {
 
     async fn take(&mut self, orphans: Vec<MatchLease>, each: &mut impl FnMut(Outcome)) -> Result<(), Failure> {
         let Self { host, store, me, .. } = &*self;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let floor = store.identity.ascertain(clock::fresh()).await?.floor;
         for row in &orphans {
             tracing::info!(code = "RK-NODE-019", match_id = %row.match_id, owner = %row.incarnation, "orphaned match is claimed");
         }
         let (suspects, fresh): (Vec<MatchLease>, Vec<MatchLease>) = orphans.into_iter().partition(|row| row.attempts > 0);
-        let options = ClaimOptions { me: *me, first_batch: host.next_batch(), max_attempts: self.max_attempts };
+        let options = ClaimOptions { me: *me, first_batch: host.next_batch(), max_attempts: self.max_attempts, floor };
         let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         let claims = takeover::claim(store, fresh, options).await?;
         let mut recoveries = futures::stream::iter(claims).map(|claimed| recover(host, store, claimed)).buffer_unordered(at_once);
@@ -146,10 +153,18 @@ async fn give_back(store: &Store, me: Incarnation, match_id: MatchId) -> Result<
     .map(drop)
 }
 
-/// On this host a node is gone with the process that registered it; elsewhere nobody can tell. A row without a host is of the first builds, which had one host.
-fn process(node: &NodeLease) -> Process {
-    let here = node.host.is_empty() || node.host == card::this_host();
-    if here && card::process_start(node.pid) != Some(node.pid_start) { Process::Gone } else { Process::Unknown }
+/// The live nodes whose process is gone. On this host a node is gone with the process that registered it, also if that runs and has another store open: then this
+/// one is a copy. Elsewhere nobody can tell. A row without a host is of the first builds, which had one host.
+async fn gone(store: &Store, nodes: &[NodeLease]) -> Result<BTreeSet<Incarnation>, StoreError> {
+    let host = card::this_host();
+    let mut gone = BTreeSet::new();
+    for node in nodes.iter().filter(|node| node.state == NodeState::Live && (node.host.is_empty() || node.host == host)) {
+        let ended = card::process_start(node.pid) != Some(node.pid_start);
+        if ended || matches!(store.identity.holder(node).await?, Holder::Gone | Holder::Stranger) {
+            gone.insert(node.incarnation);
+        }
+    }
+    Ok(gone)
 }
 
 async fn recover(host: &Host, store: &Store, claimed: Claimed) -> Result<Option<Outcome>, Failure> {

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod failover;
 mod history;
+mod identity;
 mod jobs;
 mod node;
 mod outage;

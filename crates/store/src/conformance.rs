@@ -8,6 +8,7 @@ mod archive;
 mod audit;
 mod chains;
 mod histories;
+mod identity;
 mod jobs;
 mod leases;
 mod logs;
@@ -25,6 +26,7 @@ pub use self::archive::*;
 pub use self::audit::*;
 pub use self::chains::*;
 pub use self::histories::*;
+pub use self::identity::*;
 pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
@@ -95,6 +97,8 @@ macro_rules! conformance_suite {
             a_chain_comes_back_as_the_state_of_its_last_link,
             a_delta_without_its_base_is_passed_over,
             trimming_by_chains_keeps_what_deltas_rest_on,
+            an_identity_stays_until_it_is_renewed,
+            of_many_nodes_one_names_the_store,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {

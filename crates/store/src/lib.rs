@@ -7,6 +7,7 @@
 //! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be kept.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
+//! * [`identity`]: which store this is, and in which epochs its matches may be continued.
 //! * [`postgres`]: a Postgres server.
 //! * [`cql`]: a store on ScyllaDB or any other CQL server.
 //! * [`migration`]: versions of the tables of remote stores.
@@ -22,6 +23,7 @@ pub mod chains;
 pub mod conformance;
 pub mod cql;
 pub mod history;
+pub mod identity;
 pub mod jobs;
 pub mod local;
 pub mod memory;
@@ -37,7 +39,7 @@ use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
-pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{Archive, Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
@@ -62,6 +64,8 @@ pub struct Store {
     pub jobs: Arc<dyn Jobs>,
     /// What operators did.
     pub audit: Arc<dyn AuditLog>,
+    /// Which store this is.
+    pub identity: Arc<dyn Identity>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/format                     the version of the whole
+//! DIR/identity                   which store it is, and in which place
 //! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
 //! DIR/checkpoints/INCARNATION/*.seg
 //! DIR/archive/MATCH/*.chunk      chunks of records and states, each a file
@@ -17,11 +18,13 @@ mod checkpoints;
 pub mod disk;
 mod facts;
 mod fence;
+mod identity;
 mod jobs;
 mod ports;
 mod reader;
 mod segment;
 mod wal;
+mod watch;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -41,12 +44,13 @@ use self::disk::{Disk, SystemDisk};
 use self::facts::Facts;
 use self::reader::LogReader;
 use self::segment::{Kind, io_error};
+use self::watch::Watch;
 use self::writer::Writer;
 use crate::Store;
 use crate::port::StoreError;
 
 pub use self::audit::{Audit, Finding, Severity};
-pub use self::fence::start_time;
+pub use self::fence::{holder, start_time, this_host};
 pub use self::segment::{CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION};
 
 /// The version of the directory that this code writes and reads.
@@ -85,6 +89,7 @@ pub struct LocalStore {
     root: PathBuf,
     options: LocalOptions,
     facts: Arc<Facts>,
+    watch: Arc<Watch>,
     batches: Arc<LogReader>,
     index: Arc<Mutex<Index>>,
     durable: Durable,
@@ -109,6 +114,7 @@ impl LocalStore {
         wal::check(&database)?;
         let this = Arc::new(Self {
             facts: Arc::new(Facts::open(&database)?),
+            watch: Arc::new(Watch::of(&database)?),
             batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
             index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
             durable: Durable::default(),
@@ -126,7 +132,8 @@ impl LocalStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         })
     }
 

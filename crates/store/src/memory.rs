@@ -22,6 +22,7 @@ use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 
+use crate::identity::StoreIdentity;
 use crate::port::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
 use crate::{MAX_CHECKPOINT, Store};
 
@@ -58,6 +59,8 @@ pub enum Op {
     Jobs,
     /// The audit log is changed or read.
     Audit,
+    /// The identity is changed or read.
+    Identity,
 }
 
 /// What becomes of one request.
@@ -109,6 +112,7 @@ struct Shared {
     pins: BTreeMap<MatchId, Pin>,
     jobs: BTreeMap<JobId, Job>,
     audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
+    identity: Option<StoreIdentity>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -147,7 +151,8 @@ impl MemoryStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         }
     }
 

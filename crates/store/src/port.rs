@@ -11,7 +11,9 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::{Job, JobStatus, Unique};
 use rekindle_schema::lease::{MatchLease, NodeLease};
 use rekindle_schema::record::Effect;
-use rekindle_schema::{BatchNo, Incarnation, JobId, MatchId, Seq};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, JobId, MatchId, Seq};
+
+use crate::identity::{Fresh, Holder, StoreIdentity};
 
 /// Why a store could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -80,6 +82,16 @@ pub enum StoreError {
         /// What it was about.
         place: String,
         /// Why not.
+        problem: String,
+    },
+    /// What is written arrives in files that nobody will find again. Terminal for the process.
+    #[error(
+        "RK-STORE-100: {place}: {problem}; nothing that is written now would be found again, so this process ends: put the files back, or start on another store"
+    )]
+    Misplaced {
+        /// Which file.
+        place: String,
+        /// What became of it.
         problem: String,
     },
 }
@@ -170,7 +182,8 @@ pub trait Leases: Send + Sync + 'static {
     fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal>;
     /// Sets a live lease to `Stopped`, after a clean stop.
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal>;
-    /// Fences an incarnation; on one host also kills the process if it is the one that registered (pid and start time compared). Idempotent.
+    /// Fences an incarnation; a local store also kills the process if it is the one that registered (pid and start time compared) and has this very store
+    /// open. Idempotent.
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()>;
     /// Seals a fenced log: sets the last batch that counts if there is no seal yet, and returns the seal that stands.
     fn seal(&self, node: Incarnation, last: BatchNo) -> StoreResult<'_, BatchNo>;
@@ -191,6 +204,21 @@ pub trait Leases: Send + Sync + 'static {
     /// Removes the row of a match that has ended if it still has this version, and says whether the row is gone (also if it was before).
     /// `Refused` if the match has not ended.
     fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool>;
+}
+
+/// Which store this is, so that a copy of it is told from its original. See [`crate::identity`].
+pub trait Identity: Send + Sync + 'static {
+    /// The identity as it stands; `None` if no node has run on this store yet. Changes nothing.
+    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>>;
+    /// The identity of the store in the place where it is now: made if there is none, replaced if the store is no longer where it was (it was copied or
+    /// restored). Nodes call it when they start, before they register, and before they take matches over.
+    ///
+    /// A local store also forgets the processes of live leases then, unless they have this store open: they are those of its original.
+    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity>;
+    /// A new identity in any case, with a floor above `above` and above every epoch in the store. `because` says why. Nodes that run learn of it before they next take matches over.
+    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity>;
+    /// What is known of the process that registered `lease`, if it is one of this host.
+    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder>;
 }
 
 /// What is kept of matches beyond what recovery needs: chunks of records and states, each on its own, and pins.

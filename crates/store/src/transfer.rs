@@ -9,7 +9,8 @@
 //!    there already is compared.
 //! 2. Checkpoints, the archive and effects follow; every match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
-//! 4. Open jobs and the audit log, if all matches are copied. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
+//! 4. Open jobs and the audit log, if all matches are copied.
+//! 5. The target gets a new identity, so that the matches continue there in epochs that nobody has seen. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
 //!
 //! A store whose nodes run is copied at a *cut*: rows first, then checkpoints, then every log up to its end. Whatever a row or a checkpoint claims
 //! was durable before it was read, so the logs reach at least that far; in the copy each running incarnation is fenced and sealed there.
@@ -34,6 +35,7 @@ use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
 use crate::Store;
 use crate::history::{self, HistoryError, LoadOptions};
+use crate::identity::{self, Fresh};
 use crate::port::StoreError;
 
 /// How many logs are copied at the same time.
@@ -51,6 +53,8 @@ pub struct CopyOptions<'a> {
     pub only: Option<BTreeSet<MatchId>>,
     /// Milliseconds since 1970.
     pub clock: &'a (dyn Fn() -> u64 + Sync),
+    /// 128 random bits, for the new identity of the target.
+    pub chance: u128,
     /// Is told how far it has come.
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }
@@ -347,9 +351,22 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Neither the source nor whoever was copied from it before may ever continue a match in an epoch in which the target does.
+    async fn renew_identity(&self, plan: &Plan) -> Result<(), TransferError> {
+        let source = self.from.identity.current().await.unwrap_or_default();
+        let floor = source.map(|identity| identity.floor);
+        let above = floor.max(identity::highest(&plan.rows)).unwrap_or_default();
+        let fresh = Fresh { now_ms: (self.options.clock)(), chance: self.options.chance };
+        logs::persist(|| self.to.identity.renew(fresh, "matches were copied into it", above)).await?;
+        Ok(())
+    }
+
     async fn write_rows(&mut self, plan: &Plan) -> Result<(), TransferError> {
         let total = plan.rows.len() as u64;
         self.tell(Step::Rows, 0, total);
+        if plan.present.len() < plan.rows.len() {
+            self.renew_identity(plan).await?;
+        }
         let to = self.to;
         let new = plan.rows.iter().filter(|row| !plan.present.contains(&row.match_id));
         futures::stream::iter(new)

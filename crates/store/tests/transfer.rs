@@ -35,7 +35,7 @@ fn effect(tick: u64) -> Effect {
 }
 
 async fn copy_all(from: &Store, to: &Store, cut: bool) -> Result<Copied, TransferError> {
-    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, progress: &|_| () }).await
+    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, chance: 7, progress: &|_| () }).await
 }
 
 /// Three owners one after the other: the first was fenced and sealed, and is trimmed; the second stopped cleanly; the last died just now.
@@ -223,6 +223,9 @@ async fn a_copy_that_is_killed_anywhere_is_finished_by_the_next() {
                 (history::load(&store, &row, &LoadOptions::default()).await, history::load(&origin, &row, &LoadOptions::default()).await);
             assert_eq!(copy.map_err(|error| error.to_string()).ok(), source.ok(), "killed at request {nth}");
         }
+        let named = store.identity.current().await.unwrap();
+        let seen = store.leases.matches().await.unwrap().iter().map(|row| row.epoch).max();
+        assert!(seen.is_none() || named.as_ref().map(|identity| identity.floor) > seen, "killed at request {nth}: {named:?}");
         if nth % 3 == 1 {
             // Meanwhile a node started there, found logs that nothing rests on, and tidied up.
             tidy(&store).await;
@@ -370,7 +373,7 @@ async fn only_the_matches_that_are_named_are_copied() {
     let (origin, target) = (MemoryStore::new().store(), MemoryStore::new().store());
     fill(&origin).await;
     let options =
-        |only: &[MatchId]| CopyOptions { cut: false, only: Some(only.iter().copied().collect()), clock: &|| 1, progress: &|_| () };
+        |only: &[MatchId]| CopyOptions { cut: false, only: Some(only.iter().copied().collect()), clock: &|| 1, chance: 7, progress: &|_| () };
     let error = copy(&origin, &target, &options(&[A, MatchId(77)])).await.unwrap_err();
     assert!(matches!(error, TransferError::Unknown(MatchId(77))), "{error}");
     assert_eq!(copy(&origin, &target, &options(&[B])).await.unwrap().matches, 1);

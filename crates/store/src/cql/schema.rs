@@ -3,6 +3,7 @@
 use rekindle_schema::codec::CodecError;
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
+use scylla::value::CqlValue;
 
 use super::driver::Driver;
 use super::options::{CqlOptions, Replication};
@@ -10,7 +11,8 @@ use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// Migrations in their order; the nth brings the tables to version n.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../schema/cql/0001_tables.cql")];
+const MIGRATIONS: &[&str] = 
+    &[include_str!("../../../../schema/cql/0001_tables.cql"), include_str!("../../../../schema/cql/0002_identity.cql")];
 /// The version that this release needs.
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// Where the version stands.
@@ -140,6 +142,24 @@ pub(super) async fn warn_if_unsynced(driver: &Driver) {
         }
         return;
     }
+}
+
+/// What changes when tables are restored on other servers or made anew: the name of the cluster, and the id that it gave to the table of leases. Tables whose files
+/// are put back under them keep both.
+pub(super) async fn place(driver: &Driver, options: &CqlOptions) -> Result<String, StoreError> {
+    let what = "look for the place of the tables";
+    let text = |rows: &Rows| -> Result<String, StoreError> {
+        let row: Option<(CqlValue,)> = rows.maybe_first_row().map_err(|error| driver.unreadable(what, &error))?;
+        Ok(match row {
+            Some((CqlValue::Text(text) | CqlValue::Ascii(text),)) => text,
+            Some((CqlValue::Uuid(id),)) => id.to_string(),
+            _ => "unknown".to_owned(),
+        })
+    };
+    let cluster = query(driver, what, "SELECT cluster_name FROM system.local".to_owned(), ()).await?;
+    let id = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'node_lease'";
+    let table = query(driver, what, id.to_owned(), (&options.keyspace,)).await?;
+    Ok(format!("cluster `{}` table {}", text(&cluster)?, text(&table)?))
 }
 
 /// Bytes of a table do not decode.

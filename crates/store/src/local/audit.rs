@@ -16,7 +16,7 @@ use rekindle_schema::{Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
-use super::{FORMAT_FILE, archive, checkpoints, jobs, parse_format, wal};
+use super::{FORMAT_FILE, archive, checkpoints, identity, jobs, parse_format, wal};
 use crate::port::StoreError;
 
 const STRIDE: usize = 4 << 20;
@@ -93,6 +93,9 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound(format.display().to_string())),
         Err(error) => return Err(io_error("read", &format, &error)),
+    }
+    if let Err(error) = identity::read(root) {
+        audit.failed(&error);
     }
     let nodes = database(root, &mut audit);
     for kind in [Kind::Batches, Kind::Checkpoints] {

@@ -9,19 +9,44 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec::{self, CodecError};
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 use super::disk::Disk;
 use super::facts::{Rows, Table};
 use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
 use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
-use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence};
+use super::watch::Watch;
+use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence, identity};
 use crate::MAX_CHECKPOINT;
-use crate::port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+use crate::identity::{Fresh, Holder, StoreIdentity, announce, first, highest, next};
+use crate::port::{Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
 fn to_batch(placed: super::reader::Placed) -> Batch {
     let Envelope { log, number, .. } = placed.entry.envelope;
     Batch { incarnation: log, number, bytes: placed.entry.bytes }
+}
+
+/// Tells the watch over open files which segment a log is written to.
+struct Watched {
+    watch: Arc<Watch>,
+    kind: Kind,
+    log: Incarnation,
+    segment: Option<u64>,
+}
+
+impl Watched {
+    fn new(watch: &Arc<Watch>, kind: Kind, log: Incarnation) -> Self {
+        Self { watch: Arc::clone(watch), kind, log, segment: None }
+    }
+
+    /// Refuses to acknowledge once files are not in their places any more.
+    fn after_write(&mut self, writer: &LogWriter) -> Result<(), StoreError> {
+        if let Some((first, path)) = writer.segment().filter(|(first, _)| self.segment != Some(*first)) {
+            self.watch.writes_to(self.kind, self.log, path);
+            self.segment = Some(first);
+        }
+        self.watch.check()
+    }
 }
 
 impl LocalStore {
@@ -34,6 +59,7 @@ impl LocalStore {
         let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
         let begins = Arc::clone(&self.begins);
+        let mut watched = Watched::new(&self.watch, Kind::Batches, log);
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
@@ -45,6 +71,7 @@ impl LocalStore {
                     writer.begin(batch.number.0);
                 }
                 writer.append(&envelope, &batch.bytes)?;
+                watched.after_write(writer)?;
                 let connection = match &mut verifier {
                     Some(connection) => connection,
                     none => none.insert(facts::connect(&database)?),
@@ -66,6 +93,7 @@ impl LocalStore {
         };
         let (options, root) = (self.options.clone(), self.root.clone());
         let reader = Arc::new(super::reader::LogReader::new(root.clone(), Kind::Checkpoints, self.options.check));
+        let mut watched = Watched::new(&self.watch, Kind::Checkpoints, log);
         let durable = Arc::clone(&self.durable);
         let opened = Arc::clone(&durable);
         let writer = Writer::start(
@@ -88,6 +116,7 @@ impl LocalStore {
                     problem: error.to_string(),
                 })?;
                 writer.append(&envelope, &entry)?;
+                watched.after_write(writer)?;
                 durable.lock().insert(log, writer.durable());
                 Ok(())
             },
@@ -341,28 +370,43 @@ impl Leases for LocalStore {
     }
 
     fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        Box::pin(self.facts.change(move |rows| {
-            let lease = node_row(rows, node)?;
-            if lease.state != NodeState::Live {
-                return Ok(Renewal::Fenced);
+        Box::pin(async move {
+            self.watched(Watch::look_at_facts).await?;
+            let renewal = self
+                .facts
+                .change(move |rows| {
+                    let lease = node_row(rows, node)?;
+                    if lease.state != NodeState::Live {
+                        return Ok(Renewal::Fenced);
+                    }
+                    put_node(rows, &NodeLease { deadline_ms, ..lease })?;
+                    Ok(Renewal::Live)
+                })
+                .await?;
+            if renewal == Renewal::Live {
+                // The log of a fenced node may go; that of a live one may not.
+                self.watched(Watch::look).await?;
             }
-            put_node(rows, &NodeLease { deadline_ms, ..lease })?;
-            Ok(Renewal::Live)
-        }))
+            Ok(renewal)
+        })
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
-        Box::pin(self.facts.change(move |rows| {
-            let lease = node_row(rows, node)?;
-            match lease.state {
-                NodeState::Fenced => Ok(Renewal::Fenced),
-                NodeState::Stopped => Ok(Renewal::Live),
-                NodeState::Live => {
-                    put_node(rows, &NodeLease { state: NodeState::Stopped, ..lease })?;
-                    Ok(Renewal::Live)
+        Box::pin(async move {
+            self.watched(Watch::look).await?;
+            let stop = move |rows: &Rows<'_>| {
+                let lease = node_row(rows, node)?;
+                match lease.state {
+                    NodeState::Fenced => Ok(Renewal::Fenced),
+                    NodeState::Stopped => Ok(Renewal::Live),
+                    NodeState::Live => {
+                        put_node(rows, &NodeLease { state: NodeState::Stopped, ..lease })?;
+                        Ok(Renewal::Live)
+                    }
                 }
-            }
-        }))
+            };
+            self.facts.change(stop).await
+        })
     }
 
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()> {
@@ -370,7 +414,8 @@ impl Leases for LocalStore {
             let lease = self.facts.look(move |rows| node_row(rows, node)).await?;
             // Killed first: a process that was stopped in the middle of a transaction holds the lock that the change below needs.
             if lease.state == NodeState::Live {
-                blocking(move || Ok(fence::kill(&lease))).await?;
+                let root = self.root.clone();
+                blocking(move || Ok(fence::kill(&root, &lease))).await?;
             }
             self.facts
                 .change(move |rows| {
@@ -450,6 +495,100 @@ impl Leases for LocalStore {
             Some(row) if row.version != version => Ok(false),
             Some(_) => rows.put(Table::MatchLease, [match_id.0, 0, 0], None).map(|()| true),
         }))
+    }
+}
+
+/// Makes the first identity or the next one, inside the transaction that keeps other processes from doing the same.
+fn make_identity(
+    rows: &Rows<'_>,
+    root: &std::path::Path,
+    old: Option<StoreIdentity>,
+    make: impl FnOnce(Option<&StoreIdentity>, String) -> StoreIdentity,
+) -> Result<StoreIdentity, StoreError> {
+    forget_strangers(rows, root)?;
+    let new = identity::write(root, |place| make(old.as_ref(), place))?;
+    announce(&root.display().to_string(), old.as_ref(), &new);
+    Ok(new)
+}
+
+/// Live leases that name a process which has this store not open name no process from now on. It is a node of the store of which this one is a copy, or dead:
+/// nobody needs to wait for it, and nobody touches it.
+fn forget_strangers(rows: &Rows<'_>, root: &std::path::Path) -> Result<(), StoreError> {
+    let here = fence::this_host();
+    for (_, value) in rows.all(Table::NodeLease)? {
+        let lease = decoded(Table::NodeLease, NodeLease::decode(&value))?;
+        let of_here = lease.host.is_empty() || lease.host == here;
+        if lease.state != NodeState::Live || lease.pid == 0 || !of_here {
+            continue;
+        }
+        if matches!(fence::holder_of(root, &lease), Holder::Gone | Holder::Stranger) {
+            put_node(rows, &NodeLease { pid: 0, pid_start: 0, host: String::new(), ..lease })?;
+        }
+    }
+    Ok(())
+}
+
+fn highest_epoch(rows: &Rows<'_>) -> Result<Option<Epoch>, StoreError> {
+    let found = rows.all(Table::MatchLease)?;
+    let leases: Result<Vec<_>, _> = found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect();
+    leases.map(|leases| highest(&leases))
+}
+
+impl LocalStore {
+    /// Looks at files on the blocking pool.
+    async fn watched(&self, look: impl FnOnce(&Watch) -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+        let watch = Arc::clone(&self.watch);
+        blocking(move || look(&watch)).await
+    }
+}
+
+impl Identity for LocalStore {
+    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>> {
+        let root = self.root.clone();
+        Box::pin(blocking(move || identity::read(&root)))
+    }
+
+    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
+        let root = self.root.clone();
+        Box::pin(async move {
+            let look = root.clone();
+            // In nearly all cases nothing is to be changed.
+            if let identity::Found::Here(found) = blocking(move || identity::find(&look)).await? {
+                return Ok(found);
+            }
+            let change = move |rows: &Rows<'_>| {
+                let highest = highest_epoch(rows)?;
+                match identity::find(&root)? {
+                    identity::Found::Here(found) => Ok(found),
+                    identity::Found::Nothing => make_identity(rows, &root, None, |_, place| first(fresh, place, highest)),
+                    identity::Found::Elsewhere(old, why) => {
+                        make_identity(rows, &root, Some(old), |old, place| next(old, fresh, place, why, highest))
+                    }
+                    identity::Found::Damaged(problem) => {
+                        let why = format!("the file `{}` was damaged: {problem}", identity::FILE);
+                        make_identity(rows, &root, None, |_, place| next(None, fresh, place, &why, highest))
+                    }
+                }
+            };
+            self.facts.change(change).await
+        })
+    }
+
+    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity> {
+        let (root, because) = (self.root.clone(), because.to_owned());
+        Box::pin(self.facts.change(move |rows| {
+            let highest = highest_epoch(rows)?.max(Some(above));
+            let old = match identity::find(&root)? {
+                identity::Found::Here(old) | identity::Found::Elsewhere(old, _) => Some(old),
+                identity::Found::Nothing | identity::Found::Damaged(_) => None,
+            };
+            make_identity(rows, &root, old, |old, place| next(old, fresh, place, &because, highest))
+        }))
+    }
+
+    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder> {
+        let (root, lease) = (self.root.clone(), lease.clone());
+        Box::pin(blocking(move || Ok(fence::holder_of(&root, &lease))))
     }
 }
 

@@ -111,6 +111,11 @@ impl LogWriter {
         self.current.as_ref().map_or((self.last + 1, 0), |open| (open.first, open.len))
     }
 
+    /// The segment that is being written: its first entry, and its path.
+    pub(super) fn segment(&self) -> Option<(u64, &Path)> {
+        self.current.as_ref().map(|open| (open.first, open.path.as_path()))
+    }
+
     /// An empty log begins with entry `first`.
     pub(super) fn begin(&mut self, first: u64) {
         if self.current.is_none() && self.last_crc == 0 {
