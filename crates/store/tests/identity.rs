@@ -135,8 +135,9 @@ fn a_process_that_has_ended_and_was_not_waited_for_holds_nothing() {
     fs::write(&file, "").unwrap();
     let mut child = Killed(Command::new("sleep").arg("600").stdin(fs::File::open(&file).unwrap()).spawn().unwrap());
     let (pid, start) = (child.0.id(), start_time(child.0.id()).unwrap());
-    let look = || holder(pid, start, std::slice::from_ref(&file));
-    assert_eq!((look(), holder(pid, start + 1, &[file.clone()]), holder(pid, start, &[])), (Holder::Holds, Holder::Gone, Holder::Stranger));
+    let files = [file];
+    let look = || holder(pid, start, &files);
+    assert_eq!((look(), holder(pid, start + 1, &files), holder(pid, start, &[])), (Holder::Holds, Holder::Gone, Holder::Stranger));
     child.0.kill().unwrap();
     while look() != Holder::Gone {
         std::thread::yield_now();

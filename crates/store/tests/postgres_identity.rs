@@ -54,8 +54,8 @@ async fn a_server_that_went_back_to_a_point_in_time_has_a_new_identity() {
     server.up();
     // It goes on; a crash changes nothing.
     until("the server is back", async || store.leases.matches().await.is_ok()).await;
-    let (mut taken, version) = (row, 2);
-    (taken.version, taken.epoch) = (version, Epoch(2));
+    let mut taken = row;
+    (taken.version, taken.epoch) = (2, Epoch(2));
     store.leases.compare_and_set(taken).await.unwrap().unwrap();
     assert_eq!(ascertain(&store, 3).await, first);
 
