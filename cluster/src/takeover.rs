@@ -163,12 +163,7 @@ async fn park(store: &Store, row: MatchLease, report: String) -> Result<Claimed,
 /// The match has run healthily: forgets its recovery attempts and the stretches of lineage that no kept checkpoint needs.
 ///
 /// `keep_from` is the oldest epoch that must stay readable.
-pub async fn settle_in(
-    store: &Store,
-    me: Incarnation,
-    match_id: MatchId,
-    keep_from: Option<Epoch>,
-) -> Result<(), StoreError> {
+pub async fn settle_in(store: &Store, me: Incarnation, match_id: MatchId, keep_from: Option<Epoch>) -> Result<(), StoreError> {
     directory::update(&*store.leases, match_id, |row| {
         let before = (row.attempts, row.lineage.len());
         row.attempts = 0;

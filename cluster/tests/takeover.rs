@@ -201,7 +201,9 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
     let first = rows[..1].to_vec();
-    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap();
+    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) })
+        .await
+        .unwrap();
     assert!(matches!(claimed[..], [Claimed::Ours(_)]));
 
     let me = TAKERS[1];
@@ -211,7 +213,8 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     }
     let rows = takeover::orphans(&store, &dead).await.unwrap();
     assert_eq!(rows.len(), MATCHES.len());
-    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap();
+    let claimed =
+        takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3, floor: Epoch(0) }).await.unwrap();
     let mut epochs: Vec<_> = claimed
         .iter()
         .map(|claimed| match claimed {

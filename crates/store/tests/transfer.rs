@@ -372,8 +372,13 @@ async fn a_cut_through_a_store_at_work_is_whole() {
 async fn only_the_matches_that_are_named_are_copied() {
     let (origin, target) = (MemoryStore::new().store(), MemoryStore::new().store());
     fill(&origin).await;
-    let options =
-        |only: &[MatchId]| CopyOptions { cut: false, only: Some(only.iter().copied().collect()), clock: &|| 1, chance: 7, progress: &|_| () };
+    let options = |only: &[MatchId]| CopyOptions {
+        cut: false,
+        only: Some(only.iter().copied().collect()),
+        clock: &|| 1,
+        chance: 7,
+        progress: &|_| (),
+    };
     let error = copy(&origin, &target, &options(&[A, MatchId(77)])).await.unwrap_err();
     assert!(matches!(error, TransferError::Unknown(MatchId(77))), "{error}");
     assert_eq!(copy(&origin, &target, &options(&[B])).await.unwrap().matches, 1);

@@ -11,7 +11,7 @@ use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// Migrations in their order; the nth brings the tables to version n.
-const MIGRATIONS: &[&str] = 
+const MIGRATIONS: &[&str] =
     &[include_str!("../../../../schema/cql/0001_tables.cql"), include_str!("../../../../schema/cql/0002_identity.cql")];
 /// The version that this release needs.
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;

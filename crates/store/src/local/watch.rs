@@ -81,7 +81,9 @@ impl Watch {
     fn compare(&self, path: &Path, known: FileNo) {
         match number(path) {
             Ok(found) if found == known => {}
-            Ok(_) => self.lose(path, "the path leads to another file than the one that is open: it was replaced, moved away or mounted over"),
+            Ok(_) => {
+                self.lose(path, "the path leads to another file than the one that is open: it was replaced, moved away or mounted over")
+            }
             Err(error) => self.missed(path, &error),
         }
     }

@@ -16,7 +16,8 @@ const TABLE: &str = "store_identity";
 const PLACE: &str = "SELECT format('system %s timeline %s database %s table %s', (SELECT system_identifier FROM pg_control_system()), \
                      left(pg_walfile_name(pg_current_wal_lsn()), 8), (SELECT oid FROM pg_database WHERE datname = current_database()), 'node_lease'::regclass::oid)";
 /// What is left where they may not be called.
-const PLAIN_PLACE: &str = "SELECT format('database %s table %s', (SELECT oid FROM pg_database WHERE datname = current_database()), 'node_lease'::regclass::oid)";
+const PLAIN_PLACE: &str =
+    "SELECT format('database %s table %s', (SELECT oid FROM pg_database WHERE datname = current_database()), 'node_lease'::regclass::oid)";
 
 impl Inner {
     async fn place(&self) -> Result<String, StoreError> {
@@ -73,7 +74,8 @@ impl Identity for PostgresStore {
             let new = match &found {
                 Some(found) if found.place == here => return Ok(found.clone()),
                 Some(old) => {
-                    let why = format!("the tables were restored, or are served by another server: they were of {}, and are of {here}", old.place);
+                    let why =
+                        format!("the tables were restored, or are served by another server: they were of {}, and are of {here}", old.place);
                     next(Some(old), fresh, here, &why, highest(&self.matches().await?))
                 }
                 None => first(fresh, here, highest(&self.matches().await?)),
