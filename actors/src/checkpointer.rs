@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::lease::StoredCheckpoint;
 use rekindle_schema::{BatchNo, Seq, StateHash, Tick};
 use rekindle_store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
@@ -241,6 +242,7 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, kind, bytes, "checkpoint is being written");
     let started = Instant::now();
     put(host, meta, stored).await?;
+    host.journal.stored_checkpoint(StoredCheckpoint { match_id: cell.match_id, name });
     let took = started.elapsed();
     host.meters.checkpoint_put.record(took);
     host.meters.checkpoint_bytes(kind).record(bytes as f64);

@@ -4,7 +4,9 @@
 //! 2. *Then* read the tail of its log. What it acknowledged before is in there: its write had ended before it verified its lease, it verified
 //!    before the fence was complete, and the tail is read after that.
 //! 3. *Settle*: write the last whole batch again, durably, so that nothing counts that might still vanish.
-//! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a zombie lie behind it.
+//! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a zombie lie behind it. A log that ends before what it is
+//!    known to have had ([`rekindle_store::witness`]) is sealed at *that*: so matches that may have lost records are parked, until the log is put back or an
+//!    operator [accepts the loss](accept_loss).
 //! 5. *Claim* each match by compare-and-set, with the next epoch and a new stretch of lineage.
 //!
 //! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes.
@@ -12,9 +14,10 @@
 use std::collections::BTreeSet;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeState};
+use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
+use rekindle_store::witness::{self, Short};
 use rekindle_store::{Store, StoreError};
 
 use crate::directory::{self, Updated};
@@ -39,6 +42,8 @@ pub struct Secured {
     pub seal: BatchNo,
     /// What was cut off behind the last whole batch, in words.
     pub torn: Option<String>,
+    /// Set: the log has lost batches that were acknowledged.
+    pub short: Option<Short>,
 }
 
 /// A match that is now owned by the caller and not yet running.
@@ -79,15 +84,78 @@ pub async fn secure(store: &Store, me: Incarnation, dead: Incarnation) -> Result
     if !live {
         return Err(TakeoverError::NotLive(me));
     }
+    let before = store.leases.node(dead).await?;
     store.leases.fence(dead).await?;
+    // Its last renewal came before the fence.
+    let lease = store.leases.node(dead).await?;
     let tail = store.journal.tail(dead).await?;
     store.journal.settle(dead, tail.last).await?;
-    let seal = store.leases.seal(dead, tail.last).await?;
+    let known = lease.as_ref().and_then(NodeLease::known_end).unwrap_or_default();
+    let seal = store.leases.seal(dead, tail.last.max(tail.proven).max(known)).await?;
+    // The log of one that had stopped may have been trimmed.
+    let short = before.zip(lease).and_then(|(before, lease)| witness::short(&NodeLease { state: before.state, ..lease }, &tail));
+    if let Some(short) = &short {
+        tracing::error!(code = "RK-CLUSTER-110", %dead, %short, "a log has lost its end: matches with records in it are parked");
+    }
     if let Some(damage) = &tail.damage {
         tracing::error!(code = "RK-CLUSTER-005", %dead, %damage, "damaged batch: matches with records in it will be parked");
     }
     tracing::info!(code = "RK-CLUSTER-003", %dead, %seal, torn = tail.torn.as_deref(), "log fenced and sealed");
-    Ok(Secured { incarnation: dead, seal, torn: tail.torn })
+    Ok(Secured { incarnation: dead, seal, torn: tail.torn, short })
+}
+
+/// What is missing of a log, and which matches are concerned.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// Where the log ends, and where it had come to.
+    pub short: Short,
+    /// The matches that may have lost records, each with what is known of that, in words.
+    pub matches: Vec<(MatchLease, String)>,
+}
+
+/// What is missing at the end of a log whose node is dead; `None`: nothing that is known.
+pub async fn loss(store: &Store, log: Incarnation) -> Result<Option<Loss>, StoreError> {
+    let lease = store.leases.node(log).await?.ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {log}")))?;
+    let tail = store.journal.tail(log).await?;
+    let mut rows = store.leases.matches().await?;
+    rows.retain(|row| !matches!(row.state, MatchState::Ended { .. }) && row.lineage.iter().any(|line| line.incarnation == log));
+    let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
+    let concerned = |(row, history)| match history {
+        Err(HistoryError::Damaged { log: found, problem, .. }) if found == log => Some((row, problem)),
+        _ => None,
+    };
+    let matches: Vec<(MatchLease, String)> = rows.into_iter().zip(histories).filter_map(concerned).collect();
+    // A log that is gone may have been trimmed, unless a match needs it; checkpoints may know more of it than its lease.
+    let at_ms = lease.reached.map(|reached| reached.at_ms);
+    let known = lease.known_end().unwrap_or_default().max(tail.proven);
+    let needed = || (!matches.is_empty()).then_some(Short { log, ends: tail.last, known, at_ms });
+    let short = witness::short(&lease, &tail).or_else(needed);
+    Ok(short.map(|short| Loss { short, matches }))
+}
+
+/// An operator accepts at `at_ms` that the end of a log is lost. The incarnation is fenced first if it is not yet, so it must be dead. Its matches go on from
+/// what is left: those that were parked because of it are running again by their rows, and whoever looks for orphans next takes them over. Returns what
+/// was given up.
+pub async fn accept_loss(store: &Store, log: Incarnation, at_ms: u64) -> Result<Option<Loss>, StoreError> {
+    let Some(loss) = loss(store, log).await? else { return Ok(None) };
+    store.leases.fence(log).await?;
+    let tail = store.journal.tail(log).await?;
+    store.leases.accept_loss(log, tail.last, at_ms).await?;
+    tracing::warn!(code = "RK-CLUSTER-111", %log, ends = %tail.last, known = %loss.short.known, "an operator accepted that the end of a log is lost");
+    let rows: Vec<MatchLease> = loss.matches.iter().map(|(row, _)| row.clone()).collect();
+    for (row, history) in rows.iter().zip(history::load_many(store, &rows, &LoadOptions::default()).await) {
+        if history.is_err() || !matches!(row.state, MatchState::Parked { .. }) {
+            continue;
+        }
+        let version = row.version;
+        directory::update(&*store.leases, row.match_id, |lease| {
+            lease.state = MatchState::Running;
+            lease.attempts = 0;
+            lease.version == version
+        })
+        .await?;
+    }
+    Ok(Some(loss))
 }
 
 /// Running matches whose owner is one of `dead`, and every incarnation whose log their history needs sealed.

@@ -194,6 +194,8 @@ async fn register(store: &Store, incarnation: Incarnation) {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.into(),
+        reached: None,
+        loss_accepted_ms: None,
     };
     store.leases.register(lease).await.unwrap();
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rekindle_cluster::retention::{self, Policy};
 use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
@@ -53,6 +53,8 @@ fn node(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.into(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 
@@ -300,4 +302,65 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     assert_eq!(cuts.iter().map(|cut| cut.log).collect::<Vec<_>>(), [WRITER]);
     assert!(store.leases.node(WRITER).await.unwrap().is_none(), "the lease is forgotten with the log");
     assert!(store.leases.node(TAKERS[0]).await.unwrap().is_some());
+}
+
+/// A log that ends before what its node had said is sealed there, not where it ends; its matches are parked and say what they may have lost; they go on
+/// when an operator accepts that, and not before.
+#[tokio::test]
+async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    prepare(&memory).await;
+    let log = WRITER;
+    let mut scribe = rekindle_store::conformance::Scribe::new(log);
+    let written = scribe.append(&store, 9, &MATCHES).await;
+    let reached = Reached { batch: BatchNo(8), crc: written[7].crc(), at_ms: 1_700_000_000_500, checkpoint: None };
+    store.leases.renew(log, 9_000, Some(reached)).await.unwrap();
+    memory.lose_batches_behind(log, BatchNo(5));
+
+    let secured = takeover::secure(&store, TAKERS[0], log).await.unwrap();
+    assert_eq!(secured.seal, BatchNo(8));
+    let short = secured.short.unwrap();
+    assert_eq!((short.ends, short.known), (BatchNo(5), BatchNo(8)));
+    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 };
+    let rows = takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap();
+    for claimed in takeover::claim(&store, rows, options).await.unwrap() {
+        let Claimed::Parked(_, report) = claimed else { panic!("it goes on in silence") };
+        assert!(report.contains("ticks after 10") && report.contains("accept-loss"), "{report}");
+    }
+    assert!(takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap().is_empty());
+
+    let loss = takeover::loss(&store, log).await.unwrap().unwrap();
+    assert_eq!((loss.short, loss.matches.len()), (short, MATCHES.len()));
+    assert_eq!(store.leases.node(log).await.unwrap().unwrap().seal, Some(BatchNo(8)), "looking changes nothing");
+    takeover::accept_loss(&store, log, 77).await.unwrap().unwrap();
+    assert!(takeover::loss(&store, log).await.unwrap().is_none());
+    let rows = takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap();
+    assert_eq!(rows.len(), MATCHES.len());
+    for claimed in takeover::claim(&store, rows, options).await.unwrap() {
+        let Claimed::Ours(claim) = claimed else { panic!("it does not go on") };
+        assert_eq!((claim.history.last_seq(), claim.lease.lineage[1].first_seq), (Seq(5), Seq(6)));
+    }
+    // What was accepted is what there is: nobody is told again.
+    let rows = store.leases.matches().await.unwrap();
+    for history in rekindle_store::history::load_many(&store, &rows, &rekindle_store::history::LoadOptions::default()).await {
+        assert_eq!(history.unwrap().last_seq(), Seq(5));
+    }
+}
+
+/// The log of a node that had stopped may be trimmed as a whole before it is sealed: that is no loss.
+#[tokio::test]
+async fn a_log_that_was_trimmed_is_not_missed() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    prepare(&memory).await;
+    let written = rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
+    let reached = Reached { batch: BatchNo(4), crc: written[3].crc(), at_ms: 1, checkpoint: None };
+    store.leases.renew(WRITER, 9_000, Some(reached)).await.unwrap();
+    store.leases.stop(WRITER).await.unwrap();
+    store.journal.trim(WRITER, BatchNo(5)).await.unwrap();
+    assert!(store.journal.logs().await.unwrap().is_empty());
+    assert_eq!(rekindle_store::witness::look(&store).await.unwrap(), [""; 0]);
+    assert_eq!(takeover::secure(&store, TAKERS[0], WRITER).await.unwrap().short, None);
+    assert_eq!(rekindle_store::witness::look(&store).await.unwrap(), [""; 0]);
 }

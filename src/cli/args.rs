@@ -268,6 +268,15 @@ pub enum StoreCommand {
     Migrate,
     /// As `rekindle verify`: checks every record, checkpoint and hash.
     Verify,
+    /// Gives up the end of a log that is lost: its matches go on from what is left. Says what would be lost, and does it with --yes.
+    AcceptLoss {
+        /// Whose log: the incarnation that `verify` or the start of a node named.
+        #[arg(value_name = "LOG")]
+        log: String,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
     Copy {
         /// From where [default: the configured store].

@@ -10,6 +10,7 @@ pub(crate) mod bots;
 mod config;
 mod doctor;
 mod jobs;
+mod loss;
 mod matches;
 mod offline;
 mod pins;

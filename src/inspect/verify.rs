@@ -11,7 +11,7 @@ use rekindle_schema::{BuildId, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::history::{self, End, HistoryError, Point};
 use rekindle_store::local::{LocalStore, Severity};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, witness};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
@@ -99,6 +99,11 @@ pub async fn verify(
         Ok(store) => {
             if report.remote {
                 walk::everything(&store, &mut report).await?;
+            }
+            for lease in store.leases.nodes().await? {
+                if let Some(problem) = witness::missing_checkpoint(&store, &lease).await? {
+                    report.fault(problem);
+                }
             }
             if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));

@@ -53,6 +53,8 @@ mod tests {
             seal: None,
             host,
             region: DEFAULT_REGION.to_owned(),
+            reached: None,
+            loss_accepted_ms: None,
         }
     }
 
@@ -77,7 +79,7 @@ mod tests {
             let store = store.clone();
             async move {
                 for deadline in 2.. {
-                    let _ = store.leases.renew(Incarnation(2), deadline).await;
+                    let _ = store.leases.renew(Incarnation(2), deadline, None).await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }

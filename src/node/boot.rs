@@ -48,6 +48,8 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
         seal: None,
         host: card::this_host(),
         region: config.node_region.clone(),
+        reached: None,
+        loss_accepted_ms: None,
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;

@@ -11,7 +11,7 @@ use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed};
 use rekindle_cluster::{directory, placement};
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, witness};
 
 use super::card;
 use crate::cli::exit::Failure;
@@ -72,6 +72,9 @@ impl Caretaker {
         for node in others.iter().filter(ours).filter(|node| !(node.state == NodeState::Fenced && node.seal.is_some())) {
             let secured = takeover::secure(&self.store, self.me, node.incarnation).await?;
             secured_any = true;
+            if let Some(problem) = witness::missing_checkpoint(&self.store, node).await? {
+                tracing::error!(code = "RK-NODE-110", log = %node.incarnation, %problem, "a checkpoint is missing");
+            }
             if let Some(torn) = secured.torn {
                 tracing::warn!(code = "RK-NODE-012", log = %node.incarnation, %torn, "a write that was cut off has been trimmed");
             }
@@ -202,6 +205,8 @@ mod tests {
                 seal: None,
                 host: String::new(),
                 region: DEFAULT_REGION.into(),
+                reached: None,
+                loss_accepted_ms: None,
             };
             store.leases.register(lease).await.unwrap();
         }

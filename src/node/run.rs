@@ -1,7 +1,7 @@
 //! The life of a node: boot, recover, serve, drain, stop.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -71,7 +71,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let mut signals = Signals::listen()?;
     let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
-    let renewal = keep_lease(store.clone(), incarnation);
+    let started = Arc::new(OnceLock::new());
+    let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let host = Host::start(HostParts {
         store: store.clone(),
         incarnation,
@@ -82,6 +83,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         config: host_config(&config),
     })
     .await?;
+    // Set once, here.
+    let _ = started.set(host.clone());
     let recovering = Arc::new(AtomicBool::new(true));
     let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
     let edge = EdgeThreads::start()?;
@@ -171,6 +174,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
     }
     forget_attempts(&host, &store, incarnation, &report).await;
+    // The last word about how far the log has come.
+    store.leases.renew(incarnation, clock::now_ms() + lease::LEASE_MS, host.reached()).await?;
     let stopped = store.leases.stop(incarnation).await?;
     let _ = admin_stop.send(());
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
@@ -273,9 +278,10 @@ async fn keep_metrics(metrics: PrometheusHandle) -> Infallible {
     }
 }
 
-/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does.
-fn keep_lease(store: Store, me: Incarnation) -> JoinHandle<Result<(), StoreError>> {
-    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms).await })
+/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does. From when `host` is set each renewal says
+/// how far the log has come.
+fn keep_lease(store: Store, me: Incarnation, host: Arc<OnceLock<Host>>) -> JoinHandle<Result<(), StoreError>> {
+    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms, || host.get()?.reached()).await })
 }
 
 fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Failure {

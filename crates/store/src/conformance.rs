@@ -59,6 +59,7 @@ macro_rules! conformance_suite {
             a_fenced_owner_gets_no_acknowledgement,
             one_seal_stands,
             the_lease_of_a_node_goes_one_way,
+            a_renewal_says_how_far_the_log_has_come,
             one_of_many_takers_gets_the_match,
             directory_rows_come_back,
             effects_are_delivered_once,
@@ -73,6 +74,8 @@ macro_rules! conformance_suite {
             a_zombie_behind_the_seal_does_not_count,
             a_history_ends_where_it_is_told,
             missing_records_are_not_passed_over,
+            a_log_that_ends_too_early_is_damage,
+            a_checkpoint_says_how_far_the_log_had_come,
             a_broken_chain_is_noticed,
             checkpoints_of_strangers_are_ignored,
             many_histories_come_from_one_log,
@@ -122,6 +125,8 @@ pub fn node_lease(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.to_owned(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 

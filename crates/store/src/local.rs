@@ -106,6 +106,12 @@ impl LocalStore {
         }
         sync_dir(&root)?;
         let database = root.join("node.db");
+        if !database.exists()
+            && let Some(left) = anything_written(&root)?
+        {
+            let problem = format!("the file is missing, but {} is there, and nobody would know of the matches in it", left.display());
+            return Err(StoreError::Corrupt { place: database.display().to_string(), problem });
+        }
         wal::check(&database)?;
         let this = Arc::new(Self {
             facts: Arc::new(Facts::open(&database)?),
@@ -119,6 +125,8 @@ impl LocalStore {
             options,
         });
         sync_dir(&this.root)?;
+        this.facts.check()?;
+        refuse_strangers(&this.root, &this.facts)?;
         Ok(Store {
             journal: this.clone(),
             checkpoints: this.clone(),
@@ -134,6 +142,47 @@ impl LocalStore {
     pub fn audit(root: impl AsRef<Path>) -> Result<Audit, StoreError> {
         audit::run(root.as_ref())
     }
+}
+
+/// A segment of a log or of checkpoints, if there is any.
+fn anything_written(root: &Path) -> Result<Option<PathBuf>, StoreError> {
+    for kind in [Kind::Batches, Kind::Checkpoints] {
+        for log in segment::logs(root, kind)? {
+            if let Some(found) = segment::segments(&segment::log_dir(root, kind, log))?.into_iter().next() {
+                return Ok(Some(found.path));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a directory with a log of which `node.db` knows nothing: it would be passed over in silence.
+fn refuse_strangers(root: &Path, facts: &Facts) -> Result<(), StoreError> {
+    // Logs first: a node is registered before it writes one.
+    let there = written_logs(root)?;
+    let known = facts.known_nodes()?;
+    if there.iter().all(|log| known.contains(log)) {
+        return Ok(());
+    }
+    // A log that was trimmed and its lease forgotten in between is gone by now.
+    match written_logs(root)?.into_iter().find(|log| there.contains(log) && !known.contains(log)) {
+        None => Ok(()),
+        Some(log) => {
+            let place = segment::log_dir(root, Kind::Batches, log).display().to_string();
+            Err(StoreError::Corrupt { place, problem: crate::witness::stranger(log) })
+        }
+    }
+}
+
+/// The logs with at least one segment.
+fn written_logs(root: &Path) -> Result<Vec<Incarnation>, StoreError> {
+    let mut found = Vec::new();
+    for log in segment::logs(root, Kind::Batches)? {
+        if !segment::segments(&segment::log_dir(root, Kind::Batches, log))?.is_empty() {
+            found.push(log);
+        }
+    }
+    Ok(found)
 }
 
 /// Reads the version of the directory, or writes it into a new one.

@@ -202,6 +202,28 @@ impl MemoryStore {
         stored.map(|stored| stored.state = flipped(&stored.state, bit)).is_some()
     }
 
+    /// Loses the end of a log, as a device or an administrator would: all batches behind `last`; all of the log if there is none before.
+    pub fn lose_batches_behind(&self, log: Incarnation, last: BatchNo) {
+        let mut shared = self.shared.lock();
+        if let Some(entry) = shared.logs.get_mut(&log) {
+            entry.batches.retain(|batch| batch.number <= last);
+            entry.synced = entry.synced.min(last.0);
+            if entry.batches.is_empty() {
+                shared.logs.remove(&log);
+            }
+        }
+    }
+
+    /// Loses the row of a match.
+    pub fn lose_row(&self, match_id: MatchId) {
+        self.shared.lock().matches.remove(&match_id);
+    }
+
+    /// Loses all checkpoints of a match.
+    pub fn lose_checkpoints(&self, match_id: MatchId) {
+        self.shared.lock().checkpoints.remove(&match_id);
+    }
+
     /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.
     async fn run<T>(&self, op: Op, work: impl FnOnce(&mut Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let fate = (self.plan)(op);
@@ -342,9 +364,9 @@ impl Journal for MemoryStore {
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
         Box::pin(self.run(Op::Tail(log), move |shared| {
             let Some(entry) = shared.logs.get(&log) else {
-                return Ok(Tail { last: BatchNo(0), torn: None, damage: None });
+                return Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None });
             };
-            let mut tail = Tail { last: BatchNo(entry.last()), torn: None, damage: None };
+            let mut tail = Tail { last: BatchNo(entry.last()), proven: BatchNo(0), torn: None, damage: None };
             let mut whole = false;
             for batch in entry.batches.iter().rev() {
                 let Err(error) = BatchView::parse(&batch.bytes) else {
@@ -358,6 +380,7 @@ impl Journal for MemoryStore {
                     (tail.last, tail.torn) = (BatchNo(batch.number.0 - 1), report);
                 }
             }
+            tail.proven = tail.last;
             Ok(tail)
         }))
     }

@@ -9,7 +9,7 @@ use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::{Job, JobStatus, Unique};
-use rekindle_schema::lease::{MatchLease, NodeLease};
+use rekindle_schema::lease::{MatchLease, NodeLease, Reached};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Incarnation, JobId, MatchId, Seq};
 
@@ -37,8 +37,9 @@ pub enum StoreError {
         /// The batch that was to be appended.
         got: BatchNo,
     },
-    /// The device failed. On a local disk this is terminal: a failed write or fsync is never tried again.
-    #[error("RK-STORE-004: {what} {path}: {cause}; the log's end is unknown, so the process must end and recover")]
+    /// The device failed. What was written of a log is unknown then, and a failed write or fsync is never tried again: that is terminal. Whoever
+    /// only read may try again.
+    #[error("RK-STORE-004: {what} {path}: {cause}; {}", advice(what))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -84,6 +85,15 @@ pub enum StoreError {
     },
 }
 
+/// What a failed operation on a file means for whoever asked for it.
+fn advice(what: &str) -> &'static str {
+    match what {
+        "write" | "sync" | "cut" | "change" => "what of it reached the device is unknown, so the process must end and recover",
+        "read" | "open" | "list" | "read the size of" => "nothing was changed: mend the path, its permissions or the device, and try again",
+        _ => "mend the path, its permissions or the device, and try again",
+    }
+}
+
 impl StoreError {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
@@ -99,6 +109,8 @@ pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub struct Tail {
     /// The last whole batch; `BatchNo(0)` for an empty log.
     pub last: BatchNo,
+    /// The last batch that was certainly there: `last`, or one behind it of which only traces are left, which is `damage`.
+    pub proven: BatchNo,
     /// What stands behind it and is no whole batch: a write that was cut off. In words, with file and offset.
     pub torn: Option<String>,
     /// What stands before it and is no whole batch: corruption. In words, with file and offset. It does not keep a log from being sealed:
@@ -166,14 +178,17 @@ pub enum Renewal {
 pub trait Leases: Send + Sync + 'static {
     /// Enters a new incarnation as live. `Conflict`-free: an incarnation is registered once.
     fn register(&self, lease: NodeLease) -> StoreResult<'_, ()>;
-    /// Moves the deadline of a live lease.
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal>;
+    /// Moves the deadline of a live lease, and writes down how far its log has come; `None` leaves what was said before.
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal>;
     /// Sets a live lease to `Stopped`, after a clean stop.
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal>;
     /// Fences an incarnation; on one host also kills the process if it is the one that registered (pid and start time compared). Idempotent.
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()>;
     /// Seals a fenced log: sets the last batch that counts if there is no seal yet, and returns the seal that stands.
     fn seal(&self, node: Incarnation, last: BatchNo) -> StoreResult<'_, BatchNo>;
+    /// An operator accepts at `at_ms` that the log of a fenced node ends with batch `last`, although it was known to have come further: the seal and
+    /// what was [reached](NodeLease::reached) are lowered to that. Harmless to repeat. `Refused` if the lease is not fenced, `NotFound`.
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()>;
     /// All node leases.
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>>;
     /// One node lease.

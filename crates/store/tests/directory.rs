@@ -188,10 +188,10 @@ async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("held 1")));
     for round in 1..=3 {
-        store.leases.renew(NODE, round).await.unwrap();
+        store.leases.renew(NODE, round, None).await.unwrap();
         // Long enough for the write-ahead log to be folded, which is what must not wait.
         tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100));
+        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100, None));
         renewal.await.expect("a change waits for a reader").unwrap();
     }
 }

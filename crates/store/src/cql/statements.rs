@@ -57,6 +57,8 @@ statements! {
     // Leases of nodes. States are 0 live, 1 stopped, 2 fenced.
     node_register: Transaction = "INSERT INTO KS.node_lease (space, shard, node, state, deadline, seal, value) VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     node_renew: Transaction = "UPDATE KS.node_lease SET deadline = ? WHERE space = ? AND shard = ? AND node = ? IF state = 0";
+    node_renew_reached: Transaction = "UPDATE KS.node_lease SET deadline = ?, value = ? WHERE space = ? AND shard = ? AND node = ? IF state = 0";
+    node_accept: Transaction = "UPDATE KS.node_lease SET seal = ?, value = ? WHERE space = ? AND shard = ? AND node = ? IF state = 2";
     node_stop: Transaction = "UPDATE KS.node_lease SET state = 1 WHERE space = ? AND shard = ? AND node = ? IF state = 0";
     node_fence: Transaction = "UPDATE KS.node_lease SET state = 2 WHERE space = ? AND shard = ? AND node = ? IF state < 2";
     node_seal: Transaction = "UPDATE KS.node_lease SET seal = ? WHERE space = ? AND shard = ? AND node = ? IF state = 2 AND seal = null";

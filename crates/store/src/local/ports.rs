@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec::{self, CodecError};
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
@@ -33,12 +33,18 @@ impl LocalStore {
         };
         let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
+        let of = database.clone();
         let begins = Arc::clone(&self.begins);
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
             self.options.append_queue,
-            move || LogWriter::open(&options, &root, Kind::Batches, log, reader),
+            move || {
+                // A log without a lease could not be told from one whose lease was lost.
+                let connection = facts::connect(&of)?;
+                node(&facts::rows(&connection, &of), log)?.ok_or(StoreError::Fenced(log))?;
+                LogWriter::open(&options, &root, Kind::Batches, log, reader)
+            },
             move |writer, batch: Batch| {
                 let envelope = crate::check_batch(&batch)?;
                 if begins.lock().get(&log) == Some(&batch.number) {
@@ -165,7 +171,7 @@ impl Journal for LocalStore {
         let reader = Arc::clone(&self.batches);
         Box::pin(blocking(move || {
             let end = reader.end(log)?;
-            Ok(Tail { last: BatchNo(end.last), torn: end.report, damage: end.damage })
+            Ok(Tail { last: BatchNo(end.last), proven: BatchNo(end.proven()), torn: end.report, damage: end.damage })
         }))
     }
 
@@ -174,7 +180,9 @@ impl Journal for LocalStore {
         let check = self.options.check;
         Box::pin(blocking(move || {
             let dir = log_dir(&root, Kind::Batches, log);
-            if last.0 > 0 {
+            // Of a log whose beginning was trimmed the rest may be lost.
+            let begins = segments(&dir)?.first().map_or(0, |oldest| oldest.first);
+            if last.0 > 0 && last.0 >= begins {
                 let found = reader.read(log, last.0, 0)?.into_iter().next();
                 let placed = found.ok_or_else(|| StoreError::NotFound(format!("batch {last} of log {log}")))?;
                 let path = &placed.path;
@@ -184,7 +192,8 @@ impl Journal for LocalStore {
             }
             if dir.exists() {
                 let end = reader.end(log)?;
-                if end.last == last.0 {
+                // What proves that more was there stays where it is.
+                if end.last == last.0 && !end.traces {
                     cut(&*disk, &dir, &end)?;
                 }
                 for path in [dir.as_path(), root.join(Kind::Batches.folder()).as_path()] {
@@ -340,13 +349,13 @@ impl Leases for LocalStore {
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
         Box::pin(self.facts.change(move |rows| {
             let lease = node_row(rows, node)?;
             if lease.state != NodeState::Live {
                 return Ok(Renewal::Fenced);
             }
-            put_node(rows, &NodeLease { deadline_ms, ..lease })?;
+            put_node(rows, &NodeLease { deadline_ms, reached: reached.or(lease.reached), ..lease })?;
             Ok(Renewal::Live)
         }))
     }
@@ -392,6 +401,13 @@ impl Leases for LocalStore {
                     Ok(last)
                 }
             }
+        }))
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(self.facts.change(move |rows| {
+            let lease = crate::loss_accepted(node_row(rows, node)?, last, at_ms)?;
+            put_node(rows, &lease)
         }))
     }
 

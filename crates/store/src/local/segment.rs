@@ -175,6 +175,12 @@ pub(super) fn check_header(found: &[u8], kind: Kind, log: Incarnation, first: u6
     Err("the segment's header is damaged".to_owned())
 }
 
+/// Whose log a segment is a whole header of, if it is one.
+pub(super) fn owner(found: &[u8], kind: Kind, first: u64) -> Option<Incarnation> {
+    let log = Incarnation(u64::from_le_bytes(*found.get(8..16)?.first_chunk()?));
+    check_header(found, kind, log, first).is_ok().then_some(log)
+}
+
 /// One entry as it lies in a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Located {
@@ -296,6 +302,18 @@ impl Reader {
         }
         let stop = if at_end { Stop::End } else { Stop::Full };
         (found, stop, None)
+    }
+
+    /// Whether what stands at `at`, which is no whole entry, cannot be the one write that was under way when the power failed: more bytes lie there than
+    /// its own length says or any entry has, or it belongs to another log.
+    pub(super) fn goes_on_behind(&self, at: u64) -> Result<bool, StoreError> {
+        let head = self.bytes(at, ENVELOPE)?;
+        let len = self.file.metadata().map_err(|error| io_error("read the size of", &self.path, &error))?.len();
+        let rest = len.saturating_sub(at);
+        Ok(match Envelope::parse(&head, self.kind.magic(), self.kind.what()) {
+            Ok(envelope) => envelope.log != self.log || rest > u64::from(envelope.len),
+            Err(_) => rest > self.kind.max_len() as u64,
+        })
     }
 
     /// The first whole entry that begins at `offset` or behind it, wherever that is.

@@ -1,6 +1,6 @@
 //! Leases, match directory and effects in memory: each request is one step under the lock, durable when it is answered.
 
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
@@ -32,8 +32,13 @@ impl Leases for MemoryStore {
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        Box::pin(self.run(Op::NodeLease(node), move |shared| Ok(if_live(node_row(shared, node)?, |lease| lease.deadline_ms = deadline_ms))))
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+        Box::pin(self.run(Op::NodeLease(node), move |shared| {
+            Ok(if_live(node_row(shared, node)?, |lease| {
+                lease.deadline_ms = deadline_ms;
+                lease.reached = reached.or(lease.reached);
+            }))
+        }))
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
@@ -60,6 +65,14 @@ impl Leases for MemoryStore {
                 return Err(crate::sealed_unfenced(node));
             }
             Ok(*lease.seal.get_or_insert(last))
+        }))
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(self.run(Op::NodeLease(node), move |shared| {
+            let lease = node_row(shared, node)?;
+            *lease = crate::loss_accepted(lease.clone(), last, at_ms)?;
+            Ok(())
         }))
     }
 

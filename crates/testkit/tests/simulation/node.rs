@@ -109,7 +109,7 @@ impl Node {
         for match_id in MATCHES {
             tokio::spawn(settle_in(host.clone(), store.clone(), me, match_id));
         }
-        let lease = lease::keep(&*store.leases, me, clock_ms);
+        let lease = lease::keep(&*store.leases, me, clock_ms, || host.reached());
         tokio::select! {
             biased;
             halt = host.fenced() => Ok(halt.to_string()),
@@ -120,6 +120,7 @@ impl Node {
                 gateway.shutdown("the node is going down").await;
                 let left: Vec<MatchId> = drained.left.iter().map(|&(id, _)| id).collect();
                 self.put_away.lock().extend(MATCHES.iter().filter(|id| host.find(**id).is_some() && !left.contains(id)));
+                store.leases.renew(me, clock_ms() + lease::LEASE_MS, host.reached()).await?;
                 store.leases.stop(me).await?;
                 Ok(format!("stopped: {} of {} matches are put away", drained.checkpointed, drained.matches))
             }
@@ -187,6 +188,8 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.to_owned(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 
