@@ -13,7 +13,7 @@ use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Store, StoreError, witness};
 
-use super::card;
+use super::{card, clock};
 use crate::cli::exit::Failure;
 
 /// What became of one match.
@@ -72,6 +72,10 @@ impl Caretaker {
         for node in others.iter().filter(ours).filter(|node| !(node.state == NodeState::Fenced && node.seal.is_some())) {
             let secured = takeover::secure(&self.store, self.me, node.incarnation).await?;
             secured_any = true;
+            if secured.short.is_some() && node.region != self.region {
+                // Matches of another region are here because an operator promoted this one, and was told that what had not been replicated is lost.
+                takeover::accept_loss(&self.store, node.incarnation, clock::now_ms()).await?;
+            }
             if let Some(problem) = witness::missing_checkpoint(&self.store, node).await? {
                 tracing::error!(code = "RK-NODE-110", log = %node.incarnation, %problem, "a checkpoint is missing");
             }

@@ -11,3 +11,4 @@ mod readme;
 mod store;
 mod support;
 mod verify;
+mod witness;

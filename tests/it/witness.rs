@@ -110,7 +110,7 @@ fn a_directory_that_does_not_fit_its_logs_is_not_started_on() {
     let database = data.join("node.db");
     let files = [database.clone(), data.join("node.db-wal")];
     // What the killed node left in its write-ahead log comes into the database.
-    drop(rusqlite::Connection::open(&database).and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).unwrap());
+    rusqlite::Connection::open(&database).and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
     let good: Vec<Option<Vec<u8>>> = files.iter().map(|file| std::fs::read(file).ok()).collect();
     let restore = || {
         for (file, bytes) in files.iter().zip(&good) {

@@ -184,7 +184,7 @@ impl LogCopy {
             seal: None,
             // Said as batches arrive.
             reached: None,
-            loss_accepted_ms: None,
+            loss_accepted_ms: planned.lease.loss_accepted_ms,
         };
         to.leases.register(lease).await?;
         self.begin(to, first).await?;
