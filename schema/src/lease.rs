@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, CodecError, FormatTag};
 use crate::checkpoint::CheckpointBase;
+use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 /// Format tag of an encoded [`MatchLease`].

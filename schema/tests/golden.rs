@@ -13,9 +13,7 @@ use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
 use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
-use rekindle_schema::lease::{
-    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached, StoredCheckpoint,
-};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached, StoredCheckpoint};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
 };

@@ -272,7 +272,7 @@ pub enum StoreCommand {
     AcceptLoss {
         /// Whose log: the incarnation that `verify` or the start of a node named.
         #[arg(value_name = "LOG")]
-        log: String,
+        incarnation: String,
         /// Do it.
         #[arg(long)]
         yes: bool,

@@ -41,7 +41,8 @@ pub(super) fn run(context: &Context, log: &str, yes: bool) -> Result<Exit, Failu
     let loss = block_on(async {
         let store = address.open().await?;
         if let Some(node) = alive::running(&store).await?.into_iter().find(|node| node.incarnation == log) {
-            let message = format!("RK-CLI-111: node {} (pid {}), which writes log {log}, is running: its log is not lost", node.name, node.pid);
+            let message =
+                format!("RK-CLI-111: node {} (pid {}), which writes log {log}, is running: its log is not lost", node.name, node.pid);
             return Err(Failure::new(Exit::InUse, message));
         }
         let found = match takeover::loss(&store, log).await {

@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Fail
         StoreCommand::Status => status(context),
         StoreCommand::Migrate => migrate(context),
         StoreCommand::Verify => offline::verify(context, None),
-        StoreCommand::AcceptLoss { log, yes } => super::loss::run(context, &log, yes),
+        StoreCommand::AcceptLoss { incarnation, yes } => super::loss::run(context, &incarnation, yes),
         StoreCommand::Copy { from, from_password_file, to, to_password_file, matches } => {
             let from = match from {
                 Some(url) => address(context, "--from", &url, from_password_file.as_deref())?,

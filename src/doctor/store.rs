@@ -99,7 +99,8 @@ async fn kept(address: &StoreAddress) -> Result<Vec<String>, String> {
 
 /// Whether logs, checkpoints and leases fit together.
 fn whole(looked: Result<Vec<String>, String>) -> Finding {
-    let fix = "run `rekindle verify`, which says which matches and ticks are concerned; restore from a backup, or do what the message names";
+    let fix =
+        "run `rekindle verify`, which says which matches and ticks are concerned; restore from a backup, or do what the message names";
     match looked {
         Ok(problems) if problems.is_empty() => Finding::new("whole", Level::Ok, "logs and checkpoints come as far as leases say", ""),
         Ok(problems) => Finding::new("whole", Level::Fail, problems.join("; "), fix),

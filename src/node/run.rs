@@ -1,8 +1,8 @@
 //! The life of a node: boot, recover, serve, drain, stop.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;

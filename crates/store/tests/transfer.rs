@@ -10,7 +10,7 @@ use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::JobStatus;
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Epoch, Incarnation, JobId, MatchId, Seq, Tick};
 use rekindle_store::conformance::{Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register};
@@ -125,6 +125,12 @@ async fn everything(store: &Store) -> Everything {
     let mut logs = BTreeMap::new();
     for info in store.journal.logs().await.unwrap() {
         logs.insert(info.log, read_all(store, info.log, info.first.0, 10_000).await);
+    }
+    // How far a log had come is said of each copy anew, and it fits the copy.
+    for node in &mut nodes {
+        let Some(reached) = node.reached.take() else { continue };
+        let said = logs.get(&node.incarnation).and_then(|log: &Vec<Batch>| log.iter().find(|batch| batch.number == reached.batch));
+        assert_eq!(said.map(Batch::crc), Some(reached.crc), "{node:?}");
     }
     let mut checkpoints = BTreeMap::new();
     for match_id in [A, B, ENDED] {
@@ -398,4 +404,32 @@ async fn damage_is_not_copied() {
     assert!(origin.flip_bit_in_checkpoint(B, 99));
     let done = copy_all(&origin.store(), &MemoryStore::new().store(), false).await.unwrap();
     assert!(done.checkpoints == 5 && done.notes.len() == 1, "{done:?}");
+}
+
+/// A copy of a log that has lost its end would look whole: it is refused, until an operator has given up what is missing.
+#[tokio::test]
+async fn a_log_that_has_lost_its_end_is_not_copied_as_if_it_were_whole() {
+    for left in [0, 6] {
+        let origin = MemoryStore::new();
+        let store = origin.store();
+        register(&store, FIRST).await;
+        store.leases.create(match_lease(A, &[(FIRST, 1)])).await.unwrap();
+        let written = Scribe::new(FIRST).append(&store, 10, &[A]).await;
+        let reached = Reached { batch: BatchNo(9), crc: written[8].crc(), at_ms: 5, checkpoint: None };
+        store.leases.renew(FIRST, 9_000, Some(reached)).await.unwrap();
+        origin.lose_batches_behind(FIRST, BatchNo(left));
+        let target = MemoryStore::new().store();
+        for cut in [false, true] {
+            let error = copy_all(&store, &target, cut).await.unwrap_err();
+            assert!(matches!(&error, TransferError::Damaged(words) if words.contains("RK-STORE-110")), "{error}");
+        }
+        assert!(target.leases.matches().await.unwrap().is_empty());
+        store.leases.fence(FIRST).await.unwrap();
+        store.leases.seal(FIRST, BatchNo(9)).await.unwrap();
+        assert!(copy_all(&store, &target, false).await.is_err(), "a seal changes nothing about that");
+        store.leases.accept_loss(FIRST, BatchNo(left), 7).await.unwrap();
+        copy_all(&store, &target, false).await.unwrap();
+        let row = target.leases.get(A).await.unwrap().unwrap();
+        assert_eq!(history::load(&target, &row, &LoadOptions::default()).await.unwrap().last_seq(), Seq(left));
+    }
 }

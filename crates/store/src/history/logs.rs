@@ -210,7 +210,8 @@ impl Stretch {
             Some((tick, at)) => format!("of match {} ticks after {tick}, which was recorded at {}, may be missing", self.match_id, utc(at)),
             None => format!("of match {} all ticks may be missing", self.match_id),
         };
-        let span = self.stands.zip(short.at_ms).map(|((_, from), to)| to.saturating_sub(from).saturating_mul(self.tick_rate.into()) / 1_000);
+        let span =
+            self.stands.zip(short.at_ms).map(|((_, from), to)| to.saturating_sub(from).saturating_mul(self.tick_rate.into()) / 1_000);
         from + &span.filter(|span| *span > 0).map_or_else(String::new, |span| format!(" (about {span})"))
     }
 
@@ -295,7 +296,8 @@ async fn read_log(
             }
             if let Some(reached) = reached.filter(|reached| reached.batch == view.number() && ![0, view.crc()].contains(&reached.crc)) {
                 let (number, crc) = (view.number(), view.crc());
-                let problem = format!("batch {number} has checksum {crc:08x}, its node wrote one with {:08x}: the log is another one", reached.crc);
+                let problem =
+                    format!("batch {number} has checksum {crc:08x}, its node wrote one with {:08x}: the log is another one", reached.crc);
                 fail(stretches, &waiting, &problem);
                 waiting.clear();
             }

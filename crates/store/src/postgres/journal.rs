@@ -352,7 +352,10 @@ impl Inner {
                 match self.read_segment(segment, begin, max_bytes).await? {
                     // A partition and its line in the list go in one transaction.
                     None if gone == Some(segment) => {
-                        return Err(corrupt(place(log, from.max(BatchNo(segment.first))), format!("the table {} is gone", segment.table())));
+                        return Err(corrupt(
+                            place(log, from.max(BatchNo(segment.first))),
+                            format!("the table {} is gone", segment.table()),
+                        ));
                     }
                     // It was trimmed meanwhile.
                     None => {
