@@ -26,7 +26,7 @@ pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(),
     }
     // A log of which nothing is left is not walked through.
     for node in nodes.values().filter(|node| node.state == NodeState::Live && !logs.iter().any(|info| info.log == node.incarnation)) {
-        if let Some(short) = witness::short(node, &store.journal.tail(node.incarnation).await?) {
+        if let Some(short) = witness::short(node, &witness::tail_of(store, node).await?) {
             report.fault(short.to_string());
         }
     }
@@ -79,7 +79,10 @@ impl<'a> Walk<'a> {
     async fn run(mut self, store: &Store, report: &mut Report, seen: &mut BTreeSet<MatchId>) -> Result<(), StoreError> {
         let log = self.info.log;
         report.segments += 1;
-        let tail = store.journal.tail(log).await?;
+        let tail = match self.node {
+            Some(node) => witness::tail_of(store, node).await?,
+            None => store.journal.tail(log).await?,
+        };
         let short = self.node.and_then(|node| witness::short(node, &tail));
         if let Some(torn) = tail.torn {
             report.note(format!("log {log}: possibly a torn tail, the last batch cut off as it was written: {torn}"));

@@ -7,6 +7,7 @@
 //! What was acknowledged after the last renewal has no such witness, unless there are traces of later batches ([`Tail::proven`]).
 
 use std::fmt;
+use std::time::Duration;
 
 use rekindle_schema::lease::{MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
@@ -73,6 +74,27 @@ pub fn short(lease: &NodeLease, tail: &Tail) -> Option<Short> {
     Some(Short { log: lease.incarnation, ends: tail.last, known, at_ms: lease.reached.map(|reached| reached.at_ms) })
 }
 
+/// How often a log that seems too short is looked at again while its node lives.
+const AGAIN: u32 = 4;
+
+/// How long to wait before a log of a live node that seems too short is looked at for the `nth` time: on a store with several regions its last batches may
+/// arrive here behind its lease. `None`: often enough.
+pub(crate) fn wait(nth: u32) -> Option<Duration> {
+    (nth < AGAIN).then(|| Duration::from_millis(20 << nth))
+}
+
+/// Where a log ends, read after its lease was.
+pub async fn tail_of(store: &Store, lease: &NodeLease) -> Result<Tail, StoreError> {
+    let mut nth = 0;
+    loop {
+        let tail = store.journal.tail(lease.incarnation).await?;
+        let pause = wait(nth).filter(|_| lease.state == NodeState::Live && short(lease, &tail).is_some());
+        let Some(pause) = pause else { return Ok(tail) };
+        tokio::time::sleep(pause).await;
+        nth += 1;
+    }
+}
+
 /// What a store says of itself that does not fit together: logs that end too early, are gone, or belong to nobody; checkpoints that are gone;
 /// matches whose row is gone. In words, each with what to do.
 ///
@@ -82,7 +104,7 @@ pub async fn look(store: &Store) -> Result<Vec<String>, StoreError> {
     let nodes = store.leases.nodes().await?;
     for lease in &nodes {
         if lease.known_end().is_some_and(|known| known > BatchNo(0)) {
-            let tail = store.journal.tail(lease.incarnation).await?;
+            let tail = tail_of(store, lease).await?;
             // A node may have been fenced, its log trimmed, since the leases were read.
             if short(lease, &tail).is_some()
                 && let Some(lease) = store.leases.node(lease.incarnation).await?

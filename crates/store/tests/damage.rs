@@ -429,7 +429,7 @@ async fn noticed(dir: &Path, what: &str) {
     assert!(!witness::look(&store).await.unwrap().is_empty(), "{what}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_log_that_lost_its_end_is_no_torn_tail() {
     let dir = tempfile::tempdir().unwrap();
     let segment = fill_witnessed(dir.path()).await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rekindle_schema::batch::{BatchView, Frame};
-use rekindle_schema::lease::{Lineage, MatchLease, NodeLease};
+use rekindle_schema::lease::{Lineage, MatchLease, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use super::base::{Base, Position};
@@ -12,7 +12,7 @@ use super::{End, HistoryError};
 use crate::Store;
 use crate::archive::Placed;
 use crate::port::StoreError;
-use crate::witness::{Short, utc};
+use crate::witness::{self, Short, utc};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -215,6 +215,15 @@ impl Stretch {
         from + &span.filter(|span| *span > 0).map_or_else(String::new, |span| format!(" (about {span})"))
     }
 
+    /// The log ends with batch `ends`, and batch `next` would come next: whether it is known to have come further.
+    fn find_short(&mut self, lease: Option<&NodeLease>, ends: BatchNo, next: BatchNo) {
+        // Once a loss is accepted, what checkpoints say of the log is part of it.
+        let by_checkpoint = self.reaches.filter(|_| lease.is_none_or(|lease| lease.loss_accepted_ms.is_none()));
+        let known = lease.and_then(NodeLease::known_end).max(by_checkpoint).filter(|&known| known >= next);
+        let at_ms = lease.and_then(|lease| lease.reached).map(|reached| reached.at_ms);
+        self.short = known.map(|known| Short { log: self.log, ends, known, at_ms });
+    }
+
     /// The log has no more records.
     fn close(&mut self) {
         if let (true, Some(short)) = (self.open(), &self.short) {
@@ -243,7 +252,7 @@ async fn read_log(
     }
     let (seal, reached) = (lease.and_then(|lease| lease.seal), lease.and_then(|lease| lease.reached));
     let mut next = begin.max(first.unwrap_or(BatchNo(1))).max(BatchNo(1));
-    let mut last: Option<BatchNo> = None;
+    let (mut last, mut looks): (Option<BatchNo>, u32) = (None, 0);
     let mut before: Option<u32> = None;
     let mut holes = 0;
     let mut waiting: BTreeSet<(MatchId, Epoch)> = stretches.keys().copied().collect();
@@ -281,7 +290,11 @@ async fn read_log(
             Err(error) => return Err(error),
         };
         if batches.is_empty() {
-            break;
+            let more = lease.is_some_and(|lease| lease.state == NodeState::Live && lease.known_end() >= Some(next));
+            let Some(pause) = witness::wait(looks).filter(|_| more) else { break };
+            tokio::time::sleep(pause).await;
+            looks += 1;
+            continue;
         }
         for batch in batches {
             if seal.is_some_and(|seal| batch.number > seal) {
@@ -316,10 +329,7 @@ async fn read_log(
     }
     let ends = if first.is_some() { BatchNo(next.0 - 1) } else { BatchNo(0) };
     for (_, stretch) in stretches.iter_mut().filter(|(key, _)| waiting.contains(key)) {
-        // Once a loss is accepted, what checkpoints say of the log is part of it.
-        let by_checkpoint = stretch.reaches.filter(|_| lease.is_none_or(|lease| lease.loss_accepted_ms.is_none()));
-        let known = lease.and_then(NodeLease::known_end).max(by_checkpoint).filter(|&known| known >= next);
-        stretch.short = known.map(|known| Short { log, ends, known, at_ms: reached.map(|reached| reached.at_ms) });
+        stretch.find_short(lease, ends, next);
     }
     stretches.values_mut().for_each(Stretch::close);
     Ok(())

@@ -227,9 +227,18 @@ impl Rows<'_> {
         problems
     }
 
-    /// Checks every row of the tables of `version`, and that no row is missing: the first thing that is wrong.
+    /// Checks every row of the tables of `version`, and that no row is missing. An error is what is wrong with the tables that say which matches there are
+    /// and whose they are; what is wrong with others is logged: those that need the row are told, and matches can run.
     pub(super) fn check(&self, version: i64) -> Result<(), StoreError> {
-        Table::of(version).try_for_each(|table| self.audit_table(table))
+        for table in Table::of(version) {
+            match self.audit_table(table) {
+                Err(error @ StoreError::Corrupt { .. }) if !matches!(table, Table::NodeLease | Table::MatchLease) => {
+                    tracing::error!(code = "RK-STORE-114", %error, "a table of node.db is damaged; run `rekindle verify`");
+                }
+                checked => checked?,
+            }
+        }
+        Ok(())
     }
 
     fn audit_table(&self, table: Table) -> Result<(), StoreError> {

@@ -77,7 +77,7 @@ impl LogCopy {
         grown: &(dyn Fn(u64) + Sync),
     ) -> Result<(), TransferError> {
         let log = self.log;
-        let tail = from.journal.tail(log).await?;
+        let tail = witness::tail_of(from, &planned.lease).await?;
         if let Some(damage) = tail.damage {
             return Err(TransferError::Damaged(damage));
         }
