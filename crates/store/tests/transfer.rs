@@ -45,7 +45,7 @@ async fn fill(store: &Store) {
     }
     let mut scribe = Scribe::new(FIRST);
     scribe.append(store, 40, &[A, B, ENDED]).await;
-    let (meta, state) = checkpoint(ENDED, 1, FIRST, 40, 40, 300);
+    let (meta, state) = checkpoint(ENDED, 1, FIRST, 38, 38, 300);
     store.checkpoints.put(meta, state).await.unwrap();
     for seq in [20, 30] {
         let (meta, state) = checkpoint(A, 1, FIRST, seq, seq, 500);
