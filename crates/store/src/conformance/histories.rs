@@ -190,7 +190,7 @@ pub async fn a_log_that_ends_too_early_is_damage(backend: &impl Backend) {
     assert!(found.len() == 1 && found[0].contains("is gone"), "{found:?}");
 }
 
-/// A checkpoint covers a record that its owner had in its log: a log that ends before that batch is damaged, whatever its lease says.
+/// A checkpoint names the batch behind which its later records are: a log that ends before the one before that is damaged, whatever its lease says.
 pub async fn a_checkpoint_says_how_far_the_log_had_come(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -204,7 +204,7 @@ pub async fn a_checkpoint_says_how_far_the_log_had_come(backend: &impl Backend) 
     let lost = load(&store, &lease, Start::Newest, End::Newest).await.unwrap_err();
     let words = lost.to_string();
     assert!(matches!(lost, HistoryError::Damaged { match_id: A, log: NODE, seq: Seq(8), .. }), "{words}");
-    assert!(words.contains("batch 6") && words.contains("ticks after 14"), "{words}");
+    assert!(words.contains("batch 5") && words.contains("ticks after 14"), "{words}");
     assert_eq!(fence_and_seal(&store, NODE).await, BatchNo(4));
     store.leases.accept_loss(NODE, BatchNo(4), 5).await.unwrap();
     let left = load(&store, &lease, Start::Newest, End::Newest).await.unwrap();

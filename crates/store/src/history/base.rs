@@ -74,15 +74,12 @@ impl Base {
         }
     }
 
-    /// The batch that the log of this owner had when the checkpoint was stored: the one with the record that it covers, if the owner wrote that itself, or
-    /// else the one before the owner's first.
+    /// A batch that the log of this owner had when the checkpoint was stored: the one before the batch that it names, which may have been the next to be
+    /// written.
     pub(super) fn reaches(&self, line: &Lineage) -> Option<BatchNo> {
         let (meta, _) = self.checkpoint.as_ref().filter(|_| self.in_logs)?;
-        if (meta.epoch, meta.log) != (line.epoch, line.incarnation) {
-            return None;
-        }
-        let own = meta.seq >= line.first_seq;
-        Some(if own { meta.batch } else { BatchNo(meta.batch.0.saturating_sub(1)) })
+        let same = (meta.epoch, meta.log) == (line.epoch, line.incarnation);
+        same.then(|| BatchNo(meta.batch.0.saturating_sub(1)))
     }
 
     pub(super) async fn find(store: &Store, lease: &MatchLease, options: LoadOptions) -> Result<Self, StoreError> {
