@@ -2,7 +2,7 @@
 //!
 //! A log that was cut off as its last batch was written looks like one that lost its end in any other way. What tells them apart stands elsewhere: in
 //! the lease of its node, which says at each renewal which batch was durable and which checkpoint was stored last ([`NodeLease::reached`]), in its
-//! seal, and in the checkpoints, each of which covers a record that lies in a batch. Takeovers, histories, `verify`, `doctor` and the start of a node ask here.
+//! seal, and in the checkpoints, each of which names a batch whose predecessor was there. Takeovers, histories, `verify`, `doctor` and the start of a node ask here.
 //!
 //! What was acknowledged after the last renewal has no such witness, unless there are traces of later batches ([`Tail::proven`]).
 
