@@ -245,6 +245,9 @@ async fn read_log(
     stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>,
 ) -> Result<(), StoreError> {
     let begin = stretches.values().map(|stretch| stretch.first_batch).min().unwrap_or_default();
+    // The batch before the one that a checkpoint names must be there as well, unless it was trimmed.
+    let proofs = stretches.values().filter_map(|stretch| stretch.reaches).filter(|_| first.is_some());
+    let begin = proofs.min().map_or(begin, |proof| proof.min(begin));
     for stretch in stretches.values_mut() {
         if let Some(first) = first.filter(|&first| stretch.first_batch.max(BatchNo(1)) < first) {
             stretch.hole = Some(format!("batches before {first} are no longer there"));
