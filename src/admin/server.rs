@@ -1,7 +1,6 @@
 //! The admin HTTP listener. `/livez` answers as long as the process turns; it never asks the store.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -20,6 +19,7 @@ use super::api::{
     AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem, RunJob,
     StopMatch, Ticket,
 };
+use super::listener;
 use super::who::Who;
 use crate::node::{ControlError, Serving};
 
@@ -58,8 +58,9 @@ pub async fn serve(
     token: Option<String>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    let most = node.parts().admin_connections;
     let admin = Admin { node, metrics, token: token.map(Into::into) };
-    axum::serve(listener, router(admin).into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
+    listener::serve(listener, router(admin), most, stop).await
 }
 
 fn router(admin: Admin) -> Router {

@@ -16,6 +16,9 @@ use rekindle_store::address::{AddressError, StoreAddress};
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
 
+/// The fewest characters of an admin token that can be tried from elsewhere than this host.
+const MIN_TOKEN: usize = 16;
+
 /// When a tick leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -50,6 +53,14 @@ pub enum LogFormat {
 pub struct Limits {
     /// Open client connections.
     pub connections: usize,
+    /// Clients from one address.
+    pub connections_per_address: usize,
+    /// Clients with tickets of one player.
+    pub connections_per_player: usize,
+    /// Of the connections, those only for sessions that go on.
+    pub reserve: usize,
+    /// Spectators.
+    pub spectators: usize,
     /// Datagrams a second of one client.
     pub datagrams: u32,
     /// New connections a second.
@@ -71,6 +82,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the admin HTTP listener.
     pub admin_listen: SocketAddr,
+    /// Connections of the admin listener.
+    pub admin_connections: usize,
     /// What admin requests must carry.
     pub admin_token: Option<String>,
     /// Tickets for whoever asks.
@@ -129,6 +142,7 @@ impl Config {
             store: store(settings, &data_dir)?,
             listen: parse(settings, "listen", "an address like 127.0.0.1:7777")?,
             admin_listen: parse(settings, "admin.listen", "an address like 127.0.0.1:7780")?,
+            admin_connections: at_least_one(settings, "admin.connections")?,
             admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()),
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
@@ -144,13 +158,7 @@ impl Config {
             } else {
                 0
             },
-            limits: Limits {
-                connections: at_least_one(settings, "limits.connections")?,
-                datagrams: at_least_one(settings, "limits.datagrams")?,
-                handshakes: at_least_one(settings, "limits.handshakes")?,
-                handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
-                matches: at_least_one(settings, "limits.matches")?,
-            },
+            limits: limits(settings)?,
             jobs: jobs::load(settings)?,
             backup: match text(settings, "backup.dir") {
                 dir if dir.is_empty() => None,
@@ -185,6 +193,20 @@ impl Config {
                 "admin.listen = {} is not loopback and admin.token is not set: anyone who reaches it could stop matches; \
                  set admin.token or use 127.0.0.1",
                 self.admin_listen
+            )));
+        }
+        let short = self.admin_token.as_ref().is_some_and(|token| token.chars().count() < MIN_TOKEN);
+        if !self.admin_listen.ip().is_loopback() && short {
+            return Err(ConfigError::Conflict(format!(
+                "admin.listen = {} is not loopback and admin.token has fewer than {MIN_TOKEN} characters: whoever guesses it could stop \
+                 matches; take a random one, as `openssl rand -hex 32` prints it",
+                self.admin_listen
+            )));
+        }
+        let Limits { connections, reserve, spectators, .. } = self.limits;
+        if reserve >= connections || spectators > connections {
+            return Err(ConfigError::Conflict(format!(
+                "limits.reserve = {reserve} must be less than limits.connections = {connections}, limits.spectators = {spectators} no more"
             )));
         }
         if self.dev && !(self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback()) {
@@ -224,6 +246,26 @@ fn parse<T: FromStr>(settings: &Settings, name: &str, expected: &str) -> Result<
 fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &str) -> Result<T, ConfigError> {
     let value: T = parse(settings, name, "a whole number")?;
     if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
+}
+
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let connections: usize = at_least_one(settings, "limits.connections")?;
+    // Zero stands for the usual share.
+    let or = |name: &str, usual: usize| -> Result<usize, ConfigError> {
+        let set = parse(settings, name, "a whole number")?;
+        Ok(if set == 0 { usual } else { set })
+    };
+    Ok(Limits {
+        connections,
+        connections_per_address: or("limits.connections_per_address", connections.div_ceil(2))?,
+        connections_per_player: at_least_one(settings, "limits.connections_per_player")?,
+        reserve: or("limits.reserve", connections / 8)?,
+        spectators: or("limits.spectators", connections.div_ceil(4))?,
+        datagrams: at_least_one(settings, "limits.datagrams")?,
+        handshakes: at_least_one(settings, "limits.handshakes")?,
+        handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
+        matches: at_least_one(settings, "limits.matches")?,
+    })
 }
 
 fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigError> {
@@ -294,9 +336,23 @@ mod tests {
     fn an_open_admin_listener_needs_a_token() {
         let error = with(&[("admin.listen", "0.0.0.0:7780")]).unwrap_err().to_string();
         assert!(error.contains("set admin.token"), "{error}");
-        assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "s3cret")]).is_ok());
+        let error = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "x")]).unwrap_err().to_string();
+        assert!(error.contains("fewer than 16 characters"), "{error}");
+        assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "0123456789abcdef")]).is_ok());
+        assert!(with(&[("admin.token", "x")]).is_ok(), "only this host can try it");
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
+    }
+
+    #[test]
+    fn places_are_shared_out_of_the_connections() {
+        let limits = with(&[("limits.connections", "300")]).unwrap().limits;
+        assert_eq!((limits.connections_per_address, limits.connections_per_player), (150, 8));
+        assert_eq!((limits.reserve, limits.spectators), (37, 75));
+        for wrong in [("limits.reserve", "300"), ("limits.spectators", "301")] {
+            let error = with(&[("limits.connections", "300"), wrong]).unwrap_err().to_string();
+            assert!(error.contains(wrong.0), "{error}");
+        }
     }
 
     #[test]

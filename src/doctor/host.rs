@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Resource, getrlimit};
 
 use super::{Finding, Level, mebibytes};
+use crate::config::Config;
 
 /// What the gateway asks for each socket, in bytes.
 const SOCKET_BUFFER: u64 = 4 << 20;
@@ -16,14 +17,15 @@ const CLOCK_WATCH: Duration = Duration::from_millis(300);
 const CLOCK_STEP: Duration = Duration::from_millis(30);
 
 /// All findings about the machine.
-pub async fn examine() -> Vec<Finding> {
+pub async fn examine(config: &Config) -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
     vec![
         cores(std::thread::available_parallelism().map_or(1, usize::from)),
         memory(read("/proc/meminfo").and_then(|text| available(&text))),
         udp_buffers(number("/proc/sys/net/core/rmem_max"), number("/proc/sys/net/core/wmem_max")),
-        descriptors(getrlimit(Resource::Nofile).current),
+        // A node raises its limit to this one by itself.
+        descriptors(getrlimit(Resource::Nofile).maximum, crate::node::descriptors::needed(config)),
         clock_steps(watch_clocks().await),
         clock_sanity(SystemTime::now(), executable_date()),
         clock_keeper(keeper(Path::new("/run"))),
@@ -67,15 +69,15 @@ fn udp_buffers(receive: Option<u64>, send: Option<u64>) -> Finding {
     Finding::new("udp_buffers", level, format!("at most {receive} bytes to receive, {send} to send"), fix)
 }
 
-fn descriptors(limit: Option<u64>) -> Finding {
+fn descriptors(limit: Option<u64>, needed: u64) -> Finding {
     let Some(limit) = limit else { return Finding::new("descriptors", Level::Ok, "no limit", "") };
     let level = match limit {
-        ..256 => Level::Fail,
-        256..1_024 => Level::Warn,
+        few if few < needed => Level::Fail,
+        ..1_024 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit";
-    Finding::new("descriptors", level, format!("at most {limit} open files"), fix)
+    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit; or lower admin.connections";
+    Finding::new("descriptors", level, format!("at most {limit} open files, this configuration needs {needed}"), fix)
 }
 
 /// By how much the wall clock went another way than the steady one.
@@ -144,8 +146,8 @@ mod tests {
             (memory(Some(64 << 20)), Level::Fail, "free memory"),
             (memory(Some(300 << 20)), Level::Warn, "free memory"),
             (udp_buffers(Some(212_992), Some(8 << 20)), Level::Warn, "net.core.rmem_max=4194304"),
-            (descriptors(Some(64)), Level::Fail, "ulimit -n"),
-            (descriptors(Some(512)), Level::Warn, "LimitNOFILE"),
+            (descriptors(Some(191), 192), Level::Fail, "ulimit -n"),
+            (descriptors(Some(512), 192), Level::Warn, "LimitNOFILE"),
             (clock_steps(Duration::from_secs(2)), Level::Warn, "slew"),
             (clock_sanity(SystemTime::UNIX_EPOCH, Some(SystemTime::now())), Level::Fail, "set the clock"),
             (clock_keeper(Some(("systemd-timesyncd", false))), Level::Warn, "timedatectl"),
@@ -158,8 +160,8 @@ mod tests {
             memory(Some(2 << 30)),
             memory(None),
             udp_buffers(Some(4 << 20), Some(4 << 20)),
-            descriptors(None),
-            descriptors(Some(1_024)),
+            descriptors(None, 192),
+            descriptors(Some(1_024), 192),
             clock_steps(Duration::from_millis(1)),
             clock_sanity(SystemTime::now(), Some(SystemTime::UNIX_EPOCH)),
             clock_keeper(Some(("chrony", true))),

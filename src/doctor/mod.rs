@@ -47,7 +47,7 @@ impl Finding {
 
 /// Looks at everything, in this order. Takes a few seconds.
 pub async fn examine(config: &Config) -> Vec<Finding> {
-    let mut findings = host::examine().await;
+    let mut findings = host::examine(config).await;
     findings.extend(disk::examine(config));
     findings.extend(store::examine(config).await);
     findings

@@ -11,6 +11,7 @@ pub mod build;
 pub mod card;
 pub mod chores;
 pub mod clock;
+pub mod descriptors;
 mod edge;
 pub mod jobs;
 pub mod links;
