@@ -118,6 +118,8 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Gauge, "rekindle_gateway_pending_connections", "connections not yet let in"),
     (Gauge, "rekindle_gateway_sessions", "sessions with a connection"),
     (Counter, "rekindle_gateway_connections_total", "connections by outcome"),
+    (Counter, "rekindle_gateway_no_place_total", "clients refused or let go because places are bounded, by reason"),
+    (Counter, "rekindle_gateway_rewound_total", "clients told that the match does not go on from what they saw, by reason"),
     (Counter, "rekindle_gateway_superseded_total", "connections replaced by a newer one of the same player"),
     (Counter, "rekindle_gateway_datagrams_received_total", "datagrams received"),
     (Counter, "rekindle_gateway_datagram_bytes_received_total", "bytes in them"),

@@ -6,11 +6,12 @@ use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec;
 use rekindle_schema::lease::MatchSpec;
-use rekindle_schema::record::{Decision, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Beat, Decision, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, MatchId, Seq, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
+use crate::core::Hashes;
 use crate::error::RecoveryError;
 
 /// What a replay led to.
@@ -35,8 +36,33 @@ pub struct Replayed {
     pub beats_differing: u64,
     /// First and last tick that another build had computed.
     pub resimulated: Option<(Tick, Tick)>,
+    /// Set if a hash differed: the newest tick before it whose state is known to be what it was.
+    pub holds_until: Option<Tick>,
+    /// The newest hashes that were computed on the way.
+    pub hashes: Hashes,
     /// Set if the match has ended: why.
     pub ended: Option<String>,
+}
+
+impl Replayed {
+    /// A world that was just set up: nothing was replayed.
+    pub fn fresh(sim: Box<dyn Simulation>) -> Self {
+        Self {
+            tick: sim.tick(),
+            sim,
+            seq: Seq(0),
+            crc: 0,
+            checkpoint: None,
+            root: None,
+            replayed: 0,
+            beats_checked: 0,
+            beats_differing: 0,
+            resimulated: None,
+            holds_until: None,
+            hashes: Hashes::default(),
+            ended: None,
+        }
+    }
 }
 
 /// What the observer of [`Replay::run`] is told after each tick.
@@ -101,22 +127,11 @@ impl Replay<'_> {
     fn begin(&self, history: &History) -> Result<Replayed, RecoveryError> {
         let match_id = self.match_id(history);
         let failed = |error| RecoveryError::Sim { match_id, error };
-        let mut state = Replayed {
-            sim: match &history.checkpoint {
-                Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
-                None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
-            },
-            seq: Seq(0),
-            tick: Tick(0),
-            crc: 0,
-            checkpoint: None,
-            root: history.root,
-            replayed: 0,
-            beats_checked: 0,
-            beats_differing: 0,
-            resimulated: None,
-            ended: None,
+        let sim = match &history.checkpoint {
+            Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
+            None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
         };
+        let mut state = Replayed { root: history.root, ..Replayed::fresh(sim) };
         if let Some((meta, _)) = &history.checkpoint {
             self.check_checkpoint(&mut state, meta)?;
         }
@@ -142,6 +157,7 @@ impl Replay<'_> {
                 });
             }
             state.beats_checked += 1;
+            state.hashes.push(Beat { tick: meta.tick, hash: computed });
         }
         state.seq = meta.seq;
         state.checkpoint = Some(meta.clone());
@@ -184,10 +200,16 @@ impl Replay<'_> {
                 if computed == beat.hash {
                     state.beats_checked += 1;
                 } else if foreign {
+                    if state.beats_differing == 0 {
+                        // Without an equal hash before it, all that was computed again is in doubt.
+                        let begin = state.resimulated.map_or(flush.first, |(from, _)| from);
+                        state.holds_until = Some(state.hashes.newest().map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick));
+                    }
                     state.beats_differing += 1;
                 } else {
                     return Err(RecoveryError::HashMismatch { match_id, tick, recorded: beat.hash, computed, source_of: "journal" });
                 }
+                state.hashes.push(Beat { tick, hash: computed });
             }
             observe(Replaying { tick, step, output: &output, sim: &*state.sim });
         }

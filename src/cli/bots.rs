@@ -37,7 +37,8 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
         let ticket = access.ticket(player, format!("bot-{}", number + 1), Role::Player).await?;
         bots.push(BotSpec { player: PlayerId(player), ticket, match_id });
     }
-    let swarm = Swarm::start(SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain))?;
+    let game = Some(wanted.game.clone());
+    let swarm = Swarm::start(SwarmConfig { game, ..SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain) })?;
     let bar = bar(args.seconds, context.common.json);
     let finished = tokio::select! {
         biased;

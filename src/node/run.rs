@@ -25,7 +25,7 @@ use super::edge::EdgeThreads;
 use super::links::Links;
 use super::recover::{Caretaker, Outcome};
 use super::serving::{Parts, Serving};
-use super::{PARKED, READY, RESUMED, clock, jobs};
+use super::{PARKED, READY, RESUMED, bots, clock, descriptors, jobs};
 use crate::admin::api::CreateMatch;
 use crate::admin::server;
 use crate::cli::exit::{Exit, Failure};
@@ -70,6 +70,7 @@ pub enum Milestone<'a> {
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let mut signals = Signals::listen()?;
+    let admin_connections = descriptors::prepare(&config);
     let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
     let renewal = keep_lease(store.clone(), incarnation);
     let host = Host::start(HostParts {
@@ -83,7 +84,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     })
     .await?;
     let recovering = Arc::new(AtomicBool::new(true));
-    let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
+    let links = Arc::new(Links::new(host.clone(), store.clone(), Arc::clone(&recovering)));
     let edge = EdgeThreads::start()?;
     let gateway = {
         let _inside = edge.handle().enter();
@@ -101,7 +102,17 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
     };
-    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
+    let parts = Parts {
+        config: config.clone(),
+        games,
+        host: host.clone(),
+        store: store.clone(),
+        gateway,
+        admin_connections,
+        incarnation,
+        build,
+        recovering,
+    };
     let node = Arc::new(Serving::new(parts));
     let (admin_stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async move {
@@ -141,6 +152,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         biased;
         halt = host.fenced() => Some(halted(&halt)),
         fault = renewal => Some(lease_lost(fault)),
+        () = node.parts().gateway.lost() => Some(port_lost()),
         () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
         served = served => served.err(),
         never = upkeep => match never {},
@@ -233,6 +245,7 @@ fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Mi
                 hash_ok = report.hash_ok,
                 "match resumed"
             );
+            write_down_difference(node, report);
             node.play_house_bots(*match_id);
             node.watch_health(*match_id, node.parts().config.healthy_after);
             tell(Milestone::Resumed(*match_id, report));
@@ -242,6 +255,23 @@ fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Mi
             tell(Milestone::NotResumed(*match_id, report));
         }
     }
+}
+
+/// What players were shown has been computed again with another result: that stays in the audit log.
+fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
+    let (Some((from, to)), Some(holds)) = (report.resimulated, report.holds_until) else { return };
+    let (node, target) = (Arc::clone(node), report.match_id.to_string());
+    tokio::spawn(async move {
+        let who = format!("node {} (accept_build)", node.name());
+        let detail = format!(
+            "ticks {from} to {to} of another build were computed again with another result: {holds} is the last tick that holds; players who saw \
+             later ones are told so when they come back"
+        );
+        match node.operators().begin(&who, "match.rewound", &target, &detail).await {
+            Ok(action) => action.end(None, None).await,
+            Err(error) => tracing::warn!(code = "RK-NODE-122", match_id = target, %error, detail, "this is not in the audit log"),
+        }
+    });
 }
 
 async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure> {
@@ -293,6 +323,12 @@ fn fenced() -> Failure {
 fn halted(halt: &Halt) -> Failure {
     let exit = if matches!(halt, Halt::Store(StoreError::Fenced(_))) { Exit::Fenced } else { Exit::Failed };
     Failure::new(exit, halt.to_string())
+}
+
+/// Nobody can play here any more, and only a new process gets the port back.
+fn port_lost() -> Failure {
+    let message = "RK-NODE-121: QUIC has given up the game port: the node ends so that its matches go on in a new process; see RK-GATE-123 in the log";
+    Failure::new(Exit::Failed, message)
 }
 
 async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
@@ -377,6 +413,11 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(config.listen, clock::wall());
     gateway.limits = Limits {
         max_connections: config.limits.connections,
+        reserve: config.limits.reserve,
+        max_spectators: config.limits.spectators,
+        per_player: config.limits.connections_per_player,
+        per_source: config.limits.connections_per_address,
+        first_own_player: bots::FIRST_HOUSE_PLAYER,
         datagrams: rate(config.limits.datagrams, 0.5),
         handshakes: rate(config.limits.handshakes, 2.0),
         handshakes_per_source: rate(config.limits.handshakes_per_source, 10.0),

@@ -106,6 +106,8 @@ pub struct Parts {
     pub store: Store,
     /// The edge.
     pub gateway: Gateway,
+    /// Connections that the admin listener has at most.
+    pub admin_connections: usize,
     /// This run.
     pub incarnation: Incarnation,
     /// What computes the games.
@@ -170,6 +172,8 @@ impl Serving {
             Err("draining")
         } else if self.parts.recovering.load(Ordering::Acquire) {
             Err("recovering matches")
+        } else if !self.parts.gateway.is_open() {
+            Err("the game port is lost")
         } else {
             Ok(())
         }

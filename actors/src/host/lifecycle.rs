@@ -57,6 +57,8 @@ pub struct RecoveryReport {
     pub beats_checked: u64,
     /// First and last tick that another build had computed, if such were accepted.
     pub resimulated: Option<(Tick, Tick)>,
+    /// Set if a hash of them differed: the newest tick that still holds. Clients that were shown later ones are told so when they come back.
+    pub holds_until: Option<Tick>,
     /// What went wrong without doing harm.
     pub notes: Vec<String>,
 }
@@ -80,20 +82,7 @@ impl Host {
         let inner = self.inner();
         let game = inner.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
-        let world = Replayed {
-            tick: sim.tick(),
-            sim,
-            seq: Seq(0),
-            crc: 0,
-            checkpoint: None,
-            root: None,
-            replayed: 0,
-            beats_checked: 0,
-            beats_differing: 0,
-            resimulated: None,
-            ended: None,
-        };
-        let cell = inner.launch(&lease, game, world, false).await?;
+        let cell = inner.launch(&lease, game, Replayed::fresh(sim), false).await?;
         tracing::info!(code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game, "match created");
         Ok(MatchHandle::new(cell))
     }
@@ -229,7 +218,7 @@ impl Inner {
         let replayed = self.offload(work).await.map_err(failed)??;
         self.meters.recovery_replay.record(started.elapsed());
         let (tick, count, beats_checked) = (replayed.tick, replayed.replayed, replayed.beats_checked);
-        let (hash_ok, resimulated) = (replayed.beats_differing == 0, replayed.resimulated);
+        let (hash_ok, resimulated, holds_until) = (replayed.beats_differing == 0, replayed.resimulated, replayed.holds_until);
         if let Some((from, to)) = resimulated {
             tracing::warn!(code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok, "ticks of another build were simulated again");
         }
@@ -237,7 +226,8 @@ impl Inner {
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::debug!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
-        Ok(RecoveryReport { match_id: lease.match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, notes })
+        let match_id = lease.match_id;
+        Ok(RecoveryReport { match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, holds_until, notes })
     }
 
     /// Puts a world into a cell and an actor around it.
@@ -273,6 +263,8 @@ impl Inner {
             durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
             probe: world.sim.probe(),
             covered: world.root,
+            hashes: world.hashes,
+            holds_until: world.holds_until,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
             return Err(HostError::AlreadyHere(lease.match_id));

@@ -100,7 +100,7 @@ impl Node {
         };
         let host = Host::start(parts).await?;
         let recovering = Arc::new(AtomicBool::new(true));
-        let links = Arc::new(Links::new(host.clone(), recovering.clone()));
+        let links = Arc::new(Links::new(host.clone(), store.clone(), recovering.clone()));
         let edge = GatewayConfig { seed: Some(dice.bytes()), ..GatewayConfig::on_port(PORT, Arc::new(clock_ms)) };
         let socket = quic::socket(PORT).await?;
         let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
