@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod edge;
 mod failover;
 mod history;
 mod jobs;
