@@ -105,6 +105,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Counter, "rekindle_hash_mismatches_total", "replays that gave another hash than the journal"),
     (Counter, "rekindle_quarantined_total", "inputs left out because they made a system panic"),
     (Counter, "rekindle_parked_total", "matches that could not be continued"),
+    (Gauge, "rekindle_matches_not_running", "matches at home here that wait for another build or are parked, by reason"),
     (Counter, "rekindle_match_restarts_total", "matches restored after a panic"),
     (Counter, "rekindle_effects_delivered_total", "effects acknowledged by a sink"),
     (Gauge, "rekindle_matches", "matches running"),

@@ -72,8 +72,8 @@ pub(crate) struct Cost {
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
-    /// An operator wants one, whether or not it is due.
-    pub(crate) wanted: bool,
+    /// An operator wants one that covers this tick, whether or not it is due. Taken back by the first stored checkpoint that does.
+    pub(crate) wanted: Option<Tick>,
     /// The last one could not be stored: none is asked for before this.
     pub(crate) not_before: Option<Instant>,
 }

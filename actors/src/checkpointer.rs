@@ -171,7 +171,7 @@ impl Checkpointer {
             if ticks == 0 {
                 continue;
             }
-            if cost.wanted {
+            if cost.wanted.is_some() {
                 return Some(Arc::clone(cell));
             }
             if costliest.as_ref().is_none_or(|(most, _)| seconds > *most) {
@@ -256,6 +256,8 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
             cost.second = cost.newest.map(|stored| stored.root).or(cost.second);
         }
         cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes, root });
+        // Answered once: a wish that stood on would be answered again with every tick.
+        cost.wanted = cost.wanted.filter(|&wanted| wanted > tick);
         cell.chain.lock().stored(name, prepared);
         cost.second.filter(|_| new_chain)
     };

@@ -5,12 +5,13 @@
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec;
-use rekindle_schema::lease::MatchSpec;
+use rekindle_schema::lease::{MatchLease, MatchSpec};
 use rekindle_schema::record::{Decision, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, MatchId, Seq, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
+use crate::config::Games;
 use crate::error::RecoveryError;
 
 /// What a replay led to.
@@ -61,6 +62,38 @@ pub fn replay(
     progress: &mut dyn FnMut(Tick),
 ) -> Result<Replayed, RecoveryError> {
     Replay { game, spec, build, accept_build, until: None, match_id: None }.run(history, &mut |at| progress(at.tick))
+}
+
+/// Whether this build can go on with a match, found out before the match is claimed. An error says what this build lacks and nothing about the match:
+/// another build may have it.
+///
+/// A history that this build made, begun with a checkpoint that it made, is not looked into: what is wrong with it shows in the replay. A checkpoint of
+/// another build is restored, and what another build computed is replayed, if that is accepted. Called by whoever claims matches, through
+/// [`crate::Host::fits`].
+pub fn fits(games: &Games, lease: &MatchLease, history: &History, build: BuildId, accept_build: bool) -> Result<(), RecoveryError> {
+    let match_id = lease.match_id;
+    let game = games.get(&lease.spec.game)?;
+    let failed = |error| RecoveryError::Sim { match_id, error };
+    let foreign = history.frames.iter().find(|frame| frame.header.build != build);
+    match (foreign, &history.checkpoint) {
+        (Some(frame), _) if !accept_build => {
+            Err(RecoveryError::OtherBuild { match_id, tick: frame.header.first_tick, found: frame.header.build, ours: build })
+        }
+        (Some(_), _) => replay(&*game, &lease.spec, history, build, accept_build, &mut |_| {}).map(drop),
+        (None, Some((meta, state))) if meta.build != build => game.restore(state).map(drop).map_err(failed),
+        (None, None) if history.frames.is_empty() => game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread that others wait for.
+pub(crate) fn fits_at_once(history: &History, build: BuildId, accept_build: bool) -> bool {
+    let foreign = history.frames.iter().any(|frame| frame.header.build != build);
+    match &history.checkpoint {
+        _ if foreign => !accept_build,
+        Some((meta, _)) => meta.build == build,
+        None => !history.frames.is_empty(),
+    }
 }
 
 /// How to replay.

@@ -7,10 +7,12 @@
 //! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a zombie lie behind it.
 //! 5. *Claim* each match by compare-and-set, with the next epoch and a new stretch of lineage.
 //!
-//! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes.
+//! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes. Before rule 5 the caller is asked for its [`Fit`]: what it
+//! cannot run it does not claim, and the row stays as it is for others.
 
 use std::collections::BTreeSet;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
@@ -55,6 +57,8 @@ pub enum Claimed {
     Ours(Box<Claim>),
     /// Another node was faster.
     Lost(MatchId),
+    /// The caller cannot run it: its row, which was left alone.
+    Waits(Box<MatchLease>),
     /// Its history cannot be read: it is parked with this report.
     Parked(MatchId, String),
 }
@@ -66,8 +70,32 @@ pub struct ClaimOptions {
     pub me: Incarnation,
     /// No record that the caller will write for the match lies in an earlier batch of its log.
     pub first_batch: BatchNo,
-    /// Recovery attempts after which a match is parked instead of being claimed again.
-    pub max_attempts: u32,
+}
+
+/// What whoever claims says of a match whose history is read, before it claims it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// It can go on with it.
+    Runs,
+    /// It cannot; others may.
+    Waits,
+    /// Nobody can: the match is parked with this report. The number is what its row then has as attempts.
+    Parks(String, u32),
+}
+
+/// Says whether matches can be run by whoever claims them.
+pub trait Fitness: Sync {
+    /// Called for each match before its claim, several at a time.
+    fn of<'a>(&'a self, row: &'a MatchLease, history: &'a History) -> BoxFuture<'a, Fit>;
+}
+
+/// Everything can be run: for callers that have one build and trust every match.
+pub struct Anything;
+
+impl Fitness for Anything {
+    fn of<'a>(&'a self, _: &'a MatchLease, _: &'a History) -> BoxFuture<'a, Fit> {
+        std::future::ready(Fit::Runs).boxed()
+    }
 }
 
 /// How many claims are under way at once: a store commits those that wait together.
@@ -99,11 +127,16 @@ pub async fn orphans(store: &Store, dead: &BTreeSet<Incarnation>) -> Result<Vec<
     Ok(rows)
 }
 
-/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them.
-pub async fn claim(store: &Store, rows: Vec<MatchLease>, options: ClaimOptions) -> Result<Vec<Claimed>, TakeoverError> {
+/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them. A parked row that is claimed runs again.
+pub async fn claim(
+    store: &Store,
+    rows: Vec<MatchLease>,
+    options: ClaimOptions,
+    fitness: &dyn Fitness,
+) -> Result<Vec<Claimed>, TakeoverError> {
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
-    let claims: Vec<_> = rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options).boxed()).collect();
+    let claims: Vec<_> = rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options, fitness).boxed()).collect();
     futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
 }
 
@@ -112,6 +145,7 @@ async fn claim_one(
     row: MatchLease,
     history: Result<History, HistoryError>,
     options: ClaimOptions,
+    fitness: &dyn Fitness,
 ) -> Result<Claimed, TakeoverError> {
     let match_id = row.match_id;
     let history = match history {
@@ -120,13 +154,18 @@ async fn claim_one(
         Err(HistoryError::Store(error)) if !matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound(_)) => {
             return Err(error.into());
         }
-        Err(error) => return park(store, row, error.to_string()).await,
+        Err(error) => {
+            let attempts = row.attempts;
+            return park(store, row, error.to_string(), attempts).await;
+        }
     };
-    if row.attempts >= options.max_attempts {
-        let report = format!("{} recoveries in a row ended before the match had run healthily for long enough", row.attempts);
-        return park(store, row, report).await;
+    match fitness.of(&row, &history).await {
+        Fit::Runs => {}
+        Fit::Waits => return Ok(Claimed::Waits(Box::new(row))),
+        Fit::Parks(report, attempts) => return park(store, row, report, attempts).await,
     }
     let mut wanted = row;
+    wanted.state = MatchState::Running;
     wanted.version += 1;
     wanted.epoch = wanted.epoch.next();
     wanted.incarnation = options.me;
@@ -143,12 +182,13 @@ async fn claim_one(
     }
 }
 
-async fn park(store: &Store, row: MatchLease, report: String) -> Result<Claimed, TakeoverError> {
+async fn park(store: &Store, row: MatchLease, report: String, attempts: u32) -> Result<Claimed, TakeoverError> {
     let (match_id, version) = (row.match_id, row.version);
     tracing::error!(code = "RK-CLUSTER-004", %match_id, %report, "match parked");
     let parked = MatchState::Parked { report: report.clone() };
     let updated = directory::update(&*store.leases, match_id, |lease| {
         lease.state = parked.clone();
+        lease.attempts = attempts;
         lease.version == version
     })
     .await?;

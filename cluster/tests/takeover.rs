@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
+use rekindle_cluster::takeover::{self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
+use rekindle_store::history::History;
 use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
 
@@ -115,7 +118,7 @@ async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
 async fn take(store: Store, me: Incarnation) -> Vec<Claimed> {
     takeover::secure(&store, me, WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap()
+    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1) }, &Anything).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,6 +141,7 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
                 match claimed {
                     Claimed::Ours(claim) => assert!(owners.insert(claim.lease.match_id, claim).is_none(), "seed {seed}: two owners"),
                     Claimed::Lost(_) => {}
+                    Claimed::Waits(row) => panic!("seed {seed}: match {} waits", row.match_id),
                     Claimed::Parked(id, report) => panic!("seed {seed}: match {id} parked: {report}"),
                 }
             }
@@ -180,7 +184,7 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
     let first = rows[..1].to_vec();
-    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1) }, &Anything).await.unwrap();
     assert!(matches!(claimed[..], [Claimed::Ours(_)]));
 
     let me = TAKERS[1];
@@ -190,7 +194,7 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     }
     let rows = takeover::orphans(&store, &dead).await.unwrap();
     assert_eq!(rows.len(), MATCHES.len());
-    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1) }, &Anything).await.unwrap();
     let mut epochs: Vec<_> = claimed
         .iter()
         .map(|claimed| match claimed {
@@ -213,28 +217,60 @@ async fn a_fenced_node_takes_nothing() {
     assert_eq!(store.leases.node(WRITER).await.unwrap().unwrap().state, NodeState::Live, "the writer is untouched");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_match_that_keeps_killing_its_node_is_parked_with_the_count() {
-    let memory = MemoryStore::new();
-    prepare(&memory).await;
+/// Says the same of every match.
+struct Always(Fit);
+
+impl Fitness for Always {
+    fn of<'a>(&'a self, _: &'a MatchLease, _: &'a History) -> BoxFuture<'a, Fit> {
+        std::future::ready(self.0.clone()).boxed()
+    }
+}
+
+async fn secured(memory: &MemoryStore) -> (Store, Vec<MatchLease>) {
+    prepare(memory).await;
     let store = memory.store();
-    let id = MATCHES[0];
-    rekindle_cluster::directory::update(&*store.leases, id, |row| {
-        row.attempts = 3;
-        true
-    })
-    .await
-    .unwrap();
-    let parked: Vec<_> = take(store.clone(), TAKERS[0])
-        .await
-        .into_iter()
-        .filter_map(|claimed| match claimed {
-            Claimed::Parked(id, report) => Some((id, report)),
-            _ => None,
+    takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
+    let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    (store, rows)
+}
+
+const OPTIONS: ClaimOptions = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1) };
+
+#[tokio::test(start_paused = true)]
+async fn what_the_claimer_cannot_run_is_left_untouched_for_others() {
+    let memory = MemoryStore::new();
+    let (store, rows) = secured(&memory).await;
+    let claims = takeover::claim(&store, rows.clone(), OPTIONS, &Always(Fit::Waits)).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Waits(_))) && claims.len() == MATCHES.len());
+    assert_eq!(store.leases.matches().await.unwrap(), rows, "not a byte of a row has changed");
+    let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))), "whoever can takes them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_is_parked_by_what_its_claimer_saw_and_never_for_a_count_alone() {
+    let memory = MemoryStore::new();
+    let (store, _) = secured(&memory).await;
+    for id in MATCHES {
+        rekindle_cluster::directory::update(&*store.leases, id, |row| {
+            row.attempts = 1_000;
+            true
         })
-        .collect();
-    assert!(matches!(&parked[..], [(parked, report)] if *parked == id && report.contains('3')), "{parked:?}");
-    assert!(matches!(store.leases.get(id).await.unwrap().unwrap().state, MatchState::Parked { .. }));
+        .await
+        .unwrap();
+    }
+    let mut rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    let last = rows.pop().unwrap();
+    let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
+    let id = last.match_id;
+    let claims = takeover::claim(&store, vec![last], OPTIONS, &Always(Fit::Parks("it kills".to_owned(), 5))).await.unwrap();
+    assert!(matches!(&claims[..], [Claimed::Parked(parked, report)] if *parked == id && report == "it kills"));
+    let row = store.leases.get(id).await.unwrap().unwrap();
+    assert_eq!((row.state.clone(), row.attempts), (MatchState::Parked { report: "it kills".to_owned() }, 5));
+    // Somebody who can run it claims it again, out of its parking place.
+    let claims = takeover::claim(&store, vec![row], OPTIONS, &Anything).await.unwrap();
+    assert!(matches!(&claims[..], [Claimed::Ours(claim)] if claim.lease.state == MatchState::Running));
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +288,7 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 };
+    let options = OPTIONS;
     // The requests of this kind whose numbers are in `which` fail.
     let failing = |what: Op, which: std::ops::Range<u64>| {
         let count = Mutex::new(0);
@@ -267,10 +303,10 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
     // Of the requests for checkpoints the first is for their list, the next ones for the newest and the one before it.
     let checkpoints = Op::ReadCheckpoint(MATCHES[0]);
     for store in [failing(Op::Read(WRITER), 0..1), failing(checkpoints, 1..3)] {
-        let refused = takeover::claim(&store, rows.clone(), options).await;
+        let refused = takeover::claim(&store, rows.clone(), options, &Anything).await;
         assert!(matches!(refused, Err(TakeoverError::Store(StoreError::Io { .. }))));
     }
-    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options).await.unwrap();
+    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options, &Anything).await.unwrap();
     let Claimed::Ours(claim) = &claims[0] else { panic!("it can be had") };
     assert_eq!(claim.history.checkpoint.as_ref().unwrap().0.seq, Seq(1));
     assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));

@@ -66,6 +66,9 @@ pub enum Command {
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
     },
+    /// Replays what it is given, for the node that started it.
+    #[command(hide = true, name = crate::node::trial::COMMAND)]
+    TryReplay,
     /// The show: two matches, 32 bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
     /// Draws a live match in the terminal.
@@ -234,6 +237,12 @@ pub enum MatchCommand {
     },
     /// Lists pins.
     Pins,
+    /// Has a match tried again that is parked, or that waits for another build.
+    Resume {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
     /// Ends a match.
     Stop {
         /// A unique prefix of its id.

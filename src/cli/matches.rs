@@ -8,9 +8,12 @@ use super::args::MatchCommand;
 use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on};
-use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, StopMatch};
+use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, ResumeMatch, StopMatch};
 use crate::admin::client::{AdminClient, ClientError};
 use crate::inspect::pick::{PickError, pick};
+
+/// Most reasons that a list of matches gives.
+const NOTES: usize = 20;
 
 pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Failure> {
     let node = context.node()?;
@@ -30,6 +33,13 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
                 let created: MatchView = node.post("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&created, || details(&created))?;
+            }
+            MatchCommand::Resume { prefix } => {
+                let found = find(&node, Some(&prefix)).await?;
+                let path = format!("/v1/matches/{}/resume", found.id);
+                let resumed: MatchView = node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
+                context.answer(&resumed, || details(&resumed))?;
+                return Ok(if is_live(&resumed) { Exit::Done } else { Exit::Broken });
             }
             MatchCommand::Stop { prefix, reason } => {
                 let found = find(&node, Some(&prefix)).await?;
@@ -91,13 +101,28 @@ fn table(matches: &[MatchView]) -> String {
     for view in matches {
         lines.push(format!(
             "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
-            view.id, view.game, view.state, view.tick, view.epoch, view.players
+            view.id,
+            view.game,
+            view.state,
+            number(view.tick),
+            view.epoch,
+            view.players
         ));
     }
-    // Of many matches that wait for the store, each gives the same reason.
-    let notes: BTreeSet<&str> = matches.iter().filter(|view| is_live(view)).filter_map(|view| view.reason.as_deref()).collect();
-    lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
+    // Of many matches that wait for the same, each gives the same reason but for its own id.
+    let told = matches.iter().filter(|view| view.state != "ended");
+    let notes: BTreeSet<String> = told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
+    let more = notes.len().saturating_sub(NOTES);
+    lines.extend(notes.into_iter().take(NOTES).map(|note| format!("note: {note}")));
+    if more > 0 {
+        lines.push(format!("note: and {more} more reasons; `match show` gives those of a match"));
+    }
     lines.join("\n")
+}
+
+/// A number, or a dash if the node does not know it.
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn is_live(view: &MatchView) -> bool {
@@ -107,8 +132,20 @@ fn is_live(view: &MatchView) -> bool {
 fn details(view: &MatchView) -> String {
     let mut text = format!(
         "match      {}\ngame       {}\nstate      {}\ntick       {} at {} Hz, durable up to {}\nepoch      {}\nplayers    {}, {} of them house bots",
-        view.id, view.game, view.state, view.tick, view.tick_rate, view.durable, view.epoch, view.players, view.house_bots
+        view.id,
+        view.game,
+        view.state,
+        number(view.tick),
+        view.tick_rate,
+        number(view.durable),
+        view.epoch,
+        view.players,
+        view.house_bots
     );
+    if let Some(node) = &view.node {
+        text.push_str("\nnode       ");
+        text.push_str(node);
+    }
     if let Some(reason) = &view.reason {
         text.push_str("\nreason     ");
         text.push_str(reason);

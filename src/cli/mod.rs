@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
 use crate::node::card::NodeCard;
+use crate::node::trial;
 use crate::{demo, telemetry};
 use args::{Cli, Command, Common, MatchCommand};
 use exit::{Exit, Failure};
@@ -37,12 +38,18 @@ use exit::{Exit, Failure};
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase` configures the match of a first run.
 pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitCode {
     let Cli { common, command } = Cli::parse();
+    // It has no configuration: the node that started it has one.
+    if matches!(command, Some(Command::TryReplay)) {
+        // An error means that the node is gone.
+        return trial::serve(&games).map_or(Exit::Failed, |()| Exit::Done).into();
+    }
     let json = common.json;
     let exit = Context::load(common, command.as_ref(), games, kinds, showcase).and_then(|context| {
         telemetry::init_logs(context.config.log_format, &context.config.log_filter);
         match command {
             None => start::first_run(&context),
             Some(Command::Start { until_stdin_closes, .. }) => start::start(&context, until_stdin_closes),
+            Some(Command::TryReplay) => Ok(Exit::Done),
             Some(Command::Demo(args)) => demo::run(&context, &args),
             Some(Command::Watch { prefix, seconds }) => watch::run(&context, prefix.as_deref(), seconds),
             Some(Command::Bots(args)) => bots::run(&context, &args),

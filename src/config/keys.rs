@@ -95,7 +95,7 @@ pub const KEYS: &[Key] = &[
     key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
-    key("recovery.attempts", Kind::Number, "5", "recoveries in a row that may end early before a match is parked"),
+    key("recovery.attempts", Kind::Number, "5", "processes in a row that may die of replaying a match before it is parked; raised later, it is tried again"),
     key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
     key(
@@ -123,6 +123,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("store_password", Kind::Text, "", "password of the user in the store's URL; better in store_password_file, or in the environment"),
     key("store_password_file", Kind::Text, "", "file whose first line is that password"),
+    key("store_wait_s", Kind::Number, "600", "how long a start waits for a store that does not answer; 0: not at all"),
     key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
 ];
 

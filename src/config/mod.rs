@@ -67,6 +67,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where durable things go.
     pub store: StoreAddress,
+    /// How long a start waits for a store that does not answer.
+    pub store_wait: Duration,
     /// UDP address for players.
     pub listen: SocketAddr,
     /// Address of the admin HTTP listener.
@@ -105,7 +107,7 @@ pub struct Config {
     pub session_timeout: Duration,
     /// A tick that takes longer ends the process; zero: never.
     pub watchdog: Duration,
-    /// Recoveries in a row that may end early.
+    /// Processes in a row that may die of replaying a match before it is parked.
     pub recovery_attempts: u32,
     /// A recovered match that ran this long has recovered.
     pub healthy_after: Duration,
@@ -127,6 +129,7 @@ impl Config {
         let data_dir = PathBuf::from(text(settings, "data_dir"));
         let config = Self {
             store: store(settings, &data_dir)?,
+            store_wait: Duration::from_secs(parse(settings, "store_wait_s", "seconds")?),
             listen: parse(settings, "listen", "an address like 127.0.0.1:7777")?,
             admin_listen: parse(settings, "admin.listen", "an address like 127.0.0.1:7780")?,
             admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()),

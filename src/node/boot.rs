@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rekindle_cluster::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
@@ -9,6 +10,7 @@ use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
 use rekindle_store::address::StoreAddress;
 use rekindle_store::{Store, StoreError};
+use tokio::time::Instant;
 
 use super::card::{self, NodeCard};
 use super::{build, clock};
@@ -31,10 +33,46 @@ pub struct Booted {
     pub pid_start: u64,
 }
 
-/// Takes the data directory, opens the store and registers a new incarnation.
-pub async fn boot(config: &Config) -> Result<Booted, Failure> {
+/// How long a start waits before it asks again for a store that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often it says that it waits.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes the data directory, opens the store and registers a new incarnation. A store that does not answer is waited for, up to `store_wait_s`: `waiting` is
+/// told what it waits for. Dropping it gives up.
+pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, Failure> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
+    let (begun, mut said) = (Instant::now(), None::<Instant>);
+    loop {
+        let error = match take_lease(config).await {
+            Ok((store, incarnation, pid_start)) => {
+                return Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start });
+            }
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error.into()),
+        };
+        let waited = begun.elapsed();
+        if waited >= config.store_wait {
+            let message = format!(
+                "RK-NODE-131: the store has not answered for {} s, which is as long as store_wait_s lets a start wait ({error}): start the store, or check the \
+                 address in `store`",
+                waited.as_secs()
+            );
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            said = Some(Instant::now());
+            let words = format!("waiting for the store since {} s, for {} s at most: {error}", waited.as_secs(), config.store_wait.as_secs());
+            tracing::warn!(code = "RK-NODE-130", store = %config.store, "{words}");
+            waiting(&words);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Opens the store and registers a new incarnation: an attempt whose answer was lost leaves one behind that owns nothing.
+async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreError> {
     let store = config.store.open().await?;
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
@@ -51,7 +89,7 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;
-    Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start })
+    Ok((store, incarnation, pid_start))
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.

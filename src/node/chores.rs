@@ -33,6 +33,11 @@ const AT_ONCE: usize = 500;
 /// Queues of single nodes begin with this.
 const OF_NODE: &str = "node-";
 
+/// The kind of job that makes backups.
+pub const BACKUP: &str = "backup";
+/// The names of [`kinds`].
+pub const KINDS: [&str; 6] = ["keep-house", "prune-jobs", "prune-audit", "verify-store", BACKUP, "checkpoint-all"];
+
 /// What chores are done to and with.
 #[derive(Clone)]
 pub struct Tools {
@@ -71,7 +76,7 @@ pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
         Kind::new("prune-jobs", HOUSE, move |_| prune_jobs(jobs.clone(), keep_jobs)).with(3, minutes(2)),
         Kind::new("prune-audit", HOUSE, move |_| prune_audit(audit.clone(), keep_audit)).with(3, minutes(2)),
         Kind::new("verify-store", HEAVY, move |_| verify_store(verify.clone())).with(3, minutes(60)),
-        Kind::new("backup", HEAVY, move |_| back_up(source.clone(), store_name.clone(), backup.clone())).with(3, minutes(360)),
+        Kind::new(BACKUP, HEAVY, move |_| back_up(source.clone(), store_name.clone(), backup.clone())).with(3, minutes(360)),
         Kind::new("checkpoint-all", &own_queue(tools.incarnation), move |_| checkpoint_all(checkpoints.clone())).with(2, minutes(5)),
     ]
 }

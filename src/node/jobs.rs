@@ -10,10 +10,33 @@ use super::serving::{ControlError, Parts, Serving};
 use super::{clock, operator};
 use crate::admin::api::{JobView, RunJob};
 use crate::cli::exit::{Exit, Failure};
+use crate::config::Config;
 use crate::hex;
 
 /// How often an operator's retry tries a job.
 pub const RETRY_ATTEMPTS: u32 = 3;
+
+/// Whether work on jobs can begin as configured: to be asked before this node claims anything.
+pub fn check(config: &Config, more: &[Kind]) -> Result<(), Failure> {
+    let known = || chores::KINDS.into_iter().chain(more.iter().map(|kind| kind.name.as_str()));
+    if let Some((kind, _)) = config.jobs.cron.iter().find(|(kind, _)| !known().any(|name| name == kind)) {
+        let known: Vec<&str> = known().collect();
+        let message = format!("RK-NODE-042: jobs.cron names the kind `{kind}`, this node knows: {}", known.join(", "));
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let scheduled = config.jobs.cron.iter().any(|(kind, _)| kind == chores::BACKUP);
+    match &config.backup {
+        None if scheduled => {
+            let message = "RK-NODE-132: jobs.cron names the kind `backup`, and backup.dir is not set: set it, or take `backup` out";
+            Err(Failure::new(Exit::Usage, message))
+        }
+        Some((dir, _)) if scheduled => std::fs::create_dir_all(dir).map_err(|error| {
+            let message = format!("RK-NODE-133: backup.dir {}: {error}; create it for this user, or choose another", dir.display());
+            Failure::new(Exit::Usage, message)
+        }),
+        _ => Ok(()),
+    }
+}
 
 /// Starts working on jobs: the node's chores, and the kinds that its executable brings along.
 pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure> {
@@ -33,11 +56,6 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         payload: Vec::new().into(),
     });
     let cron: Vec<CronEntry> = cron.collect();
-    if let Some(entry) = cron.iter().find(|entry| !kinds.iter().any(|kind| kind.name == entry.kind)) {
-        let known: Vec<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
-        let message = format!("RK-NODE-042: jobs.cron names the kind `{}`, this node knows: {}", entry.kind, known.join(", "));
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let jobs = JobsConfig { lease: config.jobs.lease, queues: chores::queues(config, *incarnation), cron, ..JobsConfig::default() };
     let parts =
         JobsParts { store: store.clone(), incarnation: *incarnation, clock: clock::wall(), seed: clock::random(), kinds, config: jobs };

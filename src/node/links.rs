@@ -15,16 +15,19 @@ use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{MatchId, PlayerId, SessionId};
 use tokio::sync::mpsc;
 
+use super::standing::{Standing, Standings};
+
 /// The matches of this node.
 pub struct Links {
     host: Host,
     recovering: Arc<AtomicBool>,
+    standings: Arc<Standings>,
 }
 
 impl Links {
-    /// While `recovering` is set, a match that is not here may still come.
-    pub fn new(host: Host, recovering: Arc<AtomicBool>) -> Self {
-        Self { host, recovering }
+    /// While `recovering` is set, a match that is not here may still come. Of those that do not run, `standings` says why.
+    pub fn new(host: Host, recovering: Arc<AtomicBool>, standings: Arc<Standings>) -> Self {
+        Self { host, recovering, standings }
     }
 }
 
@@ -46,11 +49,18 @@ impl Matches for Links {
         };
         match (found, wanted) {
             // It gives no frames and does not come back by itself: clients that kept knocking would wait for nothing.
-            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
-                let words = format!("RK-NODE-034: match {} is parked after a failure: ask the operator", handle.info().match_id);
-                Location::Refused(RefuseCode::Ended, words)
-            }
+            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => parked(handle.info().match_id),
             (Some(handle), _) => Location::Here(Arc::new(Link(handle))),
+            (None, Some(id)) if let Some(standing) = self.standings.of(id) => match standing {
+                Standing::Parked(_) => parked(id),
+                Standing::Waits(reason, _) => {
+                    let words = format!("RK-NODE-137: match {id} waits: this build of the game cannot run it ({reason}): ask the operator");
+                    Location::Refused(RefuseCode::Unavailable, words)
+                }
+                Standing::Recovering => {
+                    Location::Refused(RefuseCode::Unavailable, format!("RK-NODE-138: match {id} is about to be recovered; try again"))
+                }
+            },
             (None, _) if self.recovering.load(Ordering::Acquire) => {
                 Location::Refused(RefuseCode::Unavailable, "RK-NODE-030: this node is recovering its matches; try again".to_owned())
             }
@@ -58,6 +68,10 @@ impl Matches for Links {
             (None, None) => Location::Refused(RefuseCode::Full, "RK-NODE-032: no match here has room for a player".to_owned()),
         }
     }
+}
+
+fn parked(id: MatchId) -> Location {
+    Location::Refused(RefuseCode::Ended, format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"))
 }
 
 struct Link(MatchHandle);

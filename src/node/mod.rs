@@ -18,7 +18,9 @@ pub mod operator;
 pub mod recover;
 pub mod run;
 pub mod serving;
+pub mod standing;
 pub mod tickets;
+pub mod trial;
 
 pub use serving::{ControlError, Serving};
 

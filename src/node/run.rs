@@ -1,5 +1,6 @@
 //! The life of a node: boot, recover, serve, drain, stop.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,11 +24,13 @@ use super::boot::{self, Booted};
 use super::card::NodeCard;
 use super::edge::EdgeThreads;
 use super::links::Links;
-use super::recover::{Caretaker, Outcome};
+use super::recover::{Caretaker, CaretakerParts, Outcome, Trouble};
 use super::serving::{Parts, Serving};
+use super::standing::Standings;
+use super::trial::TrialOptions;
 use super::{PARKED, READY, RESUMED, clock, jobs};
 use crate::admin::api::CreateMatch;
-use crate::admin::server;
+use crate::admin::server::{self, Front};
 use crate::cli::exit::{Exit, Failure};
 use crate::config::{self, Config};
 
@@ -35,6 +38,9 @@ use crate::config::{self, Config};
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often samples are folded into histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why a node ends whose parent is gone.
+const ABANDONED: &str = "RK-NODE-025: the parent process is gone";
 
 /// What a node is run with.
 pub struct Run {
@@ -70,7 +76,37 @@ pub enum Milestone<'a> {
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let mut signals = Signals::listen()?;
-    let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
+    // Whatever can refuse a start does so before anything is claimed.
+    jobs::check(&config, &kinds)?;
+    let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
+        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
+        Failure::new(Exit::Failed, message)
+    })?;
+    let admin_addr = admin.local_addr()?;
+    let (admin_stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
+        // An error means that the sender is gone: the node has ended.
+        let _ = stopped.await;
+    };
+    let front = Front::default();
+    front.says("opening the store");
+    let admin = tokio::spawn(server::serve(admin, front.clone(), until_stopped));
+    let mut abandoned = Box::pin(gone(abandoned));
+    let waiting = |words: &str| {
+        front.says(words);
+        tracing::info!(code = "RK-NODE-139", admin = %admin_addr, "the admin listener answers meanwhile: /livez, /startupz");
+    };
+    let booted = tokio::select! {
+        biased;
+        () = signals.next() => {
+            tracing::info!(code = "RK-NODE-004", "stopped");
+            return Ok(Exit::Done);
+        }
+        () = &mut abandoned => return Err(Failure::new(Exit::Failed, ABANDONED)),
+        booted = boot::boot(&config, waiting) => booted?,
+    };
+    let Booted { lock, keys, store, incarnation, build, pid_start } = booted;
+    front.says("recovering matches");
     let renewal = keep_lease(store.clone(), incarnation);
     let host = Host::start(HostParts {
         store: store.clone(),
@@ -83,40 +119,32 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     })
     .await?;
     let recovering = Arc::new(AtomicBool::new(true));
-    let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
+    let standings = Arc::<Standings>::default();
+    let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering), Arc::clone(&standings)));
     let edge = EdgeThreads::start()?;
     let gateway = {
         let _inside = edge.handle().enter();
         Gateway::bind(gateway_config(&config), links, keys)?
     };
-    let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
-        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
-        Failure::new(Exit::Failed, message)
-    })?;
     let card = NodeCard {
         pid: std::process::id(),
         pid_start,
         incarnation: incarnation.to_string(),
-        admin: admin.local_addr()?,
+        admin: admin_addr,
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
     };
-    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
+    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering, standings };
     let node = Arc::new(Serving::new(parts));
-    let (admin_stop, stopped) = oneshot::channel::<()>();
-    let until_stopped = async move {
-        // An error means that the sender is gone: the node has ended.
-        let _ = stopped.await;
-    };
     let upkeep = keep_metrics(metrics.clone());
-    let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, config.admin_token.clone(), until_stopped));
+    front.open(Arc::clone(&node), metrics, config.admin_token.clone());
     card.write(&config.data_dir)?;
 
     let served = async {
         let mut caretaker = caretaker(&node);
         let begun = Instant::now();
         let recovery = async {
-            caretaker.look(0, |outcome| brought_back(&node, &outcome, tell)).await?;
+            recover_all(&node, &mut caretaker, begun, tell).await?;
             if let Some(wanted) = first_match {
                 ensure_match(&node, wanted).await?;
             }
@@ -129,6 +157,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
             () = signals.insist() => return Err(stopped_at_once()),
         }
         node.parts().recovering.store(false, Ordering::Release);
+        front.started();
         tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
         tell(Milestone::Ready(&card, &node));
         tokio::select! {
@@ -141,7 +170,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         biased;
         halt = host.fenced() => Some(halted(&halt)),
         fault = renewal => Some(lease_lost(fault)),
-        () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
+        () = &mut abandoned => Some(Failure::new(Exit::Failed, ABANDONED)),
         served = served => served.err(),
         never = upkeep => match never {},
     };
@@ -199,8 +228,39 @@ async fn stop_jobs(node: &Serving) {
 }
 
 fn caretaker(node: &Serving) -> Caretaker {
-    let Parts { host, store, incarnation, config, .. } = node.parts();
-    Caretaker::new(host.clone(), store.clone(), *incarnation, config.node_region.clone(), config.recovery_attempts)
+    let Parts { host, store, incarnation, config, build, standings, .. } = node.parts();
+    Caretaker::new(CaretakerParts {
+        host: host.clone(),
+        store: store.clone(),
+        me: *incarnation,
+        region: config.node_region.clone(),
+        trials: TrialOptions {
+            build: *build,
+            accept_build: config.accept_build,
+            deaths: config.recovery_attempts,
+            healthy_after: config.healthy_after,
+            watchdog: config.watchdog,
+        },
+        standings: Arc::clone(standings),
+    })
+}
+
+/// The first look: brings back what is left of earlier nodes. A store that is away in between is waited for, as it is later on.
+async fn recover_all(
+    node: &Arc<Serving>,
+    caretaker: &mut Caretaker,
+    begun: Instant,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) -> Result<(), Failure> {
+    loop {
+        let now_ms = begun.elapsed().as_millis() as u64;
+        match caretaker.look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell)).await {
+            Ok(()) => return Ok(()),
+            Err(trouble) if trouble.transient => not_looked_after(&trouble),
+            Err(trouble) => return Err(trouble.failure),
+        }
+        tokio::time::sleep(lease::RENEW_EVERY).await;
+    }
 }
 
 /// Takes over what other nodes leave, as long as this one runs. What the store refuses now it may give at the next look.
@@ -211,12 +271,21 @@ async fn keep_watch(
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Infallible {
     loop {
-        tokio::time::sleep(lease::RENEW_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(lease::RENEW_EVERY) => {}
+            () = node.asking() => {}
+        }
         let now_ms = begun.elapsed().as_millis() as u64;
-        if let Err(failure) = caretaker.look(now_ms, |outcome| brought_back(node, &outcome, tell)).await {
-            tracing::warn!(code = "RK-NODE-035", reason = %failure.message, "matches of dead nodes could not be looked after; trying again");
+        let asked = node.take_asked();
+        if let Err(trouble) = caretaker.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await {
+            not_looked_after(&trouble);
         }
     }
+}
+
+fn not_looked_after(trouble: &Trouble) {
+    let reason = &trouble.failure.message;
+    tracing::warn!(code = "RK-NODE-035", %reason, "matches of dead nodes could not be looked after; trying again");
 }
 
 /// A match of a dead node goes on here, or does not.

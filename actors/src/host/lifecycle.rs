@@ -21,7 +21,7 @@ use crate::core::{Ingress, IngressLimits, MatchCore};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
 use crate::journal::Durable;
-use crate::recovery::{Replayed, replay};
+use crate::recovery::{self, Replayed, replay};
 
 /// Future ticks for which inputs are taken, in seconds of match time.
 const INPUT_WINDOW: Duration = Duration::from_secs(1);
@@ -118,6 +118,29 @@ impl Host {
         }
     }
 
+    /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it claims a match.
+    pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
+        let inner = self.inner();
+        let (build, accept) = (inner.build, inner.config.accept_build);
+        if recovery::fits_at_once(history, build, accept) {
+            return recovery::fits(&inner.games, lease, history, build, accept);
+        }
+        let (games, lease, history) = (inner.games.clone(), lease.clone(), history.clone());
+        let work = move || recovery::fits(&games, &lease, &history, build, accept);
+        let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
+        inner.offload(work).await.map_err(failed)?
+    }
+
+    /// Lets go of a match that is parked here, so that it can be recovered again; whether there was one. Its row stays as it is.
+    pub fn forget_parked(&self, match_id: MatchId) -> bool {
+        let inner = self.inner();
+        let parked = inner.matches.lock().get(&match_id).is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
+        if parked {
+            inner.remove(match_id);
+        }
+        parked
+    }
+
     /// Ends a match after its next tick, delivers its effects, and resolves when its row says `Ended`.
     pub async fn stop_match(&self, match_id: MatchId, reason: impl Into<String>) -> Result<(), HostError> {
         let inner = self.inner();
@@ -149,8 +172,11 @@ impl Host {
     pub async fn checkpoint_all(&self) -> usize {
         let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
         let mut open: Vec<(Arc<MatchCell>, Tick)> = cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
-        for (cell, _) in &open {
-            cell.cost.lock().wanted = true;
+        for (cell, tick) in &open {
+            let mut cost = cell.cost.lock();
+            if cost.newest.is_none_or(|newest| newest.tick < *tick) {
+                cost.wanted = cost.wanted.max(Some(*tick));
+            }
         }
         let mut stored = 0;
         loop {

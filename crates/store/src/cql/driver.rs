@@ -49,6 +49,8 @@ pub(super) struct Driver {
     plain: ExecutionProfile,
     reads: ExecutionProfile,
     place: String,
+    /// In which quorums are counted.
+    datacentre: String,
     timeout: Duration,
     meters: Meters,
 }
@@ -71,7 +73,7 @@ impl Driver {
         }
         let session = builder.build().await.map_err(|error| not_connected(&place, &error))?;
         let datacentre = datacentre(&session, options)?;
-        let local = DefaultPolicy::builder().prefer_datacenter(datacentre).permit_dc_failover(false).token_aware(true).build();
+        let local = DefaultPolicy::builder().prefer_datacenter(datacentre.clone()).permit_dc_failover(false).token_aware(true).build();
         let plain = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
@@ -83,7 +85,7 @@ impl Driver {
         let reads = plain.to_builder().speculative_execution_policy(Some(Arc::new(again))).build();
         let mut default = session.get_default_execution_profile_handle().clone();
         default.map_to_another_profile(plain.clone());
-        Ok(Self { session, plain, reads, place, timeout: options.timeout, meters: Meters::new() })
+        Ok(Self { session, plain, reads, place, datacentre, timeout: options.timeout, meters: Meters::new() })
     }
 
     pub(super) fn place(&self) -> &str {
@@ -203,6 +205,21 @@ impl Driver {
         }
     }
 
+    /// As [`Driver::failed`], for the requests of an open or a migration: a keyspace that wants more copies than its datacentre has nodes will not do
+    /// better by waiting.
+    pub(super) fn failed_at_open(&self, what: &str, error: &ExecutionError) -> StoreError {
+        let (here, state) = (&self.datacentre, self.session.get_cluster_state());
+        let nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_ref() == Some(here)).count();
+        match error {
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unavailable { required, .. }, _))
+                if *required > 0 && nodes < *required as usize =>
+            {
+                StoreError::Refused { place: self.place.clone(), problem: format!("{what}: {}", too_few_nodes(here, nodes, *required)) }
+            }
+            error => self.failed(what, error),
+        }
+    }
+
     /// The server answered with something else than the tables can give.
     pub(super) fn unreadable(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
         StoreError::Corrupt { place: self.place.clone(), problem: format!("{what}: {error}") }
@@ -256,6 +273,15 @@ impl Answer {
             _ => None,
         }
     }
+}
+
+/// Why a keyspace cannot be used, and what to do.
+fn too_few_nodes(datacentre: &str, nodes: usize, required: i32) -> String {
+    format!(
+        "RK-STORE-130: the keyspace needs {required} copies for an answer, and datacentre {datacentre} has {nodes} {}: for trials make a keyspace with \
+         `?replication=1` (drop this one first, or take another name), for play add nodes",
+        if nodes == 1 { "node" } else { "nodes" }
+    )
 }
 
 /// Errors that no repetition can help: the request was understood and turned down.

@@ -20,7 +20,7 @@ async fn query(driver: &Driver, what: &str, cql: String, values: impl scylla::se
     let mut statement = Statement::new(cql);
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_is_idempotent(true);
-    let result = driver.session().query_unpaged(statement, values).await.map_err(|error| driver.failed(what, &error))?;
+    let result = driver.session().query_unpaged(statement, values).await.map_err(|error| driver.failed_at_open(what, &error))?;
     result.into_rows_result().map_err(|error| driver.unreadable(what, &error))
 }
 
@@ -82,7 +82,7 @@ async fn change(driver: &Driver, cql: String) -> Result<(), StoreError> {
     statement.set_is_idempotent(true);
     // The keyspace may need to be created by every server; far slower than any request for data.
     statement.set_request_timeout(Some(std::time::Duration::from_mins(1)));
-    let done = driver.session().query_unpaged(statement, ()).await.map_err(|error| driver.failed(what, &error));
+    let done = driver.session().query_unpaged(statement, ()).await.map_err(|error| driver.failed_at_open(what, &error));
     done?;
     let agreed = driver.session().await_schema_agreement().await;
     agreed.map(drop).map_err(|error| StoreError::Unavailable(format!("{}: {what}: {error}", driver.place())))
