@@ -8,6 +8,7 @@ mod jobs;
 mod node;
 mod outage;
 mod readme;
+mod standing;
 mod store;
 mod support;
 mod verify;
