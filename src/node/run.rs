@@ -36,6 +36,8 @@ use crate::config::{self, Config};
 
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often a stop that waits for recovery looks whether that is held up.
+const HELD_UP_LOOK: Duration = Duration::from_millis(200);
 /// How often samples are folded into histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -143,8 +145,9 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let served = async {
         let mut caretaker = caretaker(&node);
         let begun = Instant::now();
+        let held_up = AtomicBool::new(false);
         let recovery = async {
-            recover_all(&node, &mut caretaker, begun, tell).await?;
+            recover_all(&node, &mut caretaker, begun, &held_up, tell).await?;
             if let Some(wanted) = first_match {
                 ensure_match(&node, wanted).await?;
             }
@@ -154,7 +157,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         tokio::select! {
             biased;
             recovered = recovery => recovered?,
-            () = signals.insist() => return Err(stopped_at_once()),
+            () = signals.insist(&held_up) => return Err(stopped_at_once()),
         }
         node.parts().recovering.store(false, Ordering::Release);
         front.started();
@@ -250,15 +253,20 @@ async fn recover_all(
     node: &Arc<Serving>,
     caretaker: &mut Caretaker,
     begun: Instant,
+    held_up: &AtomicBool,
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Result<(), Failure> {
     loop {
         let now_ms = begun.elapsed().as_millis() as u64;
         match caretaker.look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell)).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                held_up.store(false, Ordering::Release);
+                return Ok(());
+            }
             Err(trouble) if trouble.transient => not_looked_after(&trouble),
             Err(trouble) => return Err(trouble.failure),
         }
+        held_up.store(true, Ordering::Release);
         tokio::time::sleep(lease::RENEW_EVERY).await;
     }
 }
@@ -393,16 +401,24 @@ impl Signals {
         self.asked = true;
     }
 
-    /// Two of them: whoever asks twice wants it now.
-    async fn insist(&mut self) {
+    /// Two of them: whoever asks twice wants it now. One is enough while recovery is `held_up` by a store that does not answer: that may take for ever.
+    async fn insist(&mut self, held_up: &AtomicBool) {
         self.next().await;
         tracing::info!(code = "RK-NODE-047", "the node stops once its matches are recovered; a second signal ends it at once");
-        self.next().await;
+        let for_ever = async {
+            while !held_up.load(Ordering::Acquire) {
+                tokio::time::sleep(HELD_UP_LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = self.next() => {}
+            () = for_ever => {}
+        }
     }
 }
 
 fn stopped_at_once() -> Failure {
-    Failure::new(Exit::Failed, "RK-NODE-026: stopped a second time: matches resume from the journal at the next start")
+    Failure::new(Exit::Failed, "RK-NODE-026: stopped before all matches were put away: they resume from the journal at the next start")
 }
 
 /// A signal, be it one from before the node was ready, or an operator's word.

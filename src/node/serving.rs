@@ -264,7 +264,7 @@ impl Serving {
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
         let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
         let leases = &self.parts.store.leases;
-        match self.soon(async { Ok((leases.matches().await?, leases.nodes().await?)) }).await {
+        match self.soon(async { tokio::try_join!(leases.matches(), leases.nodes()) }).await {
             Ok((rows, nodes)) => {
                 let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
                 let still: Vec<&MatchLease> = rows.iter().filter(|row| !here.contains_key(&row.match_id)).collect();
@@ -291,7 +291,7 @@ impl Serving {
     pub async fn match_view(&self, id: MatchId) -> Result<MatchView, ControlError> {
         let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
         let leases = &self.parts.store.leases;
-        match (self.soon(async { Ok((leases.get(id).await?, leases.nodes().await?)) }).await, here) {
+        match (self.soon(async { tokio::try_join!(leases.get(id), leases.nodes()) }).await, here) {
             (Ok((Some(row), nodes)), here) => {
                 let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
                 let still: Vec<&MatchLease> = if here.is_none() { vec![&row] } else { Vec::new() };

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
         _ => {}
     }
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err()).unwrap_or_default();
     let tests: [(&str, fn()); 2] = [
         ("a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended", poison),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),

@@ -60,6 +60,29 @@ async fn only_tables_of_this_release_are_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_copies_than_nodes_are_refused_with_the_way_out() {
+    let Some(address) = server() else { return };
+    let keyspace = Keyspace { address: address.clone(), name: unique("rekindle_copies") };
+    let mut options = keyspace.options();
+    // Whatever the server for tests has, it has fewer nodes.
+    options.replication = cql::Replication::Local(99);
+    let refused = cql::migrate(&options).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Refused { .. }) && !refused.is_transient(), "{refused}");
+    let words = refused.to_string();
+    assert!(words.contains("RK-STORE-130") && words.contains("?replication=1"), "{words}");
+    assert_eq!(cql::schema_state(&options).await.unwrap(), SchemaState::Missing, "no keyspace is left behind");
+    // One that was made like this by somebody else.
+    let session = bare(&address).await;
+    let datacentre = options.datacentre.clone().unwrap_or_else(|| "datacenter1".to_owned());
+    let make = format!("CREATE KEYSPACE {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{datacentre}': 99}}", keyspace.name);
+    session.query_unpaged(make, ()).await.unwrap();
+    let table = format!("CREATE TABLE {}.schema_version (component text PRIMARY KEY, version int)", keyspace.name);
+    session.query_unpaged(table, ()).await.unwrap();
+    let found = CqlStore::connect(options).await.map(drop).unwrap_err().to_string();
+    assert!(found.contains("RK-STORE-130"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_addresses_are_told_apart() {
     let Some(address) = server() else { return };
     let mut options = CqlOptions::parse(&format!("scylla://{address}/nowhere?dc=atlantis")).unwrap();

@@ -208,16 +208,26 @@ impl Driver {
     /// As [`Driver::failed`], for the requests of an open or a migration: a keyspace that wants more copies than its datacentre has nodes will not do
     /// better by waiting.
     pub(super) fn failed_at_open(&self, what: &str, error: &ExecutionError) -> StoreError {
+        let required = match error {
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unavailable { required, .. }, _)) => *required,
+            _ => 0,
+        };
+        self.enough_nodes(required.max(0) as usize).err().unwrap_or_else(|| self.failed(what, error))
+    }
+
+    /// Refused if the local datacentre has fewer nodes, up or down, than must answer.
+    pub(super) fn enough_nodes(&self, required: usize) -> Result<(), StoreError> {
         let (here, state) = (&self.datacentre, self.session.get_cluster_state());
         let nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_ref() == Some(here)).count();
-        match error {
-            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unavailable { required, .. }, _))
-                if *required > 0 && nodes < *required as usize =>
-            {
-                StoreError::Refused { place: self.place.clone(), problem: format!("{what}: {}", too_few_nodes(here, nodes, *required)) }
-            }
-            error => self.failed(what, error),
+        if nodes >= required {
+            return Ok(());
         }
+        let counted = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+        let problem = format!(
+            "RK-STORE-130: with this replication {required} nodes must answer, and datacentre {here} has {counted}: for trials make the keyspace with \
+             `?replication=1` (under another name, if it is there already), for play add nodes"
+        );
+        Err(StoreError::Refused { place: self.place.clone(), problem })
     }
 
     /// The server answered with something else than the tables can give.
@@ -273,15 +283,6 @@ impl Answer {
             _ => None,
         }
     }
-}
-
-/// Why a keyspace cannot be used, and what to do.
-fn too_few_nodes(datacentre: &str, nodes: usize, required: i32) -> String {
-    format!(
-        "RK-STORE-130: the keyspace needs {required} copies for an answer, and datacentre {datacentre} has {nodes} {}: for trials make a keyspace with \
-         `?replication=1` (drop this one first, or take another name), for play add nodes",
-        if nodes == 1 { "node" } else { "nodes" }
-    )
 }
 
 /// Errors that no repetition can help: the request was understood and turned down.

@@ -49,6 +49,9 @@ pub(super) async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreEr
         SchemaState::Newer { .. } => return before.require_current(driver.place()).map(|()| before),
         SchemaState::Older { found, .. } => found,
         SchemaState::Missing => {
+            if let Replication::Local(copies) = options.replication {
+                driver.enough_nodes(copies as usize / 2 + 1)?;
+            }
             let tablets = knows_tablets(&driver).await;
             let datacentre = local_datacentre(driver.session(), options);
             change(&driver, create_keyspace(options, &datacentre, tablets)).await?;
