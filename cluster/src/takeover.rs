@@ -136,7 +136,8 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, TakeoverError> {
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
-    let claims: Vec<_> = rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options, fitness).boxed()).collect();
+    let claims: Vec<_> =
+        rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options, fitness).boxed()).collect();
     futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
 }
 

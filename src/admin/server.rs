@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tower_service::Service as _;
 
 use super::api::{
-    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem, RunJob,
-    ResumeMatch, StopMatch, Ticket,
+    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem,
+    ResumeMatch, RunJob, StopMatch, Ticket,
 };
 use super::who::Who;
 use crate::node::{ControlError, Serving};
@@ -86,11 +86,7 @@ impl Front {
     }
 
     fn router(self) -> Router {
-        Router::new()
-            .route("/livez", get(async || "ok\n"))
-            .route("/startupz", get(Self::startup))
-            .fallback(Self::hand_on)
-            .with_state(self)
+        Router::new().route("/livez", get(async || "ok\n")).route("/startupz", get(Self::startup)).fallback(Self::hand_on).with_state(self)
     }
 
     async fn startup(State(front): State<Self>) -> Response {

@@ -95,7 +95,12 @@ pub const KEYS: &[Key] = &[
     key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
-    key("recovery.attempts", Kind::Number, "5", "processes in a row that may die of replaying a match before it is parked; raised later, it is tried again"),
+    key(
+        "recovery.attempts",
+        Kind::Number,
+        "5",
+        "processes in a row that may die of replaying a match before it is parked; raised later, it is tried again",
+    ),
     key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
     key(

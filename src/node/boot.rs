@@ -63,7 +63,8 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
         }
         if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             said = Some(Instant::now());
-            let words = format!("waiting for the store since {} s, for {} s at most: {error}", waited.as_secs(), config.store_wait.as_secs());
+            let words =
+                format!("waiting for the store since {} s, for {} s at most: {error}", waited.as_secs(), config.store_wait.as_secs());
             tracing::warn!(code = "RK-NODE-130", store = %config.store, "{words}");
             waiting(&words);
         }

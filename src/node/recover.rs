@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use rekindle_actors::{Host, HostError, RecoveryError, RecoveryReport};
+use rekindle_cluster::placement;
 use rekindle_cluster::suspicion::{Observer, Process};
 use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
-use rekindle_cluster::placement;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::history::History;
@@ -158,11 +158,8 @@ impl Caretaker {
             rows = store.leases.matches().await?;
             orphans = self.orphans(&rows, &dead, asked, now_ms);
         }
-        let survivors: Vec<Incarnation> = others
-            .iter()
-            .filter(|node| node.region == region && !dead.contains(&node.incarnation))
-            .map(|node| node.incarnation)
-            .collect();
+        let survivors: Vec<Incarnation> =
+            others.iter().filter(|node| node.region == region && !dead.contains(&node.incarnation)).map(|node| node.incarnation).collect();
         self.parts.standings.scan(&rows, &dead, |row| self.standing(row, &dead));
         self.waiting.retain(|id, _| orphans.iter().any(|row| row.match_id == *id));
         orphans.retain(|row| {

@@ -136,7 +136,17 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
     };
-    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering, standings };
+    let parts = Parts {
+        config: config.clone(),
+        games,
+        host: host.clone(),
+        store: store.clone(),
+        gateway,
+        incarnation,
+        build,
+        recovering,
+        standings,
+    };
     let node = Arc::new(Serving::new(parts));
     let upkeep = keep_metrics(metrics.clone());
     front.open(Arc::clone(&node), metrics, config.admin_token.clone());

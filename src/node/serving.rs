@@ -312,7 +312,8 @@ impl Serving {
     async fn last_ticks(&self, rows: &[&MatchLease], nodes: &BTreeMap<Incarnation, NodeLease>) -> BTreeMap<MatchId, Option<Tick>> {
         let live = |row: &MatchLease| nodes.get(&row.incarnation).is_some_and(|node| node.state == NodeState::Live);
         // One that runs elsewhere is already further.
-        let at_rest = rows.iter().filter(|row| row.state != MatchState::Running || !live(row) || self.parts.standings.is_dead(row.incarnation));
+        let at_rest =
+            rows.iter().filter(|row| row.state != MatchState::Running || !live(row) || self.parts.standings.is_dead(row.incarnation));
         let mut found = BTreeMap::new();
         let mut open = Vec::new();
         {
@@ -385,7 +386,10 @@ impl Serving {
         let view = self.match_view(id).await?;
         let waits = view.state == "waits";
         if view.state != "parked" && !waits {
-            return Err(ControlError::Refused(format!("match {id} is {}, and neither parked nor waiting: there is nothing to resume", view.state)));
+            return Err(ControlError::Refused(format!(
+                "match {id} is {}, and neither parked nor waiting: there is nothing to resume",
+                view.state
+            )));
         }
         let Parts { host, store, incarnation, config, standings, .. } = &self.parts;
         let row = store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
@@ -394,7 +398,10 @@ impl Serving {
             return Err(ControlError::Refused(format!("match {id} belongs to node {}, which is up: resume it there", owner.name)));
         }
         if row.region != config.node_region {
-            let words = format!("match {id} is at home in region {}: resume it on a node there, or move it with `rekindle region promote`", row.region);
+            let words = format!(
+                "match {id} is at home in region {}: resume it on a node there, or move it with `rekindle region promote`",
+                row.region
+            );
             return Err(ControlError::Refused(words));
         }
         host.forget_parked(id);
@@ -416,7 +423,7 @@ impl Serving {
             tokio::time::sleep(RESUME_LOOK).await;
             // Whether it runs, is parked again, waits again or was taken by another node.
             let settled = !matches!(standings.of(id), Some(Standing::Recovering));
-            let taken = self.asked.lock().get(&id).is_none();
+            let taken = !self.asked.lock().contains(&id);
             if host.find(id).is_some() || taken && settled {
                 break;
             }

@@ -7,10 +7,10 @@
 //!
 //! The process is this same executable with a hidden subcommand ([`COMMAND`]). It gets histories on its standard input, one after the other, and says on
 //! its standard output how far it is; it opens no store, no socket and no configuration. It replays to the end of the journal and makes the ticks of
-//! `recovery.healthy_ms` behind it, without inputs. A panic is no death: the node survives it, too. Format of a request: `u32` length, a
+//! `recovery.healthy_ms` behind it, with the inputs of house bots alone. A panic is no death: the node survives it, too. Format of a request: `u32` length, a
 //! [`Request`] as JSON, then the bytes of the lease row, the checkpoint and the records, in this order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
@@ -25,14 +25,16 @@ use rekindle_schema::batch::{Frame, FrameHeader};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::net::NetView;
-use rekindle_schema::record::Step;
-use rekindle_schema::{BuildId, Epoch, MatchId, Seq, Tick};
+use rekindle_schema::record::{AppliedInput, Step};
+use rekindle_schema::{BuildId, Epoch, MatchId, PlayerId, Seq, Tick};
 use rekindle_store::history::History;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
+
+use super::bots::FIRST_HOUSE_PLAYER;
 
 /// The hidden subcommand that makes this executable a trial process.
 pub const COMMAND: &str = "try-replay";
@@ -423,8 +425,15 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
     }
     let mut sim = replayed.sim;
     let mut view = NetView::default();
+    let mut memories: BTreeMap<PlayerId, Vec<u8>> = BTreeMap::new();
+    sim.extract(&mut view);
     for _ in 0..request.ticks {
-        let step = Step { tick: sim.tick().next(), ..Step::default() };
+        let bots = sim.sessions().into_iter().filter(|session| session.player.0 >= FIRST_HOUSE_PLAYER);
+        let inputs = bots.filter_map(|bot| {
+            let payload = game.bot(bot.player, &view, &lease.spec.config, memories.entry(bot.player).or_default())?;
+            Some(AppliedInput { player: bot.player, session: bot.session, seq: bot.last_input + 1, view_tick: sim.tick(), payload })
+        });
+        let step = Step { tick: sim.tick().next(), inputs: inputs.collect(), ..Step::default() };
         if !sim.step(&step).is_ok_and(|output| output.ended.is_none()) {
             return;
         }
@@ -455,7 +464,8 @@ mod tests {
 
     #[test]
     fn a_request_arrives_as_it_was_sent() {
-        let spec = MatchSpec { game: "test".into(), config: Bytes::from_static(b"{}"), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
+        let spec =
+            MatchSpec { game: "test".into(), config: Bytes::from_static(b"{}"), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
         let row = MatchLease {
             match_id: MatchId(7),
             version: 1,

@@ -26,11 +26,11 @@ const FATAL: &str = "FATAL_TICK";
 /// Counts ticks.
 #[derive(Clone, Resource)]
 #[resource(id = "count")]
-pub struct Count {
+struct Count {
     /// So far.
-    pub ticks: u64,
+    ticks: u64,
     /// Set up to be the end of its process one day.
-    pub cursed: bool,
+    cursed: bool,
 }
 
 fn count(mut count: ResMut<Count>) {
@@ -89,7 +89,8 @@ fn main() -> ExitCode {
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
         _ => {}
     }
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err()).unwrap_or_default();
+    let wanted =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err()).unwrap_or_default();
     let tests: [(&str, fn()); 2] = [
         ("a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended", poison),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
@@ -161,7 +162,6 @@ impl Studio {
     fn reaches(&self, id: &str, tick: u64) {
         eventually("the tick", || self.show(id)["tick"].as_u64().filter(|&at| at >= tick));
     }
-
 }
 
 fn state(view: &Value) -> (&str, &str) {

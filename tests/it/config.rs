@@ -70,5 +70,8 @@ fn the_example_configuration_is_valid_and_gives_every_key_a_known_name() {
     // A database that is away for long must not leave the unit down for good.
     assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0") && unit.contains("Restart=always"), "{unit}");
     let alerts = include_str!("../../deploy/alerts.yml");
-    assert!(alerts.contains("expr: sum by (instance, reason) (rekindle_matches_not_running) > 0"), "a match that does not run alerts somebody");
+    assert!(
+        alerts.contains("expr: sum by (instance, reason) (rekindle_matches_not_running) > 0"),
+        "a match that does not run alerts somebody"
+    );
 }

@@ -1,8 +1,17 @@
 //! Matches that do not run: none of them for no reason, and each says why where one looks. A start that cannot succeed claims nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
+use rekindle::node::standing::Standings;
+use rekindle::node::trial::TrialOptions;
+use rekindle_actors::{Games, Host, HostConfig, HostParts};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
+use rekindle_store::memory::MemoryStore;
 use rekindle_testservers as servers;
 use serde_json::Value;
 
@@ -103,7 +112,11 @@ fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
     assert!(refused["report"].as_str().unwrap().contains("--accept-build"), "{refused}");
     node.wait_for("RK-NODE-001");
     let waits = |view: &Value| {
-        assert_eq!((view["state"].as_str(), view["epoch"].as_u64(), view["attempts"].as_u64()), (Some("waits"), Some(1), Some(0)), "{view}");
+        assert_eq!(
+            (view["state"].as_str(), view["epoch"].as_u64(), view["attempts"].as_u64()),
+            (Some("waits"), Some(1), Some(0)),
+            "{view}"
+        );
         assert!(view["reason"].as_str().unwrap().contains("RK-RECOVERY-002"), "{view}");
     };
     waits(&show(dir.path(), &id));
@@ -214,4 +227,71 @@ fn the_trial_process_wants_nothing_of_its_surroundings() {
     assert!(output.status.success() && output.stdout == b"rekindle-trial ready\n", "{output:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "it wrote nothing");
     assert!(!rekindle(dir.path(), &["--help"]).stdout.contains("try-replay"));
+}
+
+/// What earlier releases parked by mistake: the report of each, and whether it comes back by itself.
+#[tokio::test]
+async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself() {
+    let reports = [
+        ("RK-RECOVERY-004: match 1: RK-SIM-002: checkpoint of game `arena`: component `x`: this build has no such component", true),
+        ("RK-RECOVERY-004: match 2: RK-SIM-001: configuration of game `arena`: unknown key `y`", true),
+        ("5 recoveries in a row ended before the match had run healthily for long enough", true),
+        ("RK-RECOVERY-001: match 4 at tick 9: replay gives state hash a, the journal says b", false),
+        ("system `s` panicked at tick 9 without any player's input (player: none): m", false),
+    ];
+    let store = MemoryStore::new().store();
+    let (dead, me) = (Incarnation(1), Incarnation(2));
+    for (incarnation, state) in [(dead, NodeState::Stopped), (me, NodeState::Live)] {
+        let lease = NodeLease {
+            incarnation,
+            name: "test".into(),
+            state: NodeState::Live,
+            pid: 0,
+            pid_start: 0,
+            deadline_ms: 0,
+            seal: None,
+            host: "elsewhere".into(),
+            region: DEFAULT_REGION.into(),
+        };
+        store.leases.register(lease).await.unwrap();
+        if state == NodeState::Stopped {
+            store.leases.stop(incarnation).await.unwrap();
+        }
+    }
+    let game = rekindle_sim::Typed::<rekindle_arena::Arena>::new().unwrap();
+    for (number, (report, _)) in (1..).zip(&reports) {
+        let config = rekindle_sim::GameType::config_from_json(&game, "{}").unwrap();
+        let row = MatchLease {
+            match_id: MatchId(number),
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: dead,
+            state: MatchState::Parked { report: (*report).to_owned() },
+            attempts: 0,
+            lineage: vec![Lineage { epoch: Epoch(1), incarnation: dead, first_batch: BatchNo(1), first_seq: Seq(1) }],
+            spec: MatchSpec { game: "arena".into(), config, seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 },
+            region: DEFAULT_REGION.into(),
+        };
+        store.leases.create(row).await.unwrap();
+    }
+    let config = HostConfig { watchdog: Duration::ZERO, ..HostConfig::default() };
+    let (build, games, clock) = (BuildId(1), Games::default().with(Arc::new(game)), Arc::new(|| 0));
+    let host = Host::start(HostParts { store: store.clone(), incarnation: me, build, games, clock, seed: 1, config }).await.unwrap();
+    let trials = TrialOptions { build, accept_build: false, deaths: 5, healthy_after: Duration::from_secs(3), watchdog: Duration::ZERO };
+    let standings = Arc::<Standings>::default();
+    let region = DEFAULT_REGION.to_owned();
+    let mut caretaker =
+        Caretaker::new(CaretakerParts { host, store: store.clone(), me, region, trials, standings: Arc::clone(&standings) });
+    let mut resumed = BTreeSet::new();
+    let looked = caretaker.look(0, &BTreeSet::new(), |outcome| match outcome {
+        Outcome::Resumed(id, _) => drop(resumed.insert(id)),
+        other => panic!("{other:?}"),
+    });
+    assert!(looked.await.is_ok());
+    for (number, (report, comes_back)) in (1..).zip(reports) {
+        let id = MatchId(number);
+        let row = store.leases.get(id).await.unwrap().unwrap();
+        assert_eq!((resumed.contains(&id), row.state == MatchState::Running), (comes_back, comes_back), "{report}");
+        assert_eq!(standings.of(id).is_none(), comes_back, "{report}");
+    }
 }

@@ -305,7 +305,8 @@ fn keys_of_a_configuration_are_renamed_retired_and_defaulted() {
     let restored = after.restore(&old).unwrap();
     let again = after.restore(&restored.checkpoint()).unwrap();
     assert_eq!(again.checkpoint(), restored.checkpoint());
-    let config = |json: &str| rekindle_sim::GameType::config_from_json(&after, json).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let config =
+        |json: &str| rekindle_sim::GameType::config_from_json(&after, json).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
     assert_eq!(config(r#"{"size":9,"fog":true}"#).unwrap(), r#"{"lives":0,"map":{"width":9}}"#);
     assert!(config(r#"{"size":9,"map":{"width":8}}"#).unwrap_err().to_string().contains("`size` is called `map.width` now"));
     assert!(config(r#"{"sise":9}"#).is_err(), "what never was a key is none");
