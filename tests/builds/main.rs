@@ -63,7 +63,7 @@ macro_rules! build {
             type Command = ();
             type Bot = ();
             fn build($game: &mut GameBuilder<Self>) {
-                $game.resource::<Count>().add_systems(Stage::Simulate, count);
+                $game.resource::<Count>().add_systems(Stage::Update, count);
                 $more;
             }
             fn max_players(_: &$config) -> usize {

@@ -283,7 +283,8 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
     let mut caretaker =
         Caretaker::new(CaretakerParts { host, store: store.clone(), me, region, trials, standings: Arc::clone(&standings) });
     let mut resumed = BTreeSet::new();
-    let looked = caretaker.look(0, &BTreeSet::new(), |outcome| match outcome {
+    let nobody = BTreeSet::new();
+    let looked = caretaker.look(0, &nobody, |outcome| match outcome {
         Outcome::Resumed(id, _) => drop(resumed.insert(id)),
         other => panic!("{other:?}"),
     });
