@@ -262,9 +262,11 @@ impl Serving {
 
     /// All matches in the directory, those of this node with where they stand. While the store does not answer, only what this node knows by itself.
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
-        let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
         let leases = &self.parts.store.leases;
-        match self.soon(async { tokio::try_join!(leases.matches(), leases.nodes()) }).await {
+        let answer = self.soon(async { tokio::try_join!(leases.matches(), leases.nodes()) }).await;
+        // Afterwards, so that it is not older than the answer.
+        let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
+        match answer {
             Ok((rows, nodes)) => {
                 let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
                 let still: Vec<&MatchLease> = rows.iter().filter(|row| !here.contains_key(&row.match_id)).collect();
@@ -289,9 +291,11 @@ impl Serving {
 
     /// One match. While the store does not answer, what this node knows of it.
     pub async fn match_view(&self, id: MatchId) -> Result<MatchView, ControlError> {
-        let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
         let leases = &self.parts.store.leases;
-        match (self.soon(async { tokio::try_join!(leases.get(id), leases.nodes()) }).await, here) {
+        let answer = self.soon(async { tokio::try_join!(leases.get(id), leases.nodes()) }).await;
+        // Afterwards, so that it is not older than the answer.
+        let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
+        match (answer, here) {
             (Ok((Some(row), nodes)), here) => {
                 let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
                 let still: Vec<&MatchLease> = if here.is_none() { vec![&row] } else { Vec::new() };
