@@ -55,6 +55,9 @@ struct Admin {
     token: Option<Arc<str>>,
 }
 
+/// The code of whatever is asked too early.
+const STARTING: &str = "RK-ADMIN-130";
+
 /// What answers from the first moment on: by itself until the node is there, then by handing on to it. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Front(Arc<Door>);
@@ -106,8 +109,8 @@ impl Front {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: starting: {}\n", front.0.phase.lock())).into_response()
             }
             None => {
-                let words = format!("RK-ADMIN-130: this node is still starting: {}", front.0.phase.lock());
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "RK-ADMIN-130", words).into_response()
+                let words = format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
             }
         }
     }
