@@ -33,7 +33,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub enum GatewayError {
     /// The port cannot be had.
     #[error(
-        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the port taken? Choose another with `--bind`"
+        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the port taken? Choose another with --listen"
     )]
     Bind {
         /// Which address.

@@ -228,7 +228,9 @@ impl Seeds {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let file: KeyFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        // The parser repeats what it does not like, which may be a key.
+        let file: KeyFile = serde_json::from_str(text)
+            .map_err(|error| format!("not what a key file holds, in line {}, column {}", error.line(), error.column()))?;
         if file.version != 1 {
             return Err(format!("version {} where this build knows 1", file.version));
         }
