@@ -11,7 +11,7 @@ use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, cop
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{About as _, Exit, Failure};
 use crate::inspect::moment;
 use crate::node::clock;
 
@@ -75,10 +75,10 @@ pub fn name_at(ms: u64) -> String {
 }
 
 /// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing else there is touched. Returns how many went.
-pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
+pub fn keep_newest(dir: &Path, keep: usize) -> Result<usize, Failure> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+    for entry in fs::read_dir(dir).about("read", dir)? {
+        let path = entry.about("read", dir)?.path();
         let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-"));
         if named && path.join(CARD).is_file() && !path.join(UNFINISHED).exists() {
             found.push(path);
@@ -87,7 +87,7 @@ pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
     found.sort();
     let old = found.len().saturating_sub(keep);
     for path in &found[..old] {
-        fs::remove_dir_all(path)?;
+        fs::remove_dir_all(path).about("remove", path)?;
     }
     Ok(old)
 }
@@ -106,11 +106,11 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
             let message = format!("RK-BACKUP-004: {} is in the way and no unfinished backup; move it", draft.display());
             return Err(Failure::new(Exit::Failed, message));
         }
-        fs::remove_dir_all(draft)?;
+        fs::remove_dir_all(draft).about("remove", draft)?;
     }
-    fs::create_dir_all(draft)?;
-    File::create(draft.join(UNFINISHED))?.sync_all()?;
-    Ok(())
+    fs::create_dir_all(draft).about("create", draft)?;
+    let mark = draft.join(UNFINISHED);
+    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)
 }
 
 async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, TransferError> {
@@ -128,18 +128,17 @@ async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Prog
 
 /// Gives a whole backup its name, durably.
 fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
-    fs::write(draft.join(CARD), serde_json::to_vec_pretty(backup)?)?;
-    File::open(draft.join(CARD))?.sync_all()?;
-    fs::remove_file(draft.join(UNFINISHED))?;
-    File::open(draft)?.sync_all()?;
+    let (card, mark) = (draft.join(CARD), draft.join(UNFINISHED));
+    let synced = |path: &Path| File::open(path).and_then(|file| file.sync_all()).about("sync", path);
+    fs::write(&card, serde_json::to_vec_pretty(backup)?).about("write", &card)?;
+    synced(&card)?;
+    fs::remove_file(&mark).about("remove", &mark)?;
+    synced(draft)?;
     if place.exists() {
-        fs::remove_dir(place)?;
+        fs::remove_dir(place).about("replace", place)?;
     }
-    fs::rename(draft, place)?;
-    if let Some(parent) = place.parent() {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
+    fs::rename(draft, place).about("give a backup the name", place)?;
+    place.parent().map_or(Ok(()), synced)
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub struct NodeView {
     pub version: String,
     /// UDP address for players.
     pub listen: String,
+    /// Where players reach it from elsewhere, if that is configured.
+    #[serde(default)]
+    pub public: Option<String>,
     /// The certificate that it shows to players: DER, in hexadecimal.
     pub certificate: String,
     /// Names of the registered game types.

@@ -25,6 +25,7 @@ use crate::inspect::resim;
 use crate::inspect::verify::{self, Progress, Report};
 use crate::node::boot::Reading;
 use crate::node::{build, clock};
+use crate::output;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
     let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
@@ -46,7 +47,7 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
     Ok(if report.is_clean() { Exit::Done } else { Exit::Broken })
 }
 
-fn verdict(report: &Report) -> String {
+fn verdict(report: &Report) -> Vec<String> {
     let mut lines = vec![format!(
         "{} {}, {} batches, {} records, {} archived chunks, {} bytes: every checksum checked",
         report.segments,
@@ -67,7 +68,7 @@ fn verdict(report: &Report) -> String {
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.extend(report.faults.iter().map(|fault| format!("FAULT: {fault}")));
     lines.push(if report.is_clean() { "all is well".to_owned() } else { format!("{} faults", report.faults.len()) });
-    lines.join("\n")
+    lines
 }
 
 /// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked for.
@@ -89,11 +90,11 @@ pub(super) fn journal(
         };
         let (points, _) = history::points(store, &lease).await?;
         let reach = reach::longest(store, &lease, &points, end).await?;
-        reach.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
+        reach.notes.iter().for_each(|note| output::note(&reading.real(note)));
         let wanted = Tick(ticks.0)..=Tick(ticks.1.unwrap_or(u64::MAX));
         let first = reach.frames.first().filter(|_| reach.start.is_some()).map(|frame| frame.header.first_tick);
         if let Some(first) = first.filter(|first| first > wanted.start() && since.is_none()) {
-            eprintln!("note: the journal of this match begins with tick {first}; what was before is no longer kept");
+            output::note(&format!("the journal of this match begins with tick {first}; what was before is no longer kept"));
         }
         let skipped = |frame: &&Frame| since.is_some_and(|since| frame.header.time_ms < since);
         for frame in reach.frames.iter().skip_while(skipped) {
@@ -157,7 +158,7 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
     }
     lines.sort_by_key(|(tick, ..)| *tick);
     for (tick, value, human) in lines.into_iter().filter(|(tick, ..)| wanted.contains(tick)) {
-        context.answer(&value, || format!("{tick:>8} {human}"))?;
+        context.answer(&value, || vec![format!("{tick:>8} {human}")])?;
     }
     Ok(())
 }
@@ -180,7 +181,7 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
             return Err(Failure::new(Exit::NotFound, message));
         }
         let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
-        history.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
+        history.notes.iter().for_each(|note| output::note(&reading.real(note)));
         let sim = match &history.checkpoint {
             Some((_, state)) => game.restore(state)?,
             None => game.create(&lease.spec.config, lease.spec.seed)?,
@@ -200,7 +201,9 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
         let pretty = serde_json::to_string_pretty(&state)?;
         let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
         context.answer(&value, || {
-            format!("{pretty}\nmatch {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}", lease.match_id)
+            let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
+            lines.push(format!("match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}", lease.match_id));
+            lines
         })?;
         Ok(Exit::Done)
     })

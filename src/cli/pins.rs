@@ -26,7 +26,7 @@ fn value(pin: &Pin) -> Value {
     json!({"match": pin.match_id.to_string(), "from": pin.from, "to": pin.to, "created": moment::show(pin.created_ms)})
 }
 
-fn words(pin: &Pin) -> String {
+fn line(pin: &Pin) -> String {
     let to = pin.to.map_or_else(|| "the end".to_owned(), |tick| format!("tick {tick}"));
     format!("match {}: tick {} to {to}, pinned {}", pin.match_id, pin.from, moment::show(pin.created_ms))
 }
@@ -53,7 +53,7 @@ pub(super) fn pin(context: &Context, args: &PinArgs) -> Result<Exit, Failure> {
                 format!("RK-CLI-018: tick {from} of match {} can no longer be replayed, so it is not pinned: {error}", lease.match_id);
             return Err(Failure::new(Exit::NotFound, message));
         }
-        context.answer(&value(&pin), || words(&pin))?;
+        context.answer(&value(&pin), || vec![line(&pin)])?;
         Ok(Exit::Done)
     })
 }
@@ -67,7 +67,7 @@ pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotFound, message));
         }
         let value = json!({"match": lease.match_id.to_string(), "unpinned": true});
-        context.answer(&value, || format!("match {} is no longer pinned", lease.match_id))?;
+        context.answer(&value, || vec![format!("match {} is no longer pinned", lease.match_id)])?;
         Ok(Exit::Done)
     })
 }
@@ -78,7 +78,7 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
         let pins = reading.store().await?.archive.pins().await?;
         let values: Vec<Value> = pins.iter().map(value).collect();
         context.answer(&values, || {
-            if pins.is_empty() { "no match is pinned".to_owned() } else { pins.iter().map(words).collect::<Vec<_>>().join("\n") }
+            if pins.is_empty() { vec!["no match is pinned".to_owned()] } else { pins.iter().map(line).collect() }
         })?;
         Ok(Exit::Done)
     })

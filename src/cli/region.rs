@@ -75,7 +75,7 @@ fn row(outlook: &Outlook, now_ms: u64) -> Row {
     }
 }
 
-fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> String {
+fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> Vec<String> {
     let mut lines: Vec<String> = promotion
         .matches
         .iter()
@@ -100,5 +100,5 @@ fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> String {
         }
         (false, _) => format!("nothing was changed: {count} matches would be at home in {to} instead of {from} with --yes"),
     });
-    lines.join("\n")
+    lines
 }

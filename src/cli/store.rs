@@ -61,7 +61,10 @@ struct Status {
     /// Its tables: `current`, `missing`, `older`, `newer`; `none` if it needs none.
     tables: &'static str,
     tables_version: Option<u32>,
+    /// Those that run, as far as can be told: on this host by their process, on others by their renewing the lease.
     nodes_live: usize,
+    /// Those that ended, or never came up, without saying so, and whose matches nobody has taken over yet.
+    nodes_gone: usize,
     nodes_stopped: usize,
     nodes_fenced: usize,
     matches_running: usize,
@@ -96,8 +99,7 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     match problem {
         None => Ok(Exit::Done),
         Some(problem) => {
-            eprintln!("error: {problem}");
-            Ok(Exit::Failed)
+            Err(problem.into())
         }
     }
 }
@@ -112,13 +114,16 @@ fn tables(state: SchemaState) -> (&'static str, Option<u32>) {
 }
 
 async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
+    status.nodes_live = alive::running(store).await?.len();
     for node in store.leases.nodes().await? {
         *match node.state {
-            NodeState::Live => &mut status.nodes_live,
+            NodeState::Live => &mut status.nodes_gone,
             NodeState::Stopped => &mut status.nodes_stopped,
             NodeState::Fenced => &mut status.nodes_fenced,
         } += 1;
     }
+    // Of those with a live lease.
+    status.nodes_gone = status.nodes_gone.saturating_sub(status.nodes_live);
     for info in store.journal.logs().await? {
         status.logs += 1;
         status.log_bytes += info.bytes;
@@ -144,12 +149,15 @@ async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn words(status: &Status) -> String {
+fn words(status: &Status) -> Vec<String> {
     let version = status.tables_version.map_or_else(String::new, |version| format!(", version {version}"));
     let mut lines = vec![format!("store        {}", status.store), format!("tables       {}{version}", status.tables)];
     if matches!(status.tables, "none" | "current") {
         lines.extend([
-            format!("nodes        {} live, {} stopped, {} fenced", status.nodes_live, status.nodes_stopped, status.nodes_fenced),
+            format!(
+                "nodes        {} live, {} gone, {} stopped, {} fenced",
+                status.nodes_live, status.nodes_gone, status.nodes_stopped, status.nodes_fenced
+            ),
             format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
             format!("logs         {}, {} bytes", status.logs, status.log_bytes),
             format!(
@@ -162,7 +170,7 @@ fn words(status: &Status) -> String {
             format!("effects      {} delivered", status.effects),
         ]);
     }
-    lines.join("\n")
+    lines
 }
 
 fn migrate(context: &Context) -> Result<Exit, Failure> {
@@ -180,13 +188,15 @@ fn migrate(context: &Context) -> Result<Exit, Failure> {
     })?;
     let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
     let (found, now) = (version(before), version(after));
-    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || match (found, now) {
-        (_, None) => format!("{address} needs no tables: nothing to do"),
-        (Some(found), Some(now)) if found == now => {
-            format!("the tables of {address} have version {now}, as this release needs: nothing to do")
-        }
-        (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
-        (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || {
+        vec![match (found, now) {
+            (_, None) => format!("{address} needs no tables: nothing to do"),
+            (Some(found), Some(now)) if found == now => {
+                format!("the tables of {address} have version {now}, as this release needs: nothing to do")
+            }
+            (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
+            (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+        }]
     })?;
     Ok(Exit::Done)
 }
@@ -228,7 +238,7 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
     bar.finish();
     let copied = copied.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
     let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied });
-    context.answer(&answer, || format!("{}\n{}", copied_words(&copied), next_words(to)))?;
+    context.answer(&answer, || [copied_words(&copied), vec![next_words(to)]].concat())?;
     Ok(Exit::Done)
 }
 
@@ -259,7 +269,7 @@ fn explain(error: &TransferError) -> Failure {
     Failure::new(exit, format!("{error}{again}"))
 }
 
-fn copied_words(copied: &Copied) -> String {
+fn copied_words(copied: &Copied) -> Vec<String> {
     let mut lines = vec![
         format!(
             "{} copied, compared byte by byte and read back ({} were there already)",
@@ -276,7 +286,7 @@ fn copied_words(copied: &Copied) -> String {
         ),
     ];
     lines.extend(copied.notes.iter().map(|note| format!("note: {note}")));
-    lines.join("\n")
+    lines
 }
 
 fn next_words(to: &StoreAddress) -> String {
@@ -299,14 +309,11 @@ fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
     let made = made.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
     let shown: PathBuf = dir.to_owned();
     context.answer(&json!({ "dir": shown.display().to_string(), "backup": made }), || {
-        format!(
-            "{}\n{} bytes in {}, every checksum checked\nnext: `rekindle verify {}` simulates it, `rekindle store restore {}` copies it into a store",
-            copied_words(&made.copied),
-            made.bytes,
-            shown.display(),
-            shown.display(),
-            shown.display()
-        )
+        let mut lines = copied_words(&made.copied);
+        let dir = shown.display();
+        lines.push(format!("{} bytes in {dir}, every checksum checked", made.bytes));
+        lines.push(format!("next: `rekindle verify {dir}` simulates it, `rekindle store restore {dir}` copies it into a store"));
+        lines
     })?;
     Ok(Exit::Done)
 }

@@ -95,6 +95,12 @@ pub const KEYS: &[Key] = &[
     key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
+    key(
+        "public",
+        Kind::Text,
+        "",
+        "ADDRESS:PORT at which players reach this node from elsewhere, if that is not `listen`; commands with --admin dial it",
+    ),
     key("recovery.attempts", Kind::Number, "5", "recoveries in a row that may end early before a match is parked"),
     key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),

@@ -3,6 +3,7 @@
 //! [`host`] looks at the machine, [`disk`] at where the data lies, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
 //! Nothing is changed: what has to be written to be measured is removed again.
 
+mod cgroup;
 pub mod disk;
 pub mod host;
 pub mod store;

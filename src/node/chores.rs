@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use super::clock;
 use super::operator::Operators;
 use crate::backup;
+use crate::cli::exit::About as _;
 use crate::config::Config;
 use crate::inspect::scrub;
 
@@ -57,6 +58,9 @@ pub fn queues(config: &Config, node: Incarnation) -> Vec<QueueConfig> {
     let queue = |name: &str, concurrency| QueueConfig { name: name.to_owned(), concurrency, retry };
     vec![queue(DEFAULT_QUEUE, config.jobs.concurrency), queue(HOUSE, 2), queue(HEAVY, 1), queue(&own_queue(node), 1)]
 }
+
+/// The names of [`kinds`], for whoever has no node yet.
+pub const NAMES: &[&str] = &["keep-house", "prune-jobs", "prune-audit", "verify-store", "backup", "checkpoint-all"];
 
 /// The kinds of job that every node knows.
 pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
@@ -164,13 +168,13 @@ async fn back_up(tools: Tools, store_name: String, place: Option<(PathBuf, usize
     let Some((dir, keep)) = place else {
         return Err(WorkError::Fatal("RK-NODE-045: backup.dir is not set, so there is no place for a backup".to_owned()));
     };
-    std::fs::create_dir_all(&dir)?;
+    std::fs::create_dir_all(&dir).about("create", &dir).map_err(|failure| WorkError::Retry(failure.message))?;
     let target = dir.join(backup::name_at(clock::now_ms()));
     // On a thread of its own: it compares every byte that it copies. It does not end before it is done, whatever becomes of the job.
     let (runtime, store, to) = (Handle::current(), tools.store.clone(), target.clone());
     let making = tokio::task::spawn_blocking(move || runtime.block_on(backup::make(&store, &store_name, &to, &|_| ())));
     let made = making.await?.map_err(|failure| WorkError::Retry(failure.message))?;
-    let removed = backup::keep_newest(&dir, keep)?;
+    let removed = backup::keep_newest(&dir, keep).map_err(|failure| WorkError::Retry(failure.message))?;
     let matches = made.copied.matches;
     tracing::info!(code = "RK-NODE-046", dir = %target.display(), matches, bytes = made.bytes, removed, "backup made");
     Ok(format!("{matches} matches, {} bytes in {}; {removed} old backups removed", made.bytes, target.display()))

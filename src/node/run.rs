@@ -28,7 +28,7 @@ use super::serving::{Parts, Serving};
 use super::{PARKED, READY, RESUMED, clock, jobs};
 use crate::admin::api::CreateMatch;
 use crate::admin::server;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{About as _, Exit, Failure};
 use crate::config::{self, Config};
 
 /// How long the admin listener may finish answers after the matches are put away.
@@ -109,8 +109,9 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         let _ = stopped.await;
     };
     let upkeep = keep_metrics(metrics.clone());
-    let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, config.admin_token.clone(), until_stopped));
-    card.write(&config.data_dir)?;
+    let token = config.admin_token.as_ref().map(|token| token.reveal().to_owned());
+    let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, token, until_stopped));
+    card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
 
     let served = async {
         let mut caretaker = caretaker(&node);

@@ -184,6 +184,7 @@ impl Serving {
             build: parts.build.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: parts.gateway.local_addr().to_string(),
+            public: parts.config.public.map(|address| address.to_string()),
             certificate: hex::encode(parts.gateway.keys().certificate_der()),
             games: parts.games.names().map(str::to_owned).collect(),
             uptime_s: self.started.elapsed().as_secs(),

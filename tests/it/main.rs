@@ -8,6 +8,8 @@ mod jobs;
 mod node;
 mod outage;
 mod readme;
+mod secrets;
 mod store;
 mod support;
+mod surroundings;
 mod verify;
