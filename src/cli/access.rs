@@ -14,8 +14,8 @@ use super::exit::{Exit, Failure};
 use super::{Context, matches};
 use crate::admin::api::{IssueTicket, NodeView, Ticket};
 use crate::admin::client::AdminClient;
-use crate::{dial, hex};
 use crate::node::tickets;
+use crate::{dial, hex};
 
 /// For how many seconds tickets of commands are valid.
 const TICKET_S: u64 = 600;

@@ -15,7 +15,9 @@ pub fn command_line(program: &'static str, games: &[&str]) -> clap::Command {
     const ABOUT: &str = "A node for authoritative multiplayer games whose matches survive kill -9";
     let played = match games {
         [] => "Without a subcommand: a node, once this executable registers a game.".to_owned(),
-        [game] => format!("Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it."),
+        [game] => {
+            format!("Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.")
+        }
         [game, ..] => format!(
             "Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.\n\nGames: {}",
             games.join(", ")

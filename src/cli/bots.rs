@@ -102,7 +102,9 @@ fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
             (Some(message), ..) => coded(message),
             (None, false, Some(lost)) => coded(lost),
             (None, false, None) => coded(&format!("no server answered at UDP {addr}")),
-            (None, true, _) if bot.tally.sent == 0 => coded("it got in and sent nothing: bots of this game make no inputs of what they see"),
+            (None, true, _) if bot.tally.sent == 0 => {
+                coded("it got in and sent nothing: the time was too short, or bots of this game make no inputs of what they see")
+            }
             (None, true, _) => continue,
         };
         *reasons.entry(reason).or_default() += 1;

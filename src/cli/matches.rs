@@ -52,8 +52,9 @@ pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
     let node = context.node()?;
     block_on(async {
         let answer: Draining = node.post("/v1/drain", &DrainNode {}).await.map_err(explain)?;
-        context
-            .answer(&answer, || vec![format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches"))])?;
+        context.answer(&answer, || {
+            vec![format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches"))]
+        })?;
         Ok(Exit::Done)
     })
 }

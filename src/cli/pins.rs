@@ -77,9 +77,12 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
         let reading = Reading::of(&context.config.store)?;
         let pins = reading.store().await?.archive.pins().await?;
         let values: Vec<Value> = pins.iter().map(value).collect();
-        context.answer(&values, || {
-            if pins.is_empty() { vec!["no match is pinned".to_owned()] } else { pins.iter().map(line).collect() }
-        })?;
+        context.answer(
+            &values,
+            || {
+                if pins.is_empty() { vec!["no match is pinned".to_owned()] } else { pins.iter().map(line).collect() }
+            },
+        )?;
         Ok(Exit::Done)
     })
 }

@@ -98,9 +98,7 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     context.answer(&status, || words(&status))?;
     match problem {
         None => Ok(Exit::Done),
-        Some(problem) => {
-            Err(problem.into())
-        }
+        Some(problem) => Err(problem.into()),
     }
 }
 

@@ -331,7 +331,11 @@ mod tests {
         assert!(error("dev = 1").contains("expected true or false"));
         assert!(error("admin = 1").contains("unknown key `admin`"));
         assert!(error("listen = ").contains("RK-CONFIG-002"));
-        assert!(error("\nlisten = 'x' y").contains("rekindle.toml is not valid TOML: line 2, column 14: "), "{}", error("\nlisten = 'x' y"));
+        assert!(
+            error("\nlisten = 'x' y").contains("rekindle.toml is not valid TOML: line 2, column 14: "),
+            "{}",
+            error("\nlisten = 'x' y")
+        );
         let mut settings = Settings::defaults();
         settings.add_env(&[("REKINDLE_TEST_POSTGRES".into(), "postgres://u@h/d".into())]).unwrap();
         let error = settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();

@@ -422,7 +422,16 @@ mod tests {
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
-        for filter in ["info", "WARN", "error", "3", "warn,rekindle_gateway=debug", "rekindle=info", "off,rekindle_actors=info", "info,quinn=off,hyper"] {
+        for filter in [
+            "info",
+            "WARN",
+            "error",
+            "3",
+            "warn,rekindle_gateway=debug",
+            "rekindle=info",
+            "off,rekindle_actors=info",
+            "info,quinn=off,hyper",
+        ] {
             with(&[("log.filter", filter)]).unwrap();
         }
     }

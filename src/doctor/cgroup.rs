@@ -101,7 +101,11 @@ mod tests {
     fn version_1_is_understood() {
         let mount = tempfile::tempdir().unwrap();
         let files = |limit: u64| {
-            [("memory.limit_in_bytes", format!("{limit}\n")), ("memory.usage_in_bytes", format!("{}\n", 10 * MIB)), ("memory.stat", String::new())]
+            [
+                ("memory.limit_in_bytes", format!("{limit}\n")),
+                ("memory.usage_in_bytes", format!("{}\n", 10 * MIB)),
+                ("memory.stat", String::new()),
+            ]
         };
         let groups = "12:cpu,cpuacct:/x\n9:memory:/docker/abc\n1:name=systemd:/\n";
         group(&mount.path().join("memory/docker/abc"), &files(0x7fff_ffff_ffff_f000));

@@ -66,11 +66,10 @@ fn match_pane(frame: &mut Frame<'_>, pane: &Pane, area: Rect) {
         }
     });
     frame.render_widget(canvas, drawing);
-    let lines = sketch
-        .board
-        .iter()
-        .take(usize::from(board.height))
-        .map(|(player, text)| Line::styled(format!("{:<9} {}", tag(*player), plain(text)), Style::new().fg(color(Ink::Player(*player)))));
+    let lines =
+        sketch.board.iter().take(usize::from(board.height)).map(|(player, text)| {
+            Line::styled(format!("{:<9} {}", tag(*player), plain(text)), Style::new().fg(color(Ink::Player(*player))))
+        });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), board);
 }
 

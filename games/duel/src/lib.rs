@@ -2,8 +2,8 @@
 //! its own in `main.rs`; the tests run that executable as strangers would. A game to learn from is `games/arena`.
 
 use rekindle_sim::{
-    Component, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, PlayerId, Players, Query, Res, ResMut, Resource, Rng, Stage, Time, Value,
-    View, World,
+    Component, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, PlayerId, Players, Query, Res, ResMut, Resource, Rng, Stage, Time,
+    Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,8 @@ impl Game for Duel {
     }
 
     fn leave(world: &mut World, player: PlayerId, _reason: LeaveReason) {
-        if let Some(runner) = world.resource::<Players>().avatar(player) {
+        let runner = world.resource::<Players>().avatar(player);
+        if let Some(runner) = runner {
             world.despawn(runner);
         }
     }

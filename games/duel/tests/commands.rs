@@ -72,7 +72,7 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
     // The match is full: bots are told so.
     let (code, out, err) = run(dir.path(), &["bots", "--count", "2", "--seconds", "4"]);
     assert_eq!(code, Some(1), "{out}{err}");
-    assert!(out.contains("2 bots: RK-") && err.contains("RK-CLI-148") && err.contains("full"), "{out}{err}");
+    assert!(out.contains("2 bots: RK-") && err.contains("RK-CLI-148") && err.contains("has room"), "{out}{err}");
 
     // A match without words about the game is one of the game that there is.
     let (code, out, err) = run(dir.path(), &["match", "create", "--json"]);

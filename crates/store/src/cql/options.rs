@@ -196,7 +196,8 @@ fn identifier(text: &str) -> Result<String, String> {
     if plain && text.len() <= 48 {
         Ok(text.to_owned())
     } else {
-        Err("what stands behind the hosts is no name of a keyspace (a small letter, then up to 47 small letters, digits and `_`)".to_owned())
+        Err("what stands behind the hosts is no name of a keyspace (a small letter, then up to 47 small letters, digits and `_`)"
+            .to_owned())
     }
 }
 
