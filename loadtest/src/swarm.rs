@@ -146,6 +146,11 @@ impl Swarm {
         }
     }
 
+    /// The latest reason why a bot had no session, in the words of its client or of the server.
+    pub fn trouble(&self) -> Option<String> {
+        self.live.trouble.lock().clone()
+    }
+
     /// Waits until `holds` of the progress, or until `patience` is over. True if it came to hold.
     pub async fn wait_until(&self, patience: Duration, holds: impl Fn(&Progress) -> bool) -> bool {
         let until = Instant::now() + patience;

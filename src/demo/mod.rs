@@ -270,7 +270,10 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
             Ok(BotSpec { player: PlayerId(player), ticket, match_id: Some(matches[usize::from(index) % matches.len()]) })
         })
         .collect::<Result<_, Failure>>()?;
-    let swarm = Swarm::start(SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?))?;
+    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?);
+    // Bots that are not let in say why before they are waited for no longer.
+    config.timing.give_up = PATIENCE - Duration::from_secs(5);
+    let swarm = Swarm::start(config)?;
     if stage.has_screen() {
         for &match_id in &matches {
             let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?.ticket;
@@ -339,7 +342,9 @@ async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<
     if back {
         return Ok(());
     }
-    Err(Failure::new(Exit::Broken, format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s", now.connected, PATIENCE.as_secs())))
+    let why = swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
+    let message = format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}", now.connected, PATIENCE.as_secs());
+    Err(Failure::new(Exit::Broken, message))
 }
 
 /// Lets them fight, with the counts below the picture.
