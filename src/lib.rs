@@ -95,8 +95,9 @@ impl Node {
             return cli::run(self.games, self.kinds, showcase);
         }
         for error in self.broken {
-            eprintln!("error: {error}");
+            telemetry::STDERR.line(&format!("error: {error}"));
         }
+        telemetry::flush();
         cli::exit::Exit::Failed.into()
     }
 }

@@ -63,16 +63,19 @@ pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitC
             Some(Command::Config { command }) => config::run(&context, &command),
         }
     });
-    match exit {
-        Ok(exit) => exit.into(),
+    let code = match exit {
+        Ok(exit) => exit,
         Err(failure) => {
             if json {
-                say(&serde_json::json!({ "error": failure.message, "exit": failure.exit as u8 }).to_string());
+                // Not written directly: a node that fails must end, whether or not somebody reads why.
+                telemetry::STDOUT.line(&serde_json::json!({ "error": failure.message, "exit": failure.exit as u8 }).to_string());
             }
-            eprintln!("error: {}", failure.message);
-            failure.exit.into()
+            telemetry::STDERR.line(&format!("error: {}", failure.message));
+            failure.exit
         }
-    }
+    };
+    telemetry::flush();
+    code.into()
 }
 
 /// What every command works with.

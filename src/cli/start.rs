@@ -8,7 +8,7 @@ use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
 use super::exit::{Exit, Failure};
-use super::{Context, say};
+use super::Context;
 use crate::admin::api::CreateMatch;
 use crate::node::Serving;
 use crate::node::card::NodeCard;
@@ -60,7 +60,8 @@ fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run::run(run, &mut |milestone| {
         let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
-        say(&line);
+        // A node that nobody listens to goes on: it never waits for whoever reads its standard output.
+        telemetry::STDOUT.line(&line);
     }));
     // Blocking tasks of a node that failed must not hold up its end.
     runtime.shutdown_background();

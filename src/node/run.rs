@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::jobs::{Drained, Kind};
-use rekindle_actors::{DrainReport, Games, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
+use rekindle_actors::{DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
@@ -30,6 +30,7 @@ use crate::admin::api::CreateMatch;
 use crate::admin::server;
 use crate::cli::exit::{Exit, Failure};
 use crate::config::{self, Config};
+use crate::telemetry;
 
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -368,6 +369,11 @@ fn host_config(config: &Config) -> HostConfig {
         checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
+        on_hang: Arc::new(|_| {
+            // What the watchdog has just said is to be read.
+            telemetry::flush();
+            std::process::exit(HANG_EXIT_CODE);
+        }),
         ..HostConfig::default()
     }
 }

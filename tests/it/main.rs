@@ -5,6 +5,7 @@ mod demo;
 mod failover;
 mod history;
 mod jobs;
+mod logging;
 mod node;
 mod outage;
 mod readme;

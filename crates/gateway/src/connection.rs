@@ -153,7 +153,7 @@ fn close(connection: &quinn::Connection, refusal: &Refusal) {
 /// Says why on the stream, waits a moment for it to arrive, closes.
 async fn say_goodbye(connection: &quinn::Connection, writer: &mut Writer, refusal: &Refusal) {
     Meters::refused(refusal.code);
-    tracing::debug!(code = "RK-GATE-042", peer = %connection.remote_address(), why = ?refusal.code, message = %refusal.message, "client let go");
+    tracing::debug!(code = "RK-GATE-042", peer = %connection.remote_address(), why = ?refusal.code, words = %refusal.message, "client let go");
     let message = encode_server(&ServerMessage::Refused { code: refusal.code, message: refusal.message.clone() });
     let said = async {
         if let Some(addr) = refusal.elsewhere.clone() {
