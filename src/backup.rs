@@ -22,6 +22,9 @@ const UNFINISHED: &str = "unfinished";
 /// A backup that nodes overtook is begun anew so often.
 const ATTEMPTS: u32 = 3;
 
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// What was written.
 #[derive(Debug, Clone, Serialize)]
 pub struct Backup {
@@ -75,11 +78,15 @@ pub fn name_at(ms: u64) -> String {
 }
 
 /// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing else there is touched. Returns how many went.
-pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
+///
+/// Names that are more than a day ahead of `now_ms` were given by a clock that was wrong then, or is wrong now: such backups are neither counted nor
+/// removed, and are left to the operator.
+pub fn keep_newest(dir: &Path, keep: usize, now_ms: u64) -> std::io::Result<usize> {
+    let ahead = name_at(now_ms.saturating_add(DAY_MS));
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-"));
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-") && *name < *ahead);
         if named && path.join(CARD).is_file() && !path.join(UNFINISHED).exists() {
             found.push(path);
         }
@@ -147,6 +154,39 @@ mod tests {
     use rekindle_store::memory::MemoryStore;
 
     use super::*;
+
+    #[test]
+    fn the_newest_backups_are_kept_whatever_the_clock_says() {
+        const NOW: u64 = 1_800_000_000_000;
+        const TEN_YEARS: u64 = 10 * 365 * DAY_MS;
+        let dir = tempfile::tempdir().unwrap();
+        let put = |ms: u64| {
+            let place = dir.path().join(name_at(ms));
+            fs::create_dir(&place).unwrap();
+            fs::write(place.join(CARD), "{}").unwrap();
+        };
+        let left = || {
+            fs::read_dir(dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        // Some were made while the clock was ten years ahead.
+        for day in 0..4 {
+            put(NOW + day * DAY_MS);
+            put(NOW + TEN_YEARS + day);
+        }
+        assert_eq!(keep_newest(dir.path(), 3, NOW + 3 * DAY_MS).unwrap(), 1);
+        assert!(left().contains(&name_at(NOW + 3 * DAY_MS)) && !left().contains(&name_at(NOW)), "the one just made stays: {:?}", left());
+        assert_eq!(left().len(), 7);
+        // The clock is ten years behind: nothing goes.
+        put(NOW - TEN_YEARS);
+        assert_eq!(keep_newest(dir.path(), 3, NOW - TEN_YEARS).unwrap(), 0);
+        // An hour ahead is as good as none.
+        put(NOW + 3 * DAY_MS + DAY_MS / 24);
+        assert_eq!(keep_newest(dir.path(), 3, NOW + 3 * DAY_MS).unwrap(), 2);
+        assert!(left().contains(&name_at(NOW + 3 * DAY_MS + DAY_MS / 24)));
+    }
 
     #[tokio::test]
     async fn a_backup_has_its_name_only_when_it_is_whole() {

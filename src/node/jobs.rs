@@ -5,6 +5,7 @@ use rekindle_schema::JobId;
 use rekindle_schema::job::{Job, JobState, Unique};
 use rekindle_store::{JobFilter, NewJob, StoreError};
 
+use super::calendar::Calendar;
 use super::chores::{self, Tools};
 use super::serving::{ControlError, Parts, Serving};
 use super::{clock, operator};
@@ -22,6 +23,7 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         store: store.clone(),
         host: host.clone(),
         incarnation: *incarnation,
+        calendar: Calendar::new(),
         operators: operator::Operators::new(store.clone(), *incarnation),
     };
     let mut kinds = chores::kinds(config, &tools);

@@ -1,13 +1,14 @@
 //! A node at work.
 //!
 //! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left; [`Serving`] is what runs then, asked by the admin
-//! listener and the edge ([`links`]); [`chores`] are what it does for itself, [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
+//! listener and the edge ([`links`]); [`chores`] are what it does for itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
 //! commands find the node.
 
 pub mod alive;
 pub mod boot;
 pub mod bots;
 pub mod build;
+pub mod calendar;
 pub mod card;
 pub mod chores;
 pub mod clock;
