@@ -11,7 +11,7 @@ use super::{Context, block_on};
 use crate::admin::api::AuditView;
 use crate::admin::client::ClientError;
 use crate::inspect::moment;
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::clock;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> 
         let Ok(node) = context.node() else {
             let reading = Reading::of(&context.config.store)?;
             let query = AuditQuery { since_ms, until_ms, limit: args.limit };
-            let entries = reading.store().await?.audit.list(query).await?;
+            let entries = reading.named(async { Ok(reading.store().await?.audit.list(query).await?) }.await)?;
             return Ok(entries.iter().map(AuditView::of).collect::<Vec<_>>());
         };
         let path = format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);

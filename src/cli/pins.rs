@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::offline::find;
 use super::{Context, block_on};
 use crate::inspect::moment;
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::clock;
 
 /// The store itself, not a view of it: pins are written.
@@ -75,7 +75,7 @@ pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
 pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let pins = reading.store().await?.archive.pins().await?;
+        let pins = reading.named(async { Ok(reading.store().await?.archive.pins().await?) }.await)?;
         let values: Vec<Value> = pins.iter().map(value).collect();
         context.answer(&values, || {
             if pins.is_empty() { "no match is pinned".to_owned() } else { pins.iter().map(words).collect::<Vec<_>>().join("\n") }

@@ -20,7 +20,9 @@ use super::{Context, block_on, offline};
 use crate::admin::client;
 use crate::backup;
 use crate::config::{self, ConfigError};
-use crate::node::boot::{self, Reading};
+use crate::inspect::reading::Reading;
+use crate::inspect::verify;
+use crate::node::boot;
 use crate::node::operator::Operators;
 use crate::node::{alive, clock};
 
@@ -88,7 +90,7 @@ fn status(context: &Context) -> Result<Exit, Failure> {
             }
         }
         let reading = Reading::of(address)?;
-        count(&reading.store().await?, &mut status).await?;
+        reading.named(async { Ok(count(&reading.store().await?, &mut status).await?) }.await)?;
         Ok((status, None))
     });
     let (status, problem) = status?;
@@ -223,13 +225,39 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
         };
         let copied = copy(&source, &target, &options).await;
         action.end(None, copied.as_ref().err().map(ToString::to_string)).await;
-        copied.map_err(|error| explain(&error))
+        let copied = copied.map_err(|error| explain(&error))?;
+        // The copy was compared as it was made. Whether all that is in the target now can be relied on is another question.
+        let found = verify::bytes(&target, local_dir(to)).await?;
+        Ok((copied, found.faults))
     });
     bar.finish();
-    let copied = copied.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
-    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied });
-    context.answer(&answer, || format!("{}\n{}", copied_words(&copied), next_words(to)))?;
-    Ok(Exit::Done)
+    let (mut copied, faults) = reading.named(copied)?;
+    copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
+    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults });
+    context.answer(&answer, || {
+        let mut lines = vec![copied_words(&copied)];
+        lines.extend(faults.iter().map(|fault| format!("FAULT: {fault}")));
+        lines.push(if faults.is_empty() {
+            next_words(to)
+        } else {
+            format!("RK-CLI-150: the target is damaged at {}: do not run a node on it", counted(faults.len(), "place", "places"))
+        });
+        lines.join("\n")
+    })?;
+    Ok(whole(&copied, faults.is_empty()))
+}
+
+/// Where a local store lies.
+fn local_dir(address: &StoreAddress) -> Option<&Path> {
+    match address {
+        StoreAddress::Local(dir) => Some(dir),
+        _ => None,
+    }
+}
+
+/// A copy without all that the source should have is told from a whole one by its exit code.
+fn whole(copied: &Copied, sound: bool) -> Exit {
+    if copied.left_out == 0 && sound { Exit::Done } else { Exit::Broken }
 }
 
 /// Refuses a store on which a node runs.
@@ -276,6 +304,12 @@ fn copied_words(copied: &Copied) -> String {
         ),
     ];
     lines.extend(copied.notes.iter().map(|note| format!("note: {note}")));
+    if copied.left_out > 0 {
+        let count = counted(copied.left_out as usize, "damaged checkpoint", "damaged checkpoints");
+        lines.push(format!(
+            "RK-CLI-151: the copy was made without {count} of the source: every match can be recovered from it, replays may begin later"
+        ));
+    }
     lines.join("\n")
 }
 
@@ -296,7 +330,8 @@ fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
         backup::make(&source, &address.to_string(), dir, &|progress| bar.show(progress)).await
     });
     bar.finish();
-    let made = made.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
+    let mut made = reading.named(made)?;
+    made.copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
     let shown: PathBuf = dir.to_owned();
     context.answer(&json!({ "dir": shown.display().to_string(), "backup": made }), || {
         format!(
@@ -308,7 +343,7 @@ fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
             shown.display()
         )
     })?;
-    Ok(Exit::Done)
+    Ok(whole(&made.copied, true))
 }
 
 /// One bar that shows one step after the other. On a terminal only; elsewhere it draws nothing.

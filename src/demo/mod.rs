@@ -25,7 +25,7 @@ use crate::admin::client::AdminClient;
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Context, bots};
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
 use crate::node::{PARKED, RECOVERING, RESUMED, clock, tickets};
 use child::{Launch, NodeEvent, NodeProcess};

@@ -1,9 +1,10 @@
 //! `rekindle doctor`: what this host and the store give, each finding with what to do about it.
 //!
-//! [`host`] looks at the machine, [`disk`] at where the data lies, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
+//! [`host`] looks at the machine, [`disk`] at where the data lies, [`files`] at what is there, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
 //! Nothing is changed: what has to be written to be measured is removed again.
 
 pub mod disk;
+pub mod files;
 pub mod host;
 pub mod store;
 
@@ -49,6 +50,7 @@ impl Finding {
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = host::examine().await;
     findings.extend(disk::examine(config));
+    findings.extend(files::examine(config));
     findings.extend(store::examine(config).await);
     findings
 }

@@ -1,14 +1,13 @@
 //! What a node needs before it can do anything: its data directory to itself, keys, a store, a lease.
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rekindle_cluster::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::address::StoreAddress;
-use rekindle_store::{Store, StoreError};
+use rekindle_store::Store;
 
 use super::card::{self, NodeCard};
 use super::{build, clock};
@@ -73,92 +72,5 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
             Err(Failure::new(Exit::InUse, message))
         }
         Err(TryLockError::Error(error)) => Err(place(error)),
-    }
-}
-
-/// A store to be looked into. A data directory is read without changing a byte of it, unless a node runs on it right now: then it is read beside
-/// that node, as a store on servers is.
-///
-/// Opening `node.db` would fold its write-ahead log into it, so a copy of it is opened instead, next to links to the real logs.
-pub struct Reading {
-    address: StoreAddress,
-    /// Removed when the reading is over.
-    shadow: Option<Shadow>,
-}
-
-impl Reading {
-    /// Of a store.
-    pub fn of(address: &StoreAddress) -> Result<Self, Failure> {
-        let address = address.clone();
-        let dir = match &address {
-            StoreAddress::Local(dir) => dir,
-            StoreAddress::Memory => {
-                let message = "RK-NODE-023: a store in memory is gone with its process: there is nothing to read";
-                return Err(Failure::new(Exit::Usage, message));
-            }
-            StoreAddress::Postgres(_) | StoreAddress::Cql(_) => return Ok(Self { address, shadow: None }),
-        };
-        if !dir.join("format").exists() {
-            let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
-            return Err(Failure::new(Exit::NotFound, message));
-        }
-        let live = NodeCard::read(dir).is_some_and(|card| card.is_alive());
-        let shadow = if live { None } else { Some(Shadow::of(dir)?) };
-        Ok(Self { address, shadow })
-    }
-
-    /// The directory to read, if it is one. Paths in there begin differently from the real ones: see [`Reading::real`].
-    pub fn dir(&self) -> Option<&Path> {
-        match (&self.shadow, &self.address) {
-            (Some(shadow), _) => Some(&shadow.0),
-            (None, StoreAddress::Local(dir)) => Some(dir),
-            (None, _) => None,
-        }
-    }
-
-    /// The same words with the real directory in them.
-    pub fn real(&self, words: &str) -> String {
-        match (&self.shadow, &self.address) {
-            (Some(shadow), StoreAddress::Local(dir)) => words.replace(&shadow.0.display().to_string(), &dir.display().to_string()),
-            _ => words.to_owned(),
-        }
-    }
-
-    /// The store in it.
-    pub async fn store(&self) -> Result<Store, StoreError> {
-        match &self.shadow {
-            Some(shadow) => StoreAddress::Local(shadow.0.clone()).open().await,
-            None => self.address.open().await,
-        }
-    }
-}
-
-/// A directory that looks like a data directory and can be written to.
-struct Shadow(PathBuf);
-
-impl Shadow {
-    fn of(dir: &Path) -> std::io::Result<Self> {
-        let dir = std::path::absolute(dir)?;
-        let shadow = Self(std::env::temp_dir().join(format!("rekindle-read-{:016x}", clock::random())));
-        std::fs::create_dir(&shadow.0)?;
-        for name in ["format", "node.db", "node.db-wal"] {
-            if dir.join(name).exists() {
-                std::fs::copy(dir.join(name), shadow.0.join(name))?;
-            }
-        }
-        for name in ["logs", "checkpoints", "archive"] {
-            if dir.join(name).exists() {
-                std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
-            }
-        }
-        Ok(shadow)
-    }
-}
-
-impl Drop for Shadow {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(code = "RK-NODE-028", path = %self.0.display(), %error, "a temporary copy is left behind");
-        }
     }
 }

@@ -17,6 +17,7 @@ mod checkpoints;
 pub mod disk;
 mod facts;
 mod fence;
+mod file;
 mod jobs;
 mod ports;
 mod reader;
@@ -47,6 +48,7 @@ use crate::port::StoreError;
 
 pub use self::audit::{Audit, Finding, Severity};
 pub use self::fence::start_time;
+pub use self::file::open_regular;
 pub use self::segment::{CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION};
 
 /// The version of the directory that this code writes and reads.
@@ -139,8 +141,8 @@ impl LocalStore {
 /// Reads the version of the directory, or writes it into a new one.
 fn check_format(root: &Path) -> Result<(), StoreError> {
     let path = root.join(FORMAT_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => parse_format(&path, &text),
+    match file::read(&path) {
+        Ok(bytes) => parse_format(&path, &String::from_utf8_lossy(&bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if root.join("node.db").exists() {
                 let problem = "the file is missing, but the directory holds data".to_owned();

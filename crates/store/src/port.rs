@@ -89,7 +89,16 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Overloaded(_))
     }
+
+    /// Whether it tells of the end of a file that is no whole entry and has nothing behind it: what a process that died has begun to write, or one that
+    /// lives is writing now.
+    pub fn is_torn_tail(&self) -> bool {
+        matches!(self, Self::Corrupt { problem, .. } if problem.starts_with(TORN_TAIL))
+    }
 }
+
+/// How the problem of an entry begins that was probably cut off as it was written.
+pub(crate) const TORN_TAIL: &str = "possibly a torn tail, the last entry cut off as it was written";
 
 /// What a store's methods return.
 pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -33,6 +33,7 @@ use serde::Serialize;
 use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
 use crate::Store;
+use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
 use crate::port::StoreError;
 
@@ -110,7 +111,9 @@ pub struct Copied {
     pub jobs: u64,
     /// Entries of the audit log in the target.
     pub audit: u64,
-    /// What is worth knowing and harms nothing.
+    /// Damaged checkpoints that are not in the copy, although the source names them. The matches can be recovered from what is there.
+    pub left_out: u64,
+    /// What is worth knowing and harms nothing, and what was left out.
     pub notes: Vec<String>,
 }
 
@@ -237,14 +240,18 @@ impl Run<'_> {
         for (index, row) in plan.rows.iter().enumerate() {
             self.tell(Step::Checkpoints, index as u64, plan.rows.len() as u64);
             let (mut metas, damaged) = self.from.checkpoints.list(row.match_id).await?;
+            let broken = damaged.iter().any(|error| !error.is_torn_tail());
             for error in damaged {
-                let note = format!("match {}: a checkpoint that cannot be read was left out: {error}", row.match_id);
-                // A local store cannot say whose checkpoint was damaged.
-                if !self.done.notes.contains(&note) {
+                self.leave_out(row.match_id, &error);
+            }
+            metas.retain(|meta| history::in_lineage(row, meta));
+            if broken {
+                let dangling = self.drop_dangling(&mut metas);
+                if dangling > 0 {
+                    let note = format!("match {}: {dangling} checkpoints were left out that are deltas to damaged ones", row.match_id);
                     self.done.notes.push(note);
                 }
             }
-            metas.retain(|meta| history::in_lineage(row, meta));
             newest.extend(metas.first().map(|meta| (row.match_id, meta.tick)));
             let (there, _) = self.to.checkpoints.list(row.match_id).await?;
             for meta in metas.iter().rev() {
@@ -254,11 +261,36 @@ impl Run<'_> {
         Ok(newest)
     }
 
+    /// Takes out what rests on a checkpoint that is not there: nobody can restore it. Returns how many.
+    fn drop_dangling(&mut self, metas: &mut Vec<CheckpointMeta>) -> u64 {
+        let all = metas.clone();
+        metas.retain(|meta| Chain::of(meta, &all).is_some());
+        let dangling = (all.len() - metas.len()) as u64;
+        self.done.left_out += dangling;
+        dangling
+    }
+
+    /// A damaged checkpoint is no reason to copy nothing: the histories that are read back decide whether the match survives without it.
+    fn leave_out(&mut self, match_id: MatchId, error: &StoreError) {
+        // A local store cannot say whose checkpoint was damaged: it names it for every match.
+        let said = |note: &String| note.ends_with(&format!("was left out: {error}"));
+        if self.done.notes.iter().any(said) {
+            return;
+        }
+        // What was cut off as it was written was never promised to anybody.
+        self.done.left_out += u64::from(!error.is_torn_tail());
+        self.done.notes.push(format!("match {match_id}: a checkpoint that cannot be read was left out: {error}"));
+    }
+
     async fn copy_checkpoint(&mut self, meta: &CheckpointMeta, there: bool) -> Result<(), TransferError> {
         let state = match self.from.checkpoints.get(meta).await {
             Ok(state) => state,
             // Newer ones took its place, and they were listed after the logs were read.
             Err(StoreError::NotFound(_)) if self.options.cut => return Ok(()),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.leave_out(meta.match_id, &error);
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         if !there {

@@ -1,7 +1,6 @@
 //! Checks every byte of a data directory and says what is wrong with it, file by file. `rekindle verify` calls it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -15,9 +14,10 @@ use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
+use super::file;
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
 use super::{FORMAT_FILE, archive, checkpoints, jobs, parse_format, wal};
-use crate::port::StoreError;
+use crate::port::{StoreError, TORN_TAIL};
 
 const STRIDE: usize = 4 << 20;
 
@@ -85,13 +85,14 @@ impl Audit {
 pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
     let mut audit = Audit::default();
     let format = root.join(FORMAT_FILE);
-    match fs::read(&format) {
+    match file::read(&format) {
         Ok(bytes) => {
             if let Err(error) = parse_format(&format, &String::from_utf8_lossy(&bytes)) {
                 audit.failed(&error);
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound(format.display().to_string())),
+        Err(error) if file::is_irregular(&error) => audit.failed(&io_error("read", &format, &error)),
         Err(error) => return Err(io_error("read", &format, &error)),
     }
     let nodes = database(root, &mut audit);
@@ -101,7 +102,11 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
                 Walk { audit: &mut audit, kind, log, node: nodes.get(&log), next: None, prev_crc: None, chains: BTreeMap::new() };
             let segments = segments(&log_dir(root, kind, log))?;
             for (index, segment) in segments.iter().enumerate() {
-                walk.segment(segment, index + 1 == segments.len())?;
+                match walk.segment(segment, index + 1 == segments.len()) {
+                    // It is no file that could be read: what follows it is read all the same.
+                    Err(error @ StoreError::Corrupt { .. }) => walk.unreadable(&error),
+                    other => other?,
+                }
             }
             walk.sealed(&log_dir(root, kind, log));
         }
@@ -235,6 +240,13 @@ impl Walk<'_> {
         self.kind == Kind::Batches && number.is_some_and(|number| seal.is_some_and(|seal| number > seal.0))
     }
 
+    /// A whole segment is missing.
+    fn unreadable(&mut self, error: &StoreError) {
+        self.audit.failed(error);
+        (self.next, self.prev_crc) = (None, None);
+        self.chains.clear();
+    }
+
     fn report(&mut self, segment: &Segment, offset: u64, problem: impl ToString) {
         let severity = if self.behind_seal(self.next) { Severity::Note } else { Severity::Damage };
         self.audit.report(severity, &segment.path, Some(offset), problem);
@@ -272,7 +284,7 @@ impl Walk<'_> {
                         offset = behind.offset;
                     }
                     None if last => {
-                        let problem = format!("possibly a torn tail, the last entry cut off as it was written: {error}");
+                        let problem = format!("{TORN_TAIL}: {error}");
                         self.audit.report(Severity::Note, &segment.path, Some(at), problem);
                         return Ok(());
                     }

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter};
 use tokio::sync::oneshot;
 
+use super::file;
+use super::segment::io_error;
 use crate::port::StoreError;
 
 /// The version of the tables that this code writes and reads.
@@ -288,6 +290,10 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
     let sql = |error: rusqlite::Error| sql_error(path, &error);
+    // SQLite opens them by itself.
+    for path in [path.to_owned(), super::wal::path(path), path.with_extension("db-shm")] {
+        file::check(&path).map_err(|error| io_error("open", &path, &error))?;
+    }
     let connection = Connection::open(path).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(sql)?;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rekindle_schema::Incarnation;
 use rekindle_schema::batch::{BATCH_MAGIC, BatchError, ENVELOPE, Envelope, MAX_BATCH};
 
+use super::file;
 use crate::MAX_CHECKPOINT;
 use crate::port::StoreError;
 
@@ -121,7 +122,8 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
         let stem = path.extension().filter(|&end| end == "seg").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
         let Some(first) = stem else { continue };
         match entry.metadata() {
-            Ok(meta) => found.push(Segment { first, path, len: meta.len() }),
+            // What is no file has no length: it is found out as such when it is opened.
+            Ok(meta) => found.push(Segment { first, path, len: if meta.is_file() { meta.len() } else { 1 } }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("read the size of", &path, &error)),
         }
@@ -140,6 +142,9 @@ fn list(path: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
 
 /// An error of the operating system, as the port has it.
 pub(super) fn io_error(what: &'static str, path: &Path, error: &io::Error) -> StoreError {
+    if file::is_irregular(error) {
+        return StoreError::Corrupt { place: path.display().to_string(), problem: error.to_string() };
+    }
     StoreError::Io { what, path: path.display().to_string(), cause: error.to_string() }
 }
 
@@ -216,7 +221,7 @@ pub(super) struct Reader {
 impl Reader {
     /// `None` if the file is gone: it was trimmed.
     pub(super) fn open(path: &Path, kind: Kind, log: Incarnation, check: bool) -> Result<Option<Self>, StoreError> {
-        match File::open(path) {
+        match file::open_regular(path) {
             Ok(file) => Ok(Some(Self { file, path: path.to_owned(), kind, log, check })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("open", path, &error)),

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::LocalOptions;
 use super::disk::{Disk, DiskFile};
+use super::file;
 use super::reader::{LogEnd, LogReader};
 use super::segment::{Kind, header, io_error, log_dir, segment_path, segments};
 use crate::port::StoreError;
@@ -188,7 +189,7 @@ fn append_to(open: &mut Open, bytes: &[u8], kind: Kind) -> Result<(), StoreError
 /// Keeps what is about to be cut off next to its segment, in case that it was not a write that was cut off but one that was damaged later.
 fn keep(path: &Path, offset: u64) {
     let copy = || -> std::io::Result<()> {
-        let mut file = File::open(path)?;
+        let mut file = file::open_regular(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let kept = path.with_extension(format!("{offset}.torn"));
         std::io::copy(&mut file, &mut File::create(kept)?).map(|_| ())
