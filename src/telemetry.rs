@@ -34,11 +34,8 @@ pub fn init_logs(format: LogFormat, filter: &str) {
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| outlet::LogWriter);
-    let started = if human {
-        builder.with_target(false).with_ansi(terminal).try_init()
-    } else {
-        builder.event_format(json::JsonLines).try_init()
-    };
+    let started =
+        if human { builder.with_target(false).with_ansi(terminal).try_init() } else { builder.event_format(json::JsonLines).try_init() };
     if started.is_err() {
         tracing::debug!("a log subscriber is already installed");
         return;
@@ -165,6 +162,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Gauge, "rekindle_jobs", "jobs that the store remembers, by queue and state"),
     (Gauge, "rekindle_jobs_running", "jobs in the hands of this node, by queue"),
     (Gauge, "rekindle_jobs_oldest_waiting_seconds", "for how long the oldest job that is due has waited, by queue"),
+    (Counter, "rekindle_clock_steps_total", "steps of the wall clock that this node noticed, by direction"),
     (Counter, "rekindle_job_attempts_total", "attempts at jobs, by kind and outcome"),
     (Histogram, "rekindle_job_seconds", "one attempt at a job, by kind"),
     (Gauge, "rekindle_gateway_connections", "open client connections"),

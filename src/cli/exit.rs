@@ -22,6 +22,10 @@ pub enum Exit {
     Fenced = 6,
     /// A live node uses this data directory.
     InUse = 7,
+    /// Another build played the match, and this one does not repeat it: nothing stored is known to be wrong.
+    OtherBuild = 10,
+    /// The build that played the match does not repeat it.
+    Differs = 11,
 }
 
 /// For `--help`.
@@ -31,9 +35,11 @@ pub const TABLE: &str = "Exit codes:
   2  wrong command line or configuration
   3  no running node found
   4  no such match, or the prefix fits several
-  5  negative verdict: damage, a hash that differs, a promise broken
+  5  negative verdict: damage, a promise broken; of a copy or backup: it was made, without what is damaged
   6  fenced: another node took this node's matches
-  7  a live node uses this data directory";
+  7  a live node uses this data directory
+  10 verify, replay: played by another build, which this build does not repeat; nothing stored is known to be wrong
+  11 verify, replay: this build played it and does not repeat it";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

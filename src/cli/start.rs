@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
-use super::exit::{Exit, Failure};
 use super::Context;
+use super::exit::{Exit, Failure};
 use crate::admin::api::CreateMatch;
 use crate::node::Serving;
 use crate::node::card::NodeCard;

@@ -125,7 +125,9 @@ mod tests {
         let line: Map<String, Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(text.matches("\"code\":").count(), 1, "{text}");
         let expected = [("code", Value::from("RK-X-1")), ("code_2", 7.into()), ("level", "INFO".into()), ("level_2", true.into())];
-        for (key, value) in expected.into_iter().chain([("target", "t".into()), ("message", "words".into()), ("text", "a \"b\"\n\u{1b}".into())]) {
+        for (key, value) in
+            expected.into_iter().chain([("target", "t".into()), ("message", "words".into()), ("text", "a \"b\"\n\u{1b}".into())])
+        {
             assert_eq!(line[key], value, "{key} in {text}");
         }
         assert!(line.contains_key("target_2") && line.contains_key("timestamp"), "{text}");

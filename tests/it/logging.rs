@@ -55,7 +55,17 @@ impl Unheard {
         let ((err, kept), (out, also)) = (stream(reader), stream(reader));
         let mut command = command(dir);
         // Every event of every library: more than any pipe holds.
-        command.arg("start").args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--set", "log.filter=debug"]);
+        command.arg("start").args([
+            "--dev",
+            "--log",
+            "json",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--set",
+            "log.filter=debug",
+        ]);
         let child = command.args(more).stdout(out).stderr(err).spawn().expect("the executable starts");
         Self { child, _kept: kept.into_iter().chain(also).collect() }
     }
@@ -77,7 +87,8 @@ impl Drop for Unheard {
 }
 
 fn create(dir: &Path) -> String {
-    let created = eventually("a match", || Some(rekindle(dir, &["match", "create", "--bots", "2", "--json"])).filter(|done| done.code != 3));
+    let created =
+        eventually("a match", || Some(rekindle(dir, &["match", "create", "--bots", "2", "--json"])).filter(|done| done.code != 3));
     created.expect(0).json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -93,7 +104,7 @@ fn metric(dir: &Path, name: &str) -> f64 {
     let card: Value = serde_json::from_slice(&std::fs::read(dir.join("rekindle-data/node.json")).unwrap()).unwrap();
     let mut stream = TcpStream::connect(card["admin"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     let values = page.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
@@ -114,7 +125,7 @@ fn lives_unheard(reader: Reader) {
     assert_eq!(node.code(), Some(0), "{reader:?}: drained");
 
     let mut node = Unheard::start(dir, reader, &[]);
-    let resumed = eventually("the node", || Some(rekindle(dir, &["match", "show", &id, "--json"])).filter(|done| done.code == 0)).json();
+    let resumed = reaches(dir, &id, 1);
     assert_eq!(resumed["epoch"], 2, "{resumed}");
     reaches(dir, &id, resumed["tick"].as_u64().unwrap() + 20);
     node.signal(Signal::TERM);

@@ -1,9 +1,11 @@
 //! Black-box tests of the executable: what a user, an operator and a script meet. One binary, so that it is linked once.
 
+mod clock;
 mod config;
 mod demo;
 mod failover;
 mod history;
+mod hostile;
 mod jobs;
 mod logging;
 mod node;
@@ -11,4 +13,5 @@ mod outage;
 mod readme;
 mod store;
 mod support;
+mod verdicts;
 mod verify;
