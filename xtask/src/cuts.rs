@@ -8,7 +8,7 @@
 //! witness read after the shutdown began therefore proves nothing and is counted apart. With `--trace` every sync of the node is compared with the files too.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -465,7 +465,7 @@ mod tests {
                      8 10.000300 fsync(9</d/node.db-wal>) = 0 <0.001000>\n\
                      7 10.002200 <... fdatasync resumed>) = 0 <0.002000>\n\
                      7 10.003000 fdatasync(12</d/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
-        let sync = |begun, ended, ok| Sync { path: Path::new("/d/1.seg").to_owned(), len: 132, begun, ended, ok };
+        let sync = |begun, ended, ok| Sync { path: "/d/1.seg".into(), len: 132, begun, ended, ok };
         assert_eq!(parse(trace), [sync(10_000_200, 10_002_200, true), sync(10_003_000, 10_003_500, false)]);
     }
 }

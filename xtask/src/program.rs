@@ -242,7 +242,7 @@ pub(crate) enum Note {
     /// The server took ticks back.
     Rewound { us: u64, client: usize, tick: u64 },
     /// The connection ended.
-    Gone { client: usize },
+    Gone { client: usize, reason: String },
     /// The client has stopped.
     Closed { client: usize, reason: String },
 }
@@ -262,7 +262,7 @@ impl Note {
                 Self::Seen { us, client, durable: number(5)?, applied: applied.collect() }
             }
             "rewound" => Self::Rewound { us, client, tick: number(4)? },
-            "gone" => Self::Gone { client },
+            "gone" => Self::Gone { client, reason: words.get(3..)?.join(" ") },
             "closed" => Self::Closed { client, reason: words.get(3..)?.join(" ") },
             _ => return None,
         })
@@ -274,7 +274,7 @@ impl Note {
             Self::Back { client, .. }
             | Self::Seen { client, .. }
             | Self::Rewound { client, .. }
-            | Self::Gone { client }
+            | Self::Gone { client, .. }
             | Self::Closed { client, .. } => *client,
         }
     }
@@ -282,7 +282,8 @@ impl Note {
 
 /// Clients in a process of their own, and what they have noted.
 pub(crate) struct Witness {
-    process: Running,
+    /// Killed with this.
+    _process: Running,
     /// It ends when this is closed.
     _stdin: Option<ChildStdin>,
     notes: Arc<Mutex<Vec<Note>>>,
@@ -304,7 +305,7 @@ impl Witness {
                 taken.lock().unwrap_or_else(PoisonError::into_inner).push(note);
             }
         });
-        Ok(Self { process: Running(child), _stdin: stdin, notes })
+        Ok(Self { _process: Running(child), _stdin: stdin, notes })
     }
 
     /// How many notes there are.
@@ -329,11 +330,6 @@ impl Witness {
             }
             std::thread::sleep(LOOK);
         }
-    }
-
-    /// Its process, to stop it and let it go on.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.0.id()
     }
 }
 
