@@ -99,6 +99,9 @@ impl LocalStore {
     pub fn open(root: impl AsRef<Path>, options: LocalOptions) -> Result<Store, StoreError> {
         let root = root.as_ref().to_owned();
         fs::create_dir_all(&root).map_err(|error| io_error("create", &root, &error))?;
+        if !root.join(FORMAT_FILE).exists() {
+            sync_above(&*options.disk, &root)?;
+        }
         check_format(&root)?;
         for kind in [Kind::Batches, Kind::Checkpoints] {
             let path = root.join(kind.folder());
@@ -158,6 +161,36 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
         }
         Err(error) => Err(io_error("read", &path, &error)),
     }
+}
+
+/// Makes the name of a new data directory durable, and those of the folders above it. Syncs of what lies in it say nothing of them, and whoever made the directory (a
+/// node's lock is in it first) did not sync them. All folders of the file system count, for nobody knows where the new ones begin.
+fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
+    let device = |path: &Path| {
+        std::fs::metadata(path).map(|meta| std::os::unix::fs::MetadataExt::dev(&meta)).map_err(|error| io_error("look at", path, &error))
+    };
+    let root = root.canonicalize().map_err(|error| io_error("look at", root, &error))?;
+    let own = device(&root)?;
+    for above in root.ancestors().skip(1) {
+        // A file system is mounted here: its mount point is older than it.
+        if device(above)? != own {
+            break;
+        }
+        match disk.sync_dir(above) {
+            Ok(()) => {}
+            // Nothing new is in a folder that this process may not use, or that cannot be synced.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::InvalidInput
+                ) =>
+            {
+                break;
+            }
+            Err(error) => return Err(io_error("sync", above, &error)),
+        }
+    }
+    Ok(())
 }
 
 fn format_text(version: u32) -> String {

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 use rekindle_store::conformance::{Scribe, checkpoint, node_lease, read_all, register};
+use rekindle_store::local::disk::{Disk, DiskFile, SystemDisk};
 use rekindle_store::local::{LocalOptions, LocalStore, start_time};
 use rekindle_store::{Store, StoreError};
 
@@ -194,4 +197,37 @@ async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
         let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100));
         renewal.await.expect("a change waits for a reader").unwrap();
     }
+}
+
+/// A disk that remembers which directories were synced.
+#[derive(Default)]
+struct SyncedDirs(Mutex<Vec<PathBuf>>);
+
+impl Disk for SyncedDirs {
+    fn open(&self, path: &Path, new: bool) -> std::io::Result<Box<dyn DiskFile>> {
+        SystemDisk.open(path, new)
+    }
+
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.0.lock().push(path.to_owned());
+        SystemDisk.sync_dir(path)
+    }
+}
+
+/// Without that, a power cut takes the whole directory away, however well everything in it was synced.
+#[tokio::test]
+async fn the_names_of_a_new_directory_and_of_the_folders_above_it_are_durable_before_anything_is_acknowledged() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().canonicalize().unwrap().join("of/games/node");
+    // The lock of a node makes the directory before the store is opened.
+    fs::create_dir_all(&dir).unwrap();
+    let disk = Arc::new(SyncedDirs::default());
+    let options = || LocalOptions { disk: disk.clone(), ..LocalOptions::default() };
+    drop(LocalStore::open(&dir, options()).unwrap());
+    let synced = std::mem::take(&mut *disk.0.lock());
+    for above in dir.ancestors().skip(1).take(3) {
+        assert!(synced.iter().any(|path| path == above), "{} among {synced:?}", above.display());
+    }
+    drop(LocalStore::open(&dir, options()).unwrap());
+    assert!(disk.0.lock().is_empty(), "a directory that is old already is not synced again");
 }
