@@ -53,8 +53,14 @@ const DISK_MIB: u64 = 256;
 /// Nothing in here takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the node is told: everything is kept for the comparison, and matches that are killed again and again are not taken for the cause.
-const SETTINGS: &[&str] =
-    &["retention.journal=all", "output=durable", "checkpoint.every_s=2", "recovery.healthy_ms=100", "recovery.attempts=1000", "log.filter=warn"];
+const SETTINGS: &[&str] = &[
+    "retention.journal=all",
+    "output=durable",
+    "checkpoint.every_s=2",
+    "recovery.healthy_ms=100",
+    "recovery.attempts=1000",
+    "log.filter=warn",
+];
 /// The calls that `--trace` logs.
 const CALLS: &str = "trace=pwrite64,fdatasync,fsync,ftruncate";
 
@@ -260,7 +266,10 @@ fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: 
                         counts.inputs += 1;
                         if applied.get(&(session.clone(), seq)) != Some(&tick) {
                             counts.inputs_lost += 1;
-                            println!("match {match_id}: input {seq} was declared durable at tick {tick}; the journal has it at {:?}", applied.get(&(session.clone(), seq)));
+                            println!(
+                                "match {match_id}: input {seq} was declared durable at tick {tick}; the journal has it at {:?}",
+                                applied.get(&(session.clone(), seq))
+                            );
                         }
                     }
                 }
@@ -301,7 +310,10 @@ impl Site<'_> {
         let strace = ["strace", "-f", "-y", "-ttt", "-T", "-s", "0", "--seccomp-bpf", "-e", CALLS, "-e", "signal=none", "-o", trace];
         let mut command = self.programs.rekindle(if self.trace { &strace } else { &[] }, &self.dir);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--admin", "127.0.0.1:0", "--log", "json"]);
-        command.args(SETTINGS.iter().flat_map(|setting| ["--set", setting])).arg("start").stderr(log_file(&self.disk.folder.join("node.log"))?);
+        command
+            .args(SETTINGS.iter().flat_map(|setting| ["--set", setting]))
+            .arg("start")
+            .stderr(log_file(&self.disk.folder.join("node.log"))?);
         Server::ready(&mut command, &self.dir, PATIENCE)
     }
 
@@ -312,7 +324,8 @@ impl Site<'_> {
                 let config = r#"{"endless": true, "max_players": 4}"#;
                 let made = self.programs.command(&self.dir, &["match", "create", "--json", "--game-config", config], PATIENCE)?;
                 let player = (number + 1).to_string();
-                let ticket = self.programs.command(&self.dir, &["ticket", "issue", "--json", "--player", &player, "--ttl", "86400"], PATIENCE)?;
+                let ticket =
+                    self.programs.command(&self.dir, &["ticket", "issue", "--json", "--player", &player, "--ttl", "86400"], PATIENCE)?;
                 Ok((field(&ticket, "ticket")?, field(&made, "id")?))
             })
             .collect()
@@ -380,7 +393,9 @@ fn parse(trace: &str) -> Vec<Sync> {
         let Some((what, result)) = call.rsplit_once(" = ") else { continue };
         let ok = !result.starts_with('-') && !result.starts_with('?');
         let took = result.rsplit_once('<').and_then(|(_, took)| micros(took.trim_end_matches('>'))).unwrap_or_default();
-        let Some(path) = what.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| PathBuf::from(path)) else { continue };
+        let Some(path) = what.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| PathBuf::from(path)) else {
+            continue;
+        };
         if path.extension().is_none_or(|end| end != "seg") {
             continue;
         }

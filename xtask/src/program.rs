@@ -39,7 +39,18 @@ impl Programs {
     /// Builds both, optimized or not.
     pub(crate) fn build(debug: bool) -> Result<Self> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--locked", "--package", "rekindle", "--bin", "rekindle", "--package", "rekindle-loadtest", "--bin", "witness"]);
+        cargo.args([
+            "build",
+            "--locked",
+            "--package",
+            "rekindle",
+            "--bin",
+            "rekindle",
+            "--package",
+            "rekindle-loadtest",
+            "--bin",
+            "witness",
+        ]);
         if !debug {
             cargo.arg("--release");
         }
@@ -80,18 +91,19 @@ impl Programs {
 pub(crate) fn finish(command: &mut Command, within: Duration) -> Result<Done> {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = Running(child.with_context(|| format!("cannot start {command:?}"))?);
-    let readers: Vec<_> = [child.0.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>), child.0.stderr.take().map(|err| Box::new(err) as _)]
-        .into_iter()
-        .flatten()
-        .map(|mut pipe| {
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                // What was read before an error is kept.
-                let _ = pipe.read_to_end(&mut bytes);
-                String::from_utf8_lossy(&bytes).into_owned()
+    let readers: Vec<_> =
+        [child.0.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>), child.0.stderr.take().map(|err| Box::new(err) as _)]
+            .into_iter()
+            .flatten()
+            .map(|mut pipe| {
+                std::thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    // What was read before an error is kept.
+                    let _ = pipe.read_to_end(&mut bytes);
+                    String::from_utf8_lossy(&bytes).into_owned()
+                })
             })
-        })
-        .collect();
+            .collect();
     let status = ended(&mut child.0, within)?;
     let hung = status.is_none();
     if hung {
@@ -258,7 +270,8 @@ impl Note {
             "welcome" | "resumed" => Self::Back { us, client, session: (*words.get(4)?).to_owned(), tick: number(6)? },
             "seen" => {
                 let pairs = words.get(6)?.split_terminator(',');
-                let applied = pairs.filter_map(|pair| pair.split_once(':').and_then(|(seq, tick)| Some((seq.parse().ok()?, tick.parse().ok()?))));
+                let applied =
+                    pairs.filter_map(|pair| pair.split_once(':').and_then(|(seq, tick)| Some((seq.parse().ok()?, tick.parse().ok()?))));
                 Self::Seen { us, client, durable: number(5)?, applied: applied.collect() }
             }
             "rewound" => Self::Rewound { us, client, tick: number(4)? },

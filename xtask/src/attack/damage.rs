@@ -115,8 +115,8 @@ impl<'a> Victim<'a> {
         second.signal(rustix::process::Signal::STOP)?;
         copy(&dir, &older)?;
         second.signal(rustix::process::Signal::CONT)?;
-        scene.reach(&dir, 360)?;
-        let durable = scene.views(&dir)?.into_values().map(|view| (view.id, view.durable)).collect();
+        scene.reach(&dir, 400)?;
+        let durable = scene.views(&dir)?.into_values().filter_map(|view| Some((view.id, view.durable?))).collect();
         second.kill()?;
         let pristine = scene.path(&format!("{name}-pristine"));
         copy(&dir, &pristine)?;
@@ -145,7 +145,12 @@ impl<'a> Victim<'a> {
         let mut targets = vec![
             target("newest log", logs.last(), ALL, Notice::Verify)?,
             target("oldest log", logs.first(), &[Damage::Deleted, Damage::Halved, Damage::Anothers, Damage::Fifo], Notice::Verify)?,
-            target("newest checkpoints", checkpoints.last(), &[Damage::Deleted, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo], Notice::Verify)?,
+            target(
+                "newest checkpoints",
+                checkpoints.last(),
+                &[Damage::Deleted, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo],
+                Notice::Verify,
+            )?,
             // What a kill or a copy of a moment ago leaves looks the same: the log makes up for it.
             target("newest checkpoints", checkpoints.last(), &[Damage::Halved, Damage::Older], Notice::IfLost)?,
             target("oldest checkpoints", checkpoints.first(), &[Damage::Deleted, Damage::Zeroed, Damage::Fifo], Notice::IfLost)?,
@@ -159,7 +164,12 @@ impl<'a> Victim<'a> {
             targets.push(target(name, Some(&self.dir.join(name)), damages, notice)?);
         }
         if let Some(chunk) = chunks.iter().find(|path| path.to_string_lossy().ends_with(".records.chunk")) {
-            targets.push(target("chunk", Some(chunk), &[Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Fifo], Notice::Verify)?);
+            targets.push(target(
+                "chunk",
+                Some(chunk),
+                &[Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Fifo],
+                Notice::Verify,
+            )?);
         }
         Ok(targets)
     }

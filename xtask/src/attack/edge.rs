@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::scene::Scene;
 use super::{PATIENCE, Row, Table};
@@ -53,7 +53,7 @@ fn descriptors(scene: &Scene<'_>, limit: usize, table: &mut Table) -> Result<()>
     let matches = scene.matches(&dir, 2, 0)?;
     let early = Witness::start(scene.programs, &dir, server.card.listen, "player", &scene.tickets(&dir, 1, 4, &matches)?)?;
     let (late, last) = (scene.tickets(&dir, 11, 2, &matches)?, scene.tickets(&dir, 21, 2, &matches)?);
-    anyhow::ensure!(early.wait(0, ENTER, |notes| playing(notes, 4) == 4), "the first players do not get in");
+    ensure!(early.wait(0, ENTER, |notes| playing(notes, 4) == 4), "the first players do not get in");
     let mut taken = Vec::new();
     // Those that the node has no descriptor for wait in the kernel's queue, which ends as well.
     while taken.len() < limit + 200 {
@@ -71,7 +71,11 @@ fn descriptors(scene: &Scene<'_>, limit: usize, table: &mut Table) -> Result<()>
     let still = server.alive()?;
     let again = Witness::start(scene.programs, &dir, server.card.listen, "player", &last)?;
     let back = still && again.wait(0, ENTER, |notes| playing(notes, 2) == 2);
-    let ready = if still { server.get("/readyz").map_or_else(|error| format!("{error:#}"), |(status, _)| status.to_string()) } else { "-".to_owned() };
+    let ready = if still {
+        server.get("/readyz").map_or_else(|error| format!("{error:#}"), |(status, _)| status.to_string())
+    } else {
+        "-".to_owned()
+    };
     let seen = format!(
         "{connections} connections: players {}, newcomers {}; afterwards: {}, readyz {ready}, players {}",
         if stay { "stay" } else { "drop" },
@@ -90,13 +94,14 @@ fn slots(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     let server = scene.up(&dir, &["--set", "limits.connections=40"])?;
     let matches = scene.matches(&dir, 1, 0)?;
     let early = Witness::start(scene.programs, &dir, server.card.listen, "player", &scene.tickets(&dir, 1, 2, &matches)?)?;
-    anyhow::ensure!(early.wait(0, ENTER, |notes| playing(notes, 2) == 2), "the first players do not get in");
+    ensure!(early.wait(0, ENTER, |notes| playing(notes, 2) == 2), "the first players do not get in");
     let ticket = scene.ticket(&dir, &["--player", "900", "--spectator"])?;
     let match_id = matches.first().context("no match")?.clone();
     let crowd = vec![(ticket, match_id); 60];
     let spectators = Witness::start(scene.programs, &dir, server.card.listen, "spectator", &crowd)?;
     spectators.wait(0, ENTER, |notes| playing(notes, 60) >= 38);
     let inside = playing(&spectators.since(0), 60);
+    ensure!(inside > 0, "no spectator gets in");
     let newcomers = Witness::start(scene.programs, &dir, server.card.listen, "player", &scene.tickets(&dir, 11, 4, &matches)?)?;
     let enter = newcomers.wait(0, ENTER, |notes| playing(notes, 4) == 4);
     let stay = all_play(&early, 2, WATCH);
@@ -123,7 +128,11 @@ pub(super) fn slow(scene: &Scene<'_>, table: &mut Table) {
         for (name, head, drip) in [
             ("connects and says nothing", "", ""),
             ("a header that never ends", "GET /readyz HTTP/1.1\r\nHost: localhost\r\n", "X: y\r\n"),
-            ("a body that never ends", "POST /v1/matches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4096\r\n\r\n{", " "),
+            (
+                "a body that never ends",
+                "POST /v1/matches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4096\r\n\r\n{",
+                " ",
+            ),
         ] {
             let mut stream = server.knock()?;
             stream.write_all(head.as_bytes())?;

@@ -293,7 +293,8 @@ fn standard_error(scene: &Scene<'_>, name: &str, sink: Sink, table: &mut Table) 
     } else {
         None
     };
-    let held = alive && first.code == Some(0) && second.code == Some(0) && ticks.code == Some(0) && matches!(ready, Ok(200)) && stopped == Some(0);
+    let held =
+        alive && first.code == Some(0) && second.code == Some(0) && ticks.code == Some(0) && matches!(ready, Ok(200)) && stopped == Some(0);
     let code = |done: &crate::program::Done| done.code.map_or_else(|| "hangs".to_owned(), |code| code.to_string());
     let seen = format!(
         "create {} and {}, ls {}, readyz {}, {}, SIGTERM: {}",

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::PATIENCE;
 use crate::program::{Done, Programs, Server, log_file};
 
-/// What every node of an attack is told: checkpoints and chunks come soon, everything is kept.
+/// What every node of an attack is told: checkpoints and chunks come soon (not too soon: a log that is gone must be missed), everything is kept.
 pub(super) const SETTINGS: &[&str] =
-    &["retention.journal=all", "retention.archive=all", "retention.chunk_s=1", "checkpoint.every_s=2", "jobs.cron=keep-house every 1s"];
+    &["retention.journal=all", "retention.archive=all", "retention.chunk_s=1", "checkpoint.every_s=5", "jobs.cron=keep-house every 1s"];
 
 /// One match, as `match ls` has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,8 +23,8 @@ pub(super) struct View {
     pub(super) id: String,
     /// What it does.
     pub(super) state: String,
-    /// The newest durable tick.
-    pub(super) durable: u64,
+    /// The newest durable tick; unknown of a match that does not run here.
+    pub(super) durable: Option<u64>,
 }
 
 /// Where the attacks are played. Its folder is removed at the end.
@@ -116,7 +116,7 @@ impl<'a> Scene<'a> {
         let begun = Instant::now();
         loop {
             let views = self.views(dir)?;
-            if !views.is_empty() && views.values().all(|view| view.durable >= tick) {
+            if !views.is_empty() && views.values().all(|view| view.durable >= Some(tick)) {
                 return Ok(());
             }
             ensure!(begun.elapsed() < PATIENCE * 2, "the matches do not reach tick {tick}: {views:?}");
