@@ -127,9 +127,9 @@ pub(crate) fn cuts(wanted: &Cuts) -> Result<()> {
         let all_back = |notes: &[Note]| playing(notes, wanted.matches) == wanted.matches;
         ensure!(witness.wait(back, PATIENCE, all_back), "cut {number}: not all witnesses came back: {:?}", witness.since(back).last());
         compare(number, (begun, ended), &before, &witness.since(from), wanted.matches, &mut counts);
-        site.compare_syncs(number, (begun, ended), &syncs, &mut counts);
+        compare_syncs(number, (begun, ended), &syncs, &mut counts);
         void.push(begun);
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             eprintln!("{number} cuts: {counts:?}");
         }
     }
@@ -150,7 +150,7 @@ pub(crate) fn cuts(wanted: &Cuts) -> Result<()> {
     );
     if wanted.trace {
         println!(
-            "{} syncs of segments compared: {} returned 0 before the cut began and their bytes are gone; {} returned 0 after it began, of which {} lost their bytes",
+            "{} syncs of logs compared: {} returned 0 before the cut began and their bytes are gone; {} returned 0 after it began, of which {} lost their bytes",
             counts.syncs, counts.false_syncs, counts.late_syncs, counts.false_late_syncs
         );
     }
@@ -247,13 +247,14 @@ fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: 
         let mut cuts = cuts.iter().peekable();
         for note in notes.iter().filter(|note| note.client() == client) {
             match note {
-                Note::Back { session: name, .. } => {
+                Note::Back { us, session: name, .. } => {
+                    while cuts.next_if(|cut| *us >= **cut).is_some() {}
                     proven = true;
                     waiting.clear();
                     session.clone_from(name);
                 }
                 Note::Seen { us, durable, applied: inputs, .. } => {
-                    if cuts.next_if(|cut| *us >= **cut).is_some() {
+                    while cuts.next_if(|cut| *us >= **cut).is_some() {
                         proven = false;
                     }
                     waiting.extend(inputs.iter().copied());
@@ -312,7 +313,7 @@ impl Site<'_> {
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--admin", "127.0.0.1:0", "--log", "json"]);
         command
             .args(SETTINGS.iter().flat_map(|setting| ["--set", setting]))
-            .arg("start")
+            .args(["start", "--until-stdin-closes"])
             .stderr(log_file(&self.disk.folder.join("node.log"))?);
         Server::ready(&mut command, &self.dir, PATIENCE)
     }
@@ -339,31 +340,31 @@ impl Site<'_> {
         let text = std::fs::read_to_string(self.traced()).context("cannot read the trace")?;
         Ok(parse(&text))
     }
+}
 
-    /// Compares the syncs with how long the files are now.
-    fn compare_syncs(&self, number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &mut Counts) {
-        for sync in syncs.iter().filter(|sync| sync.ok) {
-            counts.syncs += 1;
-            let late = sync.ended >= begun;
-            counts.late_syncs += u64::from(late);
-            // The restart cuts a torn tail off, but never behind a whole batch.
-            let len = std::fs::metadata(&sync.path).map_or(0, |meta| meta.len());
-            if sync.len <= len {
-                continue;
-            }
-            if late {
-                counts.false_late_syncs += 1;
-            } else {
-                counts.false_syncs += 1;
-            }
-            println!(
-                "cut {number}: a sync of {} up to {} began {} us and returned 0 {} us after the cut began; the file has {len} bytes",
-                sync.path.display(),
-                sync.len,
-                sync.begun as i128 - i128::from(begun),
-                sync.ended as i128 - i128::from(begun),
-            );
+/// Compares the syncs with how long the files are now.
+fn compare_syncs(number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &mut Counts) {
+    for sync in syncs.iter().filter(|sync| sync.ok) {
+        counts.syncs += 1;
+        let late = sync.ended >= begun;
+        counts.late_syncs += u64::from(late);
+        // The restart cuts a torn tail off, but never behind a whole batch.
+        let len = std::fs::metadata(&sync.path).map_or(0, |meta| meta.len());
+        if sync.len <= len {
+            continue;
         }
+        if late {
+            counts.false_late_syncs += 1;
+        } else {
+            counts.false_syncs += 1;
+        }
+        println!(
+            "cut {number}: a sync of {} up to {} began {} us and returned 0 {} us after the cut began; the file has {len} bytes",
+            sync.path.display(),
+            sync.len,
+            sync.begun as i128 - i128::from(begun),
+            sync.ended as i128 - i128::from(begun),
+        );
     }
 }
 
@@ -374,7 +375,7 @@ fn field(done: &Done, name: &str) -> Result<String> {
     field.map(str::to_owned).with_context(|| format!("no {name} in {}", done.text))
 }
 
-/// The syncs of segments in the output of `strace -f -y -ttt -T`. A call that another thread interrupted is in two lines.
+/// The syncs of logs' segments in the output of `strace -f -y -ttt -T`. A call that another thread interrupted is in two lines.
 fn parse(trace: &str) -> Vec<Sync> {
     let (mut open, mut lens, mut syncs) = (BTreeMap::new(), BTreeMap::<PathBuf, u64>::new(), Vec::new());
     for line in trace.lines() {
@@ -396,7 +397,8 @@ fn parse(trace: &str) -> Vec<Sync> {
         let Some(path) = what.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| PathBuf::from(path)) else {
             continue;
         };
-        if path.extension().is_none_or(|end| end != "seg") {
+        // Segments of checkpoints are removed when newer ones replace them; those of logs stay, for the node keeps its whole journal.
+        if path.extension().is_none_or(|end| end != "seg") || !path.components().any(|part| part.as_os_str() == "logs") {
             continue;
         }
         if what.starts_with("pwrite64") {
@@ -475,12 +477,12 @@ mod tests {
 
     #[test]
     fn a_sync_is_read_from_one_line_or_two() {
-        let trace = "7 10.000100 pwrite64(12</d/1.seg>, \"\"..., 32, 100) = 32 <0.000010>\n\
-                     7 10.000200 fdatasync(12</d/1.seg> <unfinished ...>\n\
+        let trace = "7 10.000100 pwrite64(12</d/logs/1.seg>, \"\"..., 32, 100) = 32 <0.000010>\n\
+                     7 10.000200 fdatasync(12</d/logs/1.seg> <unfinished ...>\n\
                      8 10.000300 fsync(9</d/node.db-wal>) = 0 <0.001000>\n\
                      7 10.002200 <... fdatasync resumed>) = 0 <0.002000>\n\
-                     7 10.003000 fdatasync(12</d/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
-        let sync = |begun, ended, ok| Sync { path: "/d/1.seg".into(), len: 132, begun, ended, ok };
+                     7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
+        let sync = |begun, ended, ok| Sync { path: "/d/logs/1.seg".into(), len: 132, begun, ended, ok };
         assert_eq!(parse(trace), [sync(10_000_200, 10_002_200, true), sync(10_003_000, 10_003_500, false)]);
     }
 }

@@ -157,7 +157,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command` (made by [`Programs::rekindle`], with `start` as its first word or not) and waits until its card is in `dir`.
+    /// Starts `command` (made by [`Programs::rekindle`], with `start --until-stdin-closes`) and waits until its card is in `dir`. The node ends with this process,
+    /// however that ends.
     pub(crate) fn start(command: &mut Command, dir: &Path, within: Duration) -> Result<Started> {
         let card = |path: &Path| std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok());
         let path = dir.join("node.json");
@@ -166,7 +167,8 @@ impl Server {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove {}: {error}", path.display()),
             _ => {}
         }
-        let mut process = Running(command.stdout(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"))?);
+        let mut process =
+            Running(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"))?);
         let begun = Instant::now();
         loop {
             if let Some(card) = card(&path) {

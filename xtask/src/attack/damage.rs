@@ -303,6 +303,8 @@ struct Start {
     code: Option<i32>,
     /// Matches that go on behind what was durable, and matches that nobody has heard of, in words.
     lost: Vec<String>,
+    /// By how many ticks a match goes on behind what was durable, at most.
+    behind: u64,
     /// Matches that do not go on, with a reason that is shown.
     waiting: usize,
     /// Codes of its warnings and errors.
@@ -313,7 +315,7 @@ impl Start {
     fn look(&mut self, id: &str, durable: u64, resumed: Option<u64>, view: Option<&View>) {
         match (resumed, view) {
             (Some(tick), _) if tick + UNWITNESSED < durable => self.lost.push(format!("{id} goes on at {tick} instead of {durable}")),
-            (Some(_), _) => {}
+            (Some(tick), _) => self.behind = self.behind.max(durable.saturating_sub(tick)),
             (None, Some(view)) if view.state == "running" => self.lost.push(format!("{id} runs, nobody knows from where")),
             (None, Some(_)) => self.waiting += 1,
             (None, None) => self.lost.push(format!("{id} is unknown")),
@@ -332,7 +334,7 @@ impl Start {
         let words = match self {
             Self { hung: true, .. } => "start hangs".to_owned(),
             Self { ready: false, code, .. } => format!("start ends with {code:?}"),
-            Self { lost, waiting, .. } if lost.is_empty() => format!("start serves, {waiting} matches wait"),
+            Self { lost, waiting, behind, .. } if lost.is_empty() => format!("start serves, {waiting} matches wait, {behind} ticks behind"),
             Self { lost, .. } => format!("start serves: {}", lost.join(", ")),
         };
         format!("{words} ({})", self.said.iter().map(String::as_str).collect::<Vec<_>>().join(" "))

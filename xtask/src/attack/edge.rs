@@ -99,7 +99,8 @@ fn slots(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     let match_id = matches.first().context("no match")?.clone();
     let crowd = vec![(ticket, match_id); 60];
     let spectators = Witness::start(scene.programs, &dir, server.card.listen, "spectator", &crowd)?;
-    spectators.wait(0, ENTER, |notes| playing(notes, 60) >= 38);
+    spectators.wait(0, PATIENCE * 2, |notes| playing(notes, 60) > 0);
+    spectators.wait(0, WATCH * 2, |notes| playing(notes, 60) >= 38);
     let inside = playing(&spectators.since(0), 60);
     ensure!(inside > 0, "no spectator gets in");
     let newcomers = Witness::start(scene.programs, &dir, server.card.listen, "player", &scene.tickets(&dir, 11, 4, &matches)?)?;

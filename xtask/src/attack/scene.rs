@@ -12,9 +12,15 @@ use serde::Deserialize;
 use super::PATIENCE;
 use crate::program::{Done, Programs, Server, log_file};
 
-/// What every node of an attack is told: checkpoints and chunks come soon (not too soon: a log that is gone must be missed), everything is kept.
-pub(super) const SETTINGS: &[&str] =
-    &["retention.journal=all", "retention.archive=all", "retention.chunk_s=1", "checkpoint.every_s=5", "jobs.cron=keep-house every 1s"];
+/// What every node of an attack is told: everything is kept, chunks come soon, checkpoints not too soon, for a log that is gone must be missed.
+pub(super) const SETTINGS: &[&str] = &[
+    "retention.journal=all",
+    "retention.archive=all",
+    "retention.chunk_s=1",
+    "checkpoint.every_s=6",
+    "checkpoint.budget_ms=60000",
+    "jobs.cron=keep-house every 1s",
+];
 
 /// One match, as `match ls` has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,7 +63,11 @@ impl<'a> Scene<'a> {
     pub(super) fn node(&self, before: &[&str], dir: &Path, words: &[&str]) -> Result<Command> {
         let mut command = self.programs.rekindle(before, dir);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
-        command.args(SETTINGS.iter().flat_map(|setting| ["--set", setting])).args(words).arg("start").stderr(log_file(&Self::log(dir))?);
+        command
+            .args(SETTINGS.iter().flat_map(|setting| ["--set", setting]))
+            .args(words)
+            .args(["start", "--until-stdin-closes"])
+            .stderr(log_file(&Self::log(dir))?);
         Ok(command)
     }
 
