@@ -11,7 +11,7 @@ use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, cop
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{About as _, Exit, Failure};
 use crate::inspect::moment;
 use crate::node::clock;
 
@@ -21,6 +21,9 @@ const CARD: &str = "backup.json";
 const UNFINISHED: &str = "unfinished";
 /// A backup that nodes overtook is begun anew so often.
 const ATTEMPTS: u32 = 3;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What was written.
 #[derive(Debug, Clone, Serialize)]
@@ -75,11 +78,15 @@ pub fn name_at(ms: u64) -> String {
 }
 
 /// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing else there is touched. Returns how many went.
-pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
+///
+/// Names that are more than a day ahead of `now_ms` were given by a clock that was wrong then, or is wrong now: such backups are neither counted nor
+/// removed, and are left to the operator.
+pub fn keep_newest(dir: &Path, keep: usize, now_ms: u64) -> Result<usize, Failure> {
+    let ahead = name_at(now_ms.saturating_add(DAY_MS));
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-"));
+    for entry in fs::read_dir(dir).about("read", dir)? {
+        let path = entry.about("read", dir)?.path();
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-") && *name < *ahead);
         if named && path.join(CARD).is_file() && !path.join(UNFINISHED).exists() {
             found.push(path);
         }
@@ -87,7 +94,7 @@ pub fn keep_newest(dir: &Path, keep: usize) -> std::io::Result<usize> {
     found.sort();
     let old = found.len().saturating_sub(keep);
     for path in &found[..old] {
-        fs::remove_dir_all(path)?;
+        fs::remove_dir_all(path).about("remove", path)?;
     }
     Ok(old)
 }
@@ -106,17 +113,17 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
             let message = format!("RK-BACKUP-004: {} is in the way and no unfinished backup; move it", draft.display());
             return Err(Failure::new(Exit::Failed, message));
         }
-        fs::remove_dir_all(draft)?;
+        fs::remove_dir_all(draft).about("remove", draft)?;
     }
-    fs::create_dir_all(draft)?;
-    File::create(draft.join(UNFINISHED))?.sync_all()?;
-    Ok(())
+    fs::create_dir_all(draft).about("create", draft)?;
+    let mark = draft.join(UNFINISHED);
+    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)
 }
 
 async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, TransferError> {
     let taken_ms = clock::now_ms();
     let target = LocalStore::open(draft, LocalOptions::default())?;
-    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, progress };
+    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, chance: clock::chance(), progress };
     let copied = copy(source, &target, &options).await?;
     drop(target);
     let audit = LocalStore::audit(draft)?;
@@ -128,18 +135,17 @@ async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Prog
 
 /// Gives a whole backup its name, durably.
 fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
-    fs::write(draft.join(CARD), serde_json::to_vec_pretty(backup)?)?;
-    File::open(draft.join(CARD))?.sync_all()?;
-    fs::remove_file(draft.join(UNFINISHED))?;
-    File::open(draft)?.sync_all()?;
+    let (card, mark) = (draft.join(CARD), draft.join(UNFINISHED));
+    let synced = |path: &Path| File::open(path).and_then(|file| file.sync_all()).about("sync", path);
+    fs::write(&card, serde_json::to_vec_pretty(backup)?).about("write", &card)?;
+    synced(&card)?;
+    fs::remove_file(&mark).about("remove", &mark)?;
+    synced(draft)?;
     if place.exists() {
-        fs::remove_dir(place)?;
+        fs::remove_dir(place).about("replace", place)?;
     }
-    fs::rename(draft, place)?;
-    if let Some(parent) = place.parent() {
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
+    fs::rename(draft, place).about("give a backup the name", place)?;
+    place.parent().map_or(Ok(()), synced)
 }
 
 #[cfg(test)]
@@ -147,6 +153,39 @@ mod tests {
     use rekindle_store::memory::MemoryStore;
 
     use super::*;
+
+    #[test]
+    fn the_newest_backups_are_kept_whatever_the_clock_says() {
+        const NOW: u64 = 1_800_000_000_000;
+        const TEN_YEARS: u64 = 10 * 365 * DAY_MS;
+        let dir = tempfile::tempdir().unwrap();
+        let put = |ms: u64| {
+            let place = dir.path().join(name_at(ms));
+            fs::create_dir(&place).unwrap();
+            fs::write(place.join(CARD), "{}").unwrap();
+        };
+        let left = || {
+            fs::read_dir(dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        // Some were made while the clock was ten years ahead.
+        for day in 0..4 {
+            put(NOW + day * DAY_MS);
+            put(NOW + TEN_YEARS + day);
+        }
+        assert_eq!(keep_newest(dir.path(), 3, NOW + 3 * DAY_MS).unwrap(), 1);
+        assert!(left().contains(&name_at(NOW + 3 * DAY_MS)) && !left().contains(&name_at(NOW)), "the one just made stays: {:?}", left());
+        assert_eq!(left().len(), 7);
+        // The clock is ten years behind: nothing goes.
+        put(NOW - TEN_YEARS);
+        assert_eq!(keep_newest(dir.path(), 3, NOW - TEN_YEARS).unwrap(), 0);
+        // An hour ahead is as good as none.
+        put(NOW + 3 * DAY_MS + DAY_MS / 24);
+        assert_eq!(keep_newest(dir.path(), 3, NOW + 3 * DAY_MS).unwrap(), 2);
+        assert!(left().contains(&name_at(NOW + 3 * DAY_MS + DAY_MS / 24)));
+    }
 
     #[tokio::test]
     async fn a_backup_has_its_name_only_when_it_is_whole() {

@@ -13,6 +13,7 @@
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
 //! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
 //! * [`backup`]: whole copies of stores at work.
+//! * [`output`]: what commands print, and [`text`]: what is done to it first; [`dial`]: which address to dial.
 //! * [`doctor`]: what this host and the store give.
 //! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the verdict; [`screen`]: live pictures.
 //!
@@ -23,12 +24,15 @@ pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod dial;
 pub mod doctor;
 mod hex;
 pub mod inspect;
 pub mod node;
+pub mod output;
 pub mod screen;
 pub mod telemetry;
+pub mod text;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,7 +58,7 @@ impl Node {
         Self::default()
     }
 
-    /// Registers a game under its own name. The first one by name is what a first run plays.
+    /// Registers a game under its own name. The first one by name is what a first run, the demo and `match create` play unless told otherwise.
     #[must_use]
     pub fn game<G: Game>(mut self) -> Self {
         match Typed::<G>::new() {
@@ -95,8 +99,9 @@ impl Node {
             return cli::run(self.games, self.kinds, showcase);
         }
         for error in self.broken {
-            eprintln!("error: {error}");
+            output::error(&error.to_string());
         }
+        telemetry::flush();
         cli::exit::Exit::Failed.into()
     }
 }

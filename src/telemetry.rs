@@ -2,31 +2,79 @@
 //!
 //! Logs go to standard error, so that standard output stays what a command answers. Every notable event has a stable `code` field.
 
+mod json;
+mod outlet;
+
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+pub use self::outlet::{Outlet, STDERR, STDOUT};
 use crate::config::LogFormat;
 
-/// Starts writing log events to standard error. A second call in one process changes nothing.
+/// How long a process that ends waits for its last lines to be read.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// How long a thread that panics waits for its words to be read.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// Starts writing log events to standard error, without ever waiting for it, and has panics written the same way. A second call in one process
+/// changes nothing.
 pub fn init_logs(format: LogFormat, filter: &str) {
+    let terminal = std::io::stderr().is_terminal();
     let human = match format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(|| outlet::LogWriter);
     let started = if human {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        builder.fmt_fields(crate::text::log_fields()).with_target(false).with_ansi(terminal).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        builder.event_format(json::JsonLines).try_init()
     };
     if started.is_err() {
         tracing::debug!("a log subscriber is already installed");
+        return;
     }
+    std::panic::set_hook(Box::new(move |panic| {
+        STDERR.line(&panicked(panic, human));
+        // The process may be about to abort.
+        STDERR.flush(LAST_WORDS);
+    }));
+}
+
+/// What a panic says, as a line of the log: whatever the filter is, and however much of the logging itself is broken.
+fn panicked(panic: &PanicHookInfo<'_>, human: bool) -> String {
+    let words = panic.payload_as_str().unwrap_or("without words");
+    let place = panic.location().map_or_else(String::new, ToString::to_string);
+    let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
+    let trace = std::backtrace::Backtrace::capture();
+    let trace = (trace.status() == std::backtrace::BacktraceStatus::Captured).then(|| trace.to_string());
+    if human {
+        let trace = trace.map_or_else(String::new, |trace| format!("\n{trace}"));
+        return format!("thread '{thread}' panicked at {place}:\n{words}{trace}");
+    }
+    let mut line = json::Line::new(&json::now(), "ERROR");
+    for (key, value) in [("code", "RK-NODE-151"), ("message", "panicked"), ("panic", words), ("place", &place), ("thread", &thread)] {
+        line.put(key, Value::from(value));
+    }
+    if let Some(trace) = trace {
+        line.put("trace", Value::from(trace));
+    }
+    Value::Object(line.0).to_string()
+}
+
+/// Waits a moment for the last lines of this process to be read. Called when it ends; a reader that is gone or does not read costs half a second each.
+pub fn flush() {
+    STDERR.flush(LAST_LINES);
+    STDOUT.flush(LAST_LINES);
 }
 
 /// Bounds of all histograms of times, in seconds: 50 microseconds to 10 seconds, closest where a group commit or a tick lies.
@@ -43,7 +91,11 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
         .install_recorder()
-        .inspect(|_| describe())
+        .inspect(|_| {
+            describe();
+            STDERR.publish();
+            STDOUT.publish();
+        })
 }
 
 /// What a metric counts like.
@@ -105,19 +157,24 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (Counter, "rekindle_hash_mismatches_total", "replays that gave another hash than the journal"),
     (Counter, "rekindle_quarantined_total", "inputs left out because they made a system panic"),
     (Counter, "rekindle_parked_total", "matches that could not be continued"),
+    (Gauge, "rekindle_matches_not_running", "matches at home here that wait for another build or are parked, by reason"),
     (Counter, "rekindle_match_restarts_total", "matches restored after a panic"),
     (Counter, "rekindle_effects_delivered_total", "effects acknowledged by a sink"),
+    (Counter, outlet::DROPPED, "lines of the log, or of standard output, that nobody read: by stream"),
     (Gauge, "rekindle_matches", "matches running"),
     (Gauge, "rekindle_sessions", "sessions in them, house bots included"),
     (Gauge, "rekindle_jobs", "jobs that the store remembers, by queue and state"),
     (Gauge, "rekindle_jobs_running", "jobs in the hands of this node, by queue"),
     (Gauge, "rekindle_jobs_oldest_waiting_seconds", "for how long the oldest job that is due has waited, by queue"),
+    (Counter, "rekindle_clock_steps_total", "steps of the wall clock that this node noticed, by direction"),
     (Counter, "rekindle_job_attempts_total", "attempts at jobs, by kind and outcome"),
     (Histogram, "rekindle_job_seconds", "one attempt at a job, by kind"),
     (Gauge, "rekindle_gateway_connections", "open client connections"),
     (Gauge, "rekindle_gateway_pending_connections", "connections not yet let in"),
     (Gauge, "rekindle_gateway_sessions", "sessions with a connection"),
     (Counter, "rekindle_gateway_connections_total", "connections by outcome"),
+    (Counter, "rekindle_gateway_no_place_total", "clients refused or let go because places are bounded, by reason"),
+    (Counter, "rekindle_gateway_rewound_total", "clients told that the match does not go on from what they saw, by reason"),
     (Counter, "rekindle_gateway_superseded_total", "connections replaced by a newer one of the same player"),
     (Counter, "rekindle_gateway_datagrams_received_total", "datagrams received"),
     (Counter, "rekindle_gateway_datagram_bytes_received_total", "bytes in them"),

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::actor::MatchMsg;
-use crate::core::{Chain, Ingress, Opened, Outbox};
+use crate::core::{Chain, Hashes, Ingress, Opened, Outbox};
 use crate::journal::Durable;
 
 /// What a match is doing, as an operator sees it.
@@ -72,8 +72,8 @@ pub(crate) struct Cost {
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
-    /// An operator wants one, whether or not it is due.
-    pub(crate) wanted: bool,
+    /// An operator wants one that covers this tick, whether or not it is due. Taken back by the first stored checkpoint that does.
+    pub(crate) wanted: Option<Tick>,
     /// The last one could not be stored: none is asked for before this.
     pub(crate) not_before: Option<Instant>,
 }
@@ -114,6 +114,10 @@ pub(crate) struct MatchCell {
     pub(crate) actor: Mutex<Option<ActorRef<MatchMsg>>>,
     pub(crate) making: Mutex<Option<Making>>,
     pub(crate) probe: Mutex<Arc<Probe>>,
+    /// Of the newest beats, those of the replay included.
+    pub(crate) hashes: Mutex<Hashes>,
+    /// Set if the recovery computed ticks again with another result: the newest tick that still holds.
+    pub(crate) holds_until: Option<Tick>,
     pub(crate) cost: Mutex<Cost>,
     pub(crate) chain: Mutex<Chain>,
     /// Effects whose tick is durable and which no sink has acknowledged.
@@ -136,11 +140,14 @@ pub(crate) struct CellParts<'a> {
     pub(crate) probe: Arc<Probe>,
     /// What the full checkpoint that it was recovered from covers.
     pub(crate) covered: Option<Seq>,
+    pub(crate) hashes: Hashes,
+    pub(crate) holds_until: Option<Tick>,
 }
 
 impl MatchCell {
     pub(crate) fn new(parts: CellParts<'_>) -> Self {
-        let CellParts { lease, game, shard, seed, subscriber_frames, ingress, next_seq, durable, probe, covered } = parts;
+        let CellParts { lease, game, shard, seed, subscriber_frames, ingress, next_seq, durable, probe, covered, hashes, holds_until } =
+            parts;
         Self {
             match_id: lease.match_id,
             epoch: lease.epoch,
@@ -164,6 +171,8 @@ impl MatchCell {
             actor: Mutex::new(None),
             making: Mutex::new(None),
             probe: Mutex::new(probe),
+            hashes: Mutex::new(hashes),
+            holds_until,
             cost: Mutex::new(Cost { second: covered, ..Cost::default() }),
             chain: Mutex::default(),
             effects: Mutex::default(),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::lease::StoredCheckpoint;
 use rekindle_schema::{BatchNo, Seq, StateHash, Tick};
 use rekindle_store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
@@ -171,7 +172,7 @@ impl Checkpointer {
             if ticks == 0 {
                 continue;
             }
-            if cost.wanted {
+            if cost.wanted.is_some() {
                 return Some(Arc::clone(cell));
             }
             if costliest.as_ref().is_none_or(|(most, _)| seconds > *most) {
@@ -241,6 +242,7 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, kind, bytes, "checkpoint is being written");
     let started = Instant::now();
     put(host, meta, stored).await?;
+    host.journal.stored_checkpoint(StoredCheckpoint { match_id: cell.match_id, name });
     let took = started.elapsed();
     host.meters.checkpoint_put.record(took);
     host.meters.checkpoint_bytes(kind).record(bytes as f64);
@@ -256,6 +258,8 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
             cost.second = cost.newest.map(|stored| stored.root).or(cost.second);
         }
         cost.newest = Some(Stored { seq, tick, at: Instant::now(), bytes, root });
+        // Answered once: a wish that stood on would be answered again with every tick.
+        cost.wanted = cost.wanted.filter(|&wanted| wanted > tick);
         cell.chain.lock().stored(name, prepared);
         cost.second.filter(|_| new_chain)
     };

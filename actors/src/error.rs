@@ -113,6 +113,17 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
+    /// What this build lacks, in one word for metrics and lists, if the error is one of [`fits`](crate::recovery::fits).
+    pub fn lacks(&self) -> &'static str {
+        match self {
+            Self::Host(HostError::UnknownGame { .. }) => "unknown_game",
+            Self::OtherBuild { .. } => "other_build",
+            Self::Sim { error: SimError::Config { .. }, .. } => "config",
+            Self::Sim { error: SimError::Checkpoint { .. }, .. } => "checkpoint",
+            _ => "replay",
+        }
+    }
+
     /// Trying again, here or elsewhere, cannot help: the match must be parked.
     pub fn parks(&self) -> bool {
         matches!(self, Self::HashMismatch { .. } | Self::Broken { .. } | Self::Sim { .. })

@@ -100,6 +100,21 @@ impl MatchHandle {
         (doors.ingress.len(), doors.ingress.capacity())
     }
 
+    /// The session that `player` has in it, or is about to have.
+    pub fn session_of(&self, player: PlayerId) -> Option<SessionId> {
+        self.cell.doors.lock().ingress.session_of(player)
+    }
+
+    /// The hash of the match after `tick`, if that is one of the newest beats.
+    pub fn hash_at(&self, tick: Tick) -> Option<StateHash> {
+        self.cell.hashes.lock().at(tick)
+    }
+
+    /// Set if its recovery computed ticks again with another result than they had: the newest tick that still holds.
+    pub fn holds_until(&self) -> Option<Tick> {
+        self.cell.holds_until
+    }
+
     /// The tick where the world stands, executed but perhaps not yet durable, and its hash. `None` if the match has stopped.
     pub async fn inspect(&self) -> Option<(Tick, StateHash)> {
         let (reply, answer) = oneshot::channel();

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
-use rekindle_schema::lease::MatchState;
+use rekindle_schema::lease::{MatchState, Reached};
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, Tick};
 use rekindle_store::{Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -179,6 +179,25 @@ impl Host {
     /// All matches of this node, parked ones included, ascending by id.
     pub fn list(&self) -> Vec<MatchStatus> {
         self.inner().matches.lock().values().map(|cell| status(cell)).collect()
+    }
+
+    /// How far the node's log has come, and which checkpoint it stored last: each renewal of its lease writes that down, apart from the log. `None` before
+    /// the first batch.
+    pub fn reached(&self) -> Option<Reached> {
+        let journal = &self.inner().journal;
+        let (batch, crc) = journal.reached()?;
+        Some(Reached { batch, crc, at_ms: (self.inner().clock)(), checkpoint: journal.last_checkpoint() })
+    }
+
+    /// The match of this host in which `player` has a session.
+    pub fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
+        let plays = |cell: &MatchCell| {
+            // One that is parked or over keeps its sessions and serves none.
+            let serves = matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled | MatchPhase::Repairing);
+            serves && cell.doors.lock().ingress.session_of(player).is_some()
+        };
+        let matches = self.inner().matches.lock();
+        matches.values().find(|cell| plays(cell)).map(|cell| cell.match_id)
     }
 
     /// The batch that will be written next: a lower bound for the lineage of a match that is about to be created or taken over.

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader, PushError};
 use rekindle_schema::codec;
+use rekindle_schema::lease::StoredCheckpoint;
 use rekindle_schema::record::FLUSH_TAG;
 use rekindle_schema::{BatchNo, BuildId, Incarnation, Seq, Tick};
 use rekindle_store::{Store, StoreError};
@@ -57,6 +58,10 @@ pub(crate) struct JournalPort {
     backlog: AtomicIsize,
     limit: isize,
     next: AtomicU64,
+    /// The last durable batch and its checksum: what a renewal of the lease says.
+    reached: Mutex<Option<(BatchNo, u32)>>,
+    /// The last checkpoint that was stored, whatever match it is of.
+    checkpoint: Mutex<Option<StoredCheckpoint>>,
     halted: watch::Sender<Option<Halt>>,
     actor: OnceLock<ActorRef<JournalMsg>>,
 }
@@ -69,6 +74,8 @@ impl JournalPort {
             backlog: AtomicIsize::new(0),
             limit: isize::try_from(limit).unwrap_or(isize::MAX),
             next: AtomicU64::new(1),
+            reached: Mutex::default(),
+            checkpoint: Mutex::default(),
             halted: watch::Sender::new(None),
             actor: OnceLock::new(),
         }
@@ -108,6 +115,21 @@ impl JournalPort {
     /// The batch that will be written next: no record that is made from now on lies in an earlier one.
     pub(crate) fn next_batch(&self) -> BatchNo {
         BatchNo(self.next.load(Ordering::Acquire))
+    }
+
+    /// The last batch that is durable and verified, and its checksum; `None` before the first.
+    pub(crate) fn reached(&self) -> Option<(BatchNo, u32)> {
+        *self.reached.lock()
+    }
+
+    /// A checkpoint is stored.
+    pub(crate) fn stored_checkpoint(&self, checkpoint: StoredCheckpoint) {
+        *self.checkpoint.lock() = Some(checkpoint);
+    }
+
+    /// The last checkpoint that was stored.
+    pub(crate) fn last_checkpoint(&self) -> Option<StoredCheckpoint> {
+        *self.checkpoint.lock()
     }
 
     pub(crate) fn halt(&self, halt: Halt) {
@@ -199,6 +221,7 @@ impl Journal {
         self.append(&batch).await?;
         self.meters.append_seconds.record(started.elapsed());
         end.prev_crc = batch.crc();
+        *self.port.reached.lock() = Some((end.number, end.prev_crc));
         end.number = end.number.next();
         self.port.next.store(end.number.0, Ordering::Release);
         for Share { cell, durable, weight } in shares {

@@ -5,12 +5,14 @@
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec;
-use rekindle_schema::lease::MatchSpec;
-use rekindle_schema::record::{Decision, FLUSH_TAG, Flush, Step};
+use rekindle_schema::lease::{MatchLease, MatchSpec};
+use rekindle_schema::record::{Beat, Decision, FLUSH_TAG, Flush, Step};
 use rekindle_schema::{BuildId, MatchId, Seq, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
+use crate::config::Games;
+use crate::core::Hashes;
 use crate::error::RecoveryError;
 
 /// What a replay led to.
@@ -35,8 +37,33 @@ pub struct Replayed {
     pub beats_differing: u64,
     /// First and last tick that another build had computed.
     pub resimulated: Option<(Tick, Tick)>,
+    /// Set if a hash differed: the newest tick before it whose state is known to be what it was.
+    pub holds_until: Option<Tick>,
+    /// The newest hashes that were computed on the way.
+    pub hashes: Hashes,
     /// Set if the match has ended: why.
     pub ended: Option<String>,
+}
+
+impl Replayed {
+    /// A world that was just set up: nothing was replayed.
+    pub fn fresh(sim: Box<dyn Simulation>) -> Self {
+        Self {
+            tick: sim.tick(),
+            sim,
+            seq: Seq(0),
+            crc: 0,
+            checkpoint: None,
+            root: None,
+            replayed: 0,
+            beats_checked: 0,
+            beats_differing: 0,
+            resimulated: None,
+            holds_until: None,
+            hashes: Hashes::default(),
+            ended: None,
+        }
+    }
 }
 
 /// What the observer of [`Replay::run`] is told after each tick.
@@ -61,6 +88,38 @@ pub fn replay(
     progress: &mut dyn FnMut(Tick),
 ) -> Result<Replayed, RecoveryError> {
     Replay { game, spec, build, accept_build, until: None, match_id: None }.run(history, &mut |at| progress(at.tick))
+}
+
+/// Whether this build can go on with a match, found out before the match is claimed. An error says what this build lacks and nothing about the match:
+/// another build may have it.
+///
+/// A history that this build made, begun with a checkpoint that it made, is not looked into: what is wrong with it shows in the replay. A checkpoint of
+/// another build is restored, and what another build computed is replayed, if that is accepted. Called by whoever claims matches, through
+/// [`crate::Host::fits`].
+pub fn fits(games: &Games, lease: &MatchLease, history: &History, build: BuildId, accept_build: bool) -> Result<(), RecoveryError> {
+    let match_id = lease.match_id;
+    let game = games.get(&lease.spec.game)?;
+    let failed = |error| RecoveryError::Sim { match_id, error };
+    let foreign = history.frames.iter().find(|frame| frame.header.build != build);
+    match (foreign, &history.checkpoint) {
+        (Some(frame), _) if !accept_build => {
+            Err(RecoveryError::OtherBuild { match_id, tick: frame.header.first_tick, found: frame.header.build, ours: build })
+        }
+        (Some(_), _) => replay(&*game, &lease.spec, history, build, accept_build, &mut |_| {}).map(drop),
+        (None, Some((meta, state))) if meta.build != build => game.restore(state).map(drop).map_err(failed),
+        (None, None) if history.frames.is_empty() => game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread that others wait for.
+pub(crate) fn fits_at_once(history: &History, build: BuildId, accept_build: bool) -> bool {
+    let foreign = history.frames.iter().any(|frame| frame.header.build != build);
+    match &history.checkpoint {
+        _ if foreign => !accept_build,
+        Some((meta, _)) => meta.build == build,
+        None => !history.frames.is_empty(),
+    }
 }
 
 /// How to replay.
@@ -101,22 +160,11 @@ impl Replay<'_> {
     fn begin(&self, history: &History) -> Result<Replayed, RecoveryError> {
         let match_id = self.match_id(history);
         let failed = |error| RecoveryError::Sim { match_id, error };
-        let mut state = Replayed {
-            sim: match &history.checkpoint {
-                Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
-                None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
-            },
-            seq: Seq(0),
-            tick: Tick(0),
-            crc: 0,
-            checkpoint: None,
-            root: history.root,
-            replayed: 0,
-            beats_checked: 0,
-            beats_differing: 0,
-            resimulated: None,
-            ended: None,
+        let sim = match &history.checkpoint {
+            Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
+            None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
         };
+        let mut state = Replayed { root: history.root, ..Replayed::fresh(sim) };
         if let Some((meta, _)) = &history.checkpoint {
             self.check_checkpoint(&mut state, meta)?;
         }
@@ -142,6 +190,7 @@ impl Replay<'_> {
                 });
             }
             state.beats_checked += 1;
+            state.hashes.push(Beat { tick: meta.tick, hash: computed });
         }
         state.seq = meta.seq;
         state.checkpoint = Some(meta.clone());
@@ -184,10 +233,16 @@ impl Replay<'_> {
                 if computed == beat.hash {
                     state.beats_checked += 1;
                 } else if foreign {
+                    if state.beats_differing == 0 {
+                        // Without an equal hash before it, all that was computed again is in doubt.
+                        let begin = state.resimulated.map_or(flush.first, |(from, _)| from);
+                        state.holds_until = Some(state.hashes.newest().map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick));
+                    }
                     state.beats_differing += 1;
                 } else {
                     return Err(RecoveryError::HashMismatch { match_id, tick, recorded: beat.hash, computed, source_of: "journal" });
                 }
+                state.hashes.push(Beat { tick, hash: computed });
             }
             observe(Replaying { tick, step, output: &output, sim: &*state.sim });
         }

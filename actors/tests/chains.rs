@@ -190,3 +190,28 @@ async fn what_is_left_of_a_match_that_has_ended_is_one_full_checkpoint() {
     let left = list(&store).await;
     assert!(left.len() == 1 && left[0].base.is_none() && left[0].tick > changed, "{left:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_for_checkpoints_is_answered_once() {
+    let memory = MemoryStore::new();
+    let puts = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&puts);
+    let plan = move |op: Op| {
+        counted.fetch_add(u64::from(matches!(op, Op::PutCheckpoint(..))), Ordering::Relaxed);
+        Fate::default()
+    };
+    let store = memory.with_faults(Arc::new(plan)).store();
+    // Nothing but a wish makes a checkpoint due, after the first of each match.
+    let config = HostConfig { checkpoint_every: Duration::from_hours(1), recovery_budget: 1e9, ..config() };
+    let node = Node::start(&store, 1, config).await;
+    for id in 1..=20 {
+        node.create(id).await;
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(puts.swap(0, Ordering::Relaxed), 20);
+    for _ in 0..2 {
+        assert_eq!(node.host.checkpoint_all().await, 20);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(puts.swap(0, Ordering::Relaxed), 20, "one of each match, and no more");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rekindle_actors::jobs::core::{Effect, Event, Held, JobsCore, KindConfig, Times, Verdict};
+use rekindle_actors::jobs::core::{Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict};
 use rekindle_actors::jobs::{CronEntry, QueueConfig, RetryPolicy, WorkError};
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
 use rekindle_schema::{Incarnation, JobId};
@@ -91,6 +91,8 @@ struct World {
     /// How often each job was begun.
     begun: BTreeMap<JobId, u32>,
     cron_slots: BTreeMap<String, BTreeSet<JobId>>,
+    /// Steps of the clock that were noticed.
+    steps: Vec<i64>,
     faults: bool,
 }
 
@@ -132,6 +134,7 @@ impl World {
             nodes: BTreeMap::new(),
             begun: BTreeMap::new(),
             cron_slots: BTreeMap::new(),
+            steps: Vec::new(),
             faults: true,
         };
         (1..=nodes).for_each(|_| world.start());
@@ -208,6 +211,20 @@ impl World {
                 let hold = self.table.put(held.id, |job| jobs::finish(job, held.attempt, now_ms, outcome));
                 self.answer(id, hold, |answer| Event::Finished(held, answer));
             }
+            Effect::Review => {
+                let live = self.nodes.keys().map(|&node| Incarnation(node)).collect();
+                let jobs = self.table.0.values().filter(|job| job.due_ms().is_some()).cloned().collect();
+                self.answer(id, Open { jobs, live }, Event::Reviewed);
+            }
+            Effect::Mend(Mend::Free(held, until_ms)) => {
+                self.table.put(held.id, |job| jobs::extend(job, held.attempt, until_ms));
+            }
+            Effect::Mend(Mend::Due(job, attempts)) => {
+                if let Ok(ready) = jobs::retry(&self.table.0[&job], self.now_ms, attempts) {
+                    self.table.0.insert(job, ready);
+                }
+            }
+            Effect::Stepped(by_ms) => self.steps.push(by_ms),
             Effect::Start(job) => self.begin(id, &job),
             Effect::Stop(held) => {
                 self.nodes.get_mut(&id).unwrap().work.remove(&held);
@@ -268,6 +285,24 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The wall clock is set: what is on its way arrives no sooner and no later.
+    fn step(&mut self, by_ms: i64) {
+        self.now_ms = self.now_ms.checked_add_signed(by_ms).unwrap();
+        for node in self.nodes.values_mut() {
+            let inbox = std::mem::take(&mut node.inbox);
+            node.inbox = inbox.into_iter().map(|((at, serial), event)| ((at.saturating_add_signed(by_ms), serial), event)).collect();
+        }
+    }
+
+    /// The slots of the clock that came in the last `ms` milliseconds and whose job is done.
+    fn slots_done(&self, ms: u64) -> usize {
+        let slots = self.cron_slots.iter().filter(|(key, _)| {
+            let slot = key.rsplit(':').next().unwrap().parse::<u64>().unwrap() * 1_000;
+            (self.now_ms - ms..=self.now_ms).contains(&slot)
+        });
+        slots.filter(|(_, jobs)| jobs.iter().all(|id| self.table.0[id].finished_ms().is_some())).count()
     }
 
     /// kill -9, and a new process.
@@ -377,4 +412,91 @@ fn a_clean_stop_waits_and_then_gives_back() {
     assert!(given_back.contains(&Effect::Stop(eight)), "{given_back:?}");
     let end = core.handle(START + 2_020, Event::Finished(eight, Ok(Hold::Kept)));
     assert_eq!(drained(&end), Some(Effect::Drained { finished: 1, given_back: 2 }));
+}
+
+const HOUR: i64 = 3_600_000;
+const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+
+#[test]
+fn what_is_done_by_the_clock_goes_on_when_the_clock_is_set() {
+    for (seed, by_ms) in (1u64..).zip([HOUR, -HOUR, TEN_YEARS, -TEN_YEARS, 30 * 24 * HOUR]) {
+        let mut world = World::new(seed, 2);
+        world.faults = false;
+        world.pass(20_000);
+        assert!(world.slots_done(20_000) >= 1, "{by_ms}");
+        // Away, for five seconds, and back; then away for good.
+        for step in [by_ms, -by_ms, by_ms] {
+            world.step(step);
+            let job = world.serial + 1_000_000;
+            let mut wanted = new_job(job, "quick", None);
+            (wanted.run_at_ms, wanted.created_ms) = (world.now_ms, world.now_ms);
+            world.table.enqueue(wanted);
+            world.pass(5_000);
+            if world.steps.len() > 2 {
+                world.pass(25_000);
+                assert!(world.slots_done(21_000) >= 2, "after a step of {step} ms: {:?}", world.cron_slots);
+                assert!(world.table.0[&JobId(job)].finished_ms().is_some(), "after a step of {step} ms: {:?}", world.table.0[&JobId(job)]);
+            }
+        }
+        // Both nodes notice each of them.
+        assert_eq!(world.steps.iter().filter(|&&step| (step - by_ms).abs() < 1_000).count(), 4, "{:?}", world.steps);
+        assert_eq!(world.steps.len(), 6, "{:?}", world.steps);
+    }
+}
+
+#[test]
+fn what_a_wrong_clock_has_left_in_the_store_is_due_again_after_a_start() {
+    let ahead = START + TEN_YEARS as u64;
+    let mut world = World::new(7, 0);
+    world.faults = false;
+    let mut put = |id: u64, change: &dyn Fn(&mut Job)| {
+        let mut job = jobs::new(new_job(id, "quick", None)).unwrap();
+        change(&mut job);
+        world.table.0.insert(JobId(id), job);
+    };
+    // Claimed by a node that died before its clock was set back; it failed there; an operator wanted it there.
+    put(1, &|job| {
+        job.attempt = 1;
+        job.state = JobState::Running { by: Incarnation(99), since_ms: ahead - LEASE, until_ms: ahead };
+    });
+    put(2, &|job| (job.attempt, job.state) = (1, JobState::Ready { run_at_ms: ahead }));
+    put(3, &|job| {
+        (job.created_ms, job.state) = (ahead, JobState::Ready { run_at_ms: ahead });
+        job.unique = Some(Unique::WhileOpen("run:work:quick".to_owned()));
+    });
+    // Somebody wants it tomorrow, and means it.
+    put(4, &|job| job.state = JobState::Ready { run_at_ms: START + 24 * HOUR as u64 });
+    // A live node has it, whose clock is ahead: nobody takes it away.
+    world.start();
+    let other = Incarnation(world.serial);
+    let mut job = jobs::new(new_job(5, "quick", None)).unwrap();
+    (job.attempt, job.state) = (1, JobState::Running { by: other, since_ms: ahead - LEASE, until_ms: ahead });
+    world.table.0.insert(JobId(5), job);
+    world.pass(60_000);
+    for id in [1, 2, 3] {
+        assert!(world.table.0[&JobId(id)].finished_ms().is_some(), "{:?}", world.table.0[&JobId(id)]);
+    }
+    for id in [4, 5] {
+        assert_eq!(world.table.0[&JobId(id)].version, 1, "{:?}", world.table.0[&JobId(id)]);
+    }
+}
+
+#[test]
+fn a_lease_keeps_its_distance_when_the_clock_is_set_back_and_ends_when_it_leaps() {
+    let held = Held { id: JobId(7), attempt: 1 };
+    let back = START - HOUR as u64;
+    let mut core = core(1);
+    claimed(&mut core, START, vec![running(7, 1, START)]);
+    let effects = core.handle(back, Event::Tick);
+    assert!(effects.contains(&Effect::Stepped(-HOUR)) && !effects.contains(&Effect::Stop(held)), "{effects:?}");
+    // The store never hears of an earlier end than it knows: whose clock is right it cannot know.
+    let asked = core.handle(back + LEASE / 2, Event::Tick);
+    assert!(asked.contains(&Effect::Extend(held, START + LEASE)), "{asked:?}");
+    let ended = core.handle(back + LEASE, Event::Tick);
+    assert!(ended.contains(&Effect::Stop(held)), "unconfirmed, it ends as if nothing had happened: {ended:?}");
+
+    let mut core = self::core(2);
+    claimed(&mut core, START, vec![running(7, 1, START)]);
+    let effects = core.handle(START + HOUR as u64, Event::Tick);
+    assert!(effects.contains(&Effect::Stop(held)), "others take it for free: {effects:?}");
 }

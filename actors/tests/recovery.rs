@@ -364,7 +364,15 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
     assert!(!refused.parks(), "the old build can still go on with it");
     let accepted = replay(&game, &lease.spec, &history, other, true, &mut |_| {}).expect("accepted");
     assert_eq!(accepted.resimulated, Some((Tick(1), accepted.tick)));
-    assert_eq!(accepted.beats_differing, 0);
+    assert_eq!((accepted.beats_differing, accepted.holds_until), (0, None));
+    assert!(accepted.hashes.at(Tick(30)).is_some(), "what was computed is remembered, to compare with what clients saw");
+    // One that computes otherwise: from the first hash on nothing holds.
+    let mut otherwise = lease.spec.clone();
+    otherwise.seed += 1;
+    let differing = replay(&game, &otherwise, &history, other, true, &mut |_| {}).expect("accepted");
+    assert!(differing.beats_differing > 0);
+    assert_ne!(differing.hashes.at(Tick(30)), accepted.hashes.at(Tick(30)));
+    assert_eq!(differing.holds_until, Some(Tick(0)));
     // Up to a tick in the middle of a record or between two.
     let until = Replay { game: &game, spec: &lease.spec, build: BUILD, accept_build: false, until: Some(Tick(47)), match_id: None };
     let mut seen = Vec::new();

@@ -18,6 +18,11 @@ use rekindle_store::{LogInfo, Store, StoreError, chains};
 use crate::archive::{self, Need, Subject};
 use crate::trim::{self, Cut};
 
+/// How far the clocks of nodes may be apart. A time that is further ahead came from a clock that was wrong, in milliseconds.
+const AHEAD_MS: u64 = history::CLOCK_SLACK_MS;
+/// How many bytes of a log are read at once in search of its first young batch.
+const STRIDE: usize = 1 << 20;
+
 /// For how long something is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -206,7 +211,7 @@ async fn trim_logs(
     if let Some(cutoff) = policy.journal.cutoff(now_ms).filter(|_| policy.journal != Keep::Needed) {
         for cut in &mut cuts {
             let first = logs.iter().find(|info| info.log == cut.log).map_or(cut.before, |info| info.first);
-            cut.before = older_than(store, cut.log, first, cut.before, cutoff).await?;
+            cut.before = older_than(store, cut.log, first, cut.before, Age { cutoff, now_ms }).await?;
         }
         cuts.retain(|cut| logs.iter().any(|info| info.log == cut.log && info.first < cut.before));
     }
@@ -223,27 +228,45 @@ async fn trim_logs(
     Ok(cuts)
 }
 
-/// The first batch in `first..before` with a record that is not older than `cutoff`, found by halving, as the times of one log ascend; `before` if there is
-/// none. What cannot be read is not older.
-async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: BatchNo, cutoff: u64) -> Result<BatchNo, StoreError> {
-    let (mut low, mut high) = (first.0, before.0);
-    while low < high {
-        // The oldest batch decides most of the time.
-        let middle = if low == first.0 { low } else { low + (high - low) / 2 };
-        let read = match store.journal.read(log, BatchNo(middle), 1).await {
-            Ok(batches) => batches.into_iter().next(),
-            Err(StoreError::Corrupt { .. } | StoreError::NotFound(_)) => None,
+/// What is too old, by times that a clock gave which may have been set in between.
+#[derive(Debug, Clone, Copy)]
+struct Age {
+    cutoff: u64,
+    now_ms: u64,
+}
+
+impl Age {
+    /// Whether something of this moment has to stay. What lies ahead of now got its time from a clock that was wrong: that says nothing.
+    fn is_kept(self, ms: u64) -> bool {
+        (self.cutoff..=self.now_ms.saturating_add(AHEAD_MS)).contains(&ms)
+    }
+}
+
+/// The first batch in `first..before` with a record that has to stay; `before` if there is none. Read from the oldest on, as the times of a log do not
+/// ascend when its node's clock was set: what is read is what goes, and the first batch that stays. What cannot be read stays.
+async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: BatchNo, age: Age) -> Result<BatchNo, StoreError> {
+    let mut next = first;
+    // The oldest batch decides most of the time.
+    let mut stride = 1;
+    while next < before {
+        let batches = match store.journal.read(log, next, stride).await {
+            Ok(batches) => batches,
+            Err(StoreError::Corrupt { .. } | StoreError::NotFound(_)) => return Ok(next),
             Err(error) => return Err(error),
         };
-        let view = read.and_then(|batch| BatchView::parse(&batch.bytes).ok());
-        let newest = view.and_then(|view| view.all_frames().iter().map(|frame| frame.header.time_ms).max());
-        if newest.is_some_and(|newest| newest < cutoff) {
-            low = middle + 1;
-        } else {
-            high = middle;
+        if batches.is_empty() {
+            return Ok(next);
         }
+        for batch in batches.iter().take_while(|batch| batch.number < before) {
+            let view = BatchView::parse(&batch.bytes).ok();
+            if view.is_none_or(|view| view.all_frames().iter().any(|frame| age.is_kept(frame.header.time_ms))) {
+                return Ok(batch.number);
+            }
+        }
+        next = batches.last().map_or(before, |batch| batch.number.next());
+        stride = STRIDE;
     }
-    Ok(BatchNo(low))
+    Ok(before)
 }
 
 /// The chunks whose time is over: those before the newest state that is older than `cutoff`, except what a pinned replay needs. From that state on a
@@ -251,7 +274,10 @@ async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: Bat
 pub fn expired<'a>(chunks: &'a [ChunkMeta], pin: Option<&Pin>, cutoff: Option<u64>) -> Vec<&'a ChunkMeta> {
     let states = || chunks.iter().filter(|meta| meta.kind == ChunkKind::State);
     let Some(cutoff) = cutoff else { return Vec::new() };
-    let Some(base) = states().filter(|meta| meta.last_ms < cutoff).map(|meta| meta.last_seq).max() else { return Vec::new() };
+    // Records that stay need a state before them. Where times ascend, none of them lies before the newest old state.
+    let young = chunks.iter().filter(|meta| meta.kind == ChunkKind::Records && meta.last_ms >= cutoff).map(|meta| meta.last_seq).min();
+    let is_base = |meta: &&ChunkMeta| meta.last_ms < cutoff && young.is_none_or(|young| meta.last_seq <= young);
+    let Some(base) = states().filter(is_base).map(|meta| meta.last_seq).max() else { return Vec::new() };
     let pinned = pin.map(|pin| {
         let from = states().filter(|meta| meta.last_tick <= pin.from).map(|meta| meta.last_seq).max().unwrap_or_default();
         (from, pin.to.unwrap_or(Tick(u64::MAX)))
@@ -269,11 +295,16 @@ pub fn expired<'a>(chunks: &'a [ChunkMeta], pin: Option<&Pin>, cutoff: Option<u6
     chunks.iter().filter(|meta| is_old(meta) && !is_pinned(meta)).collect()
 }
 
-/// Whether a match has ended so long ago that all of it may go.
+/// Whether a match has ended so long ago that all of it may go. Times ahead of now came from a clock that was wrong; without any other nothing is known.
 fn is_over(lease: &MatchLease, state: &State, pin: Option<&Pin>, policy: &Policy, now_ms: u64) -> bool {
     let checkpoints = state.checkpoints.iter().map(|meta| meta.time_ms);
-    let last = checkpoints.chain(state.chunks.iter().map(|meta| meta.last_ms)).max().unwrap_or_default();
-    pin.is_none() && policy.may_be_over(lease, now_ms) && policy.ended.cutoff(now_ms).is_some_and(|cutoff| last < cutoff)
+    let times = || checkpoints.clone().chain(state.chunks.iter().map(|meta| meta.last_ms));
+    let last = times().filter(|&ms| ms <= now_ms.saturating_add(AHEAD_MS)).max();
+    let known = last.is_some() || times().next().is_none();
+    pin.is_none()
+        && known
+        && policy.may_be_over(lease, now_ms)
+        && policy.ended.cutoff(now_ms).is_some_and(|cutoff| last.unwrap_or_default() < cutoff)
 }
 
 /// Removes a match: the row last, so that whoever dies in between leaves something that the next run finds.

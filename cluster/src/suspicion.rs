@@ -78,7 +78,9 @@ mod tests {
 
     fn row(id: u64, deadline_ms: u64, state: NodeState) -> NodeLease {
         let (host, region) = (String::new(), DEFAULT_REGION.to_owned());
-        NodeLease { incarnation: Incarnation(id), name: "n".into(), state, pid: 1, pid_start: 1, deadline_ms, seal: None, host, region }
+        let (incarnation, reached, loss_accepted_ms) = (Incarnation(id), None, None);
+        let name = "n".into();
+        NodeLease { incarnation, name, state, pid: 1, pid_start: 1, deadline_ms, seal: None, host, region, reached, loss_accepted_ms }
     }
 
     fn unknown(_: &NodeLease) -> Process {

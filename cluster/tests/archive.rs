@@ -194,6 +194,8 @@ async fn register(store: &Store, incarnation: Incarnation) {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.into(),
+        reached: None,
+        loss_accepted_ms: None,
     };
     store.leases.register(lease).await.unwrap();
 }
@@ -468,6 +470,46 @@ async fn a_journal_for_a_time_keeps_young_batches() {
         let world = archived(&policy, 60).await;
         let first = first_batches(&world.store()).await[0].1;
         assert_eq!(60 - first, kept.min(59), "journal = for:{seconds}s");
+    }
+}
+
+/// A node's clock was wrong for five seconds, an hour or ten years: what is kept goes by the times beside those.
+#[tokio::test]
+async fn a_clock_that_is_set_neither_keeps_a_journal_for_ever_nor_cuts_what_is_young() {
+    const HOUR: i64 = 3_600 * SECOND as i64;
+    let policy = Policy { journal: Keep::For(Duration::from_secs(20)), ended: Keep::For(Duration::from_secs(30)), ..Policy::default() };
+    for by_ms in [HOUR, -HOUR, 10 * 365 * 24 * HOUR, -10 * 365 * 24 * HOUR] {
+        let mut world = World::new(50).await;
+        for second in 1..=60 {
+            let wrong = (25..30).contains(&second);
+            let now = world.now + SECOND;
+            if wrong {
+                world.now = world.now.saturating_add_signed(by_ms);
+            }
+            world.write().await;
+            if second % 4 == 0 {
+                world.checkpoint().await;
+            }
+            world.now = now;
+            if second % 4 == 0 {
+                retention::run(&world.store(), &policy, now).await.unwrap();
+            }
+        }
+        let kept = 60 - first_batches(&world.store()).await[0].1;
+        assert!((19..=24).contains(&kept), "{kept} seconds are kept after a step of {by_ms} ms");
+
+        // Its last checkpoint has a time of its own; the others do not speak for it.
+        world.now = world.now.saturating_add_signed(by_ms);
+        world.write().await;
+        world.checkpoint().await;
+        world.now = world.now.saturating_add_signed(-by_ms);
+        world.end(MATCHES[0]).await;
+        let done = retention::run(&world.store(), &policy, world.now + 10 * SECOND).await.unwrap();
+        assert!(done.matches_removed.is_empty(), "it ended ten seconds ago: {by_ms}");
+        let behind = retention::run(&world.store(), &policy, world.now - 5 * 365 * 24 * HOUR as u64).await.unwrap();
+        assert!(behind.matches_removed.is_empty(), "a clock that is behind removes nothing: {by_ms}");
+        let done = retention::run(&world.store(), &policy, world.now + 60 * SECOND).await.unwrap();
+        assert_eq!(done.matches_removed, [MATCHES[0]], "{by_ms}");
     }
 }
 

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::takeover::{self, ClaimOptions, Claimed, TakeoverError};
+use rekindle_cluster::takeover::{self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
+use rekindle_store::history::History;
 use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
 
@@ -53,6 +56,8 @@ fn node(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.into(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 
@@ -115,7 +120,7 @@ async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
 async fn take(store: Store, me: Incarnation) -> Vec<Claimed> {
     takeover::secure(&store, me, WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap()
+    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,6 +143,7 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
                 match claimed {
                     Claimed::Ours(claim) => assert!(owners.insert(claim.lease.match_id, claim).is_none(), "seed {seed}: two owners"),
                     Claimed::Lost(_) => {}
+                    Claimed::Waits(row) => panic!("seed {seed}: match {} waits", row.match_id),
                     Claimed::Parked(id, report) => panic!("seed {seed}: match {id} parked: {report}"),
                 }
             }
@@ -150,6 +156,27 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
             assert_eq!(claim.lease.epoch, Epoch(2));
             assert_eq!(claim.lease.lineage[1].first_seq, last.next(), "seed {seed}");
         }
+    }
+}
+
+/// A copy continues where nobody has been, and counts on from there.
+#[tokio::test(start_paused = true)]
+async fn no_match_is_continued_below_the_floor_of_its_store() {
+    let memory = MemoryStore::new();
+    prepare(&memory).await;
+    let store = memory.store();
+    let mut dead = BTreeSet::from([WRITER]);
+    for (me, expected) in [(TAKERS[0], 5_000), (TAKERS[1], 5_001)] {
+        for &incarnation in &dead {
+            takeover::secure(&store, me, incarnation).await.unwrap();
+        }
+        let rows = takeover::orphans(&store, &dead).await.unwrap();
+        let options = ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(5_000) };
+        for claimed in takeover::claim(&store, rows, options, &Anything).await.unwrap() {
+            let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
+            assert_eq!((claim.lease.epoch, claim.lease.lineage.last().unwrap().epoch), (Epoch(expected), Epoch(expected)));
+        }
+        dead.insert(me);
     }
 }
 
@@ -180,7 +207,8 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
     let first = rows[..1].to_vec();
-    let claimed = takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed =
+        takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap();
     assert!(matches!(claimed[..], [Claimed::Ours(_)]));
 
     let me = TAKERS[1];
@@ -190,7 +218,7 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     }
     let rows = takeover::orphans(&store, &dead).await.unwrap();
     assert_eq!(rows.len(), MATCHES.len());
-    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), max_attempts: 3 }).await.unwrap();
+    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap();
     let mut epochs: Vec<_> = claimed
         .iter()
         .map(|claimed| match claimed {
@@ -213,28 +241,60 @@ async fn a_fenced_node_takes_nothing() {
     assert_eq!(store.leases.node(WRITER).await.unwrap().unwrap().state, NodeState::Live, "the writer is untouched");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_match_that_keeps_killing_its_node_is_parked_with_the_count() {
-    let memory = MemoryStore::new();
-    prepare(&memory).await;
+/// Says the same of every match.
+struct Always(Fit);
+
+impl Fitness for Always {
+    fn of<'a>(&'a self, _: &'a MatchLease, _: &'a History) -> BoxFuture<'a, Fit> {
+        std::future::ready(self.0.clone()).boxed()
+    }
+}
+
+async fn secured(memory: &MemoryStore) -> (Store, Vec<MatchLease>) {
+    prepare(memory).await;
     let store = memory.store();
-    let id = MATCHES[0];
-    rekindle_cluster::directory::update(&*store.leases, id, |row| {
-        row.attempts = 3;
-        true
-    })
-    .await
-    .unwrap();
-    let parked: Vec<_> = take(store.clone(), TAKERS[0])
-        .await
-        .into_iter()
-        .filter_map(|claimed| match claimed {
-            Claimed::Parked(id, report) => Some((id, report)),
-            _ => None,
+    takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
+    let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    (store, rows)
+}
+
+const OPTIONS: ClaimOptions = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) };
+
+#[tokio::test(start_paused = true)]
+async fn what_the_claimer_cannot_run_is_left_untouched_for_others() {
+    let memory = MemoryStore::new();
+    let (store, rows) = secured(&memory).await;
+    let claims = takeover::claim(&store, rows.clone(), OPTIONS, &Always(Fit::Waits)).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Waits(_))) && claims.len() == MATCHES.len());
+    assert_eq!(store.leases.matches().await.unwrap(), rows, "not a byte of a row has changed");
+    let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))), "whoever can takes them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_is_parked_by_what_its_claimer_saw_and_never_for_a_count_alone() {
+    let memory = MemoryStore::new();
+    let (store, _) = secured(&memory).await;
+    for id in MATCHES {
+        rekindle_cluster::directory::update(&*store.leases, id, |row| {
+            row.attempts = 1_000;
+            true
         })
-        .collect();
-    assert!(matches!(&parked[..], [(parked, report)] if *parked == id && report.contains('3')), "{parked:?}");
-    assert!(matches!(store.leases.get(id).await.unwrap().unwrap().state, MatchState::Parked { .. }));
+        .await
+        .unwrap();
+    }
+    let mut rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
+    let last = rows.pop().unwrap();
+    let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
+    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
+    let id = last.match_id;
+    let claims = takeover::claim(&store, vec![last], OPTIONS, &Always(Fit::Parks("it kills".to_owned(), 5))).await.unwrap();
+    assert!(matches!(&claims[..], [Claimed::Parked(parked, report)] if *parked == id && report == "it kills"));
+    let row = store.leases.get(id).await.unwrap().unwrap();
+    assert_eq!((row.state.clone(), row.attempts), (MatchState::Parked { report: "it kills".to_owned() }, 5));
+    // Somebody who can run it claims it again, out of its parking place.
+    let claims = takeover::claim(&store, vec![row], OPTIONS, &Anything).await.unwrap();
+    assert!(matches!(&claims[..], [Claimed::Ours(claim)] if claim.lease.state == MatchState::Running));
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +312,7 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), max_attempts: 3 };
+    let options = OPTIONS;
     // The requests of this kind whose numbers are in `which` fail.
     let failing = |what: Op, which: std::ops::Range<u64>| {
         let count = Mutex::new(0);
@@ -267,10 +327,10 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
     // Of the requests for checkpoints the first is for their list, the next ones for the newest and the one before it.
     let checkpoints = Op::ReadCheckpoint(MATCHES[0]);
     for store in [failing(Op::Read(WRITER), 0..1), failing(checkpoints, 1..3)] {
-        let refused = takeover::claim(&store, rows.clone(), options).await;
+        let refused = takeover::claim(&store, rows.clone(), options, &Anything).await;
         assert!(matches!(refused, Err(TakeoverError::Store(StoreError::Io { .. }))));
     }
-    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options).await.unwrap();
+    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options, &Anything).await.unwrap();
     let Claimed::Ours(claim) = &claims[0] else { panic!("it can be had") };
     assert_eq!(claim.history.checkpoint.as_ref().unwrap().0.seq, Seq(1));
     assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
@@ -300,4 +360,65 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     assert_eq!(cuts.iter().map(|cut| cut.log).collect::<Vec<_>>(), [WRITER]);
     assert!(store.leases.node(WRITER).await.unwrap().is_none(), "the lease is forgotten with the log");
     assert!(store.leases.node(TAKERS[0]).await.unwrap().is_some());
+}
+
+/// A log that ends before what its node had said is sealed there, not where it ends; its matches are parked and say what they may have lost; they go on
+/// when an operator accepts that, and not before.
+#[tokio::test]
+async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    prepare(&memory).await;
+    let log = WRITER;
+    let mut scribe = rekindle_store::conformance::Scribe::new(log);
+    let written = scribe.append(&store, 9, &MATCHES).await;
+    let reached = Reached { batch: BatchNo(8), crc: written[7].crc(), at_ms: 1_700_000_000_500, checkpoint: None };
+    store.leases.renew(log, 9_000, Some(reached)).await.unwrap();
+    memory.lose_batches_behind(log, BatchNo(5));
+
+    let secured = takeover::secure(&store, TAKERS[0], log).await.unwrap();
+    assert_eq!(secured.seal, BatchNo(8));
+    let short = secured.short.unwrap();
+    assert_eq!((short.ends, short.known), (BatchNo(5), BatchNo(8)));
+    let options = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) };
+    let rows = takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap();
+    for claimed in takeover::claim(&store, rows, options, &Anything).await.unwrap() {
+        let Claimed::Parked(_, report) = claimed else { panic!("it goes on in silence") };
+        assert!(report.contains("ticks after 10") && report.contains("accept-loss"), "{report}");
+    }
+    assert!(takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap().is_empty());
+
+    let loss = takeover::loss(&store, log).await.unwrap().unwrap();
+    assert_eq!((loss.short, loss.matches.len()), (short, MATCHES.len()));
+    assert_eq!(store.leases.node(log).await.unwrap().unwrap().seal, Some(BatchNo(8)), "looking changes nothing");
+    takeover::accept_loss(&store, log, 77).await.unwrap().unwrap();
+    assert!(takeover::loss(&store, log).await.unwrap().is_none());
+    let rows = takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap();
+    assert_eq!(rows.len(), MATCHES.len());
+    for claimed in takeover::claim(&store, rows, options, &Anything).await.unwrap() {
+        let Claimed::Ours(claim) = claimed else { panic!("it does not go on") };
+        assert_eq!((claim.history.last_seq(), claim.lease.lineage[1].first_seq), (Seq(5), Seq(6)));
+    }
+    // What was accepted is what there is: nobody is told again.
+    let rows = store.leases.matches().await.unwrap();
+    for history in rekindle_store::history::load_many(&store, &rows, &rekindle_store::history::LoadOptions::default()).await {
+        assert_eq!(history.unwrap().last_seq(), Seq(5));
+    }
+}
+
+/// The log of a node that had stopped may be trimmed as a whole before it is sealed: that is no loss.
+#[tokio::test]
+async fn a_log_that_was_trimmed_is_not_missed() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    prepare(&memory).await;
+    let written = rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
+    let reached = Reached { batch: BatchNo(4), crc: written[3].crc(), at_ms: 1, checkpoint: None };
+    store.leases.renew(WRITER, 9_000, Some(reached)).await.unwrap();
+    store.leases.stop(WRITER).await.unwrap();
+    store.journal.trim(WRITER, BatchNo(5)).await.unwrap();
+    assert!(store.journal.logs().await.unwrap().is_empty());
+    assert_eq!(rekindle_store::witness::look(&store).await.unwrap(), [""; 0]);
+    assert_eq!(takeover::secure(&store, TAKERS[0], WRITER).await.unwrap().short, None);
+    assert_eq!(rekindle_store::witness::look(&store).await.unwrap(), [""; 0]);
 }

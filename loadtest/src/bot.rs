@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rekindle_client::{Client, ClientEvent, Snapshot};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
@@ -31,6 +32,8 @@ pub(crate) struct Live {
     pub(crate) beats: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) closed: AtomicU64,
+    /// The latest reason why a bot had no session.
+    pub(crate) trouble: Mutex<Option<String>>,
 }
 
 pub(crate) struct Bot {
@@ -176,6 +179,7 @@ impl Bot {
                 if std::mem::replace(&mut memory.connected, false) {
                     self.live.connected.fetch_sub(1, Ordering::Relaxed);
                 }
+                *self.live.trouble.lock() = Some(reason.clone());
                 log.facts.push(Fact::Disconnected { at_us, reason });
             }
             ClientEvent::Closed { message, .. } => {
@@ -183,6 +187,7 @@ impl Bot {
                     self.live.connected.fetch_sub(1, Ordering::Relaxed);
                 }
                 self.live.closed.fetch_add(1, Ordering::Relaxed);
+                *self.live.trouble.lock() = Some(message.clone());
                 log.facts.push(Fact::Closed { at_us, message });
             }
             ClientEvent::Event { .. } | ClientEvent::CommandDone { .. } | ClientEvent::Ended { .. } => {}

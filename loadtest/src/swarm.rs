@@ -43,6 +43,8 @@ pub struct SwarmConfig {
     pub trust: Trust,
     /// One bot each.
     pub bots: Vec<BotSpec>,
+    /// Of which game their match has to be; without it, of any.
+    pub game: Option<String>,
     /// What moves them.
     pub brain: Brain,
     /// When their clients become impatient.
@@ -56,7 +58,7 @@ pub struct SwarmConfig {
 impl SwarmConfig {
     /// Bots that start within a second, with the client's default timing.
     pub fn new(addrs: Vec<SocketAddr>, trust: Trust, bots: Vec<BotSpec>, brain: Brain) -> Self {
-        Self { addrs, trust, bots, brain, timing: Timing::default(), ramp: Duration::from_secs(1), endpoints: Vec::new() }
+        Self { addrs, trust, bots, game: None, brain, timing: Timing::default(), ramp: Duration::from_secs(1), endpoints: Vec::new() }
     }
 }
 
@@ -103,6 +105,7 @@ impl Swarm {
         let bots = config.bots.into_iter().enumerate().map(|(index, spec)| {
             let mut client = ClientConfig::new(config.addrs.clone(), config.trust.clone(), spec.ticket);
             client.match_id = spec.match_id;
+            client.game.clone_from(&config.game);
             client.timing = config.timing;
             let endpoint = endpoints[index % endpoints.len()].clone();
             let (brain, live, mut stop) = (Arc::clone(&config.brain), Arc::clone(&live), stopped.clone());
@@ -144,6 +147,11 @@ impl Swarm {
             resumed: self.live.resumed.load(Ordering::Relaxed),
             closed: self.live.closed.load(Ordering::Relaxed),
         }
+    }
+
+    /// The latest reason why a bot had no session, in the words of its client or of the server.
+    pub fn trouble(&self) -> Option<String> {
+        self.live.trouble.lock().clone()
     }
 
     /// Waits until `holds` of the progress, or until `patience` is over. True if it came to hold.

@@ -3,17 +3,20 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointBase;
 use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 /// Format tag of an encoded [`MatchLease`].
 pub const MATCH_LEASE_TAG: FormatTag = FormatTag(0x3011);
 /// Format tag of an encoded [`NodeLease`].
-pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3012);
+pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3022);
 /// Format tag of a [`MatchLease`] as release 0.1 began: without a region.
 const MATCH_LEASE_1: FormatTag = FormatTag(0x3001);
 /// Format tag of a [`NodeLease`] as release 0.1 began: without host and region.
 const NODE_LEASE_1: FormatTag = FormatTag(0x3002);
+/// Format tag of a [`NodeLease`] as release 0.1 went on: without a word about how far the log had come.
+const NODE_LEASE_2: FormatTag = FormatTag(0x3012);
 
 /// The region of nodes and matches that name none.
 pub const DEFAULT_REGION: &str = "main";
@@ -28,6 +31,29 @@ pub enum NodeState {
     Stopped,
     /// Another incarnation took its matches. Terminal.
     Fenced,
+}
+
+/// How far a node's log had come for certain at some moment. It stands in the lease, apart from the log: a log that ends before it has lost batches
+/// that were acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The last batch that was durable; 0: none was written yet.
+    pub batch: BatchNo,
+    /// The checksum of that batch, 0 if there is none.
+    pub crc: u32,
+    /// When that was said, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The last checkpoint that the node had stored by then, if it had stored one.
+    pub checkpoint: Option<StoredCheckpoint>,
+}
+
+/// Names a checkpoint that was stored: it, or a newer one of the same match, is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCheckpoint {
+    /// Of which match.
+    pub match_id: MatchId,
+    /// Which one of it.
+    pub name: CheckpointBase,
 }
 
 /// One row for each run of a node process.
@@ -51,9 +77,18 @@ pub struct NodeLease {
     pub host: String,
     /// Where the node runs. It takes over matches of its own region only.
     pub region: String,
+    /// How far its log had come when the lease was last renewed; `None`: nobody has said.
+    pub reached: Option<Reached>,
+    /// When an operator accepted that the end of the log is lost, in milliseconds since 1970. `seal` and `reached` say what is left since then.
+    pub loss_accepted_ms: Option<u64>,
 }
 
 impl NodeLease {
+    /// The last batch that the log is known to have had: it was sealed there, or its node said so. `None`: nobody knows.
+    pub fn known_end(&self) -> Option<BatchNo> {
+        self.seal.max(self.reached.map(|reached| reached.batch))
+    }
+
     /// The bytes that stores keep.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(NODE_LEASE_TAG, self)
@@ -71,12 +106,17 @@ impl NodeLease {
             deadline_ms: u64,
             seal: Option<BatchNo>,
         }
-        if !NODE_LEASE_1.is_of(bytes) {
+        if !NODE_LEASE_1.is_of(bytes) && !NODE_LEASE_2.is_of(bytes) {
             return codec::decode(NODE_LEASE_TAG, bytes);
         }
-        let First { incarnation, name, state, pid, pid_start, deadline_ms, seal } = codec::decode(NODE_LEASE_1, bytes)?;
-        let (host, region) = (String::new(), DEFAULT_REGION.to_owned());
-        Ok(Self { incarnation, name, state, pid, pid_start, deadline_ms, seal, host, region })
+        let (first, host, region) = if NODE_LEASE_2.is_of(bytes) {
+            codec::decode::<(First, String, String)>(NODE_LEASE_2, bytes)?
+        } else {
+            (codec::decode(NODE_LEASE_1, bytes)?, String::new(), DEFAULT_REGION.to_owned())
+        };
+        let First { incarnation, name, state, pid, pid_start, deadline_ms, seal } = first;
+        let (reached, loss_accepted_ms) = (None, None);
+        Ok(Self { incarnation, name, state, pid, pid_start, deadline_ms, seal, host, region, reached, loss_accepted_ms })
     }
 }
 

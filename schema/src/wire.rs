@@ -1,4 +1,7 @@
-//! The client protocol, version 1 (ALPN `rekindle/1`). `docs/PROTOCOL.md` has it byte by byte.
+//! The client protocol, versions 1 and 2 (ALPN `rekindle/1`, `rekindle/2`). `docs/PROTOCOL.md` has it byte by byte.
+//!
+//! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`], and a server that cannot go on from where the
+//! client stood says [`ServerMessage::Rewound`] before its [`Welcome`]. Both sides settle the version with ALPN, in the handshake.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32` length, then an encoded [`ClientMessage`]
 //! or [`ServerMessage`]. Inputs go up and snapshots come down in datagrams, whose bytes `rekindle-netcode` packs.
@@ -10,11 +13,20 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use crate::net::NetSchema;
+use crate::record::Beat;
 
-/// ALPN of native clients.
+/// ALPN of native clients that speak version 1.
 pub const ALPN: &[u8] = b"rekindle/1";
+/// ALPN of native clients that speak version 2.
+pub const ALPN_2: &[u8] = b"rekindle/2";
 /// Version in [`Hello`].
 pub const PROTOCOL: u16 = 1;
+/// Version in [`Enter`].
+pub const PROTOCOL_2: u16 = 2;
+/// Most beats that count in [`Stood`]; what is beyond them is not looked at.
+pub const MAX_STOOD_BEATS: usize = 8;
+/// Longest name of a game in [`Enter`], in bytes.
+pub const MAX_GAME_NAME: usize = 64;
 /// Format tag of a [`ClientMessage`].
 pub const CLIENT_TAG: FormatTag = FormatTag(0x4001);
 /// Format tag of a [`ServerMessage`].
@@ -43,7 +55,7 @@ pub enum Role {
 /// The first message of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`PROTOCOL`].
+    /// [`PROTOCOL`]; [`PROTOCOL_2`] within an [`Enter`].
     pub protocol: u16,
     /// To play or to watch.
     pub role: Role,
@@ -53,10 +65,32 @@ pub struct Hello {
     pub match_id: Option<MatchId>,
 }
 
+/// Where a client stood in a match that it comes back to, as far as servers had told it. A claim: it decides what its sender is told, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stood {
+    /// The ownership that it heard of last.
+    pub epoch: Epoch,
+    /// The newest tick that it was shown.
+    pub tick: Tick,
+    /// The newest hashes that it was told, newest first, at most [`MAX_STOOD_BEATS`].
+    pub beats: Vec<Beat>,
+}
+
+/// The first message of a connection under version 2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enter {
+    /// As in version 1, with [`PROTOCOL_2`].
+    pub hello: Hello,
+    /// Only into a match of this game.
+    pub game: Option<String>,
+    /// Where the client stood, if it comes back.
+    pub stood: Option<Stood>,
+}
+
 /// Client to server, on the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientMessage {
-    /// First message.
+    /// First message under version 1.
     Hello(Hello),
     /// A reliable command; sent again after a reconnect until it is acknowledged.
     Command {
@@ -67,6 +101,8 @@ pub enum ClientMessage {
     },
     /// The session is to end.
     Bye,
+    /// First message under version 2.
+    Enter(Enter),
 }
 
 /// The client is in.
@@ -205,9 +241,10 @@ pub enum ServerMessage {
         /// The game's encoding.
         payload: Bytes,
     },
-    /// A recovery went back behind what this client has seen (`output = "immediate"` only): drop baselines, predictions, events behind `to`.
+    /// The match does not go on from what this client has seen: a recovery under `output = "immediate"`, a store that was put back to an earlier state, or
+    /// ticks that were computed again with another result. Drop baselines, predictions, events behind `to`.
     Rewound {
-        /// The new ownership.
+        /// The present ownership; it counts even if it is lower than one heard of before.
         epoch: Epoch,
         /// The newest tick that still holds.
         to: Tick,

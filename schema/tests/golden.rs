@@ -13,7 +13,7 @@ use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
 use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached, StoredCheckpoint};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
 };
@@ -82,10 +82,23 @@ fn rows() {
         seal: Some(BatchNo(42)),
         host: "5b2c/4026531836".to_owned(),
         region: "eu".to_owned(),
+        reached: Some(Reached {
+            batch: BatchNo(41),
+            crc: 0xdead_beef,
+            at_ms: 1_699_999_999_000,
+            checkpoint: Some(StoredCheckpoint {
+                match_id: MatchId(0x7f3a_0000_0000_0001),
+                name: CheckpointBase { epoch: Epoch(2), seq: Seq(1_000) },
+            }),
+        }),
+        loss_accepted_ms: Some(1_700_000_100_000),
     };
-    assert_eq!(golden("node-lease-2.bin", &node.encode()), node.encode());
+    assert_eq!(golden("node-lease-3.bin", &node.encode()), node.encode());
     assert_eq!(NodeLease::decode(&node.encode()).as_ref(), Ok(&node));
-    let first = NodeLease { host: String::new(), region: DEFAULT_REGION.to_owned(), ..node };
+    assert_eq!(node.known_end(), Some(BatchNo(42)));
+    let second = NodeLease { reached: None, loss_accepted_ms: None, ..node };
+    assert_eq!(NodeLease::decode(&golden("node-lease-2.bin", b"")).as_ref(), Ok(&second));
+    let first = NodeLease { host: String::new(), region: DEFAULT_REGION.to_owned(), ..second };
     assert_eq!(NodeLease::decode(&golden("node-lease-1.bin", b"")), Ok(first));
     let line = |epoch, incarnation, first_batch, first_seq| Lineage {
         epoch: Epoch(epoch),

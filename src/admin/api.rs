@@ -27,6 +27,9 @@ pub struct NodeView {
     pub version: String,
     /// UDP address for players.
     pub listen: String,
+    /// Where players reach it from elsewhere, if that is configured.
+    #[serde(default)]
+    pub public: Option<String>,
     /// The certificate that it shows to players: DER, in hexadecimal.
     pub certificate: String,
     /// Names of the registered game types.
@@ -44,14 +47,18 @@ pub struct MatchView {
     pub id: String,
     /// The game type.
     pub game: String,
-    /// `running`, `stalled` (it waits for the store), `recovering`, `parked` or `ended`.
+    /// `running`, `stalled` (it waits for the store), `recovering`, `waits` (the build of this node cannot run it), `elsewhere` (it runs on the node `node`),
+    /// `parked` or `ended`.
     pub state: String,
-    /// Why it is parked or ended, or stands still; of a running one, that the store does not answer.
+    /// Why it does not run here, is over, or stands still; of a running one, that the store does not answer.
     pub reason: Option<String>,
-    /// The newest published tick.
-    pub tick: u64,
-    /// The newest tick that is in the journal for good. Behind `tick` only with `output = "immediate"` or `on_stall = "run"`.
-    pub durable: u64,
+    /// The newest published tick; of one that does not run here, that of its newest checkpoint. Absent if this node does not know.
+    pub tick: Option<u64>,
+    /// The newest tick that is in the journal for good, if it runs here. Behind `tick` only with `output = "immediate"` or `on_stall = "run"`.
+    pub durable: Option<u64>,
+    /// The name of the node that runs it, or ran it last; absent if nobody knows it any more.
+    #[serde(default)]
+    pub node: Option<String>,
     /// Ticks per second.
     pub tick_rate: u16,
     /// Its owner's count: grows with every recovery.
@@ -60,7 +67,7 @@ pub struct MatchView {
     pub players: usize,
     /// How many of them are house bots.
     pub house_bots: u16,
-    /// Recovery attempts since it last ran healthily.
+    /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that died of it.
     pub attempts: u32,
 }
 
@@ -85,6 +92,10 @@ pub struct StopMatch {
     /// Why, for the players.
     pub reason: String,
 }
+
+/// `POST /v1/matches/ID/resume`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResumeMatch {}
 
 /// `POST /v1/tickets`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

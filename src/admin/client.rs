@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::api::Problem;
+use crate::config::Secret;
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -33,12 +34,12 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct AdminClient {
     addr: SocketAddr,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 impl AdminClient {
     /// The listener at `addr`.
-    pub fn new(addr: SocketAddr, token: Option<String>) -> Self {
+    pub fn new(addr: SocketAddr, token: Option<Secret>) -> Self {
         Self { addr, token }
     }
 
@@ -76,7 +77,7 @@ impl AdminClient {
 
     async fn exchange(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), ClientError> {
         let unreachable = |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
-        let authorization = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let authorization = self.token.as_ref().map(|token| format!("Authorization: Bearer {}\r\n", token.reveal())).unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.addr,

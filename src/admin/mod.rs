@@ -4,5 +4,6 @@
 
 pub mod api;
 pub mod client;
+mod listener;
 pub mod server;
 mod who;

@@ -1,8 +1,8 @@
 //! The admin HTTP listener. `/livez` answers as long as the process turns; it never asks the store.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -12,27 +12,32 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
 use rekindle_schema::{JobId, MatchId};
 use rekindle_store::{AuditQuery, JobFilter};
 use tokio::net::TcpListener;
+use tower_service::Service as _;
 
 use super::api::{
-    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem, RunJob,
-    StopMatch, Ticket,
+    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem,
+    ResumeMatch, RunJob, StopMatch, Ticket,
 };
+use super::listener;
 use super::who::Who;
 use crate::node::{ControlError, Serving};
 
 /// Every path with what it answers: the index page and the router are made of the same list.
 const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/livez", "the process turns"),
-    ("GET", "/readyz", "players are let in"),
+    ("GET", "/startupz", "the node has started: its store answers and its matches are recovered"),
+    ("GET", "/readyz", "players are let in; behind the first line, matches that do not run"),
     ("GET", "/metrics", "Prometheus metrics"),
     ("GET", "/v1/node", "this node"),
     ("GET", "/v1/matches", "all matches"),
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
+    ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
     ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
     ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
     ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
@@ -50,16 +55,77 @@ struct Admin {
     token: Option<Arc<str>>,
 }
 
+/// The code of whatever is asked too early.
+const STARTING: &str = "RK-ADMIN-130";
+
+/// What answers from the first moment on: by itself until the node is there, then by handing on to it. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Front(Arc<Door>);
+
+#[derive(Default)]
+struct Door {
+    /// What the start is at.
+    phase: Mutex<String>,
+    /// What the node answers.
+    node: OnceLock<Router>,
+    started: AtomicBool,
+}
+
+impl Front {
+    /// What the start is at, for `/startupz` and whoever asks too early.
+    pub fn says(&self, phase: impl Into<String>) {
+        *self.0.phase.lock() = phase.into();
+    }
+
+    /// The node is there and answers for itself. To be called once.
+    pub fn open(&self, node: Arc<Serving>, metrics: PrometheusHandle, token: Option<String>) {
+        // A second node would never be asked.
+        let _ = self.0.node.set(router(Admin { node, metrics, token: token.map(Into::into) }));
+    }
+
+    /// The start is over.
+    pub fn started(&self) {
+        self.0.started.store(true, Ordering::Release);
+    }
+
+    fn router(self) -> Router {
+        Router::new().route("/livez", get(async || "ok\n")).route("/startupz", get(Self::startup)).fallback(Self::hand_on).with_state(self)
+    }
+
+    async fn startup(State(front): State<Self>) -> Response {
+        if front.0.started.load(Ordering::Acquire) {
+            return "started\n".into_response();
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", front.0.phase.lock())).into_response()
+    }
+
+    async fn hand_on(State(front): State<Self>, request: Request) -> Response {
+        match front.0.node.get() {
+            Some(node) => match node.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            None if request.uri().path() == "/readyz" => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: starting: {}\n", front.0.phase.lock())).into_response()
+            }
+            None => {
+                let words = format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
+            }
+        }
+    }
+}
+
 /// Serves until `stop` resolves, then answers what is under way.
+///
+/// At most `most` connections are open at once.
 pub async fn serve(
     listener: TcpListener,
-    node: Arc<Serving>,
-    metrics: PrometheusHandle,
-    token: Option<String>,
+    front: Front,
+    most: usize,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let admin = Admin { node, metrics, token: token.map(Into::into) };
-    axum::serve(listener, router(admin).into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
+    listener::serve(listener, front.router(), most, stop).await
 }
 
 fn router(admin: Admin) -> Router {
@@ -69,6 +135,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches", get(list_matches).post(create_match))
         .route("/v1/matches/{id}", get(show_match))
         .route("/v1/matches/{id}/stop", post(stop_match))
+        .route("/v1/matches/{id}/resume", post(resume_match))
         .route("/v1/jobs", get(list_jobs).post(run_job))
         .route("/v1/jobs/{id}", get(show_job))
         .route("/v1/jobs/{id}/retry", post(retry_job))
@@ -79,7 +146,6 @@ fn router(admin: Admin) -> Router {
         .layer(middleware::from_fn_with_state(admin.clone(), authorize))
         // Probes carry no secrets.
         .route("/", get(index))
-        .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them"))
         .with_state(admin)
@@ -190,10 +256,17 @@ async fn index(State(admin): State<Admin>) -> Html<String> {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    match admin.node.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    let ready = admin.node.ready();
+    let (status, mut text) = match ready {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    };
+    // What does not run is no reason to send players of all other matches elsewhere.
+    for line in admin.node.detail() {
+        text.push_str(&line);
+        text.push('\n');
     }
+    (status, text).into_response()
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> Response {
@@ -235,6 +308,18 @@ async fn stop_match(
     let node = Arc::clone(&admin.node);
     let work = async move { node.stop_match(id, reason).await };
     admin.act(who, ("match.stop", &id.to_string(), &detail), work, |_| None).await
+}
+
+async fn resume_match(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<ResumeMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refusal> {
+    let Json(ResumeMatch {}) = body?;
+    let id = match_id(&id)?;
+    let node = Arc::clone(&admin.node);
+    admin.act(who, ("match.resume", &id.to_string(), ""), async move { node.resume_match(id).await }, |_| None).await
 }
 
 async fn drain(State(admin): State<Admin>, who: Who, body: Result<Json<DrainNode>, JsonRejection>) -> Result<Json<Draining>, Refusal> {

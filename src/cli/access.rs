@@ -14,15 +14,15 @@ use super::exit::{Exit, Failure};
 use super::{Context, matches};
 use crate::admin::api::{IssueTicket, NodeView, Ticket};
 use crate::admin::client::AdminClient;
-use crate::hex;
 use crate::node::tickets;
+use crate::{dial, hex};
 
 /// For how many seconds tickets of commands are valid.
 const TICKET_S: u64 = 600;
 
 /// The way into a node.
 pub(super) struct Access {
-    /// UDP address for players.
+    /// UDP address for players, as it is dialled from here.
     pub(super) addr: SocketAddr,
     /// Its certificate.
     pub(super) trust: Trust,
@@ -40,11 +40,15 @@ impl Access {
             let strange =
                 || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
             let certificate = hex::decode(&view.certificate).ok_or_else(strange)?;
-            let addr = connect.or_else(|| view.listen.parse().ok()).ok_or_else(strange)?;
+            let told = match &view.public {
+                Some(public) => public.parse().ok(),
+                None => view.listen.parse().ok().map(|bound| dial::from_afar(bound, node.addr().ip())),
+            };
+            let addr = connect.map(dial::from_here).or(told).ok_or_else(strange)?;
             return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
         }
         let keys = Keys::load_or_create(&context.config.data_dir)?;
-        let addr = connect.unwrap_or(context.card()?.listen);
+        let addr = dial::from_here(connect.unwrap_or(context.card()?.listen));
         Ok(Self { addr, trust: Trust::Certificate(keys.certificate_der().to_vec()), node, keys: Some(keys) })
     }
 

@@ -3,15 +3,34 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use rekindle_schema::job::JobStatus;
 
 use super::exit;
 
-/// A node for authoritative multiplayer games whose matches survive kill -9.
-///
-/// Without a subcommand: a node on the local store in ./rekindle-data with one arena match and eight house bots.
-#[derive(Debug, Parser)]
+// None of these types is `Debug`: values on a command line may be secrets.
+
+/// The command line of an executable that is called `program` and knows `games`.
+pub fn command_line(program: &'static str, games: &[&str]) -> clap::Command {
+    const ABOUT: &str = "A node for authoritative multiplayer games whose matches survive kill -9";
+    let played = match games {
+        [] => "Without a subcommand: a node, once this executable registers a game.".to_owned(),
+        [game] => {
+            format!("Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.")
+        }
+        [game, ..] => format!(
+            "Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.\n\nGames: {}",
+            games.join(", ")
+        ),
+    };
+    let command = Cli::command().about(ABOUT).long_about(format!("{ABOUT}.\n\n{played}"));
+    // The version is ours, whatever the executable is called.
+    let version = if program == "rekindle" { env!("CARGO_PKG_VERSION") } else { concat!("with rekindle ", env!("CARGO_PKG_VERSION")) };
+    command.name(program).bin_name(program).version(version)
+}
+
+/// What was typed.
+#[derive(Parser)]
 #[command(name = "rekindle", version, after_help = exit::TABLE)]
 pub struct Cli {
     /// Settings that every command takes.
@@ -23,7 +42,7 @@ pub struct Cli {
 }
 
 /// Settings that every command takes.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct Common {
     /// Configuration file [default: ./rekindle.toml if it exists].
     #[arg(long, global = true, value_name = "FILE")]
@@ -52,7 +71,7 @@ pub struct Common {
 }
 
 /// The subcommands.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Runs a node that serves only what it is asked for.
     Start {
@@ -66,14 +85,17 @@ pub enum Command {
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
     },
-    /// The show: two matches, 32 bots, SIGKILL in mid-fight, and the verdict of the bots.
+    /// Replays what it is given, for the node that started it.
+    #[command(hide = true, name = crate::node::trial::COMMAND)]
+    TryReplay,
+    /// The show: matches full of bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
     /// Draws a live match in the terminal.
     Watch {
         /// Which match: a unique prefix of its id [default: the first].
         #[arg(value_name = "MATCH")]
         prefix: Option<String>,
-        /// Stops after so many seconds.
+        /// Stops so many seconds after the first picture.
         #[arg(long)]
         seconds: Option<u64>,
     },
@@ -159,7 +181,7 @@ pub enum Command {
 }
 
 /// `rekindle demo`.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct DemoArgs {
     /// How often the node is killed.
     #[arg(long, default_value_t = 1)]
@@ -167,25 +189,28 @@ pub struct DemoArgs {
     /// Decides when. The same seed aims at the same moments.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many bots.
-    #[arg(long, default_value_t = 32)]
-    pub players: u16,
+    /// How many bots [default: 32, or as many as there is room for].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub players: Option<u16>,
     /// How many matches.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub matches: u16,
+    /// Which game [default: the first of this executable].
+    #[arg(long)]
+    pub game: Option<String>,
     /// A shell command that runs between each kill and the restart: drills cut the power of the disk with it.
     #[arg(long, value_name = "COMMAND", hide = true)]
     pub after_kill: Option<String>,
 }
 
 /// `rekindle bots`.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct BotsArgs {
     /// UDP address of the node [default: the running one].
     #[arg(long, value_name = "ADDR")]
     pub connect: Option<SocketAddr>,
     /// How many bots.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub count: u16,
     /// For how long.
     #[arg(long, default_value_t = 10)]
@@ -196,7 +221,7 @@ pub struct BotsArgs {
 }
 
 /// `rekindle match ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum MatchCommand {
     /// Lists all matches.
     Ls,
@@ -208,9 +233,9 @@ pub enum MatchCommand {
     },
     /// Creates a match.
     Create {
-        /// The game type.
-        #[arg(long, default_value = "arena")]
-        game: String,
+        /// The game type [default: the first that the node has].
+        #[arg(long)]
+        game: Option<String>,
         /// The game's configuration, as JSON.
         #[arg(long, default_value = "{}", value_name = "JSON")]
         game_config: String,
@@ -234,6 +259,12 @@ pub enum MatchCommand {
     },
     /// Lists pins.
     Pins,
+    /// Has a match tried again that is parked, or that waits for another build.
+    Resume {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
     /// Ends a match.
     Stop {
         /// A unique prefix of its id.
@@ -246,7 +277,7 @@ pub enum MatchCommand {
 }
 
 /// `rekindle match pin`.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct PinArgs {
     /// A unique prefix of the match's id.
     #[arg(value_name = "MATCH")]
@@ -260,7 +291,7 @@ pub struct PinArgs {
 }
 
 /// `rekindle store ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum StoreCommand {
     /// Says what is in the store, and whether it can be used.
     Status,
@@ -268,6 +299,22 @@ pub enum StoreCommand {
     Migrate,
     /// As `rekindle verify`: checks every record, checkpoint and hash.
     Verify,
+    /// Gives up the end of a log that is lost: its matches go on from what is left. Says what would be lost, and does it with --yes.
+    AcceptLoss {
+        /// Whose log: the incarnation that `verify` or the start of a node named.
+        #[arg(value_name = "LOG")]
+        incarnation: String,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Says that the store was restored by other means than `store restore`: its matches go on in epochs that nobody has seen, as those of a copy. No node may run
+    /// on it. A directory that was copied, and tables that were restored into others or to a point in time, notice it by themselves.
+    RenewIdentity {
+        /// Why, in words, for the log and the audit.
+        #[arg(long, value_name = "TEXT", default_value = "an operator said that the store was restored")]
+        reason: String,
+    },
     /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
     Copy {
         /// From where [default: the configured store].
@@ -304,7 +351,7 @@ pub enum StoreCommand {
 }
 
 /// `rekindle region ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum RegionCommand {
     /// Says what this side of the store has of each match at home in a region; with --yes it makes them at home in another one, whose nodes then take
     /// them over. What the old region acknowledged and has not replicated to here is lost.
@@ -322,7 +369,7 @@ pub enum RegionCommand {
 }
 
 /// `rekindle jobs ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum JobsCommand {
     /// Lists jobs, newest first.
     Ls {
@@ -371,7 +418,7 @@ pub enum JobsCommand {
 }
 
 /// `rekindle audit`.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct AuditArgs {
     /// Leaves out what was done before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -385,7 +432,7 @@ pub struct AuditArgs {
 }
 
 /// `rekindle ticket ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum TicketCommand {
     /// Issues a ticket, signed with the key in the data directory. No node need run.
     Issue {
@@ -408,7 +455,7 @@ pub enum TicketCommand {
 }
 
 /// `rekindle config ...`.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum ConfigCommand {
     /// Says whether the configuration is valid.
     Check,
@@ -422,10 +469,20 @@ pub enum ConfigCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::command_line;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        command_line("rekindle", &["arena"]).debug_assert();
+        command_line("x", &[]).debug_assert();
+    }
+
+    #[test]
+    fn a_studios_executable_speaks_of_itself() {
+        let mut command = command_line("duel", &["chess", "duel"]);
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Usage: duel ") && help.contains("match of chess") && help.contains("Games: chess, duel"), "{help}");
+        assert!(!help.contains("arena"), "{help}");
+        assert!(command.render_version().starts_with("duel with rekindle "));
     }
 }

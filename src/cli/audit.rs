@@ -11,8 +11,9 @@ use super::{Context, block_on};
 use crate::admin::api::AuditView;
 use crate::admin::client::ClientError;
 use crate::inspect::moment;
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::clock;
+use crate::output;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
     let parse = |text: &str| moment::parse(text, clock::now_ms()).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
@@ -22,17 +23,17 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> 
         let Ok(node) = context.node() else {
             let reading = Reading::of(&context.config.store)?;
             let query = AuditQuery { since_ms, until_ms, limit: args.limit };
-            let entries = reading.store().await?.audit.list(query).await?;
+            let entries = reading.named(async { Ok(reading.store().await?.audit.list(query).await?) }.await)?;
             return Ok(entries.iter().map(AuditView::of).collect::<Vec<_>>());
         };
         let path = format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);
         node.get(&path).await.map_err(|error: ClientError| explain(error))
     })?;
     if entries.len() == args.limit {
-        eprintln!(
-            "note: these are the newest {} entries; there may be more: narrow it with --since and --until, or raise --limit",
+        output::note(&format!(
+            "these are the newest {} entries; there may be more: narrow it with --since and --until, or raise --limit",
             args.limit
-        );
+        ));
     }
     entries.reverse();
     context.answer(&entries, || words(&entries))?;
@@ -40,9 +41,9 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> 
 }
 
 /// One line for each action, where and when its last entry stands.
-fn words(entries: &[AuditView]) -> String {
+fn words(entries: &[AuditView]) -> Vec<String> {
     if entries.is_empty() {
-        return "nothing was done in that time".to_owned();
+        return vec!["nothing was done in that time".to_owned()];
     }
     let last: BTreeMap<&str, usize> = entries.iter().enumerate().map(|(place, entry)| (entry.action_id.as_str(), place)).collect();
     let lines = entries.iter().enumerate().filter(|(place, entry)| last.get(entry.action_id.as_str()) == Some(place)).map(|(_, entry)| {
@@ -54,5 +55,5 @@ fn words(entries: &[AuditView]) -> String {
         let detail = if entry.detail.is_empty() { String::new() } else { format!(" ({})", entry.detail) };
         format!("{}  {:<14} {} by {}{detail}: {outcome}", moment::show(entry.time_ms), entry.action, entry.target, entry.who)
     });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.collect()
 }

@@ -1,11 +1,13 @@
 //! `rekindle bots`: plays with bots over the network and prints what they measured.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_actors::Games;
-use rekindle_loadtest::{BotSpec, Brain, Swarm, SwarmConfig};
+use rekindle_loadtest::{BotLog, BotSpec, Brain, Fact, Swarm, SwarmConfig};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
@@ -13,8 +15,10 @@ use super::access::Access;
 use super::args::BotsArgs;
 use super::exit::{Exit, Failure};
 use super::start::counted;
+use super::watch::coded;
 use super::{Context, matches};
 use crate::node::clock;
+use crate::screen::terminal::asked_to_end;
 
 pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -37,34 +41,76 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
         let ticket = access.ticket(player, format!("bot-{}", number + 1), Role::Player).await?;
         bots.push(BotSpec { player: PlayerId(player), ticket, match_id });
     }
-    let swarm = Swarm::start(SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain))?;
+    let game = Some(wanted.game.clone());
+    let mut config = SwarmConfig { game, ..SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain) };
+    // A bot that is not let in gives up before the time is over, and so says why.
+    config.timing.give_up = config.timing.give_up.min(Duration::from_secs(args.seconds).mul_f64(0.9));
+    let swarm = Swarm::start(config)?;
     let bar = bar(args.seconds, context.common.json);
+    let signals = asked_to_end()?;
     let finished = tokio::select! {
         biased;
-        signal = tokio::signal::ctrl_c() => signal.is_err(),
+        () = signals => false,
         () = wait(&swarm, args, &bar) => true,
     };
     bar.finish_and_clear();
-    let summary = swarm.stop(true).await.summary();
-    context.answer(&summary, || {
-        format!(
-            "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats\n\
-             input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, stopped early {}",
-            counted(summary.bots, "bot", "bots"),
-            counted(summary.matches, "match", "matches"),
-            summary.inputs_sent,
-            summary.inputs_durable,
-            summary.snapshots,
-            summary.beats,
-            summary.latency.p50_ms,
-            summary.latency.p99_ms,
-            summary.latency.max_ms,
-            summary.sessions_resumed,
-            summary.closed
-        )
+    let evidence = swarm.stop(true).await;
+    let (summary, reasons) = (evidence.summary(), reasons(&evidence.bots, access.addr));
+    let mut value = serde_json::to_value(&summary)?;
+    value["reasons"] = serde_json::to_value(&reasons)?;
+    context.answer(&value, || {
+        let mut lines = vec![
+            format!(
+                "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats",
+                counted(summary.bots, "bot", "bots"),
+                counted(summary.matches, "match", "matches"),
+                summary.inputs_sent,
+                summary.inputs_durable,
+                summary.snapshots,
+                summary.beats
+            ),
+            format!(
+                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, stopped early {}",
+                summary.latency.p50_ms, summary.latency.p99_ms, summary.latency.max_ms, summary.sessions_resumed, summary.closed
+            ),
+        ];
+        lines.extend(reasons.iter().map(|(reason, count)| format!("{}: {reason}", counted(*count, "bot", "bots"))));
+        lines
     })?;
     let played = summary.closed == 0 && summary.inputs_durable > 0;
-    Ok(if played || !finished { Exit::Done } else { Exit::Failed })
+    if played || !finished {
+        return Ok(Exit::Done);
+    }
+    let why = reasons.into_iter().max_by_key(|(_, count)| *count).map(|(reason, _)| reason);
+    let why = why.unwrap_or_else(|| format!("no input became durable within {} s", args.seconds));
+    Err(Failure::new(Exit::Failed, format!("RK-CLI-148: not every bot could play: {why}")))
+}
+
+/// Why bots did not play, or not to the end, and how many for each reason.
+fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
+    let mut reasons = BTreeMap::new();
+    for bot in bots {
+        let (mut closed, mut lost, mut joined) = (None, None, false);
+        for fact in &bot.facts {
+            match fact {
+                Fact::Closed { message, .. } => closed = Some(message.as_str()),
+                Fact::Disconnected { reason, .. } => lost = Some(reason.as_str()),
+                Fact::Joined { .. } | Fact::Resumed { .. } => joined = true,
+                _ => {}
+            }
+        }
+        let reason = match (closed, joined, lost) {
+            (Some(message), ..) => coded(message),
+            (None, false, Some(lost)) => coded(lost),
+            (None, false, None) => coded(&format!("no server answered at UDP {addr}")),
+            (None, true, _) if bot.tally.sent == 0 => {
+                coded("it got in and sent nothing: the time was too short, or bots of this game make no inputs of what they see")
+            }
+            (None, true, _) => continue,
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    reasons
 }
 
 /// Until the time is over, or every bot has been sent away.

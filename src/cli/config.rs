@@ -17,10 +17,20 @@ struct Line<'a> {
     help: &'a str,
 }
 
-/// A configuration that got here is valid: whatever is wrong ended the program with its reason before.
+/// A configuration that got here is right in itself: what is wrong with that ended the program before. What is left is whether it fits this host.
 pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> {
     match command {
-        ConfigCommand::Check => context.answer(&serde_json::json!({ "valid": true }), || "the configuration is valid".to_owned())?,
+        ConfigCommand::Check => {
+            context.fit_to_start()?;
+            let ignored = context.settings.passed_over();
+            context.answer(&serde_json::json!({ "valid": true, "ignored": ignored }), || {
+                let mut lines = vec!["the configuration is valid".to_owned()];
+                if !ignored.is_empty() {
+                    lines.push(format!("note: passed over, for they have the shape of service links: {}", ignored.join(", ")));
+                }
+                lines
+            })?;
+        }
         ConfigCommand::Show { origin } => {
             let lines: Vec<Line<'_>> = KEYS
                 .iter()
@@ -34,7 +44,7 @@ pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Fa
                     let note = if *origin { line.origin.to_string() } else { line.help.to_owned() };
                     format!("{:<29} = {:<18} # {note}", line.key, line.value)
                 };
-                lines.iter().map(line).collect::<Vec<_>>().join("\n")
+                lines.iter().map(line).collect()
             })?;
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     Ok(if worst == Level::Fail { Exit::Broken } else { Exit::Done })
 }
 
-fn words(findings: &[Finding]) -> String {
+fn words(findings: &[Finding]) -> Vec<String> {
     let mut lines = Vec::new();
     for finding in findings {
         let level = match finding.level {
@@ -27,5 +27,5 @@ fn words(findings: &[Finding]) -> String {
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     lines.push(format!("{} ok, {} to look at, {} that will hurt", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
-    lines.join("\n")
+    lines
 }

@@ -93,9 +93,9 @@ fn escaped(value: &str) -> String {
     value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-fn table(jobs: &[JobView]) -> String {
+fn table(jobs: &[JobView]) -> Vec<String> {
     if jobs.is_empty() {
-        return "no such jobs".to_owned();
+        return vec!["no such jobs".to_owned()];
     }
     let mut lines =
         vec![format!("{:<16}  {:<16}  {:<9}  {:>7}  {:<24}  {}", "JOB", "KIND", "STATE", "ATTEMPT", "SINCE OR DUE", "WHAT CAME OF IT")];
@@ -107,10 +107,10 @@ fn table(jobs: &[JobView]) -> String {
         let line = format!("{:<16}  {:<16}  {:<9}  {:>7}  {:<24}  {result}", job.id, job.kind, job.state, attempts, moment::show(when));
         lines.push(line.trim_end().to_owned());
     }
-    lines.join("\n")
+    lines
 }
 
-fn details(job: &JobView) -> String {
+fn details(job: &JobView) -> Vec<String> {
     let mut lines = vec![
         format!("job        {}", job.id),
         format!("kind       {} in queue {}", job.kind, job.queue),
@@ -125,5 +125,5 @@ fn details(job: &JobView) -> String {
     if !job.payload.is_empty() {
         lines.push(format!("payload    {}", job.payload));
     }
-    lines.join("\n")
+    lines
 }

@@ -8,9 +8,12 @@ use super::args::MatchCommand;
 use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on};
-use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, StopMatch};
+use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch};
 use crate::admin::client::{AdminClient, ClientError};
 use crate::inspect::pick::{PickError, pick};
+
+/// Most reasons that a list of matches gives.
+const NOTES: usize = 20;
 
 pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Failure> {
     let node = context.node()?;
@@ -25,11 +28,22 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 context.answer(&found, || details(&found))?;
             }
             MatchCommand::Create { game, game_config, bots, seed, tick_rate } => {
+                let game = match game {
+                    Some(game) => game,
+                    None => first_game(&node).await?,
+                };
                 let config = serde_json::from_str(&game_config)
                     .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}")))?;
                 let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
                 let created: MatchView = node.post("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&created, || details(&created))?;
+            }
+            MatchCommand::Resume { prefix } => {
+                let found = find(&node, Some(&prefix)).await?;
+                let path = format!("/v1/matches/{}/resume", found.id);
+                let resumed: MatchView = node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
+                context.answer(&resumed, || details(&resumed))?;
+                return Ok(if is_live(&resumed) { Exit::Done } else { Exit::Broken });
             }
             MatchCommand::Stop { prefix, reason } => {
                 let found = find(&node, Some(&prefix)).await?;
@@ -48,10 +62,18 @@ pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
     let node = context.node()?;
     block_on(async {
         let answer: Draining = node.post("/v1/drain", &DrainNode {}).await.map_err(explain)?;
-        context
-            .answer(&answer, || format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches")))?;
+        context.answer(&answer, || {
+            vec![format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches"))]
+        })?;
         Ok(Exit::Done)
     })
+}
+
+/// The game of a match when nobody says which: the first that the node has, which need not be one of this executable.
+async fn first_game(node: &AdminClient) -> Result<String, Failure> {
+    let view: NodeView = node.get("/v1/node").await.map_err(explain)?;
+    let game = view.games.into_iter().next();
+    game.ok_or_else(|| Failure::new(Exit::Failed, format!("RK-CLI-145: the node at http://{} has no game", node.addr())))
 }
 
 /// The match of a running node whose id begins with `prefix`; without a prefix the first that runs.
@@ -61,7 +83,7 @@ pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<Mat
         return matches
             .into_iter()
             .find(is_live)
-            .ok_or_else(|| Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create --bots 8` makes one"));
+            .ok_or_else(|| Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create` makes one"));
     };
     let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
     let id = pick(prefix, ids).map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?.to_string();
@@ -83,35 +105,52 @@ pub(super) fn explain(error: ClientError) -> Failure {
     Failure::new(exit, message)
 }
 
-fn table(matches: &[MatchView]) -> String {
+fn table(matches: &[MatchView]) -> Vec<String> {
     if matches.is_empty() {
-        return "no matches; `rekindle match create --bots 8` makes one".to_owned();
+        return vec!["no matches; `rekindle match create` makes one".to_owned()];
     }
     let mut lines = vec![format!("{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}", "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS")];
     for view in matches {
         lines.push(format!(
             "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
-            view.id, view.game, view.state, view.tick, view.epoch, view.players
+            view.id,
+            view.game,
+            view.state,
+            number(view.tick),
+            view.epoch,
+            view.players
         ));
     }
-    // Of many matches that wait for the store, each gives the same reason.
-    let notes: BTreeSet<&str> = matches.iter().filter(|view| is_live(view)).filter_map(|view| view.reason.as_deref()).collect();
-    lines.extend(notes.into_iter().map(|note| format!("note: {note}")));
-    lines.join("\n")
+    // Of many matches that wait for the same, each gives the same reason but for its own id.
+    let told = matches.iter().filter(|view| view.state != "ended");
+    let notes: BTreeSet<String> = told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
+    let more = notes.len().saturating_sub(NOTES);
+    lines.extend(notes.into_iter().take(NOTES).map(|note| format!("note: {note}")));
+    if more > 0 {
+        lines.push(format!("note: and {more} more reasons; `match show` gives those of a match"));
+    }
+    lines
+}
+
+/// A number, or a dash if the node does not know it.
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn is_live(view: &MatchView) -> bool {
     matches!(view.state.as_str(), "running" | "stalled")
 }
 
-fn details(view: &MatchView) -> String {
-    let mut text = format!(
-        "match      {}\ngame       {}\nstate      {}\ntick       {} at {} Hz, durable up to {}\nepoch      {}\nplayers    {}, {} of them house bots",
-        view.id, view.game, view.state, view.tick, view.tick_rate, view.durable, view.epoch, view.players, view.house_bots
-    );
-    if let Some(reason) = &view.reason {
-        text.push_str("\nreason     ");
-        text.push_str(reason);
-    }
-    text
+fn details(view: &MatchView) -> Vec<String> {
+    let mut lines = vec![
+        format!("match      {}", view.id),
+        format!("game       {}", view.game),
+        format!("state      {}", view.state),
+        format!("tick       {} at {} Hz, durable up to {}", number(view.tick), view.tick_rate, number(view.durable)),
+        format!("epoch      {}", view.epoch),
+        format!("players    {}, {} of them house bots", view.players, view.house_bots),
+    ];
+    lines.extend(view.node.iter().map(|node| format!("node       {node}")));
+    lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
+    lines
 }

@@ -10,19 +10,20 @@ pub(crate) mod bots;
 mod config;
 mod doctor;
 mod jobs;
+mod loss;
 mod matches;
 mod offline;
 mod pins;
 mod region;
-mod start;
+pub(crate) mod start;
 mod store;
 mod ticket;
 mod watch;
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use rekindle_actors::Games;
 use rekindle_actors::jobs::Kind;
 use serde::Serialize;
@@ -30,19 +31,35 @@ use serde::Serialize;
 use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
 use crate::node::card::NodeCard;
-use crate::{demo, telemetry};
+use crate::node::{chores, trial};
+use crate::{config as configuration, demo, dial, output, telemetry, text};
 use args::{Cli, Command, Common, MatchCommand};
 use exit::{Exit, Failure};
 
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase` configures the match of a first run.
 pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let names: Vec<&str> = games.names().collect();
+    let parsed = args::command_line(text::program(), &names).try_get_matches().and_then(|typed| Cli::from_arg_matches(&typed));
+    let Cli { common, command } = match parsed {
+        Ok(cli) => cli,
+        Err(other) => {
+            let ended = not_parsed(&other).unwrap_or_else(said);
+            telemetry::flush();
+            return ended.into();
+        }
+    };
+    // It has no configuration: the node that started it has one.
+    if matches!(command, Some(Command::TryReplay)) {
+        // An error means that the node is gone.
+        return trial::serve(&games).map_or(Exit::Failed, |()| Exit::Done).into();
+    }
     let json = common.json;
     let exit = Context::load(common, command.as_ref(), games, kinds, showcase).and_then(|context| {
         telemetry::init_logs(context.config.log_format, &context.config.log_filter);
         match command {
             None => start::first_run(&context),
             Some(Command::Start { until_stdin_closes, .. }) => start::start(&context, until_stdin_closes),
+            Some(Command::TryReplay) => Ok(Exit::Done),
             Some(Command::Demo(args)) => demo::run(&context, &args),
             Some(Command::Watch { prefix, seconds }) => watch::run(&context, prefix.as_deref(), seconds),
             Some(Command::Bots(args)) => bots::run(&context, &args),
@@ -63,16 +80,38 @@ pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitC
             Some(Command::Config { command }) => config::run(&context, &command),
         }
     });
-    match exit {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            if json {
-                say(&serde_json::json!({ "error": failure.message, "exit": failure.exit as u8 }).to_string());
-            }
-            eprintln!("error: {}", failure.message);
-            failure.exit.into()
+    let ended = exit.unwrap_or_else(|failure| {
+        if json && failure.exit != Exit::ReaderGone {
+            let message = text::without_credentials(&failure.message);
+            // Not written directly: a node that fails must end, whether or not somebody reads why.
+            output::milestone(&serde_json::json!({ "error": text::own(&message), "exit": failure.exit as u8 }).to_string());
         }
+        said(failure)
+    });
+    telemetry::flush();
+    ended.into()
+}
+
+/// Says why a command ended. A reader that has gone is told nothing.
+fn said(failure: Failure) -> Exit {
+    if failure.exit != Exit::ReaderGone {
+        output::error(&failure.message);
     }
+    failure.exit
+}
+
+/// The help, the version, or what is wrong with the command line.
+fn not_parsed(other: &clap::Error) -> Result<Exit, Failure> {
+    if other.use_stderr() {
+        // It repeats what was typed, which may come from elsewhere or hold a password.
+        let words = other.render().to_string();
+        let lines = words.trim_end().lines().map(|line| text::plain(&text::without_credentials(line)).into_owned());
+        output::complain(&lines.collect::<Vec<_>>().join("\n"));
+        return Ok(Exit::Usage);
+    }
+    let styled = other.render();
+    output::written(&if std::io::stdout().is_terminal() { styled.ansi().to_string() } else { styled.to_string() })?;
+    Ok(Exit::Done)
 }
 
 /// What every command works with.
@@ -102,7 +141,7 @@ impl Context {
         let sources = Sources {
             implied: implied(command),
             file: common.config.clone(),
-            env: std::env::vars().collect(),
+            env: std::env::vars_os().collect(),
             flags: flags(&common, command)?,
         };
         let wrong = |error: crate::config::ConfigError| Failure::new(Exit::Usage, error.to_string());
@@ -111,34 +150,43 @@ impl Context {
         Ok(Self { common, settings, config, games, kinds, showcase })
     }
 
-    /// Prints what a command answers: `human` lines, or one line of JSON if asked for.
-    pub fn answer(&self, value: &impl Serialize, human: impl FnOnce() -> String) -> Result<(), Failure> {
-        say(&if self.common.json { serde_json::to_string(value)? } else { human() });
-        Ok(())
+    /// Prints what a command answers: lines for people, or one line of JSON if asked for. Whatever comes from outside may stand in a line: it stays
+    /// on it and does nothing to the terminal.
+    pub fn answer(&self, value: &impl Serialize, human: impl FnOnce() -> Vec<String>) -> Result<(), Failure> {
+        if self.common.json { output::json(&serde_json::to_string(value)?) } else { output::answer(&human()) }
+    }
+
+    /// Refuses what would make a start on this host fail.
+    pub fn fit_to_start(&self) -> Result<(), Failure> {
+        let own = self.kinds.iter().map(|kind| kind.name.as_str());
+        let kinds: Vec<&str> = chores::NAMES.iter().copied().chain(own).collect();
+        configuration::check::check(&self.config, &kinds).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    }
+
+    /// The game that is played when nobody says which: the first of this executable.
+    pub fn first_game(&self) -> Result<&'static str, Failure> {
+        self.games.names().next().ok_or_else(|| {
+            Failure::new(Exit::Usage, "RK-CLI-020: this executable has no game: register one with Node::new().game::<MyGame>()")
+        })
     }
 
     /// The running node to ask: the one of `--admin`, else the one whose card lies in the data directory.
     pub fn node(&self) -> Result<AdminClient, Failure> {
         let token = self.config.admin_token.clone();
         if self.common.admin.is_some() {
-            return Ok(AdminClient::new(self.config.admin_listen, token));
+            return Ok(AdminClient::new(dial::from_here(self.config.admin_listen), token));
         }
-        Ok(AdminClient::new(self.card()?.admin, token))
+        Ok(AdminClient::new(dial::from_here(self.card()?.admin), token))
     }
 
     /// The card of the node that runs on the data directory.
     pub fn card(&self) -> Result<NodeCard, Failure> {
         let dir = &self.config.data_dir;
-        NodeCard::read(dir).filter(NodeCard::is_alive).ok_or_else(|| {
+        NodeCard::running(dir).ok_or_else(|| {
             let message = format!("RK-CLI-001: no node runs on {}; start one with `rekindle`, or name one with --admin", dir.display());
             Failure::new(Exit::NoNode, message)
         })
     }
-}
-
-/// Prints a line to standard output. A reader that has gone (`| head`) is no fault.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// What a command sets unless somebody says otherwise.
@@ -171,7 +219,9 @@ fn flags(common: &Common, command: Option<&Command>) -> Result<Vec<(String, Stri
     }
     for pair in &common.set {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(Failure::new(Exit::Usage, format!("RK-CLI-002: --set {pair}: expected KEY=VALUE, such as --set shards=4")));
+            // What stands behind the key may be a secret.
+            let key: String = pair.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+            return Err(Failure::new(Exit::Usage, format!("RK-CLI-002: --set {key}: expected KEY=VALUE, such as --set shards=4")));
         };
         flags.push(("--set".to_owned(), key.trim().to_owned(), value.trim().to_owned()));
     }

@@ -5,26 +5,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekindle_schema::Tick;
 use rekindle_schema::batch::Frame;
+use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::Flush;
-use rekindle_sim::GameType;
+use rekindle_schema::{BuildId, Seq, StateHash, Tick};
+use rekindle_sim::{GameType, Simulation};
 use rekindle_store::Store;
 use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
+use super::start::counted;
 use super::{Context, block_on};
 use crate::hex;
 use crate::inspect::moment;
 use crate::inspect::pick::pick;
 use crate::inspect::reach;
-use crate::inspect::resim;
+use crate::inspect::reading::Reading;
+use crate::inspect::resim::{self, Mismatch, Moment};
 use crate::inspect::verify::{self, Progress, Report};
-use crate::node::boot::Reading;
 use crate::node::{build, clock};
+use crate::output;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
     let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
@@ -40,13 +43,19 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
             bar.set_position(done);
         }
     };
-    let report = block_on(async { Ok(verify::verify(&reading, &games, build, &progress).await?) })?;
+    let report = reading.named(block_on(async { Ok(verify::verify(&reading, &games, build, &progress).await?) }))?;
     bar.finish_and_clear();
     context.answer(&report, || verdict(&report))?;
-    Ok(if report.is_clean() { Exit::Done } else { Exit::Broken })
+    // Damage first: what is damaged may well differ, too.
+    Ok(match () {
+        () if !report.faults.is_empty() => Exit::Broken,
+        () if !report.differs.is_empty() => Exit::Differs,
+        () if !report.other_build.is_empty() => Exit::OtherBuild,
+        () => Exit::Done,
+    })
 }
 
-fn verdict(report: &Report) -> String {
+fn verdict(report: &Report) -> Vec<String> {
     let mut lines = vec![format!(
         "{} {}, {} batches, {} records, {} archived chunks, {} bytes: every checksum checked",
         report.segments,
@@ -66,8 +75,24 @@ fn verdict(report: &Report) -> String {
     }
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.extend(report.faults.iter().map(|fault| format!("FAULT: {fault}")));
-    lines.push(if report.is_clean() { "all is well".to_owned() } else { format!("{} faults", report.faults.len()) });
-    lines.join("\n")
+    lines.extend(report.differs.iter().map(|words| format!("DIFFERS: {words}")));
+    lines.extend(report.other_build.iter().map(|words| format!("OTHER BUILD: {words}")));
+    let sums = [
+        (report.faults.len(), "place", "places", "damage: stored bytes are not what was written, at"),
+        (report.differs.len(), "match", "matches", "a difference in play: this build does not repeat what it played, in"),
+        (
+            report.other_build.len(),
+            "match",
+            "matches",
+            "another build: nothing stored is known to be wrong, but only the build that played can repeat",
+        ),
+    ];
+    let sums = sums.into_iter().filter(|(count, ..)| *count > 0);
+    lines.extend(sums.map(|(count, one, many, words)| format!("{words} {}", counted(count, one, many))));
+    if report.is_clean() {
+        lines.push("all is well".to_owned());
+    }
+    lines
 }
 
 /// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked for.
@@ -78,8 +103,8 @@ pub(super) fn journal(
     times: (Option<String>, Option<String>),
 ) -> Result<Exit, Failure> {
     let (since, until) = (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
-    block_on(async {
-        let reading = Reading::of(&context.config.store)?;
+    let reading = Reading::of(&context.config.store)?;
+    reading.named(block_on(async {
         let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let end = match (until, ticks.1) {
@@ -89,11 +114,11 @@ pub(super) fn journal(
         };
         let (points, _) = history::points(store, &lease).await?;
         let reach = reach::longest(store, &lease, &points, end).await?;
-        reach.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
+        reach.notes.iter().for_each(|note| output::note(&reading.real(note)));
         let wanted = Tick(ticks.0)..=Tick(ticks.1.unwrap_or(u64::MAX));
         let first = reach.frames.first().filter(|_| reach.start.is_some()).map(|frame| frame.header.first_tick);
         if let Some(first) = first.filter(|first| first > wanted.start() && since.is_none()) {
-            eprintln!("note: the journal of this match begins with tick {first}; what was before is no longer kept");
+            output::note(&format!("the journal of this match begins with tick {first}; what was before is no longer kept"));
         }
         let skipped = |frame: &&Frame| since.is_some_and(|since| frame.header.time_ms < since);
         for frame in reach.frames.iter().skip_while(skipped) {
@@ -101,7 +126,7 @@ pub(super) fn journal(
             print_record(context, &record.flush, &wanted)?;
         }
         Ok(Exit::Done)
-    })
+    }))
 }
 
 /// A moment that was typed, in milliseconds since 1970.
@@ -157,15 +182,18 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
     }
     lines.sort_by_key(|(tick, ..)| *tick);
     for (tick, value, human) in lines.into_iter().filter(|(tick, ..)| wanted.contains(tick)) {
-        context.answer(&value, || format!("{tick:>8} {human}"))?;
+        context.answer(&value, || vec![format!("{tick:>8} {human}")])?;
     }
     Ok(())
 }
 
+/// How many ticks behind the goal a beat is looked for that says whether the state at the goal is what was played.
+const BEYOND: u64 = 600;
+
 pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Option<String>) -> Result<Exit, Failure> {
     let at = at.as_deref().map(when).transpose()?;
-    block_on(async {
-        let reading = Reading::of(&context.config.store)?;
+    let reading = Reading::of(&context.config.store)?;
+    reading.named(block_on(async {
         let store = &reading.store().await?;
         let lease = find(store, prefix).await?;
         let game = context.games.get(&lease.spec.game)?;
@@ -180,30 +208,171 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
             return Err(Failure::new(Exit::NotFound, message));
         }
         let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
-        history.notes.iter().for_each(|note| eprintln!("note: {}", reading.real(note)));
+        history.notes.iter().for_each(|note| output::note(&reading.real(note)));
+        let mut doubts = Replayed::default();
+        let me = build::of_this_executable()?;
         let sim = match &history.checkpoint {
-            Some((_, state)) => game.restore(state)?,
+            Some((meta, state)) => {
+                doubts.made_by(meta.build, me);
+                let sim = game.restore(state)?;
+                doubts.begins(store, &lease, meta, sim.state_hash()).await?;
+                sim
+            }
             None => game.create(&lease.spec.config, lease.spec.seed)?,
         };
         let from = sim.tick();
-        let goal = Tick(to.unwrap_or(u64::MAX));
-        let frames = if from < goal { &history.frames[..] } else { &[] };
-        let sim = resim::run(sim, lease.match_id, frames, |moment| moment.sim.tick() < goal)?;
-        if to.is_some() && sim.tick() != goal {
-            let message =
-                format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {}", lease.match_id, sim.tick());
-            return Err(Failure::new(Exit::NotFound, message));
+        let last = history.frames.last().map(|frame| &frame.header);
+        let goal = to.map_or_else(|| last.map_or(from, |header| header.last_tick).max(from), Tick);
+        let recorded = last.filter(|_| from < goal).map(|header| moment::show(header.time_ms));
+        let mut frames = history.frames;
+        if end != End::Newest {
+            let next = frames.last().map(|frame| frame.header.seq).or(history.checkpoint.as_ref().map(|(meta, _)| meta.seq));
+            frames.extend(behind(store, &lease, next.unwrap_or_default(), goal).await);
         }
-        let (tick, hash, state) = (sim.tick(), sim.state_hash().to_string(), sim.describe());
-        let recorded = frames.last().map(|frame| moment::show(frame.header.time_ms));
-        let value = json!({"match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "recorded": recorded, "state": state});
+        frames.retain(|frame| frame.header.last_tick > from);
+        frames.iter().for_each(|frame| doubts.made_by(frame.header.build, me));
+        // The state at the goal; ticks behind it are made until a beat says whether it is what was played.
+        let mut reached = (from == goal).then(|| State::of(&*sim));
+        let ran = resim::run(sim, lease.match_id, &frames, |moment| {
+            let beats = doubts.sees(&moment);
+            if moment.sim.tick() == goal {
+                reached = Some(State::of(moment.sim));
+            }
+            moment.sim.tick() < goal || beats == 0
+        });
+        let Some(State { tick, hash, state }) = reached else {
+            let end = ran?.tick();
+            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {end}", lease.match_id);
+            return Err(Failure::new(Exit::NotFound, message));
+        };
+        if let Some((meta, _)) = history.checkpoint.as_ref().filter(|_| doubts.beats == 0 && doubts.first.is_none()) {
+            doubts.proves(store, &lease, &*game, meta).await?;
+        }
+        let value = json!({
+            "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "recorded": recorded,
+            "beats": doubts.beats, "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
+        });
         let pretty = serde_json::to_string_pretty(&state)?;
         let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
         context.answer(&value, || {
-            format!("{pretty}\nmatch {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}", lease.match_id)
+            let compared = counted(doubts.beats, "beat", "beats");
+            let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
+            lines.push(format!(
+                "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; {compared} compared",
+                lease.match_id
+            ));
+            lines
         })?;
-        Ok(Exit::Done)
-    })
+        doubts.verdict(&lease)
+    }))
+}
+
+/// The records behind `seq` and `goal`, as far as a beat may be in them. What cannot be read there says nothing about what was asked for.
+async fn behind(store: &Store, lease: &MatchLease, seq: Seq, goal: Tick) -> Vec<Frame> {
+    let options = LoadOptions { start: Start::Seq(seq.next()), end: End::Tick(Tick(goal.0.saturating_add(BEYOND))) };
+    history::load(store, lease, &options).await.map_or_else(|_| Vec::new(), |history| history.frames)
+}
+
+/// A world at a tick, as it is shown.
+struct State {
+    tick: Tick,
+    hash: String,
+    state: serde_json::Value,
+}
+
+impl State {
+    fn of(sim: &dyn Simulation) -> Self {
+        Self { tick: sim.tick(), hash: sim.state_hash().to_string(), state: sim.describe() }
+    }
+}
+
+/// What a replay has compared on its way.
+#[derive(Default)]
+struct Replayed {
+    /// Beats that were compared.
+    beats: usize,
+    /// The first hash that is not what was recorded.
+    first: Option<Mismatch>,
+    /// It is the checkpoint itself that contradicts the journal.
+    damaged: bool,
+    /// Another build that has a part in it.
+    other: Option<BuildId>,
+}
+
+impl Replayed {
+    fn made_by(&mut self, maker: BuildId, me: BuildId) {
+        if maker != me {
+            self.other.get_or_insert(maker);
+        }
+    }
+
+    /// The state with which it begins: against its manifest, and against the journal.
+    async fn begins(&mut self, store: &Store, lease: &MatchLease, meta: &CheckpointMeta, computed: StateHash) -> Result<(), Failure> {
+        let manifest = Mismatch { tick: meta.tick, computed, recorded: meta.hash, by: "checkpoint" };
+        let journal = resim::contradicted(store, lease, (meta.seq, meta.tick, meta.hash)).await?;
+        self.damaged = journal.is_some();
+        self.first = journal.or((computed != meta.hash).then_some(manifest));
+        Ok(())
+    }
+
+    /// When no beat speaks for the checkpoint with which the replay began, what was before it does: it is made again from an earlier state.
+    async fn proves(&mut self, store: &Store, lease: &MatchLease, game: &dyn GameType, meta: &CheckpointMeta) -> Result<(), Failure> {
+        let (points, _) = history::points(store, lease).await?;
+        let earlier = points.iter().filter(|point| point.seq < meta.seq && point.is_whole()).max_by_key(|point| point.seq);
+        let start = earlier.map_or(Start::Beginning, |point| Start::Seq(point.seq.next()));
+        let Ok(history) = history::load(store, lease, &LoadOptions { start, end: End::Seq(meta.seq) }).await else {
+            // The earlier records are no longer kept: then nothing is left that could contradict it.
+            return Ok(());
+        };
+        let sim = match earlier {
+            Some(point) => game.restore(&point.load(store).await?.1)?,
+            None => game.create(&lease.spec.config, lease.spec.seed)?,
+        };
+        let frames: Vec<Frame> = history.frames.into_iter().filter(|frame| frame.header.seq <= meta.seq).collect();
+        let sim = resim::run(sim, lease.match_id, &frames, |moment| {
+            self.sees(&moment);
+            true
+        })?;
+        if self.first.is_none() && sim.tick() == meta.tick && sim.state_hash() != meta.hash {
+            // The beats before it are as they were played, so it is the checkpoint that is wrong.
+            self.damaged = self.beats > 0;
+            self.first = Some(Mismatch { tick: meta.tick, computed: sim.state_hash(), recorded: meta.hash, by: "checkpoint" });
+        }
+        Ok(())
+    }
+
+    /// Compares all beats of a tick. Returns how many.
+    fn sees(&mut self, moment: &Moment<'_>) -> usize {
+        let before = self.beats;
+        for mismatch in moment.beats() {
+            self.beats += 1;
+            self.first = self.first.or(mismatch);
+        }
+        self.beats - before
+    }
+
+    fn verdict(&self, lease: &MatchLease) -> Result<Exit, Failure> {
+        let Some(mismatch) = self.first else { return Ok(Exit::Done) };
+        let id = lease.match_id;
+        Err(match self.other {
+            _ if self.damaged => Failure::new(
+                Exit::Broken,
+                format!(
+                    "RK-VERIFY-153: match {id}: the checkpoint of this replay contradicts the journal, so the state above is wrong: {mismatch}; run `rekindle verify`"
+                ),
+            ),
+            Some(other) => Failure::new(
+                Exit::OtherBuild,
+                format!(
+                    "RK-VERIFY-154: match {id} was played by build {other}, and the state above is not what was played: {mismatch}; replay it with the build that played it"
+                ),
+            ),
+            None => Failure::new(
+                Exit::Differs,
+                format!("RK-VERIFY-155: match {id}: the state above is not what was played: {mismatch}; run `rekindle verify`"),
+            ),
+        })
+    }
 }
 
 pub(super) async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {

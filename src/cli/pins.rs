@@ -12,7 +12,7 @@ use super::exit::{Exit, Failure};
 use super::offline::find;
 use super::{Context, block_on};
 use crate::inspect::moment;
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::clock;
 
 /// The store itself, not a view of it: pins are written.
@@ -26,7 +26,7 @@ fn value(pin: &Pin) -> Value {
     json!({"match": pin.match_id.to_string(), "from": pin.from, "to": pin.to, "created": moment::show(pin.created_ms)})
 }
 
-fn words(pin: &Pin) -> String {
+fn line(pin: &Pin) -> String {
     let to = pin.to.map_or_else(|| "the end".to_owned(), |tick| format!("tick {tick}"));
     format!("match {}: tick {} to {to}, pinned {}", pin.match_id, pin.from, moment::show(pin.created_ms))
 }
@@ -53,7 +53,7 @@ pub(super) fn pin(context: &Context, args: &PinArgs) -> Result<Exit, Failure> {
                 format!("RK-CLI-018: tick {from} of match {} can no longer be replayed, so it is not pinned: {error}", lease.match_id);
             return Err(Failure::new(Exit::NotFound, message));
         }
-        context.answer(&value(&pin), || words(&pin))?;
+        context.answer(&value(&pin), || vec![line(&pin)])?;
         Ok(Exit::Done)
     })
 }
@@ -67,7 +67,7 @@ pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotFound, message));
         }
         let value = json!({"match": lease.match_id.to_string(), "unpinned": true});
-        context.answer(&value, || format!("match {} is no longer pinned", lease.match_id))?;
+        context.answer(&value, || vec![format!("match {} is no longer pinned", lease.match_id)])?;
         Ok(Exit::Done)
     })
 }
@@ -75,11 +75,14 @@ pub(super) fn unpin(context: &Context, prefix: &str) -> Result<Exit, Failure> {
 pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
     block_on(async {
         let reading = Reading::of(&context.config.store)?;
-        let pins = reading.store().await?.archive.pins().await?;
+        let pins = reading.named(async { Ok(reading.store().await?.archive.pins().await?) }.await)?;
         let values: Vec<Value> = pins.iter().map(value).collect();
-        context.answer(&values, || {
-            if pins.is_empty() { "no match is pinned".to_owned() } else { pins.iter().map(words).collect::<Vec<_>>().join("\n") }
-        })?;
+        context.answer(
+            &values,
+            || {
+                if pins.is_empty() { vec!["no match is pinned".to_owned()] } else { pins.iter().map(line).collect() }
+            },
+        )?;
         Ok(Exit::Done)
     })
 }

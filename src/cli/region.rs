@@ -58,6 +58,9 @@ pub(super) fn run(context: &Context, command: &RegionCommand) -> Result<Exit, Fa
 }
 
 async fn move_all(store: &Store, found: &[Outlook], from: &str, to: &str) -> Result<usize, StoreError> {
+    // The region that is lost may have gone on for longer than what has arrived here tells.
+    let above = found.iter().map(|outlook| outlook.lease.epoch).max().unwrap_or_default();
+    store.identity.renew(clock::fresh(), &format!("matches of region {from} were promoted to {to}"), above).await?;
     let mut moved = 0;
     for outlook in found {
         moved += usize::from(region::move_home(store, outlook.lease.match_id, from, to).await?);
@@ -75,7 +78,7 @@ fn row(outlook: &Outlook, now_ms: u64) -> Row {
     }
 }
 
-fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> String {
+fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> Vec<String> {
     let mut lines: Vec<String> = promotion
         .matches
         .iter()
@@ -100,5 +103,5 @@ fn words(promotion: &Promotion, from: &str, to: &str, done: bool) -> String {
         }
         (false, _) => format!("nothing was changed: {count} matches would be at home in {to} instead of {from} with --yes"),
     });
-    lines.join("\n")
+    lines
 }

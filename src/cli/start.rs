@@ -7,25 +7,24 @@ use std::sync::Arc;
 use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
+use super::Context;
 use super::exit::{Exit, Failure};
-use super::{Context, say};
 use crate::admin::api::CreateMatch;
 use crate::node::Serving;
 use crate::node::card::NodeCard;
 use crate::node::run::{self, Milestone, Run};
-use crate::telemetry;
+use crate::text::plain;
+use crate::{dial, output, telemetry};
 
-/// House bots in the match of the first run.
-const HOUSE_BOTS: u16 = 8;
+/// House bots in the match of the first run, if it has room for so many.
+const HOUSE_BOTS: usize = 8;
 
 /// No subcommand: a node with something going on in it, and words that say what to do next.
 pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
-    // The first game that this executable knows: `arena` in ours, a studio's own in theirs.
-    let game = context.games.names().next().ok_or_else(|| {
-        Failure::new(Exit::Usage, "RK-CLI-020: this executable has no game: register one with Node::new().game::<MyGame>()")
-    })?;
-    let first_match =
-        CreateMatch { game: game.to_owned(), config: context.showcase.clone(), house_bots: HOUSE_BOTS, seed: None, tick_rate: None };
+    // `arena` in our executable, a studio's own in theirs.
+    let game = context.first_game()?;
+    let house_bots = HOUSE_BOTS.min(room(context, game)?) as u16;
+    let first_match = CreateMatch { game: game.to_owned(), config: context.showcase.clone(), house_bots, seed: None, tick_rate: None };
     serve(context, Some(first_match), false)
 }
 
@@ -34,7 +33,24 @@ pub(super) fn start(context: &Context, until_stdin_closes: bool) -> Result<Exit,
     serve(context, None, until_stdin_closes)
 }
 
+/// How many players a match of the showcase takes.
+pub(crate) fn room(context: &Context, game: &str) -> Result<usize, Failure> {
+    let kind = context.games.get(game)?;
+    let config = kind.config_from_json(&context.showcase.to_string()).map_err(|error| {
+        Failure::new(Exit::Usage, format!("RK-CLI-149: the showcase of this executable is no configuration of `{game}`: {error}"))
+    })?;
+    Ok(kind.max_players(&config))
+}
+
 fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes: bool) -> Result<Exit, Failure> {
+    // Before anything is claimed: what ends here has cost nobody anything.
+    context.first_game()?;
+    context.fit_to_start()?;
+    let ignored = context.settings.passed_over();
+    if !ignored.is_empty() {
+        let variables = ignored.join(", ");
+        tracing::info!(code = "RK-CONFIG-141", variables, "environment variables passed over: they have the shape of service links");
+    }
     let metrics = telemetry::init_metrics()?;
     let run = Run {
         config: context.config.clone(),
@@ -60,7 +76,7 @@ fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run::run(run, &mut |milestone| {
         let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
-        say(&line);
+        output::milestone(&line);
     }));
     // Blocking tasks of a node that failed must not hold up its end.
     runtime.shutdown_background();
@@ -89,7 +105,7 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
             report.took_ms,
             if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
         ),
-        Milestone::NotResumed(id, why) => format!("match {} not resumed: {why}", id.short()),
+        Milestone::NotResumed(id, why) => format!("match {} not resumed: {}", id.short(), plain(why)),
         Milestone::Ready(card, node) => ready(card, node, options),
         Milestone::Draining => "draining: every match is checkpointed before the node stops (Ctrl-C again: stop at once)".to_owned(),
         Milestone::Drained(matches, took_ms) => {
@@ -100,11 +116,12 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
 
 /// What runs, where to look, what to do next. Every line of it works as printed.
 fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "rekindle".to_owned());
+    let program = std::env::args_os().next().map_or_else(|| "rekindle".to_owned(), |name| name.to_string_lossy().into_owned());
+    let program = plain(&program);
     let host = &node.parts().host;
     let matches: Vec<_> = host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
     let mut lines = vec![String::new()];
-    lines.push(format!("node {} is up: players connect to UDP {}", node.name(), card.listen));
+    lines.push(format!("node {} is up: players connect to UDP {}", node.name(), node.parts().config.public.unwrap_or(card.listen)));
     for handle in &matches {
         let info = handle.info();
         let bots = handle.spec().house_bots;
@@ -117,13 +134,13 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     }
     lines.push(String::new());
     for (what, path) in [("health", "/readyz"), ("metrics", "/metrics"), ("all paths", "/")] {
-        lines.push(format!("  {what:<10} http://{}{path}", card.admin));
+        lines.push(format!("  {what:<10} http://{}{path}", dial::from_here(card.admin)));
     }
     lines.extend([String::new(), "Try, in another terminal:".to_owned(), String::new()]);
     let first = matches.first().map(|handle| handle.info().match_id.short());
     let commands = [
-        Some((format!("{program} watch{options}"), "the fight, live")),
-        Some((format!("{program} bots --count 8 --seconds 10{options}"), "more players, over the network")),
+        Some((format!("{program} watch{options}"), "the match, live")),
+        visitors(node).map(|count| (format!("{program} bots --count {count} --seconds 10{options}"), "more players, over the network")),
         Some((format!("{program} match ls{options}"), "all matches")),
         first.map(|id| (format!("{program} journal {id} --from 1 --to 90{options}"), "what was applied, tick by tick")),
         Some((format!("kill -9 {}", card.pid), "then start it again: the same match goes on")),
@@ -133,6 +150,17 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     lines.extend(commands.iter().map(|(command, what)| format!("  {command:<width$}   {what}")));
     lines.extend([String::new(), "Ctrl-C stops cleanly.".to_owned()]);
     lines.join("\n")
+}
+
+/// How many bots find room in the matches, at most eight.
+fn visitors(node: &Serving) -> Option<usize> {
+    let parts = node.parts();
+    let free = parts.host.list().into_iter().filter_map(|status| {
+        let handle = parts.host.find(status.match_id)?;
+        let game = parts.games.get(&handle.spec().game).ok()?;
+        Some(game.max_players(&handle.spec().config).saturating_sub(usize::from(handle.spec().house_bots)))
+    });
+    Some(free.max()?.min(HOUSE_BOTS)).filter(|&count| count > 0)
 }
 
 fn to_json(milestone: &Milestone<'_>) -> String {
@@ -151,7 +179,7 @@ fn to_json(milestone: &Milestone<'_>) -> String {
 }
 
 /// `1 match`, `2 matches`.
-pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::lease::{MatchState, NodeState};
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{Epoch, Incarnation, MatchId};
 use rekindle_store::address::{AddressError, StoreAddress};
 use rekindle_store::migration::SchemaState;
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
@@ -20,7 +20,10 @@ use super::{Context, block_on, offline};
 use crate::admin::client;
 use crate::backup;
 use crate::config::{self, ConfigError};
-use crate::node::boot::{self, Reading};
+use crate::inspect::moment;
+use crate::inspect::reading::Reading;
+use crate::inspect::verify;
+use crate::node::boot;
 use crate::node::operator::Operators;
 use crate::node::{alive, clock};
 
@@ -29,6 +32,8 @@ pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Fail
         StoreCommand::Status => status(context),
         StoreCommand::Migrate => migrate(context),
         StoreCommand::Verify => offline::verify(context, None),
+        StoreCommand::AcceptLoss { incarnation, yes } => super::loss::run(context, &incarnation, yes),
+        StoreCommand::RenewIdentity { reason } => renew_identity(context, &reason),
         StoreCommand::Copy { from, from_password_file, to, to_password_file, matches } => {
             let from = match from {
                 Some(url) => address(context, "--from", &url, from_password_file.as_deref())?,
@@ -58,10 +63,19 @@ fn address(context: &Context, flag: &str, url: &str, password_file: Option<&Path
 struct Status {
     store: String,
     kind: &'static str,
+    /// Its name, 32 hexadecimal digits; `null` if no node has run on it yet, or if it cannot be read.
+    identity: Option<String>,
+    /// Matches that are taken over continue in this epoch or a higher one.
+    epoch_floor: u64,
+    /// Why and when it got its identity, in words.
+    identity_because: String,
     /// Its tables: `current`, `missing`, `older`, `newer`; `none` if it needs none.
     tables: &'static str,
     tables_version: Option<u32>,
+    /// Those that run, as far as can be told: on this host by their process, on others by their renewing the lease.
     nodes_live: usize,
+    /// Those that ended, or never came up, without saying so, and whose matches nobody has taken over yet.
+    nodes_gone: usize,
     nodes_stopped: usize,
     nodes_fenced: usize,
     matches_running: usize,
@@ -88,17 +102,21 @@ fn status(context: &Context) -> Result<Exit, Failure> {
             }
         }
         let reading = Reading::of(address)?;
-        count(&reading.store().await?, &mut status).await?;
+        reading.named(
+            async {
+                let store = reading.store().await?;
+                identify(&reading, &store, &mut status).await?;
+                Ok(count(&store, &mut status).await?)
+            }
+            .await,
+        )?;
         Ok((status, None))
     });
     let (status, problem) = status?;
     context.answer(&status, || words(&status))?;
     match problem {
         None => Ok(Exit::Done),
-        Some(problem) => {
-            eprintln!("error: {problem}");
-            Ok(Exit::Failed)
-        }
+        Some(problem) => Err(problem.into()),
     }
 }
 
@@ -111,14 +129,64 @@ fn tables(state: SchemaState) -> (&'static str, Option<u32>) {
     }
 }
 
+async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Result<(), StoreError> {
+    match store.identity.current().await {
+        Ok(None) => status.identity_because = "no node has run on it yet".to_owned(),
+        Ok(Some(found)) => {
+            status.identity = Some(found.id.to_string());
+            status.epoch_floor = found.floor.0;
+            status.identity_because = format!("{} ({})", found.because, moment::show(found.made_ms));
+        }
+        // The next node to start replaces it.
+        Err(StoreError::Corrupt { place, problem }) => status.identity_because = format!("damaged: {}: {problem}", reading.real(&place)),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
+    let address = &context.config.store;
+    if *address == StoreAddress::Memory {
+        let message = "RK-CLI-100: a store in memory is gone with its process, so it is never restored: name another one with --store";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let _lock = match address {
+        StoreAddress::Local(dir) if dir.join("format").exists() => Some(boot::lock(dir)?),
+        StoreAddress::Local(dir) => {
+            let message = format!("RK-CLI-101: {} is no data directory: it has no file `format`", dir.display());
+            return Err(Failure::new(Exit::NotFound, message));
+        }
+        _ => None,
+    };
+    let (old, new) = block_on(async {
+        let store = address.open().await?;
+        idle(&store, address, "given a new identity: stop it").await?;
+        let operators = Operators::new(store.clone(), Incarnation::default());
+        let action = operators.begin(&client::agent(), "store.renew-identity", &address.to_string(), reason).await?;
+        let old = store.identity.current().await.unwrap_or_default();
+        let renewed = store.identity.renew(clock::fresh(), reason, Epoch::default()).await;
+        action.end(None, renewed.as_ref().err().map(ToString::to_string)).await;
+        Ok((old.map(|old| old.id.to_string()), renewed?))
+    })?;
+    let answer = json!({ "store": address.to_string(), "old": old, "new": new.id.to_string(), "epoch_floor": new.floor.0 });
+    context.answer(&answer, || {
+        let old = old.as_deref().unwrap_or("none");
+        vec![format!("{address} had the identity {old} and has {} now; its matches continue from epoch {} on", new.id, new.floor)]
+    })?;
+    Ok(Exit::Done)
+}
+
 async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
+    status.nodes_live = alive::running(store).await?.len();
     for node in store.leases.nodes().await? {
         *match node.state {
-            NodeState::Live => &mut status.nodes_live,
+            NodeState::Live => &mut status.nodes_gone,
             NodeState::Stopped => &mut status.nodes_stopped,
             NodeState::Fenced => &mut status.nodes_fenced,
         } += 1;
     }
+    // Of those with a live lease.
+    status.nodes_gone = status.nodes_gone.saturating_sub(status.nodes_live);
     for info in store.journal.logs().await? {
         status.logs += 1;
         status.log_bytes += info.bytes;
@@ -144,12 +212,21 @@ async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn words(status: &Status) -> String {
+fn words(status: &Status) -> Vec<String> {
     let version = status.tables_version.map_or_else(String::new, |version| format!(", version {version}"));
     let mut lines = vec![format!("store        {}", status.store), format!("tables       {}{version}", status.tables)];
     if matches!(status.tables, "none" | "current") {
         lines.extend([
-            format!("nodes        {} live, {} stopped, {} fenced", status.nodes_live, status.nodes_stopped, status.nodes_fenced),
+            format!(
+                "identity     {}: {}; epochs from {} on",
+                status.identity.as_deref().unwrap_or("none"),
+                status.identity_because,
+                status.epoch_floor
+            ),
+            format!(
+                "nodes        {} live, {} gone, {} stopped, {} fenced",
+                status.nodes_live, status.nodes_gone, status.nodes_stopped, status.nodes_fenced
+            ),
             format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
             format!("logs         {}, {} bytes", status.logs, status.log_bytes),
             format!(
@@ -162,7 +239,7 @@ fn words(status: &Status) -> String {
             format!("effects      {} delivered", status.effects),
         ]);
     }
-    lines.join("\n")
+    lines
 }
 
 fn migrate(context: &Context) -> Result<Exit, Failure> {
@@ -180,13 +257,15 @@ fn migrate(context: &Context) -> Result<Exit, Failure> {
     })?;
     let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
     let (found, now) = (version(before), version(after));
-    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || match (found, now) {
-        (_, None) => format!("{address} needs no tables: nothing to do"),
-        (Some(found), Some(now)) if found == now => {
-            format!("the tables of {address} have version {now}, as this release needs: nothing to do")
-        }
-        (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
-        (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || {
+        vec![match (found, now) {
+            (_, None) => format!("{address} needs no tables: nothing to do"),
+            (Some(found), Some(now)) if found == now => {
+                format!("the tables of {address} have version {now}, as this release needs: nothing to do")
+            }
+            (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
+            (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+        }]
     })?;
     Ok(Exit::Done)
 }
@@ -219,17 +298,44 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
             cut: false,
             only: (!only.is_empty()).then_some(only),
             clock: &clock::now_ms,
+            chance: clock::chance(),
             progress: &|progress| bar.show(progress),
         };
         let copied = copy(&source, &target, &options).await;
         action.end(None, copied.as_ref().err().map(ToString::to_string)).await;
-        copied.map_err(|error| explain(&error))
+        let copied = copied.map_err(|error| explain(&error))?;
+        // The copy was compared as it was made. Whether all that is in the target now can be relied on is another question.
+        let found = verify::bytes(&target, local_dir(to)).await?;
+        Ok((copied, found.faults))
     });
     bar.finish();
-    let copied = copied.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
-    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied });
-    context.answer(&answer, || format!("{}\n{}", copied_words(&copied), next_words(to)))?;
-    Ok(Exit::Done)
+    let (mut copied, faults) = reading.named(copied)?;
+    copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
+    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults });
+    context.answer(&answer, || {
+        let mut lines = copied_words(&copied);
+        lines.extend(faults.iter().map(|fault| format!("FAULT: {fault}")));
+        lines.push(if faults.is_empty() {
+            next_words(to)
+        } else {
+            format!("RK-CLI-150: the target is damaged at {}: do not run a node on it", counted(faults.len(), "place", "places"))
+        });
+        lines
+    })?;
+    Ok(whole(&copied, faults.is_empty()))
+}
+
+/// Where a local store lies.
+fn local_dir(address: &StoreAddress) -> Option<&Path> {
+    match address {
+        StoreAddress::Local(dir) => Some(dir),
+        _ => None,
+    }
+}
+
+/// A copy without all that the source should have is told from a whole one by its exit code.
+fn whole(copied: &Copied, sound: bool) -> Exit {
+    if copied.left_out == 0 && sound { Exit::Done } else { Exit::Broken }
 }
 
 /// Refuses a store on which a node runs.
@@ -259,7 +365,7 @@ fn explain(error: &TransferError) -> Failure {
     Failure::new(exit, format!("{error}{again}"))
 }
 
-fn copied_words(copied: &Copied) -> String {
+fn copied_words(copied: &Copied) -> Vec<String> {
     let mut lines = vec![
         format!(
             "{} copied, compared byte by byte and read back ({} were there already)",
@@ -276,7 +382,13 @@ fn copied_words(copied: &Copied) -> String {
         ),
     ];
     lines.extend(copied.notes.iter().map(|note| format!("note: {note}")));
-    lines.join("\n")
+    if copied.left_out > 0 {
+        let count = counted(copied.left_out as usize, "damaged checkpoint", "damaged checkpoints");
+        lines.push(format!(
+            "RK-CLI-151: the copy was made without {count} of the source: every match can be recovered from it, replays may begin later"
+        ));
+    }
+    lines
 }
 
 fn next_words(to: &StoreAddress) -> String {
@@ -296,19 +408,17 @@ fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
         backup::make(&source, &address.to_string(), dir, &|progress| bar.show(progress)).await
     });
     bar.finish();
-    let made = made.map_err(|failure| Failure { message: reading.real(&failure.message), ..failure })?;
+    let mut made = reading.named(made)?;
+    made.copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
     let shown: PathBuf = dir.to_owned();
     context.answer(&json!({ "dir": shown.display().to_string(), "backup": made }), || {
-        format!(
-            "{}\n{} bytes in {}, every checksum checked\nnext: `rekindle verify {}` simulates it, `rekindle store restore {}` copies it into a store",
-            copied_words(&made.copied),
-            made.bytes,
-            shown.display(),
-            shown.display(),
-            shown.display()
-        )
+        let mut lines = copied_words(&made.copied);
+        let dir = shown.display();
+        lines.push(format!("{} bytes in {dir}, every checksum checked", made.bytes));
+        lines.push(format!("next: `rekindle verify {dir}` simulates it, `rekindle store restore {dir}` copies it into a store"));
+        lines
     })?;
-    Ok(Exit::Done)
+    Ok(whole(&made.copied, true))
 }
 
 /// One bar that shows one step after the other. On a terminal only; elsewhere it draws nothing.

@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
         action.end(None, ticket.as_ref().err().map(|failure| failure.message.clone())).await;
         ticket
     })?;
-    context.answer(&ticket, || ticket.ticket.clone())?;
+    context.answer(&ticket, || vec![ticket.ticket.clone()])?;
     Ok(Exit::Done)
 }
 

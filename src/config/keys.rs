@@ -57,8 +57,9 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'stat
 /// All keys, ascending by name.
 pub const KEYS: &[Key] = &[
     key("accept_build", Kind::Flag, "false", "resume matches whose records another build made, and report what was simulated again"),
+    key("admin.connections", Kind::Number, "64", "connections that the admin listener has at once; more wait"),
     key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
-    key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none"),
+    key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none; off loopback at least 16 characters"),
     key("audit.keep_days", Kind::Number, "400", "for how long it is remembered what operators did; 0: for ever"),
     key("backup.dir", Kind::Text, "", "where the job `backup` puts backups, each in a directory of its own; empty: it makes none"),
     key("backup.keep", Kind::Number, "7", "backups that are kept there; older ones go when another is whole"),
@@ -84,10 +85,19 @@ pub const KEYS: &[Key] = &[
     key("jobs.keep_days", Kind::Number, "3", "for how long finished jobs are remembered, dead ones too"),
     key("jobs.lease_ms", Kind::Number, "15000", "how long after the death of a node others take over its jobs"),
     key("limits.connections", Kind::Number, "8192", "open client connections; more are refused"),
+    key("limits.connections_per_address", Kind::Number, "0", "clients from one address (IPv6: one /64); 0: half of limits.connections"),
+    key("limits.connections_per_player", Kind::Number, "8", "clients with tickets of one player, spectators included"),
     key("limits.datagrams", Kind::Number, "250", "datagrams a second that one client may send"),
     key("limits.handshakes", Kind::Number, "1000", "new connections a second, from everywhere together"),
     key("limits.handshakes_per_source", Kind::Number, "200", "new connections a second from one address"),
     key("limits.matches", Kind::Number, "4096", "matches that this node runs at once"),
+    key("limits.reserve", Kind::Number, "0", "of limits.connections, those only for sessions that go on; 0: an eighth"),
+    key(
+        "limits.spectators",
+        Kind::Number,
+        "0",
+        "spectators at once; 0: a quarter of limits.connections; they are let go when players need their places",
+    ),
     key("listen", Kind::Text, "127.0.0.1:7777", "UDP address for players"),
     key("log.filter", Kind::Text, "info", "which log events: `info`, `debug`, `info,rekindle_gateway=debug`"),
     key("log.format", Kind::Choice(&["auto", "human", "json"]), "auto", "auto: human on a terminal, JSON otherwise"),
@@ -95,7 +105,18 @@ pub const KEYS: &[Key] = &[
     key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
     key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
     key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
-    key("recovery.attempts", Kind::Number, "5", "recoveries in a row that may end early before a match is parked"),
+    key(
+        "public",
+        Kind::Text,
+        "",
+        "ADDRESS:PORT at which players reach this node from elsewhere, if that is not `listen`; commands with --admin dial it",
+    ),
+    key(
+        "recovery.attempts",
+        Kind::Number,
+        "5",
+        "processes in a row that may die of replaying a match before it is parked; raised later, it is tried again",
+    ),
     key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
     key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
     key(
@@ -123,6 +144,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("store_password", Kind::Text, "", "password of the user in the store's URL; better in store_password_file, or in the environment"),
     key("store_password_file", Kind::Text, "", "file whose first line is that password"),
+    key("store_wait_s", Kind::Number, "600", "how long a start waits for a store that does not answer; 0: not at all"),
     key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
 ];
 

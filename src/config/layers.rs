@@ -3,6 +3,7 @@
 //! Called once at the start of a command. What comes out still is text, each value with its origin; [`super::Config`] gives it types.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,15 @@ use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS, Key, Kind};
+use super::links;
+use crate::text;
 
 /// The file that is read when it exists and none is named.
 pub const DEFAULT_FILE: &str = "rekindle.toml";
 /// Environment variable that names the file.
 pub const FILE_VARIABLE: &str = "REKINDLE_CONFIG";
+/// Environment variables of this project begin so.
+const PREFIX: &str = "REKINDLE_";
 /// Environment variables that begin so are for the tests of this project, and no settings.
 const TEST_VARIABLES: &str = "REKINDLE_TEST_";
 
@@ -97,23 +102,34 @@ pub enum ConfigError {
     /// Values that do not go together.
     #[error("RK-CONFIG-005: {0}")]
     Conflict(String),
+    /// What this host, or this executable, does not give.
+    #[error("RK-CONFIG-140: {0}")]
+    Unfit(String),
 }
 
 /// The values of all keys as text, each with its origin.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<&'static str, (String, Origin)>,
+    /// Names of environment variables that begin like ours and are not for us.
+    passed_over: Vec<String>,
 }
 
-/// What the outside says: everything that a load depends on.
-#[derive(Debug, Default, Clone)]
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(KEYS.iter().map(|key| (key.name, self.shown(key)))).finish()
+    }
+}
+
+/// What the outside says: everything that a load depends on. Not `Debug`: there are secrets in it, of others too.
+#[derive(Default, Clone)]
 pub struct Sources {
     /// (what implies it, key, value): defaults of one command, below everything that a person wrote.
     pub implied: Vec<(String, String, String)>,
     /// `--config FILE`.
     pub file: Option<PathBuf>,
     /// Environment variables (all; those of others are passed over).
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsString, OsString)>,
     /// (flag as typed, key, value), later ones win.
     pub flags: Vec<(String, String, String)>,
 }
@@ -121,7 +137,8 @@ pub struct Sources {
 impl Settings {
     /// The defaults alone.
     pub fn defaults() -> Self {
-        Self { values: KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect() }
+        let values = KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect();
+        Self { values, passed_over: Vec::new() }
     }
 
     /// All layers. The first fault ends it.
@@ -154,11 +171,12 @@ impl Settings {
     /// A value as it may be shown: secrets hidden.
     pub fn shown(&self, key: &Key) -> String {
         let (value, _) = self.get(key);
-        match key.name {
-            _ if key.is_secret() && !value.is_empty() => "(set)".to_owned(),
-            "store" => rekindle_store::address::redact(value),
-            _ => value.to_owned(),
-        }
+        if key.is_secret() && !value.is_empty() { "(set)".to_owned() } else { rekindle_store::address::redact(value) }
+    }
+
+    /// Names of environment variables that begin like ours, have the shape of a service link, and were passed over.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
@@ -168,8 +186,11 @@ impl Settings {
     }
 
     fn add_toml(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
-        let table = DeTable::parse(text)
-            .map_err(|error| ConfigError::Syntax { path: path.display().to_string(), cause: error.to_string().trim_end().to_owned() })?;
+        let table = DeTable::parse(text).map_err(|error| {
+            // The parser's own words show the line, and a secret may stand on it.
+            let place = error.span().map_or_else(String::new, |span| place(text, span.start));
+            ConfigError::Syntax { path: path.display().to_string(), cause: format!("{place}{}", error.message()) }
+        })?;
         self.add_table(path, text, "", table.get_ref())
     }
 
@@ -193,7 +214,7 @@ impl Settings {
                 (_, None) => return Err(unknown(&key, origin)),
                 (Some((value, true)), Some(_)) => self.set(&key, value, origin)?,
                 (scalar, Some(kind)) => {
-                    let value = scalar.map_or_else(|| "a table or list".to_owned(), |(value, _)| value);
+                    let value = scalar.map_or_else(|| "a table or list".to_owned(), |(value, _)| shown(&key, &value));
                     return Err(ConfigError::BadValue { key, value, origin, expected: kind.expected() });
                 }
             }
@@ -201,18 +222,30 @@ impl Settings {
         Ok(())
     }
 
-    fn add_env(&mut self, env: &[(String, String)]) -> Result<(), ConfigError> {
+    fn add_env(&mut self, env: &[(OsString, OsString)]) -> Result<(), ConfigError> {
         for (name, value) in env {
-            if !name.starts_with("REKINDLE_") || name == FILE_VARIABLE || name.starts_with(TEST_VARIABLES) {
+            let is_ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            if !is_ours || name == FILE_VARIABLE || name.as_encoded_bytes().starts_with(TEST_VARIABLES.as_bytes()) {
                 continue;
             }
+            // What is not UTF-8 in a name is no key of ours either way.
+            let name = name.to_string_lossy().into_owned();
             let origin = Origin::Env(name.clone());
-            match keys::of_variable(name) {
-                Some(key) => self.set(key.name, value.clone(), origin)?,
-                None => {
+            match (keys::of_variable(&name), value.to_str()) {
+                (Some(key), Some(value)) => self.set(key.name, value.to_owned(), origin)?,
+                (Some(key), None) => {
+                    let expected = format!("{} in UTF-8", key.kind.expected());
+                    let value = shown(key.name, &value.to_string_lossy());
+                    return Err(ConfigError::BadValue { key: key.name.to_owned(), value, origin, expected });
+                }
+                (None, value) if links::is_service_link(&name, value.unwrap_or_default()) => self.passed_over.push(name),
+                (None, _) => {
                     let variables: Vec<String> = KEYS.iter().map(Key::env).collect();
-                    let hint = hint(keys::nearest(name, variables.iter().map(String::as_str)));
-                    return Err(ConfigError::UnknownKey { key: name.clone(), origin, hint });
+                    // All begin alike: what comes behind that is compared.
+                    let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_owned();
+                    let names: Vec<String> = variables.iter().map(|name| own(name)).collect();
+                    let near = keys::nearest(&own(&name), names.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
+                    return Err(ConfigError::UnknownKey { key: name, origin, hint: hint(near.as_deref()) });
                 }
             }
         }
@@ -228,11 +261,26 @@ impl Settings {
             Kind::Choice(words) => words.contains(&value.as_str()),
         };
         if !fits {
+            let value = shown(name, &value);
             return Err(ConfigError::BadValue { key: name.to_owned(), value, origin, expected: key.kind.expected() });
         }
         self.values.insert(key.name, (value, origin));
         Ok(())
     }
+}
+
+/// A value that is refused, as it may be shown.
+pub(super) fn shown(key: &str, value: &str) -> String {
+    let is_secret = keys::find(key).is_some_and(Key::is_secret);
+    if is_secret { text::HIDDEN.to_owned() } else { rekindle_store::address::withhold(value) }
+}
+
+/// `line 3, column 7: `.
+fn place(text: &str, at: usize) -> String {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    format!("line {line}, column {column}: ")
 }
 
 fn kind_of(key: &str) -> Option<Kind> {
@@ -283,9 +331,63 @@ mod tests {
         assert!(error("dev = 1").contains("expected true or false"));
         assert!(error("admin = 1").contains("unknown key `admin`"));
         assert!(error("listen = ").contains("RK-CONFIG-002"));
+        assert!(
+            error("\nlisten = 'x' y").contains("rekindle.toml is not valid TOML: line 2, column 14: "),
+            "{}",
+            error("\nlisten = 'x' y")
+        );
         let mut settings = Settings::defaults();
         settings.add_env(&[("REKINDLE_TEST_POSTGRES".into(), "postgres://u@h/d".into())]).unwrap();
         let error = settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();
         assert!(error.contains("did you mean `REKINDLE_LISTEN`?"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_of_others_is_passed_over() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let broken = || OsString::from_vec(b"\xff\xfe".to_vec());
+        let mut settings = Settings::defaults();
+        let env = [
+            ("REKINDLE_PORT", "tcp://10.0.0.7:7777"),
+            ("REKINDLE_SERVICE_HOST", "10.0.0.7"),
+            ("REKINDLE_PORT_7777_UDP_ADDR", "10.0.0.7"),
+            ("REKINDLE_ADMIN_SERVICE_PORT_HTTP", "7780"),
+        ];
+        settings.add_env(&env.map(|(name, value)| (name.into(), value.into()))).unwrap();
+        assert_eq!(settings.passed_over(), env.map(|(name, _)| name));
+        settings.add_env(&[(broken(), "x".into()), ("OTHER".into(), broken())]).unwrap();
+        let error = settings.add_env(&[("REKINDLE_LISTEN".into(), broken())]).unwrap_err().to_string();
+        assert!(error.contains("`listen`") && error.contains("UTF-8"), "{error}");
+        let mut name = OsString::from("REKINDLE_");
+        name.push(broken());
+        assert!(settings.add_env(&[(name, "x".into())]).unwrap_err().to_string().contains("RK-CONFIG-003"));
+        let error = settings.add_env(&[("REKINDLE_PORT".into(), "7777".into())]).unwrap_err().to_string();
+        assert!(error.contains("unknown key `REKINDLE_PORT`"), "{error}");
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret() {
+        for text in [
+            "[admin]\ntoken = s3cret",
+            "[admin]\ntoken = \"s3cret",
+            "[admin]\ntoken = \"s3cret\" x",
+            "[admin]\ntoken \"s3cret\"",
+            "[admin]\ntoken = \"s3cret\\q\"",
+            "[admin]\ntoken = ['s3cret'",
+            "admin.token = 'a'\nadmin.token = 's3cret'",
+            "admin.token = ['s3cret']",
+            "store_password = { s3cret = 1 }",
+            "store_password = 's3cret'\nstore_password = 1",
+            "listen = 5\nstore = 'postgres://u:s3cret@h/d'",
+            "log.format = 'postgres://u:s3cret@h/d'",
+            "shards = 'postgres://u@h/d?sslmode=s3cret'",
+        ] {
+            let error = file(text).expect_err(text).to_string();
+            assert!(!error.contains("s3cret") && error.contains("rekindle.toml"), "{text}: {error}");
+        }
+        let number = file("admin.token = 5361737").unwrap_err().to_string();
+        assert!(!number.contains("5361737") && number.contains("`admin.token` = `***`"), "{number}");
+        let settings = file("admin.token = 's3cret'\nstore = 'postgres://u:s3cret@h/d'").unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
     }
 }

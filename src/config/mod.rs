@@ -1,10 +1,13 @@
 //! Configuration: [`keys`] has the table of keys, [`layers`] loads text values with their origins, [`Config`] is the typed result that the rest of
 //! the node reads. Everything is checked here, before anything is opened.
 
+pub mod check;
 pub mod jobs;
 pub mod keys;
 pub mod layers;
+mod links;
 pub mod retention;
+pub mod secret;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,10 @@ use rekindle_cluster::retention::Policy;
 use rekindle_store::address::{AddressError, StoreAddress};
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
+pub use secret::Secret;
+
+/// The fewest characters of an admin token that can be tried from elsewhere than this host.
+const MIN_TOKEN: usize = 16;
 
 /// When a tick leaves the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,14 @@ pub enum LogFormat {
 pub struct Limits {
     /// Open client connections.
     pub connections: usize,
+    /// Clients from one address.
+    pub connections_per_address: usize,
+    /// Clients with tickets of one player.
+    pub connections_per_player: usize,
+    /// Of the connections, those only for sessions that go on.
+    pub reserve: usize,
+    /// Spectators.
+    pub spectators: usize,
     /// Datagrams a second of one client.
     pub datagrams: u32,
     /// New connections a second.
@@ -67,12 +82,18 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where durable things go.
     pub store: StoreAddress,
+    /// How long a start waits for a store that does not answer.
+    pub store_wait: Duration,
     /// UDP address for players.
     pub listen: SocketAddr,
+    /// Where players reach it from elsewhere, if not at `listen`.
+    pub public: Option<SocketAddr>,
     /// Address of the admin HTTP listener.
     pub admin_listen: SocketAddr,
+    /// Connections of the admin listener.
+    pub admin_connections: usize,
     /// What admin requests must carry.
-    pub admin_token: Option<String>,
+    pub admin_token: Option<Secret>,
     /// Tickets for whoever asks.
     pub dev: bool,
     /// Name of this node.
@@ -105,7 +126,7 @@ pub struct Config {
     pub session_timeout: Duration,
     /// A tick that takes longer ends the process; zero: never.
     pub watchdog: Duration,
-    /// Recoveries in a row that may end early.
+    /// Processes in a row that may die of replaying a match before it is parked.
     pub recovery_attempts: u32,
     /// A recovered match that ran this long has recovered.
     pub healthy_after: Duration,
@@ -124,12 +145,19 @@ pub struct Config {
 impl Config {
     /// Gives the values types and checks that they go together.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let data_dir = PathBuf::from(text(settings, "data_dir"));
+        times(settings)?;
+        let data_dir = directory(settings, "data_dir")?;
         let config = Self {
             store: store(settings, &data_dir)?,
+            store_wait: Duration::from_secs(parse(settings, "store_wait_s", "seconds")?),
             listen: parse(settings, "listen", "an address like 127.0.0.1:7777")?,
+            public: match text(settings, "public") {
+                address if address.is_empty() => None,
+                _ => Some(public(settings)?),
+            },
             admin_listen: parse(settings, "admin.listen", "an address like 127.0.0.1:7780")?,
-            admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()),
+            admin_connections: at_least_one(settings, "admin.connections")?,
+            admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()).map(Secret::new),
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
             node_region: name(settings, "node.region")?,
@@ -144,17 +172,11 @@ impl Config {
             } else {
                 0
             },
-            limits: Limits {
-                connections: at_least_one(settings, "limits.connections")?,
-                datagrams: at_least_one(settings, "limits.datagrams")?,
-                handshakes: at_least_one(settings, "limits.handshakes")?,
-                handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
-                matches: at_least_one(settings, "limits.matches")?,
-            },
+            limits: limits(settings)?,
             jobs: jobs::load(settings)?,
             backup: match text(settings, "backup.dir") {
                 dir if dir.is_empty() => None,
-                dir => Some((PathBuf::from(dir), at_least_one(settings, "backup.keep")?)),
+                _ => Some((directory(settings, "backup.dir")?, at_least_one(settings, "backup.keep")?)),
             },
             audit_keep: Some(parse(settings, "audit.keep_days", "days")?).filter(|&days| days > 0).map(jobs::days),
             session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
@@ -187,6 +209,20 @@ impl Config {
                 self.admin_listen
             )));
         }
+        let short = self.admin_token.as_ref().is_some_and(|token| token.reveal().chars().count() < MIN_TOKEN);
+        if !self.admin_listen.ip().is_loopback() && short {
+            return Err(ConfigError::Conflict(format!(
+                "admin.listen = {} is not loopback and admin.token has fewer than {MIN_TOKEN} characters: whoever guesses it could stop \
+                 matches; take a random one, as `openssl rand -hex 32` prints it",
+                self.admin_listen
+            )));
+        }
+        let Limits { connections, reserve, spectators, .. } = self.limits;
+        if reserve >= connections || spectators > connections {
+            return Err(ConfigError::Conflict(format!(
+                "limits.reserve = {reserve} must be less than limits.connections = {connections}, limits.spectators = {spectators} no more"
+            )));
+        }
         if self.dev && !(self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback()) {
             return Err(ConfigError::Conflict(format!(
                 "dev = true hands out tickets to whoever asks, so listen ({}) and admin.listen ({}) must be loopback; \
@@ -214,7 +250,7 @@ fn text(settings: &Settings, name: &str) -> String {
 
 fn bad(settings: &Settings, name: &str, expected: &str) -> ConfigError {
     let (value, origin) = raw(settings, name);
-    ConfigError::BadValue { key: name.to_owned(), value: value.to_owned(), origin: origin.clone(), expected: expected.to_owned() }
+    ConfigError::BadValue { key: name.to_owned(), value: layers::shown(name, value), origin: origin.clone(), expected: expected.to_owned() }
 }
 
 fn parse<T: FromStr>(settings: &Settings, name: &str, expected: &str) -> Result<T, ConfigError> {
@@ -224,6 +260,60 @@ fn parse<T: FromStr>(settings: &Settings, name: &str, expected: &str) -> Result<
 fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &str) -> Result<T, ConfigError> {
     let value: T = parse(settings, name, "a whole number")?;
     if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
+}
+
+/// The longest time that a key may ask for, in seconds: ten years. Longer ones cannot be added to a clock.
+const LONGEST_S: u64 = 3_650 * 86_400;
+
+/// Refuses times that no clock can count.
+fn times(settings: &Settings) -> Result<(), ConfigError> {
+    for key in keys::KEYS.iter().filter(|key| key.kind == keys::Kind::Number) {
+        let most = match key.name.rsplit('_').next() {
+            Some("ms") => LONGEST_S * 1_000,
+            Some("s") => LONGEST_S,
+            Some("days") => LONGEST_S / 86_400,
+            _ => continue,
+        };
+        if parse::<u64>(settings, key.name, "a whole number")? > most {
+            return Err(bad(settings, key.name, &format!("at most {most}, which is ten years")));
+        }
+    }
+    Ok(())
+}
+
+/// A directory's path: some text, and no URL.
+fn directory(settings: &Settings, name: &str) -> Result<PathBuf, ConfigError> {
+    let dir = text(settings, name);
+    if dir.trim().is_empty() || dir.contains("://") || dir.contains('\0') {
+        return Err(bad(settings, name, "the path of a directory"));
+    }
+    Ok(PathBuf::from(dir))
+}
+
+fn public(settings: &Settings) -> Result<SocketAddr, ConfigError> {
+    let expected = "an address that others can dial, like 203.0.113.7:7777";
+    let address: SocketAddr = parse(settings, "public", expected)?;
+    if address.ip().is_unspecified() || address.port() == 0 { Err(bad(settings, "public", expected)) } else { Ok(address) }
+}
+
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let connections: usize = at_least_one(settings, "limits.connections")?;
+    // Zero stands for the usual share.
+    let or = |name: &str, usual: usize| -> Result<usize, ConfigError> {
+        let set = parse(settings, name, "a whole number")?;
+        Ok(if set == 0 { usual } else { set })
+    };
+    Ok(Limits {
+        connections,
+        connections_per_address: or("limits.connections_per_address", connections.div_ceil(2))?,
+        connections_per_player: at_least_one(settings, "limits.connections_per_player")?,
+        reserve: or("limits.reserve", connections / 8)?,
+        spectators: or("limits.spectators", connections.div_ceil(4))?,
+        datagrams: at_least_one(settings, "limits.datagrams")?,
+        handshakes: at_least_one(settings, "limits.handshakes")?,
+        handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
+        matches: at_least_one(settings, "limits.matches")?,
+    })
 }
 
 fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigError> {
@@ -266,11 +356,30 @@ fn name(settings: &Settings, key: &str) -> Result<String, ConfigError> {
 
 fn log_filter(settings: &Settings) -> Result<String, ConfigError> {
     let filter = text(settings, "log.filter");
-    match tracing_subscriber::EnvFilter::try_new(&filter) {
-        Ok(_) => Ok(filter),
-        Err(_) => Err(bad(settings, "log.filter", "levels like `info` or `warn,rekindle_gateway=debug`")),
+    let expected = "levels like `info` or `warn,rekindle_gateway=debug`";
+    if tracing_subscriber::EnvFilter::try_new(&filter).is_err() {
+        return Err(bad(settings, "log.filter", expected));
     }
+    let words = || filter.split(',').map(str::trim).filter(|word| !word.is_empty());
+    // `warning` alone is a filter for a part of the program with that name, of which there is none.
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level)) || matches!(word, "1" | "2" | "3" | "4" | "5");
+    for word in words().filter(|word| !is_level(word) && word.bytes().all(|byte| byte.is_ascii_alphabetic())) {
+        if let Some(meant) = keys::nearest(&word.to_ascii_lowercase(), LEVELS.iter().copied()) {
+            return Err(bad(settings, "log.filter", &format!("{expected}; `{word}` is no level, did you mean `{meant}`?")));
+        }
+    }
+    let speaks = |word: &str| {
+        let (target, level) = word.split_once('=').unwrap_or(if is_level(word) { ("", word) } else { (word, "trace") });
+        (target.is_empty() || target.starts_with("rekindle")) && !matches!(level.to_ascii_lowercase().as_str(), "off" | "0")
+    };
+    if words().any(speaks) {
+        return Ok(filter);
+    }
+    Err(bad(settings, "log.filter", &format!("{expected}; this one lets no event of the node through, not even why it ends: use `error`")))
 }
+
+/// Levels of log events.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 #[cfg(test)]
 mod tests {
@@ -294,9 +403,27 @@ mod tests {
     fn an_open_admin_listener_needs_a_token() {
         let error = with(&[("admin.listen", "0.0.0.0:7780")]).unwrap_err().to_string();
         assert!(error.contains("set admin.token"), "{error}");
-        assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "s3cret")]).is_ok());
+        let config = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "a-s3cret-of-some-length")]).unwrap();
+        assert!(
+            !format!("{config:?}").contains("a-s3cret-of-some-length") && config.admin_token.unwrap().reveal() == "a-s3cret-of-some-length"
+        );
+        let error = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "x")]).unwrap_err().to_string();
+        assert!(error.contains("fewer than 16 characters"), "{error}");
+        assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "0123456789abcdef")]).is_ok());
+        assert!(with(&[("admin.token", "x")]).is_ok(), "only this host can try it");
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
+    }
+
+    #[test]
+    fn places_are_shared_out_of_the_connections() {
+        let limits = with(&[("limits.connections", "300")]).unwrap().limits;
+        assert_eq!((limits.connections_per_address, limits.connections_per_player), (150, 8));
+        assert_eq!((limits.reserve, limits.spectators), (37, 75));
+        for wrong in [("limits.reserve", "300"), ("limits.spectators", "301")] {
+            let error = with(&[("limits.connections", "300"), wrong]).unwrap_err().to_string();
+            assert!(error.contains(wrong.0), "{error}");
+        }
     }
 
     #[test]
@@ -331,6 +458,21 @@ mod tests {
             ("node.name", ""),
             ("node.name", "a b"),
             ("log.filter", "=,="),
+            ("log.filter", "warning"),
+            ("log.filter", "info,warning"),
+            ("log.filter", "Err"),
+            ("log.filter", "off"),
+            ("log.filter", ""),
+            ("log.filter", "quinn=debug"),
+            ("data_dir", ""),
+            ("data_dir", " "),
+            ("data_dir", "postgres://u:s3cret@h/d"),
+            ("backup.dir", "postgres://u:s3cret@h/d"),
+            ("public", "0.0.0.0:7777"),
+            ("public", "example.com"),
+            ("checkpoint.every_s", "18446744073709551615"),
+            ("session_timeout_ms", "18446744073709551615"),
+            ("jobs.keep_days", "18446744073709551615"),
             ("beat_every", "0"),
             ("jobs.cron", "keep-house"),
             ("jobs.cron", "keep-house every 0s"),
@@ -340,6 +482,19 @@ mod tests {
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        for filter in [
+            "info",
+            "WARN",
+            "error",
+            "3",
+            "warn,rekindle_gateway=debug",
+            "rekindle=info",
+            "off,rekindle_actors=info",
+            "info,quinn=off,hyper",
+        ] {
+            with(&[("log.filter", filter)]).unwrap();
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         'd' => 86_400,
         _ => return None,
     };
-    count.checked_mul(seconds).map(Duration::from_secs)
+    count.checked_mul(seconds).filter(|&time| time <= super::LONGEST_S).map(Duration::from_secs)
 }
 
 #[cfg(test)]

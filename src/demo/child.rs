@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{About as _, Exit, Failure};
 use crate::node::card::NodeCard;
 
 /// A node that is not ready by then is given up.
@@ -55,12 +55,13 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts this executable as a node.
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let executable = std::env::current_exe()?;
+        let mut command = Command::new(&executable);
         command.args(["start", "--dev", "--until-stdin-closes", "--log", "json", "--admin", "127.0.0.1:0"]);
         command.arg("--listen").arg(launch.listen.to_string()).arg("--data-dir").arg(&launch.data_dir);
         // The demo decides alone: neither a file in the working directory nor the environment changes it.
         command.args(["--config", "/dev/null"]);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REKINDLE_")) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REKINDLE_")) {
             command.env_remove(name);
         }
         // Not as a flag: it may hold a password, and everybody sees the flags of a process.
@@ -69,7 +70,7 @@ impl NodeProcess {
             command.arg("--set").arg(setting);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn()?;
+        let mut child = command.spawn().about("start", &executable)?;
         let (sender, events) = mpsc::channel(1024);
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(async move {

@@ -24,10 +24,12 @@ use crate::admin::api::{CreateMatch, IssueTicket, MatchView};
 use crate::admin::client::AdminClient;
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::start::{counted, room};
 use crate::cli::{Context, bots};
-use crate::node::boot::Reading;
+use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
 use crate::node::{PARKED, RECOVERING, RESUMED, clock, tickets};
+use crate::screen::terminal::asked_to_end;
 use child::{Launch, NodeEvent, NodeProcess};
 use plan::Aim;
 use stage::Stage;
@@ -62,20 +64,27 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
 }
 
 async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
+    let cast = Cast::choose(context, args)?;
     let home = Home::choose(context)?;
     let stage = Stage::open(context.common.json, context.games.clone())?;
     let script = async {
         home.prepare().await?;
-        let show = play(context, args, &home, &stage).await?;
-        judge(context, args, &home.store, &stage, show).await
+        let show = play(context, args, &cast, &home, &stage).await?;
+        judge(context, args, &cast, &home.store, &stage, show).await
     };
+    // A signal must not leave the terminal, and the node, as they are.
+    let signals = asked_to_end()?;
     let outcome = tokio::select! {
         biased;
         outcome = script => outcome,
+        () = signals => {
+            stage.close();
+            return Err(stopped());
+        }
         drawn = stage.draw() => {
             stage.close();
             drawn?;
-            return Err(Failure::new(Exit::Failed, "RK-DEMO-005: stopped before the verdict"));
+            return Err(stopped());
         }
     };
     stage.close();
@@ -83,6 +92,40 @@ async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     let kept = home.finish(verdict.holds()).await;
     context.answer(&summary.json(&verdict, kept.as_ref()), || summary.words(&verdict, kept.as_ref()))?;
     Ok(if verdict.holds() { Exit::Done } else { Exit::Broken })
+}
+
+fn stopped() -> Failure {
+    Failure::new(Exit::Failed, "RK-DEMO-005: stopped before the verdict")
+}
+
+/// What is played: which game, by how many bots, in how many matches.
+struct Cast {
+    game: String,
+    players: u16,
+    matches: u16,
+}
+
+/// So many bots play unless somebody says otherwise, if there is room for them.
+const PLAYERS: usize = 32;
+
+impl Cast {
+    fn choose(context: &Context, args: &DemoArgs) -> Result<Self, Failure> {
+        let game = match &args.game {
+            Some(game) => game.as_str(),
+            None => context.first_game()?,
+        };
+        let room = room(context, game)?;
+        let all = room * usize::from(args.matches);
+        let players = args.players.map_or(PLAYERS.min(all), usize::from);
+        if players > all {
+            let message = format!(
+                "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and there are {}; use --players {all}, or more --matches",
+                counted(usize::from(args.matches), "match", "matches")
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(Self { game: game.to_owned(), players: players as u16, matches: args.matches })
+    }
 }
 
 /// Where the demo's node keeps everything.
@@ -193,7 +236,7 @@ impl Theatre<'_> {
     }
 }
 
-async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Show, Failure> {
+async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stage: &Stage) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
     let mut launch = Launch { data_dir: home.dir.clone(), store: home.store.clone(), listen: ([127, 0, 0, 1], 0).into(), settings };
     let node = NodeProcess::start(&launch)?;
@@ -204,10 +247,10 @@ async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) ->
     launch.listen = card.listen;
     theatre.launch = launch;
 
-    let game = context.games.names().next().ok_or_else(|| Failure::new(Exit::Usage, "RK-CLI-020: this executable has no game"))?;
+    let game = cast.game.as_str();
     let admin = AdminClient::new(card.admin, None);
-    let mut matches = Vec::with_capacity(usize::from(args.matches));
-    for number in 0..u64::from(args.matches.max(1)) {
+    let mut matches = Vec::with_capacity(usize::from(cast.matches));
+    for number in 0..u64::from(cast.matches) {
         let wanted = CreateMatch {
             game: game.to_owned(),
             config: context.showcase.clone(),
@@ -220,14 +263,17 @@ async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) ->
     }
     let keys = Keys::load_or_create(&home.dir)?;
     let trust = Trust::Certificate(keys.certificate_der().to_vec());
-    let bots: Vec<BotSpec> = (0..args.players)
+    let bots: Vec<BotSpec> = (0..cast.players)
         .map(|index| {
             let player = u64::from(index) + 1;
             let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?.ticket;
             Ok(BotSpec { player: PlayerId(player), ticket, match_id: Some(matches[usize::from(index) % matches.len()]) })
         })
         .collect::<Result<_, Failure>>()?;
-    let swarm = Swarm::start(SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?))?;
+    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?);
+    // Bots that are not let in say why before they are waited for no longer.
+    config.timing.give_up = PATIENCE - Duration::from_secs(5);
+    let swarm = Swarm::start(config)?;
     if stage.has_screen() {
         for &match_id in &matches {
             let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?.ticket;
@@ -236,8 +282,8 @@ async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) ->
             stage.seat(match_id, Client::connect(config)?);
         }
     }
-    everybody_plays(&swarm, args, "the bots did not all get in").await?;
-    stage.tell(&format!("{} bots fight in {} matches over QUIC", args.players, matches.len()));
+    everybody_plays(&swarm, cast, "the bots did not all get in").await?;
+    stage.tell(&format!("{} bots play in {} over QUIC", cast.players, counted(matches.len(), "match", "matches")));
 
     let aims = plan::kills(args.kills, args.seed);
     let mut outages = Vec::with_capacity(aims.len());
@@ -264,13 +310,13 @@ async fn play(context: &Context, args: &DemoArgs, home: &Home, stage: &Stage) ->
         if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
             outages.push(killed);
             theatre.ready().await?;
-            everybody_plays(&swarm, args, "not every bot came back").await?;
+            everybody_plays(&swarm, cast, "not every bot came back").await?;
             stage.tell("every match goes on, every bot is back in its session");
         }
     }
     watch_fight(&swarm, stage, EPILOGUE).await;
     // All bots of a match receive the same beats.
-    let (players, played) = (u64::from(args.players).max(1), matches.len().min(usize::from(args.players)) as u64);
+    let (players, played) = (u64::from(cast.players).max(1), matches.len().min(usize::from(cast.players)) as u64);
     let enough = |progress: &rekindle_loadtest::Progress| {
         progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats * played / players >= MIN_BEATS as u64 + played
     };
@@ -288,15 +334,17 @@ fn ticket_for(player: u64, role: Role) -> IssueTicket {
 }
 
 /// Waits until every bot's session is served and gets ticks.
-async fn everybody_plays(swarm: &Swarm, args: &DemoArgs, otherwise: &str) -> Result<(), Failure> {
-    let all = usize::from(args.players);
+async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<(), Failure> {
+    let all = usize::from(cast.players);
     let before = swarm.progress().snapshots;
     let back = swarm.wait_until(PATIENCE, |progress| progress.connected >= all && progress.snapshots > before + 2 * all as u64).await;
     let now = swarm.progress();
     if back {
         return Ok(());
     }
-    Err(Failure::new(Exit::Broken, format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s", now.connected, PATIENCE.as_secs())))
+    let why = swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
+    let message = format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}", now.connected, PATIENCE.as_secs());
+    Err(Failure::new(Exit::Broken, message))
 }
 
 /// Lets them fight, with the counts below the picture.
@@ -330,11 +378,18 @@ fn report(stage: &Stage, event: &NodeEvent) {
     }
 }
 
-async fn judge(context: &Context, args: &DemoArgs, store: &StoreAddress, stage: &Stage, show: Show) -> Result<(Summary, Verdict), Failure> {
+async fn judge(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    store: &StoreAddress,
+    stage: &Stage,
+    show: Show,
+) -> Result<(Summary, Verdict), Failure> {
     let reading = Reading::of(store)?;
     let facts = facts::read(&reading.store().await?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
-    let verdict = verdict::judge(usize::from(args.players), &witnesses, &facts, &facts::first_cut(&show.evidence.bots));
+    let verdict = verdict::judge(usize::from(cast.players), &witnesses, &facts, &facts::first_cut(&show.evidence.bots));
     let mut back: Vec<Duration> = show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();
     let ms = |at: Option<&Duration>| at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
@@ -343,7 +398,7 @@ async fn judge(context: &Context, args: &DemoArgs, store: &StoreAddress, stage: 
         kills: show.kills,
         hits: show.hits,
         matches: facts.len(),
-        players: usize::from(args.players),
+        players: usize::from(cast.players),
         seed: args.seed,
         seconds: show.seconds,
         p50_ms: ms(back.get(back.len() / 2)),
@@ -392,7 +447,7 @@ impl Summary {
         })
     }
 
-    fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> String {
+    fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> Vec<String> {
         let mut lines = vec![
             String::new(),
             format!(
@@ -414,10 +469,10 @@ impl Summary {
         lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
         lines.push(if verdict.holds() { "every promise held".to_owned() } else { "a promise was broken".to_owned() });
         match kept {
-            Some(StoreAddress::Local(dir)) => lines.push(format!("the journal is kept: rekindle verify {}", dir.display())),
-            Some(store) => lines.push(format!("the journal is kept: rekindle verify --store '{store}'")),
+            Some(StoreAddress::Local(dir)) => lines.push(format!("the journal is kept: `rekindle verify {}`", dir.display())),
+            Some(store) => lines.push(format!("the journal is kept: `rekindle store verify --store '{store}'`")),
             None => {}
         }
-        lines.join("\n")
+        lines
     }
 }

@@ -11,10 +11,11 @@ use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::exit::Failure;
-use crate::cli::say;
+use crate::output;
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;
 use crate::screen::terminal::Screen;
+use crate::text::plain;
 
 const FRAME: Duration = Duration::from_millis(50);
 
@@ -58,9 +59,9 @@ impl Stage {
 
     /// Something happened.
     pub fn tell(&self, what: &str) {
-        let line = format!("{:>6.2} s  {what}", self.start.elapsed().as_secs_f64());
+        let line = format!("{:>6.2} s  {}", self.start.elapsed().as_secs_f64(), plain(what));
         if !self.quiet && !self.has_screen() {
-            say(&line);
+            output::milestone(&line);
         }
         self.timeline.lock().push(line);
     }
@@ -126,7 +127,7 @@ impl Stage {
     /// Gives the terminal back and prints the timeline that was on it.
     pub fn close(&self) {
         if self.screen.lock().take().is_some() {
-            self.timeline.lock().iter().for_each(|line| say(line));
+            self.timeline.lock().iter().for_each(|line| output::milestone(line));
         }
     }
 }

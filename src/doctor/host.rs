@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
 
+use super::cgroup::{self, Room};
 use super::{Finding, Level, mebibytes};
+use crate::config::Config;
 
 /// What the gateway asks for each socket, in bytes.
 const SOCKET_BUFFER: u64 = 4 << 20;
@@ -16,14 +18,15 @@ const CLOCK_WATCH: Duration = Duration::from_millis(300);
 const CLOCK_STEP: Duration = Duration::from_millis(30);
 
 /// All findings about the machine.
-pub async fn examine() -> Vec<Finding> {
+pub async fn examine(config: &Config) -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
     vec![
         cores(std::thread::available_parallelism().map_or(1, usize::from)),
-        memory(read("/proc/meminfo").and_then(|text| available(&text))),
+        memory(read("/proc/meminfo").and_then(|text| available(&text)), cgroup::memory()),
         udp_buffers(number("/proc/sys/net/core/rmem_max"), number("/proc/sys/net/core/wmem_max")),
-        descriptors(getrlimit(Resource::Nofile).current),
+        // A node raises its limit to this one by itself.
+        descriptors(getrlimit(Resource::Nofile).maximum, crate::node::descriptors::needed(config)),
         clock_steps(watch_clocks().await),
         clock_sanity(SystemTime::now(), executable_date()),
         clock_keeper(keeper(Path::new("/run"))),
@@ -42,8 +45,9 @@ fn available(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
-fn memory(available: Option<u64>) -> Finding {
-    let Some(bytes) = available else {
+/// What is left is the least of what the machine has and what this process's control group may use.
+fn memory(available: Option<u64>, group: Option<Room>) -> Finding {
+    let Some(bytes) = available.into_iter().chain(group.map(|room| room.left)).min() else {
         return Finding::new("memory", Level::Ok, "unknown: the system does not say", "");
     };
     let level = match bytes {
@@ -51,8 +55,11 @@ fn memory(available: Option<u64>) -> Finding {
         0x0800_0000..0x2000_0000 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "free memory: a node needs 128 MiB and about 100 KiB for each arena match; when it runs out, the kernel ends the node";
-    Finding::new("memory", level, format!("{} available", mebibytes(bytes)), fix)
+    let fix = "free memory, or raise the limit of the container: a node needs 128 MiB and about 100 KiB for each arena match; when it runs out, the \
+               kernel ends the node";
+    let limit = group.map_or_else(String::new, |room| format!(" of the {} that its control group may use", mebibytes(room.limit)));
+    let limit = if group.is_some_and(|room| room.left == bytes) { limit } else { String::new() };
+    Finding::new("memory", level, format!("{} available{limit}", mebibytes(bytes)), fix)
 }
 
 fn udp_buffers(receive: Option<u64>, send: Option<u64>) -> Finding {
@@ -67,15 +74,15 @@ fn udp_buffers(receive: Option<u64>, send: Option<u64>) -> Finding {
     Finding::new("udp_buffers", level, format!("at most {receive} bytes to receive, {send} to send"), fix)
 }
 
-fn descriptors(limit: Option<u64>) -> Finding {
+fn descriptors(limit: Option<u64>, needed: u64) -> Finding {
     let Some(limit) = limit else { return Finding::new("descriptors", Level::Ok, "no limit", "") };
     let level = match limit {
-        ..256 => Level::Fail,
-        256..1_024 => Level::Warn,
+        few if few < needed => Level::Fail,
+        ..1_024 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit";
-    Finding::new("descriptors", level, format!("at most {limit} open files"), fix)
+    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit; or lower admin.connections";
+    Finding::new("descriptors", level, format!("at most {limit} open files, this configuration needs {needed}"), fix)
 }
 
 /// By how much the wall clock went another way than the steady one.
@@ -141,11 +148,13 @@ mod tests {
     fn each_finding_is_judged_and_has_its_fix() {
         let cases = [
             (cores(1), Level::Warn, "second core"),
-            (memory(Some(64 << 20)), Level::Fail, "free memory"),
-            (memory(Some(300 << 20)), Level::Warn, "free memory"),
+            (memory(Some(64 << 20), None), Level::Fail, "free memory"),
+            (memory(Some(300 << 20), None), Level::Warn, "free memory"),
+            (memory(Some(64 << 30), Some(Room { limit: 256 << 20, left: 100 << 20 })), Level::Fail, "limit of the container"),
+            (memory(None, Some(Room { limit: 512 << 20, left: 400 << 20 })), Level::Warn, "limit of the container"),
             (udp_buffers(Some(212_992), Some(8 << 20)), Level::Warn, "net.core.rmem_max=4194304"),
-            (descriptors(Some(64)), Level::Fail, "ulimit -n"),
-            (descriptors(Some(512)), Level::Warn, "LimitNOFILE"),
+            (descriptors(Some(191), 192), Level::Fail, "ulimit -n"),
+            (descriptors(Some(512), 192), Level::Warn, "LimitNOFILE"),
             (clock_steps(Duration::from_secs(2)), Level::Warn, "slew"),
             (clock_sanity(SystemTime::UNIX_EPOCH, Some(SystemTime::now())), Level::Fail, "set the clock"),
             (clock_keeper(Some(("systemd-timesyncd", false))), Level::Warn, "timedatectl"),
@@ -155,11 +164,12 @@ mod tests {
         }
         let fine = [
             cores(2),
-            memory(Some(2 << 30)),
-            memory(None),
+            memory(Some(2 << 30), None),
+            memory(None, None),
+            memory(Some(2 << 30), Some(Room { limit: 8 << 30, left: 7 << 30 })),
             udp_buffers(Some(4 << 20), Some(4 << 20)),
-            descriptors(None),
-            descriptors(Some(1_024)),
+            descriptors(None, 192),
+            descriptors(Some(1_024), 192),
             clock_steps(Duration::from_millis(1)),
             clock_sanity(SystemTime::now(), Some(SystemTime::UNIX_EPOCH)),
             clock_keeper(Some(("chrony", true))),

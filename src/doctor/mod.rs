@@ -1,9 +1,11 @@
 //! `rekindle doctor`: what this host and the store give, each finding with what to do about it.
 //!
-//! [`host`] looks at the machine, [`disk`] at where the data lies, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
+//! [`host`] looks at the machine, [`disk`] at where the data lies, [`files`] at what is there, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
 //! Nothing is changed: what has to be written to be measured is removed again.
 
+mod cgroup;
 pub mod disk;
+pub mod files;
 pub mod host;
 pub mod store;
 
@@ -47,8 +49,9 @@ impl Finding {
 
 /// Looks at everything, in this order. Takes a few seconds.
 pub async fn examine(config: &Config) -> Vec<Finding> {
-    let mut findings = host::examine().await;
+    let mut findings = host::examine(config).await;
     findings.extend(disk::examine(config));
+    findings.extend(files::examine(config));
     findings.extend(store::examine(config).await);
     findings
 }

@@ -8,11 +8,13 @@ use rekindle_schema::batch::{BatchBuilder, FrameHeader, MAX_BATCH};
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::address::StoreAddress;
+use rekindle_store::identity::StoreIdentity;
 use rekindle_store::migration::SchemaState;
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, witness};
 
 use super::{Finding, Level, Spread, disk};
 use crate::config::Config;
+use crate::inspect::reading::Reading;
 use crate::node::{card, clock};
 
 /// How many commits are measured, at most, and for how long.
@@ -37,20 +39,22 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
             let fix = "choose another store, unless nothing is to survive";
             vec![Finding::new("store", Level::Warn, "in memory: gone with the process", fix)]
         }
-        StoreAddress::Local(dir) => vec![local(dir, config).await],
+        StoreAddress::Local(dir) => {
+            let mut findings = local(dir, config).await;
+            if dir.join("format").exists() {
+                findings.push(whole(kept(&config.store).await));
+            }
+            findings
+        }
         remote => servers(remote, config).await,
     }
 }
 
 /// A store of its own beside the real one, on the same disk: a node may run on that.
-async fn local(dir: &Path, config: &Config) -> Finding {
+async fn local(dir: &Path, config: &Config) -> Vec<Finding> {
     let Some(place) = disk::existing(dir) else {
-        return Finding::new(
-            "commit",
-            Level::Fail,
-            format!("{} cannot be made", dir.display()),
-            "choose another directory with --data-dir",
-        );
+        let found = format!("{} cannot be made", dir.display());
+        return vec![Finding::new("commit", Level::Fail, found, "choose another directory with --data-dir")];
     };
     let scratch = place.join(format!(".rekindle-doctor-{:08x}", clock::random() >> 32));
     let measured = async {
@@ -58,9 +62,35 @@ async fn local(dir: &Path, config: &Config) -> Finding {
         commits(&store, config).await
     };
     let outcome = measured.await;
+    let mut findings = vec![commit(outcome)];
+    if dir.join("format").exists() {
+        let current = match Reading::of(&config.store) {
+            Ok(reading) => match reading.store().await {
+                Ok(store) => store.identity.current().await.map_err(|error| reading.real(&error.to_string())),
+                Err(error) => Err(reading.real(&error.to_string())),
+            },
+            Err(failure) => Err(failure.message),
+        };
+        findings.push(identity(current));
+    }
     // If it could not be made, there is nothing to remove.
     let _ = std::fs::remove_dir_all(&scratch);
-    commit(outcome)
+    findings
+}
+
+/// Which store it is.
+fn identity(current: Result<Option<StoreIdentity>, String>) -> Finding {
+    match current {
+        Ok(None) => Finding::new("identity", Level::Ok, "no node has run on it yet", ""),
+        Ok(Some(found)) => {
+            let words = format!("{}, epochs from {} on: {}", found.id, found.floor, found.because);
+            Finding::new("identity", Level::Ok, words, "")
+        }
+        Err(error) => {
+            let fix = "nothing, if only the identity cannot be read: the next node to start makes a new one, and matches continue in higher epochs";
+            Finding::new("identity", Level::Warn, error, fix)
+        }
+    }
 }
 
 async fn servers(address: &StoreAddress, config: &Config) -> Vec<Finding> {
@@ -76,10 +106,30 @@ async fn servers(address: &StoreAddress, config: &Config) -> Vec<Finding> {
         Ok(store) => {
             findings.push(lookup(lookups(&store).await));
             findings.push(commit(commits(&store, config).await));
+            findings.push(whole(witness::look(&store).await.map_err(|error| error.to_string())));
+            findings.push(identity(store.identity.current().await.map_err(|error| error.to_string())));
         }
         Err(error) => findings.push(broken("store", address, &error)),
     }
     findings
+}
+
+/// What a data directory says of itself, read without changing it.
+async fn kept(address: &StoreAddress) -> Result<Vec<String>, String> {
+    let reading = Reading::of(address).map_err(|failure| failure.message)?;
+    let looked = async { witness::look(&reading.store().await?).await };
+    looked.await.map_err(|error| reading.real(&error.to_string()))
+}
+
+/// Whether logs, checkpoints and leases fit together.
+fn whole(looked: Result<Vec<String>, String>) -> Finding {
+    let fix =
+        "run `rekindle verify`, which says which matches and ticks are concerned; restore from a backup, or do what the message names";
+    match looked {
+        Ok(problems) if problems.is_empty() => Finding::new("whole", Level::Ok, "logs and checkpoints come as far as leases say", ""),
+        Ok(problems) => Finding::new("whole", Level::Fail, problems.join("; "), fix),
+        Err(error) => Finding::new("whole", Level::Fail, error, fix),
+    }
 }
 
 fn broken(check: &'static str, address: &StoreAddress, error: &StoreError) -> Finding {
@@ -138,6 +188,8 @@ async fn commits(store: &Store, config: &Config) -> Result<Option<Spread>, Store
         seal: None,
         host: card::this_host(),
         region: config.node_region.clone(),
+        reached: None,
+        loss_accepted_ms: None,
     };
     store.leases.register(lease).await?;
     let measured = time_commits(store, me).await;
@@ -166,7 +218,7 @@ async fn time_commits(store: &Store, me: Incarnation) -> Result<(BatchNo, Vec<Du
             break;
         }
         if renewed.elapsed() > Duration::from_millis(500) {
-            store.leases.renew(me, clock::now_ms() + LEASE_MS).await?;
+            store.leases.renew(me, clock::now_ms() + LEASE_MS, None).await?;
             renewed = Instant::now();
         }
         let mut builder = BatchBuilder::new(me, BatchNo(number), prev_crc, MAX_BATCH);

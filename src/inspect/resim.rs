@@ -2,11 +2,16 @@
 //!
 //! Deliberately not the code that recovers matches: a fault there must not hide itself here. Pure but for what the visitor does.
 
+use std::fmt;
+
 use rekindle_schema::batch::Frame;
 use rekindle_schema::codec::{self, CodecError};
+use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::{FLUSH_TAG, Flush, Step};
-use rekindle_schema::{MatchId, Seq, Tick};
+use rekindle_schema::{MatchId, Seq, StateHash, Tick};
 use rekindle_sim::{SimError, Simulation};
+use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
+use rekindle_store::{Store, StoreError};
 
 /// Why a history cannot be simulated to its end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -95,6 +100,57 @@ pub struct Moment<'a> {
     pub step: &'a Step,
     /// The record that says so.
     pub record: &'a Record,
+}
+
+/// A hash that the simulation does not give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mismatch {
+    /// After which tick.
+    pub tick: Tick,
+    /// What the simulation gives.
+    pub computed: StateHash,
+    /// What was recorded.
+    pub recorded: StateHash,
+    /// Who recorded it: the journal or a checkpoint.
+    pub by: &'static str,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tick, computed, recorded, by } = self;
+        write!(f, "tick {tick}: the simulation gives hash {computed}, the {by} says {recorded}")
+    }
+}
+
+impl Moment<'_> {
+    /// The beats of the journal at this tick, each with what it contradicts. Whoever makes ticks again looks at all of them.
+    pub fn beats(&self) -> impl Iterator<Item = Option<Mismatch>> {
+        let tick = self.sim.tick();
+        let mut computed = None;
+        self.record.flush.beats.iter().filter(move |beat| beat.tick == tick).map(move |beat| {
+            // Hashing a world costs more than a tick of it.
+            let computed = *computed.get_or_insert_with(|| self.sim.state_hash());
+            (computed != beat.hash).then_some(Mismatch { tick, computed, recorded: beat.hash, by: "journal" })
+        })
+    }
+}
+
+/// What the journal's beat says of a checkpoint at `tick`, whose last record is `seq`, if it says something else than `hash`. `None` also when there is no
+/// beat, or the record is no longer there.
+pub async fn contradicted(
+    store: &Store,
+    lease: &MatchLease,
+    (seq, tick, hash): (Seq, Tick, StateHash),
+) -> Result<Option<Mismatch>, StoreError> {
+    let one = LoadOptions { start: Start::Seq(seq), end: End::Seq(seq) };
+    let frames = match history::load(store, lease, &one).await {
+        Ok(history) => history.frames,
+        Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let records = frames.iter().filter(|frame| frame.header.seq == seq).filter_map(|frame| decode(frame).ok());
+    let beat = records.flat_map(|record| record.flush.beats).find(|beat| beat.tick == tick && beat.hash != hash);
+    Ok(beat.map(|beat| Mismatch { tick, computed: hash, recorded: beat.hash, by: "journal" }))
 }
 
 /// Makes every tick of `frames` behind where `sim` stands. `visit` sees each and says whether to go on. Returns the state at the end.

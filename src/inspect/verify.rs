@@ -7,16 +7,17 @@ use std::sync::Arc;
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
-use rekindle_schema::{BuildId, StateHash, Tick};
+use rekindle_schema::{BuildId, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::history::{self, End, HistoryError, Point};
 use rekindle_store::local::{LocalStore, Severity};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, witness};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
-use super::{resim, walk};
-use crate::node::boot::Reading;
+use super::reading::Reading;
+use super::resim::{self, Mismatch, ResimError};
+use super::walk;
 
 /// Matches whose records are in memory together: a log is read once for all of them.
 const GROUP: usize = 32;
@@ -67,8 +68,12 @@ pub struct Report {
     pub matches: Vec<MatchReport>,
     /// What is no fault but worth knowing: a torn tail, another build, a parked match.
     pub notes: Vec<String>,
-    /// What is wrong. Empty: all is well.
+    /// Stored bytes that are not what was written, or that contradict each other.
     pub faults: Vec<String>,
+    /// Matches that this build computes differently than they were played, though it is the build that played them: one line each.
+    pub differs: Vec<String>,
+    /// Matches that another build played and this one cannot repeat: one line each. Nothing is wrong with what is stored; that build can verify it.
+    pub other_build: Vec<String>,
 }
 
 /// How far a verification has come, for a progress bar.
@@ -92,13 +97,18 @@ pub async fn verify(
 ) -> Result<Report, StoreError> {
     progress(Progress::Files);
     let mut report = match reading.dir() {
-        Some(dir) => audit(dir)?,
+        Some(dir) => audit(dir).or_else(unreadable)?,
         None => Report { remote: true, ..Report::default() },
     };
     match reading.store().await {
         Ok(store) => {
             if report.remote {
                 walk::everything(&store, &mut report).await?;
+            }
+            for lease in store.leases.nodes().await? {
+                if let Some(problem) = witness::missing_checkpoint(&store, &lease).await? {
+                    report.fault(problem);
+                }
             }
             if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
@@ -107,10 +117,29 @@ pub async fn verify(
         Err(error) if report.remote => return Err(error),
         Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
     }
-    for words in report.notes.iter_mut().chain(&mut report.faults) {
+    let Report { notes, faults, differs, other_build, .. } = &mut report;
+    for words in notes.iter_mut().chain(faults).chain(differs).chain(other_build) {
         *words = reading.real(words);
     }
     Ok(report)
+}
+
+/// Checks that what a store holds is whole, byte by byte, without simulating it. `dir` is where a local one lies.
+pub async fn bytes(store: &Store, dir: Option<&Path>) -> Result<Report, StoreError> {
+    if let Some(dir) = dir {
+        return audit(dir).or_else(unreadable);
+    }
+    let mut report = Report { remote: true, ..Report::default() };
+    walk::everything(store, &mut report).await?;
+    Ok(report)
+}
+
+/// A file without which nothing can be read is damage as any other.
+fn unreadable(error: StoreError) -> Result<Report, StoreError> {
+    match error {
+        StoreError::Corrupt { .. } => Ok(Report { faults: vec![error.to_string()], ..Report::default() }),
+        other => Err(other),
+    }
 }
 
 /// Every byte of every file, without looking at what the records mean.
@@ -145,7 +174,7 @@ async fn verify_matches(
     for group in store.leases.matches().await?.chunks(GROUP) {
         let mut prepared = Vec::with_capacity(group.len());
         for lease in group {
-            prepared.push(prepare(store, lease, games, report).await?);
+            prepared.push(prepare(store, lease, games, build, report).await?);
         }
         let wanted: Vec<_> = prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..])).collect();
         let reaches = reach::longest_each(store, &wanted, End::Newest).await;
@@ -166,12 +195,51 @@ struct Prepared<'a> {
     /// Good checkpoints, and what each was found to be.
     points: Vec<Point>,
     checkpoints: Vec<CheckpointMeta>,
+    doubts: Doubts,
+}
+
+/// What this build computes differently than it was recorded, of one match.
+#[derive(Debug, Clone, Default)]
+struct Doubts {
+    count: usize,
+    first: Option<String>,
+    /// Another build that has a part in the match.
+    other: Option<BuildId>,
+}
+
+impl Doubts {
+    fn add(&mut self, words: impl ToString) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| words.to_string());
+    }
+
+    /// Notes who made something of the match.
+    fn made_by(&mut self, maker: BuildId, me: BuildId) {
+        if maker != me {
+            self.other.get_or_insert(maker);
+        }
+    }
+
+    /// One line for a match, in the verdict that it belongs to.
+    fn tell(self, lease: &MatchLease, build: BuildId, report: &mut Report) {
+        let Some(first) = self.first else { return };
+        let id = lease.match_id;
+        let more = if self.count == 1 { String::new() } else { format!(" (and {} more)", self.count - 1) };
+        match self.other {
+            Some(other) => report.other_build.push(format!(
+                "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, does not repeat it: {first}{more}; verify it with \
+                 the build that played it"
+            )),
+            None => report.differs.push(format!("RK-VERIFY-151: match {id} was played by this build, {build}, which does not repeat it: {first}{more}")),
+        }
+    }
 }
 
 async fn prepare<'a>(
     store: &Store,
     lease: &'a MatchLease,
     games: &'a BTreeMap<String, Arc<dyn GameType>>,
+    build: BuildId,
     report: &mut Report,
 ) -> Result<Prepared<'a>, StoreError> {
     let id = lease.match_id;
@@ -190,11 +258,13 @@ async fn prepare<'a>(
         ..MatchReport::default()
     };
     let Some(game) = games.get(&lease.spec.game).map(|game| &**game) else {
-        report.fault(format!("RK-VERIFY-012: match {id} is of game `{}`, which this build does not have", lease.spec.game));
-        return Ok(Prepared { lease, game: None, found, points: Vec::new(), checkpoints: Vec::new() });
+        report.other_build.push(format!("RK-VERIFY-012: match {id} is of game `{}`, which this build does not have", lease.spec.game));
+        let (points, checkpoints, doubts) = (Vec::new(), Vec::new(), Doubts::default());
+        return Ok(Prepared { lease, game: None, found, points, checkpoints, doubts });
     };
-    let (points, checkpoints) = checkpoints(store, lease, game, &mut found, report).await?.into_iter().unzip();
-    Ok(Prepared { lease, game: Some(game), found, points, checkpoints })
+    let mut doubts = Doubts::default();
+    let (points, checkpoints) = checkpoints(store, lease, (game, build), &mut found, &mut doubts, report).await?.into_iter().unzip();
+    Ok(Prepared { lease, game: Some(game), found, points, checkpoints, doubts })
 }
 
 async fn verify_match(
@@ -205,8 +275,8 @@ async fn verify_match(
     report: &mut Report,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<MatchReport, StoreError> {
-    let Prepared { lease, game, found, checkpoints, .. } = prepared;
-    let (id, mut found) = (lease.match_id, found.clone());
+    let Prepared { lease, game, found, checkpoints, doubts, .. } = prepared;
+    let (id, mut found, mut doubts) = (lease.match_id, found.clone(), doubts.clone());
     let Some(game) = game else { return Ok(found) };
     let Reach { start, frames, .. } = match reach {
         Ok(reach) => reach,
@@ -218,31 +288,43 @@ async fn verify_match(
     };
     if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
         report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
+        doubts.made_by(other, build);
     }
     let sim = match start {
-        Some(point) => point.load(store).await.map_err(|error| error.to_string()).and_then(|(_, state)| {
-            found.from_tick = point.tick.0;
-            game.restore(&state).map_err(|error| error.to_string())
-        }),
+        Some(point) => match point.load(store).await {
+            Ok((meta, state)) => {
+                found.from_tick = point.tick.0;
+                if let Some(mismatch) = resim::contradicted(store, lease, (meta.seq, meta.tick, meta.hash)).await? {
+                    report.fault(format!("RK-VERIFY-152: match {id}, the checkpoint contradicts the journal: {mismatch}"));
+                }
+                game.restore(&state).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        },
         None => game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string()),
     };
     match sim {
         Ok(sim) => {
             found.records = frames.len();
             let total = frames.last().map_or(0, |frame| frame.header.last_tick.0);
-            simulate(sim, lease, &frames, checkpoints, &mut found, report, |tick| progress(Progress::Ticks(tick, total)));
+            let mut seen = Seen { checkpoints, found: &mut found, doubts: &mut doubts, report };
+            simulate(sim, lease, &frames, &mut seen, |tick| progress(Progress::Ticks(tick, total)));
         }
+        Err(error) if doubts.other.is_some() => doubts.add(format!("it cannot be set up: {error}")),
         Err(error) => report.fault(format!("RK-VERIFY-013: match {id} cannot be set up: {error}")),
     }
+    doubts.tell(lease, build, report);
     Ok(found)
 }
 
-/// Restores every checkpoint of a match, those in the archive included, and compares its hash. Oldest first.
+/// Restores every checkpoint of a match, those in the archive included, and compares its hash. Oldest first. Whole is one whose bytes have the hash that
+/// its manifest says; a build whose components have changed since gets another hash out of it, and that is no damage.
 async fn checkpoints(
     store: &Store,
     lease: &MatchLease,
-    game: &dyn GameType,
+    (game, build): (&dyn GameType, BuildId),
     found: &mut MatchReport,
+    doubts: &mut Doubts,
     report: &mut Report,
 ) -> Result<Vec<(Point, CheckpointMeta)>, StoreError> {
     let (points, damaged) = history::points(store, lease).await?;
@@ -270,13 +352,30 @@ async fn checkpoints(
             }
             Err(error) => return Err(error),
         };
+        let stored = game.checkpoint_hash(&state);
+        if stored != Some(meta.hash) {
+            let stored = stored.map_or_else(|| "no state".to_owned(), |hash| format!("hash {hash}"));
+            report.fault(format!("{place}: its bytes give {stored}, its manifest says {}", meta.hash));
+            continue;
+        }
+        doubts.made_by(meta.build, build);
         match game.restore(&state) {
+            Err(error) if meta.build != build => {
+                doubts.add(format!("the checkpoint at tick {} cannot be restored: {error}", meta.tick));
+                good.push((point, meta));
+            }
             Err(error) => report.fault(format!("{place}: {error}")),
             Ok(sim) if sim.tick() != meta.tick => {
                 report.fault(format!("{place}: it restores to tick {}", sim.tick()));
             }
             Ok(sim) if sim.state_hash() != meta.hash => {
-                report.fault(format!("{place}: it restores to hash {}, its manifest says {}", sim.state_hash(), meta.hash));
+                doubts.add(format!(
+                    "the checkpoint at tick {} restores to hash {}, its bytes have {}",
+                    meta.tick,
+                    sim.state_hash(),
+                    meta.hash
+                ));
+                good.push((point, meta));
             }
             Ok(_) => {
                 found.checkpoints += 1;
@@ -287,44 +386,61 @@ async fn checkpoints(
     Ok(good)
 }
 
+/// What is compared while ticks are made again, and where it is written down.
+struct Seen<'a> {
+    checkpoints: &'a [CheckpointMeta],
+    found: &'a mut MatchReport,
+    doubts: &'a mut Doubts,
+    report: &'a mut Report,
+}
+
 /// Makes all ticks again and compares every beat, and every checkpoint on the way.
-fn simulate(
-    sim: Box<dyn Simulation>,
-    lease: &MatchLease,
-    frames: &[Frame],
-    checkpoints: &[CheckpointMeta],
-    found: &mut MatchReport,
-    report: &mut Report,
-    progress: impl Fn(u64),
-) {
+fn simulate(sim: Box<dyn Simulation>, lease: &MatchLease, frames: &[Frame], seen: &mut Seen<'_>, progress: impl Fn(u64)) {
     let id = lease.match_id;
+    let Seen { checkpoints, found, doubts, report } = seen;
     let at: BTreeMap<Tick, &CheckpointMeta> = checkpoints.iter().map(|meta| (meta.tick, meta)).collect();
-    let mut compare = |what: &str, tick: Tick, computed: StateHash, recorded: StateHash| {
-        if computed != recorded {
-            report
-                .fault(format!("RK-VERIFY-015: match {id}, tick {tick}: the simulation gives hash {computed}, the {what} says {recorded}"));
-        }
-    };
+    // Checkpoints that differ wait for the next beat: if that is as it was played, so was all before it, and the checkpoint is wrong.
+    let mut pending: Vec<Mismatch> = Vec::new();
+    let wrong = |mismatch: Mismatch| format!("RK-VERIFY-015: match {id}, {mismatch}");
     let result = resim::run(sim, id, frames, |moment| {
         let tick = moment.sim.tick();
         found.inputs += moment.step.inputs.len() + moment.step.commands.len();
-        for beat in moment.record.flush.beats.iter().filter(|beat| beat.tick == tick) {
+        for mismatch in moment.beats() {
             found.beats += 1;
-            compare("journal", tick, moment.sim.state_hash(), beat.hash);
+            match mismatch {
+                Some(mismatch) => pending.drain(..).chain([mismatch]).for_each(|mismatch| doubts.add(mismatch)),
+                None => pending.drain(..).for_each(|mismatch| report.fault(wrong(mismatch))),
+            }
         }
         if let Some(meta) = at.get(&tick) {
-            compare("checkpoint", tick, moment.sim.state_hash(), meta.hash);
+            let computed = moment.sim.state_hash();
+            let on_beat = moment.record.flush.beats.iter().find(|beat| beat.tick == tick);
+            let mismatch = Mismatch { tick, computed, recorded: meta.hash, by: "checkpoint" };
+            match on_beat {
+                _ if computed == meta.hash => {}
+                Some(beat) if beat.hash == computed => report.fault(wrong(mismatch)),
+                Some(_) => doubts.add(mismatch),
+                None => pending.push(mismatch),
+            }
         }
         if tick.0.is_multiple_of(256) {
             progress(tick.0);
         }
         true
     });
+    for mismatch in pending {
+        if doubts.count > 0 || doubts.other.is_some() {
+            doubts.add(mismatch);
+        } else {
+            report.fault(wrong(mismatch));
+        }
+    }
     match result {
         Ok(sim) => {
             found.to_tick = sim.tick().0;
             found.hash = Some(sim.state_hash().to_string());
         }
+        Err(error @ ResimError::Sim { .. }) => doubts.add(error),
         Err(error) => report.fault(error.to_string()),
     }
 }
@@ -344,8 +460,8 @@ impl Report {
         }
     }
 
-    /// Nothing is wrong.
+    /// Nothing is damaged, and this build repeats what was played.
     pub fn is_clean(&self) -> bool {
-        self.faults.is_empty()
+        self.faults.is_empty() && self.differs.is_empty() && self.other_build.is_empty()
     }
 }

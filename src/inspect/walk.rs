@@ -2,12 +2,12 @@
 //!
 //! The store checks the checksum of whatever it returns; whether batches and records follow each other, and whether sealed logs reach their seals, is checked here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_schema::batch::BatchView;
-use rekindle_schema::lease::NodeLease;
+use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, MatchId};
-use rekindle_store::{LogInfo, Store, StoreError};
+use rekindle_store::{LogInfo, Store, StoreError, witness};
 
 use super::verify::Report;
 
@@ -19,9 +19,24 @@ const MAX_HOLES: u32 = 1_000;
 /// Reads all logs and the whole archive. What is wrong goes into the report; an error means that the store does not answer.
 pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(), StoreError> {
     let nodes: BTreeMap<_, _> = store.leases.nodes().await?.into_iter().map(|node| (node.incarnation, node)).collect();
-    for info in store.journal.logs().await? {
+    let logs = store.journal.logs().await?;
+    let leases: Vec<NodeLease> = nodes.values().cloned().collect();
+    for problem in witness::strangers(store, &leases, &logs).await? {
+        report.fault(problem);
+    }
+    // A log of which nothing is left is not walked through.
+    for node in nodes.values().filter(|node| node.state == NodeState::Live && !logs.iter().any(|info| info.log == node.incarnation)) {
+        if let Some(short) = witness::short(node, &witness::tail_of(store, node).await?) {
+            report.fault(short.to_string());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for info in logs {
         let node = nodes.get(&info.log);
-        Walk::new(info, node).run(store, report).await?;
+        Walk::new(info, node).run(store, report, &mut seen).await?;
+    }
+    for problem in witness::rowless(store, seen).await? {
+        report.fault(problem);
     }
     for match_id in store.archive.matches().await? {
         let (metas, damaged) = store.archive.list(match_id).await?;
@@ -61,17 +76,21 @@ impl<'a> Walk<'a> {
         Self { info, node, next, prev_crc: None, chains: BTreeMap::new(), holes: 0 }
     }
 
-    async fn run(mut self, store: &Store, report: &mut Report) -> Result<(), StoreError> {
+    async fn run(mut self, store: &Store, report: &mut Report, seen: &mut BTreeSet<MatchId>) -> Result<(), StoreError> {
         let log = self.info.log;
         report.segments += 1;
-        let tail = store.journal.tail(log).await?;
+        let tail = match self.node {
+            Some(node) => witness::tail_of(store, node).await?,
+            None => store.journal.tail(log).await?,
+        };
+        let short = self.node.and_then(|node| witness::short(node, &tail));
         if let Some(torn) = tail.torn {
             report.note(format!("log {log}: possibly a torn tail, the last batch cut off as it was written: {torn}"));
         }
         while self.next <= tail.last && self.holes < MAX_HOLES {
             match store.journal.read(log, self.next, CHUNK).await {
                 Ok(batches) if batches.is_empty() => break,
-                Ok(batches) => batches.iter().for_each(|batch| self.batch(&batch.bytes, batch.number, report)),
+                Ok(batches) => batches.iter().for_each(|batch| self.batch(&batch.bytes, batch.number, report, seen)),
                 Err(error @ StoreError::Corrupt { .. }) => self.hole(error.to_string(), report),
                 // Trimmed while it was read: what is behind goes on to count.
                 Err(error @ StoreError::NotFound(_)) => {
@@ -88,7 +107,9 @@ impl<'a> Walk<'a> {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(seal) = self.node.and_then(|node| node.seal)
+        if let Some(short) = short {
+            report.fault(short.to_string());
+        } else if let Some(seal) = self.node.and_then(|node| node.seal)
             && self.next <= seal
         {
             report.fault(format!("log {log} is sealed at batch {seal}, but nothing can be read from batch {} on", self.next));
@@ -117,7 +138,7 @@ impl<'a> Walk<'a> {
         (self.next, self.prev_crc) = (self.next.next(), None);
     }
 
-    fn batch(&mut self, bytes: &bytes::Bytes, number: BatchNo, report: &mut Report) {
+    fn batch(&mut self, bytes: &bytes::Bytes, number: BatchNo, report: &mut Report, seen: &mut BTreeSet<MatchId>) {
         let log = self.info.log;
         let view = match BatchView::parse(bytes) {
             Ok(view) => view,
@@ -128,6 +149,12 @@ impl<'a> Walk<'a> {
         } else if self.prev_crc.is_some_and(|crc| crc != view.prev_crc()) {
             self.say(format!("log {log}: batch {number} does not follow the one before it"), report);
         }
+        let reached = self.node.and_then(|node| node.reached).filter(|reached| reached.batch == number);
+        if let Some(reached) = reached.filter(|reached| ![0, view.crc()].contains(&reached.crc)) {
+            let (found, wrote) = (view.crc(), reached.crc);
+            self.say(format!("log {log}: batch {number} has checksum {found:08x}, its node wrote one with {wrote:08x}"), report);
+        }
+        seen.extend(view.directory().iter().map(|line| line.match_id));
         for frame in view.all_frames() {
             let header = &frame.header;
             let before = self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
@@ -152,7 +179,8 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use rekindle_schema::Incarnation;
-    use rekindle_store::conformance::{Scribe, register};
+    use rekindle_schema::lease::{Reached, StoredCheckpoint};
+    use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
     use rekindle_store::memory::MemoryStore;
 
     use super::*;
@@ -199,6 +227,38 @@ mod tests {
         memory.store().leases.fence(NODE).await.unwrap();
         memory.store().leases.seal(NODE, BatchNo(5)).await.unwrap();
         let report = look(&memory).await;
-        assert!(report.faults.len() == 1 && report.faults[0].contains("sealed at batch 5"), "{report:?}");
+        assert!(report.faults.len() == 1 && report.faults[0].contains("ends with batch 3, but it had come to batch 5"), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn what_servers_lost_is_told() {
+        let memory = MemoryStore::new();
+        let store = memory.store();
+        register(&store, NODE).await;
+        store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
+        let written = Scribe::new(NODE).append(&store, 6, &[A]).await;
+        let (meta, state) = checkpoint(A, 1, NODE, 3, 3, 40);
+        let stored = StoredCheckpoint { match_id: A, name: meta.as_base() };
+        store.checkpoints.put(meta, state).await.unwrap();
+        let reached = Reached { batch: BatchNo(6), crc: written[5].crc(), at_ms: 1, checkpoint: Some(stored) };
+        store.leases.renew(NODE, 5, Some(reached)).await.unwrap();
+        assert!(look(&memory).await.is_clean());
+
+        memory.lose_row(A);
+        let report = look(&memory).await;
+        assert!(report.faults.len() == 1 && report.faults[0].contains("RK-STORE-113"), "{report:?}");
+        store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
+
+        memory.lose_batches_behind(NODE, BatchNo(4));
+        let report = look(&memory).await;
+        assert!(report.faults.len() == 1 && report.faults[0].contains("RK-STORE-110"), "{report:?}");
+        memory.lose_batches_behind(NODE, BatchNo(0));
+        let report = look(&memory).await;
+        assert!(report.faults.len() == 1 && report.faults[0].contains("is gone"), "{report:?}");
+
+        memory.lose_checkpoints(A);
+        let lease = store.leases.node(NODE).await.unwrap().unwrap();
+        let problem = witness::missing_checkpoint(&store, &lease).await.unwrap();
+        assert!(problem.is_some_and(|problem| problem.contains("record 3")));
     }
 }

@@ -1,42 +1,63 @@
 //! Whether nodes run on a store, for commands that need it to stand still.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rekindle_cluster::suspicion::{Observer, PATIENCE_MS, Process};
+use rekindle_schema::Incarnation;
 use rekindle_schema::lease::{NodeLease, NodeState};
+use rekindle_store::identity::Holder;
 use rekindle_store::{Store, StoreError};
 use tokio::time::Instant;
 
 use super::card;
 
-/// Live leases whose node runs, or may run where nobody can look: leases of other hosts are watched for a few seconds. A lease that names no process is that
-/// of a copy, and runs nowhere.
+/// Live leases whose node runs, or may run where nobody can look: leases of other hosts and of stores on servers are watched until they move, for a few
+/// seconds. A lease that names no process is that of a copy, and runs nowhere; so does one whose process has another store open.
 pub async fn running(store: &Store) -> Result<Vec<NodeLease>, StoreError> {
     let mut observer = Observer::default();
     let begun = Instant::now();
+    let mut first: BTreeMap<Incarnation, u64> = BTreeMap::new();
     loop {
         let mut nodes = store.leases.nodes().await?;
         nodes.retain(|node| node.state == NodeState::Live && node.pid != 0);
         let now = begun.elapsed().as_millis() as u64;
-        let dead = observer.look(now, &nodes, |node| if runs_here(node) == Some(false) { Process::Gone } else { Process::Unknown });
+        let (mut here, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for node in &nodes {
+            let moved = *first.entry(node.incarnation).or_insert(node.deadline_ms) != node.deadline_ms;
+            match process(store, node).await? {
+                Holder::Gone | Holder::Stranger => gone.insert(node.incarnation),
+                Holder::Unknown if !moved => false,
+                Holder::Holds | Holder::Unknown => here.insert(node.incarnation),
+            };
+        }
+        let process = |node: &NodeLease| if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown };
+        let dead = observer.look(now, &nodes, process);
         nodes.retain(|node| !dead.contains(&node.incarnation));
-        let certain = nodes.iter().any(|node| runs_here(node) == Some(true));
-        if nodes.is_empty() || certain || now > PATIENCE_MS + 1_000 {
+        if !here.is_empty() {
+            nodes.retain(|node| here.contains(&node.incarnation));
+            return Ok(nodes);
+        }
+        if nodes.is_empty() || now > PATIENCE_MS + 1_000 {
             return Ok(nodes);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// `None`: it is a process of another host.
-fn runs_here(node: &NodeLease) -> Option<bool> {
-    let here = node.host.is_empty() || node.host == card::this_host();
-    here.then(|| card::process_start(node.pid) == Some(node.pid_start))
+/// What is known of the process of a lease: of one of another host, nothing.
+async fn process(store: &Store, node: &NodeLease) -> Result<Holder, StoreError> {
+    if !node.host.is_empty() && node.host != card::this_host() {
+        return Ok(Holder::Unknown);
+    }
+    if card::process_start(node.pid) != Some(node.pid_start) {
+        return Ok(Holder::Gone);
+    }
+    store.identity.holder(node).await
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_schema::Incarnation;
     use rekindle_schema::lease::DEFAULT_REGION;
     use rekindle_store::memory::MemoryStore;
 
@@ -53,6 +74,8 @@ mod tests {
             seal: None,
             host,
             region: DEFAULT_REGION.to_owned(),
+            reached: None,
+            loss_accepted_ms: None,
         }
     }
 
@@ -77,7 +100,7 @@ mod tests {
             let store = store.clone();
             async move {
                 for deadline in 2.. {
-                    let _ = store.leases.renew(Incarnation(2), deadline).await;
+                    let _ = store.leases.renew(Incarnation(2), deadline, None).await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }

@@ -1,14 +1,15 @@
 //! What a node needs before it can do anything: its data directory to itself, keys, a store, a lease.
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use rekindle_cluster::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::address::StoreAddress;
 use rekindle_store::{Store, StoreError};
+use tokio::time::Instant;
 
 use super::card::{self, NodeCard};
 use super::{build, clock};
@@ -31,11 +32,51 @@ pub struct Booted {
     pub pid_start: u64,
 }
 
-/// Takes the data directory, opens the store and registers a new incarnation.
-pub async fn boot(config: &Config) -> Result<Booted, Failure> {
+/// How long a start waits before it asks again for a store that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often it says that it waits.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes the data directory, opens the store and registers a new incarnation. A store that does not answer is waited for, up to `store_wait_s`: `waiting` is
+/// told what it waits for. Dropping it gives up.
+pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, Failure> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
+    let (begun, mut said) = (Instant::now(), None::<Instant>);
+    loop {
+        let error = match take_lease(config).await {
+            Ok((store, incarnation, pid_start)) => {
+                return Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start });
+            }
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error.into()),
+        };
+        let waited = begun.elapsed();
+        if waited >= config.store_wait {
+            let message = format!(
+                "RK-NODE-131: the store has not answered for {} s, which is as long as store_wait_s lets a start wait ({error}): start the store, or check the \
+                 address in `store`",
+                waited.as_secs()
+            );
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            said = Some(Instant::now());
+            let words =
+                format!("waiting for the store since {} s, for {} s at most: {error}", waited.as_secs(), config.store_wait.as_secs());
+            tracing::warn!(code = "RK-NODE-130", store = %config.store, "{words}");
+            waiting(&words);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Opens the store and registers a new incarnation: an attempt whose answer was lost leaves one behind that owns nothing.
+async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreError> {
     let store = config.store.open().await?;
+    // Before the first lease: a copy learns that it is one before it does anything.
+    let identity = store.identity.ascertain(clock::fresh()).await?;
+    tracing::info!(code = "RK-NODE-100", store = %config.store, id = %identity.id, floor = %identity.floor, "store identified");
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
     let lease = NodeLease {
@@ -48,10 +89,12 @@ pub async fn boot(config: &Config) -> Result<Booted, Failure> {
         seal: None,
         host: card::this_host(),
         region: config.node_region.clone(),
+        reached: None,
+        loss_accepted_ms: None,
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;
-    Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start })
+    Ok((store, incarnation, pid_start))
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.
@@ -61,11 +104,11 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
         Failure::new(Exit::Failed, message)
     };
     std::fs::create_dir_all(dir).map_err(place)?;
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(place)?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(card::LOCK_FILE)).map_err(place)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let who = NodeCard::read(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
+            let who = NodeCard::running(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
             let message = format!(
                 "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose another directory with --data-dir",
                 dir.display()
@@ -73,92 +116,5 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
             Err(Failure::new(Exit::InUse, message))
         }
         Err(TryLockError::Error(error)) => Err(place(error)),
-    }
-}
-
-/// A store to be looked into. A data directory is read without changing a byte of it, unless a node runs on it right now: then it is read beside
-/// that node, as a store on servers is.
-///
-/// Opening `node.db` would fold its write-ahead log into it, so a copy of it is opened instead, next to links to the real logs.
-pub struct Reading {
-    address: StoreAddress,
-    /// Removed when the reading is over.
-    shadow: Option<Shadow>,
-}
-
-impl Reading {
-    /// Of a store.
-    pub fn of(address: &StoreAddress) -> Result<Self, Failure> {
-        let address = address.clone();
-        let dir = match &address {
-            StoreAddress::Local(dir) => dir,
-            StoreAddress::Memory => {
-                let message = "RK-NODE-023: a store in memory is gone with its process: there is nothing to read";
-                return Err(Failure::new(Exit::Usage, message));
-            }
-            StoreAddress::Postgres(_) | StoreAddress::Cql(_) => return Ok(Self { address, shadow: None }),
-        };
-        if !dir.join("format").exists() {
-            let message = format!("RK-NODE-027: {} is no data directory: it has no file `format`", dir.display());
-            return Err(Failure::new(Exit::NotFound, message));
-        }
-        let live = NodeCard::read(dir).is_some_and(|card| card.is_alive());
-        let shadow = if live { None } else { Some(Shadow::of(dir)?) };
-        Ok(Self { address, shadow })
-    }
-
-    /// The directory to read, if it is one. Paths in there begin differently from the real ones: see [`Reading::real`].
-    pub fn dir(&self) -> Option<&Path> {
-        match (&self.shadow, &self.address) {
-            (Some(shadow), _) => Some(&shadow.0),
-            (None, StoreAddress::Local(dir)) => Some(dir),
-            (None, _) => None,
-        }
-    }
-
-    /// The same words with the real directory in them.
-    pub fn real(&self, words: &str) -> String {
-        match (&self.shadow, &self.address) {
-            (Some(shadow), StoreAddress::Local(dir)) => words.replace(&shadow.0.display().to_string(), &dir.display().to_string()),
-            _ => words.to_owned(),
-        }
-    }
-
-    /// The store in it.
-    pub async fn store(&self) -> Result<Store, StoreError> {
-        match &self.shadow {
-            Some(shadow) => StoreAddress::Local(shadow.0.clone()).open().await,
-            None => self.address.open().await,
-        }
-    }
-}
-
-/// A directory that looks like a data directory and can be written to.
-struct Shadow(PathBuf);
-
-impl Shadow {
-    fn of(dir: &Path) -> std::io::Result<Self> {
-        let dir = std::path::absolute(dir)?;
-        let shadow = Self(std::env::temp_dir().join(format!("rekindle-read-{:016x}", clock::random())));
-        std::fs::create_dir(&shadow.0)?;
-        for name in ["format", "node.db", "node.db-wal"] {
-            if dir.join(name).exists() {
-                std::fs::copy(dir.join(name), shadow.0.join(name))?;
-            }
-        }
-        for name in ["logs", "checkpoints", "archive"] {
-            if dir.join(name).exists() {
-                std::os::unix::fs::symlink(dir.join(name), shadow.0.join(name))?;
-            }
-        }
-        Ok(shadow)
-    }
-}
-
-impl Drop for Shadow {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(code = "RK-NODE-028", path = %self.0.display(), %error, "a temporary copy is left behind");
-        }
     }
 }

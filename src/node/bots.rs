@@ -30,7 +30,7 @@ pub async fn play(handle: MatchHandle, game: Arc<dyn GameType>, count: u16) {
         match enter(&handle, number).await {
             Ok(bot) => bots.push(bot),
             Err((code, reason)) => {
-                tracing::warn!(code = "RK-NODE-040", match_id = %info.match_id, ?code, %reason, "house bot not let in");
+                tracing::warn!(code = "RK-NODE-040", match_id = %info.match_id, refusal = ?code, %reason, "house bot not let in");
                 return;
             }
         }

@@ -5,8 +5,10 @@ use std::fs::File;
 use rekindle_schema::BuildId;
 use rekindle_sim::simulation::build_id;
 
+use crate::cli::exit::{About as _, Failure};
+
 /// The build of the running executable. A changed executable is another build, whatever changed.
-pub fn of_this_executable() -> std::io::Result<BuildId> {
+pub fn of_this_executable() -> Result<BuildId, Failure> {
     let path = std::env::current_exe()?;
-    build_id(File::open("/proc/self/exe").or_else(|_| File::open(path))?)
+    File::open("/proc/self/exe").or_else(|_| File::open(&path)).and_then(build_id).about("read", &path)
 }

@@ -1,11 +1,17 @@
 //! `node.json`: how commands find the running node of a data directory. Written when it is ready, removed on a clean stop; a file left by a dead
-//! process is recognised by pid and start time.
+//! process is recognised by pid and start time, one that was copied with its directory by the lock that its process does not hold.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use rekindle_store::identity::Holder;
+pub use rekindle_store::local::this_host;
+use rekindle_store::local::{holder, start_time};
 use serde::{Deserialize, Serialize};
 
+/// A node holds an exclusive lock on it as long as it runs.
+pub const LOCK_FILE: &str = "lock";
 /// For `kill $(cat rekindle-data/node.pid)`.
 const PID_FILE: &str = "node.pid";
 
@@ -54,29 +60,23 @@ impl NodeCard {
         }
     }
 
-    /// Whether the process that wrote it still runs.
-    pub fn is_alive(&self) -> bool {
-        process_start(self.pid) == Some(self.pid_start)
+    /// The card of the node that runs on a data directory. Its process must hold the lock of this very directory: a card that was copied with its directory
+    /// names the node of the original, which is not to be asked, drained or waited for in the name of the copy.
+    pub fn running(data_dir: &Path) -> Option<Self> {
+        let lock = data_dir.join(LOCK_FILE);
+        let holds = |card: &Self| match holder(card.pid, card.pid_start, std::slice::from_ref(&lock)) {
+            Holder::Holds => true,
+            Holder::Gone | Holder::Stranger => false,
+            // It is another user's process: whoever holds the lock keeps others from it.
+            Holder::Unknown => File::open(&lock).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))),
+        };
+        Self::read(data_dir).filter(holds)
     }
 }
 
 /// Start time of a process in clock ticks since boot, if it runs (a zombie does not).
 pub fn process_start(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may contain anything, so fields are counted behind its end.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok())?
-}
-
-/// Names the kernel and the process namespace in which this process's id means something; empty if the system does not say.
-pub fn this_host() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    let namespace = std::fs::read_link("/proc/self/ns/pid");
-    match (kernel, namespace) {
-        (Ok(kernel), Ok(namespace)) => format!("{}/{}", kernel.trim(), namespace.display()),
-        _ => String::new(),
-    }
+    start_time(pid)
 }
 
 #[cfg(test)]
@@ -98,8 +98,17 @@ mod tests {
         card.write(dir.path()).unwrap();
         let read = NodeCard::read(dir.path()).unwrap();
         assert_eq!(read, card);
-        assert!(read.is_alive());
-        assert!(!NodeCard { pid_start: card.pid_start + 1, ..card }.is_alive());
+        assert_eq!(NodeCard::running(dir.path()), None, "nobody holds the lock");
+        let lock = File::create(dir.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(NodeCard::running(dir.path()), Some(card.clone()));
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["node.json", LOCK_FILE] {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        assert_eq!(NodeCard::running(copy.path()), None, "the process holds the lock of another directory");
+        NodeCard { pid_start: card.pid_start + 1, ..card.clone() }.write(dir.path()).unwrap();
+        assert_eq!(NodeCard::running(dir.path()), None, "another process has its pid");
+        drop(lock);
         NodeCard::remove(dir.path());
         assert_eq!(NodeCard::read(dir.path()), None);
     }

@@ -16,9 +16,11 @@ use rekindle_schema::lease::NodeState;
 use rekindle_store::{JobFilter, Store};
 use tokio::runtime::Handle;
 
+use super::calendar::Calendar;
 use super::clock;
 use super::operator::Operators;
 use crate::backup;
+use crate::cli::exit::About as _;
 use crate::config::Config;
 use crate::inspect::scrub;
 
@@ -42,6 +44,8 @@ pub struct Tools {
     pub host: Host,
     /// This run.
     pub incarnation: Incarnation,
+    /// From when on something counts as old.
+    pub calendar: Calendar,
     /// Writes down what is removed from the audit log.
     pub operators: Operators,
 }
@@ -57,6 +61,9 @@ pub fn queues(config: &Config, node: Incarnation) -> Vec<QueueConfig> {
     let queue = |name: &str, concurrency| QueueConfig { name: name.to_owned(), concurrency, retry };
     vec![queue(DEFAULT_QUEUE, config.jobs.concurrency), queue(HOUSE, 2), queue(HEAVY, 1), queue(&own_queue(node), 1)]
 }
+
+/// The names of [`kinds`], for whoever has no node yet.
+pub const NAMES: &[&str] = &["keep-house", "prune-jobs", "prune-audit", "verify-store", "backup", "checkpoint-all"];
 
 /// The kinds of job that every node knows.
 pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
@@ -78,8 +85,9 @@ pub fn kinds(config: &Config, tools: &Tools) -> Vec<Kind> {
 
 /// Archives, trims and removes, as the policy says.
 async fn keep_house(tools: Tools, policy: Policy) -> WorkResult {
+    let now_ms = tools.calendar.now_ms(&tools.store, tools.incarnation).await?;
     // A task of its own: it compresses.
-    let run = tokio::spawn(async move { retention::run(&tools.store, &policy, clock::now_ms()).await });
+    let run = tokio::spawn(async move { retention::run(&tools.store, &policy, now_ms).await });
     let done = run.await.map_err(|error| WorkError::Retry(error.to_string()))??;
     let (logs, chunks, matches) = (done.cuts.len(), done.chunks_removed, done.matches_removed.len());
     if logs + chunks > 0 {
@@ -111,7 +119,7 @@ async fn prune_jobs(tools: Tools, keep: Duration) -> WorkResult {
             }
         }
     }
-    let before_ms = now_ms.saturating_sub(keep.as_millis() as u64);
+    let before_ms = tools.calendar.now_ms(&tools.store, tools.incarnation).await?.saturating_sub(keep.as_millis() as u64);
     let mut gone = 0;
     loop {
         let removed = jobs.prune(before_ms, AT_ONCE).await?;
@@ -125,7 +133,7 @@ async fn prune_jobs(tools: Tools, keep: Duration) -> WorkResult {
 /// Removes audit entries that are older than their retention, and writes that down.
 async fn prune_audit(tools: Tools, keep: Option<Duration>) -> WorkResult {
     let Some(keep) = keep else { return Ok("the audit log is kept for ever".to_owned()) };
-    let before_ms = clock::now_ms().saturating_sub(keep.as_millis() as u64);
+    let before_ms = tools.calendar.now_ms(&tools.store, tools.incarnation).await?.saturating_sub(keep.as_millis() as u64);
     let audit = &tools.store.audit;
     let old = audit.list(rekindle_store::AuditQuery { since_ms: 0, until_ms: before_ms, limit: 1 }).await?;
     if old.is_empty() {
@@ -164,14 +172,18 @@ async fn back_up(tools: Tools, store_name: String, place: Option<(PathBuf, usize
     let Some((dir, keep)) = place else {
         return Err(WorkError::Fatal("RK-NODE-045: backup.dir is not set, so there is no place for a backup".to_owned()));
     };
-    std::fs::create_dir_all(&dir)?;
+    std::fs::create_dir_all(&dir).about("create", &dir).map_err(|failure| WorkError::Retry(failure.message))?;
     let target = dir.join(backup::name_at(clock::now_ms()));
     // On a thread of its own: it compares every byte that it copies. It does not end before it is done, whatever becomes of the job.
     let (runtime, store, to) = (Handle::current(), tools.store.clone(), target.clone());
     let making = tokio::task::spawn_blocking(move || runtime.block_on(backup::make(&store, &store_name, &to, &|_| ())));
     let made = making.await?.map_err(|failure| WorkError::Retry(failure.message))?;
-    let removed = backup::keep_newest(&dir, keep)?;
+    let removed = backup::keep_newest(&dir, keep, clock::now_ms()).map_err(|failure| WorkError::Retry(failure.message))?;
     let matches = made.copied.matches;
+    if made.copied.left_out > 0 {
+        let (left_out, notes) = (made.copied.left_out, made.copied.notes.join("; "));
+        tracing::error!(code = "RK-NODE-156", left_out, notes, "the backup was made without damaged checkpoints; run `rekindle verify`");
+    }
     tracing::info!(code = "RK-NODE-046", dir = %target.display(), matches, bytes = made.bytes, removed, "backup made");
     Ok(format!("{matches} matches, {} bytes in {}; {removed} old backups removed", made.bytes, target.display()))
 }

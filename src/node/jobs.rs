@@ -5,11 +5,12 @@ use rekindle_schema::JobId;
 use rekindle_schema::job::{Job, JobState, Unique};
 use rekindle_store::{JobFilter, NewJob, StoreError};
 
+use super::calendar::Calendar;
 use super::chores::{self, Tools};
 use super::serving::{ControlError, Parts, Serving};
 use super::{clock, operator};
 use crate::admin::api::{JobView, RunJob};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::hex;
 
 /// How often an operator's retry tries a job.
@@ -22,6 +23,7 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         store: store.clone(),
         host: host.clone(),
         incarnation: *incarnation,
+        calendar: Calendar::new(),
         operators: operator::Operators::new(store.clone(), *incarnation),
     };
     let mut kinds = chores::kinds(config, &tools);
@@ -33,11 +35,6 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         payload: Vec::new().into(),
     });
     let cron: Vec<CronEntry> = cron.collect();
-    if let Some(entry) = cron.iter().find(|entry| !kinds.iter().any(|kind| kind.name == entry.kind)) {
-        let known: Vec<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
-        let message = format!("RK-NODE-042: jobs.cron names the kind `{}`, this node knows: {}", entry.kind, known.join(", "));
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let jobs = JobsConfig { lease: config.jobs.lease, queues: chores::queues(config, *incarnation), cron, ..JobsConfig::default() };
     let parts =
         JobsParts { store: store.clone(), incarnation: *incarnation, clock: clock::wall(), seed: clock::random(), kinds, config: jobs };

@@ -9,29 +9,36 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
-use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput};
+use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted};
 use rekindle_schema::frame::TickFrame;
+use rekindle_schema::lease::MatchState;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{MatchId, PlayerId, SessionId};
+use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
+use rekindle_store::Store;
 use tokio::sync::mpsc;
+
+use super::standing::{Standing, Standings};
 
 /// The matches of this node.
 pub struct Links {
     host: Host,
+    store: Store,
     recovering: Arc<AtomicBool>,
+    standings: Arc<Standings>,
 }
 
 impl Links {
-    /// While `recovering` is set, a match that is not here may still come.
-    pub fn new(host: Host, recovering: Arc<AtomicBool>) -> Self {
-        Self { host, recovering }
+    /// While `recovering` is set, a match that is not here may still come. Of those that do not run, `standings` says why.
+    pub fn new(host: Host, store: Store, recovering: Arc<AtomicBool>, standings: Arc<Standings>) -> Self {
+        Self { host, store, recovering, standings }
     }
 }
 
 impl Links {
-    /// The match with room in which most play: strangers meet.
-    fn roomy(&self) -> Option<MatchHandle> {
-        let matches = self.host.list();
+    /// The match with room in which most play, of this game if one is named: strangers meet.
+    fn roomy(&self, game: Option<&str>) -> Option<MatchHandle> {
+        let mut matches = self.host.list();
+        matches.retain(|status| game.is_none_or(|game| status.game == game));
         let open = matches.iter().filter(|status| matches!(status.phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled));
         let best = open.filter(|status| status.sessions < status.max_players).max_by_key(|status| (status.sessions, status.match_id))?;
         self.host.find(best.match_id)
@@ -39,25 +46,59 @@ impl Links {
 }
 
 impl Matches for Links {
-    fn locate(&self, wanted: Option<MatchId>) -> Location {
-        let found = match wanted {
+    fn locate(&self, wanted: Wanted<'_>) -> Location {
+        let found = match wanted.match_id {
             Some(id) => self.host.find(id),
-            None => self.roomy(),
+            None => self.roomy(wanted.game),
         };
-        match (found, wanted) {
+        match (found, wanted.match_id) {
             // It gives no frames and does not come back by itself: clients that kept knocking would wait for nothing.
-            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
-                let words = format!("RK-NODE-034: match {} is parked after a failure: ask the operator", handle.info().match_id);
-                Location::Refused(RefuseCode::Ended, words)
-            }
+            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => parked(handle.info().match_id),
             (Some(handle), _) => Location::Here(Arc::new(Link(handle))),
+            (None, Some(id)) if let Some(standing) = self.standings.of(id) => match standing {
+                Standing::Parked(_) => parked(id),
+                Standing::Waits(reason, _) => {
+                    let words = format!("RK-NODE-137: match {id} waits: this build of the game cannot run it ({reason}): ask the operator");
+                    Location::Refused(RefuseCode::Unavailable, words)
+                }
+                Standing::Recovering => {
+                    Location::Refused(RefuseCode::Unavailable, format!("RK-NODE-138: match {id} is about to be recovered; try again"))
+                }
+            },
             (None, _) if self.recovering.load(Ordering::Acquire) => {
                 Location::Refused(RefuseCode::Unavailable, "RK-NODE-030: this node is recovering its matches; try again".to_owned())
             }
             (None, Some(id)) => Location::Refused(RefuseCode::NoMatch, format!("RK-NODE-031: match {id} does not run here")),
-            (None, None) => Location::Refused(RefuseCode::Full, "RK-NODE-032: no match here has room for a player".to_owned()),
+            (None, None) => {
+                let of = wanted.game.map_or_else(String::new, |game| format!(" of `{game}`"));
+                Location::Refused(RefuseCode::Full, format!("RK-NODE-032: no match{of} here has room for a player"))
+            }
         }
     }
+
+    fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
+        self.host.plays_in(player)
+    }
+
+    fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool> {
+        // An epoch has one owner.
+        Box::pin(async move { matches!(self.store.leases.get(match_id).await, Ok(Some(row)) if row.epoch == epoch) })
+    }
+
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
+        Box::pin(async move {
+            // While the directory does not answer, nobody knows.
+            let row = self.store.leases.get(match_id).await.ok()??;
+            match row.state {
+                MatchState::Ended { reason } => Some((RefuseCode::Ended, reason)),
+                MatchState::Running | MatchState::Parked { .. } => None,
+            }
+        })
+    }
+}
+
+fn parked(id: MatchId) -> Location {
+    Location::Refused(RefuseCode::Ended, format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"))
 }
 
 struct Link(MatchHandle);
@@ -74,6 +115,18 @@ impl MatchLink for Link {
             schema: info.schema,
             config: info.config,
         }
+    }
+
+    fn session_of(&self, player: PlayerId) -> Option<SessionId> {
+        self.0.session_of(player)
+    }
+
+    fn hash_at(&self, tick: Tick) -> Option<StateHash> {
+        self.0.hash_at(tick)
+    }
+
+    fn holds_until(&self) -> Option<Tick> {
+        self.0.holds_until()
     }
 
     fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {

@@ -1,16 +1,18 @@
 //! A node at work.
 //!
-//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left; [`Serving`] is what runs then, asked by the admin
-//! listener and the edge ([`links`]); [`chores`] are what it does for itself, [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
+//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left, [`trial`] says which of it may kill, [`standing`] why a match does not run; [`Serving`] is what runs then, asked by the admin
+//! listener and the edge ([`links`]); [`chores`] are what it does for itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
 //! commands find the node.
 
 pub mod alive;
 pub mod boot;
 pub mod bots;
 pub mod build;
+pub mod calendar;
 pub mod card;
 pub mod chores;
 pub mod clock;
+pub mod descriptors;
 mod edge;
 pub mod jobs;
 pub mod links;
@@ -18,7 +20,9 @@ pub mod operator;
 pub mod recover;
 pub mod run;
 pub mod serving;
+pub mod standing;
 pub mod tickets;
+pub mod trial;
 
 pub use serving::{ControlError, Serving};
 

@@ -1,13 +1,14 @@
 //! The life of a node: boot, recover, serve, drain, stop.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::jobs::{Drained, Kind};
-use rekindle_actors::{DrainReport, Games, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
+use rekindle_actors::{DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
@@ -23,18 +24,26 @@ use super::boot::{self, Booted};
 use super::card::NodeCard;
 use super::edge::EdgeThreads;
 use super::links::Links;
-use super::recover::{Caretaker, Outcome};
+use super::recover::{Caretaker, CaretakerParts, Outcome, Trouble};
 use super::serving::{Parts, Serving};
-use super::{PARKED, READY, RESUMED, clock, jobs};
+use super::standing::Standings;
+use super::trial::TrialOptions;
+use super::{PARKED, READY, RESUMED, bots, clock, descriptors, jobs};
 use crate::admin::api::CreateMatch;
-use crate::admin::server;
-use crate::cli::exit::{Exit, Failure};
+use crate::admin::server::{self, Front};
+use crate::cli::exit::{About as _, Exit, Failure};
 use crate::config::{self, Config};
+use crate::telemetry;
 
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often a stop that waits for recovery looks whether that is held up.
+const HELD_UP_LOOK: Duration = Duration::from_millis(200);
 /// How often samples are folded into histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why a node ends whose parent is gone.
+const ABANDONED: &str = "RK-NODE-025: the parent process is gone";
 
 /// What a node is run with.
 pub struct Run {
@@ -70,8 +79,39 @@ pub enum Milestone<'a> {
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let mut signals = Signals::listen()?;
-    let Booted { lock, keys, store, incarnation, build, pid_start } = boot::boot(&config).await?;
-    let renewal = keep_lease(store.clone(), incarnation);
+    // Whatever can refuse a start does so before anything is claimed: the configuration was looked at before ([`config::check`]).
+    let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
+        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
+        Failure::new(Exit::Failed, message)
+    })?;
+    let admin_addr = admin.local_addr()?;
+    let (admin_stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
+        // An error means that the sender is gone: the node has ended.
+        let _ = stopped.await;
+    };
+    let front = Front::default();
+    front.says("opening the store");
+    let admin_connections = descriptors::prepare(&config);
+    let admin = tokio::spawn(server::serve(admin, front.clone(), admin_connections, until_stopped));
+    let mut abandoned = Box::pin(gone(abandoned));
+    let waiting = |words: &str| {
+        front.says(words);
+        tracing::info!(code = "RK-NODE-139", admin = %admin_addr, "the admin listener answers meanwhile: /livez, /startupz");
+    };
+    let booted = tokio::select! {
+        biased;
+        () = signals.next() => {
+            tracing::info!(code = "RK-NODE-004", "stopped");
+            return Ok(Exit::Done);
+        }
+        () = &mut abandoned => return Err(Failure::new(Exit::Failed, ABANDONED)),
+        booted = boot::boot(&config, waiting) => booted?,
+    };
+    let Booted { lock, keys, store, incarnation, build, pid_start } = booted;
+    front.says("recovering matches");
+    let started = Arc::new(OnceLock::new());
+    let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let host = Host::start(HostParts {
         store: store.clone(),
         incarnation,
@@ -82,41 +122,47 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         config: host_config(&config),
     })
     .await?;
+    // Set once, here.
+    let _ = started.set(host.clone());
     let recovering = Arc::new(AtomicBool::new(true));
-    let links = Arc::new(Links::new(host.clone(), Arc::clone(&recovering)));
+    let standings = Arc::<Standings>::default();
+    let links = Arc::new(Links::new(host.clone(), store.clone(), Arc::clone(&recovering), Arc::clone(&standings)));
     let edge = EdgeThreads::start()?;
     let gateway = {
         let _inside = edge.handle().enter();
         Gateway::bind(gateway_config(&config), links, keys)?
     };
-    let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
-        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
-        Failure::new(Exit::Failed, message)
-    })?;
     let card = NodeCard {
         pid: std::process::id(),
         pid_start,
         incarnation: incarnation.to_string(),
-        admin: admin.local_addr()?,
+        admin: admin_addr,
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
     };
-    let parts = Parts { config: config.clone(), games, host: host.clone(), store: store.clone(), gateway, incarnation, build, recovering };
-    let node = Arc::new(Serving::new(parts));
-    let (admin_stop, stopped) = oneshot::channel::<()>();
-    let until_stopped = async move {
-        // An error means that the sender is gone: the node has ended.
-        let _ = stopped.await;
+    let parts = Parts {
+        config: config.clone(),
+        games,
+        host: host.clone(),
+        store: store.clone(),
+        gateway,
+        incarnation,
+        build,
+        recovering,
+        standings,
     };
+    let node = Arc::new(Serving::new(parts));
     let upkeep = keep_metrics(metrics.clone());
-    let admin = tokio::spawn(server::serve(admin, Arc::clone(&node), metrics, config.admin_token.clone(), until_stopped));
-    card.write(&config.data_dir)?;
+    let token = config.admin_token.as_ref().map(|token| token.reveal().to_owned());
+    front.open(Arc::clone(&node), metrics, token);
+    card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
 
     let served = async {
         let mut caretaker = caretaker(&node);
         let begun = Instant::now();
+        let held_up = AtomicBool::new(false);
         let recovery = async {
-            caretaker.look(0, |outcome| brought_back(&node, &outcome, tell)).await?;
+            recover_all(&node, &mut caretaker, begun, &held_up, tell).await?;
             if let Some(wanted) = first_match {
                 ensure_match(&node, wanted).await?;
             }
@@ -126,9 +172,10 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         tokio::select! {
             biased;
             recovered = recovery => recovered?,
-            () = signals.insist() => return Err(stopped_at_once()),
+            () = signals.insist(&held_up) => return Err(stopped_at_once()),
         }
         node.parts().recovering.store(false, Ordering::Release);
+        front.started();
         tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
         tell(Milestone::Ready(&card, &node));
         tokio::select! {
@@ -141,7 +188,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         biased;
         halt = host.fenced() => Some(halted(&halt)),
         fault = renewal => Some(lease_lost(fault)),
-        () = gone(abandoned) => Some(Failure::new(Exit::Failed, "RK-NODE-025: the parent process is gone")),
+        () = node.parts().gateway.lost() => Some(port_lost()),
+        () = &mut abandoned => Some(Failure::new(Exit::Failed, ABANDONED)),
         served = served => served.err(),
         never = upkeep => match never {},
     };
@@ -171,6 +219,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
     }
     forget_attempts(&host, &store, incarnation, &report).await;
+    // The last word about how far the log has come.
+    store.leases.renew(incarnation, clock::now_ms() + lease::LEASE_MS, host.reached()).await?;
     let stopped = store.leases.stop(incarnation).await?;
     let _ = admin_stop.send(());
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
@@ -199,8 +249,44 @@ async fn stop_jobs(node: &Serving) {
 }
 
 fn caretaker(node: &Serving) -> Caretaker {
-    let Parts { host, store, incarnation, config, .. } = node.parts();
-    Caretaker::new(host.clone(), store.clone(), *incarnation, config.node_region.clone(), config.recovery_attempts)
+    let Parts { host, store, incarnation, config, build, standings, .. } = node.parts();
+    Caretaker::new(CaretakerParts {
+        host: host.clone(),
+        store: store.clone(),
+        me: *incarnation,
+        region: config.node_region.clone(),
+        trials: Some(TrialOptions {
+            build: *build,
+            accept_build: config.accept_build,
+            deaths: config.recovery_attempts,
+            healthy_after: config.healthy_after,
+            watchdog: config.watchdog,
+        }),
+        standings: Arc::clone(standings),
+    })
+}
+
+/// The first look: brings back what is left of earlier nodes. A store that is away in between is waited for, as it is later on.
+async fn recover_all(
+    node: &Arc<Serving>,
+    caretaker: &mut Caretaker,
+    begun: Instant,
+    held_up: &AtomicBool,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) -> Result<(), Failure> {
+    loop {
+        let now_ms = begun.elapsed().as_millis() as u64;
+        match caretaker.look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell)).await {
+            Ok(()) => {
+                held_up.store(false, Ordering::Release);
+                return Ok(());
+            }
+            Err(trouble) if trouble.transient => not_looked_after(&trouble),
+            Err(trouble) => return Err(trouble.failure),
+        }
+        held_up.store(true, Ordering::Release);
+        tokio::time::sleep(lease::RENEW_EVERY).await;
+    }
 }
 
 /// Takes over what other nodes leave, as long as this one runs. What the store refuses now it may give at the next look.
@@ -211,12 +297,21 @@ async fn keep_watch(
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Infallible {
     loop {
-        tokio::time::sleep(lease::RENEW_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(lease::RENEW_EVERY) => {}
+            () = node.asking() => {}
+        }
         let now_ms = begun.elapsed().as_millis() as u64;
-        if let Err(failure) = caretaker.look(now_ms, |outcome| brought_back(node, &outcome, tell)).await {
-            tracing::warn!(code = "RK-NODE-035", reason = %failure.message, "matches of dead nodes could not be looked after; trying again");
+        let asked = node.take_asked();
+        if let Err(trouble) = caretaker.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await {
+            not_looked_after(&trouble);
         }
     }
+}
+
+fn not_looked_after(trouble: &Trouble) {
+    let reason = &trouble.failure.message;
+    tracing::warn!(code = "RK-NODE-035", %reason, "matches of dead nodes could not be looked after; trying again");
 }
 
 /// A match of a dead node goes on here, or does not.
@@ -233,6 +328,7 @@ fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Mi
                 hash_ok = report.hash_ok,
                 "match resumed"
             );
+            write_down_difference(node, report);
             node.play_house_bots(*match_id);
             node.watch_health(*match_id, node.parts().config.healthy_after);
             tell(Milestone::Resumed(*match_id, report));
@@ -242,6 +338,23 @@ fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Mi
             tell(Milestone::NotResumed(*match_id, report));
         }
     }
+}
+
+/// What players were shown has been computed again with another result: that stays in the audit log.
+fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
+    let (Some((from, to)), Some(holds)) = (report.resimulated, report.holds_until) else { return };
+    let (node, target) = (Arc::clone(node), report.match_id.to_string());
+    tokio::spawn(async move {
+        let who = format!("node {} (accept_build)", node.name());
+        let detail = format!(
+            "ticks {from} to {to} of another build were computed again with another result: {holds} is the last tick that holds; players who saw \
+             later ones are told so when they come back"
+        );
+        match node.operators().begin(&who, "match.rewound", &target, &detail).await {
+            Ok(action) => action.end(None, None).await,
+            Err(error) => tracing::warn!(code = "RK-NODE-122", match_id = target, %error, detail, "this is not in the audit log"),
+        }
+    });
 }
 
 async fn ensure_match(node: &Serving, wanted: CreateMatch) -> Result<(), Failure> {
@@ -273,9 +386,10 @@ async fn keep_metrics(metrics: PrometheusHandle) -> Infallible {
     }
 }
 
-/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does.
-fn keep_lease(store: Store, me: Incarnation) -> JoinHandle<Result<(), StoreError>> {
-    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms).await })
+/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does. From when `host` is set each renewal says
+/// how far the log has come.
+fn keep_lease(store: Store, me: Incarnation, host: Arc<OnceLock<Host>>) -> JoinHandle<Result<(), StoreError>> {
+    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms, || host.get()?.reached()).await })
 }
 
 fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Failure {
@@ -293,6 +407,12 @@ fn fenced() -> Failure {
 fn halted(halt: &Halt) -> Failure {
     let exit = if matches!(halt, Halt::Store(StoreError::Fenced(_))) { Exit::Fenced } else { Exit::Failed };
     Failure::new(exit, halt.to_string())
+}
+
+/// Nobody can play here any more, and only a new process gets the port back.
+fn port_lost() -> Failure {
+    let message = "RK-NODE-121: QUIC has given up the game port: the node ends so that its matches go on in a new process; see RK-GATE-123 in the log";
+    Failure::new(Exit::Failed, message)
 }
 
 async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
@@ -324,16 +444,24 @@ impl Signals {
         self.asked = true;
     }
 
-    /// Two of them: whoever asks twice wants it now.
-    async fn insist(&mut self) {
+    /// Two of them: whoever asks twice wants it now. One is enough while recovery is `held_up` by a store that does not answer: that may take for ever.
+    async fn insist(&mut self, held_up: &AtomicBool) {
         self.next().await;
         tracing::info!(code = "RK-NODE-047", "the node stops once its matches are recovered; a second signal ends it at once");
-        self.next().await;
+        let for_ever = async {
+            while !held_up.load(Ordering::Acquire) {
+                tokio::time::sleep(HELD_UP_LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = self.next() => {}
+            () = for_ever => {}
+        }
     }
 }
 
 fn stopped_at_once() -> Failure {
-    Failure::new(Exit::Failed, "RK-NODE-026: stopped a second time: matches resume from the journal at the next start")
+    Failure::new(Exit::Failed, "RK-NODE-026: stopped before all matches were put away: they resume from the journal at the next start")
 }
 
 /// A signal, be it one from before the node was ready, or an operator's word.
@@ -368,6 +496,11 @@ fn host_config(config: &Config) -> HostConfig {
         checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
         accept_build: config.accept_build,
+        on_hang: Arc::new(|_| {
+            // What the watchdog has just said is to be read.
+            telemetry::flush();
+            std::process::exit(HANG_EXIT_CODE);
+        }),
         ..HostConfig::default()
     }
 }
@@ -377,6 +510,11 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(config.listen, clock::wall());
     gateway.limits = Limits {
         max_connections: config.limits.connections,
+        reserve: config.limits.reserve,
+        max_spectators: config.limits.spectators,
+        per_player: config.limits.connections_per_player,
+        per_source: config.limits.connections_per_address,
+        first_own_player: bots::FIRST_HOUSE_PLAYER,
         datagrams: rate(config.limits.datagrams, 0.5),
         handshakes: rate(config.limits.handshakes, 2.0),
         handshakes_per_source: rate(config.limits.handshakes_per_source, 10.0),

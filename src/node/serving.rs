@@ -1,22 +1,25 @@
 //! A node that runs matches, as its operators see it. Called by the admin listener and by [`super::run`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::StreamExt;
+use parking_lot::Mutex;
 use rekindle_actors::jobs::JobsHandle;
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
 use rekindle_cluster::directory::{self, Updated};
 use rekindle_cluster::{retention, takeover};
 use rekindle_gateway::Gateway;
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
-use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq};
+use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::{AuditQuery, Store, StoreError};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use super::operator::{Abandoned, NotWritten, Operators};
+use super::standing::{Standing, Standings};
 use super::{bots, clock, tickets};
 use crate::admin::api::{AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
 use crate::config::Config;
@@ -112,6 +115,8 @@ pub struct Parts {
     pub build: BuildId,
     /// Set while matches are still to come.
     pub recovering: Arc<AtomicBool>,
+    /// What does not run, and why.
+    pub standings: Arc<Standings>,
 }
 
 /// A node that serves.
@@ -120,12 +125,40 @@ pub struct Serving {
     started: Instant,
     drain: watch::Sender<bool>,
     jobs: OnceLock<JobsHandle>,
+    /// Matches that an operator wants to be tried again.
+    asked: Mutex<BTreeSet<MatchId>>,
+    asking: Notify,
+    /// Where matches that do not run ended: the version of the row, and the tick if there is a checkpoint.
+    last_ticks: Mutex<BTreeMap<MatchId, (u64, Option<Tick>)>>,
 }
+
+/// How long an answer waits for the store before it is given from what the node knows.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a list of matches waits for the last ticks of those that do not run.
+const TICKS_PATIENCE: Duration = Duration::from_millis(500);
+/// So many last ticks are looked up for one list, so many at once, and so many are remembered.
+const TICK_LOOKUPS: usize = 256;
+const TICKS_AT_ONCE: usize = 8;
+const TICKS_KEPT: usize = 10_000;
+/// How long [`Serving::resume_match`] waits for what comes of it.
+const RESUME_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it looks.
+const RESUME_LOOK: Duration = Duration::from_millis(50);
+/// Most matches that the detail of a readiness answer names.
+const NAMED: usize = 20;
 
 impl Serving {
     /// Around parts that work.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, started: Instant::now(), drain: watch::Sender::new(false), jobs: OnceLock::new() }
+        Self {
+            parts,
+            started: Instant::now(),
+            drain: watch::Sender::new(false),
+            jobs: OnceLock::new(),
+            asked: Mutex::default(),
+            asking: Notify::new(),
+            last_ticks: Mutex::default(),
+        }
     }
 
     /// Work on jobs has begun.
@@ -170,6 +203,8 @@ impl Serving {
             Err("draining")
         } else if self.parts.recovering.load(Ordering::Acquire) {
             Err("recovering matches")
+        } else if !self.parts.gateway.is_open() {
+            Err("the game port is lost")
         } else {
             Ok(())
         }
@@ -184,6 +219,7 @@ impl Serving {
             build: parts.build.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listen: parts.gateway.local_addr().to_string(),
+            public: parts.config.public.map(|address| address.to_string()),
             certificate: hex::encode(parts.gateway.keys().certificate_der()),
             games: parts.games.names().map(str::to_owned).collect(),
             uptime_s: self.started.elapsed().as_secs(),
@@ -191,25 +227,227 @@ impl Serving {
         }
     }
 
-    /// All matches in the directory, those of this node with where they stand. While the store does not answer, only those of this node.
+    /// Which matches do not run as they should, one line each, with no words that players or games wrote: the answer is for everybody.
+    pub fn detail(&self) -> Vec<String> {
+        let line = |id: MatchId, state: &str, label: Option<&str>| {
+            let label = label.filter(|label| *label != state).map(|label| format!(" ({label})")).unwrap_or_default();
+            format!("match {id} {state}{label}: `rekindle match show {}`", id.short())
+        };
+        let mut lines = BTreeMap::new();
+        for (row, standing) in self.parts.standings.all() {
+            lines.insert(row.match_id, line(row.match_id, standing.state(), standing.label()));
+        }
+        for status in self.parts.host.list() {
+            let state = match status.phase {
+                MatchPhase::Stalled => "stalled",
+                MatchPhase::Parked(_) => "parked",
+                MatchPhase::Repairing => "repairing",
+                _ => {
+                    lines.remove(&status.match_id);
+                    continue;
+                }
+            };
+            lines.insert(status.match_id, line(status.match_id, state, None));
+        }
+        let more = lines.len().saturating_sub(NAMED);
+        let mut lines: Vec<String> = lines.into_values().take(NAMED).collect();
+        if more > 0 {
+            lines.push(format!("and {more} more: `rekindle match ls`"));
+        }
+        lines
+    }
+
+    /// What the store says, if it says it soon.
+    async fn soon<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| StoreError::Unavailable(format!("it has not answered for {} ms", STORE_PATIENCE.as_millis()));
+        timeout(STORE_PATIENCE, answer).await.map_err(late)?
+    }
+
+    /// All matches in the directory, those of this node with where they stand. While the store does not answer, only what this node knows by itself.
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
+        let leases = &self.parts.store.leases;
+        let answer = self.soon(async { tokio::try_join!(leases.matches(), leases.nodes()) }).await;
+        // Afterwards, so that it is not older than the answer.
         let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
-        match self.parts.store.leases.matches().await {
-            Ok(rows) => Ok(rows.iter().map(|row| match_view(row, here.get(&row.match_id))).collect()),
-            Err(error) if error.is_transient() && !here.is_empty() => Ok(here.values().map(|status| unconfirmed(status, &error)).collect()),
+        match answer {
+            Ok((rows, nodes)) => {
+                let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
+                let still: Vec<&MatchLease> = rows.iter().filter(|row| !here.contains_key(&row.match_id)).collect();
+                let ticks = self.last_ticks(&still, &nodes).await;
+                let view = |row: &MatchLease| {
+                    let tick = ticks.get(&row.match_id).copied().flatten();
+                    self.match_view_of(row, here.get(&row.match_id), &nodes, tick)
+                };
+                Ok(rows.iter().map(view).collect())
+            }
+            Err(error) if error.is_transient() => {
+                let mut known: BTreeMap<MatchId, MatchView> =
+                    here.values().map(|status| (status.match_id, unconfirmed(status, &self.parts.config.node_name, &error))).collect();
+                for (row, standing) in self.parts.standings.all() {
+                    known.entry(row.match_id).or_insert_with(|| remembered(&row, &standing));
+                }
+                if known.is_empty() { Err(error.into()) } else { Ok(known.into_values().collect()) }
+            }
             Err(error) => Err(error.into()),
         }
     }
 
     /// One match. While the store does not answer, what this node knows of it.
     pub async fn match_view(&self, id: MatchId) -> Result<MatchView, ControlError> {
+        let leases = &self.parts.store.leases;
+        let answer = self.soon(async { tokio::try_join!(leases.get(id), leases.nodes()) }).await;
+        // Afterwards, so that it is not older than the answer.
         let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
-        match (self.parts.store.leases.get(id).await, here) {
-            (Ok(Some(row)), here) => Ok(match_view(&row, here.as_ref())),
-            (Ok(None), _) => Err(ControlError::NoMatch(id.to_string())),
-            (Err(error), Some(status)) if error.is_transient() => Ok(unconfirmed(&status, &error)),
+        match (answer, here) {
+            (Ok((Some(row), nodes)), here) => {
+                let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
+                let still: Vec<&MatchLease> = if here.is_none() { vec![&row] } else { Vec::new() };
+                let tick = self.last_ticks(&still, &nodes).await.remove(&id).flatten();
+                Ok(self.match_view_of(&row, here.as_ref(), &nodes, tick))
+            }
+            (Ok((None, _)), _) => Err(ControlError::NoMatch(id.to_string())),
+            (Err(error), Some(status)) if error.is_transient() => Ok(unconfirmed(&status, &self.parts.config.node_name, &error)),
+            (Err(error), None) if error.is_transient() => {
+                let known = self.parts.standings.all().into_iter().find(|(row, _)| row.match_id == id);
+                known.map(|(row, standing)| remembered(&row, &standing)).ok_or_else(|| error.into())
+            }
             (Err(error), _) => Err(error.into()),
         }
+    }
+
+    /// Where matches that nobody runs ended, from their newest checkpoints: as many as can be had soon.
+    async fn last_ticks(&self, rows: &[&MatchLease], nodes: &BTreeMap<Incarnation, NodeLease>) -> BTreeMap<MatchId, Option<Tick>> {
+        let live = |row: &MatchLease| nodes.get(&row.incarnation).is_some_and(|node| node.state == NodeState::Live);
+        // One that runs elsewhere is already further.
+        let at_rest =
+            rows.iter().filter(|row| row.state != MatchState::Running || !live(row) || self.parts.standings.is_dead(row.incarnation));
+        let mut found = BTreeMap::new();
+        let mut open = Vec::new();
+        {
+            let known = self.last_ticks.lock();
+            for row in at_rest {
+                match known.get(&row.match_id) {
+                    Some(&(version, tick)) if version == row.version => drop(found.insert(row.match_id, tick)),
+                    _ if open.len() < TICK_LOOKUPS => open.push((row.match_id, row.version)),
+                    _ => {}
+                }
+            }
+        }
+        let checkpoints = &self.parts.store.checkpoints;
+        let mut lookups = futures::stream::iter(open)
+            .map(|(id, version)| async move { (id, version, checkpoints.list(id).await) })
+            .buffer_unordered(TICKS_AT_ONCE);
+        let until = Instant::now() + TICKS_PATIENCE;
+        while let Ok(Some((id, version, listed))) = tokio::time::timeout_at(until, lookups.next()).await {
+            let Ok((metas, _)) = listed else { continue };
+            let tick = metas.iter().map(|meta| meta.tick).max();
+            found.insert(id, tick);
+            let mut known = self.last_ticks.lock();
+            if known.len() >= TICKS_KEPT {
+                known.clear();
+            }
+            known.insert(id, (version, tick));
+        }
+        found
+    }
+
+    fn match_view_of(
+        &self,
+        row: &MatchLease,
+        here: Option<&MatchStatus>,
+        nodes: &BTreeMap<Incarnation, NodeLease>,
+        last_tick: Option<Tick>,
+    ) -> MatchView {
+        let parts = &self.parts;
+        let node = nodes.get(&row.incarnation);
+        let mut view = match_view(row, here);
+        view.node = node.map(|node| node.name.clone());
+        if here.is_some() {
+            return view;
+        }
+        view.tick = last_tick.map(|tick| tick.0);
+        if row.state != MatchState::Running {
+            return view;
+        }
+        let live = node.is_some_and(|node| node.state == NodeState::Live) && !parts.standings.is_dead(row.incarnation);
+        let standing = parts.standings.of(row.match_id).unwrap_or(Standing::Recovering);
+        let name = view.node.as_deref().unwrap_or("another node");
+        let (state, reason) = if row.incarnation != parts.incarnation && live {
+            ("elsewhere", format!("it runs on node {name}: ask there for where it stands"))
+        } else if row.region != parts.config.node_region {
+            let words = "its node is gone, and only nodes of its region take it over; `rekindle region promote` moves it";
+            ("waits", format!("it is at home in region {}: {words}", row.region))
+        } else {
+            (standing.state(), standing.words())
+        };
+        (view.state, view.reason) = (state.to_owned(), Some(reason));
+        view
+    }
+
+    /// Has a match tried again that is parked, or that waits for another build; returns what has come of it. A match of another live node is that
+    /// node's business.
+    pub async fn resume_match(&self, id: MatchId) -> Result<MatchView, ControlError> {
+        if *self.drain.borrow() {
+            return Err(ControlError::Draining);
+        }
+        let view = self.match_view(id).await?;
+        let waits = view.state == "waits";
+        if view.state != "parked" && !waits {
+            return Err(ControlError::Refused(format!(
+                "match {id} is {}, and neither parked nor waiting: there is nothing to resume",
+                view.state
+            )));
+        }
+        let Parts { host, store, incarnation, config, standings, .. } = &self.parts;
+        let row = store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
+        let owner = store.leases.node(row.incarnation).await?.filter(|node| node.state == NodeState::Live);
+        if let Some(owner) = owner.filter(|owner| owner.incarnation != *incarnation && !standings.is_dead(owner.incarnation)) {
+            return Err(ControlError::Refused(format!("match {id} belongs to node {}, which is up: resume it there", owner.name)));
+        }
+        if row.region != config.node_region {
+            let words = format!(
+                "match {id} is at home in region {}: resume it on a node there, or move it with `rekindle region promote`",
+                row.region
+            );
+            return Err(ControlError::Refused(words));
+        }
+        host.forget_parked(id);
+        let begun = directory::update(&*store.leases, id, |row| {
+            let parked = matches!(row.state, MatchState::Parked { .. });
+            row.state = MatchState::Running;
+            // Suspect it stays: it is tried in a process of its own before it runs here.
+            row.attempts = row.attempts.max(1);
+            parked
+        });
+        let before = match begun.await? {
+            Updated::Done(row) | Updated::Declined(row) => row.version,
+        };
+        standings.set(id, Some(&row), Some(Standing::Recovering));
+        self.asked.lock().insert(id);
+        self.asking.notify_one();
+        let until = Instant::now() + RESUME_PATIENCE;
+        while Instant::now() < until {
+            tokio::time::sleep(RESUME_LOOK).await;
+            // Whether it runs, is parked again, waits again or was taken by another node.
+            let settled = !matches!(standings.of(id), Some(Standing::Recovering));
+            let taken = !self.asked.lock().contains(&id);
+            if host.find(id).is_some() || taken && settled {
+                break;
+            }
+        }
+        let after = self.match_view(id).await?;
+        tracing::info!(code = "RK-NODE-136", match_id = %id, version = before, state = after.state, "a match was tried again, as an operator asked");
+        Ok(after)
+    }
+
+    /// The matches that operators want to be tried again since the last call.
+    pub fn take_asked(&self) -> BTreeSet<MatchId> {
+        std::mem::take(&mut *self.asked.lock())
+    }
+
+    /// Resolves when an operator wants a match to be tried again.
+    pub async fn asking(&self) {
+        self.asking.notified().await;
     }
 
     /// Creates a match and runs it here.
@@ -275,7 +513,10 @@ impl Serving {
                 parked
             });
             match closed.await {
-                Ok(Updated::Done(row)) => return Ok(match_view(&row, None)),
+                Ok(Updated::Done(row)) => {
+                    self.parts.standings.set(id, None, None);
+                    return Ok(match_view(&row, None));
+                }
                 Ok(Updated::Declined(_)) | Err(StoreError::NotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -352,8 +593,9 @@ fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
         game: row.spec.game.clone(),
         state: state.to_owned(),
         reason,
-        tick: here.map_or(0, |status| status.published.0),
-        durable: here.map_or(0, |status| status.durable.0),
+        tick: here.map(|status| status.published.0),
+        durable: here.map(|status| status.durable.0),
+        node: None,
         tick_rate: row.spec.tick_rate,
         epoch: row.epoch.0,
         players: here.map_or(0, |status| status.sessions),
@@ -363,7 +605,7 @@ fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
 }
 
 /// What this node knows of a match by itself.
-fn unconfirmed(status: &MatchStatus, error: &StoreError) -> MatchView {
+fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchView {
     let (state, reason) = match &status.phase {
         MatchPhase::Parked(report) => ("parked", report.clone()),
         MatchPhase::Stalled => ("stalled", format!("{STALLED}: {error}")),
@@ -374,12 +616,18 @@ fn unconfirmed(status: &MatchStatus, error: &StoreError) -> MatchView {
         game: status.game.clone(),
         state: state.to_owned(),
         reason: Some(reason),
-        tick: status.published.0,
-        durable: status.durable.0,
+        tick: Some(status.published.0),
+        durable: Some(status.durable.0),
+        node: Some(node.to_owned()),
         tick_rate: status.tick_rate,
         epoch: status.epoch.0,
         players: status.sessions,
         house_bots: status.house_bots,
         attempts: 0,
     }
+}
+
+/// What this node remembers of a match that does not run here, while the store does not answer.
+fn remembered(row: &MatchLease, standing: &Standing) -> MatchView {
+    MatchView { state: standing.state().to_owned(), reason: Some(standing.words()), ..match_view(row, None) }
 }

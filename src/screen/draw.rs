@@ -11,6 +11,7 @@ use rekindle_schema::PlayerId;
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 
 use super::picture::Picture;
+use crate::text::plain;
 
 const PLAYERS: [Color; 8] = [
     Color::LightRed,
@@ -57,7 +58,7 @@ fn match_pane(frame: &mut Frame<'_>, pane: &Pane, area: Rect) {
     };
     let sketch = &picture.sketch;
     let [drawing, board] = Layout::vertical([Constraint::Min(5), Constraint::Length(board_lines(sketch, area))]).areas(block.inner(area));
-    frame.render_widget(block.title_bottom(format!(" {} ", sketch.title)), area);
+    frame.render_widget(block.title_bottom(format!(" {} ", plain(&sketch.title))), area);
     let wide = |range: [f32; 2]| [f64::from(range[0]), f64::from(range[1])];
     let canvas = Canvas::default().marker(Marker::Braille).x_bounds(wide(sketch.x)).y_bounds(wide(sketch.y)).paint(|context| {
         for shape in &sketch.shapes {
@@ -65,11 +66,10 @@ fn match_pane(frame: &mut Frame<'_>, pane: &Pane, area: Rect) {
         }
     });
     frame.render_widget(canvas, drawing);
-    let lines = sketch
-        .board
-        .iter()
-        .take(usize::from(board.height))
-        .map(|(player, text)| Line::styled(format!("{:<9} {text}", tag(*player)), Style::new().fg(color(Ink::Player(*player)))));
+    let lines =
+        sketch.board.iter().take(usize::from(board.height)).map(|(player, text)| {
+            Line::styled(format!("{:<9} {}", tag(*player), plain(text)), Style::new().fg(color(Ink::Player(*player))))
+        });
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), board);
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::draw::{self, Pane};
 
@@ -39,6 +40,20 @@ impl Screen {
         }
         Ok(false)
     }
+}
+
+/// Resolves when somebody asks the process to end: SIGINT, SIGTERM, or SIGHUP because the terminal is closed. From this call on these signals do
+/// not end the process by themselves, so that a [`Screen`] is dropped and gives the terminal back.
+pub fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
 }
 
 impl Drop for Screen {

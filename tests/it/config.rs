@@ -63,8 +63,15 @@ fn commands_say_when_no_node_runs() {
 fn the_example_configuration_is_valid_and_gives_every_key_a_known_name() {
     let dir = tempfile::tempdir().unwrap();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rekindle.toml");
-    rekindle(dir.path(), &["config", "check", "--config", example]).expect(0);
+    rekindle(dir.path(), &["config", "check", "--config", example, "--data-dir", "data"]).expect(0);
     let unit = include_str!("../../deploy/rekindle.service");
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/rekindle ")).unwrap();
     assert!(start.starts_with("start --config "), "{start}");
+    // A database that is away for long must not leave the unit down for good.
+    assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0") && unit.contains("Restart=always"), "{unit}");
+    let alerts = include_str!("../../deploy/alerts.yml");
+    assert!(
+        alerts.contains("expr: sum by (instance, reason) (rekindle_matches_not_running) > 0"),
+        "a match that does not run alerts somebody"
+    );
 }

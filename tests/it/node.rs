@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Node, command, eventually, rekindle};
+use crate::support::{Node, command, eventually, http_get, rekindle};
 use serde_json::Value;
 
 /// Creates a match with house bots and returns its id.
@@ -120,56 +120,6 @@ fn matches_are_listed_shown_and_stopped() {
 }
 
 #[test]
-fn another_build_leaves_a_journal_alone_unless_told_otherwise() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::start(dir.path(), &[]);
-    let id = create(dir.path(), "2");
-    wait_for_tick(dir.path(), &id, 31);
-    node.kill();
-    // The same code with another fingerprint: bytes behind the end of an executable change nothing but its hash.
-    let other = dir.path().join("other-build");
-    std::fs::copy(crate::support::REKINDLE, &other).unwrap();
-    std::io::Write::write_all(&mut std::fs::File::options().append(true).open(&other).unwrap(), b"another build").unwrap();
-    let start = |more: &[&str]| {
-        let mut command = std::process::Command::new(&other);
-        command.current_dir(dir.path()).args(["start", "--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(more);
-        Node::from_command(command)
-    };
-    let mut node = start(&[]);
-    let refused = node.wait_for("RK-NODE-011");
-    assert!(refused["report"].as_str().unwrap().contains("--accept-build"), "{refused}");
-    node.wait_for("RK-NODE-001");
-    assert_eq!(show(dir.path(), &id)["state"], "recovering", "the match is kept for the right build");
-    node.kill();
-
-    let mut node = start(&["--accept-build"]);
-    assert_eq!(node.wait_for("RK-NODE-010")["hash_ok"], true);
-    node.wait_for("RK-NODE-001");
-    node.kill();
-}
-
-#[test]
-fn a_match_that_never_recovers_for_long_is_parked_and_the_node_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let node = Node::start(dir.path(), &[]);
-    let id = create(dir.path(), "2");
-    wait_for_tick(dir.path(), &id, 5);
-    node.kill();
-    for _ in 0..5 {
-        let mut node = Node::spawn(dir.path(), &[]);
-        node.wait_for("RK-NODE-010");
-        node.kill();
-    }
-    let mut node = Node::spawn(dir.path(), &[]);
-    assert_eq!(node.wait_for("RK-NODE-011")["match_id"], id.as_str());
-    node.wait_for("RK-NODE-001");
-    let view = show(dir.path(), &id);
-    assert!(view["state"] == "parked" && view["reason"].as_str().unwrap().contains("5 recoveries in a row"), "{view}");
-    create(dir.path(), "2");
-}
-
-#[test]
 fn a_directory_has_one_node_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);
@@ -256,13 +206,4 @@ fn every_metric_that_is_served_is_described() {
     for name in served {
         assert!(described.contains(&name), "{name} is served without a description");
     }
-}
-
-fn http_get(host: &str, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(host).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

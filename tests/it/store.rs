@@ -34,7 +34,7 @@ impl Tables {
         Some(Self::new(&format!("scylla://{}/rekindle?replication=1{datacentre}", hosts.join(","))))
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.0.reveal()
     }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::{Node, eventually, rekindle};
+use rekindle::inspect::reading::Reading;
 use rekindle::inspect::verify::{Report, verify};
-use rekindle::node::boot::Reading;
 use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;

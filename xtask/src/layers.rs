@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-client", &["rekindle-schema", "rekindle-netcode", "rekindle-sim"]),
     ("rekindle-loadtest", &["rekindle-schema", "rekindle-client", "rekindle-netcode"]),
     ("rekindle-arena", &["rekindle-sim"]),
+    ("rekindle-duel", &["rekindle-sim", "rekindle"]),
     ("rekindle-testservers", &[]),
 ];
 
@@ -38,6 +39,12 @@ const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
 
 /// Words that must not stand in the simulation's sources: each would let something else than the inputs decide.
 const FORBIDDEN_IN_SIM: &[&str] = &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread_rng", "std::thread"];
+
+/// Macros that panic when nobody reads what they print, or lose it in silence. Commands write through `src/output.rs`, nodes log.
+const FORBIDDEN_IN_PRODUCTS: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
+/// Where products have their sources. What measures and what tests may print.
+const PRODUCTS: &[&str] = &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
+const NO_PRODUCTS: &[&str] = &["/tests/", "/benches/", "/conformance/", "/testkit/", "/testservers/"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -68,9 +75,14 @@ pub(crate) fn check() -> Result<()> {
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata printed something else than JSON")?;
     let mut problems = imports(&metadata);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    scan(&root.join("crates/sim/src"), &mut problems)?;
+    let sim = Rule { words: FORBIDDEN_IN_SIM, place: "in the simulation" };
+    scan(&root.join("crates/sim/src"), &sim, &mut problems)?;
     for game in std::fs::read_dir(root.join("games")).context("cannot list games")? {
-        scan(&game?.path().join("src"), &mut problems)?;
+        scan(&game?.path().join("src"), &sim, &mut problems)?;
+    }
+    let printing = Rule { words: FORBIDDEN_IN_PRODUCTS, place: "outside of tests: write through `src/output.rs`, or log" };
+    for product in PRODUCTS {
+        scan(&root.join(product), &printing, &mut problems)?;
     }
     if !problems.is_empty() {
         bail!("layer rules broken:\n  {}", problems.join("\n  "));
@@ -106,17 +118,33 @@ fn imports(metadata: &Metadata) -> Vec<String> {
     problems
 }
 
-fn scan(folder: &Path, problems: &mut Vec<String>) -> Result<()> {
+/// Words that sources must not contain.
+struct Rule {
+    words: &'static [&'static str],
+    /// Where they must not stand, for the report.
+    place: &'static str,
+}
+
+fn scan(folder: &Path, rule: &Rule, problems: &mut Vec<String>) -> Result<()> {
+    let of_products = rule.words == FORBIDDEN_IN_PRODUCTS;
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            scan(&path, problems)?;
+            scan(&path, rule, problems)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            for (number, line) in text.lines().enumerate() {
+            if of_products && NO_PRODUCTS.iter().any(|part| path.to_string_lossy().contains(part)) {
+                continue;
+            }
+            // Tests of a module stand at its end.
+            let own = text.find("\n#[cfg(test)]\nmod ").filter(|_| of_products).map_or(&text[..], |end| &text[..end]);
+            for (number, line) in own.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
-                for word in FORBIDDEN_IN_SIM.iter().filter(|word| code.contains(**word)) {
-                    problems.push(format!("{}:{}: `{word}` in the simulation", path.display(), number + 1));
+                // `eprintln!` is not `println!`.
+                let whole = |at: usize| !of_products || !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let found = |word: &str| code.match_indices(word).any(|(at, _)| whole(at));
+                for word in rule.words.iter().filter(|word| found(word)) {
+                    problems.push(format!("{}:{}: `{word}` {}", path.display(), number + 1, rule.place));
                 }
             }
         }

@@ -1,11 +1,14 @@
-//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`,
-//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`, `cargo xtask services`.
+//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`, `cargo xtask cuts`,
+//! `cargo xtask attack`, `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`, `cargo xtask services`.
 
+mod attack;
+mod cuts;
 mod drill;
 mod layers;
 mod load;
 mod node;
 mod outage;
+mod program;
 mod restart;
 mod services;
 mod stores;
@@ -50,6 +53,10 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Cut the power of the disk under a node that runs, and compare what is left with what players were told (minutes; needs root)
+    Cuts(cuts::Cuts),
+    /// Play what an attacker and a bad day do, and print what held (five minutes)
+    Attack(attack::Attack),
     /// Flip every bit of a small data directory, one at a time, and see that none goes on in silence (an hour)
     Bits,
     /// Play matches full of bots against a node and print what it costs
@@ -69,6 +76,8 @@ fn main() -> ExitCode {
         Task::Test(wanted) => suite::test(&wanted),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
+        Task::Attack(wanted) => attack::attack(&wanted),
+        Task::Cuts(wanted) => cuts::cuts(&wanted),
         Task::Bits => bits(),
         Task::Load(wanted) => load::load(&wanted),
         Task::Stores(wanted) => stores::stores(&wanted),

@@ -50,13 +50,13 @@ const CAUGHT_UP: f64 = 65_536.0;
 
 #[derive(Deserialize)]
 struct View {
-    tick: u64,
+    tick: Option<u64>,
 }
 
 /// The lowest tick that players have been shown.
 fn shown(node: &Node) -> Result<u64> {
     let views: Vec<View> = serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
-    views.iter().map(|view| view.tick).min().context("no matches")
+    views.iter().filter_map(|view| view.tick).min().context("no matches")
 }
 
 /// Runs the drill and prints what happened.

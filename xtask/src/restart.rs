@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct View {
     id: String,
     state: String,
-    tick: u64,
+    tick: Option<u64>,
 }
 
 /// Kills a node full of matches and prints how long each took to come back.
@@ -85,5 +85,5 @@ pub(crate) fn restart(wanted: &Restart) -> Result<()> {
 /// The newest published tick of each running match.
 fn ticks(node: &Node) -> Result<BTreeMap<String, u64>> {
     let views: Vec<View> = serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
-    Ok(views.into_iter().filter(|view| view.state == "running").map(|view| (view.id, view.tick)).collect())
+    Ok(views.into_iter().filter(|view| view.state == "running").map(|view| (view.id, view.tick.unwrap_or_default())).collect())
 }

@@ -131,6 +131,9 @@ impl MatchState {
             ));
         }
         self.host.meters.ticks.increment(1);
+        if let Some(beat) = record.beat {
+            self.cell.hashes.lock().push(beat);
+        }
         let weight = self.cell.outbox.lock().push(record);
         self.cell.tick.store(tick.0, Ordering::Release);
         self.host.journal.submit(&self.cell, weight);

@@ -222,6 +222,12 @@ impl Ingress {
         self.sessions.contains_key(&session)
     }
 
+    /// The session of `player`, unless it is about to end.
+    pub fn session_of(&self, player: PlayerId) -> Option<SessionId> {
+        let mut slots = self.sessions.iter();
+        slots.find(|(_, slot)| slot.player == player && !matches!(slot.phase, Phase::Leaving(_))).map(|(&id, _)| id)
+    }
+
     /// Queues an input that the game accepts.
     pub fn input(&mut self, input: RawInput, now: Instant) -> Admission {
         let Some(slot) = self.sessions.get_mut(&input.session) else { return Admission::NoSession };

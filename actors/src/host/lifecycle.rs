@@ -21,7 +21,7 @@ use crate::core::{Ingress, IngressLimits, MatchCore};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
 use crate::journal::Durable;
-use crate::recovery::{Replayed, replay};
+use crate::recovery::{self, Replayed, replay};
 
 /// Future ticks for which inputs are taken, in seconds of match time.
 const INPUT_WINDOW: Duration = Duration::from_secs(1);
@@ -57,6 +57,8 @@ pub struct RecoveryReport {
     pub beats_checked: u64,
     /// First and last tick that another build had computed, if such were accepted.
     pub resimulated: Option<(Tick, Tick)>,
+    /// Set if a hash of them differed: the newest tick that still holds. Clients that were shown later ones are told so when they come back.
+    pub holds_until: Option<Tick>,
     /// What went wrong without doing harm.
     pub notes: Vec<String>,
 }
@@ -80,20 +82,7 @@ impl Host {
         let inner = self.inner();
         let game = inner.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
-        let world = Replayed {
-            tick: sim.tick(),
-            sim,
-            seq: Seq(0),
-            crc: 0,
-            checkpoint: None,
-            root: None,
-            replayed: 0,
-            beats_checked: 0,
-            beats_differing: 0,
-            resimulated: None,
-            ended: None,
-        };
-        let cell = inner.launch(&lease, game, world, false).await?;
+        let cell = inner.launch(&lease, game, Replayed::fresh(sim), false).await?;
         tracing::info!(code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game, "match created");
         Ok(MatchHandle::new(cell))
     }
@@ -116,6 +105,29 @@ impl Host {
             }
             done => done,
         }
+    }
+
+    /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it claims a match.
+    pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
+        let inner = self.inner();
+        let (build, accept) = (inner.build, inner.config.accept_build);
+        if recovery::fits_at_once(history, build, accept) {
+            return recovery::fits(&inner.games, lease, history, build, accept);
+        }
+        let (games, lease, history) = (inner.games.clone(), lease.clone(), history.clone());
+        let work = move || recovery::fits(&games, &lease, &history, build, accept);
+        let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
+        inner.offload(work).await.map_err(failed)?
+    }
+
+    /// Lets go of a match that is parked here, so that it can be recovered again; whether there was one. Its row stays as it is.
+    pub fn forget_parked(&self, match_id: MatchId) -> bool {
+        let inner = self.inner();
+        let parked = inner.matches.lock().get(&match_id).is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
+        if parked {
+            inner.remove(match_id);
+        }
+        parked
     }
 
     /// Ends a match after its next tick, delivers its effects, and resolves when its row says `Ended`.
@@ -149,8 +161,11 @@ impl Host {
     pub async fn checkpoint_all(&self) -> usize {
         let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
         let mut open: Vec<(Arc<MatchCell>, Tick)> = cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
-        for (cell, _) in &open {
-            cell.cost.lock().wanted = true;
+        for (cell, tick) in &open {
+            let mut cost = cell.cost.lock();
+            if cost.newest.is_none_or(|newest| newest.tick < *tick) {
+                cost.wanted = cost.wanted.max(Some(*tick));
+            }
         }
         let mut stored = 0;
         loop {
@@ -229,7 +244,7 @@ impl Inner {
         let replayed = self.offload(work).await.map_err(failed)??;
         self.meters.recovery_replay.record(started.elapsed());
         let (tick, count, beats_checked) = (replayed.tick, replayed.replayed, replayed.beats_checked);
-        let (hash_ok, resimulated) = (replayed.beats_differing == 0, replayed.resimulated);
+        let (hash_ok, resimulated, holds_until) = (replayed.beats_differing == 0, replayed.resimulated, replayed.holds_until);
         if let Some((from, to)) = resimulated {
             tracing::warn!(code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok, "ticks of another build were simulated again");
         }
@@ -237,7 +252,8 @@ impl Inner {
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::debug!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
-        Ok(RecoveryReport { match_id: lease.match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, notes })
+        let match_id = lease.match_id;
+        Ok(RecoveryReport { match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, holds_until, notes })
     }
 
     /// Puts a world into a cell and an actor around it.
@@ -273,6 +289,8 @@ impl Inner {
             durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
             probe: world.sim.probe(),
             covered: world.root,
+            hashes: world.hashes,
+            holds_until: world.holds_until,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
             return Err(HostError::AlreadyHere(lease.match_id));

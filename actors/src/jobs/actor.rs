@@ -9,17 +9,20 @@ use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use rekindle_schema::job::Job;
-use rekindle_store::{Claim, Store, StoreError};
+use rekindle_schema::job::{Job, JobStatus};
+use rekindle_schema::lease::NodeState;
+use rekindle_store::{Claim, JobFilter, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::core::{Effect, Event, Held, JobsCore, KindConfig, Times, Verdict};
+use super::core::{Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict};
 use super::{Handler, JobsParts};
 use crate::error::HostError;
 
 /// How often the store is asked how many jobs it has, for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// How many open jobs are looked through for what a wrong clock has put off.
+const REVIEWED: usize = 1_000;
 /// How long a failed actor stays away.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -272,6 +275,7 @@ impl State {
             Event::Claimed(_, outcome) => ("claim", outcome.as_ref().err()),
             Event::Extended(_, _, outcome) => ("extend", outcome.as_ref().err()),
             Event::Finished(_, outcome) => ("finish", outcome.as_ref().err()),
+            Event::Reviewed(outcome) => ("review", outcome.as_ref().err()),
             _ => return,
         };
         match error {
@@ -302,6 +306,12 @@ impl State {
                 let answer = store.jobs.finish(held.id, held.attempt, now_ms, outcome).await;
                 Event::Finished(held, answer)
             }),
+            Effect::Review => ask(me, async move { Event::Reviewed(open(&store).await) }),
+            Effect::Mend(mend) => {
+                let now_ms = (self.shared.parts.clock)();
+                tokio::spawn(async move { put_right(&store, mend, now_ms).await });
+            }
+            Effect::Stepped(by_ms) => stepped(by_ms),
             Effect::Start(job) => self.work(me, job),
             Effect::Stop(held) => drop(self.tasks.remove(&held)),
             Effect::Over { held, kind, verdict, took_ms, error } => over(held, kind, verdict, took_ms, error),
@@ -353,6 +363,40 @@ fn over(held: Held, kind: String, verdict: Verdict, took_ms: u64, error: Option<
         }
         Verdict::GivenBack => tracing::info!(code = "RK-JOBS-008", %job, kind, attempt, "job given back"),
         Verdict::Lost => tracing::warn!(code = "RK-JOBS-009", %job, kind, attempt, "job lost: another node has it, or it was cancelled"),
+    }
+}
+
+fn stepped(by_ms: i64) {
+    let direction = if by_ms < 0 { "back" } else { "forward" };
+    counter!("rekindle_clock_steps_total", "direction" => direction).increment(1);
+    tracing::warn!(
+        code = "RK-JOBS-150",
+        by_ms,
+        "the wall clock was set (or this process stood still): what is done by the clock is planned anew; check the time service of this host"
+    );
+}
+
+/// What is open in the store, and who is live.
+async fn open(store: &Store) -> Result<Open, StoreError> {
+    let mut open = Open::default();
+    for status in [JobStatus::Ready, JobStatus::Running] {
+        open.jobs.extend(store.jobs.list(JobFilter { status: Some(status), limit: REVIEWED, ..JobFilter::default() }).await?);
+    }
+    // After the jobs: whoever claims one in between is live by now.
+    let nodes = store.leases.nodes().await?;
+    open.live.extend(nodes.iter().filter(|node| node.state == NodeState::Live).map(|node| node.incarnation));
+    Ok(open)
+}
+
+async fn put_right(store: &Store, mend: Mend, now_ms: u64) {
+    let (job, outcome) = match mend {
+        Mend::Free(held, until_ms) => (held.id, store.jobs.extend(held.id, held.attempt, until_ms).await.map(drop)),
+        Mend::Due(id, attempts) => (id, store.jobs.retry(id, now_ms, attempts).await.map(drop)),
+    };
+    match outcome {
+        Ok(()) => tracing::warn!(code = "RK-JOBS-151", %job, "a clock that was wrong had put this job off; it is due again"),
+        // The next review finds it again.
+        Err(error) => tracing::debug!(code = "RK-JOBS-152", %job, %error, "a job that a wrong clock had put off stays as it is"),
     }
 }
 

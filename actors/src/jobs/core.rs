@@ -2,13 +2,17 @@
 //!
 //! The one rule about duplicates: whatever the core believes, a job counts as held only until the end of the lease that the store has confirmed.
 //! At that moment its handler is stopped, so that nobody who claims it then works beside it.
+//!
+//! Times are those of a wall clock, which may be set. A step moves what this node waits for along with it ([`JobsCore::stepped`]): slots of the clock are
+//! found anew, patience and leases keep what was left of them. What a clock that was wrong has left in the store, further ahead than anything can be, is
+//! looked for after a step, at the start and now and then, and put right ([`Effect::Review`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rekindle_schema::JobId;
-use rekindle_schema::job::{Job, Unique};
+use rekindle_schema::job::{Job, JobState, Unique};
+use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::{Hold, NewJob, Outcome, StoreError};
 
 use super::cron::Schedule;
@@ -84,8 +88,28 @@ pub enum Event {
     Worked(Held, Result<WorkResult, String>),
     /// The answer to [`Effect::Finish`].
     Finished(Held, Result<Hold, StoreError>),
+    /// The answer to [`Effect::Review`].
+    Reviewed(Result<Open, StoreError>),
     /// Take nothing new, and come to an end.
     Drain,
+}
+
+/// What a store has open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Jobs that wait or are at work, of whatever queue.
+    pub jobs: Vec<Job>,
+    /// The incarnations that are live, as their leases say: what they hold is theirs.
+    pub live: BTreeSet<Incarnation>,
+}
+
+/// How a job is put right that a wrong clock has put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// Its holder is dead: others may claim it from this moment on.
+    Free(Held, u64),
+    /// It is due now, with so many further attempts.
+    Due(JobId, u32),
 }
 
 /// A job in the hands of this node: which, and by which claim.
@@ -169,6 +193,12 @@ pub enum Effect {
         /// Why, if it failed.
         error: Option<String>,
     },
+    /// The wall clock was set by so many milliseconds, forwards or backwards: count it, and say so in the log.
+    Stepped(i64),
+    /// Read what is open in the store.
+    Review,
+    /// Put a job right.
+    Mend(Mend),
     /// Nothing is in hand any more, and nothing will be.
     Drained {
         /// Jobs that were at work when the drain began and came to their own end.
@@ -198,8 +228,13 @@ struct Run {
     max_attempts: u32,
     since_ms: u64,
     deadline_ms: u64,
+    /// The end of the lease, as this node counts it.
     until_ms: u64,
-    extending: bool,
+    /// The end of the lease in the store; later than `until_ms` after the clock was set back. It never goes back: a clock that is wrong must not end a
+    /// lease before its handler ends.
+    stored_ms: u64,
+    /// An extension is asked for: the end that it stands for.
+    extending: Option<u64>,
     /// After a failed extension: not before.
     extend_from_ms: u64,
     /// `None` while the handler works.
@@ -259,8 +294,16 @@ pub struct Times {
     pub drain_ms: u64,
 }
 
+/// Keys of what the clock enqueues begin with this.
+const SLOT_KEY: &str = "cron:";
 /// How long jobs of a kind that this node does not know are left to others.
 const UNKNOWN_MS: u64 = 30_000;
+/// The wall clock goes on by less than this between two events, unless it was set (or the process stood still).
+const LEAP_MS: u64 = 60_000;
+/// A step back by less than this is how clocks are corrected all the time.
+const SMALL_MS: u64 = 1_000;
+/// How often the store is looked through for what a wrong clock has put off.
+const REVIEW_MS: u64 = 3_600_000;
 /// How long a clean stop waits for the store to hear what is given back.
 const LAST_WORDS_MS: u64 = 2_000;
 
@@ -274,7 +317,16 @@ pub struct JobsCore {
     runs: BTreeMap<JobId, Run>,
     drain: Option<Drain>,
     chance: u64,
-    last_ms: u64,
+    /// When the last event came; `None` before the first.
+    last_ms: Option<u64>,
+    /// When the store is looked through next.
+    review_ms: u64,
+    reviewing: bool,
+}
+
+/// A moment, as a clock shows it that was set by `by_ms`.
+fn moved(at_ms: &mut u64, by_ms: i64) {
+    *at_ms = at_ms.saturating_add_signed(by_ms);
 }
 
 impl JobsCore {
@@ -283,7 +335,7 @@ impl JobsCore {
         let queues = queues.into_iter().map(|config| (config.name.clone(), Queue { config, claiming: false, next_ms: 0 })).collect();
         let entry = |config| Entry { config, slot: None, enqueued: false, asking: false, from_ms: 0 };
         let cron = cron.into_iter().map(entry).collect();
-        Self { times, kinds, queues, cron, runs: BTreeMap::new(), drain: None, chance: seed, last_ms: 0 }
+        Self { times, kinds, queues, cron, runs: BTreeMap::new(), drain: None, chance: seed, last_ms: None, review_ms: 0, reviewing: false }
     }
 
     /// How many jobs are in hand, by queue.
@@ -298,12 +350,11 @@ impl JobsCore {
     /// Takes in what happened and says what is to be done.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
-        if now_ms < self.last_ms {
-            // The clock was set back: what was waited for may be far away now.
-            self.cron.iter_mut().for_each(|entry| entry.slot = None);
-            self.queues.values_mut().for_each(|queue| queue.next_ms = 0);
+        if let Some(last_ms) = self.last_ms.replace(now_ms)
+            && (now_ms < last_ms || now_ms - last_ms > LEAP_MS)
+        {
+            self.stepped(now_ms, last_ms, &mut out);
         }
-        self.last_ms = now_ms;
         match event {
             Event::Tick => {}
             Event::Nudge => self.queues.values_mut().for_each(|queue| queue.next_ms = 0),
@@ -312,6 +363,7 @@ impl JobsCore {
             Event::Extended(held, until_ms, answer) => self.extended(now_ms, held, until_ms, answer, &mut out),
             Event::Worked(held, result) => self.worked(now_ms, held, result),
             Event::Finished(held, answer) => self.finished(now_ms, held, answer, &mut out),
+            Event::Reviewed(answer) => self.reviewed(now_ms, answer, &mut out),
             Event::Drain => {
                 let until_ms = now_ms.saturating_add(self.times.drain_ms);
                 self.drain.get_or_insert_with(|| Drain { until_ms, ..Drain::default() });
@@ -323,10 +375,81 @@ impl JobsCore {
         if self.drain.is_none() {
             self.slots(now_ms, &mut out);
             self.claim(now_ms, &mut out);
+            self.review(now_ms, &mut out);
         } else {
             self.drained(now_ms, &mut out);
         }
         out
+    }
+
+    /// The clock was set. What this node waits for keeps its distance; what the clock alone decides is found anew.
+    ///
+    /// After a step forwards leases have ended as far as others can tell, so they are not moved along: their handlers are stopped.
+    fn stepped(&mut self, now_ms: u64, last_ms: u64, out: &mut Vec<Effect>) {
+        let by_ms = now_ms.cast_signed().wrapping_sub(last_ms.cast_signed());
+        for entry in &mut self.cron {
+            (entry.slot, entry.from_ms) = (None, 0);
+        }
+        self.queues.values_mut().for_each(|queue| queue.next_ms = 0);
+        for run in self.runs.values_mut() {
+            for at_ms in [&mut run.since_ms, &mut run.deadline_ms, &mut run.extend_from_ms] {
+                moved(at_ms, by_ms);
+            }
+            if by_ms < 0 {
+                moved(&mut run.until_ms, by_ms);
+                run.extending.iter_mut().for_each(|until_ms| moved(until_ms, by_ms));
+            }
+            run.told.iter_mut().for_each(|told| moved(&mut told.from_ms, by_ms));
+        }
+        self.drain.iter_mut().for_each(|drain| moved(&mut drain.until_ms, by_ms));
+        if by_ms.unsigned_abs() >= SMALL_MS {
+            self.review_ms = 0;
+            out.push(Effect::Stepped(by_ms));
+        }
+    }
+
+    /// Asks what is open, when it is time for it.
+    fn review(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        if !self.reviewing && now_ms >= self.review_ms {
+            self.reviewing = true;
+            self.review_ms = now_ms.saturating_add(REVIEW_MS);
+            out.push(Effect::Review);
+        }
+    }
+
+    /// Puts right what lies further ahead than anything can that clocks without fault have written.
+    fn reviewed(&mut self, now_ms: u64, answer: Result<Open, StoreError>, out: &mut Vec<Effect>) {
+        self.reviewing = false;
+        let Ok(Open { jobs, live }) = answer else {
+            self.review_ms = now_ms.saturating_add(LEAP_MS);
+            return;
+        };
+        let lease_ms = self.times.lease_ms;
+        for job in jobs {
+            let Some(queue) = self.queues.get(&job.queue) else { continue };
+            let ahead = |at_ms: u64, most_ms: u64| at_ms > now_ms.saturating_add(most_ms).saturating_add(LEAP_MS);
+            let most_ms = (queue.config.retry.most.as_millis() as u64).max(UNKNOWN_MS);
+            match job.state {
+                // What a live node holds is its own affair: its clock may be the right one.
+                JobState::Running { by, until_ms, .. } if ahead(until_ms, lease_ms) && !live.contains(&by) => {
+                    let held = Held { id: job.id, attempt: job.attempt };
+                    out.push(Effect::Mend(Mend::Free(held, now_ms.saturating_add(lease_ms))));
+                }
+                JobState::Ready { run_at_ms } if job.attempt > 0 && ahead(run_at_ms, most_ms) => {
+                    out.push(Effect::Mend(Mend::Due(job.id, job.max_attempts.saturating_sub(job.attempt))));
+                }
+                // Slots of the clock stay where they are: whichever clock is right comes to them, and others stand beside them.
+                JobState::Ready { run_at_ms }
+                    if job.attempt == 0
+                        && ahead(job.created_ms, 0)
+                        && ahead(run_at_ms, 0)
+                        && job.unique.as_ref().is_none_or(|unique| !unique.key().starts_with(SLOT_KEY)) =>
+                {
+                    out.push(Effect::Mend(Mend::Due(job.id, job.max_attempts)));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The next of a series of random numbers (splitmix64).
@@ -416,8 +539,10 @@ impl JobsCore {
             max_attempts: job.max_attempts,
             since_ms: now_ms,
             deadline_ms: known.map_or(now_ms, |kind| now_ms.saturating_add(kind.deadline.as_millis() as u64)),
-            until_ms: job.due_ms().unwrap_or(now_ms),
-            extending: false,
+            // The clock may have been set back since it was claimed.
+            until_ms: job.due_ms().unwrap_or(now_ms).min(now_ms.saturating_add(self.times.lease_ms)),
+            stored_ms: job.due_ms().unwrap_or(now_ms),
+            extending: None,
             extend_from_ms: 0,
             told: None,
         };
@@ -442,9 +567,9 @@ impl JobsCore {
     fn extended(&mut self, now_ms: u64, held: Held, until_ms: u64, answer: Result<Hold, StoreError>, out: &mut Vec<Effect>) {
         let poll_ms = self.times.poll_ms;
         let Some(run) = self.run(held) else { return };
-        run.extending = false;
+        let asked_ms = run.extending.take();
         match answer {
-            Ok(Hold::Kept) => run.until_ms = until_ms,
+            Ok(Hold::Kept) => (run.until_ms, run.stored_ms) = (asked_ms.unwrap_or(run.until_ms), until_ms),
             Ok(Hold::Lost) if run.told.is_none() => {
                 out.push(Effect::Stop(held));
                 self.remove(held.id, now_ms, Verdict::Lost, out);
@@ -513,9 +638,10 @@ impl JobsCore {
         let lease_ms = self.times.lease_ms;
         for (&id, run) in &mut self.runs {
             let old = run.until_ms.saturating_sub(now_ms) <= lease_ms / 3 * 2;
-            if old && run.told.is_none() && !run.extending && now_ms >= run.extend_from_ms {
-                run.extending = true;
-                out.push(Effect::Extend(Held { id, attempt: run.attempt }, now_ms.saturating_add(lease_ms)));
+            if old && run.told.is_none() && run.extending.is_none() && now_ms >= run.extend_from_ms {
+                let until_ms = now_ms.saturating_add(lease_ms);
+                run.extending = Some(until_ms);
+                out.push(Effect::Extend(Held { id, attempt: run.attempt }, until_ms.max(run.stored_ms)));
             }
         }
     }
@@ -549,7 +675,7 @@ impl JobsCore {
                 queue: kind.queue.clone(),
                 kind: entry.config.kind.clone(),
                 payload: entry.config.payload.clone(),
-                unique: Some(Unique::Once(format!("cron:{}:{}", entry.config.name, slot / 1_000))),
+                unique: Some(Unique::Once(format!("{SLOT_KEY}{}:{}", entry.config.name, slot / 1_000))),
                 run_at_ms: slot,
                 max_attempts: kind.attempts,
                 created_ms: now_ms,

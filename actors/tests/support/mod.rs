@@ -305,6 +305,8 @@ impl Node {
             seal: None,
             host: String::new(),
             region: DEFAULT_REGION.to_owned(),
+            reached: None,
+            loss_accepted_ms: None,
         };
         store.leases.register(lease).await.expect("register");
         let parts = HostParts {

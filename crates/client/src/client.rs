@@ -9,7 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Runtime};
 use rekindle_netcode::{ClockSync, InputSender, SnapshotReceiver};
-use rekindle_schema::wire::{Role, ServerMessage, Welcome};
+use rekindle_schema::record::Beat;
+use rekindle_schema::wire::{MAX_STOOD_BEATS, Role, ServerMessage, Stood, Welcome};
 use rekindle_schema::{Epoch, Tick};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -208,6 +209,8 @@ pub(crate) struct State {
     pub(crate) epoch: Epoch,
     /// The newest tick seen.
     pub(crate) newest: Tick,
+    /// The newest hashes told, newest first, at most [`MAX_STOOD_BEATS`].
+    beats: VecDeque<Beat>,
     /// When the last packet was sent, on the client's clock.
     pub(crate) sent_ms: u64,
 }
@@ -227,6 +230,7 @@ impl State {
             taken: Vec::new(),
             epoch: Epoch(0),
             newest: Tick(0),
+            beats: VecDeque::new(),
             sent_ms: 0,
         }
     }
@@ -267,8 +271,29 @@ pub(crate) struct News {
 }
 
 impl State {
-    /// A connection carries the session now. Returns the results of commands that cannot be told any more.
-    pub(crate) fn take_up(&mut self, connection: &Connection, welcome: &Arc<Welcome>) -> Vec<ClientEvent> {
+    /// Where the client stands, for a server that it comes back to.
+    pub(crate) fn stood(&self) -> Option<Stood> {
+        self.welcome.as_ref().map(|_| Stood { epoch: self.epoch, tick: self.newest, beats: self.beats.iter().copied().collect() })
+    }
+
+    /// Ticks behind `to` have not happened. False if none of them was seen.
+    fn rewind(&mut self, to: Tick) -> bool {
+        self.beats.retain(|beat| beat.tick <= to);
+        let seen = to < self.newest;
+        self.newest = self.newest.min(to);
+        seen
+    }
+
+    /// A connection carries the session now, and what its server says counts, whatever was heard of others. `to` is the newest tick that still holds, if
+    /// the server said so. Returns what there is to tell.
+    pub(crate) fn take_up(&mut self, connection: &Connection, welcome: &Arc<Welcome>, to: Option<Tick>) -> Vec<ClientEvent> {
+        let mut news = Vec::new();
+        // A server of version 1 does not say it; that it stands behind what was seen says the same.
+        let to = to.map_or(welcome.tick, |to| to.min(welcome.tick));
+        if self.welcome.is_some() && self.rewind(to) {
+            news.push(ClientEvent::Rewound { epoch: welcome.epoch, to });
+        }
+        self.epoch = welcome.epoch;
         let known = self.welcome.as_ref().map(|known| known.tick_rate);
         if known != Some(welcome.tick_rate) {
             self.clock = ClockSync::new(welcome.tick_rate);
@@ -277,15 +302,11 @@ impl State {
         // Inputs of before were meant for ticks that are over.
         self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
         self.targets.clear();
-        let lost = self.align_commands(welcome.next_command);
-        if welcome.epoch > self.epoch {
-            self.epoch = welcome.epoch;
-            self.newest = self.newest.min(welcome.tick);
-        }
+        news.extend(self.align_commands(welcome.next_command));
         self.sent_ms = 0;
         self.connection = Some(connection.clone());
         self.welcome = Some(Arc::clone(welcome));
-        lost
+        news
     }
 
     /// The server expects the command `next`. Those before it were taken. If it was thrown back behind commands that it had answered, their
@@ -359,13 +380,17 @@ impl State {
                 self.taken.retain(|taken| *taken != seq);
                 ClientEvent::CommandDone { seq, tick: Some(tick), accepted: Some(accepted) }
             }
-            ServerMessage::Beat { tick, hash } => ClientEvent::Beat { tick, hash },
+            ServerMessage::Beat { tick, hash } => {
+                self.beats.truncate(MAX_STOOD_BEATS - 1);
+                self.beats.push_front(Beat { tick, hash });
+                ClientEvent::Beat { tick, hash }
+            }
             ServerMessage::Event { tick, ordinal, kind, payload } => ClientEvent::Event { tick, ordinal, kind, payload },
             ServerMessage::Rewound { epoch, to } => {
                 // A snapshot of the new ownership may have been faster: then the receiver has started over by itself.
                 if epoch > self.epoch {
                     self.epoch = epoch;
-                    self.newest = self.newest.min(to);
+                    self.rewind(to);
                     self.receiver.reset();
                 }
                 ClientEvent::Rewound { epoch, to }

@@ -64,6 +64,8 @@ pub struct ClientConfig {
     pub role: Role,
     /// Which match; without it, the one that the credential names, else any that has room.
     pub match_id: Option<MatchId>,
+    /// Only a match of this game. A server that speaks version 1 of the protocol alone does not hear of it.
+    pub game: Option<String>,
     /// When to become impatient.
     pub timing: Timing,
     /// Events that may wait for the game. Snapshots beyond are dropped; with other events beyond, the client stops reading.
@@ -79,6 +81,7 @@ impl ClientConfig {
             credential: Credential::Ticket(ticket.into()),
             role: Role::Player,
             match_id: None,
+            game: None,
             timing: Timing::default(),
             event_queue: 1024,
         }

@@ -16,6 +16,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Timing;
 use crate::tls::SERVER_NAME;
 
+/// Between the first two tries at a server that answers and does not serve; longer between later ones.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Of the time that a client has been trying, it waits this part before it tries again: whoever has to wait for long asks rarely.
+const PART: u32 = 6;
+/// No pause is longer, but for the quarter by which pauses differ.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// Most attempts that run at once.
 const MAX_ATTEMPTS: usize = 8;
 /// Intervals between rounds, and the time that attempts may take, double this often at most.
@@ -51,9 +57,19 @@ impl Dialer {
         self.rounds = 0;
     }
 
-    /// How long to wait after the server said "not now", the `times`th time in a row (from 0).
-    pub(crate) fn pause(&self, first: Duration, times: u32) -> Duration {
+    fn pause(&self, first: Duration, times: u32) -> Duration {
         spread(doubled(first, times), self.seed, times)
+    }
+
+    /// How long to wait after a server answered and did not serve, be it that it said "not now", or that it took the session on and let it fall at once: the
+    /// `times`th time in a row (from 0), `trying` after the first.
+    pub(crate) fn back_off(&self, times: u32, trying: Duration) -> Duration {
+        spread(doubled(TRY_AGAIN, times).max(trying / PART).min(LONGEST_PAUSE), self.seed, times)
+    }
+
+    /// Whether there is another address than `addr` to ask.
+    pub(crate) fn knows_another(&self, addr: SocketAddr) -> bool {
+        self.addrs.iter().any(|known| *known != addr)
     }
 
     /// The next attempt goes to `addr`.

@@ -1,16 +1,21 @@
 //! The task that keeps a client's session: dials, shows the credential, serves the connection, and starts over when the server is gone.
 //!
-//! Started by [`crate::client`]. While the old connection is merely silent, a new one is dialled beside it; whichever speaks first wins.
+//! A server that answers and does not serve is asked more and more rarely. Started by [`crate::client`]. While the old connection is merely silent, a new one is dialled beside it; whichever speaks first wins.
 
+use std::collections::BTreeSet;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use rekindle_schema::Tick;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome, encode_client,
+    ALPN_2, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome,
+    encode_client,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,8 +25,9 @@ use crate::config::{ClientConfig, Timing};
 use crate::dial::Dialer;
 use crate::event::ClientEvent;
 
-/// Between the first two tries at a server that says "not now"; longer between later ones.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// A connection that carried the session for so long was good: what comes after it is another trouble than what was before. So was one that brought a
+/// newer tick and was not ended by a refusal: a server that is only slow must not be left alone for it.
+const STEADY: Duration = Duration::from_secs(2);
 /// While it waits for a welcome, a client holds a server dead that sends no packet at all for this long.
 const DEAD: Duration = Duration::from_millis(900);
 /// How long a leaving client waits for the server to close.
@@ -56,8 +62,8 @@ impl From<ConnectionError> for Gone {
 
 /// Runs until the session ends for good.
 pub(crate) async fn run(config: ClientConfig, dialer: Dialer, shared: Arc<Shared>, events: mpsc::Sender<ClientEvent>) {
-    let mut driver =
-        Driver { credential: config.credential.clone(), config, dialer, shared, events, heard: Instant::now(), searching: None };
+    let (credential, heard) = (config.credential.clone(), Instant::now());
+    let mut driver = Driver { credential, config, dialer, shared, events, heard, searching: None, declined: BTreeSet::new() };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
 }
@@ -72,13 +78,16 @@ struct Driver {
     heard: Instant,
     /// A search that began while the last connection was merely silent.
     searching: Option<Dialling>,
+    /// Servers of an earlier ownership that were passed over once: another may have the later one.
+    declined: BTreeSet<SocketAddr>,
 }
 
 impl Driver {
     async fn keep_session(&mut self) -> (Option<RefuseCode>, String) {
         let left = || (None, "the client left".to_owned());
         let mut ready = None;
-        let (mut last_refusal, mut refusals) = (None, 0);
+        let (mut last_refusal, mut failures) = (None, 0_u32);
+        // Since a connection last was good.
         let mut searching_since = Instant::now();
         loop {
             let until = searching_since + self.config.timing.give_up;
@@ -97,17 +106,24 @@ impl Driver {
             };
             self.searching = None;
             let remote = connection.remote_address();
-            let mut served = false;
             let gone = match self.enter(&connection).await {
                 Ok((reader, writer)) => {
-                    served = true;
                     self.dialer.calm();
-                    refusals = 0;
+                    let (begun, before) = (Instant::now(), self.shared.state.lock().newest);
                     let gone = self.serve(&connection, reader, writer).await;
-                    searching_since = Instant::now();
+                    let refused = matches!(gone, Gone::Refused(..));
+                    if begun.elapsed() >= STEADY || !refused && self.shared.state.lock().newest > before {
+                        (searching_since, failures) = (Instant::now(), 0);
+                        self.declined.clear();
+                    } else {
+                        failures += 1;
+                    }
                     gone
                 }
-                Err(gone) => gone,
+                Err(gone) => {
+                    failures += 1;
+                    gone
+                }
             };
             self.shared.state.lock().connection = None;
             connection.close(VarInt::from_u32(0), b"");
@@ -127,11 +143,6 @@ impl Driver {
                 Gone::Lost(reason) => {
                     self.dialer.avoid(remote);
                     self.say_disconnected(reason).await;
-                    if !served {
-                        // It answers and then has no time: it has too many to answer.
-                        sleep(self.dialer.pause(TRY_AGAIN, refusals)).await;
-                        refusals += 1;
-                    }
                 }
                 Gone::Refused(code, message) => {
                     // A match that this node has not heard of may be known to another, or be on its way here.
@@ -141,8 +152,16 @@ impl Driver {
                     }
                     last_refusal = Some(message.clone());
                     self.say_disconnected(message).await;
-                    sleep(self.dialer.pause(TRY_AGAIN, refusals)).await;
-                    refusals += 1;
+                    // Also behind a good connection: who says "not now" means it.
+                    failures = failures.max(1);
+                }
+            }
+            if let Some(times) = failures.checked_sub(1) {
+                let pause = self.dialer.back_off(times, searching_since.elapsed());
+                tokio::select! {
+                    biased;
+                    () = self.shared.leave.notified() => return left(),
+                    () = sleep(pause) => {}
                 }
             }
         }
@@ -156,55 +175,71 @@ impl Driver {
     /// Shows the credential and waits for the welcome.
     async fn enter(&mut self, connection: &Connection) -> Result<(Reader, Writer), Gone> {
         let patience = self.config.timing.welcome;
-        let hello = ClientMessage::Hello(Hello {
-            protocol: PROTOCOL,
-            role: self.config.role,
-            credential: self.credential.clone(),
-            match_id: self.config.match_id,
-        });
+        let hello = self.first_message(connection);
         let dialer = &mut self.dialer;
         let said = async {
             let (send, recv) = connection.open_bi().await?;
             let mut reader = Reader { recv, decoder: StreamDecoder::of_server() };
             let mut writer = Writer { send, rest: encode_client(&hello) };
             writer.flush().await?;
+            let mut rewound = None;
             loop {
                 match reader.next(connection).await? {
-                    ServerMessage::Welcome(welcome) => return Ok((reader, writer, *welcome)),
+                    ServerMessage::Welcome(welcome) => return Ok((reader, writer, *welcome, rewound)),
+                    ServerMessage::Rewound { to, .. } => rewound = Some(to),
                     ServerMessage::Refused { code, message } => return Err(Gone::Refused(code, message)),
                     ServerMessage::Redirect { addr } => redirect(dialer, &addr),
                     other => return Err(Gone::Lost(format!("RK-CLIENT-013: {other:?} where a welcome was expected"))),
                 }
             }
         };
-        let (reader, writer, welcome) = tokio::select! {
+        let (reader, writer, welcome, rewound) = tokio::select! {
             biased;
             said = timeout(patience, said) => said.unwrap_or_else(|_| Err(Gone::Lost("no welcome came".to_owned())))?,
             () = dead(connection) => return Err(Gone::Lost("the server fell silent before its welcome".to_owned())),
         };
-        self.welcomed(connection, welcome).await?;
+        self.welcomed(connection, welcome, rewound).await?;
         Ok((reader, writer))
     }
 
+    /// Which version the handshake settled.
+    fn speaks_2(connection: &Connection) -> bool {
+        let settled = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
+        settled.as_deref() == Some(ALPN_2)
+    }
+
+    /// What to say first.
+    fn first_message(&self, connection: &Connection) -> ClientMessage {
+        let hello =
+            |protocol| Hello { protocol, role: self.config.role, credential: self.credential.clone(), match_id: self.config.match_id };
+        if Self::speaks_2(connection) {
+            let stood = self.shared.state.lock().stood();
+            ClientMessage::Enter(Enter { hello: hello(PROTOCOL_2), game: self.config.game.clone(), stood })
+        } else {
+            ClientMessage::Hello(hello(PROTOCOL))
+        }
+    }
+
     /// Takes the session up.
-    async fn welcomed(&mut self, connection: &Connection, welcome: Welcome) -> Result<(), Gone> {
+    async fn welcomed(&mut self, connection: &Connection, welcome: Welcome, rewound: Option<Tick>) -> Result<(), Gone> {
         let welcome = Arc::new(welcome);
+        let remote = connection.remote_address();
         let outage = Instant::now().saturating_duration_since(self.heard);
         let mut news = Vec::new();
         {
             let mut state = self.shared.state.lock();
-            if welcome.epoch < state.epoch {
-                let words = format!("RK-CLIENT-015: a server of epoch {}, the match is in epoch {}", welcome.epoch, state.epoch);
+            // An owner that does not know yet that it was replaced, or a store that was put back. A server of version 2 has made sure of it; of others each
+            // is passed over once, if there is another to ask.
+            let unsure = welcome.epoch < state.epoch && !Self::speaks_2(connection);
+            if unsure && self.dialer.knows_another(remote) && self.declined.insert(remote) {
+                let words = format!("RK-CLIENT-015: a server of epoch {}, the match was in epoch {}", welcome.epoch, state.epoch);
                 return Err(Gone::Lost(words));
             }
             news.push(match &state.welcome {
                 Some(_) => ClientEvent::Resumed { welcome: Arc::clone(&welcome), outage },
                 None => ClientEvent::Welcome(Arc::clone(&welcome)),
             });
-            if welcome.epoch > state.epoch && welcome.tick < state.newest {
-                news.push(ClientEvent::Rewound { epoch: welcome.epoch, to: welcome.tick });
-            }
-            news.extend(state.take_up(connection, &welcome));
+            news.extend(state.take_up(connection, &welcome, rewound));
         }
         if self.config.role == Role::Player {
             self.credential = Credential::Resume(welcome.resume_token.clone());

@@ -51,9 +51,10 @@ pub enum ClientEvent {
         /// Whether the game accepted it; `None` if the server that knew has died. It was applied once in any case.
         accepted: Option<bool>,
     },
-    /// What was seen of ticks behind `to` no longer holds (never under `output = "durable"`).
+    /// What was seen of ticks behind `to` no longer holds. Under `output = "durable"` that happens only to a store that was put back to an earlier state, and to
+    /// ticks that another build computed again with another result.
     Rewound {
-        /// The new ownership.
+        /// The present ownership; it may be lower than one seen before.
         epoch: Epoch,
         /// The newest tick that still holds.
         to: Tick,

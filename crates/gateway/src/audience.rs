@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Shared;
 use crate::meters::Meters;
-use crate::port::{Location, MatchInfo, MatchLink};
+use crate::port::{Location, MatchInfo, MatchLink, Wanted};
 use crate::seat::{Refusal, Seat};
 
 /// How often a match that left is looked for.
@@ -134,7 +134,7 @@ async fn find_again(shared: &Shared, room: &Room, silence: &mut Silence) -> Resu
     }
     silence.breaks = silence.breaks.saturating_add(1);
     loop {
-        match shared.matches.locate(Some(room.match_id)) {
+        match shared.locate(Wanted { match_id: Some(room.match_id), game: None }).await {
             Location::Here(link) => {
                 *room.link.lock() = Arc::clone(&link);
                 return Ok(link);

@@ -31,6 +31,16 @@ impl Rate {
 pub struct Limits {
     /// Open connections. Beyond, new ones are refused.
     pub max_connections: usize,
+    /// Of them, those that only a session that goes on can have. More than half of [`Limits::max_connections`] counts as half.
+    pub reserve: usize,
+    /// Spectators that are in. They are also let go when players need their places.
+    pub max_spectators: usize,
+    /// Clients that are in with tickets of one player, spectators included.
+    pub per_player: usize,
+    /// Clients that are in from one source address (IPv6: of one /64). Sessions that go on are let in beyond.
+    pub per_source: usize,
+    /// Players from here on are the node's own: no ticket of one counts.
+    pub first_own_player: u64,
     /// Connections that are not yet let in. Beyond, new ones are ignored. One source address may have an eighth of them before it must prove
     /// that it is there, and half of them then (never fewer than 64).
     pub max_pending: usize,
@@ -72,6 +82,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 8192,
+            reserve: 1024,
+            max_spectators: 2048,
+            per_player: 8,
+            per_source: 4096,
+            first_own_player: u64::MAX,
             max_pending: 1024,
             retry_above: 256,
             handshakes: Rate::new(1000.0, 2000.0),

@@ -1,7 +1,7 @@
 //! The edge itself: its endpoint, its door, and who is in.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,29 +11,40 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime, VarInt};
 use rekindle_schema::wire::{RefuseCode, Role};
-use rekindle_schema::{MatchId, SessionId};
+use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::audience::Room;
 use crate::config::GatewayConfig;
 use crate::keys::Keys;
-use crate::limits::{Door, Knock, Verdict, subscriber};
+use crate::limits::{Bucket, Door, Knock, Verdict, subscriber};
 use crate::meters::Meters;
-use crate::port::{MatchLink, Matches};
+use crate::places::{Grant, Place, Places};
+use crate::port::{Location, MatchLink, Matches, Wanted};
 use crate::seat::{Refusal, Seat};
 use crate::socket::GatheringSocket;
-use crate::{connection, quic};
+use crate::unproven::Unproven;
+use crate::{Rate, connection, quic};
 
 /// How long a shutdown waits for clients to hear of it.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How many clients may have the directory asked at once.
+const QUESTIONS_AT_ONCE: usize = 8;
+/// How long a client waits for its turn and for the directory's answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// Most matches of which it is remembered that they are over.
+const MAX_OVER: usize = 1024;
+/// How often it is logged that a client saw what the match does not have: what it says is up to the client.
+const REWOUND_LINES: Rate = Rate::new(2.0, 32.0);
 
 /// Why there is no edge.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The port cannot be had.
     #[error(
-        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the port taken? Choose another with `--bind`"
+        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the port taken? Choose another with --listen"
     )]
     Bind {
         /// Which address.
@@ -58,6 +69,11 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) matches: Arc<dyn Matches>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) unproven: Arc<Unproven>,
+    /// Paces the lines about clients that saw what the match does not have.
+    pub(crate) rewound_lines: Mutex<Bucket>,
+    /// Turns to ask the directory.
+    questions: Semaphore,
     connections: AtomicUsize,
     pending: AtomicUsize,
     /// Of them, how many come from each source; those with none have no entry.
@@ -74,9 +90,83 @@ struct Inside {
     /// Which connection carries a session.
     sessions: BTreeMap<SessionId, u64>,
     rooms: BTreeMap<MatchId, Arc<Room>>,
+    places: Places,
+    /// Players whose hello is being answered, of those whose ticket names no match.
+    opening: BTreeSet<PlayerId>,
+    /// Matches that are over, and why: for those that come back too late.
+    over: BTreeMap<MatchId, String>,
 }
 
 impl Shared {
+    /// Gives a client a place among those that are in, or says why it gets none.
+    pub(crate) fn place(self: &Arc<Self>, number: u64, place: Place) -> Result<PlaceGuard, Refusal> {
+        let mut inside = self.inside.lock();
+        match inside.places.decide(place, &self.config.limits) {
+            Grant::Free => {}
+            Grant::Instead(spectator) => {
+                Meters::no_place("shed");
+                inside.places.free(spectator);
+                if let Some(seat) = inside.seats.get(&spectator) {
+                    seat.dismiss(Refusal::new(RefuseCode::RateLimited, "RK-GATE-121: players need your place: watch again in a while"));
+                }
+            }
+            Grant::None(why, bound) => {
+                Meters::no_place(why);
+                let (who, what) = match why {
+                    "player" => ("clients with tickets of this player", "close one of them"),
+                    "address" => ("clients from this address", "close one of them"),
+                    "spectators" => ("spectators", "watch again in a while"),
+                    _ => ("clients", "try again in a while, or at another node"),
+                };
+                let words = format!("RK-GATE-122: {bound} {who} are in, and more may not be: {what}");
+                return Err(Refusal::new(RefuseCode::RateLimited, words));
+            }
+        }
+        inside.places.take(number, place);
+        Ok(PlaceGuard { shared: Arc::clone(self), number })
+    }
+
+    /// Notes that a hello of this player is being answered; `None` if another one is.
+    pub(crate) fn opening(self: &Arc<Self>, player: PlayerId) -> Option<OpeningGuard> {
+        self.inside.lock().opening.insert(player).then(|| OpeningGuard { shared: Arc::clone(self), player })
+    }
+
+    /// Where the wanted match is. Of one that is not here (any more) the directory is asked what became of it.
+    pub(crate) async fn locate(&self, wanted: Wanted<'_>) -> Location {
+        let location = self.matches.locate(wanted);
+        let (Some(match_id), Location::Refused(RefuseCode::NoMatch, _)) = (wanted.match_id, &location) else { return location };
+        if let Some(reason) = self.inside.lock().over.get(&match_id).cloned() {
+            return Location::Refused(RefuseCode::Ended, reason);
+        }
+        match self.ask(self.matches.fate(match_id)).await.flatten() {
+            Some((code, words)) => {
+                if code == RefuseCode::Ended {
+                    let mut inside = self.inside.lock();
+                    if inside.over.len() >= MAX_OVER {
+                        inside.over.pop_first();
+                    }
+                    inside.over.insert(match_id, words.clone());
+                }
+                Location::Refused(code, words)
+            }
+            None => location,
+        }
+    }
+
+    /// Whether the directory confirms that this node owns the match: a client has heard of a later owner, or of a store that has been put back since.
+    pub(crate) async fn owns(&self, match_id: MatchId, epoch: Epoch) -> bool {
+        self.ask(self.matches.owns(match_id, epoch)).await.unwrap_or(false)
+    }
+
+    /// What the directory answers; `None` if that takes too long.
+    async fn ask<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let asking = async {
+            let _turn = self.questions.acquire().await.ok()?;
+            Some(answer.await)
+        };
+        timeout(ANSWER_PATIENCE, asking).await.ok().flatten()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.inside.lock().draining.is_some()
     }
@@ -177,6 +267,30 @@ impl Drop for PendingGuard {
     }
 }
 
+/// A client has a place as long as this.
+pub(crate) struct PlaceGuard {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for PlaceGuard {
+    fn drop(&mut self) {
+        self.shared.inside.lock().places.free(self.number);
+    }
+}
+
+/// A hello of a player is being answered as long as this.
+pub(crate) struct OpeningGuard {
+    shared: Arc<Shared>,
+    player: PlayerId,
+}
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.shared.inside.lock().opening.remove(&self.player);
+    }
+}
+
 struct ConnectionGuard(Arc<Shared>);
 
 impl ConnectionGuard {
@@ -200,6 +314,8 @@ pub struct Gateway {
     endpoint: Endpoint,
     local_addr: SocketAddr,
     door: JoinHandle<()>,
+    /// True while connections are taken.
+    open: watch::Receiver<bool>,
 }
 
 impl Gateway {
@@ -208,8 +324,9 @@ impl Gateway {
     pub fn bind(config: GatewayConfig, matches: Arc<dyn Matches>, keys: Keys) -> Result<Self, GatewayError> {
         let addr = config.bind;
         let socket = quic::socket(addr, config.socket_buffer).map_err(|source| GatewayError::Bind { addr, source })?;
-        let socket = GatheringSocket::new(socket, config.gather).map_err(GatewayError::Endpoint)?;
-        Self::on_socket(config, matches, keys, Arc::new(socket), Arc::new(TokioRuntime))
+        let unproven = Arc::new(Unproven::default());
+        let socket = GatheringSocket::new(socket, config.gather, Arc::clone(&unproven)).map_err(GatewayError::Endpoint)?;
+        Self::begin(config, matches, keys, (Arc::new(socket), unproven), Arc::new(TokioRuntime))
     }
 
     /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a simulation's. Time comes from tokio's clock.
@@ -218,6 +335,16 @@ impl Gateway {
         matches: Arc<dyn Matches>,
         keys: Keys,
         socket: Arc<dyn AsyncUdpSocket>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Self, GatewayError> {
+        Self::begin(config, matches, keys, (socket, Arc::default()), runtime)
+    }
+
+    fn begin(
+        config: GatewayConfig,
+        matches: Arc<dyn Matches>,
+        keys: Keys,
+        (socket, unproven): (Arc<dyn AsyncUdpSocket>, Arc<Unproven>),
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self, GatewayError> {
         let server = quic::server_config(&config.limits, &keys)?;
@@ -230,13 +357,30 @@ impl Gateway {
             keys,
             matches,
             meters: Arc::new(Meters::new()),
+            unproven,
+            rewound_lines: Mutex::new(Bucket::new(REWOUND_LINES, Instant::now())),
+            questions: Semaphore::new(QUESTIONS_AT_ONCE),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             pending_by_source: Mutex::new(BTreeMap::new()),
             inside: Mutex::new(Inside::default()),
         });
-        let door = tokio::spawn(keep_door(Arc::clone(&shared), endpoint.clone()));
-        Ok(Self { shared, endpoint, local_addr, door })
+        let (opened, open) = watch::channel(true);
+        let door = tokio::spawn(keep_door(Arc::clone(&shared), endpoint.clone(), opened));
+        Ok(Self { shared, endpoint, local_addr, door, open })
+    }
+
+    /// Whether it takes connections: false once [`Gateway::shutdown`] was called, or QUIC has given up the port.
+    pub fn is_open(&self) -> bool {
+        // The sender is gone with the task that takes connections, however that ended.
+        *self.open.borrow() && self.open.has_changed().is_ok()
+    }
+
+    /// Resolves when no connection is taken any more: the port is lost, and nothing brings it back in this process.
+    pub async fn lost(&self) {
+        let mut open = self.open.clone();
+        // An error says the same.
+        let _ = open.wait_for(|open| !open).await;
     }
 
     /// Where it listens.
@@ -279,8 +423,8 @@ impl Drop for Gateway {
     }
 }
 
-/// Decides on each connection that wants in.
-async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint) {
+/// Decides on each connection that wants in. `opened` is dropped when no more can come.
+async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint, opened: watch::Sender<bool>) {
     let mut door = Door::new(&shared.config.limits, Instant::now());
     let mut number = 0;
     while let Some(incoming) = endpoint.accept().await {
@@ -293,10 +437,11 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint) {
                 number += 1;
                 shared.meters.accepted.increment(1);
                 let pending = PendingGuard::new(&shared, incoming.remote_address().ip());
+                let address = shared.unproven.enter(incoming.remote_address(), incoming.remote_address_validated());
                 let counted = ConnectionGuard::new(&shared);
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    connection::serve(shared, incoming, number, pending).await;
+                    connection::serve(shared, incoming, number, (pending, address)).await;
                     drop(counted);
                 });
             }
@@ -315,4 +460,8 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint) {
             }
         }
     }
+    if !shared.is_draining() {
+        tracing::error!(code = "RK-GATE-123", "QUIC has given up the game port: nobody gets in any more, and players fall silent");
+    }
+    opened.send_replace(false);
 }

@@ -97,6 +97,14 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
+    /// Whether the keys in `dir` can be read, without making or changing anything. Called by whoever looks at a host before a node starts there.
+    pub fn check(dir: &Path) -> Result<(), KeysError> {
+        let path = dir.join(KEY_FILE);
+        let read = open_regular(&path).and_then(std::io::read_to_string);
+        let text = read.map_err(|source| KeysError::Io { path: path.clone(), source })?;
+        Seeds::parse(&text).map(drop).map_err(|problem| KeysError::Malformed { path, problem })
+    }
+
     /// Reads the keys in `dir`, or makes them there: `gateway.keys` (mode 0600, synced) and `cert.der`. Two processes that start at
     /// once in the same directory end up with the same keys.
     pub fn load_or_create(dir: &Path) -> Result<Self, KeysError> {
@@ -112,7 +120,7 @@ impl Keys {
             publish(dir, KEY_FILE, text.as_bytes(), 0o600, Replace::Never).map_err(io_error(&path))?;
         }
         let mut text = String::new();
-        let mut file = File::open(&path).map_err(io_error(&path))?;
+        let mut file = open_regular(&path).map_err(io_error(&path))?;
         file.read_to_string(&mut text).map_err(io_error(&path))?;
         let mode = file.metadata().map_err(io_error(&path))?.permissions().mode();
         if mode & 0o077 != 0 {
@@ -122,7 +130,7 @@ impl Keys {
         let mut keys = Self::from_seeds(&seeds)?;
         let path = dir.join(CERTIFICATE_FILE);
         // Clients have pinned these bytes: another version of the library that makes certificates must not change them.
-        match std::fs::read(&path) {
+        match read_regular(&path) {
             Ok(kept) if keys.is_for(&kept) => keys.certificate = CertificateDer::from(kept),
             Ok(_) => {
                 tracing::warn!(code = "RK-GATE-006", path = %path.display(), "not a certificate for these keys: replaced");
@@ -228,7 +236,9 @@ impl Seeds {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let file: KeyFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        // The parser repeats what it does not like, which may be a key.
+        let file: KeyFile = serde_json::from_str(text)
+            .map_err(|error| format!("not what a key file holds, in line {}, column {}", error.line(), error.column()))?;
         if file.version != 1 {
             return Err(format!("version {} where this build knows 1", file.version));
         }
@@ -278,6 +288,18 @@ fn publish(dir: &Path, name: &str, bytes: &[u8], mode: u32, replace: Replace) ->
         }
     }
     File::open(dir)?.sync_all()
+}
+
+/// Opens a file for reading, unless it is something that makes its reader wait for ever, such as a named pipe.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -61,6 +61,16 @@ impl Meters {
         counter!("rekindle_gateway_connections_total", "outcome" => outcome, "reason" => reason).increment(1);
     }
 
+    /// A client got no place, or had to give its place to another.
+    pub(crate) fn no_place(why: &'static str) {
+        counter!("rekindle_gateway_no_place_total", "why" => why).increment(1);
+    }
+
+    /// A client was told that the match does not go on from what it saw.
+    pub(crate) fn rewound(why: &'static str) {
+        counter!("rekindle_gateway_rewound_total", "why" => why).increment(1);
+    }
+
     /// A client was refused or let go.
     pub(crate) fn refused(code: RefuseCode) {
         counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase()).increment(1);

@@ -7,13 +7,29 @@ use futures::future::BoxFuture;
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, Tick};
+use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::mpsc;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// This match.
+    pub match_id: Option<MatchId>,
+    /// Without a match: one of this game. With neither, any match.
+    pub game: Option<&'a str>,
+}
 
 /// Finds matches.
 pub trait Matches: Send + Sync + 'static {
-    /// Where `wanted` is; without a wish, any match that has room for a player.
-    fn locate(&self, wanted: Option<MatchId>) -> Location;
+    /// Where the match is that is wanted; if none is named, one that has room for a player.
+    fn locate(&self, wanted: Wanted<'_>) -> Location;
+    /// The match of this node in which `player` has a session.
+    fn plays_in(&self, player: PlayerId) -> Option<MatchId>;
+    /// What became of a match that [`Matches::locate`] does not find (any more), if the directory knows: the code and the words for the client. Asks
+    /// the store; the caller bounds how many ask at once and for how long.
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>>;
+    /// Whether the directory says that this node owns the match in `epoch`. Asks the store; false if it does not answer.
+    fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool>;
 }
 
 /// Where a match is.
@@ -94,6 +110,12 @@ pub enum Admission {
 pub trait MatchLink: Send + Sync + 'static {
     /// What it is and where it stands.
     fn info(&self) -> MatchInfo;
+    /// The session that `player` has in it.
+    fn session_of(&self, player: PlayerId) -> Option<SessionId>;
+    /// The hash of the match after `tick`, if that is one of the newest hashes that are remembered.
+    fn hash_at(&self, tick: Tick) -> Option<StateHash>;
+    /// Set if its recovery computed ticks again with another result than clients had been shown: the newest tick that still holds.
+    fn holds_until(&self) -> Option<Tick>;
     /// Opens a session for `player`, or resumes `resume` if the match has that session. Resolves once the session is durable.
     fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>>;
     /// Hands over an input.

@@ -67,7 +67,7 @@ pub(crate) fn server_config(limits: &Limits, keys: &Keys) -> Result<ServerConfig
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
         .map_err(|error| GatewayError::Tls(error.to_string()))?;
-    tls.alpn_protocols = vec![wire::ALPN.to_vec()];
+    tls.alpn_protocols = vec![wire::ALPN_2.to_vec(), wire::ALPN.to_vec()];
     // Clients reconnect after the node died: what was resumable in the old process means nothing to the new one.
     tls.send_tls13_tickets = 0;
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| GatewayError::Tls(error.to_string()))?;

@@ -3,6 +3,9 @@
 //! Many clients send a small packet each a tick, spread over the tick. To wake a thread for one of them costs more than to read and to decrypt
 //! it. So after a batch was read the socket rests for a moment ([`crate::GatewayConfig::gather`]) and reads all that came meanwhile at
 //! once. Only while nothing comes does it wait for the system to say that something did: then the first packet is read without delay.
+//!
+//! All descriptors are made when the socket is. A system that has none left, or no memory, makes packets late and ends nothing: QUIC would
+//! give up its endpoint at the first error, and all players with it.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -17,6 +20,12 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::unproven::Unproven;
+
+/// After an error that passes, packets are asked for again after so long.
+const READ_AGAIN: Duration = Duration::from_millis(20);
+/// So many errors in a row and not one packet: the socket is of no more use.
+const MAX_ERRORS: u32 = 1_000;
 /// When the system takes no packet, it is asked again after so long.
 const SEND_AGAIN: Duration = Duration::from_millis(1);
 
@@ -26,6 +35,7 @@ pub(crate) struct GatheringSocket {
     io: UdpSocket,
     state: UdpSocketState,
     gather: Duration,
+    unproven: Arc<Unproven>,
     /// The system took no packet when it was asked last.
     full: AtomicBool,
     /// One task receives: QUIC's endpoint.
@@ -36,6 +46,10 @@ pub(crate) struct GatheringSocket {
 struct Receiving {
     phase: Phase,
     rest: Pin<Box<Sleep>>,
+    /// A second handle to the socket, to be registered with the system while nothing comes. Lost if the system refuses the registration.
+    spare: Option<UdpSocket>,
+    /// Errors since the last packet.
+    errors: u32,
 }
 
 #[derive(Debug)]
@@ -44,17 +58,66 @@ enum Phase {
     Reading { came: bool },
     /// Packets gather.
     Resting,
-    /// None came during a rest. This second handle to the socket is registered with the system until one comes: while it is, every packet
+    /// None came during a rest. The second handle to the socket is registered with the system until one comes: while it is, every packet
     /// wakes the thread.
     Waiting(tokio::net::UdpSocket),
+    /// Never seen from outside: while one phase becomes another.
+    Between,
+}
+
+impl Receiving {
+    /// Packets are asked for again after `time`.
+    fn rest(&mut self, time: Duration) {
+        self.rest.as_mut().reset(Instant::now() + time);
+        self.phase = Phase::Resting;
+    }
+
+    /// A packet has come, or may have: the second handle is no longer registered, and kept for the next time.
+    fn stop_waiting(&mut self) {
+        if let Phase::Waiting(registered) = std::mem::replace(&mut self.phase, Phase::Between) {
+            self.spare = registered.into_std().ok();
+        }
+        self.phase = Phase::Reading { came: false };
+    }
+
+    /// Nothing comes: waits for the system to say that something does. If that cannot be had, looks again and again.
+    fn wait(&mut self, io: &UdpSocket, gather: Duration) {
+        let spare = self.spare.take().map_or_else(|| io.try_clone(), Ok);
+        match spare.and_then(tokio::net::UdpSocket::from_std) {
+            Ok(registered) => self.phase = Phase::Waiting(registered),
+            Err(_) => self.rest(gather.max(READ_AGAIN)),
+        }
+    }
+
+    /// An error while reading. Most pass; whether this one does is told.
+    fn failed(&mut self, error: &io::Error) -> bool {
+        self.errors += 1;
+        let lasting = matches!(
+            error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+            Some(rustix::io::Errno::BADF | rustix::io::Errno::NOTSOCK)
+        );
+        if self.errors == 1 {
+            tracing::warn!(code = "RK-GATE-120", %error, "packets cannot be read from the game port; trying again");
+        }
+        !lasting && self.errors < MAX_ERRORS
+    }
 }
 
 impl GatheringSocket {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(io: UdpSocket, gather: Duration) -> io::Result<Self> {
+    pub(crate) fn new(io: UdpSocket, gather: Duration, unproven: Arc<Unproven>) -> io::Result<Self> {
         let state = UdpSocketState::new((&io).into())?;
-        let receiving = Mutex::new(Receiving { phase: Phase::Reading { came: false }, rest: Box::pin(sleep(gather)) });
-        Ok(Self { io, state, gather, full: AtomicBool::new(false), receiving })
+        let spare = Some(io.try_clone()?);
+        let (phase, rest) = (Phase::Reading { came: false }, Box::pin(sleep(gather)));
+        let receiving = Mutex::new(Receiving { phase, rest, spare, errors: 0 });
+        Ok(Self { io, state, gather, unproven, full: AtomicBool::new(false), receiving })
+    }
+
+    /// Counts what came from addresses that are not proved.
+    fn count_received(&self, bufs: usize, meta: &[RecvMeta]) {
+        if !self.unproven.is_empty() {
+            meta.iter().take(bufs).for_each(|meta| self.unproven.received(meta.addr, meta.len));
+        }
     }
 }
 
@@ -64,6 +127,9 @@ impl AsyncUdpSocket for GatheringSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if !self.unproven.is_empty() && !self.unproven.may_send(transmit.destination, transmit.contents.len()) {
+            return Ok(());
+        }
         let sent = self.state.send((&self.io).into(), transmit);
         if self.full.load(Ordering::Relaxed) != sent.is_err() {
             self.full.store(sent.is_err(), Ordering::Relaxed);
@@ -72,35 +138,39 @@ impl AsyncUdpSocket for GatheringSocket {
     }
 
     fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
-        let Receiving { phase, rest } = &mut *self.receiving.lock();
+        let mut receiving = self.receiving.lock();
+        let receiving = &mut *receiving;
         loop {
-            match phase {
+            match &mut receiving.phase {
                 Phase::Resting => {
-                    ready!(rest.as_mut().poll(cx));
-                    *phase = Phase::Reading { came: false };
+                    ready!(receiving.rest.as_mut().poll(cx));
+                    receiving.phase = Phase::Reading { came: false };
                 }
-                Phase::Waiting(registration) => {
-                    ready!(registration.poll_recv_ready(cx))?;
-                    *phase = Phase::Reading { came: false };
+                Phase::Waiting(registered) => {
+                    // An error is seen again when the packet is read.
+                    let _ = ready!(registered.poll_recv_ready(cx));
+                    receiving.stop_waiting();
                 }
+                Phase::Between => receiving.phase = Phase::Reading { came: false },
                 Phase::Reading { came } => match self.state.recv((&self.io).into(), bufs, meta) {
                     Ok(read) => {
                         *came = true;
+                        receiving.errors = 0;
+                        self.count_received(read, meta);
                         if read < bufs.len() {
                             // That was all. To ask once more would cost as much as to read a packet.
-                            *phase = Phase::Resting;
-                            rest.as_mut().reset(Instant::now() + self.gather);
+                            receiving.rest(self.gather);
                         }
                         return Poll::Ready(Ok(read));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        *phase = if *came {
-                            rest.as_mut().reset(Instant::now() + self.gather);
-                            Phase::Resting
+                        if *came {
+                            receiving.rest(self.gather);
                         } else {
-                            Phase::Waiting(tokio::net::UdpSocket::from_std(self.io.try_clone()?)?)
-                        };
+                            receiving.wait(&self.io, self.gather);
+                        }
                     }
+                    Err(error) if receiving.failed(&error) => receiving.rest(READ_AGAIN),
                     Err(error) => return Poll::Ready(Err(error)),
                 },
             }

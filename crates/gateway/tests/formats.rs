@@ -59,7 +59,7 @@ fn a_certificate_that_clients_have_pinned_is_kept() {
 fn tokens_that_players_hold_stay_good() {
     let keys = keys();
     assert_eq!(keys.verify_ticket(TICKET_V1, 0).unwrap(), ticket());
-    assert_eq!(keys.verify_resume(RESUME_V1).unwrap(), resume());
+    assert_eq!(keys.verify_resume(RESUME_V1, 0).unwrap(), resume());
     assert_eq!(keys.issue_ticket(&ticket()).unwrap(), TICKET_V1);
     assert_eq!(keys.issue_resume(&resume()).unwrap(), RESUME_V1);
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rekindle_netcode::{InputItem, InputPacket, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
+use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome, encode_client, encode_server,
+    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome,
+    encode_client, encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -148,6 +150,20 @@ fn client_messages_of_version_1() {
         decoder.push(&bytes);
         assert_eq!(decoder.next_message().expect(name), Some(message), "{name}");
     }
+}
+
+#[test]
+fn the_first_message_of_version_2() {
+    let credential = Credential::Resume("v4.public.sample".into());
+    let hello = Hello { protocol: PROTOCOL_2, role: Role::Player, credential, match_id: Some(MatchId(0x7f3a_91c2_0000_0001)) };
+    let beats = vec![Beat { tick: Tick(990), hash: StateHash([0x5a; 32]) }];
+    let stood = Stood { epoch: Epoch(2), tick: Tick(1003), beats };
+    let message = ClientMessage::Enter(Enter { hello, game: Some("arena".into()), stood: Some(stood) });
+    let bytes = encode_client(&message);
+    assert_eq!(bytes, golden("enter.bin", &bytes));
+    let mut decoder = StreamDecoder::of_client(4096);
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
 }
 
 #[test]

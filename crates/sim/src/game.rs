@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::component::{Component, Event, Resource};
+use crate::config::{self, FormerKeys};
 use crate::net::{self, View};
 use crate::players::Players;
 use crate::registry::Registry;
@@ -86,6 +87,7 @@ pub struct GameBuilder<G: Game> {
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
     position: Option<(String, String)>,
     retired: Vec<&'static str>,
+    former: FormerKeys,
     game: PhantomData<G>,
 }
 
@@ -100,6 +102,7 @@ impl<G: Game> GameBuilder<G> {
             constants: Vec::new(),
             position: None,
             retired: Vec::new(),
+            former: FormerKeys::default(),
             game: PhantomData,
         }
     }
@@ -148,6 +151,19 @@ impl<G: Game> GameBuilder<G> {
         self.retired.push(id);
         self
     }
+
+    /// A key of earlier builds' configurations that is gone: what they say about it is left out. A dotted path, as in `map.width`. Without this a match
+    /// whose configuration has the key waits for the build that knows it. A key that is new needs nothing: it has its default.
+    pub fn config_retired(&mut self, key: &'static str) -> &mut Self {
+        self.former.retired.push(key);
+        self
+    }
+
+    /// A key of earlier builds' configurations that has another name or place now; both are dotted paths. Its values keep their meaning.
+    pub fn config_renamed(&mut self, former: &'static str, now: &'static str) -> &mut Self {
+        self.former.renamed.push((former, now));
+        self
+    }
 }
 
 /// A game whose parts fit together.
@@ -158,6 +174,8 @@ pub(crate) struct Built<G: Game> {
     /// The encoded schema that stands in checkpoints.
     pub(crate) schema: Vec<u8>,
     pub(crate) retired: Vec<&'static str>,
+    /// Keys of configurations that earlier builds had.
+    pub(crate) former: FormerKeys,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
 }
 
@@ -165,7 +183,7 @@ impl<G: Game> Built<G> {
     pub(crate) fn new() -> Result<Self, SimError> {
         let mut builder = GameBuilder::<G>::new();
         G::build(&mut builder);
-        let GameBuilder { mut registry, declarations, constants, position, retired, .. } = builder;
+        let GameBuilder { mut registry, declarations, constants, position, retired, former, .. } = builder;
         let fail = |problems: Vec<String>| SimError::Schedule { game: G::NAME.to_owned(), problem: problems.join("; ") };
         let mut problems = Vec::new();
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -175,6 +193,7 @@ impl<G: Game> Built<G> {
         if G::TICK_RATE == 0 {
             problems.push("a tick rate of 0".to_owned());
         }
+        problems.extend(config::check_former::<G>(&former));
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);
@@ -186,7 +205,7 @@ impl<G: Game> Built<G> {
             Err(errors) => return Err(fail(problems.into_iter().chain(errors).collect())),
         };
         let schema = crate::checkpoint::Schema::of(&registry, &schedule).to_bytes();
-        Ok(Self { registry: Arc::new(registry), schedule, net, schema, retired, constants })
+        Ok(Self { registry: Arc::new(registry), schedule, net, schema, retired, former, constants })
     }
 
     /// Constants of a match with this configuration.

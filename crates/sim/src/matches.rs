@@ -281,7 +281,7 @@ impl<G: Game> Typed<G> {
         if let Some(config) = configs.get(bytes) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(config::parse::<G>(bytes)?);
+        let config = Arc::new(config::parse::<G>(bytes, &self.built.former)?);
         let constants = guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| SimError::Config {
             game: G::NAME.to_owned(),
             problem: format!("computing a constant from it panicked: {problem}"),
@@ -352,7 +352,7 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
-        config::to_bytes::<G>(&config::parse::<G>(json.as_bytes())?)
+        config::to_bytes::<G>(&config::parse::<G>(json.as_bytes(), &self.built.former)?)
     }
 
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {

@@ -97,7 +97,7 @@ impl FromStr for StoreAddress {
 
     /// As [`StoreAddress::parse`], but a local store must name its directory.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let refuse = || AddressError { shown: text.to_owned(), expected: "a directory, as in `local:DIR`".to_owned() };
+        let refuse = || AddressError { shown: withhold(text), expected: "a directory, as in `local:DIR`".to_owned() };
         if text == "local" { Err(refuse()) } else { Self::parse(text, Path::new("")) }
     }
 }
@@ -105,10 +105,13 @@ impl FromStr for StoreAddress {
 impl StoreAddress {
     /// Reads an address; `local` alone means `default_dir`.
     pub fn parse(text: &str, default_dir: &Path) -> Result<Self, AddressError> {
-        let refuse = |expected: String| AddressError { shown: redact(text), expected };
+        let refuse = |expected: String| AddressError { shown: withhold(text), expected };
         match text.split_once(':') {
             None if text == "local" => Ok(Self::Local(default_dir.to_owned())),
             None if text == "memory" => Ok(Self::Memory),
+            Some(("local", dir)) if dir.contains("://") => {
+                Err(refuse("a directory behind `local:`; for the URL of a server leave `local:` out".to_owned()))
+            }
             Some(("local", dir)) if !dir.is_empty() => Ok(Self::Local(PathBuf::from(dir))),
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 let url = RemoteUrl(format!("postgres:{rest}"));
@@ -259,6 +262,14 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
+/// As [`redact`], for text that is no address: nobody knows what was put where, so no value of a parameter is shown either.
+pub fn withhold(text: &str) -> String {
+    let shown = redact(text);
+    let Some((base, query)) = shown.split_once('?') else { return shown };
+    let names = query.split('&').map(|pair| pair.split_once('=').map_or(HIDDEN.to_owned(), |(name, _)| format!("{name}={HIDDEN}")));
+    format!("{base}?{}", names.collect::<Vec<_>>().join("&"))
+}
+
 fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -298,8 +309,17 @@ mod tests {
                 assert!(address.has_password() && !format!("{address} {address:?}").contains("s3cret"), "{address:?}");
             }
         }
-        let error = StoreAddress::parse("mysql://u:s3cret@db/game", Path::new("")).unwrap_err();
-        assert!(!error.to_string().contains("s3cret") && error.to_string().contains(HIDDEN), "{error}");
+        for wrong in [
+            "mysql://u:s3cret@db/game",
+            "local:postgres://u:s3cret@db/game",
+            "postgres://u@db/game?sslmode=s3cret",
+            "postgres://u@db/game?pool=s3cret",
+            "scylla://db/game?timeout=s3cret",
+            "scylla://db/game?s3cret",
+        ] {
+            let error = StoreAddress::parse(wrong, Path::new("")).unwrap_err();
+            assert!(!error.to_string().contains("s3cret") && error.to_string().contains(HIDDEN), "{error}");
+        }
     }
 
     #[test]

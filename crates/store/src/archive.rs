@@ -3,9 +3,11 @@
 //! Frames keep their checksums and the chain from each to the next, so a history out of chunks is checked as one out of logs. [`ChunkBuilder`] is
 //! filled by whoever archives; [`records`] and [`state`] take stored bytes apart and check them against the manifest.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Encoding};
-use rekindle_schema::batch::Frame;
+use rekindle_schema::batch::{Frame, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation};
 
@@ -14,8 +16,14 @@ use crate::{MAX_CHECKPOINT, MAX_CHUNK};
 
 /// A chunk of records is closed once its content is as long as this, in bytes.
 pub const CHUNK_TARGET: usize = 256 << 10;
-/// The longest content of a chunk that is believed, in bytes.
-const MAX_CONTENT: usize = MAX_CHECKPOINT + (64 << 10);
+/// The longest content of a chunk that is believed, in bytes: nobody's memory is filled because a manifest says so.
+const fn max_content(kind: ChunkKind) -> usize {
+    match kind {
+        // One record more than it takes to close a chunk.
+        ChunkKind::Records => CHUNK_TARGET + MAX_BATCH + (64 << 10),
+        ChunkKind::State => MAX_CHECKPOINT + (64 << 10),
+    }
+}
 /// Fast, and with the ratio that repetitive records have anyway.
 const LEVEL: i32 = 3;
 
@@ -146,16 +154,34 @@ fn content(meta: &ChunkMeta, bytes: &Bytes) -> Result<Bytes, StoreError> {
     let content = match meta.encoding {
         Encoding::Plain => bytes.clone(),
         Encoding::Zstd => {
-            let limit = usize::try_from(meta.raw_len).ok().filter(|&len| len <= MAX_CONTENT);
-            let limit =
-                limit.ok_or_else(|| corrupt(meta, format!("a content of {} bytes is over the limit of {MAX_CONTENT}", meta.raw_len)))?;
-            zstd::bulk::decompress(bytes, limit).map_err(|error| corrupt(meta, format!("it cannot be decompressed: {error}")))?.into()
+            let most = max_content(meta.kind);
+            let limit = usize::try_from(meta.raw_len).ok().filter(|&len| len <= most);
+            let limit = limit.ok_or_else(|| corrupt(meta, format!("a content of {} bytes is over the limit of {most}", meta.raw_len)))?;
+            decompress(bytes, limit).map_err(|error| corrupt(meta, format!("it cannot be decompressed: {error}")))?.into()
         }
     };
     if content.len() as u64 == meta.raw_len {
         Ok(content)
     } else {
         Err(corrupt(meta, format!("its content has {} bytes, its manifest says {}", content.len(), meta.raw_len)))
+    }
+}
+
+/// As many bytes as there are, up to `limit`; memory grows with them, not with what is promised.
+fn decompress(bytes: &[u8], limit: usize) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut decoder = zstd::stream::read::Decoder::new(bytes)?;
+    // No frame needs a longer window than its content.
+    decoder.window_log_max(limit.max(1).ilog2().saturating_add(1).clamp(10, 30))?;
+    decoder.take(limit as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Whether a chunk holds what its manifest says: all that [`records`] and [`state`] check. Whoever copies chunks calls it.
+pub fn check(meta: &ChunkMeta, bytes: &Bytes) -> Result<(), StoreError> {
+    match meta.kind {
+        ChunkKind::Records => records(meta, bytes).map(drop),
+        ChunkKind::State => state(meta, bytes).map(drop),
     }
 }
 

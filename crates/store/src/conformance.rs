@@ -8,6 +8,7 @@ mod archive;
 mod audit;
 mod chains;
 mod histories;
+mod identity;
 mod jobs;
 mod leases;
 mod logs;
@@ -25,6 +26,7 @@ pub use self::archive::*;
 pub use self::audit::*;
 pub use self::chains::*;
 pub use self::histories::*;
+pub use self::identity::*;
 pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
@@ -59,6 +61,7 @@ macro_rules! conformance_suite {
             a_fenced_owner_gets_no_acknowledgement,
             one_seal_stands,
             the_lease_of_a_node_goes_one_way,
+            a_renewal_says_how_far_the_log_has_come,
             one_of_many_takers_gets_the_match,
             directory_rows_come_back,
             effects_are_delivered_once,
@@ -73,6 +76,8 @@ macro_rules! conformance_suite {
             a_zombie_behind_the_seal_does_not_count,
             a_history_ends_where_it_is_told,
             missing_records_are_not_passed_over,
+            a_log_that_ends_too_early_is_damage,
+            a_checkpoint_says_how_far_the_log_had_come,
             a_broken_chain_is_noticed,
             checkpoints_of_strangers_are_ignored,
             many_histories_come_from_one_log,
@@ -95,6 +100,8 @@ macro_rules! conformance_suite {
             a_chain_comes_back_as_the_state_of_its_last_link,
             a_delta_without_its_base_is_passed_over,
             trimming_by_chains_keeps_what_deltas_rest_on,
+            an_identity_stays_until_it_is_renewed,
+            of_many_nodes_one_names_the_store,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {
@@ -122,6 +129,8 @@ pub fn node_lease(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.to_owned(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 

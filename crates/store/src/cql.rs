@@ -46,6 +46,7 @@ mod audit;
 mod checkpoints;
 mod driver;
 mod effects;
+mod identity;
 mod jobs;
 mod leases;
 mod log;
@@ -119,7 +120,8 @@ impl CqlStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         })
     }
 

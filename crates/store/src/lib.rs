@@ -7,8 +7,10 @@
 //! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be kept.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
 //! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
+//! * [`identity`]: which store this is, and in which epochs its matches may be continued.
 //! * [`postgres`]: a Postgres server.
 //! * [`cql`]: a store on ScyllaDB or any other CQL server.
+//! * [`witness`]: how far a log is known to have come, held against where it ends.
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
@@ -22,6 +24,7 @@ pub mod chains;
 pub mod conformance;
 pub mod cql;
 pub mod history;
+pub mod identity;
 pub mod jobs;
 pub mod local;
 pub mod memory;
@@ -29,15 +32,17 @@ pub mod migration;
 pub mod port;
 pub mod postgres;
 pub mod transfer;
+pub mod witness;
 
 use std::sync::Arc;
 
 use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::lease::{NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
-pub use port::{Archive, Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{Archive, Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
@@ -62,6 +67,8 @@ pub struct Store {
     pub jobs: Arc<dyn Jobs>,
     /// What operators did.
     pub audit: Arc<dyn AuditLog>,
+    /// Which store this is.
+    pub identity: Arc<dyn Identity>,
 }
 
 /// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.
@@ -142,6 +149,17 @@ pub(crate) fn registered_twice(node: Incarnation) -> StoreError {
 
 pub(crate) fn sealed_unfenced(node: Incarnation) -> StoreError {
     misuse(format!("node incarnation {node}"), "only the log of a fenced incarnation can be sealed")
+}
+
+/// The lease once an operator has accepted that its log ends with batch `last`. `Refused` if it is not fenced.
+pub(crate) fn loss_accepted(lease: NodeLease, last: BatchNo, at_ms: u64) -> Result<NodeLease, StoreError> {
+    if lease.state != NodeState::Fenced {
+        let node = lease.incarnation;
+        return Err(misuse(format!("node incarnation {node}"), "only the log of a fenced incarnation can be given up in part"));
+    }
+    // The checksum of that batch is not known here; 0 is compared with nothing.
+    let lowered = |reached: Reached| Reached { batch: reached.batch.min(last), crc: 0, checkpoint: None, ..reached };
+    Ok(NodeLease { seal: Some(last), reached: lease.reached.map(lowered), loss_accepted_ms: Some(at_ms), ..lease })
 }
 
 pub(crate) fn forgot_live(node: Incarnation) -> StoreError {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/format                     the version of the whole
+//! DIR/identity                   which store it is, and in which place
 //! DIR/logs/INCARNATION/*.seg     batches, written by that incarnation alone
 //! DIR/checkpoints/INCARNATION/*.seg
 //! DIR/archive/MATCH/*.chunk      chunks of records and states, each a file
@@ -17,11 +18,14 @@ mod checkpoints;
 pub mod disk;
 mod facts;
 mod fence;
+mod file;
+mod identity;
 mod jobs;
 mod ports;
 mod reader;
 mod segment;
 mod wal;
+mod watch;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -41,12 +45,14 @@ use self::disk::{Disk, SystemDisk};
 use self::facts::Facts;
 use self::reader::LogReader;
 use self::segment::{Kind, io_error};
+use self::watch::Watch;
 use self::writer::Writer;
 use crate::Store;
 use crate::port::StoreError;
 
 pub use self::audit::{Audit, Finding, Severity};
-pub use self::fence::start_time;
+pub use self::fence::{holder, start_time, this_host};
+pub use self::file::open_regular;
 pub use self::segment::{CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION};
 
 /// The version of the directory that this code writes and reads.
@@ -85,6 +91,7 @@ pub struct LocalStore {
     root: PathBuf,
     options: LocalOptions,
     facts: Arc<Facts>,
+    watch: Arc<Watch>,
     batches: Arc<LogReader>,
     index: Arc<Mutex<Index>>,
     durable: Durable,
@@ -99,6 +106,9 @@ impl LocalStore {
     pub fn open(root: impl AsRef<Path>, options: LocalOptions) -> Result<Store, StoreError> {
         let root = root.as_ref().to_owned();
         fs::create_dir_all(&root).map_err(|error| io_error("create", &root, &error))?;
+        if !root.join(FORMAT_FILE).exists() {
+            sync_above(&*options.disk, &root)?;
+        }
         check_format(&root)?;
         for kind in [Kind::Batches, Kind::Checkpoints] {
             let path = root.join(kind.folder());
@@ -106,9 +116,16 @@ impl LocalStore {
         }
         sync_dir(&root)?;
         let database = root.join("node.db");
+        if !database.exists()
+            && let Some(left) = anything_written(&root)?
+        {
+            let problem = format!("the file is missing, but {} is there, and nobody would know of the matches in it", left.display());
+            return Err(StoreError::Corrupt { place: database.display().to_string(), problem });
+        }
         wal::check(&database)?;
         let this = Arc::new(Self {
             facts: Arc::new(Facts::open(&database)?),
+            watch: Arc::new(Watch::of(&database)?),
             batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
             index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
             durable: Durable::default(),
@@ -119,6 +136,8 @@ impl LocalStore {
             options,
         });
         sync_dir(&this.root)?;
+        this.facts.check()?;
+        refuse_strangers(&this.root, &this.facts)?;
         Ok(Store {
             journal: this.clone(),
             checkpoints: this.clone(),
@@ -126,7 +145,8 @@ impl LocalStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         })
     }
 
@@ -136,11 +156,52 @@ impl LocalStore {
     }
 }
 
+/// A segment of a log or of checkpoints, if there is any.
+fn anything_written(root: &Path) -> Result<Option<PathBuf>, StoreError> {
+    for kind in [Kind::Batches, Kind::Checkpoints] {
+        for log in segment::logs(root, kind)? {
+            if let Some(found) = segment::segments(&segment::log_dir(root, kind, log))?.into_iter().next() {
+                return Ok(Some(found.path));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a directory with a log of which `node.db` knows nothing: it would be passed over in silence.
+fn refuse_strangers(root: &Path, facts: &Facts) -> Result<(), StoreError> {
+    // Logs first: a node is registered before it writes one.
+    let there = written_logs(root)?;
+    let known = facts.known_nodes()?;
+    if there.iter().all(|log| known.contains(log)) {
+        return Ok(());
+    }
+    // A log that was trimmed and its lease forgotten in between is gone by now.
+    match written_logs(root)?.into_iter().find(|log| there.contains(log) && !known.contains(log)) {
+        None => Ok(()),
+        Some(log) => {
+            let place = segment::log_dir(root, Kind::Batches, log).display().to_string();
+            Err(StoreError::Corrupt { place, problem: crate::witness::stranger(log) })
+        }
+    }
+}
+
+/// The logs with at least one segment.
+fn written_logs(root: &Path) -> Result<Vec<Incarnation>, StoreError> {
+    let mut found = Vec::new();
+    for log in segment::logs(root, Kind::Batches)? {
+        if !segment::segments(&segment::log_dir(root, Kind::Batches, log))?.is_empty() {
+            found.push(log);
+        }
+    }
+    Ok(found)
+}
+
 /// Reads the version of the directory, or writes it into a new one.
 fn check_format(root: &Path) -> Result<(), StoreError> {
     let path = root.join(FORMAT_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => parse_format(&path, &text),
+    match file::read(&path) {
+        Ok(bytes) => parse_format(&path, &String::from_utf8_lossy(&bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if root.join("node.db").exists() {
                 let problem = "the file is missing, but the directory holds data".to_owned();
@@ -158,6 +219,36 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
         }
         Err(error) => Err(io_error("read", &path, &error)),
     }
+}
+
+/// Makes the name of a new data directory durable, and those of the folders above it. Syncs of what lies in it say nothing of them, and whoever made the directory (a
+/// node's lock is in it first) did not sync them. All folders of the file system count, for nobody knows where the new ones begin.
+fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
+    let device = |path: &Path| {
+        std::fs::metadata(path).map(|meta| std::os::unix::fs::MetadataExt::dev(&meta)).map_err(|error| io_error("look at", path, &error))
+    };
+    let root = root.canonicalize().map_err(|error| io_error("look at", root, &error))?;
+    let own = device(&root)?;
+    for above in root.ancestors().skip(1) {
+        // A file system is mounted here: its mount point is older than it.
+        if device(above)? != own {
+            break;
+        }
+        match disk.sync_dir(above) {
+            Ok(()) => {}
+            // Nothing new is in a folder that this process may not use, or that cannot be synced.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::InvalidInput
+                ) =>
+            {
+                break;
+            }
+            Err(error) => return Err(io_error("sync", above, &error)),
+        }
+    }
+    Ok(())
 }
 
 fn format_text(version: u32) -> String {

@@ -22,6 +22,7 @@ use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 
+use crate::identity::StoreIdentity;
 use crate::port::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
 use crate::{MAX_CHECKPOINT, Store};
 
@@ -58,6 +59,8 @@ pub enum Op {
     Jobs,
     /// The audit log is changed or read.
     Audit,
+    /// The identity is changed or read.
+    Identity,
 }
 
 /// What becomes of one request.
@@ -109,6 +112,7 @@ struct Shared {
     pins: BTreeMap<MatchId, Pin>,
     jobs: BTreeMap<JobId, Job>,
     audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
+    identity: Option<StoreIdentity>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -147,7 +151,8 @@ impl MemoryStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         }
     }
 
@@ -200,6 +205,28 @@ impl MemoryStore {
         let mut shared = self.shared.lock();
         let stored = shared.checkpoints.get_mut(&meta.match_id).and_then(|all| all.iter_mut().find(|stored| stored.meta == *meta));
         stored.map(|stored| stored.state = flipped(&stored.state, bit)).is_some()
+    }
+
+    /// Loses the end of a log, as a device or an administrator would: all batches behind `last`; all of the log if there is none before.
+    pub fn lose_batches_behind(&self, log: Incarnation, last: BatchNo) {
+        let mut shared = self.shared.lock();
+        if let Some(entry) = shared.logs.get_mut(&log) {
+            entry.batches.retain(|batch| batch.number <= last);
+            entry.synced = entry.synced.min(last.0);
+            if entry.batches.is_empty() {
+                shared.logs.remove(&log);
+            }
+        }
+    }
+
+    /// Loses the row of a match.
+    pub fn lose_row(&self, match_id: MatchId) {
+        self.shared.lock().matches.remove(&match_id);
+    }
+
+    /// Loses all checkpoints of a match.
+    pub fn lose_checkpoints(&self, match_id: MatchId) {
+        self.shared.lock().checkpoints.remove(&match_id);
     }
 
     /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.
@@ -342,9 +369,9 @@ impl Journal for MemoryStore {
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
         Box::pin(self.run(Op::Tail(log), move |shared| {
             let Some(entry) = shared.logs.get(&log) else {
-                return Ok(Tail { last: BatchNo(0), torn: None, damage: None });
+                return Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None });
             };
-            let mut tail = Tail { last: BatchNo(entry.last()), torn: None, damage: None };
+            let mut tail = Tail { last: BatchNo(entry.last()), proven: BatchNo(0), torn: None, damage: None };
             let mut whole = false;
             for batch in entry.batches.iter().rev() {
                 let Err(error) = BatchView::parse(&batch.bytes) else {
@@ -358,6 +385,7 @@ impl Journal for MemoryStore {
                     (tail.last, tail.torn) = (BatchNo(batch.number.0 - 1), report);
                 }
             }
+            tail.proven = tail.last;
             Ok(tail)
         }))
     }

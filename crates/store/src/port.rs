@@ -9,9 +9,11 @@ use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::{Job, JobStatus, Unique};
-use rekindle_schema::lease::{MatchLease, NodeLease};
+use rekindle_schema::lease::{MatchLease, NodeLease, Reached};
 use rekindle_schema::record::Effect;
-use rekindle_schema::{BatchNo, Incarnation, JobId, MatchId, Seq};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, JobId, MatchId, Seq};
+
+use crate::identity::{Fresh, Holder, StoreIdentity};
 
 /// Why a store could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,8 +39,9 @@ pub enum StoreError {
         /// The batch that was to be appended.
         got: BatchNo,
     },
-    /// The device failed. On a local disk this is terminal: a failed write or fsync is never tried again.
-    #[error("RK-STORE-004: {what} {path}: {cause}; the log's end is unknown, so the process must end and recover")]
+    /// The device failed. What was written of a log is unknown then, and a failed write or fsync is never tried again: that is terminal. Whoever
+    /// only read may try again.
+    #[error("RK-STORE-004: {what} {path}: {cause}; {}", advice(what))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -82,6 +85,25 @@ pub enum StoreError {
         /// Why not.
         problem: String,
     },
+    /// What is written arrives in files that nobody will find again. Terminal for the process.
+    #[error(
+        "RK-STORE-100: {place}: {problem}; nothing that is written now would be found again, so this process ends: put the files back, or start on another store"
+    )]
+    Misplaced {
+        /// Which file.
+        place: String,
+        /// What became of it.
+        problem: String,
+    },
+}
+
+/// What a failed operation on a file means for whoever asked for it.
+fn advice(what: &str) -> &'static str {
+    match what {
+        "write" | "sync" | "cut" | "change" => "what of it reached the device is unknown, so the process must end and recover",
+        "read" | "open" | "list" | "read the size of" => "nothing was changed: mend the path, its permissions or the device, and try again",
+        _ => "mend the path, its permissions or the device, and try again",
+    }
 }
 
 impl StoreError {
@@ -89,7 +111,16 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Overloaded(_))
     }
+
+    /// Whether it tells of the end of a file that is no whole entry and has nothing behind it: what a process that died has begun to write, or one that
+    /// lives is writing now.
+    pub fn is_torn_tail(&self) -> bool {
+        matches!(self, Self::Corrupt { problem, .. } if problem.starts_with(TORN_TAIL))
+    }
 }
+
+/// How the problem of an entry begins that was probably cut off as it was written.
+pub(crate) const TORN_TAIL: &str = "possibly a torn tail, the last entry cut off as it was written";
 
 /// What a store's methods return.
 pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -99,6 +130,8 @@ pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub struct Tail {
     /// The last whole batch; `BatchNo(0)` for an empty log.
     pub last: BatchNo,
+    /// The last batch that was certainly there: `last`, or one behind it of which only traces are left, which is `damage`.
+    pub proven: BatchNo,
     /// What stands behind it and is no whole batch: a write that was cut off. In words, with file and offset.
     pub torn: Option<String>,
     /// What stands before it and is no whole batch: corruption. In words, with file and offset. It does not keep a log from being sealed:
@@ -166,14 +199,18 @@ pub enum Renewal {
 pub trait Leases: Send + Sync + 'static {
     /// Enters a new incarnation as live. `Conflict`-free: an incarnation is registered once.
     fn register(&self, lease: NodeLease) -> StoreResult<'_, ()>;
-    /// Moves the deadline of a live lease.
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal>;
+    /// Moves the deadline of a live lease, and writes down how far its log has come; `None` leaves what was said before.
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal>;
     /// Sets a live lease to `Stopped`, after a clean stop.
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal>;
-    /// Fences an incarnation; on one host also kills the process if it is the one that registered (pid and start time compared). Idempotent.
+    /// Fences an incarnation; a local store also kills the process if it is the one that registered (pid and start time compared) and has this very store
+    /// open. Idempotent.
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()>;
     /// Seals a fenced log: sets the last batch that counts if there is no seal yet, and returns the seal that stands.
     fn seal(&self, node: Incarnation, last: BatchNo) -> StoreResult<'_, BatchNo>;
+    /// An operator accepts at `at_ms` that the log of a fenced node ends with batch `last`, although it was known to have come further: the seal and
+    /// what was [reached](NodeLease::reached) are lowered to that. Harmless to repeat. `Refused` if the lease is not fenced, `NotFound`.
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()>;
     /// All node leases.
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>>;
     /// One node lease.
@@ -191,6 +228,21 @@ pub trait Leases: Send + Sync + 'static {
     /// Removes the row of a match that has ended if it still has this version, and says whether the row is gone (also if it was before).
     /// `Refused` if the match has not ended.
     fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool>;
+}
+
+/// Which store this is, so that a copy of it is told from its original. See [`crate::identity`].
+pub trait Identity: Send + Sync + 'static {
+    /// The identity as it stands; `None` if no node has run on this store yet. Changes nothing.
+    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>>;
+    /// The identity of the store in the place where it is now: made if there is none, replaced if the store is no longer where it was (it was copied or
+    /// restored). Nodes call it when they start, before they register, and before they take matches over.
+    ///
+    /// A local store also forgets the processes of live leases then, unless they have this store open: they are those of its original.
+    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity>;
+    /// A new identity in any case, with a floor above `above` and above every epoch in the store. `because` says why. Nodes that run learn of it before they next take matches over.
+    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity>;
+    /// What is known of the process that registered `lease`, if it is one of this host.
+    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder>;
 }
 
 /// What is kept of matches beyond what recovery needs: chunks of records and states, each on its own, and pins.

@@ -7,6 +7,7 @@
 //! segment                             which partitions there are
 //! archive_chunk, pin                  what is kept beyond what recovery needs
 //! job, audit                          work to be done, and what operators did
+//! store_identity                      which store this is, one row
 //! ```
 //!
 //! Statements are single and autocommitted, so a node that stops between two of them holds no lock; the only transactions of several
@@ -20,6 +21,7 @@ mod audit;
 mod checkpoints;
 mod convert;
 mod errors;
+mod identity;
 mod jobs;
 mod journal;
 mod leases;
@@ -80,7 +82,8 @@ impl PostgresStore {
             effects: this.clone(),
             archive: this.clone(),
             jobs: this.clone(),
-            audit: this,
+            audit: this.clone(),
+            identity: this,
         }
     }
 

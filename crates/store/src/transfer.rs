@@ -9,7 +9,8 @@
 //!    there already is compared.
 //! 2. Checkpoints, the archive and effects follow; every match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
-//! 4. Open jobs and the audit log, if all matches are copied. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
+//! 4. Open jobs and the audit log, if all matches are copied.
+//! 5. The target gets a new identity, so that the matches continue there in epochs that nobody has seen. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
 //!
 //! A store whose nodes run is copied at a *cut*: rows first, then checkpoints, then every log up to its end. Whatever a row or a checkpoint claims
 //! was durable before it was read, so the logs reach at least that far; in the copy each running incarnation is fenced and sealed there.
@@ -33,7 +34,9 @@ use serde::Serialize;
 use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
 use crate::Store;
+use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
+use crate::identity::{self, Fresh};
 use crate::port::StoreError;
 
 /// How many logs are copied at the same time.
@@ -51,6 +54,8 @@ pub struct CopyOptions<'a> {
     pub only: Option<BTreeSet<MatchId>>,
     /// Milliseconds since 1970.
     pub clock: &'a (dyn Fn() -> u64 + Sync),
+    /// 128 random bits, for the new identity of the target.
+    pub chance: u128,
     /// Is told how far it has come.
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }
@@ -110,7 +115,9 @@ pub struct Copied {
     pub jobs: u64,
     /// Entries of the audit log in the target.
     pub audit: u64,
-    /// What is worth knowing and harms nothing.
+    /// Damaged checkpoints that are not in the copy, although the source names them. The matches can be recovered from what is there.
+    pub left_out: u64,
+    /// What is worth knowing and harms nothing, and what was left out.
     pub notes: Vec<String>,
 }
 
@@ -237,14 +244,18 @@ impl Run<'_> {
         for (index, row) in plan.rows.iter().enumerate() {
             self.tell(Step::Checkpoints, index as u64, plan.rows.len() as u64);
             let (mut metas, damaged) = self.from.checkpoints.list(row.match_id).await?;
+            let broken = damaged.iter().any(|error| !error.is_torn_tail());
             for error in damaged {
-                let note = format!("match {}: a checkpoint that cannot be read was left out: {error}", row.match_id);
-                // A local store cannot say whose checkpoint was damaged.
-                if !self.done.notes.contains(&note) {
+                self.leave_out(row.match_id, &error);
+            }
+            metas.retain(|meta| history::in_lineage(row, meta));
+            if broken {
+                let dangling = self.drop_dangling(&mut metas);
+                if dangling > 0 {
+                    let note = format!("match {}: {dangling} checkpoints were left out that are deltas to damaged ones", row.match_id);
                     self.done.notes.push(note);
                 }
             }
-            metas.retain(|meta| history::in_lineage(row, meta));
             newest.extend(metas.first().map(|meta| (row.match_id, meta.tick)));
             let (there, _) = self.to.checkpoints.list(row.match_id).await?;
             for meta in metas.iter().rev() {
@@ -254,11 +265,36 @@ impl Run<'_> {
         Ok(newest)
     }
 
+    /// Takes out what rests on a checkpoint that is not there: nobody can restore it. Returns how many.
+    fn drop_dangling(&mut self, metas: &mut Vec<CheckpointMeta>) -> u64 {
+        let all = metas.clone();
+        metas.retain(|meta| Chain::of(meta, &all).is_some());
+        let dangling = (all.len() - metas.len()) as u64;
+        self.done.left_out += dangling;
+        dangling
+    }
+
+    /// A damaged checkpoint is no reason to copy nothing: the histories that are read back decide whether the match survives without it.
+    fn leave_out(&mut self, match_id: MatchId, error: &StoreError) {
+        // A local store cannot say whose checkpoint was damaged: it names it for every match.
+        let said = |note: &String| note.ends_with(&format!("was left out: {error}"));
+        if self.done.notes.iter().any(said) {
+            return;
+        }
+        // What was cut off as it was written was never promised to anybody.
+        self.done.left_out += u64::from(!error.is_torn_tail());
+        self.done.notes.push(format!("match {match_id}: a checkpoint that cannot be read was left out: {error}"));
+    }
+
     async fn copy_checkpoint(&mut self, meta: &CheckpointMeta, there: bool) -> Result<(), TransferError> {
         let state = match self.from.checkpoints.get(meta).await {
             Ok(state) => state,
             // Newer ones took its place, and they were listed after the logs were read.
             Err(StoreError::NotFound(_)) if self.options.cut => return Ok(()),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.leave_out(meta.match_id, &error);
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         if !there {
@@ -347,9 +383,22 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Neither the source nor whoever was copied from it before may ever continue a match in an epoch in which the target does.
+    async fn renew_identity(&self, plan: &Plan) -> Result<(), TransferError> {
+        let source = self.from.identity.current().await.unwrap_or_default();
+        let floor = source.map(|identity| identity.floor);
+        let above = floor.max(identity::highest(&plan.rows)).unwrap_or_default();
+        let fresh = Fresh { now_ms: (self.options.clock)(), chance: self.options.chance };
+        logs::persist(|| self.to.identity.renew(fresh, "matches were copied into it", above)).await?;
+        Ok(())
+    }
+
     async fn write_rows(&mut self, plan: &Plan) -> Result<(), TransferError> {
         let total = plan.rows.len() as u64;
         self.tell(Step::Rows, 0, total);
+        if plan.present.len() < plan.rows.len() {
+            self.renew_identity(plan).await?;
+        }
         let to = self.to;
         let new = plan.rows.iter().filter(|row| !plan.present.contains(&row.match_id));
         futures::stream::iter(new)

@@ -77,7 +77,7 @@ async fn a_transaction_whose_answer_was_lost_is_looked_up() {
     let (proxy, store) = behind(&space, Duration::from_secs(8)).await;
     let direct = space.open().await;
     with_lost_answer(&proxy, store.leases.register(node_lease(NODE))).await.unwrap();
-    assert_eq!(with_lost_answer(&proxy, store.leases.renew(NODE, 7_000)).await.unwrap(), Renewal::Live);
+    assert_eq!(with_lost_answer(&proxy, store.leases.renew(NODE, 7_000, None)).await.unwrap(), Renewal::Live);
     assert_eq!(direct.leases.node(NODE).await.unwrap().unwrap().deadline_ms, 7_000);
     with_lost_answer(&proxy, store.leases.create(match_lease(A, &[(NODE, 1)]))).await.unwrap();
     let mut row = direct.leases.get(A).await.unwrap().unwrap();
@@ -162,7 +162,7 @@ async fn after_an_outage_of_twenty_seconds_the_node_goes_on_by_itself() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(longest < Duration::from_secs(5), "an append waited for {longest:?}");
-    assert!(matches!(store.leases.renew(NODE, 1).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.leases.renew(NODE, 1, None).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.leases.matches().await, Err(StoreError::Unavailable(_))));
     proxy.set_up(true);
     let healed = Instant::now();
@@ -172,5 +172,5 @@ async fn after_an_outage_of_twenty_seconds_the_node_goes_on_by_itself() {
     written.push(batch);
     written.extend(scribe.append(&store, 5, &[A]).await);
     assert_eq!(read_all(&store, NODE, 1, 1 << 20).await, written);
-    assert_eq!(store.leases.renew(NODE, 9_000).await.unwrap(), Renewal::Live);
+    assert_eq!(store.leases.renew(NODE, 9_000, None).await.unwrap(), Renewal::Live);
 }

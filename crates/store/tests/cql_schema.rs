@@ -8,6 +8,7 @@ use rekindle_schema::{Incarnation, JobId, MatchId};
 use rekindle_store::StoreError;
 use rekindle_store::conformance::{Scribe, register};
 use rekindle_store::cql::{self, CqlOptions, CqlStore};
+use rekindle_store::identity::Fresh;
 use rekindle_store::migration::SchemaState;
 use rekindle_store::port::{Claim, NewJob, Outcome};
 
@@ -54,9 +55,45 @@ async fn only_tables_of_this_release_are_used() {
     for _ in 0..2 {
         assert_eq!(cql::migrate(&options).await.unwrap(), SchemaState::Current { version });
     }
-    let store = CqlStore::connect(options).await.unwrap();
+    // Tables that were made anew, as a restoration on other servers makes them, are another store.
+    let ascertain = async |chance| {
+        let store = CqlStore::connect(options.clone()).await.unwrap();
+        store.identity.ascertain(Fresh { now_ms: 1_795_000_000_000, chance }).await.unwrap()
+    };
+    let first = ascertain(1).await;
+    assert_eq!(ascertain(2).await, first);
+    session.query_unpaged(format!("DELETE FROM {}.schema_version WHERE component = 'store'", keyspace.name), ()).await.unwrap();
+    session.query_unpaged(format!("DROP TABLE {}.node_lease", keyspace.name), ()).await.unwrap();
+    cql::migrate(&options).await.unwrap();
+    let second = ascertain(3).await;
+    assert_eq!((second.id.0, second.floor.0), (3, 1_795_000_000_000), "{second:?}");
+    assert_eq!(ascertain(4).await, second);
+    let store = CqlStore::connect(options.clone()).await.unwrap();
     assert_eq!(store.journal.tail(Incarnation(1)).await.unwrap().last.0, 2, "a migration keeps what is there");
     assert!(store.effects.delivered().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_copies_than_nodes_are_refused_with_the_way_out() {
+    let Some(address) = server() else { return };
+    let keyspace = Keyspace { address: address.clone(), name: unique("rekindle_copies") };
+    let mut options = keyspace.options();
+    // Whatever the server for tests has, it has fewer nodes.
+    options.replication = cql::Replication::Local(99);
+    let refused = cql::migrate(&options).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Refused { .. }) && !refused.is_transient(), "{refused}");
+    let words = refused.to_string();
+    assert!(words.contains("RK-STORE-130") && words.contains("?replication=1"), "{words}");
+    assert_eq!(cql::schema_state(&options).await.unwrap(), SchemaState::Missing, "no keyspace is left behind");
+    // One that was made like this by somebody else.
+    let session = bare(&address).await;
+    let datacentre = options.datacentre.clone().unwrap_or_else(|| "datacenter1".to_owned());
+    let make = format!("CREATE KEYSPACE {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{datacentre}': 99}}", keyspace.name);
+    session.query_unpaged(make, ()).await.unwrap();
+    let table = format!("CREATE TABLE {}.schema_version (component text PRIMARY KEY, version int)", keyspace.name);
+    session.query_unpaged(table, ()).await.unwrap();
+    let found = CqlStore::connect(options).await.map(drop).unwrap_err().to_string();
+    assert!(found.contains("RK-STORE-130"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,13 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rekindle_schema::lease::MatchLease;
-use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_schema::checkpoint::CheckpointBase;
+use rekindle_schema::lease::{MatchLease, Reached, StoredCheckpoint};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::chains;
 use rekindle_store::conformance::{Scribe, as_delta, checkpoint, match_lease, register};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions, Start};
 use rekindle_store::local::{LocalOptions, LocalStore, Severity};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, witness};
 
 const NODE: Incarnation = Incarnation(1);
 const A: MatchId = MatchId(1);
@@ -391,4 +392,156 @@ async fn commits_that_sqlite_would_drop_are_noticed() {
     fs::remove_file(copied.path().join("node.db-shm")).ok();
     let store = open(copied.path()).unwrap();
     assert_eq!(store.leases.matches().await.unwrap().len(), 5);
+}
+
+/// A log of 40 batches of 3 KB each that its node said to have come to batch 38, the row of its match, and a checkpoint that its lease names.
+async fn fill_witnessed(dir: &Path) -> PathBuf {
+    let store = open(dir).unwrap();
+    register(&store, NODE).await;
+    store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
+    let mut scribe = Scribe::new(NODE);
+    let mut reached = None;
+    for number in 1..=40 {
+        let batch = scribe.batch(&[(A, &[number as u8; 3_000])]);
+        let crc = batch.crc();
+        store.journal.append(batch).await.unwrap();
+        if number == 20 {
+            let (meta, state) = checkpoint(A, 1, NODE, 20, 20, 500);
+            store.checkpoints.put(meta, state).await.unwrap();
+        }
+        if number == 38 {
+            let checkpoint = StoredCheckpoint { match_id: A, name: CheckpointBase { epoch: Epoch(1), seq: Seq(20) } };
+            reached = Some(Reached { batch: BatchNo(38), crc, at_ms: 1_700_000_002_000, checkpoint: Some(checkpoint) });
+        }
+    }
+    store.leases.renew(NODE, 9_000, reached).await.unwrap();
+    drop(store);
+    files(&dir.join("logs")).pop().unwrap()
+}
+
+/// What everybody says who looks: the history, the audit, the ends.
+async fn noticed(dir: &Path, what: &str) {
+    let audit = LocalStore::audit(dir).unwrap();
+    assert!(!audit.is_clean(), "{what}: {audit:?}");
+    let store = open(dir).unwrap();
+    let lost = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
+    assert!(matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })), "{what}: {lost:?}");
+    assert!(!witness::look(&store).await.unwrap().is_empty(), "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_its_end_is_no_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = fill_witnessed(dir.path()).await;
+    let whole = fs::read(&segment).unwrap();
+    assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
+    let starts: Vec<usize> = whole.windows(4).enumerate().filter(|(_, four)| four == b"RKBT").map(|(at, _)| at).collect();
+    assert_eq!(starts.len(), 40);
+
+    for len in (0..starts[38]).step_by(4_096) {
+        fs::write(&segment, &whole[..len]).unwrap();
+        noticed(dir.path(), &format!("cut to {len}")).await;
+    }
+    for zeroed in [10_000, 20_000, 50_000] {
+        let mut bytes = whole.clone();
+        bytes[whole.len() - zeroed..].fill(0);
+        fs::write(&segment, bytes).unwrap();
+        noticed(dir.path(), &format!("the last {zeroed} bytes zeroed")).await;
+    }
+    // The log of another node under its name.
+    let other = tempfile::tempdir().unwrap();
+    let store = open(other.path()).unwrap();
+    register(&store, Incarnation(2)).await;
+    Scribe::new(Incarnation(2)).append(&store, 60, &[A]).await;
+    fs::copy(files(&other.path().join("logs")).pop().unwrap(), &segment).unwrap();
+    noticed(dir.path(), "another log's segment").await;
+    fs::remove_file(&segment).unwrap();
+    noticed(dir.path(), "no segment").await;
+    fs::remove_dir(segment.parent().unwrap()).unwrap();
+    noticed(dir.path(), "no folder").await;
+
+    // Behind what its node had said nobody can tell, but for traces of later batches.
+    fs::create_dir(segment.parent().unwrap()).unwrap();
+    fs::write(&segment, &whole[..starts[39] + 100]).unwrap();
+    assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
+    let store = open(dir.path()).unwrap();
+    let tail = store.journal.tail(NODE).await.unwrap();
+    assert_eq!((tail.last, tail.proven, tail.torn.is_some(), tail.damage), (BatchNo(39), BatchNo(39), true, None));
+    let mut bytes = whole.clone();
+    bytes[starts[38] + 500] ^= 1;
+    bytes[starts[39]..].fill(0);
+    fs::write(&segment, bytes).unwrap();
+    let tail = store.journal.tail(NODE).await.unwrap();
+    assert_eq!((tail.last, tail.proven, tail.torn, tail.damage.is_some()), (BatchNo(38), BatchNo(39), None, true));
+    noticed(dir.path(), "a batch was written behind the bad one").await;
+    store.leases.fence(NODE).await.unwrap();
+    store.journal.settle(NODE, BatchNo(38)).await.unwrap();
+    assert_eq!(fs::read(&segment).unwrap().len(), whole.len(), "what proves it stays");
+}
+
+#[tokio::test]
+async fn a_directory_that_does_not_fit_its_logs_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    fill_witnessed(dir.path()).await;
+    let refused = |what: &str| match open(dir.path()) {
+        Err(error @ StoreError::Corrupt { .. }) => error.to_string(),
+        other => panic!("{what}: {:?}", other.err()),
+    };
+    let database = dir.path().join("node.db");
+    let good = fs::read(&database).unwrap();
+
+    // The row of a match is gone.
+    let connection = rusqlite::Connection::open(&database).unwrap();
+    assert_eq!(connection.execute("DELETE FROM match_lease", []).unwrap(), 1);
+    drop(connection);
+    assert!(refused("a row").contains("match_lease"));
+    assert!(!LocalStore::audit(dir.path()).unwrap().is_clean());
+
+    // An older database, of before the node was registered.
+    let older = tempfile::tempdir().unwrap();
+    let store = open(older.path()).unwrap();
+    register(&store, Incarnation(9)).await;
+    drop(store);
+    fs::copy(older.path().join("node.db"), &database).unwrap();
+    assert!(refused("an older one").contains("RK-STORE-111"));
+    assert!(!LocalStore::audit(dir.path()).unwrap().is_clean());
+
+    // None at all, or an empty one.
+    fs::remove_file(&database).unwrap();
+    assert!(refused("none").contains("missing"));
+    assert!(!database.exists(), "it is not made anew");
+    assert!(!LocalStore::audit(dir.path()).unwrap().is_clean());
+    fs::write(&database, b"").unwrap();
+    assert!(refused("an empty one").contains("RK-STORE-111"));
+
+    fs::write(&database, good).unwrap();
+    for rest in ["node.db-wal", "node.db-shm"] {
+        let _ = fs::remove_file(dir.path().join(rest));
+    }
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.leases.matches().await.unwrap().len(), 1);
+    assert_eq!(witness::look(&store).await.unwrap(), [""; 0]);
+    drop(store);
+    fs::remove_dir_all(dir.path().join("checkpoints").join(NODE.to_string())).unwrap();
+    let store = open(dir.path()).unwrap();
+    let found = witness::look(&store).await.unwrap();
+    assert!(found.len() == 1 && found[0].contains("RK-STORE-112"), "{found:?}");
+    let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+    assert_eq!(history.last_seq(), Seq(40), "the journal still has everything");
+}
+
+#[tokio::test]
+async fn a_node_without_a_lease_leaves_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(matches!(store.journal.append(Scribe::new(NODE).small(&[A])).await, Err(StoreError::Fenced(NODE))));
+    drop(store);
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn an_error_of_reading_does_not_speak_of_writing() {
+    let io = |what| StoreError::Io { what, path: "logs/1.seg".to_owned(), cause: "permission denied".to_owned() }.to_string();
+    assert!(io("open").contains("nothing was changed") && !io("open").contains("unknown"), "{}", io("open"));
+    assert!(io("sync").contains("unknown") && io("sync").contains("must end"), "{}", io("sync"));
 }

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 use rekindle_store::conformance::{Scribe, checkpoint, node_lease, read_all, register};
+use rekindle_store::local::disk::{Disk, DiskFile, SystemDisk};
 use rekindle_store::local::{LocalOptions, LocalStore, start_time};
 use rekindle_store::{Store, StoreError};
 
@@ -107,24 +110,29 @@ fn sleeper() -> Killed {
 async fn a_fence_kills_the_process_that_registered_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (mut suspect, mut bystander) = (sleeper(), sleeper());
+    register(&store, NODE).await;
+    let mut suspect = holding_child("child_reads_and_stays", dir.path());
+    // A process that is alive and was registered, but has this store not open: the node of the store of which this one is a copy.
+    let (mut bystander, mut stranger) = (sleeper(), sleeper());
     let lease = |incarnation, pid, pid_start| {
         let mut lease = node_lease(Incarnation(incarnation));
         (lease.pid, lease.pid_start) = (pid, pid_start);
         lease
     };
     let (pid, other) = (suspect.0.id(), bystander.0.id());
-    store.leases.register(lease(1, pid, start_time(pid).unwrap())).await.unwrap();
+    store.leases.register(lease(5, pid, start_time(pid).unwrap())).await.unwrap();
+    store.leases.register(lease(4, stranger.0.id(), start_time(stranger.0.id()).unwrap())).await.unwrap();
     // A pid that was used again by another process, and this very process.
     store.leases.register(lease(2, other, start_time(other).unwrap() - 1)).await.unwrap();
     let me = std::process::id();
     store.leases.register(lease(3, me, start_time(me).unwrap())).await.unwrap();
-    for incarnation in 1..=3 {
+    for incarnation in 2..=5 {
         store.leases.fence(Incarnation(incarnation)).await.unwrap();
         assert_eq!(store.leases.node(Incarnation(incarnation)).await.unwrap().unwrap().state, NodeState::Fenced);
     }
     assert!(!suspect.0.wait().unwrap().success());
     assert!(bystander.0.try_wait().unwrap().is_none(), "a bystander was killed");
+    assert!(stranger.0.try_wait().unwrap().is_none(), "the node of another store was killed");
 }
 
 /// Run as a child by the test below.
@@ -161,7 +169,21 @@ async fn a_fence_frees_the_database_from_a_stuck_process() {
     assert_eq!(store.leases.seal(NODE, BatchNo(0)).await.unwrap(), BatchNo(0));
 }
 
-/// Run as a child by the test below.
+/// A child process that has the database of `dir` open and says so.
+fn holding_child(test: &str, dir: &Path) -> Killed {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("REKINDLE_CHILD_DIR", dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("held 1")));
+    child
+}
+
+/// Run as a child by the tests around.
 #[test]
 #[ignore = "a child process of another test"]
 fn child_reads_and_stays() {
@@ -178,20 +200,45 @@ async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     register(&store, NODE).await;
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_reads_and_stays", "--ignored", "--nocapture"])
-        .env("REKINDLE_CHILD_DIR", dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut child = Killed(child);
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("held 1")));
+    let _child = holding_child("child_reads_and_stays", dir.path());
     for round in 1..=3 {
-        store.leases.renew(NODE, round).await.unwrap();
+        store.leases.renew(NODE, round, None).await.unwrap();
         // Long enough for the write-ahead log to be folded, which is what must not wait.
         tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100));
+        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100, None));
         renewal.await.expect("a change waits for a reader").unwrap();
     }
+}
+
+/// A disk that remembers which directories were synced.
+#[derive(Default)]
+struct SyncedDirs(Mutex<Vec<PathBuf>>);
+
+impl Disk for SyncedDirs {
+    fn open(&self, path: &Path, new: bool) -> std::io::Result<Box<dyn DiskFile>> {
+        SystemDisk.open(path, new)
+    }
+
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.0.lock().push(path.to_owned());
+        SystemDisk.sync_dir(path)
+    }
+}
+
+/// Without that, a power cut takes the whole directory away, however well everything in it was synced.
+#[tokio::test]
+async fn the_names_of_a_new_directory_and_of_the_folders_above_it_are_durable_before_anything_is_acknowledged() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().canonicalize().unwrap().join("of/games/node");
+    // The lock of a node makes the directory before the store is opened.
+    fs::create_dir_all(&dir).unwrap();
+    let disk = Arc::new(SyncedDirs::default());
+    let options = || LocalOptions { disk: disk.clone(), ..LocalOptions::default() };
+    drop(LocalStore::open(&dir, options()).unwrap());
+    let synced = std::mem::take(&mut *disk.0.lock());
+    for above in dir.ancestors().skip(1).take(3) {
+        assert!(synced.iter().any(|path| path == above), "{} among {synced:?}", above.display());
+    }
+    drop(LocalStore::open(&dir, options()).unwrap());
+    assert!(disk.0.lock().is_empty(), "a directory that is old already is not synced again");
 }

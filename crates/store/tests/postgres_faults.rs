@@ -143,7 +143,7 @@ async fn load(store: &Store, stop: &AtomicBool, acknowledged: &watch::Sender<usi
             load.checkpoints += usize::from(store.checkpoints.put(meta, state).await.is_ok());
         }
         if count.is_multiple_of(5) {
-            let _ = store.leases.renew(NODE, count as u64).await;
+            let _ = store.leases.renew(NODE, count as u64, None).await;
         }
     }
     load
@@ -320,7 +320,7 @@ async fn callers_that_go_away_leave_the_store_whole() {
         let patience = Duration::from_micros(round * 150);
         let _ = timeout(patience, store.journal.append(batch.clone())).await;
         let _ = timeout(patience, store.checkpoints.put(meta.clone(), state.clone())).await;
-        let _ = store.leases.renew(NODE, round).now_or_never();
+        let _ = store.leases.renew(NODE, round, None).now_or_never();
         persistently(&store, &batch).await;
         until("the checkpoint is taken", async || store.checkpoints.put(meta.clone(), state.clone()).await.is_ok()).await;
         assert_eq!(store.checkpoints.get(&meta).await.unwrap(), state);

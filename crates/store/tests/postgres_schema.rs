@@ -48,7 +48,7 @@ async fn tables_of_other_releases_are_refused() {
     sql.execute("DELETE FROM schema_version WHERE version = 1000", &[]).await.unwrap();
 
     // As the first release left it.
-    sql.batch_execute("DROP TABLE job, audit, archive_chunk, pin; DROP SEQUENCE archive_put; DELETE FROM schema_version WHERE version > 1")
+    sql.batch_execute("DROP TABLE job, audit, archive_chunk, pin, store_identity; DROP SEQUENCE archive_put; DELETE FROM schema_version WHERE version > 1")
         .await
         .unwrap();
     let older = refusal(options).await;

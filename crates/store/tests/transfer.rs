@@ -10,7 +10,7 @@ use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::JobStatus;
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Epoch, Incarnation, JobId, MatchId, Seq, Tick};
 use rekindle_store::conformance::{Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register};
@@ -35,7 +35,7 @@ fn effect(tick: u64) -> Effect {
 }
 
 async fn copy_all(from: &Store, to: &Store, cut: bool) -> Result<Copied, TransferError> {
-    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, progress: &|_| () }).await
+    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, chance: 7, progress: &|_| () }).await
 }
 
 /// Three owners one after the other: the first was fenced and sealed, and is trimmed; the second stopped cleanly; the last died just now.
@@ -45,7 +45,7 @@ async fn fill(store: &Store) {
     }
     let mut scribe = Scribe::new(FIRST);
     scribe.append(store, 40, &[A, B, ENDED]).await;
-    let (meta, state) = checkpoint(ENDED, 1, FIRST, 40, 40, 300);
+    let (meta, state) = checkpoint(ENDED, 1, FIRST, 38, 38, 300);
     store.checkpoints.put(meta, state).await.unwrap();
     for seq in [20, 30] {
         let (meta, state) = checkpoint(A, 1, FIRST, seq, seq, 500);
@@ -125,6 +125,12 @@ async fn everything(store: &Store) -> Everything {
     let mut logs = BTreeMap::new();
     for info in store.journal.logs().await.unwrap() {
         logs.insert(info.log, read_all(store, info.log, info.first.0, 10_000).await);
+    }
+    // How far a log had come is said of each copy anew, and it fits the copy.
+    for node in &mut nodes {
+        let Some(reached) = node.reached.take() else { continue };
+        let said = logs.get(&node.incarnation).and_then(|log: &Vec<Batch>| log.iter().find(|batch| batch.number == reached.batch));
+        assert_eq!(said.map(Batch::crc), Some(reached.crc), "{node:?}");
     }
     let mut checkpoints = BTreeMap::new();
     for match_id in [A, B, ENDED] {
@@ -223,6 +229,9 @@ async fn a_copy_that_is_killed_anywhere_is_finished_by_the_next() {
                 (history::load(&store, &row, &LoadOptions::default()).await, history::load(&origin, &row, &LoadOptions::default()).await);
             assert_eq!(copy.map_err(|error| error.to_string()).ok(), source.ok(), "killed at request {nth}");
         }
+        let named = store.identity.current().await.unwrap();
+        let seen = store.leases.matches().await.unwrap().iter().map(|row| row.epoch).max();
+        assert!(seen.is_none() || named.as_ref().map(|identity| identity.floor) > seen, "killed at request {nth}: {named:?}");
         if nth % 3 == 1 {
             // Meanwhile a node started there, found logs that nothing rests on, and tidied up.
             tidy(&store).await;
@@ -369,8 +378,13 @@ async fn a_cut_through_a_store_at_work_is_whole() {
 async fn only_the_matches_that_are_named_are_copied() {
     let (origin, target) = (MemoryStore::new().store(), MemoryStore::new().store());
     fill(&origin).await;
-    let options =
-        |only: &[MatchId]| CopyOptions { cut: false, only: Some(only.iter().copied().collect()), clock: &|| 1, progress: &|_| () };
+    let options = |only: &[MatchId]| CopyOptions {
+        cut: false,
+        only: Some(only.iter().copied().collect()),
+        clock: &|| 1,
+        chance: 7,
+        progress: &|_| (),
+    };
     let error = copy(&origin, &target, &options(&[A, MatchId(77)])).await.unwrap_err();
     assert!(matches!(error, TransferError::Unknown(MatchId(77))), "{error}");
     assert_eq!(copy(&origin, &target, &options(&[B])).await.unwrap().matches, 1);
@@ -398,4 +412,32 @@ async fn damage_is_not_copied() {
     assert!(origin.flip_bit_in_checkpoint(B, 99));
     let done = copy_all(&origin.store(), &MemoryStore::new().store(), false).await.unwrap();
     assert!(done.checkpoints == 5 && done.notes.len() == 1, "{done:?}");
+}
+
+/// A copy of a log that has lost its end would look whole: it is refused, until an operator has given up what is missing.
+#[tokio::test]
+async fn a_log_that_has_lost_its_end_is_not_copied_as_if_it_were_whole() {
+    for left in [0, 6] {
+        let origin = MemoryStore::new();
+        let store = origin.store();
+        register(&store, FIRST).await;
+        store.leases.create(match_lease(A, &[(FIRST, 1)])).await.unwrap();
+        let written = Scribe::new(FIRST).append(&store, 10, &[A]).await;
+        let reached = Reached { batch: BatchNo(9), crc: written[8].crc(), at_ms: 5, checkpoint: None };
+        store.leases.renew(FIRST, 9_000, Some(reached)).await.unwrap();
+        origin.lose_batches_behind(FIRST, BatchNo(left));
+        let target = MemoryStore::new().store();
+        for cut in [false, true] {
+            let error = copy_all(&store, &target, cut).await.unwrap_err();
+            assert!(matches!(&error, TransferError::Damaged(words) if words.contains("RK-STORE-110")), "{error}");
+        }
+        assert!(target.leases.matches().await.unwrap().is_empty());
+        store.leases.fence(FIRST).await.unwrap();
+        store.leases.seal(FIRST, BatchNo(9)).await.unwrap();
+        assert!(copy_all(&store, &target, false).await.is_err(), "a seal changes nothing about that");
+        store.leases.accept_loss(FIRST, BatchNo(left), 7).await.unwrap();
+        copy_all(&store, &target, false).await.unwrap();
+        let row = target.leases.get(A).await.unwrap().unwrap();
+        assert_eq!(history::load(&target, &row, &LoadOptions::default()).await.unwrap().last_seq(), Seq(left));
+    }
 }

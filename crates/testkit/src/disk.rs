@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_schema::batch::Batch;
-use rekindle_schema::lease::{Lineage, MatchLease, NodeLease};
+use rekindle_schema::lease::{Lineage, MatchLease, NodeLease, Reached};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::history::{self, End, LoadOptions, Start};
@@ -263,8 +263,8 @@ impl Leases for Watched {
         self.leases.register(lease)
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        self.leases.renew(node, deadline_ms)
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+        self.leases.renew(node, deadline_ms, reached)
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
@@ -281,6 +281,10 @@ impl Leases for Watched {
             self.disk.archive.lock().seals.insert(node, seal);
             Ok(seal)
         })
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        self.leases.accept_loss(node, last, at_ms)
     }
 
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {

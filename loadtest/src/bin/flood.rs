@@ -1,14 +1,15 @@
 //! Sends garbage to a node's UDP port on loopback: `flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS`. Prints one line of JSON.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rekindle_loadtest::flood::{FloodConfig, flood};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let Some(config) = read(&words) else {
-        eprintln!("usage: flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS");
+        complain("usage: flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS");
         return ExitCode::from(2);
     };
     // An error means that another provider is installed already, which then serves.
@@ -18,17 +19,20 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(flood(&config)).map_err(|error| error.to_string()))
-        .and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string()));
+        .and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string()))
+        .and_then(|line| writeln!(std::io::stdout(), "{line}").map_err(|error| format!("standard output: {error}")));
     match report {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code says it, too, so it is no matter if nobody reads this.
+fn complain(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
 }
 
 fn read(words: &[String]) -> Option<FloodConfig> {

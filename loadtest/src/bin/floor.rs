@@ -3,6 +3,7 @@
 //! The clients run in a process of their own at the lowest priority, as the bots of `cargo xtask load` do.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ type Failure = Box<dyn std::error::Error>;
 const USAGE: &str = "usage: floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     // An error means that another provider is installed already, which then serves.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match words.as_slice() {
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // The exit code says it, too.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -81,7 +83,7 @@ fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
             "received": passed.received,
             "cpu_us_per_client_tick": used * 1e6 / passed.sent as f64,
         });
-        println!("{line}");
+        writeln!(std::io::stdout(), "{line}")?;
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
-use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput};
+use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
 use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
@@ -22,6 +22,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 pub const MATCH: MatchId = MatchId(0x7f3a_0000_0000_0001);
+/// A match that the directory knows to be over.
+pub const OVER: MatchId = MatchId(0x7f3a_0000_0000_0002);
 pub const NOW_MS: u64 = 1_000_000;
 
 pub struct Player {
@@ -30,6 +32,14 @@ pub struct Player {
     pub last_input: u64,
     pub last_command: u64,
     pub waiting: BTreeMap<u64, RawInput>,
+}
+
+impl Player {
+    /// As another node knows it.
+    pub fn copy(&self) -> Self {
+        let Self { session, present, last_input, last_command, .. } = *self;
+        Self { session, present, last_input, last_command, waiting: BTreeMap::new() }
+    }
 }
 
 #[derive(Default)]
@@ -49,6 +59,12 @@ pub struct Inner {
     /// All that was ever applied: (player, seq, tick).
     pub applied: Vec<(PlayerId, u64, Tick)>,
     pub applied_commands: Vec<(PlayerId, u64, Bytes)>,
+    /// What it computed instead of [`hash_of`] the tick, behind this tick.
+    pub other_hashes: Option<(Tick, u8)>,
+    /// Another node owns it, and this one does not know.
+    pub stale: bool,
+    /// What a recovery found.
+    pub holds_until: Option<Tick>,
     /// Views by tick, to compare with what clients saw.
     pub views: BTreeMap<Tick, Arc<NetView>>,
     pub calls: Vec<String>,
@@ -63,7 +79,20 @@ pub struct FakeMatch {
     tick_rate: u16,
 }
 
+/// The hash of the match at a tick, on every tenth.
+pub fn hash_of(tick: Tick) -> StateHash {
+    StateHash([tick.0 as u8; 32])
+}
+
 impl Inner {
+    fn beat(&self, tick: Tick) -> Option<Beat> {
+        let hash = match self.other_hashes {
+            Some((behind, other)) if tick > behind => StateHash([other; 32]),
+            _ => hash_of(tick),
+        };
+        tick.0.is_multiple_of(10).then_some(Beat { tick, hash })
+    }
+
     pub fn drop_subscribers(&mut self) {
         self.subscribers.clear();
     }
@@ -107,7 +136,7 @@ impl FakeMatch {
             commands: Vec::new(),
             joined: Vec::new(),
             left: Vec::new(),
-            beat: tick.0.is_multiple_of(10).then_some(Beat { tick, hash: StateHash([tick.0 as u8; 32]) }),
+            beat: inner.beat(tick),
             events: Vec::new(),
             ended: inner.ended.clone(),
         };
@@ -168,6 +197,19 @@ impl MatchLink for FakeMatch {
             schema: Arc::clone(&self.schema),
             config: Bytes::from_static(b"config"),
         }
+    }
+
+    fn session_of(&self, player: PlayerId) -> Option<SessionId> {
+        self.inner.lock().players.get(&player).map(|known| known.session)
+    }
+
+    fn hash_at(&self, tick: Tick) -> Option<StateHash> {
+        let inner = self.inner.lock();
+        inner.beat(tick).filter(|beat| beat.tick <= inner.tick).map(|beat| beat.hash)
+    }
+
+    fn holds_until(&self) -> Option<Tick> {
+        self.inner.lock().holds_until
     }
 
     fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
@@ -274,12 +316,30 @@ impl FakeNode {
 }
 
 impl Matches for FakeNode {
-    fn locate(&self, wanted: Option<MatchId>) -> Location {
+    fn locate(&self, wanted: Wanted<'_>) -> Location {
         match &*self.0.lock() {
             None => Location::Refused(RefuseCode::Unavailable, "the match is being recovered".to_owned()),
-            Some(_) if wanted.is_some_and(|wanted| wanted != MATCH) => Location::Refused(RefuseCode::NoMatch, "no such match".to_owned()),
+            Some(_) if wanted.match_id.is_some_and(|wanted| wanted != MATCH) => {
+                Location::Refused(RefuseCode::NoMatch, "no such match".to_owned())
+            }
+            Some(_) if wanted.match_id.is_none() && wanted.game.is_some_and(|game| game != "fake") => {
+                Location::Refused(RefuseCode::Full, "no match of that game".to_owned())
+            }
             Some(game) => Location::Here(Arc::clone(game) as Arc<dyn MatchLink>),
         }
+    }
+
+    fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
+        self.0.lock().as_ref().and_then(|game| game.session_of(player)).map(|_| MATCH)
+    }
+
+    fn owns(&self, _: MatchId, _: Epoch) -> BoxFuture<'_, bool> {
+        let owns = self.0.lock().as_ref().is_some_and(|game| !game.inner.lock().stale);
+        Box::pin(async move { owns })
+    }
+
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
+        Box::pin(async move { (match_id == OVER).then(|| (RefuseCode::Ended, "blue won".to_owned())) })
     }
 }
 

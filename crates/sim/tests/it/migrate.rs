@@ -244,3 +244,76 @@ fn every_truncation_and_flipped_bit_of_an_old_state_is_survived() {
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
 }
+
+mod configured {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Map {
+        pub width: u32,
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct Old {
+        pub size: u32,
+        pub fog: bool,
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub struct New {
+        pub map: Map,
+        pub lives: u8,
+    }
+
+    macro_rules! build {
+        ($name:ident, $config:ident, |$game:ident| $build:expr) => {
+            pub struct $name;
+            impl Game for $name {
+                const NAME: &'static str = "configured";
+                type Config = $config;
+                type Input = ();
+                type Command = ();
+                type Bot = ();
+                fn build($game: &mut GameBuilder<Self>) {
+                    $build;
+                }
+                fn max_players(_: &$config) -> usize {
+                    1
+                }
+                fn setup(_: &mut World, _: &$config) {}
+                fn join(_: &mut World, _: PlayerId) {}
+                fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+            }
+        };
+    }
+
+    build!(Before, Old, |_game| ());
+    build!(Careless, New, |_game| ());
+    build!(After, New, |game| game.config_renamed("size", "map.width").config_retired("fog"));
+    build!(Confused, New, |game| game.config_renamed("size", "map.height").config_retired("lives"));
+}
+
+#[test]
+fn keys_of_a_configuration_are_renamed_retired_and_defaulted() {
+    use configured::{After, Before, Careless, Confused};
+    let old = Typed::<Before>::new().unwrap().create(br#"{"size":9,"fog":true}"#, 1).unwrap().checkpoint();
+    let Err(refused) = Typed::<Careless>::new().unwrap().restore(&old) else { panic!("it cannot know `size`") };
+    assert!(matches!(&refused, SimError::Config { problem, .. } if problem.starts_with("unknown key `fog`")), "{refused}");
+
+    let after = Typed::<After>::new().unwrap();
+    let restored = after.restore(&old).unwrap();
+    let again = after.restore(&restored.checkpoint()).unwrap();
+    assert_eq!(again.checkpoint(), restored.checkpoint());
+    let config =
+        |json: &str| rekindle_sim::GameType::config_from_json(&after, json).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    assert_eq!(config(r#"{"size":9,"fog":true}"#).unwrap(), r#"{"lives":0,"map":{"width":9}}"#);
+    assert!(config(r#"{"size":9,"map":{"width":8}}"#).unwrap_err().to_string().contains("`size` is called `map.width` now"));
+    assert!(config(r#"{"sise":9}"#).is_err(), "what never was a key is none");
+
+    let Err(confused) = Typed::<Confused>::new() else { panic!("its declarations are wrong") };
+    let confused = confused.to_string();
+    for words in ["`lives` is a key of the configuration", "no such key"] {
+        assert!(confused.contains(words), "{confused}");
+    }
+}

@@ -1,11 +1,12 @@
 //! Histories of matches, as recovery reads them.
 
-use rekindle_schema::lease::MatchLease;
+use rekindle_schema::lease::{MatchLease, Reached};
 use rekindle_schema::{BatchNo, MatchId, Seq, Tick};
 
 use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, fence_and_seal, match_lease, register};
 use crate::Store;
 use crate::history::{self, End, History, HistoryError, LoadOptions, Start};
+use crate::witness;
 
 async fn load(store: &Store, lease: &MatchLease, start: Start, end: End) -> Result<History, HistoryError> {
     history::load(store, lease, &LoadOptions { start, end }).await
@@ -129,6 +130,85 @@ pub async fn missing_records_are_not_passed_over(backend: &impl Backend) {
     assert!(matches!(lost, HistoryError::Gap { .. }), "{lost}");
     let lost = load(&store, &match_lease(MatchId(5), &[(OTHER, 1)]), Start::Newest, End::Newest).await.unwrap_err();
     assert!(matches!(lost, HistoryError::Damaged { log: OTHER, seq: Seq(1), .. }), "{lost}");
+}
+
+/// A log that ends before the batch that its node named is damaged: matches that may have had records in there are not recovered, those that had gone
+/// elsewhere before are. Once an operator accepts the loss, the rest is what there is.
+pub async fn a_log_that_ends_too_early_is_damage(backend: &impl Backend) {
+    let (gone, reached) = (MatchId(0x0c), |batch, crc| Reached { batch: BatchNo(batch), crc, at_ms: 1_700_000_004_000, checkpoint: None });
+    let store = backend.open().await;
+    for node in [NODE, OTHER] {
+        register(&store, node).await;
+    }
+    let mut scribe = Scribe::new(NODE);
+    scribe.append(&store, 3, &[A, B]).await;
+    let written = scribe.append(&store, 3, &[A]).await;
+    let mut heir = Scribe::new(OTHER);
+    heir.own(B, 2, 4);
+    heir.append(&store, 2, &[B]).await;
+    let (a, b) = (match_lease(A, &[(NODE, 1)]), match_lease(B, &[(NODE, 1), (OTHER, 4)]));
+
+    // As far as the log goes: nothing is wrong.
+    store.leases.renew(NODE, 2_000, Some(reached(6, written[2].crc()))).await.unwrap();
+    assert_eq!(load(&store, &a, Start::Newest, End::Newest).await.unwrap().last_seq(), Seq(6));
+    assert_eq!(witness::look(&store).await.unwrap(), [""; 0]);
+    // The same number with another checksum: another log stands there.
+    store.leases.renew(NODE, 2_000, Some(reached(6, written[2].crc() ^ 1))).await.unwrap();
+    let other = load(&store, &a, Start::Newest, End::Newest).await.unwrap_err();
+    assert!(matches!(other, HistoryError::Damaged { match_id: A, log: NODE, .. }), "{other}");
+
+    store.leases.renew(NODE, 2_000, Some(reached(9, 1))).await.unwrap();
+    for sealed in [false, true] {
+        if sealed {
+            store.leases.fence(NODE).await.unwrap();
+            assert_eq!(store.leases.seal(NODE, BatchNo(9)).await.unwrap(), BatchNo(9));
+        }
+        let lost = load(&backend.open().await, &a, Start::Newest, End::Newest).await.unwrap_err();
+        assert!(matches!(lost, HistoryError::Damaged { match_id: A, log: NODE, seq: Seq(7), .. }), "{lost}");
+        let words = lost.to_string();
+        let named = ["ticks after 12", "about 120", "batch 6", "batch 9", "2023-11-14T22:13:24.000Z", "accept-loss"];
+        assert!(named.iter().all(|part| words.contains(part)), "{words}");
+        assert_eq!(load(&store, &b, Start::Newest, End::Newest).await.unwrap().last_seq(), Seq(5), "it had moved before");
+        let ended = load(&store, &a, Start::Newest, End::Seq(Seq(5))).await.unwrap();
+        assert_eq!(ended.last_seq(), Seq(5), "what lies before can be read");
+        let found = witness::look(&store).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains("RK-STORE-110"), "{found:?}");
+    }
+    store.leases.accept_loss(NODE, BatchNo(6), 5).await.unwrap();
+    assert_eq!(load(&store, &a, Start::Newest, End::Newest).await.unwrap().last_seq(), Seq(6));
+    assert_eq!(witness::look(&store).await.unwrap(), [""; 0]);
+
+    // Nothing of the log is there at all.
+    let lone = MatchId(0xf1);
+    let node = rekindle_schema::Incarnation(0xc3);
+    register(&store, node).await;
+    store.leases.renew(node, 2_000, Some(reached(3, 1))).await.unwrap();
+    let lost = load(&store, &match_lease(gone, &[(node, 1)]), Start::Newest, End::Newest).await.unwrap_err();
+    assert!(lost.to_string().contains("is gone") && lost.to_string().contains("all ticks"), "{lost}");
+    assert!(load(&store, &match_lease(lone, &[(OTHER, 1)]), Start::Newest, End::Newest).await.is_ok(), "nobody said anything of that log");
+    let found = witness::look(&store).await.unwrap();
+    assert!(found.len() == 1 && found[0].contains("is gone"), "{found:?}");
+}
+
+/// A checkpoint names the batch behind which its later records are: a log that ends before the one before that is damaged, whatever its lease says.
+pub async fn a_checkpoint_says_how_far_the_log_had_come(backend: &impl Backend) {
+    let store = backend.open().await;
+    register(&store, NODE).await;
+    Scribe::new(NODE).append(&store, 4, &[A]).await;
+    let lease = match_lease(A, &[(NODE, 1)]);
+    let (meta, state) = checkpoint(A, 1, NODE, 4, 4, 80);
+    store.checkpoints.put(meta, state).await.unwrap();
+    assert_eq!(load(&store, &lease, Start::Newest, End::Newest).await.unwrap().last_seq(), Seq(4));
+    let (meta, state) = checkpoint(A, 1, NODE, 7, 6, 80);
+    store.checkpoints.put(meta, state).await.unwrap();
+    let lost = load(&store, &lease, Start::Newest, End::Newest).await.unwrap_err();
+    let words = lost.to_string();
+    assert!(matches!(lost, HistoryError::Damaged { match_id: A, log: NODE, seq: Seq(8), .. }), "{words}");
+    assert!(words.contains("batch 5") && words.contains("ticks after 14"), "{words}");
+    assert_eq!(fence_and_seal(&store, NODE).await, BatchNo(4));
+    store.leases.accept_loss(NODE, BatchNo(4), 5).await.unwrap();
+    let left = load(&store, &lease, Start::Newest, End::Newest).await.unwrap();
+    assert_eq!((left.last_seq(), left.frames.len()), (Seq(7), 0), "the checkpoint is what there is");
 }
 
 /// A record that names another one as the one before it is an error.

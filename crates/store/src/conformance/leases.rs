@@ -1,8 +1,9 @@
 //! Leases, the match directory, effects.
 
-use rekindle_schema::lease::{MatchState, NodeState};
+use rekindle_schema::checkpoint::CheckpointBase;
+use rekindle_schema::lease::{MatchState, NodeState, Reached, StoredCheckpoint};
 use rekindle_schema::record::{Effect, EffectId};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use super::{A, B, Backend, NODE, OTHER, Scribe, match_lease, node_lease, open_many, register};
 use crate::port::{Renewal, StoreError};
@@ -20,7 +21,7 @@ pub async fn a_fenced_owner_gets_no_acknowledgement(backend: &impl Backend) {
         assert!(matches!(refused, StoreError::Fenced(NODE)), "{refused}");
         assert!(!refused.is_transient());
     }
-    assert_eq!(mine.leases.renew(NODE, 9_999).await.unwrap(), Renewal::Fenced);
+    assert_eq!(mine.leases.renew(NODE, 9_999, None).await.unwrap(), Renewal::Fenced);
     assert_eq!(mine.leases.stop(NODE).await.unwrap(), Renewal::Fenced);
     assert_eq!(mine.leases.node(NODE).await.unwrap().unwrap().state, NodeState::Fenced);
     assert_eq!(mine.leases.node(NODE).await.unwrap().unwrap().deadline_ms, 1_000);
@@ -47,23 +48,59 @@ pub async fn one_seal_stands(backend: &impl Backend) {
     assert_eq!(stores[3].leases.seal(NODE, BatchNo(1)).await.unwrap(), seals[0]);
 }
 
+/// What a node says of its log at a renewal stays in its lease, until an operator accepts that the log is shorter.
+pub async fn a_renewal_says_how_far_the_log_has_come(backend: &impl Backend) {
+    let (store, other) = (backend.open().await, backend.open().await);
+    register(&store, NODE).await;
+    let lease = async || other.leases.node(NODE).await.unwrap().unwrap();
+    assert_eq!((lease().await.reached, lease().await.known_end()), (None, None));
+    let checkpoint = StoredCheckpoint { match_id: A, name: CheckpointBase { epoch: Epoch(3), seq: Seq(77) } };
+    let reached = Reached { batch: BatchNo(7), crc: 0xfedc_ba98, at_ms: 1_700_000_000_123, checkpoint: Some(checkpoint) };
+    for (deadline, said, stands) in [
+        (2_000, Some(Reached { batch: BatchNo(5), checkpoint: None, ..reached }), BatchNo(5)),
+        (3_000, None, BatchNo(5)),
+        (4_000, Some(reached), BatchNo(7)),
+        (5_000, None, BatchNo(7)),
+    ] {
+        assert_eq!(store.leases.renew(NODE, deadline, said).await.unwrap(), Renewal::Live);
+        assert_eq!((lease().await.deadline_ms, lease().await.known_end()), (deadline, Some(stands)));
+    }
+    assert_eq!(lease().await.reached, Some(reached));
+    assert_eq!(other.leases.nodes().await.unwrap()[0].reached, Some(reached));
+    let early = store.leases.accept_loss(NODE, BatchNo(2), 1).await;
+    assert!(matches!(early, Err(StoreError::Refused { .. })), "the log of a live node is not given up");
+    store.leases.fence(NODE).await.unwrap();
+    let later = Reached { batch: BatchNo(9), ..reached };
+    assert_eq!(store.leases.renew(NODE, 9_000, Some(later)).await.unwrap(), Renewal::Fenced);
+    assert_eq!(lease().await.reached, Some(reached), "a fenced node says nothing more");
+    assert_eq!(other.leases.seal(NODE, BatchNo(7)).await.unwrap(), BatchNo(7));
+    for _ in 0..2 {
+        other.leases.accept_loss(NODE, BatchNo(2), 1_700_000_009_000).await.unwrap();
+        let given_up = store.leases.node(NODE).await.unwrap().unwrap();
+        assert_eq!((given_up.state, given_up.seal, given_up.known_end()), (NodeState::Fenced, Some(BatchNo(2)), Some(BatchNo(2))));
+        assert_eq!(given_up.loss_accepted_ms, Some(1_700_000_009_000));
+    }
+    assert_eq!(store.leases.seal(NODE, BatchNo(7)).await.unwrap(), BatchNo(2), "that seal stands");
+    assert!(matches!(store.leases.accept_loss(OTHER, BatchNo(2), 1).await, Err(StoreError::NotFound(_))));
+}
+
 /// Live, then stopped or fenced, and never back.
 pub async fn the_lease_of_a_node_goes_one_way(backend: &impl Backend) {
     let store = backend.open().await;
-    let unknown = store.leases.renew(NODE, 1).await.unwrap_err();
+    let unknown = store.leases.renew(NODE, 1, None).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NotFound(_)), "{unknown}");
     register(&store, NODE).await;
     register(&store, NODE).await;
     let mut other = node_lease(NODE);
     other.name.push_str(" in disguise");
     assert!(matches!(store.leases.register(other).await, Err(StoreError::Refused { .. })));
-    assert_eq!(store.leases.renew(NODE, 5_000).await.unwrap(), Renewal::Live);
+    assert_eq!(store.leases.renew(NODE, 5_000, None).await.unwrap(), Renewal::Live);
     assert_eq!(backend.open().await.leases.node(NODE).await.unwrap().unwrap().deadline_ms, 5_000);
     assert!(matches!(store.leases.forget(NODE).await, Err(StoreError::Refused { .. })), "a live lease cannot be removed");
     register(&store, OTHER).await;
     assert_eq!(store.leases.stop(OTHER).await.unwrap(), Renewal::Live);
     assert_eq!(store.leases.stop(OTHER).await.unwrap(), Renewal::Live);
-    assert_eq!(store.leases.renew(OTHER, 7_000).await.unwrap(), Renewal::Fenced, "a stopped node does not come back");
+    assert_eq!(store.leases.renew(OTHER, 7_000, None).await.unwrap(), Renewal::Fenced, "a stopped node does not come back");
     let states: Vec<_> = store.leases.nodes().await.unwrap().iter().map(|lease| (lease.incarnation, lease.state)).collect();
     assert_eq!(states, [(NODE, NodeState::Live), (OTHER, NodeState::Stopped)]);
     assert!(matches!(store.journal.append(Scribe::new(OTHER).small(&[A])).await, Err(StoreError::Fenced(_))));

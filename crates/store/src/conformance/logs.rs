@@ -11,7 +11,7 @@ use crate::port::{StoreError, Tail};
 use crate::{MAX_CHECKPOINT, Store};
 
 fn whole(last: u64) -> Tail {
-    Tail { last: BatchNo(last), torn: None, damage: None }
+    Tail { last: BatchNo(last), proven: BatchNo(last), torn: None, damage: None }
 }
 
 /// Batches are read as they were written, from any number on, in chunks of any size, by any process.

@@ -49,6 +49,8 @@ pub(super) struct Driver {
     plain: ExecutionProfile,
     reads: ExecutionProfile,
     place: String,
+    /// In which quorums are counted.
+    datacentre: String,
     timeout: Duration,
     meters: Meters,
 }
@@ -71,7 +73,7 @@ impl Driver {
         }
         let session = builder.build().await.map_err(|error| not_connected(&place, &error))?;
         let datacentre = datacentre(&session, options)?;
-        let local = DefaultPolicy::builder().prefer_datacenter(datacentre).permit_dc_failover(false).token_aware(true).build();
+        let local = DefaultPolicy::builder().prefer_datacenter(datacentre.clone()).permit_dc_failover(false).token_aware(true).build();
         let plain = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
@@ -83,7 +85,7 @@ impl Driver {
         let reads = plain.to_builder().speculative_execution_policy(Some(Arc::new(again))).build();
         let mut default = session.get_default_execution_profile_handle().clone();
         default.map_to_another_profile(plain.clone());
-        Ok(Self { session, plain, reads, place, timeout: options.timeout, meters: Meters::new() })
+        Ok(Self { session, plain, reads, place, datacentre, timeout: options.timeout, meters: Meters::new() })
     }
 
     pub(super) fn place(&self) -> &str {
@@ -201,6 +203,31 @@ impl Driver {
             Some(problem) => StoreError::Refused { place: self.place.clone(), problem: format!("{what}: {problem}") },
             None => StoreError::Unavailable(format!("{}: {what}: {error}", self.place)),
         }
+    }
+
+    /// As [`Driver::failed`], for the requests of an open or a migration: a keyspace that wants more copies than its datacentre has nodes will not do
+    /// better by waiting.
+    pub(super) fn failed_at_open(&self, what: &str, error: &ExecutionError) -> StoreError {
+        let required = match error {
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unavailable { required, .. }, _)) => *required,
+            _ => 0,
+        };
+        self.enough_nodes(required.max(0) as usize).err().unwrap_or_else(|| self.failed(what, error))
+    }
+
+    /// Refused if the local datacentre has fewer nodes, up or down, than must answer.
+    pub(super) fn enough_nodes(&self, required: usize) -> Result<(), StoreError> {
+        let (here, state) = (&self.datacentre, self.session.get_cluster_state());
+        let nodes = state.get_nodes_info().iter().filter(|node| node.datacenter.as_ref() == Some(here)).count();
+        if nodes >= required {
+            return Ok(());
+        }
+        let counted = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+        let problem = format!(
+            "RK-STORE-130: with this replication {required} nodes must answer, and datacentre {here} has {counted}: for trials make the keyspace with \
+             `?replication=1` (under another name, if it is there already), for play add nodes"
+        );
+        Err(StoreError::Refused { place: self.place.clone(), problem })
     }
 
     /// The server answered with something else than the tables can give.

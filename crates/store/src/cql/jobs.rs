@@ -31,6 +31,8 @@ use crate::port::{Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, St
 const WINDOW: u64 = 600_000;
 /// How long after its end a window may be left behind.
 const GRACE: u64 = 600_000;
+/// How many windows are looked into at each end of those that were not left behind.
+const AT_ONCE: u64 = 256;
 /// Rows that are read at once.
 const LOOKS: usize = 16;
 /// How often a change is tried on a row that others keep changing.
@@ -307,12 +309,12 @@ impl CqlStore {
     async fn claim_jobs(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {
         let Some(first) = self.first_window(&claim.queue).await?.filter(|_| claim.limit > 0) else { return Ok(Vec::new()) };
         let windows: Vec<BoxFuture<'_, Result<Vec<Due>, StoreError>>> =
-            (first..=claim.now_ms / WINDOW).map(|window| Box::pin(self.due_in(&claim.queue, window, claim.now_ms)) as _).collect();
+            windows(first, claim.now_ms / WINDOW).map(|window| Box::pin(self.due_in(&claim.queue, window, claim.now_ms)) as _).collect();
         let noted: Vec<Vec<Due>> = futures::stream::iter(windows).buffered(LOOKS).try_collect().await?;
         let noted: Vec<Due> = noted.into_iter().flatten().collect();
         let ids: std::collections::BTreeSet<JobId> = noted.iter().map(|due| due.job).collect();
         let rows: BTreeMap<JobId, Job> = self.look(ids).await?.into_iter().map(|job| (job.id, job)).collect();
-        let mut kept = claim.now_ms / WINDOW;
+        let mut kept = (claim.now_ms / WINDOW).min(first.saturating_add(AT_ONCE));
         for due in &noted {
             match rows.get(&due.job) {
                 Some(row) if row.version > due.version => self.forget_due(&claim.queue, *due).await?,
@@ -396,6 +398,17 @@ impl CqlStore {
     }
 }
 
+/// The windows that are looked into: those from the first on that was not left behind, and the last ones up to now. After months without a node, or
+/// beside a clock that has leapt ahead, those between them come one call after the other.
+///
+/// A clock that leapt ahead may have left windows behind that are still to come: what is entered since then lies in the first of the others.
+fn windows(first: u64, now: u64) -> impl Iterator<Item = u64> {
+    let now = now.max(first);
+    let early = first..=now.min(first.saturating_add(AT_ONCE));
+    let late = now.saturating_sub(AT_ONCE).max(early.end().saturating_add(1))..=now;
+    early.chain(late)
+}
+
 impl Jobs for CqlStore {
     fn enqueue(&self, job: NewJob) -> StoreResult<'_, JobId> {
         Box::pin(self.enqueue_job(job))
@@ -460,5 +473,24 @@ impl Jobs for CqlStore {
 
     fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
         Box::pin(self.prune_jobs(before_ms, limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_and_the_newest_windows_are_looked_into_whatever_the_clock_says() {
+        let all = |first, now| windows(first, now).collect::<Vec<u64>>();
+        assert_eq!(all(7, 9), [7, 8, 9]);
+        assert_eq!(all(7, 7), [7]);
+        // The clock was ahead when windows were left behind.
+        assert_eq!(all(5_000, 7), [5_000]);
+        // Ten years of windows.
+        let many = all(1_000, 1_000 + 525_600);
+        assert!(many.windows(2).all(|pair| pair[0] < pair[1]), "each once");
+        assert!(many.len() as u64 <= 2 * AT_ONCE + 2 && many[0] == 1_000 && many.last() == Some(&526_600), "{}", many.len());
+        assert!(many.contains(&(1_000 + AT_ONCE)) && !many.contains(&(1_001 + AT_ONCE)));
     }
 }

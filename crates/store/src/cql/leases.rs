@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use scylla::response::query_result::QueryRowsResult;
 
@@ -178,11 +178,23 @@ impl Leases for CqlStore {
         })
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
         Box::pin(async move {
-            let values = (id(deadline_ms), self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "renew a lease";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_renew, values)).await?;
+            let key = (shard(node.0, NODE_SHARDS), id(node.0));
+            // The encoded lease is written by whoever renews it alone, as long as it is live: what is read here nobody else changes.
+            let standing = match reached {
+                Some(_) => self.node_row(node).await?,
+                None => None,
+            };
+            let answer = if let Some(lease) = standing {
+                let value = NodeLease { reached, ..lease }.encode();
+                let values = (id(deadline_ms), value.as_slice(), self.space(), key.0, key.1);
+                self.settled(what, || self.driver.transaction(what, &self.statements.node_renew_reached, values)).await?
+            } else {
+                let values = (id(deadline_ms), self.space(), key.0, key.1);
+                self.settled(what, || self.driver.transaction(what, &self.statements.node_renew, values)).await?
+            };
             match answer.number("state") {
                 _ if answer.applied => Ok(Renewal::Live),
                 Some(_) => Ok(Renewal::Fenced),
@@ -228,6 +240,17 @@ impl Leases for CqlStore {
                 Some(seal) => Ok(seal),
                 None => Err(StoreError::Unavailable(format!("{}: the seal of log {node} was changing", self.driver.place()))),
             }
+        })
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            let lease = self.node_row(node).await?.ok_or_else(|| no_lease(node))?;
+            let value = crate::loss_accepted(lease, last, at_ms)?.encode();
+            let values = (id(last.0), value.as_slice(), self.space(), shard(node.0, NODE_SHARDS), id(node.0));
+            let what = "accept a loss";
+            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_accept, values)).await?;
+            if answer.applied { Ok(()) } else { Err(no_lease(node)) }
         })
     }
 

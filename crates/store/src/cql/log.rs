@@ -291,7 +291,7 @@ impl Journal for CqlStore {
         Box::pin(async move {
             match self.log_row(log).await? {
                 Some(row) => self.find_tail(log, &row).await,
-                None => Ok(Tail { last: BatchNo(0), torn: None, damage: None }),
+                None => Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None }),
             }
         })
     }

@@ -96,14 +96,15 @@ impl CqlOptions {
             mutant: Mutant::None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| format!("the parameter `{pair}` has no value"))?;
+            let (name, value) = pair.split_once('=').ok_or_else(|| "a parameter has no `=`".to_owned())?;
             options.set(name, &decode(value)?)?;
         }
         Ok(options)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let bad = |what: &str| format!("{name}={value} is not {what}");
+        // The value is not repeated: a password may have been put in the wrong place.
+        let bad = |what: &str| format!("`{name}` is not {what}");
         let number = |least: u32, most: u32| {
             let found: Option<u32> = value.parse().ok().filter(|number| (least..=most).contains(number));
             found.ok_or_else(|| bad(&format!("a number from {least} to {most}")))
@@ -195,7 +196,8 @@ fn identifier(text: &str) -> Result<String, String> {
     if plain && text.len() <= 48 {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no name of a keyspace (a small letter, then up to 47 small letters, digits and `_`)"))
+        Err("what stands behind the hosts is no name of a keyspace (a small letter, then up to 47 small letters, digits and `_`)"
+            .to_owned())
     }
 }
 

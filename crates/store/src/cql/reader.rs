@@ -244,7 +244,7 @@ impl CqlStore {
                     Stored::Whole(batch) => {
                         let damage = hole((bucket * row.size + 1).max(row.first), number, &numbers);
                         let damage = damage.map(|(number, problem)| format!("log {log}, batch {number}: {problem}"));
-                        return Ok(Tail { last: batch.number, torn, damage });
+                        return Ok(Tail { last: batch.number, proven: batch.number, torn, damage });
                     }
                     Stored::Broken(problem) => {
                         torn.get_or_insert_with(|| format!("log {log}, batch {number}: {problem}"));
@@ -253,7 +253,8 @@ impl CqlStore {
                 }
             }
         }
-        Ok(Tail { last: BatchNo(row.first - 1), torn, damage: None })
+        let last = BatchNo(row.first - 1);
+        Ok(Tail { last, proven: last, torn, damage: None })
     }
 
     /// The numbers in a bucket, with how many parts of each are there and should be.

@@ -3,6 +3,7 @@
 use rekindle_schema::codec::CodecError;
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
+use scylla::value::CqlValue;
 
 use super::driver::Driver;
 use super::options::{CqlOptions, Replication};
@@ -10,7 +11,8 @@ use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// Migrations in their order; the nth brings the tables to version n.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../schema/cql/0001_tables.cql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../../schema/cql/0001_tables.cql"), include_str!("../../../../schema/cql/0002_identity.cql")];
 /// The version that this release needs.
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// Where the version stands.
@@ -20,7 +22,7 @@ async fn query(driver: &Driver, what: &str, cql: String, values: impl scylla::se
     let mut statement = Statement::new(cql);
     statement.set_consistency(Consistency::LocalQuorum);
     statement.set_is_idempotent(true);
-    let result = driver.session().query_unpaged(statement, values).await.map_err(|error| driver.failed(what, &error))?;
+    let result = driver.session().query_unpaged(statement, values).await.map_err(|error| driver.failed_at_open(what, &error))?;
     result.into_rows_result().map_err(|error| driver.unreadable(what, &error))
 }
 
@@ -49,6 +51,9 @@ pub(super) async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreEr
         SchemaState::Newer { .. } => return before.require_current(driver.place()).map(|()| before),
         SchemaState::Older { found, .. } => found,
         SchemaState::Missing => {
+            if let Replication::Local(copies) = options.replication {
+                driver.enough_nodes(copies as usize / 2 + 1)?;
+            }
             let tablets = knows_tablets(&driver).await;
             let datacentre = local_datacentre(driver.session(), options);
             change(&driver, create_keyspace(options, &datacentre, tablets)).await?;
@@ -82,7 +87,7 @@ async fn change(driver: &Driver, cql: String) -> Result<(), StoreError> {
     statement.set_is_idempotent(true);
     // The keyspace may need to be created by every server; far slower than any request for data.
     statement.set_request_timeout(Some(std::time::Duration::from_mins(1)));
-    let done = driver.session().query_unpaged(statement, ()).await.map_err(|error| driver.failed(what, &error));
+    let done = driver.session().query_unpaged(statement, ()).await.map_err(|error| driver.failed_at_open(what, &error));
     done?;
     let agreed = driver.session().await_schema_agreement().await;
     agreed.map(drop).map_err(|error| StoreError::Unavailable(format!("{}: {what}: {error}", driver.place())))
@@ -140,6 +145,24 @@ pub(super) async fn warn_if_unsynced(driver: &Driver) {
         }
         return;
     }
+}
+
+/// What changes when tables are restored on other servers or made anew: the name of the cluster, and the id that it gave to the table of leases. Tables whose files
+/// are put back under them keep both.
+pub(super) async fn place(driver: &Driver, options: &CqlOptions) -> Result<String, StoreError> {
+    let what = "look for the place of the tables";
+    let text = |rows: &Rows| -> Result<String, StoreError> {
+        let row: Option<(CqlValue,)> = rows.maybe_first_row().map_err(|error| driver.unreadable(what, &error))?;
+        Ok(match row {
+            Some((CqlValue::Text(text) | CqlValue::Ascii(text),)) => text,
+            Some((CqlValue::Uuid(id),)) => id.to_string(),
+            _ => "unknown".to_owned(),
+        })
+    };
+    let cluster = query(driver, what, "SELECT cluster_name FROM system.local".to_owned(), ()).await?;
+    let id = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'node_lease'";
+    let table = query(driver, what, id.to_owned(), (&options.keyspace,)).await?;
+    Ok(format!("cluster `{}` table {}", text(&cluster)?, text(&table)?))
 }
 
 /// Bytes of a table do not decode.

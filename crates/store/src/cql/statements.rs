@@ -57,6 +57,8 @@ statements! {
     // Leases of nodes. States are 0 live, 1 stopped, 2 fenced.
     node_register: Transaction = "INSERT INTO KS.node_lease (space, shard, node, state, deadline, seal, value) VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     node_renew: Transaction = "UPDATE KS.node_lease SET deadline = ? WHERE space = ? AND shard = ? AND node = ? IF state = 0";
+    node_renew_reached: Transaction = "UPDATE KS.node_lease SET deadline = ?, value = ? WHERE space = ? AND shard = ? AND node = ? IF state = 0";
+    node_accept: Transaction = "UPDATE KS.node_lease SET seal = ?, value = ? WHERE space = ? AND shard = ? AND node = ? IF state = 2";
     node_stop: Transaction = "UPDATE KS.node_lease SET state = 1 WHERE space = ? AND shard = ? AND node = ? IF state = 0";
     node_fence: Transaction = "UPDATE KS.node_lease SET state = 2 WHERE space = ? AND shard = ? AND node = ? IF state < 2";
     node_seal: Transaction = "UPDATE KS.node_lease SET seal = ? WHERE space = ? AND shard = ? AND node = ? IF state = 2 AND seal = null";
@@ -118,6 +120,10 @@ statements! {
     job_key_given: Transaction = "UPDATE KS.job_key SET pending = false WHERE space = ? AND key = ? IF holder = ? AND value = ?";
     job_key_remove: Transaction = "DELETE FROM KS.job_key WHERE space = ? AND key = ? IF holder = ? AND pending = false";
     job_key_row: SerialRead = "SELECT holder, pending, value FROM KS.job_key WHERE space = ? AND key = ?";
+    // The identity of the store.
+    identity_enter: Transaction = "INSERT INTO KS.store_identity (space, id, floor, made, because, place) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    identity_replace: Transaction = "UPDATE KS.store_identity SET id = ?, floor = ?, made = ?, because = ?, place = ? WHERE space = ? IF id = ?";
+    identity_row: SerialRead = "SELECT id, floor, made, because, place FROM KS.store_identity WHERE space = ?";
     // Effects.
     effect_deliver: Transaction = "INSERT INTO KS.effect (space, match_id, tick, ordinal, value) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
     effect_rows: Read = "SELECT match_id, value FROM KS.effect WHERE space = ? ALLOW FILTERING";

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta};
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::MatchLease;
+use rekindle_schema::lease::{Lineage, MatchLease};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, Seq};
 
 use super::points::{Point, in_lineage};
@@ -72,6 +72,14 @@ impl Base {
             problem: None,
             notes: Vec::new(),
         }
+    }
+
+    /// A batch that the log of this owner had when the checkpoint was stored: the one before the batch that it names, which may have been the next to be
+    /// written.
+    pub(super) fn reaches(&self, line: &Lineage) -> Option<BatchNo> {
+        let (meta, _) = self.checkpoint.as_ref().filter(|_| self.in_logs)?;
+        let same = (meta.epoch, meta.log) == (line.epoch, line.incarnation);
+        same.then(|| BatchNo(meta.batch.0.saturating_sub(1)))
     }
 
     pub(super) async fn find(store: &Store, lease: &MatchLease, options: LoadOptions) -> Result<Self, StoreError> {

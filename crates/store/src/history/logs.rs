@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rekindle_schema::batch::{BatchView, Frame};
-use rekindle_schema::lease::{Lineage, MatchLease};
-use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
+use rekindle_schema::lease::{Lineage, MatchLease, NodeLease, NodeState};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use super::base::{Base, Position};
 use super::{End, HistoryError};
 use crate::Store;
 use crate::archive::Placed;
 use crate::port::StoreError;
+use crate::witness::{self, Short, utc};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -30,8 +31,9 @@ pub(super) async fn read_logs(store: &Store, plans: impl Iterator<Item = Stretch
     let first_batches: BTreeMap<Incarnation, BatchNo> =
         store.journal.logs().await?.into_iter().map(|info| (info.log, info.first)).collect();
     for (&log, stretches) in &mut logs {
-        let seal = store.leases.node(log).await?.and_then(|lease| lease.seal);
-        read_log(store, log, first_batches.get(&log).copied(), seal, stretches).await?;
+        // Read before the log is: a log that grows reaches at least what its lease said.
+        let lease = store.leases.node(log).await?;
+        read_log(store, log, first_batches.get(&log).copied(), lease.as_ref(), stretches).await?;
     }
     Ok(logs)
 }
@@ -115,6 +117,14 @@ pub(super) struct Stretch {
     pub(super) done: bool,
     /// A hole in the log since the last record that was read.
     pub(super) hole: Option<String>,
+    /// The log had this batch when the checkpoint was stored that the history begins with.
+    pub(super) reaches: Option<BatchNo>,
+    /// The last tick that is known, and when it was recorded or its checkpoint taken.
+    pub(super) stands: Option<(Tick, u64)>,
+    /// Ticks per second.
+    pub(super) tick_rate: u16,
+    /// The log ends too early.
+    pub(super) short: Option<Short>,
     pub(super) failed: Option<HistoryError>,
 }
 
@@ -143,6 +153,10 @@ impl Stretch {
                 frames: Vec::new(),
                 done: false,
                 hole: None,
+                reaches: base.reaches(line),
+                stands: base.checkpoint.as_ref().map(|(meta, _)| (meta.tick, meta.time_ms)),
+                tick_rate: lease.spec.tick_rate,
+                short: None,
                 failed: None,
             });
         }
@@ -174,6 +188,7 @@ impl Stretch {
             return;
         }
         self.hole = None;
+        self.stands = Some((frame.header.last_tick, frame.header.time_ms));
         let payload = Bytes::copy_from_slice(&frame.payload);
         self.max_bytes = self.max_bytes.saturating_sub(payload.len());
         self.frames.push(Placed { frame: Frame { payload, ..frame.clone() }, log: self.log, batch });
@@ -189,8 +204,32 @@ impl Stretch {
         });
     }
 
+    /// What the end of the log that is gone means for the match, in words.
+    fn missing(&self, short: &Short) -> String {
+        let from = match self.stands {
+            Some((tick, at)) => format!("of match {} ticks after {tick}, which was recorded at {}, may be missing", self.match_id, utc(at)),
+            None => format!("of match {} all ticks may be missing", self.match_id),
+        };
+        let span =
+            self.stands.zip(short.at_ms).map(|((_, from), to)| to.saturating_sub(from).saturating_mul(self.tick_rate.into()) / 1_000);
+        from + &span.filter(|span| *span > 0).map_or_else(String::new, |span| format!(" (about {span})"))
+    }
+
+    /// The log ends with batch `ends`, and batch `next` would come next: whether it is known to have come further.
+    fn find_short(&mut self, lease: Option<&NodeLease>, ends: BatchNo, next: BatchNo) {
+        // Once a loss is accepted, what checkpoints say of the log is part of it.
+        let by_checkpoint = self.reaches.filter(|_| lease.is_none_or(|lease| lease.loss_accepted_ms.is_none()));
+        let known = lease.and_then(NodeLease::known_end).max(by_checkpoint).filter(|&known| known >= next);
+        let at_ms = lease.and_then(|lease| lease.reached).map(|reached| reached.at_ms);
+        self.short = known.map(|known| Short { log: self.log, ends, known, at_ms });
+    }
+
     /// The log has no more records.
     fn close(&mut self) {
+        if let (true, Some(short)) = (self.open(), &self.short) {
+            let problem = format!("{}; {short}", self.missing(short));
+            self.failed = Some(HistoryError::Damaged { match_id: self.match_id, seq: self.next, log: self.log, problem });
+        }
         if self.open() && (self.limit.is_some() || self.hole.is_some()) {
             self.gap("the log ends before it".to_owned());
         }
@@ -202,16 +241,21 @@ async fn read_log(
     store: &Store,
     log: Incarnation,
     first: Option<BatchNo>,
-    seal: Option<BatchNo>,
+    lease: Option<&NodeLease>,
     stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>,
 ) -> Result<(), StoreError> {
     let begin = stretches.values().map(|stretch| stretch.first_batch).min().unwrap_or_default();
+    // The batch before the one that a checkpoint names must be there as well, unless it was trimmed.
+    let proofs = stretches.values().filter_map(|stretch| stretch.reaches).filter(|_| first.is_some());
+    let begin = proofs.min().map_or(begin, |proof| proof.min(begin));
     for stretch in stretches.values_mut() {
         if let Some(first) = first.filter(|&first| stretch.first_batch.max(BatchNo(1)) < first) {
             stretch.hole = Some(format!("batches before {first} are no longer there"));
         }
     }
+    let (seal, reached) = (lease.and_then(|lease| lease.seal), lease.and_then(|lease| lease.reached));
     let mut next = begin.max(first.unwrap_or(BatchNo(1))).max(BatchNo(1));
+    let (mut last, mut looks): (Option<BatchNo>, u32) = (None, 0);
     let mut before: Option<u32> = None;
     let mut holes = 0;
     let mut waiting: BTreeSet<(MatchId, Epoch)> = stretches.keys().copied().collect();
@@ -223,6 +267,13 @@ async fn read_log(
                 before = None;
                 damage(stretches, &waiting, &format!("batch {next}: {error}"));
                 next = next.next();
+                let last = match last {
+                    Some(last) => last,
+                    None => *last.insert(store.journal.tail(log).await?.last),
+                };
+                if next > last {
+                    break;
+                }
                 continue;
             }
             Err(error @ StoreError::Corrupt { .. }) => {
@@ -242,7 +293,11 @@ async fn read_log(
             Err(error) => return Err(error),
         };
         if batches.is_empty() {
-            break;
+            let more = lease.is_some_and(|lease| lease.state == NodeState::Live && lease.known_end() >= Some(next));
+            let Some(pause) = witness::wait(looks).filter(|_| more) else { break };
+            tokio::time::sleep(pause).await;
+            looks += 1;
+            continue;
         }
         for batch in batches {
             if seal.is_some_and(|seal| batch.number > seal) {
@@ -254,6 +309,13 @@ async fn read_log(
             };
             if view.number() != next || before.is_some_and(|crc| crc != view.prev_crc()) {
                 damage(stretches, &waiting, &format!("batch {} does not follow the one before it", view.number()));
+            }
+            if let Some(reached) = reached.filter(|reached| reached.batch == view.number() && ![0, view.crc()].contains(&reached.crc)) {
+                let (number, crc) = (view.number(), view.crc());
+                let problem =
+                    format!("batch {number} has checksum {crc:08x}, its node wrote one with {:08x}: the log is another one", reached.crc);
+                fail(stretches, &waiting, &problem);
+                waiting.clear();
             }
             (before, next) = (Some(view.crc()), view.number().next());
             for line in view.directory() {
@@ -268,13 +330,22 @@ async fn read_log(
             }
         }
     }
-    if let Some(seal) = seal
-        && next <= seal
-    {
-        damage(stretches, &waiting, &format!("the log is sealed at batch {seal}, but nothing can be read from batch {next} on"));
+    let ends = if first.is_some() { BatchNo(next.0 - 1) } else { BatchNo(0) };
+    for (_, stretch) in stretches.iter_mut().filter(|(key, _)| waiting.contains(key)) {
+        stretch.find_short(lease, ends, next);
     }
     stretches.values_mut().for_each(Stretch::close);
     Ok(())
+}
+
+/// Nothing that is read from here on belongs to the matches that are still being read.
+fn fail(stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>, waiting: &BTreeSet<(MatchId, Epoch)>, problem: &str) {
+    for key in waiting {
+        if let Some(stretch) = stretches.get_mut(key) {
+            let Stretch { match_id, next: seq, log, .. } = *stretch;
+            stretch.failed = Some(HistoryError::Damaged { match_id, seq, log, problem: problem.to_owned() });
+        }
+    }
 }
 
 /// Any record of the matches that are still being read may lie in what cannot be read.

@@ -3,7 +3,7 @@
 //! A file is written under another name, synced, and linked to its own, which fails if there is one already: whoever is first stands, over all
 //! processes. `docs/FORMATS.md` has the bytes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use rekindle_schema::MatchId;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
 
 use super::disk::Disk;
+use super::file;
 use super::segment::io_error;
 use super::{LocalStore, blocking};
 use crate::port::{Archive, StoreError, StoreResult};
@@ -96,7 +97,7 @@ fn unsealed<'a>(magic: [u8; 4], bytes: &'a [u8], path: &Path) -> Result<&'a [u8]
 /// The manifest of a chunk file: its own checksum, its name and the file's length are checked, the content is not read.
 pub(super) fn manifest(path: &Path) -> Result<Option<ChunkMeta>, StoreError> {
     let read = || -> std::io::Result<(Vec<u8>, u64)> {
-        let file = File::open(path)?;
+        let file = file::open_regular(path)?;
         let len = file.metadata()?.len();
         let mut head = Vec::with_capacity(512);
         file.take((HEADER + MAX_MANIFEST) as u64).read_to_end(&mut head)?;
@@ -123,7 +124,7 @@ pub(super) fn manifest(path: &Path) -> Result<Option<ChunkMeta>, StoreError> {
 /// A chunk file, whole: manifest and content, every checksum checked.
 pub(super) fn read(path: &Path) -> Result<Option<(ChunkMeta, Bytes)>, StoreError> {
     let Some(meta) = manifest(path)? else { return Ok(None) };
-    let bytes: Bytes = match fs::read(path) {
+    let bytes: Bytes = match file::read(path) {
         Ok(bytes) => bytes.into(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", path, &error)),
@@ -137,7 +138,7 @@ pub(super) fn read(path: &Path) -> Result<Option<(ChunkMeta, Bytes)>, StoreError
 
 /// The pin in a file.
 pub(super) fn read_pin(path: &Path) -> Result<Option<Pin>, StoreError> {
-    let bytes = match fs::read(path) {
+    let bytes = match file::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", path, &error)),

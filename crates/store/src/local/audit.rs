@@ -1,7 +1,6 @@
 //! Checks every byte of a data directory and says what is wrong with it, file by file. `rekindle verify` calls it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -12,12 +11,13 @@ use rekindle_schema::codec;
 use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
-use rekindle_schema::{Epoch, Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
-use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, segments};
-use super::{FORMAT_FILE, archive, checkpoints, jobs, parse_format, wal};
-use crate::port::StoreError;
+use super::file;
+use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, owner, segments};
+use super::{FORMAT_FILE, archive, checkpoints, identity, jobs, parse_format, wal};
+use crate::port::{StoreError, TORN_TAIL, Tail};
 
 const STRIDE: usize = 4 << 20;
 
@@ -85,25 +85,49 @@ impl Audit {
 pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
     let mut audit = Audit::default();
     let format = root.join(FORMAT_FILE);
-    match fs::read(&format) {
+    match file::read(&format) {
         Ok(bytes) => {
             if let Err(error) = parse_format(&format, &String::from_utf8_lossy(&bytes)) {
                 audit.failed(&error);
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound(format.display().to_string())),
+        Err(error) if file::is_irregular(&error) => audit.failed(&io_error("read", &format, &error)),
         Err(error) => return Err(io_error("read", &format, &error)),
     }
+    if let Err(error) = identity::read(root) {
+        audit.failed(&error);
+    }
+    // Logs first: a node is registered before it writes one.
+    let before = logs(root, Kind::Batches)?;
     let nodes = database(root, &mut audit);
     for kind in [Kind::Batches, Kind::Checkpoints] {
         for log in logs(root, kind)? {
             let mut walk =
                 Walk { audit: &mut audit, kind, log, node: nodes.get(&log), next: None, prev_crc: None, chains: BTreeMap::new() };
-            let segments = segments(&log_dir(root, kind, log))?;
+            let dir = log_dir(root, kind, log);
+            let segments = segments(&dir)?;
             for (index, segment) in segments.iter().enumerate() {
-                walk.segment(segment, index + 1 == segments.len())?;
+                match walk.segment(segment, index + 1 == segments.len()) {
+                    // It is no file that could be read: what follows it is read all the same.
+                    Err(error @ StoreError::Corrupt { .. }) => walk.unreadable(&error),
+                    other => other?,
+                }
             }
-            walk.sealed(&log_dir(root, kind, log));
+            let stranger = kind == Kind::Batches && !segments.is_empty() && before.contains(&log) && !nodes.contains_key(&log);
+            if kind == Kind::Batches {
+                walk.reached(&dir);
+            }
+            if stranger && dir.exists() {
+                audit.report(Severity::Damage, &dir, None, crate::witness::stranger(log));
+            }
+        }
+    }
+    // A log of which not even the folder is there. That of a node that is not live may have been trimmed: matches that need it say so.
+    for node in nodes.values().filter(|node| node.state == NodeState::Live && !before.contains(&node.incarnation)) {
+        let nothing = Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None };
+        if let Some(short) = crate::witness::short(node, &nothing) {
+            audit.report(Severity::Damage, &log_dir(root, Kind::Batches, node.incarnation), None, short);
         }
     }
     archived(root, &mut audit)?;
@@ -173,7 +197,13 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
         return BTreeMap::new();
     }
     match facts::connect_as_it_is(&path) {
-        Ok((connection, version)) => rows(&facts::rows(&connection, &path), version, &path, audit),
+        Ok((connection, version)) => match connection.unchecked_transaction() {
+            Ok(view) => rows(&facts::rows(&view, &path), version, &path, audit),
+            Err(error) => {
+                audit.report(Severity::Damage, &path, None, error);
+                BTreeMap::new()
+            }
+        },
         Err(error) => {
             audit.failed(&error);
             BTreeMap::new()
@@ -181,6 +211,7 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
     }
 }
 
+/// Checks every row, in one view of all tables: a node may be changing them.
 fn rows(rows: &Rows<'_>, version: i64, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
     for error in rows.audit(version) {
         audit.failed(&error);
@@ -235,6 +266,13 @@ impl Walk<'_> {
         self.kind == Kind::Batches && number.is_some_and(|number| seal.is_some_and(|seal| number > seal.0))
     }
 
+    /// A whole segment is missing.
+    fn unreadable(&mut self, error: &StoreError) {
+        self.audit.failed(error);
+        (self.next, self.prev_crc) = (None, None);
+        self.chains.clear();
+    }
+
     fn report(&mut self, segment: &Segment, offset: u64, problem: impl ToString) {
         let severity = if self.behind_seal(self.next) { Severity::Note } else { Severity::Damage };
         self.audit.report(severity, &segment.path, Some(offset), problem);
@@ -246,7 +284,9 @@ impl Walk<'_> {
         let Some(reader) = Reader::open(&segment.path, self.kind, self.log, true)? else { return Ok(()) };
         let header = check_header(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, self.log, segment.first);
         if let Err(problem) = header {
-            let severity = if last && reader.resync(0)?.is_none() { Severity::Note } else { Severity::Damage };
+            let foreign = owner(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, segment.first).is_some();
+            let torn = last && !foreign && reader.resync(0)?.is_none();
+            let severity = if torn { Severity::Note } else { Severity::Damage };
             self.audit.report(severity, &segment.path, Some(0), problem);
         }
         if self.next.is_some_and(|next| next != segment.first) {
@@ -271,8 +311,12 @@ impl Walk<'_> {
                         self.prev_crc = None;
                         offset = behind.offset;
                     }
+                    None if last && reader.goes_on_behind(at)? => {
+                        self.report(segment, at, format!("{error}; more lies behind it than one write that was cut off"));
+                        return Ok(());
+                    }
                     None if last => {
-                        let problem = format!("possibly a torn tail, the last entry cut off as it was written: {error}");
+                        let problem = format!("{TORN_TAIL}: {error}");
                         self.audit.report(Severity::Note, &segment.path, Some(at), problem);
                         return Ok(());
                     }
@@ -294,6 +338,11 @@ impl Walk<'_> {
         }
         self.next = Some(number + 1);
         self.prev_crc = Some(entry.envelope.crc);
+        let reached = self.node.filter(|_| self.kind == Kind::Batches).and_then(|node| node.reached);
+        if let Some(reached) = reached.filter(|reached| reached.batch.0 == number && ![0, entry.envelope.crc].contains(&reached.crc)) {
+            let problem = format!("its checksum is {:08x}, its node wrote one with {:08x}", entry.envelope.crc, reached.crc);
+            self.report(segment, entry.offset, format!("{} {number}: {problem}", self.kind.what()));
+        }
         match self.kind {
             Kind::Checkpoints => match checkpoints::decode(entry) {
                 Ok(_) => self.audit.checkpoints += 1,
@@ -323,14 +372,12 @@ impl Walk<'_> {
         }
     }
 
-    /// A sealed log must reach its seal.
-    fn sealed(&mut self, dir: &Path) {
-        let seal = self.node.filter(|node| node.state == NodeState::Fenced).and_then(|node| node.seal);
-        if self.kind == Kind::Batches
-            && let (Some(seal), Some(next)) = (seal, self.next)
-            && next <= seal.0
-        {
-            self.audit.report(Severity::Damage, dir, None, format!("the log is sealed at batch {seal}, but ends before batch {next}"));
+    /// A log must reach its seal, and what its node said of it.
+    fn reached(&mut self, dir: &Path) {
+        let last = BatchNo(self.next.map_or(0, |next| next.saturating_sub(1)));
+        let tail = Tail { last, proven: last, torn: None, damage: None };
+        if let Some(short) = self.node.and_then(|node| crate::witness::short(node, &tail)) {
+            self.audit.report(Severity::Damage, dir, None, short);
         }
     }
 }

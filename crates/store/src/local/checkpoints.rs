@@ -12,7 +12,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
 use super::segment::{CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir, logs, segments};
-use crate::port::StoreError;
+use crate::port::{StoreError, TORN_TAIL};
 
 /// How much of a segment is looked at in one go.
 const STRIDE: usize = 4 << 20;
@@ -88,7 +88,14 @@ impl Index {
             let known = self.scanned.entry(key).or_default();
             let limit = own.get(&key.0).filter(|(first, _)| *first <= key.1).map(|&(first, end)| if first == key.1 { end } else { 0 });
             if known.end < limit.unwrap_or(segment.len) {
-                scan(known, &segment, key.0, limit, self.check)?;
+                match scan(known, &segment, key.0, limit, self.check) {
+                    // Not a file at all: the checkpoints of other segments stand in.
+                    Err(StoreError::Corrupt { problem, .. }) => {
+                        known.damage.insert(0, problem);
+                        known.end = segment.len;
+                    }
+                    other => other?,
+                }
             } else if known.end >= segment.len {
                 // What was cut off there has been removed.
                 known.tail = None;
@@ -104,10 +111,10 @@ impl Index {
         let before = self.trimmed.get(&match_id).copied().unwrap_or_default();
         for (&(log, first), scanned) in &self.scanned {
             let path = super::segment::segment_path(&log_dir(&self.root, Kind::Checkpoints, log), first);
-            let tail = scanned.tail.iter().map(|problem| (scanned.end, problem));
-            for (offset, problem) in scanned.damage.iter().map(|(&offset, problem)| (offset, problem)).chain(tail) {
+            let tail = scanned.tail.iter().map(|problem| (scanned.end, format!("{TORN_TAIL}: {problem}")));
+            for (offset, problem) in scanned.damage.iter().map(|(&offset, problem)| (offset, problem.clone())).chain(tail) {
                 let place = format!("{} at offset {offset} (a checkpoint of an unknown match)", path.display());
-                bad.push(StoreError::Corrupt { place, problem: problem.clone() });
+                bad.push(StoreError::Corrupt { place, problem });
             }
             for place in scanned.places.get(&match_id).into_iter().flatten().filter(|place| place.meta.seq >= before) {
                 match self.load(place) {

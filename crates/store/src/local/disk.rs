@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::file;
+
 /// Where segments are written.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a segment for writing; `new` creates it and fails if it exists.
@@ -31,7 +33,7 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn open(&self, path: &Path, new: bool) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).create_new(new).open(path)?))
+        Ok(Box::new(file::open(path, OpenOptions::new().write(true).create_new(new))?))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! does not check what it reads, so every row carries a checksum over its key and value, and `totals` has the number of rows and the
 //! exclusive or of their checksums for each table: a row that vanished is noticed, too.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rekindle_schema::Incarnation;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter};
 use tokio::sync::oneshot;
 
+use super::file;
+use super::segment::io_error;
 use crate::port::StoreError;
 
 /// The version of the tables that this code writes and reads.
@@ -225,18 +229,36 @@ impl Rows<'_> {
         problems
     }
 
+    /// Checks every row of the tables of `version`, and that no row is missing. An error is what is wrong with the tables that say which matches there are
+    /// and whose they are; what is wrong with others is logged: those that need the row are told, and matches can run.
+    pub(super) fn check(&self, version: i64) -> Result<(), StoreError> {
+        for table in Table::of(version) {
+            match self.audit_table(table) {
+                Err(error @ StoreError::Corrupt { .. }) if !matches!(table, Table::NodeLease | Table::MatchLease) => {
+                    tracing::error!(code = "RK-STORE-114", %error, "a table of node.db is damaged; run `rekindle verify`");
+                }
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
     fn audit_table(&self, table: Table) -> Result<(), StoreError> {
-        let rows = self.all(table)?;
-        let crcs = rows.iter().fold(0, |sum, (key, value)| sum ^ row_crc(table, key, value));
+        let (mut crcs, mut there) = (0, 0);
+        self.visit(table, "", &[], |key, value| {
+            crcs ^= row_crc(table, &key, &value);
+            there += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
         let sql = "SELECT rows, crcs FROM totals WHERE name = ?1";
         let total = self.connection.query_row(sql, [table.name()], |row| Ok((row.get(0)?, row.get(1)?))).optional();
         let (count, sum): (i64, i64) = self.sql(total)?.ok_or_else(|| self.no_total(table))?;
-        if (count, sum) == (rows.len() as i64, i64::from(crcs)) {
+        if (count, sum) == (there, i64::from(crcs)) {
             return Ok(());
         }
         Err(StoreError::Corrupt {
             place: format!("{}, table {}", self.path.display(), table.name()),
-            problem: format!("it has {} rows with checksum {crcs:08x}, the totals say {count} with {sum:08x}", rows.len()),
+            problem: format!("it has {there} rows with checksum {crcs:08x}, the totals say {count} with {sum:08x}"),
         })
     }
 }
@@ -288,6 +310,10 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
     let sql = |error: rusqlite::Error| sql_error(path, &error);
+    // SQLite opens them by itself.
+    for path in [path.to_owned(), super::wal::path(path), path.with_extension("db-shm")] {
+        file::check(&path).map_err(|error| io_error("open", &path, &error))?;
+    }
     let connection = Connection::open(path).map_err(sql)?;
     connection.busy_timeout(BUSY).map_err(sql)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
@@ -371,6 +397,24 @@ impl Facts {
         let spawned = std::thread::Builder::new().name("node.db".to_owned()).spawn(move || serve(writer, &of, &receiver));
         let thread = spawned.map_err(|error| StoreError::Unavailable(format!("no thread for {}: {error}", path.display())))?;
         Ok(Self { path, reader, changes: Some(changes), thread: Some(thread) })
+    }
+
+    /// Checks that every row is there and whole, in one view of all tables: other processes may be changing them.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let reader = self.reader.lock();
+        let view = reader.unchecked_transaction().map_err(|error| sql_error(&self.path, &error))?;
+        Rows { connection: &view, path: &self.path }.check(TABLES_VERSION)
+    }
+
+    /// The incarnations that have leases.
+    pub(super) fn known_nodes(&self) -> Result<BTreeSet<Incarnation>, StoreError> {
+        let mut found = BTreeSet::new();
+        let rows = Rows { connection: &self.reader.lock(), path: &self.path };
+        rows.visit(Table::NodeLease, "", &[], |key, _| {
+            found.insert(Incarnation(key[0]));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
     }
 
     /// Where it is.

@@ -7,21 +7,46 @@ use bytes::Bytes;
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec::{self, CodecError};
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 use super::disk::Disk;
 use super::facts::{Rows, Table};
 use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
+use super::watch::Watch;
 use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
-use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence};
+use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence, identity};
 use crate::MAX_CHECKPOINT;
-use crate::port::{Checkpoints, EffectSink, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+use crate::identity::{Fresh, Holder, StoreIdentity, announce, first, highest, next};
+use crate::port::{Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
 
 fn to_batch(placed: super::reader::Placed) -> Batch {
     let Envelope { log, number, .. } = placed.entry.envelope;
     Batch { incarnation: log, number, bytes: placed.entry.bytes }
+}
+
+/// Tells the watch over open files which segment a log is written to.
+struct Watched {
+    watch: Arc<Watch>,
+    kind: Kind,
+    log: Incarnation,
+    segment: Option<u64>,
+}
+
+impl Watched {
+    fn new(watch: &Arc<Watch>, kind: Kind, log: Incarnation) -> Self {
+        Self { watch: Arc::clone(watch), kind, log, segment: None }
+    }
+
+    /// Refuses to acknowledge once files are not in their places any more.
+    fn after_write(&mut self, writer: &LogWriter) -> Result<(), StoreError> {
+        if let Some((first, path)) = writer.segment().filter(|(first, _)| self.segment != Some(*first)) {
+            self.watch.writes_to(self.kind, self.log, path);
+            self.segment = Some(first);
+        }
+        self.watch.check()
+    }
 }
 
 impl LocalStore {
@@ -33,18 +58,26 @@ impl LocalStore {
         };
         let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
+        let of = database.clone();
         let begins = Arc::clone(&self.begins);
+        let mut watched = Watched::new(&self.watch, Kind::Batches, log);
         let mut verifier = None;
         let writer = Writer::start(
             format!("log {log}"),
             self.options.append_queue,
-            move || LogWriter::open(&options, &root, Kind::Batches, log, reader),
+            move || {
+                // A log without a lease could not be told from one whose lease was lost.
+                let connection = facts::connect(&of)?;
+                node(&facts::rows(&connection, &of), log)?.ok_or(StoreError::Fenced(log))?;
+                LogWriter::open(&options, &root, Kind::Batches, log, reader)
+            },
             move |writer, batch: Batch| {
                 let envelope = crate::check_batch(&batch)?;
                 if begins.lock().get(&log) == Some(&batch.number) {
                     writer.begin(batch.number.0);
                 }
                 writer.append(&envelope, &batch.bytes)?;
+                watched.after_write(writer)?;
                 let connection = match &mut verifier {
                     Some(connection) => connection,
                     none => none.insert(facts::connect(&database)?),
@@ -66,6 +99,7 @@ impl LocalStore {
         };
         let (options, root) = (self.options.clone(), self.root.clone());
         let reader = Arc::new(super::reader::LogReader::new(root.clone(), Kind::Checkpoints, self.options.check));
+        let mut watched = Watched::new(&self.watch, Kind::Checkpoints, log);
         let durable = Arc::clone(&self.durable);
         let opened = Arc::clone(&durable);
         let writer = Writer::start(
@@ -88,6 +122,7 @@ impl LocalStore {
                     problem: error.to_string(),
                 })?;
                 writer.append(&envelope, &entry)?;
+                watched.after_write(writer)?;
                 durable.lock().insert(log, writer.durable());
                 Ok(())
             },
@@ -165,7 +200,7 @@ impl Journal for LocalStore {
         let reader = Arc::clone(&self.batches);
         Box::pin(blocking(move || {
             let end = reader.end(log)?;
-            Ok(Tail { last: BatchNo(end.last), torn: end.report, damage: end.damage })
+            Ok(Tail { last: BatchNo(end.last), proven: BatchNo(end.proven()), torn: end.report, damage: end.damage })
         }))
     }
 
@@ -174,7 +209,9 @@ impl Journal for LocalStore {
         let check = self.options.check;
         Box::pin(blocking(move || {
             let dir = log_dir(&root, Kind::Batches, log);
-            if last.0 > 0 {
+            // Of a log whose beginning was trimmed the rest may be lost.
+            let begins = segments(&dir)?.first().map_or(0, |oldest| oldest.first);
+            if last.0 > 0 && last.0 >= begins {
                 let found = reader.read(log, last.0, 0)?.into_iter().next();
                 let placed = found.ok_or_else(|| StoreError::NotFound(format!("batch {last} of log {log}")))?;
                 let path = &placed.path;
@@ -184,7 +221,8 @@ impl Journal for LocalStore {
             }
             if dir.exists() {
                 let end = reader.end(log)?;
-                if end.last == last.0 {
+                // What proves that more was there stays where it is.
+                if end.last == last.0 && !end.traces {
                     cut(&*disk, &dir, &end)?;
                 }
                 for path in [dir.as_path(), root.join(Kind::Batches.folder()).as_path()] {
@@ -340,29 +378,44 @@ impl Leases for LocalStore {
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        Box::pin(self.facts.change(move |rows| {
-            let lease = node_row(rows, node)?;
-            if lease.state != NodeState::Live {
-                return Ok(Renewal::Fenced);
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+        Box::pin(async move {
+            self.watched(Watch::look_at_facts).await?;
+            let renewal = self
+                .facts
+                .change(move |rows| {
+                    let lease = node_row(rows, node)?;
+                    if lease.state != NodeState::Live {
+                        return Ok(Renewal::Fenced);
+                    }
+                    put_node(rows, &NodeLease { deadline_ms, reached: reached.or(lease.reached), ..lease })?;
+                    Ok(Renewal::Live)
+                })
+                .await?;
+            if renewal == Renewal::Live {
+                // The log of a fenced node may go; that of a live one may not.
+                self.watched(Watch::look).await?;
             }
-            put_node(rows, &NodeLease { deadline_ms, ..lease })?;
-            Ok(Renewal::Live)
-        }))
+            Ok(renewal)
+        })
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
-        Box::pin(self.facts.change(move |rows| {
-            let lease = node_row(rows, node)?;
-            match lease.state {
-                NodeState::Fenced => Ok(Renewal::Fenced),
-                NodeState::Stopped => Ok(Renewal::Live),
-                NodeState::Live => {
-                    put_node(rows, &NodeLease { state: NodeState::Stopped, ..lease })?;
-                    Ok(Renewal::Live)
+        Box::pin(async move {
+            self.watched(Watch::look).await?;
+            let stop = move |rows: &Rows<'_>| {
+                let lease = node_row(rows, node)?;
+                match lease.state {
+                    NodeState::Fenced => Ok(Renewal::Fenced),
+                    NodeState::Stopped => Ok(Renewal::Live),
+                    NodeState::Live => {
+                        put_node(rows, &NodeLease { state: NodeState::Stopped, ..lease })?;
+                        Ok(Renewal::Live)
+                    }
                 }
-            }
-        }))
+            };
+            self.facts.change(stop).await
+        })
     }
 
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()> {
@@ -370,7 +423,8 @@ impl Leases for LocalStore {
             let lease = self.facts.look(move |rows| node_row(rows, node)).await?;
             // Killed first: a process that was stopped in the middle of a transaction holds the lock that the change below needs.
             if lease.state == NodeState::Live {
-                blocking(move || Ok(fence::kill(&lease))).await?;
+                let root = self.root.clone();
+                blocking(move || Ok(fence::kill(&root, &lease))).await?;
             }
             self.facts
                 .change(move |rows| {
@@ -392,6 +446,13 @@ impl Leases for LocalStore {
                     Ok(last)
                 }
             }
+        }))
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(self.facts.change(move |rows| {
+            let lease = crate::loss_accepted(node_row(rows, node)?, last, at_ms)?;
+            put_node(rows, &lease)
         }))
     }
 
@@ -450,6 +511,100 @@ impl Leases for LocalStore {
             Some(row) if row.version != version => Ok(false),
             Some(_) => rows.put(Table::MatchLease, [match_id.0, 0, 0], None).map(|()| true),
         }))
+    }
+}
+
+/// Makes the first identity or the next one, inside the transaction that keeps other processes from doing the same.
+fn make_identity(
+    rows: &Rows<'_>,
+    root: &std::path::Path,
+    old: Option<StoreIdentity>,
+    make: impl FnOnce(Option<&StoreIdentity>, String) -> StoreIdentity,
+) -> Result<StoreIdentity, StoreError> {
+    forget_strangers(rows, root)?;
+    let new = identity::write(root, |place| make(old.as_ref(), place))?;
+    announce(&root.display().to_string(), old.as_ref(), &new);
+    Ok(new)
+}
+
+/// Live leases that name a process which has this store not open name no process from now on. It is a node of the store of which this one is a copy, or dead:
+/// nobody needs to wait for it, and nobody touches it.
+fn forget_strangers(rows: &Rows<'_>, root: &std::path::Path) -> Result<(), StoreError> {
+    let here = fence::this_host();
+    for (_, value) in rows.all(Table::NodeLease)? {
+        let lease = decoded(Table::NodeLease, NodeLease::decode(&value))?;
+        let of_here = lease.host.is_empty() || lease.host == here;
+        if lease.state != NodeState::Live || lease.pid == 0 || !of_here {
+            continue;
+        }
+        if matches!(fence::holder_of(root, &lease), Holder::Gone | Holder::Stranger) {
+            put_node(rows, &NodeLease { pid: 0, pid_start: 0, host: String::new(), ..lease })?;
+        }
+    }
+    Ok(())
+}
+
+fn highest_epoch(rows: &Rows<'_>) -> Result<Option<Epoch>, StoreError> {
+    let found = rows.all(Table::MatchLease)?;
+    let leases: Result<Vec<_>, _> = found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect();
+    leases.map(|leases| highest(&leases))
+}
+
+impl LocalStore {
+    /// Looks at files on the blocking pool.
+    async fn watched(&self, look: impl FnOnce(&Watch) -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+        let watch = Arc::clone(&self.watch);
+        blocking(move || look(&watch)).await
+    }
+}
+
+impl Identity for LocalStore {
+    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>> {
+        let root = self.root.clone();
+        Box::pin(blocking(move || identity::read(&root)))
+    }
+
+    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
+        let root = self.root.clone();
+        Box::pin(async move {
+            let look = root.clone();
+            // In nearly all cases nothing is to be changed.
+            if let identity::Found::Here(found) = blocking(move || identity::find(&look)).await? {
+                return Ok(found);
+            }
+            let change = move |rows: &Rows<'_>| {
+                let highest = highest_epoch(rows)?;
+                match identity::find(&root)? {
+                    identity::Found::Here(found) => Ok(found),
+                    identity::Found::Nothing => make_identity(rows, &root, None, |_, place| first(fresh, place, highest)),
+                    identity::Found::Elsewhere(old, why) => {
+                        make_identity(rows, &root, Some(old), |old, place| next(old, fresh, place, why, highest))
+                    }
+                    identity::Found::Damaged(problem) => {
+                        let why = format!("the file `{}` was damaged: {problem}", identity::FILE);
+                        make_identity(rows, &root, None, |_, place| next(None, fresh, place, &why, highest))
+                    }
+                }
+            };
+            self.facts.change(change).await
+        })
+    }
+
+    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity> {
+        let (root, because) = (self.root.clone(), because.to_owned());
+        Box::pin(self.facts.change(move |rows| {
+            let highest = highest_epoch(rows)?.max(Some(above));
+            let old = match identity::find(&root)? {
+                identity::Found::Here(old) | identity::Found::Elsewhere(old, _) => Some(old),
+                identity::Found::Nothing | identity::Found::Damaged(_) => None,
+            };
+            make_identity(rows, &root, old, |old, place| next(old, fresh, place, &because, highest))
+        }))
+    }
+
+    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder> {
+        let (root, lease) = (self.root.clone(), lease.clone());
+        Box::pin(blocking(move || Ok(fence::holder_of(&root, &lease))))
     }
 }
 

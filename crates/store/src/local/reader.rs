@@ -1,7 +1,9 @@
 //! Reading logs: from any entry on, and where they end.
 //!
-//! The rule for what is damaged: bytes that are no whole entry are a *torn tail* if nothing whole lies behind them, and *corrupt* if
-//! something does. A log may grow while it is read, so before anything is called corrupt it is read once more.
+//! The rule for what is damaged: an entry is appended by one write, and synced before the next is written. So bytes that are no whole entry are a *torn
+//! tail* if they can be the beginning of one entry, and *corrupt* if they prove that there were later ones: something whole lies behind them, or anything
+//! at all behind the length that the bad entry itself gives, or a later segment was begun, or the entry belongs to another log. A log may grow while it
+//! is read, so before anything is called corrupt it is read once more.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,6 +59,15 @@ pub(super) struct LogEnd {
     pub report: Option<String>,
     /// What lies before the end and is no whole entry, in words.
     pub damage: Option<String>,
+    /// What stands behind the last whole entry is no torn tail: there was at least one more, and it was acknowledged.
+    pub traces: bool,
+}
+
+impl LogEnd {
+    /// The last entry that was certainly there.
+    pub(super) fn proven(&self) -> u64 {
+        self.last + u64::from(self.traces)
+    }
 }
 
 impl LogReader {
@@ -169,6 +180,7 @@ impl LogReader {
     ) -> Result<Verdict, StoreError> {
         let mut behind = reader.resync(at + 1)?;
         let here = behind.is_some();
+        let more = !later.is_empty() || reader.goes_on_behind(at)?;
         for segment in later {
             if behind.is_some() {
                 break;
@@ -181,7 +193,7 @@ impl LogReader {
         match again {
             Some(entry) if self.follows(&entry, number, prev_crc).is_ok() => Ok(Verdict::WholeNow),
             Some(_) => Ok(Verdict::Corrupt(behind.filter(|_| here))),
-            None if behind.is_some() => Ok(Verdict::Corrupt(behind.filter(|_| here))),
+            None if behind.is_some() || more => Ok(Verdict::Corrupt(behind.filter(|_| here))),
             None => Ok(Verdict::Torn),
         }
     }
@@ -190,7 +202,10 @@ impl LogReader {
     pub(super) fn end(&self, log: Incarnation) -> Result<LogEnd, StoreError> {
         let segments = segments(&log_dir(&self.root, self.kind, log))?;
         let mut end = LogEnd { last: segments.first().map_or(0, |oldest| oldest.first - 1), ..LogEnd::default() };
+        // Of a later segment of which nothing is whole.
+        let mut traces = false;
         for (index, segment) in segments.iter().enumerate().rev() {
+            end.traces = false;
             let Some(reader) = Reader::open(&segment.path, self.kind, log, self.check)? else { continue };
             let (mut number, mut offset, mut prev_crc) = (segment.first, SEGMENT_HEADER as u64, None);
             loop {
@@ -221,7 +236,10 @@ impl LogReader {
                             end.damage = Some(format!("{}: {error}", self.place(log, segment, at, number)));
                             match behind.filter(|behind| behind.envelope.number.0 > number) {
                                 Some(behind) => (number, offset, prev_crc) = (behind.envelope.number.0, behind.offset, None),
-                                None => break,
+                                None => {
+                                    end.traces = true;
+                                    break;
+                                }
                             }
                         }
                     },
@@ -232,12 +250,15 @@ impl LogReader {
                 end.damage = Some(format!("{place}: the log goes on with {} {} in the next segment", self.kind.what(), next.first));
             }
             if let Some(crc) = prev_crc {
+                end.traces |= traces;
                 return Ok(LogEnd { last: number - 1, crc, at: Some((segment.clone(), offset)), ..end });
             }
-            if !end.torn.iter().any(|(torn, _)| torn.first == segment.first) {
+            traces |= end.traces;
+            if !end.traces && !end.torn.iter().any(|(torn, _)| torn.first == segment.first) {
                 end.torn.push((segment.clone(), SEGMENT_HEADER as u64));
             }
         }
+        end.traces |= traces;
         Ok(end)
     }
 }
@@ -245,8 +266,8 @@ impl LogReader {
 enum Verdict {
     /// It was being written; now it is whole.
     WholeNow,
-    /// Nothing whole lies behind it.
+    /// It can be the beginning of the next entry.
     Torn,
-    /// Something does: here it is, if it lies in the same segment.
+    /// There were entries behind it: here is one that is whole, if it lies in the same segment.
     Corrupt(Option<Located>),
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rekindle_schema::Incarnation;
 use rekindle_schema::batch::{BATCH_MAGIC, BatchError, ENVELOPE, Envelope, MAX_BATCH};
 
+use super::file;
 use crate::MAX_CHECKPOINT;
 use crate::port::StoreError;
 
@@ -121,7 +122,8 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
         let stem = path.extension().filter(|&end| end == "seg").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
         let Some(first) = stem else { continue };
         match entry.metadata() {
-            Ok(meta) => found.push(Segment { first, path, len: meta.len() }),
+            // What is no file has no length: it is found out as such when it is opened.
+            Ok(meta) => found.push(Segment { first, path, len: if meta.is_file() { meta.len() } else { 1 } }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("read the size of", &path, &error)),
         }
@@ -140,6 +142,9 @@ fn list(path: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
 
 /// An error of the operating system, as the port has it.
 pub(super) fn io_error(what: &'static str, path: &Path, error: &io::Error) -> StoreError {
+    if file::is_irregular(error) {
+        return StoreError::Corrupt { place: path.display().to_string(), problem: error.to_string() };
+    }
     StoreError::Io { what, path: path.display().to_string(), cause: error.to_string() }
 }
 
@@ -173,6 +178,12 @@ pub(super) fn check_header(found: &[u8], kind: Kind, log: Incarnation, first: u6
         return Err(format!("format version {version}, this release reads version {SEGMENT_VERSION}: use the release that wrote it"));
     }
     Err("the segment's header is damaged".to_owned())
+}
+
+/// Whose log a segment is a whole header of, if it is one.
+pub(super) fn owner(found: &[u8], kind: Kind, first: u64) -> Option<Incarnation> {
+    let log = Incarnation(u64::from_le_bytes(*found.get(8..16)?.first_chunk()?));
+    check_header(found, kind, log, first).is_ok().then_some(log)
 }
 
 /// One entry as it lies in a segment.
@@ -216,7 +227,7 @@ pub(super) struct Reader {
 impl Reader {
     /// `None` if the file is gone: it was trimmed.
     pub(super) fn open(path: &Path, kind: Kind, log: Incarnation, check: bool) -> Result<Option<Self>, StoreError> {
-        match File::open(path) {
+        match file::open_regular(path) {
             Ok(file) => Ok(Some(Self { file, path: path.to_owned(), kind, log, check })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("open", path, &error)),
@@ -296,6 +307,18 @@ impl Reader {
         }
         let stop = if at_end { Stop::End } else { Stop::Full };
         (found, stop, None)
+    }
+
+    /// Whether what stands at `at`, which is no whole entry, cannot be the one write that was under way when the power failed: more bytes lie there than
+    /// its own length says or any entry has, or it belongs to another log.
+    pub(super) fn goes_on_behind(&self, at: u64) -> Result<bool, StoreError> {
+        let head = self.bytes(at, ENVELOPE)?;
+        let len = self.file.metadata().map_err(|error| io_error("read the size of", &self.path, &error))?.len();
+        let rest = len.saturating_sub(at);
+        Ok(match Envelope::parse(&head, self.kind.magic(), self.kind.what()) {
+            Ok(envelope) => envelope.log != self.log || rest > u64::from(envelope.len),
+            Err(_) => rest > self.kind.max_len() as u64,
+        })
     }
 
     /// The first whole entry that begins at `offset` or behind it, wherever that is.

@@ -4,11 +4,11 @@
 //! frame before it, so the frames behind a damaged one can still be told from leftovers: if one of them is valid, commits were lost. The
 //! format is <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::file;
 use super::segment::io_error;
 use crate::port::StoreError;
 
@@ -64,7 +64,7 @@ pub(super) enum State {
 pub(super) fn look(database: &Path) -> Result<State, StoreError> {
     let read = |path: &Path, most: u64| {
         let mut bytes = Vec::new();
-        match fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+        match file::open_regular(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
             Ok(_) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(io_error("read", path, &error)),

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::LocalOptions;
 use super::disk::{Disk, DiskFile};
+use super::file;
 use super::reader::{LogEnd, LogReader};
 use super::segment::{Kind, header, io_error, log_dir, segment_path, segments};
 use crate::port::StoreError;
@@ -111,6 +112,11 @@ impl LogWriter {
         self.current.as_ref().map_or((self.last + 1, 0), |open| (open.first, open.len))
     }
 
+    /// The segment that is being written: its first entry, and its path.
+    pub(super) fn segment(&self) -> Option<(u64, &Path)> {
+        self.current.as_ref().map(|open| (open.first, open.path.as_path()))
+    }
+
     /// An empty log begins with entry `first`.
     pub(super) fn begin(&mut self, first: u64) {
         if self.current.is_none() && self.last_crc == 0 {
@@ -188,7 +194,7 @@ fn append_to(open: &mut Open, bytes: &[u8], kind: Kind) -> Result<(), StoreError
 /// Keeps what is about to be cut off next to its segment, in case that it was not a write that was cut off but one that was damaged later.
 fn keep(path: &Path, offset: u64) {
     let copy = || -> std::io::Result<()> {
-        let mut file = File::open(path)?;
+        let mut file = file::open_regular(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let kept = path.with_extension(format!("{offset}.torn"));
         std::io::copy(&mut file, &mut File::create(kept)?).map(|_| ())

@@ -1,11 +1,12 @@
 //! Leases, match directory and effects in memory: each request is one step under the lock, durable when it is answered.
 
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::Effect;
-use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 
 use super::{MemoryStore, Op, Shared};
-use crate::port::{EffectSink, Leases, Renewal, StoreError, StoreResult};
+use crate::identity::{Fresh, Holder, StoreIdentity, first, next};
+use crate::port::{EffectSink, Identity, Leases, Renewal, StoreError, StoreResult};
 
 fn node_row(shared: &mut Shared, node: Incarnation) -> Result<&mut NodeLease, StoreError> {
     shared.nodes.get_mut(&node).ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {node}")))
@@ -32,8 +33,13 @@ impl Leases for MemoryStore {
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
-        Box::pin(self.run(Op::NodeLease(node), move |shared| Ok(if_live(node_row(shared, node)?, |lease| lease.deadline_ms = deadline_ms))))
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+        Box::pin(self.run(Op::NodeLease(node), move |shared| {
+            Ok(if_live(node_row(shared, node)?, |lease| {
+                lease.deadline_ms = deadline_ms;
+                lease.reached = reached.or(lease.reached);
+            }))
+        }))
     }
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
@@ -60,6 +66,14 @@ impl Leases for MemoryStore {
                 return Err(crate::sealed_unfenced(node));
             }
             Ok(*lease.seal.get_or_insert(last))
+        }))
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(self.run(Op::NodeLease(node), move |shared| {
+            let lease = node_row(shared, node)?;
+            *lease = crate::loss_accepted(lease.clone(), last, at_ms)?;
+            Ok(())
         }))
     }
 
@@ -122,6 +136,42 @@ impl Leases for MemoryStore {
             }
             Ok(same)
         }))
+    }
+}
+
+/// Memory is copied by nobody: its place is always the same.
+const PLACE: &str = "memory";
+
+fn highest(shared: &Shared) -> Option<Epoch> {
+    shared.matches.values().map(|row| row.epoch).max()
+}
+
+impl Identity for MemoryStore {
+    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>> {
+        Box::pin(self.run(Op::Identity, |shared| Ok(shared.identity.clone())))
+    }
+
+    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
+        Box::pin(self.run(Op::Identity, move |shared| {
+            let highest = highest(shared);
+            Ok(shared.identity.get_or_insert_with(|| first(fresh, PLACE.to_owned(), highest)).clone())
+        }))
+    }
+
+    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity> {
+        let because = because.to_owned();
+        Box::pin(self.run(Op::Identity, move |shared| {
+            let highest = highest(shared).max(Some(above));
+            let new = next(shared.identity.as_ref(), fresh, PLACE.to_owned(), &because, highest);
+            shared.identity = Some(new.clone());
+            Ok(new)
+        }))
+    }
+
+    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder> {
+        // Whoever has this memory is this process.
+        let mine = lease.pid == std::process::id() && crate::local::start_time(lease.pid) == Some(lease.pid_start);
+        Box::pin(async move { Ok(if mine { Holder::Holds } else { Holder::Unknown }) })
     }
 }
 

@@ -340,6 +340,7 @@ impl Inner {
 
     async fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> Result<Vec<Batch>, StoreError> {
         let from = BatchNo(from.0.max(1));
+        let mut gone = None;
         'listed: for _ in 0..ASK_AGAIN {
             let segments = self.segments(Lane::Bulk, log).await?;
             let Some(oldest) = segments.first() else { return Ok(Vec::new()) };
@@ -349,8 +350,18 @@ impl Inner {
             let mut begin = from;
             for segment in segments.into_iter().filter(|segment| segment.next > from.0) {
                 match self.read_segment(segment, begin, max_bytes).await? {
+                    // A partition and its line in the list go in one transaction.
+                    None if gone == Some(segment) => {
+                        return Err(corrupt(
+                            place(log, from.max(BatchNo(segment.first))),
+                            format!("the table {} is gone", segment.table()),
+                        ));
+                    }
                     // It was trimmed meanwhile.
-                    None => continue 'listed,
+                    None => {
+                        gone = Some(segment);
+                        continue 'listed;
+                    }
                     Some(found) if found.is_empty() => begin = BatchNo(segment.next),
                     // The first batch asked for is not there, but later ones are.
                     Some(_) if begin != from && begin.0 > from.0 => {
@@ -404,16 +415,17 @@ impl Inner {
     /// A row is there as a whole or not at all, so nothing is ever torn, and a bad row is damage also if it is the last one: it was acknowledged.
     async fn tail(&self, log: Incarnation) -> Result<Tail, StoreError> {
         let segments = self.segments(Lane::Bulk, log).await?;
-        let Some(oldest) = segments.first() else { return Ok(Tail { last: BatchNo(0), torn: None, damage: None }) };
+        let Some(oldest) = segments.first() else { return Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None }) };
         let Some((last, _)) = self.log_end(Lane::Bulk, log).await? else {
-            return Ok(Tail { last: BatchNo(oldest.first - 1), torn: None, damage: None });
+            let last = BatchNo(oldest.first - 1);
+            return Ok(Tail { last, proven: last, torn: None, damage: None });
         };
         let damage = match segments.into_iter().find(|segment| segment.holds(last)) {
             Some(segment) => self.look_over(segment, last).await?,
             // Made after the list was read, by an owner that is live.
             None => None,
         };
-        Ok(Tail { last, torn: None, damage })
+        Ok(Tail { last, proven: last, torn: None, damage })
     }
 
     /// What a reader sees here is durable already: a transaction becomes visible after its WAL is flushed, on the standbys too that

@@ -1,6 +1,6 @@
 //! Leases, the match directory and effects: each request is one statement that decides and changes at once.
 
-use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, codec};
 use tokio_postgres::Row;
@@ -98,11 +98,18 @@ impl Leases for PostgresStore {
         })
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64) -> StoreResult<'_, Renewal> {
+    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
         Box::pin(async move {
-            let sql = "WITH changed AS (UPDATE node_lease SET deadline_ms = $2 WHERE incarnation = $1 AND state = 'live' RETURNING 1) \
+            // The encoded lease is written by whoever renews it alone, as long as it is live: what is read here nobody else changes.
+            let standing = match reached {
+                Some(_) => self.0.node_row(node).await?,
+                None => None,
+            };
+            let bytes = standing.map(|lease| NodeLease { reached, ..lease }.encode());
+            let sql = "WITH changed AS (UPDATE node_lease SET deadline_ms = $2, lease = coalesce($3, lease) \
+                       WHERE incarnation = $1 AND state = 'live' RETURNING 1) \
                        SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease WHERE incarnation = $1)";
-            match self.0.change("renewing a node's lease", sql, &[&id(node.0), &bound(deadline_ms)]).await? {
+            match self.0.change("renewing a node's lease", sql, &[&id(node.0), &bound(deadline_ms), &bytes]).await? {
                 (true, _) => Ok(Renewal::Live),
                 (false, Some(_)) => Ok(Renewal::Fenced),
                 (false, None) => Err(unknown(node)),
@@ -140,6 +147,16 @@ impl Leases for PostgresStore {
                 return super::convert::batch_no(row, 0, NODES);
             }
             Err(self.0.node_row(node).await?.map_or_else(|| unknown(node), |_| crate::sealed_unfenced(node)))
+        })
+    }
+
+    fn accept_loss(&self, node: Incarnation, last: BatchNo, at_ms: u64) -> StoreResult<'_, ()> {
+        Box::pin(async move {
+            let lease = self.0.node_row(node).await?.ok_or_else(|| unknown(node))?;
+            let bytes = crate::loss_accepted(lease, last, at_ms)?.encode();
+            let sql = "UPDATE node_lease SET seal = $2, lease = $3 WHERE incarnation = $1 AND state = 'fenced' RETURNING true";
+            let rows = self.0.facts("accepting a loss", sql, &[&id(node.0), &count("batch", last.0)?, &bytes]).await?;
+            if rows.is_empty() { Err(unknown(node)) } else { Ok(()) }
         })
     }
 

@@ -9,10 +9,11 @@ use crate::migration::SchemaState;
 use crate::port::StoreError;
 
 /// All versions, ascending from 1 without gaps: name and statements.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("base", include_str!("../../../../schema/sql/0001_base.sql")),
     ("jobs_audit", include_str!("../../../../schema/sql/0002_jobs_audit.sql")),
     ("archive", include_str!("../../../../schema/sql/0003_archive.sql")),
+    ("identity", include_str!("../../../../schema/sql/0004_identity.sql")),
 ];
 
 /// The version of the tables that this release needs.

@@ -80,12 +80,13 @@ where
     T: std::str::FromStr + PartialOrd + fmt::Display + Copy,
 {
     let parsed = value.parse::<T>().ok().filter(|parsed| *parsed >= least && *parsed <= most);
-    parsed.ok_or_else(|| refuse(format!("`{key}={value}` should be a whole number from {least} to {most}")))
+    // Values are not repeated: a password may have been put in the wrong place.
+    parsed.ok_or_else(|| refuse(format!("`{key}` should be a whole number from {least} to {most}")))
 }
 
 fn time(key: &str, value: &str) -> Result<Duration, StoreError> {
     let time = address::time(value, Duration::from_millis(100), Duration::from_mins(10));
-    time.ok_or_else(|| refuse(format!("`{key}={value}` should be a time from 100ms to 600s")))
+    time.ok_or_else(|| refuse(format!("`{key}` should be a time from 100ms to 600s")))
 }
 
 /// `%41` and the like.
@@ -141,10 +142,7 @@ impl PostgresOptions {
                         "prefer" | "allow" => Tls::Prefer,
                         "require" => Tls::Require,
                         "verify-full" => Tls::VerifyFull,
-                        other => {
-                            let known = "`disable`, `prefer`, `require`, `verify-full`";
-                            return Err(refuse(format!("`sslmode={other}` is not known: it should be one of {known}")));
-                        }
+                        _ => return Err(refuse("`sslmode` should be one of `disable`, `prefer`, `require`, `verify-full`")),
                     }
                 }
                 "sslrootcert" => root = Some(PathBuf::from(value()?)),
@@ -155,7 +153,7 @@ impl PostgresOptions {
                 "durability" => match value()?.as_str() {
                     "checked" => unsafe_server = false,
                     "unchecked" => unsafe_server = true,
-                    other => return Err(refuse(format!("`durability={other}` is not known: it should be `checked` or `unchecked`"))),
+                    _ => return Err(refuse("`durability` should be `checked` or `unchecked`")),
                 },
                 _ if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => rest.push(pair),
                 _ => {
@@ -310,6 +308,10 @@ mod tests {
         for (address, word) in [
             ("mysql://ann:s3cret@h/d", "postgres://"),
             ("postgres://ann:s3cret@h:port/d", "cannot be read"),
+            ("postgres://ann@h/d?sslmode=s3cret", "sslmode"),
+            ("postgres://ann@h/d?pool=s3cret", "pool"),
+            ("postgres://ann@h/d?timeout=s3cret", "timeout"),
+            ("postgres://ann@h/d?durability=s3cret", "durability"),
             ("postgres://ann:s3cret@h/d?sslmode=verify", "sslmode"),
             ("postgres://ann:s3cret@h/d?pool=2", "pool"),
             ("postgres://ann:s3cret@h/d?timeout=never", "timeout"),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rekindle_schema::batch::{Batch, BatchView};
-use rekindle_schema::lease::{NodeLease, NodeState};
+use rekindle_schema::lease::{NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
 
 use super::TransferError;
 use super::plan::{Ending, PlannedLog};
 use crate::Store;
 use crate::port::{Renewal, StoreError};
+use crate::witness;
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -76,9 +77,14 @@ impl LogCopy {
         grown: &(dyn Fn(u64) + Sync),
     ) -> Result<(), TransferError> {
         let log = self.log;
-        let tail = from.journal.tail(log).await?;
+        let tail = witness::tail_of(from, &planned.lease).await?;
         if let Some(damage) = tail.damage {
             return Err(TransferError::Damaged(damage));
+        }
+        let known = planned.lease.reached.map(|reached| reached.batch);
+        let is_there = planned.first.is_some() || planned.lease.state == NodeState::Live;
+        if is_there && let Some(short) = witness::short(&planned.lease, &tail).filter(|short| known >= Some(short.known)) {
+            return Err(TransferError::Damaged(short.to_string()));
         }
         let limit = match planned.ending {
             Ending::Sealed(seal) if planned.first.is_some() && tail.last < seal => {
@@ -123,7 +129,9 @@ impl LogCopy {
             read_back(to, &chunk, first, last, there).await?;
             (self.verified, next) = (Some(last), last.next());
             if !self.closed {
-                to.leases.renew(log, clock() + LEASE_MS).await?;
+                let crc = chunk.last().map_or(0, Batch::crc);
+                let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint: None };
+                to.leases.renew(log, clock() + LEASE_MS, Some(reached)).await?;
             }
         }
         Ok(())
@@ -149,7 +157,7 @@ impl LogCopy {
                 return Ok(first);
             }
             if live && end <= limit && begins.is_none_or(|begins| begins == first) {
-                to.leases.renew(log, clock() + LEASE_MS).await?;
+                to.leases.renew(log, clock() + LEASE_MS, None).await?;
                 self.begin(to, first).await?;
                 return Ok(first);
             }
@@ -174,6 +182,9 @@ impl LogCopy {
             host: String::new(),
             deadline_ms: clock() + LEASE_MS,
             seal: None,
+            // Said as batches arrive.
+            reached: None,
+            loss_accepted_ms: planned.lease.loss_accepted_ms,
         };
         to.leases.register(lease).await?;
         self.begin(to, first).await?;

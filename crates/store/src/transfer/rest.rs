@@ -48,6 +48,8 @@ impl Run<'_> {
             Err(error @ StoreError::Corrupt { .. }) => return Err(TransferError::Damaged(error.to_string())),
             Err(error) => return Err(error.into()),
         };
+        // Its checksum is right; what is in it is looked at before anybody relies on the copy.
+        archive::check(meta, &bytes).map_err(|error| TransferError::Damaged(error.to_string()))?;
         let standing = persist(|| self.to.archive.put(meta.clone(), bytes.clone())).await?;
         if standing != *meta {
             return Err(TransferError::Conflict(vec![format!("{} are others there", archive::place(meta))]));

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
-use rekindle::node::recover::{Caretaker, Outcome};
+use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
+use rekindle::node::standing::Standings;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::retention::{self, Keep, Policy};
 use rekindle_cluster::{lease, takeover};
@@ -100,16 +101,17 @@ impl Node {
         };
         let host = Host::start(parts).await?;
         let recovering = Arc::new(AtomicBool::new(true));
-        let links = Arc::new(Links::new(host.clone(), recovering.clone()));
+        let standings = Arc::<Standings>::default();
+        let links = Arc::new(Links::new(host.clone(), store.clone(), recovering.clone(), standings.clone()));
         let edge = GatewayConfig { seed: Some(dice.bytes()), ..GatewayConfig::on_port(PORT, Arc::new(clock_ms)) };
         let socket = quic::socket(PORT).await?;
         let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
-        self.take_over(&host, &store, me).await?;
+        self.take_over(&host, &store, me, standings).await?;
         recovering.store(false, Ordering::Release);
         for match_id in MATCHES {
             tokio::spawn(settle_in(host.clone(), store.clone(), me, match_id));
         }
-        let lease = lease::keep(&*store.leases, me, clock_ms);
+        let lease = lease::keep(&*store.leases, me, clock_ms, || host.reached());
         tokio::select! {
             biased;
             halt = host.fenced() => Ok(halt.to_string()),
@@ -120,6 +122,7 @@ impl Node {
                 gateway.shutdown("the node is going down").await;
                 let left: Vec<MatchId> = drained.left.iter().map(|&(id, _)| id).collect();
                 self.put_away.lock().extend(MATCHES.iter().filter(|id| host.find(**id).is_some() && !left.contains(id)));
+                store.leases.renew(me, clock_ms() + lease::LEASE_MS, host.reached()).await?;
                 store.leases.stop(me).await?;
                 Ok(format!("stopped: {} of {} matches are put away", drained.checkpointed, drained.matches))
             }
@@ -127,11 +130,19 @@ impl Node {
     }
 
     /// Brings back the matches of earlier lives, or makes them in the first.
-    async fn take_over(&self, host: &Host, store: &Store, me: Incarnation) -> Result<(), Box<dyn std::error::Error>> {
+    async fn take_over(
+        &self,
+        host: &Host,
+        store: &Store,
+        me: Incarnation,
+        standings: Arc<Standings>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         let put_away = std::mem::take(&mut *self.put_away.lock());
         // Kills come faster here than a match can run healthily, and none of them is the match's fault.
-        let mut caretaker = Caretaker::new(host.clone(), store.clone(), me, DEFAULT_REGION.to_owned(), u32::MAX);
-        let looked = caretaker.look(0, |outcome| match outcome {
+        let (host_of, store_of, region) = (host.clone(), store.clone(), DEFAULT_REGION.to_owned());
+        let mut caretaker = Caretaker::new(CaretakerParts { host: host_of, store: store_of, me, region, trials: None, standings });
+        let nobody_asked = BTreeSet::new();
+        let looked = caretaker.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
                 self.trace.log("node", format_args!("match {id} resumed at tick {tick}, {replayed} replayed"));
@@ -142,7 +153,7 @@ impl Node {
             }
             Outcome::Parked(id, why) | Outcome::Left(id, why) => self.trace.log("node", format_args!("match {id} is not resumed: {why}")),
         });
-        looked.await.map_err(|failure| failure.message)?;
+        looked.await.map_err(|trouble| trouble.failure.message)?;
         for match_id in MATCHES {
             if store.leases.get(match_id).await?.is_none() {
                 let row = self.row(match_id, me, host.next_batch())?;
@@ -187,6 +198,8 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
         seal: None,
         host: String::new(),
         region: DEFAULT_REGION.to_owned(),
+        reached: None,
+        loss_accepted_ms: None,
     }
 }
 

@@ -1,0 +1,252 @@
+//! A studio's executable through its builds: one that kills its process while it replays, ones with other keys in their configuration. Real processes.
+//!
+//! The nodes in these tests are this same program, started with [`VARIANT`] in its environment: then it is the studio's `main`. That is why it has no test
+//! harness; it takes a part of a test's name as its only argument.
+
+#[path = "../it/support.rs"]
+#[expect(dead_code, reason = "the other tests of the executable use the rest")]
+mod support;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use rekindle_schema::PlayerId;
+use rekindle_schema::record::LeaveReason;
+use rekindle_sim::{Game, GameBuilder, ResMut, Resource, Stage, World};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use support::{Node, eventually};
+
+/// Which build of the studio this process is; without it, the tests.
+const VARIANT: &str = "BUILD_UNDER_TEST";
+/// The tick of cursed matches that ends the process, whoever computes it.
+const FATAL: &str = "FATAL_TICK";
+
+/// Counts ticks.
+#[derive(Clone, Resource)]
+#[resource(id = "count")]
+struct Count {
+    /// So far.
+    ticks: u64,
+    /// Set up to be the end of its process one day.
+    cursed: bool,
+}
+
+fn count(mut count: ResMut<Count>) {
+    count.ticks += 1;
+    let fatal = std::env::var(FATAL).ok().and_then(|tick| tick.parse::<u64>().ok());
+    if count.cursed && fatal == Some(count.ticks) {
+        // What an overflown stack or a lack of memory comes to: nothing unwinds.
+        std::process::abort();
+    }
+}
+
+/// A build of the game `counting`.
+macro_rules! build {
+    ($name:ident, $config:ident { $key:ident }, |$game:ident| $more:expr) => {
+        /// How a match is set up.
+        #[derive(Clone, Serialize, Deserialize)]
+        struct $config {
+            $key: u32,
+        }
+        impl Default for $config {
+            fn default() -> Self {
+                Self { $key: 7 }
+            }
+        }
+        struct $name;
+        impl Game for $name {
+            const NAME: &'static str = "counting";
+            type Config = $config;
+            type Input = ();
+            type Command = ();
+            type Bot = ();
+            fn build($game: &mut GameBuilder<Self>) {
+                $game.resource::<Count>().add_systems(Stage::Update, count);
+                $more;
+            }
+            fn max_players(_: &$config) -> usize {
+                4
+            }
+            fn setup(world: &mut World, config: &$config) {
+                world.insert_resource(Count { ticks: 0, cursed: config.$key == 13 });
+            }
+            fn join(_: &mut World, _: PlayerId) {}
+            fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+        }
+    };
+}
+
+build!(First, FirstConfig { size }, |game| ());
+build!(Careless, CarelessConfig { width }, |game| ());
+build!(Careful, CarefulConfig { width }, |game| game.config_renamed("size", "width"));
+
+fn main() -> ExitCode {
+    match std::env::var(VARIANT).as_deref() {
+        Ok("first") => return rekindle::Node::new().game::<First>().run(),
+        Ok("careless") => return rekindle::Node::new().game::<Careless>().run(),
+        Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
+        _ => {}
+    }
+    let wanted =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err()).unwrap_or_default();
+    let tests: [(&str, fn()); 2] = [
+        ("a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended", poison),
+        ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
+    ];
+    for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&wanted)) {
+        println!("test {name}");
+        test();
+    }
+    ExitCode::SUCCESS
+}
+
+/// An executable of the studio, in a directory of its own.
+struct Studio {
+    dir: tempfile::TempDir,
+}
+
+impl Studio {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// The executable of a variant. What is appended to a copy changes its fingerprint and nothing else, so each variant is a build of its own.
+    fn executable(&self, variant: &str) -> PathBuf {
+        let path = self.dir.path().join(variant);
+        if !path.exists() {
+            std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
+            std::fs::File::options().append(true).open(&path).unwrap().write_all(variant.as_bytes()).unwrap();
+        }
+        path
+    }
+
+    fn command(&self, variant: &str, environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(self.executable(variant));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).env(VARIANT, variant).envs(environment.iter().copied());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REKINDLE_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn spawn(&self, variant: &str, environment: &[(&str, &str)], more: &[&str]) -> Node {
+        let mut command = self.command(variant, environment);
+        command.args(["start", "--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(more);
+        Node::from_command(command)
+    }
+
+    fn start(&self, variant: &str, environment: &[(&str, &str)], more: &[&str]) -> Node {
+        let mut node = self.spawn(variant, environment, more);
+        node.wait_for("RK-NODE-001");
+        node
+    }
+
+    /// A command and its answer. `try-replay` inherits nothing from it.
+    fn ask(&self, args: &[&str], exit: i32) -> Value {
+        let output = self.command("first", &[]).args(args).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {args:?}: {output:?}"))
+    }
+
+    fn create(&self, config: &str) -> String {
+        let created = self.ask(&["match", "create", "--game", "counting", "--game-config", config], 0);
+        created["id"].as_str().unwrap().to_owned()
+    }
+
+    fn show(&self, id: &str) -> Value {
+        self.ask(&["match", "show", id], 0)
+    }
+
+    fn reaches(&self, id: &str, tick: u64) {
+        eventually("the tick", || self.show(id)["tick"].as_u64().filter(|&at| at >= tick));
+    }
+}
+
+fn state(view: &Value) -> (&str, &str) {
+    (view["state"].as_str().unwrap(), view["reason"].as_str().unwrap_or_default())
+}
+
+fn poison() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let (bad, good) = (studio.create(r#"{"size":13}"#), studio.create("{}"));
+    studio.reaches(&bad, 60);
+    node.kill();
+
+    // From now on whoever computes tick 40 dies: here every replay. Nobody knows whose fault the first death is.
+    let fatal = [(FATAL, "40")];
+    let mut node = studio.spawn("first", &fatal, &[]);
+    assert_eq!(node.wait(), -1, "ended by a signal");
+    // From the second on, each is tried in a process of its own first.
+    let mut node = studio.spawn("first", &fatal, &[]);
+    let parked = node.wait_for("RK-NODE-011");
+    assert_eq!(parked["match_id"], bad.as_str());
+    node.wait_for("RK-NODE-001");
+    let view = studio.show(&bad);
+    let (word, reason) = state(&view);
+    assert!(word == "parked" && reason.contains("RK-RECOVERY-130") && reason.contains("ended 5 processes"), "{view}");
+    assert!(reason.contains("SIGABRT"), "{view}");
+    assert_eq!(state(&studio.show(&good)).0, "running");
+
+    // Tried again before the game is mended: parked again, and the node lives on.
+    let again = studio.ask(&["match", "resume", &bad], 5);
+    assert_eq!(state(&again).0, "parked", "{again}");
+    assert_eq!(state(&studio.show(&good)).0, "running");
+    assert_eq!(node.terminate(), 0);
+
+    // The game is mended; the match stays parked until somebody asks.
+    let node = studio.start("first", &[], &["--set", "recovery.healthy_ms=600000"]);
+    assert_eq!(state(&studio.show(&bad)).0, "parked");
+    let resumed = studio.ask(&["match", "resume", &bad], 0);
+    assert_eq!(state(&resumed).0, "running", "{resumed}");
+    let audit = studio.command("first", &[]).args(["audit"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&audit.stdout).contains("match.resume"), "{audit:?}");
+    let later = resumed["tick"].as_u64().unwrap() + 60;
+    studio.reaches(&bad, later + 20);
+    node.kill();
+
+    // Parked after two deaths by a node that is told so, and left parked by it; tried again by one that allows more.
+    let later = later.to_string();
+    let (fatal, two) = ([(FATAL, later.as_str())], ["--set", "recovery.attempts=2"]);
+    let mut node = studio.spawn("first", &fatal, &two);
+    node.wait_for("RK-NODE-011");
+    node.kill();
+    let node = studio.start("first", &[], &two);
+    assert!(state(&studio.show(&bad)).1.contains("ended 2 processes"));
+    node.kill();
+    let _node = studio.start("first", &[], &["--set", "recovery.attempts=3"]);
+    assert_eq!(state(&studio.show(&bad)).0, "running");
+}
+
+fn renamed() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let id = studio.create(r#"{"size":9}"#);
+    studio.reaches(&id, 10);
+    assert_eq!(node.terminate(), 0, "put away cleanly");
+
+    // A build that has lost a key of the configuration cannot run it and does not claim it.
+    let mut node = studio.spawn("careless", &[], &[]);
+    let refused = node.wait_for("RK-NODE-011");
+    assert!(refused["report"].as_str().unwrap().contains("unknown key `size`"), "{refused}");
+    node.wait_for("RK-NODE-001");
+    let view = studio.show(&id);
+    assert!(state(&view).0 == "waits" && view["epoch"] == 1, "{view}");
+    assert_eq!(node.terminate(), 0);
+
+    // The old build goes on with it as if nothing had been.
+    let mut node = studio.spawn("first", &[], &[]);
+    assert_eq!(node.wait_for("RK-NODE-010")["match_id"], id.as_str());
+    node.wait_for("RK-NODE-001");
+    assert_eq!(studio.show(&id)["epoch"], 2);
+    assert_eq!(node.terminate(), 0);
+
+    // So does a later one that says what has become of the key.
+    let mut node = studio.spawn("careful", &[], &[]);
+    assert_eq!(node.wait_for("RK-NODE-010")["match_id"], id.as_str());
+    node.wait_for("RK-NODE-001");
+    assert_eq!(state(&studio.show(&id)).0, "running");
+    assert_eq!(node.terminate(), 0);
+}
