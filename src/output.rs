@@ -10,8 +10,12 @@ use crate::{telemetry, text};
 
 /// Writes the lines of an answer to standard output, [plain](text::plain) each, and flushes.
 pub fn answer(lines: &[String]) -> Result<(), Failure> {
-    let text: String = lines.iter().map(|line| format!("{}\n", text::plain(&text::own(line)))).collect();
-    written(&text)
+    let mut all = String::new();
+    for line in lines {
+        all.push_str(&text::plain(&text::own(line)));
+        all.push('\n');
+    }
+    written(&all)
 }
 
 /// Writes one line of JSON to standard output and flushes.

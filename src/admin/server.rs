@@ -89,14 +89,18 @@ impl Front {
     }
 
     fn router(self) -> Router {
-        Router::new().route("/livez", get(async || "ok\n")).route("/startupz", get(Self::startup)).fallback(Self::hand_on).with_state(self)
+        Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/startupz", get(async |State(front): State<Self>| front.startup()))
+            .fallback(Self::hand_on)
+            .with_state(self)
     }
 
-    async fn startup(State(front): State<Self>) -> Response {
-        if front.0.started.load(Ordering::Acquire) {
+    fn startup(&self) -> Response {
+        if self.0.started.load(Ordering::Acquire) {
             return "started\n".into_response();
         }
-        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", front.0.phase.lock())).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", self.0.phase.lock())).into_response()
     }
 
     async fn hand_on(State(front): State<Self>, request: Request) -> Response {

@@ -230,17 +230,19 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
             frames.extend(behind(store, &lease, next.unwrap_or_default(), goal).await);
         }
         frames.retain(|frame| frame.header.last_tick > from);
-        frames.iter().for_each(|frame| doubts.made_by(frame.header.build, me));
+        for frame in &frames {
+            doubts.made_by(frame.header.build, me);
+        }
         // The state at the goal; ticks behind it are made until a beat says whether it is what was played.
-        let mut reached = (from == goal).then(|| State::of(&*sim));
+        let mut reached = (from == goal).then(|| Shown::of(&*sim));
         let ran = resim::run(sim, lease.match_id, &frames, |moment| {
             let beats = doubts.sees(&moment);
             if moment.sim.tick() == goal {
-                reached = Some(State::of(moment.sim));
+                reached = Some(Shown::of(moment.sim));
             }
             moment.sim.tick() < goal || beats == 0
         });
-        let Some(State { tick, hash, state }) = reached else {
+        let Some(Shown { tick, hash, state }) = reached else {
             let end = ran?.tick();
             let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {end}", lease.match_id);
             return Err(Failure::new(Exit::NotFound, message));
@@ -274,13 +276,13 @@ async fn behind(store: &Store, lease: &MatchLease, seq: Seq, goal: Tick) -> Vec<
 }
 
 /// A world at a tick, as it is shown.
-struct State {
+struct Shown {
     tick: Tick,
     hash: String,
     state: serde_json::Value,
 }
 
-impl State {
+impl Shown {
     fn of(sim: &dyn Simulation) -> Self {
         Self { tick: sim.tick(), hash: sim.state_hash().to_string(), state: sim.describe() }
     }

@@ -131,7 +131,7 @@ fn tables(state: SchemaState) -> (&'static str, Option<u32>) {
 
 async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Result<(), StoreError> {
     match store.identity.current().await {
-        Ok(None) => status.identity_because = "no node has run on it yet".to_owned(),
+        Ok(None) => "no node has run on it yet".clone_into(&mut status.identity_because),
         Ok(Some(found)) => {
             status.identity = Some(found.id.to_string());
             status.epoch_floor = found.floor.0;

@@ -128,7 +128,7 @@ mod tests {
             (&[("data_dir", dir.as_str()), ("store", "local:/dev/null/x")], "store = /dev/null/x"),
             (&[("data_dir", dir.as_str()), ("backup.dir", file.as_str())], "backup.dir"),
             (&[("data_dir", dir.as_str()), ("listen", "192.0.2.1:7777")], "listen = 192.0.2.1:7777"),
-            (&[("data_dir", dir.as_str()), ("admin.listen", "192.0.2.1:7"), ("admin.token", "x")], "--admin"),
+            (&[("data_dir", dir.as_str()), ("admin.listen", "192.0.2.1:7"), ("admin.token", "0123456789abcdef")], "--admin"),
         ] {
             let problem = problem(flags, CHORES);
             assert!(problem.contains("RK-CONFIG-140") && problem.contains(words), "{flags:?}: {problem}");

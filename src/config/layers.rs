@@ -278,7 +278,7 @@ pub(super) fn shown(key: &str, value: &str) -> String {
 /// `line 3, column 7: `.
 fn place(text: &str, at: usize) -> String {
     let before = &text.as_bytes()[..at.min(text.len())];
-    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let line = before.split(|&byte| byte == b'\n').count();
     let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
     format!("line {line}, column {column}: ")
 }

@@ -272,7 +272,7 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
         .collect::<Result<_, Failure>>()?;
     let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?);
     // Bots that are not let in say why before they are waited for no longer.
-    config.timing.give_up = PATIENCE - Duration::from_secs(5);
+    config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
     let swarm = Swarm::start(config)?;
     if stage.has_screen() {
         for &match_id in &matches {

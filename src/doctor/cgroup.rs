@@ -51,7 +51,7 @@ fn tightest(groups: &str, mount: &Path) -> Option<Room> {
 fn up_from(top: &Path, path: &str, files: &Files) -> Option<Room> {
     let mut group: PathBuf = top.join(path.trim_start_matches('/'));
     if !group.starts_with(top) || path.split('/').any(|part| part == "..") {
-        group = top.to_owned();
+        top.clone_into(&mut group);
     }
     let groups = group.ancestors().take_while(|group| group.starts_with(top));
     groups.filter_map(|group| room(group, files)).min_by_key(|room| room.left)

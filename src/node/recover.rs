@@ -55,7 +55,7 @@ impl From<TakeoverError> for Trouble {
     fn from(error: TakeoverError) -> Self {
         match error {
             TakeoverError::Store(error) => error.into(),
-            error => Self { failure: error.into(), transient: false },
+            error @ TakeoverError::NotLive(_) => Self { failure: error.into(), transient: false },
         }
     }
 }

@@ -64,7 +64,7 @@ macro_rules! build {
             type Bot = ();
             fn build($game: &mut GameBuilder<Self>) {
                 $game.resource::<Count>().add_systems(Stage::Update, count);
-                $more;
+                let _built: &mut GameBuilder<Self> = $more;
             }
             fn max_players(_: &$config) -> usize {
                 4
@@ -78,8 +78,8 @@ macro_rules! build {
     };
 }
 
-build!(First, FirstConfig { size }, |game| ());
-build!(Careless, CarelessConfig { width }, |game| ());
+build!(First, FirstConfig { size }, |game| game);
+build!(Careless, CarelessConfig { width }, |game| game);
 build!(Careful, CarefulConfig { width }, |game| game.config_renamed("size", "width"));
 
 fn main() -> ExitCode {

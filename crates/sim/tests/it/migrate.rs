@@ -276,7 +276,7 @@ mod configured {
                 type Command = ();
                 type Bot = ();
                 fn build($game: &mut GameBuilder<Self>) {
-                    $build;
+                    let _built: &mut GameBuilder<Self> = $build;
                 }
                 fn max_players(_: &$config) -> usize {
                     1
@@ -288,8 +288,8 @@ mod configured {
         };
     }
 
-    build!(Before, Old, |_game| ());
-    build!(Careless, New, |_game| ());
+    build!(Before, Old, |game| game);
+    build!(Careless, New, |game| game);
     build!(After, New, |game| game.config_renamed("size", "map.width").config_retired("fog"));
     build!(Confused, New, |game| game.config_renamed("size", "map.height").config_retired("lives"));
 }

@@ -168,10 +168,9 @@ pub(super) fn write(root: &Path, make: impl FnOnce(String) -> StoreIdentity) -> 
 
 fn encode(identity: &StoreIdentity) -> Vec<u8> {
     let StoreIdentity { id, floor, made_ms, because, place } = identity;
-    let mut text = format!("{HEADING}\nid {id}\nfloor {floor}\nmade {made_ms}\nbecause {because}\nplace {place}\n");
+    let text = format!("{HEADING}\nid {id}\nfloor {floor}\nmade {made_ms}\nbecause {because}\nplace {place}\n");
     let crc = crc32c::crc32c(text.as_bytes());
-    text.push_str(&format!("crc {crc:08x}\n"));
-    text.into_bytes()
+    format!("{text}crc {crc:08x}\n").into_bytes()
 }
 
 fn decode(bytes: &[u8]) -> Result<StoreIdentity, String> {

@@ -424,7 +424,11 @@ impl Leases for LocalStore {
             // Killed first: a process that was stopped in the middle of a transaction holds the lock that the change below needs.
             if lease.state == NodeState::Live {
                 let root = self.root.clone();
-                blocking(move || Ok(fence::kill(&root, &lease))).await?;
+                blocking(move || {
+                    fence::kill(&root, &lease);
+                    Ok(())
+                })
+                .await?;
             }
             self.facts
                 .change(move |rows| {

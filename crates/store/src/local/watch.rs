@@ -24,13 +24,16 @@ fn number(path: &Path) -> io::Result<FileNo> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
+/// The kind of a log, by its folder, and whose it is.
+type LogName = (&'static str, Incarnation);
+
 /// The open files of one store.
 pub(super) struct Watch {
     database: PathBuf,
     /// `node.db` and its write-ahead log.
     facts: Mutex<BTreeMap<PathBuf, FileNo>>,
     /// The segment to which each log is written.
-    segments: Mutex<BTreeMap<(&'static str, Incarnation), (PathBuf, FileNo)>>,
+    segments: Mutex<BTreeMap<LogName, (PathBuf, FileNo)>>,
     /// The first difference that was found. Final.
     lost: OnceLock<StoreError>,
 }
@@ -82,7 +85,7 @@ impl Watch {
         match number(path) {
             Ok(found) if found == known => {}
             Ok(_) => {
-                self.lose(path, "the path leads to another file than the one that is open: it was replaced, moved away or mounted over")
+                self.lose(path, "the path leads to another file than the one that is open: it was replaced, moved away or mounted over");
             }
             Err(error) => self.missed(path, &error),
         }
