@@ -26,6 +26,7 @@ use crate::inspect::verify;
 use crate::node::boot;
 use crate::node::operator::Operators;
 use crate::node::{alive, clock};
+use crate::output;
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {
     match command {
@@ -116,7 +117,11 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     context.answer(&status, || words(&status))?;
     match problem {
         None => Ok(Exit::Done),
-        Some(problem) => Err(problem.into()),
+        // The answer is the one document on standard output.
+        Some(problem) => {
+            output::error(&problem.to_string());
+            Ok(Exit::Failed)
+        }
     }
 }
 

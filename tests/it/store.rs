@@ -331,7 +331,7 @@ fn passwords_are_shown_nowhere() {
         (vec!["demo", "--store", &in_url], 1),
     ];
     for (mut args, code) in ways {
-        args.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        args.extend(["--set", "store_wait_s=0", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let done = rekindle(dir.path(), &args).expect(code);
         assert!(!done.stdout.contains(SECRET) && !done.stderr.contains(SECRET), "{args:?}: {done:?}");
         // Wherever an address is shown, it is seen that something is hidden.
