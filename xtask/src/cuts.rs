@@ -21,7 +21,7 @@ use crate::run;
 
 /// How often, and what of.
 #[derive(Debug, Args)]
-pub(crate) struct Cuts {
+pub(crate) struct PowerCuts {
     /// How many cuts
     #[arg(long, default_value_t = 100)]
     cuts: u32,
@@ -88,7 +88,7 @@ struct Counts {
 }
 
 /// Runs the drill and prints what was seen. An error if anything is gone that was declared durable before the cut began.
-pub(crate) fn cuts(wanted: &Cuts) -> Result<()> {
+pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
     ensure!(wanted.cuts > 0 && wanted.matches > 0, "nothing to do");
     let programs = Programs::build(wanted.debug)?;
     let disk = match Disk::mount() {

@@ -54,7 +54,7 @@ enum Task {
         seed: u64,
     },
     /// Cut the power of the disk under a node that runs, and compare what is left with what players were told (minutes; needs root)
-    Cuts(cuts::Cuts),
+    Cuts(cuts::PowerCuts),
     /// Play what an attacker and a bad day do, and print what held (five minutes)
     Attack(attack::Attack),
     /// Flip every bit of a small data directory, one at a time, and see that none goes on in silence (an hour)

@@ -225,7 +225,8 @@ fn look(root: &Path, folder: &Path, open: &mut std::collections::BTreeSet<String
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         // It may be gone by now.
         let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
-        if meta.permissions().mode() & 0o077 == 0 {
+        let for_others = meta.permissions().mode() & 0o077;
+        if for_others == 0 {
             continue;
         }
         let path: PathBuf = entry.path().strip_prefix(root).map_or_else(|_| entry.path(), Path::to_owned);
