@@ -8,7 +8,7 @@
 //! The process is this same executable with a hidden subcommand ([`COMMAND`]). It gets histories on its standard input, one after the other, and says on
 //! its standard output how far it is; it opens no store, no socket and no configuration. It replays to the end of the journal and makes the ticks of
 //! `recovery.healthy_ms` behind it, with the inputs of house bots alone. A panic is no death: the node survives it, too. Format of a request: `u32` length, a
-//! [`Request`] as JSON, then the bytes of the lease row, the checkpoint and the records, in this order.
+//! `Request` as JSON, then the bytes of the lease row, the checkpoint and the records, in this order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
