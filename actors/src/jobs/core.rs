@@ -3,7 +3,7 @@
 //! The one rule about duplicates: whatever the core believes, a job counts as held only until the end of the lease that the store has confirmed.
 //! At that moment its handler is stopped, so that nobody who claims it then works beside it.
 //!
-//! Times are those of a wall clock, which may be set. A step moves what this node waits for along with it ([`JobsCore::stepped`]): slots of the clock are
+//! Times are those of a wall clock, which may be set. A step moves what this node waits for along with it (`JobsCore::stepped`): slots of the clock are
 //! found anew, patience and leases keep what was left of them. What a clock that was wrong has left in the store, further ahead than anything can be, is
 //! looked for after a step, at the start and now and then, and put right ([`Effect::Review`]).
 
