@@ -17,12 +17,12 @@ use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed, Fit, Fitnes
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::history::History;
-use rekindle_store::identity::Holder;
+use rekindle_store::identity::{Fresh, Holder};
 use rekindle_store::{Store, StoreError, witness};
 
+use super::card;
 use super::standing::{Standing, Standings};
 use super::trial::{self, TrialOptions, Trials, Verdict};
-use super::{card, clock};
 use crate::cli::exit::Failure;
 
 /// What became of one match.
@@ -95,6 +95,8 @@ pub struct CaretakerParts {
     pub trials: Option<TrialOptions>,
     /// Where it is written down what does not run.
     pub standings: Arc<Standings>,
+    /// Time and chance, for the identity of a store that takes a new one.
+    pub fresh: fn() -> Fresh,
 }
 
 /// Looks after the matches of nodes that died.
@@ -154,7 +156,7 @@ impl Caretaker {
             secured_any = true;
             if secured.short.is_some() && node.region != region {
                 // Matches of another region are here because an operator promoted this one, and was told that what had not been replicated is lost.
-                takeover::accept_loss(&store, node.incarnation, clock::now_ms()).await?;
+                takeover::accept_loss(&store, node.incarnation, (self.parts.fresh)().now_ms).await?;
             }
             if let Some(problem) = witness::missing_checkpoint(&store, node).await? {
                 tracing::error!(code = "RK-NODE-110", log = %node.incarnation, %problem, "a checkpoint is missing");
@@ -239,11 +241,11 @@ impl Caretaker {
     }
 
     async fn take(&mut self, orphans: Vec<MatchLease>, each: &mut impl FnMut(Outcome)) -> Result<(), Trouble> {
-        let Self { parts: CaretakerParts { host, store, me, standings, .. }, trials, refused, waiting, .. } = self;
+        let Self { parts: CaretakerParts { host, store, me, standings, fresh, .. }, trials, refused, waiting, .. } = self;
         if orphans.is_empty() {
             return Ok(());
         }
-        let floor = store.identity.ascertain(clock::fresh()).await?.floor;
+        let floor = store.identity.ascertain(fresh()).await?.floor;
         for row in &orphans {
             tracing::info!(code = "RK-NODE-019", match_id = %row.match_id, owner = %row.incarnation, "orphaned match is claimed");
         }
@@ -428,8 +430,9 @@ mod tests {
             watchdog: std::time::Duration::ZERO,
         });
         let standings = Arc::<Standings>::default();
-        let parts =
-            CaretakerParts { host, store: store.clone(), me, region: DEFAULT_REGION.to_owned(), trials, standings: Arc::clone(&standings) };
+        let region = DEFAULT_REGION.to_owned();
+        let fresh = super::super::clock::fresh;
+        let parts = CaretakerParts { host, store: store.clone(), me, region, trials, standings: Arc::clone(&standings), fresh };
         let mut caretaker = Caretaker::new(parts);
         let rows = store.leases.matches().await.unwrap();
         let none = BTreeSet::new();

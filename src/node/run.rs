@@ -263,6 +263,7 @@ fn caretaker(node: &Serving) -> Caretaker {
             watchdog: config.watchdog,
         }),
         standings: Arc::clone(standings),
+        fresh: clock::fresh,
     })
 }
 

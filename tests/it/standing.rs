@@ -282,8 +282,15 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
     let trials = TrialOptions { build, accept_build: false, deaths: 5, healthy_after: Duration::from_secs(3), watchdog: Duration::ZERO };
     let standings = Arc::<Standings>::default();
     let region = DEFAULT_REGION.to_owned();
-    let mut caretaker =
-        Caretaker::new(CaretakerParts { host, store: store.clone(), me, region, trials: Some(trials), standings: Arc::clone(&standings) });
+    let mut caretaker = Caretaker::new(CaretakerParts {
+        host,
+        store: store.clone(),
+        me,
+        region,
+        trials: Some(trials),
+        standings: Arc::clone(&standings),
+        fresh: rekindle::node::clock::fresh,
+    });
     let mut resumed = BTreeSet::new();
     let nobody = BTreeSet::new();
     let looked = caretaker.look(0, &nobody, |outcome| match outcome {

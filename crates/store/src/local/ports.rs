@@ -77,13 +77,13 @@ impl LocalStore {
                     writer.begin(batch.number.0);
                 }
                 writer.append(&envelope, &batch.bytes)?;
-                watched.after_write(writer)?;
+                let in_place = watched.after_write(writer);
                 let connection = match &mut verifier {
                     Some(connection) => connection,
                     none => none.insert(facts::connect(&database)?),
                 };
                 match node(&facts::rows(connection, &database), log)? {
-                    Some(lease) if lease.state == NodeState::Live => Ok(()),
+                    Some(lease) if lease.state == NodeState::Live => in_place,
                     _ => Err(StoreError::Fenced(log)),
                 }
             },

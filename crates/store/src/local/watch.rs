@@ -20,6 +20,13 @@ use crate::port::StoreError;
 /// Device and inode.
 type FileNo = (u64, u64);
 
+/// What no file has.
+const NOWHERE: FileNo = (u64::MAX, u64::MAX);
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::StaleNetworkFileHandle)
+}
+
 fn number(path: &Path) -> io::Result<FileNo> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
@@ -51,6 +58,10 @@ impl Watch {
         match number(path) {
             Ok(found) => {
                 self.segments.lock().insert((kind.folder(), log), (path.to_owned(), found));
+            }
+            // Whoever fenced the log may have cut it off. If it was not fenced, the next look finds that the file is gone.
+            Err(error) if is_gone(&error) => {
+                self.segments.lock().insert((kind.folder(), log), (path.to_owned(), NOWHERE));
             }
             Err(error) => self.missed(path, &error),
         }
@@ -92,12 +103,11 @@ impl Watch {
     }
 
     fn missed(&self, path: &Path, error: &io::Error) {
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::StaleNetworkFileHandle => {
-                self.lose(path, "the file is open, but its path leads nowhere: it was removed, moved away or unmounted");
-            }
+        if is_gone(error) {
+            self.lose(path, "the file is open, but its path leads nowhere: it was removed, moved away or unmounted");
+        } else {
             // Writing will tell.
-            _ => tracing::warn!(code = "RK-STORE-104", path = %path.display(), %error, "a file that is open cannot be looked at"),
+            tracing::warn!(code = "RK-STORE-104", path = %path.display(), %error, "a file that is open cannot be looked at");
         }
     }
 

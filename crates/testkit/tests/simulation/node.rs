@@ -19,6 +19,7 @@ use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, Mat
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
 use rekindle_sim::{GameType, SimError};
 use rekindle_store::Store;
+use rekindle_store::identity::Fresh;
 use rekindle_testkit::disk::Disk;
 use rekindle_testkit::oracle::{Rule, Violation};
 use rekindle_testkit::quic::{self, VirtualRuntime};
@@ -60,6 +61,11 @@ pub(crate) struct Node {
     pub problems: Arc<Mutex<Vec<Violation>>>,
 }
 
+/// What the identity of a simulated store is made of.
+fn fresh() -> Fresh {
+    Fresh { now_ms: clock_ms(), chance: 1 }
+}
+
 /// The keys of the node of a seed: also for those who issue tickets.
 pub(crate) fn keys(seed: u64) -> Keys {
     Keys::ephemeral(Dice::new(seed, "keys").bytes()).expect("keys follow from any seed")
@@ -83,6 +89,7 @@ impl Node {
 
     async fn run(&self, me: Incarnation, dice: &mut Dice, signals: &Signals) -> Result<String, Box<dyn std::error::Error>> {
         let store = self.disk.store();
+        store.identity.ascertain(fresh()).await?;
         store.leases.register(new_lease(me)).await?;
         let config = HostConfig {
             output: self.output,
@@ -140,7 +147,7 @@ impl Node {
         let put_away = std::mem::take(&mut *self.put_away.lock());
         // Kills come faster here than a match can run healthily, and none of them is the match's fault.
         let (host_of, store_of, region) = (host.clone(), store.clone(), DEFAULT_REGION.to_owned());
-        let mut caretaker = Caretaker::new(CaretakerParts { host: host_of, store: store_of, me, region, trials: None, standings });
+        let mut caretaker = Caretaker::new(CaretakerParts { host: host_of, store: store_of, me, region, trials: None, standings, fresh });
         let nobody_asked = BTreeSet::new();
         let looked = caretaker.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
