@@ -11,7 +11,7 @@ use rekindle_schema::{BuildId, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::history::{self, End, HistoryError, Point};
 use rekindle_store::local::{LocalStore, Severity};
-use rekindle_store::{Store, StoreError, witness};
+use rekindle_store::{Store, StoreError, chains, witness};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
@@ -105,11 +105,7 @@ pub async fn verify(
             if report.remote {
                 walk::everything(&store, &mut report).await?;
             }
-            for lease in store.leases.nodes().await? {
-                if let Some(problem) = witness::missing_checkpoint(&store, &lease).await? {
-                    report.fault(problem);
-                }
-            }
+            missing_checkpoints(&store, &mut report).await?;
             if let Err(error) = verify_matches(&store, games, build, &mut report, progress).await {
                 report.fault(format!("RK-VERIFY-010: not everything could be simulated: {error}"));
             }
@@ -126,12 +122,26 @@ pub async fn verify(
 
 /// Checks that what a store holds is whole, byte by byte, without simulating it. `dir` is where a local one lies.
 pub async fn bytes(store: &Store, dir: Option<&Path>) -> Result<Report, StoreError> {
-    if let Some(dir) = dir {
-        return audit(dir).or_else(unreadable);
-    }
-    let mut report = Report { remote: true, ..Report::default() };
-    walk::everything(store, &mut report).await?;
+    let mut report = match dir {
+        Some(dir) => audit(dir).or_else(unreadable)?,
+        None => {
+            let mut report = Report { remote: true, ..Report::default() };
+            walk::everything(store, &mut report).await?;
+            report
+        }
+    };
+    missing_checkpoints(store, &mut report).await?;
     Ok(report)
+}
+
+/// Checkpoints that nodes had stored and that are not there.
+async fn missing_checkpoints(store: &Store, report: &mut Report) -> Result<(), StoreError> {
+    for lease in store.leases.nodes().await? {
+        if let Some(problem) = witness::missing_checkpoint(store, &lease).await? {
+            report.fault(problem);
+        }
+    }
+    Ok(())
 }
 
 /// A file without which nothing can be read is damage as any other.
@@ -289,6 +299,18 @@ async fn verify_match(
     if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
         report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
         doubts.made_by(other, build);
+    }
+    // Logs are kept from the older of the two restore points on.
+    let (kept, _) = store.checkpoints.list(id).await?;
+    if let (Some(older), Some(start)) = (chains::restore_points(&kept).1, &start)
+        && start.seq > older.tip().seq
+        && !matches!(lease.state, MatchState::Ended { .. })
+    {
+        let (from, begins) = (older.tip().tick, start.tick);
+        report.fault(format!(
+            "RK-VERIFY-110: match {id}: the records between its older restore point, tick {from}, and tick {begins} are gone: if the newer checkpoints were \
+             damaged, it could not be continued; restore the logs from a backup"
+        ));
     }
     let sim = match start {
         Some(point) => match point.load(store).await {

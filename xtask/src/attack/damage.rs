@@ -156,8 +156,10 @@ impl<'a> Victim<'a> {
             target("oldest checkpoints", checkpoints.first(), &[Damage::Deleted, Damage::Zeroed, Damage::Fifo], Notice::IfLost)?,
         ];
         for (name, damages, notice) in [
-            ("node.db", ALL, Notice::Verify),
-            ("node.db-wal", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo][..], Notice::IfLost),
+            ("node.db", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo][..], Notice::Verify),
+            // It knows the logs that are there, and what they hold counts.
+            ("node.db", &[Damage::Older], Notice::IfLost),
+            ("node.db-wal", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::IfLost),
             ("format", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::Verify),
             ("gateway.keys", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::Start),
         ] {
@@ -227,10 +229,15 @@ impl<'a> Victim<'a> {
         match started {
             Started::Hangs => start.hung = true,
             Started::Ended(code) => start.code = code,
-            Started::Ready(server) => {
-                start.ready = true;
+            Started::Ready(mut server) => {
                 self.watch(&log, skip, &mut start)?;
-                server.kill()?;
+                // One that cannot recover ends although its listener answered before.
+                start.ready = server.alive()?;
+                if start.ready {
+                    server.kill()?;
+                } else {
+                    start.code = server.exit_code(WITHIN)?;
+                }
             }
         }
         for event in events(&log, skip)?.iter().filter(|event| matches!(text(event, "level"), "WARN" | "ERROR")) {

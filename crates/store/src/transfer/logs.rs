@@ -130,7 +130,9 @@ impl LogCopy {
             (self.verified, next) = (Some(last), last.next());
             if !self.closed {
                 let crc = chunk.last().map_or(0, Batch::crc);
-                let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint: None };
+                // Also the checkpoint that the source had stored: a copy that lacks it says so.
+                let checkpoint = planned.lease.reached.and_then(|reached| reached.checkpoint);
+                let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint };
                 to.leases.renew(log, clock() + LEASE_MS, Some(reached)).await?;
             }
         }
