@@ -139,7 +139,8 @@ pub(super) fn slow(scene: &Scene<'_>, table: &mut Table) {
             stream.write_all(head.as_bytes())?;
             clients.push((name, std::thread::spawn(move || closed(&mut stream, drip))));
         }
-        let answer = server.get("/readyz").map(|(status, _)| status);
+        // Whether it is ready yet is another question.
+        let answer = server.get("/livez").map(|(status, _)| status);
         let held = matches!(answer, Ok(200));
         table.add(Row::new("slow admin client", "another request beside them", "answered", format!("{answer:?}"), held));
         for (name, client) in clients {
