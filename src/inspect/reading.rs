@@ -120,8 +120,11 @@ impl Shadow {
     fn make(temp: &Path) -> io::Result<Self> {
         let path = temp.join(format!("{PREFIX}{:016x}", clock::random()));
         DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = private(&path.join(LOCK))?;
+        // It gets its name when it is locked: until then others take the copy for one that is being made.
+        let draft = path.join("lock.new");
+        let lock = private(&draft)?;
         lock.try_lock().map_err(io::Error::from)?;
+        fs::rename(draft, path.join(LOCK))?;
         Ok(Self { path, _lock: lock })
     }
 }

@@ -38,6 +38,7 @@ use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
 use crate::identity::{self, Fresh};
 use crate::port::StoreError;
+use crate::witness;
 
 /// How many logs are copied at the same time.
 const LOGS: usize = 4;
@@ -262,7 +263,20 @@ impl Run<'_> {
                 self.copy_checkpoint(meta, there.contains(meta)).await?;
             }
         }
+        self.note_missing(plan).await?;
         Ok(newest)
+    }
+
+    /// A checkpoint that a node of the source had stored, and of which nothing is left that could be called damaged.
+    async fn note_missing(&mut self, plan: &Plan) -> Result<(), TransferError> {
+        for planned in plan.logs.values() {
+            let Some(problem) = witness::missing_checkpoint(self.from, &planned.lease).await? else { continue };
+            if !self.done.notes.contains(&problem) {
+                self.done.left_out += u64::from(self.done.left_out == 0);
+                self.done.notes.push(problem);
+            }
+        }
+        Ok(())
     }
 
     /// Takes out what rests on a checkpoint that is not there: nobody can restore it. Returns how many.

@@ -13,6 +13,7 @@ use rekindle_schema::lease::{MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 use crate::Store;
+use crate::chains::Chain;
 use crate::history::in_lineage;
 use crate::port::{LogInfo, StoreError, Tail};
 
@@ -147,7 +148,9 @@ pub async fn missing_checkpoint(store: &Store, lease: &NodeLease) -> Result<Opti
     let Some(row) = store.leases.get(stored.match_id).await? else { return Ok(None) };
     let is_there = async |row| {
         let (list, _) = store.checkpoints.list(stored.match_id).await?;
-        Ok::<bool, StoreError>(list.iter().any(|meta| meta.seq >= stored.name.seq && in_lineage(row, meta)))
+        // One that rests on another that is gone is of no use.
+        let stands = |meta| in_lineage(row, meta) && Chain::of(meta, &list).is_some();
+        Ok::<bool, StoreError>(list.iter().any(|meta| meta.seq >= stored.name.seq && stands(meta)))
     };
     // One of a zombie, or under an owner whose stretch nobody needs any more, does not count.
     let counts = row.lineage.iter().any(|line| (line.epoch, line.incarnation) == (stored.name.epoch, lease.incarnation));

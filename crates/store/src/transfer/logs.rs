@@ -98,6 +98,9 @@ impl LogCopy {
             None => self.open(to, planned, limit, clock).await?,
         };
         let there = to.journal.tail(log).await?.last;
+        // A copy is held to the checkpoint that the source had stored, if the source still has it.
+        let lacks = witness::missing_checkpoint(from, &planned.lease).await?.is_some();
+        let checkpoint = planned.lease.reached.and_then(|reached| reached.checkpoint).filter(|_| !lacks);
         while planned.first.is_some() && next <= limit {
             let chunk = match from.journal.read(log, next, CHUNK).await {
                 Ok(chunk) => chunk,
@@ -130,8 +133,6 @@ impl LogCopy {
             (self.verified, next) = (Some(last), last.next());
             if !self.closed {
                 let crc = chunk.last().map_or(0, Batch::crc);
-                // Also the checkpoint that the source had stored: a copy that lacks it says so.
-                let checkpoint = planned.lease.reached.and_then(|reached| reached.checkpoint);
                 let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint };
                 to.leases.renew(log, clock() + LEASE_MS, Some(reached)).await?;
             }
