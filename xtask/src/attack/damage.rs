@@ -156,7 +156,11 @@ impl<'a> Victim<'a> {
             target("oldest checkpoints", checkpoints.first(), &[Damage::Deleted, Damage::Zeroed, Damage::Fifo], Notice::IfLost)?,
         ];
         for (name, damages, notice) in [
-            ("node.db", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo][..], Notice::Verify),
+            (
+                "node.db",
+                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo][..],
+                Notice::Verify,
+            ),
             // It knows the logs that are there, and what they hold counts.
             ("node.db", &[Damage::Older], Notice::IfLost),
             ("node.db-wal", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::IfLost),
