@@ -394,6 +394,30 @@ async fn commits_that_sqlite_would_drop_are_noticed() {
     assert_eq!(store.leases.matches().await.unwrap().len(), 5);
 }
 
+fn pipe(path: &Path) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_in_place_of_a_segment_costs_no_batch_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path()).await;
+    let last = files(&dir.path().join("logs")).pop().unwrap();
+    let begins: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    fs::remove_file(&last).unwrap();
+    pipe(&last);
+    let store = open(dir.path()).unwrap();
+    let tail = store.journal.tail(NODE).await.unwrap();
+    assert_eq!((tail.last, tail.proven), (BatchNo(begins - 1), BatchNo(begins)));
+    assert!(tail.damage.is_some_and(|damage| damage.contains("a named pipe")));
+    let whole = store.journal.read(NODE, BatchNo(1), usize::MAX).await.unwrap();
+    assert_eq!(whole.len() as u64, begins - 1);
+    store.journal.settle(NODE, tail.last).await.unwrap();
+    let beyond = store.journal.read(NODE, BatchNo(begins), 1).await;
+    assert!(matches!(beyond, Err(StoreError::Corrupt { .. })), "{beyond:?}");
+}
+
 /// A log of 40 batches of 3 KB each that its node said to have come to batch 38, the row of its match, and a checkpoint that its lease names.
 async fn fill_witnessed(dir: &Path) -> PathBuf {
     let store = open(dir).unwrap();
@@ -457,6 +481,11 @@ async fn a_log_that_lost_its_end_is_no_torn_tail() {
     noticed(dir.path(), "another log's segment").await;
     fs::remove_file(&segment).unwrap();
     noticed(dir.path(), "no segment").await;
+    pipe(&segment);
+    noticed(dir.path(), "a pipe as segment").await;
+    let tail = open(dir.path()).unwrap().journal.tail(NODE).await.unwrap();
+    assert!(tail.damage.is_some_and(|damage| damage.contains("a named pipe")));
+    fs::remove_file(&segment).unwrap();
     fs::remove_dir(segment.parent().unwrap()).unwrap();
     noticed(dir.path(), "no folder").await;
 

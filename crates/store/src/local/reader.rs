@@ -98,8 +98,15 @@ impl LogReader {
         let mut bytes = 0;
         'segments: loop {
             let segment = &segments[index];
-            let Some(reader) = Reader::open(&segment.path, self.kind, log, self.check)? else {
-                return Err(StoreError::NotFound(format!("{} {number} of log {log}", self.kind.what())));
+            let reader = match Reader::open(&segment.path, self.kind, log, self.check) {
+                Ok(Some(reader)) => reader,
+                Ok(None) => return Err(StoreError::NotFound(format!("{} {number} of log {log}", self.kind.what()))),
+                // What lies before it is whole.
+                Err(StoreError::Corrupt { .. }) if !found.is_empty() => {
+                    index -= 1;
+                    break;
+                }
+                Err(error) => return Err(error),
             };
             loop {
                 let (entries, mut stop) = reader.entries(offset, (max - bytes.min(max)).clamp(1, STRIDE))?;
@@ -185,8 +192,11 @@ impl LogReader {
             if behind.is_some() {
                 break;
             }
-            if let Some(reader) = Reader::open(&segment.path, self.kind, log, self.check)? {
-                behind = reader.resync(0)?;
+            match Reader::open(&segment.path, self.kind, log, self.check) {
+                Ok(Some(reader)) => behind = reader.resync(0)?,
+                // Gone, or no file: nothing whole is in it.
+                Ok(None) | Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         let again = reader.entries(at, 1)?.0.into_iter().next();
@@ -206,7 +216,17 @@ impl LogReader {
         let mut traces = false;
         for (index, segment) in segments.iter().enumerate().rev() {
             end.traces = false;
-            let Some(reader) = Reader::open(&segment.path, self.kind, log, self.check)? else { continue };
+            let reader = match Reader::open(&segment.path, self.kind, log, self.check) {
+                Ok(Some(reader)) => reader,
+                Ok(None) => continue,
+                // Something that is no file stands where a segment was begun: what the segment had cannot be told, so it had something.
+                Err(StoreError::Corrupt { place, problem }) => {
+                    end.damage = Some(format!("{place}: {problem}"));
+                    traces = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let (mut number, mut offset, mut prev_crc) = (segment.first, SEGMENT_HEADER as u64, None);
             loop {
                 let (entries, mut stop) = reader.entries(offset, STRIDE)?;
