@@ -1,7 +1,9 @@
-//! Backups: a local store in a directory of its own, with everything in it as it was at one cut through a store at work.
+//! Backups: a local store in a directory of its own, with everything in it as it was at one cut
+//! through a store at work.
 //!
-//! Called by `rekindle store backup` and by whoever makes backups by schedule. It is written beside its place and moved there when it is whole,
-//! so a directory that has the name is one. [`rekindle_store::transfer`] does the copying.
+//! Called by `rekindle store backup` and by whoever makes backups by schedule. It is written beside
+//! its place and moved there when it is whole, so a directory that has the name is one.
+//! [`rekindle_store::transfer`] does the copying.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -38,10 +40,19 @@ pub struct Backup {
     pub copied: Copied,
 }
 
-/// Copies all of `source` (called `name`) into a new directory, while nodes may run on it, and checks every byte of what was written.
-pub async fn make(source: &Store, name: &str, dir: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, Failure> {
+/// Copies all of `source` (called `name`) into a new directory, while nodes may run on it, and
+/// checks every byte of what was written.
+pub async fn make(
+    source: &Store,
+    name: &str,
+    dir: &Path,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Backup, Failure> {
     if dir.exists() && !dir.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
-        let message = format!("RK-BACKUP-001: {} exists and is no empty directory; a backup gets a new one", dir.display());
+        let message = format!(
+            "RK-BACKUP-001: {} exists and is no empty directory; a backup gets a new one",
+            dir.display()
+        );
         return Err(Failure::new(Exit::Usage, message));
     }
     let place = std::path::absolute(dir)?;
@@ -51,10 +62,19 @@ pub async fn make(source: &Store, name: &str, dir: &Path, progress: &(dyn Fn(Pro
         prepare(&draft)?;
         match write(source, name, &draft, progress).await {
             Ok(backup) => break backup,
-            // The source has trimmed or moved what was being read: from here on all of it is read again.
-            Err(TransferError::Overtaken { .. } | TransferError::Incomplete { .. }) if attempt < ATTEMPTS => attempt += 1,
+            // The source has trimmed or moved what was being read: from here on all of it is read
+            // again.
+            Err(TransferError::Overtaken { .. } | TransferError::Incomplete { .. })
+                if attempt < ATTEMPTS =>
+            {
+                attempt += 1
+            }
             Err(error) => {
-                let exit = if matches!(error, TransferError::Damaged(_)) { Exit::Broken } else { Exit::Failed };
+                let exit = if matches!(error, TransferError::Damaged(_)) {
+                    Exit::Broken
+                } else {
+                    Exit::Failed
+                };
                 return Err(Failure::new(exit, error.to_string()));
             }
         }
@@ -66,7 +86,10 @@ pub async fn make(source: &Store, name: &str, dir: &Path, progress: &(dyn Fn(Pro
 /// Refuses a directory that is no whole backup, nor any other local store.
 pub fn check(dir: &Path) -> Result<(), Failure> {
     if dir.join(UNFINISHED).exists() {
-        let message = format!("RK-BACKUP-002: the backup in {} was not finished; it holds too little to be restored", dir.display());
+        let message = format!(
+            "RK-BACKUP-002: the backup in {} was not finished; it holds too little to be restored",
+            dir.display()
+        );
         return Err(Failure::new(Exit::Broken, message));
     }
     Ok(())
@@ -77,16 +100,20 @@ pub fn name_at(ms: u64) -> String {
     format!("rekindle-{}", moment::show(ms).replace(['-', ':'], ""))
 }
 
-/// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing else there is touched. Returns how many went.
+/// Removes all but the `keep` newest of the whole backups in `dir` that [`name_at`] named; nothing
+/// else there is touched. Returns how many went.
 ///
-/// Names that are more than a day ahead of `now_ms` were given by a clock that was wrong then, or is wrong now: such backups are neither counted nor
-/// removed, and are left to the operator.
+/// Names that are more than a day ahead of `now_ms` were given by a clock that was wrong then, or
+/// is wrong now: such backups are neither counted nor removed, and are left to the operator.
 pub fn keep_newest(dir: &Path, keep: usize, now_ms: u64) -> Result<usize, Failure> {
     let ahead = name_at(now_ms.saturating_add(DAY_MS));
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).about("read", dir)? {
         let path = entry.about("read", dir)?.path();
-        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("rekindle-") && *name < *ahead);
+        let named = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("rekindle-") && *name < *ahead);
         if named && path.join(CARD).is_file() && !path.join(UNFINISHED).exists() {
             found.push(path);
         }
@@ -100,17 +127,23 @@ pub fn keep_newest(dir: &Path, keep: usize, now_ms: u64) -> Result<usize, Failur
 }
 
 fn draft_of(place: &Path) -> Result<PathBuf, Failure> {
-    let name = place.file_name().ok_or_else(|| Failure::new(Exit::Usage, format!("RK-BACKUP-003: {} has no name", place.display())))?;
+    let name = place.file_name().ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("RK-BACKUP-003: {} has no name", place.display()))
+    })?;
     let mut draft = name.to_owned();
     draft.push(".partial");
     Ok(place.with_file_name(draft))
 }
 
-/// An empty directory with the mark of a backup in it. What an earlier attempt left there goes; anything else is not touched.
+/// An empty directory with the mark of a backup in it. What an earlier attempt left there goes;
+/// anything else is not touched.
 fn prepare(draft: &Path) -> Result<(), Failure> {
     if draft.exists() {
         if !draft.join(UNFINISHED).exists() {
-            let message = format!("RK-BACKUP-004: {} is in the way and no unfinished backup; move it", draft.display());
+            let message = format!(
+                "RK-BACKUP-004: {} is in the way and no unfinished backup; move it",
+                draft.display()
+            );
             return Err(Failure::new(Exit::Failed, message));
         }
         fs::remove_dir_all(draft).about("remove", draft)?;
@@ -120,15 +153,30 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
     File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)
 }
 
-async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Backup, TransferError> {
+async fn write(
+    source: &Store,
+    name: &str,
+    draft: &Path,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Backup, TransferError> {
     let taken_ms = clock::now_ms();
     let target = LocalStore::open(draft, LocalOptions::default())?;
-    let options = CopyOptions { cut: true, only: None, clock: &clock::now_ms, chance: clock::chance(), progress };
+    let options = CopyOptions {
+        cut: true,
+        only: None,
+        clock: &clock::now_ms,
+        chance: clock::chance(),
+        progress,
+    };
     let copied = copy(source, &target, &options).await?;
     drop(target);
     let audit = LocalStore::audit(draft)?;
     if let Some(finding) = audit.findings.first() {
-        return Err(StoreError::Corrupt { place: finding.place.clone(), problem: finding.problem.clone() }.into());
+        return Err(StoreError::Corrupt {
+            place: finding.place.clone(),
+            problem: finding.problem.clone(),
+        }
+        .into());
     }
     Ok(Backup { taken_ms, source: name.to_owned(), bytes: audit.bytes, copied })
 }
@@ -136,7 +184,8 @@ async fn write(source: &Store, name: &str, draft: &Path, progress: &(dyn Fn(Prog
 /// Gives a whole backup its name, durably.
 fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
     let (card, mark) = (draft.join(CARD), draft.join(UNFINISHED));
-    let synced = |path: &Path| File::open(path).and_then(|file| file.sync_all()).about("sync", path);
+    let synced =
+        |path: &Path| File::open(path).and_then(|file| file.sync_all()).about("sync", path);
     fs::write(&card, serde_json::to_vec_pretty(backup)?).about("write", &card)?;
     synced(&card)?;
     fs::remove_file(&mark).about("remove", &mark)?;
@@ -176,7 +225,11 @@ mod tests {
             put(NOW + TEN_YEARS + day);
         }
         assert_eq!(keep_newest(dir.path(), 3, NOW + 3 * DAY_MS).unwrap(), 1);
-        assert!(left().contains(&name_at(NOW + 3 * DAY_MS)) && !left().contains(&name_at(NOW)), "the one just made stays: {:?}", left());
+        assert!(
+            left().contains(&name_at(NOW + 3 * DAY_MS)) && !left().contains(&name_at(NOW)),
+            "the one just made stays: {:?}",
+            left()
+        );
         assert_eq!(left().len(), 7);
         // The clock is ten years behind: nothing goes.
         put(NOW - TEN_YEARS);

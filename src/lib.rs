@@ -13,11 +13,14 @@
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
 //! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
 //! * [`backup`]: whole copies of stores at work.
-//! * [`output`]: what commands print, and [`text`]: what is done to it first; [`dial`]: which address to dial.
+//! * [`output`]: what commands print, and [`text`]: what is done to it first; [`dial`]: which
+//!   address to dial.
 //! * [`doctor`]: what this host and the store give.
-//! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the verdict; [`screen`]: live pictures.
+//! * [`inspect`]: stored matches, looked into without running them; [`demo`]: the show with the
+//!   verdict; [`screen`]: live pictures.
 //!
-//! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts together those that do.
+//! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts
+//! together those that do.
 
 pub mod admin;
 pub mod backup;
@@ -48,7 +51,8 @@ pub struct Node {
     kinds: Vec<Kind>,
     /// Configuration of the match that a first run and the demo play.
     showcase: serde_json::Value,
-    /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
+    /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one
+    /// line.
     broken: Vec<SimError>,
 }
 
@@ -58,7 +62,8 @@ impl Node {
         Self::default()
     }
 
-    /// Registers a game under its own name. The first one by name is what a first run, the demo and `match create` play unless told otherwise.
+    /// Registers a game under its own name. The first one by name is what a first run, the demo and
+    /// `match create` play unless told otherwise.
     #[must_use]
     pub fn game<G: Game>(mut self) -> Self {
         match Typed::<G>::new() {
@@ -75,8 +80,8 @@ impl Node {
         self
     }
 
-    /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`, `jobs.cron`), some node does it; see
-    /// [`rekindle_actors::jobs`].
+    /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`,
+    /// `jobs.cron`), some node does it; see [`rekindle_actors::jobs`].
     #[must_use]
     pub fn job(mut self, kind: Kind) -> Self {
         self.kinds.push(kind);
@@ -90,12 +95,14 @@ impl Node {
         self
     }
 
-    /// Reads the command line and does what it asks for. The only thing that a `main` needs to call.
+    /// Reads the command line and does what it asks for. The only thing that a `main` needs to
+    /// call.
     pub fn run(self) -> ExitCode {
         // An error means that a provider is installed already: then TLS is set up.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if self.broken.is_empty() {
-            let showcase = if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
+            let showcase =
+                if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
             return cli::run(self.games, self.kinds, showcase);
         }
         for error in self.broken {

@@ -1,7 +1,10 @@
-//! Standard output and standard error of commands: the only place in the node that writes to them, apart from the log.
+//! Standard output and standard error of commands: the only place in the node that writes to them,
+//! apart from the log.
 //!
-//! What a command answers is written and flushed here, and a failure to do so is the command's failure: an answer that nobody got is no success. A
-//! reader that has gone (`| head`) ends the command without words. Notes and reasons on standard error are best effort: the exit code says it, too.
+//! What a command answers is written and flushed here, and a failure to do so is the command's
+//! failure: an answer that nobody got is no success. A reader that has gone (`| head`) ends the
+//! command without words. Notes and reasons on standard error are best effort: the exit code says
+//! it, too.
 
 use std::io::{self, Write as _};
 
@@ -35,12 +38,14 @@ fn unwritten(error: &io::Error) -> Failure {
         return Failure::new(Exit::ReaderGone, "RK-CLI-141: nobody reads standard output any more");
     }
     let message = format!(
-        "RK-CLI-140: standard output: {error}; what the command was to do is done, but its answer is lost: give it another place and ask again"
+        "RK-CLI-140: standard output: {error}; what the command was to do is done, but its answer \
+         is lost: give it another place and ask again"
     );
     Failure::new(Exit::Failed, message)
 }
 
-/// Writes a line about what a process that goes on does. Best effort and without waiting: a node does not stop because nobody listens.
+/// Writes a line about what a process that goes on does. Best effort and without waiting: a node
+/// does not stop because nobody listens.
 pub fn milestone(line: &str) {
     telemetry::STDOUT.line(line);
 }
@@ -55,7 +60,8 @@ pub fn error(words: &str) {
     complain(&format!("error: {}", text::plain(&text::own(&text::without_credentials(words)))));
 }
 
-/// Writes text of this program's own to standard error as it is. Best effort and without waiting; [`telemetry::flush`] gives it time at the end.
+/// Writes text of this program's own to standard error as it is. Best effort and without waiting;
+/// [`telemetry::flush`] gives it time at the end.
 pub fn complain(text: &str) {
     telemetry::STDERR.line(text.trim_end());
 }

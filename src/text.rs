@@ -1,7 +1,8 @@
 //! Words of others, and words for people: what is done to a text before it is printed or logged.
 //!
-//! Reasons of operators, names of players, host names, reports of games and answers of servers come from outside. A terminal must not obey them, and
-//! a line break in them must not make a second line. Called by [`crate::output`] for all that commands print, and by the human log.
+//! Reasons of operators, names of players, host names, reports of games and answers of servers come
+//! from outside. A terminal must not obey them, and a line break in them must not make a second
+//! line. Called by [`crate::output`] for all that commands print, and by the human log.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -18,13 +19,15 @@ const NAME_IN_TEXTS: &str = "rekindle";
 /// Stands where a secret was.
 pub const HIDDEN: &str = "***";
 
-/// The text on one line and without anything that a terminal obeys: control characters, line breaks and marks that change the direction of writing
-/// stand there as escapes, `\n` or `\u{1b}`.
+/// The text on one line and without anything that a terminal obeys: control characters, line breaks
+/// and marks that change the direction of writing stand there as escapes, `\n` or `\u{1b}`.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
-    let escaped = text.chars().map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() });
+    let escaped = text
+        .chars()
+        .map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() });
     Cow::Owned(escaped.collect())
 }
 
@@ -42,8 +45,9 @@ fn is_obeyed(c: char) -> bool {
         )
 }
 
-/// The text with the password of every URL in it hidden: `postgres://u:***@host`. The last resort for words of libraries; what is known to be a
-/// secret does not get into a text in the first place.
+/// The text with the password of every URL in it hidden: `postgres://u:***@host`. The last resort
+/// for words of libraries; what is known to be a secret does not get into a text in the first
+/// place.
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
@@ -53,7 +57,8 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || "\"'`<>".contains(c)).unwrap_or(after.len());
+        let end =
+            after.find(|c: char| c.is_whitespace() || "\"'`<>".contains(c)).unwrap_or(after.len());
         let (url, behind) = after.split_at(end);
         // A password may hold an `@` or a slash that should have been encoded.
         match url.rsplit_once('@') {
@@ -69,17 +74,22 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The name under which this executable was started, without folders: `rekindle`, or what a studio calls its own.
+/// The name under which this executable was started, without folders: `rekindle`, or what a studio
+/// calls its own.
 pub fn program() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
         let named = std::env::args_os().next();
-        let name = named.as_deref().and_then(|path| Path::new(path).file_name()).map(|name| name.to_string_lossy().into_owned());
+        let name = named
+            .as_deref()
+            .and_then(|path| Path::new(path).file_name())
+            .map(|name| name.to_string_lossy().into_owned());
         name.filter(|name| !name.is_empty()).unwrap_or_else(|| NAME_IN_TEXTS.to_owned())
     })
 }
 
-/// The text with the commands in it as they are called here: a studio's executable says `` `duel match ls` ``.
+/// The text with the commands in it as they are called here: a studio's executable says ``
+/// `duel match ls` ``.
 pub fn own(text: &str) -> Cow<'_, str> {
     called(text, program())
 }
@@ -89,10 +99,14 @@ fn called<'a>(text: &'a str, program: &str) -> Cow<'a, str> {
         return Cow::Borrowed(text);
     }
     let program = plain(program);
-    Cow::Owned(text.replace("`rekindle ", &format!("`{program} ")).replace("`rekindle`", &format!("`{program}`")))
+    Cow::Owned(
+        text.replace("`rekindle ", &format!("`{program} "))
+            .replace("`rekindle`", &format!("`{program}`")),
+    )
 }
 
-/// Writes the fields of a log event for people: as usual, but [`plain`] and [without credentials](without_credentials).
+/// Writes the fields of a log event for people: as usual, but [`plain`] and
+/// [without credentials](without_credentials).
 pub fn log_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     format::debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
         let text = format!("{value:?}");
@@ -111,16 +125,31 @@ mod tests {
 
     #[test]
     fn nothing_of_a_foreign_text_is_obeyed() {
-        assert_eq!(plain("an honest reason, ünïcode and 👩‍🚀 too"), "an honest reason, ünïcode and 👩‍🚀 too");
-        assert_eq!(plain("a\nb\r\t\u{1b}[31mred\u{7f}\u{9b}"), r"a\nb\r\t\u{1b}[31mred\u{7f}\u{9b}");
-        assert_eq!(plain("x\u{202e}gnp.exe\u{2066}\u{2028}\u{feff}"), r"x\u{202e}gnp.exe\u{2066}\u{2028}\u{feff}");
+        assert_eq!(
+            plain("an honest reason, ünïcode and 👩‍🚀 too"),
+            "an honest reason, ünïcode and 👩‍🚀 too"
+        );
+        assert_eq!(
+            plain("a\nb\r\t\u{1b}[31mred\u{7f}\u{9b}"),
+            r"a\nb\r\t\u{1b}[31mred\u{7f}\u{9b}"
+        );
+        assert_eq!(
+            plain("x\u{202e}gnp.exe\u{2066}\u{2028}\u{feff}"),
+            r"x\u{202e}gnp.exe\u{2066}\u{2028}\u{feff}"
+        );
     }
 
     #[test]
     fn passwords_in_urls_are_hidden_wherever_they_stand() {
         for (text, shown) in [
-            ("cannot open postgres://u:s3cret@db/x: gone", "cannot open postgres://u:***@db/x: gone"),
-            ("local:postgres://u:s3c@/ret@db and scylla://v:s3cret@a,b/k", "local:postgres://u:***@db and scylla://v:***@a,b/k"),
+            (
+                "cannot open postgres://u:s3cret@db/x: gone",
+                "cannot open postgres://u:***@db/x: gone",
+            ),
+            (
+                "local:postgres://u:s3c@/ret@db and scylla://v:s3cret@a,b/k",
+                "local:postgres://u:***@db and scylla://v:***@a,b/k",
+            ),
             ("http://127.0.0.1:7780/readyz", "http://127.0.0.1:7780/readyz"),
             ("postgres://u@db/x", "postgres://u@db/x"),
         ] {
@@ -146,19 +175,36 @@ mod tests {
 
         let written = Written::default();
         let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt().fmt_fields(log_fields()).with_ansi(false).with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(log_fields())
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
         tracing::subscriber::with_default(subscriber, || {
             let name = "eve\nERROR forged\u{1b}[31m";
-            tracing::warn!(code = "RK-TEST-001", %name, quoted = name, url = "postgres://u:s3cret@h/d", "bye {name}");
+            tracing::warn!(
+                code = "RK-TEST-001", %name, quoted = name, url = "postgres://u:s3cret@h/d",
+                "bye {name}"
+            );
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        assert!(text.lines().count() == 1 && !text.contains('\u{1b}') && !text.contains("s3cret"), "{text}");
-        assert!(text.contains(r"bye eve\nERROR forged\u{1b}[31m") && text.contains(r#"code="RK-TEST-001""#), "{text}");
+        assert!(
+            text.lines().count() == 1 && !text.contains('\u{1b}') && !text.contains("s3cret"),
+            "{text}"
+        );
+        assert!(
+            text.contains(r"bye eve\nERROR forged\u{1b}[31m")
+                && text.contains(r#"code="RK-TEST-001""#),
+            "{text}"
+        );
     }
 
     #[test]
     fn commands_in_texts_have_the_name_of_this_executable() {
-        assert_eq!(called("see `rekindle match ls` or start `rekindle`", "duel"), "see `duel match ls` or start `duel`");
+        assert_eq!(
+            called("see `rekindle match ls` or start `rekindle`", "duel"),
+            "see `duel match ls` or start `duel`"
+        );
         assert_eq!(called("`rekindle-data` stays", "duel"), "`rekindle-data` stays");
         assert_eq!(called("see `rekindle match ls`", "rekindle"), "see `rekindle match ls`");
     }

@@ -1,7 +1,9 @@
-//! What a tick costs besides the game: a host with many matches in virtual time, everything on one thread.
+//! What a tick costs besides the game: a host with many matches in virtual time, everything on one
+//! thread.
 //!
-//! `cargo bench -p rekindle-actors`. Virtual time runs as fast as the processor allows, so the CPU time of the run is that of all that the host
-//! does: wheel, actors, admission, records, group commits into the memory store, checkpoints, frames to one subscriber per match.
+//! `cargo bench -p rekindle-actors`. Virtual time runs as fast as the processor allows, so the CPU
+//! time of the run is that of all that the host does: wheel, actors, admission, records, group
+//! commits into the memory store, checkpoints, frames to one subscriber per match.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -17,9 +19,11 @@ const SECONDS: u64 = 10;
 fn main() {
     // `cargo test --benches` only checks that this runs.
     let quick = std::env::args().any(|argument| argument == "--test");
-    let cases: &[(u64, u64)] = if quick { &[(10, 1)] } else { &[(100, 0), (1_000, 0), (100, 16), (1_000, 4)] };
+    let cases: &[(u64, u64)] =
+        if quick { &[(10, 1)] } else { &[(100, 0), (1_000, 0), (100, 16), (1_000, 4)] };
     for &(matches, players) in cases {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(run(matches, players));
     }
@@ -51,13 +55,20 @@ async fn run(matches: u64, players: u64) {
     }
     let (took, ticks) = (cpu_seconds() - started, executed(&node) - before);
     let per_tick = took * 1e6 / ticks as f64;
-    println!("{matches:>5} matches, {players:>2} players each, {SECONDS} s at {RATE} Hz: {ticks} ticks, {per_tick:.2} us of CPU per tick");
+    println!(
+        "{matches:>5} matches, {players:>2} players each, {SECONDS} s at {RATE} Hz: {ticks} ticks, \
+         {per_tick:.2} us of CPU per tick"
+    );
 }
 
-/// What this thread has used of a processor: other programs on the machine do not count. Linux only.
+/// What this thread has used of a processor: other programs on the machine do not count. Linux
+/// only.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    stat.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok()).map_or(f64::NAN, |nanoseconds: f64| nanoseconds / 1e9)
+    stat.split(' ')
+        .next()
+        .and_then(|nanoseconds| nanoseconds.parse().ok())
+        .map_or(f64::NAN, |nanoseconds: f64| nanoseconds / 1e9)
 }
 
 fn executed(node: &Node) -> u64 {

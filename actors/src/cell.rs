@@ -1,6 +1,8 @@
-//! What a match shares with the rest of the node: its doors, its outbox, its subscribers, its figures.
+//! What a match shares with the rest of the node: its doors, its outbox, its subscribers, its
+//! figures.
 //!
-//! The world itself belongs to the match's actor alone. Everything here is small, locked for moments, and never across an await.
+//! The world itself belongs to the match's actor alone. Everything here is small, locked for
+//! moments, and never across an await.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +74,8 @@ pub(crate) struct Cost {
     pub(crate) second: Option<Seq>,
     /// One is being taken.
     pub(crate) requested: bool,
-    /// An operator wants one that covers this tick, whether or not it is due. Taken back by the first stored checkpoint that does.
+    /// An operator wants one that covers this tick, whether or not it is due. Taken back by the
+    /// first stored checkpoint that does.
     pub(crate) wanted: Option<Tick>,
     /// The last one could not be stored: none is asked for before this.
     pub(crate) not_before: Option<Instant>,
@@ -116,7 +119,8 @@ pub(crate) struct MatchCell {
     pub(crate) probe: Mutex<Arc<Probe>>,
     /// Of the newest beats, those of the replay included.
     pub(crate) hashes: Mutex<Hashes>,
-    /// Set if the recovery computed ticks again with another result: the newest tick that still holds.
+    /// Set if the recovery computed ticks again with another result: the newest tick that still
+    /// holds.
     pub(crate) holds_until: Option<Tick>,
     pub(crate) cost: Mutex<Cost>,
     pub(crate) chain: Mutex<Chain>,
@@ -146,8 +150,20 @@ pub(crate) struct CellParts<'a> {
 
 impl MatchCell {
     pub(crate) fn new(parts: CellParts<'_>) -> Self {
-        let CellParts { lease, game, shard, seed, subscriber_frames, ingress, next_seq, durable, probe, covered, hashes, holds_until } =
-            parts;
+        let CellParts {
+            lease,
+            game,
+            shard,
+            seed,
+            subscriber_frames,
+            ingress,
+            next_seq,
+            durable,
+            probe,
+            covered,
+            hashes,
+            holds_until,
+        } = parts;
         Self {
             match_id: lease.match_id,
             epoch: lease.epoch,
@@ -182,7 +198,8 @@ impl MatchCell {
         }
     }
 
-    /// Sends a message to the match's actor. False if it has none (any more): a match that has stopped needs no messages.
+    /// Sends a message to the match's actor. False if it has none (any more): a match that has
+    /// stopped needs no messages.
     pub(crate) fn cast(&self, message: MatchMsg) -> bool {
         self.actor.lock().as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }
@@ -217,7 +234,8 @@ impl MatchCell {
         !self.subscribers.lock().is_empty()
     }
 
-    /// Hands a frame to all subscribers; one that lags by more than its channel holds is dropped. Returns how many were.
+    /// Hands a frame to all subscribers; one that lags by more than its channel holds is dropped.
+    /// Returns how many were.
     pub(crate) fn publish(&self, frame: TickFrame) -> usize {
         let last = frame.ended.is_some();
         self.published.fetch_max(frame.tick.0, Ordering::AcqRel);
@@ -262,9 +280,13 @@ impl MatchCell {
         let mut doors = self.doors.lock();
         let Doors { ingress, waiters, .. } = &mut *doors;
         ingress.rebase(tick, sessions);
-        let lost: Vec<SessionId> = waiters.keys().copied().filter(|session| !ingress.contains(*session)).collect();
+        let lost: Vec<SessionId> =
+            waiters.keys().copied().filter(|session| !ingress.contains(*session)).collect();
         for reply in lost.into_iter().filter_map(|session| waiters.remove(&session)).flatten() {
-            let _ = reply.send(Err((RefuseCode::Unavailable, "the match had to be restarted: try again".to_owned())));
+            let _ = reply.send(Err((
+                RefuseCode::Unavailable,
+                "the match had to be restarted: try again".to_owned(),
+            )));
         }
     }
 

@@ -1,12 +1,16 @@
 //! The checkpoint actor: keeps the cost of recovering the whole node within its budget.
 //!
-//! Ten times a second, and whenever a checkpoint has been written, it estimates what replaying each match would cost (its measured seconds per tick
-//! times the ticks since its checkpoint) and asks the costliest for a checkpoint while the sum is over half the budget. Matches without a checkpoint under
-//! their present owner come first, those whose checkpoint is old come when nothing else is due. The match hands over a copy of its bytes, or what
-//! changed since the last checkpoint, between two ticks; hashes, checksums, the wait for durability and the writing happen elsewhere.
+//! Ten times a second, and whenever a checkpoint has been written, it estimates what replaying each
+//! match would cost (its measured seconds per tick times the ticks since its checkpoint) and asks
+//! the costliest for a checkpoint while the sum is over half the budget. Matches without a
+//! checkpoint under their present owner come first, those whose checkpoint is old come when nothing
+//! else is due. The match hands over a copy of its bytes, or what changed since the last
+//! checkpoint, between two ticks; hashes, checksums, the wait for durability and the writing happen
+//! elsewhere.
 //!
-//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::core::Chain). Kept are the newest chain and the one before it, whole: they share no
-//! byte, so no damage to one keeps the match from being restored from the other (`rekindle_store::chains`).
+//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::core::Chain). Kept are
+//! the newest chain and the one before it, whole: they share no byte, so no damage to one keeps the
+//! match from being restored from the other (`rekindle_store::chains`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,7 +62,8 @@ pub(crate) struct Taken {
 /// The right to write one checkpoint. Dropping it, wherever that happens, makes room for the next.
 pub(crate) struct Ticket {
     pub(crate) cell: Arc<MatchCell>,
-    /// Set when the checkpoint is stored: the next is asked for at once. Else the timer asks, so that a failing store is not hammered.
+    /// Set when the checkpoint is stored: the next is asked for at once. Else the timer asks, so
+    /// that a failing store is not hammered.
     stored: bool,
     host: Arc<Inner>,
     permit: Option<OwnedSemaphorePermit>,
@@ -118,12 +123,21 @@ impl Actor for Checkpointer {
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<CheckpointMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<CheckpointMsg>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
         me.send_after(LOOK_EVERY, || CheckpointMsg::Timer);
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<CheckpointMsg>, message: CheckpointMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<CheckpointMsg>,
+        message: CheckpointMsg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             CheckpointMsg::Timer => {
                 me.send_after(LOOK_EVERY, || CheckpointMsg::Timer);
@@ -140,10 +154,17 @@ impl Checkpointer {
     /// Asks matches for checkpoints while there is room and need.
     fn request(&self) {
         while !self.host.journal.is_halted() {
-            let Ok(permit) = Arc::clone(&self.host.checkpoint_slots).try_acquire_owned() else { return };
+            let Ok(permit) = Arc::clone(&self.host.checkpoint_slots).try_acquire_owned() else {
+                return;
+            };
             let Some(cell) = self.next(Instant::now()) else { return };
             cell.cost.lock().requested = true;
-            let ticket = Ticket { cell: Arc::clone(&cell), stored: false, host: Arc::clone(&self.host), permit: Some(permit) };
+            let ticket = Ticket {
+                cell: Arc::clone(&cell),
+                stored: false,
+                host: Arc::clone(&self.host),
+                permit: Some(permit),
+            };
             if !cell.cast(MatchMsg::Checkpoint(ticket)) {
                 // It is just starting or stopping: the timer asks again.
                 return;
@@ -158,7 +179,10 @@ impl Checkpointer {
         let mut costliest: Option<(f64, Arc<MatchCell>)> = None;
         let mut oldest: Option<(Duration, Arc<MatchCell>)> = None;
         for cell in self.host.matches.lock().values() {
-            if !matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled) {
+            if !matches!(
+                cell.phase(),
+                MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled
+            ) {
                 continue;
             }
             let cost = cell.cost.lock();
@@ -179,7 +203,8 @@ impl Checkpointer {
                 costliest = Some((seconds, Arc::clone(cell)));
             }
             let age = now.saturating_duration_since(newest.at);
-            if age >= config.checkpoint_every && oldest.as_ref().is_none_or(|(most, _)| age > *most) {
+            if age >= config.checkpoint_every && oldest.as_ref().is_none_or(|(most, _)| age > *most)
+            {
                 oldest = Some((age, Arc::clone(cell)));
             }
         }
@@ -209,8 +234,13 @@ impl Checkpointer {
     }
 }
 
-/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two chains, if that is its task. Returns how long the writing took.
-pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Result<Duration, StoreError> {
+/// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two
+/// chains, if that is its task. Returns how long the writing took.
+pub(crate) async fn store(
+    host: &Inner,
+    cell: &MatchCell,
+    taken: Taken,
+) -> Result<Duration, StoreError> {
     let mut durable = cell.durable.subscribe();
     let mut halted = host.journal.halted();
     tokio::select! {
@@ -222,7 +252,9 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
     }
     let Taken { seq, tick, batch, beat, captured } = taken;
     let kind = captured.kind();
-    let (prepared, hash) = prepare(host, cell, seq, beat, captured).await.inspect_err(|_| cell.chain.lock().break_off())?;
+    let (prepared, hash) = prepare(host, cell, seq, beat, captured)
+        .await
+        .inspect_err(|_| cell.chain.lock().break_off())?;
     let stored = prepared.stored.clone();
     let meta = CheckpointMeta {
         match_id: cell.match_id,
@@ -239,7 +271,10 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         base: prepared.base,
     };
     let (name, bytes) = (meta.as_base(), stored.len());
-    tracing::debug!(code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, kind, bytes, "checkpoint is being written");
+    tracing::debug!(
+        code = "RK-HOST-038", match_id = %cell.match_id, %seq, %tick, kind, bytes,
+        "checkpoint is being written"
+    );
     let started = Instant::now();
     put(host, meta, stored).await?;
     host.journal.stored_checkpoint(StoredCheckpoint { match_id: cell.match_id, name });
@@ -267,12 +302,14 @@ pub(crate) async fn store(host: &Inner, cell: &MatchCell, taken: Taken) -> Resul
         && let Some(second) = second
         && let Err(error) = host.store.checkpoints.trim(cell.match_id, second).await
     {
-        tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints are still there; the next one tries again");
+        tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints \
+            are still there; the next one tries again");
     }
     Ok(took)
 }
 
-/// Puts the bytes together, where it holds up no match, and hashes the state. A state with another hash than the match computed itself is not stored.
+/// Puts the bytes together, where it holds up no match, and hashes the state. A state with another
+/// hash than the match computed itself is not stored.
 async fn prepare(
     host: &Inner,
     cell: &MatchCell,
@@ -283,17 +320,25 @@ async fn prepare(
     let game = Arc::clone(&cell.game);
     let work = move || {
         let prepared = captured.prepare().map_err(|error| error.to_string())?;
-        let hash = game.checkpoint_hash(&prepared.state).ok_or("its bytes are no checkpoint of the game")?;
+        let hash = game
+            .checkpoint_hash(&prepared.state)
+            .ok_or("its bytes are no checkpoint of the game")?;
         match beat {
-            Some(beat) if beat != hash => Err(format!("it has the hash {hash}, the match computed {beat} at the same tick")),
+            Some(beat) if beat != hash => {
+                Err(format!("it has the hash {hash}, the match computed {beat} at the same tick"))
+            }
             _ => Ok((prepared, hash)),
         }
     };
     let done = host.offload(work).await.and_then(|result| result);
-    done.map_err(|problem| StoreError::Refused { place: format!("checkpoint of match {} at seq {seq}", cell.match_id), problem })
+    done.map_err(|problem| StoreError::Refused {
+        place: format!("checkpoint of match {} at seq {seq}", cell.match_id),
+        problem,
+    })
 }
 
-/// How long to wait after a checkpoint whose writing took so long: the journal writes to the same device, and players wait for the journal.
+/// How long to wait after a checkpoint whose writing took so long: the journal writes to the same
+/// device, and players wait for the journal.
 pub(crate) fn rest(took: Duration) -> Duration {
     (took * REST).min(Duration::from_secs(1))
 }
@@ -303,7 +348,10 @@ async fn put(host: &Inner, meta: CheckpointMeta, state: Bytes) -> Result<(), Sto
     for attempt in 1..=ATTEMPTS {
         match host.store.checkpoints.put(meta.clone(), state.clone()).await {
             Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                tracing::warn!(code = "RK-HOST-031", match_id = %meta.match_id, %error, attempt, "checkpoint will be written again");
+                tracing::warn!(
+                    code = "RK-HOST-031", match_id = %meta.match_id, %error, attempt,
+                    "checkpoint will be written again"
+                );
                 sleep(pause).await;
                 pause *= 2;
             }

@@ -37,10 +37,10 @@ impl Games {
 
     /// The game called `name`; the error lists the names there are.
     pub fn get(&self, name: &str) -> Result<Arc<dyn GameType>, HostError> {
-        self.0
-            .get(name)
-            .cloned()
-            .ok_or_else(|| HostError::UnknownGame { name: name.to_owned(), known: self.names().collect::<Vec<_>>().join(", ") })
+        self.0.get(name).cloned().ok_or_else(|| HostError::UnknownGame {
+            name: name.to_owned(),
+            known: self.names().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// The names, ascending.
@@ -63,12 +63,13 @@ pub enum Output {
 pub enum OnStall {
     /// It stands still until the store has caught up.
     Pause,
-    /// It runs on and publishes at once; its frames show `durable < tick`. It still pauses when the node's backlog is full.
+    /// It runs on and publishes at once; its frames show `durable < tick`. It still pauses when the
+    /// node's backlog is full.
     Degrade,
 }
 
-/// A tick that does not return, as the watchdog saw it. By the time this is handed over, the match's lease row says so too
-/// (unless the store did not answer).
+/// A tick that does not return, as the watchdog saw it. By the time this is handed over, the
+/// match's lease row says so too (unless the store did not answer).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hang {
     /// Which match.
@@ -92,7 +93,8 @@ pub const HANG_EXIT_CODE: i32 = 86;
 /// How a host runs its matches.
 #[derive(Clone)]
 pub struct HostConfig {
-    /// Threads that tick matches, each with its own runtime. 0: matches run on the runtime that starts the host, and no thread is started (simulation).
+    /// Threads that tick matches, each with its own runtime. 0: matches run on the runtime that
+    /// starts the host, and no thread is started (simulation).
     pub shards: usize,
     /// When frames are published.
     pub output: Output,
@@ -102,20 +104,24 @@ pub struct HostConfig {
     pub on_stall: OnStall,
     /// How long a recovered match waits for its sessions before it ticks.
     pub resume_grace: Duration,
-    /// How long a session whose connection is gone waits for its player, in ticks' worth of match time.
+    /// How long a session whose connection is gone waits for its player, in ticks' worth of match
+    /// time.
     pub session_timeout: Duration,
     /// Ticks between hash beats.
     pub beat_every: u64,
-    /// CPU seconds per core that recovering all matches may cost: checkpoints are taken so that it stays below.
+    /// CPU seconds per core that recovering all matches may cost: checkpoints are taken so that it
+    /// stays below.
     pub recovery_budget: f64,
     /// Cores that a recovery can use.
     pub cores: usize,
-    /// A match's checkpoint is renewed after this long even if the budget does not ask for it, so that logs can be trimmed.
+    /// A match's checkpoint is renewed after this long even if the budget does not ask for it, so
+    /// that logs can be trimmed.
     pub checkpoint_every: Duration,
-    /// All but the newest two checkpoints of a match are dropped when another is stored. Else that is up to somebody else.
+    /// All but the newest two checkpoints of a match are dropped when another is stored. Else that
+    /// is up to somebody else.
     pub trim_checkpoints: bool,
-    /// Most deltas that follow a full checkpoint before the next full one; 0: full ones only. A match whose checkpoints may be deltas keeps a copy of its
-    /// last one's state in memory.
+    /// Most deltas that follow a full checkpoint before the next full one; 0: full ones only. A
+    /// match whose checkpoints may be deltas keeps a copy of its last one's state in memory.
     pub checkpoint_chain: u32,
     /// Checkpoints that are written at the same time.
     pub checkpoints_in_flight: usize,
@@ -129,7 +135,8 @@ pub struct HostConfig {
     pub backlog_bytes: usize,
     /// Largest batch in bytes; a match's first record may exceed it.
     pub batch_bytes: usize,
-    /// Ticks that a match may run back to back to catch up; what it is further behind is given up as delay.
+    /// Ticks that a match may run back to back to catch up; what it is further behind is given up
+    /// as delay.
     pub catch_up: u32,
     /// Frames that a subscriber may lag behind before it is dropped.
     pub subscriber_frames: usize,

@@ -1,7 +1,9 @@
-//! Delivery of effects: at least once, after their tick is durable, until the sink has acknowledged.
+//! Delivery of effects: at least once, after their tick is durable, until the sink has
+//! acknowledged.
 //!
-//! One delivery at a time per match, in the order of ids. An acknowledged effect is fed into the match's next step, which journals that it is done;
-//! until then a recovery delivers it again, and the sink knows its id.
+//! One delivery at a time per match, in the order of ids. An acknowledged effect is fed into the
+//! match's next step, which journals that it is done; until then a recovery delivers it again, and
+//! the sink knows its id.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,7 +65,10 @@ async fn deliver(host: &Inner, cell: &MatchCell, effect: Effect) -> Result<(), S
             Err(error @ StoreError::Fenced(_)) => return Err(error),
             Err(error) => {
                 let (tick, ordinal) = (effect.id.tick, effect.id.ordinal);
-                tracing::warn!(code = "RK-HOST-032", match_id = %cell.match_id, %tick, ordinal, %error, "effect will be delivered again");
+                tracing::warn!(
+                    code = "RK-HOST-032", match_id = %cell.match_id, %tick, ordinal, %error,
+                    "effect will be delivered again"
+                );
                 sleep(pause).await;
                 pause = (pause * 2).min(LAST_RETRY);
             }

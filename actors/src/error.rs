@@ -16,7 +16,10 @@ pub enum HostError {
         known: String,
     },
     /// The log of this incarnation is not empty: incarnations are never used twice.
-    #[error("RK-HOST-002: the log of incarnation {0} already ends at batch {1}: each start needs a new incarnation")]
+    #[error(
+        "RK-HOST-002: the log of incarnation {0} already ends at batch {1}: each start needs a new \
+         incarnation"
+    )]
     LogInUse(Incarnation, BatchNo),
     /// The lease row names another owner.
     #[error("RK-HOST-003: match {0} belongs to incarnation {1}, this is {2}")]
@@ -25,7 +28,10 @@ pub enum HostError {
     #[error("RK-HOST-004: match {0} runs here already")]
     AlreadyHere(MatchId),
     /// The row's last stretch of lineage does not begin where the history ends.
-    #[error("RK-HOST-005: match {match_id}: the lease row says that its next record is {expected}, its history ends at {found}")]
+    #[error(
+        "RK-HOST-005: match {match_id}: the lease row says that its next record is {expected}, its \
+         history ends at {found}"
+    )]
     Lineage {
         /// Which match.
         match_id: MatchId,
@@ -61,7 +67,9 @@ pub enum HostError {
 pub enum RecoveryError {
     /// Replay computed something else than what was journaled.
     #[error(
-        "RK-RECOVERY-001: match {match_id} at tick {tick}: replay gives state hash {computed}, the {source_of} says {recorded}: the game is not deterministic or the history is damaged; run `rekindle verify`"
+        "RK-RECOVERY-001: match {match_id} at tick {tick}: replay gives state hash {computed}, the \
+         {source_of} says {recorded}: the game is not deterministic or the history is damaged; run \
+         `rekindle verify`"
     )]
     HashMismatch {
         /// Which match.
@@ -77,7 +85,9 @@ pub enum RecoveryError {
     },
     /// Records were written by another build of the game.
     #[error(
-        "RK-RECOVERY-002: match {match_id}: records from tick {tick} on were computed by build {found}, this is build {ours}: start the old build, drain it, then upgrade, or replay them anyway with `--accept-build`"
+        "RK-RECOVERY-002: match {match_id}: records from tick {tick} on were computed by build \
+         {found}, this is build {ours}: start the old build, drain it, then upgrade, or replay \
+         them anyway with `--accept-build`"
     )]
     OtherBuild {
         /// Which match.
@@ -113,7 +123,8 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
-    /// What this build lacks, in one word for metrics and lists, if the error is one of [`fits`](crate::recovery::fits).
+    /// What this build lacks, in one word for metrics and lists, if the error is one of
+    /// [`fits`](crate::recovery::fits).
     pub fn lacks(&self) -> &'static str {
         match self {
             Self::Host(HostError::UnknownGame { .. }) => "unknown_game",

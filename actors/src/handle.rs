@@ -1,7 +1,7 @@
 //! A link to one running match, for whoever serves its sessions.
 //!
-//! All methods but [`MatchHandle::open`] return at once: what arrives is admitted or refused here, under a short lock, and waits in the match's bounded
-//! queues for its tick.
+//! All methods but [`MatchHandle::open`] return at once: what arrives is admitted or refused here,
+//! under a short lock, and waits in the match's bounded queues for its tick.
 
 use std::sync::Arc;
 
@@ -110,22 +110,31 @@ impl MatchHandle {
         self.cell.hashes.lock().at(tick)
     }
 
-    /// Set if its recovery computed ticks again with another result than they had: the newest tick that still holds.
+    /// Set if its recovery computed ticks again with another result than they had: the newest tick
+    /// that still holds.
     pub fn holds_until(&self) -> Option<Tick> {
         self.cell.holds_until
     }
 
-    /// The tick where the world stands, executed but perhaps not yet durable, and its hash. `None` if the match has stopped.
+    /// The tick where the world stands, executed but perhaps not yet durable, and its hash. `None`
+    /// if the match has stopped.
     pub async fn inspect(&self) -> Option<(Tick, StateHash)> {
         let (reply, answer) = oneshot::channel();
         self.cell.cast(MatchMsg::Inspect(reply));
         answer.await.ok()
     }
 
-    /// Opens a session for `player`, or resumes the one that the player has. Resolves once it is durable.
+    /// Opens a session for `player`, or resumes the one that the player has. Resolves once it is
+    /// durable.
     ///
-    /// A player has one session in a match: `resume` names it if the caller knows it, and is refused if it belongs to somebody else.
-    pub async fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> Result<Opened, (RefuseCode, String)> {
+    /// A player has one session in a match: `resume` names it if the caller knows it, and is
+    /// refused if it belongs to somebody else.
+    pub async fn open(
+        &self,
+        player: PlayerId,
+        name: String,
+        resume: Option<SessionId>,
+    ) -> Result<Opened, (RefuseCode, String)> {
         let gone = || (RefuseCode::Unavailable, "the match stopped: try again".to_owned());
         let mut durable = self.cell.durable.subscribe();
         loop {
@@ -205,7 +214,8 @@ impl MatchHandle {
         self.wake_if_complete();
     }
 
-    /// All frames that are published from now on, in order. The receiver is closed when the match ends or stops here, or when it lags by more than it holds.
+    /// All frames that are published from now on, in order. The receiver is closed when the match
+    /// ends or stops here, or when it lags by more than it holds.
     pub fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
         let (sender, receiver) = mpsc::channel(self.cell.subscriber_frames.max(1));
         let mut subscribers = self.cell.subscribers.lock();
@@ -218,7 +228,8 @@ impl MatchHandle {
 
     /// A recovered match that waits for its sessions goes on when the last is back.
     fn wake_if_complete(&self) {
-        if self.cell.phase() == MatchPhase::Waiting && self.cell.doors.lock().ingress.all_present() {
+        if self.cell.phase() == MatchPhase::Waiting && self.cell.doors.lock().ingress.all_present()
+        {
             self.cell.cast(MatchMsg::Present);
         }
     }

@@ -6,8 +6,9 @@
 //!      └─ shard 0..n ── matches
 //! ```
 //!
-//! A match that fails is rebuilt from what is durable, a few times a minute at most; then it is parked. Without the journal or the checkpointer
-//! nothing can go on: their failure halts the host, as fencing does.
+//! A match that fails is rebuilt from what is durable, a few times a minute at most; then it is
+//! parked. Without the journal or the checkpointer nothing can go on: their failure halts the host,
+//! as fencing does.
 
 mod lifecycle;
 mod repair;
@@ -108,7 +109,8 @@ pub(crate) struct Inner {
     actors: OnceLock<Actors>,
 }
 
-/// The handle of a node's matches. Cheap to clone; when the last clone is dropped, everything stops as in a crash: [`Host::drain`] first.
+/// The handle of a node's matches. Cheap to clone; when the last clone is dropped, everything stops
+/// as in a crash: [`Host::drain`] first.
 #[derive(Clone)]
 pub struct Host {
     guard: Arc<Guard>,
@@ -123,7 +125,8 @@ impl Drop for Guard {
 }
 
 impl Host {
-    /// Starts journal, checkpointer, shards and watchdog. The incarnation's lease must be registered and its log empty.
+    /// Starts journal, checkpointer, shards and watchdog. The incarnation's lease must be
+    /// registered and its log empty.
     pub async fn start(parts: HostParts) -> Result<Self, HostError> {
         let HostParts { store, incarnation, build, games, clock, seed, config } = parts;
         let tail = store.journal.tail(incarnation).await?;
@@ -134,7 +137,9 @@ impl Host {
         let runtime = Handle::current();
         let shards = match config.shards {
             0 => vec![Shard::inline(runtime.clone(), stop.subscribe())],
-            count => (0..count).map(|index| Shard::thread(index, stop.subscribe())).collect::<Result<_, _>>()?,
+            count => (0..count)
+                .map(|index| Shard::thread(index, stop.subscribe()))
+                .collect::<Result<_, _>>()?,
         };
         let inner = Arc::new(Inner {
             journal: Arc::new(JournalPort::new(config.backlog_bytes)),
@@ -162,7 +167,8 @@ impl Host {
         let guard = Arc::new(Guard(Arc::clone(&inner)));
         inner.start_actors().await?;
         if !inner.config.watchdog.is_zero() && inner.threaded() {
-            watchdog::start(&inner).map_err(|error| HostError::Spawn { what: "watchdog", cause: error.to_string() })?;
+            watchdog::start(&inner)
+                .map_err(|error| HostError::Spawn { what: "watchdog", cause: error.to_string() })?;
         }
         Ok(Self { guard })
     }
@@ -181,26 +187,38 @@ impl Host {
         self.inner().matches.lock().values().map(|cell| status(cell)).collect()
     }
 
-    /// How far the node's log has come, and which checkpoint it stored last: each renewal of its lease writes that down, apart from the log. `None` before
-    /// the first batch.
+    /// How far the node's log has come, and which checkpoint it stored last: each renewal of its
+    /// lease writes that down, apart from the log. `None` before the first batch.
     pub fn reached(&self) -> Option<Reached> {
         let journal = &self.inner().journal;
         let (batch, crc) = journal.reached()?;
-        Some(Reached { batch, crc, at_ms: (self.inner().clock)(), checkpoint: journal.last_checkpoint() })
+        Some(Reached {
+            batch,
+            crc,
+            at_ms: (self.inner().clock)(),
+            checkpoint: journal.last_checkpoint(),
+        })
     }
 
     /// The match of this host in which `player` has a session.
     pub fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
         let plays = |cell: &MatchCell| {
             // One that is parked or over keeps its sessions and serves none.
-            let serves = matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled | MatchPhase::Repairing);
+            let serves = matches!(
+                cell.phase(),
+                MatchPhase::Running
+                    | MatchPhase::Waiting
+                    | MatchPhase::Stalled
+                    | MatchPhase::Repairing
+            );
             serves && cell.doors.lock().ingress.session_of(player).is_some()
         };
         let matches = self.inner().matches.lock();
         matches.values().find(|cell| plays(cell)).map(|cell| cell.match_id)
     }
 
-    /// The batch that will be written next: a lower bound for the lineage of a match that is about to be created or taken over.
+    /// The batch that will be written next: a lower bound for the lineage of a match that is about
+    /// to be created or taken over.
     pub fn next_batch(&self) -> BatchNo {
         self.inner().journal.next_batch()
     }
@@ -210,7 +228,8 @@ impl Host {
         &self.inner().games
     }
 
-    /// Resolves when nothing can be acknowledged any more: the incarnation is fenced, or its log's end is unknown. The process must end.
+    /// Resolves when nothing can be acknowledged any more: the incarnation is fenced, or its log's
+    /// end is unknown. The process must end.
     pub async fn fenced(&self) -> Halt {
         let mut halted = self.inner().journal.halted();
         match halted.wait_for(Option::is_some).await {
@@ -249,9 +268,13 @@ fn status(cell: &MatchCell) -> MatchStatus {
 
 impl Inner {
     async fn start_actors(self: &Arc<Self>) -> Result<(), HostError> {
-        let fail = |what: &'static str| move |error: ractor::SpawnErr| HostError::Spawn { what, cause: error.to_string() };
+        let fail = |what: &'static str| {
+            move |error: ractor::SpawnErr| HostError::Spawn { what, cause: error.to_string() }
+        };
         let supervisor = |role| Supervisor { host: Arc::downgrade(self), role };
-        let (root, _) = Actor::spawn(None, supervisor(Role::Root), ()).await.map_err(fail("root supervisor"))?;
+        let (root, _) = Actor::spawn(None, supervisor(Role::Root), ())
+            .await
+            .map_err(fail("root supervisor"))?;
         let journal = Journal {
             store: self.store.clone(),
             port: Arc::clone(&self.journal),
@@ -262,15 +285,23 @@ impl Inner {
             batch_bytes: self.config.batch_bytes,
             meters: Arc::clone(&self.meters),
         };
-        let (journal, _) = Actor::spawn_linked(None, journal, (), root.get_cell()).await.map_err(fail("journal"))?;
+        let (journal, _) = Actor::spawn_linked(None, journal, (), root.get_cell())
+            .await
+            .map_err(fail("journal"))?;
         self.journal.attach(journal.clone());
         let checkpointer = Checkpointer { host: Arc::clone(self) };
-        let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell()).await.map_err(fail("checkpointer"))?;
+        let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell())
+            .await
+            .map_err(fail("checkpointer"))?;
         let mut shards = Vec::with_capacity(self.shards.len());
         for (index, shard) in self.shards.iter().enumerate() {
-            let spawning = Actor::spawn_linked(None, supervisor(Role::Shard(index)), (), root.get_cell());
+            let spawning =
+                Actor::spawn_linked(None, supervisor(Role::Shard(index)), (), root.get_cell());
             let spawned = shard.runtime.spawn(spawning).await;
-            let spawned = spawned.map_err(|error| HostError::Spawn { what: "shard supervisor", cause: error.to_string() })?;
+            let spawned = spawned.map_err(|error| HostError::Spawn {
+                what: "shard supervisor",
+                cause: error.to_string(),
+            })?;
             shards.push(spawned.map_err(fail("shard supervisor"))?.0);
         }
         let _ = self.actors.set(Actors { root, journal, checkpointer, shards });
@@ -323,8 +354,15 @@ impl Inner {
     }
 
     /// Runs `work` where it holds up no match; inline in a simulation.
-    pub(crate) async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-        if self.threaded() { self.runtime.spawn_blocking(work).await.map_err(|error| error.to_string()) } else { Ok(work()) }
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        if self.threaded() {
+            self.runtime.spawn_blocking(work).await.map_err(|error| error.to_string())
+        } else {
+            Ok(work())
+        }
     }
 
     /// Asks the checkpointer to look again.
@@ -343,22 +381,32 @@ impl Inner {
                     tokio::time::sleep(crate::checkpointer::rest(took)).await;
                     ticket.finish();
                 }
-                Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint given up"),
+                Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint \
+                    given up"),
                 Err(error) => {
                     ticket.postpone();
-                    tracing::error!(code = "RK-HOST-033", match_id = %ticket.cell.match_id, %error, "checkpoint was not stored");
+                    tracing::error!(
+                        code = "RK-HOST-033", match_id = %ticket.cell.match_id, %error,
+                        "checkpoint was not stored"
+                    );
                 }
             }
         });
     }
 
-    /// Sets the state in a match's row if the row is ours and running (or parked, by us). `Ok(false)` if it is not.
-    pub(crate) async fn set_row(&self, match_id: MatchId, state: MatchState) -> Result<bool, StoreError> {
+    /// Sets the state in a match's row if the row is ours and running (or parked, by us).
+    /// `Ok(false)` if it is not.
+    pub(crate) async fn set_row(
+        &self,
+        match_id: MatchId,
+        state: MatchState,
+    ) -> Result<bool, StoreError> {
         let mut pause = Duration::from_millis(10);
         loop {
             match self.try_set_row(match_id, &state).await {
                 Err(error) if error.is_transient() && !self.journal.is_halted() => {
-                    tracing::warn!(code = "RK-HOST-034", %match_id, %error, "lease row will be written again");
+                    tracing::warn!(code = "RK-HOST-034", %match_id, %error, "lease row will be \
+                        written again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
@@ -370,7 +418,8 @@ impl Inner {
     async fn try_set_row(&self, match_id: MatchId, state: &MatchState) -> Result<bool, StoreError> {
         let Some(mut row) = self.store.leases.get(match_id).await? else { return Ok(false) };
         loop {
-            if row.incarnation != self.incarnation || matches!(row.state, MatchState::Ended { .. }) {
+            if row.incarnation != self.incarnation || matches!(row.state, MatchState::Ended { .. })
+            {
                 return Ok(false);
             }
             if row.state == *state {

@@ -1,12 +1,15 @@
-//! Jobs of a node: what is queued in the store is claimed, worked on under a deadline, tried again or buried.
+//! Jobs of a node: what is queued in the store is claimed, worked on under a deadline, tried again
+//! or buried.
 //!
-//! [`core::JobsCore`] decides everything and does nothing: it gets events and the time, and returns effects. The actor carries them out,
-//! each in a task of its own, and tells the core what came of them. Nodes know nothing of each other: that a job has one holder and a slot of a
-//! cron entry one job is up to the store's compare-and-set.
+//! [`core::JobsCore`] decides everything and does nothing: it gets events and the time, and returns
+//! effects. The actor carries them out, each in a task of its own, and tells the core what came of
+//! them. Nodes know nothing of each other: that a job has one holder and a slot of a cron entry one
+//! job is up to the store's compare-and-set.
 //!
-//! What is promised: a job that was enqueued is worked on **at least once** until a handler says that it is done, its attempts are used up, or an
-//! operator cancels it. A handler may be cut off at any of its awaits (deadline, lost lease, the end of the process) and run again
-//! elsewhere, so what it does must bear repetition.
+//! What is promised: a job that was enqueued is worked on **at least once** until a handler says
+//! that it is done, its attempts are used up, or an operator cancels it. A handler may be cut off
+//! at any of its awaits (deadline, lost lease, the end of the process) and run again elsewhere, so
+//! what it does must bear repetition.
 //!
 //! # Metrics
 //!
@@ -88,7 +91,13 @@ impl Kind {
     /// A kind that is tried three times, for a minute each.
     pub fn new(name: &str, queue: &str, handler: impl Handler) -> Self {
         let (name, queue) = (name.to_owned(), queue.to_owned());
-        Self { name, queue, attempts: 3, deadline: Duration::from_mins(1), handler: Arc::new(handler) }
+        Self {
+            name,
+            queue,
+            attempts: 3,
+            deadline: Duration::from_mins(1),
+            handler: Arc::new(handler),
+        }
     }
 
     /// With another number of attempts and another deadline.
@@ -100,13 +109,15 @@ impl Kind {
 /// How a node works on jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobsConfig {
-    /// For how long a claim stands without being extended. It is extended when a third of it has passed.
+    /// For how long a claim stands without being extended. It is extended when a third of it has
+    /// passed.
     pub lease: Duration,
     /// How often each queue is looked into while there are hands free.
     pub poll: Duration,
     /// How often the core is told the time; also how long after a failed request the next is made.
     pub step: Duration,
-    /// How long a clean stop waits for handlers that are at work; what they have not done by then is given back.
+    /// How long a clean stop waits for handlers that are at work; what they have not done by then
+    /// is given back.
     pub drain: Duration,
     /// The queues that this node serves.
     pub queues: Vec<QueueConfig>,

@@ -1,8 +1,9 @@
 //! The journal actor: one log, one batch at a time, one write for all matches of the node.
 //!
-//! Matches do not send records, they say that there are some ([`JournalPort::submit`]). The actor collects what all of them have, closes their
-//! open records, packs a batch and waits for the store; what is executed meanwhile gathers in the matches' outboxes. So nothing queues here,
-//! and what queues there is bounded: [`JournalPort::overloaded`] makes matches pause.
+//! Matches do not send records, they say that there are some ([`JournalPort::submit`]). The actor
+//! collects what all of them have, closes their open records, packs a batch and waits for the
+//! store; what is executed meanwhile gathers in the matches' outboxes. So nothing queues here, and
+//! what queues there is bounded: [`JournalPort::overloaded`] makes matches pause.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -112,7 +113,8 @@ impl JournalPort {
         self.backlog.load(Ordering::Acquire).max(0) as usize
     }
 
-    /// The batch that will be written next: no record that is made from now on lies in an earlier one.
+    /// The batch that will be written next: no record that is made from now on lies in an earlier
+    /// one.
     pub(crate) fn next_batch(&self) -> BatchNo {
         BatchNo(self.next.load(Ordering::Acquire))
     }
@@ -136,7 +138,8 @@ impl JournalPort {
         self.halted.send_if_modified(|slot| {
             let first = slot.is_none();
             if first {
-                tracing::error!(code = "RK-HOST-010", error = %halt, "nothing is acknowledged any more: the process must end");
+                tracing::error!(code = "RK-HOST-010", error = %halt, "nothing is acknowledged any \
+                    more: the process must end");
                 *slot = Some(halt);
             }
             first
@@ -190,11 +193,20 @@ impl Actor for Journal {
     type State = LogEnd;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<JournalMsg>, (): ()) -> Result<LogEnd, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<JournalMsg>,
+        (): (),
+    ) -> Result<LogEnd, ActorProcessingErr> {
         Ok(LogEnd { number: BatchNo(1), prev_crc: 0 })
     }
 
-    async fn handle(&self, _: ActorRef<JournalMsg>, message: JournalMsg, end: &mut LogEnd) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<JournalMsg>,
+        message: JournalMsg,
+        end: &mut LogEnd,
+    ) -> Result<(), ActorProcessingErr> {
         let JournalMsg::Wake = message;
         loop {
             // Cleared before looking: whoever submits afterwards wakes the actor again.
@@ -235,7 +247,8 @@ impl Journal {
     fn pack(&self, end: &LogEnd) -> Result<Option<(Batch, Vec<Share>)>, StoreError> {
         let mut cells = std::mem::take(&mut *self.port.dirty.lock());
         cells.sort_by_key(|cell| cell.match_id);
-        let mut builder = BatchBuilder::new(self.incarnation, end.number, end.prev_crc, self.batch_bytes);
+        let mut builder =
+            BatchBuilder::new(self.incarnation, end.number, end.prev_crc, self.batch_bytes);
         let time_ms = (self.clock)();
         let mut shares = Vec::with_capacity(cells.len());
         let mut full = false;
@@ -261,7 +274,8 @@ impl Journal {
                 match builder.push(&header, &codec::encode(FLUSH_TAG, &record.flush)) {
                     Ok(crc) => {
                         cell.last_crc.store(crc, Ordering::Release);
-                        let durable = Durable { seq: record.seq, tick: record.flush.last, batch: end.number };
+                        let durable =
+                            Durable { seq: record.seq, tick: record.flush.last, batch: end.number };
                         let weight = record.weight + share.as_ref().map_or(0, |share| share.weight);
                         share = Some(Share { cell: Arc::clone(&cell), durable, weight });
                     }
@@ -272,7 +286,11 @@ impl Journal {
                         break;
                     }
                     Err(PushError::TooLarge(size)) => {
-                        return Err(StoreError::TooLarge { what: "record", size, limit: rekindle_schema::batch::MAX_PAYLOAD });
+                        return Err(StoreError::TooLarge {
+                            what: "record",
+                            size,
+                            limit: rekindle_schema::batch::MAX_PAYLOAD,
+                        });
                     }
                     Err(error @ PushError::NotContiguous { .. }) => {
                         return Err(StoreError::Corrupt {
@@ -300,7 +318,10 @@ impl Journal {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_transient() => {
                     self.meters.append_retries.increment(1);
-                    tracing::warn!(code = "RK-HOST-011", %error, batch = %batch.number, "append will be repeated");
+                    tracing::warn!(
+                        code = "RK-HOST-011", %error, batch = %batch.number,
+                        "append will be repeated"
+                    );
                     sleep(pause).await;
                     pause = (pause * 2).min(LAST_RETRY);
                 }

@@ -1,14 +1,18 @@
 //! Supervised actors of a node: matches, journal, checkpoints, [jobs].
 //!
-//! A [`Host`] runs the matches of one node incarnation. The node gives it a [store](rekindle_store::Store), its [`Games`] and a clock, tells it which
-//! matches to [create](Host::create) and [recover](Host::recover), and links the edge to them through [`MatchHandle`]s.
+//! A [`Host`] runs the matches of one node incarnation. The node gives it a
+//! [store](rekindle_store::Store), its [`Games`] and a clock, tells it which matches to
+//! [create](Host::create) and [recover](Host::recover), and links the edge to them through
+//! [`MatchHandle`]s.
 //!
-//! One tick's way: players' inputs wait in [`core::Ingress`] → the shard's wheel wakes the match's actor → [`core::Ingress::draw`] makes the step →
-//! [`core::MatchCore::step`] makes the world → [`core::Outbox`] packs the record → the journal actor appends a batch for all matches →
-//! the match hears that the tick is durable and publishes its frame → subscribers.
+//! One tick's way: players' inputs wait in [`core::Ingress`] → the shard's wheel wakes the match's
+//! actor → [`core::Ingress::draw`] makes the step → [`core::MatchCore::step`] makes the world →
+//! [`core::Outbox`] packs the record → the journal actor appends a batch for all matches → the
+//! match hears that the tick is durable and publishes its frame → subscribers.
 //!
-//! This crate does not decide who owns a match (`rekindle-cluster` does), does not know what a store is made of, and never sees a socket.
-//! Every queue in it is bounded; no handler of a match awaits anything; a match's time is its tick number, and ticks never skip.
+//! This crate does not decide who owns a match (`rekindle-cluster` does), does not know what a
+//! store is made of, and never sees a socket. Every queue in it is bounded; no handler of a match
+//! awaits anything; a match's time is its tick number, and ticks never skip.
 //!
 //! # Metrics
 //!
@@ -60,7 +64,9 @@ mod shard;
 mod watchdog;
 
 pub use cell::MatchPhase;
-pub use config::{Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock};
+pub use config::{
+    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock,
+};
 pub use core::{Admission, Opened, RawInput};
 pub use error::{HostError, RecoveryError};
 pub use handle::{MatchHandle, MatchInfo};

@@ -69,8 +69,10 @@ impl Meters {
             batch_bytes: histogram!("rekindle_journal_batch_bytes"),
             backlog: gauge!("rekindle_journal_backlog_bytes"),
             checkpoint_age: gauge!("rekindle_checkpoint_age_seconds"),
-            checkpoint_bytes: CHECKPOINT_KINDS.map(|kind| histogram!("rekindle_checkpoint_bytes", "kind" => kind)),
-            checkpoint_encode: CHECKPOINT_KINDS.map(|kind| histogram!("rekindle_checkpoint_encode_seconds", "kind" => kind)),
+            checkpoint_bytes: CHECKPOINT_KINDS
+                .map(|kind| histogram!("rekindle_checkpoint_bytes", "kind" => kind)),
+            checkpoint_encode: CHECKPOINT_KINDS
+                .map(|kind| histogram!("rekindle_checkpoint_encode_seconds", "kind" => kind)),
             checkpoint_put: histogram!("rekindle_checkpoint_put_seconds"),
             replay_estimate: gauge!("rekindle_replay_estimate_seconds"),
             recovery_replay: histogram!("rekindle_recovery_seconds", "phase" => "replay"),

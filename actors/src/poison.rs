@@ -1,8 +1,10 @@
 //! A tick that panics: find what triggers it, leave that out, go on.
 //!
-//! The world is rebuilt up to the tick before from what is durable, and the step is tried again and again from the same bytes: a group of
-//! contributions that does no harm is kept as a whole, one that does is halved, a single one that does is the culprit. k culprits among n
-//! contributions take about k log n trials. A tick that panics without any player's contribution is hopeless: the match is parked.
+//! The world is rebuilt up to the tick before from what is durable, and the step is tried again and
+//! again from the same bytes: a group of contributions that does no harm is kept as a whole, one
+//! that does is halved, a single one that does is the culprit. k culprits among n contributions
+//! take about k log n trials. A tick that panics without any player's contribution is hopeless: the
+//! match is parked.
 
 use bytes::Bytes;
 use rekindle_schema::record::Step;
@@ -60,9 +62,11 @@ enum Suspect {
     Command(usize),
 }
 
-/// Makes `step` from `checkpoint` (the canonical bytes of the world one tick before), without the contributions that make it panic.
+/// Makes `step` from `checkpoint` (the canonical bytes of the world one tick before), without the
+/// contributions that make it panic.
 pub fn isolate(game: &dyn GameType, checkpoint: &Bytes, step: &Step) -> Outcome {
-    let mut trials = Trials { game, checkpoint, step, kept: Vec::new(), culprits: Vec::new(), best: None };
+    let mut trials =
+        Trials { game, checkpoint, step, kept: Vec::new(), culprits: Vec::new(), best: None };
     if let Err(error) = trials.attempt(&[]) {
         return Outcome::Hopeless(report(step, &error));
     }
@@ -73,7 +77,9 @@ pub fn isolate(game: &dyn GameType, checkpoint: &Bytes, step: &Step) -> Outcome 
     trials.settle(&suspects.collect::<Vec<_>>());
     let Trials { culprits, best, .. } = trials;
     match best {
-        Some((sim, step, output)) => Outcome::Fixed(Box::new(Fixed { sim, step, output, culprits })),
+        Some((sim, step, output)) => {
+            Outcome::Fixed(Box::new(Fixed { sim, step, output, culprits }))
+        }
         None => Outcome::Hopeless(format!("tick {} could not be made again", step.tick)),
     }
 }
@@ -82,13 +88,21 @@ pub fn isolate(game: &dyn GameType, checkpoint: &Bytes, step: &Step) -> Outcome 
 fn report(step: &Step, error: &SimError) -> String {
     let leaves = match step.leaves.as_slice() {
         [] => String::new(),
-        leaves => format!("; leaving in this tick: {}", list(leaves.iter().map(|leave| leave.player))),
+        leaves => {
+            format!("; leaving in this tick: {}", list(leaves.iter().map(|leave| leave.player)))
+        }
     };
     match error {
         SimError::Panicked { system, tick, message } => {
-            format!("system `{system}` panicked at tick {tick} without any player's input (player: none{leaves}): {message}")
+            format!(
+                "system `{system}` panicked at tick {tick} without any player's input (player: \
+                 none{leaves}): {message}"
+            )
         }
-        other => format!("tick {} failed without any player's input (player: none{leaves}): {other}", step.tick),
+        other => format!(
+            "tick {} failed without any player's input (player: none{leaves}): {other}",
+            step.tick
+        ),
     }
 }
 
@@ -133,7 +147,8 @@ impl Trials<'_> {
     /// The step with only what is kept and `more`, in its canonical order.
     fn compose(&self, more: &[Suspect]) -> Step {
         let full = self.step;
-        let mut step = Step { joins: Vec::new(), inputs: Vec::new(), commands: Vec::new(), ..full.clone() };
+        let mut step =
+            Step { joins: Vec::new(), inputs: Vec::new(), commands: Vec::new(), ..full.clone() };
         let (mut joins, mut inputs, mut commands) = (Vec::new(), Vec::new(), Vec::new());
         for suspect in self.kept.iter().chain(more) {
             match *suspect {
@@ -173,7 +188,10 @@ impl Trials<'_> {
         let tick: Tick = self.step.tick;
         let reason = match error {
             SimError::Panicked { system, message, .. } => {
-                format!("{what} {seq} of player {player} makes system `{system}` panic at tick {tick}: {message}")
+                format!(
+                    "{what} {seq} of player {player} makes system `{system}` panic at tick {tick}: \
+                     {message}"
+                )
             }
             other => format!("{what} {seq} of player {player} fails tick {tick}: {other}"),
         };

@@ -1,6 +1,7 @@
 //! From a history to a running world: restore, replay, check.
 //!
-//! Pure and synchronous. Called by [`crate::Host::recover`] off the shards, by poison handling, and by the commands that verify, replay and list journals.
+//! Pure and synchronous. Called by [`crate::Host::recover`] off the shards, by poison handling, and
+//! by the commands that verify, replay and list journals.
 
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
@@ -33,7 +34,8 @@ pub struct Replayed {
     pub replayed: u64,
     /// Hashes that were compared and found equal, that of the checkpoint included.
     pub beats_checked: u64,
-    /// Hashes of ticks that another build computed and this one computes differently. Always 0 unless other builds were accepted.
+    /// Hashes of ticks that another build computed and this one computes differently. Always 0
+    /// unless other builds were accepted.
     pub beats_differing: u64,
     /// First and last tick that another build had computed.
     pub resimulated: Option<(Tick, Tick)>,
@@ -78,7 +80,8 @@ pub struct Replaying<'a> {
     pub sim: &'a dyn Simulation,
 }
 
-/// Restores and replays a whole history; `progress` is told each tick. See [`Replay`] for more control.
+/// Restores and replays a whole history; `progress` is told each tick. See [`Replay`] for more
+/// control.
 pub fn replay(
     game: &dyn GameType,
     spec: &MatchSpec,
@@ -87,32 +90,50 @@ pub fn replay(
     accept_build: bool,
     progress: &mut dyn FnMut(Tick),
 ) -> Result<Replayed, RecoveryError> {
-    Replay { game, spec, build, accept_build, until: None, match_id: None }.run(history, &mut |at| progress(at.tick))
+    Replay { game, spec, build, accept_build, until: None, match_id: None }
+        .run(history, &mut |at| progress(at.tick))
 }
 
-/// Whether this build can go on with a match, found out before the match is claimed. An error says what this build lacks and nothing about the match:
-/// another build may have it.
+/// Whether this build can go on with a match, found out before the match is claimed. An error says
+/// what this build lacks and nothing about the match: another build may have it.
 ///
-/// A history that this build made, begun with a checkpoint that it made, is not looked into: what is wrong with it shows in the replay. A checkpoint of
-/// another build is restored, and what another build computed is replayed, if that is accepted. Called by whoever claims matches, through
-/// [`crate::Host::fits`].
-pub fn fits(games: &Games, lease: &MatchLease, history: &History, build: BuildId, accept_build: bool) -> Result<(), RecoveryError> {
+/// A history that this build made, begun with a checkpoint that it made, is not looked into: what
+/// is wrong with it shows in the replay. A checkpoint of another build is restored, and what
+/// another build computed is replayed, if that is accepted. Called by whoever claims matches,
+/// through [`crate::Host::fits`].
+pub fn fits(
+    games: &Games,
+    lease: &MatchLease,
+    history: &History,
+    build: BuildId,
+    accept_build: bool,
+) -> Result<(), RecoveryError> {
     let match_id = lease.match_id;
     let game = games.get(&lease.spec.game)?;
     let failed = |error| RecoveryError::Sim { match_id, error };
     let foreign = history.frames.iter().find(|frame| frame.header.build != build);
     match (foreign, &history.checkpoint) {
-        (Some(frame), _) if !accept_build => {
-            Err(RecoveryError::OtherBuild { match_id, tick: frame.header.first_tick, found: frame.header.build, ours: build })
+        (Some(frame), _) if !accept_build => Err(RecoveryError::OtherBuild {
+            match_id,
+            tick: frame.header.first_tick,
+            found: frame.header.build,
+            ours: build,
+        }),
+        (Some(_), _) => {
+            replay(&*game, &lease.spec, history, build, accept_build, &mut |_| {}).map(drop)
         }
-        (Some(_), _) => replay(&*game, &lease.spec, history, build, accept_build, &mut |_| {}).map(drop),
-        (None, Some((meta, state))) if meta.build != build => game.restore(state).map(drop).map_err(failed),
-        (None, None) if history.frames.is_empty() => game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed),
+        (None, Some((meta, state))) if meta.build != build => {
+            game.restore(state).map(drop).map_err(failed)
+        }
+        (None, None) if history.frames.is_empty() => {
+            game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed)
+        }
         (None, _) => Ok(()),
     }
 }
 
-/// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread that others wait for.
+/// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread
+/// that others wait for.
 pub(crate) fn fits_at_once(history: &History, build: BuildId, accept_build: bool) -> bool {
     let foreign = history.frames.iter().any(|frame| frame.header.build != build);
     match &history.checkpoint {
@@ -140,7 +161,11 @@ pub struct Replay<'a> {
 
 impl Replay<'_> {
     /// Restores the checkpoint, makes every recorded tick again, compares every hash on the way.
-    pub fn run(&self, history: &History, observe: &mut dyn FnMut(Replaying<'_>)) -> Result<Replayed, RecoveryError> {
+    pub fn run(
+        &self,
+        history: &History,
+        observe: &mut dyn FnMut(Replaying<'_>),
+    ) -> Result<Replayed, RecoveryError> {
         let mut state = self.begin(history)?;
         for frame in &history.frames {
             if self.until.is_some_and(|until| state.tick >= until) {
@@ -153,7 +178,10 @@ impl Replay<'_> {
 
     fn match_id(&self, history: &History) -> MatchId {
         let in_frames = history.frames.first().map(|frame| frame.header.match_id);
-        self.match_id.or(in_frames).or_else(|| history.checkpoint.as_ref().map(|(meta, _)| meta.match_id)).unwrap_or_default()
+        self.match_id
+            .or(in_frames)
+            .or_else(|| history.checkpoint.as_ref().map(|(meta, _)| meta.match_id))
+            .unwrap_or_default()
     }
 
     /// The world that replay begins with.
@@ -172,12 +200,21 @@ impl Replay<'_> {
         Ok(state)
     }
 
-    fn check_checkpoint(&self, state: &mut Replayed, meta: &CheckpointMeta) -> Result<(), RecoveryError> {
+    fn check_checkpoint(
+        &self,
+        state: &mut Replayed,
+        meta: &CheckpointMeta,
+    ) -> Result<(), RecoveryError> {
         if state.sim.tick() != meta.tick {
-            let problem = format!("its checkpoint stands at tick {}, the manifest says {}", state.sim.tick(), meta.tick);
+            let problem = format!(
+                "its checkpoint stands at tick {}, the manifest says {}",
+                state.sim.tick(),
+                meta.tick
+            );
             return Err(RecoveryError::Broken { match_id: meta.match_id, seq: meta.seq, problem });
         }
-        // A checkpoint of another build may have been migrated while it was decoded: its hash says nothing then.
+        // A checkpoint of another build may have been migrated while it was decoded: its hash says
+        // nothing then.
         if meta.build == self.build {
             let computed = state.sim.state_hash();
             if computed != meta.hash {
@@ -197,21 +234,35 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn apply(&self, state: &mut Replayed, frame: &Frame, observe: &mut dyn FnMut(Replaying<'_>)) -> Result<(), RecoveryError> {
+    fn apply(
+        &self,
+        state: &mut Replayed,
+        frame: &Frame,
+        observe: &mut dyn FnMut(Replaying<'_>),
+    ) -> Result<(), RecoveryError> {
         let header = &frame.header;
         let match_id = header.match_id;
         let broken = |problem: String| RecoveryError::Broken { match_id, seq: header.seq, problem };
         if header.seq != state.seq.next() && state.seq != Seq(0) || header.seq == Seq(0) {
             return Err(broken(format!("it follows record {}", state.seq)));
         }
-        let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| broken(error.to_string()))?;
+        let flush: Flush =
+            codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| broken(error.to_string()))?;
         if flush.first != state.tick.next() || flush.last < flush.first {
-            return Err(broken(format!("it covers ticks {} to {}, the world stands at {}", flush.first, flush.last, state.tick)));
+            return Err(broken(format!(
+                "it covers ticks {} to {}, the world stands at {}",
+                flush.first, flush.last, state.tick
+            )));
         }
         let foreign = header.build != self.build;
         if foreign {
             if !self.accept_build {
-                return Err(RecoveryError::OtherBuild { match_id, tick: flush.first, found: header.build, ours: self.build });
+                return Err(RecoveryError::OtherBuild {
+                    match_id,
+                    tick: flush.first,
+                    found: header.build,
+                    ours: self.build,
+                });
             }
             let from = state.resimulated.map_or(flush.first, |(from, _)| from);
             state.resimulated = Some((from, flush.last));
@@ -225,7 +276,8 @@ impl Replay<'_> {
             }
             let empty = Step { tick, ..Step::default() };
             let step = steps.next_if(|step| step.tick == tick).unwrap_or(&empty);
-            let output = state.sim.step(step).map_err(|error| RecoveryError::Sim { match_id, error })?;
+            let output =
+                state.sim.step(step).map_err(|error| RecoveryError::Sim { match_id, error })?;
             state.tick = tick;
             state.replayed += 1;
             if let Some(beat) = beats.next_if(|beat| beat.tick == tick) {
@@ -236,18 +288,30 @@ impl Replay<'_> {
                     if state.beats_differing == 0 {
                         // Without an equal hash before it, all that was computed again is in doubt.
                         let begin = state.resimulated.map_or(flush.first, |(from, _)| from);
-                        state.holds_until = Some(state.hashes.newest().map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick));
+                        state.holds_until = Some(
+                            state
+                                .hashes
+                                .newest()
+                                .map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick),
+                        );
                     }
                     state.beats_differing += 1;
                 } else {
-                    return Err(RecoveryError::HashMismatch { match_id, tick, recorded: beat.hash, computed, source_of: "journal" });
+                    return Err(RecoveryError::HashMismatch {
+                        match_id,
+                        tick,
+                        recorded: beat.hash,
+                        computed,
+                        source_of: "journal",
+                    });
                 }
                 state.hashes.push(Beat { tick, hash: computed });
             }
             observe(Replaying { tick, step, output: &output, sim: &*state.sim });
         }
         if self.until.is_none() {
-            let left = (steps.next().map(|step| step.tick)).or_else(|| beats.next().map(|beat| beat.tick));
+            let left =
+                (steps.next().map(|step| step.tick)).or_else(|| beats.next().map(|beat| beat.tick));
             if let Some(tick) = left {
                 return Err(broken(format!(
                     "it has something for tick {tick}, which is out of order or outside {} to {}",

@@ -1,8 +1,9 @@
 //! Threads that tick matches, and the wheel that wakes them.
 //!
-//! A shard is one thread with a `current_thread` runtime, on which its matches' actors live, and one [`Wheel`]. A match asks the wheel for its
-//! next tick when it has handled the one before, so it never has more than one pending, however far behind it is. Without threads
-//! (simulation) the wheel is a task on the runtime that started the host.
+//! A shard is one thread with a `current_thread` runtime, on which its matches' actors live, and
+//! one [`Wheel`]. A match asks the wheel for its next tick when it has handled the one before, so
+//! it never has more than one pending, however far behind it is. Without threads (simulation) the
+//! wheel is a task on the runtime that started the host.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,13 +110,18 @@ impl Shard {
 
     /// A thread of its own.
     pub(crate) fn thread(index: usize, stop: watch::Receiver<bool>) -> Result<Self, HostError> {
-        let fail = |cause: std::io::Error| HostError::Spawn { what: "shard thread", cause: cause.to_string() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(fail)?;
+        let fail = |cause: std::io::Error| HostError::Spawn {
+            what: "shard thread",
+            cause: cause.to_string(),
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(fail)?;
         let handle = runtime.handle().clone();
         let wheel = Arc::new(Wheel::default());
         let turning = Arc::clone(&wheel);
         let body = move || runtime.block_on(turning.run(stop));
-        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(fail)?;
+        let thread =
+            std::thread::Builder::new().name(format!("shard-{index}")).spawn(body).map_err(fail)?;
         Ok(Self { runtime: handle, wheel, thread: Some(thread) })
     }
 

@@ -1,7 +1,9 @@
-//! Sees a tick that never returns, which no supervisor can: the thread that would handle its messages is the one that hangs.
+//! Sees a tick that never returns, which no supervisor can: the thread that would handle its
+//! messages is the one that hangs.
 //!
-//! A thread looks at every match several times per period. A match that shows the same tick in the making in [`LOOKS`] consecutive looks is hung.
-//! Looks are counted, not time: a process that was stopped and continued has not looked meanwhile, so it accuses nobody.
+//! A thread looks at every match several times per period. A match that shows the same tick in the
+//! making in [`LOOKS`] consecutive looks is hung. Looks are counted, not time: a process that was
+//! stopped and continued has not looked meanwhile, so it accuses nobody.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -35,7 +37,11 @@ impl Watch {
             seen.insert(match_id, (tick, count));
         }
         self.0 = seen;
-        self.0.iter().filter(|(_, (_, count))| *count == LOOKS).map(|(&match_id, _)| match_id).collect()
+        self.0
+            .iter()
+            .filter(|(_, (_, count))| *count == LOOKS)
+            .map(|(&match_id, _)| match_id)
+            .collect()
     }
 }
 
@@ -43,7 +49,10 @@ impl Watch {
 pub(crate) fn start(host: &Arc<Inner>) -> std::io::Result<()> {
     let period = host.config.watchdog / LOOKS;
     let host = Arc::downgrade(host);
-    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&host, period)).map(drop)
+    std::thread::Builder::new()
+        .name("watchdog".to_owned())
+        .spawn(move || watch(&host, period))
+        .map(drop)
 }
 
 fn watch(host: &Weak<Inner>, period: Duration) {
@@ -55,7 +64,8 @@ fn watch(host: &Weak<Inner>, period: Duration) {
             return;
         }
         let cells: Vec<_> = host.matches.lock().values().cloned().collect();
-        let running = cells.iter().filter_map(|cell| Some((cell.match_id, cell.probe.lock().running()?.0)));
+        let running =
+            cells.iter().filter_map(|cell| Some((cell.match_id, cell.probe.lock().running()?.0)));
         for match_id in looks.look(running) {
             if let Some(hang) = describe(&host, match_id) {
                 report(&host, hang);
@@ -68,23 +78,38 @@ fn describe(host: &Inner, match_id: MatchId) -> Option<Hang> {
     let cell = host.matches.lock().get(&match_id).cloned()?;
     let probe = Arc::clone(&cell.probe.lock());
     let (tick, system) = probe.running()?;
-    let players = cell.making.lock().as_ref().filter(|making| making.tick == tick).map(|making| making.players.clone());
-    Some(Hang { match_id, tick, system: system.to_owned(), players: players.unwrap_or_default(), parked: false })
+    let players = cell
+        .making
+        .lock()
+        .as_ref()
+        .filter(|making| making.tick == tick)
+        .map(|making| making.players.clone());
+    Some(Hang {
+        match_id,
+        tick,
+        system: system.to_owned(),
+        players: players.unwrap_or_default(),
+        parked: false,
+    })
 }
 
 fn report(host: &Inner, mut hang: Hang) {
     let limit = host.config.watchdog;
     let text = format!(
-        "system `{}` did not return from tick {} within {limit:?} (players with inputs in that tick: {})",
+        "system `{}` did not return from tick {} within {limit:?} (players with inputs in that \
+         tick: {})",
         hang.system,
         hang.tick,
         list(hang.players.iter().copied())
     );
     // The node's own runtimes may be what hangs: the row is written from here.
-    let parking = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
-        let state = MatchState::Parked { report: text.clone() };
-        runtime.block_on(async { tokio::time::timeout(PARK_LIMIT, host.set_row(hang.match_id, state)).await })
-    });
+    let parking =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
+            let state = MatchState::Parked { report: text.clone() };
+            runtime.block_on(async {
+                tokio::time::timeout(PARK_LIMIT, host.set_row(hang.match_id, state)).await
+            })
+        });
     hang.parked = matches!(parking, Ok(Ok(Ok(true))));
     host.meters.parked.increment(1);
     tracing::error!(
@@ -107,7 +132,12 @@ mod tests {
         let (slow, hung) = (MatchId(1), MatchId(2));
         let mut watch = Watch::default();
         for round in 1..LOOKS {
-            assert!(watch.look([(slow, Tick(u64::from(round))), (hung, Tick(7))].into_iter()).is_empty(), "round {round}");
+            assert!(
+                watch
+                    .look([(slow, Tick(u64::from(round))), (hung, Tick(7))].into_iter())
+                    .is_empty(),
+                "round {round}"
+            );
         }
         assert_eq!(watch.look([(slow, Tick(99)), (hung, Tick(7))].into_iter()), [hung]);
         assert!(watch.look([(hung, Tick(7))].into_iter()).is_empty(), "reported once");

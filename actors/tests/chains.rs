@@ -1,4 +1,5 @@
-//! Checkpoints that are deltas: what is kept, and what a recovery makes of chains that are whole, cut short, or damaged.
+//! Checkpoints that are deltas: what is kept, and what a recovery makes of chains that are whole,
+//! cut short, or damaged.
 
 mod support;
 
@@ -30,7 +31,11 @@ async fn list(store: &Store) -> Vec<CheckpointMeta> {
 }
 
 /// Plays until the newest checkpoint satisfies `wanted`.
-async fn play_until(store: &Store, link: &MatchHandle, wanted: impl Fn(&[CheckpointMeta]) -> bool) -> Vec<CheckpointMeta> {
+async fn play_until(
+    store: &Store,
+    link: &MatchHandle,
+    wanted: impl Fn(&[CheckpointMeta]) -> bool,
+) -> Vec<CheckpointMeta> {
     let session = enter(link, 1).await;
     for seq in 1..20_000 {
         link.input(input(session, seq, Tick(0), add(seq as u8)));
@@ -70,13 +75,17 @@ async fn chains_are_as_long_as_they_may_be_and_the_newest_two_are_kept_whole() {
     let link = first.create(MATCH.0).await;
     let mut most = 0;
     for round in 1..=3 {
-        let list = play_until(&store, &link, |list| list[..].first().is_some_and(|meta| meta.tick.0 > round * 250)).await;
+        let list = play_until(&store, &link, |list| {
+            list[..].first().is_some_and(|meta| meta.tick.0 > round * 250)
+        })
+        .await;
         assert!(roots(&list) <= 2, "{list:?}");
         for meta in &list {
             let chain = Chain::of(meta, &list).expect("what a delta rests on is kept");
             assert!(chain.links().len() <= 4, "{list:?}");
             most = most.max(chain.links().len());
-            let (_, state) = Restorer::new(&*store.checkpoints, &list).restore(meta).await.expect("restorable");
+            let (_, state) =
+                Restorer::new(&*store.checkpoints, &list).restore(meta).await.expect("restorable");
             let sim = Tally::new().restore(&state).expect("a state");
             assert_eq!((sim.tick(), sim.state_hash()), (meta.tick, meta.hash));
             assert_eq!(sim.state_hash(), hash_at(&store, meta.tick).await, "at {}", meta.tick);
@@ -104,11 +113,22 @@ async fn a_node_that_dies_in_mid_chain_loses_nothing_and_its_heir_begins_a_chain
     let link = second.host.find(MATCH).expect("it runs");
     let (tick, hash) = link.inspect().await.expect("it lives");
     assert_eq!(hash, hash_at(&store, tick).await);
-    let after = play_until(&store, &link, |list| list[0].log == Incarnation(2) && deltas_on_newest(list) == 2).await;
+    let after = play_until(&store, &link, |list| {
+        list[0].log == Incarnation(2) && deltas_on_newest(list) == 2
+    })
+    .await;
     let newest = Chain::of(&after[0], &after).expect("whole");
-    assert_eq!((newest.root().log, newest.root().base), (Incarnation(2), None), "the first under an owner is full");
+    assert_eq!(
+        (newest.root().log, newest.root().base),
+        (Incarnation(2), None),
+        "the first under an owner is full"
+    );
     let (_, second_point) = chains::restore_points(&after);
-    assert_eq!(second_point.expect("two restore points").tip(), &before[0], "the dead owner's chain is kept until there are two new ones");
+    assert_eq!(
+        second_point.expect("two restore points").tip(),
+        &before[0],
+        "the dead owner's chain is kept until there are two new ones"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +137,8 @@ async fn a_damaged_full_checkpoint_takes_its_deltas_with_it_and_the_chain_before
     let store = memory.store();
     let first = Node::start(&store, 1, chained(3)).await;
     let link = first.create(MATCH.0).await;
-    let list = play_until(&store, &link, |list| roots(list) == 2 && deltas_on_newest(list) == 2).await;
+    let list =
+        play_until(&store, &link, |list| roots(list) == 2 && deltas_on_newest(list) == 2).await;
     first.host.abort();
     drop(first);
     let (lease, _) = journal(&store, MATCH.0).await;
@@ -128,7 +149,8 @@ async fn a_damaged_full_checkpoint_takes_its_deltas_with_it_and_the_chain_before
     for link in newest.links() {
         for bit in (0..link.len as usize * 8).step_by(97) {
             assert!(memory.flip_bit_of(link, bit));
-            let history = history::load(&store, &lease, &LoadOptions::default()).await.expect("load");
+            let history =
+                history::load(&store, &lease, &LoadOptions::default()).await.expect("load");
             let (meta, state) = history.checkpoint.clone().expect("a checkpoint");
             let expected = link.base.map_or(second.tip().seq, |base| base.seq);
             assert_eq!(meta.seq, expected, "link at seq {}, bit {bit}", link.seq);
@@ -155,7 +177,10 @@ async fn a_checkpoint_that_was_not_stored_is_nobodys_base() {
         move |op| match op {
             Op::PutCheckpoint(..) => match puts.fetch_add(1, Ordering::Relaxed) {
                 number if number % 3 == 2 => Fate {
-                    fail: Some(StoreError::Refused { place: "a checkpoint".to_owned(), problem: "a test".to_owned() }),
+                    fail: Some(StoreError::Refused {
+                        place: "a checkpoint".to_owned(),
+                        problem: "a test".to_owned(),
+                    }),
                     ..Fate::default()
                 },
                 number => Fate { lose_answer: number % 7 == 6, ..Fate::default() },
@@ -168,12 +193,18 @@ async fn a_checkpoint_that_was_not_stored_is_nobodys_base() {
     let store = memory.store();
     let first = Node::start(&faulty, 1, chained(4)).await;
     let link = first.create(MATCH.0).await;
-    let list = play_until(&store, &link, |list| list[..].first().is_some_and(|meta| meta.tick.0 > 2_000)).await;
+    let list =
+        play_until(&store, &link, |list| list[..].first().is_some_and(|meta| meta.tick.0 > 2_000))
+            .await;
     assert!(puts.load(Ordering::Relaxed) > 15);
     assert!(list.iter().any(|meta| meta.base.is_some()), "{list:?}");
     for meta in &list {
-        let (_, state) = Restorer::new(&*store.checkpoints, &list).restore(meta).await.expect("restorable");
-        assert_eq!(Tally::new().restore(&state).expect("a state").state_hash(), hash_at(&store, meta.tick).await);
+        let (_, state) =
+            Restorer::new(&*store.checkpoints, &list).restore(meta).await.expect("restorable");
+        assert_eq!(
+            Tally::new().restore(&state).expect("a state").state_hash(),
+            hash_at(&store, meta.tick).await
+        );
     }
 }
 
@@ -202,7 +233,8 @@ async fn a_wish_for_checkpoints_is_answered_once() {
     };
     let store = memory.with_faults(Arc::new(plan)).store();
     // Nothing but a wish makes a checkpoint due, after the first of each match.
-    let config = HostConfig { checkpoint_every: Duration::from_hours(1), recovery_budget: 1e9, ..config() };
+    let config =
+        HostConfig { checkpoint_every: Duration::from_hours(1), recovery_budget: 1e9, ..config() };
     let node = Node::start(&store, 1, config).await;
     for id in 1..=20 {
         node.create(id).await;

@@ -13,7 +13,14 @@ use rekindle_store::memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::Instant;
 
-const LIMITS: IngressLimits = IngressLimits { players: 3, window: 10, inputs: 8, commands: 4, commands_per_step: 2, away_ticks: 5 };
+const LIMITS: IngressLimits = IngressLimits {
+    players: 3,
+    window: 10,
+    inputs: 8,
+    commands: 4,
+    commands_per_step: 2,
+    away_ticks: 5,
+};
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -50,7 +57,9 @@ struct Rules {
 
 impl Rules {
     fn check(&mut self, step: &Step) {
-        let ascending = |players: Vec<PlayerId>| assert!(players.windows(2).all(|pair| pair[0] < pair[1]), "{step:?}");
+        let ascending = |players: Vec<PlayerId>| {
+            assert!(players.windows(2).all(|pair| pair[0] < pair[1]), "{step:?}")
+        };
         ascending(step.joins.iter().map(|join| join.player).collect());
         ascending(step.leaves.iter().map(|leave| leave.player).collect());
         ascending(step.inputs.iter().map(|input| input.player).collect());
@@ -65,8 +74,12 @@ impl Rules {
             let target = self.queued[&(input.session, input.seq)];
             assert!(target <= step.tick, "too early");
             // The newest whose time has come: no later one that was queued was ready.
-            let newer = self.queued.range((input.session, input.seq + 1)..(input.session, u64::MAX));
-            assert!(newer.into_iter().all(|(_, &target)| target > step.tick), "a newer one was passed over");
+            let newer =
+                self.queued.range((input.session, input.seq + 1)..(input.session, u64::MAX));
+            assert!(
+                newer.into_iter().all(|(_, &target)| target > step.tick),
+                "a newer one was passed over"
+            );
             self.queued.retain(|&(session, seq), _| session != input.session || seq > input.seq);
         }
         for command in &step.commands {
@@ -169,7 +182,9 @@ fn runtime_instant() -> Instant {
 /// One run of three matches with players and a slow store; returns the bytes of the node's log.
 async fn scenario() -> Vec<bytes::Bytes> {
     let memory = MemoryStore::new().with_faults(std::sync::Arc::new(|op| match op {
-        Op::Append(_, number) => Fate { before: Duration::from_millis(number.0 * 7 % 40), ..Fate::default() },
+        Op::Append(_, number) => {
+            Fate { before: Duration::from_millis(number.0 * 7 % 40), ..Fate::default() }
+        }
         _ => Fate::default(),
     }));
     let node = Node::start(&memory.store(), 1, config()).await;
@@ -183,14 +198,19 @@ async fn scenario() -> Vec<bytes::Bytes> {
     }
     tokio::time::sleep(Duration::from_secs(8)).await;
     node.host.drain().await;
-    let batches = node.store.journal.read(Incarnation(1), BatchNo(1), usize::MAX).await.expect("read");
+    let batches =
+        node.store.journal.read(Incarnation(1), BatchNo(1), usize::MAX).await.expect("read");
     batches.into_iter().map(|batch| batch.bytes).collect()
 }
 
 #[test]
 fn one_seed_makes_one_log() {
     let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("runtime");
         runtime.block_on(scenario())
     };
     let (first, second) = (run(), run());

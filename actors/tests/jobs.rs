@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_actors::jobs::{self, CronEntry, Drained, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy, WorkError};
+use rekindle_actors::jobs::{
+    self, CronEntry, Drained, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy,
+    WorkError,
+};
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
 use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
@@ -37,10 +40,23 @@ fn config(cron: Vec<CronEntry>) -> JobsConfig {
     JobsConfig { lease: Duration::from_secs(3), queues: vec![queue], cron, ..JobsConfig::default() }
 }
 
-async fn node(store: Store, number: u64, clock: &Clock, kinds: Vec<Kind>, cron: Vec<CronEntry>) -> JobsHandle {
+async fn node(
+    store: Store,
+    number: u64,
+    clock: &Clock,
+    kinds: Vec<Kind>,
+    cron: Vec<CronEntry>,
+) -> JobsHandle {
     let clock = clock.clone();
     let clock: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(move || clock.now_ms());
-    let parts = JobsParts { store, incarnation: Incarnation(number), clock, seed: number, kinds, config: config(cron) };
+    let parts = JobsParts {
+        store,
+        incarnation: Incarnation(number),
+        clock,
+        seed: number,
+        kinds,
+        config: config(cron),
+    };
     jobs::start(parts).await.unwrap()
 }
 
@@ -82,7 +98,8 @@ async fn work_is_done_once_and_failures_are_followed_up() {
     let count = Arc::clone(&done);
     let kinds = vec![
         Kind::new("count", "work", move |job: Job| {
-            *count.lock().entry(String::from_utf8_lossy(&job.payload).into_owned()).or_default() += 1;
+            *count.lock().entry(String::from_utf8_lossy(&job.payload).into_owned()).or_default() +=
+                1;
             async { Ok("counted".to_owned()) }
         }),
         Kind::new("third-time-lucky", "work", |job: Job| async move {
@@ -92,16 +109,24 @@ async fn work_is_done_once_and_failures_are_followed_up() {
                 _ => Ok(format!("after {}", job.last_error.unwrap_or_default())),
             }
         }),
-        Kind::new("hopeless", "work", |_: Job| async { Err(WorkError::Fatal("no such thing".to_owned())) }),
-        Kind::new("endless", "work", |_: Job| std::future::pending()).with(2, Duration::from_secs(7)),
+        Kind::new("hopeless", "work", |_: Job| async {
+            Err(WorkError::Fatal("no such thing".to_owned()))
+        }),
+        Kind::new("endless", "work", |_: Job| std::future::pending())
+            .with(2, Duration::from_secs(7)),
     ];
     for id in 1..=30 {
         store.jobs.enqueue(new_job(id, "count", 3)).await.unwrap();
     }
-    for (id, kind, attempts) in [(51, "third-time-lucky", 3), (52, "hopeless", 9), (53, "endless", 2)] {
+    for (id, kind, attempts) in
+        [(51, "third-time-lucky", 3), (52, "hopeless", 9), (53, "endless", 2)]
+    {
         store.jobs.enqueue(new_job(id, kind, attempts)).await.unwrap();
     }
-    let nodes = [node(memory.store(), 1, &clock, kinds.clone(), vec![]).await, node(memory.store(), 2, &clock, kinds, vec![]).await];
+    let nodes = [
+        node(memory.store(), 1, &clock, kinds.clone(), vec![]).await,
+        node(memory.store(), 2, &clock, kinds, vec![]).await,
+    ];
     for id in 1..=30 {
         until(&store, id, is(JobStatus::Done)).await;
     }
@@ -126,8 +151,12 @@ async fn work_is_done_once_and_failures_are_followed_up() {
 async fn a_slot_of_the_clock_is_worked_on_once_by_one_of_two_nodes() {
     let (memory, clock) = (MemoryStore::new(), Clock::new());
     let seen = Arc::new(Mutex::new(Vec::<(u64, u64)>::new()));
-    let entry =
-        CronEntry { name: "beat".to_owned(), schedule: "every 10s".parse().unwrap(), kind: "beat".to_owned(), payload: Bytes::new() };
+    let entry = CronEntry {
+        name: "beat".to_owned(),
+        schedule: "every 10s".parse().unwrap(),
+        kind: "beat".to_owned(),
+        payload: Bytes::new(),
+    };
     let kinds = |number: u64| {
         let (seen, clock) = (Arc::clone(&seen), clock.clone());
         vec![Kind::new("beat", "work", move |job: Job| {
@@ -146,7 +175,8 @@ async fn a_slot_of_the_clock_is_worked_on_once_by_one_of_two_nodes() {
     one.drain().await;
     two.drain().await;
 
-    // Nobody is there for five minutes: of the thirty slots that were missed one is made up for, and none is afterwards.
+    // Nobody is there for five minutes: of the thirty slots that were missed one is made up for,
+    // and none is afterwards.
     seen.lock().clear();
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(seen.lock().len(), 0);
@@ -155,7 +185,10 @@ async fn a_slot_of_the_clock_is_worked_on_once_by_one_of_two_nodes() {
     tokio::time::sleep(Duration::from_millis(21_500)).await;
     let slots: Vec<u64> = seen.lock().iter().map(|(slot, _)| *slot).collect();
     assert_eq!(slots.len(), 3, "one made up for, two on time: {slots:?}");
-    assert!(slots[0] * 1_000 < back && slots[1] * 1_000 > back && slots[2] == slots[1] + 10, "{slots:?}");
+    assert!(
+        slots[0] * 1_000 < back && slots[1] * 1_000 > back && slots[2] == slots[1] + 10,
+        "{slots:?}"
+    );
     three.stop();
 }
 
@@ -169,18 +202,28 @@ async fn a_dead_nodes_job_goes_on_elsewhere() {
         counter.fetch_add(1, Ordering::SeqCst);
         std::future::pending()
     });
-    let healthy = Kind::new("move", "work", |job: Job| async move { Ok(format!("attempt {}", job.attempt)) });
+    let healthy =
+        Kind::new("move", "work", |job: Job| async move { Ok(format!("attempt {}", job.attempt)) });
     store.jobs.enqueue(new_job(1, "move", 3)).await.unwrap();
     let dying = node(memory.store(), 1, &clock, vec![stuck], vec![]).await;
     // It is alive for three leases, and the job stays its own.
-    until(&store, 1, |job| job.status() == JobStatus::Running && job.due_ms() > Some(START + 9_000)).await;
+    until(&store, 1, |job| {
+        job.status() == JobStatus::Running && job.due_ms() > Some(START + 9_000)
+    })
+    .await;
     let heir = node(memory.store(), 2, &clock, vec![healthy], vec![]).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!((store.jobs.get(JobId(1)).await.unwrap().unwrap().attempt, begun.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(
+        (store.jobs.get(JobId(1)).await.unwrap().unwrap().attempt, begun.load(Ordering::SeqCst)),
+        (1, 1)
+    );
     dying.stop();
     let died = clock.now_ms();
     let job = until(&store, 1, is(JobStatus::Done)).await;
-    assert_eq!(job.state, JobState::Done { at_ms: job.finished_ms().unwrap(), note: "attempt 2".to_owned() });
+    assert_eq!(
+        job.state,
+        JobState::Done { at_ms: job.finished_ms().unwrap(), note: "attempt 2".to_owned() }
+    );
     assert!(clock.now_ms() < died + 3_000 + 1_500, "a lease and a look");
     heir.stop();
 }
@@ -204,7 +247,12 @@ async fn a_cancelled_job_is_stopped() {
     until(&store, 1, is(JobStatus::Running)).await;
     store.jobs.cancel(JobId(1), clock.now_ms()).await.unwrap();
     let cancelled = clock.now_ms();
-    assert!(tokio::time::timeout(Duration::from_secs(10), gone.changed()).await.expect("it is stopped").is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(10), gone.changed())
+            .await
+            .expect("it is stopped")
+            .is_err()
+    );
     assert!(clock.now_ms() < cancelled + 2_000, "at its next heartbeat");
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(store.jobs.get(JobId(1)).await.unwrap().unwrap().status(), JobStatus::Cancelled);
@@ -229,7 +277,11 @@ async fn a_clean_stop_gives_back_what_is_not_done() {
     until(&store, 2, is(JobStatus::Running)).await;
     assert_eq!(node.drain().await, Drained { finished: 1, given_back: 1 });
     let given_back = store.jobs.get(JobId(2)).await.unwrap().unwrap();
-    assert_eq!((given_back.status(), given_back.attempt, given_back.max_attempts), (JobStatus::Ready, 1, 4), "it costs no attempt");
+    assert_eq!(
+        (given_back.status(), given_back.attempt, given_back.max_attempts),
+        (JobStatus::Ready, 1, 4),
+        "it costs no attempt"
+    );
     let untouched = store.jobs.get(JobId(3)).await.unwrap().unwrap();
     assert_eq!((untouched.status(), untouched.attempt), (JobStatus::Ready, 0));
 }
@@ -240,7 +292,10 @@ async fn an_outage_of_the_store_is_sat_out() {
     let down = clock.clone();
     let flaky = memory.with_faults(Arc::new(move |op| {
         let out = op == Op::Jobs && (START + 2_000..START + 22_000).contains(&down.now_ms());
-        Fate { fail: out.then(|| StoreError::Unavailable("the store is away".to_owned())), ..Fate::default() }
+        Fate {
+            fail: out.then(|| StoreError::Unavailable("the store is away".to_owned())),
+            ..Fate::default()
+        }
     }));
     let begun = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&begun);
@@ -257,7 +312,11 @@ async fn an_outage_of_the_store_is_sat_out() {
     let node = node(flaky.store(), 1, &clock, vec![slow], vec![]).await;
     let first = until(&store, 1, is(JobStatus::Done)).await;
     let second = until(&store, 2, is(JobStatus::Done)).await;
-    assert_eq!((first.attempt, second.attempt), (2, 1), "the lease of the first could not be extended: {first:?}");
+    assert_eq!(
+        (first.attempt, second.attempt),
+        (2, 1),
+        "the lease of the first could not be extended: {first:?}"
+    );
     assert!(clock.now_ms() < START + 40_000);
     let all = store.jobs.list(JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap();
     assert_eq!((all.len(), begun.load(Ordering::SeqCst)), (2, 3));
@@ -270,11 +329,23 @@ async fn what_does_not_fit_together_is_refused_at_the_start() {
     let start = async |kinds: Vec<Kind>, cron: Vec<CronEntry>| {
         let clock = clock.clone();
         let clock: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(move || clock.now_ms());
-        let parts = JobsParts { store: memory.store(), incarnation: Incarnation(1), clock, seed: 1, kinds, config: config(cron) };
+        let parts = JobsParts {
+            store: memory.store(),
+            incarnation: Incarnation(1),
+            clock,
+            seed: 1,
+            kinds,
+            config: config(cron),
+        };
         jobs::start(parts).await.unwrap_err().to_string()
     };
     let stray = Kind::new("stray", "nowhere", |_: Job| async { Ok(String::new()) });
     assert!(start(vec![stray], vec![]).await.contains("queue nowhere"));
-    let entry = CronEntry { name: "a".to_owned(), schedule: "every 1m".parse().unwrap(), kind: "ghost".to_owned(), payload: Bytes::new() };
+    let entry = CronEntry {
+        name: "a".to_owned(),
+        schedule: "every 1m".parse().unwrap(),
+        kind: "ghost".to_owned(),
+        payload: Bytes::new(),
+    };
     assert!(start(vec![], vec![entry]).await.contains("kind ghost"));
 }

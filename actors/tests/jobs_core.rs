@@ -1,12 +1,15 @@
-//! The jobs core against a store whose answers are late, lost, or never come, on nodes that die: whatever happens, no job has two holders at
-//! work, every job comes to an end, and a slot of the clock has one job.
+//! The jobs core against a store whose answers are late, lost, or never come, on nodes that die:
+//! whatever happens, no job has two holders at work, every job comes to an end, and a slot of the
+//! clock has one job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rekindle_actors::jobs::core::{Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict};
+use rekindle_actors::jobs::core::{
+    Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict,
+};
 use rekindle_actors::jobs::{CronEntry, QueueConfig, RetryPolicy, WorkError};
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
 use rekindle_schema::{Incarnation, JobId};
@@ -17,7 +20,8 @@ const START: u64 = 1_700_000_000_000;
 const LEASE: u64 = 3_000;
 const POLL: u64 = 500;
 const ATTEMPTS: u32 = 4;
-const POLICY: RetryPolicy = RetryPolicy { first: Duration::from_millis(400), most: Duration::from_secs(4) };
+const POLICY: RetryPolicy =
+    RetryPolicy { first: Duration::from_millis(400), most: Duration::from_secs(4) };
 
 /// splitmix64: all chance of a run comes from its seed.
 struct Chance(u64);
@@ -47,7 +51,11 @@ struct Table(BTreeMap<JobId, Job>);
 impl Table {
     fn enqueue(&mut self, new: NewJob) -> JobId {
         let job = jobs::new(new).unwrap();
-        if let Some(holder) = self.0.values().find(|other| other.held_key().is_some() && other.held_key() == job.held_key()) {
+        if let Some(holder) = self
+            .0
+            .values()
+            .find(|other| other.held_key().is_some() && other.held_key() == job.held_key())
+        {
             return holder.id;
         }
         let id = job.id;
@@ -55,9 +63,19 @@ impl Table {
         id
     }
 
-    fn claim(&mut self, queue: &str, by: u64, now_ms: u64, until_ms: u64, limit: usize) -> Vec<Job> {
+    fn claim(
+        &mut self,
+        queue: &str,
+        by: u64,
+        now_ms: u64,
+        until_ms: u64,
+        limit: usize,
+    ) -> Vec<Job> {
         let due = self.0.values().filter(|job| job.queue == queue);
-        let due: Vec<Job> = due.filter_map(|job| jobs::claim(job, Incarnation(by), now_ms, until_ms)).take(limit).collect();
+        let due: Vec<Job> = due
+            .filter_map(|job| jobs::claim(job, Incarnation(by), now_ms, until_ms))
+            .take(limit)
+            .collect();
         self.0.extend(due.iter().map(|job| (job.id, job.clone())));
         due
     }
@@ -97,17 +115,29 @@ struct World {
 }
 
 fn kinds() -> BTreeMap<String, KindConfig> {
-    let kind =
-        |queue: &str, deadline| KindConfig { queue: queue.to_owned(), attempts: ATTEMPTS, deadline: Duration::from_millis(deadline) };
-    [("quick".to_owned(), kind("work", 60_000)), ("slow".to_owned(), kind("work", 5_000)), ("beat".to_owned(), kind("clock", 60_000))]
-        .into()
+    let kind = |queue: &str, deadline| KindConfig {
+        queue: queue.to_owned(),
+        attempts: ATTEMPTS,
+        deadline: Duration::from_millis(deadline),
+    };
+    [
+        ("quick".to_owned(), kind("work", 60_000)),
+        ("slow".to_owned(), kind("work", 5_000)),
+        ("beat".to_owned(), kind("clock", 60_000)),
+    ]
+    .into()
 }
 
 fn core(seed: u64) -> JobsCore {
     let times = Times { lease_ms: LEASE, poll_ms: POLL, drain_ms: 2_000 };
-    let queue = |name: &str, concurrency| QueueConfig { name: name.to_owned(), concurrency, retry: POLICY };
-    let entry =
-        CronEntry { name: "beat".to_owned(), schedule: "every 7s".parse().unwrap(), kind: "beat".to_owned(), payload: Bytes::new() };
+    let queue =
+        |name: &str, concurrency| QueueConfig { name: name.to_owned(), concurrency, retry: POLICY };
+    let entry = CronEntry {
+        name: "beat".to_owned(),
+        schedule: "every 7s".parse().unwrap(),
+        kind: "beat".to_owned(),
+        payload: Bytes::new(),
+    };
     JobsCore::new(times, vec![queue("work", 3), queue("clock", 1)], kinds(), vec![entry], seed)
 }
 
@@ -144,7 +174,10 @@ impl World {
     fn start(&mut self) {
         self.serial += 1;
         let seed = self.chance.next();
-        self.nodes.insert(self.serial, Node { core: core(seed), work: BTreeMap::new(), inbox: BTreeMap::new() });
+        self.nodes.insert(
+            self.serial,
+            Node { core: core(seed), work: BTreeMap::new(), inbox: BTreeMap::new() },
+        );
     }
 
     fn unavailable() -> StoreError {
@@ -152,9 +185,18 @@ impl World {
     }
 
     /// Sends an answer, late or with its content lost.
-    fn answer<T>(&mut self, node: u64, result: T, event: impl FnOnce(Result<T, StoreError>) -> Event) {
+    fn answer<T>(
+        &mut self,
+        node: u64,
+        result: T,
+        event: impl FnOnce(Result<T, StoreError>) -> Event,
+    ) {
         let lost = self.faults && self.chance.percent(8);
-        let late = if self.faults && self.chance.percent(5) { self.chance.below(2 * LEASE) } else { self.chance.below(40) };
+        let late = if self.faults && self.chance.percent(5) {
+            self.chance.below(2 * LEASE)
+        } else {
+            self.chance.below(40)
+        };
         let event = event(if lost { Err(Self::unavailable()) } else { Ok(result) });
         self.post(node, self.now_ms + late, event);
     }
@@ -185,17 +227,29 @@ impl World {
                     self.cron_slots.entry(key).or_default().insert(stands);
                     self.answer(id, stands, |answer| Event::Enqueued(place, answer));
                 } else {
-                    self.post(id, self.now_ms + 20, Event::Enqueued(place, Err(Self::unavailable())));
+                    self.post(
+                        id,
+                        self.now_ms + 20,
+                        Event::Enqueued(place, Err(Self::unavailable())),
+                    );
                 }
             }
             Effect::Claim { queue, now_ms, until_ms, limit } => {
                 assert!(limit > 0);
-                let jobs = if lost { Vec::new() } else { self.table.claim(&queue, id, now_ms, until_ms, limit) };
+                let jobs = if lost {
+                    Vec::new()
+                } else {
+                    self.table.claim(&queue, id, now_ms, until_ms, limit)
+                };
                 self.answer(id, jobs, |answer| Event::Claimed(queue, answer));
             }
             Effect::Extend(held, until_ms) => {
                 if lost {
-                    return self.post(id, self.now_ms + 20, Event::Extended(held, until_ms, Err(Self::unavailable())));
+                    return self.post(
+                        id,
+                        self.now_ms + 20,
+                        Event::Extended(held, until_ms, Err(Self::unavailable())),
+                    );
                 }
                 let hold = self.table.put(held.id, |job| jobs::extend(job, held.attempt, until_ms));
                 self.answer(id, hold, |answer| Event::Extended(held, until_ms, answer));
@@ -203,17 +257,27 @@ impl World {
             Effect::Finish { held, now_ms, outcome } => {
                 if let Outcome::Retry { at_ms, .. } = &outcome {
                     let wait = at_ms - now_ms;
-                    assert!((200..=4_000).contains(&wait), "waits {wait} ms after attempt {}", held.attempt);
+                    assert!(
+                        (200..=4_000).contains(&wait),
+                        "waits {wait} ms after attempt {}",
+                        held.attempt
+                    );
                 }
                 if lost {
-                    return self.post(id, self.now_ms + 20, Event::Finished(held, Err(Self::unavailable())));
+                    return self.post(
+                        id,
+                        self.now_ms + 20,
+                        Event::Finished(held, Err(Self::unavailable())),
+                    );
                 }
-                let hold = self.table.put(held.id, |job| jobs::finish(job, held.attempt, now_ms, outcome));
+                let hold =
+                    self.table.put(held.id, |job| jobs::finish(job, held.attempt, now_ms, outcome));
                 self.answer(id, hold, |answer| Event::Finished(held, answer));
             }
             Effect::Review => {
                 let live = self.nodes.keys().map(|&node| Incarnation(node)).collect();
-                let jobs = self.table.0.values().filter(|job| job.due_ms().is_some()).cloned().collect();
+                let jobs =
+                    self.table.0.values().filter(|job| job.due_ms().is_some()).cloned().collect();
                 self.answer(id, Open { jobs, live }, Event::Reviewed);
             }
             Effect::Mend(Mend::Free(held, until_ms)) => {
@@ -242,10 +306,17 @@ impl World {
         assert!(job.attempt <= job.max_attempts, "attempt {} of {}", job.attempt, job.max_attempts);
         for (other, node) in &self.nodes {
             let beside = node.work.keys().find(|other| other.id == job.id);
-            assert!(beside.is_none(), "node {other} works on {beside:?} while node {id} begins {held:?}");
+            assert!(
+                beside.is_none(),
+                "node {other} works on {beside:?} while node {id} begins {held:?}"
+            );
         }
         *self.begun.entry(job.id).or_default() += 1;
-        let takes = if job.kind == "slow" { self.chance.below(8_000) } else { self.chance.below(2 * LEASE) };
+        let takes = if job.kind == "slow" {
+            self.chance.below(8_000)
+        } else {
+            self.chance.below(2 * LEASE)
+        };
         let ends = self.now_ms + takes;
         let result = match self.chance.below(10) {
             0 | 1 => Ok(Err(WorkError::Retry("no luck".to_owned()))),
@@ -270,7 +341,9 @@ impl World {
                 let now_ms = self.now_ms;
                 // The time comes first: a node that was held up learns of it before it goes on.
                 self.tell(id, Event::Tick);
-                while let Some(entry) = self.nodes.get_mut(&id).and_then(|node| node.inbox.first_entry()) {
+                while let Some(entry) =
+                    self.nodes.get_mut(&id).and_then(|node| node.inbox.first_entry())
+                {
                     if entry.key().0 > now_ms {
                         break;
                     }
@@ -292,7 +365,10 @@ impl World {
         self.now_ms = self.now_ms.checked_add_signed(by_ms).unwrap();
         for node in self.nodes.values_mut() {
             let inbox = std::mem::take(&mut node.inbox);
-            node.inbox = inbox.into_iter().map(|((at, serial), event)| ((at.saturating_add_signed(by_ms), serial), event)).collect();
+            node.inbox = inbox
+                .into_iter()
+                .map(|((at, serial), event)| ((at.saturating_add_signed(by_ms), serial), event))
+                .collect();
         }
     }
 
@@ -302,7 +378,9 @@ impl World {
             let slot = key.rsplit(':').next().unwrap().parse::<u64>().unwrap() * 1_000;
             (self.now_ms - ms..=self.now_ms).contains(&slot)
         });
-        slots.filter(|(_, jobs)| jobs.iter().all(|id| self.table.0[id].finished_ms().is_some())).count()
+        slots
+            .filter(|(_, jobs)| jobs.iter().all(|id| self.table.0[id].finished_ms().is_some()))
+            .count()
     }
 
     /// kill -9, and a new process.
@@ -314,7 +392,11 @@ impl World {
 
 fn run(seed: u64) {
     let mut world = World::new(seed, 3);
-    let ids: Vec<JobId> = (1..=20).map(|id| world.table.enqueue(new_job(id, if id % 4 == 0 { "slow" } else { "quick" }, None))).collect();
+    let ids: Vec<JobId> = (1..=20)
+        .map(|id| {
+            world.table.enqueue(new_job(id, if id % 4 == 0 { "slow" } else { "quick" }, None))
+        })
+        .collect();
     let unknown = world.table.enqueue(new_job(99, "unknown", None));
     let open = Unique::WhileOpen("one".to_owned());
     let one = world.table.enqueue(new_job(50, "quick", Some(open.clone())));
@@ -327,18 +409,28 @@ fn run(seed: u64) {
         let begun = world.begun.get(id).copied().unwrap_or(0);
         match &job.state {
             JobState::Done { .. } => assert!(begun >= 1, "done without having been begun: {job:?}"),
-            // A node that dies between claim and start uses an attempt up: that is what attempts are for.
-            JobState::Dead { error, .. } => assert!(job.attempt >= ATTEMPTS && !error.is_empty(), "{job:?}"),
+            // A node that dies between claim and start uses an attempt up: that is what attempts
+            // are for.
+            JobState::Dead { error, .. } => {
+                assert!(job.attempt >= ATTEMPTS && !error.is_empty(), "{job:?}")
+            }
             _ => panic!("it came to no end in 150 seconds: {job:?}"),
         }
     }
     let unknown = &world.table.0[&unknown];
-    assert_eq!(unknown.last_error, None, "nobody here can do it, so nobody may fail at it: {unknown:?}");
+    assert_eq!(
+        unknown.last_error, None,
+        "nobody here can do it, so nobody may fail at it: {unknown:?}"
+    );
     assert!(matches!(unknown.status(), JobStatus::Ready | JobStatus::Running));
     for (slot, jobs) in &world.cron_slots {
         assert_eq!(jobs.len(), 1, "{slot}: {jobs:?}");
     }
-    assert!(world.cron_slots.len() >= 20, "150 seconds have 21 slots of 7 seconds: {}", world.cron_slots.len());
+    assert!(
+        world.cron_slots.len() >= 20,
+        "150 seconds have 21 slots of 7 seconds: {}",
+        world.cron_slots.len()
+    );
 }
 
 proptest! {
@@ -372,12 +464,21 @@ fn running(id: u64, attempt: u32, now_ms: u64) -> Job {
 fn a_lost_lease_stops_the_handler_at_once() {
     let mut core = core(1);
     let held = Held { id: JobId(7), attempt: 1 };
-    assert!(claimed(&mut core, START, vec![running(7, 1, START)]).iter().any(|effect| matches!(effect, Effect::Start(_))));
+    assert!(
+        claimed(&mut core, START, vec![running(7, 1, START)])
+            .iter()
+            .any(|effect| matches!(effect, Effect::Start(_)))
+    );
     let asked = core.handle(START + LEASE / 2, Event::Tick);
     assert!(asked.contains(&Effect::Extend(held, START + LEASE / 2 + LEASE)), "{asked:?}");
-    let lost = core.handle(START + LEASE / 2 + 5, Event::Extended(held, START + LEASE / 2 + LEASE, Ok(Hold::Lost)));
+    let lost = core.handle(
+        START + LEASE / 2 + 5,
+        Event::Extended(held, START + LEASE / 2 + LEASE, Ok(Hold::Lost)),
+    );
     assert!(lost.contains(&Effect::Stop(held)), "{lost:?}");
-    assert!(lost.iter().any(|effect| matches!(effect, Effect::Over { verdict: Verdict::Lost, .. })));
+    assert!(
+        lost.iter().any(|effect| matches!(effect, Effect::Over { verdict: Verdict::Lost, .. }))
+    );
     // Asleep for longer than its lease: the first thing it learns stops its handler.
     claimed(&mut core, START + 10_000, vec![running(8, 2, START + 10_000)]);
     let woken = core.handle(START + 10_000 + LEASE, Event::Nudge);
@@ -389,7 +490,12 @@ fn after_the_last_attempt_a_job_is_buried_unopened() {
     let mut core = core(1);
     let effects = claimed(&mut core, START, vec![running(7, ATTEMPTS + 1, START)]);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Start(_))), "{effects:?}");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish { outcome: Outcome::Dead { .. }, .. })), "{effects:?}");
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Finish { outcome: Outcome::Dead { .. }, .. })),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -397,17 +503,32 @@ fn a_clean_stop_waits_and_then_gives_back() {
     let mut core = core(1);
     claimed(&mut core, START, vec![running(7, 1, START), running(8, 1, START)]);
     let (seven, eight) = (Held { id: JobId(7), attempt: 1 }, Held { id: JobId(8), attempt: 1 });
-    let drained = |effects: &[Effect]| effects.iter().find(|effect| matches!(effect, Effect::Drained { .. })).cloned();
+    let drained = |effects: &[Effect]| {
+        effects.iter().find(|effect| matches!(effect, Effect::Drained { .. })).cloned()
+    };
     assert_eq!(drained(&core.handle(START + 10, Event::Drain)), None);
     // A claim that was under way brings another one: it goes back unopened.
-    let late = core.handle(START + 15, Event::Claimed("work".to_owned(), Ok(vec![running(9, 1, START)])));
-    assert!(late.iter().any(|effect| matches!(effect, Effect::Finish { outcome: Outcome::GiveBack { .. }, .. })), "{late:?}");
+    let late =
+        core.handle(START + 15, Event::Claimed("work".to_owned(), Ok(vec![running(9, 1, START)])));
+    assert!(
+        late.iter().any(|effect| matches!(
+            effect,
+            Effect::Finish { outcome: Outcome::GiveBack { .. }, .. }
+        )),
+        "{late:?}"
+    );
     core.handle(START + 16, Event::Finished(Held { id: JobId(9), attempt: 1 }, Ok(Hold::Kept)));
     core.handle(START + 17, Event::Claimed("clock".to_owned(), Ok(Vec::new())));
     core.handle(START + 20, Event::Worked(seven, Ok(Ok("done".to_owned()))));
     core.handle(START + 30, Event::Finished(seven, Ok(Hold::Kept)));
     let asked = core.handle(START + 1_000, Event::Tick);
-    assert!(!asked.iter().any(|effect| matches!(effect, Effect::Claim { .. } | Effect::Enqueue(..) | Effect::Stop(_))), "{asked:?}");
+    assert!(
+        !asked.iter().any(|effect| matches!(
+            effect,
+            Effect::Claim { .. } | Effect::Enqueue(..) | Effect::Stop(_)
+        )),
+        "{asked:?}"
+    );
     let given_back = core.handle(START + 2_010, Event::Tick);
     assert!(given_back.contains(&Effect::Stop(eight)), "{given_back:?}");
     let end = core.handle(START + 2_020, Event::Finished(eight, Ok(Hold::Kept)));
@@ -434,12 +555,25 @@ fn what_is_done_by_the_clock_goes_on_when_the_clock_is_set() {
             world.pass(5_000);
             if world.steps.len() > 2 {
                 world.pass(25_000);
-                assert!(world.slots_done(21_000) >= 2, "after a step of {step} ms: {:?}", world.cron_slots);
-                assert!(world.table.0[&JobId(job)].finished_ms().is_some(), "after a step of {step} ms: {:?}", world.table.0[&JobId(job)]);
+                assert!(
+                    world.slots_done(21_000) >= 2,
+                    "after a step of {step} ms: {:?}",
+                    world.cron_slots
+                );
+                assert!(
+                    world.table.0[&JobId(job)].finished_ms().is_some(),
+                    "after a step of {step} ms: {:?}",
+                    world.table.0[&JobId(job)]
+                );
             }
         }
         // Both nodes notice each of them.
-        assert_eq!(world.steps.iter().filter(|&&step| (step - by_ms).abs() < 1_000).count(), 4, "{:?}", world.steps);
+        assert_eq!(
+            world.steps.iter().filter(|&&step| (step - by_ms).abs() < 1_000).count(),
+            4,
+            "{:?}",
+            world.steps
+        );
         assert_eq!(world.steps.len(), 6, "{:?}", world.steps);
     }
 }
@@ -454,10 +588,12 @@ fn what_a_wrong_clock_has_left_in_the_store_is_due_again_after_a_start() {
         change(&mut job);
         world.table.0.insert(JobId(id), job);
     };
-    // Claimed by a node that died before its clock was set back; it failed there; an operator wanted it there.
+    // Claimed by a node that died before its clock was set back; it failed there; an operator
+    // wanted it there.
     put(1, &|job| {
         job.attempt = 1;
-        job.state = JobState::Running { by: Incarnation(99), since_ms: ahead - LEASE, until_ms: ahead };
+        job.state =
+            JobState::Running { by: Incarnation(99), since_ms: ahead - LEASE, until_ms: ahead };
     });
     put(2, &|job| (job.attempt, job.state) = (1, JobState::Ready { run_at_ms: ahead }));
     put(3, &|job| {
@@ -470,11 +606,16 @@ fn what_a_wrong_clock_has_left_in_the_store_is_due_again_after_a_start() {
     world.start();
     let other = Incarnation(world.serial);
     let mut job = jobs::new(new_job(5, "quick", None)).unwrap();
-    (job.attempt, job.state) = (1, JobState::Running { by: other, since_ms: ahead - LEASE, until_ms: ahead });
+    (job.attempt, job.state) =
+        (1, JobState::Running { by: other, since_ms: ahead - LEASE, until_ms: ahead });
     world.table.0.insert(JobId(5), job);
     world.pass(60_000);
     for id in [1, 2, 3] {
-        assert!(world.table.0[&JobId(id)].finished_ms().is_some(), "{:?}", world.table.0[&JobId(id)]);
+        assert!(
+            world.table.0[&JobId(id)].finished_ms().is_some(),
+            "{:?}",
+            world.table.0[&JobId(id)]
+        );
     }
     for id in [4, 5] {
         assert_eq!(world.table.0[&JobId(id)].version, 1, "{:?}", world.table.0[&JobId(id)]);
@@ -488,12 +629,18 @@ fn a_lease_keeps_its_distance_when_the_clock_is_set_back_and_ends_when_it_leaps(
     let mut core = core(1);
     claimed(&mut core, START, vec![running(7, 1, START)]);
     let effects = core.handle(back, Event::Tick);
-    assert!(effects.contains(&Effect::Stepped(-HOUR)) && !effects.contains(&Effect::Stop(held)), "{effects:?}");
+    assert!(
+        effects.contains(&Effect::Stepped(-HOUR)) && !effects.contains(&Effect::Stop(held)),
+        "{effects:?}"
+    );
     // The store never hears of an earlier end than it knows: whose clock is right it cannot know.
     let asked = core.handle(back + LEASE / 2, Event::Tick);
     assert!(asked.contains(&Effect::Extend(held, START + LEASE)), "{asked:?}");
     let ended = core.handle(back + LEASE, Event::Tick);
-    assert!(ended.contains(&Effect::Stop(held)), "unconfirmed, it ends as if nothing had happened: {ended:?}");
+    assert!(
+        ended.contains(&Effect::Stop(held)),
+        "unconfirmed, it ends as if nothing had happened: {ended:?}"
+    );
 
     let mut core = self::core(2);
     claimed(&mut core, START, vec![running(7, 1, START)]);

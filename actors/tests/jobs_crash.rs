@@ -1,4 +1,5 @@
-//! kill -9 of a process that works on a job: its heartbeats end with it, and whoever looks after the lease goes on.
+//! kill -9 of a process that works on a job: its heartbeats end with it, and whoever looks after
+//! the lease goes on.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rekindle_actors::jobs::{self, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy};
+use rekindle_actors::jobs::{
+    self, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy,
+};
 use rekindle_schema::job::{Job, JobState, JobStatus};
 use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::local::{LocalOptions, LocalStore};
@@ -29,9 +32,21 @@ fn open(dir: &Path) -> Store {
 async fn work(store: Store, number: u64, kind: Kind) -> JobsHandle {
     let retry = RetryPolicy { first: Duration::from_millis(100), most: Duration::from_secs(1) };
     let queues = vec![QueueConfig { name: "work".to_owned(), concurrency: 1, retry }];
-    let config =
-        JobsConfig { lease: LEASE, poll: Duration::from_millis(100), step: Duration::from_millis(50), queues, ..JobsConfig::default() };
-    let parts = JobsParts { store, incarnation: Incarnation(number), clock: Arc::new(now_ms), seed: number, kinds: vec![kind], config };
+    let config = JobsConfig {
+        lease: LEASE,
+        poll: Duration::from_millis(100),
+        step: Duration::from_millis(50),
+        queues,
+        ..JobsConfig::default()
+    };
+    let parts = JobsParts {
+        store,
+        incarnation: Incarnation(number),
+        clock: Arc::new(now_ms),
+        seed: number,
+        kinds: vec![kind],
+        config,
+    };
     jobs::start(parts).await.unwrap()
 }
 
@@ -61,7 +76,9 @@ impl Drop for Victim {
 #[ignore = "runs as a child of a_killed_process_loses_its_job_when_the_lease_ends"]
 async fn the_process_that_is_killed() {
     let dir = std::env::var_os(DIR).expect("its parent says where");
-    let _jobs = work(open(Path::new(&dir)), 1, Kind::new("move", "work", |_: Job| std::future::pending())).await;
+    let _jobs =
+        work(open(Path::new(&dir)), 1, Kind::new("move", "work", |_: Job| std::future::pending()))
+            .await;
     std::future::pending::<()>().await;
 }
 
@@ -81,12 +98,22 @@ async fn a_killed_process_loses_its_job_when_the_lease_ends() {
     };
     store.jobs.enqueue(new).await.unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--ignored", "--exact", "the_process_that_is_killed"]).env(DIR, dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    child
+        .args(["--ignored", "--exact", "the_process_that_is_killed"])
+        .env(DIR, dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut victim = Victim(child.spawn().unwrap());
     let first = until(&store, |job| job.status() == JobStatus::Running).await;
     // Heartbeats keep it alive beyond its first lease.
-    until(&store, |job| job.due_ms() > first.due_ms().map(|due| due + LEASE.as_millis() as u64)).await;
-    let heir = work(open(dir.path()), 2, Kind::new("move", "work", |job: Job| async move { Ok(format!("attempt {}", job.attempt)) })).await;
+    until(&store, |job| job.due_ms() > first.due_ms().map(|due| due + LEASE.as_millis() as u64))
+        .await;
+    let heir = work(
+        open(dir.path()),
+        2,
+        Kind::new("move", "work", |job: Job| async move { Ok(format!("attempt {}", job.attempt)) }),
+    )
+    .await;
     victim.0.kill().unwrap();
     assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
     let left = store.jobs.get(JOB).await.unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! What a match promises while its node lives: order, exactly-once, durable before published, honest overload.
+//! What a match promises while its node lives: order, exactly-once, durable before published,
+//! honest overload.
 
 mod support;
 
@@ -19,7 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 fn slow(delay: &Arc<AtomicU64>) -> MemoryStore {
     let delay = Arc::clone(delay);
     MemoryStore::new().with_faults(Arc::new(move |op| match op {
-        Op::Append(..) => Fate { before: Duration::from_millis(delay.load(Ordering::Relaxed)), ..Fate::default() },
+        Op::Append(..) => {
+            Fate { before: Duration::from_millis(delay.load(Ordering::Relaxed)), ..Fate::default() }
+        }
         _ => Fate::default(),
     }))
 }
@@ -41,17 +44,27 @@ async fn inputs_are_applied_once_in_order_and_the_newest_counts() {
     assert_eq!(link.input(input(session, 4, Tick(soon.0 + 2), add(1))), Admission::Queued);
     assert_eq!(link.input(input(session, 9, Tick(soon.0 + 1_000), add(1))), Admission::OutOfWindow);
     for seq in [1 << 62, u64::MAX] {
-        assert_eq!(link.input(input(session, seq, soon, add(1))), Admission::OutOfWindow, "a number without a next one");
+        assert_eq!(
+            link.input(input(session, seq, soon, add(1))),
+            Admission::OutOfWindow,
+            "a number without a next one"
+        );
     }
     assert_eq!(link.input(input(SessionId(99), 1, soon, add(1))), Admission::NoSession);
-    assert_eq!(link.input(input(session, 5, soon, bytes::Bytes::from_static(b"nonsense"))), Admission::Malformed);
+    assert_eq!(
+        link.input(input(session, 5, soon, bytes::Bytes::from_static(b"nonsense"))),
+        Admission::Malformed
+    );
     let first = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await;
     assert_eq!((first.tick, first.applied[0].seq), (soon, 3));
     assert_eq!(link.input(input(session, 2, soon, add(1))), Admission::Stale, "overtaken by 3");
     let second = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await;
     assert_eq!((second.tick, second.applied[0].seq), (Tick(soon.0 + 2), 4));
     let (_, flushes) = journal(&node.store, 7).await;
-    assert_eq!(inputs_of(&flushes).into_iter().collect::<Vec<_>>(), [((session, 3), soon), ((session, 4), Tick(soon.0 + 2))]);
+    assert_eq!(
+        inputs_of(&flushes).into_iter().collect::<Vec<_>>(),
+        [((session, 3), soon), ((session, 4), Tick(soon.0 + 2))]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +91,8 @@ async fn queues_of_a_session_are_bounded() {
     let link = node.create(7).await;
     let session = enter(&link, 1).await;
     let far = Tick(link.info().tick.0 + 20);
-    let verdicts: Vec<_> = (1..=200).map(|seq| link.input(input(session, seq, far, add(1)))).collect();
+    let verdicts: Vec<_> =
+        (1..=200).map(|seq| link.input(input(session, seq, far, add(1)))).collect();
     assert_eq!(verdicts.iter().filter(|verdict| **verdict == Admission::Queued).count(), 64);
     assert!(verdicts[64..].iter().all(|verdict| *verdict == Admission::Full));
     let verdicts: Vec<_> = (1..=200).map(|seq| link.command(session, seq, add(0))).collect();
@@ -94,9 +108,18 @@ async fn a_frame_is_published_only_when_its_tick_is_durable() {
     let mut frames = link.subscribe();
     for _ in 0..40 {
         let frame = frame(&mut frames).await;
-        assert!(frame.durable >= frame.tick, "tick {} was published while {} was durable", frame.tick, frame.durable);
+        assert!(
+            frame.durable >= frame.tick,
+            "tick {} was published while {} was durable",
+            frame.tick,
+            frame.durable
+        );
         let (_, flushes) = journal(&node.store, 7).await;
-        assert!(flushes.last().is_some_and(|flush| flush.last >= frame.tick), "tick {} is not in the store", frame.tick);
+        assert!(
+            flushes.last().is_some_and(|flush| flush.last >= frame.tick),
+            "tick {} is not in the store",
+            frame.tick
+        );
     }
 }
 
@@ -104,7 +127,8 @@ async fn a_frame_is_published_only_when_its_tick_is_durable() {
 async fn immediate_output_publishes_at_once_and_says_what_is_durable() {
     let delay = Arc::new(AtomicU64::new(300));
     let memory = slow(&delay);
-    let node = Node::start(&memory.store(), 1, HostConfig { output: Output::Immediate, ..config() }).await;
+    let node =
+        Node::start(&memory.store(), 1, HostConfig { output: Output::Immediate, ..config() }).await;
     let link = node.create(7).await;
     let mut frames = link.subscribe();
     let first = frame(&mut frames).await;
@@ -121,17 +145,30 @@ async fn immediate_output_publishes_at_once_and_says_what_is_durable() {
 async fn after_a_long_pause_even_immediate_output_waits_for_the_store() {
     let delay = Arc::new(AtomicU64::new(300));
     let memory = slow(&delay);
-    let node = Node::start(&memory.store(), 1, HostConfig { output: Output::Immediate, ..config() }).await;
+    let node =
+        Node::start(&memory.store(), 1, HostConfig { output: Output::Immediate, ..config() }).await;
     let link = node.create(7).await;
     let mut frames = link.subscribe();
-    let before = frame_where(&mut frames, |frame| frame.durable.0 > 0 && frame.durable < frame.tick).await.tick;
+    let before =
+        frame_where(&mut frames, |frame| frame.durable.0 > 0 && frame.durable < frame.tick)
+            .await
+            .tick;
     // As if the process had been stopped for five seconds.
     tokio::time::advance(Duration::from_secs(5)).await;
     let first = frame_where(&mut frames, |frame| frame.tick.0 > before.0 + 1).await;
-    assert!(first.durable >= first.tick, "tick {} was shown while {} was durable", first.tick, first.durable);
+    assert!(
+        first.durable >= first.tick,
+        "tick {} was shown while {} was durable",
+        first.tick,
+        first.durable
+    );
     frame_where(&mut frames, |frame| frame.durable < frame.tick).await;
     let stood = link.inspect().await.expect("it lives").0;
-    assert!(stood.0 < before.0 + 60, "time was given up, not run through: {} ticks", stood.0 - before.0);
+    assert!(
+        stood.0 < before.0 + 60,
+        "time was given up, not run through: {} ticks",
+        stood.0 - before.0
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,7 +202,9 @@ async fn a_match_pauses_when_the_store_falls_behind_and_goes_on_when_it_is_back(
 async fn a_degraded_match_runs_on_and_says_so() {
     let delay = Arc::new(AtomicU64::new(0));
     let memory = slow(&delay);
-    let node = Node::start(&memory.store(), 1, HostConfig { on_stall: OnStall::Degrade, ..config() }).await;
+    let node =
+        Node::start(&memory.store(), 1, HostConfig { on_stall: OnStall::Degrade, ..config() })
+            .await;
     let link = node.create(7).await;
     let mut frames = link.subscribe();
     frame(&mut frames).await;
@@ -191,7 +230,11 @@ async fn a_full_backlog_pauses_instead_of_growing() {
     sleep(Duration::from_mins(1)).await;
     let (stood, _) = link.inspect().await.expect("it lives");
     sleep(Duration::from_mins(1)).await;
-    assert_eq!(link.inspect().await.expect("it lives").0, stood, "it ran on although the backlog is full");
+    assert_eq!(
+        link.inspect().await.expect("it lives").0,
+        stood,
+        "it ran on although the backlog is full"
+    );
     assert!(stood.0 < 120, "{stood} ticks fit in 1,000 bytes");
     assert_eq!(link.phase(), MatchPhase::Stalled);
 }
@@ -218,7 +261,10 @@ async fn transient_append_errors_lose_and_repeat_nothing() {
     }
     assert!(count.load(Ordering::Relaxed) > 50);
     let (_, flushes) = journal(&node.store, 7).await;
-    assert!(flushes.windows(2).all(|pair| pair[1].first == pair[0].last.next()), "ticks without gap");
+    assert!(
+        flushes.windows(2).all(|pair| pair[1].first == pair[0].last.next()),
+        "ticks without gap"
+    );
     assert!(inputs_of(&flushes).len() >= 49);
 }
 
@@ -236,10 +282,17 @@ async fn a_fenced_node_acknowledges_nothing_more() {
     let durable = link.durable().tick;
     link.input(input(session, 1, Tick(0), add(1)));
     let late = timeout(Duration::from_secs(2), link.open(PlayerId(2), String::new(), None)).await;
-    assert!(late.is_err() || late.is_ok_and(|opened| opened.is_err()), "a session was acknowledged");
+    assert!(
+        late.is_err() || late.is_ok_and(|opened| opened.is_err()),
+        "a session was acknowledged"
+    );
     let after = link.durable();
     assert_eq!(after.tick, durable);
-    assert!(after.batch <= sealed, "batch {} was acknowledged, the fence was complete at {sealed}", after.batch);
+    assert!(
+        after.batch <= sealed,
+        "batch {} was acknowledged, the fence was complete at {sealed}",
+        after.batch
+    );
     while let Ok(frame) = frames.try_recv() {
         assert!(frame.tick <= durable);
     }
@@ -281,7 +334,10 @@ async fn a_session_that_is_over_is_not_resumed_and_makes_no_new_one() {
     // A ticket lets the player in again; the old token is of no use even then.
     let fresh = enter(&link, 1).await;
     assert_ne!(fresh, over);
-    assert_eq!(link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("still over").0, RefuseCode::Removed);
+    assert_eq!(
+        link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("still over").0,
+        RefuseCode::Removed
+    );
     assert!(link.open(PlayerId(1), "a".to_owned(), Some(fresh)).await.expect("resume").resumed);
 }
 
@@ -301,7 +357,12 @@ async fn a_full_match_says_so() {
 #[tokio::test(start_paused = true)]
 async fn an_away_session_times_out_by_the_ticks_of_its_match() {
     let memory = MemoryStore::new();
-    let node = Node::start(&memory.store(), 1, HostConfig { session_timeout: Duration::from_secs(2), ..config() }).await;
+    let node = Node::start(
+        &memory.store(),
+        1,
+        HostConfig { session_timeout: Duration::from_secs(2), ..config() },
+    )
+    .await;
     let link = node.create(7).await;
     let mut frames = link.subscribe();
     let (gone, back) = (enter(&link, 1).await, enter(&link, 2).await);
@@ -311,7 +372,10 @@ async fn an_away_session_times_out_by_the_ticks_of_its_match() {
     sleep(Duration::from_secs(1)).await;
     link.back(back);
     let ended = frame_where(&mut frames, |frame| !frame.left.is_empty()).await;
-    assert_eq!(ended.left.iter().map(|left| (left.session, left.reason)).collect::<Vec<_>>(), [(gone, LeaveReason::TimedOut)]);
+    assert_eq!(
+        ended.left.iter().map(|left| (left.session, left.reason)).collect::<Vec<_>>(),
+        [(gone, LeaveReason::TimedOut)]
+    );
     assert!((60..70).contains(&(ended.tick.0 - started.0)), "{} ticks", ended.tick.0 - started.0);
     assert_eq!(link.occupancy().0, 1);
 }
@@ -319,7 +383,8 @@ async fn an_away_session_times_out_by_the_ticks_of_its_match() {
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_lags_is_dropped_and_others_are_not() {
     let memory = MemoryStore::new();
-    let node = Node::start(&memory.store(), 1, HostConfig { subscriber_frames: 8, ..config() }).await;
+    let node =
+        Node::start(&memory.store(), 1, HostConfig { subscriber_frames: 8, ..config() }).await;
     let link = node.create(7).await;
     let (mut lazy, mut keen) = (link.subscribe(), link.subscribe());
     for _ in 0..20 {

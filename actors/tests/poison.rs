@@ -1,4 +1,5 @@
-//! A game that goes wrong stops its own match at most: the others keep their state and their pace, and the report names player, system and tick.
+//! A game that goes wrong stops its own match at most: the others keep their state and their pace,
+//! and the report names player, system and tick.
 
 mod support;
 
@@ -63,8 +64,12 @@ async fn an_input_that_panics_is_quarantined_and_everything_else_is_applied() {
     let applied = async {
         let applied = frame_where(&mut frames, |frame| !frame.applied.is_empty()).await;
         assert_eq!(applied.tick, tick);
-        let innocent: Vec<_> =
-            sessions.iter().enumerate().filter(|(index, _)| ![3, 7].contains(index)).map(|(_, &session)| session).collect();
+        let innocent: Vec<_> = sessions
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| ![3, 7].contains(index))
+            .map(|(_, &session)| session)
+            .collect();
         assert_eq!(applied.applied.iter().map(|input| input.session).collect::<Vec<_>>(), innocent);
         sleep(Duration::from_secs(1)).await;
     };
@@ -77,7 +82,9 @@ async fn an_input_that_panics_is_quarantined_and_everything_else_is_applied() {
             Decision::Quarantine { tick: at, player, seq: 1, reason } => {
                 assert_eq!(*at, tick);
                 assert!(
-                    reason.contains(&format!("player {player}")) && reason.contains("walk") && reason.contains(&format!("tick {tick}")),
+                    reason.contains(&format!("player {player}"))
+                        && reason.contains("walk")
+                        && reason.contains(&format!("tick {tick}")),
                     "{reason}"
                 );
                 player.0
@@ -93,11 +100,17 @@ async fn an_input_that_panics_is_quarantined_and_everything_else_is_applied() {
     node.host.abort();
     let second = Node::with_games(&memory.store(), 2, config(), hazards()).await;
     let reports = second.take_over(Incarnation(1)).await;
-    let report =
-        reports.into_iter().map(|report| report.expect("recovered")).find(|report| report.match_id == MatchId(7)).expect("is there");
+    let report = reports
+        .into_iter()
+        .map(|report| report.expect("recovered"))
+        .find(|report| report.match_id == MatchId(7))
+        .expect("is there");
     assert!(report.tick >= stood);
     if report.tick == stood {
-        assert_eq!(second.host.find(MatchId(7)).expect("runs").inspect().await.expect("lives").1, hash);
+        assert_eq!(
+            second.host.find(MatchId(7)).expect("runs").inspect().await.expect("lives").1,
+            hash
+        );
     }
 }
 
@@ -134,10 +147,15 @@ async fn a_command_and_a_join_that_panic_are_left_out_and_answered() {
     let mut answers: Vec<_> = done.commands.iter().map(|done| (done.seq, done.accepted)).collect();
     answers.sort_unstable();
     assert_eq!(answers, [(1, false), (2, true)]);
-    let refused = timeout(Duration::from_secs(5), link.open(PlayerId(2), "boom".to_owned(), None)).await.expect("answered");
+    let refused = timeout(Duration::from_secs(5), link.open(PlayerId(2), "boom".to_owned(), None))
+        .await
+        .expect("answered");
     assert_eq!(refused.expect_err("refused").0, RefuseCode::Unavailable);
     let tick = link.inspect().await.expect("lives").0;
-    timeout(Duration::from_secs(1), link.wait_durable(Tick(tick.0 + 5))).await.expect("goes on").expect("lives");
+    timeout(Duration::from_secs(1), link.wait_durable(Tick(tick.0 + 5)))
+        .await
+        .expect("goes on")
+        .expect("lives");
     enter(&link, 3).await;
 }
 
@@ -154,7 +172,12 @@ async fn a_tick_that_panics_by_itself_parks_its_match_only() {
             link.input(input(session, seq, Tick(seq), act(&Move::Walk { by: 1 })));
         }
         let MatchState::Parked { report } = node.settled(7).await else { panic!("not parked") };
-        assert!(report.contains("curse") && report.contains("tick 40") && report.contains("player: none"), "{report}");
+        assert!(
+            report.contains("curse")
+                && report.contains("tick 40")
+                && report.contains("player: none"),
+            "{report}"
+        );
     };
     keeps_pace(&bystander, parked).await;
     let mut last = Tick(0);
@@ -163,7 +186,10 @@ async fn a_tick_that_panics_by_itself_parks_its_match_only() {
     }
     assert_eq!(last, Tick(39), "all that was made was published, nothing else");
     assert!(matches!(link.phase(), MatchPhase::Parked(_)));
-    assert_eq!(link.open(PlayerId(1), String::new(), None).await.expect_err("parked").0, RefuseCode::Unavailable);
+    assert_eq!(
+        link.open(PlayerId(1), String::new(), None).await.expect_err("parked").0,
+        RefuseCode::Unavailable
+    );
     assert!(link.wait_durable(Tick(40)).await.is_none());
     // A recovery leaves it alone, the other goes on.
     node.host.abort();
@@ -178,7 +204,8 @@ async fn a_match_whose_actor_fails_is_started_again_and_parked_if_that_does_not_
     let memory = MemoryStore::new();
     let tally = Tally::new();
     let defects = Arc::clone(&tally.defects);
-    let node = Node::with_games(&memory.store(), 1, config(), Games::new().with(Arc::new(tally))).await;
+    let node =
+        Node::with_games(&memory.store(), 1, config(), Games::new().with(Arc::new(tally))).await;
     let (link, bystander) = (node.create(7).await, node.create(8).await);
     let session = enter(&link, 1).await;
     let mut frames = link.subscribe();
@@ -190,7 +217,12 @@ async fn a_match_whose_actor_fails_is_started_again_and_parked_if_that_does_not_
         // The subscription ended, the session did not, and no tick is missing.
         let mut frames = link.subscribe();
         link.input(input(session, 2, Tick(0), add(9)));
-        let applied = timeout(Duration::from_secs(5), frame_where(&mut frames, |frame| !frame.applied.is_empty())).await.expect("again");
+        let applied = timeout(
+            Duration::from_secs(5),
+            frame_where(&mut frames, |frame| !frame.applied.is_empty()),
+        )
+        .await
+        .expect("again");
         assert!(applied.tick > before);
         let (_, flushes) = journal(&node.store, 7).await;
         assert!(flushes.windows(2).all(|pair| pair[1].first == pair[0].last.next()));
@@ -222,15 +254,26 @@ async fn hang(provoke: impl AsyncFnOnce(&Node, &MatchHandle), json: &str) -> (Ha
     let on_hang = Arc::new(move |hang: Hang| {
         let _ = sender.try_send(hang);
     });
-    let threads = HostConfig { shards: 2, watchdog: Duration::from_millis(600), on_hang, ..HostConfig::default() };
+    let threads = HostConfig {
+        shards: 2,
+        watchdog: Duration::from_millis(600),
+        on_hang,
+        ..HostConfig::default()
+    };
     let node = Node::with_games(&memory.store(), 1, threads, hazards()).await;
     let link = node.create_with(7, "hazard", settings(json)).await;
     // On the other shard.
     let bystander = node.create(8).await;
     provoke(&node, &link).await;
-    let hang = timeout(Duration::from_secs(10), reported.recv()).await.expect("in time").expect("reported");
+    let hang = timeout(Duration::from_secs(10), reported.recv())
+        .await
+        .expect("in time")
+        .expect("reported");
     let tick = bystander.info().tick;
-    timeout(Duration::from_secs(5), bystander.wait_durable(Tick(tick.0 + 5))).await.expect("goes on").expect("lives");
+    timeout(Duration::from_secs(5), bystander.wait_durable(Tick(tick.0 + 5)))
+        .await
+        .expect("goes on")
+        .expect("lives");
     let MatchState::Parked { report } = node.lease(7).await.state else { panic!("not parked") };
     let expected = format!("system `{}` did not return from tick {}", hang.system, hang.tick);
     assert!(report.contains(&expected), "{report}");
@@ -239,7 +282,10 @@ async fn hang(provoke: impl AsyncFnOnce(&Node, &MatchHandle), json: &str) -> (Ha
     node.host.abort();
     let second = Node::with_games(&memory.store(), 2, config(), hazards()).await;
     let reports = second.take_over(Incarnation(1)).await;
-    assert_eq!(reports.into_iter().map(|report| report.expect("recovered").match_id).collect::<Vec<_>>(), [MatchId(8)]);
+    assert_eq!(
+        reports.into_iter().map(|report| report.expect("recovered").match_id).collect::<Vec<_>>(),
+        [MatchId(8)]
+    );
     (hang, report)
 }
 
@@ -271,7 +317,9 @@ async fn poison_is_isolated_by_halves() {
     use rekindle_schema::record::{AppliedInput, Join, Step};
     let game = Tally::new();
     let mut sim = game.create(&[], 1).expect("create");
-    let joins = (1..=64).map(|id| Join { player: PlayerId(id), session: SessionId(id), name: String::new() }).collect();
+    let joins = (1..=64)
+        .map(|id| Join { player: PlayerId(id), session: SessionId(id), name: String::new() })
+        .collect();
     sim.step(&Step { tick: Tick(1), joins, ..Step::default() }).expect("step");
     let inputs = (1..=64)
         .map(|id| AppliedInput {
@@ -283,10 +331,18 @@ async fn poison_is_isolated_by_halves() {
         })
         .collect();
     let step = Step { tick: Tick(2), inputs, ..Step::default() };
-    let Outcome::Fixed(fixed) = isolate(&game, &sim.checkpoint(), &step) else { panic!("hopeless") };
-    assert_eq!(fixed.culprits.iter().map(|culprit| culprit.player).collect::<Vec<_>>(), [PlayerId(37)]);
+    let Outcome::Fixed(fixed) = isolate(&game, &sim.checkpoint(), &step) else {
+        panic!("hopeless")
+    };
+    assert_eq!(
+        fixed.culprits.iter().map(|culprit| culprit.player).collect::<Vec<_>>(),
+        [PlayerId(37)]
+    );
     assert_eq!(fixed.step.inputs.len(), 63);
-    assert!(fixed.step.inputs.windows(2).all(|pair| pair[0].player < pair[1].player), "canonical order");
+    assert!(
+        fixed.step.inputs.windows(2).all(|pair| pair[0].player < pair[1].player),
+        "canonical order"
+    );
     assert_eq!(fixed.sim.tick(), Tick(2));
     let mut again = game.restore(&sim.checkpoint()).expect("restore");
     again.step(&fixed.step).expect("step");
@@ -310,5 +366,8 @@ async fn a_tick_too_large_for_the_journal_parks_its_match_and_no_other() {
     })
     .await;
     let stood = bystander.info().tick;
-    timeout(Duration::from_secs(5), bystander.wait_durable(stood)).await.expect("in time").expect("the journal goes on");
+    timeout(Duration::from_secs(5), bystander.wait_durable(stood))
+        .await
+        .expect("in time")
+        .expect("the journal goes on");
 }

@@ -1,4 +1,5 @@
-//! What a match promises when its node dies: the same world, nothing lost that was durable, nothing twice.
+//! What a match promises when its node dies: the same world, nothing lost that was durable, nothing
+//! twice.
 
 mod support;
 
@@ -18,7 +19,8 @@ use rekindle_store::{Store, StoreError};
 use support::*;
 use tokio::time::{sleep, timeout};
 
-/// Makes every step of the journal again in a fresh world: an implementation of replay that shares nothing with the product's.
+/// Makes every step of the journal again in a fresh world: an implementation of replay that shares
+/// nothing with the product's.
 async fn resimulate(store: &Store, match_id: u64) -> (Tick, StateHash) {
     let (lease, flushes) = journal(store, match_id).await;
     let mut sim = Tally::new().create(&lease.spec.config, lease.spec.seed).expect("create");
@@ -27,7 +29,12 @@ async fn resimulate(store: &Store, match_id: u64) -> (Tick, StateHash) {
         assert_eq!(flush.first, next, "no tick is missing");
         for number in flush.first.0..=flush.last.0 {
             let tick = Tick(number);
-            let step = flush.steps.iter().find(|step| step.tick == tick).cloned().unwrap_or(Step { tick, ..Step::default() });
+            let step = flush
+                .steps
+                .iter()
+                .find(|step| step.tick == tick)
+                .cloned()
+                .unwrap_or(Step { tick, ..Step::default() });
             sim.step(&step).expect("step");
             if let Some(beat) = flush.beats.iter().find(|beat| beat.tick == tick) {
                 assert_eq!(beat.hash, sim.state_hash(), "beat at {tick}");
@@ -42,7 +49,11 @@ async fn resimulate(store: &Store, match_id: u64) -> (Tick, StateHash) {
 async fn play(link: &MatchHandle, sessions: &[SessionId], first: u64, ticks: u64) {
     for seq in first..first + ticks {
         for &session in sessions {
-            assert_eq!(link.input(input(session, seq, Tick(0), add(seq as u8))), Admission::Queued, "input {seq}");
+            assert_eq!(
+                link.input(input(session, seq, Tick(0), add(seq as u8))),
+                Admission::Queued,
+                "input {seq}"
+            );
         }
         let now = link.inspect().await.expect("it lives").0;
         link.wait_durable(now.next()).await.expect("it lives");
@@ -63,7 +74,11 @@ async fn a_match_goes_on_bit_for_bit_after_its_node_died() {
 
     let second = Node::start(&store, 2, config()).await;
     let report = second.take_over(Incarnation(1)).await.remove(0).expect("recovered");
-    assert!(report.tick >= durable, "tick {durable} was acknowledged, recovery stands at {}", report.tick);
+    assert!(
+        report.tick >= durable,
+        "tick {durable} was acknowledged, recovery stands at {}",
+        report.tick
+    );
     assert!(report.hash_ok);
     let link = second.host.find(MatchId(7)).expect("it runs");
     let (tick, hash) = link.inspect().await.expect("it lives");
@@ -71,9 +86,13 @@ async fn a_match_goes_on_bit_for_bit_after_its_node_died() {
 
     // The sessions are as they were: what was applied is stale, the next is taken.
     for (player, session) in [1, 2].into_iter().zip(sessions) {
-        let opened = link.open(PlayerId(player), String::new(), Some(session)).await.expect("resume");
+        let opened =
+            link.open(PlayerId(player), String::new(), Some(session)).await.expect("resume");
         assert!(opened.resumed);
-        assert_eq!(link.input(input(session, opened.next_input - 1, Tick(0), add(0))), Admission::Stale);
+        assert_eq!(
+            link.input(input(session, opened.next_input - 1, Tick(0), add(0))),
+            Admission::Stale
+        );
     }
     play(&link, &sessions, 200, 40).await;
     let (_, flushes) = journal(&store, 7).await;
@@ -86,7 +105,8 @@ async fn a_match_goes_on_bit_for_bit_after_its_node_died() {
 async fn only_what_is_behind_the_checkpoint_is_replayed_and_two_checkpoints_are_kept() {
     let memory = MemoryStore::new();
     let store = memory.store();
-    let config = HostConfig { checkpoint_every: Duration::from_secs(1), checkpoint_chain: 0, ..config() };
+    let config =
+        HostConfig { checkpoint_every: Duration::from_secs(1), checkpoint_chain: 0, ..config() };
     let first = Node::start(&store, 1, config.clone()).await;
     let link = first.create(7).await;
     link.wait_durable(Tick(300)).await.expect("runs");
@@ -105,14 +125,21 @@ async fn only_what_is_behind_the_checkpoint_is_replayed_and_two_checkpoints_are_
 async fn the_costliest_match_is_checkpointed_when_the_budget_is_used_up() {
     let memory = MemoryStore::new();
     let store = memory.store();
-    // Virtual time: a step costs nothing, so only the overhead counts; 1e-3 s is about 300 ticks of one match.
-    let config = HostConfig { recovery_budget: 2e-3, checkpoint_every: Duration::from_hours(1), ..config() };
+    // Virtual time: a step costs nothing, so only the overhead counts; 1e-3 s is about 300 ticks of
+    // one match.
+    let config =
+        HostConfig { recovery_budget: 2e-3, checkpoint_every: Duration::from_hours(1), ..config() };
     let node = Node::start(&store, 1, config).await;
     let links = [node.create(1).await, node.create(2).await];
     links[0].wait_durable(Tick(1_500)).await.expect("runs");
     for status in node.host.list() {
         let (_, tick, _) = status.checkpoint.expect("has one");
-        assert!(status.tick.0 - tick.0 < 400, "match {} would replay {} ticks", status.match_id, status.tick.0 - tick.0);
+        assert!(
+            status.tick.0 - tick.0 < 400,
+            "match {} would replay {} ticks",
+            status.match_id,
+            status.tick.0 - tick.0
+        );
     }
     let puts = store.checkpoints.list(MatchId(1)).await.expect("list").0[0].tick;
     assert!(puts.0 > 100, "checkpoints go on: {puts}");
@@ -127,7 +154,10 @@ async fn a_checkpoint_is_stored_only_when_its_record_is_durable() {
         move |op| match op {
             Op::Append(..) => {
                 appended.fetch_add(1, Ordering::Relaxed);
-                Fate { before: Duration::from_millis(delay.load(Ordering::Relaxed)), ..Fate::default() }
+                Fate {
+                    before: Duration::from_millis(delay.load(Ordering::Relaxed)),
+                    ..Fate::default()
+                }
             }
             Op::PutCheckpoint(..) => {
                 put.store(true, Ordering::Relaxed);
@@ -144,7 +174,10 @@ async fn a_checkpoint_is_stored_only_when_its_record_is_durable() {
     sleep(Duration::from_secs(30)).await;
     assert!(appended.load(Ordering::Relaxed) > 0);
     let stored = node.store.checkpoints.list(MatchId(7)).await.expect("list").0;
-    assert!(stored.iter().all(|meta| meta.seq.0 == 0), "covers records that are not durable: {stored:?}");
+    assert!(
+        stored.iter().all(|meta| meta.seq.0 == 0),
+        "covers records that are not durable: {stored:?}"
+    );
     link.wait_durable(Tick(1)).await.expect("lives");
     sleep(Duration::from_secs(1)).await;
     assert!(put.load(Ordering::Relaxed));
@@ -164,11 +197,17 @@ async fn a_recovered_match_waits_for_its_sessions_but_not_for_ever() {
     let stood = second.take_over(Incarnation(1)).await.remove(0).expect("recovered").tick;
     let link = second.host.find(MatchId(7)).expect("runs");
     sleep(Duration::from_millis(500)).await;
-    assert_eq!((link.phase(), link.inspect().await.expect("lives").0), (MatchPhase::Waiting, stood));
+    assert_eq!(
+        (link.phase(), link.inspect().await.expect("lives").0),
+        (MatchPhase::Waiting, stood)
+    );
     link.back(session);
     link.open(PlayerId(2), String::new(), Some(other)).await.expect("resume");
     // All are back: it goes on at once, not after the second is over.
-    timeout(Duration::from_millis(50), link.wait_durable(stood.next())).await.expect("at once").expect("lives");
+    timeout(Duration::from_millis(50), link.wait_durable(stood.next()))
+        .await
+        .expect("at once")
+        .expect("lives");
     second.host.abort();
 
     let third = Node::start(&store, 3, config()).await;
@@ -176,7 +215,10 @@ async fn a_recovered_match_waits_for_its_sessions_but_not_for_ever() {
     let link = third.host.find(MatchId(7)).expect("runs");
     sleep(Duration::from_millis(900)).await;
     assert_eq!(link.inspect().await.expect("lives").0, stood);
-    timeout(Duration::from_millis(300), link.wait_durable(stood.next())).await.expect("after a second").expect("lives");
+    timeout(Duration::from_millis(300), link.wait_durable(stood.next()))
+        .await
+        .expect("after a second")
+        .expect("lives");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +239,10 @@ async fn a_drained_node_leaves_nothing_to_replay() {
         let refused = link.open(PlayerId(9), String::new(), None).await.expect_err("draining");
         assert_eq!(refused.0, rekindle_schema::wire::RefuseCode::Draining);
     }
-    let hashes: Vec<_> = futures::future::join_all(ends.iter().map(|link| async move { link.inspect().await.expect("lives") })).await;
+    let hashes: Vec<_> = futures::future::join_all(
+        ends.iter().map(|link| async move { link.inspect().await.expect("lives") }),
+    )
+    .await;
     first.host.abort();
     let second = Node::start(&store, 2, config()).await;
     for (report, (tick, hash)) in second.take_over(Incarnation(1)).await.into_iter().zip(hashes) {
@@ -210,12 +255,16 @@ async fn a_drained_node_leaves_nothing_to_replay() {
 
 #[tokio::test(start_paused = true)]
 async fn an_effect_is_delivered_exactly_once_through_crashes() {
-    // The sink takes an effect, but every second answer is lost, and the node dies before the match has journaled that it is done.
+    // The sink takes an effect, but every second answer is lost, and the node dies before the match
+    // has journaled that it is done.
     let count = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&count);
     let memory = MemoryStore::new();
     let faulty = memory.with_faults(Arc::new(move |op| match op {
-        Op::Effect => Fate { lose_answer: seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(2), ..Fate::default() },
+        Op::Effect => Fate {
+            lose_answer: seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(2),
+            ..Fate::default()
+        },
         _ => Fate::default(),
     }));
     let first = Node::start(&faulty.store(), 1, config()).await;
@@ -230,7 +279,11 @@ async fn an_effect_is_delivered_exactly_once_through_crashes() {
     second.take_over(Incarnation(1)).await.remove(0).expect("recovered");
     let link = second.host.find(MatchId(7)).expect("runs");
     let done = |flushes: &[rekindle_schema::record::Flush]| {
-        flushes.iter().flat_map(|flush| &flush.steps).flat_map(|step| step.effects_done.clone()).collect::<Vec<_>>()
+        flushes
+            .iter()
+            .flat_map(|flush| &flush.steps)
+            .flat_map(|step| step.effects_done.clone())
+            .collect::<Vec<_>>()
     };
     let acknowledged = async {
         loop {
@@ -274,7 +327,10 @@ async fn a_finished_match_delivers_its_result_and_ends_in_its_row() {
     let (_, flushes) = journal(&node.store, 7).await;
     let end = flushes.last().expect("records");
     assert_eq!(end.last, last.tick);
-    assert_eq!(end.decisions, [Decision::End { tick: last.tick, reason: "somebody won".to_owned() }]);
+    assert_eq!(
+        end.decisions,
+        [Decision::End { tick: last.tick, reason: "somebody won".to_owned() }]
+    );
     assert!(node.host.find(MatchId(7)).is_none());
 }
 
@@ -282,7 +338,9 @@ async fn a_finished_match_delivers_its_result_and_ends_in_its_row() {
 async fn a_match_that_ended_in_a_crash_delivers_its_result_afterwards() {
     let memory = MemoryStore::new();
     let broken = memory.with_faults(Arc::new(|op| match op {
-        Op::Effect => Fate { fail: Some(StoreError::Unavailable("sink".to_owned())), ..Fate::default() },
+        Op::Effect => {
+            Fate { fail: Some(StoreError::Unavailable("sink".to_owned())), ..Fate::default() }
+        }
         _ => Fate::default(),
     }));
     let first = Node::start(&broken.store(), 1, config()).await;
@@ -292,7 +350,11 @@ async fn a_match_that_ended_in_a_crash_delivers_its_result_afterwards() {
     link.command(session, 1, finish());
     let last = frame_where(&mut frames, |frame| frame.ended.is_some()).await.tick;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(first.lease(7).await.state, MatchState::Running, "not over before the result is delivered");
+    assert_eq!(
+        first.lease(7).await.state,
+        MatchState::Running,
+        "not over before the result is delivered"
+    );
     first.host.abort();
 
     let second = Node::start(&memory.store(), 2, config()).await;
@@ -308,7 +370,10 @@ async fn an_operator_ends_a_match() {
     let node = Node::start(&memory.store(), 1, config()).await;
     let link = node.create(7).await;
     let mut frames = link.subscribe();
-    timeout(Duration::from_secs(5), node.host.stop_match(MatchId(7), "maintenance")).await.expect("in time").expect("stops");
+    timeout(Duration::from_secs(5), node.host.stop_match(MatchId(7), "maintenance"))
+        .await
+        .expect("in time")
+        .expect("stops");
     assert_eq!(node.lease(7).await.state, MatchState::Ended { reason: "maintenance".to_owned() });
     let last = frame_where(&mut frames, |frame| frame.ended.is_some()).await;
     assert_eq!(last.ended.as_deref(), Some("maintenance"));
@@ -322,10 +387,14 @@ async fn a_hash_that_differs_parks_the_match() {
     let first = Node::start(&store, 1, config()).await;
     first.create(7).await.wait_durable(Tick(65)).await.expect("runs");
     first.host.abort();
-    // The same history, but a game that computes something else: the seed of the row is part of what tick 0 is.
+    // The same history, but a game that computes something else: the seed of the row is part of
+    // what tick 0 is.
     let second = Node::start(&store, 2, config()).await;
     let lease = second.lease(7).await;
-    let mut history = history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest }).await.expect("history");
+    let mut history =
+        history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest })
+            .await
+            .expect("history");
     history.frames.truncate(40);
     let mut claimed = lease.clone();
     claimed.version += 1;
@@ -340,11 +409,18 @@ async fn a_hash_that_differs_parks_the_match() {
     });
     store.leases.compare_and_set(claimed.clone()).await.expect("cas").expect("version");
     let error = second.host.recover(claimed, history).await.expect_err("differs");
-    let RecoveryError::HashMismatch { match_id, tick, recorded, computed, .. } = &error else { panic!("{error}") };
+    let RecoveryError::HashMismatch { match_id, tick, recorded, computed, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!((*match_id, *tick), (MatchId(7), Tick(30)));
     assert_ne!(recorded, computed);
     let MatchState::Parked { report } = second.lease(7).await.state else { panic!("not parked") };
-    assert!(report.contains("tick 30") && report.contains(&recorded.to_string()) && report.contains(&computed.to_string()), "{report}");
+    assert!(
+        report.contains("tick 30")
+            && report.contains(&recorded.to_string())
+            && report.contains(&computed.to_string()),
+        "{report}"
+    );
     assert!(second.host.find(MatchId(7)).is_none());
 }
 
@@ -356,25 +432,44 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
     node.create(7).await.wait_durable(Tick(100)).await.expect("runs");
     node.host.abort();
     let lease = node.lease(7).await;
-    let history = history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest }).await.expect("history");
+    let history =
+        history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest })
+            .await
+            .expect("history");
     let game = Tally::new();
     let other = BuildId(2);
-    let refused = replay(&game, &lease.spec, &history, other, false, &mut |_| {}).err().expect("refused");
-    assert!(matches!(refused, RecoveryError::OtherBuild { found: BUILD, ours, .. } if ours == other), "{refused}");
+    let refused =
+        replay(&game, &lease.spec, &history, other, false, &mut |_| {}).err().expect("refused");
+    assert!(
+        matches!(refused, RecoveryError::OtherBuild { found: BUILD, ours, .. } if ours == other),
+        "{refused}"
+    );
     assert!(!refused.parks(), "the old build can still go on with it");
-    let accepted = replay(&game, &lease.spec, &history, other, true, &mut |_| {}).expect("accepted");
+    let accepted =
+        replay(&game, &lease.spec, &history, other, true, &mut |_| {}).expect("accepted");
     assert_eq!(accepted.resimulated, Some((Tick(1), accepted.tick)));
     assert_eq!((accepted.beats_differing, accepted.holds_until), (0, None));
-    assert!(accepted.hashes.at(Tick(30)).is_some(), "what was computed is remembered, to compare with what clients saw");
+    assert!(
+        accepted.hashes.at(Tick(30)).is_some(),
+        "what was computed is remembered, to compare with what clients saw"
+    );
     // One that computes otherwise: from the first hash on nothing holds.
     let mut otherwise = lease.spec.clone();
     otherwise.seed += 1;
-    let differing = replay(&game, &otherwise, &history, other, true, &mut |_| {}).expect("accepted");
+    let differing =
+        replay(&game, &otherwise, &history, other, true, &mut |_| {}).expect("accepted");
     assert!(differing.beats_differing > 0);
     assert_ne!(differing.hashes.at(Tick(30)), accepted.hashes.at(Tick(30)));
     assert_eq!(differing.holds_until, Some(Tick(0)));
     // Up to a tick in the middle of a record or between two.
-    let until = Replay { game: &game, spec: &lease.spec, build: BUILD, accept_build: false, until: Some(Tick(47)), match_id: None };
+    let until = Replay {
+        game: &game,
+        spec: &lease.spec,
+        build: BUILD,
+        accept_build: false,
+        until: Some(Tick(47)),
+        match_id: None,
+    };
     let mut seen = Vec::new();
     let stood = until.run(&history, &mut |at| seen.push(at.tick)).expect("replay");
     assert_eq!((stood.tick, stood.sim.tick(), seen.len()), (Tick(47), Tick(47), 47));
@@ -387,9 +482,14 @@ async fn a_history_with_a_hole_is_refused() {
     let node = Node::start(&store, 1, config()).await;
     node.create(7).await.wait_durable(Tick(20)).await.expect("runs");
     let lease = node.lease(7).await;
-    let mut history = history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest }).await.expect("history");
+    let mut history =
+        history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest })
+            .await
+            .expect("history");
     history.frames.remove(5);
-    let error = replay(&Tally::new(), &lease.spec, &history, BUILD, false, &mut |_| {}).err().expect("refused");
+    let error = replay(&Tally::new(), &lease.spec, &history, BUILD, false, &mut |_| {})
+        .err()
+        .expect("refused");
     assert!(matches!(error, RecoveryError::Broken { .. }), "{error}");
 }
 
@@ -430,7 +530,10 @@ async fn shards_on_threads_run_and_recover_a_hundred_matches() {
         links.push(first.create(id).await);
     }
     for link in &links {
-        timeout(Duration::from_secs(20), link.wait_durable(Tick(15))).await.expect("in time").expect("runs");
+        timeout(Duration::from_secs(20), link.wait_durable(Tick(15)))
+            .await
+            .expect("in time")
+            .expect("runs");
     }
     first.host.abort();
     drop(first);
@@ -439,7 +542,10 @@ async fn shards_on_threads_run_and_recover_a_hundred_matches() {
         let report = report.expect("recovered");
         assert!(report.tick >= Tick(15));
         let link = second.host.find(report.match_id).expect("runs");
-        timeout(Duration::from_secs(20), link.wait_durable(Tick(report.tick.0 + 3))).await.expect("in time").expect("goes on");
+        timeout(Duration::from_secs(20), link.wait_durable(Tick(report.tick.0 + 3)))
+            .await
+            .expect("in time")
+            .expect("goes on");
     }
     let drained = second.host.drain().await;
     assert_eq!(drained.checkpointed, 100, "{drained:?}");
@@ -452,7 +558,10 @@ async fn stopping_a_match_that_is_parked_meanwhile_ends_its_row() {
     let cursed = node.create_with(7, "tally", 2u64.to_le_bytes().to_vec().into()).await;
     // Its second tick panics by itself; what is asked for here waits for a tick that never comes.
     cursed.wait_durable(Tick(1)).await.expect("lives");
-    timeout(Duration::from_mins(1), node.host.stop_match(MatchId(7), "cleared")).await.expect("in time").expect("stops");
+    timeout(Duration::from_mins(1), node.host.stop_match(MatchId(7), "cleared"))
+        .await
+        .expect("in time")
+        .expect("stops");
     assert!(matches!(node.lease(7).await.state, MatchState::Ended { .. }));
     assert!(node.host.find(MatchId(7)).is_none());
 }

@@ -1,9 +1,10 @@
 //! Moves records into the archive before the log loses them.
 //!
-//! [`plan`] decides for one match what comes next; [`run`] reads the logs once for many matches, puts chunks, reads each back, and says how far
-//! the archive has got: trimming may go so far and no further. A crash anywhere leaves chunks that stand and records that are still in the log: the
-//! next run goes on behind the last chunk. Several nodes may do this at the same time: the first chunk of a name stands, and everybody goes on
-//! behind it.
+//! [`plan`] decides for one match what comes next; [`run`] reads the logs once for many matches,
+//! puts chunks, reads each back, and says how far the archive has got: trimming may go so far and
+//! no further. A crash anywhere leaves chunks that stand and records that are still in the log: the
+//! next run goes on behind the last chunk. Several nodes may do this at the same time: the first
+//! chunk of a name stands, and everybody goes on behind it.
 
 use std::collections::BTreeMap;
 
@@ -98,8 +99,10 @@ pub fn plan(subject: &Subject<'_>, first: &BTreeMap<Incarnation, BatchNo>) -> Op
     let to = if ends {
         Seq(u64::MAX)
     } else {
-        // The last record stays in the log, so that there is one left to mark as the last when the match ends.
-        let (newest, oldest) = (checkpoints.first()?, chains::oldest_kept(checkpoints, kept)?.tip());
+        // The last record stays in the log, so that there is one left to mark as the last when the
+        // match ends.
+        let (newest, oldest) =
+            (checkpoints.first()?, chains::oldest_kept(checkpoints, kept)?.tip());
         let since = last.map_or(lease.spec.created_ms, |last| last.last_ms);
         if oldest.time_ms.abs_diff(since) < chunk_every_ms {
             return None;
@@ -116,18 +119,34 @@ pub fn plan(subject: &Subject<'_>, first: &BTreeMap<Incarnation, BatchNo>) -> Op
     if in_logs(lease, from, position, first) {
         return Some(step);
     }
-    // The records behind the last chunk are gone: the archive was off for a while. It goes on with the oldest state that there is.
+    // The records behind the last chunk are gone: the archive was off for a while. It goes on with
+    // the oldest state that there is.
     let restart = checkpoints.iter().rev().find(|meta| meta.seq >= from)?;
     let from = restart.seq.next();
-    let known = chunks.iter().any(|meta| meta.kind == ChunkKind::State && meta.last_seq == restart.seq);
-    let step = Step { restart: Some(restart.clone()), from, position: Some(Position::from(restart)), after: None, ..step };
+    let known =
+        chunks.iter().any(|meta| meta.kind == ChunkKind::State && meta.last_seq == restart.seq);
+    let step = Step {
+        restart: Some(restart.clone()),
+        from,
+        position: Some(Position::from(restart)),
+        after: None,
+        ..step
+    };
     (from <= to && !(known && ends)).then_some(step)
 }
 
 /// Whether a record that is needed next may still be in a log.
-fn in_logs(lease: &MatchLease, from: Seq, position: Option<Position>, first: &BTreeMap<Incarnation, BatchNo>) -> bool {
-    let Some(line) = lease.lineage.iter().rev().find(|line| line.first_seq <= from) else { return false };
-    let here = position.filter(|position| (position.epoch, position.log) == (line.epoch, line.incarnation));
+fn in_logs(
+    lease: &MatchLease,
+    from: Seq,
+    position: Option<Position>,
+    first: &BTreeMap<Incarnation, BatchNo>,
+) -> bool {
+    let Some(line) = lease.lineage.iter().rev().find(|line| line.first_seq <= from) else {
+        return false;
+    };
+    let here = position
+        .filter(|position| (position.epoch, position.log) == (line.epoch, line.incarnation));
     let batch = here.map_or(line.first_batch, |position| position.batch.max(line.first_batch));
     first.get(&line.incarnation).is_some_and(|&first| first <= batch.max(BatchNo(1)))
 }
@@ -135,10 +154,17 @@ fn in_logs(lease: &MatchLease, from: Seq, position: Option<Position>, first: &BT
 /// The checkpoint that is worth a place in the archive when its records up to `reached` are there.
 pub fn state_due<'a>(subject: &Subject<'a>, reached: Seq) -> Option<&'a CheckpointMeta> {
     let newest = subject.checkpoints.iter().find(|meta| meta.seq <= reached)?;
-    let before = subject.chunks.iter().filter(|meta| meta.kind == ChunkKind::State).max_by_key(|meta| meta.last_seq);
+    let before = subject
+        .chunks
+        .iter()
+        .filter(|meta| meta.kind == ChunkKind::State)
+        .max_by_key(|meta| meta.last_seq);
     let due = match before {
         Some(before) if before.last_seq >= newest.seq => false,
-        Some(before) => ended(subject.lease) || newest.time_ms.abs_diff(before.last_ms) >= subject.chunk_every_ms * STATE_EVERY,
+        Some(before) => {
+            ended(subject.lease)
+                || newest.time_ms.abs_diff(before.last_ms) >= subject.chunk_every_ms * STATE_EVERY
+        }
         None => true,
     };
     due.then_some(newest)
@@ -159,7 +185,8 @@ impl Work<'_> {
     }
 
     fn failed(&mut self, error: &dyn std::fmt::Display) {
-        tracing::warn!(code = "RK-CLUSTER-010", match_id = %self.id(), %error, "records are not archived; the log keeps them");
+        tracing::warn!(code = "RK-CLUSTER-010", match_id = %self.id(), %error, "records are not \
+            archived; the log keeps them");
         self.done = true;
     }
 
@@ -174,8 +201,9 @@ impl Work<'_> {
     }
 }
 
-/// Archives what is due of these matches and says what the archive needs of the logs from now on. Trouble with one match does not keep the others
-/// back: it is reported, and its records stay needed.
+/// Archives what is due of these matches and says what the archive needs of the logs from now on.
+/// Trouble with one match does not keep the others back: it is reported, and its records stay
+/// needed.
 pub async fn run(
     store: &Store,
     subjects: &[Subject<'_>],
@@ -189,7 +217,9 @@ pub async fn run(
             match plan(subject, first) {
                 Some(step) => works.push(Work { subject, step, need, reached: None, done: false }),
                 // What an ended match had is in the archive or lost.
-                None if ended(subject.lease) => _ = needs.insert(subject.lease.match_id, Need::Nothing),
+                None if ended(subject.lease) => {
+                    _ = needs.insert(subject.lease.match_id, Need::Nothing)
+                }
                 None => _ = needs.insert(subject.lease.match_id, need),
             }
         }
@@ -206,7 +236,8 @@ pub async fn run(
             if let Some(meta) = work.reached.and_then(|reached| state_due(work.subject, reached))
                 && let Err(error) = put_state(store, meta).await
             {
-                tracing::warn!(code = "RK-CLUSTER-011", match_id = %work.id(), %error, "a state is not archived: replays of this stretch begin earlier");
+                tracing::warn!(code = "RK-CLUSTER-011", match_id = %work.id(), %error, "a state is \
+                    not archived: replays of this stretch begin earlier");
             }
             needs.insert(work.id(), work.need);
         }
@@ -219,7 +250,8 @@ async fn restart(store: &Store, work: &mut Work<'_>) -> Result<(), StoreError> {
     let Some(meta) = work.step.restart.clone() else { return Ok(()) };
     tracing::warn!(
         code = "RK-CLUSTER-012", match_id = %work.id(), from = %work.step.from,
-        "earlier records are in no log any more: the archive of this match has a hole before this one"
+        "earlier records are in no log any more: the archive of this match has a hole before this \
+         one"
     );
     match put_state(store, &meta).await {
         Ok(()) => work.need = Need::Behind(Position::from(&meta)),
@@ -231,7 +263,12 @@ async fn restart(store: &Store, work: &mut Work<'_>) -> Result<(), StoreError> {
 
 async fn put_state(store: &Store, meta: &CheckpointMeta) -> Result<(), StoreError> {
     let (list, _) = store.checkpoints.list(meta.match_id).await?;
-    let gone = || StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq));
+    let gone = || {
+        StoreError::NotFound(format!(
+            "the checkpoint of match {} at seq {}",
+            meta.match_id, meta.seq
+        ))
+    };
     let tip = list.iter().find(|listed| *listed == meta).ok_or_else(gone)?;
     let (_, state) = Restorer::new(&*store.checkpoints, &list).restore(tip).await?;
     let (chunk, bytes) = archive::pack_state(&chains::as_full(tip, &state), &state)?;
@@ -244,7 +281,14 @@ async fn round(store: &Store, works: &mut [Work<'_>]) -> Result<(), StoreError> 
     let open: Vec<usize> = (0..works.len()).filter(|&index| !works[index].done).collect();
     let wanted = |&index: &usize| {
         let Work { subject, step, .. } = &works[index];
-        Wanted { lease: subject.lease, from: step.from, position: step.position, after: step.after, to: step.to, max_bytes: READ }
+        Wanted {
+            lease: subject.lease,
+            from: step.from,
+            position: step.position,
+            after: step.after,
+            to: step.to,
+            max_bytes: READ,
+        }
     };
     let wanted: Vec<Wanted<'_>> = open.iter().map(wanted).collect();
     let read = history::records_in_logs(store, &wanted).await?;
@@ -265,7 +309,11 @@ async fn round(store: &Store, works: &mut [Work<'_>]) -> Result<(), StoreError> 
     Ok(())
 }
 
-async fn put_records(store: &Store, work: &mut Work<'_>, records: Vec<Placed>) -> Result<(), StoreError> {
+async fn put_records(
+    store: &Store,
+    work: &mut Work<'_>,
+    records: Vec<Placed>,
+) -> Result<(), StoreError> {
     let cut_short = records.iter().map(|placed| placed.frame.payload.len()).sum::<usize>() >= READ;
     let mut builder = ChunkBuilder::default();
     let mut chunks: Vec<_> = records.iter().filter_map(|placed| builder.push(placed)).collect();

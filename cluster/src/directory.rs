@@ -13,8 +13,9 @@ pub enum Updated {
     Declined(MatchLease),
 }
 
-/// Reads the row of a match, lets `change` alter it (or decline with `false`), and writes it back by compare-and-set, again from a fresh read
-/// whenever another writer was faster. `change` must not touch `version`.
+/// Reads the row of a match, lets `change` alter it (or decline with `false`), and writes it back
+/// by compare-and-set, again from a fresh read whenever another writer was faster. `change` must
+/// not touch `version`.
 ///
 /// `NotFound` if there is no such match.
 pub async fn update(

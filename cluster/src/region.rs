@@ -1,5 +1,6 @@
-//! Home regions of matches: nodes take over by themselves only what is at home in their region. Moving a home is an operator's act, because records that the old
-//! region acknowledged may not have reached the new one.
+//! Home regions of matches: nodes take over by themselves only what is at home in their region.
+//! Moving a home is an operator's act, because records that the old region acknowledged may not
+//! have reached the new one.
 
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{MatchId, Seq, Tick};
@@ -24,22 +25,30 @@ pub struct LastRecord {
     pub seq: Seq,
     /// The tick that the match would go on behind.
     pub tick: Tick,
-    /// Wall clock of its owner when it was made, in milliseconds since 1970; 0 if there is none. What was acknowledged since then and has not arrived here is lost by
-    /// a promotion.
+    /// Wall clock of its owner when it was made, in milliseconds since 1970; 0 if there is none.
+    /// What was acknowledged since then and has not arrived here is lost by a promotion.
     pub time_ms: u64,
 }
 
-/// Reads what is here of all matches that are at home in `region` and have not ended, ascending by id.
+/// Reads what is here of all matches that are at home in `region` and have not ended, ascending by
+/// id.
 pub async fn survey(store: &Store, region: &str) -> Result<Vec<Outlook>, StoreError> {
     let mut rows = store.leases.matches().await?;
     rows.retain(|row| row.region == region && !matches!(row.state, MatchState::Ended { .. }));
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     let outlook = |(lease, history): (MatchLease, Result<history::History, HistoryError>)| {
         let last = history.map(|history| {
-            let checkpoint =
-                history.checkpoint.as_ref().map(|(meta, _)| LastRecord { seq: meta.seq, tick: meta.tick, time_ms: meta.time_ms });
+            let checkpoint = history.checkpoint.as_ref().map(|(meta, _)| LastRecord {
+                seq: meta.seq,
+                tick: meta.tick,
+                time_ms: meta.time_ms,
+            });
             let frame = history.frames.last().map(|frame| frame.header);
-            let frame = frame.map(|header| LastRecord { seq: header.seq, tick: header.last_tick, time_ms: header.time_ms });
+            let frame = frame.map(|header| LastRecord {
+                seq: header.seq,
+                tick: header.last_tick,
+                time_ms: header.time_ms,
+            });
             frame.or(checkpoint).unwrap_or(LastRecord { seq: Seq(0), tick: Tick(0), time_ms: 0 })
         });
         Outlook { lease, last }
@@ -47,9 +56,14 @@ pub async fn survey(store: &Store, region: &str) -> Result<Vec<Outlook>, StoreEr
     Ok(rows.into_iter().zip(histories).map(outlook).collect())
 }
 
-/// Makes `to` the home of a match that is at home in `from`. False if somebody has moved or ended it meanwhile. Nodes of `to` then take it over as soon as its owner
-/// looks dead to them.
-pub async fn move_home(store: &Store, match_id: MatchId, from: &str, to: &str) -> Result<bool, StoreError> {
+/// Makes `to` the home of a match that is at home in `from`. False if somebody has moved or ended
+/// it meanwhile. Nodes of `to` then take it over as soon as its owner looks dead to them.
+pub async fn move_home(
+    store: &Store,
+    match_id: MatchId,
+    from: &str,
+    to: &str,
+) -> Result<bool, StoreError> {
     let moved = directory::update(&*store.leases, match_id, |row| {
         let here = row.region == from && !matches!(row.state, MatchState::Ended { .. });
         to.clone_into(&mut row.region);

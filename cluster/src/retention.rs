@@ -1,8 +1,9 @@
 //! How much of matches is kept, and for how long.
 //!
-//! [`run`] is what a node does now and then, whatever the store: archive what is to be kept, trim what nobody needs, drop checkpoints, chunks and ended
-//! matches whose time is over. Any node may run it at any moment, several at once, and die in the middle. It never removes what a recovery or a pinned
-//! replay needs.
+//! [`run`] is what a node does now and then, whatever the store: archive what is to be kept, trim
+//! what nobody needs, drop checkpoints, chunks and ended matches whose time is over. Any node may
+//! run it at any moment, several at once, and die in the middle. It never removes what a recovery
+//! or a pinned replay needs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use rekindle_store::{LogInfo, Store, StoreError, chains};
 use crate::archive::{self, Need, Subject};
 use crate::trim::{self, Cut};
 
-/// How far the clocks of nodes may be apart. A time that is further ahead came from a clock that was wrong, in milliseconds.
+/// How far the clocks of nodes may be apart. A time that is further ahead came from a clock that
+/// was wrong, in milliseconds.
 const AHEAD_MS: u64 = history::CLOCK_SLACK_MS;
 /// How many bytes of a log are read at once in search of its first young batch.
 const STRIDE: usize = 1 << 20;
@@ -39,7 +41,9 @@ impl Keep {
     fn cutoff(self, now_ms: u64) -> Option<u64> {
         match self {
             Self::Needed => Some(u64::MAX),
-            Self::For(time) => Some(now_ms.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
+            Self::For(time) => {
+                Some(now_ms.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+            }
             Self::All => None,
         }
     }
@@ -62,7 +66,13 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { journal: Keep::Needed, checkpoints: 2, archive: Keep::Needed, ended: Keep::All, chunk_every: Duration::from_mins(1) }
+        Self {
+            journal: Keep::Needed,
+            checkpoints: 2,
+            archive: Keep::Needed,
+            ended: Keep::All,
+            chunk_every: Duration::from_mins(1),
+        }
     }
 }
 
@@ -87,11 +97,13 @@ pub struct Done {
 
 /// Archives, trims and removes as the policy says. `now_ms` is in milliseconds since 1970.
 pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, StoreError> {
-    // The order matters. What is in the archive before the rows: a match with chunks and without a row is one that was removed. Checkpoints before
-    // the rows that are judged by them: a match that appears after the rows were read writes behind every checkpoint that was listed, so no cut
-    // reaches its records.
+    // The order matters. What is in the archive before the rows: a match with chunks and without a
+    // row is one that was removed. Checkpoints before the rows that are judged by them: a match
+    // that appears after the rows were read writes behind every checkpoint that was listed, so no
+    // cut reaches its records.
     let archived = store.archive.matches().await?;
-    let pins: BTreeMap<MatchId, Pin> = store.archive.pins().await?.into_iter().map(|pin| (pin.match_id, pin)).collect();
+    let pins: BTreeMap<MatchId, Pin> =
+        store.archive.pins().await?.into_iter().map(|pin| (pin.match_id, pin)).collect();
     let mut states: BTreeMap<MatchId, State> = BTreeMap::new();
     for lease in store.leases.matches().await? {
         let state = State::read(store, policy, &lease, pins.get(&lease.match_id), now_ms).await?;
@@ -119,12 +131,19 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
         {
             store.checkpoints.trim(lease.match_id, oldest.root().seq).await?;
         }
-        for chunk in expired(&state.chunks, pin, policy.archive.cutoff(now_ms).filter(|_| policy.archive != Keep::Needed)) {
+        for chunk in expired(
+            &state.chunks,
+            pin,
+            policy.archive.cutoff(now_ms).filter(|_| policy.archive != Keep::Needed),
+        ) {
             store.archive.remove(chunk).await?;
             done.chunks_removed += 1;
         }
     }
-    for match_id in archived.into_iter().filter(|match_id| !matches.iter().any(|lease| lease.match_id == *match_id)) {
+    for match_id in archived
+        .into_iter()
+        .filter(|match_id| !matches.iter().any(|lease| lease.match_id == *match_id))
+    {
         done.chunks_removed += remove_chunks(store, match_id).await?;
     }
     Ok(done)
@@ -132,7 +151,8 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
 
 /// What the stores say of one match.
 struct State {
-    /// Newest first; of a match that has ended only if it is to be archived or removed, because listing means reading them.
+    /// Newest first; of a match that has ended only if it is to be archived or removed, because
+    /// listing means reading them.
     checkpoints: Vec<CheckpointMeta>,
     chunks: Vec<ChunkMeta>,
     /// Its records are to be archived.
@@ -140,10 +160,19 @@ struct State {
 }
 
 impl State {
-    async fn read(store: &Store, policy: &Policy, lease: &MatchLease, pin: Option<&Pin>, now_ms: u64) -> Result<Self, StoreError> {
+    async fn read(
+        store: &Store,
+        policy: &Policy,
+        lease: &MatchLease,
+        pin: Option<&Pin>,
+        now_ms: u64,
+    ) -> Result<Self, StoreError> {
         let (chunks, damaged) = store.archive.list(lease.match_id).await?;
         for error in damaged {
-            tracing::error!(code = "RK-CLUSTER-013", match_id = %lease.match_id, %error, "a chunk of the archive cannot be read");
+            tracing::error!(
+                code = "RK-CLUSTER-013", match_id = %lease.match_id, %error,
+                "a chunk of the archive cannot be read"
+            );
         }
         let wanted = policy.archive != Keep::Needed || pin.is_some_and(|pin| is_open(pin, &chunks));
         let ended = matches!(lease.state, MatchState::Ended { .. });
@@ -160,7 +189,11 @@ impl State {
 
 /// Whether records that a pin asks for are still to come.
 fn is_open(pin: &Pin, chunks: &[ChunkMeta]) -> bool {
-    let last = chunks.iter().filter(|meta| meta.kind == ChunkKind::Records).map(|meta| meta.last_tick).max();
+    let last = chunks
+        .iter()
+        .filter(|meta| meta.kind == ChunkKind::Records)
+        .map(|meta| meta.last_tick)
+        .max();
     pin.to.is_none_or(|to| last.is_none_or(|last| last < to))
 }
 
@@ -171,20 +204,32 @@ async fn archive_due(
     states: &BTreeMap<MatchId, State>,
     logs: &[LogInfo],
 ) -> Result<BTreeMap<MatchId, Need>, StoreError> {
-    let first: BTreeMap<Incarnation, BatchNo> = logs.iter().map(|info| (info.log, info.first)).collect();
+    let first: BTreeMap<Incarnation, BatchNo> =
+        logs.iter().map(|info| (info.log, info.first)).collect();
     // What others wrote into the lineage of a match does not count, and is not archived.
     let lines: Vec<(&MatchLease, Vec<CheckpointMeta>, &State)> = matches
         .iter()
         .filter_map(|lease| {
             let state = states.get(&lease.match_id).filter(|state| state.wanted)?;
-            let mine = state.checkpoints.iter().filter(|meta| history::in_lineage(lease, meta)).cloned().collect();
+            let mine = state
+                .checkpoints
+                .iter()
+                .filter(|meta| history::in_lineage(lease, meta))
+                .cloned()
+                .collect();
             Some((lease, mine, state))
         })
         .collect();
     let chunk_every_ms = u64::try_from(policy.chunk_every.as_millis()).unwrap_or(u64::MAX);
     let subjects: Vec<Subject<'_>> = lines
         .iter()
-        .map(|(lease, checkpoints, state)| Subject { lease, checkpoints, chunks: &state.chunks, kept: policy.checkpoints, chunk_every_ms })
+        .map(|(lease, checkpoints, state)| Subject {
+            lease,
+            checkpoints,
+            chunks: &state.chunks,
+            kept: policy.checkpoints,
+            chunk_every_ms,
+        })
         .collect();
     let mut needs = archive::run(store, &subjects, &first).await?;
     // A match that appeared since has everything in its log.
@@ -203,15 +248,19 @@ async fn trim_logs(
     logs: &[LogInfo],
     now_ms: u64,
 ) -> Result<Vec<Cut>, StoreError> {
-    let checkpoints = states.iter().map(|(match_id, state)| (*match_id, state.checkpoints.clone())).collect();
+    let checkpoints =
+        states.iter().map(|(match_id, state)| (*match_id, state.checkpoints.clone())).collect();
     let floors = trim::floors(matches, &checkpoints, policy.checkpoints, needs);
     let nodes = store.leases.nodes().await?;
-    let seals: BTreeMap<_, _> = nodes.iter().filter_map(|node| Some((node.incarnation, node.seal?))).collect();
+    let seals: BTreeMap<_, _> =
+        nodes.iter().filter_map(|node| Some((node.incarnation, node.seal?))).collect();
     let mut cuts = trim::plan(logs, &floors, &seals);
     if let Some(cutoff) = policy.journal.cutoff(now_ms).filter(|_| policy.journal != Keep::Needed) {
         for cut in &mut cuts {
-            let first = logs.iter().find(|info| info.log == cut.log).map_or(cut.before, |info| info.first);
-            cut.before = older_than(store, cut.log, first, cut.before, Age { cutoff, now_ms }).await?;
+            let first =
+                logs.iter().find(|info| info.log == cut.log).map_or(cut.before, |info| info.first);
+            cut.before =
+                older_than(store, cut.log, first, cut.before, Age { cutoff, now_ms }).await?;
         }
         cuts.retain(|cut| logs.iter().any(|info| info.log == cut.log && info.first < cut.before));
     }
@@ -220,7 +269,8 @@ async fn trim_logs(
     }
     let remaining = store.journal.logs().await?;
     for node in nodes.iter().filter(|node| node.state != NodeState::Live && node.seal.is_some()) {
-        let referenced = floors.contains_key(&node.incarnation) || matches.iter().any(|lease| lease.incarnation == node.incarnation);
+        let referenced = floors.contains_key(&node.incarnation)
+            || matches.iter().any(|lease| lease.incarnation == node.incarnation);
         if !referenced && !remaining.iter().any(|info| info.log == node.incarnation) {
             store.leases.forget(node.incarnation).await?;
         }
@@ -236,15 +286,23 @@ struct Age {
 }
 
 impl Age {
-    /// Whether something of this moment has to stay. What lies ahead of now got its time from a clock that was wrong: that says nothing.
+    /// Whether something of this moment has to stay. What lies ahead of now got its time from a
+    /// clock that was wrong: that says nothing.
     fn is_kept(self, ms: u64) -> bool {
         (self.cutoff..=self.now_ms.saturating_add(AHEAD_MS)).contains(&ms)
     }
 }
 
-/// The first batch in `first..before` with a record that has to stay; `before` if there is none. Read from the oldest on, as the times of a log do not
-/// ascend when its node's clock was set: what is read is what goes, and the first batch that stays. What cannot be read stays.
-async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: BatchNo, age: Age) -> Result<BatchNo, StoreError> {
+/// The first batch in `first..before` with a record that has to stay; `before` if there is none.
+/// Read from the oldest on, as the times of a log do not ascend when its node's clock was set: what
+/// is read is what goes, and the first batch that stays. What cannot be read stays.
+async fn older_than(
+    store: &Store,
+    log: Incarnation,
+    first: BatchNo,
+    before: BatchNo,
+    age: Age,
+) -> Result<BatchNo, StoreError> {
     let mut next = first;
     // The oldest batch decides most of the time.
     let mut stride = 1;
@@ -259,7 +317,9 @@ async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: Bat
         }
         for batch in batches.iter().take_while(|batch| batch.number < before) {
             let view = BatchView::parse(&batch.bytes).ok();
-            if view.is_none_or(|view| view.all_frames().iter().any(|frame| age.is_kept(frame.header.time_ms))) {
+            if view.is_none_or(|view| {
+                view.all_frames().iter().any(|frame| age.is_kept(frame.header.time_ms))
+            }) {
                 return Ok(batch.number);
             }
         }
@@ -269,22 +329,44 @@ async fn older_than(store: &Store, log: Incarnation, first: BatchNo, before: Bat
     Ok(before)
 }
 
-/// The chunks whose time is over: those before the newest state that is older than `cutoff`, except what a pinned replay needs. From that state on a
-/// replay stays possible. `None`: nothing is too old.
-pub fn expired<'a>(chunks: &'a [ChunkMeta], pin: Option<&Pin>, cutoff: Option<u64>) -> Vec<&'a ChunkMeta> {
+/// The chunks whose time is over: those before the newest state that is older than `cutoff`, except
+/// what a pinned replay needs. From that state on a replay stays possible. `None`: nothing is too
+/// old.
+pub fn expired<'a>(
+    chunks: &'a [ChunkMeta],
+    pin: Option<&Pin>,
+    cutoff: Option<u64>,
+) -> Vec<&'a ChunkMeta> {
     let states = || chunks.iter().filter(|meta| meta.kind == ChunkKind::State);
     let Some(cutoff) = cutoff else { return Vec::new() };
-    // Records that stay need a state before them. Where times ascend, none of them lies before the newest old state.
-    let young = chunks.iter().filter(|meta| meta.kind == ChunkKind::Records && meta.last_ms >= cutoff).map(|meta| meta.last_seq).min();
-    let is_base = |meta: &&ChunkMeta| meta.last_ms < cutoff && young.is_none_or(|young| meta.last_seq <= young);
-    let Some(base) = states().filter(is_base).map(|meta| meta.last_seq).max() else { return Vec::new() };
+    // Records that stay need a state before them. Where times ascend, none of them lies before the
+    // newest old state.
+    let young = chunks
+        .iter()
+        .filter(|meta| meta.kind == ChunkKind::Records && meta.last_ms >= cutoff)
+        .map(|meta| meta.last_seq)
+        .min();
+    let is_base = |meta: &&ChunkMeta| {
+        meta.last_ms < cutoff && young.is_none_or(|young| meta.last_seq <= young)
+    };
+    let Some(base) = states().filter(is_base).map(|meta| meta.last_seq).max() else {
+        return Vec::new();
+    };
     let pinned = pin.map(|pin| {
-        let from = states().filter(|meta| meta.last_tick <= pin.from).map(|meta| meta.last_seq).max().unwrap_or_default();
+        let from = states()
+            .filter(|meta| meta.last_tick <= pin.from)
+            .map(|meta| meta.last_seq)
+            .max()
+            .unwrap_or_default();
         (from, pin.to.unwrap_or(Tick(u64::MAX)))
     });
     let is_pinned = |meta: &ChunkMeta| {
         pinned.is_some_and(|(from, to)| {
-            let reaches = if meta.kind == ChunkKind::State { meta.last_seq >= from } else { meta.last_seq > from };
+            let reaches = if meta.kind == ChunkKind::State {
+                meta.last_seq >= from
+            } else {
+                meta.last_seq > from
+            };
             reaches && meta.first_tick <= to
         })
     };
@@ -295,8 +377,15 @@ pub fn expired<'a>(chunks: &'a [ChunkMeta], pin: Option<&Pin>, cutoff: Option<u6
     chunks.iter().filter(|meta| is_old(meta) && !is_pinned(meta)).collect()
 }
 
-/// Whether a match has ended so long ago that all of it may go. Times ahead of now came from a clock that was wrong; without any other nothing is known.
-fn is_over(lease: &MatchLease, state: &State, pin: Option<&Pin>, policy: &Policy, now_ms: u64) -> bool {
+/// Whether a match has ended so long ago that all of it may go. Times ahead of now came from a
+/// clock that was wrong; without any other nothing is known.
+fn is_over(
+    lease: &MatchLease,
+    state: &State,
+    pin: Option<&Pin>,
+    policy: &Policy,
+    now_ms: u64,
+) -> bool {
     let checkpoints = state.checkpoints.iter().map(|meta| meta.time_ms);
     let times = || checkpoints.clone().chain(state.chunks.iter().map(|meta| meta.last_ms));
     let last = times().filter(|&ms| ms <= now_ms.saturating_add(AHEAD_MS)).max();
@@ -307,7 +396,8 @@ fn is_over(lease: &MatchLease, state: &State, pin: Option<&Pin>, policy: &Policy
         && policy.ended.cutoff(now_ms).is_some_and(|cutoff| last.unwrap_or_default() < cutoff)
 }
 
-/// Removes a match: the row last, so that whoever dies in between leaves something that the next run finds.
+/// Removes a match: the row last, so that whoever dies in between leaves something that the next
+/// run finds.
 async fn remove_match(store: &Store, lease: &MatchLease) -> Result<bool, StoreError> {
     remove_chunks(store, lease.match_id).await?;
     store.checkpoints.trim(lease.match_id, Seq(u64::MAX)).await?;
@@ -324,12 +414,20 @@ async fn remove_chunks(store: &Store, match_id: MatchId) -> Result<usize, StoreE
 }
 
 /// The oldest epoch of a match's lineage that must stay readable in logs; `None`: all of it.
-pub async fn lineage_needed(store: &Store, policy: &Policy, match_id: MatchId) -> Result<Option<Epoch>, StoreError> {
+pub async fn lineage_needed(
+    store: &Store,
+    policy: &Policy,
+    match_id: MatchId,
+) -> Result<Option<Epoch>, StoreError> {
     if policy.journal != Keep::Needed {
         return Ok(None);
     }
     let (checkpoints, _) = store.checkpoints.list(match_id).await?;
-    let Some(oldest) = chains::oldest_kept(&checkpoints, policy.checkpoints).map(|chain| chain.tip().epoch) else { return Ok(None) };
+    let Some(oldest) =
+        chains::oldest_kept(&checkpoints, policy.checkpoints).map(|chain| chain.tip().epoch)
+    else {
+        return Ok(None);
+    };
     let pin = store.archive.pins().await?.into_iter().find(|pin| pin.match_id == match_id);
     let (chunks, _) = store.archive.list(match_id).await?;
     if policy.archive == Keep::Needed && !pin.is_some_and(|pin| is_open(&pin, &chunks)) {

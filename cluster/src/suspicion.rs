@@ -1,9 +1,11 @@
 //! Which nodes look dead, judged by what one observer reads of their leases.
 //!
-//! A suspicion takes nothing away: it only decides when a takeover is tried, and the store decides that. So a wrong one costs a node its matches for the time of a
-//! recovery, never a tick. No two clocks are compared: a lease counts as abandoned when the observer has watched it stand still for
-//! [`PATIENCE_MS`] *of its own time*, without a gap in its watch. After a gap (the store was away, or the observer was paused) every watch begins anew,
-//! because in the meantime nobody else could renew either.
+//! A suspicion takes nothing away: it only decides when a takeover is tried, and the store decides
+//! that. So a wrong one costs a node its matches for the time of a recovery, never a tick. No two
+//! clocks are compared: a lease counts as abandoned when the observer has watched it stand still
+//! for [`PATIENCE_MS`] *of its own time*, without a gap in its watch. After a gap (the store was
+//! away, or the observer was paused) every watch begins anew, because in the meantime nobody else
+//! could renew either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +19,10 @@ pub const PATIENCE_MS: u64 = LEASE_MS;
 /// Looks that are further apart than this are no watch, in milliseconds.
 const GAP_MS: u64 = 2 * RENEW_EVERY.as_millis() as u64;
 
-const _: () = assert!(PATIENCE_MS >= 3 * RENEW_EVERY.as_millis() as u64, "a few missed renewals are no death");
+const _: () = assert!(
+    PATIENCE_MS >= 3 * RENEW_EVERY.as_millis() as u64,
+    "a few missed renewals are no death"
+);
 
 /// What is known of the process that holds a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +47,15 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Takes in the rows as just read, at `now_ms` of a clock that only this observer uses and that never goes back, and returns who looks dead: stopped and
-    /// fenced nodes, those whose process has ended, and those whose lease was abandoned.
-    pub fn look(&mut self, now_ms: u64, rows: &[NodeLease], process: impl Fn(&NodeLease) -> Process) -> BTreeSet<Incarnation> {
+    /// Takes in the rows as just read, at `now_ms` of a clock that only this observer uses and that
+    /// never goes back, and returns who looks dead: stopped and fenced nodes, those whose process
+    /// has ended, and those whose lease was abandoned.
+    pub fn look(
+        &mut self,
+        now_ms: u64,
+        rows: &[NodeLease],
+        process: impl Fn(&NodeLease) -> Process,
+    ) -> BTreeSet<Incarnation> {
         if self.last_look_ms.is_none_or(|last| now_ms.saturating_sub(last) > GAP_MS) {
             self.watches.clear();
         }
@@ -57,7 +68,12 @@ impl Observer {
                 continue;
             }
             let fresh = Watch { deadline_ms: row.deadline_ms, since_ms: now_ms };
-            let watch = self.watches.get(&row.incarnation).copied().filter(|watch| watch.deadline_ms == row.deadline_ms).unwrap_or(fresh);
+            let watch = self
+                .watches
+                .get(&row.incarnation)
+                .copied()
+                .filter(|watch| watch.deadline_ms == row.deadline_ms)
+                .unwrap_or(fresh);
             if now_ms - watch.since_ms >= PATIENCE_MS {
                 dead.insert(row.incarnation);
             }
@@ -80,7 +96,19 @@ mod tests {
         let (host, region) = (String::new(), DEFAULT_REGION.to_owned());
         let (incarnation, reached, loss_accepted_ms) = (Incarnation(id), None, None);
         let name = "n".into();
-        NodeLease { incarnation, name, state, pid: 1, pid_start: 1, deadline_ms, seal: None, host, region, reached, loss_accepted_ms }
+        NodeLease {
+            incarnation,
+            name,
+            state,
+            pid: 1,
+            pid_start: 1,
+            deadline_ms,
+            seal: None,
+            host,
+            region,
+            reached,
+            loss_accepted_ms,
+        }
     }
 
     fn unknown(_: &NodeLease) -> Process {
@@ -119,8 +147,14 @@ mod tests {
 
     #[test]
     fn a_process_that_ended_here_is_not_waited_for() {
-        let rows = [row(1, 5, NodeState::Live), row(2, 5, NodeState::Stopped), row(3, 5, NodeState::Fenced), row(4, 5, NodeState::Live)];
-        let gone = |row: &NodeLease| if row.incarnation.0 == 4 { Process::Gone } else { Process::Unknown };
+        let rows = [
+            row(1, 5, NodeState::Live),
+            row(2, 5, NodeState::Stopped),
+            row(3, 5, NodeState::Fenced),
+            row(4, 5, NodeState::Live),
+        ];
+        let gone =
+            |row: &NodeLease| if row.incarnation.0 == 4 { Process::Gone } else { Process::Unknown };
         let dead = Observer::default().look(0, &rows, gone);
         assert_eq!(dead.into_iter().map(|node| node.0).collect::<Vec<_>>(), [2, 3, 4]);
     }

@@ -1,16 +1,21 @@
 //! What a node does when another one has died: rules 1 to 5 of taking over, in their order.
 //!
 //! 1. *Fence* the incarnation. From here on it can acknowledge nothing.
-//! 2. *Then* read the tail of its log. What it acknowledged before is in there: its write had ended before it verified its lease, it verified
-//!    before the fence was complete, and the tail is read after that.
-//! 3. *Settle*: write the last whole batch again, durably, so that nothing counts that might still vanish.
-//! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a zombie lie behind it. A log that ends before what it is
-//!    known to have had ([`rekindle_store::witness`]) is sealed at *that*: so matches that may have lost records are parked, until the log is put back or an
-//!    operator [accepts the loss](accept_loss).
-//! 5. *Claim* each match by compare-and-set, with the next epoch (or the lowest of the store's identity, if that is higher) and a new stretch of lineage.
+//! 2. *Then* read the tail of its log. What it acknowledged before is in there: its write had ended
+//!    before it verified its lease, it verified before the fence was complete, and the tail is read
+//!    after that.
+//! 3. *Settle*: write the last whole batch again, durably, so that nothing counts that might still
+//!    vanish.
+//! 4. *Seal* the log. The first seal stands; whoever loses that race adopts it. Later batches of a
+//!    zombie lie behind it. A log that ends before what it is known to have had
+//!    ([`rekindle_store::witness`]) is sealed at *that*: so matches that may have lost records are
+//!    parked, until the log is put back or an operator [accepts the loss](accept_loss).
+//! 5. *Claim* each match by compare-and-set, with the next epoch (or the lowest of the store's
+//!    identity, if that is higher) and a new stretch of lineage.
 //!
-//! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes. Before rule 5 the caller is asked for its [`Fit`]: what it
-//! cannot run it does not claim, and the row stays as it is for others.
+//! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes. Before
+//! rule 5 the caller is asked for its [`Fit`]: what it cannot run it does not claim, and the row
+//! stays as it is for others.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +33,10 @@ use crate::directory::{self, Updated};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TakeoverError {
     /// Only a live node may take over: this one was fenced itself.
-    #[error("RK-CLUSTER-002: incarnation {0} is not live, so it may take over nothing; this process must end")]
+    #[error(
+        "RK-CLUSTER-002: incarnation {0} is not live, so it may take over nothing; this process \
+         must end"
+    )]
     NotLive(Incarnation),
     /// The store failed.
     #[error(transparent)]
@@ -86,7 +94,8 @@ pub enum Fit {
     Runs,
     /// It cannot; others may.
     Waits,
-    /// Nobody can: the match is parked with this report. The number is what its row then has as attempts.
+    /// Nobody can: the match is parked with this report. The number is what its row then has as
+    /// attempts.
     Parks(String, u32),
 }
 
@@ -109,7 +118,11 @@ impl Fitness for Anything {
 const CLAIMS: usize = 64;
 
 /// Rules 1 to 4 for one incarnation. Harmless to repeat, and to run on several nodes at once.
-pub async fn secure(store: &Store, me: Incarnation, dead: Incarnation) -> Result<Secured, TakeoverError> {
+pub async fn secure(
+    store: &Store,
+    me: Incarnation,
+    dead: Incarnation,
+) -> Result<Secured, TakeoverError> {
     let live = store.leases.node(me).await?.is_some_and(|lease| lease.state == NodeState::Live);
     if !live {
         return Err(TakeoverError::NotLive(me));
@@ -123,14 +136,19 @@ pub async fn secure(store: &Store, me: Incarnation, dead: Incarnation) -> Result
     let known = lease.as_ref().and_then(NodeLease::known_end).unwrap_or_default();
     let seal = store.leases.seal(dead, tail.last.max(tail.proven).max(known)).await?;
     // The log of one that had stopped may have been trimmed.
-    let short = before.zip(lease).and_then(|(before, lease)| witness::short(&NodeLease { state: before.state, ..lease }, &tail));
+    let short = before.zip(lease).and_then(|(before, lease)| {
+        witness::short(&NodeLease { state: before.state, ..lease }, &tail)
+    });
     if let Some(short) = &short {
-        tracing::error!(code = "RK-CLUSTER-110", %dead, %short, "a log has lost its end: matches with records in it are parked");
+        tracing::error!(code = "RK-CLUSTER-110", %dead, %short, "a log has lost its end: matches \
+            with records in it are parked");
     }
     if let Some(damage) = &tail.damage {
-        tracing::error!(code = "RK-CLUSTER-005", %dead, %damage, "damaged batch: matches with records in it will be parked");
+        tracing::error!(code = "RK-CLUSTER-005", %dead, %damage, "damaged batch: matches with \
+            records in it will be parked");
     }
-    tracing::info!(code = "RK-CLUSTER-003", %dead, %seal, torn = tail.torn.as_deref(), "log fenced and sealed");
+    tracing::info!(code = "RK-CLUSTER-003", %dead, %seal, torn = tail.torn.as_deref(), "log fenced \
+        and sealed");
     Ok(Secured { incarnation: dead, seal, torn: tail.torn, short })
 }
 
@@ -145,17 +163,28 @@ pub struct Loss {
 
 /// What is missing at the end of a log whose node is dead; `None`: nothing that is known.
 pub async fn loss(store: &Store, log: Incarnation) -> Result<Option<Loss>, StoreError> {
-    let lease = store.leases.node(log).await?.ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {log}")))?;
+    let lease = store
+        .leases
+        .node(log)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {log}")))?;
     let tail = store.journal.tail(log).await?;
     let mut rows = store.leases.matches().await?;
-    rows.retain(|row| !matches!(row.state, MatchState::Ended { .. }) && row.lineage.iter().any(|line| line.incarnation == log));
+    rows.retain(|row| {
+        !matches!(row.state, MatchState::Ended { .. })
+            && row.lineage.iter().any(|line| line.incarnation == log)
+    });
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     let concerned = |(row, history)| match history {
-        Err(HistoryError::Damaged { log: found, problem, .. }) if found == log => Some((row, problem)),
+        Err(HistoryError::Damaged { log: found, problem, .. }) if found == log => {
+            Some((row, problem))
+        }
         _ => None,
     };
-    let matches: Vec<(MatchLease, String)> = rows.into_iter().zip(histories).filter_map(concerned).collect();
-    // A log that is gone may have been trimmed, unless a match needs it; checkpoints may know more of it than its lease.
+    let matches: Vec<(MatchLease, String)> =
+        rows.into_iter().zip(histories).filter_map(concerned).collect();
+    // A log that is gone may have been trimmed, unless a match needs it; checkpoints may know more
+    // of it than its lease.
     let at_ms = lease.reached.map(|reached| reached.at_ms);
     let known = lease.known_end().unwrap_or_default().max(tail.proven);
     let needed = || (!matches.is_empty()).then_some(Short { log, ends: tail.last, known, at_ms });
@@ -163,17 +192,27 @@ pub async fn loss(store: &Store, log: Incarnation) -> Result<Option<Loss>, Store
     Ok(short.map(|short| Loss { short, matches }))
 }
 
-/// An operator accepts at `at_ms` that the end of a log is lost. The incarnation is fenced first if it is not yet, so it must be dead. Its matches go on from
-/// what is left: those that were parked because of it are running again by their rows, and whoever looks for orphans next takes them over. Returns what
-/// was given up.
-pub async fn accept_loss(store: &Store, log: Incarnation, at_ms: u64) -> Result<Option<Loss>, StoreError> {
+/// An operator accepts at `at_ms` that the end of a log is lost. The incarnation is fenced first if
+/// it is not yet, so it must be dead. Its matches go on from what is left: those that were parked
+/// because of it are running again by their rows, and whoever looks for orphans next takes them
+/// over. Returns what was given up.
+pub async fn accept_loss(
+    store: &Store,
+    log: Incarnation,
+    at_ms: u64,
+) -> Result<Option<Loss>, StoreError> {
     let Some(loss) = loss(store, log).await? else { return Ok(None) };
     store.leases.fence(log).await?;
     let tail = store.journal.tail(log).await?;
     store.leases.accept_loss(log, tail.last, at_ms).await?;
-    tracing::warn!(code = "RK-CLUSTER-111", %log, ends = %tail.last, known = %loss.short.known, "an operator accepted that the end of a log is lost");
+    tracing::warn!(
+        code = "RK-CLUSTER-111", %log, ends = %tail.last, known = %loss.short.known,
+        "an operator accepted that the end of a log is lost"
+    );
     let rows: Vec<MatchLease> = loss.matches.iter().map(|(row, _)| row.clone()).collect();
-    for (row, history) in rows.iter().zip(history::load_many(store, &rows, &LoadOptions::default()).await) {
+    for (row, history) in
+        rows.iter().zip(history::load_many(store, &rows, &LoadOptions::default()).await)
+    {
         if history.is_err() || !matches!(row.state, MatchState::Parked { .. }) {
             continue;
         }
@@ -188,16 +227,22 @@ pub async fn accept_loss(store: &Store, log: Incarnation, at_ms: u64) -> Result<
     Ok(Some(loss))
 }
 
-/// Running matches whose owner is one of `dead`, and every incarnation whose log their history needs sealed.
+/// Running matches whose owner is one of `dead`, and every incarnation whose log their history
+/// needs sealed.
 ///
-/// Rows are scanned, not remembered: a node that died in the middle of a takeover leaves matches that still name its victim.
-pub async fn orphans(store: &Store, dead: &BTreeSet<Incarnation>) -> Result<Vec<MatchLease>, StoreError> {
+/// Rows are scanned, not remembered: a node that died in the middle of a takeover leaves matches
+/// that still name its victim.
+pub async fn orphans(
+    store: &Store,
+    dead: &BTreeSet<Incarnation>,
+) -> Result<Vec<MatchLease>, StoreError> {
     let mut rows = store.leases.matches().await?;
     rows.retain(|row| row.state == MatchState::Running && dead.contains(&row.incarnation));
     Ok(rows)
 }
 
-/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them. A parked row that is claimed runs again.
+/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them. A parked row
+/// that is claimed runs again.
 pub async fn claim(
     store: &Store,
     rows: Vec<MatchLease>,
@@ -206,8 +251,11 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, TakeoverError> {
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
-    let claims: Vec<_> =
-        rows.into_iter().zip(histories).map(|(row, history)| claim_one(store, row, history, options, fitness).boxed()).collect();
+    let claims: Vec<_> = rows
+        .into_iter()
+        .zip(histories)
+        .map(|(row, history)| claim_one(store, row, history, options, fitness).boxed())
+        .collect();
     futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
 }
 
@@ -221,8 +269,11 @@ async fn claim_one(
     let match_id = row.match_id;
     let history = match history {
         Ok(history) => history,
-        // It says nothing about this match: a device or a limit that fails now may not fail at the next start.
-        Err(HistoryError::Store(error)) if !matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound(_)) => {
+        // It says nothing about this match: a device or a limit that fails now may not fail at the
+        // next start.
+        Err(HistoryError::Store(error))
+            if !matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound(_)) =>
+        {
             return Err(error.into());
         }
         Err(error) => {
@@ -253,7 +304,12 @@ async fn claim_one(
     }
 }
 
-async fn park(store: &Store, row: MatchLease, report: String, attempts: u32) -> Result<Claimed, TakeoverError> {
+async fn park(
+    store: &Store,
+    row: MatchLease,
+    report: String,
+    attempts: u32,
+) -> Result<Claimed, TakeoverError> {
     let (match_id, version) = (row.match_id, row.version);
     tracing::error!(code = "RK-CLUSTER-004", %match_id, %report, "match parked");
     let parked = MatchState::Parked { report: report.clone() };
@@ -269,10 +325,16 @@ async fn park(store: &Store, row: MatchLease, report: String, attempts: u32) -> 
     })
 }
 
-/// The match has run healthily: forgets its recovery attempts and the stretches of lineage that no kept checkpoint needs.
+/// The match has run healthily: forgets its recovery attempts and the stretches of lineage that no
+/// kept checkpoint needs.
 ///
 /// `keep_from` is the oldest epoch that must stay readable.
-pub async fn settle_in(store: &Store, me: Incarnation, match_id: MatchId, keep_from: Option<Epoch>) -> Result<(), StoreError> {
+pub async fn settle_in(
+    store: &Store,
+    me: Incarnation,
+    match_id: MatchId,
+    keep_from: Option<Epoch>,
+) -> Result<(), StoreError> {
     directory::update(&*store.leases, match_id, |row| {
         let before = (row.attempts, row.lineage.len());
         row.attempts = 0;

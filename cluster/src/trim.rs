@@ -1,8 +1,9 @@
 //! Which batches nobody needs any more.
 //!
-//! A log is kept from the oldest restore point that is kept of every match with records in it (see [`rekindle_store::chains`]; the second one at least),
-//! whoever owns the match now, and from where the archive has got to, if the match's history is kept there. Trimming by the matches that one owns oneself
-//! would cut the history of those that moved away.
+//! A log is kept from the oldest restore point that is kept of every match with records in it (see
+//! [`rekindle_store::chains`]; the second one at least), whoever owns the match now, and from where
+//! the archive has got to, if the match's history is kept there. Trimming by the matches that one
+//! owns oneself would cut the history of those that moved away.
 
 use std::collections::BTreeMap;
 
@@ -23,21 +24,26 @@ pub struct Cut {
     pub before: BatchNo,
 }
 
-/// What a stretch must keep for a reader that begins behind `position`; nothing if all of it lies before.
+/// What a stretch must keep for a reader that begins behind `position`; nothing if all of it lies
+/// before.
 fn needed(stretch: &Lineage, position: Option<Position>) -> Option<BatchNo> {
     match position {
         Some(position) if stretch.epoch < position.epoch => None,
-        Some(position) if stretch.epoch == position.epoch && stretch.incarnation == position.log => {
+        Some(position)
+            if stretch.epoch == position.epoch && stretch.incarnation == position.log =>
+        {
             Some(position.batch.max(stretch.first_batch))
         }
         _ => Some(stretch.first_batch),
     }
 }
 
-/// The first batch of each log that some match still needs; a log that is not named is needed by nobody.
+/// The first batch of each log that some match still needs; a log that is not named is needed by
+/// nobody.
 ///
-/// `checkpoints` has each match's verified checkpoints, newest first, of which `kept` are kept; those of matches that have ended are not asked for.
-/// Such a match needs its last checkpoint only. `archive` says what the archive needs of the matches that are kept there.
+/// `checkpoints` has each match's verified checkpoints, newest first, of which `kept` are kept;
+/// those of matches that have ended are not asked for. Such a match needs its last checkpoint only.
+/// `archive` says what the archive needs of the matches that are kept there.
 pub fn floors(
     matches: &[MatchLease],
     checkpoints: &BTreeMap<MatchId, Vec<CheckpointMeta>>,
@@ -48,9 +54,14 @@ pub fn floors(
     for lease in matches {
         let mut readers: Vec<Option<Position>> = Vec::new();
         if !matches!(lease.state, MatchState::Ended { .. }) {
-            let usable = checkpoints.get(&lease.match_id).into_iter().flatten().filter(|meta| in_lineage(lease, meta));
+            let usable = checkpoints
+                .get(&lease.match_id)
+                .into_iter()
+                .flatten()
+                .filter(|meta| in_lineage(lease, meta));
             let usable: Vec<CheckpointMeta> = usable.cloned().collect();
-            readers.push(chains::oldest_kept(&usable, kept).map(|chain| Position::from(chain.tip())));
+            readers
+                .push(chains::oldest_kept(&usable, kept).map(|chain| Position::from(chain.tip())));
         }
         match archive.get(&lease.match_id) {
             Some(Need::Behind(position)) => readers.push(Some(*position)),
@@ -59,16 +70,24 @@ pub fn floors(
         }
         for stretch in &lease.lineage {
             for needed in readers.iter().filter_map(|reader| needed(stretch, *reader)) {
-                floors.entry(stretch.incarnation).and_modify(|floor: &mut BatchNo| *floor = needed.min(*floor)).or_insert(needed);
+                floors
+                    .entry(stretch.incarnation)
+                    .and_modify(|floor: &mut BatchNo| *floor = needed.min(*floor))
+                    .or_insert(needed);
             }
         }
     }
     floors
 }
 
-/// What may be cut from `logs`. A log that nobody needs is cut whole if it is sealed (`seals` has its last batch); a live log that nobody needs is
-/// left alone, because a match may be created in it at any moment.
-pub fn plan(logs: &[LogInfo], floors: &BTreeMap<Incarnation, BatchNo>, seals: &BTreeMap<Incarnation, BatchNo>) -> Vec<Cut> {
+/// What may be cut from `logs`. A log that nobody needs is cut whole if it is sealed (`seals` has
+/// its last batch); a live log that nobody needs is left alone, because a match may be created in
+/// it at any moment.
+pub fn plan(
+    logs: &[LogInfo],
+    floors: &BTreeMap<Incarnation, BatchNo>,
+    seals: &BTreeMap<Incarnation, BatchNo>,
+) -> Vec<Cut> {
     let cut = |info: &LogInfo| {
         let before = match (floors.get(&info.log), seals.get(&info.log)) {
             (Some(floor), _) => *floor,

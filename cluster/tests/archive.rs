@@ -1,4 +1,5 @@
-//! History across log and archive: whatever is appended, archived, trimmed and cut off in between, what the policy keeps can be read without a gap.
+//! History across log and archive: whatever is appended, archived, trimmed and cut off in between,
+//! what the policy keeps can be read without a gap.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use rekindle_cluster::retention::{self, Keep, Policy};
 use rekindle_schema::archive::{ChunkKind, Pin};
 use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
@@ -41,7 +44,8 @@ struct Line {
     written: Vec<(Bytes, u64)>,
 }
 
-/// A node that writes records of all matches, one batch a second, and moves to a new incarnation when it dies.
+/// A node that writes records of all matches, one batch a second, and moves to a new incarnation
+/// when it dies.
 struct World {
     memory: MemoryStore,
     node: Incarnation,
@@ -62,7 +66,13 @@ impl World {
         let mut lines = Vec::new();
         for match_id in MATCHES {
             memory.store().leases.create(row(match_id, node, now)).await.unwrap();
-            lines.push(Line { match_id, epoch: Epoch(1), next: Seq(1), prev_crc: 0, written: Vec::new() });
+            lines.push(Line {
+                match_id,
+                epoch: Epoch(1),
+                next: Seq(1),
+                prev_crc: 0,
+                written: Vec::new(),
+            });
         }
         Self { memory, node, batch: BatchNo(1), batch_crc: 0, now, lines, size }
     }
@@ -77,8 +87,10 @@ impl World {
         let mut builder = BatchBuilder::new(self.node, self.batch, self.batch_crc, 8 << 20);
         for line in &mut self.lines {
             let seq = line.next;
-            let payload: Bytes =
-                (0..self.size).map(|i| (i as u64 ^ seq.0.wrapping_mul(line.match_id.0 + 7)) as u8).collect::<Vec<u8>>().into();
+            let payload: Bytes = (0..self.size)
+                .map(|i| (i as u64 ^ seq.0.wrapping_mul(line.match_id.0 + 7)) as u8)
+                .collect::<Vec<u8>>()
+                .into();
             let header = FrameHeader {
                 match_id: line.match_id,
                 epoch: line.epoch,
@@ -126,7 +138,8 @@ impl World {
         }
     }
 
-    /// The node dies; the next one takes over and forgets the lineage that the policy does not need.
+    /// The node dies; the next one takes over and forgets the lineage that the policy does not
+    /// need.
     async fn take_over(&mut self, policy: &Policy) {
         let store = self.store();
         let dead = self.node;
@@ -143,13 +156,20 @@ impl World {
             let (node, epoch, first_seq) = (self.node, line.epoch, line.next);
             rekindle_cluster::directory::update(&*store.leases, line.match_id, |row| {
                 (row.epoch, row.incarnation) = (epoch, node);
-                row.lineage.push(Lineage { epoch, incarnation: node, first_batch: BatchNo(1), first_seq });
+                row.lineage.push(Lineage {
+                    epoch,
+                    incarnation: node,
+                    first_batch: BatchNo(1),
+                    first_seq,
+                });
                 true
             })
             .await
             .unwrap();
             let keep_from = retention::lineage_needed(&store, policy, line.match_id).await.unwrap();
-            rekindle_cluster::takeover::settle_in(&store, node, line.match_id, keep_from).await.unwrap();
+            rekindle_cluster::takeover::settle_in(&store, node, line.match_id, keep_from)
+                .await
+                .unwrap();
         }
     }
 
@@ -163,7 +183,12 @@ impl World {
         .unwrap();
     }
 
-    async fn load(&self, match_id: MatchId, start: Start, end: End) -> Result<history::History, HistoryError> {
+    async fn load(
+        &self,
+        match_id: MatchId,
+        start: Start,
+        end: End,
+    ) -> Result<history::History, HistoryError> {
         let store = self.store();
         let lease = store.leases.get(match_id).await.unwrap().unwrap();
         history::load(&store, &lease, &LoadOptions { start, end }).await
@@ -172,11 +197,14 @@ impl World {
     /// All that was ever written is there, in order, with the bytes that were written.
     async fn assert_complete(&self, context: &str) {
         for line in &self.lines {
-            let history =
-                self.load(line.match_id, Start::Beginning, End::Newest).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let history = self
+                .load(line.match_id, Start::Beginning, End::Newest)
+                .await
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
             assert!(history.notes.is_empty(), "{context}: {:?}", history.notes);
             let found: Vec<&[u8]> = history.frames.iter().map(|frame| &frame.payload[..]).collect();
-            let expected: Vec<&[u8]> = line.written.iter().map(|(payload, _)| &payload[..]).collect();
+            let expected: Vec<&[u8]> =
+                line.written.iter().map(|(payload, _)| &payload[..]).collect();
             assert_eq!(found.len(), expected.len(), "{context}: match {}", line.match_id);
             assert!(found == expected, "{context}: match {}: other bytes", line.match_id);
         }
@@ -208,8 +236,20 @@ fn row(match_id: MatchId, incarnation: Incarnation, created_ms: u64) -> MatchLea
         incarnation,
         state: MatchState::Running,
         attempts: 0,
-        lineage: vec![Lineage { epoch: Epoch(1), incarnation, first_batch: BatchNo(1), first_seq: Seq(1) }],
-        spec: MatchSpec { game: "test".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms },
+        lineage: vec![Lineage {
+            epoch: Epoch(1),
+            incarnation,
+            first_batch: BatchNo(1),
+            first_seq: Seq(1),
+        }],
+        spec: MatchSpec {
+            game: "test".into(),
+            config: Bytes::new(),
+            seed: 1,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms,
+        },
         region: DEFAULT_REGION.into(),
     }
 }
@@ -227,8 +267,12 @@ fn faulty(world: &World, seed: u64) -> Store {
     let draw = Mutex::new(Draw(seed));
     let plan = move |op: Op| {
         let mut draw = draw.lock();
-        let failing = matches!(op, Op::PutChunk(_) | Op::ReadChunk(_) | Op::Read(_) | Op::Maintain | Op::ReadCheckpoint(_));
-        let fail = (failing && draw.below(25) == 0).then(|| StoreError::Unavailable("by chance".into()));
+        let failing = matches!(
+            op,
+            Op::PutChunk(_) | Op::ReadChunk(_) | Op::Read(_) | Op::Maintain | Op::ReadCheckpoint(_)
+        );
+        let fail =
+            (failing && draw.below(25) == 0).then(|| StoreError::Unavailable("by chance".into()));
         Fate {
             before: Duration::from_millis(draw.below(5)),
             sync: Duration::from_millis(draw.below(5)),
@@ -240,8 +284,9 @@ fn faulty(world: &World, seed: u64) -> Store {
     world.memory.with_faults(Arc::new(plan)).store()
 }
 
-/// Seeds: appends, checkpoints, takeovers, runs of retention on one or two nodes with faults, runs that are abandoned in the middle as by a crash, power
-/// cuts. History from the beginning is always complete.
+/// Seeds: appends, checkpoints, takeovers, runs of retention on one or two nodes with faults, runs
+/// that are abandoned in the middle as by a crash, power cuts. History from the beginning is always
+/// complete.
 #[tokio::test(start_paused = true)]
 async fn nothing_that_is_kept_is_ever_missing() {
     let (mut trimmed, mut abandoned) = (0, 0);
@@ -261,7 +306,10 @@ async fn nothing_that_is_kept_is_ever_missing() {
                 7 if draw.below(3) == 0 => world.take_over(&policy).await,
                 7 | 8 => {
                     let nodes = [faulty(&world, draw.0), faulty(&world, draw.0 ^ 1)];
-                    let runs = nodes.iter().take(1 + draw.below(2) as usize).map(|store| retention::run(store, &policy, world.now));
+                    let runs = nodes
+                        .iter()
+                        .take(1 + draw.below(2) as usize)
+                        .map(|store| retention::run(store, &policy, world.now));
                     let patience = Duration::from_millis(draw.below(400));
                     let cut = draw.below(4) == 0;
                     let all = futures::future::join_all(runs);
@@ -283,9 +331,13 @@ async fn nothing_that_is_kept_is_ever_missing() {
             retention::run(&world.store(), &policy, world.now).await.unwrap();
         }
         world.assert_complete(&format!("seed {seed}, at the end")).await;
-        trimmed += first_batches(&world.store()).await.iter().filter(|(_, first)| *first > 1).count();
+        trimmed +=
+            first_batches(&world.store()).await.iter().filter(|(_, first)| *first > 1).count();
     }
-    assert!(trimmed > 8 && abandoned > 8, "{trimmed} logs were trimmed, {abandoned} runs abandoned: the test tests nothing");
+    assert!(
+        trimmed > 8 && abandoned > 8,
+        "{trimmed} logs were trimmed, {abandoned} runs abandoned: the test tests nothing"
+    );
 }
 
 /// Builds a world whose log is trimmed and whose archive reaches back to the first record.
@@ -334,10 +386,14 @@ async fn a_point_in_time_is_found_by_wall_clock() {
         assert_eq!(history.last_seq(), Seq(tick.div_ceil(2)), "tick {tick}");
     }
     let late = world.load(MATCHES[0], Start::Newest, End::Tick(Tick(80))).await.unwrap();
-    assert!(late.checkpoint.is_some_and(|(meta, _)| meta.seq > Seq(10)), "an archived state shortens the replay");
+    assert!(
+        late.checkpoint.is_some_and(|(meta, _)| meta.seq > Seq(10)),
+        "an archived state shortens the replay"
+    );
 }
 
-/// An owner whose clock is behind: what was recorded before a moment is all that precedes the last record of that moment.
+/// An owner whose clock is behind: what was recorded before a moment is all that precedes the last
+/// record of that moment.
 #[tokio::test]
 async fn a_clock_that_steps_back_leaves_nothing_out() {
     let mut world = World::new(50).await;
@@ -351,9 +407,18 @@ async fn a_clock_that_steps_back_leaves_nothing_out() {
         world.write().await;
     }
     let history = world.load(MATCHES[0], Start::Newest, End::Time(moment)).await.unwrap();
-    assert_eq!(history.last_seq(), Seq(28), "eight records of the second owner carry times up to the moment");
-    let history = world.load(MATCHES[0], Start::Newest, End::Time(moment - 7 * SECOND)).await.unwrap();
-    assert_eq!(history.last_seq(), Seq(21), "the second owner's first record is the last with such a time; all before it count");
+    assert_eq!(
+        history.last_seq(),
+        Seq(28),
+        "eight records of the second owner carry times up to the moment"
+    );
+    let history =
+        world.load(MATCHES[0], Start::Newest, End::Time(moment - 7 * SECOND)).await.unwrap();
+    assert_eq!(
+        history.last_seq(),
+        Seq(21),
+        "the second owner's first record is the last with such a time; all before it count"
+    );
 }
 
 #[tokio::test]
@@ -366,7 +431,12 @@ async fn an_archive_for_a_time_keeps_what_can_be_replayed_and_what_is_pinned() {
             world.checkpoint().await;
         }
         if second == 40 {
-            let pin = Pin { match_id: MATCHES[1], from: Tick(120), to: Some(Tick(160)), created_ms: world.now };
+            let pin = Pin {
+                match_id: MATCHES[1],
+                from: Tick(120),
+                to: Some(Tick(160)),
+                created_ms: world.now,
+            };
             world.store().archive.pin(pin).await.unwrap();
         }
         if second % 4 == 0 {
@@ -375,30 +445,48 @@ async fn an_archive_for_a_time_keeps_what_can_be_replayed_and_what_is_pinned() {
     }
     let store = world.store();
     let plain = store.archive.list(MATCHES[0]).await.unwrap().0;
-    let oldest = plain.iter().filter(|meta| meta.kind == ChunkKind::Records).map(|meta| meta.last_ms).min().unwrap();
+    let oldest = plain
+        .iter()
+        .filter(|meta| meta.kind == ChunkKind::Records)
+        .map(|meta| meta.last_ms)
+        .min()
+        .unwrap();
     let age = (world.now - oldest) / SECOND;
     assert!((50..130).contains(&age), "the oldest chunk is {age} s old");
     let base = plain.first().unwrap();
     assert_eq!(base.kind, ChunkKind::State, "what is left begins with a state");
     let tick = Tick(base.last_tick.0 + 5);
-    assert_eq!(world.load(MATCHES[0], Start::Newest, End::Tick(tick)).await.unwrap().last_seq(), Seq(tick.0.div_ceil(2)));
-    assert!(world.load(MATCHES[0], Start::Newest, End::Tick(Tick(140))).await.is_err(), "not pinned, so it is gone");
+    assert_eq!(
+        world.load(MATCHES[0], Start::Newest, End::Tick(tick)).await.unwrap().last_seq(),
+        Seq(tick.0.div_ceil(2))
+    );
+    assert!(
+        world.load(MATCHES[0], Start::Newest, End::Tick(Tick(140))).await.is_err(),
+        "not pinned, so it is gone"
+    );
 
     for tick in [120, 140, 160] {
         let history = world.load(MATCHES[1], Start::Newest, End::Tick(Tick(tick))).await.unwrap();
         assert_eq!(history.last_seq(), Seq(tick / 2), "tick {tick} is pinned");
     }
-    assert!(world.load(MATCHES[1], Start::Newest, End::Tick(Tick(400))).await.is_err(), "what lies between is not pinned");
+    assert!(
+        world.load(MATCHES[1], Start::Newest, End::Tick(Tick(400))).await.is_err(),
+        "what lies between is not pinned"
+    );
     store.archive.unpin(MATCHES[1]).await.unwrap();
     retention::run(&store, &policy, world.now).await.unwrap();
-    assert!(world.load(MATCHES[1], Start::Newest, End::Tick(Tick(140))).await.is_err(), "it is pinned no longer");
+    assert!(
+        world.load(MATCHES[1], Start::Newest, End::Tick(Tick(140))).await.is_err(),
+        "it is pinned no longer"
+    );
 }
 
 #[tokio::test]
 async fn a_pin_archives_without_a_policy_until_its_end() {
     let policy = Policy { chunk_every: Duration::from_secs(5), ..Policy::default() };
     let mut world = World::new(50).await;
-    let pin = Pin { match_id: MATCHES[0], from: Tick(10), to: Some(Tick(60)), created_ms: world.now };
+    let pin =
+        Pin { match_id: MATCHES[0], from: Tick(10), to: Some(Tick(60)), created_ms: world.now };
     world.store().archive.pin(pin).await.unwrap();
     for second in 1..=100 {
         world.write().await;
@@ -409,7 +497,10 @@ async fn a_pin_archives_without_a_policy_until_its_end() {
     }
     assert!(first_batches(&world.store()).await[0].1 > 80);
     assert_eq!(world.store().archive.matches().await.unwrap(), [MATCHES[0]]);
-    assert_eq!(world.load(MATCHES[0], Start::Beginning, End::Tick(Tick(60))).await.unwrap().frames.len(), 30);
+    assert_eq!(
+        world.load(MATCHES[0], Start::Beginning, End::Tick(Tick(60))).await.unwrap().frames.len(),
+        30
+    );
     assert!(world.load(MATCHES[0], Start::Beginning, End::Tick(Tick(140))).await.is_err());
 }
 
@@ -421,14 +512,19 @@ async fn an_ended_match_goes_with_all_that_belongs_to_it() {
         world.end(match_id).await;
     }
     let store = world.store();
-    store.archive.pin(Pin { match_id: MATCHES[1], from: Tick(1), to: None, created_ms: 0 }).await.unwrap();
+    store
+        .archive
+        .pin(Pin { match_id: MATCHES[1], from: Tick(1), to: None, created_ms: 0 })
+        .await
+        .unwrap();
     let done = retention::run(&store, &policy, world.now + 20 * SECOND).await.unwrap();
     assert!(done.matches_removed.is_empty());
     world.assert_complete("ended and archived to the end").await;
     world.now += 60 * SECOND;
     // A run that dies in the middle leaves a match that the next one removes.
     let dying = world.memory.with_faults(Arc::new(|op| Fate {
-        fail: matches!(op, Op::ReadCheckpoint(MatchId(1))).then(|| StoreError::Unavailable("dead".into())),
+        fail: matches!(op, Op::ReadCheckpoint(MatchId(1)))
+            .then(|| StoreError::Unavailable("dead".into())),
         ..Fate::default()
     }));
     assert!(retention::run(&dying.store(), &policy, world.now).await.is_err());
@@ -436,7 +532,10 @@ async fn an_ended_match_goes_with_all_that_belongs_to_it() {
     let done = retention::run(&store, &policy, world.now).await.unwrap();
     assert_eq!(done.matches_removed, [MATCHES[0]]);
     assert!(store.leases.get(MATCHES[0]).await.unwrap().is_none());
-    assert!(store.archive.list(MATCHES[0]).await.unwrap().0.is_empty() && store.checkpoints.list(MATCHES[0]).await.unwrap().0.is_empty());
+    assert!(
+        store.archive.list(MATCHES[0]).await.unwrap().0.is_empty()
+            && store.checkpoints.list(MATCHES[0]).await.unwrap().0.is_empty()
+    );
     let pinned = world.load(MATCHES[1], Start::Beginning, End::Newest).await.unwrap();
     assert_eq!(pinned.frames.len(), 40, "a pinned match stays");
 }
@@ -446,13 +545,18 @@ async fn a_damaged_chunk_is_named_and_not_passed_over() {
     let world = archived(&keeping(Keep::All), 60).await;
     assert!(world.memory.flip_bit_in_chunk(MATCHES[0], Seq(12), 99));
     let error = world.load(MATCHES[0], Start::Beginning, End::Newest).await.unwrap_err();
-    assert!(matches!(error, HistoryError::Archive { .. }) && error.to_string().contains("archived records"), "{error}");
+    assert!(
+        matches!(error, HistoryError::Archive { .. })
+            && error.to_string().contains("archived records"),
+        "{error}"
+    );
     world.load(MATCHES[1], Start::Beginning, End::Newest).await.unwrap();
     let newest = world.load(MATCHES[0], Start::Newest, End::Newest).await.unwrap();
     assert_eq!(newest.last_seq(), Seq(60), "recovery does not need it");
 }
 
-/// With all checkpoints damaged a match is rebuilt from its first record, which only the archive has.
+/// With all checkpoints damaged a match is rebuilt from its first record, which only the archive
+/// has.
 #[tokio::test]
 async fn the_archive_stands_in_for_lost_checkpoints() {
     let world = archived(&keeping(Keep::All), 40).await;
@@ -466,18 +570,24 @@ async fn the_archive_stands_in_for_lost_checkpoints() {
 #[tokio::test]
 async fn a_journal_for_a_time_keeps_young_batches() {
     for (seconds, kept) in [(10, 10), (25, 25), (1_000, 60)] {
-        let policy = Policy { journal: Keep::For(Duration::from_secs(seconds)), ..Policy::default() };
+        let policy =
+            Policy { journal: Keep::For(Duration::from_secs(seconds)), ..Policy::default() };
         let world = archived(&policy, 60).await;
         let first = first_batches(&world.store()).await[0].1;
         assert_eq!(60 - first, kept.min(59), "journal = for:{seconds}s");
     }
 }
 
-/// A node's clock was wrong for five seconds, an hour or ten years: what is kept goes by the times beside those.
+/// A node's clock was wrong for five seconds, an hour or ten years: what is kept goes by the times
+/// beside those.
 #[tokio::test]
 async fn a_clock_that_is_set_neither_keeps_a_journal_for_ever_nor_cuts_what_is_young() {
     const HOUR: i64 = 3_600 * SECOND as i64;
-    let policy = Policy { journal: Keep::For(Duration::from_secs(20)), ended: Keep::For(Duration::from_secs(30)), ..Policy::default() };
+    let policy = Policy {
+        journal: Keep::For(Duration::from_secs(20)),
+        ended: Keep::For(Duration::from_secs(30)),
+        ..Policy::default()
+    };
     for by_ms in [HOUR, -HOUR, 10 * 365 * 24 * HOUR, -10 * 365 * 24 * HOUR] {
         let mut world = World::new(50).await;
         for second in 1..=60 {
@@ -506,8 +616,14 @@ async fn a_clock_that_is_set_neither_keeps_a_journal_for_ever_nor_cuts_what_is_y
         world.end(MATCHES[0]).await;
         let done = retention::run(&world.store(), &policy, world.now + 10 * SECOND).await.unwrap();
         assert!(done.matches_removed.is_empty(), "it ended ten seconds ago: {by_ms}");
-        let behind = retention::run(&world.store(), &policy, world.now - 5 * 365 * 24 * HOUR as u64).await.unwrap();
-        assert!(behind.matches_removed.is_empty(), "a clock that is behind removes nothing: {by_ms}");
+        let behind =
+            retention::run(&world.store(), &policy, world.now - 5 * 365 * 24 * HOUR as u64)
+                .await
+                .unwrap();
+        assert!(
+            behind.matches_removed.is_empty(),
+            "a clock that is behind removes nothing: {by_ms}"
+        );
         let done = retention::run(&world.store(), &policy, world.now + 60 * SECOND).await.unwrap();
         assert_eq!(done.matches_removed, [MATCHES[0]], "{by_ms}");
     }
@@ -545,6 +661,9 @@ async fn more_checkpoints_keep_more_records() {
     }
     let (kept, _) = world.store().checkpoints.list(MATCHES[0]).await.unwrap();
     assert_eq!(kept.iter().map(|meta| meta.seq.0).collect::<Vec<_>>(), [80, 76, 72, 68, 64]);
-    assert_eq!(world.load(MATCHES[0], Start::Newest, End::Tick(Tick(129))).await.unwrap().last_seq(), Seq(65));
+    assert_eq!(
+        world.load(MATCHES[0], Start::Newest, End::Tick(Tick(129))).await.unwrap().last_seq(),
+        Seq(65)
+    );
     assert_eq!(first_batches(&world.store()).await[0].1, 65);
 }

@@ -1,4 +1,5 @@
-//! A writer against takers over the memory store, with delays that a seed decides, on tokio's paused clock.
+//! A writer against takers over the memory store, with delays that a seed decides, on tokio's
+//! paused clock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,9 +10,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::takeover::{self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
+use rekindle_cluster::takeover::{
+    self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
+};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
+};
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
 use rekindle_store::history::History;
@@ -62,7 +67,14 @@ fn node(incarnation: Incarnation) -> NodeLease {
 }
 
 fn row(match_id: MatchId) -> MatchLease {
-    let spec = MatchSpec { game: "test".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
+    let spec = MatchSpec {
+        game: "test".into(),
+        config: Bytes::new(),
+        seed: 1,
+        tick_rate: 30,
+        house_bots: 0,
+        created_ms: 0,
+    };
     MatchLease {
         match_id,
         version: 1,
@@ -70,7 +82,12 @@ fn row(match_id: MatchId) -> MatchLease {
         incarnation: WRITER,
         state: MatchState::Running,
         attempts: 0,
-        lineage: vec![Lineage { epoch: Epoch(1), incarnation: WRITER, first_batch: BatchNo(1), first_seq: Seq(1) }],
+        lineage: vec![Lineage {
+            epoch: Epoch(1),
+            incarnation: WRITER,
+            first_batch: BatchNo(1),
+            first_seq: Seq(1),
+        }],
         spec,
         region: DEFAULT_REGION.into(),
     }
@@ -86,7 +103,8 @@ async fn prepare(memory: &MemoryStore) {
     }
 }
 
-/// Appends one record of each match per batch until it is fenced, and returns the last seq that was acknowledged.
+/// Appends one record of each match per batch until it is fenced, and returns the last seq that was
+/// acknowledged.
 async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
     let mut crcs = [0; MATCHES.len()];
     let mut batch_crc = 0;
@@ -120,7 +138,14 @@ async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
 async fn take(store: Store, me: Incarnation) -> Vec<Claimed> {
     takeover::secure(&store, me, WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
-    takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap()
+    takeover::claim(
+        &store,
+        rows,
+        ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) },
+        &Anything,
+    )
+    .await
+    .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,10 +166,15 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
         for taker in takers {
             for claimed in taker.await.unwrap() {
                 match claimed {
-                    Claimed::Ours(claim) => assert!(owners.insert(claim.lease.match_id, claim).is_none(), "seed {seed}: two owners"),
+                    Claimed::Ours(claim) => assert!(
+                        owners.insert(claim.lease.match_id, claim).is_none(),
+                        "seed {seed}: two owners"
+                    ),
                     Claimed::Lost(_) => {}
                     Claimed::Waits(row) => panic!("seed {seed}: match {} waits", row.match_id),
-                    Claimed::Parked(id, report) => panic!("seed {seed}: match {id} parked: {report}"),
+                    Claimed::Parked(id, report) => {
+                        panic!("seed {seed}: match {id} parked: {report}")
+                    }
                 }
             }
         }
@@ -152,7 +182,10 @@ async fn what_a_fenced_writer_acknowledged_is_in_the_history_of_the_one_winner()
         assert_eq!(owners.len(), MATCHES.len(), "seed {seed}: every match has an owner");
         for (id, claim) in owners {
             let last = claim.history.last_seq();
-            assert!(last >= acknowledged, "seed {seed}: match {id} lost records {last} to {acknowledged}");
+            assert!(
+                last >= acknowledged,
+                "seed {seed}: match {id} lost records {last} to {acknowledged}"
+            );
             assert_eq!(claim.lease.epoch, Epoch(2));
             assert_eq!(claim.lease.lineage[1].first_seq, last.next(), "seed {seed}");
         }
@@ -174,7 +207,10 @@ async fn no_match_is_continued_below_the_floor_of_its_store() {
         let options = ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(5_000) };
         for claimed in takeover::claim(&store, rows, options, &Anything).await.unwrap() {
             let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-            assert_eq!((claim.lease.epoch, claim.lease.lineage.last().unwrap().epoch), (Epoch(expected), Epoch(expected)));
+            assert_eq!(
+                (claim.lease.epoch, claim.lease.lineage.last().unwrap().epoch),
+                (Epoch(expected), Epoch(expected))
+            );
         }
         dead.insert(me);
     }
@@ -194,8 +230,13 @@ async fn a_zombies_batches_behind_the_seal_are_not_in_the_history() {
     let sealed = store.leases.node(WRITER).await.unwrap().unwrap().seal.unwrap();
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-        let again = rekindle_store::history::load(&store, &claim.lease, &Default::default()).await.unwrap();
-        assert_eq!(again.last_seq(), Seq(sealed.0), "what the zombie wrote late does not change the history");
+        let again =
+            rekindle_store::history::load(&store, &claim.lease, &Default::default()).await.unwrap();
+        assert_eq!(
+            again.last_seq(),
+            Seq(sealed.0),
+            "what the zombie wrote late does not change the history"
+        );
     }
 }
 
@@ -207,8 +248,14 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
     let first = rows[..1].to_vec();
-    let claimed =
-        takeover::claim(&store, first, ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap();
+    let claimed = takeover::claim(
+        &store,
+        first,
+        ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) },
+        &Anything,
+    )
+    .await
+    .unwrap();
     assert!(matches!(claimed[..], [Claimed::Ours(_)]));
 
     let me = TAKERS[1];
@@ -218,7 +265,14 @@ async fn a_match_left_by_a_taker_that_died_is_found_again() {
     }
     let rows = takeover::orphans(&store, &dead).await.unwrap();
     assert_eq!(rows.len(), MATCHES.len());
-    let claimed = takeover::claim(&store, rows, ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) }, &Anything).await.unwrap();
+    let claimed = takeover::claim(
+        &store,
+        rows,
+        ClaimOptions { me, first_batch: BatchNo(1), floor: Epoch(0) },
+        &Anything,
+    )
+    .await
+    .unwrap();
     let mut epochs: Vec<_> = claimed
         .iter()
         .map(|claimed| match claimed {
@@ -238,7 +292,11 @@ async fn a_fenced_node_takes_nothing() {
     takeover::secure(&store, TAKERS[1], TAKERS[0]).await.unwrap();
     let refused = takeover::secure(&store, TAKERS[0], WRITER).await;
     assert!(matches!(refused, Err(TakeoverError::NotLive(me)) if me == TAKERS[0]));
-    assert_eq!(store.leases.node(WRITER).await.unwrap().unwrap().state, NodeState::Live, "the writer is untouched");
+    assert_eq!(
+        store.leases.node(WRITER).await.unwrap().unwrap().state,
+        NodeState::Live,
+        "the writer is untouched"
+    );
 }
 
 /// Says the same of every match.
@@ -258,17 +316,24 @@ async fn secured(memory: &MemoryStore) -> (Store, Vec<MatchLease>) {
     (store, rows)
 }
 
-const OPTIONS: ClaimOptions = ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) };
+const OPTIONS: ClaimOptions =
+    ClaimOptions { me: TAKERS[0], first_batch: BatchNo(1), floor: Epoch(0) };
 
 #[tokio::test(start_paused = true)]
 async fn what_the_claimer_cannot_run_is_left_untouched_for_others() {
     let memory = MemoryStore::new();
     let (store, rows) = secured(&memory).await;
     let claims = takeover::claim(&store, rows.clone(), OPTIONS, &Always(Fit::Waits)).await.unwrap();
-    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Waits(_))) && claims.len() == MATCHES.len());
+    assert!(
+        claims.iter().all(|claimed| matches!(claimed, Claimed::Waits(_)))
+            && claims.len() == MATCHES.len()
+    );
     assert_eq!(store.leases.matches().await.unwrap(), rows, "not a byte of a row has changed");
     let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
-    assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))), "whoever can takes them");
+    assert!(
+        claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))),
+        "whoever can takes them"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,18 +353,32 @@ async fn a_match_is_parked_by_what_its_claimer_saw_and_never_for_a_count_alone()
     let claims = takeover::claim(&store, rows, OPTIONS, &Anything).await.unwrap();
     assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
     let id = last.match_id;
-    let claims = takeover::claim(&store, vec![last], OPTIONS, &Always(Fit::Parks("it kills".to_owned(), 5))).await.unwrap();
-    assert!(matches!(&claims[..], [Claimed::Parked(parked, report)] if *parked == id && report == "it kills"));
+    let claims =
+        takeover::claim(&store, vec![last], OPTIONS, &Always(Fit::Parks("it kills".to_owned(), 5)))
+            .await
+            .unwrap();
+    assert!(
+        matches!(&claims[..], [Claimed::Parked(parked, report)] if *parked == id && report == "it kills")
+    );
     let row = store.leases.get(id).await.unwrap().unwrap();
-    assert_eq!((row.state.clone(), row.attempts), (MatchState::Parked { report: "it kills".to_owned() }, 5));
+    assert_eq!(
+        (row.state.clone(), row.attempts),
+        (MatchState::Parked { report: "it kills".to_owned() }, 5)
+    );
     // Somebody who can run it claims it again, out of its parking place.
     let claims = takeover::claim(&store, vec![row], OPTIONS, &Anything).await.unwrap();
-    assert!(matches!(&claims[..], [Claimed::Ours(claim)] if claim.lease.state == MatchState::Running));
+    assert!(
+        matches!(&claims[..], [Claimed::Ours(claim)] if claim.lease.state == MatchState::Running)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
-    let io = || StoreError::Io { what: "open", path: "somewhere".into(), cause: "too many open files".into() };
+    let io = || StoreError::Io {
+        what: "open",
+        path: "somewhere".into(),
+        cause: "too many open files".into(),
+    };
     let memory = MemoryStore::new();
     prepare(&memory).await;
     let store = memory.store();
@@ -308,7 +387,8 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
     takeover::secure(&store, TAKERS[0], WRITER).await.unwrap();
     assert!(writer.await.unwrap() > Seq(2));
     for seq in [1, 2] {
-        let (meta, state) = rekindle_store::conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
+        let (meta, state) =
+            rekindle_store::conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
@@ -324,13 +404,15 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
         };
         memory.with_faults(Arc::new(plan)).store()
     };
-    // Of the requests for checkpoints the first is for their list, the next ones for the newest and the one before it.
+    // Of the requests for checkpoints the first is for their list, the next ones for the newest and
+    // the one before it.
     let checkpoints = Op::ReadCheckpoint(MATCHES[0]);
     for store in [failing(Op::Read(WRITER), 0..1), failing(checkpoints, 1..3)] {
         let refused = takeover::claim(&store, rows.clone(), options, &Anything).await;
         assert!(matches!(refused, Err(TakeoverError::Store(StoreError::Io { .. }))));
     }
-    let claims = takeover::claim(&failing(checkpoints, 1..2), rows, options, &Anything).await.unwrap();
+    let claims =
+        takeover::claim(&failing(checkpoints, 1..2), rows, options, &Anything).await.unwrap();
     let Claimed::Ours(claim) = &claims[0] else { panic!("it can be had") };
     assert_eq!(claim.history.checkpoint.as_ref().unwrap().0.seq, Seq(1));
     assert!(claims.iter().all(|claimed| matches!(claimed, Claimed::Ours(_))));
@@ -346,7 +428,10 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     let claims = take(store.clone(), TAKERS[0]).await;
     writer.await.unwrap();
     let policy = Policy::default();
-    assert!(retention::run(&store, &policy, 0).await.unwrap().cuts.is_empty(), "without two checkpoints every record is needed");
+    assert!(
+        retention::run(&store, &policy, 0).await.unwrap().cuts.is_empty(),
+        "without two checkpoints every record is needed"
+    );
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
         rekindle_cluster::directory::update(&*store.leases, claim.lease.match_id, |row| {
@@ -358,12 +443,16 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     }
     let cuts = retention::run(&store, &policy, 0).await.unwrap().cuts;
     assert_eq!(cuts.iter().map(|cut| cut.log).collect::<Vec<_>>(), [WRITER]);
-    assert!(store.leases.node(WRITER).await.unwrap().is_none(), "the lease is forgotten with the log");
+    assert!(
+        store.leases.node(WRITER).await.unwrap().is_none(),
+        "the lease is forgotten with the log"
+    );
     assert!(store.leases.node(TAKERS[0]).await.unwrap().is_some());
 }
 
-/// A log that ends before what its node had said is sealed there, not where it ends; its matches are parked and say what they may have lost; they go on
-/// when an operator accepts that, and not before.
+/// A log that ends before what its node had said is sealed there, not where it ends; its matches
+/// are parked and say what they may have lost; they go on when an operator accepts that, and not
+/// before.
 #[tokio::test]
 async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() {
     let memory = MemoryStore::new();
@@ -372,7 +461,12 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
     let log = WRITER;
     let mut scribe = rekindle_store::conformance::Scribe::new(log);
     let written = scribe.append(&store, 9, &MATCHES).await;
-    let reached = Reached { batch: BatchNo(8), crc: written[7].crc(), at_ms: 1_700_000_000_500, checkpoint: None };
+    let reached = Reached {
+        batch: BatchNo(8),
+        crc: written[7].crc(),
+        at_ms: 1_700_000_000_500,
+        checkpoint: None,
+    };
     store.leases.renew(log, 9_000, Some(reached)).await.unwrap();
     memory.lose_batches_behind(log, BatchNo(5));
 
@@ -390,7 +484,11 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
 
     let loss = takeover::loss(&store, log).await.unwrap().unwrap();
     assert_eq!((loss.short, loss.matches.len()), (short, MATCHES.len()));
-    assert_eq!(store.leases.node(log).await.unwrap().unwrap().seal, Some(BatchNo(8)), "looking changes nothing");
+    assert_eq!(
+        store.leases.node(log).await.unwrap().unwrap().seal,
+        Some(BatchNo(8)),
+        "looking changes nothing"
+    );
     takeover::accept_loss(&store, log, 77).await.unwrap().unwrap();
     assert!(takeover::loss(&store, log).await.unwrap().is_none());
     let rows = takeover::orphans(&store, &BTreeSet::from([log])).await.unwrap();
@@ -401,18 +499,26 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
     }
     // What was accepted is what there is: nobody is told again.
     let rows = store.leases.matches().await.unwrap();
-    for history in rekindle_store::history::load_many(&store, &rows, &rekindle_store::history::LoadOptions::default()).await {
+    for history in rekindle_store::history::load_many(
+        &store,
+        &rows,
+        &rekindle_store::history::LoadOptions::default(),
+    )
+    .await
+    {
         assert_eq!(history.unwrap().last_seq(), Seq(5));
     }
 }
 
-/// The log of a node that had stopped may be trimmed as a whole before it is sealed: that is no loss.
+/// The log of a node that had stopped may be trimmed as a whole before it is sealed: that is no
+/// loss.
 #[tokio::test]
 async fn a_log_that_was_trimmed_is_not_missed() {
     let memory = MemoryStore::new();
     let store = memory.store();
     prepare(&memory).await;
-    let written = rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
+    let written =
+        rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
     let reached = Reached { batch: BatchNo(4), crc: written[3].crc(), at_ms: 1, checkpoint: None };
     store.leases.renew(WRITER, 9_000, Some(reached)).await.unwrap();
     store.leases.stop(WRITER).await.unwrap();

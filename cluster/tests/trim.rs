@@ -17,8 +17,9 @@ async fn cuts(store: &Store) -> Vec<Cut> {
     retention::run(store, &Policy::default(), 0).await.unwrap().cuts
 }
 
-/// Deltas on one full checkpoint are one restore point: with two of them, and nothing else, all of the log stays. With a second chain, it is kept from
-/// the last link of the first on, and whatever is damaged in the newer chain, the match comes back from there.
+/// Deltas on one full checkpoint are one restore point: with two of them, and nothing else, all of
+/// the log stays. With a second chain, it is kept from the last link of the first on, and whatever
+/// is damaged in the newer chain, the match comes back from there.
 #[tokio::test]
 async fn a_log_is_kept_from_the_chain_before_the_newest_on() {
     let memory = MemoryStore::new();
@@ -48,11 +49,18 @@ async fn a_log_is_kept_from_the_chain_before_the_newest_on() {
     assert_eq!(cuts(&store).await, []);
 
     let list = store.checkpoints.list(MATCH).await.unwrap().0;
-    let newest = chains::Chain::of(list.iter().find(|meta| meta.seq.0 == 8 && meta.epoch.0 == 1).unwrap(), &list).unwrap();
+    let newest = chains::Chain::of(
+        list.iter().find(|meta| meta.seq.0 == 8 && meta.epoch.0 == 1).unwrap(),
+        &list,
+    )
+    .unwrap();
     assert!(memory.flip_bit_of(newest.root(), 77));
     let lease = match_lease(MATCH, &[(NODE, 1)]);
     let history = history::load(&store, &lease, &LoadOptions::default()).await.unwrap();
     assert_eq!(history.checkpoint.map(|(meta, state)| (meta.seq.0, state)), Some((5, whole(5).1)));
-    assert_eq!(history.frames.iter().map(|frame| frame.header.seq.0).collect::<Vec<_>>(), [6, 7, 8]);
+    assert_eq!(
+        history.frames.iter().map(|frame| frame.header.seq.0).collect::<Vec<_>>(),
+        [6, 7, 8]
+    );
     assert!(history.notes.iter().any(|note| note.contains("passed over")), "{:?}", history.notes);
 }

@@ -41,7 +41,8 @@ pub(crate) struct Bot {
     pub(crate) client: Client,
     pub(crate) brain: Brain,
     pub(crate) start: Instant,
-    /// Part of a tick by which this bot's schedule is shifted, so that not all send at once: 0 to 1.
+    /// Part of a tick by which this bot's schedule is shifted, so that not all send at once:
+    /// 0 to 1.
     pub(crate) phase: f64,
     pub(crate) live: Arc<Live>,
     pub(crate) stop: watch::Receiver<Stop>,
@@ -78,7 +79,12 @@ struct Memory {
 impl Bot {
     /// Plays until told to stop, or until its client stops.
     pub(crate) async fn play(mut self) -> BotLog {
-        let mut log = BotLog { player: self.player, match_id: MatchId::default(), facts: Vec::new(), tally: Tally::default() };
+        let mut log = BotLog {
+            player: self.player,
+            match_id: MatchId::default(),
+            facts: Vec::new(),
+            tally: Tally::default(),
+        };
         let mut memory = Memory { tick: Duration::from_secs(1) / 30, ..Memory::default() };
         let mut schedule = None;
         loop {
@@ -92,7 +98,8 @@ impl Bot {
                             memory.tick = Duration::from_secs(1) / u32::from(welcome.tick_rate.max(1));
                             let first = Instant::now() + memory.tick.mul_f64(self.phase);
                             let mut timer = interval_at(first, memory.tick);
-                            // Inputs fall due whether or not the last ones were answered, or even sent in time.
+                            // Inputs fall due whether or not the last ones were answered, or even
+                            // sent in time.
                             timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
                             schedule = Some(timer);
                         }
@@ -131,7 +138,10 @@ impl Bot {
     /// An input falls due.
     fn act(&self, due: Instant, memory: &mut Memory, log: &mut BotLog) {
         let Some(view) = &memory.view else { return };
-        let Some(payload) = (self.brain)(self.player, view, &memory.config, &mut memory.brain) else { return };
+        let Some(payload) = (self.brain)(self.player, view, &memory.config, &mut memory.brain)
+        else {
+            return;
+        };
         match self.client.input(payload) {
             Some(sent) => {
                 log.tally.sent += 1;
@@ -190,7 +200,9 @@ impl Bot {
                 *self.live.trouble.lock() = Some(message.clone());
                 log.facts.push(Fact::Closed { at_us, message });
             }
-            ClientEvent::Event { .. } | ClientEvent::CommandDone { .. } | ClientEvent::Ended { .. } => {}
+            ClientEvent::Event { .. }
+            | ClientEvent::CommandDone { .. }
+            | ClientEvent::Ended { .. } => {}
         }
     }
 
@@ -202,7 +214,11 @@ impl Bot {
         if let Some((before, tick, epoch)) = memory.last_snapshot {
             let interrupted = memory.interrupted || header.epoch != epoch;
             if header.tick <= tick {
-                log.facts.push(Fact::RolledBack { at_us: self.at_us(now), from: tick, to: Tick(header.tick.0.saturating_sub(1)) });
+                log.facts.push(Fact::RolledBack {
+                    at_us: self.at_us(now),
+                    from: tick,
+                    to: Tick(header.tick.0.saturating_sub(1)),
+                });
             }
             if interrupted || now.saturating_duration_since(before) > memory.tick * GAP_TICKS {
                 log.facts.push(Fact::Gap {
@@ -226,7 +242,8 @@ impl Bot {
             while memory.open.front().is_some_and(|&(open, _)| open < seq) {
                 memory.open.pop_front();
             }
-            let due = memory.open.pop_front_if(|(open, _)| *open == seq).map_or(now, |(_, due)| due);
+            let due =
+                memory.open.pop_front_if(|(open, _)| *open == seq).map_or(now, |(_, due)| due);
             let latency_us = now.saturating_duration_since(due).as_micros() as u64;
             memory.undecided.push(DurableInput { seq, tick, epoch: header.epoch, latency_us });
         }

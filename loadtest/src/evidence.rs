@@ -1,6 +1,7 @@
 //! What bots saw on the wire, and nothing else: the basis of every verdict.
 //!
-//! Each bot writes its own log. Nothing in it comes from the server's files or metrics, so it can be held against them afterwards.
+//! Each bot writes its own log. Nothing in it comes from the server's files or metrics, so it can
+//! be held against them afterwards.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
@@ -178,12 +179,14 @@ impl Evidence {
         })
     }
 
-    /// For each bot that was cut off by something that happened at `at` (since the start of the swarm): how long after it the first
-    /// newer tick came.
+    /// For each bot that was cut off by something that happened at `at` (since the start of the
+    /// swarm): how long after it the first newer tick came.
     pub fn back_after(&self, at: Duration) -> Vec<Duration> {
         let at = at.as_micros() as u64;
         let cut = |fact: &Fact| match *fact {
-            Fact::Gap { from_us, to_us, interrupted: true, .. } if at < to_us && from_us < at + REACTION => {
+            Fact::Gap { from_us, to_us, interrupted: true, .. }
+                if at < to_us && from_us < at + REACTION =>
+            {
                 Some(Duration::from_micros(to_us - at))
             }
             _ => None,
@@ -195,7 +198,10 @@ impl Evidence {
     pub fn write_json_lines(&self, out: &mut impl Write) -> io::Result<()> {
         for bot in &self.bots {
             let mut line = |rest| {
-                serde_json::to_writer(&mut *out, &Line { player: bot.player, match_id: bot.match_id, rest })?;
+                serde_json::to_writer(
+                    &mut *out,
+                    &Line { player: bot.player, match_id: bot.match_id, rest },
+                )?;
                 out.write_all(b"\n")
             };
             for fact in &bot.facts {
@@ -210,11 +216,20 @@ impl Evidence {
     pub fn read_json_lines(input: impl BufRead) -> io::Result<Self> {
         let mut evidence = Self::default();
         for (number, text) in input.lines().enumerate() {
-            let line: Line<Rest> = serde_json::from_str(&text?)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("line {} of the evidence: {error}", number + 1)))?;
+            let line: Line<Rest> = serde_json::from_str(&text?).map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("line {} of the evidence: {error}", number + 1),
+                )
+            })?;
             if evidence.bots.last().is_none_or(|bot| bot.player != line.player) {
                 let (player, match_id) = (line.player, line.match_id);
-                evidence.bots.push(BotLog { player, match_id, facts: Vec::new(), tally: Tally::default() });
+                evidence.bots.push(BotLog {
+                    player,
+                    match_id,
+                    facts: Vec::new(),
+                    tally: Tally::default(),
+                });
             }
             if let Some(bot) = evidence.bots.last_mut() {
                 match line.rest {
@@ -256,7 +271,8 @@ impl Evidence {
                         }
                     }
                     Fact::RolledBack { from, to, .. } => {
-                        summary.ticks_rolled_back_max = summary.ticks_rolled_back_max.max(from.0.saturating_sub(to.0));
+                        summary.ticks_rolled_back_max =
+                            summary.ticks_rolled_back_max.max(from.0.saturating_sub(to.0));
                     }
                     Fact::Disconnected { .. } => summary.disconnects += 1,
                     Fact::Closed { .. } => summary.closed += 1,
@@ -292,7 +308,8 @@ pub struct Percentiles {
 impl Percentiles {
     /// Up to ten minutes in microseconds, three digits.
     fn recorder() -> Histogram<u64> {
-        Histogram::new_with_bounds(1, 600_000_000, 3).unwrap_or_else(|_| unreachable!("constant bounds are valid"))
+        Histogram::new_with_bounds(1, 600_000_000, 3)
+            .unwrap_or_else(|_| unreachable!("constant bounds are valid"))
     }
 
     fn of(histogram: &Histogram<u64>) -> Self {
@@ -352,11 +369,32 @@ mod tests {
     fn evidence() -> Evidence {
         let facts = vec![
             Fact::Joined { at_us: 10, session: SessionId(1), epoch: Epoch(1), tick: Tick(5) },
-            Fact::Durable(DurableInput { seq: 1, tick: Tick(6), epoch: Epoch(1), latency_us: 40_000 }),
+            Fact::Durable(DurableInput {
+                seq: 1,
+                tick: Tick(6),
+                epoch: Epoch(1),
+                latency_us: 40_000,
+            }),
             Fact::Beat { tick: Tick(30), hash: StateHash([3; 32]) },
-            Fact::Gap { from_us: 1_000_000, to_us: 1_600_000, from_tick: Tick(30), to_tick: Tick(31), interrupted: true },
-            Fact::Resumed { at_us: 1_500_000, session: SessionId(1), epoch: Epoch(2), tick: Tick(30) },
-            Fact::Durable(DurableInput { seq: 2, tick: Tick(31), epoch: Epoch(2), latency_us: 60_000 }),
+            Fact::Gap {
+                from_us: 1_000_000,
+                to_us: 1_600_000,
+                from_tick: Tick(30),
+                to_tick: Tick(31),
+                interrupted: true,
+            },
+            Fact::Resumed {
+                at_us: 1_500_000,
+                session: SessionId(1),
+                epoch: Epoch(2),
+                tick: Tick(30),
+            },
+            Fact::Durable(DurableInput {
+                seq: 2,
+                tick: Tick(31),
+                epoch: Epoch(2),
+                latency_us: 60_000,
+            }),
             Fact::RolledBack { at_us: 2_000_000, from: Tick(40), to: Tick(37) },
         ];
         let tally = Tally { sent: 3, unsent: 1, snapshots: 20, newest: Tick(40) };
@@ -379,12 +417,21 @@ mod tests {
         assert_eq!((summary.inputs_durable, summary.beats, summary.sessions_resumed), (2, 1, 1));
         assert_eq!((summary.joins, summary.joins_again, summary.ticks_rolled_back_max), (1, 0, 3));
         assert!((summary.interruption.max_ms - 600.0).abs() < 1.0, "{:?}", summary.interruption);
-        assert_eq!(evidence().durable().map(|(_, session, input)| (session.0, input.seq)).collect::<Vec<_>>(), [(1, 1), (1, 2)]);
+        assert_eq!(
+            evidence()
+                .durable()
+                .map(|(_, session, input)| (session.0, input.seq))
+                .collect::<Vec<_>>(),
+            [(1, 1), (1, 2)]
+        );
     }
 
     #[test]
     fn coming_back_is_measured_from_the_kill_not_from_the_last_tick() {
-        assert_eq!(evidence().back_after(Duration::from_millis(1_100)), [Duration::from_millis(500)]);
+        assert_eq!(
+            evidence().back_after(Duration::from_millis(1_100)),
+            [Duration::from_millis(500)]
+        );
         assert!(evidence().back_after(Duration::from_millis(1_700)).is_empty());
     }
 }

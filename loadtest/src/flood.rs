@@ -1,7 +1,9 @@
-//! Garbage for a node's UDP port, at a stated rate, for a bounded time, on loopback only: what strangers could send.
+//! Garbage for a node's UDP port, at a stated rate, for a bounded time, on loopback only: what
+//! strangers could send.
 //!
-//! Four kinds, in turn: random bytes; handshakes that are cut off, changed or said twice; datagrams far above any packet size; and whole QUIC
-//! connections that never say who they are. Tests run it beside a swarm whose matches must not notice.
+//! Four kinds, in turn: random bytes; handshakes that are cut off, changed or said twice; datagrams
+//! far above any packet size; and whole QUIC connections that never say who they are. Tests run it
+//! beside a swarm whose matches must not notice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -61,7 +63,10 @@ pub struct FloodReport {
 #[derive(Debug, thiserror::Error)]
 pub enum FloodError {
     /// The target is somebody else's machine.
-    #[error("RK-LOAD-010: {0} is not a loopback address: a flood is for your own node on this machine only")]
+    #[error(
+        "RK-LOAD-010: {0} is not a loopback address: a flood is for your own node on this machine \
+         only"
+    )]
     NotLoopback(SocketAddr),
     /// No local socket.
     #[error("RK-LOAD-011: no UDP socket: {0}")]
@@ -77,7 +82,8 @@ pub async fn flood(config: &FloodConfig) -> Result<FloodReport, FloodError> {
         return Err(FloodError::NotLoopback(config.target));
     }
     let start = Instant::now();
-    let (packets, connections) = tokio::join!(send_packets(config, start), open_connections(config, start));
+    let (packets, connections) =
+        tokio::join!(send_packets(config, start), open_connections(config, start));
     let (packets, connections) = (packets?, connections?);
     Ok(FloodReport {
         connections: connections.connections,
@@ -155,7 +161,11 @@ fn cut<'a>(initial: &[u8], random: &mut Random, buffer: &'a mut [u8]) -> &'a [u8
 async fn captured_initial() -> Result<Vec<u8>, FloodError> {
     let trap = UdpSocket::bind(("127.0.0.1", 0)).await?;
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    let attempt = endpoint.connect_with(quic_config(&Trust::InsecureAnyServer)?, trap.local_addr()?, SERVER_NAME);
+    let attempt = endpoint.connect_with(
+        quic_config(&Trust::InsecureAnyServer)?,
+        trap.local_addr()?,
+        SERVER_NAME,
+    );
     let mut buffer = vec![0; 2048];
     let (len, _) = trap.recv_from(&mut buffer).await?;
     drop(attempt);
@@ -185,7 +195,9 @@ async fn open_connections(config: &FloodConfig, start: Instant) -> Result<FloodR
             let kind = report.connections % 3;
             report.connections += 1;
             attempts.spawn(async move {
-                let Ok(Ok(connection)) = timeout(Duration::from_secs(2), connecting).await else { return false };
+                let Ok(Ok(connection)) = timeout(Duration::from_secs(2), connecting).await else {
+                    return false;
+                };
                 misbehave(&connection, kind).await;
                 true
             });
@@ -198,7 +210,8 @@ async fn open_connections(config: &FloodConfig, start: Instant) -> Result<FloodR
     Ok(report)
 }
 
-/// Silence, a hello that claims to be four gigabytes long, or datagrams before any hello; then waits to be thrown out.
+/// Silence, a hello that claims to be four gigabytes long, or datagrams before any hello; then
+/// waits to be thrown out.
 async fn misbehave(connection: &Connection, kind: u64) {
     let patience = Duration::from_secs(1);
     match kind {
@@ -275,7 +288,8 @@ mod tests {
         let counting = async {
             let mut buffer = vec![0; 64 << 10];
             let mut count = 0u64;
-            while let Ok(Ok(_)) = timeout(Duration::from_secs(1), sink.recv_from(&mut buffer)).await {
+            while let Ok(Ok(_)) = timeout(Duration::from_secs(1), sink.recv_from(&mut buffer)).await
+            {
                 count += 1;
             }
             count
@@ -285,7 +299,13 @@ mod tests {
         let sent = report.random + report.truncated + report.oversized - report.unsent;
         assert!((600..=1000).contains(&sent), "{report:?}");
         assert!(arrived > 300, "{arrived} arrived: {report:?}");
-        assert!(report.random > 150 && report.truncated > 150 && report.oversized > 150 && report.connections > 2, "{report:?}");
+        assert!(
+            report.random > 150
+                && report.truncated > 150
+                && report.oversized > 150
+                && report.connections > 2,
+            "{report:?}"
+        );
         assert_eq!(report.handshakes, 0, "nobody answered");
     }
 }

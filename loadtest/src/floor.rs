@@ -1,8 +1,10 @@
 //! What QUIC alone costs: the packets of a node under load, with nothing behind them.
 //!
-//! A bare quinn server takes small datagrams from many clients and sends each of its groups one datagram a client, all at once, at the same
-//! rate: the packets of matches without matches, journal, tickets or snapshots. Its CPU time per client tick is the floor that a node's is
-//! compared with, in the same minutes on the same machine. Called by the `floor` executable, which runs the clients in a process of their own.
+//! A bare quinn server takes small datagrams from many clients and sends each of its groups one
+//! datagram a client, all at once, at the same rate: the packets of matches without matches,
+//! journal, tickets or snapshots. Its CPU time per client tick is the floor that a node's is
+//! compared with, in the same minutes on the same machine. Called by the `floor` executable, which
+//! runs the clients in a process of their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -80,17 +82,24 @@ impl Server {
     /// Listens. Must be called inside a tokio runtime.
     pub fn bind() -> Result<Self, FloorError> {
         let tls = |error: &dyn std::fmt::Display| FloorError::Tls(error.to_string());
-        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).map_err(|error| tls(&error))?;
+        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])
+            .map_err(|error| tls(&error))?;
         let certificate = made.cert.der().clone();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate.clone()], key))
-            .map_err(|error| tls(&error))?;
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| {
+            builder.with_no_client_auth().with_single_cert(vec![certificate.clone()], key)
+        })
+        .map_err(|error| tls(&error))?;
         config.alpn_protocols = vec![rekindle_schema::wire::ALPN.to_vec()];
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).map_err(|error| tls(&error))?;
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config)
+            .map_err(|error| tls(&error))?;
         let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(4)).max_ack_delay(Some(Duration::from_millis(40)));
+        acks.ack_eliciting_threshold(VarInt::from_u32(4))
+            .max_ack_delay(Some(Duration::from_millis(40)));
         let mut transport = TransportConfig::default();
         transport.ack_frequency_config(Some(acks));
         let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -109,8 +118,13 @@ impl Server {
         &self.certificate
     }
 
-    /// Waits for all clients, serves them, and calls `mark` at the begin and at the end of the time in which it is watched.
-    pub async fn serve(&self, packets: Packets, mut mark: impl FnMut()) -> Result<Passed, FloorError> {
+    /// Waits for all clients, serves them, and calls `mark` at the begin and at the end of the time
+    /// in which it is watched.
+    pub async fn serve(
+        &self,
+        packets: Packets,
+        mut mark: impl FnMut(),
+    ) -> Result<Passed, FloorError> {
         let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (came, mut arrivals) = mpsc::channel::<Connection>(64);
         let mut tasks = JoinSet::new();
@@ -161,7 +175,10 @@ impl Server {
                 }
             });
         }
-        let passed = || Passed { received: received.load(Ordering::Relaxed), sent: sent.load(Ordering::Relaxed) };
+        let passed = || Passed {
+            received: received.load(Ordering::Relaxed),
+            sent: sent.load(Ordering::Relaxed),
+        };
         sleep_until(begin + Duration::from_secs(2)).await;
         let before = passed();
         mark();
@@ -175,8 +192,13 @@ impl Server {
 }
 
 /// Plays all clients until the server closes their connections.
-pub async fn clients(server: SocketAddr, certificate: Vec<u8>, packets: Packets) -> Result<(), FloorError> {
-    let config = quic_config(&Trust::Certificate(certificate)).map_err(|error| FloorError::Tls(error.to_string()))?;
+pub async fn clients(
+    server: SocketAddr,
+    certificate: Vec<u8>,
+    packets: Packets,
+) -> Result<(), FloorError> {
+    let config = quic_config(&Trust::Certificate(certificate))
+        .map_err(|error| FloorError::Tls(error.to_string()))?;
     let mut endpoints = Vec::new();
     for _ in 0..packets.clients.div_ceil(CLIENTS_PER_SOCKET) {
         endpoints.push(Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into())?);
@@ -185,14 +207,16 @@ pub async fn clients(server: SocketAddr, certificate: Vec<u8>, packets: Packets)
     let mut tasks = JoinSet::new();
     let begin = Instant::now();
     for index in 0..packets.clients {
-        let connecting = endpoints[index / CLIENTS_PER_SOCKET].connect_with(config.clone(), server, SERVER_NAME);
+        let connecting =
+            endpoints[index / CLIENTS_PER_SOCKET].connect_with(config.clone(), server, SERVER_NAME);
         let connecting = connecting.map_err(|error| FloorError::Client(error.to_string()))?;
         let connection = timeout(PATIENCE, connecting)
             .await
             .map_err(|_| FloorError::Client("no answer".to_owned()))?
             .map_err(|error| FloorError::Client(error.to_string()))?;
         // Players are not in step with each other.
-        let mut timer = interval_at(begin + period.mul_f64((index as f64 * 0.618_034).fract()), period);
+        let mut timer =
+            interval_at(begin + period.mul_f64((index as f64 * 0.618_034).fract()), period);
         timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let payload = Bytes::from(vec![9; packets.up]);
         tasks.spawn(async move {

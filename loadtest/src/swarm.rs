@@ -20,8 +20,10 @@ use crate::evidence::Evidence;
 /// Bots that share a socket.
 const BOTS_PER_SOCKET: usize = 32;
 
-/// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)` gives an encoded input, or none.
-pub type Brain = Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Option<Bytes> + Send + Sync>;
+/// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)`
+/// gives an encoded input, or none.
+pub type Brain =
+    Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Option<Bytes> + Send + Sync>;
 
 /// Who one bot is.
 #[derive(Debug, Clone)]
@@ -58,7 +60,16 @@ pub struct SwarmConfig {
 impl SwarmConfig {
     /// Bots that start within a second, with the client's default timing.
     pub fn new(addrs: Vec<SocketAddr>, trust: Trust, bots: Vec<BotSpec>, brain: Brain) -> Self {
-        Self { addrs, trust, bots, game: None, brain, timing: Timing::default(), ramp: Duration::from_secs(1), endpoints: Vec::new() }
+        Self {
+            addrs,
+            trust,
+            bots,
+            game: None,
+            brain,
+            timing: Timing::default(),
+            ramp: Duration::from_secs(1),
+            endpoints: Vec::new(),
+        }
     }
 }
 
@@ -91,7 +102,11 @@ impl Swarm {
     /// Starts all bots. Must be called inside a tokio runtime.
     pub fn start(config: SwarmConfig) -> Result<Self, ClientError> {
         let addr = config.addrs.first().ok_or(ClientError::NoAddress)?;
-        let local: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let local: SocketAddr = if addr.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
         let mut endpoints = config.endpoints.clone();
         if endpoints.is_empty() {
             for _ in 0..config.bots.len().div_ceil(BOTS_PER_SOCKET) {
@@ -103,16 +118,23 @@ impl Swarm {
         let start = Instant::now();
         let count = config.bots.len();
         let bots = config.bots.into_iter().enumerate().map(|(index, spec)| {
-            let mut client = ClientConfig::new(config.addrs.clone(), config.trust.clone(), spec.ticket);
+            let mut client =
+                ClientConfig::new(config.addrs.clone(), config.trust.clone(), spec.ticket);
             client.match_id = spec.match_id;
             client.game.clone_from(&config.game);
             client.timing = config.timing;
             let endpoint = endpoints[index % endpoints.len()].clone();
-            let (brain, live, mut stop) = (Arc::clone(&config.brain), Arc::clone(&live), stopped.clone());
+            let (brain, live, mut stop) =
+                (Arc::clone(&config.brain), Arc::clone(&live), stopped.clone());
             let delay = config.ramp.mul_f64(index as f64 / count as f64);
             let phase = (index as f64 * 0.618_034).fract();
             let player = spec.player;
-            let nothing = crate::BotLog { player, match_id: MatchId::default(), facts: Vec::new(), tally: crate::Tally::default() };
+            let nothing = crate::BotLog {
+                player,
+                match_id: MatchId::default(),
+                facts: Vec::new(),
+                tally: crate::Tally::default(),
+            };
             tokio::spawn(async move {
                 tokio::select! {
                     biased;
@@ -120,9 +142,14 @@ impl Swarm {
                     () = tokio::time::sleep(delay) => {}
                 }
                 match Client::with_endpoint(client, endpoint) {
-                    Ok(client) => Bot { player, client, brain, start, phase, live, stop }.play().await,
+                    Ok(client) => {
+                        Bot { player, client, brain, start, phase, live, stop }.play().await
+                    }
                     Err(error) => {
-                        tracing::error!(code = "RK-LOAD-001", %player, %error, "a bot cannot start");
+                        tracing::error!(
+                            code = "RK-LOAD-001", %player, %error,
+                            "a bot cannot start"
+                        );
                         live.closed.fetch_add(1, Ordering::Relaxed);
                         nothing
                     }
@@ -168,14 +195,18 @@ impl Swarm {
         }
     }
 
-    /// Stops all bots and collects what they saw. With `leave` they end their sessions, otherwise the sessions go on waiting.
+    /// Stops all bots and collects what they saw. With `leave` they end their sessions, otherwise
+    /// the sessions go on waiting.
     pub async fn stop(self, leave: bool) -> Evidence {
         let _ = self.stop.send(if leave { Stop::Leave } else { Stop::Vanish });
         let mut evidence = Evidence::default();
         for bot in self.bots {
             match bot.await {
                 Ok(log) => evidence.bots.push(log),
-                Err(error) => tracing::error!(code = "RK-LOAD-002", %error, "a bot died; its evidence is lost"),
+                Err(error) => {
+                    tracing::error!(code = "RK-LOAD-002", %error, "a bot died; its evidence is \
+                        lost")
+                }
             }
         }
         evidence.bots.sort_by_key(|bot| bot.player);

@@ -30,7 +30,8 @@ pub enum Encoding {
     Zstd,
 }
 
-/// The manifest of one chunk of the archive: a stretch of one match's records, or a state. It is the archive's index: by seq, by tick, by time.
+/// The manifest of one chunk of the archive: a stretch of one match's records, or a state. It is
+/// the archive's index: by seq, by tick, by time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkMeta {
     /// Of which match.
@@ -51,7 +52,8 @@ pub struct ChunkMeta {
     pub last_tick: Tick,
     /// The least wall clock of its records, in milliseconds since 1970.
     pub first_ms: u64,
-    /// The greatest wall clock of its records. Clocks of owners differ, so chunks may overlap in time; they never do in records.
+    /// The greatest wall clock of its records. Clocks of owners differ, so chunks may overlap in
+    /// time; they never do in records.
     pub last_ms: u64,
     /// The log in which the last record lay.
     pub log: Incarnation,
@@ -59,7 +61,8 @@ pub struct ChunkMeta {
     pub batch: BatchNo,
     /// How many records; 0 for a state.
     pub records: u64,
-    /// The checksum of the last record, which the next of the same epoch carries as `prev_crc`; 0 for a state.
+    /// The checksum of the last record, which the next of the same epoch carries as `prev_crc`; 0
+    /// for a state.
     pub last_crc: u32,
     /// How the content is stored.
     pub encoding: Encoding,
@@ -83,7 +86,8 @@ impl ChunkMeta {
     }
 }
 
-/// A stretch of a match whose replay must stay possible, whatever the retention policy says. A match has at most one.
+/// A stretch of a match whose replay must stay possible, whatever the retention policy says. A
+/// match has at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// Of which match.

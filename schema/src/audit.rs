@@ -16,7 +16,8 @@ pub const MAX_TEXT: usize = 4 << 10;
 /// How far an action had come when the entry was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
-    /// It is about to be carried out. Without a later entry its outcome is unknown: the node ended meanwhile.
+    /// It is about to be carried out. Without a later entry its outcome is unknown: the node ended
+    /// meanwhile.
     Begun,
     /// It was carried out.
     Done,
@@ -55,7 +56,8 @@ pub struct AuditEntry {
     pub stage: Stage,
     /// The node that carried it out; zero if it was done without one.
     pub node: Incarnation,
-    /// Who asked for it, and from where: `admin 127.0.0.1:50312`, `cli root@host`, `job prune-audit`.
+    /// Who asked for it, and from where: `admin 127.0.0.1:50312`, `cli root@host`,
+    /// `job prune-audit`.
     pub who: String,
     /// What was done: `match.create`, `jobs.cancel`.
     pub action: String,

@@ -1,8 +1,9 @@
 //! Frames and batches: how records lie in the log of a node.
 //!
-//! A *frame* is one record of one match behind a checked header. A *batch* is what one group commit writes: a directory of the matches
-//! in it, then their frames. The journal actor fills a [`BatchBuilder`]; stores keep what it [finishes](BatchBuilder::finish);
-//! recovery reads it back through a [`BatchView`]. See `docs/FORMATS.md` for the bytes.
+//! A *frame* is one record of one match behind a checked header. A *batch* is what one group commit
+//! writes: a directory of the matches in it, then their frames. The journal actor fills a
+//! [`BatchBuilder`]; stores keep what it [finishes](BatchBuilder::finish); recovery reads it back
+//! through a [`BatchView`]. See `docs/FORMATS.md` for the bytes.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ pub const BATCH_VERSION: u16 = 1;
 
 const _: () = assert!(MAX_PAYLOAD + FRAME_HEADER + DIR_ENTRY + ENVELOPE <= MAX_BATCH);
 
-/// The header of a frame, without the parts that encoding computes (magic, version, lengths, checksums).
+/// The header of a frame, without the parts that encoding computes (magic, version, lengths,
+/// checksums).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Whose record.
@@ -105,7 +107,10 @@ pub enum BatchError {
         what: &'static str,
     },
     /// Written by a newer release.
-    #[error("{what} of format version {found}, this release reads version {BATCH_VERSION}: use the release that wrote it, or a newer one")]
+    #[error(
+        "{what} of format version {found}, this release reads version {BATCH_VERSION}: use the \
+         release that wrote it, or a newer one"
+    )]
     Version {
         /// `batch`, `frame` or `checkpoint`.
         what: &'static str,
@@ -151,7 +156,8 @@ pub enum PushError {
     },
 }
 
-/// The 48 bytes with which every entry of a log begins. They have their own checksum, so that a length is only believed if it is whole.
+/// The 48 bytes with which every entry of a log begins. They have their own checksum, so that a
+/// length is only believed if it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
     /// Whose log.
@@ -171,7 +177,8 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Reads an envelope from the start of `bytes` and checks its own checksum, not that of the entry. `what` is for errors.
+    /// Reads an envelope from the start of `bytes` and checks its own checksum, not that of the
+    /// entry. `what` is for errors.
     pub fn parse(bytes: &[u8], magic: [u8; 4], what: &'static str) -> Result<Self, BatchError> {
         let Some((head, _)) = bytes.split_first_chunk::<ENVELOPE>() else {
             return Err(BatchError::Short { have: bytes.len(), need: ENVELOPE });
@@ -203,8 +210,8 @@ impl Envelope {
         Ok(envelope)
     }
 
-    /// Writes the envelope over the first 48 bytes of `entry`, with both checksums computed, and returns the entry's checksum.
-    /// `len` is taken from `entry`.
+    /// Writes the envelope over the first 48 bytes of `entry`, with both checksums computed, and
+    /// returns the entry's checksum. `len` is taken from `entry`.
     ///
     /// # Panics
     /// If `entry` is shorter than an envelope or longer than `u32::MAX`.
@@ -241,7 +248,11 @@ impl Envelope {
             return Err(BatchError::Layout { what: "bytes behind the end" });
         }
         let computed = Self::checksum(entry);
-        if computed == self.crc { Ok(()) } else { Err(BatchError::Checksum { what, found: self.crc, computed }) }
+        if computed == self.crc {
+            Ok(())
+        } else {
+            Err(BatchError::Checksum { what, found: self.crc, computed })
+        }
     }
 }
 
@@ -249,13 +260,15 @@ impl Frame {
     /// Appends an encoded frame to `out` and returns its CRC.
     ///
     /// # Panics
-    /// If `payload` is 4 GiB or longer; [`BatchBuilder::push`] refuses anything over [`MAX_PAYLOAD`].
+    /// If `payload` is 4 GiB or longer; [`BatchBuilder::push`] refuses anything over
+    /// [`MAX_PAYLOAD`].
     pub fn encode(header: &FrameHeader, payload: &[u8], out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         out.extend_from_slice(&FRAME_MAGIC);
         out.extend_from_slice(&BATCH_VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
-        let FrameHeader { match_id, epoch, seq, first_tick, last_tick, build, time_ms, prev_crc } = *header;
+        let FrameHeader { match_id, epoch, seq, first_tick, last_tick, build, time_ms, prev_crc } =
+            *header;
         for word in [match_id.0, epoch.0, seq.0, first_tick.0, last_tick.0, build.0, time_ms] {
             out.extend_from_slice(&word.to_le_bytes());
         }
@@ -280,7 +293,9 @@ impl Frame {
         if len > MAX_PAYLOAD {
             return Err(BatchError::Layout { what: "length of a frame's payload" });
         }
-        let payload = body.get(..len).ok_or(BatchError::Short { have: bytes.len(), need: FRAME_HEADER + len })?;
+        let payload = body
+            .get(..len)
+            .ok_or(BatchError::Short { have: bytes.len(), need: FRAME_HEADER + len })?;
         let computed = crc32c::crc32c_append(crc32c::crc32c(&head[..72]), payload);
         let crc = u32_at(head, 72);
         if crc != computed {
@@ -324,14 +339,23 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch that grows to `limit` bytes at most ([`MAX_BATCH`] if that is less). `prev_crc` is the CRC of the batch before
-    /// it in the log, 0 for the first.
+    /// An empty batch that grows to `limit` bytes at most ([`MAX_BATCH`] if that is less).
+    /// `prev_crc` is the CRC of the batch before it in the log, 0 for the first.
     pub fn new(incarnation: Incarnation, number: BatchNo, prev_crc: u32, limit: usize) -> Self {
-        Self { incarnation, number, prev_crc, limit: limit.min(MAX_BATCH), len: ENVELOPE, frames: 0, groups: BTreeMap::new() }
+        Self {
+            incarnation,
+            number,
+            prev_crc,
+            limit: limit.min(MAX_BATCH),
+            len: ENVELOPE,
+            frames: 0,
+            groups: BTreeMap::new(),
+        }
     }
 
-    /// Takes one frame and returns its CRC, which the match's next frame carries as `prev_crc`. Nothing changes on an error.
-    /// An empty batch takes any payload up to [`MAX_PAYLOAD`], also over the limit.
+    /// Takes one frame and returns its CRC, which the match's next frame carries as `prev_crc`.
+    /// Nothing changes on an error. An empty batch takes any payload up to [`MAX_PAYLOAD`], also
+    /// over the limit.
     pub fn push(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<u32, PushError> {
         if payload.len() > MAX_PAYLOAD {
             return Err(PushError::TooLarge(payload.len()));
@@ -341,7 +365,11 @@ impl BatchBuilder {
         if let Some(group) = group
             && header.seq != group.last_seq.next()
         {
-            return Err(PushError::NotContiguous { match_id: header.match_id, last: group.last_seq, got: header.seq });
+            return Err(PushError::NotContiguous {
+                match_id: header.match_id,
+                last: group.last_seq,
+                got: header.seq,
+            });
         }
         let needed = FRAME_HEADER + payload.len() + if group.is_none() { DIR_ENTRY } else { 0 };
         if self.len + needed > self.limit && !self.is_empty() {
@@ -349,8 +377,12 @@ impl BatchBuilder {
         }
         self.len += needed;
         self.frames += 1;
-        let group =
-            self.groups.entry(key).or_insert_with(|| Group { first_seq: header.seq, last_seq: header.seq, count: 0, frames: Vec::new() });
+        let group = self.groups.entry(key).or_insert_with(|| Group {
+            first_seq: header.seq,
+            last_seq: header.seq,
+            count: 0,
+            frames: Vec::new(),
+        });
         group.last_seq = header.seq;
         group.count += 1;
         Ok(Frame::encode(header, payload, &mut group.frames))
@@ -371,7 +403,8 @@ impl BatchBuilder {
         self.len
     }
 
-    /// The encoded batch. The directory ascends by (match, epoch); each match's frames stand in the order in which they were pushed.
+    /// The encoded batch. The directory ascends by (match, epoch); each match's frames stand in the
+    /// order in which they were pushed.
     pub fn finish(self) -> Batch {
         let mut bytes = vec![0; ENVELOPE];
         bytes.reserve_exact(self.len - ENVELOPE);
@@ -402,13 +435,15 @@ impl BatchBuilder {
 }
 
 impl Batch {
-    /// The batch's own checksum, which the next one carries as `prev_crc`; 0 if the bytes are no batch.
+    /// The batch's own checksum, which the next one carries as `prev_crc`; 0 if the bytes are no
+    /// batch.
     pub fn crc(&self) -> u32 {
         Envelope::parse(&self.bytes, BATCH_MAGIC, "batch").map_or(0, |envelope| envelope.crc)
     }
 }
 
-/// A batch, decoded and checked as a whole: every checksum, every length, the directory against the frames.
+/// A batch, decoded and checked as a whole: every checksum, every length, the directory against the
+/// frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchView {
     envelope: Envelope,
@@ -427,8 +462,11 @@ impl BatchView {
         envelope.check(bytes, "batch")?;
         let lines = envelope.first as usize;
         let body = ENVELOPE + lines.saturating_mul(DIR_ENTRY);
-        let lines = bytes.get(ENVELOPE..body).ok_or(BatchError::Layout { what: "length of the directory" })?;
-        let mut view = Self { envelope, directory: Vec::new(), frames: Vec::new(), starts: Vec::new() };
+        let lines = bytes
+            .get(ENVELOPE..body)
+            .ok_or(BatchError::Layout { what: "length of the directory" })?;
+        let mut view =
+            Self { envelope, directory: Vec::new(), frames: Vec::new(), starts: Vec::new() };
         let mut at = body;
         for line in lines.chunks_exact(DIR_ENTRY) {
             let entry = DirEntry {
@@ -438,7 +476,10 @@ impl BatchView {
                 count: u32_at(line, 24),
                 offset: u32_at(line, 28),
             };
-            let ascends = view.directory.last().is_none_or(|last| (last.match_id, last.epoch) < (entry.match_id, entry.epoch));
+            let ascends = view
+                .directory
+                .last()
+                .is_none_or(|last| (last.match_id, last.epoch) < (entry.match_id, entry.epoch));
             if !ascends || entry.count == 0 || entry.offset as usize != at {
                 return Err(BatchError::Layout { what: "directory" });
             }
@@ -446,8 +487,11 @@ impl BatchView {
             for index in 0..u64::from(entry.count) {
                 let (frame, len) = Frame::decode(&bytes.slice(at..))?;
                 let expected = (entry.match_id, entry.epoch, entry.first_seq.0.checked_add(index));
-                if (frame.header.match_id, frame.header.epoch, Some(frame.header.seq.0)) != expected {
-                    return Err(BatchError::Layout { what: "frame: it is not the one that the directory names" });
+                if (frame.header.match_id, frame.header.epoch, Some(frame.header.seq.0)) != expected
+                {
+                    return Err(BatchError::Layout {
+                        what: "frame: it is not the one that the directory names",
+                    });
                 }
                 view.frames.push(frame);
                 at += len;
@@ -487,8 +531,12 @@ impl BatchView {
 
     /// The frames of one match under one ownership, ascending by seq; none if it has none here.
     pub fn frames(&self, match_id: MatchId, epoch: Epoch) -> &[Frame] {
-        let found = self.directory.binary_search_by_key(&(match_id, epoch), |entry| (entry.match_id, entry.epoch));
-        found.map_or(&[], |index| &self.frames[self.starts[index]..][..self.directory[index].count as usize])
+        let found = self
+            .directory
+            .binary_search_by_key(&(match_id, epoch), |entry| (entry.match_id, entry.epoch));
+        found.map_or(&[], |index| {
+            &self.frames[self.starts[index]..][..self.directory[index].count as usize]
+        })
     }
 
     /// All frames, match by match.

@@ -21,7 +21,8 @@ pub struct CheckpointBase {
 
 /// The manifest of a checkpoint. The state itself is an opaque byte string next to it.
 ///
-/// A full checkpoint is encoded as it always was; one with a base has a tag of its own, so that a reader that knows of no bases refuses it.
+/// A full checkpoint is encoded as it always was; one with a base has a tag of its own, so that a
+/// reader that knows of no bases refuses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointMeta {
     /// Of which match.
@@ -46,7 +47,8 @@ pub struct CheckpointMeta {
     pub len: u64,
     /// CRC32C of the stored bytes.
     pub crc: u32,
-    /// Set: the stored bytes are a [delta](crate::delta) to the state of this checkpoint. `None`: they are the state.
+    /// Set: the stored bytes are a [delta](crate::delta) to the state of this checkpoint. `None`:
+    /// they are the state.
     pub base: Option<CheckpointBase>,
 }
 
@@ -74,8 +76,10 @@ impl CheckpointMeta {
 
     /// The bytes that stores keep.
     pub fn encode(&self) -> Vec<u8> {
-        let Self { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc, base } = self.clone();
-        let plain = Plain { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc };
+        let Self { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc, base } =
+            self.clone();
+        let plain =
+            Plain { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc };
         match base {
             None => codec::encode(CHECKPOINT_META_TAG, &plain),
             Some(base) => codec::encode(CHECKPOINT_META_BASED_TAG, &(plain, base)),
@@ -85,12 +89,14 @@ impl CheckpointMeta {
     /// Reads what any release wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let (plain, base) = if CHECKPOINT_META_BASED_TAG.is_of(bytes) {
-            let (plain, base): (Plain, CheckpointBase) = codec::decode(CHECKPOINT_META_BASED_TAG, bytes)?;
+            let (plain, base): (Plain, CheckpointBase) =
+                codec::decode(CHECKPOINT_META_BASED_TAG, bytes)?;
             (plain, Some(base))
         } else {
             (codec::decode(CHECKPOINT_META_TAG, bytes)?, None)
         };
-        let Plain { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc } = plain;
+        let Plain { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc } =
+            plain;
         Ok(Self { match_id, epoch, seq, tick, log, batch, build, hash, time_ms, len, crc, base })
     }
 }

@@ -1,13 +1,16 @@
 //! The one place that names the serialisation library.
 //!
-//! Every encoded value starts with a two-byte little-endian *format tag* that says what it is and in which version, so that bytes
-//! read as the wrong thing, or written by another version, are refused by name instead of being misread. Behind it stand the
-//! bytes of [bincode 2](https://docs.rs/bincode/2.0.1) in its standard configuration: integers as little-endian varints, lengths in front.
+//! Every encoded value starts with a two-byte little-endian *format tag* that says what it is and
+//! in which version, so that bytes read as the wrong thing, or written by another version, are
+//! refused by name instead of being misread. Behind it stand the bytes of
+//! [bincode 2](https://docs.rs/bincode/2.0.1) in its standard configuration: integers as
+//! little-endian varints, lengths in front.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What an encoded value is, and in which version: in hexadecimal digits, family, family, version (from 0), kind.
+/// What an encoded value is, and in which version: in hexadecimal digits, family, family, version
+/// (from 0), kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormatTag(pub u16);
 
@@ -30,7 +33,10 @@ pub enum CodecError {
     #[error("{0} bytes are too few for a format tag")]
     NoTag(usize),
     /// The bytes are of another kind or version.
-    #[error("format tag {found:#06x} where {expected:#06x} was expected: other data, or written by another version")]
+    #[error(
+        "format tag {found:#06x} where {expected:#06x} was expected: other data, or written by \
+         another version"
+    )]
     WrongTag {
         /// What was asked for.
         expected: u16,
@@ -58,7 +64,8 @@ pub enum CodecError {
 /// Encodes `value` behind `tag`.
 ///
 /// # Panics
-/// Never for the types of this crate: encoding into memory fails only for types that refuse to be serialised.
+/// Never for the types of this crate: encoding into memory fails only for types that refuse to be
+/// serialised.
 pub fn encode<T: Serialize>(tag: FormatTag, value: &T) -> Vec<u8> {
     let mut out = tag.0.to_le_bytes().to_vec();
     encode_into(value, &mut out);
@@ -70,20 +77,28 @@ pub fn encode<T: Serialize>(tag: FormatTag, value: &T) -> Vec<u8> {
 /// # Panics
 /// As [`encode`].
 pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    bincode::serde::encode_into_std_write(value, out, bincode::config::standard()).expect("a plain value always encodes into memory");
+    bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
+        .expect("a plain value always encodes into memory");
 }
 
-/// Decodes a stored value of at most [`MAX_STORED`] bytes. Check its checksum first: decoding only promises not to panic.
+/// Decodes a stored value of at most [`MAX_STORED`] bytes. Check its checksum first: decoding only
+/// promises not to panic.
 pub fn decode<T: DeserializeOwned>(tag: FormatTag, bytes: &[u8]) -> Result<T, CodecError> {
     let body = untag(tag, bytes)?;
-    let result = bincode::serde::decode_from_slice(body, bincode::config::standard().with_limit::<MAX_STORED>());
+    let result = bincode::serde::decode_from_slice(
+        body,
+        bincode::config::standard().with_limit::<MAX_STORED>(),
+    );
     finish(tag, body.len(), result)
 }
 
 /// Decodes a value that a network peer sent, of at most [`MAX_MESSAGE`] bytes.
 pub fn decode_message<T: DeserializeOwned>(tag: FormatTag, bytes: &[u8]) -> Result<T, CodecError> {
     let body = untag(tag, bytes)?;
-    let result = bincode::serde::decode_from_slice(body, bincode::config::standard().with_limit::<MAX_MESSAGE>());
+    let result = bincode::serde::decode_from_slice(
+        body,
+        bincode::config::standard().with_limit::<MAX_MESSAGE>(),
+    );
     finish(tag, body.len(), result)
 }
 
@@ -93,7 +108,11 @@ fn untag(tag: FormatTag, bytes: &[u8]) -> Result<&[u8], CodecError> {
     if found == tag.0 { Ok(body) } else { Err(CodecError::WrongTag { expected: tag.0, found }) }
 }
 
-fn finish<T>(tag: FormatTag, len: usize, result: Result<(T, usize), bincode::error::DecodeError>) -> Result<T, CodecError> {
+fn finish<T>(
+    tag: FormatTag,
+    len: usize,
+    result: Result<(T, usize), bincode::error::DecodeError>,
+) -> Result<T, CodecError> {
     match result {
         Ok((value, used)) if used == len => Ok(value),
         Ok((_, used)) => Err(CodecError::Trailing { tag: tag.0, extra: len - used }),

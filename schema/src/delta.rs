@@ -1,7 +1,8 @@
 //! The delta from one state to a later one: what a checkpoint with a base stores.
 //!
-//! A delta says which stretches of the base's bytes the new bytes have, and what stands between them. Whoever writes one knows what the bytes mean
-//! ([`DeltaWriter`] is driven by the change stamps of a world); whoever applies one need not, so a chain of deltas can be put together by a
+//! A delta says which stretches of the base's bytes the new bytes have, and what stands between
+//! them. Whoever writes one knows what the bytes mean ([`DeltaWriter`] is driven by the change
+//! stamps of a world); whoever applies one need not, so a chain of deltas can be put together by a
 //! store, a tool, or a build that no longer has the game.
 //!
 //! | bytes | what |
@@ -12,8 +13,9 @@
 //! | 4 | length of the new bytes, `u32` |
 //! | the rest | operations: *skip* so many bytes of the base, *copy* so many, *literal* so many bytes that follow |
 //!
-//! The three numbers of an operation are LEB128 of at most 32 bits. The base is gone through once, from front to back, so the new bytes are never longer
-//! than base and delta together: a made-up delta makes nobody allocate more.
+//! The three numbers of an operation are LEB128 of at most 32 bits. The base is gone through once,
+//! from front to back, so the new bytes are never longer than base and delta together: a made-up
+//! delta makes nobody allocate more.
 
 use std::ops::Range;
 
@@ -31,7 +33,8 @@ const WORD: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DeltaError {
     /// The bytes are something else.
-    #[error("format tag {found:#06x} where {:#06x} was expected: no delta, or written by another version", DELTA_TAG.0)]
+    #[error("format tag {found:#06x} where {:#06x} was expected: no delta, or written by another \
+        version", DELTA_TAG.0)]
     Tag {
         /// What the bytes say.
         found: u16,
@@ -105,12 +108,18 @@ impl<'a> DeltaWriter<'a> {
         self.operations.len() + self.literal.len()
     }
 
-    /// The new bytes go on with this stretch of the base, which lies behind all that were copied before.
+    /// The new bytes go on with this stretch of the base, which lies behind all that were copied
+    /// before.
     ///
     /// # Panics
     /// If it does not, or is not in the base.
     pub fn copy(&mut self, stretch: Range<usize>) {
-        assert!(self.at <= stretch.start && stretch.start <= stretch.end && stretch.end <= self.base.len(), "stretches ascend");
+        assert!(
+            self.at <= stretch.start
+                && stretch.start <= stretch.end
+                && stretch.end <= self.base.len(),
+            "stretches ascend"
+        );
         if stretch.is_empty() {
             return;
         }
@@ -129,7 +138,8 @@ impl<'a> DeltaWriter<'a> {
         self.len += bytes.len();
     }
 
-    /// The new bytes go on with `new`, which stands where `old` stands in the base: what they share is copied.
+    /// The new bytes go on with `new`, which stands where `old` stands in the base: what they share
+    /// is copied.
     ///
     /// # Panics
     /// As [`Self::copy`].
@@ -137,7 +147,12 @@ impl<'a> DeltaWriter<'a> {
         let (start, before) = (old.start, &self.base[old.clone()]);
         if before.len() != new.len() {
             let head = before.iter().zip(new).take_while(|(a, b)| a == b).count();
-            let tail = before[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+            let tail = before[head..]
+                .iter()
+                .rev()
+                .zip(new[head..].iter().rev())
+                .take_while(|(a, b)| a == b)
+                .count();
             self.copy(start..start + head);
             self.write(&new[head..new.len() - tail]);
             self.copy(old.end - tail..old.end);
@@ -175,21 +190,23 @@ impl<'a> DeltaWriter<'a> {
     }
 }
 
-/// Makes a delta of operations that a [`DeltaWriter`] wrote for `base`. Returns it with the new bytes.
+/// Makes a delta of operations that a [`DeltaWriter`] wrote for `base`. Returns it with the new
+/// bytes.
 pub fn seal(base: &[u8], operations: &[u8]) -> Result<(Vec<u8>, Vec<u8>), DeltaError> {
     let state = carry_out(base, operations, None)?;
     let mut delta = Vec::with_capacity(HEADER + operations.len());
     delta.extend_from_slice(&DELTA_TAG.0.to_le_bytes());
     delta.extend_from_slice(blake3::hash(base).as_bytes());
     delta.extend_from_slice(blake3::hash(&state).as_bytes());
-    let len = u32::try_from(state.len()).map_err(|_| DeltaError::Malformed("the new bytes are over 4 GiB"))?;
+    let len = u32::try_from(state.len())
+        .map_err(|_| DeltaError::Malformed("the new bytes are over 4 GiB"))?;
     delta.extend_from_slice(&len.to_le_bytes());
     delta.extend_from_slice(operations);
     Ok((delta, state))
 }
 
-/// The new bytes, from the base and the delta. Never panics, whatever the bytes; the result is checked against the hash of what the delta was
-/// made from.
+/// The new bytes, from the base and the delta. Never panics, whatever the bytes; the result is
+/// checked against the hash of what the delta was made from.
 pub fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, DeltaError> {
     const SHORT: DeltaError = DeltaError::Malformed("it ends within its header");
     let (tag, rest) = delta.split_first_chunk::<2>().ok_or(SHORT)?;
@@ -202,17 +219,27 @@ pub fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, DeltaError> {
     let (len, operations) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     let base_hash = blake3::hash(base);
     if base_hash.as_bytes() != wanted {
-        return Err(DeltaError::WrongBase { expected: Head::of(wanted), found: Head::of(base_hash.as_bytes()) });
+        return Err(DeltaError::WrongBase {
+            expected: Head::of(wanted),
+            found: Head::of(base_hash.as_bytes()),
+        });
     }
     let state = carry_out(base, operations, Some(u32::from_le_bytes(*len) as usize))?;
     let state_hash = blake3::hash(&state);
     if state_hash.as_bytes() != hash {
-        return Err(DeltaError::Result { expected: Head::of(hash), found: Head::of(state_hash.as_bytes()) });
+        return Err(DeltaError::Result {
+            expected: Head::of(hash),
+            found: Head::of(state_hash.as_bytes()),
+        });
     }
     Ok(state)
 }
 
-fn carry_out(base: &[u8], mut operations: &[u8], len: Option<usize>) -> Result<Vec<u8>, DeltaError> {
+fn carry_out(
+    base: &[u8],
+    mut operations: &[u8],
+    len: Option<usize>,
+) -> Result<Vec<u8>, DeltaError> {
     let most = base.len() + operations.len();
     if len.is_some_and(|len| len > most) {
         return Err(DeltaError::Malformed("it claims more bytes than it can make"));
@@ -220,10 +247,20 @@ fn carry_out(base: &[u8], mut operations: &[u8], len: Option<usize>) -> Result<V
     let mut rest = base;
     let mut state = Vec::with_capacity(len.unwrap_or(base.len()));
     while !operations.is_empty() {
-        let (skip, copy, literal) = (read_number(&mut operations)?, read_number(&mut operations)?, read_number(&mut operations)?);
-        let (_, behind) = rest.split_at_checked(skip).ok_or(DeltaError::Malformed("it skips more than the base has"))?;
-        let (copied, behind) = behind.split_at_checked(copy).ok_or(DeltaError::Malformed("it copies more than the base has"))?;
-        let (new, others) = operations.split_at_checked(literal).ok_or(DeltaError::Malformed("it ends within an operation"))?;
+        let (skip, copy, literal) = (
+            read_number(&mut operations)?,
+            read_number(&mut operations)?,
+            read_number(&mut operations)?,
+        );
+        let (_, behind) = rest
+            .split_at_checked(skip)
+            .ok_or(DeltaError::Malformed("it skips more than the base has"))?;
+        let (copied, behind) = behind
+            .split_at_checked(copy)
+            .ok_or(DeltaError::Malformed("it copies more than the base has"))?;
+        let (new, others) = operations
+            .split_at_checked(literal)
+            .ok_or(DeltaError::Malformed("it ends within an operation"))?;
         state.extend_from_slice(copied);
         state.extend_from_slice(new);
         (rest, operations) = (behind, others);
@@ -245,11 +282,13 @@ fn write_number(mut number: usize, out: &mut Vec<u8>) {
 fn read_number(input: &mut &[u8]) -> Result<usize, DeltaError> {
     let mut number = 0u64;
     for shift in (0..5).map(|place| place * 7) {
-        let (&byte, rest) = input.split_first().ok_or(DeltaError::Malformed("it ends within an operation"))?;
+        let (&byte, rest) =
+            input.split_first().ok_or(DeltaError::Malformed("it ends within an operation"))?;
         *input = rest;
         number |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            let number = u32::try_from(number).map_err(|_| DeltaError::Malformed("a number has more than 32 bits"))?;
+            let number = u32::try_from(number)
+                .map_err(|_| DeltaError::Malformed("a number has more than 32 bits"))?;
             return Ok(number as usize);
         }
     }

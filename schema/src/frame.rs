@@ -35,7 +35,8 @@ pub struct SessionEnded {
     pub reason: LeaveReason,
 }
 
-/// A tick of a match, as seen from outside. Under output commit it is published once the tick is durable.
+/// A tick of a match, as seen from outside. Under output commit it is published once the tick is
+/// durable.
 #[derive(Debug, Clone)]
 pub struct TickFrame {
     /// Which match.

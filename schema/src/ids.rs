@@ -85,7 +85,8 @@ macro_rules! identity {
 }
 
 counter! {
-    /// The time of a match: how many steps its world has made. Tick 0 is the world as set up; the first step makes tick 1.
+    /// The time of a match: how many steps its world has made. Tick 0 is the world as set up; the
+    /// first step makes tick 1.
     Tick
 }
 counter! {

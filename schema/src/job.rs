@@ -24,9 +24,11 @@ pub const MAX_NOTE: usize = 4 << 10;
 /// What a job has for itself alone. Jobs of all queues share one space of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unique {
-    /// No other job with this key may be open: the key is free again when the job is done, dead or cancelled.
+    /// No other job with this key may be open: the key is free again when the job is done, dead or
+    /// cancelled.
     WhileOpen(String),
-    /// No other job with this key while this one is remembered: the key is free again when the job is pruned.
+    /// No other job with this key while this one is remembered: the key is free again when the job
+    /// is pruned.
     Once(String),
 }
 
@@ -95,7 +97,8 @@ pub enum JobStatus {
 
 impl JobStatus {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Running, Self::Done, Self::Dead, Self::Cancelled];
+    pub const ALL: [Self; 5] =
+        [Self::Ready, Self::Running, Self::Done, Self::Dead, Self::Cancelled];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -119,7 +122,9 @@ impl FromStr for JobStatus {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|status| status.name() == text);
-        found.ok_or_else(|| format!("`{text}` is no state of a job: ready, running, done, dead or cancelled"))
+        found.ok_or_else(|| {
+            format!("`{text}` is no state of a job: ready, running, done, dead or cancelled")
+        })
     }
 }
 
@@ -175,7 +180,9 @@ impl Job {
     pub fn finished_ms(&self) -> Option<u64> {
         match self.state {
             JobState::Ready { .. } | JobState::Running { .. } => None,
-            JobState::Done { at_ms, .. } | JobState::Dead { at_ms, .. } | JobState::Cancelled { at_ms } => Some(at_ms),
+            JobState::Done { at_ms, .. }
+            | JobState::Dead { at_ms, .. }
+            | JobState::Cancelled { at_ms } => Some(at_ms),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The rows that decide who runs what. Their protocol is in `docs/ARCHITECTURE.md`; the store decides, clocks never do.
+//! The rows that decide who runs what. Their protocol is in `docs/ARCHITECTURE.md`; the store
+//! decides, clocks never do.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,8 @@ pub const NODE_LEASE_TAG: FormatTag = FormatTag(0x3022);
 const MATCH_LEASE_1: FormatTag = FormatTag(0x3001);
 /// Format tag of a [`NodeLease`] as release 0.1 began: without host and region.
 const NODE_LEASE_1: FormatTag = FormatTag(0x3002);
-/// Format tag of a [`NodeLease`] as release 0.1 went on: without a word about how far the log had come.
+/// Format tag of a [`NodeLease`] as release 0.1 went on: without a word about how far the log had
+/// come.
 const NODE_LEASE_2: FormatTag = FormatTag(0x3012);
 
 /// The region of nodes and matches that name none.
@@ -27,14 +29,15 @@ pub const DEFAULT_REGION: &str = "main";
 pub enum NodeState {
     /// It may.
     Live,
-    /// It stopped cleanly: its matches are checkpointed and its log holds nothing that a recovery needs.
+    /// It stopped cleanly: its matches are checkpointed and its log holds nothing that a recovery
+    /// needs.
     Stopped,
     /// Another incarnation took its matches. Terminal.
     Fenced,
 }
 
-/// How far a node's log had come for certain at some moment. It stands in the lease, apart from the log: a log that ends before it has lost batches
-/// that were acknowledged.
+/// How far a node's log had come for certain at some moment. It stands in the lease, apart from the
+/// log: a log that ends before it has lost batches that were acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     /// The last batch that was durable; 0: none was written yet.
@@ -67,7 +70,8 @@ pub struct NodeLease {
     pub state: NodeState,
     /// Process id on `host`, for fencing on one host.
     pub pid: u32,
-    /// Start time of that process in clock ticks since boot (`/proc/PID/stat`, field 22): a reused pid has another one.
+    /// Start time of that process in clock ticks since boot (`/proc/PID/stat`, field 22): a reused
+    /// pid has another one.
     pub pid_start: u64,
     /// When others may begin to suspect it, in milliseconds since 1970. A hint only.
     pub deadline_ms: u64,
@@ -79,12 +83,14 @@ pub struct NodeLease {
     pub region: String,
     /// How far its log had come when the lease was last renewed; `None`: nobody has said.
     pub reached: Option<Reached>,
-    /// When an operator accepted that the end of the log is lost, in milliseconds since 1970. `seal` and `reached` say what is left since then.
+    /// When an operator accepted that the end of the log is lost, in milliseconds since 1970.
+    /// `seal` and `reached` say what is left since then.
     pub loss_accepted_ms: Option<u64>,
 }
 
 impl NodeLease {
-    /// The last batch that the log is known to have had: it was sealed there, or its node said so. `None`: nobody knows.
+    /// The last batch that the log is known to have had: it was sealed there, or its node said so.
+    /// `None`: nobody knows.
     pub fn known_end(&self) -> Option<BatchNo> {
         self.seal.max(self.reached.map(|reached| reached.batch))
     }
@@ -116,7 +122,19 @@ impl NodeLease {
         };
         let First { incarnation, name, state, pid, pid_start, deadline_ms, seal } = first;
         let (reached, loss_accepted_ms) = (None, None);
-        Ok(Self { incarnation, name, state, pid, pid_start, deadline_ms, seal, host, region, reached, loss_accepted_ms })
+        Ok(Self {
+            incarnation,
+            name,
+            state,
+            pid,
+            pid_start,
+            deadline_ms,
+            seal,
+            host,
+            region,
+            reached,
+            loss_accepted_ms,
+        })
     }
 }
 
@@ -167,7 +185,8 @@ pub struct Lineage {
     pub first_seq: Seq,
 }
 
-/// The directory row of a match. Every change is a compare-and-set on `version`, made on a row that was just read.
+/// The directory row of a match. Every change is a compare-and-set on `version`, made on a row that
+/// was just read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchLease {
     /// Which match.
@@ -212,7 +231,18 @@ impl MatchLease {
         if !MATCH_LEASE_1.is_of(bytes) {
             return codec::decode(MATCH_LEASE_TAG, bytes);
         }
-        let First { match_id, version, epoch, incarnation, state, attempts, lineage, spec } = codec::decode(MATCH_LEASE_1, bytes)?;
-        Ok(Self { match_id, version, epoch, incarnation, state, attempts, lineage, spec, region: DEFAULT_REGION.to_owned() })
+        let First { match_id, version, epoch, incarnation, state, attempts, lineage, spec } =
+            codec::decode(MATCH_LEASE_1, bytes)?;
+        Ok(Self {
+            match_id,
+            version,
+            epoch,
+            incarnation,
+            state,
+            attempts,
+            lineage,
+            spec,
+            region: DEFAULT_REGION.to_owned(),
+        })
     }
 }

@@ -1,18 +1,21 @@
 //! Every byte of Rekindle that outlives a process or crosses one.
 //!
 //! * [`ids`]: the identifiers that everything else speaks of.
-//! * [`codec`]: the one place that names the serialisation library; every encoded value carries a two-byte format tag.
+//! * [`codec`]: the one place that names the serialisation library; every encoded value carries a
+//!   two-byte format tag.
 //! * [`record`] and [`batch`]: the journal, as frames packed into batches of a node's log.
-//! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base stores.
+//! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base
+//!   stores.
 //! * [`archive`]: what the archive says of its chunks; pins.
 //! * [`lease`]: rows that decide who runs what.
 //! * [`job`]: work that a store remembers. [`audit`]: what operators did.
-//! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are made from.
+//! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
+//!   made from.
 //! * [`wire`]: the client protocol.
 //! * [`frame`]: what a match publishes each tick.
 //!
-//! This crate knows no runtime, no socket and no file. It never decides anything: it says what bytes mean and refuses those that
-//! mean nothing.
+//! This crate knows no runtime, no socket and no file. It never decides anything: it says what
+//! bytes mean and refuses those that mean nothing.
 
 pub mod archive;
 pub mod audit;
@@ -28,4 +31,7 @@ pub mod net;
 pub mod record;
 pub mod wire;
 
-pub use ids::{ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+pub use ids::{
+    ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId,
+    StateHash, Tick,
+};

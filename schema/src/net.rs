@@ -1,16 +1,19 @@
 //! Networked fields and the view of a world that snapshots are made from.
 //!
-//! A simulation extracts a [`NetView`] after a tick: every networked entity as a row of quantised integers, columns as the
-//! [`NetSchema`] says. All sessions of a match share the view; each encodes its own delta from it.
+//! A simulation extracts a [`NetView`] after a tick: every networked entity as a row of quantised
+//! integers, columns as the [`NetSchema`] says. All sessions of a match share the view; each
+//! encodes its own delta from it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{PlayerId, Tick};
 
-/// How one field is quantised. A quantum is an integer of `bits` bits, held in the low bits of a `u32`.
+/// How one field is quantised. A quantum is an integer of `bits` bits, held in the low bits of a
+/// `u32`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum FieldKind {
-    /// A float in `min..=max`, clamped; quantum = round((v - min) / (max - min) * (2^bits - 1)). Error at most half a quantum.
+    /// A float in `min..=max`, clamped; quantum = round((v - min) / (max - min) * (2^bits - 1)).
+    /// Error at most half a quantum.
     Float {
         /// Smallest value.
         min: f32,
@@ -19,7 +22,8 @@ pub enum FieldKind {
         /// 1 to 24.
         bits: u8,
     },
-    /// An angle in radians, wrapped to `-pi..pi`; quantum = round((v + pi) / 2pi * 2^bits) modulo 2^bits.
+    /// An angle in radians, wrapped to `-pi..pi`; quantum = round((v + pi) / 2pi * 2^bits) modulo
+    /// 2^bits.
     Angle {
         /// 1 to 24.
         bits: u8,
@@ -49,9 +53,10 @@ impl FieldKind {
 
     /// The quantum of a value. A NaN counts as the smallest value (as 0 for an angle).
     ///
-    /// What [`FieldKind::dequantise`] makes of it differs by at most half a quantum plus rounding: for a float in `min..=max` by
-    /// `(max - min) / (2^bits - 1) / 2 + 2 ulp`, with ulp that of the larger bound; for an angle by `pi / 2^bits + 1e-6 * (1 + |v|)` along the
-    /// circle; for whole numbers that fit, and flags, by nothing.
+    /// What [`FieldKind::dequantise`] makes of it differs by at most half a quantum plus rounding:
+    /// for a float in `min..=max` by `(max - min) / (2^bits - 1) / 2 + 2 ulp`, with ulp that of the
+    /// larger bound; for an angle by `pi / 2^bits + 1e-6 * (1 + |v|)` along the circle; for whole
+    /// numbers that fit, and flags, by nothing.
     pub fn quantise(self, value: f32) -> u32 {
         let value = f64::from(value);
         match self {
@@ -62,7 +67,8 @@ impl FieldKind {
                 ((part * f64::from(self.max_quantum()) + 0.5) as u32).min(self.max_quantum())
             }
             Self::Angle { .. } => {
-                let turns = if value.is_finite() { value / std::f64::consts::TAU + 0.5 } else { 0.5 };
+                let turns =
+                    if value.is_finite() { value / std::f64::consts::TAU + 0.5 } else { 0.5 };
                 let part = turns - turns.floor();
                 (part * (f64::from(self.max_quantum()) + 1.0) + 0.5) as u32 & self.max_quantum()
             }
@@ -71,7 +77,8 @@ impl FieldKind {
         }
     }
 
-    /// The value of a quantum; bits above `bits` are ignored. See [`FieldKind::quantise`] for the error.
+    /// The value of a quantum; bits above `bits` are ignored. See [`FieldKind::quantise`] for the
+    /// error.
     pub fn dequantise(self, quantum: u32) -> f32 {
         let quantum = f64::from(quantum & self.max_quantum());
         match self {
@@ -79,7 +86,8 @@ impl FieldKind {
                 let (low, high) = (f64::from(min), f64::from(max));
                 (low + quantum / f64::from(self.max_quantum()) * (high - low)) as f32
             }
-            Self::Angle { .. } => ((quantum / (f64::from(self.max_quantum()) + 1.0) - 0.5) * std::f64::consts::TAU)
+            Self::Angle { .. } => ((quantum / (f64::from(self.max_quantum()) + 1.0) - 0.5)
+                * std::f64::consts::TAU)
                 .max(-f64::from(std::f32::consts::PI)) as f32,
             Self::Unsigned { .. } | Self::Bool => quantum as f32,
         }
@@ -98,8 +106,9 @@ pub struct NetField {
     pub name: String,
     /// Its quantisation.
     pub kind: FieldKind,
-    /// The column of this schema that holds this field's rate of change per second, quantised as a float, if there is one: a decoder
-    /// extrapolates by it and the delta carries only what differs from that.
+    /// The column of this schema that holds this field's rate of change per second, quantised as a
+    /// float, if there is one: a decoder extrapolates by it and the delta carries only what differs
+    /// from that.
     pub rate: Option<u16>,
 }
 
@@ -165,7 +174,10 @@ impl NetView {
 
     /// The slot of the entity that `player` steers.
     pub fn avatar(&self, player: PlayerId) -> Option<u32> {
-        self.avatars.binary_search_by_key(&player, |&(player, _)| player).ok().map(|index| self.avatars[index].1)
+        self.avatars
+            .binary_search_by_key(&player, |&(player, _)| player)
+            .ok()
+            .map(|index| self.avatars[index].1)
     }
 
     /// Where the entity in `slot` stands in the view.

@@ -1,7 +1,8 @@
 //! The journal of a match: what was applied, tick by tick.
 //!
-//! A *record* is one [`Flush`] of one match: it names the ticks that were executed since the record before it, with or without
-//! inputs, and everything that the steps of those ticks depend on. Records stand in [frames](crate::batch), frames in batches.
+//! A *record* is one [`Flush`] of one match: it names the ticks that were executed since the record
+//! before it, with or without inputs, and everything that the steps of those ticks depend on.
+//! Records stand in [frames](crate::batch), frames in batches.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,11 @@ pub const FLUSH_TAG: FormatTag = FormatTag(0x1001);
 /// Format tag of an encoded [`Effect`].
 pub const EFFECT_TAG: FormatTag = FormatTag(0x1002);
 
-/// All that one step of a world depends on besides the world itself: the tick it makes and what the sessions contribute.
+/// All that one step of a world depends on besides the world itself: the tick it makes and what the
+/// sessions contribute.
 ///
-/// Canonical order, which makes equal contents equal bytes: each list ascending by player, commands by (player, seq).
+/// Canonical order, which makes equal contents equal bytes: each list ascending by player, commands
+/// by (player, seq).
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The tick that this step makes.
@@ -130,7 +133,8 @@ pub struct Event {
     pub payload: Bytes,
 }
 
-/// Names an effect for ever: it has no epoch in it, so a recovery that computes the effect again computes the same id.
+/// Names an effect for ever: it has no epoch in it, so a recovery that computes the effect again
+/// computes the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EffectId {
     /// In which tick the game asked for it.

@@ -1,10 +1,13 @@
-//! The client protocol, versions 1 and 2 (ALPN `rekindle/1`, `rekindle/2`). `docs/PROTOCOL.md` has it byte by byte.
+//! The client protocol, versions 1 and 2 (ALPN `rekindle/1`, `rekindle/2`). `docs/PROTOCOL.md` has
+//! it byte by byte.
 //!
-//! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`], and a server that cannot go on from where the
-//! client stood says [`ServerMessage::Rewound`] before its [`Welcome`]. Both sides settle the version with ALPN, in the handshake.
+//! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`],
+//! and a server that cannot go on from where the client stood says [`ServerMessage::Rewound`]
+//! before its [`Welcome`]. Both sides settle the version with ALPN, in the handshake.
 //!
-//! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32` length, then an encoded [`ClientMessage`]
-//! or [`ServerMessage`]. Inputs go up and snapshots come down in datagrams, whose bytes `rekindle-netcode` packs.
+//! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
+//! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
+//! down in datagrams, whose bytes `rekindle-netcode` packs.
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
@@ -65,7 +68,8 @@ pub struct Hello {
     pub match_id: Option<MatchId>,
 }
 
-/// Where a client stood in a match that it comes back to, as far as servers had told it. A claim: it decides what its sender is told, and nothing else.
+/// Where a client stood in a match that it comes back to, as far as servers had told it. A claim:
+/// it decides what its sender is told, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stood {
     /// The ownership that it heard of last.
@@ -182,8 +186,9 @@ impl RefuseCode {
         Self::Removed,
     ];
 
-    /// The QUIC application error code of a connection that is closed for this reason: `0x100` and up. The stream's
-    /// [`ServerMessage::Refused`] says the same, but may be lost with the connection. 0 is a normal close.
+    /// The QUIC application error code of a connection that is closed for this reason: `0x100` and
+    /// up. The stream's [`ServerMessage::Refused`] says the same, but may be lost with the
+    /// connection. 0 is a normal close.
     #[must_use]
     pub const fn close_code(self) -> u32 {
         0x100 + self as u32
@@ -241,8 +246,9 @@ pub enum ServerMessage {
         /// The game's encoding.
         payload: Bytes,
     },
-    /// The match does not go on from what this client has seen: a recovery under `output = "immediate"`, a store that was put back to an earlier state, or
-    /// ticks that were computed again with another result. Drop baselines, predictions, events behind `to`.
+    /// The match does not go on from what this client has seen: a recovery under
+    /// `output = "immediate"`, a store that was put back to an earlier state, or ticks that were
+    /// computed again with another result. Drop baselines, predictions, events behind `to`.
     Rewound {
         /// The present ownership; it counts even if it is lower than one heard of before.
         epoch: Epoch,
@@ -296,7 +302,8 @@ fn framed(body: Vec<u8>) -> Bytes {
     out.freeze()
 }
 
-/// Cuts the bytes of one direction of the stream into messages. Holds at most one message and one chunk.
+/// Cuts the bytes of one direction of the stream into messages. Holds at most one message and one
+/// chunk.
 #[derive(Debug)]
 pub struct StreamDecoder {
     tag: FormatTag,
@@ -305,7 +312,8 @@ pub struct StreamDecoder {
 }
 
 impl StreamDecoder {
-    /// For what clients send. `limit` is the longest message in bytes, at most [`MAX_STREAM_MESSAGE`].
+    /// For what clients send. `limit` is the longest message in bytes, at most
+    /// [`MAX_STREAM_MESSAGE`].
     #[must_use]
     pub fn of_client(limit: usize) -> Self {
         Self { tag: CLIENT_TAG, limit: limit.min(MAX_STREAM_MESSAGE), buffer: BytesMut::new() }
@@ -322,12 +330,14 @@ impl StreamDecoder {
         self.limit = limit.min(MAX_STREAM_MESSAGE);
     }
 
-    /// Takes the next bytes of the stream. Call [`StreamDecoder::next_message`] until it has no more before pushing again.
+    /// Takes the next bytes of the stream. Call [`StreamDecoder::next_message`] until it has no
+    /// more before pushing again.
     pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The next whole message, if there is one. `T` is [`ClientMessage`] or [`ServerMessage`], as the decoder was made for.
+    /// The next whole message, if there is one. `T` is [`ClientMessage`] or [`ServerMessage`], as
+    /// the decoder was made for.
     pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head) as usize;

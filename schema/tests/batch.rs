@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rekindle_schema::batch::{BatchBuilder, BatchError, BatchView, FrameHeader, MAX_BATCH, MAX_PAYLOAD, PushError};
+use rekindle_schema::batch::{
+    BatchBuilder, BatchError, BatchView, FrameHeader, MAX_BATCH, MAX_PAYLOAD, PushError,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 
 fn header(match_id: u64, seq: u64, prev_crc: u32) -> FrameHeader {
@@ -29,8 +31,15 @@ fn sample() -> Bytes {
 #[test]
 fn interleaved_frames_are_grouped_by_match_and_keep_their_order() {
     let view = BatchView::parse(&sample()).unwrap();
-    assert_eq!((view.incarnation(), view.number(), view.prev_crc()), (Incarnation(7), BatchNo(9), 0x1234));
-    let directory: Vec<_> = view.directory().iter().map(|entry| (entry.match_id.0, entry.first_seq.0, entry.count)).collect();
+    assert_eq!(
+        (view.incarnation(), view.number(), view.prev_crc()),
+        (Incarnation(7), BatchNo(9), 0x1234)
+    );
+    let directory: Vec<_> = view
+        .directory()
+        .iter()
+        .map(|entry| (entry.match_id.0, entry.first_seq.0, entry.count))
+        .collect();
     assert_eq!(directory, [(1, 5, 1), (2, 10, 2)]);
     let frames = view.frames(MatchId(2), Epoch(3));
     assert_eq!(frames.iter().map(|frame| &frame.payload[..]).collect::<Vec<_>>(), [b"one", b"two"]);
@@ -52,7 +61,10 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
     let mut longer = good.to_vec();
     longer.push(0);
-    assert_eq!(BatchView::parse(&longer.into()), Err(BatchError::Layout { what: "bytes behind the end" }));
+    assert_eq!(
+        BatchView::parse(&longer.into()),
+        Err(BatchError::Layout { what: "bytes behind the end" })
+    );
 }
 
 #[test]
@@ -68,7 +80,10 @@ fn limits_hold() {
     let mut builder = BatchBuilder::new(Incarnation(1), BatchNo(1), 0, 1000);
     builder.push(&header(1, 1, 0), b"x").unwrap();
     let refused = builder.push(&header(1, 3, 0), b"x");
-    assert_eq!(refused, Err(PushError::NotContiguous { match_id: MatchId(1), last: Seq(1), got: Seq(3) }));
+    assert_eq!(
+        refused,
+        Err(PushError::NotContiguous { match_id: MatchId(1), last: Seq(1), got: Seq(3) })
+    );
     let expected = builder.len();
     assert_eq!(builder.finish().bytes.len(), expected);
 }

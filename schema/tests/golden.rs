@@ -13,11 +13,18 @@ use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
 use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached, StoredCheckpoint};
-use rekindle_schema::record::{
-    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
+    StoredCheckpoint,
 };
-use rekindle_schema::{ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG,
+    Flush, Join, Leave, LeaveReason, Step,
+};
+use rekindle_schema::{
+    ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId,
+    StateHash, Tick,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,14 +37,22 @@ fn golden(name: &str, new: &[u8]) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, tag: FormatTag, value: &T) {
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    name: &str,
+    tag: FormatTag,
+    value: &T,
+) {
     let bytes = golden(name, &codec::encode(tag, value));
     assert_eq!(codec::decode::<T>(tag, &bytes).as_ref(), Ok(value), "{name}");
     assert_eq!(codec::encode(tag, value), bytes, "{name}");
 }
 
 fn effect() -> Effect {
-    Effect { id: EffectId { tick: Tick(60), ordinal: 1 }, kind: "result".to_owned(), payload: b"{\"winner\":7}".to_vec().into() }
+    Effect {
+        id: EffectId { tick: Tick(60), ordinal: 1 },
+        kind: "result".to_owned(),
+        payload: b"{\"winner\":7}".to_vec().into(),
+    }
 }
 
 fn flush() -> Flush {
@@ -45,8 +60,18 @@ fn flush() -> Flush {
     let step = Step {
         tick: Tick(60),
         joins: vec![Join { player, session, name: "Ada".to_owned() }],
-        leaves: vec![Leave { player: PlayerId(9), session: SessionId(1), reason: LeaveReason::TimedOut }],
-        inputs: vec![AppliedInput { player, session, seq: 300, view_tick: Tick(54), payload: vec![1, 2, 3].into() }],
+        leaves: vec![Leave {
+            player: PlayerId(9),
+            session: SessionId(1),
+            reason: LeaveReason::TimedOut,
+        }],
+        inputs: vec![AppliedInput {
+            player,
+            session,
+            seq: 300,
+            view_tick: Tick(54),
+            payload: vec![1, 2, 3].into(),
+        }],
         commands: vec![AppliedCommand { player, session, seq: 2, payload: vec![0xff].into() }],
         effects_done: vec![EffectId { tick: Tick(30), ordinal: 0 }],
     };
@@ -55,10 +80,21 @@ fn flush() -> Flush {
         last: Tick(61),
         steps: vec![step],
         beats: vec![Beat { tick: Tick(60), hash: StateHash([0x5a; 32]) }],
-        events: vec![Event { tick: Tick(60), ordinal: 0, kind: "kill".to_owned(), player: Some(player), payload: vec![9].into() }],
+        events: vec![Event {
+            tick: Tick(60),
+            ordinal: 0,
+            kind: "kill".to_owned(),
+            player: Some(player),
+            payload: vec![9].into(),
+        }],
         effects: vec![effect()],
         decisions: vec![
-            Decision::Quarantine { tick: Tick(61), player, seq: 301, reason: "division by zero".to_owned() },
+            Decision::Quarantine {
+                tick: Tick(61),
+                player,
+                seq: 301,
+                reason: "division by zero".to_owned(),
+            },
             Decision::End { tick: Tick(61), reason: "stopped".to_owned() },
         ],
     }
@@ -144,7 +180,8 @@ fn rows() {
     };
     assert_eq!(golden("checkpoint-meta-1.bin", &meta.encode()), meta.encode());
     assert_eq!(CheckpointMeta::decode(&meta.encode()).as_ref(), Ok(&meta));
-    let based = CheckpointMeta { base: Some(CheckpointBase { epoch: Epoch(2), seq: Seq(900) }), ..meta };
+    let based =
+        CheckpointMeta { base: Some(CheckpointBase { epoch: Epoch(2), seq: Seq(900) }), ..meta };
     assert_eq!(golden("checkpoint-meta-2.bin", &based.encode()), based.encode());
     assert_eq!(CheckpointMeta::decode(&based.encode()).as_ref(), Ok(&based));
 }
@@ -168,11 +205,23 @@ fn jobs_and_audit_entries_of_version_1() {
         check(name, JOB_TAG, &job);
     };
     job("job-ready-1.bin", None, JobState::Ready { run_at_ms: 1_700_000_000_500 });
-    let running = JobState::Running { by: Incarnation(0xbb), since_ms: 1_700_000_000_600, until_ms: 1_700_000_015_600 };
+    let running = JobState::Running {
+        by: Incarnation(0xbb),
+        since_ms: 1_700_000_000_600,
+        until_ms: 1_700_000_015_600,
+    };
     job("job-running-1.bin", Some(Unique::WhileOpen("nightly".to_owned())), running);
     let once = Some(Unique::Once("cron:keep-house:1700000000".to_owned()));
-    job("job-done-1.bin", once.clone(), JobState::Done { at_ms: 1_700_000_001_000, note: "3 logs trimmed".to_owned() });
-    job("job-dead-1.bin", once, JobState::Dead { at_ms: 1_700_000_001_000, error: "disk full".to_owned() });
+    job(
+        "job-done-1.bin",
+        once.clone(),
+        JobState::Done { at_ms: 1_700_000_001_000, note: "3 logs trimmed".to_owned() },
+    );
+    job(
+        "job-dead-1.bin",
+        once,
+        JobState::Dead { at_ms: 1_700_000_001_000, error: "disk full".to_owned() },
+    );
     job("job-cancelled-1.bin", None, JobState::Cancelled { at_ms: 1_700_000_001_000 });
     let entry = |name: &str, stage| {
         let entry = AuditEntry {
@@ -232,7 +281,10 @@ fn batches_of_version_1() {
     let bytes = golden("batch-1.bin", &build().bytes);
     assert_eq!(build().bytes, bytes);
     let view = BatchView::parse(&bytes.into()).unwrap();
-    assert_eq!((view.incarnation(), view.number(), view.prev_crc()), (Incarnation(0xbb), BatchNo(51), 0x0102_0304));
+    assert_eq!(
+        (view.incarnation(), view.number(), view.prev_crc()),
+        (Incarnation(0xbb), BatchNo(51), 0x0102_0304)
+    );
     let frames = view.frames(MatchId(2), Epoch(2));
     assert_eq!(frames[0].header, header(2, 10, 0xfeed));
     assert_eq!(codec::decode::<Flush>(FLUSH_TAG, &frames[0].payload), Ok(flush()));
@@ -243,7 +295,10 @@ fn batches_of_version_1() {
     let bytes = golden("frame-1.bin", &frame);
     assert_eq!(frame, bytes);
     let (decoded, len) = Frame::decode(&bytes.into()).unwrap();
-    assert_eq!((decoded.header, &decoded.payload[..], len), (header(1, 1, 0), &b"payload"[..], frame.len()));
+    assert_eq!(
+        (decoded.header, &decoded.payload[..], len),
+        (header(1, 1, 0), &b"payload"[..], frame.len())
+    );
 }
 
 #[test]
@@ -269,9 +324,20 @@ fn archive_of_version_1() {
         raw_len: 262_200,
     };
     check("chunk-meta-1.bin", CHUNK_META_TAG, &meta);
-    let state = ChunkMeta { kind: ChunkKind::State, encoding: Encoding::Plain, records: 0, last_crc: 0, ..meta };
+    let state = ChunkMeta {
+        kind: ChunkKind::State,
+        encoding: Encoding::Plain,
+        records: 0,
+        last_crc: 0,
+        ..meta
+    };
     check("chunk-meta-state-1.bin", CHUNK_META_TAG, &state);
-    let pin = Pin { match_id: MatchId(0x7f3a_0000_0000_0001), from: Tick(300), to: Some(Tick(900)), created_ms: 1_700_000_000_000 };
+    let pin = Pin {
+        match_id: MatchId(0x7f3a_0000_0000_0001),
+        from: Tick(300),
+        to: Some(Tick(900)),
+        created_ms: 1_700_000_000_000,
+    };
     check("pin-1.bin", PIN_TAG, &pin);
     assert_eq!(ChunkMeta::decode(&codec::encode(CHUNK_META_TAG, &state)), Ok(state));
     assert_eq!(Pin::decode(&pin.encode()), Ok(pin));

@@ -64,9 +64,15 @@ fn what_is_no_number_has_a_quantum_too() {
     let float = FieldKind::Float { min: -1.0, max: 1.0, bits: 8 };
     let all = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -1.0, 1.0];
     assert_eq!(all.map(|value| float.quantise(value)), [0, 0, 255, 0, 255]);
-    assert_eq!([float.dequantise(0), float.dequantise(255), float.dequantise(0x1ff)], [-1.0, 1.0, 1.0]);
+    assert_eq!(
+        [float.dequantise(0), float.dequantise(255), float.dequantise(0x1ff)],
+        [-1.0, 1.0, 1.0]
+    );
     let angle = FieldKind::Angle { bits: 4 };
-    assert_eq!([0.0, f32::NAN, f32::INFINITY, PI, -PI, 3.0 * PI].map(|value| angle.quantise(value)), [8, 8, 8, 0, 0, 0]);
+    assert_eq!(
+        [0.0, f32::NAN, f32::INFINITY, PI, -PI, 3.0 * PI].map(|value| angle.quantise(value)),
+        [8, 8, 8, 0, 0, 0]
+    );
     assert_eq!(FieldKind::Bool.bits(), 1);
     assert_eq!([0.0, 1.0, f32::NAN].map(|value| FieldKind::Bool.quantise(value)), [0, 1, 0]);
     assert_eq!(FieldKind::Unsigned { bits: 32 }.max_quantum(), u32::MAX);

@@ -1,23 +1,34 @@
-//! The stream of the client protocol: however its bytes are cut, the same messages come out; garbage is refused and never read as something.
+//! The stream of the client protocol: however its bytes are cut, the same messages come out;
+//! garbage is refused and never read as something.
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Hello, RefuseCode, Role, ServerMessage, StreamDecoder, StreamError, encode_client, encode_server,
+    ClientMessage, Credential, Hello, RefuseCode, Role, ServerMessage, StreamDecoder, StreamError,
+    encode_client, encode_server,
 };
 
 fn messages() -> impl Strategy<Value = Vec<ClientMessage>> {
     let command = (any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300))
         .prop_map(|(seq, payload)| ClientMessage::Command { seq, payload: Bytes::from(payload) });
-    let hello = (any::<u16>(), ".{0,40}", any::<Option<u64>>()).prop_map(|(protocol, token, wanted)| {
-        let credential = Credential::Ticket(token);
-        ClientMessage::Hello(Hello { protocol, role: Role::Spectator, credential, match_id: wanted.map(MatchId) })
-    });
+    let hello =
+        (any::<u16>(), ".{0,40}", any::<Option<u64>>()).prop_map(|(protocol, token, wanted)| {
+            let credential = Credential::Ticket(token);
+            ClientMessage::Hello(Hello {
+                protocol,
+                role: Role::Spectator,
+                credential,
+                match_id: wanted.map(MatchId),
+            })
+        });
     proptest::collection::vec(prop_oneof![command, hello, Just(ClientMessage::Bye)], 0..20)
 }
 
-fn read_all(decoder: &mut StreamDecoder, chunks: impl Iterator<Item = Vec<u8>>) -> Result<Vec<ClientMessage>, StreamError> {
+fn read_all(
+    decoder: &mut StreamDecoder,
+    chunks: impl Iterator<Item = Vec<u8>>,
+) -> Result<Vec<ClientMessage>, StreamError> {
     let mut out = Vec::new();
     for chunk in chunks {
         decoder.push(&chunk);

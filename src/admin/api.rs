@@ -47,14 +47,17 @@ pub struct MatchView {
     pub id: String,
     /// The game type.
     pub game: String,
-    /// `running`, `stalled` (it waits for the store), `recovering`, `waits` (the build of this node cannot run it), `elsewhere` (it runs on the node `node`),
-    /// `parked` or `ended`.
+    /// `running`, `stalled` (it waits for the store), `recovering`, `waits` (the build of this node
+    /// cannot run it), `elsewhere` (it runs on the node `node`), `parked` or `ended`.
     pub state: String,
-    /// Why it does not run here, is over, or stands still; of a running one, that the store does not answer.
+    /// Why it does not run here, is over, or stands still; of a running one, that the store does
+    /// not answer.
     pub reason: Option<String>,
-    /// The newest published tick; of one that does not run here, that of its newest checkpoint. Absent if this node does not know.
+    /// The newest published tick; of one that does not run here, that of its newest checkpoint.
+    /// Absent if this node does not know.
     pub tick: Option<u64>,
-    /// The newest tick that is in the journal for good, if it runs here. Behind `tick` only with `output = "immediate"` or `on_stall = "run"`.
+    /// The newest tick that is in the journal for good, if it runs here. Behind `tick` only with
+    /// `output = "immediate"` or `on_stall = "run"`.
     pub durable: Option<u64>,
     /// The name of the node that runs it, or ran it last; absent if nobody knows it any more.
     #[serde(default)]
@@ -67,7 +70,8 @@ pub struct MatchView {
     pub players: usize,
     /// How many of them are house bots.
     pub house_bots: u16,
-    /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that died of it.
+    /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
+    /// died of it.
     pub attempts: u32,
 }
 
@@ -239,7 +243,11 @@ impl AuditView {
             action: entry.action.clone(),
             target: entry.target.clone(),
             detail: entry.detail.clone(),
-            error: if let Stage::Failed { error } = &entry.stage { Some(error.clone()) } else { None },
+            error: if let Stage::Failed { error } = &entry.stage {
+                Some(error.clone())
+            } else {
+                None
+            },
         }
     }
 }

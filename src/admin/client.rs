@@ -1,4 +1,5 @@
-//! How commands talk to a running node: one HTTP/1.0 request a connection, answered in JSON. Called by the command line only.
+//! How commands talk to a running node: one HTTP/1.0 request a connection, answered in JSON. Called
+//! by the command line only.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,13 +21,19 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there, or not any more.
-    #[error("RK-ADMIN-001: no node answers at http://{0}: {1}; start one with `rekindle` or name another with --admin")]
+    #[error(
+        "RK-ADMIN-001: no node answers at http://{0}: {1}; start one with `rekindle` or name \
+         another with --admin"
+    )]
     Unreachable(SocketAddr, String),
     /// The node refused.
     #[error("{}", .1.message)]
     Refused(u16, Problem),
     /// What answers is no node of this version.
-    #[error("RK-ADMIN-002: the answer of http://{0} is not understood ({1}): is it a Rekindle node of this version?")]
+    #[error(
+        "RK-ADMIN-002: the answer of http://{0} is not understood ({1}): is it a Rekindle node of \
+         this version?"
+    )]
     Strange(SocketAddr, String),
 }
 
@@ -54,8 +61,13 @@ impl AdminClient {
     }
 
     /// `POST path` with a JSON body.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::Strange(self.addr, error.to_string()))?;
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Strange(self.addr, error.to_string()))?;
         self.json("POST", path, body).await
     }
 
@@ -65,9 +77,16 @@ impl AdminClient {
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: &str, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
         let (status, body) = self.exchange(method, path, body).await?;
-        let strange = |error: serde_json::Error| ClientError::Strange(self.addr, format!("status {status}, {error}"));
+        let strange = |error: serde_json::Error| {
+            ClientError::Strange(self.addr, format!("status {status}, {error}"))
+        };
         if status == 200 {
             serde_json::from_slice(&body).map_err(strange)
         } else {
@@ -75,11 +94,22 @@ impl AdminClient {
         }
     }
 
-    async fn exchange(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), ClientError> {
-        let unreachable = |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
-        let authorization = self.token.as_ref().map(|token| format!("Authorization: Bearer {}\r\n", token.reveal())).unwrap_or_default();
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Vec<u8>), ClientError> {
+        let unreachable =
+            |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
+        let authorization = self
+            .token
+            .as_ref()
+            .map(|token| format!("Authorization: Bearer {}\r\n", token.reveal()))
+            .unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: \
+             {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.addr,
             agent(),
             body.len()

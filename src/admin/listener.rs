@@ -1,7 +1,9 @@
-//! The admin listener's connections: how many, and for how long each may take. Called by [`super::server`].
+//! The admin listener's connections: how many, and for how long each may take. Called by
+//! [`super::server`].
 //!
-//! Every connection costs a descriptor, and players and the store need some too. So there is a bound, whoever sends a request or reads its answer
-//! slowly is let go, and a system that has no descriptor left is asked again after a pause.
+//! Every connection costs a descriptor, and players and the store need some too. So there is a
+//! bound, whoever sends a request or reads its answer slowly is let go, and a system that has no
+//! descriptor left is asked again after a pause.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +29,8 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::api::Problem;
 
-/// From the moment that a connection waits for a request to the end of its head. A connection without one is closed.
+/// From the moment that a connection waits for a request to the end of its head. A connection
+/// without one is closed.
 const HEAD: Duration = Duration::from_secs(5);
 /// From the end of the head to the end of the body.
 const BODY: Duration = Duration::from_secs(5);
@@ -35,11 +38,18 @@ const BODY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// After the system has refused a connection it is asked again after so long, doubled up to the second.
+/// After the system has refused a connection it is asked again after so long, doubled up to the
+/// second.
 const ACCEPT_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Serves at most `most` connections at a time until `stop` resolves, then answers what is under way. More of them wait in the system's queue.
-pub(super) async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
+/// Serves at most `most` connections at a time until `stop` resolves, then answers what is under
+/// way. More of them wait in the system's queue.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    most: usize,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let router = router.layer(from_fn(whole_body));
     let places = Arc::new(Semaphore::new(most.max(1)));
     let (stopping, stopped) = watch::channel(false);
@@ -70,7 +80,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, most: usize, st
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 if refused == 0 {
-                    tracing::warn!(code = "RK-ADMIN-120", %error, "the system gives no connection to the admin listener; trying again");
+                    tracing::warn!(code = "RK-ADMIN-120", %error, "the system gives no connection \
+                        to the admin listener; trying again");
                 }
                 let (first, longest) = ACCEPT_AGAIN;
                 let pause = (first * (1 << u32::min(refused, 8))).min(longest);
@@ -91,13 +102,26 @@ pub(super) async fn serve(listener: TcpListener, router: Router, most: usize, st
 
 /// The client was gone before it was let in.
 fn is_of_the_client(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
 }
 
-async fn answer(stream: TcpStream, peer: SocketAddr, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn answer(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
     let stream = TokioIo::new(Impatient { stream, stuck: None });
-    let serving = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD).serve_connection(stream, service);
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(stream, service);
     tokio::pin!(serving);
     tokio::select! {
         biased;
@@ -119,7 +143,10 @@ async fn whole_body(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     match timeout(BODY, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes))).await,
-        Ok(Err(error)) => refuse(StatusCode::BAD_REQUEST, &format!("the body cannot be read, or has more than {MAX_BODY} bytes: {error}")),
+        Ok(Err(error)) => refuse(
+            StatusCode::BAD_REQUEST,
+            &format!("the body cannot be read, or has more than {MAX_BODY} bytes: {error}"),
+        ),
         Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
     }
 }
@@ -137,7 +164,11 @@ struct Impatient {
 
 impl Impatient {
     /// Looks at the clock while nothing can be written.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn judge<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stuck = None;
             return written;
@@ -150,18 +181,30 @@ impl Impatient {
 }
 
 impl AsyncRead for Impatient {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Impatient {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(written, cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.judge(written, cx)
     }

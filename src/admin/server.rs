@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tower_service::Service as _;
 
 use super::api::{
-    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView, NodeView, Nothing, Problem,
-    ResumeMatch, RunJob, StopMatch, Ticket,
+    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
+    MatchView, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch, Ticket,
 };
 use super::listener;
 use super::who::Who;
@@ -58,7 +58,8 @@ struct Admin {
 /// The code of whatever is asked too early.
 const STARTING: &str = "RK-ADMIN-130";
 
-/// What answers from the first moment on: by itself until the node is there, then by handing on to it. Cheap to clone.
+/// What answers from the first moment on: by itself until the node is there, then by handing on to
+/// it. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Front(Arc<Door>);
 
@@ -100,7 +101,8 @@ impl Front {
         if self.0.started.load(Ordering::Acquire) {
             return "started\n".into_response();
         }
-        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", self.0.phase.lock())).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", self.0.phase.lock()))
+            .into_response()
     }
 
     async fn hand_on(State(front): State<Self>, request: Request) -> Response {
@@ -109,11 +111,14 @@ impl Front {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
-            None if request.uri().path() == "/readyz" => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: starting: {}\n", front.0.phase.lock())).into_response()
-            }
+            None if request.uri().path() == "/readyz" => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: starting: {}\n", front.0.phase.lock()),
+            )
+                .into_response(),
             None => {
-                let words = format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
+                let words =
+                    format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
             }
         }
@@ -151,7 +156,9 @@ fn router(admin: Admin) -> Router {
         // Probes carry no secrets.
         .route("/", get(index))
         .route("/readyz", get(ready))
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them"))
+        .fallback(async || {
+            Refusal::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them")
+        })
         .with_state(admin)
 }
 
@@ -177,9 +184,10 @@ impl From<ControlError> for Refusal {
             ControlError::Invalid(_) | ControlError::NoGame { .. } => StatusCode::BAD_REQUEST,
             ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
             ControlError::Refused(_) => StatusCode::CONFLICT,
-            ControlError::Draining | ControlError::NotReady | ControlError::Unavailable(_) | ControlError::NotWritten(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ControlError::Draining
+            | ControlError::NotReady
+            | ControlError::Unavailable(_)
+            | ControlError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
             ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.code(), error.to_string())
@@ -207,15 +215,22 @@ impl Admin {
         work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
         named: impl FnOnce(&T) -> Option<String> + Send + 'static,
     ) -> Result<Json<T>, Refusal> {
-        Ok(Json(self.node.operators().carry_out((&who, action, target, detail), work, named).await?))
+        Ok(Json(
+            self.node.operators().carry_out((&who, action, target, detail), work, named).await?,
+        ))
     }
 }
 
 async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let Some(token) = &admin.token else {
-        // Without a token the only guard is that requests come from this host, so a web page must not get through by a name that
-        // resolves to loopback (DNS rebinding), nor by a form (bodies must be `application/json`, which a form cannot send).
-        let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // Without a token the only guard is that requests come from this host, so a web page must
+        // not get through by a name that resolves to loopback (DNS rebinding), nor by a form
+        // (bodies must be `application/json`, which a form cannot send).
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         if is_loopback(host) {
             return next.run(request).await;
         }
@@ -237,7 +252,8 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    name == "localhost" || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    name == "localhost"
+        || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// Compares in a time that depends on the lengths alone.
@@ -252,7 +268,11 @@ async fn index(State(admin): State<Admin>) -> Html<String> {
     );
     let _ = write!(page, "<h1>Rekindle node {}</h1><table>", admin.node.name());
     for (method, path, what) in PATHS {
-        let shown = if *method == "GET" && !path.contains('{') { format!("<a href={path}>{path}</a>") } else { (*path).to_owned() };
+        let shown = if *method == "GET" && !path.contains('{') {
+            format!("<a href={path}>{path}</a>")
+        } else {
+            (*path).to_owned()
+        };
         let _ = write!(page, "<tr><td>{method}<td><code>{shown}</code><td>{what}");
     }
     page.push_str("</table>");
@@ -285,7 +305,10 @@ async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>
     Ok(Json(admin.node.matches().await?))
 }
 
-async fn show_match(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<MatchView>, Refusal> {
+async fn show_match(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<MatchView>, Refusal> {
     Ok(Json(admin.node.match_view(match_id(&id)?).await?))
 }
 
@@ -295,7 +318,8 @@ async fn create_match(
     body: Result<Json<CreateMatch>, JsonRejection>,
 ) -> Result<Json<MatchView>, Refusal> {
     let Json(wanted) = body?;
-    let detail = format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
+    let detail =
+        format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
     let node = Arc::clone(&admin.node);
     let work = async move { node.create_match(wanted).await };
     admin.act(who, ("match.create", "", &detail), work, |created| Some(created.id.clone())).await
@@ -323,13 +347,31 @@ async fn resume_match(
     let Json(ResumeMatch {}) = body?;
     let id = match_id(&id)?;
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("match.resume", &id.to_string(), ""), async move { node.resume_match(id).await }, |_| None).await
+    admin
+        .act(
+            who,
+            ("match.resume", &id.to_string(), ""),
+            async move { node.resume_match(id).await },
+            |_| None,
+        )
+        .await
 }
 
-async fn drain(State(admin): State<Admin>, who: Who, body: Result<Json<DrainNode>, JsonRejection>) -> Result<Json<Draining>, Refusal> {
+async fn drain(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<DrainNode>, JsonRejection>,
+) -> Result<Json<Draining>, Refusal> {
     let Json(DrainNode {}) = body?;
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("node.drain", admin.node.name(), ""), async move { Ok(node.begin_drain()) }, |_| None).await
+    admin
+        .act(
+            who,
+            ("node.drain", admin.node.name(), ""),
+            async move { Ok(node.begin_drain()) },
+            |_| None,
+        )
+        .await
 }
 
 async fn issue_ticket(
@@ -339,29 +381,51 @@ async fn issue_ticket(
 ) -> Result<Json<Ticket>, Refusal> {
     let Json(wanted) = body?;
     if !admin.node.is_dev() && admin.token.is_none() {
-        let message = "tickets are handed out only in dev mode or with an admin.token; use `rekindle ticket issue` on this host";
+        let message = "tickets are handed out only in dev mode or with an admin.token; use \
+            `rekindle ticket issue` on this host";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
     }
     let (target, detail) = crate::node::tickets::words(&wanted);
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("ticket.issue", &target, &detail), async move { node.issue_ticket(&wanted) }, |_| None).await
+    admin
+        .act(
+            who,
+            ("ticket.issue", &target, &detail),
+            async move { node.issue_ticket(&wanted) },
+            |_| None,
+        )
+        .await
 }
 
-async fn list_jobs(State(admin): State<Admin>, query: Result<Query<ListJobs>, QueryRejection>) -> Result<Json<Vec<JobView>>, Refusal> {
+async fn list_jobs(
+    State(admin): State<Admin>,
+    query: Result<Query<ListJobs>, QueryRejection>,
+) -> Result<Json<Vec<JobView>>, Refusal> {
     let Query(ListJobs { queue, kind, state, limit }) = query?;
     let filter = JobFilter { queue, kind, status: state, limit: limit.unwrap_or(100).min(1_000) };
     Ok(Json(admin.node.jobs(filter).await?))
 }
 
-async fn show_job(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<JobView>, Refusal> {
+async fn show_job(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Refusal> {
     Ok(Json(admin.node.job(job_id(&id)?).await?))
 }
 
-async fn run_job(State(admin): State<Admin>, who: Who, body: Result<Json<RunJob>, JsonRejection>) -> Result<Json<JobView>, Refusal> {
+async fn run_job(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<RunJob>, JsonRejection>,
+) -> Result<Json<JobView>, Refusal> {
     let Json(wanted) = body?;
     let detail = format!("kind={} payload={}", wanted.kind, wanted.payload);
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("jobs.run", "", &detail), async move { node.run_job(wanted).await }, |job| Some(job.id.clone())).await
+    admin
+        .act(who, ("jobs.run", "", &detail), async move { node.run_job(wanted).await }, |job| {
+            Some(job.id.clone())
+        })
+        .await
 }
 
 async fn retry_job(
@@ -373,7 +437,14 @@ async fn retry_job(
     let Json(Nothing {}) = body?;
     let id = job_id(&id)?;
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("jobs.retry", &id.to_string(), ""), async move { node.retry_job(id).await }, |_| None).await
+    admin
+        .act(
+            who,
+            ("jobs.retry", &id.to_string(), ""),
+            async move { node.retry_job(id).await },
+            |_| None,
+        )
+        .await
 }
 
 async fn cancel_job(
@@ -385,13 +456,26 @@ async fn cancel_job(
     let Json(Nothing {}) = body?;
     let id = job_id(&id)?;
     let node = Arc::clone(&admin.node);
-    admin.act(who, ("jobs.cancel", &id.to_string(), ""), async move { node.cancel_job(id).await }, |_| None).await
+    admin
+        .act(
+            who,
+            ("jobs.cancel", &id.to_string(), ""),
+            async move { node.cancel_job(id).await },
+            |_| None,
+        )
+        .await
 }
 
-async fn list_audit(State(admin): State<Admin>, query: Result<Query<ListAudit>, QueryRejection>) -> Result<Json<Vec<AuditView>>, Refusal> {
+async fn list_audit(
+    State(admin): State<Admin>,
+    query: Result<Query<ListAudit>, QueryRejection>,
+) -> Result<Json<Vec<AuditView>>, Refusal> {
     let Query(ListAudit { since_ms, until_ms, limit }) = query?;
-    let query =
-        AuditQuery { since_ms: since_ms.unwrap_or(0), until_ms: until_ms.unwrap_or(u64::MAX), limit: limit.unwrap_or(1_000).min(10_000) };
+    let query = AuditQuery {
+        since_ms: since_ms.unwrap_or(0),
+        until_ms: until_ms.unwrap_or(u64::MAX),
+        limit: limit.unwrap_or(1_000).min(10_000),
+    };
     Ok(Json(admin.node.audit(query).await?))
 }
 

@@ -1,7 +1,8 @@
 //! Who asks: what an audit entry says about the sender of a request.
 //!
-//! The address is that of the connection. The name in front is the request's `User-Agent` (the commands put `rekindle-cli` and their user there): it
-//! is what the sender says of itself, and no proof.
+//! The address is that of the connection. The name in front is the request's `User-Agent` (the
+//! commands put `rekindle-cli` and their user there): it is what the sender says of itself, and no
+//! proof.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,8 +22,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let agent: String = header(header::USER_AGENT).unwrap_or("http").chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map_or_else(|| "nowhere".to_owned(), |info| info.0.to_string());
+        let agent: String = header(header::USER_AGENT)
+            .unwrap_or("http")
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(LONGEST)
+            .collect();
+        let from = parts
+            .extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map_or_else(|| "nowhere".to_owned(), |info| info.0.to_string());
         // Who got this far with a token has shown the right one.
         let token = if header(header::AUTHORIZATION).is_some() { ", with a token" } else { "" };
         Ok(Self(format!("{agent} from {from}{token}")))

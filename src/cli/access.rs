@@ -1,7 +1,7 @@
 //! What a command needs to play or watch: an address, whom to trust, tickets.
 //!
-//! On the node's host all of it lies in the data directory. With `--admin` the node is asked over HTTP instead, which it answers in dev mode
-//! or with its token.
+//! On the node's host all of it lies in the data directory. With `--admin` the node is asked over
+//! HTTP instead, which it answers in dev mode or with its token.
 
 use std::net::SocketAddr;
 
@@ -32,29 +32,58 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// To the node that the command line names, else to the one of the data directory. `connect` overrides where players connect.
-    pub(super) async fn find(context: &Context, connect: Option<SocketAddr>) -> Result<Self, Failure> {
+    /// To the node that the command line names, else to the one of the data directory. `connect`
+    /// overrides where players connect.
+    pub(super) async fn find(
+        context: &Context,
+        connect: Option<SocketAddr>,
+    ) -> Result<Self, Failure> {
         let node = context.node()?;
         if context.common.admin.is_some() {
             let view: NodeView = node.get("/v1/node").await.map_err(matches::explain)?;
-            let strange =
-                || Failure::new(Exit::Failed, format!("RK-CLI-005: http://{} names no usable address or certificate", node.addr()));
+            let strange = || {
+                Failure::new(
+                    Exit::Failed,
+                    format!(
+                        "RK-CLI-005: http://{} names no usable address or certificate",
+                        node.addr()
+                    ),
+                )
+            };
             let certificate = hex::decode(&view.certificate).ok_or_else(strange)?;
             let told = match &view.public {
                 Some(public) => public.parse().ok(),
-                None => view.listen.parse().ok().map(|bound| dial::from_afar(bound, node.addr().ip())),
+                None => {
+                    view.listen.parse().ok().map(|bound| dial::from_afar(bound, node.addr().ip()))
+                }
             };
             let addr = connect.map(dial::from_here).or(told).ok_or_else(strange)?;
             return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
         }
         let keys = Keys::load_or_create(&context.config.data_dir)?;
         let addr = dial::from_here(connect.unwrap_or(context.card()?.listen));
-        Ok(Self { addr, trust: Trust::Certificate(keys.certificate_der().to_vec()), node, keys: Some(keys) })
+        Ok(Self {
+            addr,
+            trust: Trust::Certificate(keys.certificate_der().to_vec()),
+            node,
+            keys: Some(keys),
+        })
     }
 
     /// A ticket for a player, or for a spectator.
-    pub(super) async fn ticket(&self, player: u64, name: String, role: Role) -> Result<String, Failure> {
-        let wanted = IssueTicket { player, name: Some(name), spectator: role == Role::Spectator, match_id: None, ttl_s: TICKET_S };
+    pub(super) async fn ticket(
+        &self,
+        player: u64,
+        name: String,
+        role: Role,
+    ) -> Result<String, Failure> {
+        let wanted = IssueTicket {
+            player,
+            name: Some(name),
+            spectator: role == Role::Spectator,
+            match_id: None,
+            ttl_s: TICKET_S,
+        };
         let Ticket { ticket } = match &self.keys {
             Some(keys) => tickets::issue(keys, &wanted)?,
             None => self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?,
@@ -64,7 +93,9 @@ impl Access {
 
     /// A client's configuration to watch a match.
     pub(super) async fn spectator(&self, match_id: MatchId) -> Result<ClientConfig, Failure> {
-        let ticket = self.ticket(crate::node::clock::random() >> 2, "spectator".to_owned(), Role::Spectator).await?;
+        let ticket = self
+            .ticket(crate::node::clock::random() >> 2, "spectator".to_owned(), Role::Spectator)
+            .await?;
         let mut config = ClientConfig::new(vec![self.addr], self.trust.clone(), ticket);
         config.role = Role::Spectator;
         config.match_id = Some(match_id);

@@ -16,16 +16,24 @@ pub fn command_line(program: &'static str, games: &[&str]) -> clap::Command {
     let played = match games {
         [] => "Without a subcommand: a node, once this executable registers a game.".to_owned(),
         [game] => {
-            format!("Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.")
+            format!(
+                "Without a subcommand: a node on the local store in ./rekindle-data with one match \
+                 of {game} and house bots in it."
+            )
         }
         [game, ..] => format!(
-            "Without a subcommand: a node on the local store in ./rekindle-data with one match of {game} and house bots in it.\n\nGames: {}",
+            "Without a subcommand: a node on the local store in ./rekindle-data with one match of \
+             {game} and house bots in it.\n\nGames: {}",
             games.join(", ")
         ),
     };
     let command = Cli::command().about(ABOUT).long_about(format!("{ABOUT}.\n\n{played}"));
     // The version is ours, whatever the executable is called.
-    let version = if program == "rekindle" { env!("CARGO_PKG_VERSION") } else { concat!("with rekindle ", env!("CARGO_PKG_VERSION")) };
+    let version = if program == "rekindle" {
+        env!("CARGO_PKG_VERSION")
+    } else {
+        concat!("with rekindle ", env!("CARGO_PKG_VERSION"))
+    };
     command.name(program).bin_name(program).version(version)
 }
 
@@ -53,7 +61,8 @@ pub struct Common {
     /// Where keys, certificate, node.json and the local store are.
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where matches are stored: local, local:DIR, postgres://USER@HOST/DATABASE, scylla://HOST,HOST/KEYSPACE or memory.
+    /// Where matches are stored: local, local:DIR, postgres://USER@HOST/DATABASE,
+    /// scylla://HOST,HOST/KEYSPACE or memory.
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// UDP address for players.
@@ -81,7 +90,8 @@ pub enum Command {
         /// Resumes matches whose records another build made, and reports what was simulated again.
         #[arg(long)]
         accept_build: bool,
-        /// Ends without ado when standard input is closed: for parents that must not leave a node behind.
+        /// Ends without ado when standard input is closed: for parents that must not leave a node
+        /// behind.
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
     },
@@ -113,7 +123,8 @@ pub enum Command {
         #[command(subcommand)]
         command: JobsCommand,
     },
-    /// Prints what operators did, newest last: from the running node, or from the store if none runs.
+    /// Prints what operators did, newest last: from the running node, or from the store if none
+    /// runs.
     Audit(AuditArgs),
     /// Stops the node cleanly: every match is checkpointed first.
     Drain,
@@ -198,7 +209,8 @@ pub struct DemoArgs {
     /// Which game [default: the first of this executable].
     #[arg(long)]
     pub game: Option<String>,
-    /// A shell command that runs between each kill and the restart: drills cut the power of the disk with it.
+    /// A shell command that runs between each kill and the restart: drills cut the power of the
+    /// disk with it.
     #[arg(long, value_name = "COMMAND", hide = true)]
     pub after_kill: Option<String>,
 }
@@ -299,7 +311,8 @@ pub enum StoreCommand {
     Migrate,
     /// As `rekindle verify`: checks every record, checkpoint and hash.
     Verify,
-    /// Gives up the end of a log that is lost: its matches go on from what is left. Says what would be lost, and does it with --yes.
+    /// Gives up the end of a log that is lost: its matches go on from what is left. Says what would
+    /// be lost, and does it with --yes.
     AcceptLoss {
         /// Whose log: the incarnation that `verify` or the start of a node named.
         #[arg(value_name = "LOG")]
@@ -308,14 +321,21 @@ pub enum StoreCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Says that the store was restored by other means than `store restore`: its matches go on in epochs that nobody has seen, as those of a copy. No node may run
-    /// on it. A directory that was copied, and tables that were restored into others or to a point in time, notice it by themselves.
+    /// Says that the store was restored by other means than `store restore`: its matches go on in
+    /// epochs that nobody has seen, as those of a copy. No node may run on it. A directory that was
+    /// copied, and tables that were restored into others or to a point in time, notice it by
+    /// themselves.
     RenewIdentity {
         /// Why, in words, for the log and the audit.
-        #[arg(long, value_name = "TEXT", default_value = "an operator said that the store was restored")]
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "an operator said that the store was restored"
+        )]
         reason: String,
     },
-    /// Copies matches into another store, whatever kind the two are. No node may run on either. Killed in the middle, it goes on when it is run again.
+    /// Copies matches into another store, whatever kind the two are. No node may run on either.
+    /// Killed in the middle, it goes on when it is run again.
     Copy {
         /// From where [default: the configured store].
         #[arg(long, value_name = "URL")]
@@ -333,13 +353,15 @@ pub enum StoreCommand {
         #[arg(long = "match", value_name = "MATCH")]
         matches: Vec<String>,
     },
-    /// Writes a backup into a new directory, while nodes run. It is a local store: `verify DIR`, `replay` and `journal` read it.
+    /// Writes a backup into a new directory, while nodes run. It is a local store: `verify DIR`,
+    /// `replay` and `journal` read it.
     Backup {
         /// Which directory: it must not exist, or be empty.
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Copies a backup into the configured store, which must not hold other versions of the same matches.
+    /// Copies a backup into the configured store, which must not hold other versions of the same
+    /// matches.
     Restore {
         /// Which directory.
         #[arg(value_name = "DIR")]
@@ -353,8 +375,9 @@ pub enum StoreCommand {
 /// `rekindle region ...`.
 #[derive(Subcommand)]
 pub enum RegionCommand {
-    /// Says what this side of the store has of each match at home in a region; with --yes it makes them at home in another one, whose nodes then take
-    /// them over. What the old region acknowledged and has not replicated to here is lost.
+    /// Says what this side of the store has of each match at home in a region; with --yes it makes
+    /// them at home in another one, whose nodes then take them over. What the old region
+    /// acknowledged and has not replicated to here is lost.
     Promote {
         /// The region that is lost.
         #[arg(value_name = "REGION")]
@@ -481,7 +504,12 @@ mod tests {
     fn a_studios_executable_speaks_of_itself() {
         let mut command = command_line("duel", &["chess", "duel"]);
         let help = command.render_long_help().to_string();
-        assert!(help.contains("Usage: duel ") && help.contains("match of chess") && help.contains("Games: chess, duel"), "{help}");
+        assert!(
+            help.contains("Usage: duel ")
+                && help.contains("match of chess")
+                && help.contains("Games: chess, duel"),
+            "{help}"
+        );
         assert!(!help.contains("arena"), "{help}");
         assert!(command.render_version().starts_with("duel with rekindle "));
     }

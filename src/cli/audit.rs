@@ -16,22 +16,29 @@ use crate::node::clock;
 use crate::output;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
-    let parse = |text: &str| moment::parse(text, clock::now_ms()).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
+    let parse = |text: &str| {
+        moment::parse(text, clock::now_ms())
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    };
     let time = |text: &Option<String>| text.as_deref().map(parse).transpose();
-    let (since_ms, until_ms) = (time(&args.since)?.unwrap_or(0), time(&args.until)?.unwrap_or(u64::MAX));
+    let (since_ms, until_ms) =
+        (time(&args.since)?.unwrap_or(0), time(&args.until)?.unwrap_or(u64::MAX));
     let mut entries = block_on(async {
         let Ok(node) = context.node() else {
             let reading = Reading::of(&context.config.store)?;
             let query = AuditQuery { since_ms, until_ms, limit: args.limit };
-            let entries = reading.named(async { Ok(reading.store().await?.audit.list(query).await?) }.await)?;
+            let entries = reading
+                .named(async { Ok(reading.store().await?.audit.list(query).await?) }.await)?;
             return Ok(entries.iter().map(AuditView::of).collect::<Vec<_>>());
         };
-        let path = format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);
+        let path =
+            format!("/v1/audit?since_ms={since_ms}&until_ms={until_ms}&limit={}", args.limit);
         node.get(&path).await.map_err(|error: ClientError| explain(error))
     })?;
     if entries.len() == args.limit {
         output::note(&format!(
-            "these are the newest {} entries; there may be more: narrow it with --since and --until, or raise --limit",
+            "these are the newest {} entries; there may be more: narrow it with --since and \
+             --until, or raise --limit",
             args.limit
         ));
     }
@@ -45,15 +52,33 @@ fn words(entries: &[AuditView]) -> Vec<String> {
     if entries.is_empty() {
         return vec!["nothing was done in that time".to_owned()];
     }
-    let last: BTreeMap<&str, usize> = entries.iter().enumerate().map(|(place, entry)| (entry.action_id.as_str(), place)).collect();
-    let lines = entries.iter().enumerate().filter(|(place, entry)| last.get(entry.action_id.as_str()) == Some(place)).map(|(_, entry)| {
-        let outcome = match (entry.stage.as_str(), &entry.error) {
-            ("begun", _) => "begun, its end is not known".to_owned(),
-            (_, Some(error)) => format!("failed: {error}"),
-            (stage, None) => stage.to_owned(),
-        };
-        let detail = if entry.detail.is_empty() { String::new() } else { format!(" ({})", entry.detail) };
-        format!("{}  {:<14} {} by {}{detail}: {outcome}", moment::show(entry.time_ms), entry.action, entry.target, entry.who)
-    });
+    let last: BTreeMap<&str, usize> = entries
+        .iter()
+        .enumerate()
+        .map(|(place, entry)| (entry.action_id.as_str(), place))
+        .collect();
+    let lines = entries
+        .iter()
+        .enumerate()
+        .filter(|(place, entry)| last.get(entry.action_id.as_str()) == Some(place))
+        .map(|(_, entry)| {
+            let outcome = match (entry.stage.as_str(), &entry.error) {
+                ("begun", _) => "begun, its end is not known".to_owned(),
+                (_, Some(error)) => format!("failed: {error}"),
+                (stage, None) => stage.to_owned(),
+            };
+            let detail = if entry.detail.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", entry.detail)
+            };
+            format!(
+                "{}  {:<14} {} by {}{detail}: {outcome}",
+                moment::show(entry.time_ms),
+                entry.action,
+                entry.target,
+                entry.who
+            )
+        });
     lines.collect()
 }

@@ -42,9 +42,13 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
         bots.push(BotSpec { player: PlayerId(player), ticket, match_id });
     }
     let game = Some(wanted.game.clone());
-    let mut config = SwarmConfig { game, ..SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain) };
+    let mut config = SwarmConfig {
+        game,
+        ..SwarmConfig::new(vec![access.addr], access.trust.clone(), bots, brain)
+    };
     // A bot that is not let in gives up before the time is over, and so says why.
-    config.timing.give_up = config.timing.give_up.min(Duration::from_secs(args.seconds).mul_f64(0.9));
+    config.timing.give_up =
+        config.timing.give_up.min(Duration::from_secs(args.seconds).mul_f64(0.9));
     let swarm = Swarm::start(config)?;
     let bar = bar(args.seconds, context.common.json);
     let signals = asked_to_end()?;
@@ -70,11 +74,20 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
                 summary.beats
             ),
             format!(
-                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, stopped early {}",
-                summary.latency.p50_ms, summary.latency.p99_ms, summary.latency.max_ms, summary.sessions_resumed, summary.closed
+                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, \
+                 stopped early {}",
+                summary.latency.p50_ms,
+                summary.latency.p99_ms,
+                summary.latency.max_ms,
+                summary.sessions_resumed,
+                summary.closed
             ),
         ];
-        lines.extend(reasons.iter().map(|(reason, count)| format!("{}: {reason}", counted(*count, "bot", "bots"))));
+        lines.extend(
+            reasons
+                .iter()
+                .map(|(reason, count)| format!("{}: {reason}", counted(*count, "bot", "bots"))),
+        );
         lines
     })?;
     let played = summary.closed == 0 && summary.inputs_durable > 0;
@@ -103,9 +116,10 @@ fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
             (Some(message), ..) => coded(message),
             (None, false, Some(lost)) => coded(lost),
             (None, false, None) => coded(&format!("no server answered at UDP {addr}")),
-            (None, true, _) if bot.tally.sent == 0 => {
-                coded("it got in and sent nothing: the time was too short, or bots of this game make no inputs of what they see")
-            }
+            (None, true, _) if bot.tally.sent == 0 => coded(
+                "it got in and sent nothing: the time was too short, or bots of this game make no \
+                 inputs of what they see",
+            ),
             (None, true, _) => continue,
         };
         *reasons.entry(reason).or_default() += 1;
@@ -118,7 +132,10 @@ async fn wait(swarm: &Swarm, args: &BotsArgs, bar: &ProgressBar) {
     for second in 0..args.seconds {
         let progress = swarm.progress();
         bar.set_position(second);
-        bar.set_message(format!("{} playing, {} inputs durable", progress.connected, progress.durable));
+        bar.set_message(format!(
+            "{} playing, {} inputs durable",
+            progress.connected, progress.durable
+        ));
         if progress.closed >= u64::from(args.count) {
             return;
         }

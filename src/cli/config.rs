@@ -17,7 +17,8 @@ struct Line<'a> {
     help: &'a str,
 }
 
-/// A configuration that got here is right in itself: what is wrong with that ended the program before. What is left is whether it fits this host.
+/// A configuration that got here is right in itself: what is wrong with that ended the program
+/// before. What is left is whether it fits this host.
 pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Check => {
@@ -26,7 +27,10 @@ pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Fa
             context.answer(&serde_json::json!({ "valid": true, "ignored": ignored }), || {
                 let mut lines = vec!["the configuration is valid".to_owned()];
                 if !ignored.is_empty() {
-                    lines.push(format!("note: passed over, for they have the shape of service links: {}", ignored.join(", ")));
+                    lines.push(format!(
+                        "note: passed over, for they have the shape of service links: {}",
+                        ignored.join(", ")
+                    ));
                 }
                 lines
             })?;
@@ -36,7 +40,13 @@ pub(super) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Fa
                 .iter()
                 .map(|key| {
                     let (_, origin) = context.settings.get(key);
-                    Line { key: key.name, value: context.settings.shown(key), origin, env: key.env(), help: key.help }
+                    Line {
+                        key: key.name,
+                        value: context.settings.shown(key),
+                        origin,
+                        env: key.env(),
+                        help: key.help,
+                    }
                 })
                 .collect();
             context.answer(&lines, || {

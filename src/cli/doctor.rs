@@ -26,6 +26,11 @@ fn words(findings: &[Finding]) -> Vec<String> {
         lines.extend(finding.fix.iter().map(|fix| format!("      {:<12} -> {fix}", "")));
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    lines.push(format!("{} ok, {} to look at, {} that will hurt", count(Level::Ok), count(Level::Warn), count(Level::Fail)));
+    lines.push(format!(
+        "{} ok, {} to look at, {} that will hurt",
+        count(Level::Ok),
+        count(Level::Warn),
+        count(Level::Fail)
+    ));
     lines
 }

@@ -25,7 +25,8 @@ pub enum Exit {
     Fenced = 6,
     /// A live node uses this data directory.
     InUse = 7,
-    /// Another build played the match, and this one does not repeat it: nothing stored is known to be wrong.
+    /// Another build played the match, and this one does not repeat it: nothing stored is known to
+    /// be wrong.
     OtherBuild = 10,
     /// The build that played the match does not repeat it.
     Differs = 11,
@@ -69,7 +70,8 @@ impl Failure {
     }
 }
 
-/// Gives an error of the system the file that it is about. [`Failure`] takes an error without one as well, but then nobody knows which file was meant.
+/// Gives an error of the system the file that it is about. [`Failure`] takes an error without one
+/// as well, but then nobody knows which file was meant.
 pub(crate) trait About<T> {
     /// `doing` says what was tried: `read`, `write`, `create`.
     fn about(self, doing: &str, path: &Path) -> Result<T, Failure>;
@@ -77,7 +79,12 @@ pub(crate) trait About<T> {
 
 impl<T> About<T> for io::Result<T> {
     fn about(self, doing: &str, path: &Path) -> Result<T, Failure> {
-        self.map_err(|error| Failure::new(Exit::Failed, format!("RK-CLI-143: cannot {doing} {}: {error}", path.display())))
+        self.map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("RK-CLI-143: cannot {doing} {}: {error}", path.display()),
+            )
+        })
     }
 }
 
@@ -94,7 +101,11 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
             cause = inner.source();
         }
         if !message.starts_with("RK-") {
-            message = if is_system { format!("RK-CLI-142: the system refused: {message}") } else { format!("RK-CLI-144: {message}") };
+            message = if is_system {
+                format!("RK-CLI-142: the system refused: {message}")
+            } else {
+                format!("RK-CLI-144: {message}")
+            };
         }
         Self::new(Exit::Failed, message)
     }
@@ -109,7 +120,10 @@ mod tests {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let failure = Err::<(), _>(gone()).about("read", Path::new("/a/b")).unwrap_err();
         assert_eq!(failure.message, format!("RK-CLI-143: cannot read /a/b: {}", gone()));
-        assert_eq!(Failure::from(gone()).message, format!("RK-CLI-142: the system refused: {}", gone()));
+        assert_eq!(
+            Failure::from(gone()).message,
+            format!("RK-CLI-142: the system refused: {}", gone())
+        );
         let other = "x".parse::<u8>().unwrap_err();
         assert!(Failure::from(other).message.starts_with("RK-CLI-144: "));
     }

@@ -1,4 +1,5 @@
-//! `rekindle store accept-loss`: an operator decides that the end of a log is lost, and that its matches go on without it. Works on the store itself.
+//! `rekindle store accept-loss`: an operator decides that the end of a log is lost, and that its
+//! matches go on without it. Works on the store itself.
 
 use rekindle_cluster::takeover::{self, Loss};
 use rekindle_schema::Incarnation;
@@ -30,7 +31,14 @@ struct Concerned {
 }
 
 pub(super) fn run(context: &Context, log: &str, yes: bool) -> Result<Exit, Failure> {
-    let wrong = |_| Failure::new(Exit::Usage, format!("RK-CLI-110: `{log}` is no incarnation: copy the one that `rekindle verify` names"));
+    let wrong = |_| {
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "RK-CLI-110: `{log}` is no incarnation: copy the one that `rekindle verify` names"
+            ),
+        )
+    };
     let log: Incarnation = log.parse().map_err(wrong)?;
     let address = &context.config.store;
     // No node starts on a directory while this is decided.
@@ -40,19 +48,33 @@ pub(super) fn run(context: &Context, log: &str, yes: bool) -> Result<Exit, Failu
     };
     let loss = block_on(async {
         let store = address.open().await?;
-        if let Some(node) = alive::running(&store).await?.into_iter().find(|node| node.incarnation == log) {
-            let message =
-                format!("RK-CLI-111: node {} (pid {}), which writes log {log}, is running: its log is not lost", node.name, node.pid);
+        if let Some(node) =
+            alive::running(&store).await?.into_iter().find(|node| node.incarnation == log)
+        {
+            let message = format!(
+                "RK-CLI-111: node {} (pid {}), which writes log {log}, is running: its log is not \
+                 lost",
+                node.name, node.pid
+            );
             return Err(Failure::new(Exit::InUse, message));
         }
         let found = match takeover::loss(&store, log).await {
-            Err(error @ StoreError::NotFound(_)) => return Err(Failure::new(Exit::NotFound, error.to_string())),
+            Err(error @ StoreError::NotFound(_)) => {
+                return Err(Failure::new(Exit::NotFound, error.to_string()));
+            }
             found => found?,
         };
         if let (true, Some(loss)) = (yes, &found) {
             let operators = Operators::new(store.clone(), Incarnation::default());
-            let detail = format!("ends={} known={} matches={}", loss.short.ends, loss.short.known, loss.matches.len());
-            let action = operators.begin(&client::agent(), "store.accept-loss", &log.to_string(), &detail).await?;
+            let detail = format!(
+                "ends={} known={} matches={}",
+                loss.short.ends,
+                loss.short.known,
+                loss.matches.len()
+            );
+            let action = operators
+                .begin(&client::agent(), "store.accept-loss", &log.to_string(), &detail)
+                .await?;
             let done = takeover::accept_loss(&store, log, clock::now_ms()).await;
             action.end(None, done.as_ref().err().map(ToString::to_string)).await;
             done?;
@@ -66,7 +88,10 @@ pub(super) fn run(context: &Context, log: &str, yes: bool) -> Result<Exit, Failu
 
 fn answer(log: Incarnation, loss: Option<&Loss>, yes: bool) -> Answer {
     let concerned = |loss: &Loss| {
-        let each = loss.matches.iter().map(|(row, lost)| Concerned { id: row.match_id.to_string(), lost: lost.clone() });
+        let each = loss
+            .matches
+            .iter()
+            .map(|(row, lost)| Concerned { id: row.match_id.to_string(), lost: lost.clone() });
         each.collect()
     };
     Answer {
@@ -79,14 +104,25 @@ fn answer(log: Incarnation, loss: Option<&Loss>, yes: bool) -> Answer {
 
 fn words(answer: &Answer) -> Vec<String> {
     let Some(missing) = &answer.missing else {
-        return vec![format!("nothing is missing at the end of log {}, as far as is known: nothing to accept", answer.log)];
+        return vec![format!(
+            "nothing is missing at the end of log {}, as far as is known: nothing to accept",
+            answer.log
+        )];
     };
-    let mut lines: Vec<String> = answer.matches.iter().map(|concerned| format!("match {}: {}", concerned.id, concerned.lost)).collect();
+    let mut lines: Vec<String> = answer
+        .matches
+        .iter()
+        .map(|concerned| format!("match {}: {}", concerned.id, concerned.lost))
+        .collect();
     if lines.is_empty() {
         lines.push(missing.clone());
     }
     lines.push(if answer.accepted {
-        format!("accepted: {} matches go on from what is left, at the next start or on a node that runs", answer.matches.len())
+        format!(
+            "accepted: {} matches go on from what is left, at the next start or on a node that \
+            runs",
+            answer.matches.len()
+        )
     } else {
         "nothing was changed: with --yes these matches go on without what is missing".to_owned()
     });

@@ -1,4 +1,5 @@
-//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node. Pins are in `pins.rs`.
+//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node. Pins are in
+//! `pins.rs`.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,9 @@ use super::args::MatchCommand;
 use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on};
-use crate::admin::api::{CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch};
+use crate::admin::api::{
+    CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch,
+};
 use crate::admin::client::{AdminClient, ClientError};
 use crate::inspect::pick::{PickError, pick};
 
@@ -32,23 +35,30 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                     Some(game) => game,
                     None => first_game(&node).await?,
                 };
-                let config = serde_json::from_str(&game_config)
-                    .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}")))?;
+                let config = serde_json::from_str(&game_config).map_err(|error| {
+                    Failure::new(
+                        Exit::Usage,
+                        format!("RK-CLI-003: --game-config is no JSON: {error}"),
+                    )
+                })?;
                 let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
-                let created: MatchView = node.post("/v1/matches", &wanted).await.map_err(explain)?;
+                let created: MatchView =
+                    node.post("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&created, || details(&created))?;
             }
             MatchCommand::Resume { prefix } => {
                 let found = find(&node, Some(&prefix)).await?;
                 let path = format!("/v1/matches/{}/resume", found.id);
-                let resumed: MatchView = node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
+                let resumed: MatchView =
+                    node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
                 context.answer(&resumed, || details(&resumed))?;
                 return Ok(if is_live(&resumed) { Exit::Done } else { Exit::Broken });
             }
             MatchCommand::Stop { prefix, reason } => {
                 let found = find(&node, Some(&prefix)).await?;
                 let path = format!("/v1/matches/{}/stop", found.id);
-                let stopped: MatchView = node.post(&path, &StopMatch { reason }).await.map_err(explain)?;
+                let stopped: MatchView =
+                    node.post(&path, &StopMatch { reason }).await.map_err(explain)?;
                 context.answer(&stopped, || details(&stopped))?;
             }
             // They ask the store, not a node.
@@ -63,31 +73,47 @@ pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
     block_on(async {
         let answer: Draining = node.post("/v1/drain", &DrainNode {}).await.map_err(explain)?;
         context.answer(&answer, || {
-            vec![format!("draining: {} to checkpoint, then the node stops", counted(answer.matches, "match", "matches"))]
+            vec![format!(
+                "draining: {} to checkpoint, then the node stops",
+                counted(answer.matches, "match", "matches")
+            )]
         })?;
         Ok(Exit::Done)
     })
 }
 
-/// The game of a match when nobody says which: the first that the node has, which need not be one of this executable.
+/// The game of a match when nobody says which: the first that the node has, which need not be one
+/// of this executable.
 async fn first_game(node: &AdminClient) -> Result<String, Failure> {
     let view: NodeView = node.get("/v1/node").await.map_err(explain)?;
     let game = view.games.into_iter().next();
-    game.ok_or_else(|| Failure::new(Exit::Failed, format!("RK-CLI-145: the node at http://{} has no game", node.addr())))
+    game.ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            format!("RK-CLI-145: the node at http://{} has no game", node.addr()),
+        )
+    })
 }
 
 /// The match of a running node whose id begins with `prefix`; without a prefix the first that runs.
 pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<MatchView, Failure> {
     let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
     let Some(prefix) = prefix else {
-        return matches
-            .into_iter()
-            .find(is_live)
-            .ok_or_else(|| Failure::new(Exit::NotFound, "RK-CLI-012: no match runs there; `rekindle match create` makes one"));
+        return matches.into_iter().find(is_live).ok_or_else(|| {
+            Failure::new(
+                Exit::NotFound,
+                "RK-CLI-012: no match runs there; `rekindle match create` makes one",
+            )
+        });
     };
     let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
-    let id = pick(prefix, ids).map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?.to_string();
-    matches.into_iter().find(|view| view.id == id).ok_or_else(|| Failure::new(Exit::NotFound, PickError::None(id).to_string()))
+    let id = pick(prefix, ids)
+        .map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?
+        .to_string();
+    matches
+        .into_iter()
+        .find(|view| view.id == id)
+        .ok_or_else(|| Failure::new(Exit::NotFound, PickError::None(id).to_string()))
 }
 
 /// Which exit code an answer of the node means.
@@ -99,7 +125,9 @@ pub(super) fn explain(error: ClientError) -> Failure {
         ClientError::Refused(..) | ClientError::Strange(..) => Exit::Failed,
     };
     let message = match &error {
-        ClientError::Refused(_, problem) if !problem.message.starts_with(&problem.code) => format!("{}: {error}", problem.code),
+        ClientError::Refused(_, problem) if !problem.message.starts_with(&problem.code) => {
+            format!("{}: {error}", problem.code)
+        }
         _ => error.to_string(),
     };
     Failure::new(exit, message)
@@ -109,7 +137,10 @@ fn table(matches: &[MatchView]) -> Vec<String> {
     if matches.is_empty() {
         return vec!["no matches; `rekindle match create` makes one".to_owned()];
     }
-    let mut lines = vec![format!("{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}", "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS")];
+    let mut lines = vec![format!(
+        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
+        "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS"
+    )];
     for view in matches {
         lines.push(format!(
             "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
@@ -123,7 +154,8 @@ fn table(matches: &[MatchView]) -> Vec<String> {
     }
     // Of many matches that wait for the same, each gives the same reason but for its own id.
     let told = matches.iter().filter(|view| view.state != "ended");
-    let notes: BTreeSet<String> = told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
+    let notes: BTreeSet<String> =
+        told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
     let more = notes.len().saturating_sub(NOTES);
     lines.extend(notes.into_iter().take(NOTES).map(|note| format!("note: {note}")));
     if more > 0 {
@@ -146,7 +178,12 @@ fn details(view: &MatchView) -> Vec<String> {
         format!("match      {}", view.id),
         format!("game       {}", view.game),
         format!("state      {}", view.state),
-        format!("tick       {} at {} Hz, durable up to {}", number(view.tick), view.tick_rate, number(view.durable)),
+        format!(
+            "tick       {} at {} Hz, durable up to {}",
+            number(view.tick),
+            view.tick_rate,
+            number(view.durable)
+        ),
         format!("epoch      {}", view.epoch),
         format!("players    {}, {} of them house bots", view.players, view.house_bots),
     ];

@@ -1,4 +1,5 @@
-//! `rekindle journal`, `replay` and `verify`: they read a data directory, whether or not a node runs on it, and write nothing.
+//! `rekindle journal`, `replay` and `verify`: they read a data directory, whether or not a node
+//! runs on it, and write nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,9 +31,13 @@ use crate::node::{build, clock};
 use crate::output;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let reading = Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
-    let games: BTreeMap<String, Arc<dyn GameType>> =
-        context.games.names().filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?))).collect();
+    let reading =
+        Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
+    let games: BTreeMap<String, Arc<dyn GameType>> = context
+        .games
+        .names()
+        .filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?)))
+        .collect();
     let bar = progress_bar(context.common.json);
     let build = build::of_this_executable()?;
     let progress = |progress: Progress| match progress {
@@ -43,7 +48,8 @@ pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Fa
             bar.set_position(done);
         }
     };
-    let report = reading.named(block_on(async { Ok(verify::verify(&reading, &games, build, &progress).await?) }))?;
+    let report = reading
+        .named(block_on(async { Ok(verify::verify(&reading, &games, build, &progress).await?) }))?;
     bar.finish_and_clear();
     context.answer(&report, || verdict(&report))?;
     // Damage first: what is damaged may well differ, too.
@@ -68,8 +74,17 @@ fn verdict(report: &Report) -> Vec<String> {
     for found in &report.matches {
         let hash = found.hash.as_deref().map_or("none", |hash| &hash[..16]);
         lines.push(format!(
-            "match {} ({}, {}, epoch {}): ticks {} to {} simulated again from {} records, {} inputs; {} beats and {} checkpoints compared; hash {hash}",
-            found.id, found.game, found.state, found.epoch, found.from_tick, found.to_tick, found.records, found.inputs, found.beats,
+            "match {} ({}, {}, epoch {}): ticks {} to {} simulated again from {} records, {} \
+             inputs; {} beats and {} checkpoints compared; hash {hash}",
+            found.id,
+            found.game,
+            found.state,
+            found.epoch,
+            found.from_tick,
+            found.to_tick,
+            found.records,
+            found.inputs,
+            found.beats,
             found.checkpoints
         ));
     }
@@ -78,31 +93,46 @@ fn verdict(report: &Report) -> Vec<String> {
     lines.extend(report.differs.iter().map(|words| format!("DIFFERS: {words}")));
     lines.extend(report.other_build.iter().map(|words| format!("OTHER BUILD: {words}")));
     let sums = [
-        (report.faults.len(), "place", "places", "damage: stored bytes are not what was written, at"),
-        (report.differs.len(), "match", "matches", "a difference in play: this build does not repeat what it played, in"),
+        (
+            report.faults.len(),
+            "place",
+            "places",
+            "damage: stored bytes are not what was written, at",
+        ),
+        (
+            report.differs.len(),
+            "match",
+            "matches",
+            "a difference in play: this build does not repeat what it played, in",
+        ),
         (
             report.other_build.len(),
             "match",
             "matches",
-            "another build: nothing stored is known to be wrong, but only the build that played can repeat",
+            "another build: nothing stored is known to be wrong, but only the build that played \
+             can repeat",
         ),
     ];
     let sums = sums.into_iter().filter(|(count, ..)| *count > 0);
-    lines.extend(sums.map(|(count, one, many, words)| format!("{words} {}", counted(count, one, many))));
+    lines.extend(
+        sums.map(|(count, one, many, words)| format!("{words} {}", counted(count, one, many))),
+    );
     if report.is_clean() {
         lines.push("all is well".to_owned());
     }
     lines
 }
 
-/// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked for.
+/// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked
+/// for.
 pub(super) fn journal(
     context: &Context,
     prefix: &str,
     ticks: (u64, Option<u64>),
     times: (Option<String>, Option<String>),
 ) -> Result<Exit, Failure> {
-    let (since, until) = (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
+    let (since, until) =
+        (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
     let reading = Reading::of(&context.config.store)?;
     reading.named(block_on(async {
         let store = &reading.store().await?;
@@ -116,9 +146,16 @@ pub(super) fn journal(
         let reach = reach::longest(store, &lease, &points, end).await?;
         reach.notes.iter().for_each(|note| output::note(&reading.real(note)));
         let wanted = Tick(ticks.0)..=Tick(ticks.1.unwrap_or(u64::MAX));
-        let first = reach.frames.first().filter(|_| reach.start.is_some()).map(|frame| frame.header.first_tick);
+        let first = reach
+            .frames
+            .first()
+            .filter(|_| reach.start.is_some())
+            .map(|frame| frame.header.first_tick);
         if let Some(first) = first.filter(|first| first > wanted.start() && since.is_none()) {
-            output::note(&format!("the journal of this match begins with tick {first}; what was before is no longer kept"));
+            output::note(&format!(
+                "the journal of this match begins with tick {first}; what was \
+                before is no longer kept"
+            ));
         }
         let skipped = |frame: &&Frame| since.is_some_and(|since| frame.header.time_ms < since);
         for frame in reach.frames.iter().skip_while(skipped) {
@@ -131,32 +168,55 @@ pub(super) fn journal(
 
 /// A moment that was typed, in milliseconds since 1970.
 fn when(text: &str) -> Result<u64, Failure> {
-    moment::parse(text, clock::now_ms()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    moment::parse(text, clock::now_ms())
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
 /// One line for each thing that happened, in order of ticks.
-fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclusive<Tick>) -> Result<(), Failure> {
+fn print_record(
+    context: &Context,
+    flush: &Flush,
+    wanted: &std::ops::RangeInclusive<Tick>,
+) -> Result<(), Failure> {
     let mut lines: Vec<(Tick, serde_json::Value, String)> = Vec::new();
     for step in &flush.steps {
         let tick = step.tick;
         for join in &step.joins {
-            let value =
-                json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
-            lines.push((tick, value, format!("join     player {} session {} {:?}", join.player, join.session, join.name)));
+            let value = json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
+            lines.push((
+                tick,
+                value,
+                format!("join     player {} session {} {:?}", join.player, join.session, join.name),
+            ));
         }
         for leave in &step.leaves {
             let value = json!({"tick": tick, "kind": "leave", "player": leave.player, "session": leave.session.to_string(), "reason": leave.reason});
-            lines.push((tick, value, format!("leave    player {} session {} {:?}", leave.player, leave.session, leave.reason)));
+            lines.push((
+                tick,
+                value,
+                format!(
+                    "leave    player {} session {} {:?}",
+                    leave.player, leave.session, leave.reason
+                ),
+            ));
         }
         for input in &step.inputs {
             let payload = hex::encode(&input.payload);
             let value = json!({"tick": tick, "kind": "input", "player": input.player, "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick, "payload": payload});
-            lines.push((tick, value, format!("input    player {} seq {} {payload}", input.player, input.seq)));
+            lines.push((
+                tick,
+                value,
+                format!("input    player {} seq {} {payload}", input.player, input.seq),
+            ));
         }
         for command in &step.commands {
             let payload = hex::encode(&command.payload);
             let value = json!({"tick": tick, "kind": "command", "player": command.player, "session": command.session.to_string(), "seq": command.seq, "payload": payload});
-            lines.push((tick, value, format!("command  player {} seq {} {payload}", command.player, command.seq)));
+            lines.push((
+                tick,
+                value,
+                format!("command  player {} seq {} {payload}", command.player, command.seq),
+            ));
         }
         for done in &step.effects_done {
             let value = json!({"tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal});
@@ -178,7 +238,11 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
         lines.push((beat.tick, value, format!("beat     {}", beat.hash)));
     }
     for decision in &flush.decisions {
-        lines.push((flush.last, json!({"tick": flush.last, "kind": "decision", "decision": decision}), format!("decision {decision:?}")));
+        lines.push((
+            flush.last,
+            json!({"tick": flush.last, "kind": "decision", "decision": decision}),
+            format!("decision {decision:?}"),
+        ));
     }
     lines.sort_by_key(|(tick, ..)| *tick);
     for (tick, value, human) in lines.into_iter().filter(|(tick, ..)| wanted.contains(tick)) {
@@ -187,10 +251,16 @@ fn print_record(context: &Context, flush: &Flush, wanted: &std::ops::RangeInclus
     Ok(())
 }
 
-/// How many ticks behind the goal a beat is looked for that says whether the state at the goal is what was played.
+/// How many ticks behind the goal a beat is looked for that says whether the state at the goal is
+/// what was played.
 const BEYOND: u64 = 600;
 
-pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Option<String>) -> Result<Exit, Failure> {
+pub(super) fn replay(
+    context: &Context,
+    prefix: &str,
+    to: Option<u64>,
+    at: Option<String>,
+) -> Result<Exit, Failure> {
     let at = at.as_deref().map(when).transpose()?;
     let reading = Reading::of(&context.config.store)?;
     reading.named(block_on(async {
@@ -204,7 +274,8 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
         };
         if let Some(ms) = at.filter(|&ms| ms < lease.spec.created_ms) {
             let (asked, created) = (moment::show(ms), moment::show(lease.spec.created_ms));
-            let message = format!("RK-CLI-015: match {} did not exist at {asked}: it was created at {created}", lease.match_id);
+            let message = format!("RK-CLI-015: match {} did not exist at {asked}: it was created \
+                at {created}", lease.match_id);
             return Err(Failure::new(Exit::NotFound, message));
         }
         let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
@@ -233,7 +304,8 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
         for frame in &frames {
             doubts.made_by(frame.header.build, me);
         }
-        // The state at the goal; ticks behind it are made until a beat says whether it is what was played.
+        // The state at the goal; ticks behind it are made until a beat says whether it is what was
+        // played.
         let mut reached = (from == goal).then(|| Shown::of(&*sim));
         let ran = resim::run(sim, lease.match_id, &frames, |moment| {
             let beats = doubts.sees(&moment);
@@ -244,7 +316,8 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
         });
         let Some(Shown { tick, hash, state }) = reached else {
             let end = ran?.tick();
-            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match {} ends at tick {end}", lease.match_id);
+            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match \
+                {} ends at tick {end}", lease.match_id);
             return Err(Failure::new(Exit::NotFound, message));
         };
         if let Some((meta, _)) = history.checkpoint.as_ref().filter(|_| doubts.beats == 0 && doubts.first.is_none()) {
@@ -260,7 +333,8 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
             let compared = counted(doubts.beats, "beat", "beats");
             let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
             lines.push(format!(
-                "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; {compared} compared",
+                "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; \
+                 {compared} compared",
                 lease.match_id
             ));
             lines
@@ -269,10 +343,16 @@ pub(super) fn replay(context: &Context, prefix: &str, to: Option<u64>, at: Optio
     }))
 }
 
-/// The records behind `seq` and `goal`, as far as a beat may be in them. What cannot be read there says nothing about what was asked for.
+/// The records behind `seq` and `goal`, as far as a beat may be in them. What cannot be read there
+/// says nothing about what was asked for.
 async fn behind(store: &Store, lease: &MatchLease, seq: Seq, goal: Tick) -> Vec<Frame> {
-    let options = LoadOptions { start: Start::Seq(seq.next()), end: End::Tick(Tick(goal.0.saturating_add(BEYOND))) };
-    history::load(store, lease, &options).await.map_or_else(|_| Vec::new(), |history| history.frames)
+    let options = LoadOptions {
+        start: Start::Seq(seq.next()),
+        end: End::Tick(Tick(goal.0.saturating_add(BEYOND))),
+    };
+    history::load(store, lease, &options)
+        .await
+        .map_or_else(|_| Vec::new(), |history| history.frames)
 }
 
 /// A world at a tick, as it is shown.
@@ -309,28 +389,49 @@ impl Replayed {
     }
 
     /// The state with which it begins: against its manifest, and against the journal.
-    async fn begins(&mut self, store: &Store, lease: &MatchLease, meta: &CheckpointMeta, computed: StateHash) -> Result<(), Failure> {
-        let manifest = Mismatch { tick: meta.tick, computed, recorded: meta.hash, by: "checkpoint" };
+    async fn begins(
+        &mut self,
+        store: &Store,
+        lease: &MatchLease,
+        meta: &CheckpointMeta,
+        computed: StateHash,
+    ) -> Result<(), Failure> {
+        let manifest =
+            Mismatch { tick: meta.tick, computed, recorded: meta.hash, by: "checkpoint" };
         let journal = resim::contradicted(store, lease, (meta.seq, meta.tick, meta.hash)).await?;
         self.damaged = journal.is_some();
         self.first = journal.or((computed != meta.hash).then_some(manifest));
         Ok(())
     }
 
-    /// When no beat speaks for the checkpoint with which the replay began, what was before it does: it is made again from an earlier state.
-    async fn proves(&mut self, store: &Store, lease: &MatchLease, game: &dyn GameType, meta: &CheckpointMeta) -> Result<(), Failure> {
+    /// When no beat speaks for the checkpoint with which the replay began, what was before it does:
+    /// it is made again from an earlier state.
+    async fn proves(
+        &mut self,
+        store: &Store,
+        lease: &MatchLease,
+        game: &dyn GameType,
+        meta: &CheckpointMeta,
+    ) -> Result<(), Failure> {
         let (points, _) = history::points(store, lease).await?;
-        let earlier = points.iter().filter(|point| point.seq < meta.seq && point.is_whole()).max_by_key(|point| point.seq);
+        let earlier = points
+            .iter()
+            .filter(|point| point.seq < meta.seq && point.is_whole())
+            .max_by_key(|point| point.seq);
         let start = earlier.map_or(Start::Beginning, |point| Start::Seq(point.seq.next()));
-        let Ok(history) = history::load(store, lease, &LoadOptions { start, end: End::Seq(meta.seq) }).await else {
-            // The earlier records are no longer kept: then nothing is left that could contradict it.
+        let Ok(history) =
+            history::load(store, lease, &LoadOptions { start, end: End::Seq(meta.seq) }).await
+        else {
+            // The earlier records are no longer kept: then nothing is left that could contradict
+            // it.
             return Ok(());
         };
         let sim = match earlier {
             Some(point) => game.restore(&point.load(store).await?.1)?,
             None => game.create(&lease.spec.config, lease.spec.seed)?,
         };
-        let frames: Vec<Frame> = history.frames.into_iter().filter(|frame| frame.header.seq <= meta.seq).collect();
+        let frames: Vec<Frame> =
+            history.frames.into_iter().filter(|frame| frame.header.seq <= meta.seq).collect();
         let sim = resim::run(sim, lease.match_id, &frames, |moment| {
             self.sees(&moment);
             true
@@ -338,7 +439,12 @@ impl Replayed {
         if self.first.is_none() && sim.tick() == meta.tick && sim.state_hash() != meta.hash {
             // The beats before it are as they were played, so it is the checkpoint that is wrong.
             self.damaged = self.beats > 0;
-            self.first = Some(Mismatch { tick: meta.tick, computed: sim.state_hash(), recorded: meta.hash, by: "checkpoint" });
+            self.first = Some(Mismatch {
+                tick: meta.tick,
+                computed: sim.state_hash(),
+                recorded: meta.hash,
+                by: "checkpoint",
+            });
         }
         Ok(())
     }
@@ -360,18 +466,23 @@ impl Replayed {
             _ if self.damaged => Failure::new(
                 Exit::Broken,
                 format!(
-                    "RK-VERIFY-153: match {id}: the checkpoint of this replay contradicts the journal, so the state above is wrong: {mismatch}; run `rekindle verify`"
+                    "RK-VERIFY-153: match {id}: the checkpoint of this replay contradicts the \
+                     journal, so the state above is wrong: {mismatch}; run `rekindle verify`"
                 ),
             ),
             Some(other) => Failure::new(
                 Exit::OtherBuild,
                 format!(
-                    "RK-VERIFY-154: match {id} was played by build {other}, and the state above is not what was played: {mismatch}; replay it with the build that played it"
+                    "RK-VERIFY-154: match {id} was played by build {other}, and the state above is \
+                     not what was played: {mismatch}; replay it with the build that played it"
                 ),
             ),
             None => Failure::new(
                 Exit::Differs,
-                format!("RK-VERIFY-155: match {id}: the state above is not what was played: {mismatch}; run `rekindle verify`"),
+                format!(
+                    "RK-VERIFY-155: match {id}: the state above is not what was played: \
+                     {mismatch}; run `rekindle verify`"
+                ),
             ),
         })
     }
@@ -379,7 +490,8 @@ impl Replayed {
 
 pub(super) async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Failure> {
     let leases = store.leases.matches().await?;
-    let id = pick(prefix, leases.iter().map(|lease| lease.match_id)).map_err(|error| Failure::new(Exit::NotFound, error.to_string()))?;
+    let id = pick(prefix, leases.iter().map(|lease| lease.match_id))
+        .map_err(|error| Failure::new(Exit::NotFound, error.to_string()))?;
     let found = leases.into_iter().find(|lease| lease.match_id == id);
     found.ok_or_else(|| Failure::new(Exit::NotFound, format!("RK-CLI-014: match {id} is gone")))
 }
@@ -390,7 +502,8 @@ fn progress_bar(quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg:18} {bar:40} {percent:>3} %  {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{msg:18} {bar:40} {percent:>3} %  {eta} left")
+    {
         bar.set_style(style);
     }
     bar

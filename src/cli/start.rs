@@ -24,7 +24,13 @@ pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
     // `arena` in our executable, a studio's own in theirs.
     let game = context.first_game()?;
     let house_bots = HOUSE_BOTS.min(room(context, game)?) as u16;
-    let first_match = CreateMatch { game: game.to_owned(), config: context.showcase.clone(), house_bots, seed: None, tick_rate: None };
+    let first_match = CreateMatch {
+        game: game.to_owned(),
+        config: context.showcase.clone(),
+        house_bots,
+        seed: None,
+        tick_rate: None,
+    };
     serve(context, Some(first_match), false)
 }
 
@@ -37,19 +43,33 @@ pub(super) fn start(context: &Context, until_stdin_closes: bool) -> Result<Exit,
 pub(crate) fn room(context: &Context, game: &str) -> Result<usize, Failure> {
     let kind = context.games.get(game)?;
     let config = kind.config_from_json(&context.showcase.to_string()).map_err(|error| {
-        Failure::new(Exit::Usage, format!("RK-CLI-149: the showcase of this executable is no configuration of `{game}`: {error}"))
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "RK-CLI-149: the showcase of this executable is no \
+            configuration of `{game}`: {error}"
+            ),
+        )
     })?;
     Ok(kind.max_players(&config))
 }
 
-fn serve(context: &Context, first_match: Option<CreateMatch>, until_stdin_closes: bool) -> Result<Exit, Failure> {
+fn serve(
+    context: &Context,
+    first_match: Option<CreateMatch>,
+    until_stdin_closes: bool,
+) -> Result<Exit, Failure> {
     // Before anything is claimed: what ends here has cost nobody anything.
     context.first_game()?;
     context.fit_to_start()?;
     let ignored = context.settings.passed_over();
     if !ignored.is_empty() {
         let variables = ignored.join(", ");
-        tracing::info!(code = "RK-CONFIG-141", variables, "environment variables passed over: they have the shape of service links");
+        tracing::info!(
+            code = "RK-CONFIG-141",
+            variables,
+            "environment variables passed over: they have the shape of service links"
+        );
     }
     let metrics = telemetry::init_metrics()?;
     let run = Run {
@@ -105,23 +125,37 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
             report.took_ms,
             if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
         ),
-        Milestone::NotResumed(id, why) => format!("match {} not resumed: {}", id.short(), plain(why)),
+        Milestone::NotResumed(id, why) => {
+            format!("match {} not resumed: {}", id.short(), plain(why))
+        }
         Milestone::Ready(card, node) => ready(card, node, options),
-        Milestone::Draining => "draining: every match is checkpointed before the node stops (Ctrl-C again: stop at once)".to_owned(),
+        Milestone::Draining => "draining: every match is checkpointed before the node stops \
+            (Ctrl-C again: stop at once)"
+            .to_owned(),
         Milestone::Drained(matches, took_ms) => {
-            format!("stopped: {} checkpointed in {took_ms} ms; start again and it goes on", counted(*matches, "match", "matches"))
+            format!(
+                "stopped: {} checkpointed in {took_ms} ms; start again and it goes on",
+                counted(*matches, "match", "matches")
+            )
         }
     }
 }
 
 /// What runs, where to look, what to do next. Every line of it works as printed.
 fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
-    let program = std::env::args_os().next().map_or_else(|| "rekindle".to_owned(), |name| name.to_string_lossy().into_owned());
+    let program = std::env::args_os()
+        .next()
+        .map_or_else(|| "rekindle".to_owned(), |name| name.to_string_lossy().into_owned());
     let program = plain(&program);
     let host = &node.parts().host;
-    let matches: Vec<_> = host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
+    let matches: Vec<_> =
+        host.list().into_iter().filter_map(|status| host.find(status.match_id)).collect();
     let mut lines = vec![String::new()];
-    lines.push(format!("node {} is up: players connect to UDP {}", node.name(), node.parts().config.public.unwrap_or(card.listen)));
+    lines.push(format!(
+        "node {} is up: players connect to UDP {}",
+        node.name(),
+        node.parts().config.public.unwrap_or(card.listen)
+    ));
     for handle in &matches {
         let info = handle.info();
         let bots = handle.spec().house_bots;
@@ -140,9 +174,19 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     let first = matches.first().map(|handle| handle.info().match_id.short());
     let commands = [
         Some((format!("{program} watch{options}"), "the match, live")),
-        visitors(node).map(|count| (format!("{program} bots --count {count} --seconds 10{options}"), "more players, over the network")),
+        visitors(node).map(|count| {
+            (
+                format!("{program} bots --count {count} --seconds 10{options}"),
+                "more players, over the network",
+            )
+        }),
         Some((format!("{program} match ls{options}"), "all matches")),
-        first.map(|id| (format!("{program} journal {id} --from 1 --to 90{options}"), "what was applied, tick by tick")),
+        first.map(|id| {
+            (
+                format!("{program} journal {id} --from 1 --to 90{options}"),
+                "what was applied, tick by tick",
+            )
+        }),
         Some((format!("kill -9 {}", card.pid), "then start it again: the same match goes on")),
     ];
     let commands: Vec<_> = commands.into_iter().flatten().collect();
@@ -158,7 +202,10 @@ fn visitors(node: &Serving) -> Option<usize> {
     let free = parts.host.list().into_iter().filter_map(|status| {
         let handle = parts.host.find(status.match_id)?;
         let game = parts.games.get(&handle.spec().game).ok()?;
-        Some(game.max_players(&handle.spec().config).saturating_sub(usize::from(handle.spec().house_bots)))
+        Some(
+            game.max_players(&handle.spec().config)
+                .saturating_sub(usize::from(handle.spec().house_bots)),
+        )
     });
     Some(free.max()?.min(HOUSE_BOTS)).filter(|&count| count > 0)
 }
@@ -202,7 +249,10 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_in_thousands() {
-        assert_eq!((counted(1, "match", "matches"), counted(0, "match", "matches")), ("1 match".to_owned(), "0 matches".to_owned()));
+        assert_eq!(
+            (counted(1, "match", "matches"), counted(0, "match", "matches")),
+            ("1 match".to_owned(), "0 matches".to_owned())
+        );
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(18_204), "18,204");

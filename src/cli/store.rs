@@ -1,4 +1,5 @@
-//! `rekindle store ...`: what is in a store, its tables, copies, backups. Works on the store itself; nothing here runs a match.
+//! `rekindle store ...`: what is in a store, its tables, copies, backups. Works on the store
+//! itself; nothing here runs a match.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,9 @@ pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Fail
         StoreCommand::Status => status(context),
         StoreCommand::Migrate => migrate(context),
         StoreCommand::Verify => offline::verify(context, None),
-        StoreCommand::AcceptLoss { incarnation, yes } => super::loss::run(context, &incarnation, yes),
+        StoreCommand::AcceptLoss { incarnation, yes } => {
+            super::loss::run(context, &incarnation, yes)
+        }
         StoreCommand::RenewIdentity { reason } => renew_identity(context, &reason),
         StoreCommand::Copy { from, from_password_file, to, to_password_file, matches } => {
             let from = match from {
@@ -51,11 +54,18 @@ pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Fail
     }
 }
 
-fn address(context: &Context, flag: &str, url: &str, password_file: Option<&Path>) -> Result<StoreAddress, Failure> {
-    let wrong = |error: AddressError| Failure::new(Exit::Usage, format!("RK-CLI-030: {flag} {error}"));
+fn address(
+    context: &Context,
+    flag: &str,
+    url: &str,
+    password_file: Option<&Path>,
+) -> Result<StoreAddress, Failure> {
+    let wrong =
+        |error: AddressError| Failure::new(Exit::Usage, format!("RK-CLI-030: {flag} {error}"));
     let address = StoreAddress::parse(url, &context.config.data_dir).map_err(wrong)?;
     let Some(file) = password_file else { return Ok(address) };
-    let password = config::password_from(file).map_err(|error: ConfigError| Failure::new(Exit::Usage, error.to_string()))?;
+    let password = config::password_from(file)
+        .map_err(|error: ConfigError| Failure::new(Exit::Usage, error.to_string()))?;
     address.with_password(&password).map_err(wrong)
 }
 
@@ -64,7 +74,8 @@ fn address(context: &Context, flag: &str, url: &str, password_file: Option<&Path
 struct Status {
     store: String,
     kind: &'static str,
-    /// Its name, 32 hexadecimal digits; `null` if no node has run on it yet, or if it cannot be read.
+    /// Its name, 32 hexadecimal digits; `null` if no node has run on it yet, or if it cannot be
+    /// read.
     identity: Option<String>,
     /// Matches that are taken over continue in this epoch or a higher one.
     epoch_floor: u64,
@@ -73,9 +84,11 @@ struct Status {
     /// Its tables: `current`, `missing`, `older`, `newer`; `none` if it needs none.
     tables: &'static str,
     tables_version: Option<u32>,
-    /// Those that run, as far as can be told: on this host by their process, on others by their renewing the lease.
+    /// Those that run, as far as can be told: on this host by their process, on others by their
+    /// renewing the lease.
     nodes_live: usize,
-    /// Those that ended, or never came up, without saying so, and whose matches nobody has taken over yet.
+    /// Those that ended, or never came up, without saying so, and whose matches nobody has taken
+    /// over yet.
     nodes_gone: usize,
     nodes_stopped: usize,
     nodes_fenced: usize,
@@ -95,7 +108,12 @@ struct Status {
 fn status(context: &Context) -> Result<Exit, Failure> {
     let address = &context.config.store;
     let status = block_on(async {
-        let mut status = Status { store: address.to_string(), kind: address.kind(), tables: "none", ..Status::default() };
+        let mut status = Status {
+            store: address.to_string(),
+            kind: address.kind(),
+            tables: "none",
+            ..Status::default()
+        };
         if let Some(state) = address.schema_state().await? {
             (status.tables, status.tables_version) = tables(state);
             if !matches!(state, SchemaState::Current { .. }) {
@@ -140,10 +158,13 @@ async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Resu
         Ok(Some(found)) => {
             status.identity = Some(found.id.to_string());
             status.epoch_floor = found.floor.0;
-            status.identity_because = format!("{} ({})", found.because, moment::show(found.made_ms));
+            status.identity_because =
+                format!("{} ({})", found.because, moment::show(found.made_ms));
         }
         // The next node to start replaces it.
-        Err(StoreError::Corrupt { place, problem }) => status.identity_because = format!("damaged: {}: {problem}", reading.real(&place)),
+        Err(StoreError::Corrupt { place, problem }) => {
+            status.identity_because = format!("damaged: {}: {problem}", reading.real(&place))
+        }
         Err(error) => return Err(error),
     }
     Ok(())
@@ -152,13 +173,17 @@ async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Resu
 fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
     let address = &context.config.store;
     if *address == StoreAddress::Memory {
-        let message = "RK-CLI-100: a store in memory is gone with its process, so it is never restored: name another one with --store";
+        let message = "RK-CLI-100: a store in memory is gone with its process, so it is never \
+            restored: name another one with --store";
         return Err(Failure::new(Exit::Usage, message));
     }
     let _lock = match address {
         StoreAddress::Local(dir) if dir.join("format").exists() => Some(boot::lock(dir)?),
         StoreAddress::Local(dir) => {
-            let message = format!("RK-CLI-101: {} is no data directory: it has no file `format`", dir.display());
+            let message = format!(
+                "RK-CLI-101: {} is no data directory: it has no file `format`",
+                dir.display()
+            );
             return Err(Failure::new(Exit::NotFound, message));
         }
         _ => None,
@@ -167,7 +192,9 @@ fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
         let store = address.open().await?;
         idle(&store, address, "given a new identity: stop it").await?;
         let operators = Operators::new(store.clone(), Incarnation::default());
-        let action = operators.begin(&client::agent(), "store.renew-identity", &address.to_string(), reason).await?;
+        let action = operators
+            .begin(&client::agent(), "store.renew-identity", &address.to_string(), reason)
+            .await?;
         let old = store.identity.current().await.unwrap_or_default();
         let renewed = store.identity.renew(clock::fresh(), reason, Epoch::default()).await;
         action.end(None, renewed.as_ref().err().map(ToString::to_string)).await;
@@ -176,7 +203,11 @@ fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
     let answer = json!({ "store": address.to_string(), "old": old, "new": new.id.to_string(), "epoch_floor": new.floor.0 });
     context.answer(&answer, || {
         let old = old.as_deref().unwrap_or("none");
-        vec![format!("{address} had the identity {old} and has {} now; its matches continue from epoch {} on", new.id, new.floor)]
+        vec![format!(
+            "{address} had the identity {old} and has {} now; its matches continue from \
+            epoch {} on",
+            new.id, new.floor
+        )]
     })?;
     Ok(Exit::Done)
 }
@@ -218,8 +249,12 @@ async fn count(store: &Store, status: &mut Status) -> Result<(), StoreError> {
 }
 
 fn words(status: &Status) -> Vec<String> {
-    let version = status.tables_version.map_or_else(String::new, |version| format!(", version {version}"));
-    let mut lines = vec![format!("store        {}", status.store), format!("tables       {}{version}", status.tables)];
+    let version =
+        status.tables_version.map_or_else(String::new, |version| format!(", version {version}"));
+    let mut lines = vec![
+        format!("store        {}", status.store),
+        format!("tables       {}{version}", status.tables),
+    ];
     if matches!(status.tables, "none" | "current") {
         lines.extend([
             format!(
@@ -232,15 +267,26 @@ fn words(status: &Status) -> Vec<String> {
                 "nodes        {} live, {} gone, {} stopped, {} fenced",
                 status.nodes_live, status.nodes_gone, status.nodes_stopped, status.nodes_fenced
             ),
-            format!("matches      {} running, {} parked, {} ended", status.matches_running, status.matches_parked, status.matches_ended),
+            format!(
+                "matches      {} running, {} parked, {} ended",
+                status.matches_running, status.matches_parked, status.matches_ended
+            ),
             format!("logs         {}, {} bytes", status.logs, status.log_bytes),
             format!(
                 "checkpoints  {}, {} bytes{}",
                 status.checkpoints,
                 status.checkpoint_bytes,
-                if status.checkpoints_damaged > 0 { format!(", {} damaged", status.checkpoints_damaged) } else { String::new() }
+                if status.checkpoints_damaged > 0 {
+                    format!(", {} damaged", status.checkpoints_damaged)
+                } else {
+                    String::new()
+                }
             ),
-            format!("archive      {}, {} bytes", counted(status.archived_chunks, "chunk", "chunks"), status.archived_bytes),
+            format!(
+                "archive      {}, {} bytes",
+                counted(status.archived_chunks, "chunk", "chunks"),
+                status.archived_bytes
+            ),
             format!("effects      {} delivered", status.effects),
         ]);
     }
@@ -255,34 +301,55 @@ fn migrate(context: &Context) -> Result<Exit, Failure> {
         if after.is_some() && before != after {
             // There is no audit log before there are tables.
             let operators = Operators::new(address.open().await?, Incarnation::default());
-            let action = operators.begin(&client::agent(), "store.migrate", &address.to_string(), "").await?;
+            let action = operators
+                .begin(&client::agent(), "store.migrate", &address.to_string(), "")
+                .await?;
             action.end(None, None).await;
         }
         Ok((before, after))
     })?;
     let version = |state: Option<SchemaState>| state.and_then(|state| tables(state).1);
     let (found, now) = (version(before), version(after));
-    context.answer(&json!({ "store": address.to_string(), "version_before": found, "version": now }), || {
-        vec![match (found, now) {
-            (_, None) => format!("{address} needs no tables: nothing to do"),
-            (Some(found), Some(now)) if found == now => {
-                format!("the tables of {address} have version {now}, as this release needs: nothing to do")
-            }
-            (Some(found), Some(now)) => format!("the tables of {address} went from version {found} to version {now}"),
-            (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
-        }]
-    })?;
+    context.answer(
+        &json!({ "store": address.to_string(), "version_before": found, "version": now }),
+        || {
+            vec![match (found, now) {
+                (_, None) => format!("{address} needs no tables: nothing to do"),
+                (Some(found), Some(now)) if found == now => {
+                    format!(
+                        "the tables of {address} have version {now}, as this release needs: \
+                    nothing to do"
+                    )
+                }
+                (Some(found), Some(now)) => format!(
+                    "the tables of {address} went from version {found} \
+                to version {now}"
+                ),
+                (None, Some(now)) => format!("the tables of {address} were made, version {now}"),
+            }]
+        },
+    )?;
     Ok(Exit::Done)
 }
 
-fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: &[String]) -> Result<Exit, Failure> {
+fn transfer(
+    context: &Context,
+    from: &StoreAddress,
+    to: &StoreAddress,
+    matches: &[String],
+) -> Result<Exit, Failure> {
     let only = matches.iter().map(|id| id.parse::<MatchId>()).collect::<Result<BTreeSet<_>, _>>();
-    let only = only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-031: --match {error}")))?;
+    let only =
+        only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-031: --match {error}")))?;
     if from == to {
-        return Err(Failure::new(Exit::Usage, format!("RK-CLI-032: {from} would be copied into itself")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("RK-CLI-032: {from} would be copied into itself"),
+        ));
     }
     if *to == StoreAddress::Memory {
-        let message = "RK-CLI-033: a store in memory is gone with this process: name another target";
+        let message =
+            "RK-CLI-033: a store in memory is gone with this process: name another target";
         return Err(Failure::new(Exit::Usage, message));
     }
     let reading = Reading::of(from)?;
@@ -298,7 +365,9 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
         idle(&target, to, "copied into: stop it").await?;
         // In the target, which is changed.
         let operators = Operators::new(target.clone(), Incarnation::default());
-        let action = operators.begin(&client::agent(), "store.copy", &to.to_string(), &format!("from={from}")).await?;
+        let action = operators
+            .begin(&client::agent(), "store.copy", &to.to_string(), &format!("from={from}"))
+            .await?;
         let options = CopyOptions {
             cut: false,
             only: (!only.is_empty()).then_some(only),
@@ -309,7 +378,8 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
         let copied = copy(&source, &target, &options).await;
         action.end(None, copied.as_ref().err().map(ToString::to_string)).await;
         let copied = copied.map_err(|error| explain(&error))?;
-        // The copy was compared as it was made. Whether all that is in the target now can be relied on is another question.
+        // The copy was compared as it was made. Whether all that is in the target now can be relied
+        // on is another question.
         let found = verify::bytes(&target, local_dir(to)).await?;
         Ok((copied, found.faults))
     });
@@ -323,7 +393,10 @@ fn transfer(context: &Context, from: &StoreAddress, to: &StoreAddress, matches: 
         lines.push(if faults.is_empty() {
             next_words(to)
         } else {
-            format!("RK-CLI-150: the target is damaged at {}: do not run a node on it", counted(faults.len(), "place", "places"))
+            format!(
+                "RK-CLI-150: the target is damaged at {}: do not run a node on it",
+                counted(faults.len(), "place", "places")
+            )
         });
         lines
     })?;
@@ -357,14 +430,19 @@ async fn idle(store: &Store, address: &StoreAddress, what: &str) -> Result<(), F
 /// Which exit code means what.
 fn explain(error: &TransferError) -> Failure {
     let exit = match error {
-        TransferError::Damaged(_) | TransferError::Differs(_) | TransferError::Incomplete { .. } => Exit::Broken,
+        TransferError::Damaged(_)
+        | TransferError::Differs(_)
+        | TransferError::Incomplete { .. } => Exit::Broken,
         TransferError::Unknown(_) => Exit::NotFound,
-        TransferError::Store(_) | TransferError::Conflict(_) | TransferError::Overtaken { .. } | TransferError::Disturbed(_) => {
-            Exit::Failed
-        }
+        TransferError::Store(_)
+        | TransferError::Conflict(_)
+        | TransferError::Overtaken { .. }
+        | TransferError::Disturbed(_) => Exit::Failed,
     };
     let again = match error {
-        TransferError::Store(error) if error.is_transient() => "; run it again: it goes on where it was",
+        TransferError::Store(error) if error.is_transient() => {
+            "; run it again: it goes on where it was"
+        }
         _ => "",
     };
     Failure::new(exit, format!("{error}{again}"))
@@ -382,15 +460,22 @@ fn copied_words(copied: &Copied) -> Vec<String> {
             copied.batches, copied.nodes, copied.batch_bytes, copied.batches_present
         ),
         format!(
-            "{} checkpoints, {} bytes; {} archived chunks; {} effects; {} open jobs; {} audit entries",
-            copied.checkpoints, copied.checkpoint_bytes, copied.chunks, copied.effects, copied.jobs, copied.audit
+            "{} checkpoints, {} bytes; {} archived chunks; {} effects; {} open jobs; {} audit \
+             entries",
+            copied.checkpoints,
+            copied.checkpoint_bytes,
+            copied.chunks,
+            copied.effects,
+            copied.jobs,
+            copied.audit
         ),
     ];
     lines.extend(copied.notes.iter().map(|note| format!("note: {note}")));
     if copied.left_out > 0 {
         let count = counted(copied.left_out as usize, "damaged checkpoint", "damaged checkpoints");
         lines.push(format!(
-            "RK-CLI-151: the copy was made without {count} of the source: every match can be recovered from it, replays may begin later"
+            "RK-CLI-151: the copy was made without {count} of the source: every match can be \
+             recovered from it, replays may begin later"
         ));
     }
     lines
@@ -400,7 +485,9 @@ fn next_words(to: &StoreAddress) -> String {
     if to.has_password() {
         "next: `rekindle store verify` on the target, then start a node on it".to_owned()
     } else {
-        format!("next: `rekindle store verify --store '{to}'`, then `rekindle start --store '{to}'`")
+        format!(
+            "next: `rekindle store verify --store '{to}'`, then `rekindle start --store '{to}'`"
+        )
     }
 }
 
@@ -420,7 +507,10 @@ fn back_up(context: &Context, dir: &Path) -> Result<Exit, Failure> {
         let mut lines = copied_words(&made.copied);
         let dir = shown.display();
         lines.push(format!("{} bytes in {dir}, every checksum checked", made.bytes));
-        lines.push(format!("next: `rekindle verify {dir}` simulates it, `rekindle store restore {dir}` copies it into a store"));
+        lines.push(format!(
+            "next: `rekindle verify {dir}` simulates it, `rekindle store restore \
+            {dir}` copies it into a store"
+        ));
         lines
     })?;
     Ok(whole(&made.copied, true))
@@ -432,7 +522,9 @@ struct Bars(ProgressBar);
 impl Bars {
     fn new(quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{msg:20} {bar:40} {percent:>3} %  {eta} left") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:20} {bar:40} {percent:>3} %  {eta} left")
+        {
             bar.set_style(style);
         }
         Self(bar)

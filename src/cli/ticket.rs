@@ -1,4 +1,5 @@
-//! `rekindle ticket issue`: signs with the key in the data directory, so no node need run. The audit log of the store has it, if there is a store.
+//! `rekindle ticket issue`: signs with the key in the data directory, so no node need run. The
+//! audit log of the store has it, if there is a store.
 
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::{Incarnation, MatchId};
@@ -15,11 +16,20 @@ use crate::node::tickets;
 pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Failure> {
     let TicketCommand::Issue { player, name, spectator, match_id, ttl } = command;
     if let Some(text) = match_id {
-        text.parse::<MatchId>().map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-004: --match: {error}")))?;
+        text.parse::<MatchId>()
+            .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-004: --match: {error}")))?;
     }
     let keys = Keys::load_or_create(&context.config.data_dir)?;
-    let wanted = api::IssueTicket { player: *player, name: name.clone(), spectator: *spectator, match_id: match_id.clone(), ttl_s: *ttl };
-    let issue = || tickets::issue(&keys, &wanted).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
+    let wanted = api::IssueTicket {
+        player: *player,
+        name: name.clone(),
+        spectator: *spectator,
+        match_id: match_id.clone(),
+        ttl_s: *ttl,
+    };
+    let issue = || {
+        tickets::issue(&keys, &wanted).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    };
     let ticket = block_on(async {
         let Some(store) = store(context).await? else { return issue() };
         let (target, detail) = tickets::words(&wanted);

@@ -1,4 +1,5 @@
-//! `rekindle watch`: a live match in the terminal, over the same port as any player. Elsewhere than on a terminal, a line a second.
+//! `rekindle watch`: a live match in the terminal, over the same port as any player. Elsewhere than
+//! on a terminal, a line a second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,11 @@ const LINE: Duration = Duration::from_secs(1);
 /// With a time to watch for, the match is waited for so long, or for that time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) fn run(context: &Context, prefix: Option<&str>, seconds: Option<u64>) -> Result<Exit, Failure> {
+pub(super) fn run(
+    context: &Context,
+    prefix: Option<&str>,
+    seconds: Option<u64>,
+) -> Result<Exit, Failure> {
     block_on(async {
         let access = Access::find(context, None).await?;
         let found = matches::find(&access.node, prefix).await?;
@@ -31,11 +36,13 @@ pub(super) fn run(context: &Context, prefix: Option<&str>, seconds: Option<u64>)
         let mut config = access.spectator(match_id).await?;
         let time = seconds.map(Duration::from_secs);
         if let Some(time) = time {
-            // Whoever gives a time does not want to wait much longer than that, and is told why there is nothing to see.
+            // Whoever gives a time does not want to wait much longer than that, and is told why
+            // there is nothing to see.
             config.timing.give_up = config.timing.give_up.min(time.max(PATIENCE));
         }
         let client = Client::connect(config)?;
-        // From here on a signal no longer ends the process by itself: it would leave the terminal as it is.
+        // From here on a signal no longer ends the process by itself: it would leave the terminal
+        // as it is.
         let signals = asked_to_end()?;
         let screen = if context.common.json { None } else { Screen::enter()? };
         let seen = Seen::nothing(match_id, access.addr);
@@ -120,9 +127,14 @@ impl Seen {
             }
             ClientEvent::Snapshot(snapshot) => {
                 self.entities = snapshot.view.entities.len();
-                self.picture = self.welcome.as_ref().and_then(|welcome| Picture::of(games, welcome, &snapshot.view));
+                self.picture = self
+                    .welcome
+                    .as_ref()
+                    .and_then(|welcome| Picture::of(games, welcome, &snapshot.view));
             }
-            ClientEvent::Beat { tick, hash } => self.beat = format!("hash {} at tick {tick}", &hash.to_string()[..16]),
+            ClientEvent::Beat { tick, hash } => {
+                self.beat = format!("hash {} at tick {tick}", &hash.to_string()[..16])
+            }
             ClientEvent::Disconnected { reason } => self.note = format!("no connection: {reason}"),
             ClientEvent::Ended { reason } => {
                 self.note = format!("the match is over: {reason}");
@@ -136,7 +148,9 @@ impl Seen {
     fn last_words(&self, context: &Context, message: &str) -> Result<Exit, Failure> {
         if let Some(reason) = &self.over {
             let value = serde_json::json!({ "match": self.match_id.to_string(), "tick": self.tick(), "over": reason });
-            context.answer(&value, || vec![format!("match {} is over: {reason}", self.match_id.short())])?;
+            context.answer(&value, || {
+                vec![format!("match {} is over: {reason}", self.match_id.short())]
+            })?;
             return Ok(Exit::Done);
         }
         if self.welcome.is_none() {
@@ -148,7 +162,10 @@ impl Seen {
     fn never_seen(&self, why: &str) -> Failure {
         let note = if self.note.is_empty() { String::new() } else { format!(" ({})", self.note) };
         let (id, addr) = (self.match_id.short(), self.addr);
-        Failure::new(Exit::Failed, format!("RK-CLI-146: nothing was seen of match {id} at UDP {addr}: {why}{note}"))
+        Failure::new(
+            Exit::Failed,
+            format!("RK-CLI-146: nothing was seen of match {id} at UDP {addr}: {why}{note}"),
+        )
     }
 
     fn tick(&self) -> u64 {
@@ -159,13 +176,22 @@ impl Seen {
 fn pane(seen: &Seen) -> Pane {
     let title = seen.welcome.as_ref().map_or_else(
         || format!("connecting to UDP {}", seen.addr),
-        |welcome| format!("match {} ({}), tick {}, epoch {}", welcome.match_id.short(), welcome.game, seen.tick(), welcome.epoch),
+        |welcome| {
+            format!(
+                "match {} ({}), tick {}, epoch {}",
+                welcome.match_id.short(),
+                welcome.game,
+                seen.tick(),
+                welcome.epoch
+            )
+        },
     );
     Pane { title: plain(&title).into_owned(), picture: seen.picture.clone() }
 }
 
 fn footer(seen: &Seen) -> String {
-    plain(&format!("{} entities   {}   {}   q ends", seen.entities, seen.beat, seen.note)).into_owned()
+    plain(&format!("{} entities   {}   {}   q ends", seen.entities, seen.beat, seen.note))
+        .into_owned()
 }
 
 fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
@@ -173,7 +199,9 @@ fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
         let (id, addr, note) = (seen.match_id, seen.addr, &seen.note);
         let value = serde_json::json!({ "match": id.to_string(), "waiting_for": addr.to_string(), "note": note });
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
-        return context.answer(&value, || vec![format!("waiting for match {} at UDP {addr}{note}", id.short())]);
+        return context.answer(&value, || {
+            vec![format!("waiting for match {} at UDP {addr}{note}", id.short())]
+        });
     };
     let value = serde_json::json!({
         "match": welcome.match_id.to_string(), "game": welcome.game, "epoch": welcome.epoch, "tick": seen.tick(),
@@ -181,7 +209,9 @@ fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
     });
     context.answer(&value, || {
         let (id, tick, epoch) = (welcome.match_id.short(), seen.tick(), welcome.epoch);
-        let extra = [&seen.beat, &seen.note].map(|text| if text.is_empty() { String::new() } else { format!(", {text}") }).concat();
+        let extra = [&seen.beat, &seen.note]
+            .map(|text| if text.is_empty() { String::new() } else { format!(", {text}") })
+            .concat();
         vec![format!("match {id} at tick {tick}, epoch {epoch}: {} entities{extra}", seen.entities)]
     })
 }
@@ -191,5 +221,8 @@ pub(super) fn coded(message: &str) -> String {
     if message.starts_with("RK-") {
         return message.to_owned();
     }
-    format!("RK-CLI-147: {}", if message.is_empty() { "the connection ended and nobody said why" } else { message })
+    format!(
+        "RK-CLI-147: {}",
+        if message.is_empty() { "the connection ended and nobody said why" } else { message }
+    )
 }

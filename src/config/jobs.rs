@@ -42,12 +42,19 @@ pub(super) fn days(days: u64) -> Duration {
 
 fn cron(settings: &Settings) -> Result<Vec<(String, Schedule)>, ConfigError> {
     let mut entries: Vec<(String, Schedule)> = Vec::new();
-    for entry in text(settings, "jobs.cron").split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in
+        text(settings, "jobs.cron").split(';').map(str::trim).filter(|entry| !entry.is_empty())
+    {
         let wrong = |expected: String| bad(settings, "jobs.cron", &expected);
-        let (kind, schedule) = entry
-            .split_once(char::is_whitespace)
-            .ok_or_else(|| wrong(format!("`KIND SCHEDULE; ...`, where `{entry}` has no schedule: `{entry} every 1h`")))?;
-        let schedule: Schedule = schedule.trim().parse().map_err(|error| wrong(format!("`KIND SCHEDULE; ...`, but {error}")))?;
+        let (kind, schedule) = entry.split_once(char::is_whitespace).ok_or_else(|| {
+            wrong(format!(
+                "`KIND SCHEDULE; ...`, where `{entry}` has no schedule: `{entry} every 1h`"
+            ))
+        })?;
+        let schedule: Schedule = schedule
+            .trim()
+            .parse()
+            .map_err(|error| wrong(format!("`KIND SCHEDULE; ...`, but {error}")))?;
         if entries.iter().any(|(other, _)| other == kind) {
             return Err(wrong(format!("each kind once, but `{kind}` is there twice")));
         }

@@ -1,4 +1,5 @@
-//! The table of configuration keys: the only place that lists them. Called by the loader and by `config show`.
+//! The table of configuration keys: the only place that lists them. Called by the loader and by
+//! `config show`.
 
 /// What a value must look like before the typed configuration reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,16 +57,62 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'stat
 
 /// All keys, ascending by name.
 pub const KEYS: &[Key] = &[
-    key("accept_build", Kind::Flag, "false", "resume matches whose records another build made, and report what was simulated again"),
-    key("admin.connections", Kind::Number, "64", "connections that the admin listener has at once; more wait"),
-    key("admin.listen", Kind::Text, "127.0.0.1:7780", "address of the admin HTTP listener; other than loopback only with admin.token"),
-    key("admin.token", Kind::Text, "", "bearer token that admin requests must carry; empty: none; off loopback at least 16 characters"),
-    key("audit.keep_days", Kind::Number, "400", "for how long it is remembered what operators did; 0: for ever"),
-    key("backup.dir", Kind::Text, "", "where the job `backup` puts backups, each in a directory of its own; empty: it makes none"),
-    key("backup.keep", Kind::Number, "7", "backups that are kept there; older ones go when another is whole"),
+    key(
+        "accept_build",
+        Kind::Flag,
+        "false",
+        "resume matches whose records another build made, and report what was simulated again",
+    ),
+    key(
+        "admin.connections",
+        Kind::Number,
+        "64",
+        "connections that the admin listener has at once; more wait",
+    ),
+    key(
+        "admin.listen",
+        Kind::Text,
+        "127.0.0.1:7780",
+        "address of the admin HTTP listener; other than loopback only with admin.token",
+    ),
+    key(
+        "admin.token",
+        Kind::Text,
+        "",
+        "bearer token that admin requests must carry; empty: none; off loopback at least 16 \
+         characters",
+    ),
+    key(
+        "audit.keep_days",
+        Kind::Number,
+        "400",
+        "for how long it is remembered what operators did; 0: for ever",
+    ),
+    key(
+        "backup.dir",
+        Kind::Text,
+        "",
+        "where the job `backup` puts backups, each in a directory of its own; empty: it makes none",
+    ),
+    key(
+        "backup.keep",
+        Kind::Number,
+        "7",
+        "backups that are kept there; older ones go when another is whole",
+    ),
     key("beat_every", Kind::Number, "30", "ticks between two state hashes in the journal"),
-    key("checkpoint.budget_ms", Kind::Number, "1000", "CPU time per core that recovering all matches may cost"),
-    key("checkpoint.chain", Kind::Number, "8", "most deltas that follow a full checkpoint before the next full one"),
+    key(
+        "checkpoint.budget_ms",
+        Kind::Number,
+        "1000",
+        "CPU time per core that recovering all matches may cost",
+    ),
+    key(
+        "checkpoint.chain",
+        Kind::Number,
+        "8",
+        "most deltas that follow a full checkpoint before the next full one",
+    ),
     key("checkpoint.every_s", Kind::Number, "60", "a checkpoint of a match is at most this old"),
     key(
         "checkpoint.incremental",
@@ -73,79 +120,207 @@ pub const KEYS: &[Key] = &[
         "true",
         "checkpoints may be deltas to the one before; a match then keeps its last state in memory",
     ),
-    key("data_dir", Kind::Text, "./rekindle-data", "where keys, certificate, node.json and the local store are"),
-    key("dev", Kind::Flag, "false", "the admin listener issues tickets to whoever asks; only with loopback listeners"),
-    key("jobs.concurrency", Kind::Number, "4", "jobs of queue `default` that this node works on at once"),
+    key(
+        "data_dir",
+        Kind::Text,
+        "./rekindle-data",
+        "where keys, certificate, node.json and the local store are",
+    ),
+    key(
+        "dev",
+        Kind::Flag,
+        "false",
+        "the admin listener issues tickets to whoever asks; only with loopback listeners",
+    ),
+    key(
+        "jobs.concurrency",
+        Kind::Number,
+        "4",
+        "jobs of queue `default` that this node works on at once",
+    ),
     key(
         "jobs.cron",
         Kind::Text,
         "keep-house every 30s; prune-jobs every 1h; prune-audit every 1d; verify-store 20 4 * * *",
-        "what is done by the clock: KIND SCHEDULE; ... with `every 30s` or five cron fields in UTC; empty: nothing",
+        "what is done by the clock: KIND SCHEDULE; ... with `every 30s` or five cron fields in \
+         UTC; empty: nothing",
     ),
-    key("jobs.keep_days", Kind::Number, "3", "for how long finished jobs are remembered, dead ones too"),
-    key("jobs.lease_ms", Kind::Number, "15000", "how long after the death of a node others take over its jobs"),
+    key(
+        "jobs.keep_days",
+        Kind::Number,
+        "3",
+        "for how long finished jobs are remembered, dead ones too",
+    ),
+    key(
+        "jobs.lease_ms",
+        Kind::Number,
+        "15000",
+        "how long after the death of a node others take over its jobs",
+    ),
     key("limits.connections", Kind::Number, "8192", "open client connections; more are refused"),
-    key("limits.connections_per_address", Kind::Number, "0", "clients from one address (IPv6: one /64); 0: half of limits.connections"),
-    key("limits.connections_per_player", Kind::Number, "8", "clients with tickets of one player, spectators included"),
+    key(
+        "limits.connections_per_address",
+        Kind::Number,
+        "0",
+        "clients from one address (IPv6: one /64); 0: half of limits.connections",
+    ),
+    key(
+        "limits.connections_per_player",
+        Kind::Number,
+        "8",
+        "clients with tickets of one player, spectators included",
+    ),
     key("limits.datagrams", Kind::Number, "250", "datagrams a second that one client may send"),
-    key("limits.handshakes", Kind::Number, "1000", "new connections a second, from everywhere together"),
-    key("limits.handshakes_per_source", Kind::Number, "200", "new connections a second from one address"),
+    key(
+        "limits.handshakes",
+        Kind::Number,
+        "1000",
+        "new connections a second, from everywhere together",
+    ),
+    key(
+        "limits.handshakes_per_source",
+        Kind::Number,
+        "200",
+        "new connections a second from one address",
+    ),
     key("limits.matches", Kind::Number, "4096", "matches that this node runs at once"),
-    key("limits.reserve", Kind::Number, "0", "of limits.connections, those only for sessions that go on; 0: an eighth"),
+    key(
+        "limits.reserve",
+        Kind::Number,
+        "0",
+        "of limits.connections, those only for sessions that go on; 0: an eighth",
+    ),
     key(
         "limits.spectators",
         Kind::Number,
         "0",
-        "spectators at once; 0: a quarter of limits.connections; they are let go when players need their places",
+        "spectators at once; 0: a quarter of limits.connections; they are let go when players need \
+         their places",
     ),
     key("listen", Kind::Text, "127.0.0.1:7777", "UDP address for players"),
-    key("log.filter", Kind::Text, "info", "which log events: `info`, `debug`, `info,rekindle_gateway=debug`"),
-    key("log.format", Kind::Choice(&["auto", "human", "json"]), "auto", "auto: human on a terminal, JSON otherwise"),
+    key(
+        "log.filter",
+        Kind::Text,
+        "info",
+        "which log events: `info`, `debug`, `info,rekindle_gateway=debug`",
+    ),
+    key(
+        "log.format",
+        Kind::Choice(&["auto", "human", "json"]),
+        "auto",
+        "auto: human on a terminal, JSON otherwise",
+    ),
     key("node.name", Kind::Text, "node-1", "name of this node, in leases and logs"),
-    key("node.region", Kind::Text, "main", "where this node runs: it takes over matches of this region only"),
-    key("on_stall", Kind::Choice(&["pause", "run"]), "pause", "what a match does when its durable tick is a second behind"),
-    key("output", Kind::Choice(&["durable", "immediate"]), "durable", "when a tick leaves the node: once durable, or at once"),
+    key(
+        "node.region",
+        Kind::Text,
+        "main",
+        "where this node runs: it takes over matches of this region only",
+    ),
+    key(
+        "on_stall",
+        Kind::Choice(&["pause", "run"]),
+        "pause",
+        "what a match does when its durable tick is a second behind",
+    ),
+    key(
+        "output",
+        Kind::Choice(&["durable", "immediate"]),
+        "durable",
+        "when a tick leaves the node: once durable, or at once",
+    ),
     key(
         "public",
         Kind::Text,
         "",
-        "ADDRESS:PORT at which players reach this node from elsewhere, if that is not `listen`; commands with --admin dial it",
+        "ADDRESS:PORT at which players reach this node from elsewhere, if that is not `listen`; \
+         commands with --admin dial it",
     ),
     key(
         "recovery.attempts",
         Kind::Number,
         "5",
-        "processes in a row that may die of replaying a match before it is parked; raised later, it is tried again",
+        "processes in a row that may die of replaying a match before it is parked; raised later, \
+         it is tried again",
     ),
-    key("recovery.healthy_ms", Kind::Number, "3000", "a recovered match that ran this long has recovered"),
-    key("resume_grace_ms", Kind::Number, "1000", "how long a recovered match waits for its sessions"),
+    key(
+        "recovery.healthy_ms",
+        Kind::Number,
+        "3000",
+        "a recovered match that ran this long has recovered",
+    ),
+    key(
+        "resume_grace_ms",
+        Kind::Number,
+        "1000",
+        "how long a recovered match waits for its sessions",
+    ),
     key(
         "retention.archive",
         Kind::Text,
         "none",
-        "records beyond what recovery needs: none, all, or for:TIME (30d); compressed chunks that replay reads",
+        "records beyond what recovery needs: none, all, or for:TIME (30d); compressed chunks that \
+         replay reads",
     ),
-    key("retention.checkpoints", Kind::Number, "2", "checkpoints that are kept of each match, at least 2"),
+    key(
+        "retention.checkpoints",
+        Kind::Number,
+        "2",
+        "checkpoints that are kept of each match, at least 2",
+    ),
     key(
         "retention.chunk_s",
         Kind::Number,
         "60",
-        "how much time a chunk of the archive covers at least; the log keeps so much longer what is archived",
+        "how much time a chunk of the archive covers at least; the log keeps so much longer what \
+         is archived",
     ),
-    key("retention.ended", Kind::Text, "all", "matches that have ended, with all that belongs to them: all, or for:TIME (30d)"),
-    key("retention.journal", Kind::Text, "recovery", "records in the log: recovery (what that needs), all, or for:TIME (7d)"),
-    key("session_timeout_ms", Kind::Number, "30000", "how long a match waits for a player whose connection is gone"),
+    key(
+        "retention.ended",
+        Kind::Text,
+        "all",
+        "matches that have ended, with all that belongs to them: all, or for:TIME (30d)",
+    ),
+    key(
+        "retention.journal",
+        Kind::Text,
+        "recovery",
+        "records in the log: recovery (what that needs), all, or for:TIME (7d)",
+    ),
+    key(
+        "session_timeout_ms",
+        Kind::Number,
+        "30000",
+        "how long a match waits for a player whose connection is gone",
+    ),
     key("shards", Kind::Number, "0", "threads that tick matches; 0: one per core"),
     key(
         "store",
         Kind::Text,
         "local",
-        "`local` (in data_dir), `local:DIR`, `postgres://USER@HOST/DATABASE`, `scylla://HOST,HOST/KEYSPACE`, or `memory` (gone with the process)",
+        "`local` (in data_dir), `local:DIR`, `postgres://USER@HOST/DATABASE`, \
+         `scylla://HOST,HOST/KEYSPACE`, or `memory` (gone with the process)",
     ),
-    key("store_password", Kind::Text, "", "password of the user in the store's URL; better in store_password_file, or in the environment"),
+    key(
+        "store_password",
+        Kind::Text,
+        "",
+        "password of the user in the store's URL; better in store_password_file, or in the \
+         environment",
+    ),
     key("store_password_file", Kind::Text, "", "file whose first line is that password"),
-    key("store_wait_s", Kind::Number, "600", "how long a start waits for a store that does not answer; 0: not at all"),
-    key("watchdog_ms", Kind::Number, "5000", "a tick that takes longer than this ends the process; 0: never"),
+    key(
+        "store_wait_s",
+        Kind::Number,
+        "600",
+        "how long a start waits for a store that does not answer; 0: not at all",
+    ),
+    key(
+        "watchdog_ms",
+        Kind::Number,
+        "5000",
+        "a tick that takes longer than this ends the process; 0: never",
+    ),
 ];
 
 /// Names that keys had in earlier releases. They still work.
@@ -159,7 +334,10 @@ pub fn find(name: &str) -> Option<&'static Key> {
 
 /// The key that this environment variable sets, also by a former name.
 pub fn of_variable(variable: &str) -> Option<&'static Key> {
-    let former = FORMER.iter().find(|(former, _)| variable_of(former) == variable).and_then(|(_, now)| find(now));
+    let former = FORMER
+        .iter()
+        .find(|(former, _)| variable_of(former) == variable)
+        .and_then(|(_, now)| find(now));
     KEYS.iter().find(|key| key.env() == variable).or(former)
 }
 

@@ -1,6 +1,8 @@
-//! Puts the layers of the configuration on top of each other: defaults < TOML file < environment < flags.
+//! Puts the layers of the configuration on top of each other: defaults < TOML file < environment <
+//! flags.
 //!
-//! Called once at the start of a command. What comes out still is text, each value with its origin; [`super::Config`] gives it types.
+//! Called once at the start of a command. What comes out still is text, each value with its origin;
+//! [`super::Config`] gives it types.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -78,7 +80,9 @@ pub enum ConfigError {
         cause: String,
     },
     /// A key that does not exist.
-    #[error("RK-CONFIG-003: unknown key `{key}` ({origin}){hint}; `rekindle config show` lists all keys")]
+    #[error(
+        "RK-CONFIG-003: unknown key `{key}` ({origin}){hint}; `rekindle config show` lists all keys"
+    )]
     UnknownKey {
         /// As it was written.
         key: String,
@@ -121,10 +125,12 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What the outside says: everything that a load depends on. Not `Debug`: there are secrets in it, of others too.
+/// What the outside says: everything that a load depends on. Not `Debug`: there are secrets in it,
+/// of others too.
 #[derive(Default, Clone)]
 pub struct Sources {
-    /// (what implies it, key, value): defaults of one command, below everything that a person wrote.
+    /// (what implies it, key, value): defaults of one command, below everything that a person
+    /// wrote.
     pub implied: Vec<(String, String, String)>,
     /// `--config FILE`.
     pub file: Option<PathBuf>,
@@ -137,7 +143,8 @@ pub struct Sources {
 impl Settings {
     /// The defaults alone.
     pub fn defaults() -> Self {
-        let values = KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect();
+        let values =
+            KEYS.iter().map(|key| (key.name, (key.default.to_owned(), Origin::Default))).collect();
         Self { values, passed_over: Vec::new() }
     }
 
@@ -153,7 +160,9 @@ impl Settings {
         });
         match named {
             Some(path) => settings.add_file(&path)?,
-            None if Path::new(DEFAULT_FILE).exists() => settings.add_file(Path::new(DEFAULT_FILE))?,
+            None if Path::new(DEFAULT_FILE).exists() => {
+                settings.add_file(Path::new(DEFAULT_FILE))?
+            }
             None => {}
         }
         settings.add_env(&sources.env)?;
@@ -165,23 +174,32 @@ impl Settings {
 
     /// The text of a value and its origin.
     pub fn get(&self, key: &Key) -> (&str, &Origin) {
-        self.values.get(key.name).map_or((key.default, &Origin::Default), |(value, origin)| (value, origin))
+        self.values
+            .get(key.name)
+            .map_or((key.default, &Origin::Default), |(value, origin)| (value, origin))
     }
 
     /// A value as it may be shown: secrets hidden.
     pub fn shown(&self, key: &Key) -> String {
         let (value, _) = self.get(key);
-        if key.is_secret() && !value.is_empty() { "(set)".to_owned() } else { rekindle_store::address::redact(value) }
+        if key.is_secret() && !value.is_empty() {
+            "(set)".to_owned()
+        } else {
+            rekindle_store::address::redact(value)
+        }
     }
 
-    /// Names of environment variables that begin like ours, have the shape of a service link, and were passed over.
+    /// Names of environment variables that begin like ours, have the shape of a service link, and
+    /// were passed over.
     pub fn passed_over(&self) -> &[String] {
         &self.passed_over
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), cause: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.display().to_string(),
+            cause: error.to_string(),
+        })?;
         self.add_toml(path, &text)
     }
 
@@ -189,12 +207,21 @@ impl Settings {
         let table = DeTable::parse(text).map_err(|error| {
             // The parser's own words show the line, and a secret may stand on it.
             let place = error.span().map_or_else(String::new, |span| place(text, span.start));
-            ConfigError::Syntax { path: path.display().to_string(), cause: format!("{place}{}", error.message()) }
+            ConfigError::Syntax {
+                path: path.display().to_string(),
+                cause: format!("{place}{}", error.message()),
+            }
         })?;
         self.add_table(path, text, "", table.get_ref())
     }
 
-    fn add_table(&mut self, path: &Path, text: &str, prefix: &str, table: &DeTable<'_>) -> Result<(), ConfigError> {
+    fn add_table(
+        &mut self,
+        path: &Path,
+        text: &str,
+        prefix: &str,
+        table: &DeTable<'_>,
+    ) -> Result<(), ConfigError> {
         for (name, value) in table {
             let key = format!("{prefix}{}", name.get_ref());
             let line = text[..name.span().start.min(text.len())].matches('\n').count() + 1;
@@ -205,17 +232,32 @@ impl Settings {
                     self.add_table(path, text, &format!("{key}."), inner)?;
                     continue;
                 }
-                DeValue::String(value) => Some((value.to_string(), matches!(kind_of(&key), Some(Kind::Text | Kind::Choice(_))))),
-                DeValue::Integer(value) => Some((value.as_str().replace('_', ""), kind_of(&key) == Some(Kind::Number))),
-                DeValue::Boolean(value) => Some((value.to_string(), kind_of(&key) == Some(Kind::Flag))),
+                DeValue::String(value) => Some((
+                    value.to_string(),
+                    matches!(kind_of(&key), Some(Kind::Text | Kind::Choice(_))),
+                )),
+                DeValue::Integer(value) => {
+                    Some((value.as_str().replace('_', ""), kind_of(&key) == Some(Kind::Number)))
+                }
+                DeValue::Boolean(value) => {
+                    Some((value.to_string(), kind_of(&key) == Some(Kind::Flag)))
+                }
                 _ => None,
             };
             match (scalar, kind_of(&key)) {
                 (_, None) => return Err(unknown(&key, origin)),
                 (Some((value, true)), Some(_)) => self.set(&key, value, origin)?,
                 (scalar, Some(kind)) => {
-                    let value = scalar.map_or_else(|| "a table or list".to_owned(), |(value, _)| shown(&key, &value));
-                    return Err(ConfigError::BadValue { key, value, origin, expected: kind.expected() });
+                    let value = scalar.map_or_else(
+                        || "a table or list".to_owned(),
+                        |(value, _)| shown(&key, &value),
+                    );
+                    return Err(ConfigError::BadValue {
+                        key,
+                        value,
+                        origin,
+                        expected: kind.expected(),
+                    });
                 }
             }
         }
@@ -225,7 +267,10 @@ impl Settings {
     fn add_env(&mut self, env: &[(OsString, OsString)]) -> Result<(), ConfigError> {
         for (name, value) in env {
             let is_ours = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-            if !is_ours || name == FILE_VARIABLE || name.as_encoded_bytes().starts_with(TEST_VARIABLES.as_bytes()) {
+            if !is_ours
+                || name == FILE_VARIABLE
+                || name.as_encoded_bytes().starts_with(TEST_VARIABLES.as_bytes())
+            {
                 continue;
             }
             // What is not UTF-8 in a name is no key of ours either way.
@@ -236,16 +281,28 @@ impl Settings {
                 (Some(key), None) => {
                     let expected = format!("{} in UTF-8", key.kind.expected());
                     let value = shown(key.name, &value.to_string_lossy());
-                    return Err(ConfigError::BadValue { key: key.name.to_owned(), value, origin, expected });
+                    return Err(ConfigError::BadValue {
+                        key: key.name.to_owned(),
+                        value,
+                        origin,
+                        expected,
+                    });
                 }
-                (None, value) if links::is_service_link(&name, value.unwrap_or_default()) => self.passed_over.push(name),
+                (None, value) if links::is_service_link(&name, value.unwrap_or_default()) => {
+                    self.passed_over.push(name)
+                }
                 (None, _) => {
                     let variables: Vec<String> = KEYS.iter().map(Key::env).collect();
                     // All begin alike: what comes behind that is compared.
                     let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or_default().to_owned();
                     let names: Vec<String> = variables.iter().map(|name| own(name)).collect();
-                    let near = keys::nearest(&own(&name), names.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
-                    return Err(ConfigError::UnknownKey { key: name, origin, hint: hint(near.as_deref()) });
+                    let near = keys::nearest(&own(&name), names.iter().map(String::as_str))
+                        .map(|near| format!("{PREFIX}{near}"));
+                    return Err(ConfigError::UnknownKey {
+                        key: name,
+                        origin,
+                        hint: hint(near.as_deref()),
+                    });
                 }
             }
         }
@@ -262,7 +319,12 @@ impl Settings {
         };
         if !fits {
             let value = shown(name, &value);
-            return Err(ConfigError::BadValue { key: name.to_owned(), value, origin, expected: key.kind.expected() });
+            return Err(ConfigError::BadValue {
+                key: name.to_owned(),
+                value,
+                origin,
+                expected: key.kind.expected(),
+            });
         }
         self.values.insert(key.name, (value, origin));
         Ok(())
@@ -288,7 +350,11 @@ fn kind_of(key: &str) -> Option<Kind> {
 }
 
 fn unknown(key: &str, origin: Origin) -> ConfigError {
-    ConfigError::UnknownKey { key: key.to_owned(), origin, hint: hint(keys::nearest(key, KEYS.iter().map(|key| key.name))) }
+    ConfigError::UnknownKey {
+        key: key.to_owned(),
+        origin,
+        hint: hint(keys::nearest(key, KEYS.iter().map(|key| key.name))),
+    }
 }
 
 fn hint(nearest: Option<&str>) -> String {
@@ -312,11 +378,23 @@ mod tests {
 
     #[test]
     fn later_layers_win_and_each_value_knows_its_origin() {
-        let mut settings = file("listen = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:2\"\n").unwrap();
-        settings.add_env(&[("REKINDLE_LISTEN".into(), "127.0.0.1:3".into()), ("HOME".into(), "/".into())]).unwrap();
+        let mut settings =
+            file("listen = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:2\"\n").unwrap();
+        settings
+            .add_env(&[
+                ("REKINDLE_LISTEN".into(), "127.0.0.1:3".into()),
+                ("HOME".into(), "/".into()),
+            ])
+            .unwrap();
         settings.set("shards", "4".into(), Origin::Flag("--set".into())).unwrap();
-        assert_eq!(value(&settings, "listen"), ("127.0.0.1:3".into(), "environment REKINDLE_LISTEN".into()));
-        assert_eq!(value(&settings, "admin.listen"), ("127.0.0.1:2".into(), "rekindle.toml:3".into()));
+        assert_eq!(
+            value(&settings, "listen"),
+            ("127.0.0.1:3".into(), "environment REKINDLE_LISTEN".into())
+        );
+        assert_eq!(
+            value(&settings, "admin.listen"),
+            ("127.0.0.1:2".into(), "rekindle.toml:3".into())
+        );
         assert_eq!(value(&settings, "shards"), ("4".into(), "--set".into()));
         assert_eq!(value(&settings, "output"), ("durable".into(), "default".into()));
     }
@@ -324,21 +402,30 @@ mod tests {
     #[test]
     fn faults_name_the_line_and_what_is_right() {
         let error = |text: &str| file(text).unwrap_err().to_string();
-        assert!(error("\nadmin.lisen = \"x\"").contains("unknown key `admin.lisen` (rekindle.toml:2), did you mean `admin.listen`?"));
+        assert!(
+            error("\nadmin.lisen = \"x\"").contains(
+                "unknown key `admin.lisen` (rekindle.toml:2), did you mean `admin.listen`?"
+            )
+        );
         assert!(error("[admn]\nlisten = \"x\"").contains("unknown key `admn`"));
-        assert!(error("shards = \"two\"").contains("`shards` = `two` (rekindle.toml:1): expected a whole number"));
+        assert!(
+            error("shards = \"two\"")
+                .contains("`shards` = `two` (rekindle.toml:1): expected a whole number")
+        );
         assert!(error("output = \"fast\"").contains("expected one of durable, immediate"));
         assert!(error("dev = 1").contains("expected true or false"));
         assert!(error("admin = 1").contains("unknown key `admin`"));
         assert!(error("listen = ").contains("RK-CONFIG-002"));
         assert!(
-            error("\nlisten = 'x' y").contains("rekindle.toml is not valid TOML: line 2, column 14: "),
+            error("\nlisten = 'x' y")
+                .contains("rekindle.toml is not valid TOML: line 2, column 14: "),
             "{}",
             error("\nlisten = 'x' y")
         );
         let mut settings = Settings::defaults();
         settings.add_env(&[("REKINDLE_TEST_POSTGRES".into(), "postgres://u@h/d".into())]).unwrap();
-        let error = settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();
+        let error =
+            settings.add_env(&[("REKINDLE_LISTN".into(), "x".into())]).unwrap_err().to_string();
         assert!(error.contains("did you mean `REKINDLE_LISTEN`?"), "{error}");
     }
 
@@ -356,12 +443,20 @@ mod tests {
         settings.add_env(&env.map(|(name, value)| (name.into(), value.into()))).unwrap();
         assert_eq!(settings.passed_over(), env.map(|(name, _)| name));
         settings.add_env(&[(broken(), "x".into()), ("OTHER".into(), broken())]).unwrap();
-        let error = settings.add_env(&[("REKINDLE_LISTEN".into(), broken())]).unwrap_err().to_string();
+        let error =
+            settings.add_env(&[("REKINDLE_LISTEN".into(), broken())]).unwrap_err().to_string();
         assert!(error.contains("`listen`") && error.contains("UTF-8"), "{error}");
         let mut name = OsString::from("REKINDLE_");
         name.push(broken());
-        assert!(settings.add_env(&[(name, "x".into())]).unwrap_err().to_string().contains("RK-CONFIG-003"));
-        let error = settings.add_env(&[("REKINDLE_PORT".into(), "7777".into())]).unwrap_err().to_string();
+        assert!(
+            settings
+                .add_env(&[(name, "x".into())])
+                .unwrap_err()
+                .to_string()
+                .contains("RK-CONFIG-003")
+        );
+        let error =
+            settings.add_env(&[("REKINDLE_PORT".into(), "7777".into())]).unwrap_err().to_string();
         assert!(error.contains("unknown key `REKINDLE_PORT`"), "{error}");
     }
 
@@ -383,10 +478,16 @@ mod tests {
             "shards = 'postgres://u@h/d?sslmode=s3cret'",
         ] {
             let error = file(text).expect_err(text).to_string();
-            assert!(!error.contains("s3cret") && error.contains("rekindle.toml"), "{text}: {error}");
+            assert!(
+                !error.contains("s3cret") && error.contains("rekindle.toml"),
+                "{text}: {error}"
+            );
         }
         let number = file("admin.token = 5361737").unwrap_err().to_string();
-        assert!(!number.contains("5361737") && number.contains("`admin.token` = `***`"), "{number}");
+        assert!(
+            !number.contains("5361737") && number.contains("`admin.token` = `***`"),
+            "{number}"
+        );
         let settings = file("admin.token = 's3cret'\nstore = 'postgres://u:s3cret@h/d'").unwrap();
         assert!(!format!("{settings:?}").contains("s3cret"));
     }

@@ -1,8 +1,10 @@
-//! Environment variables of service links. Container platforms set them in every container that runs beside a service: for one called `rekindle` they
-//! begin like the variables of this project, though nobody set anything. Called by [`super::layers`] for names that are no keys.
+//! Environment variables of service links. Container platforms set them in every container that
+//! runs beside a service: for one called `rekindle` they begin like the variables of this project,
+//! though nobody set anything. Called by [`super::layers`] for names that are no keys.
 
-/// Whether a variable that begins with `REKINDLE_` has the shape of a service link: `REKINDLE_SERVICE_HOST`, `REKINDLE_PORT=tcp://...`,
-/// `REKINDLE_ADMIN_PORT_7780_TCP_ADDR`, or of a link between containers, `REKINDLE_NAME=/web/rekindle`.
+/// Whether a variable that begins with `REKINDLE_` has the shape of a service link:
+/// `REKINDLE_SERVICE_HOST`, `REKINDLE_PORT=tcp://...`, `REKINDLE_ADMIN_PORT_7780_TCP_ADDR`, or of a
+/// link between containers, `REKINDLE_NAME=/web/rekindle`.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     let ends = |tail: &str| name.ends_with(&format!("_{tail}"));
     ends("SERVICE_HOST")
@@ -16,8 +18,14 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
 
 /// `..._PORT_7777_UDP`, with or without `_PROTO`, `_PORT` or `_ADDR` behind it.
 fn is_port(name: &str) -> bool {
-    let base = ["_PROTO", "_PORT", "_ADDR"].iter().find_map(|tail| name.strip_suffix(tail)).unwrap_or(name);
-    let Some(base) = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|tail| base.strip_suffix(tail)) else { return false };
+    let base = ["_PROTO", "_PORT", "_ADDR"]
+        .iter()
+        .find_map(|tail| name.strip_suffix(tail))
+        .unwrap_or(name);
+    let Some(base) = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|tail| base.strip_suffix(tail))
+    else {
+        return false;
+    };
     let number = base.rsplit_once("_PORT_").map_or("", |(_, number)| number);
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }

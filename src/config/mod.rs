@@ -1,5 +1,6 @@
-//! Configuration: [`keys`] has the table of keys, [`layers`] loads text values with their origins, [`Config`] is the typed result that the rest of
-//! the node reads. Everything is checked here, before anything is opened.
+//! Configuration: [`keys`] has the table of keys, [`layers`] loads text values with their origins,
+//! [`Config`] is the typed result that the rest of the node reads. Everything is checked here,
+//! before anything is opened.
 
 pub mod check;
 pub mod jobs;
@@ -157,12 +158,22 @@ impl Config {
             },
             admin_listen: parse(settings, "admin.listen", "an address like 127.0.0.1:7780")?,
             admin_connections: at_least_one(settings, "admin.connections")?,
-            admin_token: Some(text(settings, "admin.token")).filter(|token| !token.is_empty()).map(Secret::new),
+            admin_token: Some(text(settings, "admin.token"))
+                .filter(|token| !token.is_empty())
+                .map(Secret::new),
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
             node_region: name(settings, "node.region")?,
-            output: if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate },
-            on_stall: if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Run },
+            output: if text(settings, "output") == "durable" {
+                Output::Durable
+            } else {
+                Output::Immediate
+            },
+            on_stall: if text(settings, "on_stall") == "pause" {
+                OnStall::Pause
+            } else {
+                OnStall::Run
+            },
             retention: retention::policy(settings)?,
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
@@ -176,15 +187,36 @@ impl Config {
             jobs: jobs::load(settings)?,
             backup: match text(settings, "backup.dir") {
                 dir if dir.is_empty() => None,
-                _ => Some((directory(settings, "backup.dir")?, at_least_one(settings, "backup.keep")?)),
+                _ => Some((
+                    directory(settings, "backup.dir")?,
+                    at_least_one(settings, "backup.keep")?,
+                )),
             },
-            audit_keep: Some(parse(settings, "audit.keep_days", "days")?).filter(|&days| days > 0).map(jobs::days),
-            session_timeout: Duration::from_millis(parse(settings, "session_timeout_ms", "milliseconds")?),
+            audit_keep: Some(parse(settings, "audit.keep_days", "days")?)
+                .filter(|&days| days > 0)
+                .map(jobs::days),
+            session_timeout: Duration::from_millis(parse(
+                settings,
+                "session_timeout_ms",
+                "milliseconds",
+            )?),
             watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),
             recovery_attempts: at_least_one(settings, "recovery.attempts")?,
-            healthy_after: Duration::from_millis(parse(settings, "recovery.healthy_ms", "milliseconds")?),
-            recovery_budget: Duration::from_millis(parse(settings, "checkpoint.budget_ms", "milliseconds")?),
-            resume_grace: Duration::from_millis(parse(settings, "resume_grace_ms", "milliseconds")?),
+            healthy_after: Duration::from_millis(parse(
+                settings,
+                "recovery.healthy_ms",
+                "milliseconds",
+            )?),
+            recovery_budget: Duration::from_millis(parse(
+                settings,
+                "checkpoint.budget_ms",
+                "milliseconds",
+            )?),
+            resume_grace: Duration::from_millis(parse(
+                settings,
+                "resume_grace_ms",
+                "milliseconds",
+            )?),
             shards: match parse(settings, "shards", "a whole number")? {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 count => count,
@@ -209,7 +241,10 @@ impl Config {
                 self.admin_listen
             )));
         }
-        let short = self.admin_token.as_ref().is_some_and(|token| token.reveal().chars().count() < MIN_TOKEN);
+        let short = self
+            .admin_token
+            .as_ref()
+            .is_some_and(|token| token.reveal().chars().count() < MIN_TOKEN);
         if !self.admin_listen.ip().is_loopback() && short {
             return Err(ConfigError::Conflict(format!(
                 "admin.listen = {} is not loopback and admin.token has fewer than {MIN_TOKEN} characters: whoever guesses it could stop \
@@ -220,7 +255,8 @@ impl Config {
         let Limits { connections, reserve, spectators, .. } = self.limits;
         if reserve >= connections || spectators > connections {
             return Err(ConfigError::Conflict(format!(
-                "limits.reserve = {reserve} must be less than limits.connections = {connections}, limits.spectators = {spectators} no more"
+                "limits.reserve = {reserve} must be less than limits.connections = {connections}, \
+                 limits.spectators = {spectators} no more"
             )));
         }
         if self.dev && !(self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback()) {
@@ -250,19 +286,32 @@ fn text(settings: &Settings, name: &str) -> String {
 
 fn bad(settings: &Settings, name: &str, expected: &str) -> ConfigError {
     let (value, origin) = raw(settings, name);
-    ConfigError::BadValue { key: name.to_owned(), value: layers::shown(name, value), origin: origin.clone(), expected: expected.to_owned() }
+    ConfigError::BadValue {
+        key: name.to_owned(),
+        value: layers::shown(name, value),
+        origin: origin.clone(),
+        expected: expected.to_owned(),
+    }
 }
 
 fn parse<T: FromStr>(settings: &Settings, name: &str, expected: &str) -> Result<T, ConfigError> {
     raw(settings, name).0.parse().map_err(|_| bad(settings, name, expected))
 }
 
-fn at_least_one<T: FromStr + PartialOrd + From<u8>>(settings: &Settings, name: &str) -> Result<T, ConfigError> {
+fn at_least_one<T: FromStr + PartialOrd + From<u8>>(
+    settings: &Settings,
+    name: &str,
+) -> Result<T, ConfigError> {
     let value: T = parse(settings, name, "a whole number")?;
-    if value >= T::from(1) { Ok(value) } else { Err(bad(settings, name, "a whole number, at least 1")) }
+    if value >= T::from(1) {
+        Ok(value)
+    } else {
+        Err(bad(settings, name, "a whole number, at least 1"))
+    }
 }
 
-/// The longest time that a key may ask for, in seconds: ten years. Longer ones cannot be added to a clock.
+/// The longest time that a key may ask for, in seconds: ten years. Longer ones cannot be added to a
+/// clock.
 const LONGEST_S: u64 = 3_650 * 86_400;
 
 /// Refuses times that no clock can count.
@@ -293,7 +342,11 @@ fn directory(settings: &Settings, name: &str) -> Result<PathBuf, ConfigError> {
 fn public(settings: &Settings) -> Result<SocketAddr, ConfigError> {
     let expected = "an address that others can dial, like 203.0.113.7:7777";
     let address: SocketAddr = parse(settings, "public", expected)?;
-    if address.ip().is_unspecified() || address.port() == 0 { Err(bad(settings, "public", expected)) } else { Ok(address) }
+    if address.ip().is_unspecified() || address.port() == 0 {
+        Err(bad(settings, "public", expected))
+    } else {
+        Ok(address)
+    }
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
@@ -325,13 +378,15 @@ fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigErr
         expected: error.expected,
     };
     let address = StoreAddress::parse(value, data_dir).map_err(refuse)?;
-    let (password, file) = (text(settings, "store_password"), text(settings, "store_password_file"));
+    let (password, file) =
+        (text(settings, "store_password"), text(settings, "store_password_file"));
     let password = match (password.is_empty(), file.is_empty()) {
         (true, true) => return Ok(address),
         (false, true) => password,
         (true, false) => password_from(Path::new(&file))?,
         (false, false) => {
-            let message = "store_password and store_password_file are both set: keep the password in one place";
+            let message = "store_password and store_password_file are both set: keep the password \
+                in one place";
             return Err(ConfigError::Conflict(message.to_owned()));
         }
     };
@@ -340,7 +395,8 @@ fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigErr
 
 /// The first line of a file that holds a password.
 pub fn password_from(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |cause: String| ConfigError::Unreadable { path: path.display().to_string(), cause };
+    let unreadable =
+        |cause: String| ConfigError::Unreadable { path: path.display().to_string(), cause };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     match text.lines().next().map(str::trim_end) {
         Some(password) if !password.is_empty() => Ok(password.to_owned()),
@@ -350,8 +406,13 @@ pub fn password_from(path: &Path) -> Result<String, ConfigError> {
 
 fn name(settings: &Settings, key: &str) -> Result<String, ConfigError> {
     let name = text(settings, key);
-    let fits = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if fits { Ok(name) } else { Err(bad(settings, key, "1 to 63 letters, digits, `-`, `_` or `.`")) }
+    let fits = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fits {
+        Ok(name)
+    } else {
+        Err(bad(settings, key, "1 to 63 letters, digits, `-`, `_` or `.`"))
+    }
 }
 
 fn log_filter(settings: &Settings) -> Result<String, ConfigError> {
@@ -362,20 +423,41 @@ fn log_filter(settings: &Settings) -> Result<String, ConfigError> {
     }
     let words = || filter.split(',').map(str::trim).filter(|word| !word.is_empty());
     // `warning` alone is a filter for a part of the program with that name, of which there is none.
-    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level)) || matches!(word, "1" | "2" | "3" | "4" | "5");
-    for word in words().filter(|word| !is_level(word) && word.bytes().all(|byte| byte.is_ascii_alphabetic())) {
+    let is_level = |word: &str| {
+        LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+            || matches!(word, "1" | "2" | "3" | "4" | "5")
+    };
+    for word in words()
+        .filter(|word| !is_level(word) && word.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    {
         if let Some(meant) = keys::nearest(&word.to_ascii_lowercase(), LEVELS.iter().copied()) {
-            return Err(bad(settings, "log.filter", &format!("{expected}; `{word}` is no level, did you mean `{meant}`?")));
+            return Err(bad(
+                settings,
+                "log.filter",
+                &format!("{expected}; `{word}` is no level, did you mean `{meant}`?"),
+            ));
         }
     }
     let speaks = |word: &str| {
-        let (target, level) = word.split_once('=').unwrap_or(if is_level(word) { ("", word) } else { (word, "trace") });
-        (target.is_empty() || target.starts_with("rekindle")) && !matches!(level.to_ascii_lowercase().as_str(), "off" | "0")
+        let (target, level) = word.split_once('=').unwrap_or(if is_level(word) {
+            ("", word)
+        } else {
+            (word, "trace")
+        });
+        (target.is_empty() || target.starts_with("rekindle"))
+            && !matches!(level.to_ascii_lowercase().as_str(), "off" | "0")
     };
     if words().any(speaks) {
         return Ok(filter);
     }
-    Err(bad(settings, "log.filter", &format!("{expected}; this one lets no event of the node through, not even why it ends: use `error`")))
+    Err(bad(
+        settings,
+        "log.filter",
+        &format!(
+            "{expected}; this one lets no event of the node through, not even why it ends: use \
+             `error`"
+        ),
+    ))
 }
 
 /// Levels of log events.
@@ -386,7 +468,10 @@ mod tests {
     use super::*;
 
     fn with(flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let flags = flags.iter().map(|(key, value)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned())).collect();
+        let flags = flags
+            .iter()
+            .map(|(key, value)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned()))
+            .collect();
         let file = Some(PathBuf::from("/dev/null"));
         Config::from_settings(&Settings::load(&Sources { file, flags, ..Sources::default() })?)
     }
@@ -403,13 +488,20 @@ mod tests {
     fn an_open_admin_listener_needs_a_token() {
         let error = with(&[("admin.listen", "0.0.0.0:7780")]).unwrap_err().to_string();
         assert!(error.contains("set admin.token"), "{error}");
-        let config = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "a-s3cret-of-some-length")]).unwrap();
+        let config =
+            with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "a-s3cret-of-some-length")])
+                .unwrap();
         assert!(
-            !format!("{config:?}").contains("a-s3cret-of-some-length") && config.admin_token.unwrap().reveal() == "a-s3cret-of-some-length"
+            !format!("{config:?}").contains("a-s3cret-of-some-length")
+                && config.admin_token.unwrap().reveal() == "a-s3cret-of-some-length"
         );
-        let error = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "x")]).unwrap_err().to_string();
+        let error = with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "x")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("fewer than 16 characters"), "{error}");
-        assert!(with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "0123456789abcdef")]).is_ok());
+        assert!(
+            with(&[("admin.listen", "0.0.0.0:7780"), ("admin.token", "0123456789abcdef")]).is_ok()
+        );
         assert!(with(&[("admin.token", "x")]).is_ok(), "only this host can try it");
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
@@ -442,7 +534,10 @@ mod tests {
             (&[url, ("store_password_file", "/nowhere")], "cannot read /nowhere"),
             (&[url, ("store_password_file", "/dev/null")], "first line should be a password"),
             (&[url, ("store_password", "s3cret"), ("store_password_file", file)], "both set"),
-            (&[("store", "postgres://game:s3cret@db/x"), ("store_password", "other")], "one password"),
+            (
+                &[("store", "postgres://game:s3cret@db/x"), ("store_password", "other")],
+                "one password",
+            ),
         ];
         for (flags, words) in wrong {
             let error = with(flags).unwrap_err().to_string();
@@ -481,7 +576,10 @@ mod tests {
             ("jobs.keep_days", "0"),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
-            assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"), "{error}");
+            assert!(
+                error.contains("RK-CONFIG-004") && error.contains(key) && error.contains("--set"),
+                "{error}"
+            );
             assert!(!error.contains("s3cret"), "{error}");
         }
         for filter in [

@@ -12,7 +12,13 @@ pub(super) fn policy(settings: &Settings) -> Result<Policy, ConfigError> {
         journal: keep(settings, "retention.journal", Some("recovery"))?,
         checkpoints: match parse(settings, "retention.checkpoints", "a whole number")? {
             count @ 2.. => count,
-            _ => return Err(bad(settings, "retention.checkpoints", "a whole number, at least 2: a recovery may need the second-newest")),
+            _ => {
+                return Err(bad(
+                    settings,
+                    "retention.checkpoints",
+                    "a whole number, at least 2: a recovery may need the second-newest",
+                ));
+            }
         },
         archive: keep(settings, "retention.archive", Some("none"))?,
         ended: keep(settings, "retention.ended", None)?,
@@ -32,7 +38,14 @@ fn keep(settings: &Settings, name: &str, needed: Option<&str>) -> Result<Keep, C
     };
     keep.ok_or_else(|| {
         let words: String = needed.map_or_else(String::new, |word| format!("`{word}`, "));
-        bad(settings, name, &format!("{words}`all`, or `for:` and a time such as `for:90s`, `for:30m`, `for:12h`, `for:7d`"))
+        bad(
+            settings,
+            name,
+            &format!(
+                "{words}`all`, or `for:` and a time such as `for:90s`, \
+            `for:30m`, `for:12h`, `for:7d`"
+            ),
+        )
     })
 }
 
@@ -58,7 +71,8 @@ mod tests {
     fn with(key: &str, value: &str) -> Result<Policy, String> {
         let flags = vec![("--set".to_owned(), key.to_owned(), value.to_owned())];
         let file = Some(std::path::PathBuf::from("/dev/null"));
-        let settings = Settings::load(&Sources { file, flags, ..Sources::default() }).map_err(|error| error.to_string())?;
+        let settings = Settings::load(&Sources { file, flags, ..Sources::default() })
+            .map_err(|error| error.to_string())?;
         policy(&settings).map_err(|error| error.to_string())
     }
 
@@ -67,8 +81,14 @@ mod tests {
         let default = with("retention.checkpoints", "2").unwrap();
         assert_eq!(default, Policy::default(), "the defaults of the keys are those of the policy");
         assert_eq!(with("retention.journal", "all").unwrap().journal, Keep::All);
-        assert_eq!(with("retention.archive", "for:30d").unwrap().archive, Keep::For(Duration::from_hours(30 * 24)));
-        assert_eq!(with("retention.ended", "for:12h").unwrap().ended, Keep::For(Duration::from_hours(12)));
+        assert_eq!(
+            with("retention.archive", "for:30d").unwrap().archive,
+            Keep::For(Duration::from_hours(30 * 24))
+        );
+        assert_eq!(
+            with("retention.ended", "for:12h").unwrap().ended,
+            Keep::For(Duration::from_hours(12))
+        );
         assert_eq!(with("retention.checkpoints", "5").unwrap().checkpoints, 5);
     }
 
@@ -92,7 +112,10 @@ mod tests {
             ("retention.chunk_s", "0", "at least 1"),
         ] {
             let error = with(key, value).unwrap_err();
-            assert!(error.contains("RK-CONFIG-004") && error.contains(key) && error.contains(hint), "{error}");
+            assert!(
+                error.contains("RK-CONFIG-004") && error.contains(key) && error.contains(hint),
+                "{error}"
+            );
         }
     }
 }

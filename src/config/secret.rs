@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A password or a token. `Debug` and `Display` hide it; [`Secret::reveal`] is for whoever sends or compares it.
+/// A password or a token. `Debug` and `Display` hide it; [`Secret::reveal`] is for whoever sends or
+/// compares it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

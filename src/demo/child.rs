@@ -1,4 +1,5 @@
-//! The node process of a demo: started, listened to through its log events, killed without warning, started again.
+//! The node process of a demo: started, listened to through its log events, killed without warning,
+//! started again.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,11 +58,26 @@ impl NodeProcess {
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
         let executable = std::env::current_exe()?;
         let mut command = Command::new(&executable);
-        command.args(["start", "--dev", "--until-stdin-closes", "--log", "json", "--admin", "127.0.0.1:0"]);
-        command.arg("--listen").arg(launch.listen.to_string()).arg("--data-dir").arg(&launch.data_dir);
-        // The demo decides alone: neither a file in the working directory nor the environment changes it.
+        command.args([
+            "start",
+            "--dev",
+            "--until-stdin-closes",
+            "--log",
+            "json",
+            "--admin",
+            "127.0.0.1:0",
+        ]);
+        command
+            .arg("--listen")
+            .arg(launch.listen.to_string())
+            .arg("--data-dir")
+            .arg(&launch.data_dir);
+        // The demo decides alone: neither a file in the working directory nor the environment
+        // changes it.
         command.args(["--config", "/dev/null"]);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REKINDLE_")) {
+        for (name, _) in std::env::vars_os()
+            .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REKINDLE_"))
+        {
             command.env_remove(name);
         }
         // Not as a flag: it may hold a password, and everybody sees the flags of a process.
@@ -69,7 +85,11 @@ impl NodeProcess {
         for setting in &launch.settings {
             command.arg("--set").arg(setting);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().about("start", &executable)?;
         let (sender, events) = mpsc::channel(1024);
         if let Some(stderr) = child.stderr.take() {
@@ -89,8 +109,14 @@ impl NodeProcess {
         self.child.id()
     }
 
-    /// Waits for the event with this code; earlier ones are handed to `seen`, and so is it. `None` after `within`, or when the process has ended.
-    pub async fn wait_for(&mut self, code: &str, within: Duration, seen: &mut impl FnMut(&NodeEvent)) -> Option<NodeEvent> {
+    /// Waits for the event with this code; earlier ones are handed to `seen`, and so is it. `None`
+    /// after `within`, or when the process has ended.
+    pub async fn wait_for(
+        &mut self,
+        code: &str,
+        within: Duration,
+        seen: &mut impl FnMut(&NodeEvent),
+    ) -> Option<NodeEvent> {
         let deadline = Instant::now() + within;
         while let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await {
             seen(&event);
@@ -109,7 +135,11 @@ impl NodeProcess {
     }
 
     /// Waits until the node is ready and returns its card.
-    pub async fn ready(&mut self, launch: &Launch, seen: &mut impl FnMut(&NodeEvent)) -> Result<NodeCard, Failure> {
+    pub async fn ready(
+        &mut self,
+        launch: &Launch,
+        seen: &mut impl FnMut(&NodeEvent),
+    ) -> Result<NodeCard, Failure> {
         let mut last = String::new();
         let ready = self
             .wait_for(super::READY, READY_WITHIN, &mut |event| {
@@ -119,7 +149,10 @@ impl NodeProcess {
             .await;
         match ready.and_then(|_| NodeCard::read(&launch.data_dir)) {
             Some(card) => Ok(card),
-            None => Err(Failure::new(Exit::Failed, format!("RK-DEMO-001: the node did not become ready; the last it said: {last}"))),
+            None => Err(Failure::new(
+                Exit::Failed,
+                format!("RK-DEMO-001: the node did not become ready; the last it said: {last}"),
+            )),
         }
     }
 
@@ -139,15 +172,22 @@ impl NodeProcess {
         }
         match tokio::time::timeout(STOPPED_WITHIN, self.child.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
-            Ok(status) => Err(Failure::new(Exit::Failed, format!("RK-DEMO-002: the node did not stop cleanly: {status:?}"))),
-            Err(_) => Err(Failure::new(Exit::Failed, "RK-DEMO-003: the node did not stop within 30 s of SIGTERM")),
+            Ok(status) => Err(Failure::new(
+                Exit::Failed,
+                format!("RK-DEMO-002: the node did not stop cleanly: {status:?}"),
+            )),
+            Err(_) => Err(Failure::new(
+                Exit::Failed,
+                "RK-DEMO-003: the node did not stop within 30 s of SIGTERM",
+            )),
         }
     }
 }
 
 /// A line that is no JSON (a panic, a message of the system) becomes an event without a code.
 fn event(line: &str) -> NodeEvent {
-    let fields: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
+    let fields: Value =
+        serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
     let code = fields.get("code").and_then(Value::as_str).unwrap_or_default().to_owned();
     NodeEvent { at: Instant::now(), code, fields }
 }

@@ -12,7 +12,8 @@ use super::verdict::{Facts, Witness};
 use crate::cli::exit::Failure;
 use crate::inspect::resim;
 
-/// The facts of every match in the store. Needs the whole journal of each, from the first record on.
+/// The facts of every match in the store. Needs the whole journal of each, from the first record
+/// on.
 pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Facts>, Failure> {
     let mut all = BTreeMap::new();
     let delivered = store.effects.delivered().await?;
@@ -43,7 +44,11 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
             }
             true
         })?;
-        facts.delivered = delivered.iter().filter(|(match_id, _)| *match_id == lease.match_id).map(|(_, effect)| effect.id).collect();
+        facts.delivered = delivered
+            .iter()
+            .filter(|(match_id, _)| *match_id == lease.match_id)
+            .map(|(_, effect)| effect.id)
+            .collect();
         all.insert(lease.match_id, facts);
     }
     Ok(all)
@@ -54,7 +59,8 @@ pub fn witness(log: &BotLog) -> Witness {
     let mut witness = Witness { match_id: log.match_id, ..Witness::default() };
     let mut session = None;
     let mut epoch = Epoch(0);
-    // An earlier ownership under which the bot saw its last tick: known once the next snapshot says which tick that was.
+    // An earlier ownership under which the bot saw its last tick: known once the next snapshot says
+    // which tick that was.
     let mut before = None;
     for fact in &log.facts {
         match fact {
@@ -68,10 +74,13 @@ pub fn witness(log: &BotLog) -> Witness {
                 }
                 witness.resumes += 1;
                 before = (*now != epoch).then_some(epoch).or(before);
-                // A welcome is a word; ticks after it are what counts. A bot that had seen none before notes no gap.
+                // A welcome is a word; ticks after it are what counts. A bot that had seen none
+                // before notes no gap.
                 (session, epoch, witness.playing) = (Some(*same), *now, log.tally.newest > *tick);
             }
-            Fact::Durable(input) => witness.durable.extend(session.map(|session| (session, input.seq, input.tick))),
+            Fact::Durable(input) => {
+                witness.durable.extend(session.map(|session| (session, input.seq, input.tick)))
+            }
             Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
             Fact::Gap { from_tick, interrupted: true, .. } => {
                 witness.playing = true;
@@ -99,7 +108,9 @@ pub fn first_cut(logs: &[BotLog]) -> BTreeMap<MatchId, Tick> {
             _ => None,
         });
         if let Some(tick) = first {
-            cuts.entry(log.match_id).and_modify(|newest: &mut Tick| *newest = tick.max(*newest)).or_insert(tick);
+            cuts.entry(log.match_id)
+                .and_modify(|newest: &mut Tick| *newest = tick.max(*newest))
+                .or_insert(tick);
         }
     }
     cuts
@@ -121,9 +132,20 @@ mod tests {
             Fact::Beat { tick: Tick(30), hash: StateHash([1; 32]) },
             Fact::Disconnected { at_us: 5, reason: "silent".into() },
             Fact::Resumed { at_us: 6, session, epoch: Epoch(2), tick: Tick(31) },
-            Fact::Gap { from_us: 4, to_us: 7, from_tick: Tick(31), to_tick: Tick(32), interrupted: true },
+            Fact::Gap {
+                from_us: 4,
+                to_us: 7,
+                from_tick: Tick(31),
+                to_tick: Tick(32),
+                interrupted: true,
+            },
         ];
-        let log = BotLog { player: PlayerId(1), match_id: MatchId(2), facts, tally: Tally { newest: Tick(50), ..Tally::default() } };
+        let log = BotLog {
+            player: PlayerId(1),
+            match_id: MatchId(2),
+            facts,
+            tally: Tally { newest: Tick(50), ..Tally::default() },
+        };
         let witness = witness(&log);
         assert_eq!(witness.sessions, [session]);
         assert_eq!((witness.resumes, witness.playing), (1, true));
@@ -137,7 +159,13 @@ mod tests {
         let session = SessionId(5);
         let joined = Fact::Joined { at_us: 1, session, epoch: Epoch(1), tick: Tick(3) };
         let resumed = Fact::Resumed { at_us: 6, session, epoch: Epoch(2), tick: Tick(31) };
-        let ticks = Fact::Gap { from_us: 4, to_us: 7, from_tick: Tick(31), to_tick: Tick(32), interrupted: true };
+        let ticks = Fact::Gap {
+            from_us: 4,
+            to_us: 7,
+            from_tick: Tick(31),
+            to_tick: Tick(32),
+            interrupted: true,
+        };
         let gone = Fact::Disconnected { at_us: 9, reason: "silent".into() };
         let playing = |facts: &[&Fact], newest| {
             let facts = facts.iter().map(|&fact| fact.clone()).collect();

@@ -1,7 +1,8 @@
 //! `rekindle demo`: the promise, tried before your eyes.
 //!
-//! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the verdict. [`plan`] says when to kill, [`child`] owns
-//! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`] compares it with what the bots saw on the wire.
+//! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the
+//! verdict. [`plan`] says when to kill, [`child`] owns the process, [`stage`] shows it, [`facts`]
+//! reads the journal afterwards, and [`verdict`] compares it with what the bots saw on the wire.
 
 pub mod child;
 pub mod facts;
@@ -46,8 +47,8 @@ const EPILOGUE: Duration = Duration::from_millis(1_500);
 /// How long a kill that waits for a checkpoint waits.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(4);
 
-/// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills can hit them, and matches that are killed
-/// again and again are not taken for the cause.
+/// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills
+/// can hit them, and matches that are killed again and again are not taken for the cause.
 const SETTINGS: &[&str] = &[
     "retention.journal=all",
     "output=durable",
@@ -90,7 +91,9 @@ async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     stage.close();
     let (summary, verdict) = outcome?;
     let kept = home.finish(verdict.holds()).await;
-    context.answer(&summary.json(&verdict, kept.as_ref()), || summary.words(&verdict, kept.as_ref()))?;
+    context.answer(&summary.json(&verdict, kept.as_ref()), || {
+        summary.words(&verdict, kept.as_ref())
+    })?;
     Ok(if verdict.holds() { Exit::Done } else { Exit::Broken })
 }
 
@@ -119,7 +122,8 @@ impl Cast {
         let players = args.players.map_or(PLAYERS.min(all), usize::from);
         if players > all {
             let message = format!(
-                "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and there are {}; use --players {all}, or more --matches",
+                "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and \
+                 there are {}; use --players {all}, or more --matches",
                 counted(usize::from(args.matches), "match", "matches")
             );
             return Err(Failure::new(Exit::Usage, message));
@@ -145,21 +149,28 @@ impl Home {
             context.config.data_dir.clone()
         };
         let store = match &context.config.store {
-            // A file or the environment may name a store at work: the demo goes there only if it is told to.
+            // A file or the environment may name a store at work: the demo goes there only if it is
+            // told to.
             _ if context.common.store.is_none() => StoreAddress::Local(dir.clone()),
             StoreAddress::Memory => {
-                let message = "RK-DEMO-009: a store in memory is gone with the node that the demo kills; name another one";
+                let message = "RK-DEMO-009: a store in memory is gone with the node that the demo \
+                    kills; name another one";
                 return Err(Failure::new(Exit::Usage, message));
             }
             // `local` alone: in the data directory.
-            StoreAddress::Local(named) if *named == context.config.data_dir => StoreAddress::Local(dir.clone()),
+            StoreAddress::Local(named) if *named == context.config.data_dir => {
+                StoreAddress::Local(dir.clone())
+            }
             StoreAddress::Local(named) => StoreAddress::Local(named.clone()),
             remote => remote.apart(&format!("demo_{:08x}", clock::random() >> 32)),
         };
         let local = if let StoreAddress::Local(named) = &store { Some(named) } else { None };
         for dir in [Some(&dir), local].into_iter().flatten() {
             if dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-                let message = format!("RK-DEMO-004: {} is not empty; the demo needs a directory of its own", dir.display());
+                let message = format!(
+                    "RK-DEMO-004: {} is not empty; the demo needs a directory of its own",
+                    dir.display()
+                );
                 return Err(Failure::new(Exit::Usage, message));
             }
         }
@@ -172,21 +183,26 @@ impl Home {
         Ok(())
     }
 
-    /// Removes what is temporary unless there is something to look into. Returns where the journal is if it stays.
+    /// Removes what is temporary unless there is something to look into. Returns where the journal
+    /// is if it stays.
     async fn finish(&self, holds: bool) -> Option<StoreAddress> {
         if self.temporary
             && holds
             && let Err(error) = std::fs::remove_dir_all(&self.dir)
         {
-            tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's directory is left behind");
+            tracing::warn!(code = "RK-DEMO-006", path = %self.dir.display(), %error, "the demo's \
+                directory is left behind");
         }
         let own_tables = self.store.is_remote();
-        let kept = !holds || !(self.temporary || own_tables) || matches!(&self.store, StoreAddress::Local(dir) if *dir != self.dir);
+        let kept = !holds
+            || !(self.temporary || own_tables)
+            || matches!(&self.store, StoreAddress::Local(dir) if *dir != self.dir);
         if own_tables
             && !kept
             && let Err(error) = self.store.discard().await
         {
-            tracing::warn!(code = "RK-DEMO-010", store = %self.store, %error, "the demo's tables are left behind");
+            tracing::warn!(code = "RK-DEMO-010", store = %self.store, %error, "the demo's tables \
+                are left behind");
         }
         kept.then(|| self.store.clone())
     }
@@ -196,7 +212,8 @@ impl Home {
 struct Show {
     evidence: Evidence,
     kills: usize,
-    /// When each outage began, since the swarm's start: at the last kill of a row, for one that hits a recovery only makes an outage longer.
+    /// When each outage began, since the swarm's start: at the last kill of a row, for one that
+    /// hits a recovery only makes an outage longer.
     outages: Vec<Duration>,
     /// Kills that hit what they were aimed at: a recovery, or the writing of a checkpoint.
     hits: usize,
@@ -219,7 +236,8 @@ impl Theatre<'_> {
 
     fn restart(&mut self) -> Result<(), Failure> {
         self.node = NodeProcess::start(&self.launch)?;
-        self.stage.tell(&format!("node started again, pid {}", self.node.pid().unwrap_or_default()));
+        self.stage
+            .tell(&format!("node started again, pid {}", self.node.pid().unwrap_or_default()));
         Ok(())
     }
 
@@ -228,22 +246,42 @@ impl Theatre<'_> {
         self.node.kill().await?;
         self.stage.tell(&format!("SIGKILL {} (pid {pid})", aim.words()));
         let Some(command) = self.after_kill else { return Ok(()) };
-        let status = tokio::process::Command::new("sh").args(["-c", command]).kill_on_drop(true).status().await?;
+        let status = tokio::process::Command::new("sh")
+            .args(["-c", command])
+            .kill_on_drop(true)
+            .status()
+            .await?;
         if !status.success() {
-            return Err(Failure::new(Exit::Failed, format!("RK-DEMO-008: `{command}` ended with {status}")));
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("RK-DEMO-008: `{command}` ended with {status}"),
+            ));
         }
         Ok(())
     }
 }
 
-async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stage: &Stage) -> Result<Show, Failure> {
+async fn play(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    home: &Home,
+    stage: &Stage,
+) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
-    let mut launch = Launch { data_dir: home.dir.clone(), store: home.store.clone(), listen: ([127, 0, 0, 1], 0).into(), settings };
+    let mut launch = Launch {
+        data_dir: home.dir.clone(),
+        store: home.store.clone(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        settings,
+    };
     let node = NodeProcess::start(&launch)?;
     stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
-    let mut theatre = Theatre { launch: launch.clone(), node, stage, after_kill: args.after_kill.as_deref() };
+    let mut theatre =
+        Theatre { launch: launch.clone(), node, stage, after_kill: args.after_kill.as_deref() };
     let card = theatre.ready().await?;
-    // Clients come back to the same address, so every later start takes the port that the first one found.
+    // Clients come back to the same address, so every later start takes the port that the first one
+    // found.
     launch.listen = card.listen;
     theatre.launch = launch;
 
@@ -267,10 +305,19 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
         .map(|index| {
             let player = u64::from(index) + 1;
             let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?.ticket;
-            Ok(BotSpec { player: PlayerId(player), ticket, match_id: Some(matches[usize::from(index) % matches.len()]) })
+            Ok(BotSpec {
+                player: PlayerId(player),
+                ticket,
+                match_id: Some(matches[usize::from(index) % matches.len()]),
+            })
         })
         .collect::<Result<_, Failure>>()?;
-    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, bots::brain(&context.games, game)?);
+    let mut config = SwarmConfig::new(
+        vec![card.listen],
+        trust.clone(),
+        bots,
+        bots::brain(&context.games, game)?,
+    );
     // Bots that are not let in say why before they are waited for no longer.
     config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
     let swarm = Swarm::start(config)?;
@@ -283,7 +330,11 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
         }
     }
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
-    stage.tell(&format!("{} bots play in {} over QUIC", cast.players, counted(matches.len(), "match", "matches")));
+    stage.tell(&format!(
+        "{} bots play in {} over QUIC",
+        cast.players,
+        counted(matches.len(), "match", "matches")
+    ));
 
     let aims = plan::kills(args.kills, args.seed);
     let mut outages = Vec::with_capacity(aims.len());
@@ -293,13 +344,19 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
             Aim::Fight(after) => watch_fight(&swarm, stage, after).await,
             Aim::Recovery(delay) => {
                 // The node was killed just now and starts: hit it as soon as it replays.
-                let begun = theatre.node.wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event)).await;
+                let begun = theatre
+                    .node
+                    .wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event))
+                    .await;
                 hits += usize::from(begun.is_some());
                 sleep(delay).await;
             }
             Aim::Checkpoint(delay) => {
                 theatre.node.drain_events(&mut |event| report(stage, event));
-                let begun = theatre.node.wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event)).await;
+                let begun = theatre
+                    .node
+                    .wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event))
+                    .await;
                 hits += usize::from(begun.is_some());
                 sleep(delay).await;
             }
@@ -316,9 +373,11 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
     }
     watch_fight(&swarm, stage, EPILOGUE).await;
     // All bots of a match receive the same beats.
-    let (players, played) = (u64::from(cast.players).max(1), matches.len().min(usize::from(cast.players)) as u64);
+    let (players, played) =
+        (u64::from(cast.players).max(1), matches.len().min(usize::from(cast.players)) as u64);
     let enough = |progress: &rekindle_loadtest::Progress| {
-        progress.durable >= MIN_INPUTS as u64 + 200 && progress.beats * played / players >= MIN_BEATS as u64 + played
+        progress.durable >= MIN_INPUTS as u64 + 200
+            && progress.beats * played / players >= MIN_BEATS as u64 + played
     };
     swarm.wait_until(PATIENCE, enough).await;
     let seconds = swarm.elapsed().as_secs_f64();
@@ -330,20 +389,35 @@ async fn play(context: &Context, args: &DemoArgs, cast: &Cast, home: &Home, stag
 }
 
 fn ticket_for(player: u64, role: Role) -> IssueTicket {
-    IssueTicket { player, name: Some(format!("bot-{player}")), spectator: role == Role::Spectator, match_id: None, ttl_s: 3_600 }
+    IssueTicket {
+        player,
+        name: Some(format!("bot-{player}")),
+        spectator: role == Role::Spectator,
+        match_id: None,
+        ttl_s: 3_600,
+    }
 }
 
 /// Waits until every bot's session is served and gets ticks.
 async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<(), Failure> {
     let all = usize::from(cast.players);
     let before = swarm.progress().snapshots;
-    let back = swarm.wait_until(PATIENCE, |progress| progress.connected >= all && progress.snapshots > before + 2 * all as u64).await;
+    let back = swarm
+        .wait_until(PATIENCE, |progress| {
+            progress.connected >= all && progress.snapshots > before + 2 * all as u64
+        })
+        .await;
     let now = swarm.progress();
     if back {
         return Ok(());
     }
-    let why = swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
-    let message = format!("RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}", now.connected, PATIENCE.as_secs());
+    let why =
+        swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
+    let message = format!(
+        "RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}",
+        now.connected,
+        PATIENCE.as_secs()
+    );
     Err(Failure::new(Exit::Broken, message))
 }
 
@@ -356,13 +430,19 @@ async fn watch_fight(swarm: &Swarm, stage: &Stage, time: Duration) {
             "{} bots play   {} inputs durable   {} hash beats   {} sessions resumed   q ends",
             progress.connected, progress.durable, progress.beats, progress.resumed
         ));
-        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100))).await;
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100)))
+            .await;
     }
 }
 
 /// What the node says of its recoveries goes on the timeline.
 fn report(stage: &Stage, event: &NodeEvent) {
-    let field = |name: &str| event.fields.get(name).map_or_else(String::new, |value| value.to_string().trim_matches('"').to_owned());
+    let field = |name: &str| {
+        event
+            .fields
+            .get(name)
+            .map_or_else(String::new, |value| value.to_string().trim_matches('"').to_owned())
+    };
     let id = field("match_id");
     let short = id.get(..8).unwrap_or(&id);
     match event.code.as_str() {
@@ -389,10 +469,18 @@ async fn judge(
     let reading = Reading::of(store)?;
     let facts = facts::read(&reading.store().await?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
-    let verdict = verdict::judge(usize::from(cast.players), &witnesses, &facts, &facts::first_cut(&show.evidence.bots));
-    let mut back: Vec<Duration> = show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
+    let verdict = verdict::judge(
+        usize::from(cast.players),
+        &witnesses,
+        &facts,
+        &facts::first_cut(&show.evidence.bots),
+    );
+    let mut back: Vec<Duration> =
+        show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();
-    let ms = |at: Option<&Duration>| at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
+    let ms = |at: Option<&Duration>| {
+        at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0)
+    };
     stage.tell("the journal is read and every match simulated again");
     let summary = Summary {
         kills: show.kills,
@@ -451,7 +539,8 @@ impl Summary {
         let mut lines = vec![
             String::new(),
             format!(
-                "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, {:.0} s",
+                "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, \
+                 {:.0} s",
                 self.kills, self.hits, self.matches, self.players, self.seconds
             ),
             format!("durable inputs seen on the wire   {:>8}", verdict.inputs_durable),
@@ -459,18 +548,31 @@ impl Summary {
             format!("  inputs applied twice            {:>8}", verdict.duplicates),
             format!("state hashes compared             {:>8}", verdict.beats_checked),
             format!("  of them different               {:>8}", verdict.mismatches),
-            format!("sessions that went on             {:>8} of {}", verdict.sessions_resumed, self.players),
+            format!(
+                "sessions that went on             {:>8} of {}",
+                verdict.sessions_resumed, self.players
+            ),
             format!("ticks rolled back, at most        {:>8}", verdict.rolled_back_max),
             format!("results of finished rounds        {:>8}", verdict.results),
             format!("  of them missing or invented     {:>8}", verdict.results_wrong),
-            format!("kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max", self.p50_ms, self.max_ms),
+            format!(
+                "kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max",
+                self.p50_ms, self.max_ms
+            ),
             String::new(),
         ];
         lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
-        lines.push(if verdict.holds() { "every promise held".to_owned() } else { "a promise was broken".to_owned() });
+        lines.push(if verdict.holds() {
+            "every promise held".to_owned()
+        } else {
+            "a promise was broken".to_owned()
+        });
         match kept {
-            Some(StoreAddress::Local(dir)) => lines.push(format!("the journal is kept: `rekindle verify {}`", dir.display())),
-            Some(store) => lines.push(format!("the journal is kept: `rekindle store verify --store '{store}'`")),
+            Some(StoreAddress::Local(dir)) => {
+                lines.push(format!("the journal is kept: `rekindle verify {}`", dir.display()))
+            }
+            Some(store) => lines
+                .push(format!("the journal is kept: `rekindle store verify --store '{store}'`")),
             None => {}
         }
         lines

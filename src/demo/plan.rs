@@ -24,7 +24,8 @@ impl Aim {
     }
 }
 
-/// `kills` kills, of which the second of every three hits recovery or the writing of a checkpoint, in turn.
+/// `kills` kills, of which the second of every three hits recovery or the writing of a checkpoint,
+/// in turn.
 pub fn kills(kills: u32, seed: u64) -> Vec<Aim> {
     // Many kills share a minute; a few leave time to watch.
     let fight_ms = (24_000 / u64::from(kills.max(1))).clamp(600, 4_000);
@@ -64,7 +65,10 @@ mod tests {
         for count in [3, 5, 30, 200] {
             let plan = kills(count, 7);
             let aimed = plan.iter().filter(|aim| !matches!(aim, Aim::Fight(_))).count();
-            assert!(plan.len() == count as usize && 3 * aimed + 2 >= plan.len(), "{count}: {aimed}");
+            assert!(
+                plan.len() == count as usize && 3 * aimed + 2 >= plan.len(),
+                "{count}: {aimed}"
+            );
         }
         assert!(kills(30, 7).iter().any(|aim| matches!(aim, Aim::Checkpoint(_))));
         assert!(matches!(kills(1, 1)[..], [Aim::Fight(_)]));

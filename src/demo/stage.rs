@@ -1,4 +1,5 @@
-//! Where a demo is seen: the fight and a timeline on a terminal, lines elsewhere, nothing with `--json`.
+//! Where a demo is seen: the fight and a timeline on a terminal, lines elsewhere, nothing with
+//! `--json`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Takes the terminal over if there is one and `quiet` is not asked for. `games` know how their matches are drawn.
+    /// Takes the terminal over if there is one and `quiet` is not asked for. `games` know how their
+    /// matches are drawn.
     pub fn open(quiet: bool, games: Games) -> std::io::Result<Self> {
         let screen = if quiet { None } else { Screen::enter()? };
         Ok(Self {
@@ -73,22 +75,33 @@ impl Stage {
 
     /// Shows what a spectator's client sees, as one more pane. The task ends with the client.
     pub fn seat(&self, match_id: MatchId, mut client: Client) {
-        let seat = Arc::new(Mutex::new(Seat { title: format!("match {}", match_id.short()), picture: None }));
+        let seat = Arc::new(Mutex::new(Seat {
+            title: format!("match {}", match_id.short()),
+            picture: None,
+        }));
         self.seats.lock().push(Arc::clone(&seat));
         let games = self.games.clone();
         tokio::spawn(async move {
             let mut welcome: Option<Arc<Welcome>> = None;
             while let Some(event) = client.event().await {
                 match event {
-                    ClientEvent::Welcome(new) | ClientEvent::Resumed { welcome: new, .. } => welcome = Some(new),
+                    ClientEvent::Welcome(new) | ClientEvent::Resumed { welcome: new, .. } => {
+                        welcome = Some(new)
+                    }
                     ClientEvent::Snapshot(snapshot) => {
                         let Some(welcome) = &welcome else { continue };
                         let mut seat = seat.lock();
                         let tick = snapshot.header.tick;
-                        seat.title = format!("match {}  tick {tick}  epoch {}", match_id.short(), snapshot.header.epoch);
+                        seat.title = format!(
+                            "match {}  tick {tick}  epoch {}",
+                            match_id.short(),
+                            snapshot.header.epoch
+                        );
                         seat.picture = Picture::of(&games, welcome, &snapshot.view);
                     }
-                    ClientEvent::Disconnected { .. } => seat.lock().title = format!("match {}  NODE DEAD", match_id.short()),
+                    ClientEvent::Disconnected { .. } => {
+                        seat.lock().title = format!("match {}  NODE DEAD", match_id.short())
+                    }
                     _ => {}
                 }
             }

@@ -1,6 +1,8 @@
-//! The verdict of a demo, computed by nobody's word: what bots saw on the wire against what stands in the journal.
+//! The verdict of a demo, computed by nobody's word: what bots saw on the wire against what stands
+//! in the journal.
 //!
-//! Pure: [`judge`] gets the witnesses' notes and the facts that were read from the stopped node's directory, and returns the counts.
+//! Pure: [`judge`] gets the witnesses' notes and the facts that were read from the stopped node's
+//! directory, and returns the counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,15 +77,22 @@ pub struct Verdict {
     pub rolled_back_max: u64,
     /// Results of finished rounds that the sink has.
     pub results: usize,
-    /// Results that were asked for more than once, are missing in the sink, or were never asked for.
+    /// Results that were asked for more than once, are missing in the sink, or were never asked
+    /// for.
     pub results_wrong: usize,
     /// What is wrong, in words; empty if all is well.
     pub faults: Vec<String>,
 }
 
-/// Compares notes and facts. There must be a witness for each of `players`. `first_kill` has, for each match, the newest tick that anyone was shown before the first kill; a match without
-/// an entry was never killed.
-pub fn judge(players: usize, witnesses: &[Witness], facts: &BTreeMap<MatchId, Facts>, first_kill: &BTreeMap<MatchId, Tick>) -> Verdict {
+/// Compares notes and facts. There must be a witness for each of `players`. `first_kill` has, for
+/// each match, the newest tick that anyone was shown before the first kill; a match without an
+/// entry was never killed.
+pub fn judge(
+    players: usize,
+    witnesses: &[Witness],
+    facts: &BTreeMap<MatchId, Facts>,
+    first_kill: &BTreeMap<MatchId, Tick>,
+) -> Verdict {
     let mut verdict = Verdict::default();
     let nothing = Facts::default();
     let mut seen = BTreeSet::new();
@@ -101,7 +110,10 @@ pub fn judge(players: usize, witnesses: &[Witness], facts: &BTreeMap<MatchId, Fa
             let ticks = facts.applied.get(&(session, seq)).map_or(&[][..], Vec::as_slice);
             if !ticks.contains(&tick) {
                 verdict.lost += 1;
-                verdict.fault(format!("input {seq} of session {session} was durable at tick {tick}; the journal has it at {ticks:?}"));
+                verdict.fault(format!(
+                    "input {seq} of session {session} was durable at tick \
+                    {tick}; the journal has it at {ticks:?}"
+                ));
             }
         }
         for &(tick, hash) in &witness.beats {
@@ -109,16 +121,23 @@ pub fn judge(players: usize, witnesses: &[Witness], facts: &BTreeMap<MatchId, Fa
             beats.insert((witness.match_id, tick));
             if facts.hashes.get(&tick) != Some(&hash) {
                 verdict.mismatches += 1;
-                verdict
-                    .fault(format!("match {}: a bot received hash {hash} for tick {tick}, the simulation has another", witness.match_id));
+                verdict.fault(format!(
+                    "match {}: a bot received hash {hash} for tick {tick}, the \
+                        simulation has another",
+                    witness.match_id
+                ));
             }
         }
         for (epoch, &tick) in &witness.newest {
-            let durable = facts.last_tick.range(..=epoch).next_back().map_or(Tick(0), |(_, &tick)| tick);
+            let durable =
+                facts.last_tick.range(..=epoch).next_back().map_or(Tick(0), |(_, &tick)| tick);
             verdict.rolled_back_max = verdict.rolled_back_max.max(tick.0.saturating_sub(durable.0));
         }
         verdict.rolled_back_max = verdict.rolled_back_max.max(witness.taken_back);
-        if witness.playing && witness.sessions.len() == 1 && (witness.resumes > 0 || first_kill.is_empty()) {
+        if witness.playing
+            && witness.sessions.len() == 1
+            && (witness.resumes > 0 || first_kill.is_empty())
+        {
             verdict.sessions_resumed += 1;
         } else {
             verdict.fault(format!(
@@ -135,37 +154,53 @@ pub fn judge(players: usize, witnesses: &[Witness], facts: &BTreeMap<MatchId, Fa
         verdict.duplicates += duplicates;
         verdict.mismatches += facts.journal_mismatches;
         if duplicates + facts.journal_mismatches > 0 {
-            verdict.fault(format!("match {match_id}: {duplicates} inputs applied twice, {} beats contradicted", facts.journal_mismatches));
+            verdict.fault(format!(
+                "match {match_id}: {duplicates} inputs applied twice, {} beats contradicted",
+                facts.journal_mismatches
+            ));
         }
         let asked: BTreeSet<_> = facts.asked.iter().copied().collect();
-        let wrong = facts.asked.len() - asked.len() + asked.symmetric_difference(&facts.delivered).count();
+        let wrong =
+            facts.asked.len() - asked.len() + asked.symmetric_difference(&facts.delivered).count();
         verdict.results += facts.delivered.len();
         verdict.results_wrong += wrong;
         if wrong > 0 {
-            verdict.fault(format!("match {match_id}: the game asked for {:?}, the sink has {:?}", facts.asked, facts.delivered));
+            verdict.fault(format!(
+                "match {match_id}: the game asked for {:?}, the sink has {:?}",
+                facts.asked, facts.delivered
+            ));
         }
         if let Some(&kill) = first_kill.get(match_id) {
-            verdict.joins_after_kill += facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
+            verdict.joins_after_kill +=
+                facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
         }
     }
     verdict.beats_distinct = beats.len();
     if verdict.inputs_durable < MIN_INPUTS || verdict.beats_distinct < MIN_BEATS {
         verdict.fault(format!(
-            "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and {MIN_BEATS} are needed",
+            "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and \
+             {MIN_BEATS} are needed",
             verdict.inputs_durable, verdict.beats_distinct
         ));
     }
     if verdict.rolled_back_max > 0 {
-        verdict.fault(format!("{} ticks that a bot had been shown were undone", verdict.rolled_back_max));
+        verdict.fault(format!(
+            "{} ticks that a bot had been shown were undone",
+            verdict.rolled_back_max
+        ));
     }
     if verdict.joins_after_kill > 0 {
-        verdict.fault(format!("{} sessions had to be opened anew after a kill", verdict.joins_after_kill));
+        verdict.fault(format!(
+            "{} sessions had to be opened anew after a kill",
+            verdict.joins_after_kill
+        ));
     }
     verdict
 }
 
 impl Verdict {
-    /// Nothing durable was lost or applied twice, no hash differs, every session was resumed, and enough was seen to say so.
+    /// Nothing durable was lost or applied twice, no hash differs, every session was resumed, and
+    /// enough was seen to say so.
     pub fn holds(&self) -> bool {
         self.faults.is_empty()
     }
@@ -216,7 +251,15 @@ mod tests {
         let (witnesses, facts, kills) = run();
         let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
         assert!(verdict.holds(), "{:?}", verdict.faults);
-        assert_eq!((verdict.inputs_durable, verdict.beats_checked, verdict.sessions_resumed, verdict.rolled_back_max), (1_200, 40, 1, 0));
+        assert_eq!(
+            (
+                verdict.inputs_durable,
+                verdict.beats_checked,
+                verdict.sessions_resumed,
+                verdict.rolled_back_max
+            ),
+            (1_200, 40, 1, 0)
+        );
     }
 
     #[test]
@@ -224,21 +267,81 @@ mod tests {
         type Break = fn(&mut Witness, &mut Facts);
         type Counted = fn(&Verdict) -> bool;
         let breaks: &[(&str, Break, Counted)] = &[
-            ("lost", |_, facts| drop(facts.applied.remove(&(SESSION, 3))), |verdict| verdict.lost == 1),
-            ("moved", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap()[0] = Tick(14), |verdict| verdict.lost == 1),
-            ("twice", |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap().push(Tick(14)), |verdict| verdict.duplicates == 1),
-            ("hash", |witness, _| witness.beats[0].1 = StateHash([9; 32]), |verdict| verdict.mismatches == 1),
-            ("unknown beat", |witness, _| witness.beats[0].0 = Tick(31), |verdict| verdict.mismatches == 1),
-            ("journal beat", |_, facts| facts.journal_mismatches = 1, |verdict| verdict.mismatches == 1),
-            ("new session", |witness, _| witness.sessions.push(SessionId(10)), |verdict| verdict.sessions_resumed == 0),
-            ("gone at the end", |witness, _| witness.playing = false, |verdict| verdict.sessions_resumed == 0),
-            ("never back", |witness, _| witness.resumes = 0, |verdict| verdict.sessions_resumed == 0),
-            ("joined again", |_, facts| facts.joins.get_mut(&SESSION).unwrap().push(Tick(601)), |verdict| verdict.joins_after_kill == 1),
-            ("result lost", |_, facts| facts.delivered.clear(), |verdict| verdict.results_wrong == 1),
-            ("result invented", |_, facts| facts.asked.clear(), |verdict| verdict.results_wrong == 1),
-            ("result asked twice", |_, facts| facts.asked.push(RESULT), |verdict| verdict.results_wrong == 1),
-            ("too few inputs", |witness, _| witness.durable.truncate(999), |verdict| verdict.inputs_durable == 999),
-            ("too few beats", |witness, _| witness.beats.truncate(19), |verdict| verdict.beats_checked == 19),
+            (
+                "lost",
+                |_, facts| drop(facts.applied.remove(&(SESSION, 3))),
+                |verdict| verdict.lost == 1,
+            ),
+            (
+                "moved",
+                |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap()[0] = Tick(14),
+                |verdict| verdict.lost == 1,
+            ),
+            (
+                "twice",
+                |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap().push(Tick(14)),
+                |verdict| verdict.duplicates == 1,
+            ),
+            (
+                "hash",
+                |witness, _| witness.beats[0].1 = StateHash([9; 32]),
+                |verdict| verdict.mismatches == 1,
+            ),
+            (
+                "unknown beat",
+                |witness, _| witness.beats[0].0 = Tick(31),
+                |verdict| verdict.mismatches == 1,
+            ),
+            (
+                "journal beat",
+                |_, facts| facts.journal_mismatches = 1,
+                |verdict| verdict.mismatches == 1,
+            ),
+            (
+                "new session",
+                |witness, _| witness.sessions.push(SessionId(10)),
+                |verdict| verdict.sessions_resumed == 0,
+            ),
+            (
+                "gone at the end",
+                |witness, _| witness.playing = false,
+                |verdict| verdict.sessions_resumed == 0,
+            ),
+            (
+                "never back",
+                |witness, _| witness.resumes = 0,
+                |verdict| verdict.sessions_resumed == 0,
+            ),
+            (
+                "joined again",
+                |_, facts| facts.joins.get_mut(&SESSION).unwrap().push(Tick(601)),
+                |verdict| verdict.joins_after_kill == 1,
+            ),
+            (
+                "result lost",
+                |_, facts| facts.delivered.clear(),
+                |verdict| verdict.results_wrong == 1,
+            ),
+            (
+                "result invented",
+                |_, facts| facts.asked.clear(),
+                |verdict| verdict.results_wrong == 1,
+            ),
+            (
+                "result asked twice",
+                |_, facts| facts.asked.push(RESULT),
+                |verdict| verdict.results_wrong == 1,
+            ),
+            (
+                "too few inputs",
+                |witness, _| witness.durable.truncate(999),
+                |verdict| verdict.inputs_durable == 999,
+            ),
+            (
+                "too few beats",
+                |witness, _| witness.beats.truncate(19),
+                |verdict| verdict.beats_checked == 19,
+            ),
             (
                 "few beats, often received",
                 |witness, _| {

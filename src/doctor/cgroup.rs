@@ -1,4 +1,5 @@
-//! The memory limit of the control group that this process is in: a container is ended by it long before its host runs out of memory.
+//! The memory limit of the control group that this process is in: a container is ended by it long
+//! before its host runs out of memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,13 @@ struct Files {
     reclaimable: &'static str,
 }
 
-const V2: Files = Files { limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
-const V1: Files = Files { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", reclaimable: "total_inactive_file" };
+const V2: Files =
+    Files { limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
+const V1: Files = Files {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file",
+};
 
 /// The tightest limit of the groups that this process is in, if there is one.
 pub(super) fn memory() -> Option<Room> {
@@ -39,15 +45,17 @@ fn tightest(groups: &str, mount: &Path) -> Option<Room> {
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         match controllers {
             "" => up_from(mount, path, &V2),
-            _ if controllers.split(',').any(|name| name == "memory") => up_from(&mount.join("memory"), path, &V1),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                up_from(&mount.join("memory"), path, &V1)
+            }
             _ => None,
         }
     });
     rooms.min_by_key(|room| room.left)
 }
 
-/// The group's own limit and those of all above it: each of them holds. A group that is not visible from here (its path is the host's) is that of the
-/// container, which is mounted at the top.
+/// The group's own limit and those of all above it: each of them holds. A group that is not visible
+/// from here (its path is the host's) is that of the container, which is mounted at the top.
 fn up_from(top: &Path, path: &str, files: &Files) -> Option<Room> {
     let mut group: PathBuf = top.join(path.trim_start_matches('/'));
     if !group.starts_with(top) || path.split('/').any(|part| part == "..") {
@@ -62,7 +70,10 @@ fn room(group: &Path, files: &Files) -> Option<Room> {
     let limit = number(files.limit).filter(|&limit| limit < NO_LIMIT)?;
     let usage = number(files.usage)?;
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-    let reclaimable = stat.lines().find_map(|line| line.strip_prefix(files.reclaimable)?.trim().parse::<u64>().ok()).unwrap_or_default();
+    let reclaimable = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(files.reclaimable)?.trim().parse::<u64>().ok())
+        .unwrap_or_default();
     Some(Room { limit, left: limit.saturating_sub(usage.saturating_sub(reclaimable)) })
 }
 
@@ -89,11 +100,19 @@ mod tests {
         assert_eq!(tightest("0::/pods/game\n", top), None);
         let stat = ("memory.stat", format!("anon 5\ninactive_file {}\nactive_file 7\n", 30 * MIB));
         group(&top.join("pods"), &[max(200), current(150), stat]);
-        assert_eq!(tightest("0::/pods/game\n", top), Some(Room { limit: 200 * MIB, left: 80 * MIB }));
-        // In a container the path is often that of the host, and the container's own group is what is mounted.
+        assert_eq!(
+            tightest("0::/pods/game\n", top),
+            Some(Room { limit: 200 * MIB, left: 80 * MIB })
+        );
+        // In a container the path is often that of the host, and the container's own group is what
+        // is mounted.
         group(top, &[max(64), current(60)]);
         for path in ["/", "/somewhere/else", "/../../x"] {
-            assert_eq!(tightest(&format!("0::{path}\n"), top), Some(Room { limit: 64 * MIB, left: 4 * MIB }), "{path}");
+            assert_eq!(
+                tightest(&format!("0::{path}\n"), top),
+                Some(Room { limit: 64 * MIB, left: 4 * MIB }),
+                "{path}"
+            );
         }
     }
 

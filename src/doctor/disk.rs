@@ -30,15 +30,25 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     };
     let Some(place) = existing(dir) else {
         let fix = "choose another directory with --data-dir";
-        return vec![Finding::new("data_dir", Level::Fail, format!("{} and all directories above it are missing", dir.display()), fix)];
+        return vec![Finding::new(
+            "data_dir",
+            Level::Fail,
+            format!("{} and all directories above it are missing", dir.display()),
+            fix,
+        )];
     };
     let mut findings = Vec::new();
     match statfs(&place) {
-        Ok(found) => findings.push(file_system(&place, found.f_type as u64 & 0xffff_ffff, holds_matches)),
+        Ok(found) => {
+            findings.push(file_system(&place, found.f_type as u64 & 0xffff_ffff, holds_matches))
+        }
         Err(error) => findings.push(unreadable("file_system", &place, error)),
     }
     match statvfs(&place) {
-        Ok(found) => findings.push(space(found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize))),
+        Ok(found) => findings.push(space(
+            found.f_bavail.saturating_mul(found.f_frsize),
+            found.f_blocks.saturating_mul(found.f_frsize),
+        )),
         Err(error) => findings.push(unreadable("disk_space", &place, error)),
     }
     // Keys and certificate are written once: how fast does not matter.
@@ -58,7 +68,8 @@ pub(super) fn existing(dir: &Path) -> Option<PathBuf> {
 }
 
 fn unreadable(check: &'static str, place: &Path, error: impl std::fmt::Display) -> Finding {
-    let fix = "give this user the right to read and write it, or choose another directory with --data-dir";
+    let fix = "give this user the right to read and write it, or choose another directory with \
+        --data-dir";
     Finding::new(check, Level::Fail, format!("{}: {error}", place.display()), fix)
 }
 
@@ -67,9 +78,17 @@ fn file_system(place: &Path, number: u64, holds_matches: bool) -> Finding {
     let (name, worst, why) = match number {
         0x0102_1994 => ("tmpfs", Level::Fail, "it is gone after a reboot"),
         0x8584_58f6 => ("ramfs", Level::Fail, "it is gone after a reboot"),
-        0x794c_7630 => ("overlayfs", Level::Warn, "the layer of a container is gone with the container; mount a volume"),
-        0x6969 => ("NFS", Level::Fail, "locks and the write-ahead log of node.db are not safe there"),
-        0xff53_4d42 | 0xfe53_4d42 | 0x517b => ("SMB", Level::Fail, "locks and the write-ahead log of node.db are not safe there"),
+        0x794c_7630 => (
+            "overlayfs",
+            Level::Warn,
+            "the layer of a container is gone with the container; mount a volume",
+        ),
+        0x6969 => {
+            ("NFS", Level::Fail, "locks and the write-ahead log of node.db are not safe there")
+        }
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => {
+            ("SMB", Level::Fail, "locks and the write-ahead log of node.db are not safe there")
+        }
         0x0102_1997 => ("9p", Level::Warn, "what a sync is worth there is up to the host"),
         0x6573_5546 => ("FUSE", Level::Warn, "what a sync is worth there is up to its server"),
         0xef53 => ("ext4", Level::Ok, ""),
@@ -90,8 +109,14 @@ fn space(free: u64, all: u64) -> Finding {
         _ if free < 4 << 30 || free < all / 20 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "free some: a node ends when a log cannot be written; a thousand matches at 30 Hz write about 1 GiB an hour before logs are trimmed";
-    Finding::new("disk_space", level, format!("{} of {} free", mebibytes(free), mebibytes(all)), fix)
+    let fix = "free some: a node ends when a log cannot be written; a thousand matches at 30 Hz \
+        write about 1 GiB an hour before logs are trimmed";
+    Finding::new(
+        "disk_space",
+        level,
+        format!("{} of {} free", mebibytes(free), mebibytes(all)),
+        fix,
+    )
 }
 
 fn measure(place: &Path) -> std::io::Result<Option<Spread>> {
@@ -115,9 +140,17 @@ fn time_syncs(path: &Path) -> std::io::Result<Vec<Duration>> {
 }
 
 fn sync(spread: Option<Spread>) -> Finding {
-    let Some(spread) = spread else { return Finding::new("disk_sync", Level::Ok, "not measured", "") };
-    let fix = "use a local SSD, or a disk with a write cache that survives power cuts; every tick waits for one sync before players see it";
-    Finding::new("disk_sync", spread.level(SLOW_SYNC, BAD_SYNC), format!("write and fdatasync of 4 KiB: {}", spread.words()), fix)
+    let Some(spread) = spread else {
+        return Finding::new("disk_sync", Level::Ok, "not measured", "");
+    };
+    let fix = "use a local SSD, or a disk with a write cache that survives power cuts; every tick \
+        waits for one sync before players see it";
+    Finding::new(
+        "disk_sync",
+        spread.level(SLOW_SYNC, BAD_SYNC),
+        format!("write and fdatasync of 4 KiB: {}", spread.words()),
+        fix,
+    )
 }
 
 #[cfg(test)]
@@ -128,8 +161,14 @@ mod tests {
     fn places_are_judged_by_what_is_at_stake() {
         let place = Path::new("/data");
         let level = |number, matches| file_system(place, number, matches).level;
-        assert_eq!((level(0x0102_1994, true), level(0x0102_1994, false)), (Level::Fail, Level::Warn));
-        assert_eq!((level(0x6969, true), level(0xef53, true), level(1, true)), (Level::Fail, Level::Ok, Level::Ok));
+        assert_eq!(
+            (level(0x0102_1994, true), level(0x0102_1994, false)),
+            (Level::Fail, Level::Warn)
+        );
+        assert_eq!(
+            (level(0x6969, true), level(0xef53, true), level(1, true)),
+            (Level::Fail, Level::Ok, Level::Ok)
+        );
         assert!(file_system(place, 0x6969, true).fix.unwrap().contains("node.db"));
         assert_eq!(space(100 << 20, 100 << 30).level, Level::Fail);
         assert_eq!(space(3 << 30, 20 << 30).level, Level::Warn);

@@ -1,4 +1,5 @@
-//! What is in the data directory already: whether a node that starts now could read it. Opens every file, reads the small ones, changes nothing.
+//! What is in the data directory already: whether a node that starts now could read it. Opens every
+//! file, reads the small ones, changes nothing.
 
 use std::io::Read;
 use std::path::Path;
@@ -23,7 +24,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 }
 
 fn keys(dir: &Path) -> Finding {
-    let fix = "give the user that runs the node the right to read them, or put back a copy; without them all clients have to log in anew";
+    let fix = "give the user that runs the node the right to read them, or put back a copy; \
+        without them all clients have to log in anew";
     if !dir.join(KEY_FILE).exists() {
         return Finding::new("keys", Level::Ok, "none yet: the first start makes them", "");
     }
@@ -33,7 +35,9 @@ fn keys(dir: &Path) -> Finding {
         there.transpose().map_err(|error| format!("{}: {error}", certificate.display()))
     });
     match readable {
-        Ok(_) => Finding::new("keys", Level::Ok, format!("those in {} can be read", dir.display()), ""),
+        Ok(_) => {
+            Finding::new("keys", Level::Ok, format!("those in {} can be read", dir.display()), "")
+        }
         Err(problem) => Finding::new("keys", Level::Fail, problem, fix),
     }
 }
@@ -47,7 +51,12 @@ fn stored(dir: &Path) -> Finding {
         seen.folder(&dir.join(name));
     }
     if seen.problems.is_empty() {
-        return Finding::new("stored_files", Level::Ok, format!("{} files can be read", seen.files), "");
+        return Finding::new(
+            "stored_files",
+            Level::Ok,
+            format!("{} files can be read", seen.files),
+            "",
+        );
     }
     let more = seen.problems.len().saturating_sub(NAMED);
     seen.problems.truncate(NAMED);
@@ -57,7 +66,8 @@ fn stored(dir: &Path) -> Finding {
         "stored_files",
         Level::Fail,
         found,
-        "give the user that runs the node the right to read them, or restore them from a backup; `rekindle verify` checks what is in them",
+        "give the user that runs the node the right to read them, or restore them from a backup; \
+         `rekindle verify` checks what is in them",
     )
 }
 
@@ -109,15 +119,28 @@ mod tests {
     #[test]
     fn files_that_a_start_could_not_read_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!((keys(dir.path()).level, stored(dir.path()).level), (Level::Ok, Level::Ok), "nothing is there yet");
+        assert_eq!(
+            (keys(dir.path()).level, stored(dir.path()).level),
+            (Level::Ok, Level::Ok),
+            "nothing is there yet"
+        );
         Keys::load_or_create(dir.path()).unwrap();
         std::fs::create_dir_all(dir.path().join("logs/0123456789abcdef")).unwrap();
-        std::fs::write(dir.path().join("logs/0123456789abcdef/00000000000000000001.seg"), "x").unwrap();
+        std::fs::write(dir.path().join("logs/0123456789abcdef/00000000000000000001.seg"), "x")
+            .unwrap();
         let found = stored(dir.path());
-        assert_eq!((keys(dir.path()).level, found.level, found.found.as_str()), (Level::Ok, Level::Ok, "1 files can be read"));
-        std::fs::create_dir(dir.path().join("logs/0123456789abcdef/00000000000000000002.seg")).unwrap();
+        assert_eq!(
+            (keys(dir.path()).level, found.level, found.found.as_str()),
+            (Level::Ok, Level::Ok, "1 files can be read")
+        );
+        std::fs::create_dir(dir.path().join("logs/0123456789abcdef/00000000000000000002.seg"))
+            .unwrap();
         let found = stored(dir.path());
-        assert!(found.level == Level::Fail && found.found.contains("00000000000000000002.seg: it is a directory"), "{found:?}");
+        assert!(
+            found.level == Level::Fail
+                && found.found.contains("00000000000000000002.seg: it is a directory"),
+            "{found:?}"
+        );
         std::fs::write(dir.path().join(KEY_FILE), "half of").unwrap();
         let found = keys(dir.path());
         assert!(found.level == Level::Fail && found.found.contains(KEY_FILE), "{found:?}");

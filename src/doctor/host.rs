@@ -57,7 +57,9 @@ fn memory(available: Option<u64>, group: Option<Room>) -> Finding {
     };
     let fix = "free memory, or raise the limit of the container: a node needs 128 MiB and about 100 KiB for each arena match; when it runs out, the \
                kernel ends the node";
-    let limit = group.map_or_else(String::new, |room| format!(" of the {} that its control group may use", mebibytes(room.limit)));
+    let limit = group.map_or_else(String::new, |room| {
+        format!(" of the {} that its control group may use", mebibytes(room.limit))
+    });
     let limit = if group.is_some_and(|room| room.left == bytes) { limit } else { String::new() };
     Finding::new("memory", level, format!("{} available{limit}", mebibytes(bytes)), fix)
 }
@@ -71,7 +73,12 @@ fn udp_buffers(receive: Option<u64>, send: Option<u64>) -> Finding {
         "sysctl -w net.core.rmem_max={SOCKET_BUFFER} net.core.wmem_max={SOCKET_BUFFER} (and the same in /etc/sysctl.d): with smaller buffers \
          datagrams are dropped when many players send at once"
     );
-    Finding::new("udp_buffers", level, format!("at most {receive} bytes to receive, {send} to send"), fix)
+    Finding::new(
+        "udp_buffers",
+        level,
+        format!("at most {receive} bytes to receive, {send} to send"),
+        fix,
+    )
 }
 
 fn descriptors(limit: Option<u64>, needed: u64) -> Finding {
@@ -81,8 +88,14 @@ fn descriptors(limit: Option<u64>, needed: u64) -> Finding {
         ..1_024 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit; or lower admin.connections";
-    Finding::new("descriptors", level, format!("at most {limit} open files, this configuration needs {needed}"), fix)
+    let fix = "raise the limit: `ulimit -n 65536`, or LimitNOFILE=65536 in the systemd unit; or \
+        lower admin.connections";
+    Finding::new(
+        "descriptors",
+        level,
+        format!("at most {limit} open files, this configuration needs {needed}"),
+        fix,
+    )
 }
 
 /// By how much the wall clock went another way than the steady one.
@@ -90,14 +103,21 @@ async fn watch_clocks() -> Duration {
     let (wall, steady) = (SystemTime::now(), Instant::now());
     tokio::time::sleep(CLOCK_WATCH).await;
     let (after, passed) = (SystemTime::now(), steady.elapsed());
-    after.duration_since(wall).map_or_else(|back| back.duration() + passed, |moved| moved.abs_diff(passed))
+    after
+        .duration_since(wall)
+        .map_or_else(|back| back.duration() + passed, |moved| moved.abs_diff(passed))
 }
 
 fn clock_steps(apart: Duration) -> Finding {
     let level = if apart > CLOCK_STEP { Level::Warn } else { Level::Ok };
-    let fix =
-        "let NTP slew the clock instead of setting it (chrony: no `makestep` after the start): times in journals and audit entries jump";
-    Finding::new("clock_steps", level, format!("wall clock and steady clock {:.1} ms apart", apart.as_secs_f64() * 1e3), fix)
+    let fix = "let NTP slew the clock instead of setting it (chrony: no `makestep` after the \
+        start): times in journals and audit entries jump";
+    Finding::new(
+        "clock_steps",
+        level,
+        format!("wall clock and steady clock {:.1} ms apart", apart.as_secs_f64() * 1e3),
+        fix,
+    )
 }
 
 fn executable_date() -> Option<SystemTime> {
@@ -113,7 +133,12 @@ fn clock_sanity(now: SystemTime, built: Option<SystemTime>) -> Finding {
     } else {
         format!("the wall clock is {} h older than this executable", behind.as_secs() / 3_600)
     };
-    Finding::new("clock_date", level, found, "set the clock: tickets and certificates are valid by it")
+    Finding::new(
+        "clock_date",
+        level,
+        found,
+        "set the clock: tickets and certificates are valid by it",
+    )
 }
 
 /// Who keeps the clock, as far as files tell.
@@ -132,11 +157,22 @@ fn clock_keeper(keeper: Option<(&'static str, bool)>) -> Finding {
     match keeper {
         Some((name, true)) => Finding::new("clock_sync", Level::Ok, format!("kept by {name}"), ""),
         Some((name, false)) => {
-            let fix = "look at `timedatectl timesync-status`: times of several nodes cannot be compared until it is";
-            Finding::new("clock_sync", Level::Warn, format!("{name} runs and has not synchronised the clock"), fix)
+            let fix = "look at `timedatectl timesync-status`: times of several nodes cannot be \
+                compared until it is";
+            Finding::new(
+                "clock_sync",
+                Level::Warn,
+                format!("{name} runs and has not synchronised the clock"),
+                fix,
+            )
         }
         // A container's clock is its host's.
-        None => Finding::new("clock_sync", Level::Ok, "unknown: no time service is visible from here", ""),
+        None => Finding::new(
+            "clock_sync",
+            Level::Ok,
+            "unknown: no time service is visible from here",
+            "",
+        ),
     }
 }
 
@@ -150,17 +186,33 @@ mod tests {
             (cores(1), Level::Warn, "second core"),
             (memory(Some(64 << 20), None), Level::Fail, "free memory"),
             (memory(Some(300 << 20), None), Level::Warn, "free memory"),
-            (memory(Some(64 << 30), Some(Room { limit: 256 << 20, left: 100 << 20 })), Level::Fail, "limit of the container"),
-            (memory(None, Some(Room { limit: 512 << 20, left: 400 << 20 })), Level::Warn, "limit of the container"),
+            (
+                memory(Some(64 << 30), Some(Room { limit: 256 << 20, left: 100 << 20 })),
+                Level::Fail,
+                "limit of the container",
+            ),
+            (
+                memory(None, Some(Room { limit: 512 << 20, left: 400 << 20 })),
+                Level::Warn,
+                "limit of the container",
+            ),
             (udp_buffers(Some(212_992), Some(8 << 20)), Level::Warn, "net.core.rmem_max=4194304"),
             (descriptors(Some(191), 192), Level::Fail, "ulimit -n"),
             (descriptors(Some(512), 192), Level::Warn, "LimitNOFILE"),
             (clock_steps(Duration::from_secs(2)), Level::Warn, "slew"),
-            (clock_sanity(SystemTime::UNIX_EPOCH, Some(SystemTime::now())), Level::Fail, "set the clock"),
+            (
+                clock_sanity(SystemTime::UNIX_EPOCH, Some(SystemTime::now())),
+                Level::Fail,
+                "set the clock",
+            ),
             (clock_keeper(Some(("systemd-timesyncd", false))), Level::Warn, "timedatectl"),
         ];
         for (finding, level, fix) in cases {
-            assert!(finding.level == level && finding.fix.as_ref().is_some_and(|words| words.contains(fix)), "{finding:?}");
+            assert!(
+                finding.level == level
+                    && finding.fix.as_ref().is_some_and(|words| words.contains(fix)),
+                "{finding:?}"
+            );
         }
         let fine = [
             cores(2),

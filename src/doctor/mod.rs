@@ -1,6 +1,7 @@
 //! `rekindle doctor`: what this host and the store give, each finding with what to do about it.
 //!
-//! [`host`] looks at the machine, [`disk`] at where the data lies, [`files`] at what is there, [`store`] at the store. All of them measure or read first and judge then; judging is pure.
+//! [`host`] looks at the machine, [`disk`] at where the data lies, [`files`] at what is there,
+//! [`store`] at the store. All of them measure or read first and judge then; judging is pure.
 //! Nothing is changed: what has to be written to be measured is removed again.
 
 mod cgroup;
@@ -41,7 +42,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, level: Level, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    fn new(
+        check: &'static str,
+        level: Level,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
         let fix = (level > Level::Ok).then(|| fix.into());
         Self { check, level, found: found.into(), fix }
     }
@@ -102,8 +108,14 @@ mod tests {
         let ms = Duration::from_millis;
         let spread = Spread::of((1..=100).rev().map(ms).collect()).unwrap();
         assert_eq!((spread.p50, spread.p99, spread.count), (ms(51), ms(100), 100));
-        let spread = Spread::of((1..=1000).map(|slow| if slow > 995 { ms(500) } else { ms(2) }).collect()).unwrap();
-        assert_eq!(spread.level(ms(10), ms(100)), Level::Ok, "half a percent is not what p99 means");
+        let spread =
+            Spread::of((1..=1000).map(|slow| if slow > 995 { ms(500) } else { ms(2) }).collect())
+                .unwrap();
+        assert_eq!(
+            spread.level(ms(10), ms(100)),
+            Level::Ok,
+            "half a percent is not what p99 means"
+        );
         let spread = Spread::of(vec![ms(2), ms(50)]).unwrap();
         assert_eq!(spread.level(ms(10), ms(100)), Level::Warn);
         assert_eq!(spread.level(ms(10), ms(40)), Level::Fail);

@@ -1,4 +1,5 @@
-//! The store: whether it answers, whether its tables fit, and what a commit costs through the same port that the journal uses.
+//! The store: whether it answers, whether its tables fit, and what a commit costs through the same
+//! port that the journal uses.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,7 +55,12 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
 async fn local(dir: &Path, config: &Config) -> Vec<Finding> {
     let Some(place) = disk::existing(dir) else {
         let found = format!("{} cannot be made", dir.display());
-        return vec![Finding::new("commit", Level::Fail, found, "choose another directory with --data-dir")];
+        return vec![Finding::new(
+            "commit",
+            Level::Fail,
+            found,
+            "choose another directory with --data-dir",
+        )];
     };
     let scratch = place.join(format!(".rekindle-doctor-{:08x}", clock::random() >> 32));
     let measured = async {
@@ -66,7 +72,9 @@ async fn local(dir: &Path, config: &Config) -> Vec<Finding> {
     if dir.join("format").exists() {
         let current = match Reading::of(&config.store) {
             Ok(reading) => match reading.store().await {
-                Ok(store) => store.identity.current().await.map_err(|error| reading.real(&error.to_string())),
+                Ok(store) => {
+                    store.identity.current().await.map_err(|error| reading.real(&error.to_string()))
+                }
                 Err(error) => Err(reading.real(&error.to_string())),
             },
             Err(failure) => Err(failure.message),
@@ -87,7 +95,8 @@ fn identity(current: Result<Option<StoreIdentity>, String>) -> Finding {
             Finding::new("identity", Level::Ok, words, "")
         }
         Err(error) => {
-            let fix = "nothing, if only the identity cannot be read: the next node to start makes a new one, and matches continue in higher epochs";
+            let fix = "nothing, if only the identity cannot be read: the next node to start makes \
+                a new one, and matches continue in higher epochs";
             Finding::new("identity", Level::Warn, error, fix)
         }
     }
@@ -107,7 +116,8 @@ async fn servers(address: &StoreAddress, config: &Config) -> Vec<Finding> {
             findings.push(lookup(lookups(&store).await));
             findings.push(commit(commits(&store, config).await));
             findings.push(whole(witness::look(&store).await.map_err(|error| error.to_string())));
-            findings.push(identity(store.identity.current().await.map_err(|error| error.to_string())));
+            findings
+                .push(identity(store.identity.current().await.map_err(|error| error.to_string())));
         }
         Err(error) => findings.push(broken("store", address, &error)),
     }
@@ -123,32 +133,57 @@ async fn kept(address: &StoreAddress) -> Result<Vec<String>, String> {
 
 /// Whether logs, checkpoints and leases fit together.
 fn whole(looked: Result<Vec<String>, String>) -> Finding {
-    let fix =
-        "run `rekindle verify`, which says which matches and ticks are concerned; restore from a backup, or do what the message names";
+    let fix = "run `rekindle verify`, which says which matches and ticks are concerned; restore \
+        from a backup, or do what the message names";
     match looked {
-        Ok(problems) if problems.is_empty() => Finding::new("whole", Level::Ok, "logs and checkpoints come as far as leases say", ""),
+        Ok(problems) if problems.is_empty() => {
+            Finding::new("whole", Level::Ok, "logs and checkpoints come as far as leases say", "")
+        }
         Ok(problems) => Finding::new("whole", Level::Fail, problems.join("; "), fix),
         Err(error) => Finding::new("whole", Level::Fail, error, fix),
     }
 }
 
 fn broken(check: &'static str, address: &StoreAddress, error: &StoreError) -> Finding {
-    let fix = "start the server, or correct `store`, `store_password_file` and the network between here and there";
+    let fix = "start the server, or correct `store`, `store_password_file` and the network between \
+        here and there";
     Finding::new(check, Level::Fail, format!("{address}: {error}"), fix)
 }
 
 fn tables(address: &StoreAddress, state: Option<SchemaState>) -> Finding {
-    let Some(state) = state else { return Finding::new("tables", Level::Ok, format!("{address} needs none"), "") };
+    let Some(state) = state else {
+        return Finding::new("tables", Level::Ok, format!("{address} needs none"), "");
+    };
     match state {
-        SchemaState::Current { version } => Finding::new("tables", Level::Ok, format!("version {version}, as this release needs"), ""),
-        SchemaState::Missing => Finding::new("tables", Level::Fail, "there are none", "make them: `rekindle store migrate`"),
+        SchemaState::Current { version } => Finding::new(
+            "tables",
+            Level::Ok,
+            format!("version {version}, as this release needs"),
+            "",
+        ),
+        SchemaState::Missing => Finding::new(
+            "tables",
+            Level::Fail,
+            "there are none",
+            "make them: `rekindle store migrate`",
+        ),
         SchemaState::Older { found, known } => {
             let found = format!("version {found}, this release needs {known}");
-            Finding::new("tables", Level::Fail, found, "stop all nodes, then bring them up to date: `rekindle store migrate`")
+            Finding::new(
+                "tables",
+                Level::Fail,
+                found,
+                "stop all nodes, then bring them up to date: `rekindle store migrate`",
+            )
         }
         SchemaState::Newer { found, known } => {
             let found = format!("version {found}, this release knows {known}");
-            Finding::new("tables", Level::Fail, found, "use the release that made them, or a newer one")
+            Finding::new(
+                "tables",
+                Level::Fail,
+                found,
+                "use the release that made them, or a newer one",
+            )
         }
     }
 }
@@ -166,15 +201,19 @@ async fn lookups(store: &Store) -> Result<Option<Spread>, StoreError> {
 fn lookup(measured: Result<Option<Spread>, StoreError>) -> Finding {
     let fix = "bring the node and the store closer together: one region, one network";
     match measured {
-        Ok(Some(spread)) => {
-            Finding::new("round_trip", spread.level(SLOW_LOOKUP, BAD_LOOKUP), format!("reading a lease: {}", spread.words()), fix)
-        }
+        Ok(Some(spread)) => Finding::new(
+            "round_trip",
+            spread.level(SLOW_LOOKUP, BAD_LOOKUP),
+            format!("reading a lease: {}", spread.words()),
+            fix,
+        ),
         Ok(None) => Finding::new("round_trip", Level::Ok, "not measured", ""),
         Err(error) => Finding::new("round_trip", Level::Fail, error.to_string(), fix),
     }
 }
 
-/// Commits as a node does: an incarnation of its own, one batch after the other, each verified against its lease. Nothing of it stays.
+/// Commits as a node does: an incarnation of its own, one batch after the other, each verified
+/// against its lease. Nothing of it stays.
 async fn commits(store: &Store, config: &Config) -> Result<Option<Spread>, StoreError> {
     let me = clock::incarnation();
     let pid = std::process::id();
@@ -197,7 +236,8 @@ async fn commits(store: &Store, config: &Config) -> Result<Option<Spread>, Store
         Ok((last, sample)) => (last, Ok(Spread::of(sample))),
         Err(error) => (BatchNo(0), Err(error)),
     };
-    // Nodes that run there would do the same for a dead one, so what fails here is tidied up by them.
+    // Nodes that run there would do the same for a dead one, so what fails here is tidied up by
+    // them.
     let tidy = async {
         store.leases.fence(me).await?;
         let tail = store.journal.tail(me).await?.last.max(last);
@@ -209,7 +249,10 @@ async fn commits(store: &Store, config: &Config) -> Result<Option<Spread>, Store
     measured.and_then(|spread| tidied.map(|()| spread))
 }
 
-async fn time_commits(store: &Store, me: Incarnation) -> Result<(BatchNo, Vec<Duration>), StoreError> {
+async fn time_commits(
+    store: &Store,
+    me: Incarnation,
+) -> Result<(BatchNo, Vec<Duration>), StoreError> {
     let begun = Instant::now();
     let (mut sample, mut prev_crc, mut frame_crc, mut last) = (Vec::new(), 0, 0, BatchNo(0));
     let mut renewed = begun;
@@ -245,14 +288,20 @@ async fn time_commits(store: &Store, me: Incarnation) -> Result<(BatchNo, Vec<Du
 }
 
 fn commit(measured: Result<Option<Spread>, StoreError>) -> Finding {
-    let fix = "use a faster disk or server, or one that is nearer; with output = \"immediate\" players do not wait for it, and may lose ticks to a crash";
+    let fix = "use a faster disk or server, or one that is nearer; with output = \"immediate\" \
+        players do not wait for it, and may lose ticks to a crash";
     match measured {
         Ok(Some(spread)) => {
             let found = format!("journal batches of {PAYLOAD} bytes, verified: {}", spread.words());
             Finding::new("commit", spread.level(SLOW_COMMIT, BAD_COMMIT), found, fix)
         }
         Ok(None) => Finding::new("commit", Level::Ok, "not measured", ""),
-        Err(error) => Finding::new("commit", Level::Fail, error.to_string(), "see what the error says; no node can run on this store"),
+        Err(error) => Finding::new(
+            "commit",
+            Level::Fail,
+            error.to_string(),
+            "see what the error says; no node can run on this store",
+        ),
     }
 }
 
@@ -269,7 +318,10 @@ mod tests {
         let config = Config::from_settings(&Settings::defaults()).unwrap();
         let spread = commits(&store, &config).await.unwrap().unwrap();
         assert_eq!(spread.count as u64, COMMITS);
-        assert!(store.leases.nodes().await.unwrap().is_empty() && store.journal.logs().await.unwrap().is_empty());
+        assert!(
+            store.leases.nodes().await.unwrap().is_empty()
+                && store.journal.logs().await.unwrap().is_empty()
+        );
         assert_eq!(lookup(lookups(&store).await).level, Level::Ok);
     }
 

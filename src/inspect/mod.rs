@@ -1,7 +1,9 @@
-//! Looking into stored matches without running them: `journal`, `replay`, `verify`, and the demo's verdict.
+//! Looking into stored matches without running them: `journal`, `replay`, `verify`, and the demo's
+//! verdict.
 //!
-//! [`resim`] simulates a history again in this process, independently of the code that recovers matches; [`verify`] checks a whole store by it;
-//! [`reading`] opens a store without changing it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id;
+//! [`resim`] simulates a history again in this process, independently of the code that recovers
+//! matches; [`verify`] checks a whole store by it; [`reading`] opens a store without changing it;
+//! [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id;
 //! [`moment`] reads times. Nothing here writes.
 
 pub mod moment;

@@ -10,15 +10,19 @@ use crate::config::retention::duration;
 /// What was typed is no moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "RK-CLI-016: `{0}` is no moment: expected a time with its offset such as 2026-11-25T12:00:00Z or 2026-11-25T13:00:00.250+01:00, or how long ago: -90s, -15m, -2h, -7d"
+    "RK-CLI-016: `{0}` is no moment: expected a time with its offset such as 2026-11-25T12:00:00Z \
+     or 2026-11-25T13:00:00.250+01:00, or how long ago: -90s, -15m, -2h, -7d"
 )]
 pub struct NoMoment(String);
 
-/// Milliseconds since 1970 of an RFC 3339 time, or of `-90s` before `now_ms`. A fraction of a millisecond is dropped.
+/// Milliseconds since 1970 of an RFC 3339 time, or of `-90s` before `now_ms`. A fraction of a
+/// millisecond is dropped.
 pub fn parse(text: &str, now_ms: u64) -> Result<u64, NoMoment> {
     let wrong = || NoMoment(text.to_owned());
     if let Some(ago) = text.strip_prefix('-') {
-        let ago = duration(ago).map(|ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)).ok_or_else(wrong)?;
+        let ago = duration(ago)
+            .map(|ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
+            .ok_or_else(wrong)?;
         return Ok(now_ms.saturating_sub(ago));
     }
     let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
@@ -27,7 +31,9 @@ pub fn parse(text: &str, now_ms: u64) -> Result<u64, NoMoment> {
 
 /// A moment in UTC, as [`parse`] takes it.
 pub fn show(ms: u64) -> String {
-    let shown = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok().and_then(|moment| moment.format(&Rfc3339).ok());
+    let shown = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .ok()
+        .and_then(|moment| moment.format(&Rfc3339).ok());
     shown.unwrap_or_else(|| format!("{ms} ms after 1970"))
 }
 
@@ -54,11 +60,23 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_would_do() {
-        for text in
-            ["", "-", "-0s", "-5", "-5y", "yesterday", "2026-11-25", "2026-11-25T12:00:00", "2026-13-25T12:00:00Z", "1969-12-31T23:59:59Z"]
-        {
+        for text in [
+            "",
+            "-",
+            "-0s",
+            "-5",
+            "-5y",
+            "yesterday",
+            "2026-11-25",
+            "2026-11-25T12:00:00",
+            "2026-13-25T12:00:00Z",
+            "1969-12-31T23:59:59Z",
+        ] {
             let error = parse(text, 1).unwrap_err().to_string();
-            assert!(error.contains("RK-CLI-016") && error.contains("2026-11-25T12:00:00Z"), "{error}");
+            assert!(
+                error.contains("RK-CLI-016") && error.contains("2026-11-25T12:00:00Z"),
+                "{error}"
+            );
         }
     }
 }

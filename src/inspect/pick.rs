@@ -7,7 +7,8 @@ use rekindle_schema::MatchId;
 pub enum PickError {
     /// No id begins with it.
     #[error(
-        "RK-CLI-010: no match begins with `{0}`; `rekindle match ls` lists those of a running node, `rekindle verify` those of a directory"
+        "RK-CLI-010: no match begins with `{0}`; `rekindle match ls` lists those of a running \
+         node, `rekindle verify` those of a directory"
     )]
     None(String),
     /// Several do.
@@ -23,7 +24,8 @@ pub enum PickError {
 /// The one match whose id begins with `prefix` (upper or lower case).
 pub fn pick(prefix: &str, ids: impl IntoIterator<Item = MatchId>) -> Result<MatchId, PickError> {
     let wanted = prefix.to_ascii_lowercase();
-    let fits: Vec<MatchId> = ids.into_iter().filter(|id| id.to_string().starts_with(&wanted)).collect();
+    let fits: Vec<MatchId> =
+        ids.into_iter().filter(|id| id.to_string().starts_with(&wanted)).collect();
     match fits[..] {
         [one] => Ok(one),
         [] => Err(PickError::None(prefix.to_owned())),

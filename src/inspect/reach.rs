@@ -1,5 +1,5 @@
-//! How far back the journal of a match goes: to its first record, or, once that is neither in a log nor in the archive, to a checkpoint whose later
-//! records are all there.
+//! How far back the journal of a match goes: to its first record, or, once that is neither in a log
+//! nor in the archive, to a checkpoint whose later records are all there.
 
 use rekindle_schema::batch::Frame;
 use rekindle_schema::lease::{MatchLease, MatchState};
@@ -16,37 +16,59 @@ pub struct Reach<'a> {
     pub notes: Vec<String>,
 }
 
-/// The longest history without a hole. `points` are those that may stand in for records that are gone, oldest first. The error is that of the
-/// first record, if nothing works.
-pub async fn longest<'a>(store: &Store, lease: &MatchLease, points: &'a [Point], end: End) -> Result<Reach<'a>, HistoryError> {
+/// The longest history without a hole. `points` are those that may stand in for records that are
+/// gone, oldest first. The error is that of the first record, if nothing works.
+pub async fn longest<'a>(
+    store: &Store,
+    lease: &MatchLease,
+    points: &'a [Point],
+    end: End,
+) -> Result<Reach<'a>, HistoryError> {
     let mut all = longest_each(store, &[(lease, points)], end).await;
     all.pop().unwrap_or_else(|| Ok(Reach { start: None, frames: Vec::new(), notes: Vec::new() }))
 }
 
-/// As [`longest`], of many matches, in their order. Each log is read once for each attempt, however many matches make it, and the histories of all are in
-/// memory together.
-pub async fn longest_each<'a>(store: &Store, wanted: &[(&MatchLease, &'a [Point])], end: End) -> Vec<Result<Reach<'a>, HistoryError>> {
-    let mut found: Vec<Option<Result<Reach<'a>, HistoryError>>> = wanted.iter().map(|_| None).collect();
+/// As [`longest`], of many matches, in their order. Each log is read once for each attempt, however
+/// many matches make it, and the histories of all are in memory together.
+pub async fn longest_each<'a>(
+    store: &Store,
+    wanted: &[(&MatchLease, &'a [Point])],
+    end: End,
+) -> Vec<Result<Reach<'a>, HistoryError>> {
+    let mut found: Vec<Option<Result<Reach<'a>, HistoryError>>> =
+        wanted.iter().map(|_| None).collect();
     let mut first_problems: Vec<Option<HistoryError>> = wanted.iter().map(|_| None).collect();
     // The first attempt begins with the first record, each later one behind the next point.
     for attempt in 0.. {
-        let open: Vec<usize> = (0..wanted.len()).filter(|&index| found[index].is_none() && attempt <= wanted[index].1.len()).collect();
+        let open: Vec<usize> = (0..wanted.len())
+            .filter(|&index| found[index].is_none() && attempt <= wanted[index].1.len())
+            .collect();
         if open.is_empty() {
             break;
         }
         let start = |index: usize| attempt.checked_sub(1).map(|nth: usize| &wanted[index].1[nth]);
-        let from = |index: usize| start(index).map_or(Start::Beginning, |point| Start::Seq(point.seq.next()));
-        let asked: Vec<_> = open.iter().map(|&index| (wanted[index].0, LoadOptions { start: from(index), end })).collect();
+        let from = |index: usize| {
+            start(index).map_or(Start::Beginning, |point| Start::Seq(point.seq.next()))
+        };
+        let asked: Vec<_> = open
+            .iter()
+            .map(|&index| (wanted[index].0, LoadOptions { start: from(index), end }))
+            .collect();
         for (index, outcome) in open.into_iter().zip(history::load_each(store, &asked).await) {
             match outcome {
                 Ok(history) => {
                     let mut notes = history.notes;
                     // Records that were to be kept and cannot be read are no matter of course.
-                    let problem = first_problems[index].take().filter(|problem| matches!(problem, HistoryError::Archive { .. }));
+                    let problem = first_problems[index]
+                        .take()
+                        .filter(|problem| matches!(problem, HistoryError::Archive { .. }));
                     notes.extend(problem.map(|problem| problem.to_string()));
-                    found[index] = Some(Ok(Reach { start: start(index), frames: history.frames, notes }));
+                    found[index] =
+                        Some(Ok(Reach { start: start(index), frames: history.frames, notes }));
                 }
-                Err(HistoryError::Store(error)) if error.is_transient() => found[index] = Some(Err(error.into())),
+                Err(HistoryError::Store(error)) if error.is_transient() => {
+                    found[index] = Some(Err(error.into()))
+                }
                 Err(error) => {
                     first_problems[index].get_or_insert(error);
                 }
@@ -67,20 +89,36 @@ pub async fn longest_each<'a>(store: &Store, wanted: &[(&MatchLease, &'a [Point]
     all
 }
 
-/// What is left when no record is needed any more: the newest checkpoint, which of a match that has ended covers its last record, and what
-/// stands behind it.
-async fn last_checkpoint<'a>(store: &Store, lease: &MatchLease, points: &'a [Point], end: End) -> Result<Option<Reach<'a>>, StoreError> {
-    let Some((point, last)) = points.last().and_then(|point| Some((point, point.checkpoint()?))).filter(|_| end == End::Newest) else {
+/// What is left when no record is needed any more: the newest checkpoint, which of a match that has
+/// ended covers its last record, and what stands behind it.
+async fn last_checkpoint<'a>(
+    store: &Store,
+    lease: &MatchLease,
+    points: &'a [Point],
+    end: End,
+) -> Result<Option<Reach<'a>>, StoreError> {
+    let Some((point, last)) = points
+        .last()
+        .and_then(|point| Some((point, point.checkpoint()?)))
+        .filter(|_| end == End::Newest)
+    else {
         return Ok(None);
     };
     let kept = store.journal.logs().await?.into_iter().find(|info| info.log == last.log);
-    if matches!(lease.state, MatchState::Ended { .. }) && kept.is_none_or(|info| info.first > last.batch) {
+    if matches!(lease.state, MatchState::Ended { .. })
+        && kept.is_none_or(|info| info.first > last.batch)
+    {
         return Ok(Some(Reach { start: Some(point), frames: Vec::new(), notes: Vec::new() }));
     }
     // From a checkpoint on, a log is read from the batch that the checkpoint names.
     let history = history::load(store, lease, &LoadOptions::default()).await.ok();
-    let history = history.filter(|history| history.checkpoint.as_ref().is_some_and(|(meta, _)| meta == last));
-    Ok(history.map(|history| Reach { start: Some(point), frames: history.frames, notes: history.notes }))
+    let history =
+        history.filter(|history| history.checkpoint.as_ref().is_some_and(|(meta, _)| meta == last));
+    Ok(history.map(|history| Reach {
+        start: Some(point),
+        frames: history.frames,
+        notes: history.notes,
+    }))
 }
 
 #[cfg(test)]
@@ -98,8 +136,20 @@ mod tests {
     const OTHER: MatchId = MatchId(2);
 
     fn row(state: MatchState) -> MatchLease {
-        let spec = MatchSpec { game: "test".into(), config: Bytes::new(), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
-        let lineage = vec![Lineage { epoch: Epoch(1), incarnation: NODE, first_batch: BatchNo(1), first_seq: Seq(1) }];
+        let spec = MatchSpec {
+            game: "test".into(),
+            config: Bytes::new(),
+            seed: 1,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms: 0,
+        };
+        let lineage = vec![Lineage {
+            epoch: Epoch(1),
+            incarnation: NODE,
+            first_batch: BatchNo(1),
+            first_seq: Seq(1),
+        }];
         MatchLease {
             match_id: ENDED,
             version: 1,
@@ -128,9 +178,18 @@ mod tests {
         for before in [3, 4, 7] {
             store.journal.trim(NODE, BatchNo(before)).await.unwrap();
             let reach = longest(&store, &ended, &points, End::Newest).await.unwrap();
-            assert!(reach.start == Some(&points[0]) && reach.frames.is_empty(), "trimmed before batch {before}");
+            assert!(
+                reach.start == Some(&points[0]) && reach.frames.is_empty(),
+                "trimmed before batch {before}"
+            );
         }
-        assert!(longest(&store, &ended, &[], End::Newest).await.is_err(), "without it nothing is left");
-        assert!(longest(&store, &row(MatchState::Running), &points, End::Newest).await.is_err(), "one that runs needs its records");
+        assert!(
+            longest(&store, &ended, &[], End::Newest).await.is_err(),
+            "without it nothing is left"
+        );
+        assert!(
+            longest(&store, &row(MatchState::Running), &points, End::Newest).await.is_err(),
+            "one that runs needs its records"
+        );
     }
 }

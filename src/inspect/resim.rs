@@ -1,6 +1,7 @@
 //! Simulates a history again, step by step, from what its records say.
 //!
-//! Deliberately not the code that recovers matches: a fault there must not hide itself here. Pure but for what the visitor does.
+//! Deliberately not the code that recovers matches: a fault there must not hide itself here. Pure
+//! but for what the visitor does.
 
 use std::fmt;
 
@@ -27,7 +28,10 @@ pub enum ResimError {
         error: CodecError,
     },
     /// A record's ticks do not follow those before it.
-    #[error("RK-VERIFY-002: match {match_id}, record {seq}: it covers ticks {first} to {last}, expected was {expected}")]
+    #[error(
+        "RK-VERIFY-002: match {match_id}, record {seq}: it covers ticks {first} to {last}, \
+         expected was {expected}"
+    )]
     Ticks {
         /// Which match.
         match_id: MatchId,
@@ -73,11 +77,18 @@ pub struct Record {
 /// Decodes a record and checks that it is in order in itself.
 pub fn decode(frame: &Frame) -> Result<Record, ResimError> {
     let (match_id, seq) = (frame.header.match_id, frame.header.seq);
-    let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| ResimError::Record { match_id, seq, error })?;
+    let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload)
+        .map_err(|error| ResimError::Record { match_id, seq, error })?;
     let misplaced = |what, tick| ResimError::Misplaced { match_id, seq, what, tick };
     if (flush.first, flush.last) != (frame.header.first_tick, frame.header.last_tick) {
         let (first, last) = (flush.first, flush.last);
-        return Err(ResimError::Ticks { match_id, seq, first, last, expected: frame.header.first_tick });
+        return Err(ResimError::Ticks {
+            match_id,
+            seq,
+            first,
+            last,
+            expected: frame.header.first_tick,
+        });
     }
     let mut before = None;
     for tick in flush.steps.iter().map(|step| step.tick) {
@@ -86,7 +97,9 @@ pub fn decode(frame: &Frame) -> Result<Record, ResimError> {
         }
         before = Some(tick);
     }
-    if let Some(beat) = flush.beats.iter().find(|beat| beat.tick < flush.first || beat.tick > flush.last) {
+    if let Some(beat) =
+        flush.beats.iter().find(|beat| beat.tick < flush.first || beat.tick > flush.last)
+    {
         return Err(misplaced("the beat", beat.tick));
     }
     Ok(Record { seq, flush })
@@ -123,20 +136,26 @@ impl fmt::Display for Mismatch {
 }
 
 impl Moment<'_> {
-    /// The beats of the journal at this tick, each with what it contradicts. Whoever makes ticks again looks at all of them.
+    /// The beats of the journal at this tick, each with what it contradicts. Whoever makes ticks
+    /// again looks at all of them.
     pub fn beats(&self) -> impl Iterator<Item = Option<Mismatch>> {
         let tick = self.sim.tick();
         let mut computed = None;
         self.record.flush.beats.iter().filter(move |beat| beat.tick == tick).map(move |beat| {
             // Hashing a world costs more than a tick of it.
             let computed = *computed.get_or_insert_with(|| self.sim.state_hash());
-            (computed != beat.hash).then_some(Mismatch { tick, computed, recorded: beat.hash, by: "journal" })
+            (computed != beat.hash).then_some(Mismatch {
+                tick,
+                computed,
+                recorded: beat.hash,
+                by: "journal",
+            })
         })
     }
 }
 
-/// What the journal's beat says of a checkpoint at `tick`, whose last record is `seq`, if it says something else than `hash`. `None` also when there is no
-/// beat, or the record is no longer there.
+/// What the journal's beat says of a checkpoint at `tick`, whose last record is `seq`, if it says
+/// something else than `hash`. `None` also when there is no beat, or the record is no longer there.
 pub async fn contradicted(
     store: &Store,
     lease: &MatchLease,
@@ -148,12 +167,18 @@ pub async fn contradicted(
         Err(HistoryError::Store(error)) if error.is_transient() => return Err(error),
         Err(_) => return Ok(None),
     };
-    let records = frames.iter().filter(|frame| frame.header.seq == seq).filter_map(|frame| decode(frame).ok());
-    let beat = records.flat_map(|record| record.flush.beats).find(|beat| beat.tick == tick && beat.hash != hash);
+    let records = frames
+        .iter()
+        .filter(|frame| frame.header.seq == seq)
+        .filter_map(|frame| decode(frame).ok());
+    let beat = records
+        .flat_map(|record| record.flush.beats)
+        .find(|beat| beat.tick == tick && beat.hash != hash);
     Ok(beat.map(|beat| Mismatch { tick, computed: hash, recorded: beat.hash, by: "journal" }))
 }
 
-/// Makes every tick of `frames` behind where `sim` stands. `visit` sees each and says whether to go on. Returns the state at the end.
+/// Makes every tick of `frames` behind where `sim` stands. `visit` sees each and says whether to go
+/// on. Returns the state at the end.
 pub fn run(
     mut sim: Box<dyn Simulation>,
     match_id: MatchId,
@@ -164,7 +189,13 @@ pub fn run(
         let record = decode(frame)?;
         let (first, last) = (record.flush.first, record.flush.last);
         if first != sim.tick().next() || last < first {
-            return Err(ResimError::Ticks { match_id, seq: record.seq, first, last, expected: sim.tick().next() });
+            return Err(ResimError::Ticks {
+                match_id,
+                seq: record.seq,
+                first,
+                last,
+                expected: sim.tick().next(),
+            });
         }
         let mut steps = record.flush.steps.iter().peekable();
         for tick in (first.0..=last.0).map(Tick) {

@@ -1,5 +1,6 @@
-//! Reads all that a store holds, so that damage is found while there is still a second copy. Through the ports: it serves every backend, beside running
-//! matches. It checks checksums, chains within logs and whether checkpoints are whole; simulating again is up to `rekindle verify`.
+//! Reads all that a store holds, so that damage is found while there is still a second copy.
+//! Through the ports: it serves every backend, beside running matches. It checks checksums, chains
+//! within logs and whether checkpoints are whole; simulating again is up to `rekindle verify`.
 
 use std::fmt;
 
@@ -28,10 +29,18 @@ pub struct Scrub {
 impl fmt::Display for Scrub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { logs, batches, checkpoints, bytes, faults } = self;
-        write!(f, "{batches} batches of {logs} logs and {checkpoints} checkpoints read, {bytes} bytes: ")?;
+        write!(
+            f,
+            "{batches} batches of {logs} logs and {checkpoints} checkpoints read, {bytes} bytes: "
+        )?;
         match &faults[..] {
             [] => write!(f, "all whole"),
-            [first, rest @ ..] => write!(f, "{} damaged: {first}{}", faults.len(), if rest.is_empty() { "" } else { " ..." }),
+            [first, rest @ ..] => write!(
+                f,
+                "{} damaged: {first}{}",
+                faults.len(),
+                if rest.is_empty() { "" } else { " ..." }
+            ),
         }
     }
 }
@@ -87,7 +96,10 @@ async fn log(store: &Store, info: &LogInfo, found: &mut Scrub) -> Result<(), Sto
             Ok(batches) => batches,
             // Trimmed meanwhile: what is gone is needed by nobody.
             Err(StoreError::NotFound(_)) => {
-                let Some(first) = first_of(store, info.log).await?.filter(|first| *first > from) else { return Ok(()) };
+                let Some(first) = first_of(store, info.log).await?.filter(|first| *first > from)
+                else {
+                    return Ok(());
+                };
                 (from, before) = (first, None);
                 continue;
             }
@@ -106,10 +118,15 @@ async fn log(store: &Store, info: &LogInfo, found: &mut Scrub) -> Result<(), Sto
         for batch in &batches {
             match BatchView::parse(&batch.bytes) {
                 Ok(view) if before.is_some_and(|crc| crc != view.prev_crc()) => {
-                    found.faults.push(format!("batch {} of log {} does not follow the one before it", batch.number, info.log));
+                    found.faults.push(format!(
+                        "batch {} of log {} does not follow the one before it",
+                        batch.number, info.log
+                    ));
                 }
                 Ok(_) => {}
-                Err(error) => found.faults.push(format!("batch {} of log {}: {error}", batch.number, info.log)),
+                Err(error) => found
+                    .faults
+                    .push(format!("batch {} of log {}: {error}", batch.number, info.log)),
             }
             found.batches += 1;
             found.bytes += batch.bytes.len() as u64;
@@ -150,7 +167,11 @@ mod tests {
     async fn what_is_whole_is_counted() {
         let (_memory, store) = filled().await;
         let found = scrub(&store).await.unwrap();
-        assert_eq!((found.logs, found.batches, found.checkpoints, found.faults.len()), (1, 9, 1, 0), "{found}");
+        assert_eq!(
+            (found.logs, found.batches, found.checkpoints, found.faults.len()),
+            (1, 9, 1, 0),
+            "{found}"
+        );
     }
 
     #[tokio::test]
@@ -159,7 +180,16 @@ mod tests {
         memory.flip_bit(NODE, BatchNo(5), 500);
         assert!(memory.flip_bit_in_checkpoint(A, 17));
         let found = scrub(&store).await.unwrap();
-        assert_eq!((found.batches, found.checkpoints, found.faults.len()), (8, 0, 2), "{:?}", found.faults);
-        assert!(found.faults[0].contains("batch 5") && found.faults[1].contains("checkpoint"), "{:?}", found.faults);
+        assert_eq!(
+            (found.batches, found.checkpoints, found.faults.len()),
+            (8, 0, 2),
+            "{:?}",
+            found.faults
+        );
+        assert!(
+            found.faults[0].contains("batch 5") && found.faults[1].contains("checkpoint"),
+            "{:?}",
+            found.faults
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Checks everything that a store holds: each batch, each checkpoint, and each hash by simulating the matches again. Reads only.
+//! Checks everything that a store holds: each batch, each checkpoint, and each hash by simulating
+//! the matches again. Reads only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +34,8 @@ pub struct MatchReport {
     pub state: String,
     /// Its owner's count.
     pub epoch: u64,
-    /// The tick at which the simulation began: 0, or that of the oldest checkpoint when earlier records are trimmed.
+    /// The tick at which the simulation began: 0, or that of the oldest checkpoint when earlier
+    /// records are trimmed.
     pub from_tick: u64,
     /// The last durable tick.
     pub to_tick: u64,
@@ -70,9 +72,11 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Stored bytes that are not what was written, or that contradict each other.
     pub faults: Vec<String>,
-    /// Matches that this build computes differently than they were played, though it is the build that played them: one line each.
+    /// Matches that this build computes differently than they were played, though it is the build
+    /// that played them: one line each.
     pub differs: Vec<String>,
-    /// Matches that another build played and this one cannot repeat: one line each. Nothing is wrong with what is stored; that build can verify it.
+    /// Matches that another build played and this one cannot repeat: one line each. Nothing is
+    /// wrong with what is stored; that build can verify it.
     pub other_build: Vec<String>,
 }
 
@@ -85,8 +89,8 @@ pub enum Progress {
     Ticks(u64, u64),
 }
 
-/// Checks a store: every byte of its files (or everything that servers give), then its matches. `build` is that of this process; `games` are those that it can
-/// simulate.
+/// Checks a store: every byte of its files (or everything that servers give), then its matches.
+/// `build` is that of this process; `games` are those that it can simulate.
 ///
 /// Damage is collected in the report; an error means that the directory could not be read at all.
 pub async fn verify(
@@ -111,7 +115,9 @@ pub async fn verify(
             }
         }
         Err(error) if report.remote => return Err(error),
-        Err(error) => report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}")),
+        Err(error) => {
+            report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}"))
+        }
     }
     let Report { notes, faults, differs, other_build, .. } = &mut report;
     for words in notes.iter_mut().chain(faults).chain(differs).chain(other_build) {
@@ -120,7 +126,8 @@ pub async fn verify(
     Ok(report)
 }
 
-/// Checks that what a store holds is whole, byte by byte, without simulating it. `dir` is where a local one lies.
+/// Checks that what a store holds is whole, byte by byte, without simulating it. `dir` is where a
+/// local one lies.
 pub async fn bytes(store: &Store, dir: Option<&Path>) -> Result<Report, StoreError> {
     let mut report = match dir {
         Some(dir) => audit(dir).or_else(unreadable)?,
@@ -147,7 +154,9 @@ async fn missing_checkpoints(store: &Store, report: &mut Report) -> Result<(), S
 /// A file without which nothing can be read is damage as any other.
 fn unreadable(error: StoreError) -> Result<Report, StoreError> {
     match error {
-        StoreError::Corrupt { .. } => Ok(Report { faults: vec![error.to_string()], ..Report::default() }),
+        StoreError::Corrupt { .. } => {
+            Ok(Report { faults: vec![error.to_string()], ..Report::default() })
+        }
         other => Err(other),
     }
 }
@@ -186,7 +195,8 @@ async fn verify_matches(
         for lease in group {
             prepared.push(prepare(store, lease, games, build, report).await?);
         }
-        let wanted: Vec<_> = prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..])).collect();
+        let wanted: Vec<_> =
+            prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..])).collect();
         let reaches = reach::longest_each(store, &wanted, End::Newest).await;
         for (prepared, reach) in prepared.iter().zip(reaches) {
             let found = verify_match(store, prepared, reach, build, report, progress).await?;
@@ -234,13 +244,15 @@ impl Doubts {
     fn tell(self, lease: &MatchLease, build: BuildId, report: &mut Report) {
         let Some(first) = self.first else { return };
         let id = lease.match_id;
-        let more = if self.count == 1 { String::new() } else { format!(" (and {} more)", self.count - 1) };
+        let more =
+            if self.count == 1 { String::new() } else { format!(" (and {} more)", self.count - 1) };
         match self.other {
             Some(other) => report.other_build.push(format!(
                 "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, does not repeat it: {first}{more}; verify it with \
                  the build that played it"
             )),
-            None => report.differs.push(format!("RK-VERIFY-151: match {id} was played by this build, {build}, which does not repeat it: {first}{more}")),
+            None => report.differs.push(format!("RK-VERIFY-151: match {id} was played by this \
+                build, {build}, which does not repeat it: {first}{more}")),
         }
     }
 }
@@ -268,12 +280,19 @@ async fn prepare<'a>(
         ..MatchReport::default()
     };
     let Some(game) = games.get(&lease.spec.game).map(|game| &**game) else {
-        report.other_build.push(format!("RK-VERIFY-012: match {id} is of game `{}`, which this build does not have", lease.spec.game));
+        report.other_build.push(format!(
+            "RK-VERIFY-012: match {id} is of game `{}`, which this build does not have",
+            lease.spec.game
+        ));
         let (points, checkpoints, doubts) = (Vec::new(), Vec::new(), Doubts::default());
         return Ok(Prepared { lease, game: None, found, points, checkpoints, doubts });
     };
     let mut doubts = Doubts::default();
-    let (points, checkpoints) = checkpoints(store, lease, (game, build), &mut found, &mut doubts, report).await?.into_iter().unzip();
+    let (points, checkpoints) =
+        checkpoints(store, lease, (game, build), &mut found, &mut doubts, report)
+            .await?
+            .into_iter()
+            .unzip();
     Ok(Prepared { lease, game: Some(game), found, points, checkpoints, doubts })
 }
 
@@ -296,8 +315,12 @@ async fn verify_match(
             return Ok(found);
         }
     };
-    if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build) {
-        report.notes.push(format!("match {id}: its records were made by build {other}, they are simulated by build {build}"));
+    if let Some(other) = frames.iter().map(|frame| frame.header.build).find(|&other| other != build)
+    {
+        report.notes.push(format!(
+            "match {id}: its records were made by build {other}, they are \
+            simulated by build {build}"
+        ));
         doubts.made_by(other, build);
     }
     // Logs are kept from the older of the two restore points on.
@@ -316,8 +339,13 @@ async fn verify_match(
         Some(point) => match point.load(store).await {
             Ok((meta, state)) => {
                 found.from_tick = point.tick.0;
-                if let Some(mismatch) = resim::contradicted(store, lease, (meta.seq, meta.tick, meta.hash)).await? {
-                    report.fault(format!("RK-VERIFY-152: match {id}, the checkpoint contradicts the journal: {mismatch}"));
+                if let Some(mismatch) =
+                    resim::contradicted(store, lease, (meta.seq, meta.tick, meta.hash)).await?
+                {
+                    report.fault(format!(
+                        "RK-VERIFY-152: match {id}, the checkpoint contradicts \
+                        the journal: {mismatch}"
+                    ));
                 }
                 game.restore(&state).map_err(|error| error.to_string())
             }
@@ -339,8 +367,9 @@ async fn verify_match(
     Ok(found)
 }
 
-/// Restores every checkpoint of a match, those in the archive included, and compares its hash. Oldest first. Whole is one whose bytes have the hash that
-/// its manifest says; a build whose components have changed since gets another hash out of it, and that is no damage.
+/// Restores every checkpoint of a match, those in the archive included, and compares its hash.
+/// Oldest first. Whole is one whose bytes have the hash that its manifest says; a build whose
+/// components have changed since gets another hash out of it, and that is no damage.
 async fn checkpoints(
     store: &Store,
     lease: &MatchLease,
@@ -352,20 +381,29 @@ async fn checkpoints(
     let (points, damaged) = history::points(store, lease).await?;
     for error in damaged {
         match error {
-            // All bytes were looked at before: damage is among the faults already, the rest of a write that was cut off is none.
-            StoreError::Corrupt { .. } => report.note(format!("a checkpoint was passed over: {error}")),
+            // All bytes were looked at before: damage is among the faults already, the rest of a
+            // write that was cut off is none.
+            StoreError::Corrupt { .. } => {
+                report.note(format!("a checkpoint was passed over: {error}"))
+            }
             _ => report.fault(error.to_string()),
         }
     }
     let newest = points.iter().filter(|point| point.is_whole()).map(|point| point.seq).max();
     let mut good = Vec::with_capacity(points.len());
     for point in points {
-        let place = format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, point.tick);
+        let place =
+            format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, point.tick);
         let (meta, state) = match point.load(store).await {
             Ok(found) => found,
             // What is older than a restore point may have lost its base to trimming.
-            Err(error @ StoreError::NotFound(_)) if !point.is_whole() && newest > Some(point.seq) => {
-                report.note(format!("match {}, checkpoint at tick {} was passed over: {error}", lease.match_id, point.tick));
+            Err(error @ StoreError::NotFound(_))
+                if !point.is_whole() && newest > Some(point.seq) =>
+            {
+                report.note(format!(
+                    "match {}, checkpoint at tick {} was passed over: {error}",
+                    lease.match_id, point.tick
+                ));
                 continue;
             }
             Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
@@ -376,14 +414,21 @@ async fn checkpoints(
         };
         let stored = game.checkpoint_hash(&state);
         if stored != Some(meta.hash) {
-            let stored = stored.map_or_else(|| "no state".to_owned(), |hash| format!("hash {hash}"));
-            report.fault(format!("{place}: its bytes give {stored}, its manifest says {}", meta.hash));
+            let stored =
+                stored.map_or_else(|| "no state".to_owned(), |hash| format!("hash {hash}"));
+            report.fault(format!(
+                "{place}: its bytes give {stored}, its manifest says {}",
+                meta.hash
+            ));
             continue;
         }
         doubts.made_by(meta.build, build);
         match game.restore(&state) {
             Err(error) if meta.build != build => {
-                doubts.add(format!("the checkpoint at tick {} cannot be restored: {error}", meta.tick));
+                doubts.add(format!(
+                    "the checkpoint at tick {} cannot be restored: {error}",
+                    meta.tick
+                ));
                 good.push((point, meta));
             }
             Err(error) => report.fault(format!("{place}: {error}")),
@@ -417,11 +462,19 @@ struct Seen<'a> {
 }
 
 /// Makes all ticks again and compares every beat, and every checkpoint on the way.
-fn simulate(sim: Box<dyn Simulation>, lease: &MatchLease, frames: &[Frame], seen: &mut Seen<'_>, progress: impl Fn(u64)) {
+fn simulate(
+    sim: Box<dyn Simulation>,
+    lease: &MatchLease,
+    frames: &[Frame],
+    seen: &mut Seen<'_>,
+    progress: impl Fn(u64),
+) {
     let id = lease.match_id;
     let Seen { checkpoints, found, doubts, report } = seen;
-    let at: BTreeMap<Tick, &CheckpointMeta> = checkpoints.iter().map(|meta| (meta.tick, meta)).collect();
-    // Checkpoints that differ wait for the next beat: if that is as it was played, so was all before it, and the checkpoint is wrong.
+    let at: BTreeMap<Tick, &CheckpointMeta> =
+        checkpoints.iter().map(|meta| (meta.tick, meta)).collect();
+    // Checkpoints that differ wait for the next beat: if that is as it was played, so was all
+    // before it, and the checkpoint is wrong.
     let mut pending: Vec<Mismatch> = Vec::new();
     let wrong = |mismatch: Mismatch| format!("RK-VERIFY-015: match {id}, {mismatch}");
     let result = resim::run(sim, id, frames, |moment| {
@@ -430,7 +483,9 @@ fn simulate(sim: Box<dyn Simulation>, lease: &MatchLease, frames: &[Frame], seen
         for mismatch in moment.beats() {
             found.beats += 1;
             match mismatch {
-                Some(mismatch) => pending.drain(..).chain([mismatch]).for_each(|mismatch| doubts.add(mismatch)),
+                Some(mismatch) => {
+                    pending.drain(..).chain([mismatch]).for_each(|mismatch| doubts.add(mismatch))
+                }
                 None => pending.drain(..).for_each(|mismatch| report.fault(wrong(mismatch))),
             }
         }

@@ -1,6 +1,8 @@
-//! Reads everything that a store on servers holds, through the ports: what the audit of its files is for a local one.
+//! Reads everything that a store on servers holds, through the ports: what the audit of its files
+//! is for a local one.
 //!
-//! The store checks the checksum of whatever it returns; whether batches and records follow each other, and whether sealed logs reach their seals, is checked here.
+//! The store checks the checksum of whatever it returns; whether batches and records follow each
+//! other, and whether sealed logs reach their seals, is checked here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,16 +18,20 @@ const CHUNK: usize = 4 << 20;
 /// How many batches in a row that cannot be read are stepped over in search of one that can.
 const MAX_HOLES: u32 = 1_000;
 
-/// Reads all logs and the whole archive. What is wrong goes into the report; an error means that the store does not answer.
+/// Reads all logs and the whole archive. What is wrong goes into the report; an error means that
+/// the store does not answer.
 pub(super) async fn everything(store: &Store, report: &mut Report) -> Result<(), StoreError> {
-    let nodes: BTreeMap<_, _> = store.leases.nodes().await?.into_iter().map(|node| (node.incarnation, node)).collect();
+    let nodes: BTreeMap<_, _> =
+        store.leases.nodes().await?.into_iter().map(|node| (node.incarnation, node)).collect();
     let logs = store.journal.logs().await?;
     let leases: Vec<NodeLease> = nodes.values().cloned().collect();
     for problem in witness::strangers(store, &leases, &logs).await? {
         report.fault(problem);
     }
     // A log of which nothing is left is not walked through.
-    for node in nodes.values().filter(|node| node.state == NodeState::Live && !logs.iter().any(|info| info.log == node.incarnation)) {
+    for node in nodes.values().filter(|node| {
+        node.state == NodeState::Live && !logs.iter().any(|info| info.log == node.incarnation)
+    }) {
         if let Some(short) = witness::short(node, &witness::tail_of(store, node).await?) {
             report.fault(short.to_string());
         }
@@ -76,7 +82,12 @@ impl<'a> Walk<'a> {
         Self { info, node, next, prev_crc: None, chains: BTreeMap::new(), holes: 0 }
     }
 
-    async fn run(mut self, store: &Store, report: &mut Report, seen: &mut BTreeSet<MatchId>) -> Result<(), StoreError> {
+    async fn run(
+        mut self,
+        store: &Store,
+        report: &mut Report,
+        seen: &mut BTreeSet<MatchId>,
+    ) -> Result<(), StoreError> {
         let log = self.info.log;
         report.segments += 1;
         let tail = match self.node {
@@ -85,16 +96,26 @@ impl<'a> Walk<'a> {
         };
         let short = self.node.and_then(|node| witness::short(node, &tail));
         if let Some(torn) = tail.torn {
-            report.note(format!("log {log}: possibly a torn tail, the last batch cut off as it was written: {torn}"));
+            report.note(format!(
+                "log {log}: possibly a torn tail, the last batch cut off as it was written: {torn}"
+            ));
         }
         while self.next <= tail.last && self.holes < MAX_HOLES {
             match store.journal.read(log, self.next, CHUNK).await {
                 Ok(batches) if batches.is_empty() => break,
-                Ok(batches) => batches.iter().for_each(|batch| self.batch(&batch.bytes, batch.number, report, seen)),
+                Ok(batches) => batches
+                    .iter()
+                    .for_each(|batch| self.batch(&batch.bytes, batch.number, report, seen)),
                 Err(error @ StoreError::Corrupt { .. }) => self.hole(error.to_string(), report),
                 // Trimmed while it was read: what is behind goes on to count.
                 Err(error @ StoreError::NotFound(_)) => {
-                    let first = store.journal.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
+                    let first = store
+                        .journal
+                        .logs()
+                        .await?
+                        .into_iter()
+                        .find(|info| info.log == log)
+                        .map(|info| info.first);
                     match first {
                         Some(first) if first > self.next => {
                             self.chains.clear();
@@ -112,7 +133,10 @@ impl<'a> Walk<'a> {
         } else if let Some(seal) = self.node.and_then(|node| node.seal)
             && self.next <= seal
         {
-            report.fault(format!("log {log} is sealed at batch {seal}, but nothing can be read from batch {} on", self.next));
+            report.fault(format!(
+                "log {log} is sealed at batch {seal}, but nothing can be read from batch {} on",
+                self.next
+            ));
         }
         Ok(())
     }
@@ -138,30 +162,51 @@ impl<'a> Walk<'a> {
         (self.next, self.prev_crc) = (self.next.next(), None);
     }
 
-    fn batch(&mut self, bytes: &bytes::Bytes, number: BatchNo, report: &mut Report, seen: &mut BTreeSet<MatchId>) {
+    fn batch(
+        &mut self,
+        bytes: &bytes::Bytes,
+        number: BatchNo,
+        report: &mut Report,
+        seen: &mut BTreeSet<MatchId>,
+    ) {
         let log = self.info.log;
         let view = match BatchView::parse(bytes) {
             Ok(view) => view,
             Err(error) => return self.hole(error.to_string(), report),
         };
         if number != self.next || (view.incarnation(), view.number()) != (log, number) {
-            self.say(format!("log {log}: batch {number} stands where batch {} should", self.next), report);
+            self.say(
+                format!("log {log}: batch {number} stands where batch {} should", self.next),
+                report,
+            );
         } else if self.prev_crc.is_some_and(|crc| crc != view.prev_crc()) {
-            self.say(format!("log {log}: batch {number} does not follow the one before it"), report);
+            self.say(
+                format!("log {log}: batch {number} does not follow the one before it"),
+                report,
+            );
         }
-        let reached = self.node.and_then(|node| node.reached).filter(|reached| reached.batch == number);
+        let reached =
+            self.node.and_then(|node| node.reached).filter(|reached| reached.batch == number);
         if let Some(reached) = reached.filter(|reached| ![0, view.crc()].contains(&reached.crc)) {
             let (found, wrote) = (view.crc(), reached.crc);
-            self.say(format!("log {log}: batch {number} has checksum {found:08x}, its node wrote one with {wrote:08x}"), report);
+            self.say(
+                format!(
+                    "log {log}: batch {number} has checksum {found:08x}, its node wrote \
+                one with {wrote:08x}"
+                ),
+                report,
+            );
         }
         seen.extend(view.directory().iter().map(|line| line.match_id));
         for frame in view.all_frames() {
             let header = &frame.header;
-            let before = self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
+            let before =
+                self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
             if before.is_some_and(|(seq, crc)| (seq + 1, crc) != (header.seq.0, header.prev_crc)) {
                 self.say(
                     format!(
-                        "log {log}, batch {number}: record {} of match {} does not follow the one before it",
+                        "log {log}, batch {number}: record {} of match {} does not follow the one \
+                         before it",
                         header.seq, header.match_id
                     ),
                     report,
@@ -216,7 +261,12 @@ mod tests {
 
         memory.flip_bit(NODE, BatchNo(4), 777);
         let report = look(&memory).await;
-        assert!(report.faults.len() == 1 && report.faults[0].contains("batch 4") && report.batches == 11, "{report:?}");
+        assert!(
+            report.faults.len() == 1
+                && report.faults[0].contains("batch 4")
+                && report.batches == 11,
+            "{report:?}"
+        );
     }
 
     #[tokio::test]
@@ -227,7 +277,11 @@ mod tests {
         memory.store().leases.fence(NODE).await.unwrap();
         memory.store().leases.seal(NODE, BatchNo(5)).await.unwrap();
         let report = look(&memory).await;
-        assert!(report.faults.len() == 1 && report.faults[0].contains("ends with batch 3, but it had come to batch 5"), "{report:?}");
+        assert!(
+            report.faults.len() == 1
+                && report.faults[0].contains("ends with batch 3, but it had come to batch 5"),
+            "{report:?}"
+        );
     }
 
     #[tokio::test]
@@ -240,18 +294,29 @@ mod tests {
         let (meta, state) = checkpoint(A, 1, NODE, 3, 3, 40);
         let stored = StoredCheckpoint { match_id: A, name: meta.as_base() };
         store.checkpoints.put(meta, state).await.unwrap();
-        let reached = Reached { batch: BatchNo(6), crc: written[5].crc(), at_ms: 1, checkpoint: Some(stored) };
+        let reached = Reached {
+            batch: BatchNo(6),
+            crc: written[5].crc(),
+            at_ms: 1,
+            checkpoint: Some(stored),
+        };
         store.leases.renew(NODE, 5, Some(reached)).await.unwrap();
         assert!(look(&memory).await.is_clean());
 
         memory.lose_row(A);
         let report = look(&memory).await;
-        assert!(report.faults.len() == 1 && report.faults[0].contains("RK-STORE-113"), "{report:?}");
+        assert!(
+            report.faults.len() == 1 && report.faults[0].contains("RK-STORE-113"),
+            "{report:?}"
+        );
         store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
 
         memory.lose_batches_behind(NODE, BatchNo(4));
         let report = look(&memory).await;
-        assert!(report.faults.len() == 1 && report.faults[0].contains("RK-STORE-110"), "{report:?}");
+        assert!(
+            report.faults.len() == 1 && report.faults[0].contains("RK-STORE-110"),
+            "{report:?}"
+        );
         memory.lose_batches_behind(NODE, BatchNo(0));
         let report = look(&memory).await;
         assert!(report.faults.len() == 1 && report.faults[0].contains("is gone"), "{report:?}");

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::card;
 
-/// Live leases whose node runs, or may run where nobody can look: leases of other hosts and of stores on servers are watched until they move, for a few
-/// seconds. A lease that names no process is that of a copy, and runs nowhere; so does one whose process has another store open.
+/// Live leases whose node runs, or may run where nobody can look: leases of other hosts and of
+/// stores on servers are watched until they move, for a few seconds. A lease that names no process
+/// is that of a copy, and runs nowhere; so does one whose process has another store open.
 pub async fn running(store: &Store) -> Result<Vec<NodeLease>, StoreError> {
     let mut observer = Observer::default();
     let begun = Instant::now();
@@ -24,14 +25,17 @@ pub async fn running(store: &Store) -> Result<Vec<NodeLease>, StoreError> {
         let now = begun.elapsed().as_millis() as u64;
         let (mut here, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for node in &nodes {
-            let moved = *first.entry(node.incarnation).or_insert(node.deadline_ms) != node.deadline_ms;
+            let moved =
+                *first.entry(node.incarnation).or_insert(node.deadline_ms) != node.deadline_ms;
             match process(store, node).await? {
                 Holder::Gone | Holder::Stranger => gone.insert(node.incarnation),
                 Holder::Unknown if !moved => false,
                 Holder::Holds | Holder::Unknown => here.insert(node.incarnation),
             };
         }
-        let process = |node: &NodeLease| if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown };
+        let process = |node: &NodeLease| {
+            if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown }
+        };
         let dead = observer.look(now, &nodes, process);
         nodes.retain(|node| !dead.contains(&node.incarnation));
         if !here.is_empty() {

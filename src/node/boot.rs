@@ -1,4 +1,5 @@
-//! What a node needs before it can do anything: its data directory to itself, keys, a store, a lease.
+//! What a node needs before it can do anything: its data directory to itself, keys, a store, a
+//! lease.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -37,8 +38,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often it says that it waits.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
-/// Takes the data directory, opens the store and registers a new incarnation. A store that does not answer is waited for, up to `store_wait_s`: `waiting` is
-/// told what it waits for. Dropping it gives up.
+/// Takes the data directory, opens the store and registers a new incarnation. A store that does not
+/// answer is waited for, up to `store_wait_s`: `waiting` is told what it waits for. Dropping it
+/// gives up.
 pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, Failure> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
@@ -46,7 +48,14 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
     loop {
         let error = match take_lease(config).await {
             Ok((store, incarnation, pid_start)) => {
-                return Ok(Booted { lock, keys, store, incarnation, build: build::of_this_executable()?, pid_start });
+                return Ok(Booted {
+                    lock,
+                    keys,
+                    store,
+                    incarnation,
+                    build: build::of_this_executable()?,
+                    pid_start,
+                });
             }
             Err(error) if error.is_transient() => error,
             Err(error) => return Err(error.into()),
@@ -62,8 +71,11 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
         }
         if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             said = Some(Instant::now());
-            let words =
-                format!("waiting for the store since {} s, for {} s at most: {error}", waited.as_secs(), config.store_wait.as_secs());
+            let words = format!(
+                "waiting for the store since {} s, for {} s at most: {error}",
+                waited.as_secs(),
+                config.store_wait.as_secs()
+            );
             tracing::warn!(code = "RK-NODE-130", store = %config.store, "{words}");
             waiting(&words);
         }
@@ -71,12 +83,16 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
     }
 }
 
-/// Opens the store and registers a new incarnation: an attempt whose answer was lost leaves one behind that owns nothing.
+/// Opens the store and registers a new incarnation: an attempt whose answer was lost leaves one
+/// behind that owns nothing.
 async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreError> {
     let store = config.store.open().await?;
     // Before the first lease: a copy learns that it is one before it does anything.
     let identity = store.identity.ascertain(clock::fresh()).await?;
-    tracing::info!(code = "RK-NODE-100", store = %config.store, id = %identity.id, floor = %identity.floor, "store identified");
+    tracing::info!(
+        code = "RK-NODE-100", store = %config.store, id = %identity.id, floor = %identity.floor,
+        "store identified"
+    );
     let pid = std::process::id();
     let pid_start = card::process_start(pid).unwrap_or_default();
     let lease = NodeLease {
@@ -100,17 +116,28 @@ async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreE
 /// One node per data directory: the lock goes with the process, however it ends.
 pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
     let place = |error: std::io::Error| {
-        let message = format!("RK-NODE-021: data directory {}: {error}; choose another with --data-dir", dir.display());
+        let message = format!(
+            "RK-NODE-021: data directory {}: {error}; choose another with --data-dir",
+            dir.display()
+        );
         Failure::new(Exit::Failed, message)
     };
     std::fs::create_dir_all(dir).map_err(place)?;
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join(card::LOCK_FILE)).map_err(place)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(card::LOCK_FILE))
+        .map_err(place)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let who = NodeCard::running(dir).map_or_else(String::new, |card| format!(" (pid {}, http://{})", card.pid, card.admin));
+            let who = NodeCard::running(dir).map_or_else(String::new, |card| {
+                format!(" (pid {}, http://{})", card.pid, card.admin)
+            });
             let message = format!(
-                "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose another directory with --data-dir",
+                "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose \
+                 another directory with --data-dir",
                 dir.display()
             );
             Err(Failure::new(Exit::InUse, message))

@@ -1,4 +1,5 @@
-//! House bots: players that the node itself plays, through the same door as everybody. One task per match.
+//! House bots: players that the node itself plays, through the same door as everybody. One task per
+//! match.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,10 @@ pub async fn play(handle: MatchHandle, game: Arc<dyn GameType>, count: u16) {
         match enter(&handle, number).await {
             Ok(bot) => bots.push(bot),
             Err((code, reason)) => {
-                tracing::warn!(code = "RK-NODE-040", match_id = %info.match_id, refusal = ?code, %reason, "house bot not let in");
+                tracing::warn!(
+                    code = "RK-NODE-040", match_id = %info.match_id, refusal = ?code, %reason,
+                    "house bot not let in"
+                );
                 return;
             }
         }
@@ -45,7 +49,8 @@ pub async fn play(handle: MatchHandle, game: Arc<dyn GameType>, count: u16) {
             }
             step(&handle, &*game, &info.config, &mut bots, &frame);
         }
-        // Without a single frame the match no longer runs here; otherwise this task was too slow and listens again.
+        // Without a single frame the match no longer runs here; otherwise this task was too slow
+        // and listens again.
         if !lagged {
             return;
         }
@@ -58,19 +63,38 @@ async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, (RefuseCode, St
         match handle.open(player, format!("bot-{}", number + 1), None).await {
             Ok(opened) => {
                 handle.back(opened.session);
-                return Ok(Bot { player, session: opened.session, next_input: opened.next_input, memory: Vec::new() });
+                return Ok(Bot {
+                    player,
+                    session: opened.session,
+                    next_input: opened.next_input,
+                    memory: Vec::new(),
+                });
             }
-            Err((RefuseCode::Unavailable | RefuseCode::Overloaded, _)) => tokio::time::sleep(RETRY).await,
+            Err((RefuseCode::Unavailable | RefuseCode::Overloaded, _)) => {
+                tokio::time::sleep(RETRY).await
+            }
             Err(refused) => return Err(refused),
         }
     }
 }
 
 /// Each bot looks at the tick that everybody sees and answers with an input.
-fn step(handle: &MatchHandle, game: &dyn GameType, config: &[u8], bots: &mut [Bot], frame: &TickFrame) {
+fn step(
+    handle: &MatchHandle,
+    game: &dyn GameType,
+    config: &[u8],
+    bots: &mut [Bot],
+    frame: &TickFrame,
+) {
     for bot in bots {
         if let Some(payload) = game.bot(bot.player, &frame.view, config, &mut bot.memory) {
-            handle.input(RawInput { session: bot.session, seq: bot.next_input, target: frame.tick.next(), view: frame.tick, payload });
+            handle.input(RawInput {
+                session: bot.session,
+                seq: bot.next_input,
+                target: frame.tick.next(),
+                view: frame.tick,
+                payload,
+            });
             bot.next_input += 1;
         }
     }

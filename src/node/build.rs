@@ -10,5 +10,8 @@ use crate::cli::exit::{About as _, Failure};
 /// The build of the running executable. A changed executable is another build, whatever changed.
 pub fn of_this_executable() -> Result<BuildId, Failure> {
     let path = std::env::current_exe()?;
-    File::open("/proc/self/exe").or_else(|_| File::open(&path)).and_then(build_id).about("read", &path)
+    File::open("/proc/self/exe")
+        .or_else(|_| File::open(&path))
+        .and_then(build_id)
+        .about("read", &path)
 }

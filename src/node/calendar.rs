@@ -1,8 +1,9 @@
 //! The moment from which ages are counted when something is removed because it is old.
 //!
-//! A wall clock that leaps ten years ahead for five seconds makes everything old, and what is removed stays removed. So a leap is not believed before
-//! it has lasted for a day; meanwhile time goes on by the steady clock of this process. A step back is believed at once: it only keeps things longer.
-//! Called by the chores that remove by age; nothing else needs it.
+//! A wall clock that leaps ten years ahead for five seconds makes everything old, and what is
+//! removed stays removed. So a leap is not believed before it has lasted for a day; meanwhile time
+//! goes on by the steady clock of this process. A step back is believed at once: it only keeps
+//! things longer. Called by the chores that remove by age; nothing else needs it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ const BELIEVED_AFTER_MS: u64 = Duration::from_hours(24).as_millis() as u64;
 /// What is known of time: pure, the clocks are arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Belief {
-    /// The moment that is believed, in milliseconds since 1970, and the steady clock at that moment.
+    /// The moment that is believed, in milliseconds since 1970, and the steady clock at that
+    /// moment.
     at: (u64, u64),
     /// Since when, by the steady clock, the wall clock has been too far ahead.
     doubt_since_ms: Option<u64>,
@@ -44,7 +46,9 @@ impl Belief {
         let expected_ms = believed_ms.saturating_add(steady_ms.saturating_sub(then_ms));
         let ahead = wall_ms > expected_ms.saturating_add(LEAP_MS);
         let since_ms = self.doubt_since_ms.filter(|_| ahead);
-        let believed = !ahead || since_ms.is_some_and(|since_ms| steady_ms.saturating_sub(since_ms) >= BELIEVED_AFTER_MS);
+        let believed = !ahead
+            || since_ms
+                .is_some_and(|since_ms| steady_ms.saturating_sub(since_ms) >= BELIEVED_AFTER_MS);
         self.at = (if believed { wall_ms } else { expected_ms }, steady_ms);
         self.doubt_since_ms = if believed { None } else { Some(since_ms.unwrap_or(steady_ms)) };
         (self.at.0, !believed && since_ms.is_none())
@@ -65,13 +69,21 @@ impl Calendar {
         Self { began: Instant::now(), belief: Arc::default() }
     }
 
-    /// The moment to count ages from, in milliseconds since 1970. The first call asks the store what earlier runs than `me` knew.
+    /// The moment to count ages from, in milliseconds since 1970. The first call asks the store
+    /// what earlier runs than `me` knew.
     pub async fn now_ms(&self, store: &Store, me: Incarnation) -> Result<u64, StoreError> {
         let known = self.belief.lock().is_some();
         let newest = if known {
             None
         } else {
-            store.leases.nodes().await?.iter().filter(|node| node.incarnation != me).map(|node| node.deadline_ms).max()
+            store
+                .leases
+                .nodes()
+                .await?
+                .iter()
+                .filter(|node| node.incarnation != me)
+                .map(|node| node.deadline_ms)
+                .max()
         };
         let (wall_ms, steady_ms) = (clock::now_ms(), self.began.elapsed().as_millis() as u64);
         let mut belief = self.belief.lock();
@@ -83,7 +95,8 @@ impl Calendar {
                 code = "RK-NODE-152",
                 wall_ms,
                 believed_ms = now_ms,
-                "the wall clock has leapt ahead: for a day nothing is removed because of the age that it shows; check the time service of this host"
+                "the wall clock has leapt ahead: for a day nothing is removed because of the age \
+                 that it shows; check the time service of this host"
             );
         }
         Ok(now_ms)
@@ -113,7 +126,11 @@ mod tests {
             assert_eq!(belief.now(NOW + leap + 2_000, 2_000), (NOW + 2_000, true));
             assert_eq!(belief.now(NOW + leap + 5_000, 5_000), (NOW + 5_000, false), "said once");
             assert_eq!(belief.now(NOW + 7_000, 7_000), (NOW + 7_000, false));
-            assert_eq!(belief.now(NOW + leap, 8_000), (NOW + 8_000, true), "and again the next time");
+            assert_eq!(
+                belief.now(NOW + leap, 8_000),
+                (NOW + 8_000, true),
+                "and again the next time"
+            );
         }
     }
 
@@ -128,10 +145,14 @@ mod tests {
         assert!(seen[24..].iter().all(|&believed| believed));
         for back in [HOUR, YEARS] {
             assert_eq!(belief.now(NOW + YEARS - back, 31 * HOUR), (NOW + YEARS - back, false));
-            assert_eq!(belief.now(NOW + YEARS - back + MINUTE, 31 * HOUR + MINUTE), (NOW + YEARS - back + MINUTE, false));
+            assert_eq!(
+                belief.now(NOW + YEARS - back + MINUTE, 31 * HOUR + MINUTE),
+                (NOW + YEARS - back + MINUTE, false)
+            );
             belief = Belief::new(NOW + YEARS, None, 31 * HOUR);
         }
-        // An hour is summer time, or somebody's mistake: nothing that is kept by age is kept by the hour.
+        // An hour is summer time, or somebody's mistake: nothing that is kept by age is kept by the
+        // hour.
         assert_eq!(belief.now(NOW + YEARS + HOUR, 31 * HOUR), (NOW + YEARS + HOUR, false));
     }
 

@@ -1,5 +1,6 @@
-//! `node.json`: how commands find the running node of a data directory. Written when it is ready, removed on a clean stop; a file left by a dead
-//! process is recognised by pid and start time, one that was copied with its directory by the lock that its process does not hold.
+//! `node.json`: how commands find the running node of a data directory. Written when it is ready,
+//! removed on a clean stop; a file left by a dead process is recognised by pid and start time, one
+//! that was copied with its directory by the lock that its process does not hold.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -55,21 +56,26 @@ impl NodeCard {
     pub fn remove(data_dir: &Path) {
         for path in [Self::path(data_dir), data_dir.join(PID_FILE)] {
             if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(code = "RK-NODE-020", path = %path.display(), %error, "a file of the running node could not be removed");
+                tracing::warn!(code = "RK-NODE-020", path = %path.display(), %error, "a file of \
+                    the running node could not be removed");
             }
         }
     }
 
-    /// The card of the node that runs on a data directory. Its process must hold the lock of this very directory: a card that was copied with its directory
-    /// names the node of the original, which is not to be asked, drained or waited for in the name of the copy.
+    /// The card of the node that runs on a data directory. Its process must hold the lock of this
+    /// very directory: a card that was copied with its directory names the node of the original,
+    /// which is not to be asked, drained or waited for in the name of the copy.
     pub fn running(data_dir: &Path) -> Option<Self> {
         let lock = data_dir.join(LOCK_FILE);
-        let holds = |card: &Self| match holder(card.pid, card.pid_start, std::slice::from_ref(&lock)) {
-            Holder::Holds => true,
-            Holder::Gone | Holder::Stranger => false,
-            // It is another user's process: whoever holds the lock keeps others from it.
-            Holder::Unknown => File::open(&lock).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))),
-        };
+        let holds =
+            |card: &Self| match holder(card.pid, card.pid_start, std::slice::from_ref(&lock)) {
+                Holder::Holds => true,
+                Holder::Gone | Holder::Stranger => false,
+                // It is another user's process: whoever holds the lock keeps others from it.
+                Holder::Unknown => File::open(&lock).is_ok_and(|lock| {
+                    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+                }),
+            };
         Self::read(data_dir).filter(holds)
     }
 }
@@ -105,7 +111,11 @@ mod tests {
         for name in ["node.json", LOCK_FILE] {
             std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
         }
-        assert_eq!(NodeCard::running(copy.path()), None, "the process holds the lock of another directory");
+        assert_eq!(
+            NodeCard::running(copy.path()),
+            None,
+            "the process holds the lock of another directory"
+        );
         NodeCard { pid_start: card.pid_start + 1, ..card.clone() }.write(dir.path()).unwrap();
         assert_eq!(NodeCard::running(dir.path()), None, "another process has its pid");
         drop(lock);

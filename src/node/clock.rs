@@ -1,4 +1,5 @@
-//! The outside that a real node runs on: the wall clock and the system's randomness. Nothing else in this crate asks for them.
+//! The outside that a real node runs on: the wall clock and the system's randomness. Nothing else
+//! in this crate asks for them.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +19,9 @@ pub fn wall() -> Arc<dyn Fn() -> u64 + Send + Sync> {
 
 /// 64 random bits of the system; without any, what the clock gives.
 pub fn random() -> u64 {
-    getrandom::u64().unwrap_or_else(|_| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+    getrandom::u64().unwrap_or_else(|_| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    })
 }
 
 /// 128 of them.
@@ -31,7 +34,8 @@ pub fn fresh() -> Fresh {
     Fresh { now_ms: now_ms(), chance: chance() }
 }
 
-/// A new incarnation: the time in milliseconds in front, so that they sort by age, then random bits.
+/// A new incarnation: the time in milliseconds in front, so that they sort by age, then random
+/// bits.
 pub fn incarnation() -> Incarnation {
     Incarnation(now_ms() << 20 | random() >> 44)
 }

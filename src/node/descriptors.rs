@@ -9,7 +9,8 @@ use crate::config::Config;
 
 /// Runtimes, the game port, logs, node.json, and what commands of the system open for a moment.
 const PROCESS: u64 = 64;
-/// The log's segments, checkpoints, `node.db` with what belongs to it, and what jobs read beside them.
+/// The log's segments, checkpoints, `node.db` with what belongs to it, and what jobs read beside
+/// them.
 const LOCAL_STORE: u64 = 64;
 /// Connections to servers, those that are being made again included.
 const SERVERS: u64 = 128;
@@ -30,16 +31,20 @@ fn without_admins(config: &Config) -> u64 {
     PROCESS + store
 }
 
-/// Takes as many descriptors as the system allows this process (the hard limit), and gives how many that are; `None`: any number.
+/// Takes as many descriptors as the system allows this process (the hard limit), and gives how many
+/// that are; `None`: any number.
 pub fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current == maximum || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+    if current == maximum
+        || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err()
+    {
         return current;
     }
     maximum
 }
 
-/// Raises the limit, says so if it is lower than what the configuration needs, and gives how many connections the admin listener may have.
+/// Raises the limit, says so if it is lower than what the configuration needs, and gives how many
+/// connections the admin listener may have.
 pub fn prepare(config: &Config) -> usize {
     let limit = raise();
     let (needed, most) = (needed(config), config.admin_connections);
@@ -51,7 +56,8 @@ pub fn prepare(config: &Config) -> usize {
         limit,
         needed,
         admin_connections = admins,
-        "the system allows fewer open files than this configuration may need: raise LimitNOFILE (systemd) or `ulimit -n`"
+        "the system allows fewer open files than this configuration may need: raise LimitNOFILE \
+         (systemd) or `ulimit -n`"
     );
     admins
 }

@@ -1,7 +1,8 @@
 //! Threads for the edge alone. Made by [`super::run`], which binds the gateway inside them.
 //!
-//! A packet passes from task to task within the edge. On one thread that costs nothing; between threads that also do other work, each
-//! passing wakes a thread up, which costs more than the packet.
+//! A packet passes from task to task within the edge. On one thread that costs nothing; between
+//! threads that also do other work, each passing wakes a thread up, which costs more than the
+//! packet.
 
 use std::io;
 use std::thread::available_parallelism;
@@ -21,7 +22,11 @@ impl EdgeThreads {
         let threads = available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
         let runtime = match threads {
             1 => Builder::new_current_thread().enable_all().build()?,
-            many => Builder::new_multi_thread().worker_threads(many).thread_name("edge").enable_all().build()?,
+            many => Builder::new_multi_thread()
+                .worker_threads(many)
+                .thread_name("edge")
+                .enable_all()
+                .build()?,
         };
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();

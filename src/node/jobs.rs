@@ -35,9 +35,20 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         payload: Vec::new().into(),
     });
     let cron: Vec<CronEntry> = cron.collect();
-    let jobs = JobsConfig { lease: config.jobs.lease, queues: chores::queues(config, *incarnation), cron, ..JobsConfig::default() };
-    let parts =
-        JobsParts { store: store.clone(), incarnation: *incarnation, clock: clock::wall(), seed: clock::random(), kinds, config: jobs };
+    let jobs = JobsConfig {
+        lease: config.jobs.lease,
+        queues: chores::queues(config, *incarnation),
+        cron,
+        ..JobsConfig::default()
+    };
+    let parts = JobsParts {
+        store: store.clone(),
+        incarnation: *incarnation,
+        clock: clock::wall(),
+        seed: clock::random(),
+        kinds,
+        config: jobs,
+    };
     Ok(jobs::start(parts).await?)
 }
 
@@ -59,7 +70,11 @@ impl Serving {
         let kind = jobs.kind(&wanted.kind).ok_or_else(|| {
             let mut known = jobs.kinds();
             known.sort_unstable();
-            ControlError::Invalid(format!("no job of kind `{}` here; this node knows: {}", wanted.kind, known.join(", ")))
+            ControlError::Invalid(format!(
+                "no job of kind `{}` here; this node knows: {}",
+                wanted.kind,
+                known.join(", ")
+            ))
         })?;
         let now_ms = clock::now_ms();
         let job = NewJob {
@@ -79,7 +94,13 @@ impl Serving {
 
     /// Makes a dead, cancelled or waiting job ready now.
     pub async fn retry_job(&self, id: JobId) -> Result<JobView, ControlError> {
-        let job = self.parts().store.jobs.retry(id, clock::now_ms(), RETRY_ATTEMPTS).await.map_err(refused)?;
+        let job = self
+            .parts()
+            .store
+            .jobs
+            .retry(id, clock::now_ms(), RETRY_ATTEMPTS)
+            .await
+            .map_err(refused)?;
         if let Some(jobs) = self.working() {
             jobs.nudge();
         }
@@ -96,13 +117,16 @@ impl Serving {
 fn refused(error: StoreError) -> ControlError {
     match error {
         StoreError::NotFound(_) => ControlError::NoJob(error.to_string()),
-        StoreError::Refused { .. } | StoreError::TooLarge { .. } => ControlError::Refused(error.to_string()),
+        StoreError::Refused { .. } | StoreError::TooLarge { .. } => {
+            ControlError::Refused(error.to_string())
+        }
         other => other.into(),
     }
 }
 
 fn view(job: &Job) -> JobView {
-    let payload = std::str::from_utf8(&job.payload).ok().filter(|text| !text.chars().any(char::is_control));
+    let payload =
+        std::str::from_utf8(&job.payload).ok().filter(|text| !text.chars().any(char::is_control));
     let mut view = JobView {
         id: job.id.to_string(),
         queue: job.queue.clone(),

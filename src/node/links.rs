@@ -1,7 +1,8 @@
-//! Lets the edge see the matches of this node: adapts [`rekindle_actors::MatchHandle`] to the edge's port.
+//! Lets the edge see the matches of this node: adapts [`rekindle_actors::MatchHandle`] to the
+//! edge's port.
 //!
-//! The two crates do not know each other, so their message types are alike but not the same. Called by the gateway for every hello and every
-//! packet.
+//! The two crates do not know each other, so their message types are alike but not the same. Called
+//! by the gateway for every hello and every packet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
-use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted};
+use rekindle_gateway::port::{
+    Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted,
+};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::wire::RefuseCode;
@@ -28,8 +31,14 @@ pub struct Links {
 }
 
 impl Links {
-    /// While `recovering` is set, a match that is not here may still come. Of those that do not run, `standings` says why.
-    pub fn new(host: Host, store: Store, recovering: Arc<AtomicBool>, standings: Arc<Standings>) -> Self {
+    /// While `recovering` is set, a match that is not here may still come. Of those that do not
+    /// run, `standings` says why.
+    pub fn new(
+        host: Host,
+        store: Store,
+        recovering: Arc<AtomicBool>,
+        standings: Arc<Standings>,
+    ) -> Self {
         Self { host, store, recovering, standings }
     }
 }
@@ -39,8 +48,12 @@ impl Links {
     fn roomy(&self, game: Option<&str>) -> Option<MatchHandle> {
         let mut matches = self.host.list();
         matches.retain(|status| game.is_none_or(|game| status.game == game));
-        let open = matches.iter().filter(|status| matches!(status.phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled));
-        let best = open.filter(|status| status.sessions < status.max_players).max_by_key(|status| (status.sessions, status.match_id))?;
+        let open = matches.iter().filter(|status| {
+            matches!(status.phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled)
+        });
+        let best = open
+            .filter(|status| status.sessions < status.max_players)
+            .max_by_key(|status| (status.sessions, status.match_id))?;
         self.host.find(best.match_id)
     }
 }
@@ -52,26 +65,40 @@ impl Matches for Links {
             None => self.roomy(wanted.game),
         };
         match (found, wanted.match_id) {
-            // It gives no frames and does not come back by itself: clients that kept knocking would wait for nothing.
-            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => parked(handle.info().match_id),
+            // It gives no frames and does not come back by itself: clients that kept knocking would
+            // wait for nothing.
+            (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
+                parked(handle.info().match_id)
+            }
             (Some(handle), _) => Location::Here(Arc::new(Link(handle))),
             (None, Some(id)) if let Some(standing) = self.standings.of(id) => match standing {
                 Standing::Parked(_) => parked(id),
                 Standing::Waits(reason, _) => {
-                    let words = format!("RK-NODE-137: match {id} waits: this build of the game cannot run it ({reason}): ask the operator");
+                    let words = format!(
+                        "RK-NODE-137: match {id} waits: this build of the game cannot run it \
+                         ({reason}): ask the operator"
+                    );
                     Location::Refused(RefuseCode::Unavailable, words)
                 }
-                Standing::Recovering => {
-                    Location::Refused(RefuseCode::Unavailable, format!("RK-NODE-138: match {id} is about to be recovered; try again"))
-                }
+                Standing::Recovering => Location::Refused(
+                    RefuseCode::Unavailable,
+                    format!("RK-NODE-138: match {id} is about to be recovered; try again"),
+                ),
             },
-            (None, _) if self.recovering.load(Ordering::Acquire) => {
-                Location::Refused(RefuseCode::Unavailable, "RK-NODE-030: this node is recovering its matches; try again".to_owned())
-            }
-            (None, Some(id)) => Location::Refused(RefuseCode::NoMatch, format!("RK-NODE-031: match {id} does not run here")),
+            (None, _) if self.recovering.load(Ordering::Acquire) => Location::Refused(
+                RefuseCode::Unavailable,
+                "RK-NODE-030: this node is recovering its matches; try again".to_owned(),
+            ),
+            (None, Some(id)) => Location::Refused(
+                RefuseCode::NoMatch,
+                format!("RK-NODE-031: match {id} does not run here"),
+            ),
             (None, None) => {
                 let of = wanted.game.map_or_else(String::new, |game| format!(" of `{game}`"));
-                Location::Refused(RefuseCode::Full, format!("RK-NODE-032: no match{of} here has room for a player"))
+                Location::Refused(
+                    RefuseCode::Full,
+                    format!("RK-NODE-032: no match{of} here has room for a player"),
+                )
             }
         }
     }
@@ -82,7 +109,9 @@ impl Matches for Links {
 
     fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool> {
         // An epoch has one owner.
-        Box::pin(async move { matches!(self.store.leases.get(match_id).await, Ok(Some(row)) if row.epoch == epoch) })
+        Box::pin(async move {
+            matches!(self.store.leases.get(match_id).await, Ok(Some(row)) if row.epoch == epoch)
+        })
     }
 
     fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
@@ -98,7 +127,10 @@ impl Matches for Links {
 }
 
 fn parked(id: MatchId) -> Location {
-    Location::Refused(RefuseCode::Ended, format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"))
+    Location::Refused(
+        RefuseCode::Ended,
+        format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"),
+    )
 }
 
 struct Link(MatchHandle);
@@ -129,7 +161,12 @@ impl MatchLink for Link {
         self.0.holds_until()
     }
 
-    fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
+    fn open(
+        &self,
+        player: PlayerId,
+        name: String,
+        resume: Option<SessionId>,
+    ) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
         Box::pin(async move {
             let opened = self.0.open(player, name, resume).await?;
             Ok(Opened {

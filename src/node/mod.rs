@@ -1,8 +1,11 @@
 //! A node at work.
 //!
-//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left, [`trial`] says which of it may kill, [`standing`] why a match does not run; [`Serving`] is what runs then, asked by the admin
-//! listener and the edge ([`links`]); [`chores`] are what it does for itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do; [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots, [`card`] lets
-//! commands find the node.
+//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left,
+//! [`trial`] says which of it may kill, [`standing`] why a match does not run; [`Serving`] is what
+//! runs then, asked by the admin listener and the edge ([`links`]); [`chores`] are what it does for
+//! itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do;
+//! [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots,
+//! [`card`] lets commands find the node.
 
 pub mod alive;
 pub mod boot;

@@ -1,4 +1,5 @@
-//! What operators do leaves a trace: an entry before an action and one after it. Without the first the action is not carried out.
+//! What operators do leaves a trace: an entry before an action and one after it. Without the first
+//! the action is not carried out.
 
 use std::sync::Arc;
 
@@ -33,8 +34,15 @@ impl Operators {
         Self { store, node }
     }
 
-    /// Writes down that something is about to be done: who asked, what, to what, with which arguments.
-    pub async fn begin(&self, who: &str, action: &str, target: &str, detail: &str) -> Result<Action, NotWritten> {
+    /// Writes down that something is about to be done: who asked, what, to what, with which
+    /// arguments.
+    pub async fn begin(
+        &self,
+        who: &str,
+        action: &str,
+        target: &str,
+        detail: &str,
+    ) -> Result<Action, NotWritten> {
         let time_ms = clock::now_ms();
         let begun = AuditEntry {
             time_ms,
@@ -50,8 +58,8 @@ impl Operators {
         Ok(Action { store: self.store.clone(), begun })
     }
 
-    /// Does something, in a task of its own so that it comes to its end even if whoever asked goes away. `named` says to what it was done, if only its result
-    /// tells.
+    /// Does something, in a task of its own so that it comes to its end even if whoever asked goes
+    /// away. `named` says to what it was done, if only its result tells.
     pub async fn carry_out<T, E>(
         &self,
         (who, action, target, detail): (&str, &str, &str, &str),
@@ -82,22 +90,28 @@ impl Operators {
 pub struct Abandoned(Arc<str>);
 
 impl Action {
-    /// Writes down how it ended. That this fails is no reason to say that the action did: it is said in the log, and the entry before it stands alone.
+    /// Writes down how it ended. That this fails is no reason to say that the action did: it is
+    /// said in the log, and the entry before it stands alone.
     pub async fn end(self, target: Option<String>, error: Option<String>) {
         let Self { store, begun } = self;
         let stage = error.map_or(Stage::Done, |error| Stage::Failed { error: cut(&error) });
         let target = target.map_or_else(|| begun.target.clone(), |target| cut(&target));
         // Never before the entry that it follows, even if the clock was set back.
-        let entry = AuditEntry { time_ms: clock::now_ms().max(begun.time_ms), stage, target, ..begun };
+        let entry =
+            AuditEntry { time_ms: clock::now_ms().max(begun.time_ms), stage, target, ..begun };
         if let Err(error) = store.audit.append(entry.clone()).await {
-            tracing::error!(code = "RK-NODE-041", action = entry.action, who = entry.who, %error, "how an action ended is not in the audit log");
+            tracing::error!(
+                code = "RK-NODE-041", action = entry.action, who = entry.who, %error,
+                "how an action ended is not in the audit log"
+            );
         }
     }
 }
 
 /// As much as an entry takes.
 fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let end =
+        (0..=text.len().min(MAX_TEXT)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     text[..end].to_owned()
 }
 
@@ -130,17 +144,37 @@ mod tests {
         let operators = Operators::new(memory.store(), Incarnation(7));
         let seen = memory.clone();
         let work = async move {
-            assert_eq!(stages(&seen).await, [(Stage::Begun, String::new())], "it was written down before it began");
+            assert_eq!(
+                stages(&seen).await,
+                [(Stage::Begun, String::new())],
+                "it was written down before it began"
+            );
             Ok::<_, Failed>(7)
         };
         let what = ("http", "match.create", "", "game=arena");
-        assert_eq!(operators.carry_out(what, work, |number| Some(format!("match {number}"))).await.unwrap(), 7);
+        assert_eq!(
+            operators
+                .carry_out(what, work, |number| Some(format!("match {number}")))
+                .await
+                .unwrap(),
+            7
+        );
         assert!(stages(&memory).await.contains(&(Stage::Done, "match 7".to_owned())));
-        let refused = operators.carry_out(("http", "match.stop", "match 9", ""), async { Err::<(), _>(Failed::Gone) }, |()| None).await;
+        let refused = operators
+            .carry_out(
+                ("http", "match.stop", "match 9", ""),
+                async { Err::<(), _>(Failed::Gone) },
+                |()| None,
+            )
+            .await;
         assert!(matches!(refused, Err(Failed::Gone)));
         // Two actions of one millisecond may be listed in either order.
-        let (entries, failed) = (stages(&memory).await, Stage::Failed { error: "the match is gone".to_owned() });
-        assert!(entries.len() == 4 && entries.contains(&(failed, "match 9".to_owned())), "{entries:?}");
+        let (entries, failed) =
+            (stages(&memory).await, Stage::Failed { error: "the match is gone".to_owned() });
+        assert!(
+            entries.len() == 4 && entries.contains(&(failed, "match 9".to_owned())),
+            "{entries:?}"
+        );
     }
 
     #[tokio::test]
@@ -151,9 +185,13 @@ mod tests {
             ..Fate::default()
         }));
         let work = async { panic!("it was done") };
-        let result: Result<(), Failed> =
-            Operators::new(down.store(), Incarnation(7)).carry_out(("http", "drain", "", ""), work, |()| None).await;
-        assert!(matches!(&result, Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")), "{result:?}");
+        let result: Result<(), Failed> = Operators::new(down.store(), Incarnation(7))
+            .carry_out(("http", "drain", "", ""), work, |()| None)
+            .await;
+        assert!(
+            matches!(&result, Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")),
+            "{result:?}"
+        );
         assert_eq!(stages(&memory).await, []);
     }
 
@@ -161,7 +199,10 @@ mod tests {
     async fn texts_are_cut_at_a_character() {
         let memory = MemoryStore::new();
         let long = "é".repeat(MAX_TEXT);
-        let action = Operators::new(memory.store(), Incarnation(7)).begin(&long, "a", &long, &long).await.unwrap();
+        let action = Operators::new(memory.store(), Incarnation(7))
+            .begin(&long, "a", &long, &long)
+            .await
+            .unwrap();
         action.end(Some(long.clone()), Some(long)).await;
         assert_eq!(stages(&memory).await.len(), 2);
     }

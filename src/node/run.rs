@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::jobs::{Drained, Kind};
-use rekindle_actors::{DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall, Output, RecoveryReport};
+use rekindle_actors::{
+    DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall,
+    Output, RecoveryReport,
+};
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
@@ -75,13 +78,18 @@ pub enum Milestone<'a> {
     Drained(usize, u64),
 }
 
-/// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its milestones.
+/// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its
+/// milestones.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<Exit, Failure> {
     let Run { config, games, metrics, kinds, first_match, abandoned } = run;
     let mut signals = Signals::listen()?;
-    // Whatever can refuse a start does so before anything is claimed: the configuration was looked at before ([`config::check`]).
+    // Whatever can refuse a start does so before anything is claimed: the configuration was looked
+    // at before ([`config::check`]).
     let admin = TcpListener::bind(config.admin_listen).await.map_err(|error| {
-        let message = format!("RK-NODE-024: admin.listen {}: {error}; choose another address with --admin", config.admin_listen);
+        let message = format!(
+            "RK-NODE-024: admin.listen {}: {error}; choose another address with --admin",
+            config.admin_listen
+        );
         Failure::new(Exit::Failed, message)
     })?;
     let admin_addr = admin.local_addr()?;
@@ -97,7 +105,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let mut abandoned = Box::pin(gone(abandoned));
     let waiting = |words: &str| {
         front.says(words);
-        tracing::info!(code = "RK-NODE-139", admin = %admin_addr, "the admin listener answers meanwhile: /livez, /startupz");
+        tracing::info!(code = "RK-NODE-139", admin = %admin_addr, "the admin listener answers \
+            meanwhile: /livez, /startupz");
     };
     let booted = tokio::select! {
         biased;
@@ -126,7 +135,12 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let _ = started.set(host.clone());
     let recovering = Arc::new(AtomicBool::new(true));
     let standings = Arc::<Standings>::default();
-    let links = Arc::new(Links::new(host.clone(), store.clone(), Arc::clone(&recovering), Arc::clone(&standings)));
+    let links = Arc::new(Links::new(
+        host.clone(),
+        store.clone(),
+        Arc::clone(&recovering),
+        Arc::clone(&standings),
+    ));
     let edge = EdgeThreads::start()?;
     let gateway = {
         let _inside = edge.handle().enter();
@@ -176,7 +190,10 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         }
         node.parts().recovering.store(false, Ordering::Release);
         front.started();
-        tracing::info!(code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build, "ready");
+        tracing::info!(
+            code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build,
+            "ready"
+        );
         tell(Milestone::Ready(&card, &node));
         tokio::select! {
             biased;
@@ -207,7 +224,10 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let put_away = async {
         stop_jobs(&node).await;
         let report = host.drain().await;
-        node.parts().gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
+        node.parts()
+            .gateway
+            .shutdown("RK-NODE-033: this node is going down; reconnect in a moment")
+            .await;
         report
     };
     let report = tokio::select! {
@@ -216,7 +236,8 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         () = signals.next() => return Err(stopped_at_once()),
     };
     for (match_id, problem) in &report.left {
-        tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at the next start");
+        tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at \
+            the next start");
     }
     forget_attempts(&host, &store, incarnation, &report).await;
     // The last word about how far the log has come.
@@ -232,7 +253,10 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         return Err(fenced());
     }
     if !report.left.is_empty() {
-        let message = format!("RK-NODE-018: {} matches could not be put away: the next start replays them", report.left.len());
+        let message = format!(
+            "RK-NODE-018: {} matches could not be put away: the next start replays them",
+            report.left.len()
+        );
         return Err(Failure::new(Exit::Failed, message));
     }
     Ok(Exit::Done)
@@ -267,7 +291,8 @@ fn caretaker(node: &Serving) -> Caretaker {
     })
 }
 
-/// The first look: brings back what is left of earlier nodes. A store that is away in between is waited for, as it is later on.
+/// The first look: brings back what is left of earlier nodes. A store that is away in between is
+/// waited for, as it is later on.
 async fn recover_all(
     node: &Arc<Serving>,
     caretaker: &mut Caretaker,
@@ -277,7 +302,10 @@ async fn recover_all(
 ) -> Result<(), Failure> {
     loop {
         let now_ms = begun.elapsed().as_millis() as u64;
-        match caretaker.look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell)).await {
+        match caretaker
+            .look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell))
+            .await
+        {
             Ok(()) => {
                 held_up.store(false, Ordering::Release);
                 return Ok(());
@@ -290,7 +318,8 @@ async fn recover_all(
     }
 }
 
-/// Takes over what other nodes leave, as long as this one runs. What the store refuses now it may give at the next look.
+/// Takes over what other nodes leave, as long as this one runs. What the store refuses now it may
+/// give at the next look.
 async fn keep_watch(
     node: &Arc<Serving>,
     mut caretaker: Caretaker,
@@ -304,7 +333,9 @@ async fn keep_watch(
         }
         let now_ms = begun.elapsed().as_millis() as u64;
         let asked = node.take_asked();
-        if let Err(trouble) = caretaker.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await {
+        if let Err(trouble) =
+            caretaker.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await
+        {
             not_looked_after(&trouble);
         }
     }
@@ -312,11 +343,16 @@ async fn keep_watch(
 
 fn not_looked_after(trouble: &Trouble) {
     let reason = &trouble.failure.message;
-    tracing::warn!(code = "RK-NODE-035", %reason, "matches of dead nodes could not be looked after; trying again");
+    tracing::warn!(code = "RK-NODE-035", %reason, "matches of dead nodes could not be looked \
+        after; trying again");
 }
 
 /// A match of a dead node goes on here, or does not.
-fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) {
+fn brought_back(
+    node: &Arc<Serving>,
+    outcome: &Outcome,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) {
     match outcome {
         Outcome::Resumed(match_id, report) => {
             tracing::info!(
@@ -341,7 +377,8 @@ fn brought_back(node: &Arc<Serving>, outcome: &Outcome, tell: &mut (dyn FnMut(Mi
     }
 }
 
-/// What players were shown has been computed again with another result: that stays in the audit log.
+/// What players were shown has been computed again with another result: that stays in the audit
+/// log.
 fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
     let (Some((from, to)), Some(holds)) = (report.resimulated, report.holds_until) else { return };
     let (node, target) = (Arc::clone(node), report.match_id.to_string());
@@ -353,7 +390,12 @@ fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
         );
         match node.operators().begin(&who, "match.rewound", &target, &detail).await {
             Ok(action) => action.end(None, None).await,
-            Err(error) => tracing::warn!(code = "RK-NODE-122", match_id = target, %error, detail, "this is not in the audit log"),
+            Err(error) => {
+                tracing::warn!(
+                    code = "RK-NODE-122", match_id = target, %error, detail,
+                    "this is not in the audit log"
+                )
+            }
         }
     });
 }
@@ -374,7 +416,8 @@ async fn forget_attempts(host: &Host, store: &Store, me: Incarnation, report: &D
             continue;
         }
         if let Err(error) = takeover::settle_in(store, me, match_id, None).await {
-            tracing::warn!(code = "RK-NODE-014", %match_id, %error, "recovery attempts are not forgotten");
+            tracing::warn!(code = "RK-NODE-014", %match_id, %error, "recovery attempts are not \
+                forgotten");
         }
     }
 }
@@ -387,10 +430,16 @@ async fn keep_metrics(metrics: PrometheusHandle) -> Infallible {
     }
 }
 
-/// Renews the lease beside everything else; a fence found by it ends the node as one found by a commit does. From when `host` is set each renewal says
-/// how far the log has come.
-fn keep_lease(store: Store, me: Incarnation, host: Arc<OnceLock<Host>>) -> JoinHandle<Result<(), StoreError>> {
-    tokio::spawn(async move { lease::keep(&*store.leases, me, clock::now_ms, || host.get()?.reached()).await })
+/// Renews the lease beside everything else; a fence found by it ends the node as one found by a
+/// commit does. From when `host` is set each renewal says how far the log has come.
+fn keep_lease(
+    store: Store,
+    me: Incarnation,
+    host: Arc<OnceLock<Host>>,
+) -> JoinHandle<Result<(), StoreError>> {
+    tokio::spawn(async move {
+        lease::keep(&*store.leases, me, clock::now_ms, || host.get()?.reached()).await
+    })
 }
 
 fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Failure {
@@ -402,17 +451,25 @@ fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> 
 }
 
 fn fenced() -> Failure {
-    Failure::new(Exit::Fenced, "RK-NODE-005: this node's lease is fenced: another node took its matches")
+    Failure::new(
+        Exit::Fenced,
+        "RK-NODE-005: this node's lease is fenced: another node took its matches",
+    )
 }
 
 fn halted(halt: &Halt) -> Failure {
-    let exit = if matches!(halt, Halt::Store(StoreError::Fenced(_))) { Exit::Fenced } else { Exit::Failed };
+    let exit = if matches!(halt, Halt::Store(StoreError::Fenced(_))) {
+        Exit::Fenced
+    } else {
+        Exit::Failed
+    };
     Failure::new(exit, halt.to_string())
 }
 
 /// Nobody can play here any more, and only a new process gets the port back.
 fn port_lost() -> Failure {
-    let message = "RK-NODE-121: QUIC has given up the game port: the node ends so that its matches go on in a new process; see RK-GATE-123 in the log";
+    let message = "RK-NODE-121: QUIC has given up the game port: the node ends so that its matches \
+        go on in a new process; see RK-GATE-123 in the log";
     Failure::new(Exit::Failed, message)
 }
 
@@ -434,7 +491,11 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, asked: false })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            asked: false,
+        })
     }
 
     async fn next(&mut self) {
@@ -445,10 +506,14 @@ impl Signals {
         self.asked = true;
     }
 
-    /// Two of them: whoever asks twice wants it now. One is enough while recovery is `held_up` by a store that does not answer: that may take for ever.
+    /// Two of them: whoever asks twice wants it now. One is enough while recovery is `held_up` by a
+    /// store that does not answer: that may take for ever.
     async fn insist(&mut self, held_up: &AtomicBool) {
         self.next().await;
-        tracing::info!(code = "RK-NODE-047", "the node stops once its matches are recovered; a second signal ends it at once");
+        tracing::info!(
+            code = "RK-NODE-047",
+            "the node stops once its matches are recovered; a second signal ends it at once"
+        );
         let for_ever = async {
             while !held_up.load(Ordering::Acquire) {
                 tokio::time::sleep(HELD_UP_LOOK).await;
@@ -462,7 +527,11 @@ impl Signals {
 }
 
 fn stopped_at_once() -> Failure {
-    Failure::new(Exit::Failed, "RK-NODE-026: stopped before all matches were put away: they resume from the journal at the next start")
+    Failure::new(
+        Exit::Failed,
+        "RK-NODE-026: stopped before all matches were put away: they resume from the journal at \
+         the next start",
+    )
 }
 
 /// A signal, be it one from before the node was ready, or an operator's word.
@@ -507,7 +576,9 @@ fn host_config(config: &Config) -> HostConfig {
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {
-    let rate = |per_second: u32, burst: f64| Rate::new(f64::from(per_second), f64::from(per_second) * burst);
+    let rate = |per_second: u32, burst: f64| {
+        Rate::new(f64::from(per_second), f64::from(per_second) * burst)
+    };
     let mut gateway = GatewayConfig::new(config.listen, clock::wall());
     gateway.limits = Limits {
         max_connections: config.limits.connections,

@@ -1,4 +1,5 @@
-//! A node that runs matches, as its operators see it. Called by the admin listener and by [`super::run`].
+//! A node that runs matches, as its operators see it. Called by the admin listener and by
+//! [`super::run`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,9 @@ use tokio::time::{Instant, timeout};
 use super::operator::{Abandoned, NotWritten, Operators};
 use super::standing::{Standing, Standings};
 use super::{bots, clock, tickets};
-use crate::admin::api::{AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket};
+use crate::admin::api::{
+    AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket,
+};
 use crate::config::Config;
 use crate::hex;
 
@@ -55,7 +58,10 @@ pub enum ControlError {
     #[error("RK-ADMIN-503: this node is draining and takes no new matches")]
     Draining,
     /// The node is not far enough yet.
-    #[error("RK-ADMIN-503: this node works on jobs once its matches are recovered; ask again in a moment")]
+    #[error(
+        "RK-ADMIN-503: this node works on jobs once its matches are recovered; ask again in a \
+         moment"
+    )]
     NotReady,
     /// The audit log could not be written.
     #[error(transparent)]
@@ -87,7 +93,11 @@ impl ControlError {
 
 impl From<StoreError> for ControlError {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::Unavailable(error.to_string()) } else { Self::Failed(error.to_string()) }
+        if error.is_transient() {
+            Self::Unavailable(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
     }
 }
 
@@ -128,7 +138,8 @@ pub struct Serving {
     /// Matches that an operator wants to be tried again.
     asked: Mutex<BTreeSet<MatchId>>,
     asking: Notify,
-    /// Where matches that do not run ended: the version of the row, and the tick if there is a checkpoint.
+    /// Where matches that do not run ended: the version of the row, and the tick if there is a
+    /// checkpoint.
     last_ticks: Mutex<BTreeMap<MatchId, (u64, Option<Tick>)>>,
 }
 
@@ -227,10 +238,14 @@ impl Serving {
         }
     }
 
-    /// Which matches do not run as they should, one line each, with no words that players or games wrote: the answer is for everybody.
+    /// Which matches do not run as they should, one line each, with no words that players or games
+    /// wrote: the answer is for everybody.
     pub fn detail(&self) -> Vec<String> {
         let line = |id: MatchId, state: &str, label: Option<&str>| {
-            let label = label.filter(|label| *label != state).map(|label| format!(" ({label})")).unwrap_or_default();
+            let label = label
+                .filter(|label| *label != state)
+                .map(|label| format!(" ({label})"))
+                .unwrap_or_default();
             format!("match {id} {state}{label}: `rekindle match show {}`", id.short())
         };
         let mut lines = BTreeMap::new();
@@ -258,21 +273,33 @@ impl Serving {
     }
 
     /// What the store says, if it says it soon.
-    async fn soon<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let late = |_| StoreError::Unavailable(format!("it has not answered for {} ms", STORE_PATIENCE.as_millis()));
+    async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let late = |_| {
+            StoreError::Unavailable(format!(
+                "it has not answered for {} ms",
+                STORE_PATIENCE.as_millis()
+            ))
+        };
         timeout(STORE_PATIENCE, answer).await.map_err(late)?
     }
 
-    /// All matches in the directory, those of this node with where they stand. While the store does not answer, only what this node knows by itself.
+    /// All matches in the directory, those of this node with where they stand. While the store does
+    /// not answer, only what this node knows by itself.
     pub async fn matches(&self) -> Result<Vec<MatchView>, ControlError> {
         let leases = &self.parts.store.leases;
         let answer = self.soon(async { tokio::try_join!(leases.matches(), leases.nodes()) }).await;
         // Afterwards, so that it is not older than the answer.
-        let here: BTreeMap<MatchId, MatchStatus> = self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
+        let here: BTreeMap<MatchId, MatchStatus> =
+            self.parts.host.list().into_iter().map(|status| (status.match_id, status)).collect();
         match answer {
             Ok((rows, nodes)) => {
-                let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
-                let still: Vec<&MatchLease> = rows.iter().filter(|row| !here.contains_key(&row.match_id)).collect();
+                let nodes: BTreeMap<Incarnation, NodeLease> =
+                    nodes.into_iter().map(|node| (node.incarnation, node)).collect();
+                let still: Vec<&MatchLease> =
+                    rows.iter().filter(|row| !here.contains_key(&row.match_id)).collect();
                 let ticks = self.last_ticks(&still, &nodes).await;
                 let view = |row: &MatchLease| {
                     let tick = ticks.get(&row.match_id).copied().flatten();
@@ -281,8 +308,12 @@ impl Serving {
                 Ok(rows.iter().map(view).collect())
             }
             Err(error) if error.is_transient() => {
-                let mut known: BTreeMap<MatchId, MatchView> =
-                    here.values().map(|status| (status.match_id, unconfirmed(status, &self.parts.config.node_name, &error))).collect();
+                let mut known: BTreeMap<MatchId, MatchView> = here
+                    .values()
+                    .map(|status| {
+                        (status.match_id, unconfirmed(status, &self.parts.config.node_name, &error))
+                    })
+                    .collect();
                 for (row, standing) in self.parts.standings.all() {
                     known.entry(row.match_id).or_insert_with(|| remembered(&row, &standing));
                 }
@@ -300,34 +331,50 @@ impl Serving {
         let here = self.parts.host.list().into_iter().find(|status| status.match_id == id);
         match (answer, here) {
             (Ok((Some(row), nodes)), here) => {
-                let nodes: BTreeMap<Incarnation, NodeLease> = nodes.into_iter().map(|node| (node.incarnation, node)).collect();
+                let nodes: BTreeMap<Incarnation, NodeLease> =
+                    nodes.into_iter().map(|node| (node.incarnation, node)).collect();
                 let still: Vec<&MatchLease> = if here.is_none() { vec![&row] } else { Vec::new() };
                 let tick = self.last_ticks(&still, &nodes).await.remove(&id).flatten();
                 Ok(self.match_view_of(&row, here.as_ref(), &nodes, tick))
             }
             (Ok((None, _)), _) => Err(ControlError::NoMatch(id.to_string())),
-            (Err(error), Some(status)) if error.is_transient() => Ok(unconfirmed(&status, &self.parts.config.node_name, &error)),
+            (Err(error), Some(status)) if error.is_transient() => {
+                Ok(unconfirmed(&status, &self.parts.config.node_name, &error))
+            }
             (Err(error), None) if error.is_transient() => {
-                let known = self.parts.standings.all().into_iter().find(|(row, _)| row.match_id == id);
+                let known =
+                    self.parts.standings.all().into_iter().find(|(row, _)| row.match_id == id);
                 known.map(|(row, standing)| remembered(&row, &standing)).ok_or_else(|| error.into())
             }
             (Err(error), _) => Err(error.into()),
         }
     }
 
-    /// Where matches that nobody runs ended, from their newest checkpoints: as many as can be had soon.
-    async fn last_ticks(&self, rows: &[&MatchLease], nodes: &BTreeMap<Incarnation, NodeLease>) -> BTreeMap<MatchId, Option<Tick>> {
-        let live = |row: &MatchLease| nodes.get(&row.incarnation).is_some_and(|node| node.state == NodeState::Live);
+    /// Where matches that nobody runs ended, from their newest checkpoints: as many as can be had
+    /// soon.
+    async fn last_ticks(
+        &self,
+        rows: &[&MatchLease],
+        nodes: &BTreeMap<Incarnation, NodeLease>,
+    ) -> BTreeMap<MatchId, Option<Tick>> {
+        let live = |row: &MatchLease| {
+            nodes.get(&row.incarnation).is_some_and(|node| node.state == NodeState::Live)
+        };
         // One that runs elsewhere is already further.
-        let at_rest =
-            rows.iter().filter(|row| row.state != MatchState::Running || !live(row) || self.parts.standings.is_dead(row.incarnation));
+        let at_rest = rows.iter().filter(|row| {
+            row.state != MatchState::Running
+                || !live(row)
+                || self.parts.standings.is_dead(row.incarnation)
+        });
         let mut found = BTreeMap::new();
         let mut open = Vec::new();
         {
             let known = self.last_ticks.lock();
             for row in at_rest {
                 match known.get(&row.match_id) {
-                    Some(&(version, tick)) if version == row.version => drop(found.insert(row.match_id, tick)),
+                    Some(&(version, tick)) if version == row.version => {
+                        drop(found.insert(row.match_id, tick))
+                    }
                     _ if open.len() < TICK_LOOKUPS => open.push((row.match_id, row.version)),
                     _ => {}
                 }
@@ -338,7 +385,9 @@ impl Serving {
             .map(|(id, version)| async move { (id, version, checkpoints.list(id).await) })
             .buffer_unordered(TICKS_AT_ONCE);
         let until = Instant::now() + TICKS_PATIENCE;
-        while let Ok(Some((id, version, listed))) = tokio::time::timeout_at(until, lookups.next()).await {
+        while let Ok(Some((id, version, listed))) =
+            tokio::time::timeout_at(until, lookups.next()).await
+        {
             let Ok((metas, _)) = listed else { continue };
             let tick = metas.iter().map(|meta| meta.tick).max();
             found.insert(id, tick);
@@ -369,13 +418,15 @@ impl Serving {
         if row.state != MatchState::Running {
             return view;
         }
-        let live = node.is_some_and(|node| node.state == NodeState::Live) && !parts.standings.is_dead(row.incarnation);
+        let live = node.is_some_and(|node| node.state == NodeState::Live)
+            && !parts.standings.is_dead(row.incarnation);
         let standing = parts.standings.of(row.match_id).unwrap_or(Standing::Recovering);
         let name = view.node.as_deref().unwrap_or("another node");
         let (state, reason) = if row.incarnation != parts.incarnation && live {
             ("elsewhere", format!("it runs on node {name}: ask there for where it stands"))
         } else if row.region != parts.config.node_region {
-            let words = "its node is gone, and only nodes of its region take it over; `rekindle region promote` moves it";
+            let words = "its node is gone, and only nodes of its region take it over; `rekindle \
+                region promote` moves it";
             ("waits", format!("it is at home in region {}: {words}", row.region))
         } else {
             (standing.state(), standing.words())
@@ -384,8 +435,8 @@ impl Serving {
         view
     }
 
-    /// Has a match tried again that is parked, or that waits for another build; returns what has come of it. A match of another live node is that
-    /// node's business.
+    /// Has a match tried again that is parked, or that waits for another build; returns what has
+    /// come of it. A match of another live node is that node's business.
     pub async fn resume_match(&self, id: MatchId) -> Result<MatchView, ControlError> {
         if *self.drain.borrow() {
             return Err(ControlError::Draining);
@@ -399,14 +450,22 @@ impl Serving {
             )));
         }
         let Parts { host, store, incarnation, config, standings, .. } = &self.parts;
-        let row = store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
-        let owner = store.leases.node(row.incarnation).await?.filter(|node| node.state == NodeState::Live);
-        if let Some(owner) = owner.filter(|owner| owner.incarnation != *incarnation && !standings.is_dead(owner.incarnation)) {
-            return Err(ControlError::Refused(format!("match {id} belongs to node {}, which is up: resume it there", owner.name)));
+        let row =
+            store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
+        let owner =
+            store.leases.node(row.incarnation).await?.filter(|node| node.state == NodeState::Live);
+        if let Some(owner) = owner.filter(|owner| {
+            owner.incarnation != *incarnation && !standings.is_dead(owner.incarnation)
+        }) {
+            return Err(ControlError::Refused(format!(
+                "match {id} belongs to node {}, which is up: resume it there",
+                owner.name
+            )));
         }
         if row.region != config.node_region {
             let words = format!(
-                "match {id} is at home in region {}: resume it on a node there, or move it with `rekindle region promote`",
+                "match {id} is at home in region {}: resume it on a node there, or move it with \
+                 `rekindle region promote`",
                 row.region
             );
             return Err(ControlError::Refused(words));
@@ -436,7 +495,10 @@ impl Serving {
             }
         }
         let after = self.match_view(id).await?;
-        tracing::info!(code = "RK-NODE-136", match_id = %id, version = before, state = after.state, "a match was tried again, as an operator asked");
+        tracing::info!(
+            code = "RK-NODE-136", match_id = %id, version = before, state = after.state,
+            "a match was tried again, as an operator asked"
+        );
         Ok(after)
     }
 
@@ -456,21 +518,32 @@ impl Serving {
             return Err(ControlError::Draining);
         }
         let Parts { config, games, host, store, incarnation, .. } = &self.parts;
-        let game = games
-            .get(&wanted.game)
-            .map_err(|_| ControlError::NoGame { name: wanted.game.clone(), known: games.names().collect::<Vec<_>>().join(", ") })?;
+        let game = games.get(&wanted.game).map_err(|_| ControlError::NoGame {
+            name: wanted.game.clone(),
+            known: games.names().collect::<Vec<_>>().join(", "),
+        })?;
         if host.list().len() >= config.limits.matches {
-            return Err(ControlError::Forbidden(format!("limits.matches = {} matches run here already", config.limits.matches)));
+            return Err(ControlError::Forbidden(format!(
+                "limits.matches = {} matches run here already",
+                config.limits.matches
+            )));
         }
-        let encoded = game.config_from_json(&wanted.config.to_string()).map_err(|error| ControlError::Invalid(error.to_string()))?;
+        let encoded = game
+            .config_from_json(&wanted.config.to_string())
+            .map_err(|error| ControlError::Invalid(error.to_string()))?;
         let room = game.max_players(&encoded);
         if usize::from(wanted.house_bots) > room {
-            return Err(ControlError::Invalid(format!("{} house bots in a match for {room} players", wanted.house_bots)));
+            return Err(ControlError::Invalid(format!(
+                "{} house bots in a match for {room} players",
+                wanted.house_bots
+            )));
         }
-        // The world computes with the game's own rate, whatever the pace: another pace would only be slow or fast motion.
+        // The world computes with the game's own rate, whatever the pace: another pace would only
+        // be slow or fast motion.
         if let Some(rate) = wanted.tick_rate.filter(|&rate| rate != game.tick_rate()) {
             return Err(ControlError::Invalid(format!(
-                "tick_rate {rate}: game `{}` is made for {} ticks a second and for no other rate; leave it out",
+                "tick_rate {rate}: game `{}` is made for {} ticks a second and for no other rate; \
+                 leave it out",
                 wanted.game,
                 game.tick_rate()
             )));
@@ -484,7 +557,10 @@ impl Serving {
             created_ms: clock::now_ms(),
         };
         if !(1..=240).contains(&spec.tick_rate) {
-            return Err(ControlError::Invalid(format!("tick_rate {}: expected 1 to 240 ticks a second", spec.tick_rate)));
+            return Err(ControlError::Invalid(format!(
+                "tick_rate {}: expected 1 to 240 ticks a second",
+                spec.tick_rate
+            )));
         }
         let lease = MatchLease {
             match_id: MatchId(clock::random()),
@@ -493,7 +569,12 @@ impl Serving {
             incarnation: *incarnation,
             state: MatchState::Running,
             attempts: 0,
-            lineage: vec![Lineage { epoch: Epoch(1), incarnation: *incarnation, first_batch: host.next_batch(), first_seq: Seq(1) }],
+            lineage: vec![Lineage {
+                epoch: Epoch(1),
+                incarnation: *incarnation,
+                first_batch: host.next_batch(),
+                first_seq: Seq(1),
+            }],
             spec,
             region: config.node_region.clone(),
         };
@@ -504,7 +585,8 @@ impl Serving {
         self.match_view(id).await
     }
 
-    /// Ends a match; its result is delivered before this returns. Of a parked match that does not run only the row is closed.
+    /// Ends a match; its result is delivered before this returns. Of a parked match that does not
+    /// run only the row is closed.
     pub async fn stop_match(&self, id: MatchId, reason: String) -> Result<MatchView, ControlError> {
         if self.parts.host.find(id).is_none() {
             let closed = directory::update(&*self.parts.store.leases, id, |row| {
@@ -521,15 +603,23 @@ impl Serving {
                 Err(error) => return Err(error.into()),
             }
             let row = self.match_view(id).await?;
-            return Err(ControlError::Invalid(format!("match {id} does not run here: it is {}", row.state)));
+            return Err(ControlError::Invalid(format!(
+                "match {id} does not run here: it is {}",
+                row.state
+            )));
         }
-        self.parts.host.stop_match(id, reason).await.map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.parts
+            .host
+            .stop_match(id, reason)
+            .await
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
         self.match_view(id).await
     }
 
     /// Signs a ticket.
     pub fn issue_ticket(&self, wanted: &IssueTicket) -> Result<Ticket, ControlError> {
-        tickets::issue(self.parts.gateway.keys(), wanted).map_err(|error| ControlError::Invalid(error.to_string()))
+        tickets::issue(self.parts.gateway.keys(), wanted)
+            .map_err(|error| ControlError::Invalid(error.to_string()))
     }
 
     /// Begins a clean stop. Harmless to repeat.
@@ -560,14 +650,18 @@ impl Serving {
         tokio::spawn(async move {
             tokio::time::sleep(healthy_after).await;
             let Parts { host, store, incarnation, config, .. } = &node.parts;
-            let healthy = host.find(id).is_some_and(|handle| !matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing));
+            let healthy = host.find(id).is_some_and(|handle| {
+                !matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)
+            });
             if !healthy {
                 return;
             }
             // Until it is known what is needed, all of it is.
-            let keep_from = retention::lineage_needed(store, &config.retention, id).await.unwrap_or_default();
+            let keep_from =
+                retention::lineage_needed(store, &config.retention, id).await.unwrap_or_default();
             while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
-                tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts are not forgotten yet");
+                tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts \
+                    are not forgotten yet");
                 if !error.is_transient() {
                     return;
                 }
@@ -584,7 +678,9 @@ fn match_view(row: &MatchLease, here: Option<&MatchStatus>) -> MatchView {
     let (state, reason) = match (&row.state, here.map(|status| &status.phase)) {
         (MatchState::Running, Some(MatchPhase::Stalled)) => ("stalled", Some(STALLED.to_owned())),
         (MatchState::Ended { reason }, _) => ("ended", Some(reason.clone())),
-        (MatchState::Parked { report }, _) | (_, Some(MatchPhase::Parked(report))) => ("parked", Some(report.clone())),
+        (MatchState::Parked { report }, _) | (_, Some(MatchPhase::Parked(report))) => {
+            ("parked", Some(report.clone()))
+        }
         (MatchState::Running, Some(_)) => ("running", None),
         (MatchState::Running, None) => ("recovering", None),
     };
@@ -609,7 +705,13 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchVie
     let (state, reason) = match &status.phase {
         MatchPhase::Parked(report) => ("parked", report.clone()),
         MatchPhase::Stalled => ("stalled", format!("{STALLED}: {error}")),
-        _ => ("running", format!("not confirmed by the directory, and matches that do not run on this node are not listed: {error}")),
+        _ => (
+            "running",
+            format!(
+                "not confirmed by the directory, and matches that do not run on this node are not \
+                 listed: {error}"
+            ),
+        ),
     };
     MatchView {
         id: status.match_id.to_string(),
@@ -629,5 +731,9 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchVie
 
 /// What this node remembers of a match that does not run here, while the store does not answer.
 fn remembered(row: &MatchLease, standing: &Standing) -> MatchView {
-    MatchView { state: standing.state().to_owned(), reason: Some(standing.words()), ..match_view(row, None) }
+    MatchView {
+        state: standing.state().to_owned(),
+        reason: Some(standing.words()),
+        ..match_view(row, None)
+    }
 }

@@ -1,5 +1,6 @@
-//! Why matches do not run here: one table for all who ask, which are `match ls`, `match show`, the detail of `/readyz`, the metrics and the words for
-//! clients. The caretaker fills it ([`super::recover`]) with what it sees in the directory and with what comes of its claims.
+//! Why matches do not run here: one table for all who ask, which are `match ls`, `match show`, the
+//! detail of `/readyz`, the metrics and the words for clients. The caretaker fills it
+//! ([`super::recover`]) with what it sees in the directory and with what comes of its claims.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,8 @@ use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{Incarnation, MatchId};
 
 /// Why a match waits or is parked, in one word: the values of the label `reason` of the metric.
-pub const REASONS: [&str; 6] = ["unknown_game", "other_build", "config", "checkpoint", "replay", "parked"];
+pub const REASONS: [&str; 6] =
+    ["unknown_game", "other_build", "config", "checkpoint", "replay", "parked"];
 
 /// What keeps a match from running here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +46,16 @@ impl Standing {
     /// In words, for operators.
     pub fn words(&self) -> String {
         match self {
-            Self::Recovering => "the node that ran it is gone; it is about to be recovered".to_owned(),
+            Self::Recovering => {
+                "the node that ran it is gone; it is about to be recovered".to_owned()
+            }
             Self::Waits(_, words) | Self::Parked(words) => words.clone(),
         }
     }
 }
 
-/// Matches that do not run here although their home is here or they are this node's, each with its row as last seen.
+/// Matches that do not run here although their home is here or they are this node's, each with its
+/// row as last seen.
 #[derive(Default)]
 pub struct Standings(Mutex<Table>);
 
@@ -62,11 +67,20 @@ struct Table {
 }
 
 impl Standings {
-    /// What the directory says, as just read: `standing` tells for a row what keeps it from running here, if anything does.
-    pub fn scan(&self, rows: &[MatchLease], dead: &BTreeSet<Incarnation>, standing: impl Fn(&MatchLease) -> Option<Standing>) {
+    /// What the directory says, as just read: `standing` tells for a row what keeps it from running
+    /// here, if anything does.
+    pub fn scan(
+        &self,
+        rows: &[MatchLease],
+        dead: &BTreeSet<Incarnation>,
+        standing: impl Fn(&MatchLease) -> Option<Standing>,
+    ) {
         let mut table = self.0.lock();
         table.dead.clone_from(dead);
-        table.matches = rows.iter().filter_map(|row| Some((row.match_id, (row.clone(), standing(row)?)))).collect();
+        table.matches = rows
+            .iter()
+            .filter_map(|row| Some((row.match_id, (row.clone(), standing(row)?))))
+            .collect();
         table.publish();
     }
 
@@ -75,7 +89,9 @@ impl Standings {
         let mut table = self.0.lock();
         match (standing, row) {
             (None, _) => drop(table.matches.remove(&match_id)),
-            (Some(standing), Some(row)) => drop(table.matches.insert(match_id, (row.clone(), standing))),
+            (Some(standing), Some(row)) => {
+                drop(table.matches.insert(match_id, (row.clone(), standing)))
+            }
             (Some(standing), None) => {
                 if let Some((row, known)) = table.matches.get_mut(&match_id) {
                     if let Standing::Parked(report) = &standing {
@@ -107,7 +123,11 @@ impl Standings {
 impl Table {
     fn publish(&self) {
         for reason in REASONS {
-            let count = self.matches.values().filter(|(_, standing)| standing.label() == Some(reason)).count();
+            let count = self
+                .matches
+                .values()
+                .filter(|(_, standing)| standing.label() == Some(reason))
+                .count();
             gauge!("rekindle_matches_not_running", "reason" => reason).set(count as f64);
         }
     }

@@ -15,10 +15,14 @@ pub fn words(wanted: &api::IssueTicket) -> (String, String) {
     (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
 }
 
-/// Signs the ticket that `wanted` asks for, but none for a house bot's number: its holder would play in its place. A match id that is none counts as no wish: check it before.
+/// Signs the ticket that `wanted` asks for, but none for a house bot's number: its holder would
+/// play in its place. A match id that is none counts as no wish: check it before.
 pub fn issue(keys: &Keys, wanted: &api::IssueTicket) -> Result<api::Ticket, TicketError> {
     if wanted.player >= bots::FIRST_HOUSE_PLAYER {
-        return Err(TicketError::Claims(format!("players from {} on are house bots", bots::FIRST_HOUSE_PLAYER)));
+        return Err(TicketError::Claims(format!(
+            "players from {} on are house bots",
+            bots::FIRST_HOUSE_PLAYER
+        )));
     }
     let ticket = ticket::Ticket {
         player: PlayerId(wanted.player),
@@ -38,10 +42,19 @@ mod tests {
     #[test]
     fn nobody_gets_the_ticket_of_a_house_bot() {
         let keys = Keys::ephemeral([7; 32]).unwrap();
-        let wanted = |player| api::IssueTicket { player, name: None, spectator: false, match_id: None, ttl_s: 60 };
+        let wanted = |player| api::IssueTicket {
+            player,
+            name: None,
+            spectator: false,
+            match_id: None,
+            ttl_s: 60,
+        };
         assert!(issue(&keys, &wanted(bots::FIRST_HOUSE_PLAYER - 1)).is_ok());
         for player in [bots::FIRST_HOUSE_PLAYER, u64::MAX] {
-            assert!(matches!(issue(&keys, &wanted(player)), Err(TicketError::Claims(_))), "{player}");
+            assert!(
+                matches!(issue(&keys, &wanted(player)), Err(TicketError::Claims(_))),
+                "{player}"
+            );
         }
     }
 }

@@ -1,14 +1,19 @@
-//! Replays a match in a process of its own before this node does, so that one whose replay ends its process (an abort, an overflown stack, no memory)
-//! ends that one and not the node with all its matches.
+//! Replays a match in a process of its own before this node does, so that one whose replay ends its
+//! process (an abort, an overflown stack, no memory) ends that one and not the node with all its
+//! matches.
 //!
-//! Tried are the matches that are *suspect*: their last owner died before they had run healthily for `recovery.healthy_ms`, be it by their fault or by
-//! somebody's `kill -9`. Only a trial tells the two apart. A match that comes through is recovered as any other, however often its owners died; one
-//! that ends so many trials as `recovery.attempts` says, in a row, is parked with what they said last.
+//! Tried are the matches that are *suspect*: their last owner died before they had run healthily
+//! for `recovery.healthy_ms`, be it by their fault or by somebody's `kill -9`. Only a trial tells
+//! the two apart. A match that comes through is recovered as any other, however often its owners
+//! died; one that ends so many trials as `recovery.attempts` says, in a row, is parked with what
+//! they said last.
 //!
-//! The process is this same executable with a hidden subcommand ([`COMMAND`]). It gets histories on its standard input, one after the other, and says on
-//! its standard output how far it is; it opens no store, no socket and no configuration. It replays to the end of the journal and makes the ticks of
-//! `recovery.healthy_ms` behind it, with the inputs of house bots alone. A panic is no death: the node survives it, too. Format of a request: `u32` length, a
-//! `Request` as JSON, then the bytes of the lease row, the checkpoint and the records, in this order.
+//! The process is this same executable with a hidden subcommand ([`COMMAND`]). It gets histories on
+//! its standard input, one after the other, and says on its standard output how far it is; it opens
+//! no store, no socket and no configuration. It replays to the end of the journal and makes the
+//! ticks of `recovery.healthy_ms` behind it, with the inputs of house bots alone. A panic is no
+//! death: the node survives it, too. Format of a request: `u32` length, a `Request` as JSON, then
+//! the bytes of the lease row, the checkpoint and the records, in this order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
@@ -30,7 +35,9 @@ use rekindle_schema::{BuildId, Epoch, MatchId, PlayerId, Seq, Tick};
 use rekindle_store::history::History;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
@@ -105,7 +112,9 @@ impl Trials {
 
     /// Tries one match.
     pub async fn of(&self, row: &MatchLease, history: &History) -> Verdict {
-        let Ok(_slot) = self.slots.acquire().await else { return Verdict::Untried("this node ends".to_owned()) };
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Verdict::Untried("this node ends".to_owned());
+        };
         let request = match encode(row, history, self.options) {
             Ok(request) => request,
             Err(problem) => return Verdict::Untried(problem),
@@ -132,7 +141,10 @@ impl Trials {
                 Ran::Ended(how) => return Verdict::Untried(how),
                 Ran::Died(how) => {
                     deaths += 1;
-                    tracing::warn!(code = "RK-NODE-134", match_id = %row.match_id, deaths, how, "a process died of replaying this match");
+                    tracing::warn!(
+                        code = "RK-NODE-134", match_id = %row.match_id, deaths, how,
+                        "a process died of replaying this match"
+                    );
                     if deaths >= self.options.deaths {
                         return Verdict::Died(deaths, how);
                     }
@@ -168,9 +180,19 @@ impl Runner {
     async fn start() -> Result<Self, String> {
         let mut command = Command::new(EXECUTABLE);
         // In a process group of its own: a Ctrl-C in the node's terminal is meant for the node.
-        command.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| format!("no trial process could be started: {error}"))?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        command
+            .arg(COMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("no trial process could be started: {error}"))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             return Err("a trial process without pipes".to_owned());
         };
         let errors = Arc::<Mutex<VecDeque<u8>>>::default();
@@ -228,7 +250,10 @@ impl Runner {
                 Err(_) => {
                     // It is ours, and it is stopped with the runner.
                     let _ = self.child.start_kill();
-                    return Ran::Died(format!("{at}: it made no tick for {} seconds", patience.as_secs()));
+                    return Ran::Died(format!(
+                        "{at}: it made no tick for {} seconds",
+                        patience.as_secs()
+                    ));
                 }
             }
         }
@@ -241,7 +266,8 @@ impl Runner {
             return Ran::Not;
         }
         let how = status.as_ref().map_or_else(|error| error.to_string(), in_words);
-        let told = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].map(|signal| Some(signal.as_raw()));
+        let told = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]
+            .map(|signal| Some(signal.as_raw()));
         if status.is_ok_and(|status| told.contains(&status.signal())) {
             return Ran::Ended(how);
         }
@@ -249,7 +275,11 @@ impl Runner {
         let said = String::from_utf8_lossy(&said);
         let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let last = said.get(said.len().saturating_sub(3)..).unwrap_or_default().join("; ");
-        Ran::Died(if last.is_empty() { format!("{at}: {how}") } else { format!("{at}: {how}: {last}") })
+        Ran::Died(if last.is_empty() {
+            format!("{at}: {how}")
+        } else {
+            format!("{at}: {how}: {last}")
+        })
     }
 }
 
@@ -298,13 +328,27 @@ struct Request {
     frames: Vec<[u64; 9]>,
 }
 
-fn encode(row: &MatchLease, history: &History, options: TrialOptions) -> Result<Vec<Bytes>, String> {
+fn encode(
+    row: &MatchLease,
+    history: &History,
+    options: TrialOptions,
+) -> Result<Vec<Bytes>, String> {
     let lease = Bytes::from(row.encode());
     let head = |frame: &Frame| {
         let header = &frame.header;
         let ticks = [header.first_tick.0, header.last_tick.0];
         let sums = [u64::from(header.prev_crc), u64::from(frame.crc), frame.payload.len() as u64];
-        [header.epoch.0, header.seq.0, ticks[0], ticks[1], header.build.0, header.time_ms, sums[0], sums[1], sums[2]]
+        [
+            header.epoch.0,
+            header.seq.0,
+            ticks[0],
+            ticks[1],
+            header.build.0,
+            header.time_ms,
+            sums[0],
+            sums[1],
+            sums[2],
+        ]
     };
     let ticks = options.healthy_after.as_secs_f64() * f64::from(row.spec.tick_rate);
     let request = Request {
@@ -326,7 +370,9 @@ fn encode(row: &MatchLease, history: &History, options: TrialOptions) -> Result<
 }
 
 /// Reads a request; `None` at the end of the input.
-fn decode(input: &mut impl std::io::Read) -> std::io::Result<Option<(Request, MatchLease, History)>> {
+fn decode(
+    input: &mut impl std::io::Read,
+) -> std::io::Result<Option<(Request, MatchLease, History)>> {
     let mut length = [0; 4];
     match input.read_exact(&mut length) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -339,7 +385,11 @@ fn decode(input: &mut impl std::io::Read) -> std::io::Result<Option<(Request, Ma
     let mut take = |length: usize| {
         let mut bytes = Vec::new();
         let read = input.by_ref().take(length as u64).read_to_end(&mut bytes)?;
-        if read == length { Ok(Bytes::from(bytes)) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)) }
+        if read == length {
+            Ok(Bytes::from(bytes))
+        } else {
+            Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
+        }
     };
     let request: Request = serde_json::from_slice(&take(length as usize)?)?;
     let lease = MatchLease::decode(&take(request.lease)?).map_err(std::io::Error::other)?;
@@ -364,7 +414,8 @@ fn decode(input: &mut impl std::io::Read) -> std::io::Result<Option<(Request, Ma
     Ok(Some((request, lease, history)))
 }
 
-/// The whole life of a trial process: replays what it is given until its standard input ends. An error means that the node is gone.
+/// The whole life of a trial process: replays what it is given until its standard input ends. An
+/// error means that the node is gone.
 pub fn serve(games: &Games) -> std::io::Result<()> {
     prepare();
     say("ready")?;
@@ -373,7 +424,9 @@ pub fn serve(games: &Games) -> std::io::Result<()> {
         say("begun")?;
         let games = games.clone();
         // A stack as large as the one on which a node replays and ticks.
-        let work = std::thread::Builder::new().stack_size(STACK).spawn(move || replay(&games, &request, &lease, &history))?;
+        let work = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || replay(&games, &request, &lease, &history))?;
         // A panic ends no node either.
         let _ = work.join();
         say("done")?;
@@ -381,7 +434,8 @@ pub fn serve(games: &Games) -> std::io::Result<()> {
     Ok(())
 }
 
-/// When memory is short this process is to go, and not the node; and it leaves no core file behind. None of this is essential.
+/// When memory is short this process is to go, and not the node; and it leaves no core file behind.
+/// None of this is essential.
 fn prepare() {
     std::panic::set_hook(Box::new(|_| ()));
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -418,7 +472,14 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
         }
     };
     let (build, accept_build) = (BuildId(request.build), request.accept_build);
-    let whole = Replay { game: &*game, spec: &lease.spec, build, accept_build, until: None, match_id: Some(lease.match_id) };
+    let whole = Replay {
+        game: &*game,
+        spec: &lease.spec,
+        build,
+        accept_build,
+        until: None,
+        match_id: Some(lease.match_id),
+    };
     let Ok(replayed) = whole.run(history, &mut |at| progress(at.tick)) else { return };
     if replayed.ended.is_some() {
         return;
@@ -428,10 +489,22 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
     let mut memories: BTreeMap<PlayerId, Vec<u8>> = BTreeMap::new();
     sim.extract(&mut view);
     for _ in 0..request.ticks {
-        let bots = sim.sessions().into_iter().filter(|session| session.player.0 >= FIRST_HOUSE_PLAYER);
+        let bots =
+            sim.sessions().into_iter().filter(|session| session.player.0 >= FIRST_HOUSE_PLAYER);
         let inputs = bots.filter_map(|bot| {
-            let payload = game.bot(bot.player, &view, &lease.spec.config, memories.entry(bot.player).or_default())?;
-            Some(AppliedInput { player: bot.player, session: bot.session, seq: bot.last_input + 1, view_tick: sim.tick(), payload })
+            let payload = game.bot(
+                bot.player,
+                &view,
+                &lease.spec.config,
+                memories.entry(bot.player).or_default(),
+            )?;
+            Some(AppliedInput {
+                player: bot.player,
+                session: bot.session,
+                seq: bot.last_input + 1,
+                view_tick: sim.tick(),
+                payload,
+            })
         });
         let step = Step { tick: sim.tick().next(), inputs: inputs.collect(), ..Step::default() };
         if !sim.step(&step).is_ok_and(|output| output.ended.is_none()) {
@@ -464,8 +537,14 @@ mod tests {
 
     #[test]
     fn a_request_arrives_as_it_was_sent() {
-        let spec =
-            MatchSpec { game: "test".into(), config: Bytes::from_static(b"{}"), seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 };
+        let spec = MatchSpec {
+            game: "test".into(),
+            config: Bytes::from_static(b"{}"),
+            seed: 1,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms: 0,
+        };
         let row = MatchLease {
             match_id: MatchId(7),
             version: 1,
@@ -502,8 +581,12 @@ mod tests {
             prev_crc: 2,
         };
         let frame = Frame { header, crc: u32::MAX, payload: Bytes::from_static(b"payload") };
-        let history =
-            History { checkpoint: Some((meta, Bytes::from_static(b"state"))), frames: vec![frame], root: Some(Seq(4)), notes: Vec::new() };
+        let history = History {
+            checkpoint: Some((meta, Bytes::from_static(b"state"))),
+            frames: vec![frame],
+            root: Some(Seq(4)),
+            notes: Vec::new(),
+        };
         let options = TrialOptions {
             build: BuildId(7),
             accept_build: true,

@@ -1,5 +1,6 @@
-//! From a networked view to something to draw: the game's own sketch if this executable knows the game, otherwise points on a plane, by the
-//! schema's position columns and by which components an entity has.
+//! From a networked view to something to draw: the game's own sketch if this executable knows the
+//! game, otherwise points on a plane, by the schema's position columns and by which components an
+//! entity has.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +20,21 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// What `view` shows of the match that `welcome` describes. `None` if the game has neither a sketch nor positions.
+    /// What `view` shows of the match that `welcome` describes. `None` if the game has neither a
+    /// sketch nor positions.
     pub fn of(games: &Games, welcome: &Welcome, view: &NetView) -> Option<Self> {
         // A game of another build may have another schema: then its own way to draw does not apply.
-        let known = games.get(&welcome.game).ok().filter(|game| *game.net_schema() == welcome.schema);
-        let sketch = known.and_then(|game| game.sketch(view, &welcome.config)).or_else(|| positions(&welcome.schema, view))?;
+        let known =
+            games.get(&welcome.game).ok().filter(|game| *game.net_schema() == welcome.schema);
+        let sketch = known
+            .and_then(|game| game.sketch(view, &welcome.config))
+            .or_else(|| positions(&welcome.schema, view))?;
         Some(Self { tick: view.tick, sketch })
     }
 }
 
-/// Entities that have a position: a circle for those that a player steers, a point for the others, by kind.
+/// Entities that have a position: a circle for those that a player steers, a point for the others,
+/// by kind.
 fn positions(schema: &NetSchema, view: &NetView) -> Option<Sketch> {
     let (x, y) = schema.position?;
     let kinds: Vec<FieldKind> = schema.columns().map(|field| field.kind).collect();
@@ -36,11 +42,17 @@ fn positions(schema: &NetSchema, view: &NetView) -> Option<Sketch> {
     let holder = component_of(schema, usize::from(x))?;
     let (width, height) = (range(x_kind), range(y_kind));
     let radius = (width[1] - width[0]) / 120.0;
-    let players: BTreeMap<u32, PlayerId> = view.avatars.iter().map(|&(player, slot)| (slot, player)).collect();
+    let players: BTreeMap<u32, PlayerId> =
+        view.avatars.iter().map(|&(player, slot)| (slot, player)).collect();
     // Entities with the same components are of one kind: 0, 1, 2 in order of appearance.
     let mut masks: Vec<u32> = Vec::new();
     let mut shapes = Vec::with_capacity(view.entities.len());
-    for (index, entity) in view.entities.iter().enumerate().filter(|(_, entity)| entity.components & (1 << holder) != 0) {
+    for (index, entity) in view
+        .entities
+        .iter()
+        .enumerate()
+        .filter(|(_, entity)| entity.components & (1 << holder) != 0)
+    {
         let row = view.row(index, kinds.len());
         let kind = masks.iter().position(|&mask| mask == entity.components).unwrap_or_else(|| {
             masks.push(entity.components);
@@ -114,11 +126,18 @@ mod tests {
 
     #[test]
     fn entities_of_an_unknown_game_stand_where_the_schema_says() {
-        let float = |name: &str| NetField { name: name.into(), kind: FieldKind::Float { min: -10.0, max: 10.0, bits: 8 }, rate: None };
+        let float = |name: &str| NetField {
+            name: name.into(),
+            kind: FieldKind::Float { min: -10.0, max: 10.0, bits: 8 },
+            rate: None,
+        };
         let flag = NetField { name: "on".into(), kind: FieldKind::Bool, rate: None };
         let component = |name: &str, fields| NetComponent { name: name.into(), fields };
         let schema = NetSchema {
-            components: vec![component("lit", vec![flag]), component("place", vec![float("x"), float("y")])],
+            components: vec![
+                component("lit", vec![flag]),
+                component("place", vec![float("x"), float("y")]),
+            ],
             position: Some((1, 2)),
         };
         let entity = |slot, components| NetEntity { slot, generation: 0, components };
@@ -132,8 +151,14 @@ mod tests {
         assert_eq!(picture.sketch.x, [-10.0, 10.0]);
         let radius = 20.0 / 120.0;
         let steered = Shape::Circle { at: [10.0, -10.0], radius, ink: Ink::Player(PlayerId(8)) };
-        assert_eq!(picture.sketch.shapes, [Shape::Point { at: [-10.0, 10.0], ink: Ink::Kind(0) }, steered]);
-        assert_eq!(Picture::of(&Games::new(), &welcome("other", NetSchema::default()), &view), None);
+        assert_eq!(
+            picture.sketch.shapes,
+            [Shape::Point { at: [-10.0, 10.0], ink: Ink::Kind(0) }, steered]
+        );
+        assert_eq!(
+            Picture::of(&Games::new(), &welcome("other", NetSchema::default()), &view),
+            None
+        );
     }
 
     #[test]
@@ -144,7 +169,9 @@ mod tests {
         let game = Arc::new(Typed::<Arena>::new().unwrap());
         let mut schema = game.net_schema().clone();
         let games = Games::new().with(game);
-        let drawn = |schema: &NetSchema| Picture::of(&games, &welcome("arena", schema.clone()), &view).unwrap().sketch;
+        let drawn = |schema: &NetSchema| {
+            Picture::of(&games, &welcome("arena", schema.clone()), &view).unwrap().sketch
+        };
         assert_eq!(drawn(&schema).board.len(), 4);
         schema.components[0].name = "renamed".to_owned();
         assert_eq!(drawn(&schema).board.len(), 0);

@@ -32,7 +32,8 @@ impl Screen {
     pub fn quit_pressed(&self) -> io::Result<bool> {
         while event::poll(Duration::ZERO)? {
             if let Event::Key(key) = event::read()? {
-                let control_c = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                let control_c =
+                    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
                 if control_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
                     return Ok(true);
                 }
@@ -42,11 +43,15 @@ impl Screen {
     }
 }
 
-/// Resolves when somebody asks the process to end: SIGINT, SIGTERM, or SIGHUP because the terminal is closed. From this call on these signals do
-/// not end the process by themselves, so that a [`Screen`] is dropped and gives the terminal back.
+/// Resolves when somebody asks the process to end: SIGINT, SIGTERM, or SIGHUP because the terminal
+/// is closed. From this call on these signals do not end the process by themselves, so that a
+/// [`Screen`] is dropped and gives the terminal back.
 pub fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate, mut hangup) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let (mut interrupt, mut terminate, mut hangup) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

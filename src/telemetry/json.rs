@@ -1,7 +1,8 @@
 //! Log events as lines of JSON: one object, each key once.
 //!
-//! The fields of an event lie beside `timestamp`, `level`, `message` and `target`. A field whose name is taken already gets a number behind it
-//! (`code_2`), so that a reader that refuses double keys, or takes the last of them, gets what was meant.
+//! The fields of an event lie beside `timestamp`, `level`, `message` and `target`. A field whose
+//! name is taken already gets a number behind it (`code_2`), so that a reader that refuses double
+//! keys, or takes the last of them, gets what was meant.
 
 use std::fmt;
 
@@ -21,7 +22,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let meta = event.metadata();
         let mut line = Line::new(&now(), meta.level().as_str());
         event.record(&mut line);
@@ -116,18 +122,35 @@ mod tests {
     fn every_key_of_a_line_stands_there_once() {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = tracing_subscriber::fmt().event_format(JsonLines).with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(JsonLines)
+            .with_writer(move || writer.clone())
+            .finish();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(code = "RK-X-1", code = 7, level = true, target = "t", text = "a \"b\"\n\u{1b}", "words");
+            tracing::info!(
+                code = "RK-X-1",
+                code = 7,
+                level = true,
+                target = "t",
+                text = "a \"b\"\n\u{1b}",
+                "words"
+            );
         });
         let text = String::from_utf8(kept.0.lock().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: Map<String, Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(text.matches("\"code\":").count(), 1, "{text}");
-        let expected = [("code", Value::from("RK-X-1")), ("code_2", 7.into()), ("level", "INFO".into()), ("level_2", true.into())];
-        for (key, value) in
-            expected.into_iter().chain([("target", "t".into()), ("message", "words".into()), ("text", "a \"b\"\n\u{1b}".into())])
-        {
+        let expected = [
+            ("code", Value::from("RK-X-1")),
+            ("code_2", 7.into()),
+            ("level", "INFO".into()),
+            ("level_2", true.into()),
+        ];
+        for (key, value) in expected.into_iter().chain([
+            ("target", "t".into()),
+            ("message", "words".into()),
+            ("text", "a \"b\"\n\u{1b}".into()),
+        ]) {
             assert_eq!(line[key], value, "{key} in {text}");
         }
         assert!(line.contains_key("target_2") && line.contains_key("timestamp"), "{text}");

@@ -1,8 +1,11 @@
-//! Standard output and standard error of a process that must never wait for whoever reads them, nor end because nobody does.
+//! Standard output and standard error of a process that must never wait for whoever reads them, nor
+//! end because nobody does.
 //!
-//! Lines go into a bounded queue; a thread writes them. A reader that is gone, a full disk or a full pipe costs lines and nothing else: what finds
-//! no room, and what cannot be written, is dropped and counted (`rekindle_log_lines_dropped_total`). Used by the log of every command and by what a
-//! node says on standard output; what commands answer is written directly, because there a failure must be told.
+//! Lines go into a bounded queue; a thread writes them. A reader that is gone, a full disk or a
+//! full pipe costs lines and nothing else: what finds no room, and what cannot be written, is
+//! dropped and counted (`rekindle_log_lines_dropped_total`). Used by the log of every command and
+//! by what a node says on standard output; what commands answer is written directly, because there
+//! a failure must be told.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -80,7 +83,14 @@ pub static STDERR: Outlet = Outlet::new(Stream::Error);
 
 impl Outlet {
     const fn new(stream: Stream) -> Self {
-        let queue = Queue { lines: VecDeque::new(), bytes: 0, writing: false, dropped: 0, dropped_ever: 0, started: false };
+        let queue = Queue {
+            lines: VecDeque::new(),
+            bytes: 0,
+            writing: false,
+            dropped: 0,
+            dropped_ever: 0,
+            started: false,
+        };
         Self { stream, queue: Mutex::new(queue), wake: Condvar::new(), quiet: Condvar::new() }
     }
 
@@ -92,7 +102,8 @@ impl Outlet {
         self.push(bytes);
     }
 
-    /// Waits until everything is written, at most for `most`. Whether it is. Called by a process that is about to end.
+    /// Waits until everything is written, at most for `most`. Whether it is. Called by a process
+    /// that is about to end.
     pub fn flush(&self, most: Duration) -> bool {
         let until = Instant::now() + most;
         let mut queue = self.queue.lock();
@@ -120,7 +131,8 @@ impl Outlet {
         self.wake.notify_one();
     }
 
-    /// Shows in the metrics how many lines were dropped so far. Called once there are metrics: lines are lost before, too.
+    /// Shows in the metrics how many lines were dropped so far. Called once there are metrics:
+    /// lines are lost before, too.
     pub fn publish(&self) {
         let ever = self.queue.lock().dropped_ever;
         counter!(DROPPED, "stream" => self.stream.name()).absolute(ever);
@@ -190,7 +202,12 @@ impl Outlet {
     fn tell(&self, dropped: u64) {
         if dropped > 0 {
             let stream = self.stream.name();
-            tracing::warn!(code = "RK-NODE-150", dropped, stream, "lines were dropped: their reader was gone, or slower than they came");
+            tracing::warn!(
+                code = "RK-NODE-150",
+                dropped,
+                stream,
+                "lines were dropped: their reader was gone, or slower than they came"
+            );
         }
     }
 }
@@ -232,7 +249,10 @@ mod tests {
         };
         assert_eq!((kept + dropped, bytes), (3_000, kept as usize * 1024));
         assert!(bytes <= MOST_BYTES && bytes + 1024 > MOST_BYTES, "{bytes}");
-        assert!(!NOWHERE.flush(Duration::from_millis(20)), "it says that not everything was written");
+        assert!(
+            !NOWHERE.flush(Duration::from_millis(20)),
+            "it says that not everything was written"
+        );
         let (lines, taken) = NOWHERE.take();
         assert_eq!((lines, taken.len()), (64, WRITE_BYTES));
     }

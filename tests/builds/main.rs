@@ -1,7 +1,9 @@
-//! A studio's executable through its builds: one that kills its process while it replays, ones with other keys in their configuration. Real processes.
+//! A studio's executable through its builds: one that kills its process while it replays, ones with
+//! other keys in their configuration. Real processes.
 //!
-//! The nodes in these tests are this same program, started with [`VARIANT`] in its environment: then it is the studio's `main`. That is why it has no test
-//! harness; it takes a part of a test's name as its only argument.
+//! The nodes in these tests are this same program, started with [`VARIANT`] in its environment:
+//! then it is the studio's `main`. That is why it has no test harness; it takes a part of a test's
+//! name as its only argument.
 
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "the other tests of the executable use the rest")]
@@ -89,10 +91,15 @@ fn main() -> ExitCode {
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
         _ => {}
     }
-    let wanted =
-        std::env::args().skip(1).find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err()).unwrap_or_default();
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err())
+        .unwrap_or_default();
     let tests: [(&str, fn()); 2] = [
-        ("a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended", poison),
+        (
+            "a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended",
+            poison,
+        ),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&wanted)) {
@@ -112,19 +119,29 @@ impl Studio {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// The executable of a variant. What is appended to a copy changes its fingerprint and nothing else, so each variant is a build of its own.
+    /// The executable of a variant. What is appended to a copy changes its fingerprint and nothing
+    /// else, so each variant is a build of its own.
     fn executable(&self, variant: &str) -> PathBuf {
         let path = self.dir.path().join(variant);
         if !path.exists() {
             std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
-            std::fs::File::options().append(true).open(&path).unwrap().write_all(variant.as_bytes()).unwrap();
+            std::fs::File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .write_all(variant.as_bytes())
+                .unwrap();
         }
         path
     }
 
     fn command(&self, variant: &str, environment: &[(&str, &str)]) -> Command {
         let mut command = Command::new(self.executable(variant));
-        command.current_dir(self.dir.path()).stdin(Stdio::null()).env(VARIANT, variant).envs(environment.iter().copied());
+        command
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env(VARIANT, variant)
+            .envs(environment.iter().copied());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REKINDLE_")) {
             command.env_remove(name);
         }
@@ -133,7 +150,18 @@ impl Studio {
 
     fn spawn(&self, variant: &str, environment: &[(&str, &str)], more: &[&str]) -> Node {
         let mut command = self.command(variant, environment);
-        command.args(["start", "--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(more);
+        command
+            .args([
+                "start",
+                "--dev",
+                "--log",
+                "json",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ])
+            .args(more);
         Node::from_command(command)
     }
 
@@ -147,11 +175,13 @@ impl Studio {
     fn ask(&self, args: &[&str], exit: i32) -> Value {
         let output = self.command("first", &[]).args(args).arg("--json").output().unwrap();
         assert_eq!(output.status.code(), Some(exit), "{args:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {args:?}: {output:?}"))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {args:?}: {output:?}"))
     }
 
     fn create(&self, config: &str) -> String {
-        let created = self.ask(&["match", "create", "--game", "counting", "--game-config", config], 0);
+        let created =
+            self.ask(&["match", "create", "--game", "counting", "--game-config", config], 0);
         created["id"].as_str().unwrap().to_owned()
     }
 
@@ -175,7 +205,8 @@ fn poison() {
     studio.reaches(&bad, 60);
     node.kill();
 
-    // From now on whoever computes tick 40 dies: here every replay. Nobody knows whose fault the first death is.
+    // From now on whoever computes tick 40 dies: here every replay. Nobody knows whose fault the
+    // first death is.
     let fatal = [(FATAL, "40")];
     let mut node = studio.spawn("first", &fatal, &[]);
     assert_eq!(node.wait(), -1, "ended by a signal");
@@ -186,7 +217,12 @@ fn poison() {
     node.wait_for("RK-NODE-001");
     let view = studio.show(&bad);
     let (word, reason) = state(&view);
-    assert!(word == "parked" && reason.contains("RK-RECOVERY-130") && reason.contains("ended 5 processes"), "{view}");
+    assert!(
+        word == "parked"
+            && reason.contains("RK-RECOVERY-130")
+            && reason.contains("ended 5 processes"),
+        "{view}"
+    );
     assert!(reason.contains("SIGABRT"), "{view}");
     assert_eq!(state(&studio.show(&good)).0, "running");
 
@@ -207,7 +243,8 @@ fn poison() {
     studio.reaches(&bad, later + 20);
     node.kill();
 
-    // Parked after two deaths by a node that is told so, and left parked by it; tried again by one that allows more.
+    // Parked after two deaths by a node that is told so, and left parked by it; tried again by one
+    // that allows more.
     let later = later.to_string();
     let (fatal, two) = ([(FATAL, later.as_str())], ["--set", "recovery.attempts=2"]);
     let mut node = studio.spawn("first", &fatal, &two);

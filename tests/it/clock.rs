@@ -1,4 +1,5 @@
-//! The wall clock of a real node is set, an hour and ten years, there and back: what is done by the clock goes on, nothing is removed, nobody is thrown out.
+//! The wall clock of a real node is set, an hour and ten years, there and back: what is done by the
+//! clock goes on, nothing is removed, nobody is thrown out.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -47,9 +48,14 @@ struct Clock {
 impl Clock {
     /// The C compiler is there: the database and TLS libraries of the node were built with it.
     fn new(dir: &Path) -> Self {
-        let (source, library, path) = (dir.join("clock.c"), dir.join("clock.so"), dir.join("shift"));
+        let (source, library, path) =
+            (dir.join("clock.c"), dir.join("clock.so"), dir.join("shift"));
         std::fs::write(&source, SHIM).unwrap();
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .status();
         assert!(made.expect("a C compiler").success());
         std::fs::write(&path, [0; 8]).unwrap();
         let shift = File::options().write(true).open(&path).unwrap();
@@ -62,7 +68,10 @@ impl Clock {
 
     fn start(&self, dir: &Path, more: &[&str]) -> Node {
         let mut command = command(dir);
-        command.arg("start").args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(more);
+        command
+            .arg("start")
+            .args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(more);
         command.env("LD_PRELOAD", &self.library).env("CLOCK_SHIFT_FILE", &self.path);
         let mut node = Node::from_command(command);
         node.wait_for("RK-NODE-001");
@@ -72,7 +81,12 @@ impl Clock {
 
 /// How often housekeeping was done, and the match's tick.
 fn progress(dir: &Path, id: &str) -> (usize, u64) {
-    let jobs = rekindle(dir, &["jobs", "ls", "--state", "done", "--kind", "keep-house", "--limit", "500", "--json"]).expect(0).json();
+    let jobs = rekindle(
+        dir,
+        &["jobs", "ls", "--state", "done", "--kind", "keep-house", "--limit", "500", "--json"],
+    )
+    .expect(0)
+    .json();
     let view = rekindle(dir, &["match", "show", id, "--json"]).expect(0).json();
     (jobs.as_array().unwrap().len(), view["tick"].as_u64().unwrap())
 }
@@ -90,9 +104,18 @@ fn goes_on(dir: &Path, id: &str, after: &str) {
 fn housekeeping_goes_on_whatever_the_clock_is_set_to() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::new(dir.path());
-    let settings = ["--set", "jobs.cron=keep-house every 1s; prune-jobs every 1h", "--set", "checkpoint.every_s=1"];
+    let settings = [
+        "--set",
+        "jobs.cron=keep-house every 1s; prune-jobs every 1h",
+        "--set",
+        "checkpoint.every_s=1",
+    ];
     let mut node = clock.start(dir.path(), &settings);
-    let id = rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    let id =
+        rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     goes_on(dir.path(), &id, "before anything is set");
     let mut stepped = 0;
     for seconds in [HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0] {
@@ -101,7 +124,8 @@ fn housekeeping_goes_on_whatever_the_clock_is_set_to() {
         assert!(event["by_ms"].as_i64().unwrap().unsigned_abs() > 3_500_000, "{event}");
         stepped += 1;
         goes_on(dir.path(), &id, &format!("with the clock at {seconds} s"));
-        // Whoever comes now is let in: tickets go by the clock of the host, which is one and the same. On a busy host that takes its time.
+        // Whoever comes now is let in: tickets go by the clock of the host, which is one and the
+        // same. On a busy host that takes its time.
         eventually(&format!("a bot that plays with the clock at {seconds} s"), || {
             let mut bots = command(dir.path());
             bots.args(["bots", "--count", "1", "--seconds", "3", "--match", &id]);
@@ -128,13 +152,27 @@ fn housekeeping_goes_on_whatever_the_clock_is_set_to() {
 fn a_clock_that_leaps_for_a_moment_makes_nothing_old() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::new(dir.path());
-    let settings = ["--set", "jobs.cron=keep-house every 1s; prune-audit every 1s", "--set", "retention.ended=for:30d"];
+    let settings = [
+        "--set",
+        "jobs.cron=keep-house every 1s; prune-audit every 1s",
+        "--set",
+        "retention.ended=for:30d",
+    ];
     let mut node = clock.start(dir.path(), &settings);
-    let id = rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    let id =
+        rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     rekindle(dir.path(), &["match", "stop", &id]).expect(0);
-    let other = rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    let other =
+        rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
     goes_on(dir.path(), &other, "before the leap");
-    let entries = || rekindle(dir.path(), &["audit", "--json"]).expect(0).json().as_array().unwrap().len();
+    let entries =
+        || rekindle(dir.path(), &["audit", "--json"]).expect(0).json().as_array().unwrap().len();
     let audited = entries();
     assert!(audited > 0);
     clock.set(TEN_YEARS);
@@ -145,7 +183,14 @@ fn a_clock_that_leaps_for_a_moment_makes_nothing_old() {
     goes_on(dir.path(), &other, "and back");
     assert_eq!(node.terminate(), 0);
     let report = rekindle(dir.path(), &["verify", "--json"]).expect(0).json();
-    let ids: Vec<&Value> = report["matches"].as_array().unwrap().iter().map(|found| &found["id"]).collect();
-    assert!(ids.contains(&&Value::from(id.as_str())), "the ended match is ten seconds old, not ten years: {report}");
-    assert!(rekindle(dir.path(), &["audit", "--json"]).expect(0).json().as_array().unwrap().len() >= audited);
+    let ids: Vec<&Value> =
+        report["matches"].as_array().unwrap().iter().map(|found| &found["id"]).collect();
+    assert!(
+        ids.contains(&&Value::from(id.as_str())),
+        "the ended match is ten seconds old, not ten years: {report}"
+    );
+    assert!(
+        rekindle(dir.path(), &["audit", "--json"]).expect(0).json().as_array().unwrap().len()
+            >= audited
+    );
 }

@@ -1,4 +1,5 @@
-//! Players and the port that they come through, on a real node: few descriptors, a store that was put back, a build that computes otherwise.
+//! Players and the port that they come through, on a real node: few descriptors, a store that was
+//! put back, a build that computes otherwise.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -26,7 +27,10 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let port = std::net::UdpSocket::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
         Self { dir: tempfile::tempdir().expect("a directory"), port }
     }
 
@@ -40,7 +44,18 @@ impl Place {
 
     fn start_with(&self, mut command: Command, more: &[&str]) -> Node {
         let listen = format!("127.0.0.1:{}", self.port);
-        command.args(["start", "--dev", "--log", "json", "--admin", "127.0.0.1:0", "--listen", &listen]).args(more);
+        command
+            .args([
+                "start",
+                "--dev",
+                "--log",
+                "json",
+                "--admin",
+                "127.0.0.1:0",
+                "--listen",
+                &listen,
+            ])
+            .args(more);
         let mut node = Node::from_command(command);
         node.wait_for("RK-NODE-001");
         node
@@ -56,7 +71,8 @@ impl Place {
     }
 
     fn card(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.data().join("node.json")).expect("node.json")).expect("JSON")
+        serde_json::from_slice(&std::fs::read(self.data().join("node.json")).expect("node.json"))
+            .expect("JSON")
     }
 
     fn admin(&self) -> SocketAddr {
@@ -64,9 +80,11 @@ impl Place {
     }
 
     fn client(&self, addr: SocketAddr, player: u64, match_id: MatchId) -> Client {
-        let issued = rekindle(self.path(), &["ticket", "issue", "--player", &player.to_string()]).expect(0);
+        let issued =
+            rekindle(self.path(), &["ticket", "issue", "--player", &player.to_string()]).expect(0);
         let certificate = std::fs::read(self.data().join("cert.der")).expect("a certificate");
-        let mut config = ClientConfig::new(vec![addr], Trust::Certificate(certificate), issued.stdout.trim());
+        let mut config =
+            ClientConfig::new(vec![addr], Trust::Certificate(certificate), issued.stdout.trim());
         config.match_id = Some(match_id);
         Client::connect(config).expect("a client")
     }
@@ -77,7 +95,11 @@ impl Place {
 }
 
 /// The first event that `pick` takes.
-async fn until<T>(client: &mut Client, what: &str, mut pick: impl FnMut(ClientEvent) -> Option<T>) -> T {
+async fn until<T>(
+    client: &mut Client,
+    what: &str,
+    mut pick: impl FnMut(ClientEvent) -> Option<T>,
+) -> T {
     let found = timeout(PATIENCE, async {
         loop {
             let event = client.event().await.expect("the client goes on");
@@ -138,7 +160,11 @@ fn put_back(place: &Place, copy: &Path) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 #[test]
@@ -149,7 +175,8 @@ fn a_store_that_was_put_back_rewinds_its_players_at_once() {
     let runtime = runtime();
     let _inside = runtime.enter();
     let mut client = place.client(place.addr(), 7, match_id);
-    let (earlier, saved) = (runtime.block_on(play_to(&mut client, 7, 60)), place.path().join("saved"));
+    let (earlier, saved) =
+        (runtime.block_on(play_to(&mut client, 7, 60)), place.path().join("saved"));
     copy(&node, &place.data(), &saved);
     // Two more owners, and five seconds: all that is lost.
     let mut node = node;
@@ -166,7 +193,10 @@ fn a_store_that_was_put_back_rewinds_its_players_at_once() {
     let (rewound, next) = runtime.block_on(comes_back(&mut client));
     assert!(begin.elapsed() < Duration::from_secs(6), "it goes on at once: {:?}", begin.elapsed());
     assert!(rewound.len() == 1 && rewound[0].1 < last, "{rewound:?} after {last}");
-    assert!(next > rewound[0].1 && next < last, "the next tick it sees is {next}; it had seen {last}");
+    assert!(
+        next > rewound[0].1 && next < last,
+        "the next tick it sees is {next}; it had seen {last}"
+    );
     let told = node.wait_for("RK-GATE-127");
     assert!(told["from"] == rewound[0].1.0 + 1 && told["until"].as_u64() >= Some(last.0), "{told}");
     let metrics = http_get(place.admin(), "/metrics");
@@ -201,7 +231,10 @@ fn a_store_that_was_put_back_and_went_on_in_another_way_rewinds_who_comes_later(
     });
     proxy.set_link(Link::GOOD);
     let (rewound, next) = runtime.block_on(comes_back(&mut client));
-    assert!(rewound.len() == 1 && rewound[0].1 < last, "{rewound:?}; the two ways part soon after {copied}, it had seen {last}");
+    assert!(
+        rewound.len() == 1 && rewound[0].1 < last,
+        "{rewound:?}; the two ways part soon after {copied}, it had seen {last}"
+    );
     assert!(next > last);
 }
 
@@ -215,21 +248,35 @@ fn ticks_that_another_build_computes_in_another_way_are_taken_back_and_written_d
     let mut client = place.client(place.addr(), 7, match_id);
     let last = runtime.block_on(play_to(&mut client, 7, 100));
     node.kill();
-    // Another build is another file; that it computes otherwise is the work of another seed, with which it begins once no checkpoint is left.
+    // Another build is another file; that it computes otherwise is the work of another seed, with
+    // which it begins once no checkpoint is left.
     let other = place.path().join("other-build");
     std::fs::copy(REKINDLE, &other).expect("a copy");
-    std::fs::File::options().append(true).open(&other).and_then(|mut file| file.write_all(b"another build")).expect("it is longer");
+    std::fs::File::options()
+        .append(true)
+        .open(&other)
+        .and_then(|mut file| file.write_all(b"another build"))
+        .expect("it is longer");
     runtime.block_on(async {
-        let store = rekindle_store::address::StoreAddress::Local(place.data()).open().await.expect("the store");
+        let store = rekindle_store::address::StoreAddress::Local(place.data())
+            .open()
+            .await
+            .expect("the store");
         let mut row = store.leases.get(match_id).await.expect("the store answers").expect("a row");
         (row.version, row.spec.seed) = (row.version + 1, row.spec.seed + 1);
-        store.leases.compare_and_set(row).await.expect("the store answers").expect("nobody else writes");
+        store
+            .leases
+            .compare_and_set(row)
+            .await
+            .expect("the store answers")
+            .expect("nobody else writes");
         store.checkpoints.trim(match_id, Seq(u64::MAX)).await.expect("the store answers");
     });
     let mut command = Command::new(&other);
     command.current_dir(place.path());
     let mut node = place.start_with(command, &["--set", "accept_build=true"]);
-    let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").expect("it resumed").clone();
+    let resumed =
+        node.seen.iter().find(|event| event["code"] == "RK-NODE-010").expect("it resumed").clone();
     assert_eq!(resumed["hash_ok"], false, "{resumed}");
     let (rewound, _) = runtime.block_on(comes_back(&mut client));
     assert!(rewound.len() == 1 && rewound[0].1 < last, "{rewound:?}");
@@ -252,7 +299,8 @@ fn a_player_of_a_match_that_ended_meanwhile_is_told_so_also_after_a_restart() {
     let mut client = place.client(proxy.addr(), 7, match_id);
     runtime.block_on(play_to(&mut client, 7, 10));
     proxy.set_link(Link::CUT);
-    rekindle(place.path(), &["match", "stop", &match_id.to_string(), "--reason", "time is up"]).expect(0);
+    rekindle(place.path(), &["match", "stop", &match_id.to_string(), "--reason", "time is up"])
+        .expect(0);
     assert_eq!(node.terminate(), 0);
     let _node = place.start();
     proxy.set_link(Link::GOOD);
@@ -286,7 +334,9 @@ fn slow_admins_and_few_descriptors_cost_no_player_the_game() {
     // More connections than the node may have files; each begins a request and does not end it.
     let mut slow: Vec<TcpStream> = Vec::new();
     while slow.len() < 400 {
-        let Ok(mut stream) = TcpStream::connect_timeout(&admin, Duration::from_millis(200)) else { break };
+        let Ok(mut stream) = TcpStream::connect_timeout(&admin, Duration::from_millis(200)) else {
+            break;
+        };
         let _ = stream.write_all(b"GET /livez HT");
         slow.push(stream);
     }
@@ -295,14 +345,17 @@ fn slow_admins_and_few_descriptors_cost_no_player_the_game() {
     let seen = until_tick(&runtime, &mut player, 60);
     let mut second = new_player(&runtime, &place, 8, match_id);
     until_tick(&runtime, &mut player, seen + 30);
-    // The first of them are let go by themselves, long before the half minute that HTTP servers usually give.
+    // The first of them are let go by themselves, long before the half minute that HTTP servers
+    // usually give.
     let begin = Instant::now();
     slow[0].set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     let mut rest = Vec::new();
     let _ = slow[0].read_to_end(&mut rest);
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     drop(slow);
-    eventually("the node says that it is ready", || http_get(admin, "/readyz").contains(" 200 ").then_some(()));
+    eventually("the node says that it is ready", || {
+        http_get(admin, "/readyz").contains(" 200 ").then_some(())
+    });
     runtime.block_on(play_to(&mut second, 8, seen + 40));
     drop(new_player(&runtime, &place, 9, match_id));
 }
@@ -311,12 +364,19 @@ fn slow_admins_and_few_descriptors_cost_no_player_the_game() {
 fn until_tick(runtime: &tokio::runtime::Runtime, client: &mut Client, tick: u64) -> u64 {
     runtime.block_on(until(client, "the tick", |event| match event {
         ClientEvent::Disconnected { reason } => panic!("{reason}"),
-        ClientEvent::Snapshot(snapshot) => Some(snapshot.header.tick.0).filter(|&seen| seen >= tick),
+        ClientEvent::Snapshot(snapshot) => {
+            Some(snapshot.header.tick.0).filter(|&seen| seen >= tick)
+        }
         _ => None,
     }))
 }
 
-fn new_player(runtime: &tokio::runtime::Runtime, place: &Place, player: u64, match_id: MatchId) -> Client {
+fn new_player(
+    runtime: &tokio::runtime::Runtime,
+    place: &Place,
+    player: u64,
+    match_id: MatchId,
+) -> Client {
     let mut client = place.client(place.addr(), player, match_id);
     runtime.block_on(until(&mut client, "a snapshot", snapshot));
     client

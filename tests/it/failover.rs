@@ -1,4 +1,5 @@
-//! Two nodes on one store: what becomes of a match when the one that runs it dies, hangs or stops. With no server at all: both share a local store.
+//! Two nodes on one store: what becomes of a match when the one that runs it dies, hangs or stops.
+//! With no server at all: both share a local store.
 
 use std::path::Path;
 
@@ -33,7 +34,9 @@ impl Pair {
     }
 
     fn create(&self, name: &str) -> String {
-        let created = rekindle(&self.place(name), &["match", "create", "--bots", "4", "--json"]).expect(0).json();
+        let created = rekindle(&self.place(name), &["match", "create", "--bots", "4", "--json"])
+            .expect(0)
+            .json();
         created["id"].as_str().unwrap().to_owned()
     }
 }
@@ -44,7 +47,10 @@ fn tick_of(dir: &Path, id: &str) -> Option<Value> {
 }
 
 fn reaches(dir: &Path, id: &str, tick: u64) -> Value {
-    eventually("the tick", || tick_of(dir, id).filter(|view| view["state"] == "running" && view["tick"].as_u64() >= Some(tick)))
+    eventually("the tick", || {
+        tick_of(dir, id)
+            .filter(|view| view["state"] == "running" && view["tick"].as_u64() >= Some(tick))
+    })
 }
 
 #[test]
@@ -55,7 +61,10 @@ fn the_matches_of_a_killed_node_go_on_at_the_other_one() {
     let before = reaches(&pair.place("a"), &id, 40)["tick"].as_u64().unwrap();
     first.kill();
     let resumed = second.wait_for("RK-NODE-010");
-    assert_eq!((resumed["match_id"].as_str(), &resumed["hash_ok"]), (Some(id.as_str()), &Value::Bool(true)));
+    assert_eq!(
+        (resumed["match_id"].as_str(), &resumed["hash_ok"]),
+        (Some(id.as_str()), &Value::Bool(true))
+    );
     assert!(resumed["tick"].as_u64().unwrap() >= before, "{resumed}");
     let view = reaches(&pair.place("b"), &id, before + 30);
     assert_eq!(view["epoch"], 2, "{view}");
@@ -64,7 +73,10 @@ fn the_matches_of_a_killed_node_go_on_at_the_other_one() {
     let mut first = pair.start("a", &[]);
     assert_eq!(second.terminate(), 0);
     let resumed = first.wait_for("RK-NODE-010");
-    assert_eq!((resumed["match_id"].as_str(), &resumed["replayed"]), (Some(id.as_str()), &Value::from(0)));
+    assert_eq!(
+        (resumed["match_id"].as_str(), &resumed["replayed"]),
+        (Some(id.as_str()), &Value::from(0))
+    );
     reaches(&pair.place("a"), &id, before + 40);
 }
 
@@ -85,19 +97,26 @@ fn a_node_that_hangs_is_fenced_and_its_matches_go_on() {
 #[test]
 fn a_match_stays_at_home_until_its_home_is_moved() {
     let pair = Pair::new();
-    let (eu, mut us) = (pair.start("a", &["--set", "node.region=eu"]), pair.start("b", &["--set", "node.region=us"]));
+    let (eu, mut us) = (
+        pair.start("a", &["--set", "node.region=eu"]),
+        pair.start("b", &["--set", "node.region=us"]),
+    );
     let id = pair.create("a");
     let before = reaches(&pair.place("a"), &id, 40)["tick"].as_u64().unwrap();
     eu.kill();
 
     let promote = |more: &[&str]| {
-        let mut args = vec!["--set", pair.store.as_str(), "region", "promote", "eu", "--to", "us", "--json"];
+        let mut args =
+            vec!["--set", pair.store.as_str(), "region", "promote", "eu", "--to", "us", "--json"];
         args.extend(more);
         rekindle(&pair.place("b"), &args)
     };
     let survey = promote(&[]).expect(0).json();
     assert_eq!(survey["moved"], 0, "a survey changes nothing: {survey}");
-    assert!(survey["matches"][0]["tick"].as_u64().unwrap() >= before, "what would go on, and from where: {survey}");
+    assert!(
+        survey["matches"][0]["tick"].as_u64().unwrap() >= before,
+        "what would go on, and from where: {survey}"
+    );
     // Longer than any suspicion takes.
     us.stays_silent_about("RK-NODE-010", std::time::Duration::from_secs(7));
 

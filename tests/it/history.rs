@@ -18,7 +18,12 @@ const OFTEN: [&str; 8] = [
 ];
 
 fn create(dir: &Path) -> String {
-    let created = rekindle(dir, &["match", "create", "--bots", "3", "--game-config", r#"{"rematch":true}"#, "--json"]).expect(0).json();
+    let created = rekindle(
+        dir,
+        &["match", "create", "--bots", "3", "--game-config", r#"{"rematch":true}"#, "--json"],
+    )
+    .expect(0)
+    .json();
     created["id"].as_str().unwrap().to_owned()
 }
 
@@ -41,7 +46,11 @@ fn journal(dir: &Path, id: &str, args: &[&str]) -> Vec<Value> {
 }
 
 fn beats(lines: &[Value]) -> Vec<u64> {
-    lines.iter().filter(|line| line["kind"] == "beat").map(|line| line["tick"].as_u64().unwrap()).collect()
+    lines
+        .iter()
+        .filter(|line| line["kind"] == "beat")
+        .map(|line| line["tick"].as_u64().unwrap())
+        .collect()
 }
 
 fn names(dir: &Path) -> BTreeSet<String> {
@@ -64,7 +73,8 @@ fn chunks(dir: &Path, id: &str) -> Vec<PathBuf> {
 fn what_the_log_has_lost_is_read_from_the_archive() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let settings: Vec<&str> = OFTEN.iter().copied().chain(["--set", "retention.archive=all"]).collect();
+    let settings: Vec<&str> =
+        OFTEN.iter().copied().chain(["--set", "retention.archive=all"]).collect();
     let node = Node::start(dir, &settings);
     let id = create(dir);
     wait_for_tick(dir, &id, 70);
@@ -72,10 +82,14 @@ fn what_the_log_has_lost_is_read_from_the_archive() {
     let first_logs = names(&dir.join("rekindle-data/logs"));
     let before = replay(dir, &id, &["--to", "45"]);
 
-    // The next owner's checkpoints make the first log unnecessary: it goes once the archive has its records.
+    // The next owner's checkpoints make the first log unnecessary: it goes once the archive has its
+    // records.
     let node = Node::start(dir, &settings);
-    eventually("the end of the first log", || names(&dir.join("rekindle-data/logs")).is_disjoint(&first_logs).then_some(()));
-    let seen = rekindle(dir, &["match", "show", &id, "--json"]).expect(0).json()["tick"].as_u64().unwrap();
+    eventually("the end of the first log", || {
+        names(&dir.join("rekindle-data/logs")).is_disjoint(&first_logs).then_some(())
+    });
+    let seen =
+        rekindle(dir, &["match", "show", &id, "--json"]).expect(0).json()["tick"].as_u64().unwrap();
     wait_for_tick(dir, &id, seen + 40);
     // Beside the running node.
     assert_eq!(replay(dir, &id, &["--to", "45"])["hash"], before["hash"]);
@@ -83,7 +97,8 @@ fn what_the_log_has_lost_is_read_from_the_archive() {
 
     let lines = journal(dir, &id, &[]);
     let found = beats(&lines);
-    let expected: Vec<u64> = (1..=found.last().map_or(0, |last| last / 30)).map(|n| n * 30).collect();
+    let expected: Vec<u64> =
+        (1..=found.last().map_or(0, |last| last / 30)).map(|n| n * 30).collect();
     assert_eq!(found, expected, "every beat since the first tick");
     assert!(found.last() > Some(&seen));
     let again = replay(dir, &id, &["--to", "45"]);
@@ -126,7 +141,11 @@ fn what_the_log_has_lost_is_read_from_the_archive() {
     assert_ne!(lost.code, 0, "{lost:?}");
     assert!(lost.stderr.contains("RK-STORE-024") && lost.stderr.contains(name), "{lost:?}");
     let listed = rekindle(dir, &["journal", &id]).expect(0);
-    assert!(listed.stderr.contains("RK-STORE-024"), "what is missing is not passed over: {}", listed.stderr);
+    assert!(
+        listed.stderr.contains("RK-STORE-024"),
+        "what is missing is not passed over: {}",
+        listed.stderr
+    );
     // Recovery does not need the archive.
     let mut node = Node::spawn(dir, &settings);
     assert_eq!(node.wait_for("RK-NODE-010")["hash_ok"], true);
@@ -143,8 +162,13 @@ fn a_pinned_replay_stays_while_others_go() {
     wait_for_tick(dir, &pinned, 45);
     let wrong = rekindle(dir, &["match", "pin", &pinned, "--from", "9", "--to", "3"]).expect(2);
     assert!(wrong.stderr.contains("RK-CLI-017"), "{}", wrong.stderr);
-    let done = rekindle(dir, &["match", "pin", &pinned, "--from", "20", "--to", "40", "--json"]).expect(0).json();
-    assert_eq!((done["match"].as_str(), done["from"].as_u64(), done["to"].as_u64()), (Some(pinned.as_str()), Some(20), Some(40)));
+    let done = rekindle(dir, &["match", "pin", &pinned, "--from", "20", "--to", "40", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        (done["match"].as_str(), done["from"].as_u64(), done["to"].as_u64()),
+        (Some(pinned.as_str()), Some(20), Some(40))
+    );
     let listed = rekindle(dir, &["match", "pins", "--json"]).expect(0).json();
     assert_eq!(listed[0]["match"], pinned.as_str());
     let before = [&plain, &pinned].map(|id| replay(dir, id, &["--to", "35"])["hash"].clone());
@@ -154,10 +178,16 @@ fn a_pinned_replay_stays_while_others_go() {
         let listed = rekindle(dir, &["match", "ls", "--json"]).expect(0).json();
         listed.as_array()?.iter().all(|view| view["id"] != short.as_str()).then_some(())
     });
-    assert!(!names(&dir.join("rekindle-data/archive")).contains(&short), "nothing of it is left in the archive");
+    assert!(
+        !names(&dir.join("rekindle-data/archive")).contains(&short),
+        "nothing of it is left in the archive"
+    );
 
-    let genesis =
-        |id: &str| chunks(dir, id).iter().any(|path| path.to_str().is_some_and(|name| name.contains("00000000000000000001.records")));
+    let genesis = |id: &str| {
+        chunks(dir, id).iter().any(|path| {
+            path.to_str().is_some_and(|name| name.contains("00000000000000000001.records"))
+        })
+    };
     eventually("the oldest chunk of the match that is not pinned goes", || {
         let archived = !chunks(dir, &plain).is_empty();
         (archived && !genesis(&plain)).then_some(())

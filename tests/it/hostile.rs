@@ -1,4 +1,5 @@
-//! What may lie in a directory besides what a node wrote there, and who else may look: nothing waits for ever, nothing leaks, every code tells.
+//! What may lie in a directory besides what a node wrote there, and who else may look: nothing
+//! waits for ever, nothing leaks, every code tells.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,10 @@ use crate::support::{Done, Node, command, eventually, rekindle};
 
 fn remains(dir: &Path, ticks: u64) -> String {
     let node = Node::start(dir, &["--set", "checkpoint.every_s=1"]);
-    let id = rekindle(dir, &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    let id = rekindle(dir, &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     eventually("the tick", || {
         let view = rekindle(dir, &["match", "show", &id, "--json"]).expect(0).json();
         (view["tick"].as_u64()? >= ticks).then_some(())
@@ -27,7 +31,8 @@ fn only_file(dir: &Path) -> PathBuf {
 
 /// Runs a command that must come to an end by itself.
 fn ends(dir: &Path, args: &[&str]) -> Done {
-    let mut child = command(dir).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command(dir).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(&format!("the end of {args:?}"), || child.try_wait().unwrap());
     let output = child.wait_with_output().unwrap();
     Done {
@@ -44,14 +49,23 @@ fn a_pipe_where_a_file_should_be_holds_nobody_up() {
     let data = dir.path().join("rekindle-data");
     let (log, checkpoints) = (only_file(&data.join("logs")), only_file(&data.join("checkpoints")));
     // The log comes last: its start changes what is stored.
-    for (number, path) in [checkpoints, data.join("format"), data.join("node.db"), data.join("gateway.keys"), log].into_iter().enumerate() {
+    for (number, path) in
+        [checkpoints, data.join("format"), data.join("node.db"), data.join("gateway.keys"), log]
+            .into_iter()
+            .enumerate()
+    {
         let aside = dir.path().join("aside");
         std::fs::rename(&path, &aside).unwrap();
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         let (keys, batches) = (name == "gateway.keys", path.starts_with(data.join("logs")));
         let target = format!("local:{}", dir.path().join(format!("target-{number}")).display());
-        for args in [&["verify"][..], &["store", "restore", "rekindle-data", "--store", &target], &["replay", &id], &["store", "status"]] {
+        for args in [
+            &["verify"][..],
+            &["store", "restore", "rekindle-data", "--store", &target],
+            &["replay", &id],
+            &["store", "status"],
+        ] {
             let done = ends(dir.path(), args);
             assert!(
                 !done.stderr.contains("rekindle-read-") && !done.stdout.contains("rekindle-read-"),
@@ -65,11 +79,29 @@ fn a_pipe_where_a_file_should_be_holds_nobody_up() {
             }
         }
         let doctor = ends(dir.path(), &["doctor"]);
-        assert!(doctor.code == 5 && doctor.stdout.contains("not a regular file"), "{name}: {doctor:?}");
-        let start = ends(dir.path(), &["start", "--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--until-stdin-closes"]);
+        assert!(
+            doctor.code == 5 && doctor.stdout.contains("not a regular file"),
+            "{name}: {doctor:?}"
+        );
+        let start = ends(
+            dir.path(),
+            &[
+                "start",
+                "--dev",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--until-stdin-closes",
+            ],
+        );
         if batches {
-            let parked = start.stderr.contains("RK-CLUSTER-004") && start.stderr.contains("a named pipe");
-            assert!(start.code == 0 && parked, "its matches are parked, the node serves others: {start:?}");
+            let parked =
+                start.stderr.contains("RK-CLUSTER-004") && start.stderr.contains("a named pipe");
+            assert!(
+                start.code == 0 && parked,
+                "its matches are parked, the node serves others: {start:?}"
+            );
         } else {
             assert_ne!(start.code, 0, "{name}: {start:?}");
         }
@@ -81,7 +113,9 @@ fn a_pipe_where_a_file_should_be_holds_nobody_up() {
 /// The copies that commands of ours make in `temp`.
 fn copies(temp: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(temp).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("rekindle-read-")).collect()
+    entries
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("rekindle-read-"))
+        .collect()
 }
 
 #[test]
@@ -92,9 +126,16 @@ fn a_copy_is_for_its_owner_alone_and_goes_although_the_command_was_killed() {
     std::fs::create_dir(&temp).unwrap();
     // Killed in the middle of it, whenever that can be seen.
     let left = eventually("a copy in use", || {
-        let mut child = command(dir.path()).arg("verify").env("TMPDIR", &temp).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command(dir.path())
+            .arg("verify")
+            .env("TMPDIR", &temp)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let seen = loop {
-            if let Some(copy) = copies(&temp).into_iter().find(|copy| copy.join("node.db").exists()) {
+            if let Some(copy) = copies(&temp).into_iter().find(|copy| copy.join("node.db").exists())
+            {
                 kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::KILL).unwrap();
                 break Some(copy);
             }
@@ -116,10 +157,21 @@ fn a_copy_is_for_its_owner_alone_and_goes_although_the_command_was_killed() {
     }
     let done = command(dir.path()).arg("verify").env("TMPDIR", &temp).output().unwrap();
     assert!(done.status.success(), "{done:?}");
-    assert_eq!(copies(&temp), Vec::<PathBuf>::new(), "neither its own nor the one of the killed command");
-    let done = command(dir.path()).arg("verify").env("TMPDIR", dir.path().join("nowhere")).output().unwrap();
+    assert_eq!(
+        copies(&temp),
+        Vec::<PathBuf>::new(),
+        "neither its own nor the one of the killed command"
+    );
+    let done = command(dir.path())
+        .arg("verify")
+        .env("TMPDIR", dir.path().join("nowhere"))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.code() == Some(1) && said.contains("TMPDIR") && said.contains("rekindle-data"), "{said}");
+    assert!(
+        done.status.code() == Some(1) && said.contains("TMPDIR") && said.contains("rekindle-data"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -127,7 +179,10 @@ fn a_doctor_that_finds_unreadable_logs_or_keys_says_so_by_its_code() {
     let dir = tempfile::tempdir().unwrap();
     remains(dir.path(), 5);
     let data = dir.path().join("rekindle-data");
-    let bad = |done: &Done, word: &str| done.code == 5 && done.stdout.lines().any(|line| line.starts_with("FAIL") && line.contains(word));
+    let bad = |done: &Done, word: &str| {
+        done.code == 5
+            && done.stdout.lines().any(|line| line.starts_with("FAIL") && line.contains(word))
+    };
     let log = only_file(&data.join("logs"));
     let aside = dir.path().join("aside");
     std::fs::rename(&log, &aside).unwrap();

@@ -1,5 +1,5 @@
-//! A copy or a restored store is a store of its own: it harms nobody, and its matches go on in epochs that nobody has seen. A store whose files vanish under a node
-//! ends that node.
+//! A copy or a restored store is a store of its own: it harms nobody, and its matches go on in
+//! epochs that nobody has seen. A store whose files vanish under a node ends that node.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,11 +12,22 @@ use serde_json::Value;
 use crate::store::Tables;
 use crate::support::{Node, eventually, rekindle};
 
-/// Every copy and every restored store continues its matches in epochs above this: they are milliseconds since 1970.
+/// Every copy and every restored store continues its matches in epochs above this: they are
+/// milliseconds since 1970.
 const YEAR_2020_MS: u64 = 1_577_836_800_000;
 
 fn create(dir: &Path, data: &str) -> String {
-    let bots = ["match", "create", "--bots", "3", "--game-config", r#"{"rematch":true}"#, "--json", "--data-dir", data];
+    let bots = [
+        "match",
+        "create",
+        "--bots",
+        "3",
+        "--game-config",
+        r#"{"rematch":true}"#,
+        "--json",
+        "--data-dir",
+        data,
+    ];
     rekindle(dir, &bots).expect(0).json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -26,7 +37,10 @@ fn show(dir: &Path, data: &str, id: &str) -> Value {
 
 /// Waits until a match has passed a tick; its view then.
 fn reaches(dir: &Path, data: &str, id: &str, tick: u64) -> Value {
-    eventually("the tick", || Some(show(dir, data, id)).filter(|view| view["state"] == "running" && view["tick"].as_u64() >= Some(tick)))
+    eventually("the tick", || {
+        Some(show(dir, data, id))
+            .filter(|view| view["state"] == "running" && view["tick"].as_u64() >= Some(tick))
+    })
 }
 
 fn epoch(view: &Value) -> u64 {
@@ -35,7 +49,9 @@ fn epoch(view: &Value) -> u64 {
 
 /// As `cp -a` does it.
 fn copy(dir: &Path, from: &str, to: &str) {
-    assert!(Command::new("cp").arg("-a").arg(from).arg(to).current_dir(dir).status().unwrap().success());
+    assert!(
+        Command::new("cp").arg("-a").arg(from).arg(to).current_dir(dir).status().unwrap().success()
+    );
 }
 
 fn identity(dir: &Path, store: &str) -> Value {
@@ -46,7 +62,8 @@ fn logged<'a>(node: &'a Node, code: &str) -> Option<&'a Value> {
     node.seen.iter().find(|event| event["code"] == code)
 }
 
-/// A node on `a`, stopped for the moment of the copy; a node on `b`, its copy, while the first one is stopped still, or runs on.
+/// A node on `a`, stopped for the moment of the copy; a node on `b`, its copy, while the first one
+/// is stopped still, or runs on.
 fn beside_its_original(stopped: bool) {
     let dir = tempfile::tempdir().unwrap();
     let mut original = Node::start(dir.path(), &["--data-dir", "a"]);
@@ -57,15 +74,25 @@ fn beside_its_original(stopped: bool) {
     if !stopped {
         original.signal(Signal::CONT);
     }
-    // The card in the copy names the node of the original: a command on the copy must not reach that.
+    // The card in the copy names the node of the original: a command on the copy must not reach
+    // that.
     let refused = rekindle(dir.path(), &["match", "stop", &id, "--data-dir", "b"]).expect(3);
     assert!(refused.stderr.contains("RK-CLI-001"), "{}", refused.stderr);
 
     let begun = Instant::now();
     let mut twin = Node::start(dir.path(), &["--data-dir", "b"]);
-    let known = logged(&twin, "RK-STORE-101").unwrap_or_else(|| panic!("it does not know that it is a copy: {:#?}", twin.seen));
-    assert!(known["old"] != known["new"] && known["because"].as_str().unwrap().contains("copy"), "{known}");
-    assert!(logged(&twin, "RK-NODE-010").is_some(), "the match was not resumed after {:?}: {:#?}", begun.elapsed(), twin.seen);
+    let known = logged(&twin, "RK-STORE-101")
+        .unwrap_or_else(|| panic!("it does not know that it is a copy: {:#?}", twin.seen));
+    assert!(
+        known["old"] != known["new"] && known["because"].as_str().unwrap().contains("copy"),
+        "{known}"
+    );
+    assert!(
+        logged(&twin, "RK-NODE-010").is_some(),
+        "the match was not resumed after {:?}: {:#?}",
+        begun.elapsed(),
+        twin.seen
+    );
     if stopped {
         original.signal(Signal::CONT);
     }
@@ -75,7 +102,10 @@ fn beside_its_original(stopped: bool) {
     assert_eq!(epoch(&view), 1, "the original was disturbed: {view}");
     original.stays_silent_about("RK-NODE-003", Duration::from_millis(1_500));
     twin.stays_silent_about("RK-STORE-012", Duration::ZERO);
-    assert_ne!(identity(dir.path(), "local:a")["identity"], identity(dir.path(), "local:b")["identity"]);
+    assert_ne!(
+        identity(dir.path(), "local:a")["identity"],
+        identity(dir.path(), "local:b")["identity"]
+    );
     assert_eq!((original.terminate(), twin.terminate()), (0, 0));
     // Both stay what they are.
     let again = Node::start(dir.path(), &["--data-dir", "b"]);
@@ -125,7 +155,8 @@ fn a_copy_of_what_a_killed_node_left_and_a_moved_directory_go_on_as_what_they_ar
     assert_eq!(epoch(&show(dir.path(), "moved", &id)), 2);
 }
 
-/// Backup at epoch 1, on to epoch 2, everything lost, restored: the epoch is one that nobody has seen. The same for a copy.
+/// Backup at epoch 1, on to epoch 2, everything lost, restored: the epoch is one that nobody has
+/// seen. The same for a copy.
 fn after_a_backup(tables: Option<&(Tables, Tables)>) {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = match tables {
@@ -153,10 +184,16 @@ fn after_a_backup(tables: Option<&(Tables, Tables)>) {
     assert!(status["identity_because"].as_str().unwrap().contains("copied"), "{status}");
     let node = start(&second);
     let restored = epoch(&show(dir.path(), "node", &id));
-    assert!(restored > YEAR_2020_MS && Some(restored) >= status["epoch_floor"].as_u64(), "{restored}: {status}");
+    assert!(
+        restored > YEAR_2020_MS && Some(restored) >= status["epoch_floor"].as_u64(),
+        "{restored}: {status}"
+    );
     node.kill();
 
-    let made = rekindle(dir.path(), &["store", "copy", "--from", &second, "--to", "local:copy", "--json"]).expect(0).json();
+    let made =
+        rekindle(dir.path(), &["store", "copy", "--from", &second, "--to", "local:copy", "--json"])
+            .expect(0)
+            .json();
     assert_eq!(made["copied"]["matches"], 1);
     let node = start("local:copy");
     let copied = epoch(&show(dir.path(), "node", &id));
@@ -196,7 +233,15 @@ fn an_operator_says_that_a_store_was_restored() {
     let node = Node::start(dir.path(), &["--data-dir", "a"]);
     let id = create(dir.path(), "a");
     reaches(dir.path(), "a", &id, 5);
-    let renew = ["store", "renew-identity", "--reason", "a snapshot was put back", "--json", "--data-dir", "a"];
+    let renew = [
+        "store",
+        "renew-identity",
+        "--reason",
+        "a snapshot was put back",
+        "--json",
+        "--data-dir",
+        "a",
+    ];
     rekindle(dir.path(), &renew).expect(7);
     node.kill();
     let before = identity(dir.path(), "local:a");
@@ -204,9 +249,16 @@ fn an_operator_says_that_a_store_was_restored() {
     let renewed = rekindle(dir.path(), &renew).expect(0).json();
     assert!(renewed["old"] == before["identity"] && renewed["old"] != renewed["new"], "{renewed}");
     let after = identity(dir.path(), "local:a");
-    assert_eq!((&after["identity"], &after["epoch_floor"]), (&renewed["new"], &renewed["epoch_floor"]));
+    assert_eq!(
+        (&after["identity"], &after["epoch_floor"]),
+        (&renewed["new"], &renewed["epoch_floor"])
+    );
     let words = rekindle(dir.path(), &["store", "status", "--store", "local:a"]).expect(0).stdout;
-    assert!(words.contains("a snapshot was put back") && words.contains(renewed["new"].as_str().unwrap()), "{words}");
+    assert!(
+        words.contains("a snapshot was put back")
+            && words.contains(renewed["new"].as_str().unwrap()),
+        "{words}"
+    );
     let node = Node::start(dir.path(), &["--data-dir", "a"]);
     assert_eq!(Some(epoch(&show(dir.path(), "a", &id))), renewed["epoch_floor"].as_u64());
     let audit = rekindle(dir.path(), &["audit", "--data-dir", "a"]).expect(0).stdout;
@@ -231,11 +283,16 @@ fn a_restart_after_a_kill_does_not_claim_to_have_killed_anybody() {
         (stat.contains(") Z ") && threads == 1).then_some(())
     });
     let node = Node::start(dir.path(), &["--data-dir", "a"]);
-    assert!(logged(&node, "RK-NODE-010").is_some() && logged(&node, "RK-STORE-012").is_none(), "{:#?}", node.seen);
+    assert!(
+        logged(&node, "RK-NODE-010").is_some() && logged(&node, "RK-STORE-012").is_none(),
+        "{:#?}",
+        node.seen
+    );
     dead.wait();
 }
 
-/// A node with a match on `a` whose files vanish: it ends within seconds, says why and does not say that it stopped.
+/// A node with a match on `a` whose files vanish: it ends within seconds, says why and does not say
+/// that it stopped.
 fn vanishes(vanish: impl FnOnce(&Path), terminated: bool) {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path(), &["--data-dir", "a"]);
@@ -252,7 +309,11 @@ fn vanishes(vanish: impl FnOnce(&Path), terminated: bool) {
     assert_eq!(node.wait(), 1, "{:#?}", node.seen);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     node.stays_silent_about("RK-NODE-004", Duration::from_millis(100));
-    assert!(node.seen.iter().any(|event| event.to_string().contains("RK-STORE-100")), "{:#?}", node.seen);
+    assert!(
+        node.seen.iter().any(|event| event.to_string().contains("RK-STORE-100")),
+        "{:#?}",
+        node.seen
+    );
 }
 
 #[test]

@@ -27,36 +27,73 @@ fn text(value: &Value) -> &str {
 #[test]
 fn chores_run_by_the_clock_and_by_hand() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::start(dir.path(), &["--set", "jobs.cron=keep-house every 1s; verify-store 20 4 * * *"]);
+    let node = Node::start(
+        dir.path(),
+        &["--set", "jobs.cron=keep-house every 1s; verify-store 20 4 * * *"],
+    );
     rekindle(dir.path(), &["match", "create", "--bots", "2"]).expect(0);
     // By the clock: slots follow each other, each is worked on once, and the next one waits.
-    let done =
-        eventually("two slots", || Some(jobs(dir.path(), &["--kind", "keep-house", "--state", "done"])).filter(|jobs| jobs.len() >= 2));
-    assert!(done.iter().all(|job| job["attempt"] == 1 && text(&job["key"]).starts_with("cron:keep-house:")), "{done:?}");
+    let done = eventually("two slots", || {
+        Some(jobs(dir.path(), &["--kind", "keep-house", "--state", "done"]))
+            .filter(|jobs| jobs.len() >= 2)
+    });
+    assert!(
+        done.iter()
+            .all(|job| job["attempt"] == 1 && text(&job["key"]).starts_with("cron:keep-house:")),
+        "{done:?}"
+    );
     let waiting = jobs(dir.path(), &["--kind", "verify-store"]);
-    assert_eq!((waiting.len(), &waiting[0]["state"]), (1, &Value::from("ready")), "the next night is remembered already: {waiting:?}");
+    assert_eq!(
+        (waiting.len(), &waiting[0]["state"]),
+        (1, &Value::from("ready")),
+        "the next night is remembered already: {waiting:?}"
+    );
 
     // By hand.
-    let verified = rekindle(dir.path(), &["jobs", "run", "verify-store", "--wait", "30", "--json"]).expect(0).json();
-    assert!(verified["state"] == "done" && text(&verified["note"]).contains("all whole"), "{verified}");
-    let stored = rekindle(dir.path(), &["jobs", "run", "checkpoint-all", "--wait", "30", "--json"]).expect(0).json();
+    let verified = rekindle(dir.path(), &["jobs", "run", "verify-store", "--wait", "30", "--json"])
+        .expect(0)
+        .json();
+    assert!(
+        verified["state"] == "done" && text(&verified["note"]).contains("all whole"),
+        "{verified}"
+    );
+    let stored = rekindle(dir.path(), &["jobs", "run", "checkpoint-all", "--wait", "30", "--json"])
+        .expect(0)
+        .json();
     assert_eq!(stored["note"], "1 matches checkpointed", "{stored}");
     let shown = rekindle(dir.path(), &["jobs", "show", text(&stored["id"])]).expect(0).stdout;
-    assert!(shown.contains("checkpoint-all in queue node-") && shown.contains("state      done"), "{shown}");
+    assert!(
+        shown.contains("checkpoint-all in queue node-") && shown.contains("state      done"),
+        "{shown}"
+    );
 
     // What cannot be done says why.
     let refused = rekindle(dir.path(), &["jobs", "retry", text(&stored["id"])]).expect(1);
-    assert!(refused.stderr.contains("RK-ADMIN-409") && refused.stderr.contains("it is done"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("RK-ADMIN-409") && refused.stderr.contains("it is done"),
+        "{}",
+        refused.stderr
+    );
     let unknown = rekindle(dir.path(), &["jobs", "run", "sing"]).expect(2);
-    assert!(unknown.stderr.contains("this node knows: backup, checkpoint-all, keep-house"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("this node knows: backup, checkpoint-all, keep-house"),
+        "{}",
+        unknown.stderr
+    );
     rekindle(dir.path(), &["jobs", "show", "0123456789abcdef"]).expect(4);
     rekindle(dir.path(), &["jobs", "ls", "--state", "sleeping"]).expect(2);
 
     // Calling off and having it tried again.
     let night = text(&waiting[0]["id"]);
-    assert_eq!(rekindle(dir.path(), &["jobs", "cancel", night, "--json"]).expect(0).json()["state"], "cancelled");
+    assert_eq!(
+        rekindle(dir.path(), &["jobs", "cancel", night, "--json"]).expect(0).json()["state"],
+        "cancelled"
+    );
     rekindle(dir.path(), &["jobs", "retry", night]).expect(0);
-    eventually("its end", || Some(jobs(dir.path(), &["--kind", "verify-store", "--state", "done"])).filter(|jobs| jobs.len() == 2));
+    eventually("its end", || {
+        Some(jobs(dir.path(), &["--kind", "verify-store", "--state", "done"]))
+            .filter(|jobs| jobs.len() == 2)
+    });
     assert_eq!(node.terminate(), 0);
     rekindle(dir.path(), &["verify"]).expect(0);
 }
@@ -75,7 +112,8 @@ fn abandoned_job(dir: &Path, until_ms: u64) -> JobId {
         max_attempts: 3,
         created_ms: now_ms,
     };
-    let claim = Claim { queue: "heavy".to_owned(), by: Incarnation(0xdead), now_ms, until_ms, limit: 9 };
+    let claim =
+        Claim { queue: "heavy".to_owned(), by: Incarnation(0xdead), now_ms, until_ms, limit: 9 };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let id = store.jobs.enqueue(job).await.unwrap();
@@ -94,7 +132,8 @@ fn a_job_of_a_killed_node_is_taken_over_when_its_lease_ends() {
     let id = abandoned_job(dir.path(), until_ms).to_string();
     let node = Node::start(dir.path(), &config);
     let job = eventually("its end", || {
-        Some(rekindle(dir.path(), &["jobs", "show", &id, "--json"]).expect(0).json()).filter(|job| job["state"] == "done")
+        Some(rekindle(dir.path(), &["jobs", "show", &id, "--json"]).expect(0).json())
+            .filter(|job| job["state"] == "done")
     });
     assert_eq!(job["attempt"], 2, "{job}");
     assert!(job["finished_ms"].as_u64().unwrap() >= until_ms, "before the lease was over: {job}");
@@ -106,15 +145,18 @@ fn a_job_of_a_killed_node_is_taken_over_when_its_lease_ends() {
 fn what_operators_do_is_written_down() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);
-    let created = rekindle(dir.path(), &["match", "create", "--bots", "1", "--json"]).expect(0).json();
+    let created =
+        rekindle(dir.path(), &["match", "create", "--bots", "1", "--json"]).expect(0).json();
     let id = text(&created["id"]);
     rekindle(dir.path(), &["match", "stop", id, "--reason", "enough of it"]).expect(0);
     rekindle(dir.path(), &["match", "stop", id]).expect(2);
     rekindle(dir.path(), &["ticket", "issue", "--player", "7"]).expect(0);
     rekindle(dir.path(), &["jobs", "run", "prune-jobs", "--wait", "30"]).expect(0);
     let entries = audit(dir.path(), &[]);
-    let told: Vec<(&str, &str, &str)> =
-        entries.iter().map(|entry| (text(&entry["action"]), text(&entry["stage"]), text(&entry["target"]))).collect();
+    let told: Vec<(&str, &str, &str)> = entries
+        .iter()
+        .map(|entry| (text(&entry["action"]), text(&entry["stage"]), text(&entry["target"])))
+        .collect();
     let job = text(&entries[9]["target"]).to_owned();
     assert_eq!(
         told,
@@ -131,9 +173,17 @@ fn what_operators_do_is_written_down() {
             ("jobs.run", "done", &job),
         ]
     );
-    assert!(entries[2]["detail"] == "reason=enough of it" && text(&entries[2]["who"]).contains(" from 127.0.0.1:"), "{}", entries[2]);
+    assert!(
+        entries[2]["detail"] == "reason=enough of it"
+            && text(&entries[2]["who"]).contains(" from 127.0.0.1:"),
+        "{}",
+        entries[2]
+    );
     assert!(text(&entries[5]["error"]).contains("does not run here"), "{}", entries[5]);
-    assert!(!entries.iter().any(|entry| entry.to_string().contains("v4.public")), "a ticket is a secret");
+    assert!(
+        !entries.iter().any(|entry| entry.to_string().contains("v4.public")),
+        "a ticket is a secret"
+    );
     rekindle(dir.path(), &["drain"]).expect(0);
     let mut node = node;
     assert_eq!(node.wait(), 0);
@@ -147,7 +197,12 @@ fn what_operators_do_is_written_down() {
     assert!(audit(dir.path(), &["--since", "-1h"]).iter().any(|entry| entry["time_ms"] == middle));
     let words = rekindle(dir.path(), &["audit"]).expect(0).stdout;
     assert_eq!(words.lines().count(), 6, "one line an action: {words}");
-    assert!(words.contains("match.stop") && words.contains("failed: RK-ADMIN-411") && words.contains("node.drain"), "{words}");
+    assert!(
+        words.contains("match.stop")
+            && words.contains("failed: RK-ADMIN-411")
+            && words.contains("node.drain"),
+        "{words}"
+    );
     rekindle(dir.path(), &["audit", "--since", "yesterday"]).expect(2);
     rekindle(dir.path(), &["verify"]).expect(0);
 }
@@ -157,26 +212,33 @@ fn backups_are_made_by_a_job_and_the_newest_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("backups");
     let node = Node::start(dir.path(), &["--set", "backup.dir=backups", "--set", "backup.keep=1"]);
-    let created = rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json();
+    let created =
+        rekindle(dir.path(), &["match", "create", "--bots", "2", "--json"]).expect(0).json();
     let id = text(&created["id"]).to_owned();
     let backups = || -> Vec<String> {
-        let names = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = std::fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.collect()
     };
     let mut made = Vec::new();
     for _ in 0..2 {
-        let job = rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"]).expect(0).json();
+        let job = rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"])
+            .expect(0)
+            .json();
         assert_eq!(job["state"], "done", "{job}");
         made.push(backups());
     }
     assert!(made[0].len() == 1 && made[1].len() == 1 && made[0] != made[1], "{made:?}");
     let newest = place.join(&made[1][0]);
-    let verified = rekindle(dir.path(), &["verify", newest.to_str().unwrap(), "--json"]).expect(0).json();
+    let verified =
+        rekindle(dir.path(), &["verify", newest.to_str().unwrap(), "--json"]).expect(0).json();
     assert_eq!(verified["matches"][0]["id"], id.as_str());
     assert_eq!(node.terminate(), 0);
 
     // Without a place there is nothing to try again.
     let _node = Node::start(dir.path(), &[]);
-    let refused = rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"]).expect(5);
+    let refused =
+        rekindle(dir.path(), &["jobs", "run", "backup", "--wait", "50", "--json"]).expect(5);
     assert!(refused.stdout.contains("RK-NODE-045"), "{refused:?}");
 }

@@ -1,5 +1,5 @@
-//! Logs are best effort: whatever becomes of the readers of standard error and standard output, the node plays on, drains and takes over. And what is
-//! logged as JSON is JSON.
+//! Logs are best effort: whatever becomes of the readers of standard error and standard output, the
+//! node plays on, drains and takes over. And what is logged as JSON is JSON.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -66,7 +66,8 @@ impl Unheard {
             "--set",
             "log.filter=debug",
         ]);
-        let child = command.args(more).stdout(out).stderr(err).spawn().expect("the executable starts");
+        let child =
+            command.args(more).stdout(out).stderr(err).spawn().expect("the executable starts");
         Self { child, _kept: kept.into_iter().chain(also).collect() }
     }
 
@@ -87,8 +88,10 @@ impl Drop for Unheard {
 }
 
 fn create(dir: &Path) -> String {
-    let created =
-        eventually("a match", || Some(rekindle(dir, &["match", "create", "--bots", "2", "--json"])).filter(|done| done.code != 3));
+    let created = eventually("a match", || {
+        Some(rekindle(dir, &["match", "create", "--bots", "2", "--json"]))
+            .filter(|done| done.code != 3)
+    });
     created.expect(0).json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -101,13 +104,18 @@ fn reaches(dir: &Path, id: &str, tick: u64) -> Value {
 }
 
 fn metric(dir: &Path, name: &str) -> f64 {
-    let card: Value = serde_json::from_slice(&std::fs::read(dir.join("rekindle-data/node.json")).unwrap()).unwrap();
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("rekindle-data/node.json")).unwrap())
+            .unwrap();
     let mut stream = TcpStream::connect(card["admin"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
-    let values = page.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    let values = page
+        .lines()
+        .filter(|line| line.starts_with(name))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     values.sum()
 }
 
@@ -119,7 +127,9 @@ fn lives_unheard(reader: Reader) {
     let id = create(dir);
     reaches(dir, &id, 20);
     if reader != Reader::Stalled {
-        eventually("dropped lines are counted", || (metric(dir, "rekindle_log_lines_dropped_total") > 0.0).then_some(()));
+        eventually("dropped lines are counted", || {
+            (metric(dir, "rekindle_log_lines_dropped_total") > 0.0).then_some(())
+        });
     }
     rekindle(dir, &["drain", "--json"]).expect(0);
     assert_eq!(node.code(), Some(0), "{reader:?}: drained");
@@ -186,7 +196,10 @@ fn keys(line: &str) -> Vec<String> {
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("an object")
         }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> Result<Vec<String>, A::Error> {
             let mut keys = Vec::new();
             while let Some((key, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
                 keys.push(key);
@@ -195,7 +208,8 @@ fn keys(line: &str) -> Vec<String> {
         }
     }
     let mut reader = serde_json::Deserializer::from_str(line);
-    serde::Deserializer::deserialize_map(&mut reader, Keys).unwrap_or_else(|error| panic!("{error}: {line}"))
+    serde::Deserializer::deserialize_map(&mut reader, Keys)
+        .unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 #[test]
@@ -203,12 +217,23 @@ fn every_line_of_a_json_log_is_an_object_with_each_key_once() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let mut command = command(dir.path());
-    command.arg("start").args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--set", "log.filter=debug"]);
+    command.arg("start").args([
+        "--dev",
+        "--log",
+        "json",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--set",
+        "log.filter=debug",
+    ]);
     let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
     let mut node = Unheard { child, _kept: Vec::new() };
     let id = create(dir.path());
     reaches(dir.path(), &id, 10);
-    // More house bots than the game has places: the one that is not let in is logged with a refusal.
+    // More house bots than the game has places: the one that is not let in is logged with a
+    // refusal.
     rekindle(dir.path(), &["match", "create", "--bots", "40", "--json"]);
     rekindle(dir.path(), &["bots", "--count", "2", "--seconds", "1", "--match", &id]);
     node.signal(Signal::TERM);
@@ -218,7 +243,15 @@ fn every_line_of_a_json_log_is_an_object_with_each_key_once() {
         let keys = keys(line);
         let unique: BTreeSet<&String> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len(), "{line}");
-        assert!(["timestamp", "level", "target"].iter().all(|key| keys.iter().any(|found| found == key)), "{line}");
+        assert!(
+            ["timestamp", "level", "target"]
+                .iter()
+                .all(|key| keys.iter().any(|found| found == key)),
+            "{line}"
+        );
     }
-    assert!(text.lines().count() > 5 && text.lines().last().unwrap().contains("RK-NODE-004"), "the last words are there: {text}");
+    assert!(
+        text.lines().count() > 5 && text.lines().last().unwrap().contains("RK-NODE-004"),
+        "the last words are there: {text}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Black-box tests of the executable: what a user, an operator and a script meet. One binary, so that it is linked once.
+//! Black-box tests of the executable: what a user, an operator and a script meet. One binary, so
+//! that it is linked once.
 
 mod clock;
 mod config;

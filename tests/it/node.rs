@@ -8,7 +8,12 @@ use serde_json::Value;
 
 /// Creates a match with house bots and returns its id.
 fn create(dir: &Path, bots: &str) -> String {
-    let created = rekindle(dir, &["match", "create", "--bots", bots, "--game-config", r#"{"rematch":true}"#, "--json"]).expect(0).json();
+    let created = rekindle(
+        dir,
+        &["match", "create", "--bots", bots, "--game-config", r#"{"rematch":true}"#, "--json"],
+    )
+    .expect(0)
+    .json();
     created["id"].as_str().unwrap().to_owned()
 }
 
@@ -18,7 +23,9 @@ fn show(dir: &Path, id: &str) -> Value {
 
 /// Waits until a match of the running node has published this tick.
 fn wait_for_tick(dir: &Path, id: &str, tick: u64) -> Value {
-    eventually("the tick", || Some(show(dir, id)).filter(|view| view["tick"].as_u64().unwrap() >= tick))
+    eventually("the tick", || {
+        Some(show(dir, id)).filter(|view| view["tick"].as_u64().unwrap() >= tick)
+    })
 }
 
 #[test]
@@ -31,22 +38,33 @@ fn after_kill_9_the_same_match_goes_on_bit_for_bit() {
 
     // What the dead node left is whole, and says where it stands.
     let found = rekindle(dir.path(), &["verify", "--json"]).expect(0).json();
-    let (tick, hash) = (found["matches"][0]["to_tick"].as_u64().unwrap(), found["matches"][0]["hash"].clone());
+    let (tick, hash) =
+        (found["matches"][0]["to_tick"].as_u64().unwrap(), found["matches"][0]["hash"].clone());
     assert!(tick >= 70 && found["matches"][0]["beats"].as_u64().unwrap() >= 2, "{found}");
     let replayed = rekindle(dir.path(), &["replay", &id[..6], "--json"]).expect(0).json();
     assert_eq!((replayed["tick"].as_u64(), &replayed["hash"]), (Some(tick), &hash));
 
     let mut node = Node::spawn(dir.path(), &[]);
     let resumed = node.wait_for("RK-NODE-010");
-    assert_eq!((resumed["match_id"].as_str(), resumed["tick"].as_u64()), (Some(id.as_str()), Some(tick)));
+    assert_eq!(
+        (resumed["match_id"].as_str(), resumed["tick"].as_u64()),
+        (Some(id.as_str()), Some(tick))
+    );
     assert_eq!(resumed["hash_ok"], true);
     node.wait_for("RK-NODE-001");
     let view = wait_for_tick(dir.path(), &id, tick + 40);
-    assert_eq!((view["epoch"].as_u64(), view["players"].as_u64()), (Some(2), Some(4)), "the same four bots, no more: {view}");
+    assert_eq!(
+        (view["epoch"].as_u64(), view["players"].as_u64()),
+        (Some(2), Some(4)),
+        "the same four bots, no more: {view}"
+    );
     node.kill();
 
-    // The next epoch continues the history: simulated again from tick 0 on, it passes through the same state.
-    let replayed = rekindle(dir.path(), &["replay", &id, "--to", &tick.to_string(), "--json"]).expect(0).json();
+    // The next epoch continues the history: simulated again from tick 0 on, it passes through the
+    // same state.
+    let replayed = rekindle(dir.path(), &["replay", &id, "--to", &tick.to_string(), "--json"])
+        .expect(0)
+        .json();
     assert_eq!(replayed["hash"], hash);
     rekindle(dir.path(), &["verify"]).expect(0);
 }
@@ -66,9 +84,17 @@ fn a_signal_during_recovery_is_a_clean_stop_too() {
 
     let mut node = Node::spawn(dir.path(), &[]);
     let resumed = node.wait_for("RK-NODE-010");
-    assert_eq!((resumed["match_id"].as_str(), resumed["replayed"].as_u64()), (Some(id.as_str()), Some(0)), "it was put away: {resumed}");
+    assert_eq!(
+        (resumed["match_id"].as_str(), resumed["replayed"].as_u64()),
+        (Some(id.as_str()), Some(0)),
+        "it was put away: {resumed}"
+    );
     node.wait_for("RK-NODE-001");
-    assert_eq!(node.terminate(), 0, "neither is one that comes as soon as the node is ready too early");
+    assert_eq!(
+        node.terminate(),
+        0,
+        "neither is one that comes as soon as the node is ready too early"
+    );
 }
 
 #[test]
@@ -103,18 +129,27 @@ fn matches_are_listed_shown_and_stopped() {
     let listed = rekindle(dir.path(), &["match", "ls", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     wait_for_tick(dir.path(), &two, 3);
-    let stopped = rekindle(dir.path(), &["match", "stop", &one, "--reason", "enough", "--json"]).expect(0).json();
-    assert_eq!((stopped["state"].as_str(), stopped["reason"].as_str()), (Some("ended"), Some("enough")));
+    let stopped = rekindle(dir.path(), &["match", "stop", &one, "--reason", "enough", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        (stopped["state"].as_str(), stopped["reason"].as_str()),
+        (Some("ended"), Some("enough"))
+    );
     rekindle(dir.path(), &["match", "stop", &one]).expect(2);
     let done = rekindle(dir.path(), &["match", "show", "zz"]).expect(4);
     assert!(done.stderr.contains("no match begins with `zz`"), "{}", done.stderr);
     let done = rekindle(dir.path(), &["match", "create", "--game", "chess"]).expect(2);
     assert!(done.stderr.contains("this node has: arena"), "{}", done.stderr);
-    let done = rekindle(dir.path(), &["match", "create", "--game-config", r#"{"widht":30}"#]).expect(2);
+    let done =
+        rekindle(dir.path(), &["match", "create", "--game-config", r#"{"widht":30}"#]).expect(2);
     assert!(done.stderr.contains("widht"), "{}", done.stderr);
 
-    let journal = rekindle(dir.path(), &["journal", &two, "--from", "1", "--to", "60", "--json"]).expect(0).stdout;
-    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let journal = rekindle(dir.path(), &["journal", &two, "--from", "1", "--to", "60", "--json"])
+        .expect(0)
+        .stdout;
+    let lines: Vec<Value> =
+        journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().filter(|line| line["kind"] == "join").count(), 2);
     assert!(lines.windows(2).all(|pair| pair[0]["tick"].as_u64() <= pair[1]["tick"].as_u64()));
 }
@@ -123,7 +158,9 @@ fn matches_are_listed_shown_and_stopped() {
 fn a_directory_has_one_node_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);
-    let done = rekindle(dir.path(), &["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).expect(7);
+    let done =
+        rekindle(dir.path(), &["start", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .expect(7);
     assert!(done.stderr.contains(&format!("pid {}", node.pid())), "{}", done.stderr);
 }
 
@@ -132,9 +169,19 @@ fn players_come_in_over_the_network() {
     let dir = tempfile::tempdir().unwrap();
     let _node = Node::start(dir.path(), &[]);
     let id = create(dir.path(), "0");
-    let summary = rekindle(dir.path(), &["bots", "--count", "2", "--seconds", "3", "--match", &id[..8], "--json"]).expect(0).json();
-    assert!(summary["inputs_durable"].as_u64().unwrap() > 40 && summary["beats"].as_u64().unwrap() > 0, "{summary}");
-    eventually("bots that leave are gone", || (show(dir.path(), &id)["players"] == 0).then_some(()));
+    let summary = rekindle(
+        dir.path(),
+        &["bots", "--count", "2", "--seconds", "3", "--match", &id[..8], "--json"],
+    )
+    .expect(0)
+    .json();
+    assert!(
+        summary["inputs_durable"].as_u64().unwrap() > 40 && summary["beats"].as_u64().unwrap() > 0,
+        "{summary}"
+    );
+    eventually("bots that leave are gone", || {
+        (show(dir.path(), &id)["players"] == 0).then_some(())
+    });
     let watched = rekindle(dir.path(), &["watch", &id[..8], "--seconds", "2", "--json"]).expect(0);
     assert_eq!(watched.json()["match"], id);
 }
@@ -144,19 +191,27 @@ fn the_first_run_prints_what_works() {
     let dir = tempfile::tempdir().unwrap();
     let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let mut child = command(dir.path()).args(free).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())).map_while(Result::ok);
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()))
+        .map_while(Result::ok);
     let mut printed = Vec::new();
     while !printed.last().is_some_and(|line: &String| line.contains("Ctrl-C")) {
         printed.push(lines.next().unwrap_or_else(|| panic!("the node ended: {printed:#?}")));
     }
-    let urls: Vec<&str> = printed.iter().flat_map(|line| line.split_whitespace()).filter(|word| word.starts_with("http://")).collect();
+    let urls: Vec<&str> = printed
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .filter(|word| word.starts_with("http://"))
+        .collect();
     assert_eq!(urls.len(), 3, "{printed:#?}");
     for url in urls {
         let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let answer = http_get(host, &format!("/{path}"));
         assert!(answer.starts_with("HTTP/1.0 200"), "{url}: {answer}");
     }
-    let commands: Vec<&String> = printed.iter().filter(|line| line.trim_start().starts_with(crate::support::REKINDLE)).collect();
+    let commands: Vec<&String> = printed
+        .iter()
+        .filter(|line| line.trim_start().starts_with(crate::support::REKINDLE))
+        .collect();
     assert_eq!(commands.len(), 4, "{printed:#?}");
     for line in commands {
         let (command, _) = line.trim().split_once("   ").unwrap();
@@ -172,9 +227,15 @@ fn the_first_run_prints_what_works() {
     child.wait().unwrap();
 
     let mut child = command(dir.path()).args(free).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())).map_while(Result::ok);
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()))
+        .map_while(Result::ok);
     let first = lines.next().unwrap();
-    assert!(first.starts_with("match ") && first.contains(" resumed at tick ") && first.ends_with("hash ok"), "{first}");
+    assert!(
+        first.starts_with("match ")
+            && first.contains(" resumed at tick ")
+            && first.ends_with("hash ok"),
+        "{first}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -183,7 +244,9 @@ fn the_first_run_prints_what_works() {
 fn the_admin_listener_keeps_strangers_out() {
     let dir = tempfile::tempdir().unwrap();
     let _node = Node::start(dir.path(), &["--set", "admin.token=s3cret"]);
-    let card: Value = serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap()).unwrap();
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap())
+            .unwrap();
     let admin = card["admin"].as_str().unwrap();
     assert!(http_get(admin, "/livez").starts_with("HTTP/1.0 200"));
     assert!(http_get(admin, "/v1/matches").starts_with("HTTP/1.0 401"));
@@ -198,11 +261,19 @@ fn every_metric_that_is_served_is_described() {
     let _node = Node::start(dir.path(), &[]);
     let id = create(dir.path(), "2");
     wait_for_tick(dir.path(), &id, 31);
-    let card: Value = serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap()).unwrap();
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("rekindle-data/node.json")).unwrap())
+            .unwrap();
     let page = http_get(card["admin"].as_str().unwrap(), "/metrics");
-    let described: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
-    let served: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    assert!(served.contains(&"rekindle_ticks_total") && served.contains(&"rekindle_journal_append_seconds"), "{page}");
+    let described: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    let served: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(
+        served.contains(&"rekindle_ticks_total")
+            && served.contains(&"rekindle_journal_append_seconds"),
+        "{page}"
+    );
     for name in served {
         assert!(described.contains(&name), "{name} is served without a description");
     }

@@ -1,7 +1,8 @@
 //! Every command in README.md works as written.
 //!
-//! Lines that begin with `$ ` in its `console` blocks are run by bash, in order, in one empty directory. Only `cargo run --release` is not run as
-//! such: it becomes the executable under test, so that the tests build nothing. A command that ends with `&` goes on while the next ones run.
+//! Lines that begin with `$ ` in its `console` blocks are run by bash, in order, in one empty
+//! directory. Only `cargo run --release` is not run as such: it becomes the executable under test,
+//! so that the tests build nothing. A command that ends with `&` goes on while the next ones run.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -43,18 +44,30 @@ fn every_command_in_the_readme_works() {
     for written in commands {
         let forks = written.ends_with('&');
         let mut bash = Command::new("bash");
-        bash.args(["-c", written.trim_end_matches('&')]).current_dir(dir.path()).env("PATH", &path).stdin(Stdio::null());
+        bash.args(["-c", written.trim_end_matches('&')])
+            .current_dir(dir.path())
+            .env("PATH", &path)
+            .stdin(Stdio::null());
         // A group of its own, so that nothing is left behind.
         bash.process_group(0);
         if forks {
             background.0.push(bash.stdout(Stdio::null()).spawn().unwrap());
             let card = dir.path().join("rekindle-data/node.json");
             eventually("the node of the README", || card.exists().then_some(()));
-            eventually("its readiness", || crate::support::rekindle(dir.path(), &["match", "ls"]).stdout.contains("running").then_some(()));
+            eventually("its readiness", || {
+                crate::support::rekindle(dir.path(), &["match", "ls"])
+                    .stdout
+                    .contains("running")
+                    .then_some(())
+            });
             continue;
         }
         let output = bash.output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(output.status.success(), "`{written}` ended with {}:\n{text}", output.status);
         if written.starts_with("kill -9") {
             let _ = background.0.pop().map(|mut child| child.wait());

@@ -1,4 +1,5 @@
-//! No value of a secret gets into any output: a canary is put where secrets are, and where they end up by mistake, and looked for everywhere.
+//! No value of a secret gets into any output: a canary is put where secrets are, and where they end
+//! up by mistake, and looked for everywhere.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -15,7 +16,8 @@ fn silent(what: &str, done: &Done) {
 
 fn http(address: &str, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {CANARY}\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {CANARY}\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -46,7 +48,11 @@ fn a_secret_in_a_wrong_configuration_is_not_repeated() {
     ] {
         std::fs::write(&file, &text).unwrap();
         for json in [&[][..], &["--json"]] {
-            let done = rekindle(dir.path(), &[&["config", "check", "--config", "wrong.toml"], json].concat()).expect(2);
+            let done = rekindle(
+                dir.path(),
+                &[&["config", "check", "--config", "wrong.toml"], json].concat(),
+            )
+            .expect(2);
             assert!(done.stderr.contains("RK-CONFIG-"), "{text}: {done:?}");
             silent(&text, &done);
         }
@@ -66,7 +72,11 @@ fn a_secret_in_a_wrong_configuration_is_not_repeated() {
         assert_ne!(done.code, 0, "{args:?}: {done:?}");
         silent(&format!("{args:?}"), &done);
     }
-    let output = command(dir.path()).args(["config", "check"]).env("REKINDLE_ADMIN_TOKN", CANARY).output().unwrap();
+    let output = command(dir.path())
+        .args(["config", "check"])
+        .env("REKINDLE_ADMIN_TOKN", CANARY)
+        .output()
+        .unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains(CANARY), "{output:?}");
 }
 
@@ -92,7 +102,8 @@ fn all_commands(dir: &Path, id: &str) {
     ] {
         for json in [&[][..], &["--json"]] {
             let done = rekindle(dir, &[args, json, &["--set", "log.filter=trace"]].concat());
-            // The second backup, and the second stop, have nothing left to do; and a bot that logs everything has little time to play.
+            // The second backup, and the second stop, have nothing left to do; and a bot that logs
+            // everything has little time to play.
             assert!(done.code == 0 || !json.is_empty() || args[0] == "bots", "{args:?}: {done:?}");
             silent(&format!("{args:?}"), &done);
         }
@@ -102,14 +113,24 @@ fn all_commands(dir: &Path, id: &str) {
 #[test]
 fn no_command_log_metric_or_file_shows_a_secret() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rekindle.toml"), format!("store_password = \"{CANARY}\"\n[admin]\ntoken = \"{CANARY}\"\n")).unwrap();
+    std::fs::write(
+        dir.path().join("rekindle.toml"),
+        format!("store_password = \"{CANARY}\"\n[admin]\ntoken = \"{CANARY}\"\n"),
+    )
+    .unwrap();
     let mut node = Node::start(dir.path(), &["--set", "log.filter=trace"]);
-    let created = rekindle(dir.path(), &["match", "create", "--bots", "1", "--json"]).expect(0).json();
+    let created =
+        rekindle(dir.path(), &["match", "create", "--bots", "1", "--json"]).expect(0).json();
     let id = created["id"].as_str().unwrap().to_owned();
     let card = std::fs::read_to_string(dir.path().join("rekindle-data/node.json")).unwrap();
-    let admin = serde_json::from_str::<serde_json::Value>(&card).unwrap()["admin"].as_str().unwrap().to_owned();
+    let admin = serde_json::from_str::<serde_json::Value>(&card).unwrap()["admin"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     all_commands(dir.path(), &id);
-    for path in ["/", "/metrics", "/readyz", "/v1/node", "/v1/matches", "/v1/jobs", "/v1/audit", "/nowhere"] {
+    for path in
+        ["/", "/metrics", "/readyz", "/v1/node", "/v1/matches", "/v1/jobs", "/v1/audit", "/nowhere"]
+    {
         let answer = http(&admin, path);
         assert!(answer.starts_with("HTTP/1.") && !answer.contains(CANARY), "{path}: {answer}");
     }
@@ -117,7 +138,11 @@ fn no_command_log_metric_or_file_shows_a_secret() {
     node.wait_for("RK-NODE-004");
     assert_eq!(node.wait(), 0);
     let log: Vec<String> = node.seen.iter().map(ToString::to_string).collect();
-    assert!(log.len() > 20 && !log.iter().any(|line| line.contains(CANARY)), "{:?}", log.iter().find(|line| line.contains(CANARY)));
+    assert!(
+        log.len() > 20 && !log.iter().any(|line| line.contains(CANARY)),
+        "{:?}",
+        log.iter().find(|line| line.contains(CANARY))
+    );
     let card = std::fs::read_to_string(dir.path().join("copied/backup.json")).unwrap();
     assert!(!card.contains(CANARY), "{card}");
 }

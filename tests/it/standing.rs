@@ -1,4 +1,5 @@
-//! Matches that do not run: none of them for no reason, and each says why where one looks. A start that cannot succeed claims nothing.
+//! Matches that do not run: none of them for no reason, and each says why where one looks. A start
+//! that cannot succeed claims nothing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +10,9 @@ use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
 use rekindle::node::standing::Standings;
 use rekindle::node::trial::TrialOptions;
 use rekindle_actors::{Games, Host, HostConfig, HostParts};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::memory::MemoryStore;
 use rekindle_testservers as servers;
@@ -19,7 +22,12 @@ use crate::store::Tables;
 use crate::support::{Done, Node, REKINDLE, command, eventually, http_get, rekindle};
 
 fn create(dir: &Path) -> String {
-    let created = rekindle(dir, &["match", "create", "--bots", "2", "--game-config", r#"{"endless":true}"#, "--json"]).expect(0).json();
+    let created = rekindle(
+        dir,
+        &["match", "create", "--bots", "2", "--game-config", r#"{"endless":true}"#, "--json"],
+    )
+    .expect(0)
+    .json();
     created["id"].as_str().unwrap().to_owned()
 }
 
@@ -33,7 +41,9 @@ fn reaches(dir: &Path, id: &str, tick: u64) {
 
 /// What the admin listener of the node in `dir` answers.
 fn ask(dir: &Path, path: &str) -> String {
-    let card: Value = serde_json::from_slice(&std::fs::read(dir.join("rekindle-data/node.json")).unwrap()).unwrap();
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("rekindle-data/node.json")).unwrap())
+            .unwrap();
     http_get(card["admin"].as_str().unwrap(), path)
 }
 
@@ -44,9 +54,19 @@ fn short_lives_park_no_match_however_early_they_end() {
     let ids: Vec<String> = (0..4).map(|_| create(dir.path())).collect();
     reaches(dir.path(), &ids[3], 40);
     node.kill();
-    // Killed as the first match is claimed, as one is replayed, as one goes on, as players are let in. A single early end would have counted before.
+    // Killed as the first match is claimed, as one is replayed, as one goes on, as players are let
+    // in. A single early end would have counted before.
     let one = ["--set", "recovery.attempts=1"];
-    for code in ["RK-NODE-019", "RK-NODE-009", "RK-NODE-010", "RK-NODE-009", "RK-NODE-010", "RK-NODE-001", "RK-NODE-019", "RK-NODE-010"] {
+    for code in [
+        "RK-NODE-019",
+        "RK-NODE-009",
+        "RK-NODE-010",
+        "RK-NODE-009",
+        "RK-NODE-010",
+        "RK-NODE-001",
+        "RK-NODE-019",
+        "RK-NODE-010",
+    ] {
         let mut node = Node::spawn(dir.path(), &one);
         node.wait_for(code);
         node.kill();
@@ -87,7 +107,11 @@ fn a_start_that_cannot_succeed_touches_no_match() {
     }
     let _node = Node::start(dir.path(), &[]);
     let view = show(dir.path(), &id);
-    assert_eq!((view["state"].as_str(), view["epoch"].as_u64(), view["attempts"].as_u64()), (Some("running"), Some(2), Some(1)), "{view}");
+    assert_eq!(
+        (view["state"].as_str(), view["epoch"].as_u64(), view["attempts"].as_u64()),
+        (Some("running"), Some(2), Some(1)),
+        "{view}"
+    );
 }
 
 #[test]
@@ -97,13 +121,27 @@ fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
     let id = create(dir.path());
     reaches(dir.path(), &id, 31);
     node.kill();
-    // The same code with another fingerprint: bytes behind the end of an executable change nothing but its hash.
+    // The same code with another fingerprint: bytes behind the end of an executable change nothing
+    // but its hash.
     let other = dir.path().join("other-build");
     std::fs::copy(REKINDLE, &other).unwrap();
-    std::io::Write::write_all(&mut std::fs::File::options().append(true).open(&other).unwrap(), b"another build").unwrap();
+    std::io::Write::write_all(
+        &mut std::fs::File::options().append(true).open(&other).unwrap(),
+        b"another build",
+    )
+    .unwrap();
     let start = |more: &[&str]| {
         let mut command = std::process::Command::new(&other);
-        command.current_dir(dir.path()).args(["start", "--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.current_dir(dir.path()).args([
+            "start",
+            "--dev",
+            "--log",
+            "json",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ]);
         command.args(more);
         Node::from_command(command)
     };
@@ -121,11 +159,21 @@ fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
     };
     waits(&show(dir.path(), &id));
     let listed = rekindle(dir.path(), &["match", "ls"]).expect(0).stdout;
-    assert!(listed.contains("waits") && listed.contains("note: RK-RECOVERY-002: match ID"), "{listed}");
+    assert!(
+        listed.contains("waits") && listed.contains("note: RK-RECOVERY-002: match ID"),
+        "{listed}"
+    );
     let ready = ask(dir.path(), "/readyz");
-    assert!(ready.starts_with("HTTP/1.0 200") && ready.contains(&format!("ready\nmatch {id} waits (other_build)")), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.0 200")
+            && ready.contains(&format!("ready\nmatch {id} waits (other_build)")),
+        "{ready}"
+    );
     let metrics = ask(dir.path(), "/metrics");
-    assert!(metrics.contains("rekindle_matches_not_running{reason=\"other_build\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("rekindle_matches_not_running{reason=\"other_build\"} 1"),
+        "{metrics}"
+    );
     let fresh = create(dir.path());
     reaches(dir.path(), &fresh, 5);
     // Asking again changes nothing, and is not taken for a success.
@@ -134,7 +182,11 @@ fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
     node.kill();
     let mut node = Node::spawn(dir.path(), &[]);
     let resumed = node.wait_for("RK-NODE-010");
-    assert_eq!((resumed["match_id"].as_str(), &resumed["hash_ok"]), (Some(id.as_str()), &Value::Bool(true)), "{resumed}");
+    assert_eq!(
+        (resumed["match_id"].as_str(), &resumed["hash_ok"]),
+        (Some(id.as_str()), &Value::Bool(true)),
+        "{resumed}"
+    );
     node.wait_for("RK-NODE-001");
     assert_eq!(show(dir.path(), &fresh)["state"], "waits", "the other way round");
     node.kill();
@@ -158,21 +210,35 @@ fn matches_of_other_nodes_and_matches_that_ended_are_shown_as_such() {
     reaches(&place("a"), &over, 20);
     rekindle(&place("a"), &["match", "stop", &over]).expect(0);
     let view = show(&place("b"), &runs);
-    assert_eq!((view["state"].as_str(), view["node"].as_str(), &view["tick"]), (Some("elsewhere"), Some("a"), &Value::Null), "{view}");
+    assert_eq!(
+        (view["state"].as_str(), view["node"].as_str(), &view["tick"]),
+        (Some("elsewhere"), Some("a"), &Value::Null),
+        "{view}"
+    );
     assert!(view["reason"].as_str().unwrap().contains("node a"), "{view}");
     for name in ["a", "b"] {
         let view = show(&place(name), &over);
-        assert!(view["state"] == "ended" && view["tick"].as_u64().unwrap() >= 20, "where it ended: {view}");
+        assert!(
+            view["state"] == "ended" && view["tick"].as_u64().unwrap() >= 20,
+            "where it ended: {view}"
+        );
     }
     let listed = rekindle(&place("b"), &["match", "ls"]).expect(0).stdout;
-    assert!(listed.lines().any(|line| line.contains(&runs) && line.contains("elsewhere") && line.contains(" - ")), "{listed}");
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.contains(&runs) && line.contains("elsewhere") && line.contains(" - ")),
+        "{listed}"
+    );
     let refused = rekindle(&place("b"), &["match", "resume", &runs]).expect(1);
     assert!(refused.stderr.contains("RK-ADMIN-409"), "{}", refused.stderr);
 }
 
 #[test]
 fn a_start_waits_for_its_store_and_says_so() {
-    let Some(tables) = Tables::postgres() else { return servers::skipped("a start before its database", "no Postgres") };
+    let Some(tables) = Tables::postgres() else {
+        return servers::skipped("a start before its database", "no Postgres");
+    };
     let dir = tempfile::tempdir().unwrap();
     let (proxy, store) = tables.proxied(dir.path());
     proxy.set_up(false);
@@ -187,7 +253,10 @@ fn a_start_waits_for_its_store_and_says_so() {
     assert!(http_get(&admin, "/livez").starts_with("HTTP/1.0 200"));
     for path in ["/startupz", "/readyz"] {
         let answer = http_get(&admin, path);
-        assert!(answer.starts_with("HTTP/1.0 503") && answer.contains("waiting for the store"), "{path}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.0 503") && answer.contains("waiting for the store"),
+            "{path}: {answer}"
+        );
     }
     let answer = http_get(&admin, "/v1/matches");
     assert!(answer.starts_with("HTTP/1.0 503") && answer.contains("RK-ADMIN-130"), "{answer}");
@@ -205,10 +274,12 @@ fn a_start_waits_for_its_store_and_says_so() {
     let id = create(dir.path());
     reaches(dir.path(), &id, 5);
 
-    // The store hangs: what the node knows is answered soon, and the matches that stand still are named.
+    // The store hangs: what the node knows is answered soon, and the matches that stand still are
+    // named.
     proxy.swallow_answers(true);
     let ready = eventually("a match that stands still", || {
-        Some(http_get(&admin, "/readyz")).filter(|answer| answer.contains(&format!("match {id} stalled")))
+        Some(http_get(&admin, "/readyz"))
+            .filter(|answer| answer.contains(&format!("match {id} stalled")))
     });
     assert!(ready.starts_with("HTTP/1.0 200"), "{ready}");
     let asked = Instant::now();
@@ -229,14 +300,25 @@ fn the_trial_process_wants_nothing_of_its_surroundings() {
     assert!(!rekindle(dir.path(), &["--help"]).stdout.contains("try-replay"));
 }
 
-/// What earlier releases parked by mistake: the report of each, and whether it comes back by itself.
+/// What earlier releases parked by mistake: the report of each, and whether it comes back by
+/// itself.
 #[tokio::test]
 async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself() {
     let reports = [
-        ("RK-RECOVERY-004: match 1: RK-SIM-002: checkpoint of game `arena`: component `x`: this build has no such component", true),
-        ("RK-RECOVERY-004: match 2: RK-SIM-001: configuration of game `arena`: unknown key `y`", true),
+        (
+            "RK-RECOVERY-004: match 1: RK-SIM-002: checkpoint of game `arena`: component `x`: this \
+             build has no such component",
+            true,
+        ),
+        (
+            "RK-RECOVERY-004: match 2: RK-SIM-001: configuration of game `arena`: unknown key `y`",
+            true,
+        ),
         ("5 recoveries in a row ended before the match had run healthily for long enough", true),
-        ("RK-RECOVERY-001: match 4 at tick 9: replay gives state hash a, the journal says b", false),
+        (
+            "RK-RECOVERY-001: match 4 at tick 9: replay gives state hash a, the journal says b",
+            false,
+        ),
         ("system `s` panicked at tick 9 without any player's input (player: none): m", false),
     ];
     let store = MemoryStore::new().store();
@@ -270,16 +352,44 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
             incarnation: dead,
             state: MatchState::Parked { report: (*report).to_owned() },
             attempts: 0,
-            lineage: vec![Lineage { epoch: Epoch(1), incarnation: dead, first_batch: BatchNo(1), first_seq: Seq(1) }],
-            spec: MatchSpec { game: "arena".into(), config, seed: 1, tick_rate: 30, house_bots: 0, created_ms: 0 },
+            lineage: vec![Lineage {
+                epoch: Epoch(1),
+                incarnation: dead,
+                first_batch: BatchNo(1),
+                first_seq: Seq(1),
+            }],
+            spec: MatchSpec {
+                game: "arena".into(),
+                config,
+                seed: 1,
+                tick_rate: 30,
+                house_bots: 0,
+                created_ms: 0,
+            },
             region: DEFAULT_REGION.into(),
         };
         store.leases.create(row).await.unwrap();
     }
     let config = HostConfig { watchdog: Duration::ZERO, ..HostConfig::default() };
     let (build, games, clock) = (BuildId(1), Games::default().with(Arc::new(game)), Arc::new(|| 0));
-    let host = Host::start(HostParts { store: store.clone(), incarnation: me, build, games, clock, seed: 1, config }).await.unwrap();
-    let trials = TrialOptions { build, accept_build: false, deaths: 5, healthy_after: Duration::from_secs(3), watchdog: Duration::ZERO };
+    let host = Host::start(HostParts {
+        store: store.clone(),
+        incarnation: me,
+        build,
+        games,
+        clock,
+        seed: 1,
+        config,
+    })
+    .await
+    .unwrap();
+    let trials = TrialOptions {
+        build,
+        accept_build: false,
+        deaths: 5,
+        healthy_after: Duration::from_secs(3),
+        watchdog: Duration::ZERO,
+    };
     let standings = Arc::<Standings>::default();
     let region = DEFAULT_REGION.to_owned();
     let mut caretaker = Caretaker::new(CaretakerParts {
@@ -301,7 +411,11 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
     for (number, (report, comes_back)) in (1..).zip(reports) {
         let id = MatchId(number);
         let row = store.leases.get(id).await.unwrap().unwrap();
-        assert_eq!((resumed.contains(&id), row.state == MatchState::Running), (comes_back, comes_back), "{report}");
+        assert_eq!(
+            (resumed.contains(&id), row.state == MatchState::Running),
+            (comes_back, comes_back),
+            "{report}"
+        );
         assert_eq!(standings.of(id).is_none(), comes_back, "{report}");
     }
 }

@@ -74,14 +74,18 @@ impl Node {
     /// As [`Node::start`], without waiting.
     pub(crate) fn spawn(dir: &Path, args: &[&str]) -> Self {
         let mut command = command(dir);
-        command.arg("start").args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(args);
+        command
+            .arg("start")
+            .args(["--dev", "--log", "json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(args);
         Self::from_command(command)
     }
 
     /// Any command whose standard error is a JSON log.
     pub(crate) fn from_command(mut command: Command) -> Self {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        // A copy that has just been written is busy while the child of another test, between its fork and its exec, still has it open.
+        // A copy that has just been written is busy while the child of another test, between its
+        // fork and its exec, still has it open.
         let mut child = eventually("an executable that can be started", || match command.spawn() {
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
             started => Some(started.expect("the executable starts")),
@@ -140,7 +144,9 @@ impl Node {
     /// Fails the test if an event with this code comes within `time`.
     pub(crate) fn stays_silent_about(&mut self, code: &str, time: Duration) {
         let deadline = Instant::now() + time;
-        while let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while let Ok(event) =
+            self.events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             assert_ne!(event["code"], code, "{event}");
             self.seen.push(event);
         }

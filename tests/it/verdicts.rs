@@ -1,4 +1,5 @@
-//! Damage, another build and a difference in play are three verdicts; and whatever makes ticks again compares them with what was recorded.
+//! Damage, another build and a difference in play are three verdicts; and whatever makes ticks
+//! again compares them with what was recorded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::support::{Node, eventually, rekindle};
 /// What a crafted chunk says that it holds, in bytes.
 const PROMISED: u32 = 256 << 20;
 
-/// The arena as a build has it that gave a component one more field: it reads every checkpoint, and gets other hashes.
+/// The arena as a build has it that gave a component one more field: it reads every checkpoint, and
+/// gets other hashes.
 struct Altered(Arc<dyn GameType>);
 
 struct AlteredSim(Box<dyn Simulation>);
@@ -101,7 +103,13 @@ impl GameType for Altered {
     fn accepts_command(&self, payload: &[u8]) -> bool {
         self.0.accepts_command(payload)
     }
-    fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes> {
+    fn bot(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes> {
         self.0.bot(player, view, config, state)
     }
 }
@@ -113,7 +121,10 @@ fn arena() -> Arc<dyn GameType> {
 /// A directory that a killed node left: a match with two bots, several checkpoints, a few seconds.
 fn remains(dir: &Path) -> String {
     let node = Node::start(dir, &["--set", "checkpoint.every_s=1"]);
-    let id = rekindle(dir, &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
+    let id = rekindle(dir, &["match", "create", "--bots", "2", "--json"]).expect(0).json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     eventually("the tick", || {
         let view = rekindle(dir, &["match", "show", &id, "--json"]).expect(0).json();
         (view["tick"].as_u64()? >= 130).then_some(())
@@ -123,7 +134,8 @@ fn remains(dir: &Path) -> String {
 }
 
 async fn look(data: &Path, game: Arc<dyn GameType>, build: BuildId) -> Report {
-    let reading = Reading::of(&StoreAddress::Local(data.to_owned())).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let reading = Reading::of(&StoreAddress::Local(data.to_owned()))
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
     verify(&reading, &[("arena".to_owned(), game)].into(), build, &|_| ()).await.unwrap()
 }
 
@@ -134,7 +146,8 @@ async fn an_upgrade_is_no_damage_and_neither_is_a_difference_in_play() {
     let data = dir.path().join("rekindle-data");
     let me = build::of_this_executable().unwrap();
     let made = {
-        let reading = Reading::of(&StoreAddress::Local(data.clone())).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let reading = Reading::of(&StoreAddress::Local(data.clone()))
+            .unwrap_or_else(|failure| panic!("{failure:?}"));
         let store = reading.store().await.unwrap();
         let lease = store.leases.matches().await.unwrap().remove(0);
         store.checkpoints.list(lease.match_id).await.unwrap().0[0].build
@@ -142,18 +155,30 @@ async fn an_upgrade_is_no_damage_and_neither_is_a_difference_in_play() {
     assert_ne!(made, me, "the node is another executable than this test");
 
     let same = look(&data, arena(), made).await;
-    assert!(same.is_clean() && same.matches[0].beats >= 4 && same.matches[0].checkpoints >= 2, "{same:#?}");
+    assert!(
+        same.is_clean() && same.matches[0].beats >= 4 && same.matches[0].checkpoints >= 2,
+        "{same:#?}"
+    );
     let repeated = look(&data, arena(), me).await;
-    assert!(repeated.is_clean() && repeated.notes.iter().any(|note| note.contains("by build")), "it repeats all of it: {repeated:#?}");
+    assert!(
+        repeated.is_clean() && repeated.notes.iter().any(|note| note.contains("by build")),
+        "it repeats all of it: {repeated:#?}"
+    );
 
     let upgraded = look(&data, Arc::new(Altered(arena())), me).await;
     assert!(upgraded.faults.is_empty() && upgraded.differs.is_empty(), "{upgraded:#?}");
     let [line] = &upgraded.other_build[..] else { panic!("one line for the match: {upgraded:#?}") };
-    assert!(line.contains("RK-VERIFY-150") && line.contains(&made.to_string()) && line.contains("more"), "{line}");
+    assert!(
+        line.contains("RK-VERIFY-150") && line.contains(&made.to_string()) && line.contains("more"),
+        "{line}"
+    );
 
     let differs = look(&data, Arc::new(Altered(arena())), made).await;
     assert!(differs.faults.is_empty() && differs.other_build.is_empty(), "{differs:#?}");
-    assert!(differs.differs.len() == 1 && differs.differs[0].contains("RK-VERIFY-151"), "{differs:#?}");
+    assert!(
+        differs.differs.len() == 1 && differs.differs[0].contains("RK-VERIFY-151"),
+        "{differs:#?}"
+    );
 }
 
 async fn open(data: &Path) -> (Store, MatchLease) {
@@ -167,25 +192,36 @@ async fn records(store: &Store, lease: &MatchLease) -> Vec<(BatchNo, Frame, Flus
     let mut found = Vec::new();
     let mut next = BatchNo(1);
     loop {
-        let batches: Vec<Batch> = store.journal.read(lease.incarnation, next, 1 << 20).await.unwrap();
+        let batches: Vec<Batch> =
+            store.journal.read(lease.incarnation, next, 1 << 20).await.unwrap();
         let Some(last) = batches.last() else { return found };
         next = last.number.next();
         for batch in &batches {
-            for frame in BatchView::parse(&batch.bytes).unwrap().frames(lease.match_id, lease.epoch) {
-                found.push((batch.number, frame.clone(), codec::decode(FLUSH_TAG, &frame.payload).unwrap()));
+            for frame in BatchView::parse(&batch.bytes).unwrap().frames(lease.match_id, lease.epoch)
+            {
+                found.push((
+                    batch.number,
+                    frame.clone(),
+                    codec::decode(FLUSH_TAG, &frame.payload).unwrap(),
+                ));
             }
         }
     }
 }
 
-/// Puts a checkpoint of a world that was never played into a directory, whole in itself, where the record of `tick` ends.
+/// Puts a checkpoint of a world that was never played into a directory, whole in itself, where the
+/// record of `tick` ends.
 async fn forge(data: &Path, wanted: impl Fn(Tick) -> bool) -> Option<Tick> {
     let (store, lease) = open(data).await;
     let records = records(&store, &lease).await;
-    let fits = |(_, frame, _): &&(BatchNo, Frame, Flush)| frame.header.last_tick.0 > 25 && wanted(frame.header.last_tick);
+    let fits = |(_, frame, _): &&(BatchNo, Frame, Flush)| {
+        frame.header.last_tick.0 > 25 && wanted(frame.header.last_tick)
+    };
     let (batch, last, _) = records.iter().rev().skip(5).find(fits)?;
     let mut sim = arena().create(&lease.spec.config, lease.spec.seed ^ 1).unwrap();
-    for (_, frame, flush) in records.iter().filter(|(_, frame, _)| frame.header.seq <= last.header.seq) {
+    for (_, frame, flush) in
+        records.iter().filter(|(_, frame, _)| frame.header.seq <= last.header.seq)
+    {
         for tick in (frame.header.first_tick.0..=frame.header.last_tick.0).map(Tick) {
             let empty = Step { tick, ..Step::default() };
             sim.step(flush.steps.iter().find(|step| step.tick == tick).unwrap_or(&empty)).unwrap();
@@ -212,7 +248,9 @@ async fn forge(data: &Path, wanted: impl Fn(Tick) -> bool) -> Option<Tick> {
 
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
     })
 }
 
@@ -225,13 +263,18 @@ async fn a_replay_from_a_forged_checkpoint_says_that_its_state_is_wrong() {
             let dir = tempfile::tempdir().unwrap();
             let id = remains(dir.path());
             rekindle(dir.path(), &["replay", &id, "--json"]).expect(0);
-            if let Some(tick) = forge(&dir.path().join("rekindle-data"), |tick| tick.0.is_multiple_of(30) == on_beat).await {
+            if let Some(tick) = forge(&dir.path().join("rekindle-data"), |tick| {
+                tick.0.is_multiple_of(30) == on_beat
+            })
+            .await
+            {
                 break (dir, id, tick.0);
             }
         };
         for to in [tick, tick + 1] {
             let done = rekindle(dir.path(), &["replay", &id, "--json", "--to", &to.to_string()]);
-            // The checkpoint contradicts the journal; between beats that may show only at the next one.
+            // The checkpoint contradicts the journal; between beats that may show only at the next
+            // one.
             assert!(done.code == 5 || done.code == 11 && !on_beat, "{done:?}");
             assert!(done.stderr.contains("RK-VERIFY-15"), "{done:?}");
         }
@@ -240,7 +283,11 @@ async fn a_replay_from_a_forged_checkpoint_says_that_its_state_is_wrong() {
         let done = rekindle(dir.path(), &["verify", "--json"]).expect(5);
         let report = done.json();
         assert!(report["faults"].to_string().contains("RK-VERIFY-015"), "{report}");
-        assert_eq!((report["differs"].to_string(), report["other_build"].to_string()), ("[]".to_owned(), "[]".to_owned()), "{report}");
+        assert_eq!(
+            (report["differs"].to_string(), report["other_build"].to_string()),
+            ("[]".to_owned(), "[]".to_owned()),
+            "{report}"
+        );
     }
 }
 
@@ -250,13 +297,17 @@ async fn a_game_that_this_build_does_not_have_is_another_builds_affair() {
     remains(dir.path());
     let data = dir.path().join("rekindle-data");
     let (store, lease) = open(&data).await;
-    let mut other = match_lease(rekindle_schema::MatchId(lease.match_id.0 ^ 1), &[(lease.incarnation, 1)]);
+    let mut other =
+        match_lease(rekindle_schema::MatchId(lease.match_id.0 ^ 1), &[(lease.incarnation, 1)]);
     other.spec.game = "chess".to_owned();
     store.leases.create(other).await.unwrap();
     drop(store);
     let done = rekindle(dir.path(), &["verify"]).expect(10);
     let last = done.stdout.lines().last().unwrap();
-    assert!(last.starts_with("another build:") && done.stdout.matches("OTHER BUILD").count() == 1, "{done:?}");
+    assert!(
+        last.starts_with("another build:") && done.stdout.matches("OTHER BUILD").count() == 1,
+        "{done:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,19 +316,29 @@ async fn a_restore_of_damaged_things_says_so_by_its_code() {
     remains(dir.path());
     let data = dir.path().join("rekindle-data");
     let target = |name: &str| format!("local:{}", dir.path().join(name).display());
-    rekindle(dir.path(), &["store", "restore", "rekindle-data", "--store", &target("whole"), "--json"]).expect(0);
+    rekindle(
+        dir.path(),
+        &["store", "restore", "rekindle-data", "--store", &target("whole"), "--json"],
+    )
+    .expect(0);
     rekindle(dir.path(), &["store", "backup", "saved", "--json"]).expect(0);
 
     // A damaged checkpoint with others behind it.
-    let folder = std::fs::read_dir(data.join("checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let folder =
+        std::fs::read_dir(data.join("checkpoints")).unwrap().next().unwrap().unwrap().path();
     let segment = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     let whole = std::fs::read(&segment).unwrap();
     let mut damaged = whole.clone();
     damaged[600] ^= 1;
     std::fs::write(&segment, &damaged).unwrap();
-    let done = rekindle(dir.path(), &["store", "restore", "rekindle-data", "--store", &target("lacking"), "--json"]).expect(5);
+    let done = rekindle(
+        dir.path(),
+        &["store", "restore", "rekindle-data", "--store", &target("lacking"), "--json"],
+    )
+    .expect(5);
     assert!(
-        done.json()["copied"]["left_out"].as_u64() >= Some(1) && done.json()["copied"]["matches"] == 1,
+        done.json()["copied"]["left_out"].as_u64() >= Some(1)
+            && done.json()["copied"]["matches"] == 1,
         "it is made all the same: {done:?}"
     );
     let done = rekindle(dir.path(), &["store", "backup", "lacking-too"]).expect(5);
@@ -326,10 +387,23 @@ async fn a_restore_of_damaged_things_says_so_by_its_code() {
         let before = peak();
         assert!(rekindle_store::archive::check(&meta, &bomb.clone().into()).is_err());
         if kind == ChunkKind::Records {
-            assert!(peak() - before < 64 << 10, "memory grows with what there is, not with what is promised");
+            assert!(
+                peak() - before < 64 << 10,
+                "memory grows with what there is, not with what is promised"
+            );
         }
-        let done =
-            rekindle(dir.path(), &["store", "restore", "rekindle-data", "--store", &target(&format!("bomb-{kind:?}")), "--json"]).expect(5);
+        let done = rekindle(
+            dir.path(),
+            &[
+                "store",
+                "restore",
+                "rekindle-data",
+                "--store",
+                &target(&format!("bomb-{kind:?}")),
+                "--json",
+            ],
+        )
+        .expect(5);
         assert!(done.stderr.contains("RK-STORE-052"), "{done:?}");
         rekindle(dir.path(), &["store", "backup", &format!("bombed-{kind:?}"), "--json"]).expect(5);
         rekindle(dir.path(), &["verify", "--json"]).expect(5);

@@ -36,11 +36,15 @@ struct Inspector {
 impl Inspector {
     fn new() -> Self {
         let arena: Arc<dyn GameType> = Arc::new(Typed::<Arena>::new().unwrap());
-        Self { games: [("arena".to_owned(), arena)].into(), build: build::of_this_executable().unwrap() }
+        Self {
+            games: [("arena".to_owned(), arena)].into(),
+            build: build::of_this_executable().unwrap(),
+        }
     }
 
     async fn look(&self, data: &Path) -> Report {
-        let reading = Reading::of(&StoreAddress::Local(data.to_owned())).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let reading = Reading::of(&StoreAddress::Local(data.to_owned()))
+            .unwrap_or_else(|failure| panic!("{failure:?}"));
         verify(&reading, &self.games, self.build, &|_| ()).await.unwrap()
     }
 }
@@ -53,7 +57,11 @@ fn files(data: &Path) -> Vec<PathBuf> {
     }
     for kind in ["logs", "checkpoints"] {
         for log in std::fs::read_dir(data.join(kind)).unwrap() {
-            found.extend(std::fs::read_dir(log.unwrap().path()).unwrap().map(|segment| segment.unwrap().path()));
+            found.extend(
+                std::fs::read_dir(log.unwrap().path())
+                    .unwrap()
+                    .map(|segment| segment.unwrap().path()),
+            );
         }
     }
     found
@@ -67,7 +75,8 @@ enum Choice {
 }
 
 impl Choice {
-    /// What the environment asks for: `REKINDLE_FLIP_STEP=1` is every bit, and takes long (`cargo xtask bits`).
+    /// What the environment asks for: `REKINDLE_FLIP_STEP=1` is every bit, and takes long
+    /// (`cargo xtask bits`).
     fn asked() -> Self {
         let step = std::env::var("REKINDLE_FLIP_STEP").ok().and_then(|step| step.parse().ok());
         step.map_or(Self::PerFile(60), |step: usize| Self::Every(step.max(1)))
@@ -77,19 +86,24 @@ impl Choice {
         match self {
             Self::Every(step) => (0..bits).step_by(step).collect(),
             Self::PerFile(count) if count >= bits => (0..bits).collect(),
-            Self::PerFile(count) => (0..count).map(|flip| (bits - 1) * flip / (count - 1).max(1)).collect(),
+            Self::PerFile(count) => {
+                (0..count).map(|flip| (bits - 1) * flip / (count - 1).max(1)).collect()
+            }
         }
     }
 }
 
-/// Flips one bit at a time of what a node left, and returns how many were flipped and how many of them were noticed.
+/// Flips one bit at a time of what a node left, and returns how many were flipped and how many of
+/// them were noticed.
 fn flip_bits(choice: Choice) -> (usize, usize) {
     let dir = tempfile::tempdir().unwrap();
     let data = remains(dir.path());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let counts = std::thread::scope(|scope| {
         let data = &data;
-        let working: Vec<_> = (0..workers).map(|worker| scope.spawn(move || flip_share(data, choice, worker, workers))).collect();
+        let working: Vec<_> = (0..workers)
+            .map(|worker| scope.spawn(move || flip_share(data, choice, worker, workers)))
+            .collect();
         working.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
     });
     counts.into_iter().fold((0, 0), |sum, share| (sum.0 + share.0, sum.1 + share.1))
@@ -119,7 +133,8 @@ fn flip_share(original: &Path, choice: Choice, worker: usize, workers: usize) ->
             std::fs::write(&path, &damaged).unwrap();
             let report = look();
             let seen = !report.is_clean() || report.notes.len() > whole.notes.len();
-            let same = report.matches.first().map(|found| (found.to_tick, found.hash.clone())) == Some(truth.clone());
+            let same = report.matches.first().map(|found| (found.to_tick, found.hash.clone()))
+                == Some(truth.clone());
             assert!(seen || same, "bit {bit} of {}: {report:#?}", path.display());
             flipped += 1;
             noticed += usize::from(seen);
@@ -136,7 +151,10 @@ fn flip_share(original: &Path, choice: Choice, worker: usize, workers: usize) ->
 #[test]
 fn no_flipped_bit_goes_on_in_silence() {
     let (flipped, noticed) = flip_bits(Choice::asked());
-    println!("{flipped} bits of a data directory flipped, {noticed} noticed by verify; the others changed nothing");
+    println!(
+        "{flipped} bits of a data directory flipped, {noticed} noticed by verify; the others \
+         changed nothing"
+    );
     assert!(noticed > 100, "only {noticed} of {flipped} flips were noticed at all");
 }
 
@@ -147,7 +165,8 @@ fn the_command_says_where_the_damage_is() {
     let before = snapshot(&data);
     rekindle(dir.path(), &["verify"]).expect(0);
     assert!(before == snapshot(&data), "verify writes nothing");
-    let log = files(&data).into_iter().find(|path| path.to_string_lossy().contains("/logs/")).unwrap();
+    let log =
+        files(&data).into_iter().find(|path| path.to_string_lossy().contains("/logs/")).unwrap();
     let mut bytes = std::fs::read(&log).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
@@ -158,14 +177,17 @@ fn the_command_says_where_the_damage_is() {
     rekindle(dir.path(), &["verify", "nowhere"]).expect(4);
 }
 
-/// A real node writes chains; one that is killed in mid-chain goes on from there; and when a link is damaged, `verify` says which, and the match goes on
-/// from the links before it, at the same tick with the same world.
+/// A real node writes chains; one that is killed in mid-chain goes on from there; and when a link
+/// is damaged, `verify` says which, and the match goes on from the links before it, at the same
+/// tick with the same world.
 #[tokio::test]
 async fn chains_of_checkpoints_are_verified_and_their_damage_costs_no_tick() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = ["--set", "checkpoint.every_s=1", "--set", "log.filter=info,rekindle_actors=debug"];
+    let settings =
+        ["--set", "checkpoint.every_s=1", "--set", "log.filter=info,rekindle_actors=debug"];
     let mut node = Node::start(dir.path(), &settings);
-    let created = rekindle(dir.path(), &["match", "create", "--bots", "4", "--json"]).expect(0).json();
+    let created =
+        rekindle(dir.path(), &["match", "create", "--bots", "4", "--json"]).expect(0).json();
     let id = created["id"].as_str().unwrap().to_owned();
     // Each is written when the next is taken.
     let mut deltas = 0;
@@ -177,7 +199,8 @@ async fn chains_of_checkpoints_are_verified_and_their_damage_costs_no_tick() {
     let inspector = Inspector::new();
     let whole = inspector.look(&data).await;
     assert!(whole.is_clean(), "{whole:#?}");
-    let reading = Reading::of(&StoreAddress::Local(data.clone())).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let reading = Reading::of(&StoreAddress::Local(data.clone()))
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
     let store = reading.store().await.unwrap();
     let lease = store.leases.matches().await.unwrap().remove(0);
     let (list, _) = store.checkpoints.list(lease.match_id).await.unwrap();
@@ -196,15 +219,25 @@ async fn chains_of_checkpoints_are_verified_and_their_damage_costs_no_tick() {
     bytes[at + stored.len() / 2] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let damaged = inspector.look(&data).await;
-    assert!(!damaged.is_clean() && damaged.faults[0].contains(path.file_name().unwrap().to_str().unwrap()), "{damaged:#?}");
+    assert!(
+        !damaged.is_clean()
+            && damaged.faults[0].contains(path.file_name().unwrap().to_str().unwrap()),
+        "{damaged:#?}"
+    );
     assert_eq!(damaged.matches[0].hash, whole.matches[0].hash);
-    assert_eq!(damaged.matches[0].checkpoints, list.len() - 2, "the damaged one, and the one on it");
+    assert_eq!(
+        damaged.matches[0].checkpoints,
+        list.len() - 2,
+        "the damaged one, and the one on it"
+    );
 
     let mut node = Node::start(dir.path(), &settings);
     let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
     let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
     assert!(resumed.to_string().contains(&id) && resumed["hash_ok"] == true, "{resumed}");
-    let said = node.seen.iter().any(|event| event["code"] == "RK-NODE-013" && event["note"].to_string().contains("passed over"));
+    let said = node.seen.iter().any(|event| {
+        event["code"] == "RK-NODE-013" && event["note"].to_string().contains("passed over")
+    });
     assert!(said, "{:#?}", node.seen);
     eventually("the next tick", || {
         let view = rekindle(dir.path(), &["match", "show", &id, "--json"]).expect(0).json();

@@ -1,10 +1,12 @@
-//! A log that ends too early, a directory that does not fit its logs: both are told, by the start, by `verify` and by `doctor`, and nothing goes on in silence.
+//! A log that ends too early, a directory that does not fit its logs: both are told, by the start,
+//! by `verify` and by `doctor`, and nothing goes on in silence.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::{Node, eventually, rekindle};
 
-/// A node that ran a match for a few renewals of its lease and was killed: its data directory, the match, and the last tick that a client could see.
+/// A node that ran a match for a few renewals of its lease and was killed: its data directory, the
+/// match, and the last tick that a client could see.
 fn killed_node(dir: &Path) -> (PathBuf, String, u64) {
     let node = Node::start(dir, &["--set", "checkpoint.every_s=1"]);
     let created = rekindle(dir, &["match", "create", "--bots", "4", "--json"]).expect(0).json();
@@ -22,7 +24,8 @@ fn killed_node(dir: &Path) -> (PathBuf, String, u64) {
 /// The one file in the one folder below `kind`.
 fn only_segment(data: &Path, kind: &str) -> PathBuf {
     let only = |dir: &Path| {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.sort();
         entries.pop().unwrap()
     };
@@ -66,7 +69,10 @@ fn a_log_that_lost_its_end_is_damage_until_an_operator_gives_it_up() {
     let mut node = Node::start(dir.path(), &[]);
     let parked = node.seen.iter().find(|event| event["code"] == "RK-NODE-011").cloned();
     let parked = parked.unwrap_or_else(|| panic!("{:#?}", node.seen));
-    assert!(parked.to_string().contains(&id) && parked.to_string().contains("accept-loss"), "{parked}");
+    assert!(
+        parked.to_string().contains(&id) && parked.to_string().contains("accept-loss"),
+        "{parked}"
+    );
     assert!(node.seen.iter().any(|event| event["code"] == "RK-CLUSTER-110"), "{:#?}", node.seen);
     node.stays_silent_about("RK-NODE-010", std::time::Duration::from_millis(1_500));
     assert_eq!(node.terminate(), 0);
@@ -85,7 +91,10 @@ fn a_log_that_lost_its_end_is_damage_until_an_operator_gives_it_up() {
     let mut node = Node::start(dir.path(), &[]);
     let resumed = node.seen.iter().find(|event| event["code"] == "RK-NODE-010").cloned();
     let resumed = resumed.unwrap_or_else(|| node.wait_for("RK-NODE-010"));
-    assert!(resumed.to_string().contains(&id) && resumed["tick"].as_u64().unwrap() < seen, "{resumed}");
+    assert!(
+        resumed.to_string().contains(&id) && resumed["tick"].as_u64().unwrap() < seen,
+        "{resumed}"
+    );
     assert_eq!(node.terminate(), 0);
     rekindle(dir.path(), &["verify"]).expect(0);
 }
@@ -95,7 +104,10 @@ fn a_directory_that_does_not_fit_its_logs_is_not_started_on() {
     let dir = tempfile::tempdir().unwrap();
     let (data, id, _) = killed_node(dir.path());
     let refused = |what: &str, part: &str| {
-        let done = rekindle(dir.path(), &["start", "--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let done = rekindle(
+            dir.path(),
+            &["start", "--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+        );
         assert!(done.code == 1 && done.stderr.contains(part), "{what}: {done:?}");
     };
 
@@ -110,7 +122,9 @@ fn a_directory_that_does_not_fit_its_logs_is_not_started_on() {
     let database = data.join("node.db");
     let files = [database.clone(), data.join("node.db-wal")];
     // What the killed node left in its write-ahead log comes into the database.
-    rusqlite::Connection::open(&database).and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+    rusqlite::Connection::open(&database)
+        .and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"))
+        .unwrap();
     let good: Vec<Option<Vec<u8>>> = files.iter().map(|file| std::fs::read(file).ok()).collect();
     let restore = || {
         for (file, bytes) in files.iter().zip(&good) {
@@ -138,7 +152,8 @@ fn a_directory_that_does_not_fit_its_logs_is_not_started_on() {
     rusqlite::Connection::open(&database)
         .and_then(|db| {
             db.execute_batch(
-                "UPDATE totals SET rows = 0, crcs = 0 WHERE name IN ('node_lease', 'match_lease'); DELETE FROM node_lease; DELETE FROM match_lease;",
+                "UPDATE totals SET rows = 0, crcs = 0 WHERE name IN ('node_lease', 'match_lease'); \
+                 DELETE FROM node_lease; DELETE FROM match_lease;",
             )
         })
         .unwrap();

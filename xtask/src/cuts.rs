@@ -1,11 +1,16 @@
-//! Power cuts under a node that runs: the file system of its data directory is shut down while players are told what is durable.
+//! Power cuts under a node that runs: the file system of its data directory is shut down while
+//! players are told what is durable.
 //!
-//! `cargo xtask drill` cuts the power of a node that is dead already. Here the node lives, or was stopped by SIGSTOP a moment before, so that a sync may be in flight
-//! at the cut. Witnesses note what each snapshot declares durable and when they read it; after the cut the node is killed, the file system mounted again and the node
-//! started, and the tick at which each match goes on is compared with what was declared.
+//! `cargo xtask drill` cuts the power of a node that is dead already. Here the node lives, or was
+//! stopped by SIGSTOP a moment before, so that a sync may be in flight at the cut. Witnesses note
+//! what each snapshot declares durable and when they read it; after the cut the node is killed, the
+//! file system mounted again and the node started, and the tick at which each match goes on is
+//! compared with what was declared.
 //!
-//! A shutdown of ext4 is not quite a power cut: an `fdatasync` that is under way while the file system shuts down may return 0 although its bytes are gone. What a
-//! witness read after the shutdown began therefore proves nothing and is counted apart. With `--trace` every sync of the node is compared with the files too.
+//! A shutdown of ext4 is not quite a power cut: an `fdatasync` that is under way while the file
+//! system shuts down may return 0 although its bytes are gone. What a witness read after the
+//! shutdown began therefore proves nothing and is counted apart. With `--trace` every sync of the
+//! node is compared with the files too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,7 +47,8 @@ pub(crate) struct PowerCuts {
     debug: bool,
 }
 
-/// Shuts the file system at argv 1 down without flushing (`EXT4_IOC_SHUTDOWN`, `EXT4_GOING_FLAGS_NOLOGFLUSH`) and prints when that began and ended, in microseconds.
+/// Shuts the file system at argv 1 down without flushing (`EXT4_IOC_SHUTDOWN`,
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`) and prints when that began and ended, in microseconds.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys, time
 disk = os.open(sys.argv[1], os.O_RDONLY)
 begun = time.time_ns()
@@ -52,7 +58,8 @@ print(begun // 1000, time.time_ns() // 1000)";
 const DISK_MIB: u64 = 256;
 /// Nothing in here takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the node is told: everything is kept for the comparison, and matches that are killed again and again are not taken for the cause.
+/// What the node is told: everything is kept for the comparison, and matches that are killed again
+/// and again are not taken for the cause.
 const SETTINGS: &[&str] = &[
     "retention.journal=all",
     "output=durable",
@@ -75,7 +82,8 @@ struct Counts {
     cuts_after: u32,
     /// Segment syncs that returned 0 after a cut began.
     late_syncs: u64,
-    /// Syncs whose bytes were gone although they returned 0 before the cut began: a lie of the disk.
+    /// Syncs whose bytes were gone although they returned 0 before the cut began: a lie of the
+    /// disk.
     false_syncs: u64,
     /// The same, returned after it began.
     false_late_syncs: u64,
@@ -87,14 +95,17 @@ struct Counts {
     inputs_lost: u64,
 }
 
-/// Runs the drill and prints what was seen. An error if anything is gone that was declared durable before the cut began.
+/// Runs the drill and prints what was seen. An error if anything is gone that was declared durable
+/// before the cut began.
 pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
     ensure!(wanted.cuts > 0 && wanted.matches > 0, "nothing to do");
     let programs = Programs::build(wanted.debug)?;
     let disk = match Disk::mount() {
         Ok(disk) => disk,
         Err(error) => {
-            println!("SKIPPED: power cuts need root, loop devices, mkfs.ext4 and python3: {error:#}");
+            println!(
+                "SKIPPED: power cuts need root, loop devices, mkfs.ext4 and python3: {error:#}"
+            );
             return Ok(());
         }
     };
@@ -104,9 +115,13 @@ pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
     site.port = server.card.listen.port();
     let clients = site.open_matches(wanted.matches)?;
     let witness = Witness::start(&programs, &site.dir, server.card.listen, "player", &clients)?;
-    ensure!(witness.wait(0, PATIENCE, |notes| playing(notes, wanted.matches) == wanted.matches), "not all witnesses play");
+    ensure!(
+        witness.wait(0, PATIENCE, |notes| playing(notes, wanted.matches) == wanted.matches),
+        "not all witnesses play"
+    );
     let (mut counts, mut random) = (Counts::default(), wanted.seed);
-    // Notes of before the first cut, and what the cuts invalidated: (client, from, to) in microseconds.
+    // Notes of before the first cut, and what the cuts invalidated: (client, from, to) in
+    // microseconds.
     let mut void = Vec::new();
     for number in 1..=wanted.cuts {
         let from = witness.len();
@@ -125,7 +140,11 @@ pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
         server = site.start()?;
         let back = witness.len();
         let all_back = |notes: &[Note]| playing(notes, wanted.matches) == wanted.matches;
-        ensure!(witness.wait(back, PATIENCE, all_back), "cut {number}: not all witnesses came back: {:?}", witness.since(back).last());
+        ensure!(
+            witness.wait(back, PATIENCE, all_back),
+            "cut {number}: not all witnesses came back: {:?}",
+            witness.since(back).last()
+        );
         compare(number, (begun, ended), &before, &witness.since(from), wanted.matches, &mut counts);
         compare_syncs(number, (begun, ended), &syncs, &mut counts);
         void.push(begun);
@@ -138,7 +157,8 @@ pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
     server.kill()?;
     look_up(&site, &clients, &notes, &void, &mut counts)?;
     println!(
-        "{} cuts{}, {} matches: {} durable ticks lost that were read before the cut began; {} that were read after it began, at {} cuts; {} of {} declared inputs are not in the journal",
+        "{} cuts{}, {} matches: {} durable ticks lost that were read before the cut began; {} that \
+         were read after it began, at {} cuts; {} of {} declared inputs are not in the journal",
         wanted.cuts,
         if wanted.stop { " of a stopped node" } else { "" },
         wanted.matches,
@@ -150,11 +170,15 @@ pub(crate) fn cuts(wanted: &PowerCuts) -> Result<()> {
     );
     if wanted.trace {
         println!(
-            "{} syncs of logs compared: {} returned 0 before the cut began and their bytes are gone; {} returned 0 after it began, of which {} lost their bytes",
+            "{} syncs of logs compared: {} returned 0 before the cut began and their bytes are \
+             gone; {} returned 0 after it began, of which {} lost their bytes",
             counts.syncs, counts.false_syncs, counts.late_syncs, counts.false_late_syncs
         );
     }
-    ensure!(counts.lost + counts.inputs_lost + counts.false_syncs == 0, "something durable was lost");
+    ensure!(
+        counts.lost + counts.inputs_lost + counts.false_syncs == 0,
+        "something durable was lost"
+    );
     Ok(())
 }
 
@@ -188,24 +212,40 @@ fn stopped(server: &Server) -> Result<()> {
     }
 }
 
-/// For each match, the newest durable tick that was read before the cut, and after it, against the tick at which the match went on.
-fn compare(number: u32, (begun, ended): (u64, u64), before: &[Note], since: &[Note], matches: usize, counts: &mut Counts) {
+/// For each match, the newest durable tick that was read before the cut, and after it, against the
+/// tick at which the match went on.
+fn compare(
+    number: u32,
+    (begun, ended): (u64, u64),
+    before: &[Note],
+    since: &[Note],
+    matches: usize,
+    counts: &mut Counts,
+) {
     let mut after = 0;
     for client in 0..matches {
         let declared = |late: bool| {
             let newest = before.iter().filter_map(|note| match note {
-                Note::Seen { us, client: number, durable, .. } if *number == client && (*us >= begun) == late => Some((*durable, *us)),
+                Note::Seen { us, client: number, durable, .. }
+                    if *number == client && (*us >= begun) == late =>
+                {
+                    Some((*durable, *us))
+                }
                 _ => None,
             });
             newest.max()
         };
         let resumed = since.iter().find_map(|note| match note {
-            Note::Back { us, client: number, tick, .. } if *number == client && *us > ended => Some(*tick),
+            Note::Back { us, client: number, tick, .. } if *number == client && *us > ended => {
+                Some(*tick)
+            }
             _ => None,
         });
         let Some(resumed) = resumed else { continue };
         for (late, newest) in [(false, declared(false)), (true, declared(true))] {
-            let Some((durable, read)) = newest.filter(|(durable, _)| *durable > resumed) else { continue };
+            let Some((durable, read)) = newest.filter(|(durable, _)| *durable > resumed) else {
+                continue;
+            };
             let gone = durable - resumed;
             if late {
                 counts.lost_after += gone;
@@ -214,7 +254,8 @@ fn compare(number: u32, (begun, ended): (u64, u64), before: &[Note], since: &[No
                 counts.lost += gone;
             }
             println!(
-                "cut {number}, match {client}: durable {durable} was read {} us after the cut began ({} us before it ended), the match went on at {resumed}",
+                "cut {number}, match {client}: durable {durable} was read {} us after the cut \
+                 began ({} us before it ended), the match went on at {resumed}",
                 read as i128 - i128::from(begun),
                 i128::from(ended) - read as i128
             );
@@ -223,8 +264,15 @@ fn compare(number: u32, (begun, ended): (u64, u64), before: &[Note], since: &[No
     counts.cuts_after += after;
 }
 
-/// Looks every declared input up in the journal of its match, but those that were read between a cut and the next welcome.
-fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: &[u64], counts: &mut Counts) -> Result<()> {
+/// Looks every declared input up in the journal of its match, but those that were read between a
+/// cut and the next welcome.
+fn look_up(
+    site: &Site<'_>,
+    clients: &[(String, String)],
+    notes: &[Note],
+    cuts: &[u64],
+    counts: &mut Counts,
+) -> Result<()> {
     #[derive(Deserialize)]
     struct Line {
         kind: String,
@@ -235,12 +283,19 @@ fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: 
         seq: u64,
     }
     for (client, (_, match_id)) in clients.iter().enumerate() {
-        let out = site.programs.command(&site.dir, &["journal", match_id, "--json"], PATIENCE * 4)?;
+        let out =
+            site.programs.command(&site.dir, &["journal", match_id, "--json"], PATIENCE * 4)?;
         ensure!(out.code == Some(0), "journal ended with {:?}: {}", out.code, out.text);
         let lines = out.text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let applied: BTreeMap<(String, u64), u64> =
-            lines.filter(|line| line.kind == "input").map(|line| ((line.session, line.seq), line.tick)).collect();
-        ensure!(!applied.is_empty(), "match {match_id} has no inputs: {}", out.text.lines().next().unwrap_or_default());
+        let applied: BTreeMap<(String, u64), u64> = lines
+            .filter(|line| line.kind == "input")
+            .map(|line| ((line.session, line.seq), line.tick))
+            .collect();
+        ensure!(
+            !applied.is_empty(),
+            "match {match_id} has no inputs: {}",
+            out.text.lines().next().unwrap_or_default()
+        );
         let mut session = String::new();
         let mut waiting: BTreeMap<u64, u64> = BTreeMap::new();
         let mut proven = true;
@@ -258,7 +313,11 @@ fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: 
                         proven = false;
                     }
                     waiting.extend(inputs.iter().copied());
-                    let decided: Vec<u64> = waiting.iter().filter(|(_, tick)| *tick <= durable).map(|(seq, _)| *seq).collect();
+                    let decided: Vec<u64> = waiting
+                        .iter()
+                        .filter(|(_, tick)| *tick <= durable)
+                        .map(|(seq, _)| *seq)
+                        .collect();
                     for seq in decided {
                         let Some(tick) = waiting.remove(&seq) else { continue };
                         if !proven {
@@ -268,7 +327,8 @@ fn look_up(site: &Site<'_>, clients: &[(String, String)], notes: &[Note], cuts: 
                         if applied.get(&(session.clone(), seq)) != Some(&tick) {
                             counts.inputs_lost += 1;
                             println!(
-                                "match {match_id}: input {seq} was declared durable at tick {tick}; the journal has it at {:?}",
+                                "match {match_id}: input {seq} was declared durable at tick \
+                                 {tick}; the journal has it at {:?}",
                                 applied.get(&(session.clone(), seq))
                             );
                         }
@@ -308,9 +368,31 @@ impl Site<'_> {
     fn start(&self) -> Result<Server> {
         let trace = self.traced();
         let trace = trace.to_str().context("the path is no text")?;
-        let strace = ["strace", "-f", "-y", "-ttt", "-T", "-s", "0", "--seccomp-bpf", "-e", CALLS, "-e", "signal=none", "-o", trace];
+        let strace = [
+            "strace",
+            "-f",
+            "-y",
+            "-ttt",
+            "-T",
+            "-s",
+            "0",
+            "--seccomp-bpf",
+            "-e",
+            CALLS,
+            "-e",
+            "signal=none",
+            "-o",
+            trace,
+        ];
         let mut command = self.programs.rekindle(if self.trace { &strace } else { &[] }, &self.dir);
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--admin", "127.0.0.1:0", "--log", "json"]);
+        command.args([
+            "--listen",
+            &format!("127.0.0.1:{}", self.port),
+            "--admin",
+            "127.0.0.1:0",
+            "--log",
+            "json",
+        ]);
         command
             .args(SETTINGS.iter().flat_map(|setting| ["--set", setting]))
             .args(["start", "--until-stdin-closes"])
@@ -323,10 +405,17 @@ impl Site<'_> {
         (0..matches)
             .map(|number| {
                 let config = r#"{"endless": true, "max_players": 4}"#;
-                let made = self.programs.command(&self.dir, &["match", "create", "--json", "--game-config", config], PATIENCE)?;
+                let made = self.programs.command(
+                    &self.dir,
+                    &["match", "create", "--json", "--game-config", config],
+                    PATIENCE,
+                )?;
                 let player = (number + 1).to_string();
-                let ticket =
-                    self.programs.command(&self.dir, &["ticket", "issue", "--json", "--player", &player, "--ttl", "86400"], PATIENCE)?;
+                let ticket = self.programs.command(
+                    &self.dir,
+                    &["ticket", "issue", "--json", "--player", &player, "--ttl", "86400"],
+                    PATIENCE,
+                )?;
                 Ok((field(&ticket, "ticket")?, field(&made, "id")?))
             })
             .collect()
@@ -359,7 +448,8 @@ fn compare_syncs(number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &m
             counts.false_syncs += 1;
         }
         println!(
-            "cut {number}: a sync of {} up to {} began {} us and returned 0 {} us after the cut began; the file has {len} bytes",
+            "cut {number}: a sync of {} up to {} began {} us and returned 0 {} us after the cut \
+             began; the file has {len} bytes",
             sync.path.display(),
             sync.len,
             sync.begun as i128 - i128::from(begun),
@@ -370,14 +460,18 @@ fn compare_syncs(number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &m
 
 /// A field of a command's JSON.
 fn field(done: &Done, name: &str) -> Result<String> {
-    let value = done.text.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let field = value.as_ref().and_then(|value| value.get(name)).and_then(serde_json::Value::as_str);
+    let value =
+        done.text.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let field =
+        value.as_ref().and_then(|value| value.get(name)).and_then(serde_json::Value::as_str);
     field.map(str::to_owned).with_context(|| format!("no {name} in {}", done.text))
 }
 
-/// The syncs of logs' segments in the output of `strace -f -y -ttt -T`. A call that another thread interrupted is in two lines.
+/// The syncs of logs' segments in the output of `strace -f -y -ttt -T`. A call that another thread
+/// interrupted is in two lines.
 fn parse(trace: &str) -> Vec<Sync> {
-    let (mut open, mut lens, mut syncs) = (BTreeMap::new(), BTreeMap::<PathBuf, u64>::new(), Vec::new());
+    let (mut open, mut lens, mut syncs) =
+        (BTreeMap::new(), BTreeMap::<PathBuf, u64>::new(), Vec::new());
     for line in trace.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };
         let Some((time, rest)) = rest.trim_start().split_once(' ') else { continue };
@@ -393,17 +487,32 @@ fn parse(trace: &str) -> Vec<Sync> {
         };
         let Some((what, result)) = call.rsplit_once(" = ") else { continue };
         let ok = !result.starts_with('-') && !result.starts_with('?');
-        let took = result.rsplit_once('<').and_then(|(_, took)| micros(took.trim_end_matches('>'))).unwrap_or_default();
-        let Some(path) = what.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(path, _)| PathBuf::from(path)) else {
+        let took = result
+            .rsplit_once('<')
+            .and_then(|(_, took)| micros(took.trim_end_matches('>')))
+            .unwrap_or_default();
+        let Some(path) = what
+            .split_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'))
+            .map(|(path, _)| PathBuf::from(path))
+        else {
             continue;
         };
-        // Segments of checkpoints are removed when newer ones replace them; those of logs stay, for the node keeps its whole journal.
-        if path.extension().is_none_or(|end| end != "seg") || !path.components().any(|part| part.as_os_str() == "logs") {
+        // Segments of checkpoints are removed when newer ones replace them; those of logs stay, for
+        // the node keeps its whole journal.
+        if path.extension().is_none_or(|end| end != "seg")
+            || !path.components().any(|part| part.as_os_str() == "logs")
+        {
             continue;
         }
         if what.starts_with("pwrite64") {
-            let offset: Option<u64> = what.trim_end_matches(')').rsplit(", ").next().and_then(|offset| offset.parse().ok());
-            let written: Option<u64> = result.split_whitespace().next().and_then(|count| count.parse().ok());
+            let offset: Option<u64> = what
+                .trim_end_matches(')')
+                .rsplit(", ")
+                .next()
+                .and_then(|offset| offset.parse().ok());
+            let written: Option<u64> =
+                result.split_whitespace().next().and_then(|count| count.parse().ok());
             if let (Some(offset), Some(written)) = (offset, written) {
                 lens.insert(path, offset + written);
             }
@@ -418,7 +527,10 @@ fn parse(trace: &str) -> Vec<Sync> {
 /// Seconds with a fraction, as microseconds.
 fn micros(seconds: &str) -> Option<u64> {
     let (whole, part) = seconds.split_once('.')?;
-    Some(whole.parse::<u64>().ok()? * 1_000_000 + format!("{part:0<6}").get(..6)?.parse::<u64>().ok()?)
+    Some(
+        whole.parse::<u64>().ok()? * 1_000_000
+            + format!("{part:0<6}").get(..6)?.parse::<u64>().ok()?,
+    )
 }
 
 /// A loop-mounted ext4 file system whose power can be cut.
@@ -432,8 +544,11 @@ impl Disk {
     fn mount() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("rekindle-cuts-{}", std::process::id()));
         let disk = Self { image: folder.join("disk.img"), mount: folder.join("mnt"), folder };
-        std::fs::create_dir_all(&disk.mount).with_context(|| format!("cannot create {}", disk.mount.display()))?;
-        std::fs::File::create(&disk.image).and_then(|image| image.set_len(DISK_MIB << 20)).context("cannot create the image")?;
+        std::fs::create_dir_all(&disk.mount)
+            .with_context(|| format!("cannot create {}", disk.mount.display()))?;
+        std::fs::File::create(&disk.image)
+            .and_then(|image| image.set_len(DISK_MIB << 20))
+            .context("cannot create the image")?;
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk.image))?;
         quietly(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(&disk.mount))?;
         Ok(disk)
@@ -442,14 +557,19 @@ impl Disk {
     /// Cuts the power. When that began and ended, in microseconds since 1970.
     fn shut_down(&self) -> Result<(u64, u64)> {
         let done = quietly(Command::new("python3").args(["-c", SHUTDOWN]).arg(&self.mount))?;
-        let times = done.text.trim().split_once(' ').and_then(|(begun, ended)| Some((begun.parse().ok()?, ended.trim().parse().ok()?)));
+        let times = done
+            .text
+            .trim()
+            .split_once(' ')
+            .and_then(|(begun, ended)| Some((begun.parse().ok()?, ended.trim().parse().ok()?)));
         times.with_context(|| format!("no times in {:?}", done.text))
     }
 
     /// Brings it back.
     fn remount(&self) -> Result<()> {
         quietly(Command::new("umount").arg(&self.mount))?;
-        quietly(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount)).map(drop)
+        quietly(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount))
+            .map(drop)
     }
 }
 
@@ -482,7 +602,11 @@ mod tests {
                      8 10.000300 fsync(9</d/node.db-wal>) = 0 <0.001000>\n\
                      7 10.002200 <... fdatasync resumed>) = 0 <0.002000>\n\
                      7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
-        let sync = |begun, ended, ok| Sync { path: "/d/logs/1.seg".into(), len: 132, begun, ended, ok };
-        assert_eq!(parse(trace), [sync(10_000_200, 10_002_200, true), sync(10_003_000, 10_003_500, false)]);
+        let sync =
+            |begun, ended, ok| Sync { path: "/d/logs/1.seg".into(), len: 132, begun, ended, ok };
+        assert_eq!(
+            parse(trace),
+            [sync(10_000_200, 10_002_200, true), sync(10_003_000, 10_003_500, false)]
+        );
     }
 }

@@ -26,25 +26,46 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Outside crates that a layer must never see, and why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
-    ("rekindle-schema", &["tokio", "ractor", "quinn", "rusqlite"], "bytes have no runtime and no driver"),
-    ("rekindle-sim", &["tokio", "rand", "getrandom", "ractor", "quinn"], "the simulation has no clock, no threads, no OS randomness"),
-    ("rekindle-netcode", &["tokio", "quinn", "rand", "getrandom"], "netcode is sans-IO: time and bytes are arguments"),
+    (
+        "rekindle-schema",
+        &["tokio", "ractor", "quinn", "rusqlite"],
+        "bytes have no runtime and no driver",
+    ),
+    (
+        "rekindle-sim",
+        &["tokio", "rand", "getrandom", "ractor", "quinn"],
+        "the simulation has no clock, no threads, no OS randomness",
+    ),
+    (
+        "rekindle-netcode",
+        &["tokio", "quinn", "rand", "getrandom"],
+        "netcode is sans-IO: time and bytes are arguments",
+    ),
     ("rekindle-cluster", &["rusqlite", "quinn"], "ownership speaks to ports, never to a backend"),
-    ("rekindle-actors", &["rusqlite", "quinn"], "actors speak to ports, never to a backend or a socket"),
+    (
+        "rekindle-actors",
+        &["rusqlite", "quinn"],
+        "actors speak to ports, never to a backend or a socket",
+    ),
 ];
 
 /// What no product may carry, and what is not part of it.
 const FOR_TESTS: &[&str] = &["rekindle-testkit", "rekindle-testservers"];
 const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
 
-/// Words that must not stand in the simulation's sources: each would let something else than the inputs decide.
-const FORBIDDEN_IN_SIM: &[&str] = &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread_rng", "std::thread"];
+/// Words that must not stand in the simulation's sources: each would let something else than the
+/// inputs decide.
+const FORBIDDEN_IN_SIM: &[&str] =
+    &["Instant::now", "SystemTime", "HashMap", "HashSet", "thread_rng", "std::thread"];
 
-/// Macros that panic when nobody reads what they print, or lose it in silence. Commands write through `src/output.rs`, nodes log.
+/// Macros that panic when nobody reads what they print, or lose it in silence. Commands write
+/// through `src/output.rs`, nodes log.
 const FORBIDDEN_IN_PRODUCTS: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
 /// Where products have their sources. What measures and what tests may print.
-const PRODUCTS: &[&str] = &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
-const NO_PRODUCTS: &[&str] = &["/tests/", "/benches/", "/conformance/", "/testkit/", "/testservers/"];
+const PRODUCTS: &[&str] =
+    &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
+const NO_PRODUCTS: &[&str] =
+    &["/tests/", "/benches/", "/conformance/", "/testkit/", "/testservers/"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -72,7 +93,8 @@ pub(crate) fn check() -> Result<()> {
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata printed something else than JSON")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)
+        .context("cargo metadata printed something else than JSON")?;
     let mut problems = imports(&metadata);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sim = Rule { words: FORBIDDEN_IN_SIM, place: "in the simulation" };
@@ -80,7 +102,10 @@ pub(crate) fn check() -> Result<()> {
     for game in std::fs::read_dir(root.join("games")).context("cannot list games")? {
         scan(&game?.path().join("src"), &sim, &mut problems)?;
     }
-    let printing = Rule { words: FORBIDDEN_IN_PRODUCTS, place: "outside of tests: write through `src/output.rs`, or log" };
+    let printing = Rule {
+        words: FORBIDDEN_IN_PRODUCTS,
+        place: "outside of tests: write through `src/output.rs`, or log",
+    };
     for product in PRODUCTS {
         scan(&root.join(product), &printing, &mut problems)?;
     }
@@ -92,7 +117,8 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn imports(metadata: &Metadata) -> Vec<String> {
-    let members: BTreeSet<&str> = metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    let members: BTreeSet<&str> =
+        metadata.packages.iter().map(|package| package.name.as_str()).collect();
     let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
     let mut problems = Vec::new();
     for package in &metadata.packages {
@@ -103,7 +129,8 @@ fn imports(metadata: &Metadata) -> Vec<String> {
                 && members.contains(name)
                 && !allowed.contains(&name)
             {
-                problems.push(format!("{} imports {name}; it may import {allowed:?}", package.name));
+                problems
+                    .push(format!("{} imports {name}; it may import {allowed:?}", package.name));
             }
             for (layer, names, why) in FORBIDDEN {
                 if *layer == package.name && names.contains(&name) {
@@ -127,24 +154,37 @@ struct Rule {
 
 fn scan(folder: &Path, rule: &Rule, problems: &mut Vec<String>) -> Result<()> {
     let of_products = rule.words == FORBIDDEN_IN_PRODUCTS;
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             scan(&path, rule, problems)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             if of_products && NO_PRODUCTS.iter().any(|part| path.to_string_lossy().contains(part)) {
                 continue;
             }
             // Tests of a module stand at its end.
-            let own = text.find("\n#[cfg(test)]\nmod ").filter(|_| of_products).map_or(&text[..], |end| &text[..end]);
+            let own = text
+                .find("\n#[cfg(test)]\nmod ")
+                .filter(|_| of_products)
+                .map_or(&text[..], |end| &text[..end]);
             for (number, line) in own.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
                 // `eprintln!` is not `println!`.
-                let whole = |at: usize| !of_products || !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let whole = |at: usize| {
+                    !of_products || !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                };
                 let found = |word: &str| code.match_indices(word).any(|(at, _)| whole(at));
                 for word in rule.words.iter().filter(|word| found(word)) {
-                    problems.push(format!("{}:{}: `{word}` {}", path.display(), number + 1, rule.place));
+                    problems.push(format!(
+                        "{}:{}: `{word}` {}",
+                        path.display(),
+                        number + 1,
+                        rule.place
+                    ));
                 }
             }
         }

@@ -1,10 +1,12 @@
-//! A node under load: matches full of bots over real QUIC, with or without garbage on the port; what the node itself counts, and what it costs.
+//! A node under load: matches full of bots over real QUIC, with or without garbage on the port;
+//! what the node itself counts, and what it costs.
 //!
-//! With `--floor`, a bare QUIC server then gets the same packets: what a node costs beyond it is ours. The ratio can be repeated on a shared
-//! machine, the microseconds cannot.
+//! With `--floor`, a bare QUIC server then gets the same packets: what a node costs beyond it is
+//! ours. The ratio can be repeated on a shared machine, the microseconds cannot.
 //!
-//! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they run at the lowest priority. Figures are of
-//! the steady part, from the moment when all bots play until they stop.
+//! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they
+//! run at the lowest priority. Figures are of the steady part, from the moment when all bots play
+//! until they stop.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -41,19 +43,39 @@ pub(crate) struct Load {
 
 /// Runs the load and prints one line of figures.
 pub(crate) fn load(load: &Load) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle", "--package", "rekindle-loadtest"]))?;
+    run(Command::new("cargo").args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "rekindle",
+        "--package",
+        "rekindle-loadtest",
+    ]))?;
     let folder = std::env::temp_dir().join(format!("rekindle-load-{}", std::process::id()));
     let node = Node::start(&folder, None)?;
-    let config =
-        format!(r#"{{"endless": true, "max_players": {}, "movers": {}, "width": 96.0, "height": 64.0}}"#, load.players.max(2), load.movers);
+    let config = format!(
+        r#"{{"endless": true, "max_players": {}, "movers": {}, "width": 96.0, "height": 64.0}}"#,
+        load.players.max(2),
+        load.movers
+    );
     node.create(load.matches, &["--game-config", &config])?;
     let swarm = node.swarm(load.matches * load.players, load.seconds + 20)?;
     let mut flood = match load.flood {
         0 => None,
         rate => {
-            let words = [node.listen().to_string(), rate.to_string(), (rate / 10).to_string(), load.seconds.to_string()];
+            let words = [
+                node.listen().to_string(),
+                rate.to_string(),
+                (rate / 10).to_string(),
+                load.seconds.to_string(),
+            ];
             Some(Running(
-                Command::new("nice").args(["-n", "19", "target/release/flood"]).args(words).spawn().context("cannot start the flood")?,
+                Command::new("nice")
+                    .args(["-n", "19", "target/release/flood"])
+                    .args(words)
+                    .spawn()
+                    .context("cannot start the flood")?,
             ))
         }
     };
@@ -66,7 +88,10 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     let client_ticks = ticks * f64::from(load.players);
     let cost = (cpu_after - cpu_before) * 1e6 / client_ticks;
     let mean = |sum: &str, count: &str| (grown(sum) / grown(count).max(1.0)).round();
-    let up = mean("rekindle_gateway_datagram_bytes_received_total", "rekindle_gateway_datagrams_received_total");
+    let up = mean(
+        "rekindle_gateway_datagram_bytes_received_total",
+        "rekindle_gateway_datagrams_received_total",
+    );
     let down = mean("rekindle_gateway_snapshot_bytes_sum", "rekindle_gateway_snapshot_bytes_count");
     println!(
         "{} matches x {} players, {} drones each, flood {}/s, {} s: {ticks} ticks ({:.2} Hz a match), late {late} ({:.4} %), paused {}, \
@@ -84,10 +109,12 @@ pub(crate) fn load(load: &Load) -> Result<()> {
         node.memory_mib(Memory::Peak)?,
     );
     println!(
-        "a client tick had {:.2} datagrams in of {up} B, {:.2} snapshots out of {down} B, {:.0} % of them shared",
+        "a client tick had {:.2} datagrams in of {up} B, {:.2} snapshots out of {down} B, {:.0} % \
+         of them shared",
         grown("rekindle_gateway_datagrams_received_total") / client_ticks,
         grown("rekindle_gateway_snapshot_bytes_count") / client_ticks,
-        100.0 * grown("rekindle_gateway_snapshots_shared_total") / grown("rekindle_gateway_snapshot_bytes_count").max(1.0),
+        100.0 * grown("rekindle_gateway_snapshots_shared_total")
+            / grown("rekindle_gateway_snapshot_bytes_count").max(1.0),
     );
     if let Some(flood) = &mut flood {
         flood.0.wait()?;
@@ -100,7 +127,8 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// What a bare QUIC server costs with the same packets, on as many threads as the edge of a node has.
+/// What a bare QUIC server costs with the same packets, on as many threads as the edge of a node
+/// has.
 fn floor(load: &Load, up: f64, down: f64, cost: f64) -> Result<()> {
     #[derive(Deserialize)]
     struct Floor {
@@ -110,12 +138,19 @@ fn floor(load: &Load, up: f64, down: f64, cost: f64) -> Result<()> {
     }
     let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
     let clients = load.matches * load.players;
-    let words = [clients, load.players, 30, up as u32, down as u32, load.seconds as u32, threads as u32].map(|word| word.to_string());
-    let output = Command::new("target/release/floor").args(words).stderr(Stdio::inherit()).output().context("cannot start the floor")?;
+    let words =
+        [clients, load.players, 30, up as u32, down as u32, load.seconds as u32, threads as u32]
+            .map(|word| word.to_string());
+    let output = Command::new("target/release/floor")
+        .args(words)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start the floor")?;
     ensure!(output.status.success(), "the floor could not be measured");
     let floor: Floor = serde_json::from_slice(&output.stdout).context("the floor's output")?;
     println!(
-        "a bare QUIC server: {:.1} us a client tick with {:.2} datagrams in; the node costs {:.2} times that",
+        "a bare QUIC server: {:.1} us a client tick with {:.2} datagrams in; the node costs {:.2} \
+         times that",
         floor.cpu_us_per_client_tick,
         floor.received as f64 / floor.sent.max(1) as f64,
         cost / floor.cpu_us_per_client_tick,

@@ -1,5 +1,7 @@
-//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`, `cargo xtask drill`, `cargo xtask cuts`,
-//! `cargo xtask attack`, `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`, `cargo xtask services`.
+//! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
+//! `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`, `cargo xtask bits`,
+//! `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`,
+//! `cargo xtask services`.
 
 mod attack;
 mod cuts;
@@ -28,7 +30,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every test, on servers of its own (Postgres, Java and Maven are installed where that is possible)
+    /// Run every test, on servers of its own (Postgres, Java and Maven are installed where that is
+    /// possible)
     Test(suite::Suite),
     /// Check that no crate imports what its layer must not see
     Layers,
@@ -53,15 +56,18 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Cut the power of the disk under a node that runs, and compare what is left with what players were told (minutes; needs root)
+    /// Cut the power of the disk under a node that runs, and compare what is left with what players
+    /// were told (minutes; needs root)
     Cuts(cuts::PowerCuts),
     /// Play what an attacker and a bad day do, and print what held (five minutes)
     Attack(attack::Attack),
-    /// Flip every bit of a small data directory, one at a time, and see that none goes on in silence (an hour)
+    /// Flip every bit of a small data directory, one at a time, and see that none goes on in
+    /// silence (an hour)
     Bits,
     /// Play matches full of bots against a node and print what it costs
     Load(load::Load),
-    /// Journal full nodes on each store and print what that costs, and how long a tick waits to be durable
+    /// Journal full nodes on each store and print what that costs, and how long a tick waits to be
+    /// durable
     Stores(stores::Stores),
     /// Kill the database under a node full of bots for minutes, and print what they saw
     Outage(outage::Outage),
@@ -100,16 +106,38 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
         bail!("--seeds 0 would prove nothing");
     }
     run(Command::new("cargo")
-        .args(["test", "--locked", "--package", "rekindle-testkit", "--test", "simulation", "--", "--nocapture", "seeds_hold"])
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "rekindle-testkit",
+            "--test",
+            "simulation",
+            "--",
+            "--nocapture",
+            "seeds_hold",
+        ])
         .env("REKINDLE_SEEDS", seeds.to_string())
         .env("REKINDLE_FIRST_SEED", from.to_string()))
 }
 
-/// The two tests of damage, which in the usual suite try a share of the bits, try all of them: recovery by the store, and `verify`.
+/// The two tests of damage, which in the usual suite try a share of the bits, try all of them:
+/// recovery by the store, and `verify`.
 fn bits() -> Result<()> {
     for (package, test) in [("rekindle-store", "damage"), ("rekindle", "it")] {
         run(Command::new("cargo")
-            .args(["test", "--release", "--locked", "--package", package, "--test", test, "--", "--nocapture", "no_flipped_bit"])
+            .args([
+                "test",
+                "--release",
+                "--locked",
+                "--package",
+                package,
+                "--test",
+                test,
+                "--",
+                "--nocapture",
+                "no_flipped_bit",
+            ])
             .env("REKINDLE_FLIP_STEP", "1"))?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! A real node in a process of its own: started, filled, looked at, killed. What the tasks that measure have in common.
+//! A real node in a process of its own: started, filled, looked at, killed. What the tasks that
+//! measure have in common.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -48,7 +49,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on `store`, or on the local one, and waits until it serves. A store on a server gets its tables first.
+    /// Starts a node on `store`, or on the local one, and waits until it serves. A store on a
+    /// server gets its tables first.
     pub(crate) fn start(folder: &Path, store: Option<&str>) -> Result<Self> {
         Self::start_with(folder, store, &[])
     }
@@ -58,7 +60,12 @@ impl Node {
         std::fs::create_dir_all(folder)?;
         let on: Vec<&str> = store.map_or(Vec::new(), |store| vec!["--store", store]);
         if store.is_some_and(|store| store.contains("://")) {
-            let status = rekindle(folder).args(["store", "migrate"]).args(&on).stdout(Stdio::null()).status().context("store migrate")?;
+            let status = rekindle(folder)
+                .args(["store", "migrate"])
+                .args(&on)
+                .stdout(Stdio::null())
+                .status()
+                .context("store migrate")?;
             ensure!(status.success(), "the tables could not be made");
         }
         let process = rekindle(folder)
@@ -72,7 +79,9 @@ impl Node {
         let mut process = Running(process);
         let begun = Instant::now();
         loop {
-            let card = std::fs::read(folder.join("node.json")).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok());
+            let card = std::fs::read(folder.join("node.json"))
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Card>(&text).ok());
             if let Some(card) = card.filter(|card| card.pid == process.0.id()) {
                 return Ok(Self { process, folder: folder.to_owned(), card });
             }
@@ -99,7 +108,11 @@ impl Node {
     /// Creates matches; `words` go to `match create`.
     pub(crate) fn create(&self, matches: u32, words: &[&str]) -> Result<()> {
         for _ in 0..matches {
-            let status = rekindle(&self.folder).args(["match", "create"]).args(words).stdout(Stdio::null()).status()?;
+            let status = rekindle(&self.folder)
+                .args(["match", "create"])
+                .args(words)
+                .stdout(Stdio::null())
+                .status()?;
             ensure!(status.success(), "match create ended with {status}");
         }
         Ok(())
@@ -107,10 +120,13 @@ impl Node {
 
     /// Bots over QUIC, at the lowest priority; answers when all of them play.
     pub(crate) fn swarm(&self, bots: u32, seconds: u64) -> Result<Swarm> {
-        let words = ["bots", "--json", "--count", &bots.to_string(), "--seconds", &seconds.to_string()];
+        let words =
+            ["bots", "--json", "--count", &bots.to_string(), "--seconds", &seconds.to_string()];
         let mut command = Command::new("nice");
         command.args(["-n", "19", REKINDLE, "--data-dir"]).arg(&self.folder).args(words);
-        let swarm = Swarm(Running(command.stdout(Stdio::piped()).spawn().context("cannot start the bots")?));
+        let swarm = Swarm(Running(
+            command.stdout(Stdio::piped()).spawn().context("cannot start the bots")?,
+        ));
         let begun = Instant::now();
         while self.metrics()?.get("rekindle_gateway_sessions") < f64::from(bots) {
             ensure!(begun.elapsed() < PATIENCE, "not all bots play after {PATIENCE:?}");
@@ -122,7 +138,9 @@ impl Node {
     /// What the admin listener answers.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.card.admin)?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes())?;
+        stream.write_all(
+            format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes(),
+        )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
@@ -136,11 +154,15 @@ impl Node {
         Ok(Metrics::parse(&self.get("/metrics")?))
     }
 
-    /// User and system time of the node, in seconds: fields 14 and 15 of `/proc/PID/stat`, in hundredths.
+    /// User and system time of the node, in seconds: fields 14 and 15 of `/proc/PID/stat`, in
+    /// hundredths.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.card.pid))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).context("/proc/PID/stat");
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| {
+            fields.get(index).and_then(|field| field.parse::<f64>().ok()).context("/proc/PID/stat")
+        };
         Ok((ticks(11)? + ticks(12)?) / 100.0)
     }
 
@@ -190,12 +212,18 @@ impl Metrics {
     /// By how much a counter has grown since `before`, all labels together.
     pub(crate) fn grown(&self, before: &Self, name: &str) -> f64 {
         let sum = |metrics: &Self| -> f64 {
-            metrics.0.iter().filter(|(key, _)| key.split('{').next() == Some(name)).map(|(_, value)| value).sum()
+            metrics
+                .0
+                .iter()
+                .filter(|(key, _)| key.split('{').next() == Some(name))
+                .map(|(_, value)| value)
+                .sum()
         };
         sum(self) - sum(before)
     }
 
-    /// A quantile of what a histogram without labels has recorded since `before`, linear between the bounds of its buckets; 0 of nothing.
+    /// A quantile of what a histogram without labels has recorded since `before`, linear between
+    /// the bounds of its buckets; 0 of nothing.
     pub(crate) fn quantile(&self, before: &Self, name: &str, quantile: f64) -> f64 {
         let prefix = format!("{name}_bucket{{le=\"");
         let mut buckets: Vec<(f64, f64)> = self
@@ -216,7 +244,11 @@ impl Metrics {
         let (mut low, mut below) = (0.0, 0.0);
         for (bound, count) in buckets {
             if count >= wanted && count > below {
-                return if bound.is_finite() { low + (bound - low) * (wanted - below) / (count - below) } else { low };
+                return if bound.is_finite() {
+                    low + (bound - low) * (wanted - below) / (count - below)
+                } else {
+                    low
+                };
             }
             (low, below) = (bound, count);
         }

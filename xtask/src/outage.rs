@@ -1,5 +1,6 @@
-//! A database that is killed under a node full of bots and stays away for minutes. What must hold: no bot sees anything undone, the node's memory stays
-//! bounded, and once the database is back every match goes on by itself.
+//! A database that is killed under a node full of bots and stays away for minutes. What must hold:
+//! no bot sees anything undone, the node's memory stays bounded, and once the database is back
+//! every match goes on by itself.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -55,7 +56,8 @@ struct View {
 
 /// The lowest tick that players have been shown.
 fn shown(node: &Node) -> Result<u64> {
-    let views: Vec<View> = serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
+    let views: Vec<View> =
+        serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
     views.iter().filter_map(|view| view.tick).min().context("no matches")
 }
 
@@ -63,10 +65,14 @@ fn shown(node: &Node) -> Result<u64> {
 pub(crate) fn outage(wanted: &Outage) -> Result<()> {
     run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
     let (name, control): (_, Option<Control>) = match wanted.store {
-        Server::Postgres => ("postgres", rekindle_testservers::postgres().and_then(|server| server.control)),
+        Server::Postgres => {
+            ("postgres", rekindle_testservers::postgres().and_then(|server| server.control))
+        }
         Server::Cql => ("cql", rekindle_testservers::cql().and_then(|server| server.control)),
     };
-    let (Some(control), Some(store)) = (control, stores::address(name, &format!("outage_{}", std::process::id()))?) else {
+    let (Some(control), Some(store)) =
+        (control, stores::address(name, &format!("outage_{}", std::process::id()))?)
+    else {
         bail!("no server of ours to kill: start one with `cargo xtask services up`");
     };
     let folder = std::env::temp_dir().join(format!("rekindle-outage-{}", std::process::id()));
@@ -79,17 +85,24 @@ pub(crate) fn outage(wanted: &Outage) -> Result<()> {
     control.kill();
     let killed = shown(&node)?;
     std::thread::sleep(Duration::from_secs(wanted.seconds));
-    let (during, memory_during, stood) = (node.metrics()?, node.memory_mib(Memory::Now)?, shown(&node)?);
+    let (during, memory_during, stood) =
+        (node.metrics()?, node.memory_mib(Memory::Now)?, shown(&node)?);
     let begun = Instant::now();
     control.start();
     let answers = begun.elapsed();
     let caught_up = loop {
         let now = node.metrics()?;
         let appended = now.grown(&during, "rekindle_journal_append_seconds_count") > 0.0;
-        if appended && now.get("rekindle_journal_backlog_bytes") < CAUGHT_UP && shown(&node)? > stood {
+        if appended
+            && now.get("rekindle_journal_backlog_bytes") < CAUGHT_UP
+            && shown(&node)? > stood
+        {
             break begun.elapsed();
         }
-        ensure!(begun.elapsed() < PATIENCE, "the matches do not go on {PATIENCE:?} after the server was started");
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "the matches do not go on {PATIENCE:?} after the server was started"
+        );
         std::thread::sleep(Duration::from_millis(50));
     };
     let resumed = shown(&node)?;

@@ -1,4 +1,5 @@
-//! The programs that drills run: built once, started with nothing of ours in their environment, never waited for without end.
+//! The programs that drills run: built once, started with nothing of ours in their environment,
+//! never waited for without end.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -56,7 +57,11 @@ impl Programs {
         }
         run(&mut cargo)?;
         let folder = Path::new("target").join(if debug { "debug" } else { "release" });
-        Ok(Self { folder: folder.canonicalize().with_context(|| format!("{} is missing", folder.display()))? })
+        Ok(Self {
+            folder: folder
+                .canonicalize()
+                .with_context(|| format!("{} is missing", folder.display()))?,
+        })
     }
 
     /// The path of the executable `rekindle`.
@@ -64,7 +69,8 @@ impl Programs {
         self.folder.join("rekindle")
     }
 
-    /// A command on the data directory `dir`; `before` are words in front of it, as `prlimit --nofile=256`.
+    /// A command on the data directory `dir`; `before` are words in front of it, as
+    /// `prlimit --nofile=256`.
     pub(crate) fn rekindle(&self, before: &[&str], dir: &Path) -> Command {
         let mut command = match before {
             [] => Command::new(self.executable()),
@@ -74,7 +80,9 @@ impl Programs {
                 command
             }
         };
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REKINDLE_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REKINDLE_"))
+        {
             command.env_remove(name);
         }
         command.args(["--config", "/dev/null", "--data-dir"]).arg(dir).stdin(Stdio::null());
@@ -87,30 +95,34 @@ impl Programs {
     }
 }
 
-/// Runs a command to its end and collects what it says; one that takes longer than `within` is killed.
+/// Runs a command to its end and collects what it says; one that takes longer than `within` is
+/// killed.
 pub(crate) fn finish(command: &mut Command, within: Duration) -> Result<Done> {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = Running(child.with_context(|| format!("cannot start {command:?}"))?);
-    let readers: Vec<_> =
-        [child.0.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>), child.0.stderr.take().map(|err| Box::new(err) as _)]
-            .into_iter()
-            .flatten()
-            .map(|mut pipe| {
-                std::thread::spawn(move || {
-                    let mut bytes = Vec::new();
-                    // What was read before an error is kept.
-                    let _ = pipe.read_to_end(&mut bytes);
-                    String::from_utf8_lossy(&bytes).into_owned()
-                })
-            })
-            .collect();
+    let readers: Vec<_> = [
+        child.0.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>),
+        child.0.stderr.take().map(|err| Box::new(err) as _),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|mut pipe| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What was read before an error is kept.
+            let _ = pipe.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    })
+    .collect();
     let status = ended(&mut child.0, within)?;
     let hung = status.is_none();
     if hung {
         child.0.kill()?;
         child.0.wait()?;
     }
-    let text = readers.into_iter().filter_map(|reader| reader.join().ok()).collect::<Vec<_>>().join("\n");
+    let text =
+        readers.into_iter().filter_map(|reader| reader.join().ok()).collect::<Vec<_>>().join("\n");
     Ok(Done { code: status.and_then(|status| status.code()), hung, text })
 }
 
@@ -157,18 +169,28 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command` (made by [`Programs::rekindle`], with `start --until-stdin-closes`) and waits until its card is in `dir`. The node ends with this process,
-    /// however that ends.
+    /// Starts `command` (made by [`Programs::rekindle`], with `start --until-stdin-closes`) and
+    /// waits until its card is in `dir`. The node ends with this process, however that ends.
     pub(crate) fn start(command: &mut Command, dir: &Path, within: Duration) -> Result<Started> {
-        let card = |path: &Path| std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok());
+        let card = |path: &Path| {
+            std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Card>(&text).ok())
+        };
         let path = dir.join("node.json");
-        // A card of an earlier life says nothing, and a new one may have the same pid as the old one after a copy.
+        // A card of an earlier life says nothing, and a new one may have the same pid as the old
+        // one after a copy.
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove {}: {error}", path.display()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                bail!("cannot remove {}: {error}", path.display())
+            }
             _ => {}
         }
-        let mut process =
-            Running(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"))?);
+        let mut process = Running(
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .with_context(|| format!("cannot start {command:?}"))?,
+        );
         let begun = Instant::now();
         loop {
             if let Some(card) = card(&path) {
@@ -198,7 +220,8 @@ impl Server {
         Ok(self.process.0.try_wait()?.is_none())
     }
 
-    /// The exit code of a node that ends within that time. `None`: it runs, or was killed by a signal.
+    /// The exit code of a node that ends within that time. `None`: it runs, or was killed by a
+    /// signal.
     pub(crate) fn exit_code(&mut self, within: Duration) -> Result<Option<i32>> {
         Ok(ended(&mut self.process.0, within)?.and_then(|status| status.code()))
     }
@@ -213,19 +236,28 @@ impl Server {
     pub(crate) fn kill(mut self) -> Result<()> {
         // It may have ended by itself.
         let _ = self.signal(rustix::process::Signal::KILL);
-        ensure!(ended(&mut self.process.0, Duration::from_secs(20))?.is_some(), "the node does not die");
+        ensure!(
+            ended(&mut self.process.0, Duration::from_secs(20))?.is_some(),
+            "the node does not die"
+        );
         Ok(())
     }
 
     /// What the admin listener answers: status and body. Each wait takes at most two seconds.
     pub(crate) fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = self.knock()?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes())?;
+        stream.write_all(
+            format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.card.admin).as_bytes(),
+        )?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).with_context(|| format!("GET {path}"))?;
         let text = String::from_utf8_lossy(&bytes);
         let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok()).context("no HTTP status")?;
+        let status = head
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .context("no HTTP status")?;
         Ok((status, body.to_owned()))
     }
 
@@ -269,11 +301,15 @@ impl Note {
         let client = words.get(2)?.parse().ok()?;
         let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
         Some(match *words.first()? {
-            "welcome" | "resumed" => Self::Back { us, client, session: (*words.get(4)?).to_owned(), tick: number(6)? },
+            "welcome" | "resumed" => {
+                Self::Back { us, client, session: (*words.get(4)?).to_owned(), tick: number(6)? }
+            }
             "seen" => {
                 let pairs = words.get(6)?.split_terminator(',');
-                let applied =
-                    pairs.filter_map(|pair| pair.split_once(':').and_then(|(seq, tick)| Some((seq.parse().ok()?, tick.parse().ok()?))));
+                let applied = pairs.filter_map(|pair| {
+                    pair.split_once(':')
+                        .and_then(|(seq, tick)| Some((seq.parse().ok()?, tick.parse().ok()?)))
+                });
                 Self::Seen { us, client, durable: number(5)?, applied: applied.collect() }
             }
             "rewound" => Self::Rewound { us, client, tick: number(4)? },
@@ -306,17 +342,31 @@ pub(crate) struct Witness {
 
 impl Witness {
     /// Starts one client for each ticket and match; `role` is `player` or `spectator`.
-    pub(crate) fn start(programs: &Programs, dir: &Path, listen: SocketAddr, role: &str, clients: &[(String, String)]) -> Result<Self> {
+    pub(crate) fn start(
+        programs: &Programs,
+        dir: &Path,
+        listen: SocketAddr,
+        role: &str,
+        clients: &[(String, String)],
+    ) -> Result<Self> {
         let mut command = Command::new(programs.folder.join("witness"));
         command.arg(listen.to_string()).arg(dir.join("cert.der")).args([role, STAND_STILL]);
         command.args(clients.iter().flat_map(|(ticket, match_id)| [ticket, match_id]));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the witness")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the witness")?;
         let stdin = child.stdin.take();
         let out = child.stdout.take().context("the witness has no output")?;
         let notes = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&notes);
         std::thread::spawn(move || {
-            for note in BufReader::new(out).lines().map_while(Result::ok).filter_map(|line| Note::parse(&line)) {
+            for note in BufReader::new(out)
+                .lines()
+                .map_while(Result::ok)
+                .filter_map(|line| Note::parse(&line))
+            {
                 taken.lock().unwrap_or_else(PoisonError::into_inner).push(note);
             }
         });
@@ -330,11 +380,22 @@ impl Witness {
 
     /// The notes from number `from` on.
     pub(crate) fn since(&self, from: usize) -> Vec<Note> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).get(from..).unwrap_or_default().to_vec()
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(from..)
+            .unwrap_or_default()
+            .to_vec()
     }
 
-    /// Waits until `holds` of the notes from number `from` on. True if it came to hold within that time.
-    pub(crate) fn wait(&self, from: usize, within: Duration, holds: impl Fn(&[Note]) -> bool) -> bool {
+    /// Waits until `holds` of the notes from number `from` on. True if it came to hold within that
+    /// time.
+    pub(crate) fn wait(
+        &self,
+        from: usize,
+        within: Duration,
+        holds: impl Fn(&[Note]) -> bool,
+    ) -> bool {
         let begun = Instant::now();
         loop {
             if holds(&self.since(from)) {
@@ -350,10 +411,19 @@ impl Witness {
 
 /// How many of `clients` have been shown a tick in these notes.
 pub(crate) fn playing(notes: &[Note], clients: usize) -> usize {
-    (0..clients).filter(|&number| notes.iter().any(|note| matches!(note, Note::Seen { client, .. } if *client == number))).count()
+    (0..clients)
+        .filter(|&number| {
+            notes.iter().any(|note| matches!(note, Note::Seen { client, .. } if *client == number))
+        })
+        .count()
 }
 
 /// A file to which a program may write.
 pub(crate) fn log_file(path: &Path) -> Result<Stdio> {
-    Ok(File::options().create(true).append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?.into())
+    Ok(File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?
+        .into())
 }

@@ -1,4 +1,5 @@
-//! How long many matches stand still when their node is killed: from SIGKILL to the moment when the last one has made a new tick.
+//! How long many matches stand still when their node is killed: from SIGKILL to the moment when the
+//! last one has made a new tick.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -55,7 +56,11 @@ pub(crate) fn restart(wanted: &Restart) -> Result<()> {
         let mut back = Vec::with_capacity(before.len());
         let mut waiting = before;
         while !waiting.is_empty() {
-            ensure!(begun.elapsed() < PATIENCE, "{} matches do not tick after {PATIENCE:?}", waiting.len());
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "{} matches do not tick after {PATIENCE:?}",
+                waiting.len()
+            );
             std::thread::sleep(Duration::from_millis(20));
             let now = ticks(&node).unwrap_or_default();
             let ticking = begun.elapsed();
@@ -69,7 +74,8 @@ pub(crate) fn restart(wanted: &Restart) -> Result<()> {
         }
         let at = |share: f64| back[((back.len() - 1) as f64 * share) as usize].as_millis();
         println!(
-            "kill {kill}: {} matches x {} bots after {} s: node answers after {} ms, matches tick after {} ms p50, {} ms last",
+            "kill {kill}: {} matches x {} bots after {} s: node answers after {} ms, matches tick \
+             after {} ms p50, {} ms last",
             wanted.matches,
             wanted.bots,
             wanted.seconds,
@@ -84,6 +90,11 @@ pub(crate) fn restart(wanted: &Restart) -> Result<()> {
 
 /// The newest published tick of each running match.
 fn ticks(node: &Node) -> Result<BTreeMap<String, u64>> {
-    let views: Vec<View> = serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
-    Ok(views.into_iter().filter(|view| view.state == "running").map(|view| (view.id, view.tick.unwrap_or_default())).collect())
+    let views: Vec<View> =
+        serde_json::from_str(&node.get("/v1/matches")?).context("/v1/matches")?;
+    Ok(views
+        .into_iter()
+        .filter(|view| view.state == "running")
+        .map(|view| (view.id, view.tick.unwrap_or_default()))
+        .collect())
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test there is, the database servers they need included.
 //!
-//! The servers start while the tests compile. They are stopped by a process of its own that waits for the end of a pipe we hold: whatever becomes of us,
-//! Ctrl-C and SIGKILL included, the pipe ends.
+//! The servers start while the tests compile. They are stopped by a process of its own that waits
+//! for the end of a pipe we hold: whatever becomes of us, Ctrl-C and SIGKILL included, the pipe
+//! ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,7 +30,8 @@ pub(crate) fn test(wanted: &Suite) -> Result<()> {
     let dir = rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR"));
     let skipped = dir.with_file_name("skipped.txt");
     if let Some(target) = skipped.parent() {
-        std::fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
+        std::fs::create_dir_all(target)
+            .with_context(|| format!("cannot create {}", target.display()))?;
     }
     std::fs::write(&skipped, "").with_context(|| format!("cannot write {}", skipped.display()))?;
     let outcome = if wanted.without_services {
@@ -97,7 +99,12 @@ fn addresses(dir: &Path, missing: Missing) -> Result<Vec<(&'static str, String)>
         found.push((POSTGRES, server.url.clone()));
     }
     if let Missing::Both | Missing::One("cql") = missing {
-        let nodes: Vec<_> = state.cql.iter().filter(|node| node.process.is_some()).map(|node| node.address.to_string()).collect();
+        let nodes: Vec<_> = state
+            .cql
+            .iter()
+            .filter(|node| node.process.is_some())
+            .map(|node| node.address.to_string())
+            .collect();
         found.push((CQL, nodes.join(",")));
     }
     Ok(found)
@@ -118,17 +125,25 @@ impl Servers {
         }
         let program = std::env::current_exe().context("cannot tell which program this is")?;
         let stopping = if runs(dir)? {
-            eprintln!("services: those in {} run already; they are used, and left running", dir.display());
+            eprintln!(
+                "services: those in {} run already; they are used, and left running",
+                dir.display()
+            );
             None
         } else {
             // What an earlier run left in the databases is nobody's concern.
             run(Command::new(&program).args(["services", "down", "--wipe"]))?;
             let mut command = Command::new("setsid");
-            command.arg(&program).args(["services", "down", "--when-stdin-ends"]).stdin(Stdio::piped());
+            command
+                .arg(&program)
+                .args(["services", "down", "--when-stdin-ends"])
+                .stdin(Stdio::piped());
             Some(command.spawn().context("cannot start setsid (package util-linux)")?)
         };
         let mut up = Command::new(&program);
-        up.args(["services", "up", "--datacenters", "2"]).stdin(Stdio::null()).stdout(Stdio::null());
+        up.args(["services", "up", "--datacenters", "2"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         if let Missing::One(name) = missing {
             up.args(["--only", name]);
         }
@@ -139,7 +154,10 @@ impl Servers {
     fn wait(&mut self) -> Result<()> {
         let Some(mut starting) = self.starting.take() else { return Ok(()) };
         if !starting.wait().context("cannot wait for the services")?.success() {
-            bail!("the servers for tests do not start, see above; `cargo xtask test --without-services` runs what does without them");
+            bail!(
+                "the servers for tests do not start, see above; `cargo xtask test \
+                 --without-services` runs what does without them"
+            );
         }
         Ok(())
     }
@@ -163,16 +181,23 @@ impl Servers {
 
 fn runs(dir: &Path) -> Result<bool> {
     let Some(state) = State::load(&dir.join(State::FILE))? else { return Ok(false) };
-    let processes = state.postgres.iter().map(|server| &server.process).chain(state.cql.iter().map(|node| &node.process));
+    let processes = state
+        .postgres
+        .iter()
+        .map(|server| &server.process)
+        .chain(state.cql.iter().map(|node| &node.process));
     Ok(processes.flatten().any(Process::is_alive))
 }
 
 /// Nothing is left out in silence.
 fn say_skipped(without_services: bool, list: &PathBuf) -> Result<()> {
     if without_services {
-        eprintln!("SKIPPED: every test that needs a Postgres or a CQL server (--without-services):");
+        eprintln!(
+            "SKIPPED: every test that needs a Postgres or a CQL server (--without-services):"
+        );
     }
-    let text = std::fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let text =
+        std::fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
     eprint!("{text}");
     Ok(())
 }
@@ -185,10 +210,17 @@ mod tests {
     fn packages_narrow_the_run() {
         let arguments = |rest: &[&str]| {
             let rest: Vec<String> = rest.iter().map(|argument| (*argument).to_owned()).collect();
-            cargo_test(&rest).get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            cargo_test(&rest)
+                .get_args()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(arguments(&[]), "test --locked --no-fail-fast --workspace");
-        assert_eq!(arguments(&["--package=xtask", "--", "ports"]), "test --locked --no-fail-fast --package=xtask -- ports");
+        assert_eq!(
+            arguments(&["--package=xtask", "--", "ports"]),
+            "test --locked --no-fail-fast --package=xtask -- ports"
+        );
         assert_eq!(arguments(&["--", "-p"]), "test --locked --no-fail-fast --workspace -- -p");
     }
 

@@ -1,7 +1,8 @@
 //! The match actor: a thin shell around [`crate::core`].
 //!
-//! The wheel sends it `Tick`, the journal `Durable`, the checkpointer `Checkpoint`. Players' traffic does not come through its mailbox: it waits in
-//! the match's [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
+//! The wheel sends it `Tick`, the journal `Durable`, the checkpointer `Checkpoint`. Players'
+//! traffic does not come through its mailbox: it waits in the match's
+//! [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
 
 mod ticking;
 
@@ -90,7 +91,8 @@ pub(crate) struct MatchState {
     generation: u64,
     deadline: Instant,
     pending: VecDeque<Pending>,
-    /// Set after a long pause: nothing is published before this tick is durable, whatever the output mode.
+    /// Set after a long pause: nothing is published before this tick is durable, whatever the
+    /// output mode.
     unverified: Option<Tick>,
     me: ActorRef<MatchMsg>,
 }
@@ -103,18 +105,33 @@ impl Actor for MatchActor {
     type State = MatchState;
     type Arguments = MatchArgs;
 
-    async fn pre_start(&self, me: ActorRef<MatchMsg>, args: MatchArgs) -> Result<MatchState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<MatchMsg>,
+        args: MatchArgs,
+    ) -> Result<MatchState, ActorProcessingErr> {
         let MatchArgs { host, cell, core, start } = args;
         let now = Instant::now();
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
         *cell.probe.lock() = core.sim().probe();
         *cell.actor.lock() = Some(me.clone());
         cell.chain.lock().break_off();
-        let mut state =
-            MatchState { host, cell, core, mode: Mode::Running, generation: 0, deadline, pending: VecDeque::new(), unverified: None, me };
+        let mut state = MatchState {
+            host,
+            cell,
+            core,
+            mode: Mode::Running,
+            generation: 0,
+            deadline,
+            pending: VecDeque::new(),
+            unverified: None,
+            me,
+        };
         match start {
             Start::Running => state.set_mode(Mode::Running),
-            Start::Recovered => state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace }),
+            Start::Recovered => {
+                state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace })
+            }
             Start::Over(reason) => {
                 state.end(reason);
                 state.settle_end();
@@ -126,7 +143,12 @@ impl Actor for MatchActor {
         Ok(state)
     }
 
-    async fn handle(&self, _: ActorRef<MatchMsg>, message: MatchMsg, state: &mut MatchState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<MatchMsg>,
+        message: MatchMsg,
+        state: &mut MatchState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             MatchMsg::Tick(wake) => state.on_tick(wake),
             MatchMsg::Durable(durable) => state.on_durable(durable),
@@ -134,14 +156,17 @@ impl Actor for MatchActor {
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
             MatchMsg::Repaired(repair) => state.on_repaired(*repair),
             MatchMsg::Drain(reply) => state.on_drain(reply),
-            MatchMsg::Inspect(reply) => drop(reply.send((state.core.tick(), state.core.sim().state_hash()))),
+            MatchMsg::Inspect(reply) => {
+                drop(reply.send((state.core.tick(), state.core.sim().state_hash())))
+            }
         }
         Ok(())
     }
 }
 
-/// The next time that is a whole number of periods and the match's own phase after `origin`. Phases are spread over the tick by the golden ratio,
-/// so that matches keep apart however they were started.
+/// The next time that is a whole number of periods and the match's own phase after `origin`. Phases
+/// are spread over the tick by the golden ratio, so that matches keep apart however they were
+/// started.
 fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: MatchId) -> Instant {
     let spread = match_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let phase = period.mul_f64(spread as f64 / 4_294_967_296.0);
@@ -170,14 +195,21 @@ impl MatchState {
         self.host.shards[self.cell.shard].wheel.schedule(wake, self.me.clone());
     }
 
-    /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last one, and the record that it covers.
+    /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last
+    /// one, and the record that it covers.
     fn take_checkpoint(&self, longest_chain: u32) -> Taken {
         let started = Instant::now();
         let seq = self.cell.outbox.lock().cut();
         let captured = self.cell.chain.lock().capture(self.core.sim(), longest_chain);
         self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
         let log_floor = self.cell.durable().batch;
-        Taken { seq, tick: self.core.tick(), batch: log_floor, beat: self.core.hash_now(), captured }
+        Taken {
+            seq,
+            tick: self.core.tick(),
+            batch: log_floor,
+            beat: self.core.hash_now(),
+            captured,
+        }
     }
 
     fn on_checkpoint(&mut self, ticket: Ticket) {
@@ -188,9 +220,14 @@ impl MatchState {
     }
 
     fn on_drain(&mut self, reply: oneshot::Sender<Option<Taken>>) {
-        self.cell.close_doors(RefuseCode::Draining, "this node is going down: connect again, another one goes on");
+        self.cell.close_doors(
+            RefuseCode::Draining,
+            "this node is going down: connect again, another one goes on",
+        );
         let taken = match self.mode {
-            Mode::Running | Mode::Waiting { .. } | Mode::Stopped => Some(self.take_checkpoint(self.host.config.checkpoint_chain)),
+            Mode::Running | Mode::Waiting { .. } | Mode::Stopped => {
+                Some(self.take_checkpoint(self.host.config.checkpoint_chain))
+            }
             // The world is not in a state to be kept: whoever comes next replays it.
             Mode::Poisoned { .. } | Mode::Ending { .. } => None,
         };
@@ -200,7 +237,8 @@ impl MatchState {
         let _ = reply.send(taken);
     }
 
-    /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished when its last tick is durable.
+    /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished
+    /// when its last tick is durable.
     fn end(&mut self, reason: String) {
         let last = Some(Box::new(self.take_checkpoint(0)));
         self.cell.close_doors(RefuseCode::Ended, &reason);

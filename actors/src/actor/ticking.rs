@@ -1,8 +1,9 @@
 //! The life of a tick: drawn, made, journaled, published.
 //!
-//! *Lateness* is how long after its deadline a tick starts; a tick is *late* when that is more than half a tick period. A match that is behind
-//! runs its ticks back to back, at most `catch_up` of them; what it is further behind is given up: its schedule moves, the delay is
-//! counted, and no tick is ever skipped.
+//! *Lateness* is how long after its deadline a tick starts; a tick is *late* when that is more than
+//! half a tick period. A match that is behind runs its ticks back to back, at most `catch_up` of
+//! them; what it is further behind is given up: its schedule moves, the delay is counted, and no
+//! tick is ever skipped.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,7 +39,10 @@ impl MatchState {
                     self.wake_at((wake.deadline + self.cell.period).min(until));
                     return;
                 }
-                tracing::info!(code = "RK-HOST-020", match_id = %self.cell.match_id, tick = %self.core.tick(), "match goes on");
+                tracing::info!(
+                    code = "RK-HOST-020", match_id = %self.cell.match_id, tick = %self.core.tick(),
+                    "match goes on"
+                );
                 self.set_mode(Mode::Running);
             }
             Mode::Poisoned { .. } | Mode::Ending { .. } | Mode::Stopped => return,
@@ -57,7 +61,8 @@ impl MatchState {
             self.cell.late.fetch_add(1, Ordering::Relaxed);
         }
         if lateness > self.host.config.stall_after {
-            // The process may have been stopped, and its matches taken: nothing is shown before the store has confirmed that they were not.
+            // The process may have been stopped, and its matches taken: nothing is shown before the
+            // store has confirmed that they were not.
             self.unverified = Some(self.core.tick().next());
         }
         let drawn = self.cell.doors.lock().ingress.draw();
@@ -77,14 +82,16 @@ impl MatchState {
 
     /// The durable tick is further behind than it may be.
     fn behind(&self) -> bool {
-        let allowed = (self.host.config.stall_after.as_secs_f64() / self.cell.period.as_secs_f64()).ceil() as u64;
+        let allowed = (self.host.config.stall_after.as_secs_f64() / self.cell.period.as_secs_f64())
+            .ceil() as u64;
         self.core.tick().0 - self.cell.durable().tick.0.min(self.core.tick().0) >= allowed.max(1)
     }
 
     fn schedule_next(&mut self, deadline: Instant) {
         let next = deadline + self.cell.period;
         let now = Instant::now();
-        let given_up = now.checked_duration_since(next + self.cell.period * self.host.config.catch_up);
+        let given_up =
+            now.checked_duration_since(next + self.cell.period * self.host.config.catch_up);
         match given_up {
             Some(delay) => {
                 self.host.meters.tick_delay.increment(delay.as_micros() as u64);
@@ -106,7 +113,8 @@ impl MatchState {
         match made {
             Ok(output) => {
                 let stop = self.cell.stop.lock().take();
-                let advanced = self.core.finish(step, output, Vec::new(), stop, self.cell.watched());
+                let advanced =
+                    self.core.finish(step, output, Vec::new(), stop, self.cell.watched());
                 let took = started.elapsed();
                 self.host.meters.tick_seconds.record(took);
                 let mut cost = self.cell.cost.lock();
@@ -137,7 +145,8 @@ impl MatchState {
         let weight = self.cell.outbox.lock().push(record);
         self.cell.tick.store(tick.0, Ordering::Release);
         self.host.journal.submit(&self.cell, weight);
-        let eager = self.host.config.output == Output::Immediate || (self.host.config.on_stall == OnStall::Degrade && self.behind());
+        let eager = self.host.config.output == Output::Immediate
+            || (self.host.config.on_stall == OnStall::Degrade && self.behind());
         let at_once = eager && self.unverified.is_none();
         if at_once {
             // What was held back goes first, so that frames stay in order.
@@ -161,7 +170,10 @@ impl MatchState {
         let dropped = self.cell.publish(frame);
         if dropped > 0 {
             self.host.meters.subscribers_dropped.increment(dropped as u64);
-            tracing::warn!(code = "RK-HOST-021", match_id = %self.cell.match_id, dropped, "subscribers lagged behind and were dropped");
+            tracing::warn!(
+                code = "RK-HOST-021", match_id = %self.cell.match_id, dropped,
+                "subscribers lagged behind and were dropped"
+            );
         }
     }
 
@@ -196,15 +208,23 @@ impl MatchState {
         }
     }
 
-    /// The world is lost. The match stands still until it is rebuilt from the store without what triggers the panic.
+    /// The world is lost. The match stands still until it is rebuilt from the store without what
+    /// triggers the panic.
     fn poisoned(&mut self, step: Step, arrived: Vec<Instant>, error: &SimError) {
-        tracing::error!(code = "RK-HOST-022", match_id = %self.cell.match_id, tick = %step.tick, %error, "tick failed; looking for its cause");
+        tracing::error!(
+            code = "RK-HOST-022", match_id = %self.cell.match_id, tick = %step.tick, %error,
+            "tick failed; looking for its cause"
+        );
         self.host.repair(Arc::clone(&self.cell), step.clone());
         self.set_mode(Mode::Poisoned { step: Box::new(step), arrived, since: Instant::now() });
     }
 
     pub(super) fn on_repaired(&mut self, repair: Repair) {
-        let Mode::Poisoned { step: poisoned, arrived, since } = std::mem::replace(&mut self.mode, Mode::Stopped) else { return };
+        let Mode::Poisoned { step: poisoned, arrived, since } =
+            std::mem::replace(&mut self.mode, Mode::Stopped)
+        else {
+            return;
+        };
         let fixed = match repair.outcome {
             Outcome::Fixed(fixed) => fixed,
             Outcome::Hopeless(report) => return self.park(report),
@@ -224,12 +244,24 @@ impl MatchState {
                 seq = culprit.seq,
                 "quarantined: {reason}"
             );
-            decisions.push(Decision::Quarantine { tick: poisoned.tick, player: culprit.player, seq: culprit.seq, reason });
+            decisions.push(Decision::Quarantine {
+                tick: poisoned.tick,
+                player: culprit.player,
+                seq: culprit.seq,
+                reason,
+            });
             if culprit.what == "command" {
-                refused.push(CommandDone { session: culprit.session, seq: culprit.seq, accepted: false });
+                refused.push(CommandDone {
+                    session: culprit.session,
+                    seq: culprit.seq,
+                    accepted: false,
+                });
             }
             if let Some(session) = culprit.joining {
-                self.cell.refuse_join(session, "the game failed when this player entered; the operator was told");
+                self.cell.refuse_join(
+                    session,
+                    "the game failed when this player entered; the operator was told",
+                );
             } else {
                 let mut doors = self.cell.doors.lock();
                 if let Some((session, strikes)) = doors.ingress.strike(culprit.player)
@@ -244,7 +276,8 @@ impl MatchState {
         *self.cell.probe.lock() = self.core.sim().probe();
         self.set_mode(Mode::Running);
         let stop = self.cell.stop.lock().take();
-        let mut advanced = self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
+        let mut advanced =
+            self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
         if let Some(frame) = &mut advanced.frame {
             frame.commands.extend(refused);
         }

@@ -1,8 +1,10 @@
 //! Which kind a match's next checkpoint is: full, or a delta to the last one.
 //!
-//! Deltas go on what this owner has stored itself: the first checkpoint under an owner is full. A chain has at most so many deltas; then comes a full one,
-//! made from the world and not from a delta, so that no chain outlives a mistake. Where deltas do not pay, full ones are taken for
-//! a while without asking again: after two misses in a row four times, after three eight, and so on up to the length of a chain.
+//! Deltas go on what this owner has stored itself: the first checkpoint under an owner is full. A
+//! chain has at most so many deltas; then comes a full one, made from the world and not from a
+//! delta, so that no chain outlives a mistake. Where deltas do not pay, full ones are taken for a
+//! while without asking again: after two misses in a row four times, after three eight, and so on
+//! up to the length of a chain.
 
 use std::sync::Arc;
 
@@ -77,10 +79,13 @@ impl Captured {
         }
     }
 
-    /// Puts the bytes together. Takes as long as copying and hashing the state: not for a shard thread.
+    /// Puts the bytes together. Takes as long as copying and hashing the state: not for a shard
+    /// thread.
     pub fn prepare(self) -> Result<Prepared, DeltaError> {
         Ok(match self {
-            Self::Full { state, marks } => Prepared { stored: state.clone(), state, base: None, marks, root: None, links: 0 },
+            Self::Full { state, marks } => {
+                Prepared { stored: state.clone(), state, base: None, marks, root: None, links: 0 }
+            }
             Self::Changes { baseline, operations, marks } => {
                 let (delta, state) = delta::seal(&baseline.state, &operations)?;
                 Prepared {
@@ -107,7 +112,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Takes the next checkpoint of `sim`. `longest` is the most deltas in a chain; 0: full ones only.
+    /// Takes the next checkpoint of `sim`. `longest` is the most deltas in a chain; 0: full ones
+    /// only.
     pub fn capture(&mut self, sim: &dyn Simulation, longest: u32) -> Captured {
         if longest == 0 || self.rest > 0 {
             self.rest = self.rest.saturating_sub(1);
@@ -115,11 +121,14 @@ impl Chain {
             return Captured::Full { state: sim.checkpoint(), marks: None };
         }
         if let Some(baseline) = self.baseline.clone().filter(|baseline| baseline.links < longest) {
-            if let Some((operations, marks)) = sim.changes(&baseline.state, &baseline.marks, baseline.state.len() / PAYS) {
+            if let Some((operations, marks)) =
+                sim.changes(&baseline.state, &baseline.marks, baseline.state.len() / PAYS)
+            {
                 self.missed = 0;
                 return Captured::Changes { baseline, operations, marks };
             }
-            // One is no pattern: the world may just have grown out of what it was when the match began.
+            // One is no pattern: the world may just have grown out of what it was when the match
+            // began.
             self.missed += 1;
             if self.missed > 1 {
                 self.rest = longest.min(1 << self.missed.min(16));
@@ -134,10 +143,13 @@ impl Chain {
     /// A checkpoint is stored: the next can be a delta to it.
     pub fn stored(&mut self, name: CheckpointBase, prepared: Prepared) {
         let Prepared { state, marks, root, links, .. } = prepared;
-        self.baseline = marks.map(|marks| Arc::new(Baseline { name, state, marks, root: root.unwrap_or(name.seq), links }));
+        self.baseline = marks.map(|marks| {
+            Arc::new(Baseline { name, state, marks, root: root.unwrap_or(name.seq), links })
+        });
     }
 
-    /// Nothing is known of the world any more, or something of it is wrong: the next checkpoint is full.
+    /// Nothing is known of the world any more, or something of it is wrong: the next checkpoint is
+    /// full.
     pub fn break_off(&mut self) {
         self.baseline = None;
     }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use rekindle_schema::record::Beat;
 use rekindle_schema::{StateHash, Tick};
 
-/// How many hashes are remembered: at the usual distance of 30 ticks a minute of a match at 30 Hz, which is longer than a session waits for its player.
+/// How many hashes are remembered: at the usual distance of 30 ticks a minute of a match at 30 Hz,
+/// which is longer than a session waits for its player.
 const KEPT: usize = 64;
 
 /// The newest hashes of a match, ascending by tick.
@@ -51,8 +52,14 @@ mod tests {
         let mut hashes = Hashes::default();
         (1..=100).for_each(|n| hashes.push(beat(n * 30)));
         assert_eq!(hashes.newest(), Some(beat(3000)));
-        assert_eq!((hashes.at(Tick(3000)), hashes.at(Tick(37 * 30))), (Some(beat(3000).hash), Some(beat(37 * 30).hash)));
-        assert_eq!((hashes.at(Tick(36 * 30)), hashes.at(Tick(2999)), hashes.at(Tick(3030))), (None, None, None));
+        assert_eq!(
+            (hashes.at(Tick(3000)), hashes.at(Tick(37 * 30))),
+            (Some(beat(3000).hash), Some(beat(37 * 30).hash))
+        );
+        assert_eq!(
+            (hashes.at(Tick(36 * 30)), hashes.at(Tick(2999)), hashes.at(Tick(3030))),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Admission: what a match takes from its sessions, and the step that comes of it.
 //!
-//! Everything here is bounded: sessions by the game's player limit, inputs and commands per session by [`IngressLimits`]. Of a player's
-//! inputs the newest whose target is not after the tick counts, and all before it are void: an outage is no store of moves. Commands
-//! are numbered without gaps and applied in order, each exactly once: the table that says so is in the world and comes back with it.
+//! Everything here is bounded: sessions by the game's player limit, inputs and commands per session
+//! by [`IngressLimits`]. Of a player's inputs the newest whose target is not after the tick counts,
+//! and all before it are void: an outage is no store of moves. Commands are numbered without gaps
+//! and applied in order, each exactly once: the table that says so is in the world and comes back
+//! with it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use rekindle_schema::record::{AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
+};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::SessionState;
@@ -159,17 +163,26 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// For a world that stands at `tick` with `sessions` in it. They count as away until they come back.
+    /// For a world that stands at `tick` with `sessions` in it. They count as away until they come
+    /// back.
     pub fn new(limits: IngressLimits, tick: Tick, sessions: &[SessionState]) -> Self {
-        let mut ingress = Self { limits, tick, sessions: BTreeMap::new(), effects_done: Vec::new(), closed: None };
+        let mut ingress = Self {
+            limits,
+            tick,
+            sessions: BTreeMap::new(),
+            effects_done: Vec::new(),
+            closed: None,
+        };
         ingress.rebase(tick, sessions);
         ingress
     }
 
-    /// The world was rebuilt and stands at `tick` with `sessions`: what is not in it was never applied.
+    /// The world was rebuilt and stands at `tick` with `sessions`: what is not in it was never
+    /// applied.
     pub fn rebase(&mut self, tick: Tick, sessions: &[SessionState]) {
         self.tick = tick;
-        self.sessions.retain(|id, slot| !slot.inside || sessions.iter().any(|state| state.session == *id));
+        self.sessions
+            .retain(|id, slot| !slot.inside || sessions.iter().any(|state| state.session == *id));
         for state in sessions {
             let slot = self.sessions.entry(state.session).or_insert_with(|| Slot {
                 player: state.player,
@@ -225,7 +238,9 @@ impl Ingress {
     /// The session of `player`, unless it is about to end.
     pub fn session_of(&self, player: PlayerId) -> Option<SessionId> {
         let mut slots = self.sessions.iter();
-        slots.find(|(_, slot)| slot.player == player && !matches!(slot.phase, Phase::Leaving(_))).map(|(&id, _)| id)
+        slots
+            .find(|(_, slot)| slot.player == player && !matches!(slot.phase, Phase::Leaving(_)))
+            .map(|(&id, _)| id)
     }
 
     /// Queues an input that the game accepts.
@@ -237,7 +252,9 @@ impl Ingress {
         if input.seq <= slot.last_input || slot.inputs.contains_key(&input.seq) {
             return Admission::Stale;
         }
-        if input.seq >= MAX_INPUT_SEQ || input.target.0 > self.tick.0.saturating_add(self.limits.window) {
+        if input.seq >= MAX_INPUT_SEQ
+            || input.target.0 > self.tick.0.saturating_add(self.limits.window)
+        {
             return Admission::OutOfWindow;
         }
         if slot.inputs.len() >= self.limits.inputs {
@@ -245,7 +262,10 @@ impl Ingress {
         }
         // The view is what a rewind goes back to: it never lies ahead of the world.
         let view = input.view.min(self.tick);
-        slot.inputs.insert(input.seq, Waiting { target: input.target, view, payload: input.payload, arrived: now });
+        slot.inputs.insert(
+            input.seq,
+            Waiting { target: input.target, view, payload: input.payload, arrived: now },
+        );
         Admission::Queued
     }
 
@@ -269,24 +289,37 @@ impl Ingress {
         Admission::Queued
     }
 
-    /// A player wants in. A player has one session in a match: whoever shows a valid ticket again gets that one.
-    /// `fresh` makes ids of new sessions.
-    pub fn open(&mut self, player: PlayerId, name: String, resume: Option<SessionId>, mut fresh: impl FnMut() -> SessionId) -> OpenOutcome {
+    /// A player wants in. A player has one session in a match: whoever shows a valid ticket again
+    /// gets that one. `fresh` makes ids of new sessions.
+    pub fn open(
+        &mut self,
+        player: PlayerId,
+        name: String,
+        resume: Option<SessionId>,
+        mut fresh: impl FnMut() -> SessionId,
+    ) -> OpenOutcome {
         if let Some((code, words)) = &self.closed {
             return OpenOutcome::Refused(*code, words.clone());
         }
         if let Some(wanted) = resume
             && self.sessions.get(&wanted).is_some_and(|slot| slot.player != player)
         {
-            return OpenOutcome::Refused(RefuseCode::Credential, format!("session {wanted} belongs to another player"));
+            return OpenOutcome::Refused(
+                RefuseCode::Credential,
+                format!("session {wanted} belongs to another player"),
+            );
         }
         // A resume token does not expire: it opens the session that it was made for, or nothing.
         if let Some(wanted) = resume
             && !self.sessions.contains_key(&wanted)
         {
-            return OpenOutcome::Refused(RefuseCode::Removed, format!("session {wanted} is over: show a ticket"));
+            return OpenOutcome::Refused(
+                RefuseCode::Removed,
+                format!("session {wanted} is over: show a ticket"),
+            );
         }
-        if let Some((&id, slot)) = self.sessions.iter_mut().find(|(_, slot)| slot.player == player) {
+        if let Some((&id, slot)) = self.sessions.iter_mut().find(|(_, slot)| slot.player == player)
+        {
             return match slot.phase {
                 Phase::Durable => {
                     slot.away_since = None;
@@ -297,7 +330,10 @@ impl Ingress {
             };
         }
         if self.sessions.len() >= self.limits.players {
-            return OpenOutcome::Refused(RefuseCode::Full, format!("all {} places are taken", self.limits.players));
+            return OpenOutcome::Refused(
+                RefuseCode::Full,
+                format!("all {} places are taken", self.limits.players),
+            );
         }
         let mut id = fresh();
         while self.sessions.contains_key(&id) {
@@ -357,7 +393,8 @@ impl Ingress {
         }
     }
 
-    /// This player's input or command made the world panic. Returns how often that has happened in this session.
+    /// This player's input or command made the world panic. Returns how often that has happened in
+    /// this session.
     pub fn strike(&mut self, player: PlayerId) -> Option<(SessionId, u32)> {
         let (&id, slot) = self.sessions.iter_mut().find(|(_, slot)| slot.player == player)?;
         slot.strikes += 1;
@@ -388,7 +425,9 @@ impl Ingress {
             let player = slot.player;
             if slot.inside
                 && !matches!(slot.phase, Phase::Leaving(_))
-                && slot.away_since.is_some_and(|since| tick.0.saturating_sub(since.0) > self.limits.away_ticks)
+                && slot
+                    .away_since
+                    .is_some_and(|since| tick.0.saturating_sub(since.0) > self.limits.away_ticks)
             {
                 slot.phase = Phase::Leaving(LeaveReason::TimedOut);
             }
@@ -403,9 +442,17 @@ impl Ingress {
                     if let Some((input, arrived)) = take_input(slot, session, tick) {
                         inputs.push((input, arrived));
                     }
-                    for payload in slot.commands.drain(..slot.commands.len().min(self.limits.commands_per_step)) {
+                    for payload in slot
+                        .commands
+                        .drain(..slot.commands.len().min(self.limits.commands_per_step))
+                    {
                         slot.last_command += 1;
-                        drawn.step.commands.push(AppliedCommand { player, session, seq: slot.last_command, payload });
+                        drawn.step.commands.push(AppliedCommand {
+                            player,
+                            session,
+                            seq: slot.last_command,
+                            payload,
+                        });
                     }
                 }
             }

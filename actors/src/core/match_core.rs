@@ -68,11 +68,22 @@ impl MatchCore {
         self.sim.step(step)
     }
 
-    /// Turns the output of a step that the world has made into what goes to the journal and to subscribers. `stop` ends the match after it;
-    /// a frame is made if it is `wanted`, and of the last tick always.
-    pub fn finish(&mut self, step: Step, output: StepOutput, mut decisions: Vec<Decision>, stop: Option<String>, wanted: bool) -> Advanced {
+    /// Turns the output of a step that the world has made into what goes to the journal and to
+    /// subscribers. `stop` ends the match after it; a frame is made if it is `wanted`, and of the
+    /// last tick always.
+    pub fn finish(
+        &mut self,
+        step: Step,
+        output: StepOutput,
+        mut decisions: Vec<Decision>,
+        stop: Option<String>,
+        wanted: bool,
+    ) -> Advanced {
         let tick = step.tick;
-        let beat = tick.0.is_multiple_of(self.beat_every).then(|| Beat { tick, hash: self.sim.state_hash() });
+        let beat = tick
+            .0
+            .is_multiple_of(self.beat_every)
+            .then(|| Beat { tick, hash: self.sim.state_hash() });
         self.beat = beat;
         let ended = output.ended.or(stop);
         if let Some(reason) = &ended {
@@ -84,21 +95,34 @@ impl MatchCore {
             tick,
             durable: Tick(0),
             view: self.view(),
-            applied: step.inputs.iter().map(|input| Applied { session: input.session, seq: input.seq }).collect(),
+            applied: step
+                .inputs
+                .iter()
+                .map(|input| Applied { session: input.session, seq: input.seq })
+                .collect(),
             commands: step
                 .commands
                 .iter()
                 .zip(output.commands.iter().copied().chain(std::iter::repeat(false)))
-                .map(|(command, accepted)| CommandDone { session: command.session, seq: command.seq, accepted })
+                .map(|(command, accepted)| CommandDone {
+                    session: command.session,
+                    seq: command.seq,
+                    accepted,
+                })
                 .collect(),
             joined: step.joins.iter().map(|join| (join.player, join.session)).collect(),
-            left: step.leaves.iter().map(|leave| SessionEnded { session: leave.session, reason: leave.reason }).collect(),
+            left: step
+                .leaves
+                .iter()
+                .map(|leave| SessionEnded { session: leave.session, reason: leave.reason })
+                .collect(),
             beat,
             events: output.events.clone(),
             ended: ended.clone(),
         });
         let effects = output.effects.clone();
-        let record = TickRecord { step, beat, events: output.events, effects: output.effects, decisions };
+        let record =
+            TickRecord { step, beat, events: output.events, effects: output.effects, decisions };
         Advanced { record, frame, effects, ended }
     }
 

@@ -1,7 +1,9 @@
 //! The pure part of a match: no clock, no channel, no store.
 //!
-//! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the step. [`Outbox`] packs what was
-//! made into records. [`Hashes`] remembers the newest hashes. [`Chain`] decides whether a checkpoint is full or a delta. The shell around them is `crate::actor`.
+//! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the
+//! step. [`Outbox`] packs what was made into records. [`Hashes`] remembers the newest hashes.
+//! [`Chain`] decides whether a checkpoint is full or a delta. The shell around them is
+//! `crate::actor`.
 
 mod chain;
 mod hashes;

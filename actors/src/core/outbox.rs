@@ -1,7 +1,8 @@
 //! What a match has executed and the journal has not yet taken.
 //!
-//! Ticks gather in one open record; it is closed when the journal takes it, when a checkpoint must name it, or when it is large. So a
-//! slow store gets few large records and a fast one gets a record per tick, and neither makes this grow without the match noticing.
+//! Ticks gather in one open record; it is closed when the journal takes it, when a checkpoint must
+//! name it, or when it is large. So a slow store gets few large records and a fast one gets a
+//! record per tick, and neither makes this grow without the match noticing.
 
 use std::collections::VecDeque;
 
@@ -10,8 +11,9 @@ use rekindle_schema::{Seq, Tick};
 
 /// An open record is closed at about this size in bytes.
 const RECORD_BYTES: usize = 256 << 10;
-/// One tick may take so many bytes in the journal. It is less than a record may have by more than what an open record holds before it is closed, so
-/// that no record is ever too large for the journal, which serves all matches.
+/// One tick may take so many bytes in the journal. It is less than a record may have by more than
+/// what an open record holds before it is closed, so that no record is ever too large for the
+/// journal, which serves all matches.
 pub const MAX_TICK_BYTES: usize = 2 << 20;
 
 /// One executed tick, as the journal needs it.
@@ -38,8 +40,16 @@ impl TickRecord {
             + step.inputs.iter().map(|input| 32 + input.payload.len()).sum::<usize>()
             + step.commands.iter().map(|command| 32 + command.payload.len()).sum::<usize>()
             + step.effects_done.len() * 12
-            + self.events.iter().map(|event| 32 + event.kind.len() + event.payload.len()).sum::<usize>()
-            + self.effects.iter().map(|effect| 32 + effect.kind.len() + effect.payload.len()).sum::<usize>()
+            + self
+                .events
+                .iter()
+                .map(|event| 32 + event.kind.len() + event.payload.len())
+                .sum::<usize>()
+            + self
+                .effects
+                .iter()
+                .map(|effect| 32 + effect.kind.len() + effect.payload.len())
+                .sum::<usize>()
             + self.decisions.iter().map(decision_weight).sum::<usize>()
     }
 }
@@ -78,7 +88,8 @@ impl Outbox {
     pub fn push(&mut self, record: TickRecord) -> usize {
         let weight = record.weight();
         let tick = record.step.tick;
-        let (flush, total) = self.open.get_or_insert_with(|| (Flush { first: tick, ..Flush::default() }, 0));
+        let (flush, total) =
+            self.open.get_or_insert_with(|| (Flush { first: tick, ..Flush::default() }, 0));
         flush.last = tick;
         if !record.step.is_empty() {
             flush.steps.push(record.step);
@@ -94,7 +105,8 @@ impl Outbox {
         weight
     }
 
-    /// Closes the open record and returns the number of the last record: all that was pushed so far is in it or before it.
+    /// Closes the open record and returns the number of the last record: all that was pushed so far
+    /// is in it or before it.
     pub fn cut(&mut self) -> Seq {
         if let Some((flush, weight)) = self.open.take() {
             self.closed.push_back(Record { seq: self.next_seq, flush, weight });
@@ -118,6 +130,9 @@ impl Outbox {
 
     /// The last tick that was pushed and not taken.
     pub fn newest(&self) -> Option<Tick> {
-        self.open.as_ref().map(|(flush, _)| flush.last).or_else(|| self.closed.back().map(|record| record.flush.last))
+        self.open
+            .as_ref()
+            .map(|(flush, _)| flush.last)
+            .or_else(|| self.closed.back().map(|record| record.flush.last))
     }
 }

@@ -57,7 +57,8 @@ pub struct RecoveryReport {
     pub beats_checked: u64,
     /// First and last tick that another build had computed, if such were accepted.
     pub resimulated: Option<(Tick, Tick)>,
-    /// Set if a hash of them differed: the newest tick that still holds. Clients that were shown later ones are told so when they come back.
+    /// Set if a hash of them differed: the newest tick that still holds. Clients that were shown
+    /// later ones are told so when they come back.
     pub holds_until: Option<Tick>,
     /// What went wrong without doing harm.
     pub notes: Vec<String>,
@@ -83,14 +84,22 @@ impl Host {
         let game = inner.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
         let cell = inner.launch(&lease, game, Replayed::fresh(sim), false).await?;
-        tracing::info!(code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game, "match created");
+        tracing::info!(
+            code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game,
+            "match created"
+        );
         Ok(MatchHandle::new(cell))
     }
 
-    /// Restores, replays and runs a match that was taken over: its row already names this incarnation under a new epoch. Replay does not run on a shard.
+    /// Restores, replays and runs a match that was taken over: its row already names this
+    /// incarnation under a new epoch. Replay does not run on a shard.
     ///
     /// A history that leads nowhere ([`RecoveryError::parks`]) parks the match in its row.
-    pub async fn recover(&self, lease: MatchLease, history: History) -> Result<RecoveryReport, RecoveryError> {
+    pub async fn recover(
+        &self,
+        lease: MatchLease,
+        history: History,
+    ) -> Result<RecoveryReport, RecoveryError> {
         let inner = self.inner();
         match inner.recover(&lease, history).await {
             Err(error) if error.parks() => {
@@ -98,7 +107,10 @@ impl Host {
                     inner.meters.hash_mismatches.increment(1);
                 }
                 inner.meters.parked.increment(1);
-                tracing::error!(code = "RK-HOST-027", match_id = %lease.match_id, %error, "match parked instead of recovered");
+                tracing::error!(
+                    code = "RK-HOST-027", match_id = %lease.match_id, %error,
+                    "match parked instead of recovered"
+                );
                 let state = MatchState::Parked { report: error.to_string() };
                 inner.set_row(lease.match_id, state).await.map_err(HostError::from)?;
                 Err(error)
@@ -107,7 +119,8 @@ impl Host {
         }
     }
 
-    /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it claims a match.
+    /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it
+    /// claims a match.
     pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
         let inner = self.inner();
         let (build, accept) = (inner.build, inner.config.accept_build);
@@ -116,25 +129,37 @@ impl Host {
         }
         let (games, lease, history) = (inner.games.clone(), lease.clone(), history.clone());
         let work = move || recovery::fits(&games, &lease, &history, build, accept);
-        let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
+        let failed =
+            |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
         inner.offload(work).await.map_err(failed)?
     }
 
-    /// Lets go of a match that is parked here, so that it can be recovered again; whether there was one. Its row stays as it is.
+    /// Lets go of a match that is parked here, so that it can be recovered again; whether there was
+    /// one. Its row stays as it is.
     pub fn forget_parked(&self, match_id: MatchId) -> bool {
         let inner = self.inner();
-        let parked = inner.matches.lock().get(&match_id).is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
+        let parked = inner
+            .matches
+            .lock()
+            .get(&match_id)
+            .is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
         if parked {
             inner.remove(match_id);
         }
         parked
     }
 
-    /// Ends a match after its next tick, delivers its effects, and resolves when its row says `Ended`.
-    pub async fn stop_match(&self, match_id: MatchId, reason: impl Into<String>) -> Result<(), HostError> {
+    /// Ends a match after its next tick, delivers its effects, and resolves when its row says
+    /// `Ended`.
+    pub async fn stop_match(
+        &self,
+        match_id: MatchId,
+        reason: impl Into<String>,
+    ) -> Result<(), HostError> {
         let inner = self.inner();
         let reason = reason.into();
-        let cell = inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
+        let cell =
+            inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
         *cell.stop.lock() = Some(reason.clone());
         let mut halted = inner.journal.halted();
         loop {
@@ -156,11 +181,13 @@ impl Host {
         }
     }
 
-    /// Has every match checkpointed as it stands now, one after the other as the places for it allow, and returns how many were. Resolves when the
-    /// last is stored; a match that ended or was parked meanwhile does not count. Dropping it leaves the wishes standing.
+    /// Has every match checkpointed as it stands now, one after the other as the places for it
+    /// allow, and returns how many were. Resolves when the last is stored; a match that ended or
+    /// was parked meanwhile does not count. Dropping it leaves the wishes standing.
     pub async fn checkpoint_all(&self) -> usize {
         let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
-        let mut open: Vec<(Arc<MatchCell>, Tick)> = cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
+        let mut open: Vec<(Arc<MatchCell>, Tick)> =
+            cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
         for (cell, tick) in &open {
             let mut cost = cell.cost.lock();
             if cost.newest.is_none_or(|newest| newest.tick < *tick) {
@@ -173,7 +200,13 @@ impl Host {
             open.retain(|(cell, tick)| {
                 let covered = cell.cost.lock().newest.is_some_and(|newest| newest.tick >= *tick);
                 stored += usize::from(covered);
-                let runs = matches!(cell.phase(), MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled | MatchPhase::Repairing);
+                let runs = matches!(
+                    cell.phase(),
+                    MatchPhase::Running
+                        | MatchPhase::Waiting
+                        | MatchPhase::Stalled
+                        | MatchPhase::Repairing
+                );
                 !covered && runs && self.inner().matches.lock().contains_key(&cell.match_id)
             });
             if open.is_empty() || self.inner().journal.is_halted() {
@@ -183,7 +216,8 @@ impl Host {
         }
     }
 
-    /// Stops all matches between two ticks and stores a last checkpoint of each. Nobody gets in meanwhile. Afterwards the host only waits to be dropped.
+    /// Stops all matches between two ticks and stores a last checkpoint of each. Nobody gets in
+    /// meanwhile. Afterwards the host only waits to be dropped.
     pub async fn drain(&self) -> DrainReport {
         let inner = self.inner();
         let started = Instant::now();
@@ -211,7 +245,13 @@ impl Host {
         }
         report.left.sort();
         report.took_ms = started.elapsed().as_millis() as u64;
-        tracing::info!(code = "RK-HOST-013", matches = report.matches, left = report.left.len(), took_ms = report.took_ms, "drained");
+        tracing::info!(
+            code = "RK-HOST-013",
+            matches = report.matches,
+            left = report.left.len(),
+            took_ms = report.took_ms,
+            "drained"
+        );
         report
     }
 }
@@ -234,26 +274,50 @@ impl Inner {
         self.games.get(&lease.spec.game)
     }
 
-    async fn recover(self: &Arc<Self>, lease: &MatchLease, history: History) -> Result<RecoveryReport, RecoveryError> {
+    async fn recover(
+        self: &Arc<Self>,
+        lease: &MatchLease,
+        history: History,
+    ) -> Result<RecoveryReport, RecoveryError> {
         let started = Instant::now();
         let game = self.admit(lease)?;
         let notes = history.notes.clone();
-        let (spec, build, accept, kind) = (lease.spec.clone(), self.build, self.config.accept_build, Arc::clone(&game));
+        let (spec, build, accept, kind) =
+            (lease.spec.clone(), self.build, self.config.accept_build, Arc::clone(&game));
         let work = move || replay(&*kind, &spec, &history, build, accept, &mut |_| {});
         let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "replay", cause });
         let replayed = self.offload(work).await.map_err(failed)??;
         self.meters.recovery_replay.record(started.elapsed());
-        let (tick, count, beats_checked) = (replayed.tick, replayed.replayed, replayed.beats_checked);
-        let (hash_ok, resimulated, holds_until) = (replayed.beats_differing == 0, replayed.resimulated, replayed.holds_until);
+        let (tick, count, beats_checked) =
+            (replayed.tick, replayed.replayed, replayed.beats_checked);
+        let (hash_ok, resimulated, holds_until) =
+            (replayed.beats_differing == 0, replayed.resimulated, replayed.holds_until);
         if let Some((from, to)) = resimulated {
-            tracing::warn!(code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok, "ticks of another build were simulated again");
+            tracing::warn!(
+                code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok,
+                "ticks of another build were simulated again"
+            );
         }
         self.launch(lease, game, replayed, true).await?;
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
-        tracing::debug!(code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms, beats_checked, "match resumed");
+        tracing::debug!(
+            code = "RK-HOST-014", match_id = %lease.match_id, %tick, replayed = count, took_ms,
+            beats_checked,
+            "match resumed"
+        );
         let match_id = lease.match_id;
-        Ok(RecoveryReport { match_id, tick, replayed: count, took_ms, hash_ok, beats_checked, resimulated, holds_until, notes })
+        Ok(RecoveryReport {
+            match_id,
+            tick,
+            replayed: count,
+            took_ms,
+            hash_ok,
+            beats_checked,
+            resimulated,
+            holds_until,
+            notes,
+        })
     }
 
     /// Puts a world into a cell and an actor around it.
@@ -266,7 +330,11 @@ impl Inner {
     ) -> Result<Arc<MatchCell>, HostError> {
         let expected = lease.lineage.last().map_or(Seq(1), |stretch| stretch.first_seq);
         if expected != world.seq.next() {
-            return Err(HostError::Lineage { match_id: lease.match_id, expected, found: world.seq });
+            return Err(HostError::Lineage {
+                match_id: lease.match_id,
+                expected,
+                found: world.seq,
+            });
         }
         let rate = f64::from(lease.spec.tick_rate.max(1));
         let limits = IngressLimits {
@@ -319,10 +387,17 @@ impl Inner {
     pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
         let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
         let shard = args.cell.shard;
-        let supervisor = self.actors.get().and_then(|actors| actors.shards.get(shard)).ok_or_else(|| fail("no such shard".to_owned()))?;
+        let supervisor = self
+            .actors
+            .get()
+            .and_then(|actors| actors.shards.get(shard))
+            .ok_or_else(|| fail("no such shard".to_owned()))?;
         let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.get_cell());
         let spawned = self.shards[shard].runtime.spawn(spawning).await;
-        spawned.map_err(|error| fail(error.to_string()))?.map(drop).map_err(|error| fail(error.to_string()))
+        spawned
+            .map_err(|error| fail(error.to_string()))?
+            .map(drop)
+            .map_err(|error| fail(error.to_string()))
     }
 
     pub(super) fn remove(&self, match_id: MatchId) {
@@ -337,8 +412,14 @@ impl Inner {
         self.changed.notify_waiters();
     }
 
-    /// A match has ended and its last tick is durable: delivers what it promised, keeps its last checkpoint, closes its row, lets it go.
-    pub(crate) fn finish_match(self: &Arc<Self>, cell: Arc<MatchCell>, taken: Taken, reason: String) {
+    /// A match has ended and its last tick is durable: delivers what it promised, keeps its last
+    /// checkpoint, closes its row, lets it go.
+    pub(crate) fn finish_match(
+        self: &Arc<Self>,
+        cell: Arc<MatchCell>,
+        taken: Taken,
+        reason: String,
+    ) {
         let host = Arc::clone(self);
         self.spawn(async move {
             loop {
@@ -350,7 +431,10 @@ impl Inner {
             }
             let last = taken.seq;
             while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
-                tracing::error!(code = "RK-HOST-036", match_id = %cell.match_id, %error, "the last checkpoint is not stored yet");
+                tracing::error!(
+                    code = "RK-HOST-036", match_id = %cell.match_id, %error,
+                    "the last checkpoint is not stored yet"
+                );
                 if host.journal.is_halted() {
                     return;
                 }
@@ -358,21 +442,37 @@ impl Inner {
             }
             match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
                 Ok(ours) => {
-                    tracing::info!(code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(), reason, "match ended");
-                    if ours && let Err(error) = host.store.checkpoints.trim(cell.match_id, last).await {
-                        tracing::warn!(code = "RK-HOST-030", match_id = %cell.match_id, %error, "old checkpoints of an ended match are still there");
+                    tracing::info!(
+                        code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(),
+                        reason,
+                        "match ended"
+                    );
+                    if ours
+                        && let Err(error) = host.store.checkpoints.trim(cell.match_id, last).await
+                    {
+                        tracing::warn!(
+                            code = "RK-HOST-030", match_id = %cell.match_id, %error,
+                            "old checkpoints of an ended match are still there"
+                        );
                     }
                     host.remove(cell.match_id);
                 }
                 Err(error) => {
-                    tracing::error!(code = "RK-HOST-037", match_id = %cell.match_id, %error, "the row of an ended match still says that it runs");
+                    tracing::error!(
+                        code = "RK-HOST-037", match_id = %cell.match_id, %error,
+                        "the row of an ended match still says that it runs"
+                    );
                 }
             }
         });
     }
 
     /// Stores the last checkpoint of one match of a drain.
-    async fn put_away(&self, cell: &Arc<MatchCell>, answer: oneshot::Receiver<Option<Taken>>) -> Result<(), String> {
+    async fn put_away(
+        &self,
+        cell: &Arc<MatchCell>,
+        answer: oneshot::Receiver<Option<Taken>>,
+    ) -> Result<(), String> {
         let Ok(taken) = answer.await else {
             return match cell.phase() {
                 MatchPhase::Parked(_) => Ok(()),
@@ -381,7 +481,9 @@ impl Inner {
         };
         match taken {
             Some(taken) => {
-                crate::checkpointer::store(self, cell, taken).await.map_err(|error| error.to_string())?;
+                crate::checkpointer::store(self, cell, taken)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 // Behind this answer all durable frames are published.
                 let (reply, answer) = oneshot::channel();
                 cell.cast(MatchMsg::Inspect(reply));
@@ -403,6 +505,8 @@ impl Inner {
                 changed.await;
             }
         };
-        timeout(DRAIN_ENDING, gone).await.map_err(|_| "it was ending, and its effects were not delivered in time".to_owned())
+        timeout(DRAIN_ENDING, gone)
+            .await
+            .map_err(|_| "it was ending, and its effects were not delivered in time".to_owned())
     }
 }

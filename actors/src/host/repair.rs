@@ -36,7 +36,8 @@ impl Inner {
         });
     }
 
-    /// The actor of `cell` failed: starts another from what it had executed, within the restart budget.
+    /// The actor of `cell` failed: starts another from what it had executed, within the restart
+    /// budget.
     pub(crate) fn restart(self: &Arc<Self>, cell: Arc<MatchCell>, error: String) {
         let host = Arc::clone(self);
         *cell.actor.lock() = None;
@@ -51,7 +52,10 @@ impl Inner {
             restarts.len()
         };
         if recent > self.config.restarts as usize {
-            let report = format!("its actor failed {recent} times within {} seconds, last: {error}", BUDGET_WINDOW.as_secs());
+            let report = format!(
+                "its actor failed {recent} times within {} seconds, last: {error}",
+                BUDGET_WINDOW.as_secs()
+            );
             self.park(&cell, report);
             return;
         }
@@ -64,16 +68,24 @@ impl Inner {
                 },
                 Err(report) => report,
             };
-            host.park(&cell, format!("its actor failed ({error}) and could not be started again: {report}"));
+            host.park(
+                &cell,
+                format!("its actor failed ({error}) and could not be started again: {report}"),
+            );
         });
     }
 
-    async fn rerun(self: &Arc<Self>, cell: &Arc<MatchCell>, replayed: Replayed) -> Result<(), crate::error::HostError> {
+    async fn rerun(
+        self: &Arc<Self>,
+        cell: &Arc<MatchCell>,
+        replayed: Replayed,
+    ) -> Result<(), crate::error::HostError> {
         cell.rebase(replayed.tick, &replayed.sim.sessions());
         let start = replayed.ended.map_or(Start::Running, Start::Over);
         let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim);
         let open = core.sim().open_effects();
-        self.spawn_match(MatchArgs { host: Arc::clone(self), cell: Arc::clone(cell), core, start }).await?;
+        self.spawn_match(MatchArgs { host: Arc::clone(self), cell: Arc::clone(cell), core, start })
+            .await?;
         if !open.is_empty() {
             self.deliver(cell, open);
         }
@@ -84,12 +96,17 @@ impl Inner {
     async fn rebuild(self: &Arc<Self>, cell: &Arc<MatchCell>) -> Result<Replayed, String> {
         let wanted = cell.tick();
         let mut durable = cell.durable.subscribe();
-        durable.wait_for(|durable| durable.tick >= wanted).await.map_err(|error| error.to_string())?;
+        durable
+            .wait_for(|durable| durable.tick >= wanted)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut pause = Duration::from_millis(20);
         let (lease, history) = loop {
             let attempt = async {
                 let lease = self.store.leases.get(cell.match_id).await?;
-                let lease = lease.ok_or_else(|| rekindle_store::StoreError::NotFound(format!("match {}", cell.match_id)))?;
+                let lease = lease.ok_or_else(|| {
+                    rekindle_store::StoreError::NotFound(format!("match {}", cell.match_id))
+                })?;
                 let history = history::load(&self.store, &lease, &LoadOptions::default()).await?;
                 Ok::<_, HistoryError>((lease, history))
             };
@@ -109,24 +126,34 @@ impl Inner {
         let work = move || replay(&*game, &lease.spec, &history, build, accept, &mut |_| {});
         let replayed = self.offload(work).await?.map_err(|error| error.to_string())?;
         if replayed.tick != wanted {
-            return Err(format!("the store leads to tick {}, {wanted} was executed", replayed.tick));
+            return Err(format!(
+                "the store leads to tick {}, {wanted} was executed",
+                replayed.tick
+            ));
         }
         Ok(replayed)
     }
 
-    /// The match cannot go on: stops serving it and says so in its row. The actor, if there is one, has stopped.
+    /// The match cannot go on: stops serving it and says so in its row. The actor, if there is one,
+    /// has stopped.
     pub(crate) fn park(self: &Arc<Self>, cell: &Arc<MatchCell>, report: String) {
         self.meters.parked.increment(1);
         tracing::error!(code = "RK-HOST-026", match_id = %cell.match_id, report, "match parked");
         cell.set_phase(MatchPhase::Parked(report.clone()));
         cell.subscribers.lock().clear();
         *cell.actor.lock() = None;
-        cell.close_doors(RefuseCode::Unavailable, "the match is parked after a failure: ask the operator");
+        cell.close_doors(
+            RefuseCode::Unavailable,
+            "the match is parked after a failure: ask the operator",
+        );
         self.changed.notify_waiters();
         let (host, cell) = (Arc::clone(self), Arc::clone(cell));
         self.spawn(async move {
             if let Err(error) = host.set_row(cell.match_id, MatchState::Parked { report }).await {
-                tracing::error!(code = "RK-HOST-035", match_id = %cell.match_id, %error, "the lease row does not say that the match is parked");
+                tracing::error!(
+                    code = "RK-HOST-035", match_id = %cell.match_id, %error,
+                    "the lease row does not say that the match is parked"
+                );
             }
         });
     }

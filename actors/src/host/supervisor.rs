@@ -30,28 +30,43 @@ impl Actor for Supervisor {
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<SupervisorMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<SupervisorMsg>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
-    /// The default would stop the supervisor, and with it every other match, whenever one child exits.
+    /// The default would stop the supervisor, and with it every other match, whenever one child
+    /// exits.
     async fn handle_supervisor_evt(
         &self,
         _: ActorRef<SupervisorMsg>,
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let Some(host) = self.host.upgrade().filter(|host| !host.is_aborted()) else { return Ok(()) };
+        let Some(host) = self.host.upgrade().filter(|host| !host.is_aborted()) else {
+            return Ok(());
+        };
         match (self.role, event) {
             (Role::Shard(shard), SupervisionEvent::ActorFailed(who, error)) => {
                 let failed = host
                     .matches
                     .lock()
                     .values()
-                    .find(|cell| cell.actor.lock().as_ref().is_some_and(|actor| actor.get_id() == who.get_id()))
+                    .find(|cell| {
+                        cell.actor
+                            .lock()
+                            .as_ref()
+                            .is_some_and(|actor| actor.get_id() == who.get_id())
+                    })
                     .cloned();
                 if let Some(cell) = failed {
-                    tracing::error!(code = "RK-HOST-025", match_id = %cell.match_id, shard, %error, "match actor failed");
+                    tracing::error!(
+                        code = "RK-HOST-025", match_id = %cell.match_id, shard, %error,
+                        "match actor failed"
+                    );
                     host.restart(Arc::clone(&cell), error.to_string());
                 }
             }
@@ -59,7 +74,10 @@ impl Actor for Supervisor {
                 host.journal.halt(Halt::Actor("journal, checkpoint or shard", error.to_string()));
             }
             (Role::Root, SupervisionEvent::ActorTerminated(_, _, reason)) => {
-                host.journal.halt(Halt::Actor("journal, checkpoint or shard", reason.unwrap_or_else(|| "it stopped".to_owned())));
+                host.journal.halt(Halt::Actor(
+                    "journal, checkpoint or shard",
+                    reason.unwrap_or_else(|| "it stopped".to_owned()),
+                ));
             }
             _ => {}
         }

@@ -1,11 +1,15 @@
-//! What a node does about jobs, as a function of what happened and when: no clock, no store, no task.
+//! What a node does about jobs, as a function of what happened and when: no clock, no store, no
+//! task.
 //!
-//! The one rule about duplicates: whatever the core believes, a job counts as held only until the end of the lease that the store has confirmed.
-//! At that moment its handler is stopped, so that nobody who claims it then works beside it.
+//! The one rule about duplicates: whatever the core believes, a job counts as held only until the
+//! end of the lease that the store has confirmed. At that moment its handler is stopped, so that
+//! nobody who claims it then works beside it.
 //!
-//! Times are those of a wall clock, which may be set. A step moves what this node waits for along with it (`JobsCore::stepped`): slots of the clock are
-//! found anew, patience and leases keep what was left of them. What a clock that was wrong has left in the store, further ahead than anything can be, is
-//! looked for after a step, at the start and now and then, and put right ([`Effect::Review`]).
+//! Times are those of a wall clock, which may be set. A step moves what this node waits for along
+//! with it (`JobsCore::stepped`): slots of the clock are found anew, patience and leases keep what
+//! was left of them. What a clock that was wrong has left in the store, further ahead than anything
+//! can be, is looked for after a step, at the start and now and then, and put right
+//! ([`Effect::Review`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,10 +32,12 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after attempt number `attempt` (from 1): between half of the full wait and all of it, as `chance` says, so that what failed together
-    /// is not tried again together.
+    /// How long to wait after attempt number `attempt` (from 1): between half of the full wait and
+    /// all of it, as `chance` says, so that what failed together is not tried again together.
     pub fn wait_ms(&self, attempt: u32, chance: u64) -> u64 {
-        let full = (self.first.as_millis() as u64).saturating_mul(1 << (attempt.clamp(1, 32) - 1)).min(self.most.as_millis() as u64);
+        let full = (self.first.as_millis() as u64)
+            .saturating_mul(1 << (attempt.clamp(1, 32) - 1))
+            .min(self.most.as_millis() as u64);
         full / 2 + (chance % 1_001) * (full - full / 2) / 1_000
     }
 }
@@ -47,7 +53,8 @@ pub struct QueueConfig {
     pub retry: RetryPolicy,
 }
 
-/// Something that is enqueued by the clock. Each of its moments is a *slot*; all nodes enqueue the next one, and its unique key lets one job stand.
+/// Something that is enqueued by the clock. Each of its moments is a *slot*; all nodes enqueue the
+/// next one, and its unique key lets one job stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CronEntry {
     /// Its name, unique in a cluster.
@@ -193,7 +200,8 @@ pub enum Effect {
         /// Why, if it failed.
         error: Option<String>,
     },
-    /// The wall clock was set by so many milliseconds, forwards or backwards: count it, and say so in the log.
+    /// The wall clock was set by so many milliseconds, forwards or backwards: count it, and say so
+    /// in the log.
     Stepped(i64),
     /// Read what is open in the store.
     Review,
@@ -230,8 +238,8 @@ struct Run {
     deadline_ms: u64,
     /// The end of the lease, as this node counts it.
     until_ms: u64,
-    /// The end of the lease in the store; later than `until_ms` after the clock was set back. It never goes back: a clock that is wrong must not end a
-    /// lease before its handler ends.
+    /// The end of the lease in the store; later than `until_ms` after the clock was set back. It
+    /// never goes back: a clock that is wrong must not end a lease before its handler ends.
     stored_ms: u64,
     /// An extension is asked for: the end that it stands for.
     extending: Option<u64>,
@@ -252,7 +260,13 @@ impl Run {
             _ => None,
         };
         let held = Held { id, attempt: self.attempt };
-        Effect::Over { held, kind: self.kind.clone(), verdict, took_ms: now_ms.saturating_sub(self.since_ms), error }
+        Effect::Over {
+            held,
+            kind: self.kind.clone(),
+            verdict,
+            took_ms: now_ms.saturating_sub(self.since_ms),
+            error,
+        }
     }
 }
 
@@ -298,7 +312,8 @@ pub struct Times {
 const SLOT_KEY: &str = "cron:";
 /// How long jobs of a kind that this node does not know are left to others.
 const UNKNOWN_MS: u64 = 30_000;
-/// The wall clock goes on by less than this between two events, unless it was set (or the process stood still).
+/// The wall clock goes on by less than this between two events, unless it was set (or the process
+/// stood still).
 const LEAP_MS: u64 = 60_000;
 /// A step back by less than this is how clocks are corrected all the time.
 const SMALL_MS: u64 = 1_000;
@@ -331,16 +346,38 @@ fn moved(at_ms: &mut u64, by_ms: i64) {
 
 impl JobsCore {
     /// With nothing in hand. `seed` decides about jitter and ids.
-    pub fn new(times: Times, queues: Vec<QueueConfig>, kinds: BTreeMap<String, KindConfig>, cron: Vec<CronEntry>, seed: u64) -> Self {
-        let queues = queues.into_iter().map(|config| (config.name.clone(), Queue { config, claiming: false, next_ms: 0 })).collect();
-        let entry = |config| Entry { config, slot: None, enqueued: false, asking: false, from_ms: 0 };
+    pub fn new(
+        times: Times,
+        queues: Vec<QueueConfig>,
+        kinds: BTreeMap<String, KindConfig>,
+        cron: Vec<CronEntry>,
+        seed: u64,
+    ) -> Self {
+        let queues = queues
+            .into_iter()
+            .map(|config| (config.name.clone(), Queue { config, claiming: false, next_ms: 0 }))
+            .collect();
+        let entry =
+            |config| Entry { config, slot: None, enqueued: false, asking: false, from_ms: 0 };
         let cron = cron.into_iter().map(entry).collect();
-        Self { times, kinds, queues, cron, runs: BTreeMap::new(), drain: None, chance: seed, last_ms: None, review_ms: 0, reviewing: false }
+        Self {
+            times,
+            kinds,
+            queues,
+            cron,
+            runs: BTreeMap::new(),
+            drain: None,
+            chance: seed,
+            last_ms: None,
+            review_ms: 0,
+            reviewing: false,
+        }
     }
 
     /// How many jobs are in hand, by queue.
     pub fn running(&self) -> BTreeMap<&str, usize> {
-        let mut counts: BTreeMap<&str, usize> = self.queues.keys().map(|name| (name.as_str(), 0)).collect();
+        let mut counts: BTreeMap<&str, usize> =
+            self.queues.keys().map(|name| (name.as_str(), 0)).collect();
         for run in self.runs.values() {
             *counts.entry(run.queue.as_str()).or_default() += 1;
         }
@@ -360,7 +397,9 @@ impl JobsCore {
             Event::Nudge => self.queues.values_mut().for_each(|queue| queue.next_ms = 0),
             Event::Enqueued(place, answer) => self.enqueued(now_ms, place, answer.is_ok()),
             Event::Claimed(queue, answer) => self.claimed(now_ms, &queue, answer, &mut out),
-            Event::Extended(held, until_ms, answer) => self.extended(now_ms, held, until_ms, answer, &mut out),
+            Event::Extended(held, until_ms, answer) => {
+                self.extended(now_ms, held, until_ms, answer, &mut out)
+            }
             Event::Worked(held, result) => self.worked(now_ms, held, result),
             Event::Finished(held, answer) => self.finished(now_ms, held, answer, &mut out),
             Event::Reviewed(answer) => self.reviewed(now_ms, answer, &mut out),
@@ -382,9 +421,11 @@ impl JobsCore {
         out
     }
 
-    /// The clock was set. What this node waits for keeps its distance; what the clock alone decides is found anew.
+    /// The clock was set. What this node waits for keeps its distance; what the clock alone decides
+    /// is found anew.
     ///
-    /// After a step forwards leases have ended as far as others can tell, so they are not moved along: their handlers are stopped.
+    /// After a step forwards leases have ended as far as others can tell, so they are not moved
+    /// along: their handlers are stopped.
     fn stepped(&mut self, now_ms: u64, last_ms: u64, out: &mut Vec<Effect>) {
         let by_ms = now_ms.cast_signed().wrapping_sub(last_ms.cast_signed());
         for entry in &mut self.cron {
@@ -427,23 +468,34 @@ impl JobsCore {
         let lease_ms = self.times.lease_ms;
         for job in jobs {
             let Some(queue) = self.queues.get(&job.queue) else { continue };
-            let ahead = |at_ms: u64, most_ms: u64| at_ms > now_ms.saturating_add(most_ms).saturating_add(LEAP_MS);
+            let ahead = |at_ms: u64, most_ms: u64| {
+                at_ms > now_ms.saturating_add(most_ms).saturating_add(LEAP_MS)
+            };
             let most_ms = (queue.config.retry.most.as_millis() as u64).max(UNKNOWN_MS);
             match job.state {
                 // What a live node holds is its own affair: its clock may be the right one.
-                JobState::Running { by, until_ms, .. } if ahead(until_ms, lease_ms) && !live.contains(&by) => {
+                JobState::Running { by, until_ms, .. }
+                    if ahead(until_ms, lease_ms) && !live.contains(&by) =>
+                {
                     let held = Held { id: job.id, attempt: job.attempt };
                     out.push(Effect::Mend(Mend::Free(held, now_ms.saturating_add(lease_ms))));
                 }
                 JobState::Ready { run_at_ms } if job.attempt > 0 && ahead(run_at_ms, most_ms) => {
-                    out.push(Effect::Mend(Mend::Due(job.id, job.max_attempts.saturating_sub(job.attempt))));
+                    out.push(Effect::Mend(Mend::Due(
+                        job.id,
+                        job.max_attempts.saturating_sub(job.attempt),
+                    )));
                 }
-                // Slots of the clock stay where they are: whichever clock is right comes to them, and others stand beside them.
+                // Slots of the clock stay where they are: whichever clock is right comes to them,
+                // and others stand beside them.
                 JobState::Ready { run_at_ms }
                     if job.attempt == 0
                         && ahead(job.created_ms, 0)
                         && ahead(run_at_ms, 0)
-                        && job.unique.as_ref().is_none_or(|unique| !unique.key().starts_with(SLOT_KEY)) =>
+                        && job
+                            .unique
+                            .as_ref()
+                            .is_none_or(|unique| !unique.key().starts_with(SLOT_KEY)) =>
                 {
                     out.push(Effect::Mend(Mend::Due(job.id, job.max_attempts)));
                 }
@@ -468,7 +520,10 @@ impl JobsCore {
         if run.attempt >= run.max_attempts {
             return Outcome::Dead { error };
         }
-        let wait_ms = self.queues.get(&run.queue).map_or(0, |queue| queue.config.retry.wait_ms(run.attempt, chance));
+        let wait_ms = self
+            .queues
+            .get(&run.queue)
+            .map_or(0, |queue| queue.config.retry.wait_ms(run.attempt, chance));
         Outcome::Retry { at_ms: now_ms.saturating_add(wait_ms), error }
     }
 
@@ -507,7 +562,13 @@ impl JobsCore {
         }
     }
 
-    fn claimed(&mut self, now_ms: u64, name: &str, answer: Result<Vec<Job>, StoreError>, out: &mut Vec<Effect>) {
+    fn claimed(
+        &mut self,
+        now_ms: u64,
+        name: &str,
+        answer: Result<Vec<Job>, StoreError>,
+        out: &mut Vec<Effect>,
+    ) {
         let held = self.runs.values().filter(|run| run.queue == name).count();
         let poll_ms = self.times.poll_ms;
         let Some(queue) = self.queues.get_mut(name) else { return };
@@ -538,9 +599,13 @@ impl JobsCore {
             attempt: job.attempt,
             max_attempts: job.max_attempts,
             since_ms: now_ms,
-            deadline_ms: known.map_or(now_ms, |kind| now_ms.saturating_add(kind.deadline.as_millis() as u64)),
+            deadline_ms: known
+                .map_or(now_ms, |kind| now_ms.saturating_add(kind.deadline.as_millis() as u64)),
             // The clock may have been set back since it was claimed.
-            until_ms: job.due_ms().unwrap_or(now_ms).min(now_ms.saturating_add(self.times.lease_ms)),
+            until_ms: job
+                .due_ms()
+                .unwrap_or(now_ms)
+                .min(now_ms.saturating_add(self.times.lease_ms)),
             stored_ms: job.due_ms().unwrap_or(now_ms),
             extending: None,
             extend_from_ms: 0,
@@ -552,8 +617,12 @@ impl JobsCore {
             // The answer took so long that it is anybody's again.
             self.remove(id, now_ms, Verdict::Lost, out);
         } else if job.attempt > job.max_attempts {
-            let last = job.last_error.map_or_else(String::new, |error| format!("; before that: {error}"));
-            let error = format!("the holder of attempt {} fell silent, and it was the last attempt{last}", job.attempt - 1);
+            let last =
+                job.last_error.map_or_else(String::new, |error| format!("; before that: {error}"));
+            let error = format!(
+                "the holder of attempt {} fell silent, and it was the last attempt{last}",
+                job.attempt - 1
+            );
             self.end(id, now_ms, Outcome::Dead { error });
         } else if !known {
             self.end(id, now_ms, Outcome::GiveBack { at_ms: now_ms.saturating_add(UNKNOWN_MS) });
@@ -564,12 +633,21 @@ impl JobsCore {
         }
     }
 
-    fn extended(&mut self, now_ms: u64, held: Held, until_ms: u64, answer: Result<Hold, StoreError>, out: &mut Vec<Effect>) {
+    fn extended(
+        &mut self,
+        now_ms: u64,
+        held: Held,
+        until_ms: u64,
+        answer: Result<Hold, StoreError>,
+        out: &mut Vec<Effect>,
+    ) {
         let poll_ms = self.times.poll_ms;
         let Some(run) = self.run(held) else { return };
         let asked_ms = run.extending.take();
         match answer {
-            Ok(Hold::Kept) => (run.until_ms, run.stored_ms) = (asked_ms.unwrap_or(run.until_ms), until_ms),
+            Ok(Hold::Kept) => {
+                (run.until_ms, run.stored_ms) = (asked_ms.unwrap_or(run.until_ms), until_ms)
+            }
             Ok(Hold::Lost) if run.told.is_none() => {
                 out.push(Effect::Stop(held));
                 self.remove(held.id, now_ms, Verdict::Lost, out);
@@ -593,7 +671,13 @@ impl JobsCore {
         self.end(held.id, now_ms, outcome);
     }
 
-    fn finished(&mut self, now_ms: u64, held: Held, answer: Result<Hold, StoreError>, out: &mut Vec<Effect>) {
+    fn finished(
+        &mut self,
+        now_ms: u64,
+        held: Held,
+        answer: Result<Hold, StoreError>,
+        out: &mut Vec<Effect>,
+    ) {
         let Times { lease_ms, poll_ms, .. } = self.times;
         let Some(run) = self.run(held) else { return };
         let until_ms = run.until_ms;
@@ -617,8 +701,10 @@ impl JobsCore {
     /// Stops handlers whose time is up.
     fn expire(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         let stop = self.drain.as_ref().is_some_and(|drain| now_ms >= drain.until_ms);
-        let ending = |run: &Run| run.told.is_none() && (stop || now_ms >= run.deadline_ms.min(run.until_ms));
-        let over: BTreeSet<JobId> = self.runs.iter().filter(|(_, run)| ending(run)).map(|(id, _)| *id).collect();
+        let ending =
+            |run: &Run| run.told.is_none() && (stop || now_ms >= run.deadline_ms.min(run.until_ms));
+        let over: BTreeSet<JobId> =
+            self.runs.iter().filter(|(_, run)| ending(run)).map(|(id, _)| *id).collect();
         for id in over {
             let Some(run) = self.runs.get(&id) else { continue };
             out.push(Effect::Stop(Held { id, attempt: run.attempt }));
@@ -638,10 +724,14 @@ impl JobsCore {
         let lease_ms = self.times.lease_ms;
         for (&id, run) in &mut self.runs {
             let old = run.until_ms.saturating_sub(now_ms) <= lease_ms / 3 * 2;
-            if old && run.told.is_none() && run.extending.is_none() && now_ms >= run.extend_from_ms {
+            if old && run.told.is_none() && run.extending.is_none() && now_ms >= run.extend_from_ms
+            {
                 let until_ms = now_ms.saturating_add(lease_ms);
                 run.extending = Some(until_ms);
-                out.push(Effect::Extend(Held { id, attempt: run.attempt }, until_ms.max(run.stored_ms)));
+                out.push(Effect::Extend(
+                    Held { id, attempt: run.attempt },
+                    until_ms.max(run.stored_ms),
+                ));
             }
         }
     }
@@ -649,23 +739,34 @@ impl JobsCore {
     fn tell(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         for (&id, run) in &mut self.runs {
             let held = Held { id, attempt: run.attempt };
-            if let Some(told) = run.told.as_mut().filter(|told| !told.asked && now_ms >= told.from_ms) {
+            if let Some(told) =
+                run.told.as_mut().filter(|told| !told.asked && now_ms >= told.from_ms)
+            {
                 told.asked = true;
-                out.push(Effect::Finish { held, now_ms: told.now_ms, outcome: told.outcome.clone() });
+                out.push(Effect::Finish {
+                    held,
+                    now_ms: told.now_ms,
+                    outcome: told.outcome.clone(),
+                });
             }
         }
     }
 
-    /// Enqueues the next slot of each entry ahead of its time: it is remembered even if no node runs when the time comes, and then worked on once, late.
+    /// Enqueues the next slot of each entry ahead of its time: it is remembered even if no node
+    /// runs when the time comes, and then worked on once, late.
     fn slots(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
         for place in 0..self.cron.len() {
             let chance = self.chance();
-            let Some(entry) = self.cron.get_mut(place).filter(|entry| !entry.asking) else { continue };
+            let Some(entry) = self.cron.get_mut(place).filter(|entry| !entry.asking) else {
+                continue;
+            };
             if entry.slot.is_none_or(|slot| entry.enqueued && now_ms >= slot) {
                 entry.slot = entry.config.schedule.after(now_ms);
                 entry.enqueued = false;
             }
-            let (Some(slot), Some(kind)) = (entry.slot, self.kinds.get(&entry.config.kind)) else { continue };
+            let (Some(slot), Some(kind)) = (entry.slot, self.kinds.get(&entry.config.kind)) else {
+                continue;
+            };
             if entry.enqueued || now_ms < entry.from_ms {
                 continue;
             }
@@ -675,7 +776,11 @@ impl JobsCore {
                 queue: kind.queue.clone(),
                 kind: entry.config.kind.clone(),
                 payload: entry.config.payload.clone(),
-                unique: Some(Unique::Once(format!("{SLOT_KEY}{}:{}", entry.config.name, slot / 1_000))),
+                unique: Some(Unique::Once(format!(
+                    "{SLOT_KEY}{}:{}",
+                    entry.config.name,
+                    slot / 1_000
+                ))),
                 run_at_ms: slot,
                 max_attempts: kind.attempts,
                 created_ms: now_ms,
@@ -690,13 +795,26 @@ impl JobsCore {
             .queues
             .iter()
             .filter(|(_, queue)| !queue.claiming && now_ms >= queue.next_ms)
-            .map(|(name, queue)| (name.clone(), queue.config.concurrency.saturating_sub(running.get(name.as_str()).copied().unwrap_or(0))))
+            .map(|(name, queue)| {
+                (
+                    name.clone(),
+                    queue
+                        .config
+                        .concurrency
+                        .saturating_sub(running.get(name.as_str()).copied().unwrap_or(0)),
+                )
+            })
             .filter(|(_, free)| *free > 0)
             .collect();
         for (name, limit) in free {
             if let Some(queue) = self.queues.get_mut(&name) {
                 queue.claiming = true;
-                out.push(Effect::Claim { queue: name, now_ms, until_ms: now_ms.saturating_add(lease_ms), limit });
+                out.push(Effect::Claim {
+                    queue: name,
+                    now_ms,
+                    until_ms: now_ms.saturating_add(lease_ms),
+                    limit,
+                });
             }
         }
     }
@@ -709,7 +827,10 @@ impl JobsCore {
         {
             drain.told = true;
             // What the store could not be told is claimable again when its lease ends.
-            out.push(Effect::Drained { finished: drain.finished, given_back: drain.given_back + self.runs.len() });
+            out.push(Effect::Drained {
+                finished: drain.finished,
+                given_back: drain.given_back + self.runs.len(),
+            });
         }
     }
 }

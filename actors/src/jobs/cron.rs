@@ -1,4 +1,5 @@
-//! When something is due by the clock: `every 10s`, or a cron pattern of five fields. All times are UTC.
+//! When something is due by the clock: `every 10s`, or a cron pattern of five fields. All times are
+//! UTC.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,13 +14,17 @@ const LONGEST: u64 = 7 * 86_400;
 
 /// A text that says no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no schedule ({problem}): expected `every 30s` (s, m, h or d) or five cron fields such as `15 3 * * *`, in UTC")]
+#[error(
+    "`{text}` is no schedule ({problem}): expected `every 30s` (s, m, h or d) or five cron fields \
+     such as `15 3 * * *`, in UTC"
+)]
 pub struct ScheduleError {
     text: String,
     problem: String,
 }
 
-/// When something is due, again and again. The moments depend on the schedule alone, so that all nodes know the same.
+/// When something is due, again and again. The moments depend on the schedule alone, so that all
+/// nodes know the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     /// At the multiples of so many milliseconds since 1970.
@@ -29,10 +34,13 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The first moment after `now_ms`, in milliseconds since 1970; `None` if there is none any more (30 February).
+    /// The first moment after `now_ms`, in milliseconds since 1970; `None` if there is none any
+    /// more (30 February).
     pub fn after(&self, now_ms: u64) -> Option<u64> {
         match self {
-            Self::Every(interval) => now_ms.checked_div(*interval)?.checked_add(1)?.checked_mul(*interval),
+            Self::Every(interval) => {
+                now_ms.checked_div(*interval)?.checked_add(1)?.checked_mul(*interval)
+            }
             Self::Cron(cron) => {
                 let now = DateTime::from_timestamp_millis(i64::try_from(now_ms).ok()?)?;
                 u64::try_from(cron.find_next_occurrence(&now, false).ok()?.timestamp_millis()).ok()
@@ -56,12 +64,14 @@ impl FromStr for Schedule {
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
         let fail = |problem: String| ScheduleError { text: text.to_owned(), problem };
         let Some(interval) = text.trim().strip_prefix("every ") else {
-            let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+            let parser =
+                CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
             let cron = parser.parse(text.trim()).map_err(|error| fail(error.to_string()))?;
             return Ok(Self::Cron(Box::new(cron)));
         };
         let interval = interval.trim();
-        let (number, unit) = interval.split_at(interval.find(|c: char| !c.is_ascii_digit()).unwrap_or(interval.len()));
+        let (number, unit) = interval
+            .split_at(interval.find(|c: char| !c.is_ascii_digit()).unwrap_or(interval.len()));
         let seconds = match unit.trim() {
             "s" => 1,
             "m" => 60,
@@ -71,7 +81,8 @@ impl FromStr for Schedule {
         };
         let number: u64 = number.parse().map_err(|_| fail(format!("`{number}` is no number")))?;
         let seconds = number.checked_mul(seconds).filter(|seconds| (1..=LONGEST).contains(seconds));
-        let seconds = seconds.ok_or_else(|| fail("an interval lasts from one second to a week".to_owned()))?;
+        let seconds = seconds
+            .ok_or_else(|| fail("an interval lasts from one second to a week".to_owned()))?;
         Ok(Self::Every(Duration::from_secs(seconds).as_millis() as u64))
     }
 }
@@ -83,7 +94,12 @@ mod tests {
     fn after(schedule: &str, now: &str) -> Option<String> {
         let now: DateTime<chrono::Utc> = now.parse().unwrap();
         let next = schedule.parse::<Schedule>().unwrap().after(now.timestamp_millis() as u64)?;
-        Some(DateTime::from_timestamp_millis(next as i64).unwrap().format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        Some(
+            DateTime::from_timestamp_millis(next as i64)
+                .unwrap()
+                .format("%Y-%m-%dT%H:%M:%SZ")
+                .to_string(),
+        )
     }
 
     #[test]
@@ -111,7 +127,11 @@ mod tests {
             for _ in 0..500 {
                 let next = schedule.after(now).unwrap();
                 assert!(next > now, "{text}: {next} after {now}");
-                assert_eq!(schedule.after(next - 1), Some(next), "{text}: not seen from just before");
+                assert_eq!(
+                    schedule.after(next - 1),
+                    Some(next),
+                    "{text}: not seen from just before"
+                );
                 now = next;
             }
         }

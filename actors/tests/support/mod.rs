@@ -1,4 +1,5 @@
-//! A node for tests: the memory store, a directory with one match per call, and a game whose rules fit on a page.
+//! A node for tests: the memory store, a directory with one match per call, and a game whose rules
+//! fit on a page.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(unreachable_pub, reason = "a module of test programs")]
 
@@ -7,14 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport};
+use rekindle_actors::{
+    Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport,
+};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::frame::TickFrame;
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, FLUSH_TAG, Flush, Step};
-use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
+use rekindle_schema::{
+    BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
+};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, Marks, SessionState, SimError, Simulation, StepOutput};
 use rekindle_store::Store;
@@ -116,7 +123,13 @@ impl Simulation for World {
         if step.tick != state.tick.next() {
             return Err(SimError::OutOfOrder { at: state.tick, got: step.tick });
         }
-        let panicked = |message: &str| Err(SimError::Panicked { system: "bomb".to_owned(), tick: step.tick, message: message.to_owned() });
+        let panicked = |message: &str| {
+            Err(SimError::Panicked {
+                system: "bomb".to_owned(),
+                tick: step.tick,
+                message: message.to_owned(),
+            })
+        };
         state.tick = step.tick;
         state.mix(step.tick.0);
         if state.cursed == step.tick.0 {
@@ -127,10 +140,15 @@ impl Simulation for World {
             if join.name == "boom" {
                 return panicked("what a name");
             }
-            state.players.insert(join.player, Player { session: join.session, ..Player::default() });
+            state
+                .players
+                .insert(join.player, Player { session: join.session, ..Player::default() });
         }
         for AppliedInput { player, session, seq, payload, .. } in &step.inputs {
-            let Some(who) = state.players.get_mut(player).filter(|who| who.session == *session) else { continue };
+            let Some(who) = state.players.get_mut(player).filter(|who| who.session == *session)
+            else {
+                continue;
+            };
             if *seq <= who.last_input {
                 continue;
             }
@@ -143,7 +161,9 @@ impl Simulation for World {
             state.mix(player.0 ^ seq ^ (sum << 8));
         }
         for (index, command) in step.commands.iter().enumerate() {
-            let Some(who) = state.players.get_mut(&command.player).filter(|who| who.session == command.session) else {
+            let Some(who) =
+                state.players.get_mut(&command.player).filter(|who| who.session == command.session)
+            else {
                 output.commands.push(false);
                 continue;
             };
@@ -159,7 +179,13 @@ impl Simulation for World {
             }
             if command.payload[0] == 4 {
                 let payload = Bytes::from(vec![0; usize::from(command.payload[1]) << 20]);
-                output.events.push(Event { tick: step.tick, ordinal: 0, kind: "flood".to_owned(), player: None, payload });
+                output.events.push(Event {
+                    tick: step.tick,
+                    ordinal: 0,
+                    kind: "flood".to_owned(),
+                    player: None,
+                    payload,
+                });
             }
             if command.payload[0] == 3 {
                 output.ended = Some("somebody won".to_owned());
@@ -193,11 +219,14 @@ impl Simulation for World {
     fn changes(&self, base: &[u8], _: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)> {
         let mut writer = DeltaWriter::new(base);
         writer.replace(0..base.len(), &self.checkpoint());
-        Some((writer.finish(), Marks::default())).filter(|(operations, _)| operations.len() <= limit)
+        Some((writer.finish(), Marks::default()))
+            .filter(|(operations, _)| operations.len() <= limit)
     }
 
     fn extract(&self, view: &mut NetView) {
-        let defect = self.defects.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        let defect = self
+            .defects
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
         assert!(defect.is_err(), "a defect in the shell");
         view.tick = self.state.tick;
         view.entities.clear();
@@ -216,7 +245,11 @@ impl Simulation for World {
     }
 
     fn open_effects(&self) -> Vec<Effect> {
-        let effect = |(&id, (kind, payload)): (&EffectId, &(String, Bytes))| Effect { id, kind: kind.clone(), payload: payload.clone() };
+        let effect = |(&id, (kind, payload)): (&EffectId, &(String, Bytes))| Effect {
+            id,
+            kind: kind.clone(),
+            payload: payload.clone(),
+        };
         self.state.open.iter().map(effect).collect()
     }
 
@@ -254,8 +287,10 @@ impl GameType for Tally {
         }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
-        let state = codec::decode(STATE_TAG, checkpoint)
-            .map_err(|error| SimError::Checkpoint { game: "tally".to_owned(), problem: error.to_string() })?;
+        let state = codec::decode(STATE_TAG, checkpoint).map_err(|error| SimError::Checkpoint {
+            game: "tally".to_owned(),
+            problem: error.to_string(),
+        })?;
         Ok(Box::new(World { state, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
     }
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
@@ -340,8 +375,20 @@ impl Node {
             incarnation: self.me,
             state: MatchState::Running,
             attempts: 0,
-            lineage: vec![Lineage { epoch: Epoch(1), incarnation: self.me, first_batch: self.host.next_batch(), first_seq: Seq(1) }],
-            spec: MatchSpec { game: game.to_owned(), config, seed: match_id, tick_rate: RATE, house_bots: 0, created_ms: 0 },
+            lineage: vec![Lineage {
+                epoch: Epoch(1),
+                incarnation: self.me,
+                first_batch: self.host.next_batch(),
+                first_seq: Seq(1),
+            }],
+            spec: MatchSpec {
+                game: game.to_owned(),
+                config,
+                seed: match_id,
+                tick_rate: RATE,
+                house_bots: 0,
+                created_ms: 0,
+            },
             region: DEFAULT_REGION.to_owned(),
         }
     }
@@ -396,7 +443,11 @@ pub async fn journal(store: &Store, match_id: u64) -> (MatchLease, Vec<Flush>) {
     let lease = store.leases.get(MatchId(match_id)).await.expect("get").expect("row");
     let options = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
     let history: History = history::load(store, &lease, &options).await.expect("history");
-    let flushes = history.frames.iter().map(|frame| codec::decode(FLUSH_TAG, &frame.payload).expect("flush")).collect();
+    let flushes = history
+        .frames
+        .iter()
+        .map(|frame| codec::decode(FLUSH_TAG, &frame.payload).expect("flush"))
+        .collect();
     (lease, flushes)
 }
 
@@ -407,8 +458,17 @@ pub fn inputs_of(flushes: &[Flush]) -> BTreeMap<(SessionId, u64), Tick> {
     for step in flushes.iter().flat_map(|flush| &flush.steps) {
         let mut players = BTreeSet::new();
         for input in &step.inputs {
-            assert!(players.insert(input.player), "two inputs of player {} in tick {}", input.player, step.tick);
-            assert!(seen.insert((input.session, input.seq), step.tick).is_none(), "input {} applied twice", input.seq);
+            assert!(
+                players.insert(input.player),
+                "two inputs of player {} in tick {}",
+                input.player,
+                step.tick
+            );
+            assert!(
+                seen.insert((input.session, input.seq), step.tick).is_none(),
+                "input {} applied twice",
+                input.seq
+            );
             let before = last.insert(input.session, input.seq).unwrap_or(0);
             assert!(input.seq > before, "input {} after {before}", input.seq);
         }
@@ -431,7 +491,10 @@ pub async fn frame(frames: &mut mpsc::Receiver<Arc<TickFrame>>) -> Arc<TickFrame
 }
 
 /// Reads frames until one satisfies `wanted`.
-pub async fn frame_where(frames: &mut mpsc::Receiver<Arc<TickFrame>>, wanted: impl Fn(&TickFrame) -> bool) -> Arc<TickFrame> {
+pub async fn frame_where(
+    frames: &mut mpsc::Receiver<Arc<TickFrame>>,
+    wanted: impl Fn(&TickFrame) -> bool,
+) -> Arc<TickFrame> {
     loop {
         let next = frame(frames).await;
         if wanted(&next) {

@@ -1,4 +1,5 @@
-//! The handle that a game holds, and the state that it shares with the task that keeps the connection.
+//! The handle that a game holds, and the state that it shares with the task that keeps the
+//! connection.
 
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -58,8 +59,9 @@ pub struct SentInput {
     pub target: Tick,
 }
 
-/// A client of one match. It keeps its session by itself: when the server falls silent it dials all known addresses until one takes the
-/// session on. Dropping it closes the connection and leaves the session waiting; [`Client::leave`] ends the session.
+/// A client of one match. It keeps its session by itself: when the server falls silent it dials all
+/// known addresses until one takes the session on. Dropping it closes the connection and leaves the
+/// session waiting; [`Client::leave`] ends the session.
 pub struct Client {
     shared: Arc<Shared>,
     events: mpsc::Receiver<ClientEvent>,
@@ -70,7 +72,11 @@ impl Client {
     /// Connects from a socket of its own. Must be called inside a tokio runtime.
     pub fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let addr = config.addrs.first().ok_or(ClientError::NoAddress)?;
-        let local: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let local: SocketAddr = if addr.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
         let endpoint = Endpoint::client(local).map_err(ClientError::Socket)?;
         Self::with_endpoint(config, endpoint)
     }
@@ -98,12 +104,14 @@ impl Client {
         self.events.try_recv().ok()
     }
 
-    /// Sends an input for the tick that is about to be made when it arrives. `None` while there is no session.
+    /// Sends an input for the tick that is about to be made when it arrives. `None` while there is
+    /// no session.
     pub fn input(&self, payload: Bytes) -> Option<SentInput> {
         self.shared.state.lock().input(payload, self.shared.now_ms())
     }
 
-    /// Sends a reliable command and returns its number. It is sent again after a reconnect, and applied once.
+    /// Sends a reliable command and returns its number. It is sent again after a reconnect, and
+    /// applied once.
     pub fn command(&self, payload: Bytes) -> Result<u64, ClientError> {
         let mut state = self.shared.state.lock();
         if state.role == Role::Spectator {
@@ -161,9 +169,13 @@ impl Drop for Client {
     }
 }
 
-/// Makes an endpoint for clients on a socket that the caller made, with the caller's runtime under QUIC: a simulation's. `seed` decides
-/// QUIC's random choices.
-pub fn endpoint_on_socket(socket: Arc<dyn AsyncUdpSocket>, runtime: Arc<dyn Runtime>, seed: [u8; 32]) -> Result<Endpoint, ClientError> {
+/// Makes an endpoint for clients on a socket that the caller made, with the caller's runtime under
+/// QUIC: a simulation's. `seed` decides QUIC's random choices.
+pub fn endpoint_on_socket(
+    socket: Arc<dyn AsyncUdpSocket>,
+    runtime: Arc<dyn Runtime>,
+    seed: [u8; 32],
+) -> Result<Endpoint, ClientError> {
     let mut config = EndpointConfig::default();
     config.rng_seed(Some(seed));
     Endpoint::new_with_abstract_socket(config, None, socket, runtime).map_err(ClientError::Socket)
@@ -181,7 +193,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(role: Role) -> Self {
-        Self { state: Mutex::new(State::new(role)), commands: Notify::new(), leave: Notify::new(), start: Instant::now() }
+        Self {
+            state: Mutex::new(State::new(role)),
+            commands: Notify::new(),
+            leave: Notify::new(),
+            start: Instant::now(),
+        }
     }
 
     /// Milliseconds on the client's own clock, from 1.
@@ -251,7 +268,8 @@ impl State {
         Some(sent)
     }
 
-    /// Sends what was received and the inputs that are not known to be applied. Lost packets need no care: the next repeats them.
+    /// Sends what was received and the inputs that are not known to be applied. Lost packets need
+    /// no care: the next repeats them.
     pub(crate) fn send_packet(&mut self, now_ms: u64) {
         let Some(connection) = &self.connection else { return };
         let Some(budget) = connection.max_datagram_size() else { return };
@@ -273,7 +291,11 @@ pub(crate) struct News {
 impl State {
     /// Where the client stands, for a server that it comes back to.
     pub(crate) fn stood(&self) -> Option<Stood> {
-        self.welcome.as_ref().map(|_| Stood { epoch: self.epoch, tick: self.newest, beats: self.beats.iter().copied().collect() })
+        self.welcome.as_ref().map(|_| Stood {
+            epoch: self.epoch,
+            tick: self.newest,
+            beats: self.beats.iter().copied().collect(),
+        })
     }
 
     /// Ticks behind `to` have not happened. False if none of them was seen.
@@ -284,9 +306,15 @@ impl State {
         seen
     }
 
-    /// A connection carries the session now, and what its server says counts, whatever was heard of others. `to` is the newest tick that still holds, if
-    /// the server said so. Returns what there is to tell.
-    pub(crate) fn take_up(&mut self, connection: &Connection, welcome: &Arc<Welcome>, to: Option<Tick>) -> Vec<ClientEvent> {
+    /// A connection carries the session now, and what its server says counts, whatever was heard of
+    /// others. `to` is the newest tick that still holds, if the server said so. Returns what there
+    /// is to tell.
+    pub(crate) fn take_up(
+        &mut self,
+        connection: &Connection,
+        welcome: &Arc<Welcome>,
+        to: Option<Tick>,
+    ) -> Vec<ClientEvent> {
         let mut news = Vec::new();
         // A server of version 1 does not say it; that it stands behind what was seen says the same.
         let to = to.map_or(welcome.tick, |to| to.min(welcome.tick));
@@ -298,7 +326,8 @@ impl State {
         if known != Some(welcome.tick_rate) {
             self.clock = ClockSync::new(welcome.tick_rate);
         }
-        self.receiver = SnapshotReceiver::new(Arc::new(welcome.schema.clone())).for_player(welcome.player);
+        self.receiver =
+            SnapshotReceiver::new(Arc::new(welcome.schema.clone())).for_player(welcome.player);
         // Inputs of before were meant for ticks that are over.
         self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
         self.targets.clear();
@@ -309,8 +338,9 @@ impl State {
         news
     }
 
-    /// The server expects the command `next`. Those before it were taken. If it was thrown back behind commands that it had answered, their
-    /// numbers are given out again; whatever waits behind such a gap can never be taken, and neither can what became of it be told.
+    /// The server expects the command `next`. Those before it were taken. If it was thrown back
+    /// behind commands that it had answered, their numbers are given out again; whatever waits
+    /// behind such a gap can never be taken, and neither can what became of it be told.
     fn align_commands(&mut self, next: u64) -> Vec<ClientEvent> {
         while let Some((seq, _)) = self.commands.pop_front_if(|(seq, _)| *seq < next) {
             self.taken.push(seq);
@@ -320,7 +350,9 @@ impl State {
             lost.extend(self.commands.drain(..).map(|(seq, _)| seq));
         }
         self.next_command = self.commands.back().map_or(next, |(seq, _)| seq + 1);
-        lost.into_iter().map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None }).collect()
+        lost.into_iter()
+            .map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None })
+            .collect()
     }
 
     /// Takes a snapshot in. `tick_ms`: milliseconds a tick.
@@ -358,18 +390,29 @@ impl State {
         }
         self.newest = header.tick;
         let lapsed = self.lapse();
-        let snapshot =
-            Snapshot { header, view: received.view, stamps: received.stamps, complete: received.complete, received: Instant::now() };
+        let snapshot = Snapshot {
+            header,
+            view: received.view,
+            stamps: received.stamps,
+            complete: received.complete,
+            received: Instant::now(),
+        };
         News { snapshot: Some(snapshot), lapsed }
     }
 
     /// A second after a resume, results that have not come will not come.
     fn lapse(&mut self) -> Vec<ClientEvent> {
-        let patience = self.welcome.as_ref().map_or(0, |welcome| welcome.tick.0 + u64::from(welcome.tick_rate));
+        let patience = self
+            .welcome
+            .as_ref()
+            .map_or(0, |welcome| welcome.tick.0 + u64::from(welcome.tick_rate));
         if self.taken.is_empty() || self.newest.0 < patience {
             return Vec::new();
         }
-        self.taken.drain(..).map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None }).collect()
+        self.taken
+            .drain(..)
+            .map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None })
+            .collect()
     }
 
     /// Takes a message of the stream in.
@@ -385,9 +428,12 @@ impl State {
                 self.beats.push_front(Beat { tick, hash });
                 ClientEvent::Beat { tick, hash }
             }
-            ServerMessage::Event { tick, ordinal, kind, payload } => ClientEvent::Event { tick, ordinal, kind, payload },
+            ServerMessage::Event { tick, ordinal, kind, payload } => {
+                ClientEvent::Event { tick, ordinal, kind, payload }
+            }
             ServerMessage::Rewound { epoch, to } => {
-                // A snapshot of the new ownership may have been faster: then the receiver has started over by itself.
+                // A snapshot of the new ownership may have been faster: then the receiver has
+                // started over by itself.
                 if epoch > self.epoch {
                     self.epoch = epoch;
                     self.rewind(to);
@@ -396,7 +442,9 @@ impl State {
                 ClientEvent::Rewound { epoch, to }
             }
             ServerMessage::Ended { reason } => ClientEvent::Ended { reason },
-            ServerMessage::Welcome(_) | ServerMessage::Refused { .. } | ServerMessage::Redirect { .. } => return None,
+            ServerMessage::Welcome(_)
+            | ServerMessage::Refused { .. }
+            | ServerMessage::Redirect { .. } => return None,
         })
     }
 
@@ -430,7 +478,14 @@ mod tests {
         // The server has taken 4 and 5 and waits for 6.
         let mut state = waiting(4..8);
         assert_eq!(lost(&state.align_commands(6)), []);
-        assert_eq!((state.taken.as_slice(), state.commands.front().map(|(seq, _)| *seq), state.next_command), (&[4, 5][..], Some(6), 8));
+        assert_eq!(
+            (
+                state.taken.as_slice(),
+                state.commands.front().map(|(seq, _)| *seq),
+                state.next_command
+            ),
+            (&[4, 5][..], Some(6), 8)
+        );
         // All were answered, then the server was thrown back: numbers are given out again.
         let mut state = waiting(8..8);
         assert_eq!(lost(&state.align_commands(6)), []);
@@ -439,7 +494,10 @@ mod tests {
         let mut state = waiting(7..8);
         state.taken = vec![5, 6];
         assert_eq!(lost(&state.align_commands(6)), [6, 7]);
-        assert_eq!((state.taken.as_slice(), state.commands.len(), state.next_command), (&[5][..], 0, 6));
+        assert_eq!(
+            (state.taken.as_slice(), state.commands.len(), state.next_command),
+            (&[5][..], 0, 6)
+        );
         // A new session starts over.
         let mut state = waiting(3..3);
         state.align_commands(1);

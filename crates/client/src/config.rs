@@ -13,23 +13,27 @@ pub enum Trust {
     Certificate(Vec<u8>),
     /// The one whose certificate has this SHA-256.
     Fingerprint([u8; 32]),
-    /// Whoever answers. Anybody on the path can read and change everything: for experiments on one machine only.
+    /// Whoever answers. Anybody on the path can read and change everything: for experiments on one
+    /// machine only.
     InsecureAnyServer,
 }
 
 /// When a client becomes impatient. The defaults suit action games.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// A server that has sent nothing for this long, and for [`Timing::silent_ticks`], is dialled again.
+    /// A server that has sent nothing for this long, and for [`Timing::silent_ticks`], is dialled
+    /// again.
     pub silence: Duration,
     /// See [`Timing::silence`].
     pub silent_ticks: u32,
     /// The next address is tried so long after the one before, while that attempt still runs.
     pub redial: Duration,
-    /// When all addresses were tried, the next round starts after so long, a quarter more or less; after that one twice, then four times as long.
-    /// Within an attempt, QUIC repeats its first packet more often.
+    /// When all addresses were tried, the next round starts after so long, a quarter more or less;
+    /// after that one twice, then four times as long. Within an attempt, QUIC repeats its first
+    /// packet more often.
     pub redial_round: Duration,
-    /// An attempt of the first round may take so long; of the next twice, of later ones four times as long.
+    /// An attempt of the first round may take so long; of the next twice, of later ones four times
+    /// as long.
     pub attempt: Duration,
     /// From the end of the handshake to the welcome: the match may have to be recovered first.
     pub welcome: Duration,
@@ -64,11 +68,13 @@ pub struct ClientConfig {
     pub role: Role,
     /// Which match; without it, the one that the credential names, else any that has room.
     pub match_id: Option<MatchId>,
-    /// Only a match of this game. A server that speaks version 1 of the protocol alone does not hear of it.
+    /// Only a match of this game. A server that speaks version 1 of the protocol alone does not
+    /// hear of it.
     pub game: Option<String>,
     /// When to become impatient.
     pub timing: Timing,
-    /// Events that may wait for the game. Snapshots beyond are dropped; with other events beyond, the client stops reading.
+    /// Events that may wait for the game. Snapshots beyond are dropped; with other events beyond,
+    /// the client stops reading.
     pub event_queue: usize,
 }
 
@@ -91,6 +97,8 @@ impl ClientConfig {
     pub(crate) fn seed(&self) -> u64 {
         let (Credential::Ticket(token) | Credential::Resume(token)) = &self.credential;
         // FNV-1a.
-        token.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        token.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 }

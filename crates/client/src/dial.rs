@@ -1,7 +1,9 @@
-//! Reaches a server: overlapping attempts over all known addresses, the first that completes its handshake wins.
+//! Reaches a server: overlapping attempts over all known addresses, the first that completes its
+//! handshake wins.
 //!
-//! Whoever serves many clients and has just come back is busiest when all of them knock. So rounds of attempts come at growing intervals, each
-//! client's at moments of its own, and later attempts may take longer: an attempt that is given up has cost the server a handshake for nothing.
+//! Whoever serves many clients and has just come back is busiest when all of them knock. So rounds
+//! of attempts come at growing intervals, each client's at moments of its own, and later attempts
+//! may take longer: an attempt that is given up has cost the server a handshake for nothing.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,9 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Timing;
 use crate::tls::SERVER_NAME;
 
-/// Between the first two tries at a server that answers and does not serve; longer between later ones.
+/// Between the first two tries at a server that answers and does not serve; longer between later
+/// ones.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
-/// Of the time that a client has been trying, it waits this part before it tries again: whoever has to wait for long asks rarely.
+/// Of the time that a client has been trying, it waits this part before it tries again: whoever has
+/// to wait for long asks rarely.
 const PART: u32 = 6;
 /// No pause is longer, but for the quarter by which pauses differ.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -46,13 +50,21 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// `seed` should differ between clients, and be the same for the same one: a simulation's must repeat itself.
-    pub(crate) fn new(endpoint: Endpoint, quic: quinn::ClientConfig, timing: Timing, addrs: &[SocketAddr], seed: u64) -> Self {
+    /// `seed` should differ between clients, and be the same for the same one: a simulation's must
+    /// repeat itself.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        quic: quinn::ClientConfig,
+        timing: Timing,
+        addrs: &[SocketAddr],
+        seed: u64,
+    ) -> Self {
         let addrs = addrs.iter().copied().take(MAX_ADDRS).collect();
         Self { endpoint, quic, timing, addrs, seed, rounds: 0, last_error: None }
     }
 
-    /// A server has taken the session on, or answers: the next search begins as hastily as the first.
+    /// A server has taken the session on, or answers: the next search begins as hastily as the
+    /// first.
     pub(crate) fn calm(&mut self) {
         self.rounds = 0;
     }
@@ -61,8 +73,9 @@ impl Dialer {
         spread(doubled(first, times), self.seed, times)
     }
 
-    /// How long to wait after a server answered and did not serve, be it that it said "not now", or that it took the session on and let it fall at once: the
-    /// `times`th time in a row (from 0), `trying` after the first.
+    /// How long to wait after a server answered and did not serve, be it that it said "not now", or
+    /// that it took the session on and let it fall at once: the `times`th time in a row (from 0),
+    /// `trying` after the first.
     pub(crate) fn back_off(&self, times: u32, trying: Duration) -> Duration {
         spread(doubled(TRY_AGAIN, times).max(trying / PART).min(LONGEST_PAUSE), self.seed, times)
     }
@@ -137,10 +150,12 @@ fn doubled(time: Duration, times: u32) -> Duration {
     time * (1 << times.min(DOUBLINGS))
 }
 
-/// `time` and up to a quarter more or less, as `seed` and `round` decide, in whole milliseconds: timers know no finer ones.
+/// `time` and up to a quarter more or less, as `seed` and `round` decide, in whole milliseconds:
+/// timers know no finer ones.
 fn spread(time: Duration, seed: u64, round: u32) -> Duration {
     // The finaliser of SplitMix64.
-    let mut z = seed.wrapping_add(u64::from(round).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut z =
+        seed.wrapping_add(u64::from(round).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let part = f64::from((z >> 32) as u32) / f64::from(u32::MAX);
@@ -162,7 +177,10 @@ mod tests {
         for seed in 0..100 {
             for (round, pause) in pauses(seed).into_iter().enumerate() {
                 let mean = FIRST * [1, 2, 4][round.min(2)];
-                assert!(pause >= mean.mul_f64(0.75) && pause <= mean.mul_f64(1.25), "seed {seed}, round {round}: {pause:?}");
+                assert!(
+                    pause >= mean.mul_f64(0.75) && pause <= mean.mul_f64(1.25),
+                    "seed {seed}, round {round}: {pause:?}"
+                );
             }
         }
     }

@@ -1,6 +1,9 @@
-//! The task that keeps a client's session: dials, shows the credential, serves the connection, and starts over when the server is gone.
+//! The task that keeps a client's session: dials, shows the credential, serves the connection, and
+//! starts over when the server is gone.
 //!
-//! A server that answers and does not serve is asked more and more rarely. Started by [`crate::client`]. While the old connection is merely silent, a new one is dialled beside it; whichever speaks first wins.
+//! A server that answers and does not serve is asked more and more rarely. Started by
+//! [`crate::client`]. While the old connection is merely silent, a new one is dialled beside it;
+//! whichever speaks first wins.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -14,8 +17,8 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use rekindle_schema::Tick;
 use rekindle_schema::wire::{
-    ALPN_2, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome,
-    encode_client,
+    ALPN_2, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role,
+    ServerMessage, StreamDecoder, Welcome, encode_client,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -25,17 +28,20 @@ use crate::config::{ClientConfig, Timing};
 use crate::dial::Dialer;
 use crate::event::ClientEvent;
 
-/// A connection that carried the session for so long was good: what comes after it is another trouble than what was before. So was one that brought a
-/// newer tick and was not ended by a refusal: a server that is only slow must not be left alone for it.
+/// A connection that carried the session for so long was good: what comes after it is another
+/// trouble than what was before. So was one that brought a newer tick and was not ended by a
+/// refusal: a server that is only slow must not be left alone for it.
 const STEADY: Duration = Duration::from_secs(2);
-/// While it waits for a welcome, a client holds a server dead that sends no packet at all for this long.
+/// While it waits for a welcome, a client holds a server dead that sends no packet at all for this
+/// long.
 const DEAD: Duration = Duration::from_millis(900);
 /// How long a leaving client waits for the server to close.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Why a connection is no longer served.
 enum Gone {
-    /// The server is silent, and this connection to a server (the same or another) has been made meanwhile.
+    /// The server is silent, and this connection to a server (the same or another) has been made
+    /// meanwhile.
     Replaced(Connection),
     /// The server has forgotten the connection: it was started anew and answers.
     Restarted,
@@ -51,19 +57,37 @@ impl From<ConnectionError> for Gone {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::Reset => Self::Restarted,
-            ConnectionError::ApplicationClosed(close) => match RefuseCode::from_close_code(close.error_code.into_inner()) {
-                Some(code) => Self::Refused(code, String::from_utf8_lossy(&close.reason).into_owned()),
-                None => Self::Lost("the server closed the connection".to_owned()),
-            },
+            ConnectionError::ApplicationClosed(close) => {
+                match RefuseCode::from_close_code(close.error_code.into_inner()) {
+                    Some(code) => {
+                        Self::Refused(code, String::from_utf8_lossy(&close.reason).into_owned())
+                    }
+                    None => Self::Lost("the server closed the connection".to_owned()),
+                }
+            }
             other => Self::Lost(other.to_string()),
         }
     }
 }
 
 /// Runs until the session ends for good.
-pub(crate) async fn run(config: ClientConfig, dialer: Dialer, shared: Arc<Shared>, events: mpsc::Sender<ClientEvent>) {
+pub(crate) async fn run(
+    config: ClientConfig,
+    dialer: Dialer,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<ClientEvent>,
+) {
     let (credential, heard) = (config.credential.clone(), Instant::now());
-    let mut driver = Driver { credential, config, dialer, shared, events, heard, searching: None, declined: BTreeSet::new() };
+    let mut driver = Driver {
+        credential,
+        config,
+        dialer,
+        shared,
+        events,
+        heard,
+        searching: None,
+        declined: BTreeSet::new(),
+    };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
 }
@@ -112,7 +136,9 @@ impl Driver {
                     let (begun, before) = (Instant::now(), self.shared.state.lock().newest);
                     let gone = self.serve(&connection, reader, writer).await;
                     let refused = matches!(gone, Gone::Refused(..));
-                    if begun.elapsed() >= STEADY || !refused && self.shared.state.lock().newest > before {
+                    if begun.elapsed() >= STEADY
+                        || !refused && self.shared.state.lock().newest > before
+                    {
                         (searching_since, failures) = (Instant::now(), 0);
                         self.declined.clear();
                     } else {
@@ -134,7 +160,8 @@ impl Driver {
                     self.say_disconnected("the server fell silent".to_owned()).await;
                 }
                 Gone::Restarted => {
-                    // It answers now. Attempts that knocked while it did not would knock again later than a new one.
+                    // It answers now. Attempts that knocked while it did not would knock again
+                    // later than a new one.
                     self.searching = None;
                     self.dialer.calm();
                     self.dialer.prefer(remote);
@@ -145,8 +172,11 @@ impl Driver {
                     self.say_disconnected(reason).await;
                 }
                 Gone::Refused(code, message) => {
-                    // A match that this node has not heard of may be known to another, or be on its way here.
-                    let patient = code.is_temporary() || code == RefuseCode::NoMatch && self.shared.state.lock().welcome.is_some();
+                    // A match that this node has not heard of may be known to another, or be on its
+                    // way here.
+                    let patient = code.is_temporary()
+                        || code == RefuseCode::NoMatch
+                            && self.shared.state.lock().welcome.is_some();
                     if !patient || Instant::now() >= until {
                         return (Some(code), message);
                     }
@@ -185,18 +215,28 @@ impl Driver {
             let mut rewound = None;
             loop {
                 match reader.next(connection).await? {
-                    ServerMessage::Welcome(welcome) => return Ok((reader, writer, *welcome, rewound)),
+                    ServerMessage::Welcome(welcome) => {
+                        return Ok((reader, writer, *welcome, rewound));
+                    }
                     ServerMessage::Rewound { to, .. } => rewound = Some(to),
-                    ServerMessage::Refused { code, message } => return Err(Gone::Refused(code, message)),
+                    ServerMessage::Refused { code, message } => {
+                        return Err(Gone::Refused(code, message));
+                    }
                     ServerMessage::Redirect { addr } => redirect(dialer, &addr),
-                    other => return Err(Gone::Lost(format!("RK-CLIENT-013: {other:?} where a welcome was expected"))),
+                    other => {
+                        return Err(Gone::Lost(format!(
+                            "RK-CLIENT-013: {other:?} where a welcome was expected"
+                        )));
+                    }
                 }
             }
         };
         let (reader, writer, welcome, rewound) = tokio::select! {
             biased;
-            said = timeout(patience, said) => said.unwrap_or_else(|_| Err(Gone::Lost("no welcome came".to_owned())))?,
-            () = dead(connection) => return Err(Gone::Lost("the server fell silent before its welcome".to_owned())),
+            said = timeout(patience, said) => said.unwrap_or_else(|_| Err(Gone::Lost("no welcome \
+                came".to_owned())))?,
+            () = dead(connection) => return Err(Gone::Lost("the server fell silent before its \
+                welcome".to_owned())),
         };
         self.welcomed(connection, welcome, rewound).await?;
         Ok((reader, writer))
@@ -204,35 +244,54 @@ impl Driver {
 
     /// Which version the handshake settled.
     fn speaks_2(connection: &Connection) -> bool {
-        let settled = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
+        let settled = connection
+            .handshake_data()
+            .and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
         settled.as_deref() == Some(ALPN_2)
     }
 
     /// What to say first.
     fn first_message(&self, connection: &Connection) -> ClientMessage {
-        let hello =
-            |protocol| Hello { protocol, role: self.config.role, credential: self.credential.clone(), match_id: self.config.match_id };
+        let hello = |protocol| Hello {
+            protocol,
+            role: self.config.role,
+            credential: self.credential.clone(),
+            match_id: self.config.match_id,
+        };
         if Self::speaks_2(connection) {
             let stood = self.shared.state.lock().stood();
-            ClientMessage::Enter(Enter { hello: hello(PROTOCOL_2), game: self.config.game.clone(), stood })
+            ClientMessage::Enter(Enter {
+                hello: hello(PROTOCOL_2),
+                game: self.config.game.clone(),
+                stood,
+            })
         } else {
             ClientMessage::Hello(hello(PROTOCOL))
         }
     }
 
     /// Takes the session up.
-    async fn welcomed(&mut self, connection: &Connection, welcome: Welcome, rewound: Option<Tick>) -> Result<(), Gone> {
+    async fn welcomed(
+        &mut self,
+        connection: &Connection,
+        welcome: Welcome,
+        rewound: Option<Tick>,
+    ) -> Result<(), Gone> {
         let welcome = Arc::new(welcome);
         let remote = connection.remote_address();
         let outage = Instant::now().saturating_duration_since(self.heard);
         let mut news = Vec::new();
         {
             let mut state = self.shared.state.lock();
-            // An owner that does not know yet that it was replaced, or a store that was put back. A server of version 2 has made sure of it; of others each
-            // is passed over once, if there is another to ask.
+            // An owner that does not know yet that it was replaced, or a store that was put back. A
+            // server of version 2 has made sure of it; of others each is passed over once, if there
+            // is another to ask.
             let unsure = welcome.epoch < state.epoch && !Self::speaks_2(connection);
             if unsure && self.dialer.knows_another(remote) && self.declined.insert(remote) {
-                let words = format!("RK-CLIENT-015: a server of epoch {}, the match was in epoch {}", welcome.epoch, state.epoch);
+                let words = format!(
+                    "RK-CLIENT-015: a server of epoch {}, the match was in epoch {}",
+                    welcome.epoch, state.epoch
+                );
                 return Err(Gone::Lost(words));
             }
             news.push(match &state.welcome {
@@ -253,8 +312,19 @@ impl Driver {
     }
 
     /// Serves the connection until it, or the session, ends.
-    async fn serve(&mut self, connection: &Connection, mut reader: Reader, mut writer: Writer) -> Gone {
-        let tick_rate = self.shared.state.lock().welcome.as_ref().map_or(30, |welcome| welcome.tick_rate.max(1));
+    async fn serve(
+        &mut self,
+        connection: &Connection,
+        mut reader: Reader,
+        mut writer: Writer,
+    ) -> Gone {
+        let tick_rate = self
+            .shared
+            .state
+            .lock()
+            .welcome
+            .as_ref()
+            .map_or(30, |welcome| welcome.tick_rate.max(1));
         let tick = Duration::from_secs(1) / u32::from(tick_rate);
         let tick_ms = tick.as_millis() as u64;
         let mut watch = Watch::new(&self.config.timing, tick, connection);
@@ -309,8 +379,8 @@ impl Driver {
                 () = sleep_until(watch.next) => {
                     let state = watch.look(connection);
                     if state != Line::Fine {
-                        // A living server acknowledges what we send; one that was started anew answers with a reset, which is the fastest
-                        // way to learn of it.
+                        // A living server acknowledges what we send; one that was started anew
+                        // answers with a reset, which is the fastest way to learn of it.
                         let now_ms = self.shared.now_ms();
                         let mut state = self.shared.state.lock();
                         if now_ms >= state.sent_ms + tick_ms {
@@ -318,7 +388,8 @@ impl Driver {
                         }
                     }
                     if state == Line::Silent && self.searching.is_none() {
-                        tracing::debug!(code = "RK-CLIENT-016", "the server is silent: looking for one that is not");
+                        tracing::debug!(code = "RK-CLIENT-016", "the server is silent: looking for \
+                            one that is not");
                         let mut dialer = self.dialer.clone();
                         self.searching = Some(Box::pin(async move { dialer.dial().await }));
                     }
@@ -355,7 +426,8 @@ enum Line {
     Silent,
 }
 
-/// Tells a dead server from a match that stands still: a dead one sends no packet at all, not even to acknowledge ours.
+/// Tells a dead server from a match that stands still: a dead one sends no packet at all, not even
+/// to acknowledge ours.
 struct Watch {
     patience: Duration,
     tick: Duration,
@@ -424,7 +496,11 @@ impl Reader {
             match self.decoder.next_message() {
                 Ok(Some(message)) => return Ok(message),
                 Ok(None) => {}
-                Err(error) => return Err(Gone::Lost(format!("RK-CLIENT-018: the server broke the protocol: {error}"))),
+                Err(error) => {
+                    return Err(Gone::Lost(format!(
+                        "RK-CLIENT-018: the server broke the protocol: {error}"
+                    )));
+                }
             }
             match self.recv.read_chunk(16 << 10, true).await {
                 Ok(Some(chunk)) => self.decoder.push(&chunk.bytes),
@@ -444,7 +520,8 @@ struct Writer {
 impl Writer {
     async fn flush(&mut self) -> Result<(), Gone> {
         while !self.rest.is_empty() {
-            let written = self.send.write(&self.rest).await.map_err(|error| Gone::Lost(error.to_string()))?;
+            let written =
+                self.send.write(&self.rest).await.map_err(|error| Gone::Lost(error.to_string()))?;
             self.rest.advance(written);
         }
         Ok(())

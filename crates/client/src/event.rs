@@ -48,11 +48,13 @@ pub enum ClientEvent {
         seq: u64,
         /// The tick whose step contained it; `None` if the server that knew has died.
         tick: Option<Tick>,
-        /// Whether the game accepted it; `None` if the server that knew has died. It was applied once in any case.
+        /// Whether the game accepted it; `None` if the server that knew has died. It was applied
+        /// once in any case.
         accepted: Option<bool>,
     },
-    /// What was seen of ticks behind `to` no longer holds. Under `output = "durable"` that happens only to a store that was put back to an earlier state, and to
-    /// ticks that another build computed again with another result.
+    /// What was seen of ticks behind `to` no longer holds. Under `output = "durable"` that happens
+    /// only to a store that was put back to an earlier state, and to ticks that another build
+    /// computed again with another result.
     Rewound {
         /// The present ownership; it may be lower than one seen before.
         epoch: Epoch,

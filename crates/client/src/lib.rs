@@ -1,8 +1,11 @@
-//! Client SDK: connects to a match, keeps the session through the death of servers, hands over what it learns.
+//! Client SDK: connects to a match, keeps the session through the death of servers, hands over what
+//! it learns.
 //!
-//! A game calls [`Client::connect`], sends with [`Client::input`] and [`Client::command`], and reads [`ClientEvent`]s. One task for each
-//! client (`driver`) does the rest: it acknowledges snapshots, keeps the clock, and dials again when the server is silent. Prediction and interpolation
-//! are in `rekindle-netcode`; the SDK hands over what they need (header, view, stamps, [`Client::render_tick`]).
+//! A game calls [`Client::connect`], sends with [`Client::input`] and [`Client::command`], and
+//! reads [`ClientEvent`]s. One task for each client (`driver`) does the rest: it acknowledges
+//! snapshots, keeps the clock, and dials again when the server is silent. Prediction and
+//! interpolation are in `rekindle-netcode`; the SDK hands over what they need (header, view,
+//! stamps, [`Client::render_tick`]).
 //!
 //! ```no_run
 //! # async fn play(ticket: String, certificate: Vec<u8>) -> Result<(), rekindle_client::ClientError> {

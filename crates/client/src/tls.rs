@@ -21,11 +21,13 @@ pub const SERVER_NAME: &str = "rekindle";
 /// A quiet connection says something this often, so that a dead server is told from a quiet one.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
 
-/// First guess of a round trip. The first packet is repeated after three times this, then after twice as long, and so on: a server that is just
-/// starting hears the next knock soon. On a longer link it costs two needless packets.
+/// First guess of a round trip. The first packet is repeated after three times this, then after
+/// twice as long, and so on: a server that is just starting hears the next knock soon. On a longer
+/// link it costs two needless packets.
 const FIRST_GUESS: Duration = Duration::from_millis(33);
 
-/// The server's acknowledgements travel with the snapshot of the next tick. They also tell that it lives: see `driver`.
+/// The server's acknowledgements travel with the snapshot of the next tick. They also tell that it
+/// lives: see `driver`.
 const ACK_DELAY: Duration = Duration::from_millis(40);
 
 /// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
@@ -85,7 +87,11 @@ impl ServerCertVerifier for Pinned {
             Trust::Fingerprint(fingerprint) => digest(&SHA256, end_entity).as_ref() == fingerprint,
             Trust::InsecureAnyServer => true,
         };
-        if known { Ok(ServerCertVerified::assertion()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        if known {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
     }
 
     fn verify_tls12_signature(
@@ -104,7 +110,12 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,9 +1,12 @@
-//! Reads the attributes of a derive and refuses wrong declarations with words that say what would be right.
+//! Reads the attributes of a derive and refuses wrong declarations with words that say what would
+//! be right.
 
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Type};
+use syn::{
+    Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Type,
+};
 
 /// Which derive runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +42,19 @@ impl TypeAttributes {
         let (mut id, mut version, mut migrate) = (None, None, None);
         for attribute in attributes {
             if attribute.path().is_ident("net") {
-                return Err(Error::new(attribute.span(), "`net` belongs on a field: it says how that field is quantised for snapshots"));
+                return Err(Error::new(
+                    attribute.span(),
+                    "`net` belongs on a field: it says how that field is quantised for snapshots",
+                ));
             }
             if !attribute.path().is_ident(own) {
                 continue;
             }
             if role == Role::Value {
-                return Err(Error::new(attribute.span(), "`value` belongs on a field: `#[value(default = …, range = …)]`"));
+                return Err(Error::new(
+                    attribute.span(),
+                    "`value` belongs on a field: `#[value(default = …, range = …)]`",
+                ));
             }
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("id") {
@@ -58,7 +67,10 @@ impl TypeAttributes {
                 } else if meta.path.is_ident("migrate") {
                     once(&mut migrate, meta.value()?.parse()?, &meta)
                 } else {
-                    Err(meta.error(format!("unknown key: `{own}` takes `id = \"…\"`, `version = 1`, `migrate = function`")))
+                    Err(meta.error(format!(
+                        "unknown key: `{own}` takes `id = \"…\"`, `version = \
+                        1`, `migrate = function`"
+                    )))
                 }
             })?;
         }
@@ -69,7 +81,8 @@ impl TypeAttributes {
                 return Err(Error::new(
                     name.span(),
                     format!(
-                        "`{name}` needs a stable id: add `#[{own}(id = \"{}\")]`; it names the type in checkpoints, so the Rust type can be renamed",
+                        "`{name}` needs a stable id: add `#[{own}(id = \"{}\")]`; it names the \
+                         type in checkpoints, so the Rust type can be renamed",
                         name.to_string().to_lowercase()
                     ),
                 ));
@@ -81,9 +94,13 @@ impl TypeAttributes {
 
 fn check_id(text: &LitStr) -> Result<()> {
     let value = text.value();
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    let good =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     if value.is_empty() || value.len() > 64 || !value.chars().all(good) {
-        return Err(Error::new(text.span(), "an id is 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`"));
+        return Err(Error::new(
+            text.span(),
+            "an id is 1 to 64 characters of `a-z`, `0-9`, `-`, `_` and `.`",
+        ));
     }
     Ok(())
 }
@@ -125,7 +142,10 @@ impl FieldAttributes {
                         let range: ExprRange = meta.value()?.parse()?;
                         once(&mut read.range, bounds(range)?, &meta)
                     } else {
-                        Err(meta.error("unknown key: `value` takes `default = expression` and `range = low..=high`"))
+                        Err(meta.error(
+                            "unknown key: `value` takes `default = expression` and \
+                            `range = low..=high`",
+                        ))
                     }
                 })?;
             } else if attribute.path().is_ident("net") {
@@ -137,7 +157,10 @@ impl FieldAttributes {
                 let own = role.attribute();
                 return Err(Error::new(
                     attribute.span(),
-                    format!("`{own}` belongs on the type; a field takes `#[value(default = …, range = …)]` and `#[net(…)]`"),
+                    format!(
+                        "`{own}` belongs on the type; a field takes `#[value(default = …, range = \
+                         …)]` and `#[net(…)]`"
+                    ),
                 ));
             }
         }
@@ -158,7 +181,8 @@ const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle
 
 impl Net {
     fn read(attribute: &Attribute, ty: &Type) -> Result<Self> {
-        let (mut min, mut max, mut bits, mut angle, mut rate) = (None::<Expr>, None::<Expr>, None::<LitInt>, None::<()>, None::<String>);
+        let (mut min, mut max, mut bits, mut angle, mut rate) =
+            (None::<Expr>, None::<Expr>, None::<LitInt>, None::<()>, None::<String>);
         if !matches!(attribute.meta, syn::Meta::Path(_)) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("min") {
@@ -171,10 +195,15 @@ impl Net {
                     once(&mut angle, (), &meta)
                 } else if meta.path.is_ident("rate") {
                     let text: LitStr = meta.value()?.parse()?;
-                    if !text.value().rsplit_once('.').is_some_and(|(id, field)| !id.is_empty() && !field.is_empty()) {
+                    if !text
+                        .value()
+                        .rsplit_once('.')
+                        .is_some_and(|(id, field)| !id.is_empty() && !field.is_empty())
+                    {
                         return Err(Error::new(
                             text.span(),
-                            "`rate` names a field as `component-id.field`, for example `rate = \"velocity.x\"`",
+                            "`rate` names a field as `component-id.field`, for example `rate = \
+                             \"velocity.x\"`",
                         ));
                     }
                     once(&mut rate, text.value(), &meta)
@@ -187,7 +216,9 @@ impl Net {
         let fail = |problem: &str| Err(Error::new(span, format!("{problem}: {NET_HELP}")));
         let is = |name: &str| matches!(ty, Type::Path(path) if path.path.is_ident(name));
         let width = |most: u8| match &bits {
-            None => Err(Error::new(span, format!("`bits` is missing: give 1 to {most}; {NET_HELP}"))),
+            None => {
+                Err(Error::new(span, format!("`bits` is missing: give 1 to {most}; {NET_HELP}")))
+            }
             Some(bits) => match bits.base10_parse::<u8>() {
                 Ok(value) if (1..=most).contains(&value) => Ok(value),
                 _ => Err(Error::new(bits.span(), format!("`bits` must be 1 to {most} here"))),
@@ -195,9 +226,13 @@ impl Net {
         };
         let kind = match (is("f32"), is("bool"), min, max, angle) {
             (true, _, None, None, Some(())) => NetKind::Angle { bits: width(24)? },
-            (true, _, Some(min), Some(max), None) => NetKind::Float { bounds: Box::new((min, max)), bits: width(24)? },
+            (true, _, Some(min), Some(max), None) => {
+                NetKind::Float { bounds: Box::new((min, max)), bits: width(24)? }
+            }
             (true, ..) => return fail("an `f32` needs either `min` and `max`, or `angle`"),
-            (_, _, None, None, None) if rate.is_some() => return fail("only an `f32` has a `rate`"),
+            (_, _, None, None, None) if rate.is_some() => {
+                return fail("only an `f32` has a `rate`");
+            }
             (_, true, None, None, None) if bits.is_none() => NetKind::Bool,
             (_, true, ..) => return fail("a `bool` takes one bit and nothing to declare"),
             (_, _, None, None, None) => NetKind::Unsigned { bits: width(32)? },

@@ -18,7 +18,10 @@ struct Field {
 
 pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
     if let Some(parameter) = input.generics.params.first() {
-        return Err(Error::new(parameter.span(), "a stored type has no parameters: its shape stands in checkpoints"));
+        return Err(Error::new(
+            parameter.span(),
+            "a stored type has no parameters: its shape stands in checkpoints",
+        ));
     }
     let name = &input.ident;
     let attributes = TypeAttributes::read(&input.attrs, name, role)?;
@@ -28,22 +31,39 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
             (struct_value(name, &fields), struct_net(&fields))
         }
         Data::Enum(data) => {
-            let variants = data.variants.iter().map(|variant| Ok((variant.ident.clone(), fields(&variant.fields, role)?)));
+            let variants = data
+                .variants
+                .iter()
+                .map(|variant| Ok((variant.ident.clone(), fields(&variant.fields, role)?)));
             let variants = variants.collect::<Result<Vec<_>>>()?;
             if variants.is_empty() || variants.len() > 256 {
                 return Err(Error::new(name.span(), "a stored enum has 1 to 256 variants"));
             }
-            if let Some(net) = variants.iter().flat_map(|(_, fields)| fields).find_map(|field| field.attributes.net.as_ref()) {
-                return Err(Error::new(net.span, "fields of an enum are not networked: put them into a struct"));
+            if let Some(net) = variants
+                .iter()
+                .flat_map(|(_, fields)| fields)
+                .find_map(|field| field.attributes.net.as_ref())
+            {
+                return Err(Error::new(
+                    net.span,
+                    "fields of an enum are not networked: put them into a struct",
+                ));
             }
             (enum_value(name, &variants), struct_net(&[]))
         }
-        Data::Union(_) => return Err(Error::new(name.span(), "a union cannot be stored: its bytes have no canonical form")),
+        Data::Union(_) => {
+            return Err(Error::new(
+                name.span(),
+                "a union cannot be stored: its bytes have no canonical form",
+            ));
+        }
     };
     let stored = (role != Role::Value).then(|| stored(name, &attributes));
     let marker = match role {
         Role::Value => None,
-        Role::Component => Some(quote! { impl ::rekindle_sim::component::Component for #name { #net } }),
+        Role::Component => {
+            Some(quote! { impl ::rekindle_sim::component::Component for #name { #net } })
+        }
         Role::Resource => Some(quote! { impl ::rekindle_sim::component::Resource for #name {} }),
         Role::Event => Some(quote! { impl ::rekindle_sim::component::Event for #name {} }),
     };
@@ -53,10 +73,17 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
 fn fields(fields: &Fields, role: Role) -> Result<Vec<Field>> {
     let read = fields.iter().enumerate().map(|(index, field)| {
         let attributes = FieldAttributes::read(&field.attrs, &field.ty, role)?;
-        let member = field.ident.clone().map_or_else(|| Member::Unnamed(Index::from(index)), Member::Named);
+        let member =
+            field.ident.clone().map_or_else(|| Member::Unnamed(Index::from(index)), Member::Named);
         let name = field.ident.as_ref().map_or_else(|| index.to_string(), ToString::to_string);
         let name = name.trim_start_matches("r#").to_owned();
-        Ok(Field { member, local: format_ident!("field_{index}"), name, ty: field.ty.clone(), attributes })
+        Ok(Field {
+            member,
+            local: format_ident!("field_{index}"),
+            name,
+            ty: field.ty.clone(),
+            attributes,
+        })
     });
     read.collect()
 }
@@ -98,9 +125,12 @@ fn initial(field: &Field) -> TokenStream {
 
 fn decode(field: &Field) -> TokenStream {
     let ty = &field.ty;
-    let decode = quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::decode(input)? };
+    let decode =
+        quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::decode(input)? };
     match &field.attributes.range {
-        Some((low, high)) => quote! { { let mut value: #ty = #decode; ::rekindle_sim::value::clamp(&mut value, #low, #high); value } },
+        Some((low, high)) => {
+            quote! { { let mut value: #ty = #decode; ::rekindle_sim::value::clamp(&mut value, #low, #high); value } }
+        }
         None => decode,
     }
 }
@@ -124,7 +154,9 @@ fn shapes(fields: &[Field]) -> TokenStream {
 
 /// The smallest size of all fields together, and whether one of them settles.
 fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
-    let sizes = fields.iter().map(|Field { ty, .. }| quote! { + <#ty as ::rekindle_sim::value::Value>::MIN_SIZE });
+    let sizes = fields
+        .iter()
+        .map(|Field { ty, .. }| quote! { + <#ty as ::rekindle_sim::value::Value>::MIN_SIZE });
     let settles = fields.iter().map(|Field { ty, attributes, .. }| {
         if attributes.range.is_some() {
             quote! { || true }
@@ -141,7 +173,8 @@ fn range_checks(fields: &[Field]) -> TokenStream {
     let at = |bound: &syn::Expr| Span::call_site().located_at(bound.span());
     let nets = fields.iter().filter_map(|field| {
         let NetKind::Float { bounds, .. } = &field.attributes.net.as_ref()?.kind else { return None };
-        let ((min, max), message) = (&**bounds, format!("field `{}`: `min` must be less than `max`, both finite", field.name));
+        let ((min, max), message) = (&**bounds, format!("field `{}`: `min` must be less than \
+            `max`, both finite", field.name));
         Some(quote_spanned! { at(min) =>
             const _: () = { const MIN: f32 = #min; const MAX: f32 = #max; assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message); };
         })
@@ -149,7 +182,8 @@ fn range_checks(fields: &[Field]) -> TokenStream {
     let widths = fields.iter().filter_map(|field| {
         let net = field.attributes.net.as_ref()?;
         let NetKind::Unsigned { bits } = net.kind else { return None };
-        let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants of its type", field.name));
+        let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants \
+            of its type", field.name));
         Some(quote_spanned! { Span::call_site().located_at(net.span) =>
             const _: () = assert!(#bits >= <#ty as ::rekindle_sim::component::Quantised>::MIN_BITS, #message);
         })
@@ -164,8 +198,11 @@ fn range_checks(fields: &[Field]) -> TokenStream {
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
     let (min_size, settles) = constants(fields);
-    let (initial, decode, shapes, checks) = (build(fields, initial), build(fields, decode), shapes(fields), range_checks(fields));
-    let encode = fields.iter().map(|Field { member, .. }| quote! { ::rekindle_sim::value::Value::encode(&self.#member, out); });
+    let (initial, decode, shapes, checks) =
+        (build(fields, initial), build(fields, decode), shapes(fields), range_checks(fields));
+    let encode = fields.iter().map(
+        |Field { member, .. }| quote! { ::rekindle_sim::value::Value::encode(&self.#member, out); },
+    );
     let settle = fields.iter().map(|field| {
         let member = &field.member;
         settle(field, &quote! { &mut self.#member })
@@ -213,7 +250,9 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
     let pattern = |fields: &[Field]| build(fields, |Field { local, .. }| quote! { #local });
     let encode = variants.iter().enumerate().map(|(index, (variant, fields))| {
         let (index, pattern) = (index as u8, pattern(fields));
-        let parts = fields.iter().map(|Field { local, .. }| quote! { ::rekindle_sim::value::Value::encode(#local, out); });
+        let parts = fields.iter().map(
+            |Field { local, .. }| quote! { ::rekindle_sim::value::Value::encode(#local, out); },
+        );
         quote! { Self::#variant #pattern => { out.push(#index); #(#parts)* } }
     });
     let settle = variants.iter().map(|(variant, fields)| {
@@ -229,7 +268,10 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         quote! { #index => Self::#variant #fields }
     });
     let checks = variants.iter().map(|(_, fields)| range_checks(fields));
-    let quantised = variants.iter().all(|(_, fields)| fields.is_empty()).then(|| enum_quantised(name, variants));
+    let quantised = variants
+        .iter()
+        .all(|(_, fields)| fields.is_empty())
+        .then(|| enum_quantised(name, variants));
     quote! {
         #(#checks)*
         impl ::rekindle_sim::value::Value for #name {
@@ -251,7 +293,8 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
                 Ok(match variant {
                     #(#decode,)*
                     #[expect(unreachable_patterns, reason = "unless the enum has 256 variants")]
-                    _ => return Err(::rekindle_sim::value::DecodeError::Invalid("an enum has no such variant")),
+                    _ => return Err(::rekindle_sim::value::DecodeError::Invalid("an enum has no \
+                        such variant")),
                 })
             }
             #[inline]
@@ -289,7 +332,8 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
 }
 
 fn struct_net(fields: &[Field]) -> TokenStream {
-    let networked: Vec<_> = fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
+    let networked: Vec<_> =
+        fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
     let definitions = networked.iter().map(|(field, net)| {
         let name = &field.name;
         let kind = match &net.kind {

@@ -1,7 +1,8 @@
 //! Derive macros of the Rekindle world: `Value`, `Component`, `Resource`, `Event`.
 //!
-//! Called by games through `rekindle_sim`, which documents each macro where it exports it. `attributes` reads declarations and refuses
-//! wrong ones, `expand` writes the implementations of the traits in `rekindle_sim`.
+//! Called by games through `rekindle_sim`, which documents each macro where it exports it.
+//! `attributes` reads declarations and refuses wrong ones, `expand` writes the implementations of
+//! the traits in `rekindle_sim`.
 
 mod attributes;
 mod expand;

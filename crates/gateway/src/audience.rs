@@ -1,8 +1,9 @@
 //! Publishes a match to all its clients: one task for each match that has any.
 //!
-//! Started by [`crate::gateway`] for the first client of a match and gone with the last. Takes the frames of the match as they are
-//! published, makes one snapshot for each client and sends it as one datagram; what must arrive goes through the client's bounded queue.
-//! What a frame says is passed on as it is: whether it may be told yet was decided before it was published.
+//! Started by [`crate::gateway`] for the first client of a match and gone with the last. Takes the
+//! frames of the match as they are published, makes one snapshot for each client and sends it as
+//! one datagram; what must arrive goes through the client's bounded queue. What a frame says is
+//! passed on as it is: whether it may be told yet was decided before it was published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::seat::{Refusal, Seat};
 
 /// How often a match that left is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often the pause before listening again doubles, for a match whose frames break off without one having come.
+/// How often the pause before listening again doubles, for a match whose frames break off without
+/// one having come.
 const DOUBLINGS: u32 = 4;
 /// Clients that may wait to be seated.
 const CHANGES: usize = 64;
@@ -46,7 +48,11 @@ pub(crate) struct Room {
 
 impl Room {
     /// Starts publishing. The caller must see to it that there is one room for a match.
-    pub(crate) fn open(shared: &Arc<Shared>, match_id: MatchId, link: Arc<dyn MatchLink>) -> Arc<Self> {
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        match_id: MatchId,
+        link: Arc<dyn MatchLink>,
+    ) -> Arc<Self> {
         let (changes, receiver) = mpsc::channel(CHANGES);
         let room = Arc::new(Self { match_id, link: Mutex::new(link), changes });
         tokio::spawn(publish(Arc::clone(shared), Arc::clone(&room), receiver));
@@ -73,7 +79,11 @@ impl Room {
 }
 
 async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiver<Change>) {
-    let mut audience = Audience::new(Arc::clone(&shared.meters), room.link().info(), shared.config.interest_radius);
+    let mut audience = Audience::new(
+        Arc::clone(&shared.meters),
+        room.link().info(),
+        shared.config.interest_radius,
+    );
     let mut frames = room.link().subscribe();
     let mut silence = Silence::default();
     loop {
@@ -92,7 +102,10 @@ async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiv
                 None if audience.over => audience.clear(),
                 None => match find_again(&shared, &room, &mut silence).await {
                     Ok(link) => {
-                        tracing::info!(code = "RK-GATE-031", match_id = %room.match_id, "the match's frames broke off; listening again");
+                        tracing::info!(
+                            code = "RK-GATE-031", match_id = %room.match_id,
+                            "the match's frames broke off; listening again"
+                        );
                         audience.each(|seat| if seat.role == Role::Player { link.back(seat.session) });
                         frames = link.subscribe();
                     }
@@ -105,7 +118,10 @@ async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiv
             changes.close();
             match changes.recv().await {
                 Some(Change::Enter(seat)) => {
-                    seat.dismiss(Refusal::new(RefuseCode::Unavailable, "RK-GATE-032: you came just as the last one left: connect again"));
+                    seat.dismiss(Refusal::new(
+                        RefuseCode::Unavailable,
+                        "RK-GATE-032: you came just as the last one left: connect again",
+                    ));
                 }
                 Some(Change::Leave(_)) => {}
                 None => break,
@@ -122,13 +138,22 @@ struct Silence {
     since: Option<Instant>,
 }
 
-/// The match's frames ended without a last one: it was recovered, moved, or we were too slow. One that is found and gives no frames either,
-/// again and again, is given up: else the search would be a hot loop.
-async fn find_again(shared: &Shared, room: &Room, silence: &mut Silence) -> Result<Arc<dyn MatchLink>, Refusal> {
-    let until = *silence.since.get_or_insert_with(Instant::now) + shared.config.limits.unavailable_wait;
+/// The match's frames ended without a last one: it was recovered, moved, or we were too slow. One
+/// that is found and gives no frames either, again and again, is given up: else the search would be
+/// a hot loop.
+async fn find_again(
+    shared: &Shared,
+    room: &Room,
+    silence: &mut Silence,
+) -> Result<Arc<dyn MatchLink>, Refusal> {
+    let until =
+        *silence.since.get_or_insert_with(Instant::now) + shared.config.limits.unavailable_wait;
     if silence.breaks > 0 {
         if Instant::now() >= until {
-            return Err(Refusal::new(RefuseCode::Unavailable, "RK-GATE-036: the match is here but gives no frames: ask its operator"));
+            return Err(Refusal::new(
+                RefuseCode::Unavailable,
+                "RK-GATE-036: the match is here but gives no frames: ask its operator",
+            ));
         }
         tokio::time::sleep(LOOK_AGAIN * (1 << silence.breaks.min(DOUBLINGS))).await;
     }
@@ -140,7 +165,9 @@ async fn find_again(shared: &Shared, room: &Room, silence: &mut Silence) -> Resu
                 return Ok(link);
             }
             Location::Elsewhere(addr) => return Err(Refusal::moved(addr)),
-            Location::Refused(code, message) if !code.is_temporary() || Instant::now() >= until || shared.is_draining() => {
+            Location::Refused(code, message)
+                if !code.is_temporary() || Instant::now() >= until || shared.is_draining() =>
+            {
                 return Err(Refusal::new(code, message));
             }
             Location::Refused(..) => tokio::time::sleep(LOOK_AGAIN).await,
@@ -202,7 +229,8 @@ impl Audience {
         {
             self.listeners.remove(&earlier);
         }
-        let snapshots = SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
+        let snapshots =
+            SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
         self.listeners.insert(seat.number, Listener { seat, snapshots, applied: Vec::new() });
     }
 
@@ -262,7 +290,8 @@ impl Audience {
         }
     }
 
-    /// The match was recovered. Under output commit nothing that was published is gone; else say from where on it is.
+    /// The match was recovered. Under output commit nothing that was published is gone; else say
+    /// from where on it is.
     fn change_epoch(&mut self, frame: &TickFrame) {
         let to = Tick(frame.tick.0.saturating_sub(1));
         if frame.tick <= self.tick {
@@ -286,7 +315,11 @@ impl Audience {
         };
         for done in &frame.commands {
             if let Some(listener) = self.listener(done.session) {
-                let message = ServerMessage::CommandDone { seq: done.seq, tick: frame.tick, accepted: done.accepted };
+                let message = ServerMessage::CommandDone {
+                    seq: done.seq,
+                    tick: frame.tick,
+                    accepted: done.accepted,
+                };
                 tell(&listener.seat, encode_server(&message));
             }
         }
@@ -298,7 +331,10 @@ impl Audience {
                 payload: event.payload.clone(),
             });
             self.each(|seat| {
-                if event.player.is_none_or(|player| player == seat.player && seat.role == Role::Player) {
+                if event
+                    .player
+                    .is_none_or(|player| player == seat.player && seat.role == Role::Player)
+                {
                     tell(seat, message.clone());
                 }
             });
@@ -311,7 +347,9 @@ impl Audience {
             if let Some(listener) = self.listener(left.session) {
                 let words = match left.reason {
                     LeaveReason::Left => "RK-GATE-034: you left the match",
-                    LeaveReason::TimedOut => "RK-GATE-034: you were away for longer than the match waits",
+                    LeaveReason::TimedOut => {
+                        "RK-GATE-034: you were away for longer than the match waits"
+                    }
                     LeaveReason::Removed => "RK-GATE-034: you were removed from the match",
                 };
                 listener.seat.dismiss(Refusal::new(RefuseCode::Removed, words));
@@ -327,7 +365,8 @@ impl Audience {
         // Counted here and told once: each telling is a few atomic operations.
         let (mut sent, mut skipped, mut partial, mut shared) = (0, 0, 0, 0);
         for Listener { seat, snapshots, applied } in listeners.values_mut() {
-            // A snapshot that has not left yet means a link that cannot keep up: a second one would only be later.
+            // A snapshot that has not left yet means a link that cannot keep up: a second one would
+            // only be later.
             if seat.has_datagram_waiting() {
                 skipped += 1;
                 continue;
@@ -337,11 +376,22 @@ impl Audience {
             if let Some(feedback) = seat.feedback() {
                 snapshots.acknowledge(feedback.ack.0, feedback.ack.1);
                 header.echo_ms = feedback.clock_ms;
-                header.hold_ms = now.saturating_duration_since(feedback.at).as_millis().min(u128::from(u16::MAX)) as u16;
+                header.hold_ms = now
+                    .saturating_duration_since(feedback.at)
+                    .as_millis()
+                    .min(u128::from(u16::MAX)) as u16;
             }
             header.applied.clone_from(applied);
             header.avatar = frame.view.avatar(seat.player);
-            let stats = snapshots.encode(header, &frame.view, history, header.avatar, *interest_radius, budget, datagram);
+            let stats = snapshots.encode(
+                header,
+                &frame.view,
+                history,
+                header.avatar,
+                *interest_radius,
+                budget,
+                datagram,
+            );
             if stats.bytes == 0 {
                 skipped += 1;
                 continue;
@@ -351,7 +401,8 @@ impl Audience {
             meters.snapshot_bytes.record(stats.bytes as f64);
             match seat.connection.send_datagram(Bytes::copy_from_slice(datagram)) {
                 Ok(()) => sent += 1,
-                // The path's packet size shrank between the two calls, or the connection just ended: the next tick knows.
+                // The path's packet size shrank between the two calls, or the connection just
+                // ended: the next tick knows.
                 Err(_) => skipped += 1,
             }
         }

@@ -31,20 +31,24 @@ impl Rate {
 pub struct Limits {
     /// Open connections. Beyond, new ones are refused.
     pub max_connections: usize,
-    /// Of them, those that only a session that goes on can have. More than half of [`Limits::max_connections`] counts as half.
+    /// Of them, those that only a session that goes on can have. More than half of
+    /// [`Limits::max_connections`] counts as half.
     pub reserve: usize,
     /// Spectators that are in. They are also let go when players need their places.
     pub max_spectators: usize,
     /// Clients that are in with tickets of one player, spectators included.
     pub per_player: usize,
-    /// Clients that are in from one source address (IPv6: of one /64). Sessions that go on are let in beyond.
+    /// Clients that are in from one source address (IPv6: of one /64). Sessions that go on are let
+    /// in beyond.
     pub per_source: usize,
     /// Players from here on are the node's own: no ticket of one counts.
     pub first_own_player: u64,
-    /// Connections that are not yet let in. Beyond, new ones are ignored. One source address may have an eighth of them before it must prove
-    /// that it is there, and half of them then (never fewer than 64).
+    /// Connections that are not yet let in. Beyond, new ones are ignored. One source address may
+    /// have an eighth of them before it must prove that it is there, and half of them then (never
+    /// fewer than 64).
     pub max_pending: usize,
-    /// From this many connections that are not yet let in, a new one must first prove its address (QUIC Retry).
+    /// From this many connections that are not yet let in, a new one must first prove its address
+    /// (QUIC Retry).
     pub retry_above: usize,
     /// New connections, all sources together.
     pub handshakes: Rate,
@@ -54,7 +58,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// From the end of the QUIC handshake to a whole hello.
     pub hello_timeout: Duration,
-    /// How long a client waits in its hello for a match that is not ready (recovering), before it is told to try again.
+    /// How long a client waits in its hello for a match that is not ready (recovering), before it
+    /// is told to try again.
     pub unavailable_wait: Duration,
     /// Longest hello, in bytes.
     pub max_hello: usize,
@@ -70,7 +75,8 @@ pub struct Limits {
     pub commands: Rate,
     /// How many malformed packets a connection may send before it is closed.
     pub max_malformed: u32,
-    /// Messages that may wait for one client on the stream. Beyond, the client is let go as overloaded.
+    /// Messages that may wait for one client on the stream. Beyond, the client is let go as
+    /// overloaded.
     pub stream_queue: usize,
     /// Bytes of datagrams that may wait to be sent on one connection.
     pub datagram_send_buffer: usize,
@@ -117,22 +123,31 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
-    /// Decides QUIC's random choices and connection ids, for simulations only; without it the system's randomness does.
+    /// Decides QUIC's random choices and connection ids, for simulations only; without it the
+    /// system's randomness does.
     pub seed: Option<[u8; 32]>,
     /// Wanted size of the socket's buffers in bytes.
     pub socket_buffer: usize,
-    /// How long packets gather in the socket after some were read, before the next ones are. Waking up costs more than a packet does; an input
-    /// waits half of this on average.
+    /// How long packets gather in the socket after some were read, before the next ones are. Waking
+    /// up costs more than a packet does; an input waits half of this on average.
     pub gather: Duration,
-    /// Players are told only of entities within this distance of their avatar, in the world's units; without it, of all. Entities without a
-    /// position are always told.
+    /// Players are told only of entities within this distance of their avatar, in the world's
+    /// units; without it, of all. Entities without a position are always told.
     pub interest_radius: Option<f32>,
 }
 
 impl GatewayConfig {
     /// The defaults on `bind`, with a clock.
     pub fn new(bind: SocketAddr, clock: Clock) -> Self {
-        Self { bind, limits: Limits::default(), clock, seed: None, socket_buffer: 4 << 20, gather: GATHER, interest_radius: None }
+        Self {
+            bind,
+            limits: Limits::default(),
+            clock,
+            seed: None,
+            socket_buffer: 4 << 20,
+            gather: GATHER,
+            interest_radius: None,
+        }
     }
 
     /// The defaults on every address of the host.
@@ -143,6 +158,9 @@ impl GatewayConfig {
 
 impl std::fmt::Debug for GatewayConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatewayConfig").field("bind", &self.bind).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("GatewayConfig")
+            .field("bind", &self.bind)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,9 @@
-//! One connection from its first packet to its last: handshake, hello, then inputs and commands up, messages down.
+//! One connection from its first packet to its last: handshake, hello, then inputs and commands up,
+//! messages down.
 //!
-//! Started by [`crate::gateway`] for each connection that its door accepts. Everything that arrives is bounded, decoded and handed to the
-//! match through [`crate::port::MatchLink`]; nothing here waits for the match but the opening of a session.
+//! Started by [`crate::gateway`] for each connection that its door accepts. Everything that arrives
+//! is bounded, decoded and handed to the match through [`crate::port::MatchLink`]; nothing here
+//! waits for the match but the opening of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +12,8 @@ use bytes::{Buf, Bytes};
 use quinn::{RecvStream, SendStream, VarInt};
 use rekindle_netcode::InputPacket;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Enter, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage, Stood, StreamDecoder,
-    StreamError, Welcome, encode_server,
+    ClientMessage, Credential, Enter, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, RefuseCode, Role,
+    ServerMessage, Stood, StreamDecoder, StreamError, Welcome, encode_server,
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use tokio::sync::mpsc;
@@ -37,7 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often at most.
 const OFFERS: u32 = 100;
-/// How long the allowance of an address that was not proved outlives its connection: until what closes it was sent, or dropped.
+/// How long the allowance of an address that was not proved outlives its connection: until what
+/// closes it was sent, or dropped.
 const AFTERMATH: Duration = Duration::from_millis(200);
 
 /// How a connection came to its end.
@@ -62,7 +65,8 @@ struct Shown {
     expired: Option<TicketError>,
 }
 
-/// Serves one connection. `pending` counts it until it has shown a good credential, `address` bounds what is sent to it until its address is proved.
+/// Serves one connection. `pending` counts it until it has shown a good credential, `address`
+/// bounds what is sent to it until its address is proved.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
@@ -100,8 +104,13 @@ pub(crate) async fn serve(
             let first = Enter { hello, game: None, stood: None };
             admit(&shared, (&connection, number), PROTOCOL, first, pending).await
         }
-        Read::Message(ClientMessage::Enter(enter)) => admit(&shared, (&connection, number), PROTOCOL_2, enter, pending).await,
-        Read::Message(_) => Err(Refusal::new(RefuseCode::Malformed, "RK-GATE-041: the first message must be a hello")),
+        Read::Message(ClientMessage::Enter(enter)) => {
+            admit(&shared, (&connection, number), PROTOCOL_2, enter, pending).await
+        }
+        Read::Message(_) => Err(Refusal::new(
+            RefuseCode::Malformed,
+            "RK-GATE-041: the first message must be a hello",
+        )),
         Read::Malformed(error) => Err(Refusal::new(RefuseCode::Malformed, error.to_string())),
         Read::End => return,
     };
@@ -119,14 +128,18 @@ pub(crate) async fn serve(
     let Visit { welcome, place, .. } = visit;
     let (player, session, role) = (welcome.player, welcome.session, visit.role);
     let seat = Arc::new(Seat::new(number, player, session, role, connection.clone(), queue));
-    let rewound = visit.lost.map(|lost| encode_server(&ServerMessage::Rewound { epoch: welcome.epoch, to: lost.to }));
+    let rewound = visit
+        .lost
+        .map(|lost| encode_server(&ServerMessage::Rewound { epoch: welcome.epoch, to: lost.to }));
     let welcome = encode_server(&ServerMessage::Welcome(Box::new(welcome)));
     // Version 1 knows no message before the welcome.
-    let (first, second) = if visit.version == PROTOCOL { (Some(welcome), rewound) } else { (rewound, Some(welcome)) };
+    let (first, second) =
+        if visit.version == PROTOCOL { (Some(welcome), rewound) } else { (rewound, Some(welcome)) };
     first.into_iter().chain(second).for_each(|message| seat.tell(message));
     shared.seat(&seat);
     let mut link = visit.link;
-    // Also for a new session: whoever opened it may have gone away before it was durable, which left it waiting.
+    // Also for a new session: whoever opened it may have gone away before it was durable, which
+    // left it waiting.
     if role == Role::Player {
         link.back(session);
     }
@@ -138,7 +151,8 @@ pub(crate) async fn serve(
     };
 
     reader.decoder.set_limit(limits.max_command);
-    // A task of its own: a datagram comes every tick, and whoever waits for it beside other things looks at all of them each time.
+    // A task of its own: a datagram comes every tick, and whoever waits for it beside other things
+    // looks at all of them each time.
     let mut datagrams = JoinSet::new();
     datagrams.spawn(read_datagrams(Arc::clone(&shared), Arc::clone(&seat), Arc::clone(&room)));
     let end = tokio::select! {
@@ -153,7 +167,8 @@ pub(crate) async fn serve(
     link = room.link();
     drop(place);
     room.leave(number).await;
-    // Whoever took the session over is here now: only the last connection of a session says that it is away.
+    // Whoever took the session over is here now: only the last connection of a session says that it
+    // is away.
     if shared.unseat(&seat) && role == Role::Player {
         if matches!(end, End::Bye) { link.close(session) } else { link.away(session) }
     }
@@ -182,8 +197,15 @@ fn close(connection: &quinn::Connection, refusal: &Refusal) {
 /// Says why on the stream, waits a moment for it to arrive, closes.
 async fn say_goodbye(connection: &quinn::Connection, writer: &mut Writer, refusal: &Refusal) {
     Meters::refused(refusal.code);
-    tracing::debug!(code = "RK-GATE-042", peer = %connection.remote_address(), why = ?refusal.code, words = %refusal.message, "client let go");
-    let message = encode_server(&ServerMessage::Refused { code: refusal.code, message: refusal.message.clone() });
+    tracing::debug!(
+        code = "RK-GATE-042", peer = %connection.remote_address(), why = ?refusal.code,
+        words = %refusal.message,
+        "client let go"
+    );
+    let message = encode_server(&ServerMessage::Refused {
+        code: refusal.code,
+        message: refusal.message.clone(),
+    });
     let said = async {
         if let Some(addr) = refusal.elsewhere.clone() {
             writer.write(encode_server(&ServerMessage::Redirect { addr })).await?;
@@ -220,7 +242,10 @@ async fn admit(
 ) -> Result<Visit, Refusal> {
     let Enter { hello, game, stood } = first;
     if hello.protocol != version {
-        let words = format!("RK-GATE-043: this node speaks protocols {PROTOCOL} and {PROTOCOL_2}, you speak {}", hello.protocol);
+        let words = format!(
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} and {PROTOCOL_2}, you speak {}",
+            hello.protocol
+        );
         return Err(Refusal::new(RefuseCode::Protocol, words));
     }
     if game.as_ref().is_some_and(|game| game.len() > MAX_GAME_NAME) {
@@ -237,21 +262,31 @@ async fn admit(
     } else {
         None
     };
-    let link = locate(shared, connection, Wanted { match_id: shown.wanted, game: game.as_deref() }).await?;
+    let link = locate(shared, connection, Wanted { match_id: shown.wanted, game: game.as_deref() })
+        .await?;
     let info = link.info();
     if let Some(game) = game.filter(|game| *game != info.game) {
-        let words = format!("RK-GATE-125: match {} is one of `{}`, not of `{game}`", info.match_id, info.game);
+        let words = format!(
+            "RK-GATE-125: match {} is one of `{}`, not of `{game}`",
+            info.match_id, info.game
+        );
         return Err(Refusal::new(RefuseCode::NoMatch, words));
     }
-    // An owner that does not know yet that it was replaced must not tell anybody that what the new one showed has not happened.
-    if stood.as_ref().is_some_and(|stood| stood.epoch > info.epoch) && !shared.owns(info.match_id, info.epoch).await {
-        let words = "RK-GATE-129: you have seen a later owner of the match, and this node cannot prove that it is the owner: try again";
+    // An owner that does not know yet that it was replaced must not tell anybody that what the new
+    // one showed has not happened.
+    if stood.as_ref().is_some_and(|stood| stood.epoch > info.epoch)
+        && !shared.owns(info.match_id, info.epoch).await
+    {
+        let words = "RK-GATE-129: you have seen a later owner of the match, and this node cannot \
+            prove that it is the owner: try again";
         return Err(Refusal::new(RefuseCode::Unavailable, words));
     }
     let lives = if hello.role == Role::Player { link.session_of(shown.player) } else { None };
     // One that has expired opens no session, and leads back into the one that lives.
     let back = match (shown.expired, lives) {
-        (Some(expired), None) => return Err(Refusal::new(RefuseCode::Credential, expired.to_string())),
+        (Some(expired), None) => {
+            return Err(Refusal::new(RefuseCode::Credential, expired.to_string()));
+        }
         (Some(_), lives) => lives,
         (None, _) => None,
     };
@@ -267,7 +302,9 @@ async fn admit(
             let opened = link.open(shown.player, shown.name, shown.resume.or(back)).await;
             opened.map_err(|(code, message)| Refusal::new(code, message))?
         }
-        Role::Spectator => Opened { session: SessionId(0), resumed: false, next_input: 0, next_command: 0 },
+        Role::Spectator => {
+            Opened { session: SessionId(0), resumed: false, next_input: 0, next_command: 0 }
+        }
     };
     let info = link.info();
     let lost = lost(&*link, &info, stood.as_ref(), opened.resumed);
@@ -277,7 +314,11 @@ async fn admit(
     let resume_token = match hello.role {
         Role::Player => shared
             .keys
-            .issue_resume(&Resume { match_id: info.match_id, player: shown.player, session: opened.session })
+            .issue_resume(&Resume {
+                match_id: info.match_id,
+                player: shown.player,
+                session: opened.session,
+            })
             .map_err(|error| Refusal::new(RefuseCode::Unavailable, error.to_string()))?,
         Role::Spectator => String::new(),
     };
@@ -299,8 +340,14 @@ async fn admit(
     Ok(Visit { match_id: info.match_id, link, role: hello.role, version, welcome, lost, place })
 }
 
-/// What the client saw and the match does not have. One that does not say where it stood (version 1) is told what the recovery found.
-fn lost(link: &dyn MatchLink, info: &MatchInfo, stood: Option<&Stood>, resumed: bool) -> Option<Lost> {
+/// What the client saw and the match does not have. One that does not say where it stood
+/// (version 1) is told what the recovery found.
+fn lost(
+    link: &dyn MatchLink,
+    info: &MatchInfo,
+    stood: Option<&Stood>,
+    resumed: bool,
+) -> Option<Lost> {
     let recovered = link.holds_until().map(|to| Lost { to, why: "recovery" });
     let Some(stood) = stood else { return recovered.filter(|_| resumed) };
     let found = stood::lost(stood, info.epoch, info.tick, |tick| link.hash_at(tick));
@@ -313,10 +360,17 @@ fn lost(link: &dyn MatchLink, info: &MatchInfo, stood: Option<&Stood>, resumed: 
 }
 
 /// Counts it, and logs it as often as lines may come.
-fn tell_lost(shared: &Shared, info: &MatchInfo, player: PlayerId, stood: Option<&Stood>, lost: Lost) {
+fn tell_lost(
+    shared: &Shared,
+    info: &MatchInfo,
+    player: PlayerId,
+    stood: Option<&Stood>,
+    lost: Lost,
+) {
     Meters::rewound(lost.why);
     if shared.rewound_lines.lock().take(1.0, Instant::now()) {
-        let (epoch_seen, last) = stood.map_or((0, None), |stood| (stood.epoch.0, Some(stood.tick.0)));
+        let (epoch_seen, last) =
+            stood.map_or((0, None), |stood| (stood.epoch.0, Some(stood.tick.0)));
         tracing::warn!(
             code = "RK-GATE-127",
             match_id = %info.match_id,
@@ -326,7 +380,8 @@ fn tell_lost(shared: &Shared, info: &MatchInfo, player: PlayerId, stood: Option<
             until = last,
             epoch_seen,
             epoch = info.epoch.0,
-            "a client was shown ticks that the match does not have: it is rewound; was the store put back to an earlier state?"
+            "a client was shown ticks that the match does not have: it is rewound; was the store \
+             put back to an earlier state?"
         );
     }
 }
@@ -338,7 +393,10 @@ fn check(shared: &Shared, hello: &Hello) -> Result<Shown, Refusal> {
         Credential::Ticket(token) => {
             let (ticket, expired) = shared.keys.read_ticket(token, now_ms).map_err(credential)?;
             if ticket.role == Role::Spectator && hello.role == Role::Player {
-                return Err(credential(TicketError::NotForThis { found: "watching".to_owned(), wanted: "playing".to_owned() }));
+                return Err(credential(TicketError::NotForThis {
+                    found: "watching".to_owned(),
+                    wanted: "playing".to_owned(),
+                }));
             }
             (ticket.player, ticket.name, ticket.match_id, None, expired)
         }
@@ -348,19 +406,31 @@ fn check(shared: &Shared, hello: &Hello) -> Result<Shown, Refusal> {
         }
     };
     if player.0 >= shared.config.limits.first_own_player {
-        let words = format!("players from {} on are the node's own", shared.config.limits.first_own_player);
+        let words =
+            format!("players from {} on are the node's own", shared.config.limits.first_own_player);
         return Err(credential(TicketError::Claims(words)));
     }
     if let (Some(bound), Some(wanted)) = (bound, hello.match_id)
         && bound != wanted
     {
-        let error = TicketError::NotForThis { found: format!("match {bound}"), wanted: format!("match {wanted}") };
+        let error = TicketError::NotForThis {
+            found: format!("match {bound}"),
+            wanted: format!("match {wanted}"),
+        };
         return Err(credential(error));
     }
-    Ok(Shown { player, name, wanted: hello.match_id.or(bound), unbound: bound.is_none(), resume, expired })
+    Ok(Shown {
+        player,
+        name,
+        wanted: hello.match_id.or(bound),
+        unbound: bound.is_none(),
+        resume,
+        expired,
+    })
 }
 
-/// Waits until no other hello of this player is being answered: two at once could open two sessions.
+/// Waits until no other hello of this player is being answered: two at once could open two
+/// sessions.
 async fn turn(shared: &Arc<Shared>, player: PlayerId) -> Result<OpeningGuard, Refusal> {
     let until = Instant::now() + shared.config.limits.unavailable_wait;
     loop {
@@ -368,18 +438,25 @@ async fn turn(shared: &Arc<Shared>, player: PlayerId) -> Result<OpeningGuard, Re
             return Ok(turn);
         }
         if Instant::now() >= until {
-            return Err(Refusal::new(RefuseCode::Unavailable, "RK-GATE-128: another hello with your ticket is being answered: try again"));
+            return Err(Refusal::new(
+                RefuseCode::Unavailable,
+                "RK-GATE-128: another hello with your ticket is being answered: try again",
+            ));
         }
         sleep(LOOK_AGAIN).await;
     }
 }
 
-/// A ticket that names no match is good for one match at a time: its player comes back to the session that lives.
+/// A ticket that names no match is good for one match at a time: its player comes back to the
+/// session that lives.
 fn at_home(shared: &Shared, shown: &Shown) -> Result<Option<MatchId>, Refusal> {
     match (shared.matches.plays_in(shown.player), shown.wanted) {
         (Some(home), Some(wanted)) if home != wanted => {
             let error = TicketError::NotForThis {
-                found: format!("one match at a time, and you play in {home}: leave it, or get a ticket that names the other match"),
+                found: format!(
+                    "one match at a time, and you play in {home}: leave it, or get a ticket that \
+                     names the other match"
+                ),
                 wanted: format!("match {wanted}"),
             };
             Err(Refusal::new(RefuseCode::Credential, error.to_string()))
@@ -388,15 +465,22 @@ fn at_home(shared: &Shared, shown: &Shown) -> Result<Option<MatchId>, Refusal> {
     }
 }
 
-/// Finds the match. One that is not ready (the node recovers it) is waited for a while, which spares client and node the next handshake.
-async fn locate(shared: &Shared, connection: &quinn::Connection, wanted: Wanted<'_>) -> Result<Arc<dyn MatchLink>, Refusal> {
+/// Finds the match. One that is not ready (the node recovers it) is waited for a while, which
+/// spares client and node the next handshake.
+async fn locate(
+    shared: &Shared,
+    connection: &quinn::Connection,
+    wanted: Wanted<'_>,
+) -> Result<Arc<dyn MatchLink>, Refusal> {
     let until = Instant::now() + shared.config.limits.unavailable_wait;
     loop {
         match shared.locate(wanted).await {
             Location::Here(link) => return Ok(link),
             Location::Elsewhere(addr) => return Err(Refusal::moved(addr)),
             Location::Refused(code, message) => {
-                let wait = code == RefuseCode::Unavailable && Instant::now() < until && !shared.is_draining();
+                let wait = code == RefuseCode::Unavailable
+                    && Instant::now() < until
+                    && !shared.is_draining();
                 if !wait || connection.close_reason().is_some() {
                     return Err(Refusal::new(code, message));
                 }
@@ -435,7 +519,11 @@ async fn read_datagrams(shared: Arc<Shared>, seat: Arc<Seat>, room: Arc<Room>) -
                 if repeated > 0 {
                     meters.inputs_repeated.increment(repeated);
                 }
-                seat.set_feedback(Feedback { ack: (packet.ack_tick, packet.ack_bits), clock_ms: packet.clock_ms, at: now });
+                seat.set_feedback(Feedback {
+                    ack: (packet.ack_tick, packet.ack_bits),
+                    clock_ms: packet.clock_ms,
+                    at: now,
+                });
                 if packet.inputs.is_empty() && repeated == 0 {
                     None
                 } else if seat.role == Role::Player {
@@ -452,21 +540,35 @@ async fn read_datagrams(shared: Arc<Shared>, seat: Arc<Seat>, room: Arc<Room>) -
             Meters::malformed(reason);
             malformed += 1;
             if malformed > limits.max_malformed {
-                let words = format!("RK-GATE-044: {malformed} malformed packets, the last one: {reason}");
+                let words =
+                    format!("RK-GATE-044: {malformed} malformed packets, the last one: {reason}");
                 return End::Dismissed(Refusal::new(RefuseCode::Malformed, words));
             }
         }
     }
 }
 
-/// Offers the inputs of a packet, all newer than `last`. Returns the newest that was settled, and what was wrong with one of them.
-fn hand_over(shared: &Shared, seat: &Seat, room: &Room, packet: InputPacket, mut last: u64) -> (u64, Option<&'static str>) {
+/// Offers the inputs of a packet, all newer than `last`. Returns the newest that was settled, and
+/// what was wrong with one of them.
+fn hand_over(
+    shared: &Shared,
+    seat: &Seat,
+    room: &Room,
+    packet: InputPacket,
+    mut last: u64,
+) -> (u64, Option<&'static str>) {
     let meters = &shared.meters;
     let link = room.link();
     let mut wrong = None;
     for item in packet.inputs {
         let seq = item.seq;
-        let input = RawInput { session: seat.session, seq, target: item.target, view: item.view, payload: item.payload };
+        let input = RawInput {
+            session: seat.session,
+            seq,
+            target: item.target,
+            view: item.view,
+            payload: item.payload,
+        };
         match link.input(input) {
             Admission::Queued => meters.inputs_queued.increment(1),
             Admission::Stale => meters.inputs_stale.increment(1),
@@ -502,7 +604,10 @@ async fn read_commands(shared: &Shared, seat: &Seat, room: &Room, reader: &mut R
             }
             Read::Malformed(error) => return malformed("stream", error.to_string()),
             Read::Message(ClientMessage::Command { .. }) if seat.role == Role::Spectator => {
-                return malformed("spectator_command", "RK-GATE-046: spectators give no commands".to_owned());
+                return malformed(
+                    "spectator_command",
+                    "RK-GATE-046: spectators give no commands".to_owned(),
+                );
             }
             Read::Message(ClientMessage::Command { seq, payload }) => {
                 // Not reading on is the answer to haste: the stream's window does the rest.
@@ -517,22 +622,31 @@ async fn read_commands(shared: &Shared, seat: &Seat, room: &Room, reader: &mut R
                             sleep(OFFER_AGAIN).await;
                         }
                         Admission::Full => {
-                            let words = "RK-GATE-047: the match takes no commands now: connect again and repeat them";
+                            let words = "RK-GATE-047: the match takes no commands now: connect \
+                                again and repeat them";
                             return End::Dismissed(Refusal::new(RefuseCode::Overloaded, words));
                         }
                         Admission::Malformed => {
-                            return malformed("command", format!("RK-GATE-048: the game does not understand command {seq}"));
+                            return malformed(
+                                "command",
+                                format!("RK-GATE-048: the game does not understand command {seq}"),
+                            );
                         }
-                        // A match that was thrown back expects earlier numbers: the next welcome says which.
+                        // A match that was thrown back expects earlier numbers: the next welcome
+                        // says which.
                         Admission::OutOfWindow => {
                             Meters::malformed("command_order");
                             let words = format!(
-                                "RK-GATE-049: command {seq} is out of sequence: connect again and go on with the number you are told"
+                                "RK-GATE-049: command {seq} is out of sequence: connect again and \
+                                 go on with the number you are told"
                             );
                             return End::Dismissed(Refusal::new(RefuseCode::Overloaded, words));
                         }
                         Admission::NoSession => {
-                            return End::Dismissed(Refusal::new(RefuseCode::Removed, "RK-GATE-034: the session is over"));
+                            return End::Dismissed(Refusal::new(
+                                RefuseCode::Removed,
+                                "RK-GATE-034: the session is over",
+                            ));
                         }
                     }
                 }

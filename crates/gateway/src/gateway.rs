@@ -36,7 +36,8 @@ const QUESTIONS_AT_ONCE: usize = 8;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// Most matches of which it is remembered that they are over.
 const MAX_OVER: usize = 1024;
-/// How often it is logged that a client saw what the match does not have: what it says is up to the client.
+/// How often it is logged that a client saw what the match does not have: what it says is up to the
+/// client.
 const REWOUND_LINES: Rate = Rate::new(2.0, 32.0);
 
 /// Why there is no edge.
@@ -44,7 +45,8 @@ const REWOUND_LINES: Rate = Rate::new(2.0, 32.0);
 pub enum GatewayError {
     /// The port cannot be had.
     #[error(
-        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the port taken? Choose another with --listen"
+        "RK-GATE-021: UDP {addr} cannot be bound: {source}; is another node running, or is the \
+         port taken? Choose another with --listen"
     )]
     Bind {
         /// Which address.
@@ -99,7 +101,11 @@ struct Inside {
 
 impl Shared {
     /// Gives a client a place among those that are in, or says why it gets none.
-    pub(crate) fn place(self: &Arc<Self>, number: u64, place: Place) -> Result<PlaceGuard, Refusal> {
+    pub(crate) fn place(
+        self: &Arc<Self>,
+        number: u64,
+        place: Place,
+    ) -> Result<PlaceGuard, Refusal> {
         let mut inside = self.inside.lock();
         match inside.places.decide(place, &self.config.limits) {
             Grant::Free => {}
@@ -107,7 +113,10 @@ impl Shared {
                 Meters::no_place("shed");
                 inside.places.free(spectator);
                 if let Some(seat) = inside.seats.get(&spectator) {
-                    seat.dismiss(Refusal::new(RefuseCode::RateLimited, "RK-GATE-121: players need your place: watch again in a while"));
+                    seat.dismiss(Refusal::new(
+                        RefuseCode::RateLimited,
+                        "RK-GATE-121: players need your place: watch again in a while",
+                    ));
                 }
             }
             Grant::None(why, bound) => {
@@ -118,7 +127,8 @@ impl Shared {
                     "spectators" => ("spectators", "watch again in a while"),
                     _ => ("clients", "try again in a while, or at another node"),
                 };
-                let words = format!("RK-GATE-122: {bound} {who} are in, and more may not be: {what}");
+                let words =
+                    format!("RK-GATE-122: {bound} {who} are in, and more may not be: {what}");
                 return Err(Refusal::new(RefuseCode::RateLimited, words));
             }
         }
@@ -128,13 +138,22 @@ impl Shared {
 
     /// Notes that a hello of this player is being answered; `None` if another one is.
     pub(crate) fn opening(self: &Arc<Self>, player: PlayerId) -> Option<OpeningGuard> {
-        self.inside.lock().opening.insert(player).then(|| OpeningGuard { shared: Arc::clone(self), player })
+        self.inside
+            .lock()
+            .opening
+            .insert(player)
+            .then(|| OpeningGuard { shared: Arc::clone(self), player })
     }
 
-    /// Where the wanted match is. Of one that is not here (any more) the directory is asked what became of it.
+    /// Where the wanted match is. Of one that is not here (any more) the directory is asked what
+    /// became of it.
     pub(crate) async fn locate(&self, wanted: Wanted<'_>) -> Location {
         let location = self.matches.locate(wanted);
-        let (Some(match_id), Location::Refused(RefuseCode::NoMatch, _)) = (wanted.match_id, &location) else { return location };
+        let (Some(match_id), Location::Refused(RefuseCode::NoMatch, _)) =
+            (wanted.match_id, &location)
+        else {
+            return location;
+        };
         if let Some(reason) = self.inside.lock().over.get(&match_id).cloned() {
             return Location::Refused(RefuseCode::Ended, reason);
         }
@@ -153,7 +172,8 @@ impl Shared {
         }
     }
 
-    /// Whether the directory confirms that this node owns the match: a client has heard of a later owner, or of a store that has been put back since.
+    /// Whether the directory confirms that this node owns the match: a client has heard of a later
+    /// owner, or of a store that has been put back since.
     pub(crate) async fn owns(&self, match_id: MatchId, epoch: Epoch) -> bool {
         self.ask(self.matches.owns(match_id, epoch)).await.unwrap_or(false)
     }
@@ -183,7 +203,10 @@ impl Shared {
         };
         if let Some(earlier) = earlier.and_then(|number| inside.seats.get(&number)) {
             self.meters.superseded.increment(1);
-            earlier.dismiss(Refusal::new(RefuseCode::Superseded, "RK-GATE-035: your session goes on over another connection"));
+            earlier.dismiss(Refusal::new(
+                RefuseCode::Superseded,
+                "RK-GATE-035: your session goes on over another connection",
+            ));
         }
         inside.seats.insert(seat.number, Arc::clone(seat));
         self.meters.sessions.set(inside.seats.len() as f64);
@@ -202,7 +225,11 @@ impl Shared {
     }
 
     /// The room of a match, opened if need be.
-    pub(crate) fn room(self: &Arc<Self>, match_id: MatchId, link: &Arc<dyn MatchLink>) -> Arc<Room> {
+    pub(crate) fn room(
+        self: &Arc<Self>,
+        match_id: MatchId,
+        link: &Arc<dyn MatchLink>,
+    ) -> Arc<Room> {
         let mut inside = self.inside.lock();
         match inside.rooms.get(&match_id) {
             Some(room) if !room.is_closed() => Arc::clone(room),
@@ -229,7 +256,12 @@ impl Shared {
             validated: incoming.remote_address_validated(),
             open: self.connections.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
-            pending_from_source: self.pending_by_source.lock().get(&subscriber(source)).copied().unwrap_or(0),
+            pending_from_source: self
+                .pending_by_source
+                .lock()
+                .get(&subscriber(source))
+                .copied()
+                .unwrap_or(0),
         }
     }
 
@@ -257,7 +289,8 @@ impl PendingGuard {
 impl Drop for PendingGuard {
     fn drop(&mut self) {
         self.shared.pending.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut entry) = self.shared.pending_by_source.lock().entry(self.source) {
+        if let Entry::Occupied(mut entry) = self.shared.pending_by_source.lock().entry(self.source)
+        {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -319,17 +352,24 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Listens on `config.bind`. Must be called inside a tokio runtime, which then runs all tasks of the edge; install the recorder
-    /// of metrics before.
-    pub fn bind(config: GatewayConfig, matches: Arc<dyn Matches>, keys: Keys) -> Result<Self, GatewayError> {
+    /// Listens on `config.bind`. Must be called inside a tokio runtime, which then runs all tasks
+    /// of the edge; install the recorder of metrics before.
+    pub fn bind(
+        config: GatewayConfig,
+        matches: Arc<dyn Matches>,
+        keys: Keys,
+    ) -> Result<Self, GatewayError> {
         let addr = config.bind;
-        let socket = quic::socket(addr, config.socket_buffer).map_err(|source| GatewayError::Bind { addr, source })?;
+        let socket = quic::socket(addr, config.socket_buffer)
+            .map_err(|source| GatewayError::Bind { addr, source })?;
         let unproven = Arc::new(Unproven::default());
-        let socket = GatheringSocket::new(socket, config.gather, Arc::clone(&unproven)).map_err(GatewayError::Endpoint)?;
+        let socket = GatheringSocket::new(socket, config.gather, Arc::clone(&unproven))
+            .map_err(GatewayError::Endpoint)?;
         Self::begin(config, matches, keys, (Arc::new(socket), unproven), Arc::new(TokioRuntime))
     }
 
-    /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a simulation's. Time comes from tokio's clock.
+    /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a
+    /// simulation's. Time comes from tokio's clock.
     pub fn on_socket(
         config: GatewayConfig,
         matches: Arc<dyn Matches>,
@@ -350,7 +390,8 @@ impl Gateway {
         let server = quic::server_config(&config.limits, &keys)?;
         let endpoint_config = quic::endpoint_config(&config, &keys)?;
         let endpoint =
-            Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime).map_err(GatewayError::Endpoint)?;
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime)
+                .map_err(GatewayError::Endpoint)?;
         let local_addr = endpoint.local_addr().map_err(GatewayError::Endpoint)?;
         let shared = Arc::new(Shared {
             config,
@@ -370,13 +411,15 @@ impl Gateway {
         Ok(Self { shared, endpoint, local_addr, door, open })
     }
 
-    /// Whether it takes connections: false once [`Gateway::shutdown`] was called, or QUIC has given up the port.
+    /// Whether it takes connections: false once [`Gateway::shutdown`] was called, or QUIC has given
+    /// up the port.
     pub fn is_open(&self) -> bool {
         // The sender is gone with the task that takes connections, however that ended.
         *self.open.borrow() && self.open.has_changed().is_ok()
     }
 
-    /// Resolves when no connection is taken any more: the port is lost, and nothing brings it back in this process.
+    /// Resolves when no connection is taken any more: the port is lost, and nothing brings it back
+    /// in this process.
     pub async fn lost(&self) {
         let mut open = self.open.clone();
         // An error says the same.
@@ -398,7 +441,8 @@ impl Gateway {
         self.shared.inside.lock().seats.len()
     }
 
-    /// Lets nobody in any more, tells all clients to ask another node, and closes after a second at most.
+    /// Lets nobody in any more, tells all clients to ask another node, and closes after a second at
+    /// most.
     pub async fn shutdown(&self, reason: &str) {
         let seats: Vec<Arc<Seat>> = {
             let mut inside = self.shared.inside.lock();
@@ -418,7 +462,8 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.endpoint.close(VarInt::from_u32(RefuseCode::Draining.close_code()), b"the node is gone");
+        self.endpoint
+            .close(VarInt::from_u32(RefuseCode::Draining.close_code()), b"the node is gone");
         self.door.abort();
     }
 }
@@ -437,7 +482,9 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint, opened: watch::Sende
                 number += 1;
                 shared.meters.accepted.increment(1);
                 let pending = PendingGuard::new(&shared, incoming.remote_address().ip());
-                let address = shared.unproven.enter(incoming.remote_address(), incoming.remote_address_validated());
+                let address = shared
+                    .unproven
+                    .enter(incoming.remote_address(), incoming.remote_address_validated());
                 let counted = ConnectionGuard::new(&shared);
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
@@ -447,7 +494,8 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint, opened: watch::Sende
             }
             Verdict::Retry => {
                 Meters::turned_away("retried", "address");
-                // It fails only for an address that is already proved, and such a one is never asked again.
+                // It fails only for an address that is already proved, and such a one is never
+                // asked again.
                 let _ = incoming.retry();
             }
             Verdict::Refuse(reason) => {
@@ -461,7 +509,10 @@ async fn keep_door(shared: Arc<Shared>, endpoint: Endpoint, opened: watch::Sende
         }
     }
     if !shared.is_draining() {
-        tracing::error!(code = "RK-GATE-123", "QUIC has given up the game port: nobody gets in any more, and players fall silent");
+        tracing::error!(
+            code = "RK-GATE-123",
+            "QUIC has given up the game port: nobody gets in any more, and players fall silent"
+        );
     }
     opened.send_replace(false);
 }

@@ -1,9 +1,11 @@
-//! The secrets of an edge: who may let players in, who this server is, and what survives its restarts.
+//! The secrets of an edge: who may let players in, who this server is, and what survives its
+//! restarts.
 //!
-//! Called by the node at its start. Three 32-byte seeds decide everything: the key that signs tickets and resume tokens, the key of
-//! the TLS certificate, and the key behind QUIC's stateless resets and connection ids. They are made once and kept in one file, so
-//! that after a restart tickets and resume tokens are still good, clients still know the certificate, and a client that talks to a
-//! connection of the process before is told at once that it is gone.
+//! Called by the node at its start. Three 32-byte seeds decide everything: the key that signs
+//! tickets and resume tokens, the key of the TLS certificate, and the key behind QUIC's stateless
+//! resets and connection ids. They are made once and kept in one file, so that after a restart
+//! tickets and resume tokens are still good, clients still know the certificate, and a client that
+//! talks to a connection of the process before is told at once that it is gone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,14 +29,17 @@ pub const CERTIFICATE_FILE: &str = "cert.der";
 pub const SERVER_NAME: &str = "rekindle";
 
 /// What an Ed25519 seed lacks to be a PKCS #8 document (RFC 8410).
-const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8_ED25519: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// A file could not be read or written.
     #[error(
-        "RK-GATE-001: keys at `{path}`: {source}; the directory must exist on a disk that can be written, and belong to the user that runs the node"
+        "RK-GATE-001: keys at `{path}`: {source}; the directory must exist on a disk that can be \
+         written, and belong to the user that runs the node"
     )]
     Io {
         /// Which file.
@@ -44,7 +49,8 @@ pub enum KeysError {
     },
     /// The file is there and is not a key file.
     #[error(
-        "RK-GATE-002: `{path}` is not a key file: {problem}; restore it from a backup, or move it away to get new keys (all tickets and sessions end)"
+        "RK-GATE-002: `{path}` is not a key file: {problem}; restore it from a backup, or move it \
+         away to get new keys (all tickets and sessions end)"
     )]
     Malformed {
         /// Which file.
@@ -92,12 +98,15 @@ pub struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("fingerprint", &hex(&self.fingerprint())).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("fingerprint", &hex(&self.fingerprint()))
+            .finish_non_exhaustive()
     }
 }
 
 impl Keys {
-    /// Whether the keys in `dir` can be read, without making or changing anything. Called by whoever looks at a host before a node starts there.
+    /// Whether the keys in `dir` can be read, without making or changing anything. Called by
+    /// whoever looks at a host before a node starts there.
     pub fn check(dir: &Path) -> Result<(), KeysError> {
         let path = dir.join(KEY_FILE);
         let read = open_regular(&path).and_then(std::io::read_to_string);
@@ -105,8 +114,9 @@ impl Keys {
         Seeds::parse(&text).map(drop).map_err(|problem| KeysError::Malformed { path, problem })
     }
 
-    /// Reads the keys in `dir`, or makes them there: `gateway.keys` (mode 0600, synced) and `cert.der`. Two processes that start at
-    /// once in the same directory end up with the same keys.
+    /// Reads the keys in `dir`, or makes them there: `gateway.keys` (mode 0600, synced) and
+    /// `cert.der`. Two processes that start at once in the same directory end up with the same
+    /// keys.
     pub fn load_or_create(dir: &Path) -> Result<Self, KeysError> {
         let path = dir.join(KEY_FILE);
         let io_error = |path: &Path| {
@@ -115,29 +125,38 @@ impl Keys {
         };
         std::fs::create_dir_all(dir).map_err(io_error(dir))?;
         if !path.exists() {
-            let text = serde_json::to_string_pretty(&Seeds::random()?.to_file())
-                .map_err(|error| KeysError::Malformed { path: path.clone(), problem: error.to_string() })?;
-            publish(dir, KEY_FILE, text.as_bytes(), 0o600, Replace::Never).map_err(io_error(&path))?;
+            let text =
+                serde_json::to_string_pretty(&Seeds::random()?.to_file()).map_err(|error| {
+                    KeysError::Malformed { path: path.clone(), problem: error.to_string() }
+                })?;
+            publish(dir, KEY_FILE, text.as_bytes(), 0o600, Replace::Never)
+                .map_err(io_error(&path))?;
         }
         let mut text = String::new();
         let mut file = open_regular(&path).map_err(io_error(&path))?;
         file.read_to_string(&mut text).map_err(io_error(&path))?;
         let mode = file.metadata().map_err(io_error(&path))?.permissions().mode();
         if mode & 0o077 != 0 {
-            tracing::warn!(code = "RK-GATE-005", path = %path.display(), "other users can read the keys: chmod 600 them");
+            tracing::warn!(code = "RK-GATE-005", path = %path.display(), "other users can read the \
+                keys: chmod 600 them");
         }
-        let seeds = Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
+        let seeds =
+            Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
         let mut keys = Self::from_seeds(&seeds)?;
         let path = dir.join(CERTIFICATE_FILE);
-        // Clients have pinned these bytes: another version of the library that makes certificates must not change them.
+        // Clients have pinned these bytes: another version of the library that makes certificates
+        // must not change them.
         match read_regular(&path) {
             Ok(kept) if keys.is_for(&kept) => keys.certificate = CertificateDer::from(kept),
             Ok(_) => {
-                tracing::warn!(code = "RK-GATE-006", path = %path.display(), "not a certificate for these keys: replaced");
-                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&path))?;
+                tracing::warn!(code = "RK-GATE-006", path = %path.display(), "not a certificate \
+                    for these keys: replaced");
+                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always)
+                    .map_err(io_error(&path))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always).map_err(io_error(&path))?;
+                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always)
+                    .map_err(io_error(&path))?;
             }
             Err(error) => return Err(io_error(&path)(error)),
         }
@@ -148,40 +167,64 @@ impl Keys {
     pub fn ephemeral(seed: [u8; 32]) -> Result<Self, KeysError> {
         let derive = |purpose: &[u8]| -> [u8; 32] {
             let mut out = [0; 32];
-            out.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &seed), purpose).as_ref());
+            out.copy_from_slice(
+                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &seed), purpose).as_ref(),
+            );
             out
         };
-        Self::from_seeds(&Seeds { signing: derive(b"signing"), tls: derive(b"tls"), reset: derive(b"reset") })
+        Self::from_seeds(&Seeds {
+            signing: derive(b"signing"),
+            tls: derive(b"tls"),
+            reset: derive(b"reset"),
+        })
     }
 
     fn from_seeds(seeds: &Seeds) -> Result<Self, KeysError> {
-        let crypto = |what| move |problem: &dyn std::fmt::Display| KeysError::Crypto { what, problem: problem.to_string() };
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seeds.signing).map_err(|e| crypto("signing key")(&e))?;
+        let crypto = |what| {
+            move |problem: &dyn std::fmt::Display| KeysError::Crypto {
+                what,
+                problem: problem.to_string(),
+            }
+        };
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seeds.signing)
+            .map_err(|e| crypto("signing key")(&e))?;
         let public = pair.public_key().as_ref();
         let secret = [&seeds.signing[..], public].concat();
-        let signing = AsymmetricSecretKey::<V4>::from(&secret).map_err(|e| crypto("signing key")(&e))?;
-        let verifying = AsymmetricPublicKey::<V4>::from(public).map_err(|e| crypto("signing key")(&e))?;
+        let signing =
+            AsymmetricSecretKey::<V4>::from(&secret).map_err(|e| crypto("signing key")(&e))?;
+        let verifying =
+            AsymmetricPublicKey::<V4>::from(public).map_err(|e| crypto("signing key")(&e))?;
 
         let tls = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seeds.tls].concat());
-        let tls_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519).map_err(|e| crypto("TLS key")(&e))?;
+        let tls_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519)
+            .map_err(|e| crypto("TLS key")(&e))?;
         let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
             .and_then(|params| params.self_signed(&tls_pair))
             .map_err(|e| crypto("certificate")(&e))?;
-        Ok(Self { signing, issuers: vec![verifying], certificate: certificate.der().clone(), tls, reset: seeds.reset })
+        Ok(Self {
+            signing,
+            issuers: vec![verifying],
+            certificate: certificate.der().clone(),
+            tls,
+            reset: seeds.reset,
+        })
     }
 
     /// Whether `certificate` is one for our TLS key.
     fn is_for(&self, certificate: &[u8]) -> bool {
         let (_, key) = self.tls_identity();
         let chain = vec![CertificateDer::from(certificate.to_vec())];
-        let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
+        let pair =
+            CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
         pair.is_ok_and(|pair| pair.keys_match().is_ok())
     }
 
-    /// Also accepts tickets (not resume tokens) signed by the owner of this Ed25519 public key, for instance a login service.
+    /// Also accepts tickets (not resume tokens) signed by the owner of this Ed25519 public key, for
+    /// instance a login service.
     pub fn trust_issuer(&mut self, public_key: &[u8; 32]) -> Result<(), KeysError> {
-        let key = AsymmetricPublicKey::<V4>::from(public_key)
-            .map_err(|error| KeysError::Crypto { what: "key of the other issuer", problem: error.to_string() })?;
+        let key = AsymmetricPublicKey::<V4>::from(public_key).map_err(|error| {
+            KeysError::Crypto { what: "key of the other issuer", problem: error.to_string() }
+        })?;
         self.issuers.push(key);
         Ok(())
     }
@@ -232,23 +275,43 @@ impl Seeds {
     }
 
     fn to_file(&self) -> KeyFile {
-        KeyFile { version: 1, signing: hex(&self.signing), tls: hex(&self.tls), reset: hex(&self.reset) }
+        KeyFile {
+            version: 1,
+            signing: hex(&self.signing),
+            tls: hex(&self.tls),
+            reset: hex(&self.reset),
+        }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         // The parser repeats what it does not like, which may be a key.
-        let file: KeyFile = serde_json::from_str(text)
-            .map_err(|error| format!("not what a key file holds, in line {}, column {}", error.line(), error.column()))?;
+        let file: KeyFile = serde_json::from_str(text).map_err(|error| {
+            format!(
+                "not what a key file holds, in line {}, column {}",
+                error.line(),
+                error.column()
+            )
+        })?;
         if file.version != 1 {
             return Err(format!("version {} where this build knows 1", file.version));
         }
-        let seed = |name: &str, text: &str| unhex(text).ok_or_else(|| format!("`{name}` is not 64 hexadecimal digits"));
-        Ok(Self { signing: seed("signing", &file.signing)?, tls: seed("tls", &file.tls)?, reset: seed("reset", &file.reset)? })
+        let seed = |name: &str, text: &str| {
+            unhex(text).ok_or_else(|| format!("`{name}` is not 64 hexadecimal digits"))
+        };
+        Ok(Self {
+            signing: seed("signing", &file.signing)?,
+            tls: seed("tls", &file.tls)?,
+            reset: seed("reset", &file.reset)?,
+        })
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -276,7 +339,8 @@ fn publish(dir: &Path, name: &str, bytes: &[u8], mode: u32, replace: Replace) ->
     let mut unique = [0; 8];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
     let draft = dir.join(format!(".{name}.{:016x}", u64::from_le_bytes(unique)));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     if replace == Replace::Always {
@@ -290,10 +354,18 @@ fn publish(dir: &Path, name: &str, bytes: &[u8], mode: u32, replace: Replace) ->
     File::open(dir)?.sync_all()
 }
 
-/// Opens a file for reading, unless it is something that makes its reader wait for ever, such as a named pipe.
+/// Opens a file for reading, unless it is something that makes its reader wait for ever, such as a
+/// named pipe.
 fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
 }
 
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
@@ -313,10 +385,16 @@ mod tests {
         let second = Keys::load_or_create(dir.path()).unwrap();
         assert_eq!(first.certificate_der(), second.certificate_der());
         assert_eq!(first.connection_id_key(), second.connection_id_key());
-        assert_eq!(std::fs::read(dir.path().join(CERTIFICATE_FILE)).unwrap(), first.certificate_der());
+        assert_eq!(
+            std::fs::read(dir.path().join(CERTIFICATE_FILE)).unwrap(),
+            first.certificate_der()
+        );
         let mode = std::fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names.len(), 2, "no draft is left behind: {names:?}");
     }
 
@@ -324,8 +402,13 @@ mod tests {
     fn processes_that_start_at_once_agree_on_the_keys() {
         let dir = tempfile::tempdir().unwrap();
         let certificates: Vec<Vec<u8>> = std::thread::scope(|scope| {
-            let starts: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| Keys::load_or_create(dir.path()).unwrap().certificate_der().to_vec())).collect();
+            let starts: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        Keys::load_or_create(dir.path()).unwrap().certificate_der().to_vec()
+                    })
+                })
+                .collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(certificates.windows(2).all(|pair| pair[0] == pair[1]));

@@ -1,12 +1,14 @@
 //! The edge of a node: one UDP port that game clients speak QUIC with.
 //!
-//! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches ([`port::Matches`]); of the node the edge sees nothing
-//! else. It lets in who shows a signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over, and
-//! sends each client a snapshot per tick. It decides nothing about the game and nothing about durability: what a published frame says
-//! is passed on as it is.
+//! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches
+//! ([`port::Matches`]); of the node the edge sees nothing else. It lets in who shows a signed
+//! [`ticket`], opens or resumes a session with the match, hands inputs and commands over, and sends
+//! each client a snapshot per tick. It decides nothing about the game and nothing about durability:
+//! what a published frame says is passed on as it is.
 //!
-//! One input's way: `connection` reads a datagram, checks its rate, decodes it (`rekindle-netcode`) and offers each new input to
-//! [`port::MatchLink::input`]. One tick's way back: `audience` takes the frame of the match and makes a snapshot for each client.
+//! One input's way: `connection` reads a datagram, checks its rate, decodes it (`rekindle-netcode`)
+//! and offers each new input to [`port::MatchLink::input`]. One tick's way back: `audience` takes
+//! the frame of the match and makes a snapshot for each client.
 //!
 //! # Metrics
 //!

@@ -1,4 +1,5 @@
-//! Who may knock, and how often: token buckets and the decision on a new connection. Pure: the time comes from the caller.
+//! Who may knock, and how often: token buckets and the decision on a new connection. Pure: the time
+//! comes from the caller.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +12,8 @@ use crate::config::{Limits, Rate};
 /// Most source addresses that have a bucket of their own; the others share one.
 const MAX_SOURCES: usize = 16 << 10;
 
-/// What one source may have pending at least, however small the bound for all is: a household or a local swarm.
+/// What one source may have pending at least, however small the bound for all is: a household or a
+/// local swarm.
 const MIN_SHARE: usize = 64;
 
 /// Lets through what a [`Rate`] allows.
@@ -120,7 +122,11 @@ impl Door {
         }
         if knock.open >= self.max_connections {
             // Only to those who are where they say: anybody else's address would get our packets.
-            return if knock.validated { Verdict::Refuse("connections") } else { Verdict::Ignore("connections") };
+            return if knock.validated {
+                Verdict::Refuse("connections")
+            } else {
+                Verdict::Ignore("connections")
+            };
         }
         if knock.pending >= self.retry_above && !knock.validated {
             return Verdict::Retry;
@@ -143,7 +149,9 @@ impl Door {
     }
 
     fn source(&mut self, source: (IpAddr, bool), now: Instant) -> &mut Bucket {
-        if self.sources.len() >= MAX_SOURCES && now.saturating_duration_since(self.swept) >= Duration::from_secs(1) {
+        if self.sources.len() >= MAX_SOURCES
+            && now.saturating_duration_since(self.swept) >= Duration::from_secs(1)
+        {
             self.swept = now;
             self.sources.retain(|_, bucket| !bucket.is_full(now));
         }
@@ -168,11 +176,21 @@ mod tests {
     use super::*;
 
     fn knock(last: u8, validated: bool) -> Knock {
-        Knock { source: IpAddr::from([10, 0, 0, last]), validated, open: 0, pending: 0, pending_from_source: 0 }
+        Knock {
+            source: IpAddr::from([10, 0, 0, last]),
+            validated,
+            open: 0,
+            pending: 0,
+            pending_from_source: 0,
+        }
     }
 
     fn limits() -> Limits {
-        Limits { handshakes: Rate::new(100.0, 50.0), handshakes_per_source: Rate::new(1.0, 5.0), ..Limits::default() }
+        Limits {
+            handshakes: Rate::new(100.0, 50.0),
+            handshakes_per_source: Rate::new(1.0, 5.0),
+            ..Limits::default()
+        }
     }
 
     #[test]
@@ -203,17 +221,27 @@ mod tests {
         }
         assert_eq!(door.decide(knock(1, false), now), Verdict::Retry);
         for _ in 0..5 {
-            assert_eq!(door.decide(knock(1, true), now), Verdict::Accept, "whoever abused the address did not own it");
+            assert_eq!(
+                door.decide(knock(1, true), now),
+                Verdict::Accept,
+                "whoever abused the address did not own it"
+            );
         }
         assert_eq!(door.decide(knock(1, true), now), Verdict::Refuse("source"));
-        assert_eq!(door.decide(knock(2, false), now), Verdict::Accept, "another source has its own");
+        assert_eq!(
+            door.decide(knock(2, false), now),
+            Verdict::Accept,
+            "another source has its own"
+        );
     }
 
     #[test]
     fn all_sources_together_have_a_rate_too() {
         let now = Instant::now();
         let mut door = Door::new(&limits(), now);
-        let accepted = (0..=255).filter(|&last| door.decide(knock(last, true), now) == Verdict::Accept).count();
+        let accepted = (0..=255)
+            .filter(|&last| door.decide(knock(last, true), now) == Verdict::Accept)
+            .count();
         assert_eq!(accepted, 50);
     }
 
@@ -231,16 +259,28 @@ mod tests {
     #[test]
     fn one_source_does_not_take_all_pending_places() {
         let now = Instant::now();
-        let mut door = Door::new(&Limits { retry_above: 2_000, max_pending: 1_024, ..limits() }, now);
-        let at = |pending_from_source, validated| Knock { pending: 600, pending_from_source, ..knock(1, validated) };
+        let mut door =
+            Door::new(&Limits { retry_above: 2_000, max_pending: 1_024, ..limits() }, now);
+        let at = |pending_from_source, validated| Knock {
+            pending: 600,
+            pending_from_source,
+            ..knock(1, validated)
+        };
         assert_eq!(door.decide(at(127, false), now), Verdict::Accept);
-        assert_eq!(door.decide(at(128, false), now), Verdict::Retry, "it may be somebody else's address");
+        assert_eq!(
+            door.decide(at(128, false), now),
+            Verdict::Retry,
+            "it may be somebody else's address"
+        );
         assert_eq!(door.decide(at(511, true), now), Verdict::Accept);
         assert_eq!(door.decide(at(512, true), now), Verdict::Refuse("source_pending"));
         let other = Knock { pending: 600, ..knock(2, false) };
         assert_eq!(door.decide(other, now), Verdict::Accept, "another source still gets in");
         let mut small = Door::new(&Limits { max_pending: 80, ..limits() }, now);
-        assert_eq!(small.decide(Knock { pending: 63, pending_from_source: 63, ..knock(3, false) }, now), Verdict::Accept);
+        assert_eq!(
+            small.decide(Knock { pending: 63, pending_from_source: 63, ..knock(3, false) }, now),
+            Verdict::Accept
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rekindle_schema::wire::RefuseCode;
 
-/// Handles to all metrics that are touched more than once in a while. Made after the recorder is installed.
+/// Handles to all metrics that are touched more than once in a while. Made after the recorder is
+/// installed.
 pub(crate) struct Meters {
     pub(crate) connections: Gauge,
     pub(crate) pending: Gauge,
@@ -30,7 +31,8 @@ pub(crate) struct Meters {
 
 impl Meters {
     pub(crate) fn new() -> Self {
-        let inputs = |outcome: &'static str| counter!("rekindle_gateway_inputs_total", "outcome" => outcome);
+        let inputs =
+            |outcome: &'static str| counter!("rekindle_gateway_inputs_total", "outcome" => outcome);
         Self {
             connections: gauge!("rekindle_gateway_connections"),
             pending: gauge!("rekindle_gateway_pending_connections"),
@@ -58,7 +60,8 @@ impl Meters {
 
     /// A connection was turned away before it said anything.
     pub(crate) fn turned_away(outcome: &'static str, reason: &'static str) {
-        counter!("rekindle_gateway_connections_total", "outcome" => outcome, "reason" => reason).increment(1);
+        counter!("rekindle_gateway_connections_total", "outcome" => outcome, "reason" => reason)
+            .increment(1);
     }
 
     /// A client got no place, or had to give its place to another.
@@ -73,7 +76,8 @@ impl Meters {
 
     /// A client was refused or let go.
     pub(crate) fn refused(code: RefuseCode) {
-        counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase()).increment(1);
+        counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase())
+            .increment(1);
     }
 
     /// Something that the protocol does not allow arrived.

@@ -1,6 +1,7 @@
 //! Who may have a place among the clients that are in. Pure.
 //!
-//! Called by [`crate::gateway`] under its lock, once for each client whose credential is good. The door ([`crate::limits`]) bounds who may knock.
+//! Called by [`crate::gateway`] under its lock, once for each client whose credential is good. The
+//! door ([`crate::limits`]) bounds who may knock.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -104,7 +105,9 @@ impl Places {
             return None;
         }
         let watching = self.taken.iter().filter(|(_, place)| place.purpose == Purpose::Watch);
-        watching.max_by_key(|(number, place)| (self.by_player.get(&place.player), **number)).map(|(&number, _)| number)
+        watching
+            .max_by_key(|(number, place)| (self.by_player.get(&place.player), **number))
+            .map(|(&number, _)| number)
     }
 }
 
@@ -122,7 +125,14 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { max_connections: 10, reserve: 2, max_spectators: 4, per_player: 3, per_source: 6, ..Limits::default() }
+        Limits {
+            max_connections: 10,
+            reserve: 2,
+            max_spectators: 4,
+            per_player: 3,
+            per_source: 6,
+            ..Limits::default()
+        }
     }
 
     fn place(player: u64, source: u8, purpose: Purpose) -> Place {
@@ -146,18 +156,29 @@ mod tests {
         let all = filled((0..6).map(|player| place(player, 1, Purpose::Play)));
         assert_eq!(all.decide(place(9, 1, Purpose::Play), &limits()), Grant::None("address", 6));
         assert_eq!(all.decide(place(9, 2, Purpose::Play), &limits()), Grant::Free);
-        assert_eq!(all.decide(place(1, 1, Purpose::Resume), &limits()), Grant::Free, "its session has a place already");
+        assert_eq!(
+            all.decide(place(1, 1, Purpose::Resume), &limits()),
+            Grant::Free,
+            "its session has a place already"
+        );
     }
 
     #[test]
     fn spectators_have_a_bound_of_their_own_and_are_shed_first() {
         let spectators = (0..4).map(|n| place(n % 3, n as u8, Purpose::Watch));
         let mut all = filled(spectators);
-        assert_eq!(all.decide(place(50, 50, Purpose::Watch), &limits()), Grant::None("spectators", 4));
+        assert_eq!(
+            all.decide(place(50, 50, Purpose::Watch), &limits()),
+            Grant::None("spectators", 4)
+        );
         for player in 10..14 {
             all.take(player, place(player, player as u8, Purpose::Play));
         }
-        assert_eq!(all.decide(place(20, 20, Purpose::Play), &limits()), Grant::Instead(3), "of the one who has two, the newer");
+        assert_eq!(
+            all.decide(place(20, 20, Purpose::Play), &limits()),
+            Grant::Instead(3),
+            "of the one who has two, the newer"
+        );
         assert_eq!(all.decide(place(20, 20, Purpose::Resume), &limits()), Grant::Instead(3));
         all.free(3);
         assert_eq!(all.decide(place(20, 20, Purpose::Play), &limits()), Grant::Free);
@@ -175,6 +196,11 @@ mod tests {
     fn what_is_given_back_is_forgotten() {
         let mut all = filled((0..4).map(|n| place(1, n as u8, Purpose::Watch)));
         (0..4).chain(0..4).for_each(|number| all.free(number));
-        assert!(all.taken.is_empty() && all.by_player.is_empty() && all.by_source.is_empty() && all.spectators == 0);
+        assert!(
+            all.taken.is_empty()
+                && all.by_player.is_empty()
+                && all.by_source.is_empty()
+                && all.spectators == 0
+        );
     }
 }

@@ -25,10 +25,12 @@ pub trait Matches: Send + Sync + 'static {
     fn locate(&self, wanted: Wanted<'_>) -> Location;
     /// The match of this node in which `player` has a session.
     fn plays_in(&self, player: PlayerId) -> Option<MatchId>;
-    /// What became of a match that [`Matches::locate`] does not find (any more), if the directory knows: the code and the words for the client. Asks
-    /// the store; the caller bounds how many ask at once and for how long.
+    /// What became of a match that [`Matches::locate`] does not find (any more), if the directory
+    /// knows: the code and the words for the client. Asks the store; the caller bounds how many ask
+    /// at once and for how long.
     fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>>;
-    /// Whether the directory says that this node owns the match in `epoch`. Asks the store; false if it does not answer.
+    /// Whether the directory says that this node owns the match in `epoch`. Asks the store; false
+    /// if it does not answer.
     fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool>;
 }
 
@@ -114,10 +116,17 @@ pub trait MatchLink: Send + Sync + 'static {
     fn session_of(&self, player: PlayerId) -> Option<SessionId>;
     /// The hash of the match after `tick`, if that is one of the newest hashes that are remembered.
     fn hash_at(&self, tick: Tick) -> Option<StateHash>;
-    /// Set if its recovery computed ticks again with another result than clients had been shown: the newest tick that still holds.
+    /// Set if its recovery computed ticks again with another result than clients had been shown:
+    /// the newest tick that still holds.
     fn holds_until(&self) -> Option<Tick>;
-    /// Opens a session for `player`, or resumes `resume` if the match has that session. Resolves once the session is durable.
-    fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>>;
+    /// Opens a session for `player`, or resumes `resume` if the match has that session. Resolves
+    /// once the session is durable.
+    fn open(
+        &self,
+        player: PlayerId,
+        name: String,
+        resume: Option<SessionId>,
+    ) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>>;
     /// Hands over an input.
     fn input(&self, input: RawInput) -> Admission;
     /// Hands over a reliable command.
@@ -128,6 +137,7 @@ pub trait MatchLink: Send + Sync + 'static {
     fn away(&self, session: SessionId);
     /// The session's connection is back (also called after [`MatchLink::open`] resumed it).
     fn back(&self, session: SessionId);
-    /// All frames that are published from now on, in order. The receiver is closed when the match ends or stops here, or when it lags by more than the channel holds.
+    /// All frames that are published from now on, in order. The receiver is closed when the match
+    /// ends or stops here, or when it lags by more than the channel holds.
     fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>>;
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
+    ServerConfig, TransportConfig, VarInt,
+};
 use quinn_proto::InvalidCid;
 use rekindle_schema::wire;
 use rustix::net::sockopt;
@@ -15,13 +18,16 @@ use crate::config::{GatewayConfig, Limits};
 use crate::gateway::GatewayError;
 use crate::keys::Keys;
 
-/// First guess of a round trip: decides how soon a lost first packet is sent again (three times this).
+/// First guess of a round trip: decides how soon a lost first packet is sent again (three times
+/// this).
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// A little more than a tick at 30 Hz. Clients tell a dead server from a quiet one by its acknowledgements, so it must not be much more.
+/// A little more than a tick at 30 Hz. Clients tell a dead server from a quiet one by its
+/// acknowledgements, so it must not be much more.
 const ACK_DELAY: Duration = Duration::from_millis(40);
 
-/// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for thousands, and no amplifier.
+/// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for
+/// thousands, and no amplifier.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A socket with large buffers: all clients of a node share it, and what does not fit is lost.
@@ -40,19 +46,25 @@ pub(crate) fn socket(bind: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
             code = "RK-GATE-020",
             granted,
             wanted = buffer,
-            "the system grants a smaller socket buffer: raise net.core.rmem_max and net.core.wmem_max for many clients"
+            "the system grants a smaller socket buffer: raise net.core.rmem_max and \
+             net.core.wmem_max for many clients"
         );
     }
     Ok(socket)
 }
 
-pub(crate) fn endpoint_config(config: &GatewayConfig, keys: &Keys) -> Result<EndpointConfig, GatewayError> {
+pub(crate) fn endpoint_config(
+    config: &GatewayConfig,
+    keys: &Keys,
+) -> Result<EndpointConfig, GatewayError> {
     let mut endpoint = EndpointConfig::new(Arc::new(keys.reset_key()));
     let key = keys.connection_id_key();
     let mut start = [0; 8];
     match config.seed {
         Some(seed) => start.copy_from_slice(&seed[..8]),
-        None => getrandom::fill(&mut start).map_err(|error| GatewayError::Random(error.to_string()))?,
+        None => {
+            getrandom::fill(&mut start).map_err(|error| GatewayError::Random(error.to_string()))?
+        }
     }
     endpoint.rng_seed(config.seed);
     endpoint.cid_generator(move || Box::new(KeyedIds { key, state: u64::from_le_bytes(start) }));
@@ -68,9 +80,11 @@ pub(crate) fn server_config(limits: &Limits, keys: &Keys) -> Result<ServerConfig
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
         .map_err(|error| GatewayError::Tls(error.to_string()))?;
     tls.alpn_protocols = vec![wire::ALPN_2.to_vec(), wire::ALPN.to_vec()];
-    // Clients reconnect after the node died: what was resumable in the old process means nothing to the new one.
+    // Clients reconnect after the node died: what was resumable in the old process means nothing to
+    // the new one.
     tls.send_tls13_tickets = 0;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| GatewayError::Tls(error.to_string()))?;
+    let crypto =
+        QuicServerConfig::try_from(tls).map_err(|error| GatewayError::Tls(error.to_string()))?;
     let mut server = ServerConfig::new(Arc::new(crypto), Arc::new(keys.retry_token_key()));
     server
         .transport_config(Arc::new(transport(limits)))
@@ -104,8 +118,8 @@ fn rare_acks() -> AckFrequencyConfig {
     acks
 }
 
-/// Connection ids that a key recognises: the process after a restart sees which packets were for the one before, tells those clients that
-/// it is gone, and stays silent to everything else.
+/// Connection ids that a key recognises: the process after a restart sees which packets were for
+/// the one before, tells those clients that it is gone, and stays silent to everything else.
 struct KeyedIds {
     key: u64,
     state: u64,

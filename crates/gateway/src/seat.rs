@@ -1,7 +1,8 @@
 //! One client that was let in, as the other tasks of the edge see it.
 //!
-//! Made by [`crate::connection`], which alone reads the client's packets and writes to its stream. The task that publishes a match
-//! ([`crate::audience`]) queues messages here and sends snapshots on the connection; a dismissal may come from anywhere.
+//! Made by [`crate::connection`], which alone reads the client's packets and writes to its stream.
+//! The task that publishes a match ([`crate::audience`]) queues messages here and sends snapshots
+//! on the connection; a dismissal may come from anywhere.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -88,7 +89,8 @@ impl Seat {
         if self.queue.try_send(message).is_err() {
             self.dismiss(Refusal::new(
                 RefuseCode::Overloaded,
-                "RK-GATE-030: you read more slowly than the match speaks, or your link is too slow: connect again",
+                "RK-GATE-030: you read more slowly than the match speaks, or your link is too \
+                 slow: connect again",
             ));
         }
     }

@@ -1,11 +1,14 @@
 //! The UDP socket under QUIC: takes what came in batches instead of waking up for each packet.
 //!
-//! Many clients send a small packet each a tick, spread over the tick. To wake a thread for one of them costs more than to read and to decrypt
-//! it. So after a batch was read the socket rests for a moment ([`crate::GatewayConfig::gather`]) and reads all that came meanwhile at
-//! once. Only while nothing comes does it wait for the system to say that something did: then the first packet is read without delay.
+//! Many clients send a small packet each a tick, spread over the tick. To wake a thread for one of
+//! them costs more than to read and to decrypt it. So after a batch was read the socket rests for a
+//! moment ([`crate::GatewayConfig::gather`]) and reads all that came meanwhile at once. Only while
+//! nothing comes does it wait for the system to say that something did: then the first packet is
+//! read without delay.
 //!
-//! All descriptors are made when the socket is. A system that has none left, or no memory, makes packets late and ends nothing: QUIC would
-//! give up its endpoint at the first error, and all players with it.
+//! All descriptors are made when the socket is. A system that has none left, or no memory, makes
+//! packets late and ends nothing: QUIC would give up its endpoint at the first error, and all
+//! players with it.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -46,7 +49,8 @@ pub(crate) struct GatheringSocket {
 struct Receiving {
     phase: Phase,
     rest: Pin<Box<Sleep>>,
-    /// A second handle to the socket, to be registered with the system while nothing comes. Lost if the system refuses the registration.
+    /// A second handle to the socket, to be registered with the system while nothing comes. Lost if
+    /// the system refuses the registration.
     spare: Option<UdpSocket>,
     /// Errors since the last packet.
     errors: u32,
@@ -58,8 +62,8 @@ enum Phase {
     Reading { came: bool },
     /// Packets gather.
     Resting,
-    /// None came during a rest. The second handle to the socket is registered with the system until one comes: while it is, every packet
-    /// wakes the thread.
+    /// None came during a rest. The second handle to the socket is registered with the system until
+    /// one comes: while it is, every packet wakes the thread.
     Waiting(tokio::net::UdpSocket),
     /// Never seen from outside: while one phase becomes another.
     Between,
@@ -72,7 +76,8 @@ impl Receiving {
         self.phase = Phase::Resting;
     }
 
-    /// A packet has come, or may have: the second handle is no longer registered, and kept for the next time.
+    /// A packet has come, or may have: the second handle is no longer registered, and kept for the
+    /// next time.
     fn stop_waiting(&mut self) {
         if let Phase::Waiting(registered) = std::mem::replace(&mut self.phase, Phase::Between) {
             self.spare = registered.into_std().ok();
@@ -80,7 +85,8 @@ impl Receiving {
         self.phase = Phase::Reading { came: false };
     }
 
-    /// Nothing comes: waits for the system to say that something does. If that cannot be had, looks again and again.
+    /// Nothing comes: waits for the system to say that something does. If that cannot be had, looks
+    /// again and again.
     fn wait(&mut self, io: &UdpSocket, gather: Duration) {
         let spare = self.spare.take().map_or_else(|| io.try_clone(), Ok);
         match spare.and_then(tokio::net::UdpSocket::from_std) {
@@ -97,7 +103,8 @@ impl Receiving {
             Some(rustix::io::Errno::BADF | rustix::io::Errno::NOTSOCK)
         );
         if self.errors == 1 {
-            tracing::warn!(code = "RK-GATE-120", %error, "packets cannot be read from the game port; trying again");
+            tracing::warn!(code = "RK-GATE-120", %error, "packets cannot be read from the game \
+                port; trying again");
         }
         !lasting && self.errors < MAX_ERRORS
     }
@@ -105,7 +112,11 @@ impl Receiving {
 
 impl GatheringSocket {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(io: UdpSocket, gather: Duration, unproven: Arc<Unproven>) -> io::Result<Self> {
+    pub(crate) fn new(
+        io: UdpSocket,
+        gather: Duration,
+        unproven: Arc<Unproven>,
+    ) -> io::Result<Self> {
         let state = UdpSocketState::new((&io).into())?;
         let spare = Some(io.try_clone()?);
         let (phase, rest) = (Phase::Reading { came: false }, Box::pin(sleep(gather)));
@@ -127,7 +138,9 @@ impl AsyncUdpSocket for GatheringSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if !self.unproven.is_empty() && !self.unproven.may_send(transmit.destination, transmit.contents.len()) {
+        if !self.unproven.is_empty()
+            && !self.unproven.may_send(transmit.destination, transmit.contents.len())
+        {
             return Ok(());
         }
         let sent = self.state.send((&self.io).into(), transmit);
@@ -137,7 +150,12 @@ impl AsyncUdpSocket for GatheringSocket {
         sent
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
         let mut receiving = self.receiving.lock();
         let receiving = &mut *receiving;
         loop {
@@ -158,7 +176,8 @@ impl AsyncUdpSocket for GatheringSocket {
                         receiving.errors = 0;
                         self.count_received(read, meta);
                         if read < bufs.len() {
-                            // That was all. To ask once more would cost as much as to read a packet.
+                            // That was all. To ask once more would cost as much as to read a
+                            // packet.
                             receiving.rest(self.gather);
                         }
                         return Poll::Ready(Ok(read));

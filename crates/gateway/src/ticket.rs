@@ -1,11 +1,13 @@
 //! Tickets let a player in, resume tokens let a session go on. Both are PASETO v4.public tokens.
 //!
-//! A ticket is signed by this node or by an issuer that it trusts, and expires. A resume token is signed by this node (all nodes of a
-//! cluster share the signing key) and is good as long as the match has the session. The two differ in PASETO's implicit
-//! assertion, so that one is never taken for the other. The time comes from the caller.
+//! A ticket is signed by this node or by an issuer that it trusts, and expires. A resume token is
+//! signed by this node (all nodes of a cluster share the signing key) and is good as long as the
+//! match has the session. The two differ in PASETO's implicit assertion, so that one is never taken
+//! for the other. The time comes from the caller.
 //!
-//! One rule holds for the registered claims of both: `exp`, `nbf`, `iat` and `aud` need not be there, and count if they are. Times are RFC 3339 or
-//! whole seconds since 1970; a claim that cannot be read refuses the token. `docs/PROTOCOL.md` has the rule in words.
+//! One rule holds for the registered claims of both: `exp`, `nbf`, `iat` and `aud` need not be
+//! there, and count if they are. Times are RFC 3339 or whole seconds since 1970; a claim that
+//! cannot be read refuses the token. `docs/PROTOCOL.md` has the rule in words.
 
 use pasetors::Public;
 use pasetors::token::UntrustedToken;
@@ -28,7 +30,8 @@ pub const MAX_NAME: usize = 32;
 pub const MAX_TOKEN: usize = 2048;
 /// What `aud` must name, if it is there.
 pub const AUDIENCE: &str = "rekindle";
-/// By how much the issuer's clock may be ahead of this node's, in milliseconds: for `nbf` and `iat`. An end is an end.
+/// By how much the issuer's clock may be ahead of this node's, in milliseconds: for `nbf` and
+/// `iat`. An end is an end.
 pub const LEEWAY_MS: u64 = 30_000;
 
 /// Who may come in, as what, until when.
@@ -75,7 +78,10 @@ pub enum TicketError {
         ago_ms: u64,
     },
     /// It will be good.
-    #[error("RK-GATE-126: the token is good in {in_ms} ms only, by this node's clock: compare the clocks of issuer and node")]
+    #[error(
+        "RK-GATE-126: the token is good in {in_ms} ms only, by this node's clock: compare the \
+         clocks of issuer and node"
+    )]
     NotYet {
         /// In how many milliseconds.
         in_ms: u64,
@@ -135,7 +141,9 @@ impl Moment {
             Self::Seconds(seconds) => i128::from(*seconds) * 1_000,
             Self::Text(text) => {
                 let read = OffsetDateTime::parse(text, &Rfc3339);
-                read.map_err(|error| TicketError::Claims(format!("the time {text:?}: {error}")))?.unix_timestamp_nanos() / 1_000_000
+                read.map_err(|error| TicketError::Claims(format!("the time {text:?}: {error}")))?
+                    .unix_timestamp_nanos()
+                    / 1_000_000
             }
         };
         Ok(u64::try_from(ms.max(0)).unwrap_or(u64::MAX))
@@ -150,13 +158,16 @@ enum Audience {
 }
 
 impl Registered {
-    /// Whether the token counts at `now_ms`. Gives its end, if it has one: what that means is the caller's to say.
+    /// Whether the token counts at `now_ms`. Gives its end, if it has one: what that means is the
+    /// caller's to say.
     fn check(&self, now_ms: u64) -> Result<Option<u64>, TicketError> {
         match &self.aud {
             None => {}
             Some(Audience::One(name)) if name == AUDIENCE => {}
             Some(Audience::Many(names)) if names.iter().any(|name| name == AUDIENCE) => {}
-            Some(_) => return Err(TicketError::Claims(format!("its audience is not {AUDIENCE:?}"))),
+            Some(_) => {
+                return Err(TicketError::Claims(format!("its audience is not {AUDIENCE:?}")));
+            }
         }
         for begin in [&self.nbf, &self.iat].into_iter().flatten() {
             let begin = begin.ms()?;
@@ -216,13 +227,21 @@ impl Keys {
         }
     }
 
-    /// Reads a ticket that is good at `now_ms`, or was: then with [`TicketError::Expired`]. Such a one opens no session, and leads back into one that lives.
-    pub fn read_ticket(&self, token: &str, now_ms: u64) -> Result<(Ticket, Option<TicketError>), TicketError> {
-        let claims: TicketClaims = self.open(token, TICKET_ASSERTION, "ticket", self.issuers.len())?;
+    /// Reads a ticket that is good at `now_ms`, or was: then with [`TicketError::Expired`]. Such a
+    /// one opens no session, and leads back into one that lives.
+    pub fn read_ticket(
+        &self,
+        token: &str,
+        now_ms: u64,
+    ) -> Result<(Ticket, Option<TicketError>), TicketError> {
+        let claims: TicketClaims =
+            self.open(token, TICKET_ASSERTION, "ticket", self.issuers.len())?;
         check_name(&claims.name)?;
         let ends = [claims.expires_ms, claims.registered.check(now_ms)?];
         let expires_ms = ends.into_iter().flatten().min();
-        let expires_ms = expires_ms.ok_or_else(|| TicketError::Claims("a ticket has `expires_ms` or `exp`: when it ends".to_owned()))?;
+        let expires_ms = expires_ms.ok_or_else(|| {
+            TicketError::Claims("a ticket has `expires_ms` or `exp`: when it ends".to_owned())
+        })?;
         let ticket = Ticket {
             player: PlayerId(claims.player),
             name: claims.name,
@@ -241,23 +260,36 @@ impl Keys {
     pub fn issue_resume(&self, resume: &Resume) -> Result<String, TicketError> {
         let Resume { match_id, player, session } = resume;
         let registered = Registered::default();
-        let claims = ResumeClaims { match_id: match_id.to_string(), player: player.0, session: session.to_string(), registered };
+        let claims = ResumeClaims {
+            match_id: match_id.to_string(),
+            player: player.0,
+            session: session.to_string(),
+            registered,
+        };
         self.sign(&claims, RESUME_ASSERTION)
     }
 
-    /// Reads a resume token that is good at `now_ms`: those that nodes make have no end. Whether the match still has the session is the match's to say.
+    /// Reads a resume token that is good at `now_ms`: those that nodes make have no end. Whether
+    /// the match still has the session is the match's to say.
     pub fn verify_resume(&self, token: &str, now_ms: u64) -> Result<Resume, TicketError> {
         // Only our own key: another issuer may let players in, but knows no sessions.
         let claims: ResumeClaims = self.open(token, RESUME_ASSERTION, "resume token", 1)?;
-        if let Some(expired) = claims.registered.check(now_ms)?.and_then(|end| expired(end, now_ms)) {
+        if let Some(expired) = claims.registered.check(now_ms)?.and_then(|end| expired(end, now_ms))
+        {
             return Err(expired);
         }
-        Ok(Resume { match_id: parse_id(&claims.match_id)?, player: PlayerId(claims.player), session: parse_id(&claims.session)? })
+        Ok(Resume {
+            match_id: parse_id(&claims.match_id)?,
+            player: PlayerId(claims.player),
+            session: parse_id(&claims.session)?,
+        })
     }
 
     fn sign<T: Serialize>(&self, claims: &T, assertion: &[u8]) -> Result<String, TicketError> {
-        let message = serde_json::to_vec(claims).map_err(|error| TicketError::Claims(error.to_string()))?;
-        PublicToken::sign(&self.signing, &message, None, Some(assertion)).map_err(|error| TicketError::Claims(error.to_string()))
+        let message =
+            serde_json::to_vec(claims).map_err(|error| TicketError::Claims(error.to_string()))?;
+        PublicToken::sign(&self.signing, &message, None, Some(assertion))
+            .map_err(|error| TicketError::Claims(error.to_string()))
     }
 
     fn open<T: for<'de> Deserialize<'de>>(
@@ -268,28 +300,38 @@ impl Keys {
         issuers: usize,
     ) -> Result<T, TicketError> {
         if token.len() > MAX_TOKEN {
-            return Err(TicketError::Malformed(format!("{} bytes, at most {MAX_TOKEN} are looked at", token.len())));
+            return Err(TicketError::Malformed(format!(
+                "{} bytes, at most {MAX_TOKEN} are looked at",
+                token.len()
+            )));
         }
-        let untrusted = UntrustedToken::<Public, V4>::try_from(token).map_err(|error| TicketError::Malformed(error.to_string()))?;
+        let untrusted = UntrustedToken::<Public, V4>::try_from(token)
+            .map_err(|error| TicketError::Malformed(error.to_string()))?;
         let trusted = self
             .issuers
             .iter()
             .take(issuers)
             .find_map(|issuer| PublicToken::verify(issuer, &untrusted, None, Some(assertion)).ok())
             .ok_or(TicketError::Forged(what))?;
-        serde_json::from_str(trusted.payload()).map_err(|error| TicketError::Claims(error.to_string()))
+        serde_json::from_str(trusted.payload())
+            .map_err(|error| TicketError::Claims(error.to_string()))
     }
 }
 
 fn check_name(name: &str) -> Result<(), TicketError> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(TicketError::Claims(format!("a name has 1 to {MAX_NAME} bytes and no control characters, not {name:?}")));
+        return Err(TicketError::Claims(format!(
+            "a name has 1 to {MAX_NAME} bytes and no control characters, not {name:?}"
+        )));
     }
     Ok(())
 }
 
-fn parse_id<T: std::str::FromStr<Err = rekindle_schema::ids::ParseIdError>>(text: &str) -> Result<T, TicketError> {
-    text.parse().map_err(|error: rekindle_schema::ids::ParseIdError| TicketError::Claims(error.to_string()))
+fn parse_id<T: std::str::FromStr<Err = rekindle_schema::ids::ParseIdError>>(
+    text: &str,
+) -> Result<T, TicketError> {
+    text.parse()
+        .map_err(|error: rekindle_schema::ids::ParseIdError| TicketError::Claims(error.to_string()))
 }
 
 #[cfg(test)]
@@ -346,7 +388,10 @@ mod tests {
         keys.trust_issuer(&public).unwrap();
         assert_eq!(keys.verify_ticket(&token, 0).unwrap(), ticket());
         let resume = Resume { match_id: MatchId(1), player: PlayerId(7), session: SessionId(9) };
-        assert_eq!(keys.verify_resume(&login.issue_resume(&resume).unwrap(), 0), Err(TicketError::Forged("resume token")));
+        assert_eq!(
+            keys.verify_resume(&login.issue_resume(&resume).unwrap(), 0),
+            Err(TicketError::Forged("resume token"))
+        );
         assert_eq!(keys.verify_resume(&keys.issue_resume(&resume).unwrap(), 0).unwrap(), resume);
     }
 
@@ -354,8 +399,14 @@ mod tests {
     fn a_ticket_is_no_resume_token_and_the_other_way_round() {
         let keys = Keys::ephemeral([1; 32]).unwrap();
         let resume = Resume { match_id: MatchId(1), player: PlayerId(7), session: SessionId(9) };
-        assert_eq!(keys.verify_resume(&keys.issue_ticket(&ticket()).unwrap(), 0), Err(TicketError::Forged("resume token")));
-        assert_eq!(keys.verify_ticket(&keys.issue_resume(&resume).unwrap(), 0), Err(TicketError::Forged("ticket")));
+        assert_eq!(
+            keys.verify_resume(&keys.issue_ticket(&ticket()).unwrap(), 0),
+            Err(TicketError::Forged("resume token"))
+        );
+        assert_eq!(
+            keys.verify_ticket(&keys.issue_resume(&resume).unwrap(), 0),
+            Err(TicketError::Forged("ticket"))
+        );
     }
 
     /// Tokens with other claims than this node's own.
@@ -370,7 +421,10 @@ mod tests {
         let now_ms = 1_000_000_000;
         let cases = [
             (r#""exp":1000001"#, ""),
-            (r#""exp":"1970-01-12T13:46:41Z","nbf":"1970-01-12T13:46:40Z","iat":999999,"aud":"rekindle""#, ""),
+            (
+                r#""exp":"1970-01-12T13:46:41Z","nbf":"1970-01-12T13:46:40Z","iat":999999,"aud":"rekindle""#,
+                "",
+            ),
             (r#""exp":"1970-01-12T15:46:41+02:00","aud":["else","rekindle"]"#, ""),
             // The issuer's clock is a little ahead.
             (r#""exp":1000100,"iat":1000030,"nbf":1000030"#, ""),
@@ -387,18 +441,39 @@ mod tests {
         ];
         for (registered, refusal) in cases {
             let as_ticket = format!(r#"{{"player":7,"name":"Ada","role":"player",{registered}}}"#);
-            let as_resume = format!(r#"{{"match":"0000000000000001","player":7,"session":"0000000000000009",{registered}}}"#);
+            let as_resume = format!(
+                r#"{{"match":"0000000000000001","player":7,"session":"0000000000000009",{registered}}}"#
+            );
             let ticket = keys.verify_ticket(&signed(&keys, &as_ticket, TICKET_ASSERTION), now_ms);
             let resume = keys.verify_resume(&signed(&keys, &as_resume, RESUME_ASSERTION), now_ms);
             for found in [ticket.map(drop), resume.map(drop)] {
                 let words = found.map_or_else(|error| error.to_string(), |()| String::new());
-                assert!(words.starts_with(refusal) && words.is_empty() == refusal.is_empty(), "{registered}: {words}");
+                assert!(
+                    words.starts_with(refusal) && words.is_empty() == refusal.is_empty(),
+                    "{registered}: {words}"
+                );
             }
         }
         // Of two ends the earlier one counts, and a ticket has one.
-        let both = |ends: &str| signed(&keys, &format!(r#"{{"player":7,"name":"Ada","role":"player"{ends}}}"#), TICKET_ASSERTION);
-        assert_eq!(keys.verify_ticket(&both(r#","expires_ms":2000000000,"exp":1000001"#), now_ms).unwrap().expires_ms, 1_000_001_000);
-        assert_eq!(keys.verify_ticket(&both(r#","expires_ms":1000000001,"exp":1000009"#), now_ms).unwrap().expires_ms, 1_000_000_001);
+        let both = |ends: &str| {
+            signed(
+                &keys,
+                &format!(r#"{{"player":7,"name":"Ada","role":"player"{ends}}}"#),
+                TICKET_ASSERTION,
+            )
+        };
+        assert_eq!(
+            keys.verify_ticket(&both(r#","expires_ms":2000000000,"exp":1000001"#), now_ms)
+                .unwrap()
+                .expires_ms,
+            1_000_001_000
+        );
+        assert_eq!(
+            keys.verify_ticket(&both(r#","expires_ms":1000000001,"exp":1000009"#), now_ms)
+                .unwrap()
+                .expires_ms,
+            1_000_000_001
+        );
         assert!(matches!(keys.verify_ticket(&both(""), now_ms), Err(TicketError::Claims(_))));
     }
 
@@ -406,7 +481,10 @@ mod tests {
     fn names_that_cannot_be_shown_are_refused() {
         let keys = Keys::ephemeral([1; 32]).unwrap();
         for name in ["", "a\nb", &"x".repeat(33)] {
-            assert!(matches!(keys.issue_ticket(&Ticket { name: name.to_owned(), ..ticket() }), Err(TicketError::Claims(_))));
+            assert!(matches!(
+                keys.issue_ticket(&Ticket { name: name.to_owned(), ..ticket() }),
+                Err(TicketError::Claims(_))
+            ));
         }
     }
 }

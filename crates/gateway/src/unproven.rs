@@ -1,7 +1,9 @@
-//! How much may be sent to addresses that have not proved that they are where they say: three times what came from there (RFC 9000, section 8.1).
+//! How much may be sent to addresses that have not proved that they are where they say: three times
+//! what came from there (RFC 9000, section 8.1).
 //!
-//! QUIC's own count lets a whole packet begin while a byte of the allowance is left, so the last one goes beyond it. This count is exact. The door
-//! enters an address ([`crate::gateway`]), the socket ([`crate::socket`]) counts and drops what is too much: to QUIC it is a lost packet.
+//! QUIC's own count lets a whole packet begin while a byte of the allowance is left, so the last
+//! one goes beyond it. This count is exact. The door enters an address ([`crate::gateway`]), the
+//! socket ([`crate::socket`]) counts and drops what is too much: to QUIC it is a lost packet.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +21,8 @@ const FIRST_PACKET: usize = 1200;
 struct Address {
     /// Connections from there whose handshake is not complete.
     pending: usize,
-    /// Those whose handshake is: whoever is there receives what is sent there. Many clients may share an address.
+    /// Those whose handshake is: whoever is there receives what is sent there. Many clients may
+    /// share an address.
     proven: usize,
     /// What may still be sent there while nothing is proved.
     bytes: usize,
@@ -31,7 +34,8 @@ impl Address {
     }
 }
 
-/// All addresses with connections, and what may still be sent to those that have not proved themselves.
+/// All addresses with connections, and what may still be sent to those that have not proved
+/// themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Unproven {
     /// How many are limited: mostly none, and then nothing is locked.
@@ -47,7 +51,8 @@ pub(crate) struct AddressGuard {
 }
 
 impl Unproven {
-    /// A connection from `addr` is accepted; its first packet has been received. `proven`: with that it has proved its address.
+    /// A connection from `addr` is accepted; its first packet has been received. `proven`: with
+    /// that it has proved its address.
     pub(crate) fn enter(self: &Arc<Self>, addr: SocketAddr, proven: bool) -> AddressGuard {
         self.change(addr, |address| {
             address.pending += 1;
@@ -75,7 +80,9 @@ impl Unproven {
     /// Whether so many bytes may be sent to `addr`. If so, they are counted.
     pub(crate) fn may_send(&self, addr: SocketAddr, bytes: usize) -> bool {
         let mut addresses = self.addresses.lock();
-        let Some(address) = addresses.get_mut(&addr).filter(|address| address.is_limited()) else { return true };
+        let Some(address) = addresses.get_mut(&addr).filter(|address| address.is_limited()) else {
+            return true;
+        };
         let left = address.bytes.checked_sub(bytes);
         if let Some(left) = left {
             address.bytes = left;
@@ -94,7 +101,8 @@ impl Unproven {
             addresses.remove(&addr);
         }
         // Under the lock, so that no count is lost.
-        self.limited.store(self.limited.load(Ordering::Relaxed) + after - before, Ordering::Release);
+        self.limited
+            .store(self.limited.load(Ordering::Relaxed) + after - before, Ordering::Release);
     }
 }
 
@@ -119,7 +127,9 @@ impl AddressGuard {
 impl Drop for AddressGuard {
     fn drop(&mut self) {
         let proven = self.proven;
-        self.table.change(self.addr, |address| *(if proven { &mut address.proven } else { &mut address.pending }) -= 1);
+        self.table.change(self.addr, |address| {
+            *(if proven { &mut address.proven } else { &mut address.pending }) -= 1
+        });
     }
 }
 
@@ -130,18 +140,29 @@ mod tests {
     #[test]
     fn three_times_what_came_and_not_a_byte_more() {
         let table = Arc::new(Unproven::default());
-        let (one, other) = (SocketAddr::from(([10, 0, 0, 1], 5)), SocketAddr::from(([10, 0, 0, 2], 5)));
+        let (one, other) =
+            (SocketAddr::from(([10, 0, 0, 1], 5)), SocketAddr::from(([10, 0, 0, 2], 5)));
         assert!(table.is_empty() && table.may_send(one, 100_000));
         let guard = table.enter(one, false);
-        assert!(!table.is_empty() && table.may_send(other, 100_000), "that one is proved, or nobody");
-        assert!(table.may_send(one, 3_599) && !table.may_send(one, 2) && table.may_send(one, 1) && !table.may_send(one, 1));
+        assert!(
+            !table.is_empty() && table.may_send(other, 100_000),
+            "that one is proved, or nobody"
+        );
+        assert!(
+            table.may_send(one, 3_599)
+                && !table.may_send(one, 2)
+                && table.may_send(one, 1)
+                && !table.may_send(one, 1)
+        );
         table.received(one, 10);
         assert!(table.may_send(one, 30) && !table.may_send(one, 1));
         let second = table.enter(one, false);
         drop(guard);
         assert!(!table.may_send(one, 3_601) && table.may_send(one, 3_600));
         drop(second);
-        assert!(table.is_empty() && table.may_send(one, 100_000) && table.addresses.lock().is_empty());
+        assert!(
+            table.is_empty() && table.may_send(one, 100_000) && table.addresses.lock().is_empty()
+        );
     }
 
     #[test]
@@ -152,9 +173,15 @@ mod tests {
         let second = table.enter(addr, false);
         first.prove();
         first.prove();
-        assert!(first.is_proven() && table.is_empty() && table.may_send(addr, 100_000), "the second one waits for nothing");
+        assert!(
+            first.is_proven() && table.is_empty() && table.may_send(addr, 100_000),
+            "the second one waits for nothing"
+        );
         drop(first);
-        assert!(!table.is_empty() && !table.may_send(addr, 100_000), "whoever is there now has not proved it");
+        assert!(
+            !table.is_empty() && !table.may_send(addr, 100_000),
+            "whoever is there now has not proved it"
+        );
         drop(second);
         let third = table.enter(addr, true);
         assert!(table.is_empty() && table.may_send(addr, 100_000));

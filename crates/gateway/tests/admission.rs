@@ -1,4 +1,5 @@
-//! Strangers and misbehaving clients: what they send is refused or dropped, and nobody else notices.
+//! Strangers and misbehaving clients: what they send is refused or dropped, and nobody else
+//! notices.
 
 mod support;
 
@@ -12,7 +13,8 @@ use rekindle_client::{Client, Timing, Trust};
 use rekindle_gateway::{Gateway, Keys, Limits, Rate, Ticket};
 use rekindle_netcode::{InputItem, InputPacket};
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder, Welcome, encode_client,
+    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder,
+    Welcome, encode_client,
 };
 use rekindle_schema::{MatchId, PlayerId, Tick};
 use support::*;
@@ -28,7 +30,8 @@ struct Raw {
 
 async fn dial(addr: SocketAddr) -> Result<Connection, ConnectionError> {
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec())).unwrap();
+    let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec()))
+        .unwrap();
     endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await
 }
 
@@ -59,7 +62,12 @@ impl Raw {
                 if let Some(message) = self.decoder.next_message().unwrap() {
                     return message;
                 }
-                let chunk = self.recv.read_chunk(4096, true).await.unwrap().expect("a message before the end");
+                let chunk = self
+                    .recv
+                    .read_chunk(4096, true)
+                    .await
+                    .unwrap()
+                    .expect("a message before the end");
                 self.decoder.push(&chunk.bytes);
             }
         })
@@ -80,17 +88,25 @@ impl Raw {
 
 async fn close_code(connection: &Connection) -> Option<RefuseCode> {
     match timeout(Duration::from_secs(5), connection.closed()).await.expect("closed within 5 s") {
-        ConnectionError::ApplicationClosed(close) => RefuseCode::from_close_code(close.error_code.into_inner()),
+        ConnectionError::ApplicationClosed(close) => {
+            RefuseCode::from_close_code(close.error_code.into_inner())
+        }
         other => panic!("{other}"),
     }
 }
 
 fn hello(ticket: String) -> ClientMessage {
-    ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential: Credential::Ticket(ticket), match_id: None })
+    ClientMessage::Hello(Hello {
+        protocol: PROTOCOL,
+        role: Role::Player,
+        credential: Credential::Ticket(ticket),
+        match_id: None,
+    })
 }
 
 fn packet(seq: u64, payload: &'static [u8]) -> Bytes {
-    let item = InputItem { seq, target: Tick(1), view: Tick(0), payload: Bytes::from_static(payload) };
+    let item =
+        InputItem { seq, target: Tick(1), view: Tick(0), payload: Bytes::from_static(payload) };
     let mut out = Vec::new();
     InputPacket { clock_ms: 1, inputs: vec![item], ..InputPacket::default() }.encode(&mut out);
     out.into()
@@ -101,7 +117,8 @@ async fn still_plays(client: &mut Client, game: &Arc<FakeMatch>) {
     let seen = game.inner.lock().tick;
     snapshot(client, |snapshot| snapshot.header.tick > seen).await;
     let sent = client.input(Bytes::from_static(b"go")).unwrap();
-    snapshot(client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+    snapshot(client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq))
+        .await;
 }
 
 async fn scene(limits: Limits) -> (Arc<FakeMatch>, Gateway, Client) {
@@ -116,7 +133,14 @@ async fn scene(limits: Limits) -> (Arc<FakeMatch>, Gateway, Client) {
 async fn tickets_that_do_not_count_are_refused_with_the_reason() {
     let game = FakeMatch::start(60);
     let gateway = start(Limits::default(), &FakeNode::with(&game));
-    let ticket = |expires_ms, role, match_id| Ticket { player: PlayerId(1), name: "x".to_owned(), match_id, role, expires_ms, nonce: 0 };
+    let ticket = |expires_ms, role, match_id| Ticket {
+        player: PlayerId(1),
+        name: "x".to_owned(),
+        match_id,
+        role,
+        expires_ms,
+        nonce: 0,
+    };
     let good = ticket(NOW_MS + 1, Role::Player, None);
     let forger = Keys::ephemeral([8; 32]).unwrap();
     let cases = [
@@ -135,11 +159,19 @@ async fn tickets_that_do_not_count_are_refused_with_the_reason() {
         assert!(message.starts_with(expected), "{message}");
     }
     // For another match than the ticket says; for a match that nobody knows.
-    for (bound, wanted, expected) in [(Some(MATCH), MatchId(5), RefuseCode::Credential), (None, MatchId(5), RefuseCode::NoMatch)] {
+    for (bound, wanted, expected) in
+        [(Some(MATCH), MatchId(5), RefuseCode::Credential), (None, MatchId(5), RefuseCode::NoMatch)]
+    {
         let token = keys().issue_ticket(&ticket(NOW_MS + 1, Role::Player, bound)).unwrap();
         let mut raw = Raw::open(gateway.local_addr()).await;
         let credential = Credential::Ticket(token);
-        raw.say(&ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential, match_id: Some(wanted) })).await;
+        raw.say(&ClientMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            role: Role::Player,
+            credential,
+            match_id: Some(wanted),
+        }))
+        .await;
         assert_eq!(raw.refusal().await.0, expected);
     }
     assert!(game.inner.lock().players.is_empty());
@@ -150,17 +182,25 @@ async fn a_resume_token_is_good_for_its_session_only() {
     let (game, gateway, _honest) = scene(Limits::default()).await;
     let (_raw, welcome) = Raw::enter(gateway.local_addr(), 2).await;
     let resume = |token: String| {
-        ClientMessage::Hello(Hello { protocol: PROTOCOL, role: Role::Player, credential: Credential::Resume(token), match_id: None })
+        ClientMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            role: Role::Player,
+            credential: Credential::Resume(token),
+            match_id: None,
+        })
     };
     let mut again = Raw::open(gateway.local_addr()).await;
     again.say(&resume(welcome.resume_token.clone())).await;
-    assert!(matches!(again.hear().await, ServerMessage::Welcome(again) if again.session == welcome.session && again.resumed));
+    assert!(
+        matches!(again.hear().await, ServerMessage::Welcome(again) if again.session == welcome.session && again.resumed)
+    );
     // As a ticket it is nothing, and when the session is over it is nothing either.
     let mut raw = Raw::open(gateway.local_addr()).await;
     raw.say(&hello(welcome.resume_token.clone())).await;
     assert_eq!(raw.refusal().await.0, RefuseCode::Credential);
     game.inner.lock().removed.push(PlayerId(2));
-    eventually("the session is over", || !game.inner.lock().players.contains_key(&PlayerId(2))).await;
+    eventually("the session is over", || !game.inner.lock().players.contains_key(&PlayerId(2)))
+        .await;
     let mut raw = Raw::open(gateway.local_addr()).await;
     raw.say(&resume(welcome.resume_token.clone())).await;
     assert_eq!(raw.refusal().await.0, RefuseCode::Removed);
@@ -198,16 +238,26 @@ async fn whoever_breaks_the_protocol_is_told_and_let_go() {
         raw.send.write_all(&words).await.unwrap();
         assert_eq!(raw.refusal().await.0, RefuseCode::Malformed, "{words:x?}");
     }
-    // Another version; a second hello; a command out of sequence; one that the game does not understand; silence.
+    // Another version; a second hello; a command out of sequence; one that the game does not
+    // understand; silence.
     let mut raw = Raw::open(addr).await;
     let credential = Credential::Ticket(ticket(2, Role::Player));
-    raw.say(&ClientMessage::Hello(Hello { protocol: 9, role: Role::Player, credential, match_id: None })).await;
+    raw.say(&ClientMessage::Hello(Hello {
+        protocol: 9,
+        role: Role::Player,
+        credential,
+        match_id: None,
+    }))
+    .await;
     assert_eq!(raw.refusal().await.0, RefuseCode::Protocol);
     for (message, code) in [
         (hello(ticket(2, Role::Player)), RefuseCode::Malformed),
         // It may be right for a match that was thrown back: to connect again helps.
         (ClientMessage::Command { seq: 7, payload: Bytes::new() }, RefuseCode::Overloaded),
-        (ClientMessage::Command { seq: 1, payload: Bytes::from_static(&[0xff]) }, RefuseCode::Malformed),
+        (
+            ClientMessage::Command { seq: 1, payload: Bytes::from_static(&[0xff]) },
+            RefuseCode::Malformed,
+        ),
     ] {
         let (mut raw, _) = Raw::enter(addr, 2).await;
         raw.say(&message).await;
@@ -251,14 +301,21 @@ async fn malformed_packets_are_dropped_and_too_many_of_them_end_the_connection()
     let (game, gateway, mut honest) = scene(limits).await;
     let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
     let long: &'static [u8] = &[1; 65];
-    for garbage in
-        [Bytes::from_static(b""), Bytes::from_static(&[0xee; 40]), packet(1, long), packet(1, &[0xff]), packet(1, b"ok").slice(..9)]
-    {
+    for garbage in [
+        Bytes::from_static(b""),
+        Bytes::from_static(&[0xee; 40]),
+        packet(1, long),
+        packet(1, &[0xff]),
+        packet(1, b"ok").slice(..9),
+    ] {
         raw.connection.send_datagram(garbage).unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     raw.connection.send_datagram(packet(2, b"ok")).unwrap();
-    eventually("the good one was applied", || game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 2)).await;
+    eventually("the good one was applied", || {
+        game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 2)
+    })
+    .await;
     raw.connection.send_datagram(Bytes::from_static(b"once more")).unwrap();
     assert_eq!(raw.refusal().await.0, RefuseCode::Malformed);
     assert_eq!(game.applied_of(PlayerId(2)).len(), 1);
@@ -272,7 +329,10 @@ async fn a_packet_that_is_replayed_changes_nothing() {
     for seq in [3, 3, 2, 3, 4, 1, 4, 3] {
         raw.connection.send_datagram(packet(seq, b"ok")).unwrap();
     }
-    eventually("the last was applied", || game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 4)).await;
+    eventually("the last was applied", || {
+        game.applied_of(PlayerId(2)).iter().any(|&(seq, _)| seq == 4)
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let seqs: Vec<_> = game.applied_of(PlayerId(2)).iter().map(|&(seq, _)| seq).collect();
     assert_eq!(seqs, [3, 4]);
@@ -306,9 +366,17 @@ async fn a_client_that_floods_is_cut_to_its_rate_and_no_other_is_late() {
     .await;
     let through = game.applied_of(PlayerId(2)).len();
     let allowed = 20.0 + 50.0 * (elapsed + 0.5);
-    assert!(through >= 10 && through as f64 <= allowed, "{through} of {seq} inputs got through, {allowed} were allowed");
-    // Starved it would see next to none; on a busy machine an honest client misses some all the same.
-    assert!(seen.len() as u64 * 3 >= ticks, "{} snapshots of {ticks} while the other one flooded", seen.len());
+    assert!(
+        through >= 10 && through as f64 <= allowed,
+        "{through} of {seq} inputs got through, {allowed} were allowed"
+    );
+    // Starved it would see next to none; on a busy machine an honest client misses some all the
+    // same.
+    assert!(
+        seen.len() as u64 * 3 >= ticks,
+        "{} snapshots of {ticks} while the other one flooded",
+        seen.len()
+    );
 }
 
 #[tokio::test]
@@ -321,7 +389,11 @@ async fn hasty_commands_wait_and_none_is_lost() {
         raw.say(&ClientMessage::Command { seq, payload: Bytes::from_static(b"c") }).await;
     }
     eventually("all are applied", || game.inner.lock().applied_commands.len() == 40).await;
-    assert!(begin.elapsed() > Duration::from_millis(650), "35 of them at 50 a second: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() > Duration::from_millis(650),
+        "35 of them at 50 a second: {:?}",
+        begin.elapsed()
+    );
     still_plays(&mut honest, &game).await;
 }
 
@@ -371,7 +443,9 @@ async fn connections_are_bounded_in_number_and_rate() {
     // Two of the first eight are left, then eight more with a proven address.
     let mut inside = 0;
     for _ in 0..14 {
-        if let Ok(Ok(connection)) = timeout(Duration::from_secs(1), dial(gateway.local_addr())).await {
+        if let Ok(Ok(connection)) =
+            timeout(Duration::from_secs(1), dial(gateway.local_addr())).await
+        {
             inside += 1;
             connection.close(0u32.into(), b"");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,5 @@
-//! What outlives a build: the key file, the certificate that clients pin, tickets and resume tokens that players hold.
+//! What outlives a build: the key file, the certificate that clients pin, tickets and resume tokens
+//! that players hold.
 
 use rekindle_gateway::keys::{CERTIFICATE_FILE, KEY_FILE};
 use rekindle_gateway::ticket::Resume;
@@ -30,11 +31,22 @@ fn keys() -> Keys {
 
 fn ticket() -> Ticket {
     let match_id = Some(MatchId(0x7f3a_91c2_0000_0001));
-    Ticket { player: PlayerId(7), name: "Ada".to_owned(), match_id, role: Role::Player, expires_ms: 2_000_000_000_000, nonce: 9 }
+    Ticket {
+        player: PlayerId(7),
+        name: "Ada".to_owned(),
+        match_id,
+        role: Role::Player,
+        expires_ms: 2_000_000_000_000,
+        nonce: 9,
+    }
 }
 
 fn resume() -> Resume {
-    Resume { match_id: MatchId(0x7f3a_91c2_0000_0001), player: PlayerId(7), session: SessionId(0xabcd) }
+    Resume {
+        match_id: MatchId(0x7f3a_91c2_0000_0001),
+        player: PlayerId(7),
+        session: SessionId(0xabcd),
+    }
 }
 
 #[test]
@@ -42,9 +54,20 @@ fn a_certificate_that_clients_have_pinned_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(KEY_FILE), KEY_FILE_V1).unwrap();
     // As another version of the library could have made it: same key, other contents.
-    let seed = [&[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20][..], &[2; 32]].concat();
-    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&seed.into(), &rcgen::PKCS_ED25519).unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["elsewhere".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let seed = [
+        &[
+            0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22,
+            0x04, 0x20,
+        ][..],
+        &[2; 32],
+    ]
+    .concat();
+    let key =
+        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&seed.into(), &rcgen::PKCS_ED25519).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["elsewhere".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     let path = dir.path().join(CERTIFICATE_FILE);
     std::fs::write(&path, certificate.der()).unwrap();
     assert_eq!(Keys::load_or_create(dir.path()).unwrap().certificate_der(), &certificate.der()[..]);

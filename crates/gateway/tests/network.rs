@@ -18,7 +18,9 @@ async fn inputs_are_applied_once_each_in_order_and_views_are_the_servers() {
     let game = FakeMatch::start(30);
     let gateway = start(Limits::default(), &FakeNode::with(&game));
     let proxy = UdpProxy::start(gateway.local_addr(), Link::BAD, SEED).await.unwrap();
-    let mut clients: Vec<Client> = (1..=3).map(|player| Client::connect(client_config(proxy.addr(), player)).unwrap()).collect();
+    let mut clients: Vec<Client> = (1..=3)
+        .map(|player| Client::connect(client_config(proxy.addr(), player)).unwrap())
+        .collect();
     for client in &mut clients {
         snapshot(client, |_| true).await;
     }
@@ -35,7 +37,9 @@ async fn inputs_are_applied_once_each_in_order_and_views_are_the_servers() {
                         told[index].extend(snapshot.header.applied.iter().copied());
                         seen.push(snapshot);
                     }
-                    ClientEvent::Disconnected { reason } => panic!("a lossy link is no reason to reconnect: {reason}"),
+                    ClientEvent::Disconnected { reason } => {
+                        panic!("a lossy link is no reason to reconnect: {reason}")
+                    }
                     _ => {}
                 }
             }
@@ -51,11 +55,23 @@ async fn inputs_are_applied_once_each_in_order_and_views_are_the_servers() {
         })
         .await;
         let applied = game.applied_of(player);
-        assert_eq!(applied.iter().map(|&(seq, _)| seq).collect::<Vec<_>>(), sent[index], "player {player}: each once, in order");
+        assert_eq!(
+            applied.iter().map(|&(seq, _)| seq).collect::<Vec<_>>(),
+            sent[index],
+            "player {player}: each once, in order"
+        );
         told[index].sort_unstable();
         told[index].dedup();
-        assert!(told[index].iter().all(|claim| applied.contains(claim)), "nothing was declared that did not happen");
-        assert!(told[index].len() * 100 >= applied.len() * 98, "{} of {} were declared", told[index].len(), applied.len());
+        assert!(
+            told[index].iter().all(|claim| applied.contains(claim)),
+            "nothing was declared that did not happen"
+        );
+        assert!(
+            told[index].len() * 100 >= applied.len() * 98,
+            "{} of {} were declared",
+            told[index].len(),
+            applied.len()
+        );
     }
     let views = game.inner.lock().views.clone();
     let compared = seen
@@ -63,13 +79,19 @@ async fn inputs_are_applied_once_each_in_order_and_views_are_the_servers() {
         .filter(|snapshot| snapshot.complete)
         .filter(|snapshot| {
             let truth = &views[&snapshot.header.tick];
-            assert_eq!((&snapshot.view.entities, &snapshot.view.values), (&truth.entities, &truth.values));
+            assert_eq!(
+                (&snapshot.view.entities, &snapshot.view.values),
+                (&truth.entities, &truth.values)
+            );
             true
         })
         .count();
     let traffic = proxy.traffic();
     assert!(compared > 300, "{compared} snapshots of 450 arrived whole; {traffic:?}");
-    assert!(traffic.lost > 30 && traffic.doubled > 10 && traffic.overtaken > 30, "the link was bad: {traffic:?}");
+    assert!(
+        traffic.lost > 30 && traffic.doubled > 10 && traffic.overtaken > 30,
+        "the link was bad: {traffic:?}"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +117,8 @@ async fn commands_and_events_arrive_once_each_in_order() {
     .await;
     assert_eq!(done, (1..=30).map(|seq| (seq, Some(true))).collect::<Vec<_>>());
     assert!(events.windows(2).all(|pair| pair[1] == pair[0] + 1), "{events:?}");
-    let applied: Vec<_> = game.inner.lock().applied_commands.iter().map(|(_, seq, _)| *seq).collect();
+    let applied: Vec<_> =
+        game.inner.lock().applied_commands.iter().map(|(_, seq, _)| *seq).collect();
     assert_eq!(applied, (1..=30).collect::<Vec<_>>());
 }
 
@@ -126,9 +149,15 @@ async fn a_client_behind_a_bad_link_comes_back_after_the_node_died() {
     snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
     let sent = client.input(Bytes::from_static(b"on")).unwrap();
     assert!(sent.seq >= next_input);
-    snapshot(&mut client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+    snapshot(&mut client, |snapshot| {
+        snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)
+    })
+    .await;
     let applied = game.applied_of(PlayerId(1));
-    assert!(applied.windows(2).all(|pair| pair[0].0 < pair[1].0), "no input twice, none out of order: {applied:?}");
+    assert!(
+        applied.windows(2).all(|pair| pair[0].0 < pair[1].0),
+        "no input twice, none out of order: {applied:?}"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +186,10 @@ async fn a_handshake_that_takes_longer_than_a_first_attempt_may_is_made_all_the_
     let slow = Link { delay: Duration::from_millis(800), ..Link::GOOD };
     let proxy = UdpProxy::start(gateway.local_addr(), slow, SEED + 4).await.unwrap();
     let config = client_config(proxy.addr(), 1);
-    assert!(config.timing.attempt < slow.delay * 2, "a first attempt is given up before its answer comes");
+    assert!(
+        config.timing.attempt < slow.delay * 2,
+        "a first attempt is given up before its answer comes"
+    );
     let mut client = Client::connect(config).unwrap();
     snapshot(&mut client, |_| true).await;
 }

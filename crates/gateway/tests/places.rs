@@ -1,4 +1,5 @@
-//! Places and credentials: how many of one player, of one address, of spectators get in; which tickets count; what one packet can make the port send.
+//! Places and credentials: how many of one player, of one address, of spectators get in; which
+//! tickets count; what one packet can make the port send.
 
 mod support;
 
@@ -34,7 +35,13 @@ async fn gets_in(client: &mut Client) -> Result<(), String> {
 #[tokio::test]
 async fn one_spectator_ticket_takes_a_few_places_and_players_get_in() {
     let game = FakeMatch::start(60);
-    let limits = Limits { max_connections: 12, reserve: 2, max_spectators: 6, per_player: 3, ..Limits::default() };
+    let limits = Limits {
+        max_connections: 12,
+        reserve: 2,
+        max_spectators: 6,
+        per_player: 3,
+        ..Limits::default()
+    };
     let gateway = start(limits, &FakeNode::with(&game));
     let mut watching = Vec::new();
     for number in 0..6 {
@@ -51,7 +58,8 @@ async fn one_spectator_ticket_takes_a_few_places_and_players_get_in() {
     }
     let seventh = gets_in(&mut Client::connect(watcher(&gateway, 300)).unwrap()).await;
     assert!(seventh.is_err_and(|words| words.contains("6 spectators")));
-    // Six watch; ten places are for those who come anew. From the fifth player on one spectator has to go for each.
+    // Six watch; ten places are for those who come anew. From the fifth player on one spectator has
+    // to go for each.
     let mut players = Vec::new();
     for player in 1..=10 {
         let mut client = Client::connect(client_config(gateway.local_addr(), player)).unwrap();
@@ -84,7 +92,10 @@ async fn a_ticket_that_expired_leads_back_into_the_session_that_lives_and_opens_
     // The game was started anew: all it has is the ticket.
     let mut again = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     snapshot(&mut again, |_| true).await;
-    assert_eq!(again.welcome().map(|welcome| (welcome.session, welcome.resumed)), Some((session, true)));
+    assert_eq!(
+        again.welcome().map(|welcome| (welcome.session, welcome.resumed)),
+        Some((session, true))
+    );
     let mut stranger = Client::connect(client_config(gateway.local_addr(), 2)).unwrap();
     let (code, words) = closed(&mut stranger).await;
     assert!(code == Some(RefuseCode::Credential) && words.starts_with("RK-GATE-012"), "{words}");
@@ -98,8 +109,13 @@ async fn tickets_for_the_nodes_own_players_do_not_count() {
     let limits = Limits { first_own_player: 1 << 62, ..Limits::default() };
     let gateway = start(limits, &FakeNode::with(&game));
     for player in [1 << 62, u64::MAX] {
-        let (code, words) = closed(&mut Client::connect(client_config(gateway.local_addr(), player)).unwrap()).await;
-        assert!(code == Some(RefuseCode::Credential) && words.starts_with("RK-GATE-013"), "{words}");
+        let (code, words) =
+            closed(&mut Client::connect(client_config(gateway.local_addr(), player)).unwrap())
+                .await;
+        assert!(
+            code == Some(RefuseCode::Credential) && words.starts_with("RK-GATE-013"),
+            "{words}"
+        );
     }
     assert!(game.inner.lock().players.is_empty());
 }
@@ -116,8 +132,16 @@ async fn a_ticket_without_a_match_opens_no_second_session_while_the_first_lives(
     assert!(code == Some(RefuseCode::Credential) && words.starts_with("RK-GATE-014"), "{words}");
     // A ticket that names the other match is for that one.
     let player = PlayerId(1);
-    let bound = Ticket { player, name: "p".into(), match_id: Some(MatchId(5)), role: Role::Player, expires_ms: NOW_MS + 1, nonce: 0 };
-    config.credential = rekindle_schema::wire::Credential::Ticket(keys().issue_ticket(&bound).unwrap());
+    let bound = Ticket {
+        player,
+        name: "p".into(),
+        match_id: Some(MatchId(5)),
+        role: Role::Player,
+        expires_ms: NOW_MS + 1,
+        nonce: 0,
+    };
+    config.credential =
+        rekindle_schema::wire::Credential::Ticket(keys().issue_ticket(&bound).unwrap());
     assert_eq!(closed(&mut Client::connect(config).unwrap()).await.0, Some(RefuseCode::NoMatch));
 }
 
@@ -142,7 +166,9 @@ async fn one_packet_makes_the_port_send_three_times_its_bytes_at_most() {
     sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     let quic = rekindle_client::quic_config(&Trust::InsecureAnyServer).unwrap();
-    let connecting = endpoint.connect_with(quic, sink.local_addr().unwrap(), rekindle_client::SERVER_NAME).unwrap();
+    let connecting = endpoint
+        .connect_with(quic, sink.local_addr().unwrap(), rekindle_client::SERVER_NAME)
+        .unwrap();
     let mut first = vec![0; 2048];
     let len = tokio::task::spawn_blocking(move || {
         let len = sink.recv(&mut first).unwrap();

@@ -34,7 +34,12 @@ impl AsyncUdpSocket for Taken {
         self.inner.try_send(transmit)
     }
 
-    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
         if self.gone.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::Error::other("taken away")));
         }
@@ -50,10 +55,20 @@ impl AsyncUdpSocket for Taken {
 async fn a_port_that_is_lost_is_told() {
     let game = FakeMatch::start(60);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let socket = Arc::new(Taken { inner: TokioRuntime.wrap_udp_socket(socket).unwrap(), gone: AtomicBool::new(false) });
+    let socket = Arc::new(Taken {
+        inner: TokioRuntime.wrap_udp_socket(socket).unwrap(),
+        gone: AtomicBool::new(false),
+    });
     let node = FakeNode::with(&game) as Arc<dyn Matches>;
     let runtime = Arc::new(TokioRuntime);
-    let gateway = Gateway::on_socket(gateway_config(Limits::default()), node, keys(), Arc::clone(&socket) as _, runtime).unwrap();
+    let gateway = Gateway::on_socket(
+        gateway_config(Limits::default()),
+        node,
+        keys(),
+        Arc::clone(&socket) as _,
+        runtime,
+    )
+    .unwrap();
     let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     snapshot(&mut client, |_| true).await;
     assert!(gateway.is_open());

@@ -1,4 +1,5 @@
-//! A client that comes back to a match which does not go on from where it stood, and one that meets a server which cannot serve it.
+//! A client that comes back to a match which does not go on from where it stood, and one that meets
+//! a server which cannot serve it.
 
 mod support;
 
@@ -10,19 +11,25 @@ use rekindle_client::{Client, ClientEvent, Trust};
 use rekindle_gateway::Limits;
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, Role, ServerMessage, Stood, StreamDecoder, encode_client,
+    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, Role, ServerMessage, Stood,
+    StreamDecoder, encode_client,
 };
 use rekindle_schema::{Epoch, StateHash, Tick};
 use support::*;
 use tokio::time::timeout;
 
 /// Plays until `tick` on a node of epoch 5, which is then killed. What a player saw.
-async fn play_until(game: &Arc<FakeMatch>, node: &Arc<FakeNode>, tick: u64) -> (std::net::SocketAddr, Client, Tick) {
+async fn play_until(
+    game: &Arc<FakeMatch>,
+    node: &Arc<FakeNode>,
+    tick: u64,
+) -> (std::net::SocketAddr, Client, Tick) {
     game.inner.lock().epoch = Epoch(5);
     let process = Process::start(([127, 0, 0, 1], 0).into(), Limits::default(), node);
     let addr = process.addr;
     let mut client = Client::connect(client_config(addr, 1)).unwrap();
-    let seen = snapshot(&mut client, |snapshot| snapshot.header.tick >= Tick(tick)).await.header.tick;
+    let seen =
+        snapshot(&mut client, |snapshot| snapshot.header.tick >= Tick(tick)).await.header.tick;
     game.inner.lock().paused = true;
     game.inner.lock().drop_subscribers();
     process.kill();
@@ -68,10 +75,16 @@ async fn a_server_that_was_put_back_rewinds_its_clients_at_once_whatever_its_epo
         };
         let ((rewound, next), ()) = tokio::join!(comes_back(&mut client), resumed);
         assert_eq!(rewound, [(Epoch(epoch), back)], "epoch {epoch}");
-        assert!(next > back && next < seen, "the next tick it sees is {next}, it had seen {seen} and was put back to {back}");
+        assert!(
+            next > back && next < seen,
+            "the next tick it sees is {next}, it had seen {seen} and was put back to {back}"
+        );
         assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
         let sent = client.input("go".into()).expect("it plays on");
-        snapshot(&mut client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+        snapshot(&mut client, |snapshot| {
+            snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)
+        })
+        .await;
     }
 }
 
@@ -80,7 +93,8 @@ async fn a_server_with_another_hash_rewinds_its_clients_to_the_last_equal_one() 
     let game = FakeMatch::start(60);
     let node = FakeNode::with(&game);
     let (addr, mut client, seen) = play_until(&game, &node, 60).await;
-    // It has gone on from tick 40 in another way, in the same epoch, and is further than the client was.
+    // It has gone on from tick 40 in another way, in the same epoch, and is further than the client
+    // was.
     {
         let mut inner = game.inner.lock();
         inner.other_hashes = Some((Tick(40), 0xee));
@@ -138,8 +152,11 @@ struct Raw {
 impl Raw {
     async fn open(addr: std::net::SocketAddr) -> Self {
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec())).unwrap();
-        let connection = endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await.unwrap();
+        let quic =
+            rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec()))
+                .unwrap();
+        let connection =
+            endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await.unwrap();
         let (send, recv) = connection.open_bi().await.unwrap();
         Self { connection, send, recv, decoder: StreamDecoder::of_server() }
     }
@@ -154,7 +171,12 @@ impl Raw {
                 if let Some(message) = self.decoder.next_message().unwrap() {
                     return message;
                 }
-                let chunk = self.recv.read_chunk(4096, true).await.unwrap().expect("a message before the end");
+                let chunk = self
+                    .recv
+                    .read_chunk(4096, true)
+                    .await
+                    .unwrap()
+                    .expect("a message before the end");
                 self.decoder.push(&chunk.bytes);
             }
         })
@@ -169,15 +191,24 @@ async fn a_forged_claim_harms_nobody_but_its_sender() {
     let gateway = start(Limits::default(), &FakeNode::with(&game));
     let mut honest = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     snapshot(&mut honest, |snapshot| snapshot.header.tick > Tick(20)).await;
-    let hello =
-        || Hello { protocol: PROTOCOL_2, role: Role::Player, credential: Credential::Ticket(ticket(2, Role::Player)), match_id: None };
+    let hello = || Hello {
+        protocol: PROTOCOL_2,
+        role: Role::Player,
+        credential: Credential::Ticket(ticket(2, Role::Player)),
+        match_id: None,
+    };
     let claims = [
         Stood { epoch: Epoch(u64::MAX), tick: Tick(u64::MAX), beats: Vec::new() },
-        Stood { epoch: Epoch(1), tick: Tick(20), beats: vec![Beat { tick: Tick(10), hash: StateHash([0xab; 32]) }; 60] },
+        Stood {
+            epoch: Epoch(1),
+            tick: Tick(20),
+            beats: vec![Beat { tick: Tick(10), hash: StateHash([0xab; 32]) }; 60],
+        },
     ];
     for stood in claims {
         let mut raw = Raw::open(gateway.local_addr()).await;
-        raw.say(&ClientMessage::Enter(Enter { hello: hello(), game: None, stood: Some(stood) })).await;
+        raw.say(&ClientMessage::Enter(Enter { hello: hello(), game: None, stood: Some(stood) }))
+            .await;
         let to = match raw.hear().await {
             ServerMessage::Rewound { epoch: Epoch(1), to } => to,
             other => panic!("{other:?}"),
@@ -203,7 +234,11 @@ async fn the_first_message_of_either_version_opens_a_session() {
         Hello { protocol, role: Role::Player, credential, match_id: None }
     };
     let enter = |protocol, game: Option<&str>| {
-        ClientMessage::Enter(Enter { hello: hello(protocol, 3), game: game.map(str::to_owned), stood: None })
+        ClientMessage::Enter(Enter {
+            hello: hello(protocol, 3),
+            game: game.map(str::to_owned),
+            stood: None,
+        })
     };
     let mut first = Raw::open(gateway.local_addr()).await;
     first.say(&ClientMessage::Hello(hello(PROTOCOL, 2))).await;
@@ -234,7 +269,10 @@ async fn a_server_that_takes_a_session_on_and_lets_it_fall_is_asked_more_and_mor
     let first = opened();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let then = opened() - first;
-    assert!((3..=20).contains(&first) && (1..=10).contains(&then), "{first} tries within 3 s, {then} within the next 4 s");
+    assert!(
+        (3..=20).contains(&first) && (1..=10).contains(&then),
+        "{first} tries within 3 s, {then} within the next 4 s"
+    );
 }
 
 #[tokio::test]
@@ -255,9 +293,13 @@ async fn an_owner_that_was_replaced_rewinds_nobody() {
     eventually("the port is free", || std::net::UdpSocket::bind(addr).is_ok()).await;
     // Meanwhile the stale one answers alone, and is further behind.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    new.inner.lock().players = old.inner.lock().players.iter().map(|(&id, known)| (id, known.copy())).collect();
+    new.inner.lock().players =
+        old.inner.lock().players.iter().map(|(&id, known)| (id, known.copy())).collect();
     let _process = Process::start(addr, Limits::default(), &owner);
     let (rewound, next) = comes_back(&mut client).await;
     assert!(rewound.is_empty() && next > seen, "{rewound:?}");
-    assert_eq!(client.welcome().map(|welcome| (welcome.epoch, welcome.session)), Some((Epoch(7), session)));
+    assert_eq!(
+        client.welcome().map(|welcome| (welcome.epoch, welcome.session)),
+        Some((Epoch(7), session))
+    );
 }

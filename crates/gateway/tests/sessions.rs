@@ -34,7 +34,10 @@ async fn inputs_go_up_and_the_world_comes_down() {
     let gateway = start(Limits::default(), &FakeNode::with(&game));
     let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     let welcome = welcome(&mut client).await;
-    assert_eq!((welcome.game.as_str(), welcome.player, welcome.resumed), ("fake", PlayerId(1), false));
+    assert_eq!(
+        (welcome.game.as_str(), welcome.player, welcome.resumed),
+        ("fake", PlayerId(1), false)
+    );
     assert_eq!(welcome.config, Bytes::from_static(b"config"));
     snapshot(&mut client, |_| true).await;
     let mut sent = Vec::new();
@@ -51,7 +54,11 @@ async fn inputs_go_up_and_the_world_comes_down() {
     })
     .await;
     let applied = game.applied_of(PlayerId(1));
-    assert_eq!(applied.iter().map(|&(seq, _)| seq).collect::<Vec<_>>(), sent, "each exactly once, in order");
+    assert_eq!(
+        applied.iter().map(|&(seq, _)| seq).collect::<Vec<_>>(),
+        sent,
+        "each exactly once, in order"
+    );
     told.sort_unstable();
     told.dedup();
     assert_eq!(told, applied, "snapshots named every input with the tick that it was applied at");
@@ -78,10 +85,16 @@ async fn beats_and_events_reach_everybody() {
             (beats.len() >= 3).then_some(())
         })
         .await;
-        assert!(beats.iter().all(|&(tick, hash)| tick.0.is_multiple_of(10) && hash == StateHash([tick.0 as u8; 32])));
-        assert!(beats.windows(2).all(|pair| pair[1].0.0 == pair[0].0.0 + 10), "none is missing: {beats:?}");
+        assert!(beats.iter().all(
+            |&(tick, hash)| tick.0.is_multiple_of(10) && hash == StateHash([tick.0 as u8; 32])
+        ));
+        assert!(
+            beats.windows(2).all(|pair| pair[1].0.0 == pair[0].0.0 + 10),
+            "none is missing: {beats:?}"
+        );
         let first = events[0].0;
-        let expected: Vec<_> = (0..events.len() as u64).map(|n| (Tick(first.0 + n / 2), (n % 2) as u32)).collect();
+        let expected: Vec<_> =
+            (0..events.len() as u64).map(|n| (Tick(first.0 + n / 2), (n % 2) as u32)).collect();
         assert_eq!(events, expected, "each once, in order");
     }
 }
@@ -117,7 +130,10 @@ async fn a_session_goes_on_when_the_node_is_killed_and_started_again() {
     snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
     let sent = client.input(Bytes::from_static(b"on")).expect("the session is served");
     assert!(sent.seq >= second.next_input);
-    snapshot(&mut client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+    snapshot(&mut client, |snapshot| {
+        snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)
+    })
+    .await;
     let applied = game.applied_of(PlayerId(1));
     assert!(applied.len() > before);
     assert!(applied.windows(2).all(|pair| pair[0].0 < pair[1].0), "no input twice: {applied:?}");
@@ -166,10 +182,16 @@ async fn a_second_connection_takes_the_session_over() {
     assert_eq!(code, Some(RefuseCode::Superseded), "{message}");
     snapshot(&mut second, |_| true).await;
     let sent = second.input(Bytes::from_static(b"go")).unwrap();
-    snapshot(&mut second, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+    snapshot(&mut second, |snapshot| {
+        snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)
+    })
+    .await;
     assert_eq!(gateway.clients(), 1);
     let calls = game.inner.lock().calls.clone();
-    assert!(!calls.iter().any(|call| call.starts_with("away")), "the session was never away: {calls:?}");
+    assert!(
+        !calls.iter().any(|call| call.starts_with("away")),
+        "the session was never away: {calls:?}"
+    );
 }
 
 #[tokio::test]
@@ -205,7 +227,13 @@ async fn commands_are_sent_again_after_a_crash_and_applied_once() {
     })
     .await;
     assert_eq!(done, (1..=10).map(|seq| (seq, Some(true))).collect::<Vec<_>>());
-    let applied: Vec<_> = game.inner.lock().applied_commands.iter().map(|(_, seq, payload)| (*seq, payload[0])).collect();
+    let applied: Vec<_> = game
+        .inner
+        .lock()
+        .applied_commands
+        .iter()
+        .map(|(_, seq, payload)| (*seq, payload[0]))
+        .collect();
     assert_eq!(applied, (0..10).map(|n| (u64::from(n) + 1, n)).collect::<Vec<_>>());
 }
 
@@ -219,14 +247,18 @@ async fn a_command_whose_answer_died_with_the_node_is_not_repeated() {
     snapshot(&mut client, |_| true).await;
     game.inner.lock().paused = true;
     let seq = client.command(Bytes::from_static(b"once")).unwrap();
-    eventually("the match has it", || game.inner.lock().players[&PlayerId(1)].last_command == seq).await;
+    eventually("the match has it", || game.inner.lock().players[&PlayerId(1)].last_command == seq)
+        .await;
     process.kill();
     {
         let mut inner = game.inner.lock();
         inner.drop_subscribers();
         inner.paused = false;
     }
-    eventually("it is applied while nobody listens", || game.inner.lock().applied_commands.len() == 1).await;
+    eventually("it is applied while nobody listens", || {
+        game.inner.lock().applied_commands.len() == 1
+    })
+    .await;
     let _process = Process::start(addr, Limits::default(), &node);
     let done = until(&mut client, |event| match event {
         ClientEvent::CommandDone { seq, tick, accepted } => Some((seq, tick, accepted)),
@@ -276,17 +308,28 @@ async fn a_match_that_was_recovered_in_the_same_process_goes_on_for_its_clients(
             None
         }
         ClientEvent::Disconnected { reason } => panic!("{reason}"),
-        ClientEvent::Snapshot(snapshot) if snapshot.header.epoch == Epoch(2) && rewound.is_some() => Some(()),
+        ClientEvent::Snapshot(snapshot)
+            if snapshot.header.epoch == Epoch(2) && rewound.is_some() =>
+        {
+            Some(())
+        }
         _ => None,
     })
     .await;
     let again = snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
-    assert!(again.header.tick <= seen, "the ticks that were taken back are seen again: {} after {seen}", again.header.tick);
+    assert!(
+        again.header.tick <= seen,
+        "the ticks that were taken back are seen again: {} after {seen}",
+        again.header.tick
+    );
     let (epoch, to) = rewound.unwrap();
     assert!(epoch == Epoch(2) && to < seen, "rewound to {to}, had seen {seen}");
     assert!(after.inner.lock().calls.contains(&format!("back {session}")));
     let sent = client.input(Bytes::from_static(b"go")).unwrap();
-    snapshot(&mut client, |snapshot| snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)).await;
+    snapshot(&mut client, |snapshot| {
+        snapshot.header.applied.iter().any(|&(seq, _)| seq == sent.seq)
+    })
+    .await;
     assert_eq!(after.applied_of(PlayerId(1)).len(), 1);
 }
 

@@ -1,8 +1,13 @@
 //! Time and size of snapshots of a fighting arena at 30 Hz; acknowledgements take 100 ms.
 //!
-//! Snapshots are timed by the CPU time of the thread, not by the wall, so that a busy machine blurs them less.
+//! Snapshots are timed by the CPU time of the thread, not by the wall, so that a busy machine blurs
+//! them less.
 
-#![allow(missing_docs, clippy::allow_attributes, reason = "criterion's macro makes a public function without docs")]
+#![allow(
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "criterion's macro makes a public function without docs"
+)]
 
 #[path = "../tests/fight/mod.rs"]
 mod fight;
@@ -14,7 +19,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fight::Fight;
-use rekindle_netcode::{InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{
+    InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Epoch, Tick};
 use rustix::time::{ClockId, clock_gettime};
@@ -65,12 +72,28 @@ impl Match {
     fn new(fighters: usize, drones: usize) -> Self {
         let fight = Fight::new(7, fighters, drones);
         let schema = &fight.schema;
-        let session = || (SnapshotSender::new(Arc::clone(schema)), SnapshotReceiver::new(Arc::clone(schema)), VecDeque::new());
+        let session = || {
+            (
+                SnapshotSender::new(Arc::clone(schema)),
+                SnapshotReceiver::new(Arc::clone(schema)),
+                VecDeque::new(),
+            )
+        };
         let sessions = (0..SESSIONS).map(|_| session()).collect();
         let zero = Duration::ZERO;
         let (history, datagrams) = (ViewHistory::new(), vec![Vec::new(); SESSIONS]);
-        let mut game =
-            Self { fight, history, sessions, datagrams, encode: zero, decode: zero, snapshots: 0, bytes: 0, most: 0, worst: 0.0 };
+        let mut game = Self {
+            fight,
+            history,
+            sessions,
+            datagrams,
+            encode: zero,
+            decode: zero,
+            snapshots: 0,
+            bytes: 0,
+            most: 0,
+            worst: 0.0,
+        };
         (0..60).for_each(|_| game.tick());
         (game.encode, game.decode, game.snapshots, game.bytes, game.most) = (zero, zero, 0, 0, 0);
         game
@@ -80,9 +103,12 @@ impl Match {
         self.fight.step();
         let view = self.fight.view();
         self.history.push(Arc::clone(&view));
-        let headers: Vec<SnapshotHeader> = (0..SESSIONS).map(|index| header(&view, view.avatar(Fight::player(index)))).collect();
+        let headers: Vec<SnapshotHeader> =
+            (0..SESSIONS).map(|index| header(&view, view.avatar(Fight::player(index)))).collect();
         let start = cpu_time();
-        for (((sender, _, _), out), header) in self.sessions.iter_mut().zip(&mut self.datagrams).zip(&headers) {
+        for (((sender, _, _), out), header) in
+            self.sessions.iter_mut().zip(&mut self.datagrams).zip(&headers)
+        {
             sender.encode(header, &view, &self.history, header.avatar, None, 1200, out);
         }
         let middle = cpu_time();
@@ -98,7 +124,9 @@ impl Match {
                 sender.acknowledge(newest, bits);
             }
             if self.snapshots.is_multiple_of(SESSIONS as u64) && self.fight.views > 10 {
-                self.worst = self.worst.max(receiver.newest().map_or(f64::MAX, |view| self.fight.worst_error(view)));
+                self.worst = self
+                    .worst
+                    .max(receiver.newest().map_or(f64::MAX, |view| self.fight.worst_error(view)));
             }
             self.snapshots += 1;
             self.bytes += datagram.len();
@@ -112,15 +140,23 @@ impl Match {
         while self.snapshots - count < snapshots {
             self.tick();
         }
-        what(self).saturating_sub(before).mul_f64(snapshots as f64 / (self.snapshots - count) as f64)
+        what(self)
+            .saturating_sub(before)
+            .mul_f64(snapshots as f64 / (self.snapshots - count) as f64)
     }
 }
 
 fn snapshots(c: &mut Criterion) {
-    for (name, fighters, drones) in [("32_visible", 16, 16), ("100_moving", 16, 114), ("64_fighters", 64, 36)] {
+    for (name, fighters, drones) in
+        [("32_visible", 16, 16), ("100_moving", 16, 114), ("64_fighters", 64, 36)]
+    {
         let mut game = Match::new(fighters, drones);
-        c.bench_function(&format!("encode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.encode)));
-        c.bench_function(&format!("decode_{name}"), |b| b.iter_custom(|count| game.run(count, |game| game.decode)));
+        c.bench_function(&format!("encode_{name}"), |b| {
+            b.iter_custom(|count| game.run(count, |game| game.encode))
+        });
+        c.bench_function(&format!("decode_{name}"), |b| {
+            b.iter_custom(|count| game.run(count, |game| game.decode))
+        });
         let per_view = |sum: u64| sum as f64 / game.fight.views as f64;
         println!(
             "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in a tick; {:.1} B a snapshot, at most {} B, \
@@ -143,7 +179,9 @@ fn inputs(c: &mut Criterion) {
     }
     let bytes = sender.packet((Tick(997), u32::MAX), 123_456, 1200);
     println!("a packet of 4 inputs of 6 bytes: {} B", bytes.len());
-    c.bench_function("input_packet_decode", |b| b.iter(|| black_box(InputPacket::decode(black_box(&bytes), 256).is_ok())));
+    c.bench_function("input_packet_decode", |b| {
+        b.iter(|| black_box(InputPacket::decode(black_box(&bytes), 256).is_ok()))
+    });
 }
 
 criterion_group!(benches, snapshots, inputs);

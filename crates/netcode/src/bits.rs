@@ -1,12 +1,14 @@
 //! Bits and varints: what packets are made of.
 //!
-//! Bits fill each byte from its lowest bit. Called by the snapshot codec and the packet codecs, calls nothing.
+//! Bits fill each byte from its lowest bit. Called by the snapshot codec and the packet codecs,
+//! calls nothing.
 
 /// The bytes ended in the middle of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Truncated;
 
-/// A quotient of so many ones is followed by the plain value instead: no code gets longer than this plus 38 bits.
+/// A quotient of so many ones is followed by the plain value instead: no code gets longer than this
+/// plus 38 bits.
 pub(crate) const ESCAPE: u32 = 16;
 
 /// Appends bits to a byte vector.
@@ -33,7 +35,8 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Rice code: `value >> k` ones, a zero, the low `k` bits (`k <= 15`); from [`ESCAPE`] ones on, 5 bits of length - 1 and the plain value.
+    /// Rice code: `value >> k` ones, a zero, the low `k` bits (`k <= 15`); from [`ESCAPE`] ones on,
+    /// 5 bits of length - 1 and the plain value.
     #[inline]
     pub(crate) fn rice(&mut self, value: u32, k: u32) {
         let quotient = value >> k;
@@ -77,15 +80,16 @@ impl<'a> BitReader<'a> {
     #[inline]
     fn peek(&self) -> u64 {
         let first = self.at / 8;
-        let word = if let Some(chunk) = self.bytes.get(first..).and_then(|rest| rest.first_chunk::<8>()) {
-            u64::from_le_bytes(*chunk)
-        } else {
-            let mut word = [0; 8];
-            if let Some(rest) = self.bytes.get(first..) {
-                word[..rest.len()].copy_from_slice(rest);
-            }
-            u64::from_le_bytes(word)
-        };
+        let word =
+            if let Some(chunk) = self.bytes.get(first..).and_then(|rest| rest.first_chunk::<8>()) {
+                u64::from_le_bytes(*chunk)
+            } else {
+                let mut word = [0; 8];
+                if let Some(rest) = self.bytes.get(first..) {
+                    word[..rest.len()].copy_from_slice(rest);
+                }
+                u64::from_le_bytes(word)
+            };
         word >> (self.at % 8)
     }
 
@@ -123,7 +127,8 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Appends an unsigned LEB128 varint: 7 bits a byte, lowest first, the top bit says that more follow.
+/// Appends an unsigned LEB128 varint: 7 bits a byte, lowest first, the top bit says that more
+/// follow.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -1,7 +1,9 @@
-//! Bodies of snapshots of the newest view, encoded once for all sessions that know exactly the same.
+//! Bodies of snapshots of the newest view, encoded once for all sessions that know exactly the
+//! same.
 //!
-//! Most clients of a match have acknowledged one of a few snapshots, and snapshots of one tick leave them with the same knowledge: lists of
-//! known entities that are equal are kept once, so that one comparison of addresses tells. Lives in [`crate::ViewHistory`], used by the sender.
+//! Most clients of a match have acknowledged one of a few snapshots, and snapshots of one tick
+//! leave them with the same knowledge: lists of known entities that are equal are kept once, so
+//! that one comparison of addresses tells. Lives in [`crate::ViewHistory`], used by the sender.
 
 use std::sync::Arc;
 
@@ -14,7 +16,8 @@ pub(crate) struct Known {
     pub(crate) row: u32,
     /// A tick at which the world's values of the entity were what the client knows, in low bits.
     pub(crate) as_of: u32,
-    /// The tick of the snapshot that carried the entity last: what expectations start at. In low bits.
+    /// The tick of the snapshot that carried the entity last: what expectations start at. In low
+    /// bits.
     pub(crate) stamp: u32,
 }
 
@@ -39,7 +42,8 @@ pub(crate) struct Bodies {
     list: Vec<Body>,
 }
 
-/// Most bodies that are kept for one view. A match with more kinds of clients is rare, and looking takes time too.
+/// Most bodies that are kept for one view. A match with more kinds of clients is rare, and looking
+/// takes time too.
 const MOST: usize = 32;
 
 fn same(one: Option<&Knowledge>, other: Option<&Knowledge>) -> bool {
@@ -61,11 +65,24 @@ impl Bodies {
     }
 
     /// Keeps a body with all that is visible of the view. Returns what a client knows that has it.
-    pub(crate) fn keep(&mut self, known: Option<Knowledge>, bytes: &[u8], next: Vec<Known>, visible: usize, sent: usize) -> Knowledge {
+    pub(crate) fn keep(
+        &mut self,
+        known: Option<Knowledge>,
+        bytes: &[u8],
+        next: Vec<Known>,
+        visible: usize,
+        sent: usize,
+    ) -> Knowledge {
         let equal = self.list.iter().map(|body| &body.next).find(|other| ***other == next).cloned();
         let next = equal.unwrap_or_else(|| Arc::new(next));
         if self.list.len() < MOST {
-            self.list.push(Body { known, bytes: bytes.to_vec(), next: Arc::clone(&next), visible, sent });
+            self.list.push(Body {
+                known,
+                bytes: bytes.to_vec(),
+                next: Arc::clone(&next),
+                visible,
+                sent,
+            });
         }
         next
     }

@@ -1,7 +1,9 @@
-//! The bit-packed part of a snapshot: which of the known entities went, were replaced or changed, and which are new.
+//! The bit-packed part of a snapshot: which of the known entities went, were replaced or changed,
+//! and which are new.
 //!
-//! Both ends hold the same list of known entities (the baseline), ascending by slot; the body refers to it by index. Called by the sender and
-//! the receiver, knows nothing of ticks, budgets or interest. `docs/PROTOCOL.md` has the layout.
+//! Both ends hold the same list of known entities (the baseline), ascending by slot; the body
+//! refers to it by index. Called by the sender and the receiver, knows nothing of ticks, budgets or
+//! interest. `docs/PROTOCOL.md` has the layout.
 
 use crate::bits::{BitReader, BitWriter};
 use crate::layout::{Layout, MAX_COLUMNS};
@@ -51,7 +53,9 @@ pub(crate) struct Item {
 impl Item {
     /// Another entity than the known one takes the slot, not the same with other components.
     pub(crate) fn is_successor(&self) -> bool {
-        self.known.is_some() && self.change == Change::Replace && self.generation != self.predecessor
+        self.known.is_some()
+            && self.change == Change::Replace
+            && self.generation != self.predecessor
     }
 
     fn update(&self) -> Option<(u32, u128)> {
@@ -77,8 +81,13 @@ impl Code {
             let k = parameter(sum, count);
             (k, count * (1 + u64::from(k)) + (sum >> k))
         };
-        let ((plain, plain_bits), (rest, rest_bits)) = (rice(sum, count), rice(sum - nonzero, nonzero));
-        if plain_bits <= count + rest_bits { Self { k: plain, flagged: false } } else { Self { k: rest, flagged: true } }
+        let ((plain, plain_bits), (rest, rest_bits)) =
+            (rice(sum, count), rice(sum - nonzero, nonzero));
+        if plain_bits <= count + rest_bits {
+            Self { k: plain, flagged: false }
+        } else {
+            Self { k: rest, flagged: true }
+        }
     }
 
     #[inline]
@@ -118,7 +127,8 @@ struct Model {
     sum: [u64; MAX_COLUMNS],
 }
 
-/// The models of one snapshot: chosen by the encoder from the residuals, told to the decoder where each is needed first.
+/// The models of one snapshot: chosen by the encoder from the residuals, told to the decoder where
+/// each is needed first.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Models {
     /// The first `used` are of this snapshot, the others wait to be used again.
@@ -139,7 +149,9 @@ impl Models {
     /// Index of the model for `components`, made if there is none.
     #[inline]
     fn find(&mut self, layout: &Layout, components: u32) -> usize {
-        if let Some(index) = self.list[..self.used].iter().position(|model| model.components == components) {
+        if let Some(index) =
+            self.list[..self.used].iter().position(|model| model.components == components)
+        {
             return index;
         }
         if self.used == self.list.len() {
@@ -191,7 +203,11 @@ impl Models {
             for_each_bit(model.present, |at| {
                 if model.nonzero[at] * 4 > model.count {
                     model.hot |= 1 << at;
-                    let code = Code::fit(u64::from(model.count), u64::from(model.nonzero[at]), model.sum[at]);
+                    let code = Code::fit(
+                        u64::from(model.count),
+                        u64::from(model.nonzero[at]),
+                        model.sum[at],
+                    );
                     model.codes.push((at as u8, code));
                 }
             });
@@ -251,7 +267,8 @@ fn for_each_bit(mask: u128, mut f: impl FnMut(usize)) {
     }
 }
 
-/// Writes which of `0..len` are in a set, as the distances between the members or, if those are more than half, between the others.
+/// Writes which of `0..len` are in a set, as the distances between the members or, if those are
+/// more than half, between the others.
 fn put_set(len: usize, members: usize, contains: impl Fn(usize) -> bool, bits: &mut BitWriter<'_>) {
     if len == 0 {
         return;
@@ -297,8 +314,8 @@ pub(crate) fn set_bits(known: usize, changes: usize) -> usize {
     2 * (1 + parameter(known.saturating_sub(changes) as u64, changes as u64 + 1) as usize)
 }
 
-/// Appends the body and notes what each item took. `items` are those of known entities ascending, then new ones ascending by slot;
-/// `rows` is the view, row by row.
+/// Appends the body and notes what each item took. `items` are those of known entities ascending,
+/// then new ones ascending by slot; `rows` is the view, row by row.
 pub(crate) fn encode(
     layout: &Layout,
     models: &mut Models,
@@ -322,7 +339,9 @@ pub(crate) fn encode(
         let Some(at) = item.known else { break };
         states[at as usize] = match item.update() {
             None => 3,
-            Some((_, columns)) => 1 + u8::from(columns & !models.list[item.model as usize].hot != 0),
+            Some((_, columns)) => {
+                1 + u8::from(columns & !models.list[item.model as usize].hot != 0)
+            }
         };
         match states[at as usize] {
             3 => gone += 1,
@@ -330,7 +349,10 @@ pub(crate) fn encode(
         }
     }
     put_set(known, gone, |at| states[at] == 3, &mut bits);
-    for item in items.iter_mut().filter(|item| !item.deferred && item.known.is_some() && item.update().is_none()) {
+    for item in items
+        .iter_mut()
+        .filter(|item| !item.deferred && item.known.is_some() && item.update().is_none())
+    {
         let before = bits.position();
         bits.put(u32::from(item.change == Change::Replace), 1);
         if item.change == Change::Replace {
@@ -404,11 +426,22 @@ pub(crate) trait Sink {
     /// Another entity stands in the slot of a known one.
     fn replace(&mut self, known: usize, generation: u32, components: u32, row: &[u32]);
     /// A new entity.
-    fn insert(&mut self, slot: u32, generation: u32, components: u32, row: &[u32]) -> Result<(), SnapshotError>;
+    fn insert(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        components: u32,
+        row: &[u32],
+    ) -> Result<(), SnapshotError>;
 }
 
 /// Reads a body against `known` entities.
-pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut impl Sink) -> Result<(), SnapshotError> {
+pub(crate) fn decode(
+    layout: &Layout,
+    known: usize,
+    bytes: &[u8],
+    sink: &mut impl Sink,
+) -> Result<(), SnapshotError> {
     let mut bits = BitReader::new(bytes);
     let mut row = vec![0; layout.stride()];
     let (mut gone, mut changed, mut rare) = (Vec::new(), Vec::new(), Vec::new());
@@ -426,11 +459,14 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
     get_set(staying, &mut bits, &mut changed)?;
     get_set(changed.iter().filter(|&&changed| changed).count(), &mut bits, &mut rare)?;
     let mut models = Models::default();
-    let (mut successors, mut changed, mut rare) = (successors.into_iter().peekable(), changed.into_iter(), rare.into_iter());
+    let (mut successors, mut changed, mut rare) =
+        (successors.into_iter().peekable(), changed.into_iter(), rare.into_iter());
     for (at, gone) in gone.into_iter().enumerate() {
         if gone {
             match successors.next_if(|successor| successor.0 == at) {
-                Some((_, generation, components, row)) => sink.replace(at, generation, components, &row),
+                Some((_, generation, components, row)) => {
+                    sink.replace(at, generation, components, &row)
+                }
                 None => sink.remove(at),
             }
         } else if changed.next() == Some(true) {
@@ -458,7 +494,9 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
     let mut next = Some(0u32);
     for _ in 0..new {
         let gap = bits.rice(SLOT_K)?;
-        let slot = next.and_then(|next| next.checked_add(gap)).ok_or(SnapshotError::Malformed("a slot above 32 bits"))?;
+        let slot = next
+            .and_then(|next| next.checked_add(gap))
+            .ok_or(SnapshotError::Malformed("a slot above 32 bits"))?;
         next = slot.checked_add(1);
         let width = bits.get(6)?;
         if width > 32 {
@@ -468,10 +506,18 @@ pub(crate) fn decode(layout: &Layout, known: usize, bytes: &[u8], sink: &mut imp
         let components = read_entity(layout, &mut row, &mut bits)?;
         sink.insert(slot, generation, components, &row)?;
     }
-    if bits.at_end() { Ok(()) } else { Err(SnapshotError::Malformed("bits behind the last entity")) }
+    if bits.at_end() {
+        Ok(())
+    } else {
+        Err(SnapshotError::Malformed("bits behind the last entity"))
+    }
 }
 
-fn read_entity(layout: &Layout, row: &mut [u32], bits: &mut BitReader<'_>) -> Result<u32, SnapshotError> {
+fn read_entity(
+    layout: &Layout,
+    row: &mut [u32],
+    bits: &mut BitReader<'_>,
+) -> Result<u32, SnapshotError> {
     row.fill(0);
     let components = bits.get(layout.components)?;
     let mut left = layout.present(components);

@@ -1,8 +1,9 @@
 //! The client's idea of the server's time.
 //!
-//! A match's time is its tick number. From when snapshots arrive and from the echo of its own clock a client learns which tick an
-//! input made now should name so that it arrives just in time, and at which (fractional) tick to draw others. Both run on evenly: corrections stretch
-//! or squeeze time by a few per cent instead of jumping.
+//! A match's time is its tick number. From when snapshots arrive and from the echo of its own clock
+//! a client learns which tick an input made now should name so that it arrives just in time, and at
+//! which (fractional) tick to draw others. Both run on evenly: corrections stretch or squeeze time
+//! by a few per cent instead of jumping.
 
 use rekindle_schema::Tick;
 
@@ -16,7 +17,8 @@ const JUMP: f64 = 12.0;
 const COAST_MS: f64 = 500.0;
 /// Weight of a new sample once the estimate has settled.
 const GAIN: f64 = 1.0 / 24.0;
-/// Spare time that inputs are sent early besides jitter, in ticks: they arrive between two steps of the server.
+/// Spare time that inputs are sent early besides jitter, in ticks: they arrive between two steps of
+/// the server.
 const LEAD_TICKS: f64 = 1.0;
 /// What an input on time leaves of the additional lead: half of it is gone after 140 of them.
 const LEAD_DECAY: f64 = 0.995;
@@ -38,19 +40,25 @@ impl Follower {
         };
         let step = now_ms.saturating_sub(then) as f64 / period;
         let error = wanted - (value + step);
-        let next = if error.abs() > JUMP { wanted } else { value + step + error.clamp(-step * DILATION, step * DILATION) };
+        let next = if error.abs() > JUMP {
+            wanted
+        } else {
+            value + step + error.clamp(-step * DILATION, step * DILATION)
+        };
         self.at = Some((now_ms.max(then), next));
         next
     }
 }
 
-/// Estimates the server's tick. All times are milliseconds of one clock of the client, whose zero does not matter.
+/// Estimates the server's tick. All times are milliseconds of one clock of the client, whose zero
+/// does not matter.
 #[derive(Debug, Clone)]
 pub struct ClockSync {
     /// Milliseconds a tick.
     period: f64,
     samples: u32,
-    /// `tick * period - arrival time`, averaged: the tick that arrives at time t is `(t + offset) / period`.
+    /// `tick * period - arrival time`, averaged: the tick that arrives at time t is
+    /// `(t + offset) / period`.
     offset: f64,
     /// Mean deviation of arrivals, in milliseconds.
     jitter: f64,
@@ -82,10 +90,13 @@ impl ClockSync {
         }
     }
 
-    /// A snapshot arrived at `now_ms`. `echo_ms` and `hold_ms` of its header give the round trip; an echo of 0 gives none.
+    /// A snapshot arrived at `now_ms`. `echo_ms` and `hold_ms` of its header give the round trip;
+    /// an echo of 0 gives none.
     pub fn on_snapshot(&mut self, now_ms: u64, header: &SnapshotHeader) {
         if header.echo_ms != 0 {
-            let held = (now_ms as u32).wrapping_sub(header.echo_ms).wrapping_sub(u32::from(header.hold_ms)) as i32;
+            let held = (now_ms as u32)
+                .wrapping_sub(header.echo_ms)
+                .wrapping_sub(u32::from(header.hold_ms)) as i32;
             // Clocks of whole milliseconds can make it -1; hours are a client that was asleep.
             if held < 60_000 {
                 self.rtt_samples = self.rtt_samples.saturating_add(1);
@@ -112,7 +123,8 @@ impl ClockSync {
         self.arrived = now_ms;
     }
 
-    /// What became of an input: it was meant for tick `target` and was applied at `applied`. Late ones make the next ones earlier.
+    /// What became of an input: it was meant for tick `target` and was applied at `applied`. Late
+    /// ones make the next ones earlier.
     pub fn on_applied(&mut self, target: Tick, applied: Tick) {
         let late = applied.0.saturating_sub(target.0) as f64 * self.period;
         self.extra = if late > 0.0 { self.extra + late / 4.0 } else { self.extra * LEAD_DECAY };
@@ -125,7 +137,8 @@ impl ClockSync {
         (coasting + self.offset) / self.period
     }
 
-    /// The tick that an input made at `now_ms` should name: the server is about to make it when the input arrives. 0 before the first snapshot.
+    /// The tick that an input made at `now_ms` should name: the server is about to make it when the
+    /// input arrives. 0 before the first snapshot.
     pub fn target_tick(&mut self, now_ms: u64) -> Tick {
         if self.samples == 0 {
             return Tick(0);
@@ -135,7 +148,8 @@ impl ClockSync {
         Tick(self.target.follow(now_ms, wanted, self.period).max(0.0).ceil() as u64)
     }
 
-    /// The tick to draw other entities at: far enough back that the snapshots on both sides of it have arrived.
+    /// The tick to draw other entities at: far enough back that the snapshots on both sides of it
+    /// have arrived.
     pub fn render_tick(&mut self, now_ms: u64) -> f64 {
         if self.samples == 0 {
             return 0.0;
@@ -144,7 +158,8 @@ impl ClockSync {
         self.render.follow(now_ms, wanted, self.period).max(0.0)
     }
 
-    /// The round trip in milliseconds, smoothed, without the time that the server held the echo. 0 before the first echo.
+    /// The round trip in milliseconds, smoothed, without the time that the server held the echo. 0
+    /// before the first echo.
     pub fn rtt(&self) -> f64 {
         self.rtt
     }

@@ -1,7 +1,8 @@
 //! What changed in the newest view since earlier ones, computed once for all sessions of a match.
 //!
-//! Most clients of a match stand at one of a few baselines and know the same of most entities. The first session that asks for the difference
-//! between an entity's row and what a client knows of it computes it; the others find it here. Lives in [`crate::ViewHistory`], used by the sender.
+//! Most clients of a match stand at one of a few baselines and know the same of most entities. The
+//! first session that asks for the difference between an entity's row and what a client knows of it
+//! computes it; the others find it here. Lives in [`crate::ViewHistory`], used by the sender.
 
 use rekindle_schema::Tick;
 
@@ -29,7 +30,8 @@ pub(crate) enum Delta {
     Changed(u128),
 }
 
-/// What a client knows of an entity: a row of the view of a tick, and the tick at which expectations start. All in low bits.
+/// What a client knows of an entity: a row of the view of a tick, and the tick at which
+/// expectations start. All in low bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
     row: u32,
@@ -70,8 +72,9 @@ impl Deltas {
         &self.residuals
     }
 
-    /// The delta of the `index`th entity against row `row` of the view of `as_of`, with expectations from `stamp` on, and the number of its row of residuals.
-    /// Each call for an entity makes the residuals of earlier calls for it void.
+    /// The delta of the `index`th entity against row `row` of the view of `as_of`, with
+    /// expectations from `stamp` on, and the number of its row of residuals. Each call for an
+    /// entity makes the residuals of earlier calls for it void.
     #[inline]
     pub(crate) fn delta(
         &mut self,
@@ -101,7 +104,8 @@ impl Deltas {
 
     #[cold]
     fn turn_to(&mut self, as_of: u32, entities: usize, stride: usize) -> usize {
-        if let Some(found) = self.sheets[..self.used].iter().position(|sheet| sheet.as_of == as_of) {
+        if let Some(found) = self.sheets[..self.used].iter().position(|sheet| sheet.as_of == as_of)
+        {
             return found;
         }
         if self.used == self.sheets.len() {

@@ -31,13 +31,15 @@ pub struct SnapshotHeader {
     pub tick: Tick,
     /// The newest durable tick when the snapshot was made.
     pub durable: Tick,
-    /// The newest applied inputs of this session as (number, tick), at most [`MAX_APPLIED`], newest last. An encoder drops the oldest of more.
+    /// The newest applied inputs of this session as (number, tick), at most [`MAX_APPLIED`], newest
+    /// last. An encoder drops the oldest of more.
     pub applied: Vec<(u64, Tick)>,
     /// The client's clock as in its newest input packet; 0 before the first.
     pub echo_ms: u32,
     /// How long the server has had that packet, in milliseconds.
     pub hold_ms: u16,
-    /// The number that the next input must have at least, if the server wants to correct the client.
+    /// The number that the next input must have at least, if the server wants to correct the
+    /// client.
     pub next_expected_input: Option<u64>,
     /// The slot of the entity that the player steers.
     pub avatar: Option<u32>,
@@ -63,9 +65,16 @@ pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8
             | flag(header.next_expected_input.is_some(), NEXT_INPUT),
     );
     let applied = &header.applied[header.applied.len().saturating_sub(MAX_APPLIED)..];
-    let steady = applied.windows(2).all(|pair| pair[0].0.wrapping_add(1) == pair[1].0 && pair[0].1.0.wrapping_add(1) == pair[1].1.0);
+    let steady = applied.windows(2).all(|pair| {
+        pair[0].0.wrapping_add(1) == pair[1].0 && pair[0].1.0.wrapping_add(1) == pair[1].1.0
+    });
     let echo = header.echo_ms != 0 || header.hold_ms != 0;
-    out.push(applied.len() as u8 | flag(header.durable != header.tick, DURABLE) | flag(steady, STEADY) | flag(echo, ECHO));
+    out.push(
+        applied.len() as u8
+            | flag(header.durable != header.tick, DURABLE)
+            | flag(steady, STEADY)
+            | flag(echo, ECHO),
+    );
     put_varint(out, header.epoch.0);
     put_varint(out, header.tick.0);
     match framing.baseline {
@@ -108,15 +117,18 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
     let tick = Tick(bytes.varint()?);
     let distance = bytes.varint()?;
     let (baseline, tick_rate) = if kind & FULL != 0 {
-        let rate =
-            u16::try_from(distance).ok().filter(|&rate| rate > 0).ok_or(SnapshotError::Malformed("a tick rate of 0 or above 65535"))?;
+        let rate = u16::try_from(distance)
+            .ok()
+            .filter(|&rate| rate > 0)
+            .ok_or(SnapshotError::Malformed("a tick rate of 0 or above 65535"))?;
         (None, rate)
     } else if distance == 0 || distance >= HISTORY || distance > tick.0 {
         return Err(SnapshotError::Malformed("a baseline that is not among the 63 ticks before"));
     } else {
         (Some(Tick(tick.0 - distance)), 0)
     };
-    let durable = if more & DURABLE != 0 { Tick(tick.0.wrapping_add(bytes.signed()? as u64)) } else { tick };
+    let durable =
+        if more & DURABLE != 0 { Tick(tick.0.wrapping_add(bytes.signed()? as u64)) } else { tick };
     let mut applied = Vec::with_capacity(count as usize);
     let mut last = 0u64;
     for _ in 0..if more & STEADY != 0 { count.min(1) } else { count } {
@@ -124,19 +136,35 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
         applied.push((last, Tick(tick.0.wrapping_sub(bytes.signed()? as u64))));
     }
     if let (true, Some(&(seq, at))) = (more & STEADY != 0, applied.first()) {
-        applied = (0..count).rev().map(|back| (seq.wrapping_sub(back), Tick(at.0.wrapping_sub(back)))).collect();
+        applied = (0..count)
+            .rev()
+            .map(|back| (seq.wrapping_sub(back), Tick(at.0.wrapping_sub(back))))
+            .collect();
     }
     let (mut echo_ms, mut hold_ms) = (0, 0);
     if more & ECHO != 0 {
         echo_ms = bytes.u32()?;
-        hold_ms = u16::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a hold time above 65535 ms"))?;
+        hold_ms = u16::try_from(bytes.varint()?)
+            .map_err(|_| SnapshotError::Malformed("a hold time above 65535 ms"))?;
     }
     let avatar = match kind & AVATAR {
         0 => None,
-        _ => Some(u32::try_from(bytes.varint()?).map_err(|_| SnapshotError::Malformed("a slot above 32 bits"))?),
+        _ => Some(
+            u32::try_from(bytes.varint()?)
+                .map_err(|_| SnapshotError::Malformed("a slot above 32 bits"))?,
+        ),
     };
     let next_expected_input = if kind & NEXT_INPUT != 0 { Some(bytes.varint()?) } else { None };
-    let header = SnapshotHeader { epoch, tick, durable, applied, echo_ms, hold_ms, next_expected_input, avatar };
+    let header = SnapshotHeader {
+        epoch,
+        tick,
+        durable,
+        applied,
+        echo_ms,
+        hold_ms,
+        next_expected_input,
+        avatar,
+    };
     Ok((header, Framing { baseline, tick_rate, partial: kind & PARTIAL != 0 }, bytes.rest))
 }
 

@@ -13,7 +13,8 @@ use crate::deltas::{Deltas, Subject};
 /// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
 pub const HISTORY: u64 = 64;
 
-/// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all sessions read it.
+/// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all
+/// sessions read it.
 #[derive(Debug, Default)]
 pub struct ViewHistory {
     views: VecDeque<Arc<NetView>>,
@@ -61,13 +62,17 @@ impl ViewHistory {
         &self.shared
     }
 
-    /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view that is not newer replaces what is not older than it:
-    /// that is a rewind.
+    /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view
+    /// that is not newer replaces what is not older than it: that is a rewind.
     pub fn push(&mut self, view: Arc<NetView>) {
         while self.views.back().is_some_and(|last| last.tick >= view.tick) {
             self.views.pop_back();
         }
-        while self.views.front().is_some_and(|first| first.tick.0.saturating_add(HISTORY) <= view.tick.0) {
+        while self
+            .views
+            .front()
+            .is_some_and(|first| first.tick.0.saturating_add(HISTORY) <= view.tick.0)
+        {
             self.views.pop_front();
         }
         self.views.push_back(view);
@@ -78,9 +83,20 @@ impl ViewHistory {
     pub fn get(&self, tick: Tick) -> Option<&Arc<NetView>> {
         let newest = self.views.back()?;
         let back = usize::try_from(newest.tick.0.checked_sub(tick.0)?).ok()?;
-        // Ticks rarely skip, so the view usually stands where counting back from the newest finds it.
-        let guess = self.views.len().checked_sub(1 + back).and_then(|index| self.views.get(index)).filter(|view| view.tick == tick);
-        guess.or_else(|| self.views.binary_search_by_key(&tick, |view| view.tick).ok().map(|index| &self.views[index]))
+        // Ticks rarely skip, so the view usually stands where counting back from the newest finds
+        // it.
+        let guess = self
+            .views
+            .len()
+            .checked_sub(1 + back)
+            .and_then(|index| self.views.get(index))
+            .filter(|view| view.tick == tick);
+        guess.or_else(|| {
+            self.views
+                .binary_search_by_key(&tick, |view| view.tick)
+                .ok()
+                .map(|index| &self.views[index])
+        })
     }
 
     /// The view pushed last.

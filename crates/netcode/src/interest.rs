@@ -4,7 +4,8 @@ use rekindle_schema::net::NetView;
 
 use crate::layout::{Axis, Layout};
 
-/// An entity that is shown stays shown up to this factor of the radius, so that it does not flicker at the border.
+/// An entity that is shown stays shown up to this factor of the radius, so that it does not flicker
+/// at the border.
 const LEAVE: f32 = 1.1;
 
 /// The world as seen from one avatar.
@@ -19,7 +20,12 @@ pub(crate) struct Interest<'a> {
 }
 
 impl<'a> Interest<'a> {
-    pub(crate) fn new(layout: &Layout, view: &'a NetView, focus: Option<u32>, radius: Option<f32>) -> Self {
+    pub(crate) fn new(
+        layout: &Layout,
+        view: &'a NetView,
+        focus: Option<u32>,
+        radius: Option<f32>,
+    ) -> Self {
         let mut interest = Self {
             view,
             stride: layout.stride(),
@@ -29,7 +35,8 @@ impl<'a> Interest<'a> {
             focus,
             filter: false,
         };
-        interest.eye = focus.and_then(|slot| view.index_of(slot)).and_then(|index| interest.place(index));
+        interest.eye =
+            focus.and_then(|slot| view.index_of(slot)).and_then(|index| interest.place(index));
         interest.filter = interest.eye.is_some() && radius.is_some();
         interest
     }

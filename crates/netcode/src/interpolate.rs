@@ -31,7 +31,8 @@ impl Scene {
     }
 }
 
-/// A value `alpha` of the way from one quantum to the other: floats straight, angles by the shorter way, all else stays `a` until `b` is reached.
+/// A value `alpha` of the way from one quantum to the other: floats straight, angles by the shorter
+/// way, all else stays `a` until `b` is reached.
 fn between(kind: FieldKind, a: u32, b: u32, alpha: f32) -> f32 {
     match kind {
         FieldKind::Float { .. } => {
@@ -55,15 +56,19 @@ fn between(kind: FieldKind, a: u32, b: u32, alpha: f32) -> f32 {
     }
 }
 
-/// The world `alpha` (0 to 1) of the way from view `a` to the later view `b`. Entities that are not the same in both are as in `a`; those that are
-/// only in `b` appear when it is reached.
+/// The world `alpha` (0 to 1) of the way from view `a` to the later view `b`. Entities that are not
+/// the same in both are as in `a`; those that are only in `b` appear when it is reached.
 pub fn sample(schema: &NetSchema, a: &NetView, b: &NetView, alpha: f64) -> Scene {
     let kinds: Vec<FieldKind> = schema.columns().map(|field| field.kind).collect();
     let stride = kinds.len();
     let alpha = alpha.clamp(0.0, 1.0);
     let (base, other) = if alpha >= 1.0 { (b, b) } else { (a, b) };
     let tick = a.tick.0 as f64 + (b.tick.0 as f64 - a.tick.0 as f64) * alpha;
-    let mut scene = Scene { tick, entities: base.entities.clone(), values: Vec::with_capacity(base.values.len()) };
+    let mut scene = Scene {
+        tick,
+        entities: base.entities.clone(),
+        values: Vec::with_capacity(base.values.len()),
+    };
     for (index, entity) in base.entities.iter().enumerate() {
         let row = base.row(index, stride);
         let same = |at: &usize| {
@@ -75,7 +80,11 @@ pub fn sample(schema: &NetSchema, a: &NetView, b: &NetView, alpha: f64) -> Scene
         for (component, fields) in schema.components.iter().enumerate() {
             let present = entity.components & (1 << component) != 0;
             for _ in &fields.fields {
-                scene.values.push(if present { between(kinds[column], row[column], next[column], alpha as f32) } else { 0.0 });
+                scene.values.push(if present {
+                    between(kinds[column], row[column], next[column], alpha as f32)
+                } else {
+                    0.0
+                });
                 column += 1;
             }
         }
@@ -109,7 +118,8 @@ impl Interpolator {
         }
     }
 
-    /// The world at `tick`. Before the oldest view it is the oldest, behind the newest it is the newest; none without views.
+    /// The world at `tick`. Before the oldest view it is the oldest, behind the newest it is the
+    /// newest; none without views.
     pub fn sample(&self, tick: f64) -> Option<Scene> {
         let after = self.views.partition_point(|view| (view.tick.0 as f64) <= tick);
         let a = self.views.get(after.saturating_sub(1))?;

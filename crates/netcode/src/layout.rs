@@ -1,7 +1,8 @@
-//! A [`NetSchema`] made ready for coding: widths, and what a column's value is expected to be after some ticks.
+//! A [`NetSchema`] made ready for coding: widths, and what a column's value is expected to be after
+//! some ticks.
 //!
-//! Both ends compute expectations with the same integers, made from the schema by the same few IEEE double operations, so that a delta
-//! means the same on any machine.
+//! Both ends compute expectations with the same integers, made from the schema by the same few IEEE
+//! double operations, so that a delta means the same on any machine.
 
 use rekindle_schema::net::{FieldKind, NetField, NetSchema};
 
@@ -9,7 +10,8 @@ use rekindle_schema::net::{FieldKind, NetField, NetSchema};
 pub const MAX_COLUMNS: usize = 128;
 /// Most components of a schema.
 pub const MAX_COMPONENTS: usize = 32;
-/// Expectations reach no further than this many ticks; behind that a column is expected to have stayed.
+/// Expectations reach no further than this many ticks; behind that a column is expected to have
+/// stayed.
 pub(crate) const MAX_EXTRAPOLATION: u64 = 64;
 /// Fraction bits of a rate in quanta per tick.
 const FRACTION: u32 = 16;
@@ -18,13 +20,22 @@ const FRACTION: u32 = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// More components than a snapshot's masks have bits.
-    #[error("RK-NET-001: the schema has {0} networked components, at most {MAX_COMPONENTS} fit: merge or drop some")]
+    #[error(
+        "RK-NET-001: the schema has {0} networked components, at most {MAX_COMPONENTS} fit: merge \
+         or drop some"
+    )]
     TooManyComponents(usize),
     /// More columns than a snapshot's masks have bits.
-    #[error("RK-NET-002: the schema has {0} networked fields, at most {MAX_COLUMNS} fit: merge or drop some")]
+    #[error(
+        "RK-NET-002: the schema has {0} networked fields, at most {MAX_COLUMNS} fit: merge or drop \
+         some"
+    )]
     TooManyColumns(usize),
     /// A width that no quantum has.
-    #[error("RK-NET-003: field `{field}` has {bits} bits: floats and angles take 1 to 24, unsigned integers 1 to 32")]
+    #[error(
+        "RK-NET-003: field `{field}` has {bits} bits: floats and angles take 1 to 24, unsigned \
+         integers 1 to 32"
+    )]
     Width {
         /// The field's name.
         field: String,
@@ -38,14 +49,17 @@ pub enum SchemaError {
         field: String,
     },
     /// Position columns that do not exist or hold no floats.
-    #[error("RK-NET-005: the position names column {column}, which is not a float column of this schema")]
+    #[error(
+        "RK-NET-005: the position names column {column}, which is not a float column of this schema"
+    )]
     Position {
         /// The column.
         column: u16,
     },
 }
 
-/// How a column moves by its rate column: `base + quantum * scale` position quanta per tick, in 1/65536.
+/// How a column moves by its rate column: `base + quantum * scale` position quanta per tick, in
+/// 1/65536.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     /// Column with the rate.
@@ -98,7 +112,8 @@ pub(crate) struct Layout {
     pub(crate) position: Option<(Axis, Axis)>,
 }
 
-/// Refuses a schema that snapshots cannot be made of. Ask before using one that came over the network.
+/// Refuses a schema that snapshots cannot be made of. Ask before using one that came over the
+/// network.
 pub fn check_schema(schema: &NetSchema) -> Result<(), SchemaError> {
     if schema.components.len() > MAX_COMPONENTS {
         return Err(SchemaError::TooManyComponents(schema.components.len()));
@@ -108,7 +123,9 @@ pub fn check_schema(schema: &NetSchema) -> Result<(), SchemaError> {
     }
     for field in schema.columns() {
         let (most, finite) = match field.kind {
-            FieldKind::Float { min, max, .. } => (24, min.is_finite() && max.is_finite() && min < max),
+            FieldKind::Float { min, max, .. } => {
+                (24, min.is_finite() && max.is_finite() && min < max)
+            }
             FieldKind::Angle { .. } => (24, true),
             FieldKind::Unsigned { .. } | FieldKind::Bool => (32, true),
         };
@@ -121,7 +138,11 @@ pub fn check_schema(schema: &NetSchema) -> Result<(), SchemaError> {
     }
     if let Some((x, y)) = schema.position {
         for column in [x, y] {
-            if !schema.columns().nth(column as usize).is_some_and(|field| matches!(field.kind, FieldKind::Float { .. })) {
+            if !schema
+                .columns()
+                .nth(column as usize)
+                .is_some_and(|field| matches!(field.kind, FieldKind::Float { .. }))
+            {
                 return Err(SchemaError::Position { column });
             }
         }
@@ -132,7 +153,9 @@ pub fn check_schema(schema: &NetSchema) -> Result<(), SchemaError> {
 /// The size of a quantum in the field's unit.
 fn quantum(kind: FieldKind) -> f64 {
     match kind {
-        FieldKind::Float { min, max, bits } => (f64::from(max) - f64::from(min)) / f64::from((1u32 << bits) - 1),
+        FieldKind::Float { min, max, bits } => {
+            (f64::from(max) - f64::from(min)) / f64::from((1u32 << bits) - 1)
+        }
         FieldKind::Angle { bits } => std::f64::consts::TAU / f64::from(1u32 << bits),
         FieldKind::Unsigned { .. } | FieldKind::Bool => 1.0,
     }
@@ -142,8 +165,12 @@ impl Layout {
     /// `tick_rate` in ticks per second, at least 1.
     pub(crate) fn new(schema: &NetSchema, tick_rate: u16) -> Result<Self, SchemaError> {
         check_schema(schema)?;
-        let owner: Vec<u32> =
-            schema.components.iter().zip(0..).flat_map(|(component, index)| component.fields.iter().map(move |_| index)).collect();
+        let owner: Vec<u32> = schema
+            .components
+            .iter()
+            .zip(0..)
+            .flat_map(|(component, index)| component.fields.iter().map(move |_| index))
+            .collect();
         let fields: Vec<_> = schema.columns().collect();
         let rate = |at: usize| {
             let (field, column) = (fields[at], usize::from(fields[at].rate?));
@@ -152,11 +179,20 @@ impl Layout {
             if of.rate.is_some() || column == at || field.kind == FieldKind::Bool {
                 return None;
             }
-            let per_tick = f64::from(1u32 << FRACTION) / (quantum(field.kind) * f64::from(tick_rate.max(1)));
-            let fixed = |value: f64, most: i64| ((value * per_tick + 0.5).floor() as i64).clamp(-most, most);
-            Some(Rate { column, component: owner[column], base: fixed(f64::from(min), 1 << 40), scale: fixed(quantum(of.kind), 1 << 30) })
+            let per_tick =
+                f64::from(1u32 << FRACTION) / (quantum(field.kind) * f64::from(tick_rate.max(1)));
+            let fixed = |value: f64, most: i64| {
+                ((value * per_tick + 0.5).floor() as i64).clamp(-most, most)
+            };
+            Some(Rate {
+                column,
+                component: owner[column],
+                base: fixed(f64::from(min), 1 << 40),
+                scale: fixed(quantum(of.kind), 1 << 30),
+            })
         };
-        let moving: Vec<(usize, Rate)> = (0..fields.len()).filter_map(|at| Some((at, rate(at)?))).collect();
+        let moving: Vec<(usize, Rate)> =
+            (0..fields.len()).filter_map(|at| Some((at, rate(at)?))).collect();
         let column = |(at, field): (usize, &&NetField)| {
             let bits = u32::from(field.kind.bits());
             let steady = moving.iter().all(|&(moving, _)| moving != at);
@@ -171,10 +207,21 @@ impl Layout {
         let axis = |column: u16| {
             let column = column as usize;
             let FieldKind::Float { min, .. } = fields[column].kind else { return None };
-            Some(Axis { column, component: owner[column], min, step: quantum(fields[column].kind) as f32 })
+            Some(Axis {
+                column,
+                component: owner[column],
+                min,
+                step: quantum(fields[column].kind) as f32,
+            })
         };
         let position = schema.position.and_then(|(x, y)| Some((axis(x)?, axis(y)?)));
-        Ok(Self { columns, components: schema.components.len() as u32, component_columns, moving, position })
+        Ok(Self {
+            columns,
+            components: schema.components.len() as u32,
+            component_columns,
+            moving,
+            position,
+        })
     }
 
     pub(crate) fn stride(&self) -> usize {
@@ -196,35 +243,63 @@ impl Layout {
             .fold(0, |mask, (_, columns)| mask | columns)
     }
 
-    /// Whether any column of an entity with `components` is expected to have moved within `ticks` ticks, or in more.
+    /// Whether any column of an entity with `components` is expected to have moved within `ticks`
+    /// ticks, or in more.
     pub(crate) fn expects(&self, components: u32, ticks: u64) -> bool {
         let both = |at: usize, rate: Rate| 1 << rate.component | 1 << self.columns[at].component;
-        ticks < MAX_EXTRAPOLATION && self.moving.iter().any(|&(at, rate)| components & both(at, rate) == both(at, rate))
+        ticks < MAX_EXTRAPOLATION
+            && self.moving.iter().any(|&(at, rate)| components & both(at, rate) == both(at, rate))
     }
 
-    /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate then is as in `new`.
+    /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate
+    /// then is as in `new`.
     #[inline(always)]
-    fn expected(&self, at: usize, rate: Rate, components: u32, ticks: u64, old: &[u32], new: &[u32]) -> u32 {
+    fn expected(
+        &self,
+        at: usize,
+        rate: Rate,
+        components: u32,
+        ticks: u64,
+        old: &[u32],
+        new: &[u32],
+    ) -> u32 {
         let both = 1 << rate.component | 1 << self.columns[at].component;
         if ticks >= MAX_EXTRAPOLATION || components & both != both {
             return old[at];
         }
         let column = &self.columns[at];
         let speed = |row: &[u32]| rate.base + i64::from(row[rate.column]) * rate.scale;
-        // The rate went evenly from old to new, and each tick moves by the rate it ends with: the usual order of a game's integrator.
+        // The rate went evenly from old to new, and each tick moves by the rate it ends with: the
+        // usual order of a game's integrator.
         let twice = (ticks as i64 - 1) * speed(old) + (ticks as i64 + 1) * speed(new);
         let moved = i64::from(old[at]) + ((twice + (1 << FRACTION)) >> (FRACTION + 1));
-        if column.wraps { moved as u32 & column.mask } else { moved.clamp(0, i64::from(column.mask)) as u32 }
+        if column.wraps {
+            moved as u32 & column.mask
+        } else {
+            moved.clamp(0, i64::from(column.mask)) as u32
+        }
     }
 
-    /// Residuals of `new` against what is expected from `old`, zigzag coded, into `out`; returns the mask of those that are not 0.
-    /// Both rows have `components`, and 0 in the columns of other ones. `None` if the rows are equal.
+    /// Residuals of `new` against what is expected from `old`, zigzag coded, into `out`; returns
+    /// the mask of those that are not 0. Both rows have `components`, and 0 in the columns of other
+    /// ones. `None` if the rows are equal.
     #[inline]
-    pub(crate) fn residuals(&self, components: u32, ticks: u64, old: &[u32], new: &[u32], out: &mut [u32]) -> Option<u128> {
+    pub(crate) fn residuals(
+        &self,
+        components: u32,
+        ticks: u64,
+        old: &[u32],
+        new: &[u32],
+        out: &mut [u32],
+    ) -> Option<u128> {
         let mut changed = 0;
         // Without branches first: most columns of most rows are equal.
         for (part, (old, new)) in old.chunks(64).zip(new.chunks(64)).enumerate() {
-            let differing = old.iter().zip(new).enumerate().fold(0u64, |mask, (at, (old, new))| mask | u64::from(old != new) << at);
+            let differing = old
+                .iter()
+                .zip(new)
+                .enumerate()
+                .fold(0u64, |mask, (at, (old, new))| mask | u64::from(old != new) << at);
             changed |= u128::from(differing) << (part * 64);
         }
         if changed == 0 {

@@ -1,8 +1,9 @@
 //! Netcode without I/O: snapshots, inputs, clocks, prediction. `docs/PROTOCOL.md` has the bytes.
 //!
-//! Called by the gateway (one [`SnapshotSender`] per session, one [`ViewHistory`] per match) and by the client SDK ([`SnapshotReceiver`],
-//! [`InputSender`], [`ClockSync`], [`Interpolator`], [`Predictor`]). Calls nothing but `rekindle-schema`. Knows no sockets, no runtime and no
-//! clock: time comes in as an argument.
+//! Called by the gateway (one [`SnapshotSender`] per session, one [`ViewHistory`] per match) and by
+//! the client SDK ([`SnapshotReceiver`], [`InputSender`], [`ClockSync`], [`Interpolator`],
+//! [`Predictor`]). Calls nothing but `rekindle-schema`. Knows no sockets, no runtime and no clock:
+//! time comes in as an argument.
 //!
 //! ```text
 //! server:  push view -> ViewHistory;  per session: acknowledge(packet) ... encode(header, view) -> datagram

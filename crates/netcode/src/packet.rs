@@ -61,7 +61,8 @@ pub struct InputItem {
     pub payload: Bytes,
 }
 
-/// A packet of inputs with the acknowledgement of snapshots. Without inputs it only acknowledges: that is what spectators send.
+/// A packet of inputs with the acknowledgement of snapshots. Without inputs it only acknowledges:
+/// that is what spectators send.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct InputPacket {
     /// Newest snapshot received; 0 for none, and then the server forgets all baselines.
@@ -107,13 +108,22 @@ impl InputPacket {
         Self::read(datagram, max_payload, None).map(|(packet, _)| packet)
     }
 
-    /// Decodes a packet as [`InputPacket::decode`] does, but leaves out the inputs up to number `known`, which it counts: packets repeat inputs
-    /// so that a lost one costs nothing, and most of what a packet holds has come before.
-    pub fn decode_news(datagram: &[u8], max_payload: usize, known: u64) -> Result<(Self, u64), PacketError> {
+    /// Decodes a packet as [`InputPacket::decode`] does, but leaves out the inputs up to number
+    /// `known`, which it counts: packets repeat inputs so that a lost one costs nothing, and most
+    /// of what a packet holds has come before.
+    pub fn decode_news(
+        datagram: &[u8],
+        max_payload: usize,
+        known: u64,
+    ) -> Result<(Self, u64), PacketError> {
         Self::read(datagram, max_payload, Some(known))
     }
 
-    fn read(datagram: &[u8], max_payload: usize, known: Option<u64>) -> Result<(Self, u64), PacketError> {
+    fn read(
+        datagram: &[u8],
+        max_payload: usize,
+        known: Option<u64>,
+    ) -> Result<(Self, u64), PacketError> {
         let mut bytes = ByteReader { rest: datagram };
         let kind = bytes.byte()?;
         if kind != KIND {
@@ -134,13 +144,20 @@ impl InputPacket {
             let target = Tick(ack_tick.0.wrapping_add(bytes.signed()? as u64));
             let view = Tick(target.0.wrapping_sub(bytes.signed()? as u64));
             let len = bytes.varint()?;
-            let len =
-                usize::try_from(len).ok().filter(|&len| len <= max_payload).ok_or(PacketError::Oversized { len, most: max_payload })?;
+            let len = usize::try_from(len)
+                .ok()
+                .filter(|&len| len <= max_payload)
+                .ok_or(PacketError::Oversized { len, most: max_payload })?;
             let payload = bytes.take(len)?;
             if known.is_some_and(|known| seq <= known) {
                 repeated += 1;
             } else {
-                inputs.push(InputItem { seq, target, view, payload: Bytes::copy_from_slice(payload) });
+                inputs.push(InputItem {
+                    seq,
+                    target,
+                    view,
+                    payload: Bytes::copy_from_slice(payload),
+                });
             }
             last = Some(seq);
         }
@@ -151,7 +168,8 @@ impl InputPacket {
     }
 }
 
-/// The client's side: numbers inputs and keeps those that no snapshot has named as applied, so that each packet repeats them.
+/// The client's side: numbers inputs and keeps those that no snapshot has named as applied, so that
+/// each packet repeats them.
 #[derive(Debug, Clone)]
 pub struct InputSender {
     next_seq: u64,
@@ -164,7 +182,8 @@ impl InputSender {
         Self { next_seq, kept: VecDeque::new() }
     }
 
-    /// Numbers an input that is meant for tick `target`, made while looking at tick `view`. Returns its number.
+    /// Numbers an input that is meant for tick `target`, made while looking at tick `view`. Returns
+    /// its number.
     pub fn push(&mut self, payload: Bytes, target: Tick, view: Tick) -> u64 {
         let seq = self.next_seq;
         self.next_seq = self.next_seq.saturating_add(1);
@@ -175,10 +194,12 @@ impl InputSender {
         seq
     }
 
-    /// A packet of at most `budget` bytes with the newest inputs that no snapshot has named: the newest always, older ones as they fit.
-    /// If not even the newest fits, the packet only acknowledges.
+    /// A packet of at most `budget` bytes with the newest inputs that no snapshot has named: the
+    /// newest always, older ones as they fit. If not even the newest fits, the packet only
+    /// acknowledges.
     pub fn packet(&mut self, ack: (Tick, u32), clock_ms: u32, budget: usize) -> Vec<u8> {
-        let mut packet = InputPacket { ack_tick: ack.0, ack_bits: ack.1, clock_ms, inputs: Vec::new() };
+        let mut packet =
+            InputPacket { ack_tick: ack.0, ack_bits: ack.1, clock_ms, inputs: Vec::new() };
         // What an input takes is the same or less when others stand in front of it.
         let mut size = 1 + 10 + 4 + 4 + 1;
         let mut item_bytes = Vec::new();
@@ -204,7 +225,8 @@ impl InputSender {
         }
     }
 
-    /// The server will take no input below `next_seq`: later ones are numbered from there at least, and kept ones below are dropped.
+    /// The server will take no input below `next_seq`: later ones are numbered from there at least,
+    /// and kept ones below are dropped.
     pub fn skip_to(&mut self, next_seq: u64) {
         self.next_seq = self.next_seq.max(next_seq);
         if let Some(before) = next_seq.checked_sub(1) {

@@ -1,4 +1,5 @@
-//! Prediction: a client applies its own inputs at once and, when the server's word comes, repeats those that it does not cover.
+//! Prediction: a client applies its own inputs at once and, when the server's word comes, repeats
+//! those that it does not cover.
 
 use std::collections::VecDeque;
 
@@ -31,8 +32,9 @@ impl<S: Clone, I> Predictor<S, I> {
         &self.predicted
     }
 
-    /// The server's state after it applied input `seq` (0: none yet). Later inputs are repeated on it. Returns what was predicted before, so that the
-    /// caller can blend the difference away instead of showing it at once.
+    /// The server's state after it applied input `seq` (0: none yet). Later inputs are repeated on
+    /// it. Returns what was predicted before, so that the caller can blend the difference away
+    /// instead of showing it at once.
     pub fn reconcile(&mut self, state: S, seq: u64, mut apply: impl FnMut(&mut S, &I)) -> S {
         while self.pending.front().is_some_and(|&(first, _)| first <= seq) {
             self.pending.pop_front();

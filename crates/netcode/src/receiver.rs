@@ -17,12 +17,13 @@ use crate::snapshot::SnapshotError;
 pub struct Received {
     /// What it says besides the world.
     pub header: SnapshotHeader,
-    /// The world as this client knows it: of each entity the newest that it has been told. Its avatars are the client's own one, if
-    /// [`SnapshotReceiver::for_player`] was told who that is.
+    /// The world as this client knows it: of each entity the newest that it has been told. Its
+    /// avatars are the client's own one, if [`SnapshotReceiver::for_player`] was told who that is.
     pub view: Arc<NetView>,
     /// For each entity of the view, the tick of the snapshot that carried it last.
     pub stamps: Arc<Vec<Tick>>,
-    /// All entities are as they were at the snapshot's tick. If not, some did not fit: those with an older stamp may be out of date.
+    /// All entities are as they were at the snapshot's tick. If not, some did not fit: those with
+    /// an older stamp may be out of date.
     pub complete: bool,
 }
 
@@ -35,8 +36,8 @@ struct State {
     stamps: Arc<Vec<Tick>>,
 }
 
-/// Decodes the snapshots of one connection. Make a new one, or [`reset`](Self::reset) it, for each new connection: what was received over
-/// another one must not be acknowledged on this one.
+/// Decodes the snapshots of one connection. Make a new one, or [`reset`](Self::reset) it, for each
+/// new connection: what was received over another one must not be acknowledged on this one.
 #[derive(Debug, Clone)]
 pub struct SnapshotReceiver {
     schema: Arc<NetSchema>,
@@ -54,14 +55,26 @@ pub struct SnapshotReceiver {
 }
 
 impl SnapshotReceiver {
-    /// Knows nothing yet. With a schema that [`crate::check_schema`] refuses, every datagram is an error.
+    /// Knows nothing yet. With a schema that [`crate::check_schema`] refuses, every datagram is an
+    /// error.
     pub fn new(schema: Arc<NetSchema>) -> Self {
         let tick_rate = crate::sender::DEFAULT_TICK_RATE;
         let layout = Layout::new(&schema, tick_rate);
-        Self { schema, layout, tick_rate, player: None, epoch: Epoch(0), states: VecDeque::new(), shown: None, seen: 0, newest: Tick(0) }
+        Self {
+            schema,
+            layout,
+            tick_rate,
+            player: None,
+            epoch: Epoch(0),
+            states: VecDeque::new(),
+            shown: None,
+            seen: 0,
+            newest: Tick(0),
+        }
     }
 
-    /// Names the player whose avatar the snapshots tell, so that views have it in their list of avatars.
+    /// Names the player whose avatar the snapshots tell, so that views have it in their list of
+    /// avatars.
     pub fn for_player(mut self, player: PlayerId) -> Self {
         self.player = Some(player);
         self
@@ -80,7 +93,8 @@ impl SnapshotReceiver {
         self.newest = Tick(0);
     }
 
-    /// What to put into the next input packet: the newest snapshot received, and bit `i` for the one `i + 1` ticks before.
+    /// What to put into the next input packet: the newest snapshot received, and bit `i` for the
+    /// one `i + 1` ticks before.
     pub fn acknowledgement(&self) -> (Tick, u32) {
         (self.newest, (self.seen >> 1) as u32)
     }
@@ -90,8 +104,9 @@ impl SnapshotReceiver {
         self.shown.as_ref().map(|(view, _)| view)
     }
 
-    /// Decodes a datagram. Late ones are decoded as long as what they build on is still there. After an error the receiver is as before it,
-    /// except that the first datagram of a higher epoch, if it builds on something unknown, makes it forget the lower one.
+    /// Decodes a datagram. Late ones are decoded as long as what they build on is still there.
+    /// After an error the receiver is as before it, except that the first datagram of a higher
+    /// epoch, if it builds on something unknown, makes it forget the lower one.
     pub fn receive(&mut self, datagram: &[u8]) -> Result<Received, SnapshotError> {
         let (header, framing, bytes) = header::decode(datagram)?;
         if header.epoch < self.epoch {
@@ -108,14 +123,20 @@ impl SnapshotReceiver {
                 return Err(SnapshotError::Duplicate(tick));
             }
         }
-        let empty = State { tick: Tick(0), tick_rate: framing.tick_rate, view: Arc::default(), stamps: Arc::default() };
+        let empty = State {
+            tick: Tick(0),
+            tick_rate: framing.tick_rate,
+            view: Arc::default(),
+            stamps: Arc::default(),
+        };
         let base = match framing.baseline {
             None => &empty,
             Some(baseline) => {
                 let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok();
                 let Some(found) = found.filter(|_| same_epoch) else {
                     if !same_epoch {
-                        // What the server takes for acknowledged is of the epoch before. It hears that nothing of the new one is here.
+                        // What the server takes for acknowledged is of the epoch before. It hears
+                        // that nothing of the new one is here.
                         self.forget();
                         self.epoch = header.epoch;
                     }
@@ -151,7 +172,11 @@ impl SnapshotReceiver {
                     self.states.pop_front();
                 }
             }
-            while self.states.front().is_some_and(|state| state.tick.0.saturating_add(HISTORY) <= tick.0) {
+            while self
+                .states
+                .front()
+                .is_some_and(|state| state.tick.0.saturating_add(HISTORY) <= tick.0)
+            {
                 self.states.pop_front();
             }
         }
@@ -159,7 +184,13 @@ impl SnapshotReceiver {
         let (mut view, mut stamps) = (view, stamps);
         if tick == self.newest {
             if let Some((shown, shown_stamps)) = self.shown.as_ref().filter(|_| framing.partial) {
-                let newer = overlay(&state, (shown, shown_stamps), framing.baseline.unwrap_or(Tick(0)), &removed, self.schema.stride());
+                let newer = overlay(
+                    &state,
+                    (shown, shown_stamps),
+                    framing.baseline.unwrap_or(Tick(0)),
+                    &removed,
+                    self.schema.stride(),
+                );
                 (view, stamps) = (Arc::new(newer.0), Arc::new(newer.1));
             }
             self.shown = Some((Arc::clone(&view), Arc::clone(&stamps)));
@@ -183,11 +214,19 @@ impl SnapshotReceiver {
     }
 }
 
-/// A partial snapshot says nothing of entities that did not fit, and is built on a baseline that lies a round trip back: what
-/// later snapshots told of those still stands. Takes over from `shown` what is newer there, and entities that the baseline did not have, unless the
-/// snapshot removed them.
-fn overlay(state: &State, shown: (&NetView, &[Tick]), baseline: Tick, removed: &[u32], stride: usize) -> (NetView, Vec<Tick>) {
-    let mut view = NetView { tick: state.tick, avatars: state.view.avatars.clone(), ..NetView::default() };
+/// A partial snapshot says nothing of entities that did not fit, and is built on a baseline that
+/// lies a round trip back: what later snapshots told of those still stands. Takes over from `shown`
+/// what is newer there, and entities that the baseline did not have, unless the snapshot removed
+/// them.
+fn overlay(
+    state: &State,
+    shown: (&NetView, &[Tick]),
+    baseline: Tick,
+    removed: &[u32],
+    stride: usize,
+) -> (NetView, Vec<Tick>) {
+    let mut view =
+        NetView { tick: state.tick, avatars: state.view.avatars.clone(), ..NetView::default() };
     let mut stamps = Vec::new();
     let mut push = |(from, at): (&NetView, &[Tick]), index: usize| {
         view.entities.push(from.entities[index]);
@@ -195,7 +234,9 @@ fn overlay(state: &State, shown: (&NetView, &[Tick]), baseline: Tick, removed: &
         stamps.push(at[index]);
     };
     let new: (&NetView, &[Tick]) = (&state.view, &state.stamps);
-    let kept = |index: usize| shown.1[index] > baseline && removed.binary_search(&shown.0.entities[index].slot).is_err();
+    let kept = |index: usize| {
+        shown.1[index] > baseline && removed.binary_search(&shown.0.entities[index].slot).is_err()
+    };
     let mut before = 0..shown.0.entities.len();
     for (index, entity) in state.view.entities.iter().enumerate() {
         while before.start < before.end && shown.0.entities[before.start].slot < entity.slot {
@@ -204,7 +245,8 @@ fn overlay(state: &State, shown: (&NetView, &[Tick]), baseline: Tick, removed: &
             }
             before.start += 1;
         }
-        let same = before.clone().next().filter(|&other| shown.0.entities[other].slot == entity.slot);
+        let same =
+            before.clone().next().filter(|&other| shown.0.entities[other].slot == entity.slot);
         before.start += usize::from(same.is_some());
         match same.filter(|&other| shown.1[other] > state.stamps[index]) {
             Some(other) => push(shown, other),
@@ -290,15 +332,27 @@ impl Sink for Next<'_> {
 
     fn replace(&mut self, known: usize, generation: u32, components: u32, row: &[u32]) {
         self.view.values.extend_from_slice(row);
-        self.push(NetEntity { slot: self.base.view.entities[known].slot, generation, components }, self.tick);
+        self.push(
+            NetEntity { slot: self.base.view.entities[known].slot, generation, components },
+            self.tick,
+        );
         self.known = self.view.entities.len();
     }
 
-    fn insert(&mut self, slot: u32, generation: u32, components: u32, row: &[u32]) -> Result<(), SnapshotError> {
+    fn insert(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        components: u32,
+        row: &[u32],
+    ) -> Result<(), SnapshotError> {
         if self.view.entities.len() >= MAX_ENTITIES {
             return Err(SnapshotError::Malformed("more than 8192 entities"));
         }
-        if self.view.entities[..self.known].binary_search_by_key(&slot, |entity| entity.slot).is_ok() {
+        if self.view.entities[..self.known]
+            .binary_search_by_key(&slot, |entity| entity.slot)
+            .is_ok()
+        {
             return Err(SnapshotError::Malformed("a new entity in a slot that is taken"));
         }
         self.view.values.extend_from_slice(row);

@@ -10,7 +10,8 @@ pub fn rewind_ticks(tick_rate: u16) -> u64 {
     REWIND_MS * u64::from(tick_rate) / 1000
 }
 
-/// The tick to judge an input by that is applied in the step of tick `now`, made while looking at `view`: at most [`REWIND_MS`] back, never ahead.
+/// The tick to judge an input by that is applied in the step of tick `now`, made while looking at
+/// `view`: at most [`REWIND_MS`] back, never ahead.
 pub fn clamp_view(view: Tick, now: Tick, tick_rate: u16) -> Tick {
     view.clamp(Tick(now.0.saturating_sub(rewind_ticks(tick_rate))), now)
 }

@@ -16,7 +16,8 @@ use crate::layout::{Layout, MAX_EXTRAPOLATION, SchemaError};
 use crate::priority::Priorities;
 use crate::snapshot::EncodeStats;
 
-/// Ticks per second that expectations go by unless told otherwise. A wrong rate costs bytes, never correctness: full snapshots carry it.
+/// Ticks per second that expectations go by unless told otherwise. A wrong rate costs bytes, never
+/// correctness: full snapshots carry it.
 pub const DEFAULT_TICK_RATE: u16 = 30;
 
 /// A snapshot that was sent and may become a baseline.
@@ -26,7 +27,8 @@ struct Sent {
     known: Knowledge,
 }
 
-/// Encodes snapshots for one session. Holds what the client knows after each snapshot that is in flight.
+/// Encodes snapshots for one session. Holds what the client knows after each snapshot that is in
+/// flight.
 #[derive(Debug, Clone)]
 pub struct SnapshotSender {
     schema: Arc<NetSchema>,
@@ -55,7 +57,8 @@ fn age(now: Tick, low: u32) -> u64 {
 }
 
 impl SnapshotSender {
-    /// For a client that knows nothing yet. A schema that [`crate::check_schema`] refuses gives no snapshots at all.
+    /// For a client that knows nothing yet. A schema that [`crate::check_schema`] refuses gives no
+    /// snapshots at all.
     pub fn new(schema: Arc<NetSchema>) -> Self {
         let layout = Layout::new(&schema, DEFAULT_TICK_RATE);
         Self {
@@ -79,8 +82,9 @@ impl SnapshotSender {
         self
     }
 
-    /// The client has the snapshots of `newest` and, for each bit `i`, of `newest - 1 - i`. Ticks that were not sent, or lie behind the
-    /// present baseline, change nothing; `newest` 0 says that the client has nothing, or nothing any more: the baseline is dropped.
+    /// The client has the snapshots of `newest` and, for each bit `i`, of `newest - 1 - i`. Ticks
+    /// that were not sent, or lie behind the present baseline, change nothing; `newest` 0 says that
+    /// the client has nothing, or nothing any more: the baseline is dropped.
     pub fn acknowledge(&mut self, newest: Tick, bits: u32) {
         if newest.0 == 0 {
             // What is in flight may still arrive and be acknowledged.
@@ -105,7 +109,8 @@ impl SnapshotSender {
         self.acked = false;
     }
 
-    /// Starts anew: the match went back, or another connection carries the session. The next snapshot is full.
+    /// Starts anew: the match went back, or another connection carries the session. The next
+    /// snapshot is full.
     pub fn reset(&mut self) {
         self.forget();
         self.newest = None;
@@ -117,13 +122,19 @@ impl SnapshotSender {
         self.sent.front().filter(|_| self.acked).map(|sent| sent.tick)
     }
 
-    /// Encodes `view`, which must be the one of `header.tick` and already pushed into `history`, into `out`, whose contents are replaced.
+    /// Encodes `view`, which must be the one of `header.tick` and already pushed into `history`,
+    /// into `out`, whose contents are replaced.
     ///
-    /// * `focus`: slot of the client's own avatar. It is never deferred for others, and the world is seen from it.
-    /// * `interest_radius`: entities with a position farther than this from the avatar are left out; `None` shows all. Entities
-    ///   without position are always shown.
-    /// * `budget`: most bytes of the datagram. What does not fit waits, and what waits gains priority.
-    #[expect(clippy::too_many_arguments, reason = "all are plain facts of one call; a struct would only rename them")]
+    /// * `focus`: slot of the client's own avatar. It is never deferred for others, and the world
+    ///   is seen from it.
+    /// * `interest_radius`: entities with a position farther than this from the avatar are left
+    ///   out; `None` shows all. Entities without position are always shown.
+    /// * `budget`: most bytes of the datagram. What does not fit waits, and what waits gains
+    ///   priority.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all are plain facts of one call; a struct would only rename them"
+    )]
     pub fn encode(
         &mut self,
         header: &SnapshotHeader,
@@ -161,20 +172,33 @@ impl SnapshotSender {
             stride: layout.stride(),
         });
         let Shared { deltas, bodies, .. } = &mut *shared;
-        // What a client may see is its own matter; without such a bound, clients that know the same are told the same.
+        // What a client may see is its own matter; without such a bound, clients that know the same
+        // are told the same.
         let bodies = if interest.is_bounded() { None } else { Some(bodies) };
         if let Some(body) = bodies.as_ref().and_then(|bodies| bodies.find(knowledge.as_ref())) {
-            header::encode(header, Framing { baseline, tick_rate: self.tick_rate, partial: false }, out);
+            header::encode(
+                header,
+                Framing { baseline, tick_rate: self.tick_rate, partial: false },
+                out,
+            );
             if out.len() + body.bytes.len() <= budget {
                 out.extend_from_slice(&body.bytes);
                 self.priorities.clear();
                 self.sent.push_back(Sent { tick, known: Arc::clone(&body.next) });
                 self.newest = Some(tick);
-                return EncodeStats { bytes: out.len(), baseline, visible: body.visible, sent: body.sent, deferred: 0, shared: true };
+                return EncodeStats {
+                    bytes: out.len(),
+                    baseline,
+                    visible: body.visible,
+                    sent: body.sent,
+                    deferred: 0,
+                    shared: true,
+                };
             }
         }
         let (items, new) = (std::mem::take(&mut self.items), Vec::new());
-        let mut plan = Plan { layout, view, history, tick, deltas, items, new, old: None, visible: 0 };
+        let mut plan =
+            Plan { layout, view, history, tick, deltas, items, new, old: None, visible: 0 };
         plan.compare(known, &interest);
         let Plan { mut items, visible, .. } = plan;
         let residuals = deltas.residuals();
@@ -198,7 +222,8 @@ impl SnapshotSender {
             part_replacements(&mut items);
             self.priorities.grow(&items, &interest, focus);
             let order = self.priorities.order(&items);
-            // What the body takes besides its items: a few models, the heads of the sets, the number of new entities, and padding.
+            // What the body takes besides its items: a few models, the heads of the sets, the
+            // number of new entities, and padding.
             let fixed = layout.stride() * 12 + 3 * 25 + 30 + 7;
             let mut room = (budget.saturating_sub(head) * 8).saturating_sub(fixed);
             for round in 0..6 {
@@ -208,7 +233,8 @@ impl SnapshotSender {
                     break;
                 }
                 // The estimate was too low. The last round tells nothing but that ticks go on.
-                room = if round < 4 { room.saturating_sub((out.len() - budget) * 8 + 8) } else { 0 };
+                room =
+                    if round < 4 { room.saturating_sub((out.len() - budget) * 8 + 8) } else { 0 };
             }
             if out.len() > budget {
                 out.clear();
@@ -223,7 +249,9 @@ impl SnapshotSender {
             let mut next = self.spare.pop().unwrap_or_default();
             remember(layout, tick, known, view, &items, &mut next);
             let next = match bodies {
-                Some(bodies) if whole => bodies.keep(knowledge.clone(), &out[head..], next, visible, stats.sent),
+                Some(bodies) if whole => {
+                    bodies.keep(knowledge.clone(), &out[head..], next, visible, stats.sent)
+                }
                 _ => Arc::new(next),
             };
             self.sent.push_back(Sent { tick, known: next });
@@ -239,7 +267,8 @@ fn sort(items: &mut [Item]) {
     items.sort_by_key(|item| (item.known.is_none(), item.slot));
 }
 
-/// Parts the removal of an entity from the appearance of its successor in the slot, so that the first is not deferred with the second.
+/// Parts the removal of an entity from the appearance of its successor in the slot, so that the
+/// first is not deferred with the second.
 fn part_replacements(items: &mut Vec<Item>) {
     for index in 0..items.len() {
         if items[index].is_successor() {
@@ -254,7 +283,8 @@ fn part_replacements(items: &mut Vec<Item>) {
 /// Defers items, lightest first, until the rest takes about `room` bits.
 fn choose(items: &mut [Item], order: &[u32], known: usize, room: usize) {
     let mut changes = items.iter().filter(|item| item.known.is_some()).count();
-    // How many fit decides what naming them takes, and that how many fit: the second pass knows the first one's answer.
+    // How many fit decides what naming them takes, and that how many fit: the second pass knows the
+    // first one's answer.
     for _ in 0..2 {
         let each = body::set_bits(known, changes);
         let mut used = 0;
@@ -318,7 +348,9 @@ impl Plan<'_> {
                 cost: 0,
             };
             match found {
-                Some((_, known)) if known.generation == entity.generation => self.update(item, known),
+                Some((_, known)) if known.generation == entity.generation => {
+                    self.update(item, known)
+                }
                 Some(_) => self.items.push(item),
                 None => self.new.push(item),
             }
@@ -350,20 +382,28 @@ impl Plan<'_> {
     #[inline]
     fn update(&mut self, mut item: Item, known: &Known) {
         let Self { layout, view, history, tick, deltas, old, .. } = self;
-        let (row, delta) = deltas.delta(item.view as usize, known.as_of, known.row, known.stamp, |out| {
-            if old.is_none_or(|view| view.tick.0 as u32 != known.as_of) {
-                let as_of = tick.0.checked_sub(age(*tick, known.as_of));
-                *old = as_of.and_then(|as_of| history.get(Tick(as_of))).map(|view| &**view);
-            }
-            let same = old.filter(|view| {
-                let entity = view.entities.get(known.row as usize);
-                entity.is_some_and(|entity| entity.slot == item.slot && entity.components & layout.component_mask() == item.components)
+        let (row, delta) =
+            deltas.delta(item.view as usize, known.as_of, known.row, known.stamp, |out| {
+                if old.is_none_or(|view| view.tick.0 as u32 != known.as_of) {
+                    let as_of = tick.0.checked_sub(age(*tick, known.as_of));
+                    *old = as_of.and_then(|as_of| history.get(Tick(as_of))).map(|view| &**view);
+                }
+                let same = old.filter(|view| {
+                    let entity = view.entities.get(known.row as usize);
+                    entity.is_some_and(|entity| {
+                        entity.slot == item.slot
+                            && entity.components & layout.component_mask() == item.components
+                    })
+                });
+                let Some(old) = same else { return Delta::Unrelated };
+                let (old, new) = (
+                    old.row(known.row as usize, layout.stride()),
+                    view.row(item.view as usize, layout.stride()),
+                );
+                let changed =
+                    layout.residuals(item.components, age(*tick, known.stamp), old, new, out);
+                changed.map_or(Delta::Equal, Delta::Changed)
             });
-            let Some(old) = same else { return Delta::Unrelated };
-            let (old, new) = (old.row(known.row as usize, layout.stride()), view.row(item.view as usize, layout.stride()));
-            let changed = layout.residuals(item.components, age(*tick, known.stamp), old, new, out);
-            changed.map_or(Delta::Equal, Delta::Changed)
-        });
         match delta {
             Delta::Equal => return,
             Delta::Unrelated => {}
@@ -374,10 +414,23 @@ impl Plan<'_> {
 }
 
 /// What the client knows once it has the snapshot.
-fn remember(layout: &Layout, tick: Tick, known: &[Known], view: &NetView, items: &[Item], next: &mut Vec<Known>) {
+fn remember(
+    layout: &Layout,
+    tick: Tick,
+    known: &[Known],
+    view: &NetView,
+    items: &[Item],
+    next: &mut Vec<Known>,
+) {
     next.clear();
     let now = tick.0 as u32;
-    let sent = |item: &Item| Known { slot: item.slot, generation: item.generation, row: item.view, as_of: now, stamp: now };
+    let sent = |item: &Item| Known {
+        slot: item.slot,
+        generation: item.generation,
+        row: item.view,
+        as_of: now,
+        stamp: now,
+    };
     let mut changes = items.iter().take_while(|item| item.known.is_some()).peekable();
     let mut new = items.iter().filter(|item| item.known.is_none() && !item.deferred).peekable();
     let mut row = 0;
@@ -390,13 +443,16 @@ fn remember(layout: &Layout, tick: Tick, known: &[Known], view: &NetView, items:
             Some(item) if item.change == Change::Remove => {}
             Some(item) => next.push(sent(item)),
             None => {
-                // Unchanged: the values stand in today's view as well, and that one will be there for longer.
+                // Unchanged: the values stand in today's view as well, and that one will be there
+                // for longer.
                 while view.entities[row].slot < old.slot {
                     row += 1;
                 }
-                // Where it was carried last no longer matters once nothing is expected of it. Then it is the same for all clients.
+                // Where it was carried last no longer matters once nothing is expected of it. Then
+                // it is the same for all clients.
                 let expects = layout.expects(view.entities[row].components, age(tick, old.stamp));
-                let stamp = if expects { old.stamp } else { now.wrapping_sub(MAX_EXTRAPOLATION as u32) };
+                let stamp =
+                    if expects { old.stamp } else { now.wrapping_sub(MAX_EXTRAPOLATION as u32) };
                 next.push(Known { row: row as u32, as_of: now, stamp, ..*old });
             }
         }

@@ -1,8 +1,9 @@
 //! What both ends of the snapshot protocol share: errors and the overall contract.
 //!
-//! A snapshot of tick T is a delta of what the client knows as of an acknowledged tick, its *baseline*. Both ends hold, for each
-//! snapshot that may still become a baseline, the list of entities that the client knows after it; the sender holds no values but where in the
-//! shared [`ViewHistory`](crate::ViewHistory) they stand.
+//! A snapshot of tick T is a delta of what the client knows as of an acknowledged tick, its
+//! *baseline*. Both ends hold, for each snapshot that may still become a baseline, the list of
+//! entities that the client knows after it; the sender holds no values but where in the shared
+//! [`ViewHistory`](crate::ViewHistory) they stand.
 
 use rekindle_schema::{Epoch, Tick};
 
@@ -23,8 +24,12 @@ pub enum SnapshotError {
     /// It was received before.
     #[error("RK-NET-013: the snapshot of tick {0} was received before")]
     Duplicate(Tick),
-    /// It is a delta of something that is no longer, or never was, known here. Happens to snapshots that arrive very late.
-    #[error("RK-NET-014: the snapshot of tick {tick} builds on tick {baseline}, which is not known (any more)")]
+    /// It is a delta of something that is no longer, or never was, known here. Happens to snapshots
+    /// that arrive very late.
+    #[error(
+        "RK-NET-014: the snapshot of tick {tick} builds on tick {baseline}, which is not known \
+         (any more)"
+    )]
     UnknownBaseline {
         /// Which snapshot.
         tick: Tick,
@@ -50,7 +55,8 @@ pub enum SnapshotError {
 /// What one call of [`crate::SnapshotSender::encode`] did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct EncodeStats {
-    /// Length of the datagram; 0 if none was made: the budget does not even hold the header, or the view is not newer than the last.
+    /// Length of the datagram; 0 if none was made: the budget does not even hold the header, or the
+    /// view is not newer than the last.
     pub bytes: usize,
     /// What it is a delta of; `None` for a full snapshot.
     pub baseline: Option<Tick>,

@@ -1,4 +1,5 @@
-//! The size of snapshots of a real fight, its error bound, and that every client decodes what the world was.
+//! The size of snapshots of a real fight, its error bound, and that every client decodes what the
+//! world was.
 
 mod fight;
 
@@ -38,7 +39,10 @@ fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
         sender.encode(&header, &view, &history, avatar, None, 1200, &mut out);
         let received = receiver.receive(&out).expect("own snapshot");
         if received.complete {
-            assert_eq!((&received.view.entities, &received.view.values), (&view.entities, &view.values));
+            assert_eq!(
+                (&received.view.entities, &received.view.values),
+                (&view.entities, &view.values)
+            );
             let worst = fight.worst_error(&received.view);
             assert!(worst <= 0.501, "{worst} quanta off at tick {tick}");
         }

@@ -1,4 +1,5 @@
-//! Clock sync over simulated links: inputs arrive just in time, drawing is smooth, and neither jumps.
+//! Clock sync over simulated links: inputs arrive just in time, drawing is smooth, and neither
+//! jumps.
 
 mod motion;
 
@@ -51,7 +52,8 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
     let client = |now: f64| (now + 7_000_000.0) as u64;
     for millisecond in 0..60_000u64 {
         let now = millisecond as f64;
-        while let Some(entry) = up.first_entry().filter(|entry| entry.key().0 <= millisecond * 1000) {
+        while let Some(entry) = up.first_entry().filter(|entry| entry.key().0 <= millisecond * 1000)
+        {
             let (target, clock_ms) = entry.remove();
             echo = Some((clock_ms, now));
             if now > settled {
@@ -67,11 +69,19 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
             if due >= link.outage.0 && due < link.outage.0 + link.outage.1 {
                 due += link.outage.1;
             }
-            let (echo_ms, hold_ms) = echo.map_or((0, 0), |(clock_ms, at)| (clock_ms, (now - at) as u16));
-            let header =
-                SnapshotHeader { epoch: Epoch(1), tick: Tick(tick), durable: Tick(tick), echo_ms, hold_ms, ..SnapshotHeader::default() };
+            let (echo_ms, hold_ms) =
+                echo.map_or((0, 0), |(clock_ms, at)| (clock_ms, (now - at) as u16));
+            let header = SnapshotHeader {
+                epoch: Epoch(1),
+                tick: Tick(tick),
+                durable: Tick(tick),
+                echo_ms,
+                hold_ms,
+                ..SnapshotHeader::default()
+            };
             if !rng.chance(link.loss) {
-                let arrival = ((now + 3.0 + link.delay + f64::from(rng.unit()) * link.jitter) * 1000.0) as u64;
+                let arrival = ((now + 3.0 + link.delay + f64::from(rng.unit()) * link.jitter)
+                    * 1000.0) as u64;
                 count += 1;
                 down.insert((arrival, count), header);
             }
@@ -80,7 +90,9 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
                 clock.on_applied(target, Tick(tick));
             }
         }
-        while let Some(entry) = down.first_entry().filter(|entry| entry.key().0 <= millisecond * 1000) {
+        while let Some(entry) =
+            down.first_entry().filter(|entry| entry.key().0 <= millisecond * 1000)
+        {
             let header = entry.remove();
             newest = newest.max(header.tick.0);
             clock.on_snapshot(client(now), &header);
@@ -89,7 +101,8 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
             input_due = now + PERIOD;
             let target = clock.target_tick(client(now));
             if !rng.chance(link.loss) {
-                let arrival = ((now + link.delay + f64::from(rng.unit()) * link.jitter) * 1000.0) as u64;
+                let arrival =
+                    ((now + link.delay + f64::from(rng.unit()) * link.jitter) * 1000.0) as u64;
                 count += 1;
                 up.insert((arrival, count), (target, client(now) as u32));
             }
@@ -97,12 +110,16 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
         if newest > 0 && now >= frame_due {
             frame_due = now + 7.0;
             let render = clock.render_tick(client(now));
-            let outage = now > link.outage.0 - 200.0 && now < link.outage.0 + link.outage.1 + 2000.0;
+            let outage =
+                now > link.outage.0 - 200.0 && now < link.outage.0 + link.outage.1 + 2000.0;
             if now > settled && !outage {
                 outcome.frames += 1;
                 outcome.starved += u32::from(render.ceil() as u64 > newest);
                 let speed = (render - drawn) * PERIOD / (now - drawn_at);
-                assert!((0.94..=1.06).contains(&speed), "{link:?} at {now}: drew {speed} times as fast");
+                assert!(
+                    (0.94..=1.06).contains(&speed),
+                    "{link:?} at {now}: drew {speed} times as fast"
+                );
             }
             assert!(outage || render >= drawn, "time ran backwards");
             (drawn, drawn_at) = (render, now);
@@ -116,27 +133,45 @@ const CALM: Link = Link { delay: 0.0, jitter: 0.0, loss: 0.0, outage: (f64::MAX,
 
 #[test]
 fn inputs_arrive_in_time_and_not_much_too_early() {
-    for (delay, jitter, loss) in [(0.0, 0.0, 0.0), (5.0, 2.0, 0.0), (40.0, 20.0, 0.05), (60.0, 40.0, 0.05), (120.0, 10.0, 0.2)] {
+    for (delay, jitter, loss) in [
+        (0.0, 0.0, 0.0),
+        (5.0, 2.0, 0.0),
+        (40.0, 20.0, 0.05),
+        (60.0, 40.0, 0.05),
+        (120.0, 10.0, 0.2),
+    ] {
         for seed in 0..4 {
             let link = Link { delay, jitter, loss, ..CALM };
             let outcome = play(seed, link, 10_000.0);
             let late = f64::from(outcome.late) / f64::from(outcome.inputs);
             let waited = outcome.waited / f64::from(outcome.inputs);
             let starved = f64::from(outcome.starved) / f64::from(outcome.frames);
-            println!("{link:?}: {late:.3} late, waited {waited:.2} ticks, {starved:.3} starved, rtt {:.0}", outcome.rtt);
+            println!(
+                "{link:?}: {late:.3} late, waited {waited:.2} ticks, {starved:.3} starved, rtt \
+                 {:.0}",
+                outcome.rtt
+            );
             assert!(late < 0.05, "{link:?}: {late} of the inputs were late");
             assert!(waited < 2.0 + jitter / PERIOD, "{link:?}: inputs waited {waited} ticks");
-            assert!(starved < 0.05 + 2.0 * f64::from(loss), "{link:?}: {starved} of the frames were starved");
+            assert!(
+                starved < 0.05 + 2.0 * f64::from(loss),
+                "{link:?}: {starved} of the frames were starved"
+            );
             // The server takes 3 ms to make a tick durable, the client's milliseconds are whole.
             let rtt = 2.0 * delay + jitter + 4.0;
-            assert!((outcome.rtt - rtt).abs() < 3.0 + jitter / 4.0, "{link:?}: measured {} where {rtt} is right", outcome.rtt);
+            assert!(
+                (outcome.rtt - rtt).abs() < 3.0 + jitter / 4.0,
+                "{link:?}: measured {} where {rtt} is right",
+                outcome.rtt
+            );
         }
     }
 }
 
 #[test]
 fn after_an_outage_the_clock_finds_the_new_time() {
-    // Time stands still while no node runs the match: ticks go on where they stopped, three seconds later.
+    // Time stands still while no node runs the match: ticks go on where they stopped, three seconds
+    // later.
     let link = Link { delay: 20.0, jitter: 5.0, outage: (20_000.0, 3_000.0), ..CALM };
     let outcome = play(3, link, 26_000.0);
     assert!(outcome.late * 50 < outcome.inputs, "{outcome:?}");

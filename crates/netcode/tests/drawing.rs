@@ -11,14 +11,21 @@ use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSche
 
 fn one_angle() -> NetSchema {
     let field = NetField { name: "aim".into(), kind: FieldKind::Angle { bits: 8 }, rate: None };
-    let state = NetField { name: "state".into(), kind: FieldKind::Unsigned { bits: 8 }, rate: None };
-    NetSchema { components: vec![NetComponent { name: "aim".into(), fields: vec![field, state] }], position: None }
+    let state =
+        NetField { name: "state".into(), kind: FieldKind::Unsigned { bits: 8 }, rate: None };
+    NetSchema {
+        components: vec![NetComponent { name: "aim".into(), fields: vec![field, state] }],
+        position: None,
+    }
 }
 
 fn view(tick: u64, entities: &[(u32, u32, u32)]) -> NetView {
     NetView {
         tick: Tick(tick),
-        entities: entities.iter().map(|&(slot, generation, _)| NetEntity { slot, generation, components: 1 }).collect(),
+        entities: entities
+            .iter()
+            .map(|&(slot, generation, _)| NetEntity { slot, generation, components: 1 })
+            .collect(),
         values: entities.iter().flat_map(|&(_, _, value)| [value, value]).collect(),
         avatars: Vec::new(),
     }
@@ -29,7 +36,11 @@ fn angles_turn_the_shorter_way() {
     // 250 and 6 of 256: over the seam, 12 steps apart.
     let scene = sample(&one_angle(), &view(1, &[(0, 1, 250)]), &view(2, &[(0, 1, 6)]), 0.5);
     let step = std::f32::consts::TAU / 256.0;
-    assert!((scene.values[0].abs() - std::f32::consts::PI).abs() < 2.5 * step, "{}", scene.values[0]);
+    assert!(
+        (scene.values[0].abs() - std::f32::consts::PI).abs() < 2.5 * step,
+        "{}",
+        scene.values[0]
+    );
     assert!((-std::f32::consts::PI..std::f32::consts::PI).contains(&scene.values[0]));
     assert_eq!(scene.values[1], 250.0, "what is no measure does not blend");
 }
@@ -58,7 +69,9 @@ fn any_moment_can_be_sampled() {
     // Tick 8 never arrives.
     views.iter().filter(|view| view.tick.0 != 8).for_each(|view| buffer.push(view.clone()));
     let stride = motion.schema.stride();
-    for (at, expected) in [(0.2, 1.0), (1.0, 1.0), (4.25, 4.25), (7.5, 7.5), (8.5, 8.5), (10.0, 10.0), (11.0, 10.0)] {
+    for (at, expected) in
+        [(0.2, 1.0), (1.0, 1.0), (4.25, 4.25), (7.5, 7.5), (8.5, 8.5), (10.0, 10.0), (11.0, 10.0)]
+    {
         let scene = buffer.sample(at).expect("views are there");
         assert!((scene.tick - expected).abs() < 1e-9, "asked for {at}, got {}", scene.tick);
         assert_eq!(scene.values.len(), scene.entities.len() * stride);

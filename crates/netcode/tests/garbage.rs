@@ -1,11 +1,15 @@
-//! Bytes from the network that no honest peer sent: no panic, no memory beyond what the bytes justify, and the receiver goes on.
+//! Bytes from the network that no honest peer sent: no panic, no memory beyond what the bytes
+//! justify, and the receiver goes on.
 
 mod motion;
 
 use bytes::Bytes;
 use motion::{Motion, Rng, STRIDE};
 use proptest::prelude::*;
-use rekindle_netcode::{InputItem, InputPacket, InputSender, PacketError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{
+    InputItem, InputPacket, InputSender, PacketError, SnapshotHeader, SnapshotReceiver,
+    SnapshotSender, ViewHistory,
+};
 use rekindle_schema::{Epoch, Tick};
 
 /// A receiver that has a baseline, its sender, and the datagrams so far.
@@ -26,7 +30,13 @@ fn next(motion: &mut Motion, history: &mut ViewHistory, sender: &mut SnapshotSen
     motion.step();
     let view = motion.view();
     history.push(view.clone());
-    let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, avatar: Some(1), ..SnapshotHeader::default() };
+    let header = SnapshotHeader {
+        epoch: Epoch(1),
+        tick: view.tick,
+        durable: view.tick,
+        avatar: Some(1),
+        ..SnapshotHeader::default()
+    };
     let mut out = Vec::new();
     sender.encode(&header, &view, history, Some(1), None, 1200, &mut out);
     out
@@ -48,7 +58,11 @@ fn every_flipped_bit_and_every_truncation_is_survived() {
             }
         }
         for len in 0..datagram.len() {
-            assert!(receiver.clone().receive(&datagram[..len]).is_err(), "{len} of {} bytes", datagram.len());
+            assert!(
+                receiver.clone().receive(&datagram[..len]).is_err(),
+                "{len} of {} bytes",
+                datagram.len()
+            );
         }
     }
     let mut receiver = receiver;
@@ -115,20 +129,29 @@ thread_local! {
 type Session = (Motion, ViewHistory, SnapshotSender, SnapshotReceiver, Vec<Vec<u8>>);
 
 fn packet() -> impl Strategy<Value = InputPacket> {
-    let item = (1u64..1 << 40, any::<u64>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..64));
-    (any::<u64>(), any::<u32>(), any::<u32>(), prop::collection::vec(item, 0..32)).prop_map(|(ack_tick, ack_bits, clock_ms, items)| {
-        let mut seq = 0;
-        let inputs = items.into_iter().map(|(by, target, view, payload)| {
-            seq += by;
-            InputItem { seq, target: Tick(target), view: Tick(view), payload: Bytes::from(payload) }
-        });
-        InputPacket { ack_tick: Tick(ack_tick), ack_bits, clock_ms, inputs: inputs.collect() }
-    })
+    let item =
+        (1u64..1 << 40, any::<u64>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..64));
+    (any::<u64>(), any::<u32>(), any::<u32>(), prop::collection::vec(item, 0..32)).prop_map(
+        |(ack_tick, ack_bits, clock_ms, items)| {
+            let mut seq = 0;
+            let inputs = items.into_iter().map(|(by, target, view, payload)| {
+                seq += by;
+                InputItem {
+                    seq,
+                    target: Tick(target),
+                    view: Tick(view),
+                    payload: Bytes::from(payload),
+                }
+            });
+            InputPacket { ack_tick: Tick(ack_tick), ack_bits, clock_ms, inputs: inputs.collect() }
+        },
+    )
 }
 
 #[test]
 fn an_oversized_payload_is_named() {
-    let item = InputItem { seq: 1, target: Tick(5), view: Tick(3), payload: Bytes::from(vec![0; 65]) };
+    let item =
+        InputItem { seq: 1, target: Tick(5), view: Tick(3), payload: Bytes::from(vec![0; 65]) };
     let mut out = Vec::new();
     InputPacket { inputs: vec![item], ..InputPacket::default() }.encode(&mut out);
     assert_eq!(InputPacket::decode(&out, 64), Err(PacketError::Oversized { len: 65, most: 64 }));
@@ -145,17 +168,27 @@ fn inputs_are_repeated_until_a_snapshot_names_them() {
         let bytes = sender.packet((Tick(tick - 3), u32::MAX), tick as u32 * 33, 220);
         assert!(bytes.len() <= 220);
         let packet = InputPacket::decode(&bytes, 64).expect("own packet");
-        assert_eq!(packet.inputs.last().map(|item| (item.seq, item.target)), Some((seq, Tick(tick))));
+        assert_eq!(
+            packet.inputs.last().map(|item| (item.seq, item.target)),
+            Some((seq, Tick(tick)))
+        );
         // One packet in ten arrives. Nothing that the server still wants may be missing from it.
         if rng.chance(0.1) {
             let first = packet.inputs.first().expect("not empty").seq;
-            assert!(first <= highest + 1 || packet.inputs.len() >= 12, "gap between {highest} and {first}");
+            assert!(
+                first <= highest + 1 || packet.inputs.len() >= 12,
+                "gap between {highest} and {first}"
+            );
             highest = seq;
             sender.applied(highest);
             assert_eq!(sender.unacknowledged().count(), 0);
         }
     }
-    assert_eq!(sender.packet((Tick(0), 0), 0, 0).len(), 11, "without room a packet only acknowledges");
+    assert_eq!(
+        sender.packet((Tick(0), 0), 0, 0).len(),
+        11,
+        "without room a packet only acknowledges"
+    );
     sender.skip_to(10_000);
     assert_eq!(sender.push(Bytes::new(), Tick(0), Tick(0)), 10_000);
 }

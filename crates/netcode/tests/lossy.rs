@@ -1,4 +1,5 @@
-//! Snapshots over a network that loses, delays, reorders and duplicates in both directions: a client is never shown a wrong value.
+//! Snapshots over a network that loses, delays, reorders and duplicates in both directions: a
+//! client is never shown a wrong value.
 
 mod motion;
 
@@ -7,7 +8,9 @@ use std::sync::Arc;
 
 use motion::{FIGHTER, Motion, Rng, STRIDE, TICK_RATE};
 use proptest::prelude::*;
-use rekindle_netcode::{Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{
+    Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+};
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::{Epoch, Tick};
 
@@ -34,7 +37,11 @@ impl<T: Clone> Pipe<T> {
     }
 
     fn send(&mut self, now: u64, packet: T, rng: &mut Rng) {
-        let copies = if rng.chance(self.weather.loss) { 0 } else { 1 + u64::from(rng.chance(self.weather.duplicates)) };
+        let copies = if rng.chance(self.weather.loss) {
+            0
+        } else {
+            1 + u64::from(rng.chance(self.weather.duplicates))
+        };
         for _ in 0..copies {
             self.count += 1;
             let at = now + self.weather.delay + rng.below(self.weather.spread + 1);
@@ -66,17 +73,32 @@ fn place(schema: &NetSchema, view: &NetView, index: usize) -> (f32, f32) {
 }
 
 /// All that must hold of a decoded snapshot, whatever happened before.
-fn check(schema: &NetSchema, views: &[Arc<NetView>], received: &Received, focus: u32, radius: Option<f32>) {
+fn check(
+    schema: &NetSchema,
+    views: &[Arc<NetView>],
+    received: &Received,
+    focus: u32,
+    radius: Option<f32>,
+) {
     let stride = schema.stride();
     let truth = &views[received.view.tick.0 as usize];
     for (index, entity) in received.view.entities.iter().enumerate() {
         let stamp = received.stamps[index];
         assert!(stamp <= received.view.tick);
-        // In a complete snapshot everything is of its tick; else each entity is as it was at its stamp.
+        // In a complete snapshot everything is of its tick; else each entity is as it was at its
+        // stamp.
         let then = if received.complete { truth } else { &views[stamp.0 as usize] };
-        let at = then.index_of(entity.slot).unwrap_or_else(|| panic!("slot {} did not exist at {}", entity.slot, then.tick));
+        let at = then
+            .index_of(entity.slot)
+            .unwrap_or_else(|| panic!("slot {} did not exist at {}", entity.slot, then.tick));
         assert_eq!(*entity, then.entities[at]);
-        assert_eq!(received.view.row(index, stride), then.row(at, stride), "slot {} at tick {}", entity.slot, then.tick);
+        assert_eq!(
+            received.view.row(index, stride),
+            then.row(at, stride),
+            "slot {} at tick {}",
+            entity.slot,
+            then.tick
+        );
     }
     if received.complete {
         let eye = truth.index_of(focus).map(|at| place(schema, truth, at));
@@ -86,8 +108,16 @@ fn check(schema: &NetSchema, views: &[Arc<NetView>], received: &Received, focus:
                 (Some(eye), Some(radius)) if entity.components & 0b10 != 0 => {
                     let (x, y) = place(schema, truth, index);
                     let distance = (x - eye.0).hypot(y - eye.1);
-                    assert!(known || distance >= radius - 0.01, "slot {} is near and not shown", entity.slot);
-                    assert!(!known || distance <= radius * 1.1 + 0.01, "slot {} is far and shown", entity.slot);
+                    assert!(
+                        known || distance >= radius - 0.01,
+                        "slot {} is near and not shown",
+                        entity.slot
+                    );
+                    assert!(
+                        !known || distance <= radius * 1.1 + 0.01,
+                        "slot {} is far and shown",
+                        entity.slot
+                    );
                 }
                 _ => assert!(known, "slot {} is not shown", entity.slot),
             }
@@ -95,7 +125,8 @@ fn check(schema: &NetSchema, views: &[Arc<NetView>], received: &Received, focus:
     }
 }
 
-/// Plays `ticks` in that weather, then in clear weather until the client must have everything. Returns how many snapshots were decoded.
+/// Plays `ticks` in that weather, then in clear weather until the client must have everything.
+/// Returns how many snapshots were decoded.
 fn play(case: Case, ticks: u64) -> u64 {
     let mut rng = Rng(case.seed ^ 0x5eed);
     let mut motion = Motion::new(case.seed, case.fighters);
@@ -121,11 +152,25 @@ fn play(case: Case, ticks: u64) -> u64 {
         for (newest, bits) in up.arrived(tick) {
             sender.acknowledge(newest, bits);
         }
-        let focus = view.entities.iter().find(|entity| entity.components & FIGHTER != 0).map(|entity| entity.slot);
-        let header = SnapshotHeader { epoch: Epoch(3), tick: view.tick, durable: view.tick, avatar: focus, ..SnapshotHeader::default() };
+        let focus = view
+            .entities
+            .iter()
+            .find(|entity| entity.components & FIGHTER != 0)
+            .map(|entity| entity.slot);
+        let header = SnapshotHeader {
+            epoch: Epoch(3),
+            tick: view.tick,
+            durable: view.tick,
+            avatar: focus,
+            ..SnapshotHeader::default()
+        };
         let budget = if clear { 60_000 } else { case.budget };
         let stats = sender.encode(&header, view, &history, focus, case.radius, budget, &mut out);
-        assert!(out.len() <= budget && stats.bytes == out.len(), "{} bytes, {budget} allowed", out.len());
+        assert!(
+            out.len() <= budget && stats.bytes == out.len(),
+            "{} bytes, {budget} allowed",
+            out.len()
+        );
         if !out.is_empty() {
             down.send(tick, out.clone(), &mut rng);
         }
@@ -133,28 +178,51 @@ fn play(case: Case, ticks: u64) -> u64 {
             match receiver.receive(&datagram) {
                 Ok(received) => {
                     decoded += 1;
-                    check(&schema, &views, &received, received.header.avatar.expect("set above"), case.radius);
+                    check(
+                        &schema,
+                        &views,
+                        &received,
+                        received.header.avatar.expect("set above"),
+                        case.radius,
+                    );
                     last = Some(received);
                 }
-                Err(SnapshotError::Duplicate(_) | SnapshotError::TooOld(_) | SnapshotError::UnknownBaseline { .. }) => {}
+                Err(
+                    SnapshotError::Duplicate(_)
+                    | SnapshotError::TooOld(_)
+                    | SnapshotError::UnknownBaseline { .. },
+                ) => {}
                 Err(error) => panic!("tick {tick}: {error}"),
             }
         }
         up.send(tick, receiver.acknowledgement(), &mut rng);
     }
     let last = last.expect("clear weather delivers");
-    assert!(last.complete && last.view.tick.0 == ticks + 38, "the client has the newest view two ticks after it was sent");
+    assert!(
+        last.complete && last.view.tick.0 == ticks + 38,
+        "the client has the newest view two ticks after it was sent"
+    );
     decoded
 }
 
 fn weather() -> impl Strategy<Value = Weather> {
-    (0.0f32..0.6, 0.0f32..0.3, 0u64..8, 0u64..8).prop_map(|(loss, duplicates, delay, spread)| Weather { loss, duplicates, delay, spread })
+    (0.0f32..0.6, 0.0f32..0.3, 0u64..8, 0u64..8)
+        .prop_map(|(loss, duplicates, delay, spread)| Weather { loss, duplicates, delay, spread })
 }
 
 fn case() -> impl Strategy<Value = Case> {
     let radius = prop_oneof![Just(None), (5.0f32..150.0).prop_map(Some)];
-    (any::<u64>(), 1usize..60, 0.0f32..0.2, 0.0f32..0.1, 60usize..1300, radius, weather())
-        .prop_map(|(seed, fighters, fire, death, budget, radius, weather)| Case { seed, fighters, fire, death, budget, radius, weather })
+    (any::<u64>(), 1usize..60, 0.0f32..0.2, 0.0f32..0.1, 60usize..1300, radius, weather()).prop_map(
+        |(seed, fighters, fire, death, budget, radius, weather)| Case {
+            seed,
+            fighters,
+            fire,
+            death,
+            budget,
+            radius,
+            weather,
+        },
+    )
 }
 
 proptest! {
@@ -169,11 +237,20 @@ proptest! {
 #[test]
 fn an_outage_longer_than_the_history_ends_in_a_full_snapshot() {
     let outage = Weather { loss: 1.0, duplicates: 0.0, delay: 2, spread: 0 };
-    let case = Case { seed: 5, fighters: 20, fire: 0.05, death: 0.02, budget: 1200, radius: None, weather: outage };
+    let case = Case {
+        seed: 5,
+        fighters: 20,
+        fire: 0.05,
+        death: 0.02,
+        budget: 1200,
+        radius: None,
+        weather: outage,
+    };
     assert!(play(case, 200) > 30);
 }
 
-/// With room for a fraction of the world only, every entity is still brought up to date again and again, and the dead disappear.
+/// With room for a fraction of the world only, every entity is still brought up to date again and
+/// again, and the dead disappear.
 #[test]
 fn what_does_not_fit_waits_but_not_for_ever() {
     let mut motion = Motion::new(11, 60);
@@ -195,7 +272,12 @@ fn what_does_not_fit_waits_but_not_for_ever() {
         }
         before = view.clone();
         history.push(view.clone());
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, ..SnapshotHeader::default() };
+        let header = SnapshotHeader {
+            epoch: Epoch(1),
+            tick: view.tick,
+            durable: view.tick,
+            ..SnapshotHeader::default()
+        };
         sender.encode(&header, &view, &history, None, None, 120, &mut out);
         let received = receiver.receive(&out).expect("in order");
         partial += u64::from(!received.complete);
@@ -203,20 +285,29 @@ fn what_does_not_fit_waits_but_not_for_ever() {
             match died.get(&(entity.slot, entity.generation)) {
                 Some(&death) => assert!(
                     tick - death <= 8,
-                    "{entity:?} died at {death} and is still shown at {tick} as of {stamp}, baseline {:?}, {} applied",
+                    "{entity:?} died at {death} and is still shown at {tick} as of {stamp}, \
+                     baseline {:?}, {} applied",
                     sender.baseline(),
                     received.view.entities.len()
                 ),
                 None if view.row(view.index_of(entity.slot).expect("alive"), STRIDE)
-                    != received.view.row(received.view.index_of(entity.slot).expect("there"), STRIDE) =>
+                    != received
+                        .view
+                        .row(received.view.index_of(entity.slot).expect("there"), STRIDE) =>
                 {
-                    assert!(tick - stamp.0 <= 60, "{entity:?} was last brought up to date at {stamp}, now is {tick}");
+                    assert!(
+                        tick - stamp.0 <= 60,
+                        "{entity:?} was last brought up to date at {stamp}, now is {tick}"
+                    );
                 }
                 None => {}
             }
         }
         if tick > 120 {
-            assert!(received.view.entities.len() * 10 >= view.entities.len() * 8, "too few entities at {tick}");
+            assert!(
+                received.view.entities.len() * 10 >= view.entities.len() * 8,
+                "too few entities at {tick}"
+            );
         }
         acks.push_back(receiver.acknowledgement());
         if acks.len() > 3 {
@@ -262,10 +353,14 @@ fn a_new_epoch_starts_anew_and_an_old_one_is_refused() {
         assert_eq!(received.view.values, view.values);
         assert_eq!(stats.deferred, 0);
     }
-    assert_eq!(receiver.receive(&late), Err(SnapshotError::StaleEpoch { found: Epoch(1), current: Epoch(2) }));
+    assert_eq!(
+        receiver.receive(&late),
+        Err(SnapshotError::StaleEpoch { found: Epoch(1), current: Epoch(2) })
+    );
 }
 
-/// A recovery goes back to ticks that were shown already: an acknowledgement of the lost ones must not count for the new ones.
+/// A recovery goes back to ticks that were shown already: an acknowledgement of the lost ones must
+/// not count for the new ones.
 #[test]
 fn acknowledgements_of_an_epoch_that_is_gone_do_no_harm() {
     let (mut motion, mut other) = (Motion::new(3, 10), Motion::new(4, 10));
@@ -319,11 +414,15 @@ fn a_client_that_lost_everything_is_served_in_full() {
         motion.step();
         let view = motion.view();
         history.push(view.clone());
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
+        let header =
+            SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
         let stats = sender.encode(&header, &view, &history, None, None, 1200, &mut out);
         if tick == 8 {
             receiver.reset();
-            assert_eq!(receiver.receive(&out), Err(SnapshotError::UnknownBaseline { tick: Tick(8), baseline: Tick(7) }));
+            assert_eq!(
+                receiver.receive(&out),
+                Err(SnapshotError::UnknownBaseline { tick: Tick(8), baseline: Tick(7) })
+            );
         } else {
             assert_eq!(stats.baseline.is_none(), tick == 1 || tick == 9);
             assert_eq!(receiver.receive(&out).expect("decodes").view.values, view.values);
@@ -349,7 +448,8 @@ fn another_entity_in_the_same_slot_is_another_entity() {
         }
         let view = Arc::new(view);
         history.push(view.clone());
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
+        let header =
+            SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
         sender.encode(&header, &view, &history, None, None, 1200, &mut out);
         let received = receiver.receive(&out).expect("decodes");
         assert_eq!(received.view.entities, view.entities);
@@ -368,11 +468,21 @@ fn sessions_at_different_baselines_share_a_history() {
     let schema = motion.schema.clone();
     let mut history = ViewHistory::new();
     let mut views = vec![motion.view()];
-    // Acknowledgements of the first two come at once, of each other two a tick later; some links are narrow, one makes another rate of it.
+    // Acknowledgements of the first two come at once, of each other two a tick later; some links
+    // are narrow, one makes another rate of it.
     let mut sessions: Vec<_> = (0..8)
         .map(|index| {
-            let sender = SnapshotSender::new(schema.clone()).with_tick_rate(if index == 5 { 20 } else { TICK_RATE });
-            (sender, SnapshotReceiver::new(schema.clone()), std::collections::VecDeque::new(), [1200, 100, 1200, 150][index % 4])
+            let sender = SnapshotSender::new(schema.clone()).with_tick_rate(if index == 5 {
+                20
+            } else {
+                TICK_RATE
+            });
+            (
+                sender,
+                SnapshotReceiver::new(schema.clone()),
+                std::collections::VecDeque::new(),
+                [1200, 100, 1200, 150][index % 4],
+            )
         })
         .collect();
     let (mut out, mut complete) = (Vec::new(), 0);
@@ -381,7 +491,12 @@ fn sessions_at_different_baselines_share_a_history() {
         let view = motion.view();
         views.push(view.clone());
         history.push(view.clone());
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, ..SnapshotHeader::default() };
+        let header = SnapshotHeader {
+            epoch: Epoch(1),
+            tick: view.tick,
+            durable: view.tick,
+            ..SnapshotHeader::default()
+        };
         for (index, (sender, receiver, acks, budget)) in sessions.iter_mut().enumerate() {
             sender.encode(&header, &view, &history, None, None, *budget, &mut out);
             // One in seven is lost, another one for each session.
@@ -408,14 +523,26 @@ fn the_own_avatar_never_waits_for_others() {
     let mut sender = SnapshotSender::new(motion.schema.clone());
     let mut receiver = SnapshotReceiver::new(motion.schema.clone());
     // The last fighter in the list.
-    let own = motion.view().entities.iter().rev().find(|entity| entity.components & FIGHTER != 0).expect("a fighter").slot;
+    let own = motion
+        .view()
+        .entities
+        .iter()
+        .rev()
+        .find(|entity| entity.components & FIGHTER != 0)
+        .expect("a fighter")
+        .slot;
     let mut partial = 0;
     for _ in 0..200 {
         motion.step();
         let view = motion.view();
         history.push(view.clone());
-        let header =
-            SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, avatar: Some(own), ..SnapshotHeader::default() };
+        let header = SnapshotHeader {
+            epoch: Epoch(1),
+            tick: view.tick,
+            durable: view.tick,
+            avatar: Some(own),
+            ..SnapshotHeader::default()
+        };
         let stats = sender.encode(&header, &view, &history, Some(own), None, 70, &mut out);
         let received = receiver.receive(&out).expect("in order");
         partial += u32::from(stats.deferred > 0);
@@ -436,7 +563,12 @@ fn a_budget_below_the_head_gives_no_snapshot_and_breaks_nothing() {
         motion.step();
         let view = motion.view();
         history.push(view.clone());
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, ..SnapshotHeader::default() };
+        let header = SnapshotHeader {
+            epoch: Epoch(1),
+            tick: view.tick,
+            durable: view.tick,
+            ..SnapshotHeader::default()
+        };
         let budget = if tick < 10 { tick } else { 1200 };
         let stats = sender.encode(&header, &view, &history, None, None, budget, &mut out);
         assert!(stats.bytes == out.len() && out.len() <= budget);

@@ -1,6 +1,8 @@
-//! The sample packets of `docs/PROTOCOL.md`: today's code makes and reads exactly these bytes, and the document shows exactly them.
+//! The sample packets of `docs/PROTOCOL.md`: today's code makes and reads exactly these bytes, and
+//! the document shows exactly them.
 //!
-//! `REKINDLE_GOLDEN=new cargo test -p rekindle-netcode --test protocol` writes files that are missing; a file that is there is never changed.
+//! `REKINDLE_GOLDEN=new cargo test -p rekindle-netcode --test protocol` writes files that are
+//! missing; a file that is there is never changed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,12 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rekindle_netcode::{InputItem, InputPacket, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{
+    InputItem, InputPacket, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome,
-    encode_client, encode_server,
+    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage,
+    Stood, StreamDecoder, Welcome, encode_client, encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -36,8 +40,14 @@ fn schema() -> NetSchema {
     let speed = FieldKind::Float { min: -32.0, max: 31.875, bits: 9 };
     NetSchema {
         components: vec![
-            NetComponent { name: "position".into(), fields: vec![field("x", place, Some(2)), field("y", place, Some(3))] },
-            NetComponent { name: "velocity".into(), fields: vec![field("x", speed, None), field("y", speed, None)] },
+            NetComponent {
+                name: "position".into(),
+                fields: vec![field("x", place, Some(2)), field("y", place, Some(3))],
+            },
+            NetComponent {
+                name: "velocity".into(),
+                fields: vec![field("x", speed, None), field("y", speed, None)],
+            },
             NetComponent {
                 name: "fighter".into(),
                 fields: vec![
@@ -51,19 +61,30 @@ fn schema() -> NetSchema {
     }
 }
 
-/// Two ticks of a small world: a fighter that turns and is hit, one that stands, a rocket that bursts, another that is fired.
+/// Two ticks of a small world: a fighter that turns and is hit, one that stands, a rocket that
+/// bursts, another that is fired.
 fn views() -> [Arc<NetView>; 2] {
     let entity = |slot, generation, components| NetEntity { slot, generation, components };
     let before = NetView {
         tick: Tick(1000),
         entities: vec![entity(0, 1, 7), entity(1, 1, 7), entity(4, 3, 3)],
-        values: [[8192, 8192, 312, 256, 128, 100, 0], [4000, 9000, 256, 256, 7, 80, 1], [8300, 8200, 416, 256, 0, 0, 0]].concat(),
+        values: [
+            [8192, 8192, 312, 256, 128, 100, 0],
+            [4000, 9000, 256, 256, 7, 80, 1],
+            [8300, 8200, 416, 256, 0, 0, 0],
+        ]
+        .concat(),
         avatars: vec![(PlayerId(7), 0)],
     };
     let after = NetView {
         tick: Tick(1003),
         entities: vec![entity(0, 1, 7), entity(1, 1, 7), entity(5, 12, 3)],
-        values: [[8273, 8188, 302, 249, 131, 91, 0], [4000, 9000, 256, 256, 7, 80, 1], [8100, 8192, 256, 416, 0, 0, 0]].concat(),
+        values: [
+            [8273, 8188, 302, 249, 131, 91, 0],
+            [4000, 9000, 256, 256, 7, 80, 1],
+            [8100, 8192, 256, 416, 0, 0, 0],
+        ]
+        .concat(),
         avatars: vec![(PlayerId(7), 0)],
     };
     [Arc::new(before), Arc::new(after)]
@@ -101,7 +122,9 @@ fn snapshots_of_version_1() {
     let mut sender = SnapshotSender::new(Arc::clone(&schema)).with_tick_rate(30);
     let mut receiver = SnapshotReceiver::new(schema).for_player(PlayerId(7));
     let (mut history, mut out) = (ViewHistory::new(), Vec::new());
-    for ((view, header), name) in views.iter().zip(&headers).zip(["snapshot-full.bin", "snapshot-delta.bin"]) {
+    for ((view, header), name) in
+        views.iter().zip(&headers).zip(["snapshot-full.bin", "snapshot-delta.bin"])
+    {
         history.push(Arc::clone(view));
         sender.encode(header, view, &history, header.avatar, None, 1200, &mut out);
         assert_eq!(out, golden(name, &out), "{name}");
@@ -123,9 +146,14 @@ fn input_packets_of_version_1() {
         ack_tick: Tick(1003),
         ack_bits: 0b101,
         clock_ms: 123_490,
-        inputs: vec![item(302, 1006, 1000, &[1, 2, 3]), item(303, 1007, 1001, &[1, 2, 4]), item(304, 1008, 1002, &[1, 2, 4])],
+        inputs: vec![
+            item(302, 1006, 1000, &[1, 2, 3]),
+            item(303, 1007, 1001, &[1, 2, 4]),
+            item(304, 1008, 1002, &[1, 2, 4]),
+        ],
     };
-    let only = InputPacket { ack_tick: Tick(1003), ack_bits: 0b101, clock_ms: 123_490, inputs: vec![] };
+    let only =
+        InputPacket { ack_tick: Tick(1003), ack_bits: 0b101, clock_ms: 123_490, inputs: vec![] };
     for (packet, name) in [(packet, "inputs.bin"), (only, "acknowledgement.bin")] {
         let mut out = Vec::new();
         packet.encode(&mut out);
@@ -136,10 +164,19 @@ fn input_packets_of_version_1() {
 
 #[test]
 fn client_messages_of_version_1() {
-    let hello = |role, credential, match_id| ClientMessage::Hello(Hello { protocol: PROTOCOL, role, credential, match_id });
+    let hello = |role, credential, match_id| {
+        ClientMessage::Hello(Hello { protocol: PROTOCOL, role, credential, match_id })
+    };
     let samples = [
         ("hello.bin", hello(Role::Player, Credential::Ticket("v4.public.sample".into()), None)),
-        ("hello-resume.bin", hello(Role::Player, Credential::Resume("v4.public.sample".into()), Some(MatchId(0x7f3a_91c2_0000_0001)))),
+        (
+            "hello-resume.bin",
+            hello(
+                Role::Player,
+                Credential::Resume("v4.public.sample".into()),
+                Some(MatchId(0x7f3a_91c2_0000_0001)),
+            ),
+        ),
         ("command.bin", ClientMessage::Command { seq: 1, payload: Bytes::from_static(&[2, 1]) }),
         ("bye.bin", ClientMessage::Bye),
     ];
@@ -155,10 +192,16 @@ fn client_messages_of_version_1() {
 #[test]
 fn the_first_message_of_version_2() {
     let credential = Credential::Resume("v4.public.sample".into());
-    let hello = Hello { protocol: PROTOCOL_2, role: Role::Player, credential, match_id: Some(MatchId(0x7f3a_91c2_0000_0001)) };
+    let hello = Hello {
+        protocol: PROTOCOL_2,
+        role: Role::Player,
+        credential,
+        match_id: Some(MatchId(0x7f3a_91c2_0000_0001)),
+    };
     let beats = vec![Beat { tick: Tick(990), hash: StateHash([0x5a; 32]) }];
     let stood = Stood { epoch: Epoch(2), tick: Tick(1003), beats };
-    let message = ClientMessage::Enter(Enter { hello, game: Some("arena".into()), stood: Some(stood) });
+    let message =
+        ClientMessage::Enter(Enter { hello, game: Some("arena".into()), stood: Some(stood) });
     let bytes = encode_client(&message);
     assert_eq!(bytes, golden("enter.bin", &bytes));
     let mut decoder = StreamDecoder::of_client(4096);
@@ -185,10 +228,27 @@ fn server_messages_of_version_1() {
     };
     let samples = [
         ("welcome.bin", ServerMessage::Welcome(Box::new(welcome))),
-        ("refused.bin", ServerMessage::Refused { code: RefuseCode::Full, message: "the match has no room".into() }),
-        ("command-done.bin", ServerMessage::CommandDone { seq: 3, tick: Tick(1004), accepted: true }),
+        (
+            "refused.bin",
+            ServerMessage::Refused {
+                code: RefuseCode::Full,
+                message: "the match has no room".into(),
+            },
+        ),
+        (
+            "command-done.bin",
+            ServerMessage::CommandDone { seq: 3, tick: Tick(1004), accepted: true },
+        ),
         ("beat.bin", ServerMessage::Beat { tick: Tick(1020), hash: StateHash([0x5a; 32]) }),
-        ("event.bin", ServerMessage::Event { tick: Tick(1003), ordinal: 0, kind: "kill".into(), payload: Bytes::from_static(&[7, 9]) }),
+        (
+            "event.bin",
+            ServerMessage::Event {
+                tick: Tick(1003),
+                ordinal: 0,
+                kind: "kill".into(),
+                payload: Bytes::from_static(&[7, 9]),
+            },
+        ),
         ("rewound.bin", ServerMessage::Rewound { epoch: Epoch(3), to: Tick(990) }),
         ("redirect.bin", ServerMessage::Redirect { addr: "192.0.2.7:4433".into() }),
         ("ended.bin", ServerMessage::Ended { reason: "time is up".into() }),
@@ -219,8 +279,11 @@ fn the_document_shows_the_sample_files() {
     let mut lines = document.lines();
     while let Some(line) = lines.next() {
         if let Some(name) = line.strip_prefix("```hex ") {
-            let hex =
-                lines.by_ref().take_while(|line| *line != "```").flat_map(|line| line.split_whitespace().map(str::to_owned)).collect();
+            let hex = lines
+                .by_ref()
+                .take_while(|line| *line != "```")
+                .flat_map(|line| line.split_whitespace().map(str::to_owned))
+                .collect();
             shown.insert(name.to_owned(), hex);
         }
     }
@@ -234,5 +297,8 @@ fn the_document_shows_the_sample_files() {
         files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), hex);
     }
     assert!(files.len() >= 16);
-    assert_eq!(shown, files, "the samples of docs/PROTOCOL.md and the files in schema/golden/protocol");
+    assert_eq!(
+        shown, files,
+        "the samples of docs/PROTOCOL.md and the files in schema/golden/protocol"
+    );
 }

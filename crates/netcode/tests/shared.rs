@@ -1,4 +1,5 @@
-//! Snapshots that clients of a match share: encoded once, and no different from those that each gets alone.
+//! Snapshots that clients of a match share: encoded once, and no different from those that each
+//! gets alone.
 
 mod fight;
 mod motion;
@@ -36,8 +37,9 @@ fn header(view: &NetView, session: usize) -> SnapshotHeader {
     }
 }
 
-/// Plays a fight before 16 sessions that come one after the other, are acknowledged after different times and lose packets.
-/// Returns how many snapshots were encoded and how many of them were shared.
+/// Plays a fight before 16 sessions that come one after the other, are acknowledged after different
+/// times and lose packets. Returns how many snapshots were encoded and how many of them were
+/// shared.
 fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
     let mut rng = Rng(9);
     let mut fight = Fight::new(5, 16, 84);
@@ -61,7 +63,15 @@ fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
             let header = header(&view, index);
             // A history of its own knows nothing of the others.
             let (mut sender, own) = (session.sender.clone(), history.clone());
-            let stats = session.sender.encode(&header, &view, &history, header.avatar, radius, BUDGET, &mut out);
+            let stats = session.sender.encode(
+                &header,
+                &view,
+                &history,
+                header.avatar,
+                radius,
+                BUDGET,
+                &mut out,
+            );
             sender.encode(&header, &view, &own, header.avatar, radius, BUDGET, &mut alone);
             assert_eq!(out, alone, "session {index} at tick {}", view.tick);
             (encoded, shared) = (encoded + 1, shared + usize::from(stats.shared));
@@ -69,7 +79,10 @@ fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
                 let received = session.receiver.receive(&out).expect("own snapshot");
                 assert_eq!(received.header, header);
                 if received.complete && radius.is_none() {
-                    assert_eq!((&received.view.entities, &received.view.values), (&view.entities, &view.values));
+                    assert_eq!(
+                        (&received.view.entities, &received.view.values),
+                        (&view.entities, &view.values)
+                    );
                 }
             }
             session.acks.push_back(session.receiver.acknowledgement());

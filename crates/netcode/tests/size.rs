@@ -1,4 +1,5 @@
-//! Size and exactness of snapshots of a moving world, as a client with a steady round trip gets them.
+//! Size and exactness of snapshots of a moving world, as a client with a steady round trip gets
+//! them.
 
 mod motion;
 
@@ -19,8 +20,16 @@ fn mean_bytes(mut motion: Motion, delay: usize, ticks: u64) -> f64 {
         motion.step();
         let view = motion.view();
         history.push(view.clone());
-        let avatar = view.entities.iter().find(|entity| entity.components & FIGHTER != 0).map(|entity| entity.slot);
-        let applied = (0..4).filter_map(|back| Some((tick.checked_sub(4 - back)?, Tick(tick.checked_sub(4 - back)?)))).collect();
+        let avatar = view
+            .entities
+            .iter()
+            .find(|entity| entity.components & FIGHTER != 0)
+            .map(|entity| entity.slot);
+        let applied = (0..4)
+            .filter_map(|back| {
+                Some((tick.checked_sub(4 - back)?, Tick(tick.checked_sub(4 - back)?)))
+            })
+            .collect();
         let header = SnapshotHeader {
             epoch: Epoch(1),
             tick: view.tick,
@@ -39,7 +48,10 @@ fn mean_bytes(mut motion: Motion, delay: usize, ticks: u64) -> f64 {
             assert_eq!(received.view.entities, view.entities);
             assert_eq!(received.view.values, view.values);
         }
-        assert!(motion.worst_error(&received.view) <= 0.501 || !received.complete, "more than half a quantum off");
+        assert!(
+            motion.worst_error(&received.view) <= 0.501 || !received.complete,
+            "more than half a quantum off"
+        );
         acks.push_back(receiver.acknowledgement());
         if acks.len() > delay {
             let (newest, bits) = acks.pop_front().expect("not empty");

@@ -1,7 +1,8 @@
 //! What a tick, a checkpoint, a restore and a hash cost. `cargo bench -p rekindle-sim`
 //!
-//! The world: 100 moving entities with five components, ten systems of an ordinary game, 16 players who send an input every tick. *Cold*
-//! means round-robin over 1,000 such worlds, as a node with 1,000 matches does it: each tick finds nothing of its world in the near caches.
+//! The world: 100 moving entities with five components, ten systems of an ordinary game, 16 players
+//! who send an input every tick. *Cold* means round-robin over 1,000 such worlds, as a node with
+//! 1,000 matches does it: each tick finds nothing of its world in the near caches.
 #![expect(missing_docs, reason = "criterion makes the functions")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark has a clock")]
 
@@ -16,8 +17,9 @@ use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedInput, Join, LeaveReason, Step};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::{
-    Changed, Commands, Component, Entity, Event, EventReader, EventWriter, Game, GameBuilder, GameType, Inputs, IntoSystems, Match,
-    Players, Query, Res, ResMut, Resource, Rng, Simulation, Stage, Time, Typed, Value, With, World, value,
+    Changed, Commands, Component, Entity, Event, EventReader, EventWriter, Game, GameBuilder,
+    GameType, Inputs, IntoSystems, Match, Players, Query, Res, ResMut, Resource, Rng, Simulation,
+    Stage, Time, Typed, Value, With, World, value,
 };
 
 #[derive(Clone, Component)]
@@ -89,7 +91,11 @@ impl Game for Skirmish {
     type Bot = ();
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Position>().component::<Velocity>().component::<Health>().component::<Weapon>().component::<Pilot>();
+        game.component::<Position>()
+            .component::<Velocity>()
+            .component::<Health>()
+            .component::<Weapon>()
+            .component::<Pilot>();
         game.resource::<Score>().event::<Hit>().position::<Position>("x", "y");
         game.add_systems(Stage::PreUpdate, steer);
         game.add_systems(Stage::Update, (drag, movement, walls, fire, hurt).chain());
@@ -126,9 +132,15 @@ fn spawn(world: &mut World, rng: &mut Rng) -> Entity {
     ))
 }
 
-fn steer(inputs: Inputs<Skirmish>, players: Res<Players>, mut velocities: Query<&mut Velocity, With<Pilot>>) {
+fn steer(
+    inputs: Inputs<Skirmish>,
+    players: Res<Players>,
+    mut velocities: Query<&mut Velocity, With<Pilot>>,
+) {
     for input in &inputs {
-        if let Some(mut velocity) = velocities.get_mut(players.avatar(input.player).unwrap_or_default()) {
+        if let Some(mut velocity) =
+            velocities.get_mut(players.avatar(input.player).unwrap_or_default())
+        {
             velocity.x += input.input.x;
             velocity.y += input.input.y;
         }
@@ -160,7 +172,12 @@ fn walls(mut moving: Query<(&Position, &mut Velocity)>) {
     }
 }
 
-fn fire(time: Time, mut rng: Rng, mut weapons: Query<(Entity, &mut Weapon, &Position)>, mut hits: EventWriter<Hit>) {
+fn fire(
+    time: Time,
+    mut rng: Rng,
+    mut weapons: Query<(Entity, &mut Weapon, &Position)>,
+    mut hits: EventWriter<Hit>,
+) {
     for (entity, mut weapon, position) in &mut weapons {
         if weapon.ready_at <= time.tick && position.x > 0.0 {
             weapon.ready_at = Tick(time.tick.0 + 30 + u64::from(rng.below(200)));
@@ -218,7 +235,11 @@ fn step(tick: u64) -> Step {
 fn worlds(game: &Typed<Skirmish>, count: u64) -> Vec<Match<Skirmish>> {
     let make = |seed| {
         let mut made = Typed::create(game, b"", seed).expect("the configuration is right");
-        let join = |player| Join { player: PlayerId(player), session: SessionId(player), name: format!("player {player}") };
+        let join = |player| Join {
+            player: PlayerId(player),
+            session: SessionId(player),
+            name: format!("player {player}"),
+        };
         let first = Step { tick: Tick(1), joins: (1..=16).map(join).collect(), ..Step::default() };
         made.step(&first).expect("no system panics");
         for tick in 2..60 {
@@ -229,8 +250,8 @@ fn worlds(game: &Typed<Skirmish>, count: u64) -> Vec<Match<Skirmish>> {
     (0..count).map(make).collect()
 }
 
-/// Time that this thread was on a processor, so that other load on the machine counts as little as possible. Wall time where there is no
-/// `/proc`.
+/// Time that this thread was on a processor, so that other load on the machine counts as little as
+/// possible. Wall time where there is no `/proc`.
 struct CpuTime(Instant);
 
 impl CpuTime {
@@ -308,11 +329,21 @@ fn states(c: &mut Criterion<CpuTime>) {
         });
     });
     group.bench_function("restore", |b| {
-        b.iter_batched(|| &bytes[next()], |bytes| black_box(game.restore(bytes)), BatchSize::NumIterations(100));
+        b.iter_batched(
+            || &bytes[next()],
+            |bytes| black_box(game.restore(bytes)),
+            BatchSize::NumIterations(100),
+        );
     });
     group.bench_function("restore with crc32c and blake3", |b| {
-        let restore = |bytes: &Bytes| (crc32c::crc32c(bytes), blake3::hash(bytes), GameType::restore(&game, bytes));
-        b.iter_batched(|| &bytes[next()], |bytes| black_box(restore(bytes)), BatchSize::NumIterations(100));
+        let restore = |bytes: &Bytes| {
+            (crc32c::crc32c(bytes), blake3::hash(bytes), GameType::restore(&game, bytes))
+        };
+        b.iter_batched(
+            || &bytes[next()],
+            |bytes| black_box(restore(bytes)),
+            BatchSize::NumIterations(100),
+        );
     });
     let mut view = NetView::default();
     group.bench_function("extract", |b| b.iter(|| worlds[next()].extract(black_box(&mut view))));
@@ -331,7 +362,10 @@ impl<const TOUCHED: u32> Game for Field<TOUCHED> {
     type Bot = ();
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Position>().component::<Velocity>().component::<Health>().component::<Weapon>();
+        game.component::<Position>()
+            .component::<Velocity>()
+            .component::<Health>()
+            .component::<Weapon>();
         game.add_systems(Stage::Update, touch::<TOUCHED>);
     }
 
@@ -351,18 +385,31 @@ impl<const TOUCHED: u32> Game for Field<TOUCHED> {
     fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
 }
 
-fn touch<const TOUCHED: u32>(mut rng: Rng, all: Query<Entity>, mut touched: Query<(&mut Position, &mut Health)>) {
+fn touch<const TOUCHED: u32>(
+    mut rng: Rng,
+    all: Query<Entity>,
+    mut touched: Query<(&mut Position, &mut Health)>,
+) {
     let entities: Vec<Entity> = if TOUCHED > 0 { all.iter().collect() } else { Vec::new() };
     for _ in 0..TOUCHED {
-        if let Some((mut position, mut health)) = touched.get_mut(entities[rng.below(entities.len() as u32) as usize]) {
+        if let Some((mut position, mut health)) =
+            touched.get_mut(entities[rng.below(entities.len() as u32) as usize])
+        {
             position.x += 0.25;
             health.points = health.points.saturating_sub(1);
         }
     }
 }
 
-/// What a full checkpoint of a match takes on its shard, and what the delta to one taken `ticks` earlier does.
-fn full_and_delta<G: Game>(c: &mut Criterion<CpuTime>, name: &str, mut made: Match<G>, ticks: u64, mut next: impl FnMut(Tick) -> Step) {
+/// What a full checkpoint of a match takes on its shard, and what the delta to one taken `ticks`
+/// earlier does.
+fn full_and_delta<G: Game>(
+    c: &mut Criterion<CpuTime>,
+    name: &str,
+    mut made: Match<G>,
+    ticks: u64,
+    mut next: impl FnMut(Tick) -> Step,
+) {
     let (base, marks) = made.capture();
     for _ in 0..ticks {
         let step = next(made.tick().next());
@@ -370,7 +417,8 @@ fn full_and_delta<G: Game>(c: &mut Criterion<CpuTime>, name: &str, mut made: Mat
     }
     let (state, _) = made.capture();
     let (operations, _) = made.changes(&base, &marks, usize::MAX).expect("stamps tell");
-    let (delta, sealed) = delta::seal(&base, &operations).expect("operations that were just written");
+    let (delta, sealed) =
+        delta::seal(&base, &operations).expect("operations that were just written");
     assert!(sealed == state);
     println!(
         "{name}: full {} bytes, delta {} bytes ({:.1} %), marks {} bytes",
@@ -381,8 +429,11 @@ fn full_and_delta<G: Game>(c: &mut Criterion<CpuTime>, name: &str, mut made: Mat
     );
     let mut group = c.benchmark_group(name);
     group.bench_function("full", |b| b.iter(|| black_box(made.capture())));
-    group.bench_function("delta", |b| b.iter(|| black_box(made.changes(&base, &marks, usize::MAX))));
-    group.bench_function("off the shard: seal", |b| b.iter(|| black_box(delta::seal(&base, &operations))));
+    group
+        .bench_function("delta", |b| b.iter(|| black_box(made.changes(&base, &marks, usize::MAX))));
+    group.bench_function("off the shard: seal", |b| {
+        b.iter(|| black_box(delta::seal(&base, &operations)))
+    });
     group.bench_function("apply", |b| b.iter(|| black_box(delta::apply(&base, &delta))));
     group.finish();
 }
@@ -392,12 +443,26 @@ fn chains(c: &mut Criterion<CpuTime>) {
     let still = Typed::<Field<0>>::new().expect("the game is right");
     full_and_delta(c, "10,000 entities, still", still.create(b"", 1).expect("set up"), 30, idle);
     let game = Typed::<Field<100>>::new().expect("the game is right");
-    full_and_delta(c, "10,000 entities, 1 % touched", game.create(b"", 1).expect("set up"), 1, idle);
-    full_and_delta(c, "10,000 entities, 1 % touched a tick, after 30", game.create(b"", 1).expect("set up"), 30, idle);
+    full_and_delta(
+        c,
+        "10,000 entities, 1 % touched",
+        game.create(b"", 1).expect("set up"),
+        1,
+        idle,
+    );
+    full_and_delta(
+        c,
+        "10,000 entities, 1 % touched a tick, after 30",
+        game.create(b"", 1).expect("set up"),
+        30,
+        idle,
+    );
     let game = Typed::<Skirmish>::new().expect("the game is right");
     for ticks in [1, 300] {
         let made = worlds(&game, 1).remove(0);
-        full_and_delta(c, &format!("100 moving entities, after {ticks}"), made, ticks, |tick| step(tick.0));
+        full_and_delta(c, &format!("100 moving entities, after {ticks}"), made, ticks, |tick| {
+            step(tick.0)
+        });
     }
 }
 

@@ -7,8 +7,9 @@
 //! | schema | length as `u32`, then [`Schema`]: what follows is read by it |
 //! | body | see [`encode_body`]; the state hash is BLAKE3 of it |
 //!
-//! All values in canonical form, see [`crate::value`]. If the schema is that of the running build, byte for byte, the body is decoded
-//! directly. Otherwise each part whose schema differs is brought up to date by field name, see [`crate::migrate`].
+//! All values in canonical form, see [`crate::value`]. If the schema is that of the running build,
+//! byte for byte, the body is decoded directly. Otherwise each part whose schema differs is brought
+//! up to date by field name, see [`crate::migrate`].
 
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ pub(crate) struct Entry {
     pub(crate) shape: Shape,
 }
 
-/// What the body of a checkpoint consists of: components, resources and events ascending by id, systems in the order in which they run.
+/// What the body of a checkpoint consists of: components, resources and events ascending by id,
+/// systems in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema {
     pub(crate) components: Vec<Entry>,
@@ -45,7 +47,14 @@ pub(crate) struct Schema {
 }
 
 fn entries<S: ?Sized>(kinds: &[Kind<S>]) -> Vec<Entry> {
-    kinds.iter().map(|kind| Entry { id: kind.id.to_owned(), version: kind.version, shape: kind.shape.clone() }).collect()
+    kinds
+        .iter()
+        .map(|kind| Entry {
+            id: kind.id.to_owned(),
+            version: kind.version,
+            shape: kind.shape.clone(),
+        })
+        .collect()
 }
 
 impl Schema {
@@ -77,11 +86,20 @@ impl Schema {
         let mut input = Reader::new(bytes);
         let list = |input: &mut Reader<'_>| -> Result<Vec<Entry>, DecodeError> {
             let count = input.count(7)?;
-            let entry =
-                |_| Ok::<_, DecodeError>(Entry { id: String::decode(input)?, version: u16::decode(input)?, shape: Shape::decode(input)? });
+            let entry = |_| {
+                Ok::<_, DecodeError>(Entry {
+                    id: String::decode(input)?,
+                    version: u16::decode(input)?,
+                    shape: Shape::decode(input)?,
+                })
+            };
             let list: Vec<Entry> = (0..count).map(entry).collect::<Result<_, _>>()?;
             let ascending = list.windows(2).all(|pair| pair[0].id < pair[1].id);
-            if ascending { Ok(list) } else { Err(DecodeError::Invalid("the parts of the schema do not ascend")) }
+            if ascending {
+                Ok(list)
+            } else {
+                Err(DecodeError::Invalid("the parts of the schema do not ascend"))
+            }
         };
         let schema = Self {
             components: list(&mut input)?,
@@ -94,9 +112,16 @@ impl Schema {
     }
 }
 
-/// Appends the body: configuration as JSON, seed, tick rate, tick; entities; columns; removals; resources; events; when each system
-/// last ran; open effects. `marks`, if wanted, are told where each part ends.
-pub(crate) fn encode_body(world: &World, config: &[u8], effects: &[Effect], out: &mut Vec<u8>, mut marks: Option<&mut Marks>) {
+/// Appends the body: configuration as JSON, seed, tick rate, tick; entities; columns; removals;
+/// resources; events; when each system last ran; open effects. `marks`, if wanted, are told where
+/// each part ends.
+pub(crate) fn encode_body(
+    world: &World,
+    config: &[u8],
+    effects: &[Effect],
+    out: &mut Vec<u8>,
+    mut marks: Option<&mut Marks>,
+) {
     fn end(marks: &mut Option<&mut Marks>, out: &[u8]) {
         if let Some(marks) = marks {
             marks.end(out.len());
@@ -169,7 +194,10 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head<'_>, String> {
     let mut input = Reader::new(bytes);
     let tag = u16::decode(&mut input).map_err(|error| error.to_string())?;
     if tag != STATE_TAG {
-        return Err(format!("format tag {tag:#06x} where {STATE_TAG:#06x} was expected: other data, or written by another version"));
+        return Err(format!(
+            "format tag {tag:#06x} where {STATE_TAG:#06x} was expected: other data, or written by \
+             another version"
+        ));
     }
     let mut rest = || {
         let game = String::decode(&mut input)?;
@@ -191,15 +219,24 @@ pub(crate) struct Start<'a> {
 pub(crate) fn decode_start<'a>(input: &mut Reader<'a>) -> Result<Start<'a>, DecodeError> {
     let len = input.count(1)?;
     let config = input.slice(len)?;
-    let start = Start { config, seed: u64::decode(input)?, tick_rate: u16::decode(input)?, tick: Tick::decode(input)? };
+    let start = Start {
+        config,
+        seed: u64::decode(input)?,
+        tick_rate: u16::decode(input)?,
+        tick: Tick::decode(input)?,
+    };
     if start.tick_rate == 0 || start.tick.0 >= 1 << 62 {
         return Err(DecodeError::Invalid("a tick, or a tick rate, that no match has"));
     }
     Ok(start)
 }
 
-/// Fills a new world from the rest of a body that has the schema of the running build, and returns the open effects.
-pub(crate) fn decode_world(world: &mut World, input: &mut Reader<'_>) -> Result<Vec<Effect>, String> {
+/// Fills a new world from the rest of a body that has the schema of the running build, and returns
+/// the open effects.
+pub(crate) fn decode_world(
+    world: &mut World,
+    input: &mut Reader<'_>,
+) -> Result<Vec<Effect>, String> {
     let registry = Arc::clone(&world.registry);
     world.entities = Entities::decode(input).map_err(within("entities", ""))?;
     for (column, kind) in world.columns.iter_mut().zip(&registry.components.list) {
@@ -225,7 +262,10 @@ pub(crate) fn decode_world(world: &mut World, input: &mut Reader<'_>) -> Result<
 }
 
 /// Says in which part of a body an error is.
-pub(crate) fn within<'a, E: ToString>(what: &'a str, id: &'a str) -> impl Fn(E) -> String + use<'a, E> {
+pub(crate) fn within<'a, E: ToString>(
+    what: &'a str,
+    id: &'a str,
+) -> impl Fn(E) -> String + use<'a, E> {
     move |error| format!("{what} `{id}`: {}", error.to_string())
 }
 

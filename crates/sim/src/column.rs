@@ -7,8 +7,9 @@
 //! | stamp of the last change, page by page | at any time, through [`Mut`](crate::query::Mut) |
 //! | values, page by page | at any time, by one system |
 //!
-//! A page is 64 slots, as the bits of one presence word, and exists once one of its slots has had the component: a rare component in a
-//! big world costs one bit per slot. Slots without the component hold its initial value.
+//! A page is 64 slots, as the bits of one presence word, and exists once one of its slots has had
+//! the component: a rare component in a big world costs one bit per slot. Slots without the
+//! component hold its initial value.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -120,7 +121,10 @@ impl<T> Column<T> {
 
     /// The bits of a page whose stamp of change (or of addition) is newer than `last`.
     pub(crate) fn newer(&self, page: usize, last: Stamp, added: bool) -> u64 {
-        let (Some(present), Some(Some(stamps))) = (self.present.get(page), self.stamps.get(page)) else { return 0 };
+        let (Some(present), Some(Some(stamps))) = (self.present.get(page), self.stamps.get(page))
+        else {
+            return 0;
+        };
         let mut mask = 0;
         for bit in bits(*present) {
             let stamp = if added { stamps.added[bit] } else { stamps.changed[bit].get() };
@@ -156,8 +160,14 @@ pub(crate) trait AnyColumn: Any + Send {
     fn age(&mut self);
     /// Appends the canonical bytes, and where each page lies in them.
     fn encode(&self, out: &mut Vec<u8>, marks: Option<&mut Vec<PageMark>>);
-    /// Writes what leads from the bytes of a base to those that `encode` appends, and where each page lies in them.
-    fn encode_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>);
+    /// Writes what leads from the bytes of a base to those that `encode` appends, and where each
+    /// page lies in them.
+    fn encode_changes(
+        &self,
+        before: &Before<'_>,
+        writer: &mut DeltaWriter<'_>,
+        marks: &mut Vec<PageMark>,
+    );
     /// Reads what `encode` wrote, into an empty column.
     fn decode(&mut self, input: &mut Reader<'_>, entities: &Entities) -> Result<(), DecodeError>;
     /// As `decode`, for values whose bytes `convert` brings into today's form.
@@ -167,8 +177,16 @@ pub(crate) trait AnyColumn: Any + Send {
         entities: &Entities,
         convert: &mut dyn FnMut(&mut Reader<'_>) -> Result<Vec<u8>, String>,
     ) -> Result<(), String>;
-    /// Writes the quanta of those `entities` whose bit `place` is set: row by row `stride` values, from `offset` within each row.
-    fn extract(&self, entities: &[NetEntity], place: usize, stride: usize, offset: usize, out: &mut [u32]);
+    /// Writes the quanta of those `entities` whose bit `place` is set: row by row `stride` values,
+    /// from `offset` within each row.
+    fn extract(
+        &self,
+        entities: &[NetEntity],
+        place: usize,
+        stride: usize,
+        offset: usize,
+        out: &mut [u32],
+    );
     /// Appends the value of a slot.
     fn encode_slot(&self, slot: usize, out: &mut Vec<u8>) -> bool;
 }
@@ -222,19 +240,32 @@ impl<T: Component> AnyColumn for Column<T> {
         for (page, present) in self.pages() {
             let start = out.len() as u32;
             encode_page_head(page, present, out);
-            let (Some(values), Some(stamps)) = (&values[page], &self.stamps[page]) else { continue };
+            let (Some(values), Some(stamps)) = (&values[page], &self.stamps[page]) else {
+                continue;
+            };
             bits(present).for_each(|bit| values[bit].encode(out));
             let added = out.len() as u32;
             encode_stamps(present, |bit| stamps.added[bit], out);
             let changed = out.len() as u32;
             encode_stamps(present, |bit| stamps.changed[bit].get(), out);
             if let Some(marks) = &mut marks {
-                marks.push(PageMark { page: page as u32, start, added, changed, end: out.len() as u32 });
+                marks.push(PageMark {
+                    page: page as u32,
+                    start,
+                    added,
+                    changed,
+                    end: out.len() as u32,
+                });
             }
         }
     }
 
-    fn encode_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>) {
+    fn encode_changes(
+        &self,
+        before: &Before<'_>,
+        writer: &mut DeltaWriter<'_>,
+        marks: &mut Vec<PageMark>,
+    ) {
         self.write_changes(before, writer, marks);
     }
 
@@ -259,7 +290,14 @@ impl<T: Component> AnyColumn for Column<T> {
         result.map_err(|error| problem.unwrap_or_else(|| error.to_string()))
     }
 
-    fn extract(&self, entities: &[NetEntity], place: usize, stride: usize, offset: usize, out: &mut [u32]) {
+    fn extract(
+        &self,
+        entities: &[NetEntity],
+        place: usize,
+        stride: usize,
+        offset: usize,
+        out: &mut [u32],
+    ) {
         let pages = self.values.borrow();
         for (entity, row) in entities.iter().zip(out.chunks_exact_mut(stride)) {
             let slot = entity.slot as usize;
@@ -296,7 +334,10 @@ impl<T: Component> Column<T> {
             let present = u64::decode(input)?;
             let alive = entities.words().get(page).copied().unwrap_or(0);
             if page < next || present == 0 || present & !alive != 0 {
-                return Err(DecodeError::Invalid("a component belongs to no entity, or its pages do not ascend").into());
+                return Err(DecodeError::Invalid(
+                    "a component belongs to no entity, or its pages do not ascend",
+                )
+                .into());
             }
             next = page + 1;
             let mut values = Vec::with_capacity(PAGE);

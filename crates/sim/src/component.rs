@@ -12,15 +12,17 @@ pub trait Stored: Value {
     /// Raised when the meaning of the fields changes.
     const VERSION: u16;
 
-    /// Brings a value of an older version, or of other fields, up to date: fields that are missing afterwards get their defaults, fields
-    /// that are unknown are left out, numbers are converted if they fit.
+    /// Brings a value of an older version, or of other fields, up to date: fields that are missing
+    /// afterwards get their defaults, fields that are unknown are left out, numbers are converted
+    /// if they fit.
     fn migrate(from_version: u16, fields: &mut Datum) -> Result<(), String> {
         let _ = (from_version, fields);
         Ok(())
     }
 }
 
-/// A networked field as declared: the `rate` names another field of the same game, `component-id.field`.
+/// A networked field as declared: the `rate` names another field of the same game,
+/// `component-id.field`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NetFieldDef {
     /// Name of the field.
@@ -32,29 +34,41 @@ pub struct NetFieldDef {
 }
 
 /// Data of an entity. `#[derive(Component)]`, see [`crate::Component`](macro@crate::Component).
-#[diagnostic::on_unimplemented(message = "`{Self}` is no component", note = "derive `rekindle_sim::Component` for it")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no component",
+    note = "derive `rekindle_sim::Component` for it"
+)]
 pub trait Component: Stored {
     /// The fields that snapshots carry; empty if the component stays on the server.
     const NET: &'static [NetFieldDef];
 
     /// Writes one quantum for each networked field.
     fn to_quanta(&self, quanta: &mut [u32]);
-    /// What a snapshot says of the component: networked fields from quanta, the others at their defaults.
+    /// What a snapshot says of the component: networked fields from quanta, the others at their
+    /// defaults.
     fn from_quanta(quanta: &[u32]) -> Self;
 }
 
-/// Data that the world has once. It always exists, at first with its defaults. `#[derive(Resource)]`.
-#[diagnostic::on_unimplemented(message = "`{Self}` is no resource", note = "derive `rekindle_sim::Resource` for it")]
+/// Data that the world has once. It always exists, at first with its defaults.
+/// `#[derive(Resource)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no resource",
+    note = "derive `rekindle_sim::Resource` for it"
+)]
 pub trait Resource: Stored {}
 
 /// Something that systems tell each other. `#[derive(Event)]`.
-#[diagnostic::on_unimplemented(message = "`{Self}` is no event", note = "derive `rekindle_sim::Event` for it")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no event",
+    note = "derive `rekindle_sim::Event` for it"
+)]
 pub trait Event: Stored {}
 
 /// A field type that can be networked. Called by derived code.
 #[diagnostic::on_unimplemented(
     message = "a field of type `{Self}` cannot be networked",
-    note = "networked are `f32`, `bool`, `u8` to `u64`, and enums without fields that derive `rekindle_sim::Value`"
+    note = "networked are `f32`, `bool`, `u8` to `u64`, and enums without fields that derive \
+        `rekindle_sim::Value`"
 )]
 pub trait Quantised: Value {
     /// The fewest bits that tell apart all values that must be: an enum's variants.

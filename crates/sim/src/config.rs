@@ -1,7 +1,8 @@
 //! Configurations: JSON on the outside, the game's own type inside.
 //!
-//! What is given is laid over the defaults key by key, so a configuration of an earlier build keeps its meaning when keys are added. Keys that were
-//! dropped or renamed are those that the game declares ([`FormerKeys`]):
+//! What is given is laid over the defaults key by key, so a configuration of an earlier build keeps
+//! its meaning when keys are added. Keys that were dropped or renamed are those that the game
+//! declares ([`FormerKeys`]):
 //!
 //! | the old build has | this build has | |
 //! |---|---|---|
@@ -33,7 +34,9 @@ impl FormerKeys {
         }
         for (former, now) in &self.renamed {
             if let Some(value) = take(given, former) {
-                put(given, now, value).map_err(|()| format!("`{former}` is called `{now}` now, and both are given"))?;
+                put(given, now, value).map_err(|()| {
+                    format!("`{former}` is called `{now}` now, and both are given")
+                })?;
             }
         }
         Ok(())
@@ -52,7 +55,11 @@ fn take(json: &mut Json, path: &str) -> Option<Json> {
 fn put(json: &mut Json, path: &str, value: Json) -> Result<(), ()> {
     let place = json.as_object_mut().ok_or(())?;
     match path.split_once('.') {
-        Some((key, rest)) => put(place.entry(key).or_insert_with(|| Json::Object(serde_json::Map::new())), rest, value),
+        Some((key, rest)) => put(
+            place.entry(key).or_insert_with(|| Json::Object(serde_json::Map::new())),
+            rest,
+            value,
+        ),
         None if place.contains_key(path) => Err(()),
         None => {
             place.insert(path.to_owned(), value);
@@ -65,7 +72,8 @@ fn get<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
     path.split('.').try_fold(json, |json, key| json.as_object()?.get(key))
 }
 
-/// What is wrong with the declared former keys: one that stands for a key of today would take it away, a new name that is none would lose the value.
+/// What is wrong with the declared former keys: one that stands for a key of today would take it
+/// away, a new name that is none would lose the value.
 pub(crate) fn check_former<G: Game>(former: &FormerKeys) -> Vec<String> {
     let today = match serde_json::to_value(G::Config::default()) {
         Ok(today) => today,
@@ -73,9 +81,13 @@ pub(crate) fn check_former<G: Game>(former: &FormerKeys) -> Vec<String> {
     };
     let olds = former.retired.iter().chain(former.renamed.iter().map(|(old, _)| old));
     let living = olds.filter(|old| get(&today, old).is_some());
-    let mut problems: Vec<String> = living.map(|old| format!("`{old}` is a key of the configuration, and no former one")).collect();
+    let mut problems: Vec<String> = living
+        .map(|old| format!("`{old}` is a key of the configuration, and no former one"))
+        .collect();
     let nowhere = former.renamed.iter().filter(|(_, now)| get(&today, now).is_none());
-    problems.extend(nowhere.map(|(old, now)| format!("`{old}` is said to be called `{now}` now, but there is no such key")));
+    problems.extend(nowhere.map(|(old, now)| {
+        format!("`{old}` is said to be called `{now}` now, but there is no such key")
+    }));
     problems
 }
 
@@ -86,7 +98,8 @@ pub(crate) fn parse<G: Game>(json: &[u8], former: &FormerKeys) -> Result<G::Conf
         [] => Json::Object(serde_json::Map::new()),
         json => serde_json::from_slice(json).map_err(|error| fail(format!("not JSON: {error}")))?,
     };
-    let mut all = serde_json::to_value(G::Config::default()).map_err(|error| fail(error.to_string()))?;
+    let mut all =
+        serde_json::to_value(G::Config::default()).map_err(|error| fail(error.to_string()))?;
     if all.is_null() {
         // A configuration without content.
         all = Json::Object(serde_json::Map::new());
@@ -108,13 +121,18 @@ pub(crate) fn parse<G: Game>(json: &[u8], former: &FormerKeys) -> Result<G::Conf
 
 /// Encodes a configuration with all its keys.
 pub(crate) fn to_bytes<G: Game>(config: &G::Config) -> Result<Bytes, SimError> {
-    let fail = |error: serde_json::Error| SimError::Config { game: G::NAME.to_owned(), problem: error.to_string() };
+    let fail = |error: serde_json::Error| SimError::Config {
+        game: G::NAME.to_owned(),
+        problem: error.to_string(),
+    };
     // Through a JSON value, whose keys are in order: equal configurations are equal bytes.
-    let json = serde_json::to_value(config).and_then(|value| serde_json::to_vec(&value)).map_err(fail)?;
+    let json =
+        serde_json::to_value(config).and_then(|value| serde_json::to_vec(&value)).map_err(fail)?;
     Ok(if json == b"null" { Bytes::from_static(b"{}") } else { json.into() })
 }
 
-/// Lays `given` over `base`. Keys must be known, except where the default is an empty object: that is a map of the user's making.
+/// Lays `given` over `base`. Keys must be known, except where the default is an empty object: that
+/// is a map of the user's making.
 fn overlay(base: &mut Json, given: Json, path: &str) -> Result<(), String> {
     match (base, given) {
         (Json::Object(base), Json::Object(given)) if !base.is_empty() || path.is_empty() => {
@@ -122,7 +140,11 @@ fn overlay(base: &mut Json, given: Json, path: &str) -> Result<(), String> {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 let Some(place) = base.get_mut(&key) else {
                     let known: Vec<_> = base.keys().map(|key| format!("`{key}`")).collect();
-                    let known = if known.is_empty() { "there are no keys".to_owned() } else { format!("known are {}", known.join(", ")) };
+                    let known = if known.is_empty() {
+                        "there are no keys".to_owned()
+                    } else {
+                        format!("known are {}", known.join(", "))
+                    };
                     return Err(format!("unknown key `{path}`: {known}"));
                 };
                 overlay(place, value, &path)?;
@@ -130,7 +152,8 @@ fn overlay(base: &mut Json, given: Json, path: &str) -> Result<(), String> {
             Ok(())
         }
         (Json::Object(base), given) if !base.is_empty() || path.is_empty() => {
-            let place = if path.is_empty() { "the configuration".to_owned() } else { format!("`{path}`") };
+            let place =
+                if path.is_empty() { "the configuration".to_owned() } else { format!("`{path}`") };
             Err(format!("{place} is an object with keys, not `{given}`"))
         }
         (base, given) => {

@@ -1,9 +1,12 @@
 //! What changed since an earlier checkpoint: operations on its bytes that lead to the bytes of now.
 //!
-//! While a full checkpoint is encoded, [`Marks`] notes where each part lies. Later the world goes through its parts again and asks the change stamps:
-//! a page of a column without a newer stamp is copied from the base, of a page with some the changed values and the stamps are encoded and
-//! compared with what stands there, and likewise resources. What has no stamps (entities, queues, the systems' last runs, effects) is encoded and compared.
-//! So the cost goes by what changed. The result of the operations is, byte for byte, the full checkpoint of now: `tests/it/shadow.rs` compares.
+//! While a full checkpoint is encoded, [`Marks`] notes where each part lies. Later the world goes
+//! through its parts again and asks the change stamps: a page of a column without a newer stamp is
+//! copied from the base, of a page with some the changed values and the stamps are encoded and
+//! compared with what stands there, and likewise resources. What has no stamps (entities, queues,
+//! the systems' last runs, effects) is encoded and compared. So the cost goes by what changed. The
+//! result of the operations is, byte for byte, the full checkpoint of now: `tests/it/shadow.rs`
+//! compares.
 
 use std::ops::Range;
 
@@ -42,7 +45,13 @@ impl PageMark {
     /// The same page, beginning elsewhere.
     fn moved(self, to: usize) -> Self {
         let by = |place: u32| place - self.start + to as u32;
-        Self { page: self.page, start: to as u32, added: by(self.added), changed: by(self.changed), end: by(self.end) }
+        Self {
+            page: self.page,
+            start: to as u32,
+            added: by(self.added),
+            changed: by(self.changed),
+            end: by(self.end),
+        }
     }
 
     fn head(self) -> Range<usize> {
@@ -59,15 +68,16 @@ impl PageMark {
     }
 }
 
-/// Where the parts of a checkpoint lie in its bytes, so that what changed since can be told from it: see [`crate::Simulation::capture`].
+/// Where the parts of a checkpoint lie in its bytes, so that what changed since can be told from
+/// it: see [`crate::Simulation::capture`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Where the world stood.
     pub(crate) tick: Tick,
     /// How often the world had been changed outside of steps.
     pub(crate) edits: u64,
-    /// Where each part ends, in order: head; start of the body; entities; each column; removals; each resource; each queue; last runs;
-    /// effects.
+    /// Where each part ends, in order: head; start of the body; entities; each column; removals;
+    /// each resource; each queue; last runs; effects.
     pub(crate) ends: Vec<u32>,
     /// Pages of all columns.
     pub(crate) pages: Vec<PageMark>,
@@ -97,7 +107,11 @@ impl Marks {
 
 /// How many parts a checkpoint has.
 fn parts(registry: &Registry) -> usize {
-    3 + registry.components.list.len() + 1 + registry.resources.list.len() + registry.events.list.len() + 2
+    3 + registry.components.list.len()
+        + 1
+        + registry.resources.list.len()
+        + registry.events.list.len()
+        + 2
 }
 
 /// A column's part of the base.
@@ -113,15 +127,23 @@ pub(crate) struct Before<'a> {
 
 impl<T: Component> Column<T> {
     /// See [`crate::column::AnyColumn::encode_changes`].
-    pub(crate) fn write_changes(&self, before: &Before<'_>, writer: &mut DeltaWriter<'_>, marks: &mut Vec<PageMark>) {
+    pub(crate) fn write_changes(
+        &self,
+        before: &Before<'_>,
+        writer: &mut DeltaWriter<'_>,
+        marks: &mut Vec<PageMark>,
+    ) {
         let mut scratch = Vec::new();
         let mut old = before.pages.iter().copied().peekable();
-        writer.replace(before.start..before.start + 4, &(self.pages().count() as u32).to_le_bytes());
+        writer
+            .replace(before.start..before.start + 4, &(self.pages().count() as u32).to_le_bytes());
         for (page, present) in self.pages() {
             while old.next_if(|mark| (mark.page as usize) < page).is_some() {}
             let mark = old.next_if(|mark| mark.page as usize == page);
             let now = match mark {
-                Some(mark) if before.presence(mark) == present => self.write_kept(page, present, before, mark, writer, &mut scratch),
+                Some(mark) if before.presence(mark) == present => {
+                    self.write_kept(page, present, before, mark, writer, &mut scratch)
+                }
                 _ => self.write_page(page, present, mark, writer, &mut scratch),
             };
             marks.push(now);
@@ -139,8 +161,13 @@ impl<T: Component> Column<T> {
         scratch: &mut Vec<u8>,
     ) -> PageMark {
         let start = writer.position();
-        // All stamps first, also of slots without the component: a comparison of whole registers, and most pages are still.
-        let still = self.stamps.get(page).and_then(Option::as_ref).is_some_and(|stamps| stamps.still_since(before.since));
+        // All stamps first, also of slots without the component: a comparison of whole registers,
+        // and most pages are still.
+        let still = self
+            .stamps
+            .get(page)
+            .and_then(Option::as_ref)
+            .is_some_and(|stamps| stamps.still_since(before.since));
         let newer = if still { 0 } else { self.newer(page, before.since, false) };
         if newer == 0 {
             writer.copy(mark.start as usize..mark.end as usize);
@@ -184,7 +211,8 @@ impl<T: Component> Column<T> {
         writer: &mut DeltaWriter<'_>,
         scratch: &mut Vec<u8>,
     ) -> PageMark {
-        let put = |writer: &mut DeltaWriter<'_>, old: Option<Range<usize>>, bytes: &[u8]| match old {
+        let put = |writer: &mut DeltaWriter<'_>, old: Option<Range<usize>>, bytes: &[u8]| match old
+        {
             Some(old) => writer.replace(old, bytes),
             None => writer.write(bytes),
         };
@@ -215,25 +243,39 @@ impl<T: Component> Column<T> {
     fn encode_page_stamps(&self, page: usize, present: u64, added: bool, out: &mut Vec<u8>) {
         out.clear();
         if let Some(Some(stamps)) = self.stamps.get(page) {
-            encode_stamps(present, |bit| if added { stamps.added[bit] } else { stamps.changed[bit].get() }, out);
+            encode_stamps(
+                present,
+                |bit| if added { stamps.added[bit] } else { stamps.changed[bit].get() },
+                out,
+            );
         }
     }
 }
 
 fn page_mark(page: usize, start: usize, added: usize, changed: usize, end: usize) -> PageMark {
-    PageMark { page: page as u32, start: start as u32, added: added as u32, changed: changed as u32, end: end as u32 }
+    PageMark {
+        page: page as u32,
+        start: start as u32,
+        added: added as u32,
+        changed: changed as u32,
+        end: end as u32,
+    }
 }
 
 impl Before<'_> {
     /// Which slots of a page had the component.
     fn presence(&self, mark: PageMark) -> u64 {
         let place = mark.start as usize + 4;
-        self.bytes.get(place..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        self.bytes
+            .get(place..)
+            .and_then(|bytes| bytes.first_chunk())
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 }
 
-/// The operations that lead from `base`, whose parts lie where `marks` says, to the bytes of now; and where the parts lie in those. `None` if they
-/// would take more than `limit` bytes, or if stamps do not tell what changed since.
+/// The operations that lead from `base`, whose parts lie where `marks` says, to the bytes of now;
+/// and where the parts lie in those. `None` if they would take more than `limit` bytes, or if
+/// stamps do not tell what changed since.
 pub(crate) fn encode(
     world: &World,
     config: &[u8],
@@ -244,16 +286,27 @@ pub(crate) fn encode(
     limit: usize,
 ) -> Option<(Vec<u8>, Marks)> {
     let registry = &world.registry;
-    let ours = marks.ends.len() == parts(registry) && marks.ends.last() == Some(&u32::try_from(base.len()).ok()?);
-    if !ours || marks.edits != edits || world.tick < marks.tick || !stamp::same_era(marks.tick, world.tick) {
+    let ours = marks.ends.len() == parts(registry)
+        && marks.ends.last() == Some(&u32::try_from(base.len()).ok()?);
+    if !ours
+        || marks.edits != edits
+        || world.tick < marks.tick
+        || !stamp::same_era(marks.tick, world.tick)
+    {
         return None;
     }
     let since = stamp::last_of(marks.tick);
-    let mut old = marks.ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize));
+    let mut old = marks
+        .ends
+        .iter()
+        .scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize));
     let mut new = Marks::new(world.tick, edits);
     let mut writer = DeltaWriter::new(base);
     let mut scratch = Vec::new();
-    let mut compare = |writer: &mut DeltaWriter<'_>, new: &mut Marks, old: Range<usize>, encode: &dyn Fn(&mut Vec<u8>)| {
+    let mut compare = |writer: &mut DeltaWriter<'_>,
+                       new: &mut Marks,
+                       old: Range<usize>,
+                       encode: &dyn Fn(&mut Vec<u8>)| {
         scratch.clear();
         encode(&mut scratch);
         writer.replace(old, &scratch);
@@ -265,9 +318,17 @@ pub(crate) fn encode(
     compare(&mut writer, &mut new, old.next()?, &|out| encode_start(world, config, out));
     compare(&mut writer, &mut new, old.next()?, &|out| world.entities.encode(out));
     let mut from = 0;
-    for ((column, kind), &to) in world.columns.iter().zip(&registry.components.list).zip(&marks.columns) {
+    for ((column, kind), &to) in
+        world.columns.iter().zip(&registry.components.list).zip(&marks.columns)
+    {
         let part = old.next()?;
-        let before = Before { bytes: base, start: part.start, pages: &marks.pages[from..to as usize], size: kind.size, since };
+        let before = Before {
+            bytes: base,
+            start: part.start,
+            pages: &marks.pages[from..to as usize],
+            size: kind.size,
+            since,
+        };
         column.encode_changes(&before, &mut writer, &mut new.pages);
         new.end_column(writer.position());
         from = to as usize;
@@ -291,7 +352,9 @@ pub(crate) fn encode(
     for queue in &world.events {
         compare(&mut writer, &mut new, old.next()?, &|out| queue.encode(out));
     }
-    compare(&mut writer, &mut new, old.next()?, &|out| world.last_runs.iter().for_each(|last| last.encode(out)));
+    compare(&mut writer, &mut new, old.next()?, &|out| {
+        world.last_runs.iter().for_each(|last| last.encode(out))
+    });
     compare(&mut writer, &mut new, old.next()?, &|out| encode_effects(effects, out));
     let operations = writer.finish();
     (operations.len() <= limit).then_some((operations, new))

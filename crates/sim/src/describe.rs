@@ -48,14 +48,17 @@ fn datum_json(datum: &Datum) -> Json {
             .or_else(|_| i64::try_from(*number).map(Json::from))
             .unwrap_or_else(|_| json!(number.to_string())),
         // JSON knows no NaN and no infinities.
-        Datum::Float(number) => serde_json::Number::from_f64(*number).map_or_else(|| json!(number.to_string()), Json::Number),
+        Datum::Float(number) => serde_json::Number::from_f64(*number)
+            .map_or_else(|| json!(number.to_string()), Json::Number),
         Datum::Bool(flag) => json!(flag),
         Datum::Entity(u32::MAX, 0) => Json::Null,
         Datum::Entity(slot, generation) => json!(format!("{slot}v{generation}")),
         Datum::String(text) => json!(text),
         Datum::Option(of) => of.as_ref().map_or(Json::Null, |datum| datum_json(datum)),
         Datum::List(of) => Json::Array(of.iter().map(datum_json).collect()),
-        Datum::Map(of) => Json::Array(of.iter().map(|(key, value)| json!([datum_json(key), datum_json(value)])).collect()),
+        Datum::Map(of) => Json::Array(
+            of.iter().map(|(key, value)| json!([datum_json(key), datum_json(value)])).collect(),
+        ),
         Datum::Struct(of) if of.is_empty() => json!(true),
         Datum::Struct(of) => fields(of),
         Datum::Enum(name, of) if of.is_empty() => json!(name),

@@ -1,12 +1,14 @@
-//! The game of the crate's documentation: players run on a line and tag each other. Compiled, tested, and short enough to read whole.
+//! The game of the crate's documentation: players run on a line and tag each other. Compiled,
+//! tested, and short enough to read whole.
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game, GameBuilder, Inputs, IntoSystems, Output, Players, Query,
-    Res, ResMut, Resource, Rng, Stage, Time, Value, View, With, World,
+    Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game, GameBuilder, Inputs,
+    IntoSystems, Output, Players, Query, Res, ResMut, Resource, Rng, Stage, Time, Value, View,
+    With, World,
 };
 
 /// Where something is. Snapshots carry it in 16 bits, and clients extrapolate it by the velocity.
@@ -37,7 +39,8 @@ pub struct Velocity {
 pub struct Runner {
     /// Whose.
     pub player: PlayerId,
-    /// How long nobody can tag it again, in ticks. An older checkpoint without this field gets the default.
+    /// How long nobody can tag it again, in ticks. An older checkpoint without this field gets the
+    /// default.
     #[value(default = 30)]
     pub safe: u32,
 }
@@ -147,7 +150,11 @@ impl Game for Duel {
     }
 
     fn join(world: &mut World, player: PlayerId) {
-        let avatar = world.spawn((Position { x: 0.0, y: 0.0 }, Velocity { x: 0.0 }, Runner { player, safe: 30 }));
+        let avatar = world.spawn((
+            Position { x: 0.0, y: 0.0 },
+            Velocity { x: 0.0 },
+            Runner { player, safe: 30 },
+        ));
         world.resource_mut::<Players>().set_avatar(player, avatar);
     }
 
@@ -161,7 +168,9 @@ impl Game for Duel {
     fn command(world: &mut World, player: PlayerId, command: Ask) -> bool {
         let avatar = world.resource::<Players>().avatar(player);
         match (command, avatar) {
-            (Ask::Home, Some(avatar)) => world.get_mut::<Position>(avatar).map(|mut position| position.x = 0.0).is_some(),
+            (Ask::Home, Some(avatar)) => {
+                world.get_mut::<Position>(avatar).map(|mut position| position.x = 0.0).is_some()
+            }
             (Ask::Say { text }, _) if text.len() <= 80 => {
                 world.output().announce("said", &(player, text));
                 true
@@ -173,13 +182,20 @@ impl Game for Duel {
     fn bot(player: PlayerId, view: &View<'_>, _config: &Rules, seen: &mut u32) -> Option<Run> {
         *seen += 1;
         let own = view.avatar(player)?.get::<Position>()?.x;
-        let coins = view.entities().filter(|entity| entity.has::<Coin>()).filter_map(|entity| entity.get::<Position>());
+        let coins = view
+            .entities()
+            .filter(|entity| entity.has::<Coin>())
+            .filter_map(|entity| entity.get::<Position>());
         let nearest = coins.map(|coin| coin.x - own).min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
         Some(if nearest > 0.0 { Run::Right } else { Run::Left })
     }
 }
 
-fn steer(inputs: Inputs<Duel>, players: Res<Players>, mut runners: Query<&mut Velocity, With<Runner>>) {
+fn steer(
+    inputs: Inputs<Duel>,
+    players: Res<Players>,
+    mut runners: Query<&mut Velocity, With<Runner>>,
+) {
     for input in &inputs {
         let avatar = players.avatar(input.player).unwrap_or_default();
         if let Some(mut velocity) = runners.get_mut(avatar) {
@@ -215,7 +231,12 @@ fn collect(
     }
 }
 
-fn tally(events: EventReader<Collected>, mut score: ResMut<Score>, rules: Const<Rules>, mut output: Output) {
+fn tally(
+    events: EventReader<Collected>,
+    mut score: ResMut<Score>,
+    rules: Const<Rules>,
+    mut output: Output,
+) {
     for event in events.read() {
         score.total += u64::from(event.worth);
         output.tell(event.player, "collected", event);
@@ -228,6 +249,9 @@ fn tally(events: EventReader<Collected>, mut score: ResMut<Score>, rules: Const<
 
 fn scatter(mut commands: Commands, mut rng: Rng, rules: Const<Rules>, coins: Query<&Coin>) {
     for _ in coins.iter().count()..rules.coins as usize {
-        commands.spawn((Position { x: rng.range(-50.0, 50.0), y: 0.0 }, Coin { worth: 1 + rng.below(3) as u8 }));
+        commands.spawn((
+            Position { x: rng.range(-50.0, 50.0), y: 0.0 },
+            Coin { worth: 1 + rng.below(3) as u8 },
+        ));
     }
 }

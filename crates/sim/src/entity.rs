@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::value::{DecodeError, Reader, Value};
 
-/// Names an entity of a world. A slot is used again after a despawn, with the next generation, so a stale name finds nothing.
+/// Names an entity of a world. A slot is used again after a despawn, with the next generation, so a
+/// stale name finds nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entity {
     slot: u32,
@@ -41,18 +42,24 @@ impl Default for Entity {
 
 impl fmt::Debug for Entity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::NONE { f.write_str("Entity(none)") } else { write!(f, "Entity({}v{})", self.slot, self.generation) }
+        if *self == Self::NONE {
+            f.write_str("Entity(none)")
+        } else {
+            write!(f, "Entity({}v{})", self.slot, self.generation)
+        }
     }
 }
 
 /// The allocator: it always takes the lowest free slot.
 ///
-/// While systems run it does not change; a system that spawns reserves slots, which become entities at the end of the stage.
+/// While systems run it does not change; a system that spawns reserves slots, which become entities
+/// at the end of the stage.
 #[derive(Debug, Default)]
 pub struct Entities {
     /// Bit `i % 64` of word `i / 64`: slot `i` is taken.
     alive: Vec<u64>,
-    /// Of each slot that was ever used: the generation of its entity, or of the next one if it is free.
+    /// Of each slot that was ever used: the generation of its entity, or of the next one if it is
+    /// free.
     generations: Vec<u32>,
     count: u32,
     /// No slot before this word's is free.
@@ -76,7 +83,8 @@ impl Entities {
     #[inline]
     pub(crate) fn contains(&self, entity: Entity) -> bool {
         let slot = entity.slot as usize;
-        self.generations.get(slot) == Some(&entity.generation) && self.alive[slot / 64] >> (slot % 64) & 1 == 1
+        self.generations.get(slot) == Some(&entity.generation)
+            && self.alive[slot / 64] >> (slot % 64) & 1 == 1
     }
 
     /// The entity in a taken slot.
@@ -129,7 +137,8 @@ impl Entities {
             word += 1;
         }
         self.free_from = word;
-        let slot = word * 64 + self.alive.get(word).map_or(0, |word| (!word).trailing_zeros() as usize);
+        let slot =
+            word * 64 + self.alive.get(word).map_or(0, |word| (!word).trailing_zeros() as usize);
         self.occupy(slot);
         self.in_slot(slot)
     }
@@ -152,7 +161,11 @@ impl Entities {
 
     pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let slots = input.count(4)?;
-        let generations = input.slice(slots * 4)?.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let generations = input
+            .slice(slots * 4)?
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         let mut alive = Vec::with_capacity(slots.div_ceil(64));
         let mut count = 0;
         for _ in 0..slots.div_ceil(64) {

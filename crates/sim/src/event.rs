@@ -1,7 +1,8 @@
 //! Events: what systems tell each other, and the removals that hooks wait for.
 //!
-//! A queue keeps events with the stamp of their sender. A reader gets those that are newer than its own last run, so each system sees
-//! each event once, in the tick it was sent in or in the next. Older ones are dropped at the start of a tick. Queues are part of the state.
+//! A queue keeps events with the stamp of their sender. A reader gets those that are newer than its
+//! own last run, so each system sees each event once, in the tick it was sent in or in the next.
+//! Older ones are dropped at the start of a tick. Queues are part of the state.
 
 use std::any::Any;
 use std::cell::{Ref, RefCell};
@@ -175,6 +176,9 @@ impl<T: Component> SystemParam for RemovedComponents<'_, T> {
     }
     fn get<'w>(state: &'w usize, world: &'w World, run: &Run) -> Option<RemovedComponents<'w, T>> {
         let removed = world.removed(*state);
-        Some(RemovedComponents { removed: &removed[removed.partition_point(|(stamp, _)| *stamp <= run.last)..], of: PhantomData })
+        Some(RemovedComponents {
+            removed: &removed[removed.partition_point(|(stamp, _)| *stamp <= run.last)..],
+            of: PhantomData,
+        })
     }
 }

@@ -1,5 +1,5 @@
-//! Filters of queries: which entities pass, without fetching anything. A filter looks at presence and stamps only, so it never conflicts with
-//! what a system changes.
+//! Filters of queries: which entities pass, without fetching anything. A filter looks at presence
+//! and stamps only, so it never conflicts with what a system changes.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,8 @@ use crate::registry::{Access, Registry};
 use crate::stamp::Stamp;
 use crate::world::World;
 
-/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of those.
+/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
+/// those.
 pub trait QueryFilter {
     /// Which columns.
     type State: Send + Sync + 'static;

@@ -23,13 +23,15 @@ use crate::world::{Constants, World};
 
 /// A game type. Everything that its matches do is a function of configuration, seed and steps.
 ///
-/// The type itself is a name, usually an empty struct: state lives in the [`World`]. See the [crate's documentation](crate) for a whole game.
+/// The type itself is a name, usually an empty struct: state lives in the [`World`]. See the
+/// [crate's documentation](crate) for a whole game.
 pub trait Game: Sized + Send + Sync + 'static {
     /// The name in match specifications: `a-z`, `0-9`, `-`.
     const NAME: &'static str;
     /// Ticks per second.
     const TICK_RATE: u16 = 30;
-    /// What a match can be configured with. Given as JSON; keys that are left out have the defaults, unknown keys are errors.
+    /// What a match can be configured with. Given as JSON; keys that are left out have the
+    /// defaults, unknown keys are errors.
     type Config: Serialize + DeserializeOwned + Default + Send + Sync + 'static;
     /// What a player wants in a tick, `#[derive(Value)]`. Small: it is sent several times.
     type Input: Value;
@@ -53,7 +55,8 @@ pub trait Game: Sized + Send + Sync + 'static {
     /// Fills the world of a new match.
     fn setup(world: &mut World, config: &Self::Config);
 
-    /// A player enters, before the systems of the tick run. The player stands in [`Players`] already; give it an avatar here or in a system.
+    /// A player enters, before the systems of the tick run. The player stands in [`Players`]
+    /// already; give it an avatar here or in a system.
     fn join(world: &mut World, player: PlayerId);
 
     /// A player is about to be taken from [`Players`].
@@ -66,12 +69,18 @@ pub trait Game: Sized + Send + Sync + 'static {
     }
 
     /// Plays for `player` by what a client sees; `None` sends nothing in this tick.
-    fn bot(player: PlayerId, view: &View<'_>, config: &Self::Config, memory: &mut Self::Bot) -> Option<Self::Input> {
+    fn bot(
+        player: PlayerId,
+        view: &View<'_>,
+        config: &Self::Config,
+        memory: &mut Self::Bot,
+    ) -> Option<Self::Input> {
         let _ = (player, view, config, memory);
         None
     }
 
-    /// What a client sees, as shapes to draw; `None` leaves it to the display, which then knows positions only.
+    /// What a client sees, as shapes to draw; `None` leaves it to the display, which then knows
+    /// positions only.
     fn sketch(view: &View<'_>, config: &Self::Config) -> Option<Sketch> {
         let _ = (view, config);
         None
@@ -80,7 +89,8 @@ pub trait Game: Sized + Send + Sync + 'static {
 
 type MakeConstant<C> = Box<dyn Fn(&C) -> Arc<dyn Any + Send + Sync> + Send + Sync>;
 
-/// Collects the parts of a game. Mistakes are collected too, and reported together when the game is registered.
+/// Collects the parts of a game. Mistakes are collected too, and reported together when the game is
+/// registered.
 pub struct GameBuilder<G: Game> {
     registry: Registry,
     declarations: Declarations,
@@ -125,9 +135,13 @@ impl<G: Game> GameBuilder<G> {
         self
     }
 
-    /// A value that is computed from the configuration, when a match is made and when it is restored: maps, tables. Systems read it as
-    /// `Const<T>`. It is no state, so it must depend on nothing but the configuration.
-    pub fn constant<T: Send + Sync + 'static>(&mut self, make: impl Fn(&G::Config) -> T + Send + Sync + 'static) -> &mut Self {
+    /// A value that is computed from the configuration, when a match is made and when it is
+    /// restored: maps, tables. Systems read it as `Const<T>`. It is no state, so it must depend on
+    /// nothing but the configuration.
+    pub fn constant<T: Send + Sync + 'static>(
+        &mut self,
+        make: impl Fn(&G::Config) -> T + Send + Sync + 'static,
+    ) -> &mut Self {
         self.registry.constants.push(TypeId::of::<T>());
         self.constants.push((TypeId::of::<T>(), Box::new(move |config| Arc::new(make(config)))));
         self
@@ -139,27 +153,30 @@ impl<G: Game> GameBuilder<G> {
         self
     }
 
-    /// The two networked fields of `T` that say where an entity is: snapshots put near entities first.
+    /// The two networked fields of `T` that say where an entity is: snapshots put near entities
+    /// first.
     pub fn position<T: Component>(&mut self, x: &str, y: &str) -> &mut Self {
         self.position = Some((format!("{}.{x}", T::ID), format!("{}.{y}", T::ID)));
         self
     }
 
-    /// A component, resource or event of earlier builds that is gone: its data in old checkpoints is left out. Without this, a
-    /// checkpoint that has it is refused.
+    /// A component, resource or event of earlier builds that is gone: its data in old checkpoints
+    /// is left out. Without this, a checkpoint that has it is refused.
     pub fn retired(&mut self, id: &'static str) -> &mut Self {
         self.retired.push(id);
         self
     }
 
-    /// A key of earlier builds' configurations that is gone: what they say about it is left out. A dotted path, as in `map.width`. Without this a match
-    /// whose configuration has the key waits for the build that knows it. A key that is new needs nothing: it has its default.
+    /// A key of earlier builds' configurations that is gone: what they say about it is left out. A
+    /// dotted path, as in `map.width`. Without this a match whose configuration has the key waits
+    /// for the build that knows it. A key that is new needs nothing: it has its default.
     pub fn config_retired(&mut self, key: &'static str) -> &mut Self {
         self.former.retired.push(key);
         self
     }
 
-    /// A key of earlier builds' configurations that has another name or place now; both are dotted paths. Its values keep their meaning.
+    /// A key of earlier builds' configurations that has another name or place now; both are dotted
+    /// paths. Its values keep their meaning.
     pub fn config_renamed(&mut self, former: &'static str, now: &'static str) -> &mut Self {
         self.former.renamed.push((former, now));
         self
@@ -183,12 +200,20 @@ impl<G: Game> Built<G> {
     pub(crate) fn new() -> Result<Self, SimError> {
         let mut builder = GameBuilder::<G>::new();
         G::build(&mut builder);
-        let GameBuilder { mut registry, declarations, constants, position, retired, former, .. } = builder;
-        let fail = |problems: Vec<String>| SimError::Schedule { game: G::NAME.to_owned(), problem: problems.join("; ") };
+        let GameBuilder {
+            mut registry, declarations, constants, position, retired, former, ..
+        } = builder;
+        let fail = |problems: Vec<String>| SimError::Schedule {
+            game: G::NAME.to_owned(),
+            problem: problems.join("; "),
+        };
         let mut problems = Vec::new();
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if G::NAME.is_empty() || !G::NAME.chars().all(good) {
-            problems.push(format!("the name `{}` has other characters than `a-z`, `0-9` and `-`", G::NAME));
+            problems.push(format!(
+                "the name `{}` has other characters than `a-z`, `0-9` and `-`",
+                G::NAME
+            ));
         }
         if G::TICK_RATE == 0 {
             problems.push("a tick rate of 0".to_owned());
@@ -210,7 +235,8 @@ impl<G: Game> Built<G> {
 
     /// Constants of a match with this configuration.
     pub(crate) fn constants(&self, config: Arc<G::Config>) -> Arc<Constants> {
-        let mut constants: Constants = self.constants.iter().map(|(id, make)| (*id, make(&config))).collect();
+        let mut constants: Constants =
+            self.constants.iter().map(|(id, make)| (*id, make(&config))).collect();
         constants.insert(TypeId::of::<G::Config>(), config);
         Arc::new(constants)
     }

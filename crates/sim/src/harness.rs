@@ -9,7 +9,9 @@
 
 use bytes::Bytes;
 use rekindle_schema::net::NetView;
-use rekindle_schema::record::{AppliedCommand, AppliedInput, Effect, Event, Join, Leave, LeaveReason, Step};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, Effect, Event, Join, Leave, LeaveReason, Step,
+};
 use rekindle_schema::{PlayerId, SessionId, StateHash};
 
 use crate::game::Game;
@@ -61,7 +63,8 @@ impl<G: Game> Harness<G> {
         }
     }
 
-    /// So many bots join in the next tick and play from then on. Their players are numbered from 1,000,000.
+    /// So many bots join in the next tick and play from then on. Their players are numbered from
+    /// 1,000,000.
     #[must_use]
     pub fn bots(mut self, count: usize) -> Self {
         for _ in 0..count {
@@ -83,12 +86,20 @@ impl<G: Game> Harness<G> {
 
     /// A player joins in the next tick; the session has the player's number.
     pub fn join(&mut self, player: PlayerId) {
-        self.next.joins.push(Join { player, session: SessionId(player.0), name: format!("player {player}") });
+        self.next.joins.push(Join {
+            player,
+            session: SessionId(player.0),
+            name: format!("player {player}"),
+        });
     }
 
     /// A player leaves in the next tick.
     pub fn leave(&mut self, player: PlayerId) {
-        self.next.leaves.push(Leave { player, session: SessionId(player.0), reason: LeaveReason::Left });
+        self.next.leaves.push(Leave {
+            player,
+            session: SessionId(player.0),
+            reason: LeaveReason::Left,
+        });
         self.bots.retain(|(bot, _)| *bot != player);
     }
 
@@ -101,14 +112,25 @@ impl<G: Game> Harness<G> {
     pub fn command(&mut self, player: PlayerId, command: &G::Command) {
         self.sequences += 1;
         let (seq, payload) = (self.sequences, to_bytes(command).into());
-        self.next.commands.push(AppliedCommand { player, session: SessionId(player.0), seq, payload });
+        self.next.commands.push(AppliedCommand {
+            player,
+            session: SessionId(player.0),
+            seq,
+            payload,
+        });
     }
 
     fn raw_input(&mut self, player: PlayerId, payload: Bytes) {
         self.sequences += 1;
         let (seq, view_tick) = (self.sequences, self.running.tick());
         self.next.inputs.retain(|input| input.player != player);
-        self.next.inputs.push(AppliedInput { player, session: SessionId(player.0), seq, view_tick, payload });
+        self.next.inputs.push(AppliedInput {
+            player,
+            session: SessionId(player.0),
+            seq,
+            view_tick,
+            payload,
+        });
     }
 
     /// Makes one tick, and returns what it brought forth.
@@ -127,7 +149,8 @@ impl<G: Game> Harness<G> {
         step.leaves.sort_by_key(|leave| leave.player);
         step.inputs.sort_by_key(|input| input.player);
         step.commands.sort_by_key(|command| (command.player, command.seq));
-        let output = self.running.step(&step).unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let output =
+            self.running.step(&step).unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
         self.hashes.push(self.running.state_hash());
         self.steps.push(step);
         self.outputs.push(output);
@@ -175,13 +198,15 @@ impl<G: Game> Harness<G> {
         crate::value::from_bytes(&events.last()?.payload).ok()
     }
 
-    /// Plays the same steps again in a second match, which is saved and restored on the way, and compares output and hash of every tick.
+    /// Plays the same steps again in a second match, which is saved and restored on the way, and
+    /// compares output and hash of every tick.
     ///
     /// # Panics
     /// At the first tick that differs: the game depends on something that is not in its state.
     pub fn assert_replay_identical(&self) -> &Self {
         let (seed, mut saves) = (self.seed, 0u64);
-        let mut replay = Typed::create(&self.game, &self.config, seed).unwrap_or_else(|error| panic!("{error}"));
+        let mut replay =
+            Typed::create(&self.game, &self.config, seed).unwrap_or_else(|error| panic!("{error}"));
         let mut rng = crate::Rng::stream(seed, rekindle_schema::Tick(0), 1);
         for (index, step) in self.steps.iter().enumerate() {
             let output = replay.step(step).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -198,7 +223,8 @@ impl<G: Game> Harness<G> {
             );
             if rng.one_in(16) {
                 saves += 1;
-                replay = Typed::restore(&self.game, &replay.checkpoint()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                replay = Typed::restore(&self.game, &replay.checkpoint())
+                    .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             }
         }
         self

@@ -7,7 +7,8 @@ use rekindle_schema::Tick;
 use crate::shape::Shape;
 use crate::value::{DecodeError, Reader, Value};
 
-/// Values of the last ticks, one each. Make it a field of a resource or component: what systems look back on is part of the state.
+/// Values of the last ticks, one each. Make it a field of a resource or component: what systems
+/// look back on is part of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History<T> {
     /// The tick of the last entry.
@@ -22,7 +23,8 @@ impl<T> Default for History<T> {
 }
 
 impl<T> History<T> {
-    /// Adds the value of `tick` and keeps the newest `keep` values. A gap in the ticks empties the history.
+    /// Adds the value of `tick` and keeps the newest `keep` values. A gap in the ticks empties the
+    /// history.
     pub fn record(&mut self, tick: Tick, value: T, keep: usize) {
         if tick != self.newest.next() {
             self.entries.clear();
@@ -34,7 +36,8 @@ impl<T> History<T> {
         self.entries.push_back(value);
     }
 
-    /// The value of `tick`; the oldest if it is further back, the newest if it is in the future; `None` if nothing was recorded.
+    /// The value of `tick`; the oldest if it is further back, the newest if it is in the future;
+    /// `None` if nothing was recorded.
     pub fn at(&self, tick: Tick) -> Option<&T> {
         let last = self.entries.len().checked_sub(1)?;
         let back = usize::try_from(self.newest.0.saturating_sub(tick.0)).unwrap_or(usize::MAX);
@@ -85,7 +88,10 @@ mod tests {
             history.record(Tick(tick), tick * 10, 4);
         }
         assert_eq!(history.len(), 4);
-        assert_eq!([1, 7, 8, 10, 99].map(|tick| history.at(Tick(tick)).copied()), [70, 70, 80, 100, 100].map(Some));
+        assert_eq!(
+            [1, 7, 8, 10, 99].map(|tick| history.at(Tick(tick)).copied()),
+            [70, 70, 80, 100, 100].map(Some)
+        );
         history.record(Tick(20), 7, 4);
         assert_eq!((history.len(), history.at(Tick(9))), (1, Some(&7)));
     }

@@ -1,16 +1,20 @@
 //! The deterministic world of a match, and how to write a game for it.
 //!
-//! A match is a function of its configuration, its seed and its [steps](rekindle_schema::record::Step): joins, leaves, inputs, commands. On
-//! another machine, or after a crash, the same steps make the same world, bit for bit. Called by the match actor and the node through
-//! [`simulation`]; calls nothing but mathematics. No clock, no thread, no file, no randomness from outside.
+//! A match is a function of its configuration, its seed and its
+//! [steps](rekindle_schema::record::Step): joins, leaves, inputs, commands. On another machine, or
+//! after a crash, the same steps make the same world, bit for bit. Called by the match actor and
+//! the node through [`simulation`]; calls nothing but mathematics. No clock, no thread, no file, no
+//! randomness from outside.
 //!
 //! # How to write a game
 //!
-//! The vocabulary is bevy's. A whole small game is in `src/doc_game.rs`; a real one in `games/arena`. In parts:
+//! The vocabulary is bevy's. A whole small game is in `src/doc_game.rs`; a real one in
+//! `games/arena`. In parts:
 //!
-//! **Components** are data of entities. The id stands in checkpoints and never changes; `#[value]` sets defaults and ranges, `#[net]` says
-//! which fields snapshots carry and how coarsely. Fields are numbers, `bool`, [`Entity`], `PlayerId`, `Tick`, `String`, `Option`, `Vec`, arrays, `BTreeMap`, and
-//! types that derive [`Value`](macro@Value).
+//! **Components** are data of entities. The id stands in checkpoints and never changes; `#[value]`
+//! sets defaults and ranges, `#[net]` says which fields snapshots carry and how coarsely. Fields
+//! are numbers, `bool`, [`Entity`], `PlayerId`, `Tick`, `String`, `Option`, `Vec`, arrays,
+//! `BTreeMap`, and types that derive [`Value`](macro@Value).
 //!
 //! ```
 //! use rekindle_sim::{Component, Event, Resource, Value};
@@ -45,8 +49,9 @@
 //! struct Hit { damage: u8 }
 //! ```
 //!
-//! **Systems** are functions; their parameters say what they touch: [`Query`], [`Res`], [`ResMut`], [`Commands`], [`EventReader`],
-//! [`EventWriter`], [`RemovedComponents`], [`Inputs`], [`Time`], [`Rng`], [`Const`], [`Output`].
+//! **Systems** are functions; their parameters say what they touch: [`Query`], [`Res`], [`ResMut`],
+//! [`Commands`], [`EventReader`], [`EventWriter`], [`RemovedComponents`], [`Inputs`], [`Time`],
+//! [`Rng`], [`Const`], [`Output`].
 //!
 //! ```
 //! # use rekindle_sim::doc_game::*;
@@ -59,32 +64,39 @@
 //! }
 //! ```
 //!
-//! * A query goes over entities ascending by slot. `&T`, `&mut T`, `Option<&T>`, [`Entity`]; filters [`With`], [`Without`], [`Added`], [`Changed`].
-//!   Two queries of one system must not ask for the same component if one changes it (filters do not help): use one query and `get_mut`.
-//! * Spawning, despawning, inserting, removing through [`Commands`] is done at the end of the [`Stage`]. [`Commands::spawn`] returns the name at once.
-//! * An event is seen by each reader once: by systems that run later in this tick, or by earlier ones in the next.
+//! * A query goes over entities ascending by slot. `&T`, `&mut T`, `Option<&T>`, [`Entity`];
+//!   filters [`With`], [`Without`], [`Added`], [`Changed`]. Two queries of one system must not ask
+//!   for the same component if one changes it (filters do not help): use one query and `get_mut`.
+//! * Spawning, despawning, inserting, removing through [`Commands`] is done at the end of the
+//!   [`Stage`]. [`Commands::spawn`] returns the name at once.
+//! * An event is seen by each reader once: by systems that run later in this tick, or by earlier
+//!   ones in the next.
 //! * `Rng` is a fresh stream for each system and tick.
 //!
-//! **Order**: stages ([`Stage`]) one after the other; within a stage `after`, `before`, `chain`, `priority`. Two systems of a stage that touch
-//! the same component or resource, one of them changing it, must be put in order: otherwise the game is refused with both names.
-//! **When**: every tick; `.every(30)`; `.on_event::<Hit>()`, `.on_add::<T>()`, `.on_change::<T>()`, `.on_remove::<T>()` run a system only if there
-//! is something new for it.
+//! **Order**: stages ([`Stage`]) one after the other; within a stage `after`, `before`, `chain`,
+//! `priority`. Two systems of a stage that touch the same component or resource, one of them
+//! changing it, must be put in order: otherwise the game is refused with both names. **When**:
+//! every tick; `.every(30)`; `.on_event::<Hit>()`, `.on_add::<T>()`, `.on_change::<T>()`,
+//! `.on_remove::<T>()` run a system only if there is something new for it.
 //!
-//! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup` fills a new world, `join`, `leave` and
-//! `command` change it before the systems of a tick run, `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
-//! [`Game::Config`] comes as JSON over its defaults; systems read it as `Const<Config>`, and so what is computed from it with
-//! [`GameBuilder::constant`] (maps, tables).
+//! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
+//! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,
+//! `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
+//! [`Game::Config`] comes as JSON over its defaults; systems read it as `Const<Config>`, and so
+//! what is computed from it with [`GameBuilder::constant`] (maps, tables).
 //!
-//! **What goes out**: [`Output::announce`] and [`Output::tell`] for players, [`Output::effect`] for sinks (`result`: the id makes it exactly
-//! once), [`Output::end_match`].
+//! **What goes out**: [`Output::announce`] and [`Output::tell`] for players, [`Output::effect`] for
+//! sinks (`result`: the id makes it exactly once), [`Output::end_match`].
 //!
-//! **Test it**: `Harness::<Duel>::new(7).bots(4).run(600).assert_replay_identical()`, see [`Harness`].
+//! **Test it**: `Harness::<Duel>::new(7).bots(4).run(600).assert_replay_identical()`, see
+//! [`Harness`].
 //!
 //! # What keeps a game deterministic
 //!
-//! Systems see nothing but the world, the tick and the inputs. Use `+ - * / sqrt` and [`math`] for floats; `f32::sin` and its like differ
-//! between machines. Do not iterate over a `HashMap`, read clocks, or keep state in statics: `assert_replay_identical` finds most of it.
-//! A NaN is brought into one form, and ranges are kept, at the end of each tick.
+//! Systems see nothing but the world, the tick and the inputs. Use `+ - * / sqrt` and [`math`] for
+//! floats; `f32::sin` and its like differ between machines. Do not iterate over a `HashMap`, read
+//! clocks, or keep state in statics: `assert_replay_identical` finds most of it. A NaN is brought
+//! into one form, and ranges are kept, at the end of each tick.
 
 extern crate self as rekindle_sim;
 

@@ -44,11 +44,21 @@ impl<G: Game> Match<G> {
         let (built, systems) = (Arc::clone(&game.built), Arc::clone(&game.names));
         let count = built.schedule.names().len();
         Self {
-            world: World::new(Arc::clone(&built.registry), Arc::clone(&config.constants), count, seed, tick_rate),
+            world: World::new(
+                Arc::clone(&built.registry),
+                Arc::clone(&config.constants),
+                count,
+                seed,
+                tick_rate,
+            ),
             built,
             config: config.bytes.clone(),
             effects: Vec::new(),
-            probe: Arc::new(Probe { tick: AtomicU64::new(0), system: AtomicUsize::new(0), systems }),
+            probe: Arc::new(Probe {
+                tick: AtomicU64::new(0),
+                system: AtomicUsize::new(0),
+                systems,
+            }),
             edits: 0,
         }
     }
@@ -64,7 +74,8 @@ impl<G: Game> Match<G> {
         &mut self.world
     }
 
-    /// Moves the match to a later tick without making those between: tests of very long matches start there.
+    /// Moves the match to a later tick without making those between: tests of very long matches
+    /// start there.
     #[doc(hidden)]
     pub fn skip_to(&mut self, tick: Tick) {
         self.edits += 1;
@@ -78,8 +89,10 @@ impl<G: Game> Match<G> {
     fn apply(&mut self, step: &Step) -> StepOutput {
         self.world.begin(step.tick);
         self.effects.retain(|effect| !step.effects_done.contains(&effect.id));
-        // A session that ends in the tick in which it begins is entered first; one that makes room for its player's next goes first.
-        let (early, late): (Vec<_>, Vec<_>) = step.leaves.iter().partition(|leave| self.is_session(leave.player, leave));
+        // A session that ends in the tick in which it begins is entered first; one that makes room
+        // for its player's next goes first.
+        let (early, late): (Vec<_>, Vec<_>) =
+            step.leaves.iter().partition(|leave| self.is_session(leave.player, leave));
         for leave in early {
             self.leave(leave);
         }
@@ -100,7 +113,10 @@ impl<G: Game> Match<G> {
     }
 
     fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
-        self.world.resource::<Players>().get(player).is_some_and(|known| known.session == leave.session)
+        self.world
+            .resource::<Players>()
+            .get(player)
+            .is_some_and(|known| known.session == leave.session)
     }
 
     fn leave(&mut self, leave: &Leave) {
@@ -151,7 +167,11 @@ impl<G: Game> Match<G> {
                     let Ok(input) = value::from_bytes(&applied.payload) else { continue };
                     if player.session == applied.session && applied.seq > player.last_input {
                         player.last_input = applied.seq;
-                        inputs.push(PlayerInput { player: applied.player, view_tick: applied.view_tick, input });
+                        inputs.push(PlayerInput {
+                            player: applied.player,
+                            view_tick: applied.view_tick,
+                            input,
+                        });
                     }
                 }
                 // The canonical order of a step is ascending by player already.
@@ -169,7 +189,8 @@ fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, String> {
 
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }
 
 impl<G: Game> Simulation for Match<G> {
@@ -183,7 +204,12 @@ impl<G: Game> Simulation for Match<G> {
         }
         self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
         let result = guarded(|| self.apply(step));
-        let system = self.probe.systems.get(self.probe.system.load(Ordering::Acquire)).cloned().unwrap_or_default();
+        let system = self
+            .probe
+            .systems
+            .get(self.probe.system.load(Ordering::Acquire))
+            .cloned()
+            .unwrap_or_default();
         self.probe.tick.store(0, Ordering::Release);
         result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
     }
@@ -205,7 +231,13 @@ impl<G: Game> Simulation for Match<G> {
         let mut marks = Marks::new(self.world.tick, self.edits);
         let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
         checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
-        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out, Some(&mut marks));
+        checkpoint::encode_body(
+            &self.world,
+            &self.config,
+            &self.effects,
+            &mut out,
+            Some(&mut marks),
+        );
         (out.into(), marks)
     }
 
@@ -241,8 +273,9 @@ impl<G: Game> Simulation for Match<G> {
     }
 }
 
-/// The hash of the state that a checkpoint holds, from its bytes alone: what [`Simulation::state_hash`] says after a restore, for the price of
-/// reading the bytes once. `None` if they are no checkpoint.
+/// The hash of the state that a checkpoint holds, from its bytes alone: what
+/// [`Simulation::state_hash`] says after a restore, for the price of reading the bytes once. `None`
+/// if they are no checkpoint.
 pub fn checkpoint_hash(bytes: &[u8]) -> Option<StateHash> {
     checkpoint::decode_head(bytes).ok().map(|head| StateHash(*blake3::hash(head.body).as_bytes()))
 }
@@ -252,7 +285,8 @@ pub struct Typed<G: Game> {
     built: Arc<Built<G>>,
     /// What probes can name.
     names: Arc<[String]>,
-    /// Configurations that were asked for lately, by their bytes: bots and edges ask again and again, and matches share the constants.
+    /// Configurations that were asked for lately, by their bytes: bots and edges ask again and
+    /// again, and matches share the constants.
     configs: Mutex<BTreeMap<Vec<u8>, Arc<Configured<G>>>>,
 }
 
@@ -270,9 +304,12 @@ struct Configured<G: Game> {
 impl<G: Game> Typed<G> {
     /// Puts the parts of the game together; or says all that is wrong with them.
     pub fn new() -> Result<Self, SimError> {
-        let built = guarded(Built::new)
-            .map_err(|problem| SimError::Schedule { game: G::NAME.to_owned(), problem: format!("`Game::build` panicked: {problem}") })??;
-        let names = built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
+        let built = guarded(Built::new).map_err(|problem| SimError::Schedule {
+            game: G::NAME.to_owned(),
+            problem: format!("`Game::build` panicked: {problem}"),
+        })??;
+        let names =
+            built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
         Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
     }
 
@@ -282,11 +319,15 @@ impl<G: Game> Typed<G> {
             return Ok(Arc::clone(config));
         }
         let config = Arc::new(config::parse::<G>(bytes, &self.built.former)?);
-        let constants = guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| SimError::Config {
-            game: G::NAME.to_owned(),
-            problem: format!("computing a constant from it panicked: {problem}"),
-        })?;
-        let config = Arc::new(Configured { bytes: config::to_bytes::<G>(&config)?, config, constants });
+        let constants =
+            guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| {
+                SimError::Config {
+                    game: G::NAME.to_owned(),
+                    problem: format!("computing a constant from it panicked: {problem}"),
+                }
+            })?;
+        let config =
+            Arc::new(Configured { bytes: config::to_bytes::<G>(&config)?, config, constants });
         if configs.len() >= CONFIGS {
             configs.clear();
         }
@@ -298,10 +339,8 @@ impl<G: Game> Typed<G> {
     pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
         let config = self.config(config)?;
         let mut made = Match::new(self, &config, seed, G::TICK_RATE);
-        guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| SimError::Panicked {
-            system: "setup".to_owned(),
-            tick: Tick(0),
-            message,
+        guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| {
+            SimError::Panicked { system: "setup".to_owned(), tick: Tick(0), message }
         })?;
         made.world.settle();
         // Nobody listens at tick 0: what setup says is said by no step.
@@ -317,17 +356,29 @@ impl<G: Game> Typed<G> {
             return Err(fail(format!("it is of game `{}`", head.game)));
         }
         let mut input = Reader::new(head.body);
-        let start = checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
+        let start =
+            checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
         let mut made = Match::new(self, &*self.config(start.config)?, start.seed, start.tick_rate);
         made.world.tick = start.tick;
         made.effects = if head.schema == self.built.schema {
             checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?
         } else {
-            let old = checkpoint::Schema::from_bytes(head.schema).map_err(|error| fail(format!("schema: {error}")))?;
+            let old = checkpoint::Schema::from_bytes(head.schema)
+                .map_err(|error| fail(format!("schema: {error}")))?;
             let names: Vec<_> = self.built.schedule.names().collect();
             // The game's own hook runs in there.
-            let result = guarded(|| migrate::decode_world(&mut made.world, &old, &names, &self.built.retired, &mut input));
-            result.unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}"))).map_err(fail)?
+            let result = guarded(|| {
+                migrate::decode_world(
+                    &mut made.world,
+                    &old,
+                    &names,
+                    &self.built.retired,
+                    &mut input,
+                )
+            });
+            result
+                .unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}")))
+                .map_err(fail)?
         };
         input.finish().map_err(|error| fail(error.to_string()))?;
         Ok(made)
@@ -375,7 +426,13 @@ impl<G: Game> GameType for Typed<G> {
         value::from_bytes::<G::Command>(payload).is_ok()
     }
 
-    fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes> {
+    fn bot(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes> {
         let config = self.config(config).ok()?;
         let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
         let input = G::bot(player, &View::new(&self.built.net, view), &config.config, &mut memory);

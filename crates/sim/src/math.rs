@@ -1,7 +1,8 @@
 //! Mathematics that gives the same bits everywhere.
 //!
-//! `+ - * /` and `sqrt` of `f32` are exact by IEEE 754 on every machine. Everything else of the standard library (`f32::sin`, `powf`, `exp`, …)
-//! calls the platform and may differ between builds and machines: use these instead. They are [`libm`], compiled with the game.
+//! `+ - * /` and `sqrt` of `f32` are exact by IEEE 754 on every machine. Everything else of the
+//! standard library (`f32::sin`, `powf`, `exp`, …) calls the platform and may differ between builds
+//! and machines: use these instead. They are [`libm`], compiled with the game.
 
 /// Square root, correctly rounded.
 #[inline]

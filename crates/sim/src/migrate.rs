@@ -1,4 +1,5 @@
-//! Reads a checkpoint of another build: parts are matched by id, and those whose fields or version differ are converted by field name.
+//! Reads a checkpoint of another build: parts are matched by id, and those whose fields or version
+//! differ are converted by field name.
 //!
 //! | the old build has | this build has | |
 //! |---|---|---|
@@ -33,7 +34,11 @@ enum Fate<'k, S: ?Sized> {
     Unknown,
 }
 
-fn fate<'k, S: ?Sized>(old: &Entry, kinds: &'k Kinds<S>, retired: &[&str]) -> Result<Fate<'k, S>, String> {
+fn fate<'k, S: ?Sized>(
+    old: &Entry,
+    kinds: &'k Kinds<S>,
+    retired: &[&str],
+) -> Result<Fate<'k, S>, String> {
     let Ok(index) = kinds.list.binary_search_by(|kind| kind.id.cmp(&old.id)) else {
         return Ok(if retired.contains(&old.id.as_str()) { Fate::Retired } else { Fate::Unknown });
     };
@@ -55,7 +60,11 @@ fn encoded(shape: &Shape) -> Vec<u8> {
 }
 
 /// Reads one old value, and returns its bytes in today's form.
-fn convert<S: ?Sized>(old: &Entry, kind: &Kind<S>, input: &mut Reader<'_>) -> Result<Vec<u8>, String> {
+fn convert<S: ?Sized>(
+    old: &Entry,
+    kind: &Kind<S>,
+    input: &mut Reader<'_>,
+) -> Result<Vec<u8>, String> {
     let mut datum = old.shape.read(input).map_err(|error| error.to_string())?;
     (kind.migrate)(old.version, &mut datum)?;
     let mut out = Vec::new();
@@ -64,7 +73,10 @@ fn convert<S: ?Sized>(old: &Entry, kind: &Kind<S>, input: &mut Reader<'_>) -> Re
 }
 
 fn unknown(what: &str) -> String {
-    format!("this build has no such {what}: if it was dropped on purpose, say so with `game.retired(\"…\")`")
+    format!(
+        "this build has no such {what}: if it was dropped on purpose, say so with \
+         `game.retired(\"…\")`"
+    )
 }
 
 /// Fills a new world from the rest of a body with an old schema, and returns the open effects.
@@ -79,11 +91,16 @@ pub(crate) fn decode_world(
     world.entities = Entities::decode(input).map_err(within("entities", ""))?;
     for entry in &old.components {
         let result = match fate(entry, &registry.components, retired) {
-            Ok(Fate::Same(index)) => world.columns[index].decode(input, &world.entities).map_err(|error| error.to_string()),
+            Ok(Fate::Same(index)) => world.columns[index]
+                .decode(input, &world.entities)
+                .map_err(|error| error.to_string()),
             Ok(Fate::Converted(index, kind)) => {
-                world.columns[index].decode_with(input, &world.entities, &mut |input| convert(entry, kind, input))
+                world.columns[index]
+                    .decode_with(input, &world.entities, &mut |input| convert(entry, kind, input))
             }
-            Ok(Fate::Retired) => skip_column(&entry.shape, input).map(|_| ()).map_err(|error| error.to_string()),
+            Ok(Fate::Retired) => {
+                skip_column(&entry.shape, input).map(|_| ()).map_err(|error| error.to_string())
+            }
             Ok(Fate::Unknown) => match skip_column(&entry.shape, input) {
                 Ok(0) => Ok(()),
                 Ok(_) => Err(unknown("component")),
@@ -95,7 +112,8 @@ pub(crate) fn decode_world(
     }
     for entry in &old.components {
         let removed = decode_removed(input).map_err(within("removals of component", &entry.id))?;
-        if let Ok(index) = registry.components.list.binary_search_by(|kind| kind.id.cmp(&entry.id)) {
+        if let Ok(index) = registry.components.list.binary_search_by(|kind| kind.id.cmp(&entry.id))
+        {
             world.removed[index] = removed;
         }
     }
@@ -114,7 +132,12 @@ pub(crate) fn decode_world(
     decode_effects(input).map_err(within("effects", ""))
 }
 
-fn resource(world: &mut World, entry: &Entry, retired: &[&str], input: &mut Reader<'_>) -> Result<(), String> {
+fn resource(
+    world: &mut World,
+    entry: &Entry,
+    retired: &[&str],
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
     let registry = Arc::clone(&world.registry);
     let text = |error: DecodeError| error.to_string();
     let changed = Stamp::decode(input).map_err(text)?;
@@ -133,7 +156,12 @@ fn resource(world: &mut World, entry: &Entry, retired: &[&str], input: &mut Read
     }
 }
 
-fn events(world: &mut World, entry: &Entry, retired: &[&str], input: &mut Reader<'_>) -> Result<(), String> {
+fn events(
+    world: &mut World,
+    entry: &Entry,
+    retired: &[&str],
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
     let registry = Arc::clone(&world.registry);
     let text = |error: DecodeError| error.to_string();
     let fate = fate(entry, &registry.events, retired)?;

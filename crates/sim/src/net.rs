@@ -14,25 +14,47 @@ use crate::world::World;
 /// Networked components of a game: (index, number of fields), in schema order.
 pub(crate) fn networked(registry: &Registry) -> Vec<(usize, usize)> {
     let kinds = registry.components.list.iter().enumerate();
-    kinds.filter(|(_, kind)| !kind.net.is_empty()).map(|(index, kind)| (index, kind.net.len())).collect()
+    kinds
+        .filter(|(_, kind)| !kind.net.is_empty())
+        .map(|(index, kind)| (index, kind.net.len()))
+        .collect()
 }
 
 /// The schema of a game's snapshots, or what is wrong with its declarations.
-pub(crate) fn schema(registry: &Registry, position: Option<&(String, String)>) -> Result<NetSchema, Vec<String>> {
-    let components = || registry.networked.iter().map(|(index, _)| &registry.components.list[*index]);
-    let columns: Vec<(String, &NetFieldDef)> =
-        components().flat_map(|kind| kind.net.iter().map(|field| (format!("{}.{}", kind.id, field.name), field))).collect();
-    let column = |name: &str| columns.iter().position(|(known, _)| known == name).map(|column| column as u16);
+pub(crate) fn schema(
+    registry: &Registry,
+    position: Option<&(String, String)>,
+) -> Result<NetSchema, Vec<String>> {
+    let components =
+        || registry.networked.iter().map(|(index, _)| &registry.components.list[*index]);
+    let columns: Vec<(String, &NetFieldDef)> = components()
+        .flat_map(|kind| {
+            kind.net.iter().map(|field| (format!("{}.{}", kind.id, field.name), field))
+        })
+        .collect();
+    let column = |name: &str| {
+        columns.iter().position(|(known, _)| known == name).map(|column| column as u16)
+    };
     let mut errors = Vec::new();
     if components().count() > 32 || columns.len() > 128 {
-        errors.push(format!("{} networked components with {} fields: at most 32 with 128", components().count(), columns.len()));
+        errors.push(format!(
+            "{} networked components with {} fields: at most 32 with 128",
+            components().count(),
+            columns.len()
+        ));
     }
     for (name, field) in &columns {
         let Some(rate) = field.rate else { continue };
         match column(rate).map(|column| columns[usize::from(column)].1.kind) {
             Some(FieldKind::Float { .. }) => {}
-            Some(_) => errors.push(format!("the rate `{rate}` of networked field `{name}` is not a float")),
-            None => errors.push(format!("the rate `{rate}` of networked field `{name}` is no networked field: write `component-id.field`")),
+            Some(_) => errors.push(format!(
+                "the rate `{rate}` of networked field `{name}` is not a \
+                float"
+            )),
+            None => errors.push(format!(
+                "the rate `{rate}` of networked field `{name}` is no \
+                networked field: write `component-id.field`"
+            )),
         }
     }
     let place = position.map(|(x, y)| match (column(x), column(y)) {
@@ -45,9 +67,19 @@ pub(crate) fn schema(registry: &Registry, position: Option<&(String, String)>) -
     if !errors.is_empty() {
         return Err(errors);
     }
-    let field = |field: &NetFieldDef| NetField { name: field.name.to_owned(), kind: field.kind, rate: field.rate.and_then(column) };
-    let component = |id: &str, fields: &[NetFieldDef]| NetComponent { name: id.to_owned(), fields: fields.iter().map(field).collect() };
-    Ok(NetSchema { components: components().map(|kind| component(kind.id, kind.net)).collect(), position: place })
+    let field = |field: &NetFieldDef| NetField {
+        name: field.name.to_owned(),
+        kind: field.kind,
+        rate: field.rate.and_then(column),
+    };
+    let component = |id: &str, fields: &[NetFieldDef]| NetComponent {
+        name: id.to_owned(),
+        fields: fields.iter().map(field).collect(),
+    };
+    Ok(NetSchema {
+        components: components().map(|kind| component(kind.id, kind.net)).collect(),
+        position: place,
+    })
 }
 
 /// Writes the networked part of `world` into `view`.
@@ -62,9 +94,14 @@ pub(crate) fn extract(world: &World, stride: usize, view: &mut NetView) {
         let any = networked.iter().fold(0, |any, (index, _)| any | word(*index));
         for bit in bits(any) {
             let slot = page * PAGE + bit;
-            let components =
-                networked.iter().enumerate().fold(0, |set, (place, (index, _))| set | ((word(*index) >> bit & 1) as u32) << place);
-            view.entities.push(NetEntity { slot: slot as u32, generation: world.entities.in_slot(slot).generation(), components });
+            let components = networked.iter().enumerate().fold(0, |set, (place, (index, _))| {
+                set | ((word(*index) >> bit & 1) as u32) << place
+            });
+            view.entities.push(NetEntity {
+                slot: slot as u32,
+                generation: world.entities.in_slot(slot).generation(),
+                components,
+            });
         }
     }
     view.values.resize(view.entities.len() * stride, 0);
@@ -73,7 +110,9 @@ pub(crate) fn extract(world: &World, stride: usize, view: &mut NetView) {
         world.columns[*index].extract(&view.entities, place, stride, offset, &mut view.values);
         offset += fields;
     }
-    let alive = |player: &crate::Player| world.contains(player.avatar).then_some((player.id, player.avatar.slot()));
+    let alive = |player: &crate::Player| {
+        world.contains(player.avatar).then_some((player.id, player.avatar.slot()))
+    };
     view.avatars.extend(world.resource::<Players>().iter().filter_map(alive));
 }
 
@@ -125,12 +164,19 @@ impl<'a> View<'a> {
 
     fn at(&self, index: usize) -> ViewEntity<'a> {
         let NetEntity { slot, generation, components } = self.view.entities[index];
-        ViewEntity { slot, generation, components, row: self.view.row(index, self.schema.stride()), schema: self.schema }
+        ViewEntity {
+            slot,
+            generation,
+            components,
+            row: self.view.row(index, self.schema.stride()),
+            schema: self.schema,
+        }
     }
 }
 
 impl ViewEntity<'_> {
-    /// A component as the snapshot has it: networked fields quantised, the others at their defaults. `None` if the entity has none.
+    /// A component as the snapshot has it: networked fields quantised, the others at their
+    /// defaults. `None` if the entity has none.
     pub fn get<T: Component>(&self) -> Option<T> {
         let mut offset = 0;
         for (place, component) in self.schema.components.iter().enumerate() {

@@ -44,10 +44,17 @@ impl<'w> Output<'w> {
     fn fact<T: Value>(&mut self, kind: &str, player: Option<PlayerId>, payload: &T) {
         let mut outbox = self.outbox.borrow_mut();
         let ordinal = outbox.events.len() as u32;
-        outbox.events.push(Fact { tick: self.tick, ordinal, kind: kind.to_owned(), player, payload: to_bytes(payload).into() });
+        outbox.events.push(Fact {
+            tick: self.tick,
+            ordinal,
+            kind: kind.to_owned(),
+            player,
+            payload: to_bytes(payload).into(),
+        });
     }
 
-    /// Asks for an effect: `kind` names the sink (`result`), which gets it at least once and keeps it once.
+    /// Asks for an effect: `kind` names the sink (`result`), which gets it at least once and keeps
+    /// it once.
     pub fn effect(&mut self, kind: &str, payload: impl Into<Bytes>) {
         let mut outbox = self.outbox.borrow_mut();
         let id = EffectId { tick: self.tick, ordinal: outbox.effects.len() as u32 };
@@ -59,7 +66,8 @@ impl<'w> Output<'w> {
     /// # Panics
     /// If the value cannot be written as JSON (a map whose keys are no texts).
     pub fn effect_json<T: serde::Serialize>(&mut self, kind: &str, payload: &T) {
-        let json = serde_json::to_vec(payload).unwrap_or_else(|error| panic!("the payload of effect `{kind}` is no JSON: {error}"));
+        let json = serde_json::to_vec(payload)
+            .unwrap_or_else(|error| panic!("the payload of effect `{kind}` is no JSON: {error}"));
         self.effect(kind, json);
     }
 

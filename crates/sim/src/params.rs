@@ -16,8 +16,8 @@ use crate::world::World;
 /// A change that waits for the end of the stage.
 pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;
 
-/// Changes which entities and components there are. They are made at the end of the stage, in the order of the systems that asked for
-/// them; those for an entity that is gone by then are left out.
+/// Changes which entities and components there are. They are made at the end of the stage, in the
+/// order of the systems that asked for them; those for an entity that is gone by then are left out.
 pub struct Commands<'w> {
     world: &'w World,
 }
@@ -89,7 +89,11 @@ impl SystemParam for Time {
     type Item<'w> = Time;
     fn init(_registry: &Registry, _access: &mut Access) {}
     fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Time> {
-        Some(Time { tick: run.tick, rate: world.tick_rate, delta: 1.0 / f32::from(world.tick_rate.max(1)) })
+        Some(Time {
+            tick: run.tick,
+            rate: world.tick_rate,
+            delta: 1.0 / f32::from(world.tick_rate.max(1)),
+        })
     }
 }
 
@@ -120,7 +124,10 @@ impl<G: Game> Inputs<'_, G> {
 
     /// The input of one player.
     pub fn get(&self, player: PlayerId) -> Option<&PlayerInput<G::Input>> {
-        self.inputs.binary_search_by_key(&player, |input| input.player).ok().map(|index| &self.inputs[index])
+        self.inputs
+            .binary_search_by_key(&player, |input| input.player)
+            .ok()
+            .map(|index| &self.inputs[index])
     }
 }
 
@@ -137,12 +144,14 @@ impl<G: Game> SystemParam for Inputs<'_, G> {
     type Item<'w> = Inputs<'w, G>;
     fn init(_registry: &Registry, _access: &mut Access) {}
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Inputs<'w, G>> {
-        let inputs = world.inputs.downcast_ref::<InputSet<G::Input>>().map_or(&[][..], |set| &set.0);
+        let inputs =
+            world.inputs.downcast_ref::<InputSet<G::Input>>().map_or(&[][..], |set| &set.0);
         Some(Inputs { inputs })
     }
 }
 
-/// A value computed from the configuration (`game.constant(…)`); the configuration itself is `Const<MyConfig>`.
+/// A value computed from the configuration (`game.constant(…)`); the configuration itself is
+/// `Const<MyConfig>`.
 pub struct Const<'w, T> {
     value: &'w T,
 }

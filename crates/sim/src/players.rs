@@ -24,11 +24,19 @@ pub struct Player {
 
 impl Player {
     pub(crate) fn new(id: PlayerId, session: SessionId, name: &str) -> Self {
-        Self { id, session, name: name.to_owned(), avatar: Entity::NONE, last_input: 0, last_command: 0 }
+        Self {
+            id,
+            session,
+            name: name.to_owned(),
+            avatar: Entity::NONE,
+            last_input: 0,
+            last_command: 0,
+        }
     }
 }
 
-/// The players in the match, ascending by id. A resource: `Res<Players>`, `ResMut<Players>`; always registered.
+/// The players in the match, ascending by id. A resource: `Res<Players>`, `ResMut<Players>`; always
+/// registered.
 #[derive(Debug, Clone, PartialEq, Resource)]
 #[resource(id = "rekindle.players")]
 pub struct Players {
@@ -61,7 +69,8 @@ impl Players {
         self.get(id).map(|player| player.avatar).filter(|avatar| *avatar != Entity::NONE)
     }
 
-    /// Says which entity a player steers from now on; [`Entity::NONE`] for none. Snapshots tell the player.
+    /// Says which entity a player steers from now on; [`Entity::NONE`] for none. Snapshots tell the
+    /// player.
     pub fn set_avatar(&mut self, id: PlayerId, avatar: Entity) {
         if let Some(player) = self.get_mut(id) {
             player.avatar = avatar;

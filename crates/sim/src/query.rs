@@ -1,7 +1,8 @@
 //! Queries: what a system sees of the entities.
 //!
-//! `Query<(&mut Position, &Velocity), Without<Frozen>>` goes over the entities that have a position and a velocity and are not frozen,
-//! ascending by slot. A query in which a component is optional (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
+//! `Query<(&mut Position, &Velocity), Without<Frozen>>` goes over the entities that have a position
+//! and a velocity and are not frozen, ascending by slot. A query in which a component is optional
+//! (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
 
 use std::cell::{Cell, Ref, RefMut};
 use std::ops::{Deref, DerefMut};
@@ -16,7 +17,8 @@ use crate::stamp::{Run, Stamp};
 use crate::system::SystemParam;
 use crate::world::World;
 
-/// A component that can be changed: the first `&mut` access marks it as changed by this system in this tick.
+/// A component that can be changed: the first `&mut` access marks it as changed by this system in
+/// this tick.
 pub struct Mut<'a, T> {
     value: &'a mut T,
     changed: &'a Cell<Stamp>,
@@ -67,7 +69,8 @@ impl<T: std::fmt::Debug> std::fmt::Debug for Mut<'_, T> {
     }
 }
 
-/// What a query can fetch: `&T`, `&mut T`, `Option<&T>`, `Option<&mut T>`, [`Entity`], and tuples of those.
+/// What a query can fetch: `&T`, `&mut T`, `Option<&T>`, `Option<&mut T>`, [`Entity`], and tuples
+/// of those.
 ///
 /// A *guard* holds the borrow of the columns, a *cursor* goes over them page by page.
 pub trait QueryData {
@@ -105,7 +108,11 @@ pub trait QueryData {
     /// The item of any slot.
     fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>>;
     /// The item of any slot.
-    fn get_mut<'g>(guard: &'g mut Self::Guard<'_>, slot: usize, stamp: Stamp) -> Option<Self::Item<'g>>;
+    fn get_mut<'g>(
+        guard: &'g mut Self::Guard<'_>,
+        slot: usize,
+        stamp: Stamp,
+    ) -> Option<Self::Item<'g>>;
 }
 
 /// The borrow of a column that is read.
@@ -172,7 +179,17 @@ impl<'g, T> WriteCursor<'g, T> {
     fn new(guard: &'g mut WriteGuard<'_, T>, stamp: Stamp) -> Self {
         let (pages, values) = (guard.values.iter_mut(), [].iter_mut());
         let Column { present, stamps, .. } = guard.column;
-        Self { present, stamps, pages, next_page: 0, values, next_bit: 0, changed: None, mask: 0, stamp }
+        Self {
+            present,
+            stamps,
+            pages,
+            next_page: 0,
+            values,
+            next_bit: 0,
+            changed: None,
+            mask: 0,
+            stamp,
+        }
     }
 
     #[inline]
@@ -183,7 +200,8 @@ impl<'g, T> WriteCursor<'g, T> {
             self.next_page = page + 1;
             self.values = values.unwrap_or_default().iter_mut();
             self.next_bit = 0;
-            self.changed = self.stamps.get(page).and_then(Option::as_deref).map(|stamps| &stamps.changed);
+            self.changed =
+                self.stamps.get(page).and_then(Option::as_deref).map(|stamps| &stamps.changed);
         }
         self.mask
     }
@@ -201,7 +219,11 @@ impl<'g, T> WriteCursor<'g, T> {
     }
 }
 
-fn write_get<'g, T: Component>(guard: &'g mut WriteGuard<'_, T>, slot: usize, stamp: Stamp) -> Option<Mut<'g, T>> {
+fn write_get<'g, T: Component>(
+    guard: &'g mut WriteGuard<'_, T>,
+    slot: usize,
+    stamp: Stamp,
+) -> Option<Mut<'g, T>> {
     if !guard.column.has(slot) {
         return None;
     }
@@ -509,19 +531,38 @@ pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
 
 impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     pub(crate) fn new(state: &(D::State, F::State), world: &'w World, run: &Run) -> Option<Self> {
-        Some(Self { entities: world.entities(), data: D::guard(&state.0, world)?, filter: F::guard(&state.1, world)?, run: *run })
+        Some(Self {
+            entities: world.entities(),
+            data: D::guard(&state.0, world)?,
+            filter: F::guard(&state.1, world)?,
+            run: *run,
+        })
     }
 
     /// All items, ascending by slot, to read.
     pub fn iter(&self) -> QueryIter<'_, 'w, D, F> {
         let cursor = D::read_cursor(&self.data);
-        QueryIter { entities: self.entities.words(), filter: &self.filter, cursor, last: self.run.last, page: 0, mask: 0 }
+        QueryIter {
+            entities: self.entities.words(),
+            filter: &self.filter,
+            cursor,
+            last: self.run.last,
+            page: 0,
+            mask: 0,
+        }
     }
 
     /// All items, ascending by slot, to change.
     pub fn iter_mut(&mut self) -> QueryIterMut<'_, 'w, D, F> {
         let cursor = D::cursor(&mut self.data, self.run.stamp);
-        QueryIterMut { entities: self.entities.words(), filter: &self.filter, cursor, last: self.run.last, page: 0, mask: 0 }
+        QueryIterMut {
+            entities: self.entities.words(),
+            filter: &self.filter,
+            cursor,
+            last: self.run.last,
+            page: 0,
+            mask: 0,
+        }
     }
 
     /// The item of one entity, to read; `None` if it is gone or not of this query.
@@ -531,13 +572,19 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
 
     /// The item of one entity, to change; `None` if it is gone or not of this query.
     pub fn get_mut(&mut self, entity: Entity) -> Option<D::Item<'_>> {
-        if self.contains(entity) { D::get_mut(&mut self.data, entity.slot() as usize, self.run.stamp) } else { None }
+        if self.contains(entity) {
+            D::get_mut(&mut self.data, entity.slot() as usize, self.run.stamp)
+        } else {
+            None
+        }
     }
 
     /// Whether an entity is alive and of this query.
     pub fn contains(&self, entity: Entity) -> bool {
         let (page, bit) = (entity.slot() as usize / PAGE, entity.slot() as usize % PAGE);
-        self.entities.contains(entity) && (D::mask(&self.data, page) & F::mask(&self.filter, page, self.run.last)) >> bit & 1 == 1
+        self.entities.contains(entity)
+            && (D::mask(&self.data, page) & F::mask(&self.filter, page, self.run.last)) >> bit & 1
+                == 1
     }
 
     /// Whether there is no item.

@@ -1,5 +1,5 @@
-//! What a game is made of: its components, resources, events and constants, each with a place that does not depend on the order of
-//! registration, and what each system touches of them.
+//! What a game is made of: its components, resources, events and constants, each with a place that
+//! does not depend on the order of registration, and what each system touches of them.
 
 use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,10 +58,14 @@ impl<S: ?Sized> Kinds<S> {
     fn add(&mut self, kind: Kind<S>, errors: &mut Vec<String>) {
         match self.list.binary_search_by_key(&kind.id, |kind| kind.id) {
             Ok(place) if self.list[place].type_id == kind.type_id => {}
-            Ok(place) => errors.push(format!("`{}` and `{}` have the same id `{}`", self.list[place].type_name, kind.type_name, kind.id)),
+            Ok(place) => errors.push(format!(
+                "`{}` and `{}` have the same id `{}`",
+                self.list[place].type_name, kind.type_name, kind.id
+            )),
             Err(place) => self.list.insert(place, kind),
         }
-        self.index = self.list.iter().enumerate().map(|(index, kind)| (kind.type_id, index)).collect();
+        self.index =
+            self.list.iter().enumerate().map(|(index, kind)| (kind.type_id, index)).collect();
     }
 
     pub(crate) fn of<T: 'static>(&self) -> Option<usize> {
@@ -89,7 +93,10 @@ pub struct Registry {
 
 impl Registry {
     pub(crate) fn add_component<T: Component>(&mut self) {
-        let kind = Kind { net: T::NET, ..Kind::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new())) };
+        let kind = Kind {
+            net: T::NET,
+            ..Kind::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new()))
+        };
         self.components.add(kind, &mut self.errors);
     }
 
@@ -121,7 +128,9 @@ impl Registry {
 
 fn found(index: Option<usize>, what: &str, name: &str, access: &mut Access) -> usize {
     index.unwrap_or_else(|| {
-        access.errors.push(format!("{what} `{name}` is not registered: add `game.{what}::<…>()` in `Game::build`"));
+        access.errors.push(format!(
+            "{what} `{name}` is not registered: add `game.{what}::<…>()` in `Game::build`"
+        ));
         usize::MAX
     })
 }
@@ -179,14 +188,20 @@ impl Access {
     }
 
     fn twice(&mut self, id: &str) {
-        self.errors.push(format!("two parameters ask for `{id}` and one of them changes it: use one query and `get`, or two systems"));
+        self.errors.push(format!(
+            "two parameters ask for `{id}` and one of them changes it: use \
+            one query and `get`, or two systems"
+        ));
     }
 
     /// The first thing that two systems conflict about.
     pub(crate) fn conflict(&self, other: &Self) -> Option<&'static str> {
         let one_way = |a: &Self, b: &Self| {
             let changed = a.writes.iter().chain(&a.appends);
-            changed.filter(|(what, _)| b.reads.contains_key(what) || b.writes.contains_key(what)).map(|(_, id)| *id).next()
+            changed
+                .filter(|(what, _)| b.reads.contains_key(what) || b.writes.contains_key(what))
+                .map(|(_, id)| *id)
+                .next()
         };
         one_way(self, other).or_else(|| one_way(other, self))
     }

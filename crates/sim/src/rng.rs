@@ -1,4 +1,5 @@
-//! Random numbers that are a function of the match's seed, the tick and the system: nothing to store, nothing to share.
+//! Random numbers that are a function of the match's seed, the tick and the system: nothing to
+//! store, nothing to share.
 
 use rekindle_schema::Tick;
 
@@ -9,7 +10,8 @@ use crate::world::World;
 
 /// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
 ///
-/// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64). Good for games, useless for secrets.
+/// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64).
+/// Good for games, useless for secrets.
 #[derive(Debug, Clone)]
 pub struct Rng {
     key: u64,

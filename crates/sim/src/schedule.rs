@@ -1,8 +1,9 @@
 //! In which order systems run, and when.
 //!
-//! The order is total and depends on declarations alone: stage, then `after` / `before`, then priority (higher first), then name. Systems of
-//! one stage that touch the same thing, one of them changing it, must be put in order by `after`, `before` or priority: left to their
-//! names they are an error.
+//! The order is total and depends on declarations alone: stage, then `after` / `before`, then
+//! priority (higher first), then name. Systems of one stage that touch the same thing, one of them
+//! changing it, must be put in order by `after`, `before` or priority: left to their names they are
+//! an error.
 
 use std::any::type_name;
 
@@ -50,7 +51,8 @@ fn name_of<F>() -> String {
     last_segment(type_name::<F>()).to_owned()
 }
 
-/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::system<crate::Type>` gives `system`.
+/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::system<crate::Type>`
+/// gives `system`.
 fn last_segment(path: &str) -> &str {
     let (mut depth, mut start, mut end) = (0, 0, path.len());
     for (index, c) in path.char_indices() {
@@ -96,7 +98,8 @@ pub enum Trigger {
     Removed(usize),
 }
 
-/// A system, a tuple of systems, or systems with declarations: `movement.after(input)`, `(aim, fire).chain()`, `regenerate.every(30)`.
+/// A system, a tuple of systems, or systems with declarations: `movement.after(input)`,
+/// `(aim, fire).chain()`, `regenerate.every(30)`.
 pub trait IntoSystems<Marker>: Sized {
     /// The systems.
     fn into_systems(self) -> Systems;
@@ -123,7 +126,8 @@ pub trait IntoSystems<Marker>: Sized {
         self.into_systems().each(|system| system.every = ticks)
     }
 
-    /// They run only if an event of this type was sent since they last ran. Several triggers: any of them suffices.
+    /// They run only if an event of this type was sent since they last ran. Several triggers: any
+    /// of them suffices.
     fn on_event<E: Event>(self) -> Systems {
         self.trigger(|registry, access| {
             let index = registry.event::<E>(access);
@@ -187,9 +191,21 @@ impl IntoSystems<()> for Systems {
 
 impl<F: SystemFunction<M>, M: 'static> IntoSystems<(M,)> for F {
     fn into_systems(self) -> Systems {
-        let init: Init = Box::new(move |registry, access| FunctionSystem::<F, F::State>::boxed::<M>(self, registry, access));
+        let init: Init = Box::new(move |registry, access| {
+            FunctionSystem::<F, F::State>::boxed::<M>(self, registry, access)
+        });
         let name = name_of::<F>();
-        Systems { list: vec![Declared { name, init, after: Vec::new(), before: Vec::new(), priority: 0, every: 1, triggers: Vec::new() }] }
+        Systems {
+            list: vec![Declared {
+                name,
+                init,
+                after: Vec::new(),
+                before: Vec::new(),
+                priority: 0,
+                every: 1,
+                triggers: Vec::new(),
+            }],
+        }
     }
 }
 
@@ -267,11 +283,25 @@ impl Declarations {
                 errors.push(format!("system `{name}` runs every 0 ticks: give at least 1"));
             }
             if name.is_empty() || name.contains('{') {
-                errors.push(format!("a closure in stage {stage:?} has no name of its own: add `.named(\"…\")`"));
+                errors.push(format!(
+                    "a closure in stage {stage:?} has no name of its own: add `.named(\"…\")`"
+                ));
             }
             let hash = *blake3::hash(name.as_bytes()).as_bytes();
             let stream = u64::from_le_bytes(std::array::from_fn(|byte| hash[byte]));
-            systems.push(Placed { name, stage, system, access, after, before, priority, every, triggers, stream, position: 0 });
+            systems.push(Placed {
+                name,
+                stage,
+                system,
+                access,
+                after,
+                before,
+                priority,
+                every,
+                triggers,
+                stream,
+                position: 0,
+            });
         }
         check_names(&systems, &mut errors);
         let systems = if errors.is_empty() { order(systems, &mut errors) } else { systems };
@@ -297,16 +327,24 @@ impl Declarations {
 fn check_names(systems: &[Placed], errors: &mut Vec<String>) {
     for (index, system) in systems.iter().enumerate() {
         if systems[..index].iter().any(|other| other.name == system.name) {
-            errors.push(format!("two systems are named `{}`: give one another name with `.named(\"…\")`", system.name));
+            errors.push(format!(
+                "two systems are named `{}`: give one another name with `.named(\"…\")`",
+                system.name
+            ));
         }
         for other in system.after.iter().chain(&system.before) {
             match systems.iter().find(|known| known.name == *other) {
                 Some(known) if known.stage == system.stage => {}
                 Some(known) => errors.push(format!(
-                    "system `{}` in stage {:?} is put in order with `{other}`, which is in stage {:?}: stages have their order already",
+                    "system `{}` in stage {:?} is put in order with `{other}`, which is in stage \
+                     {:?}: stages have their order already",
                     system.name, system.stage, known.stage
                 )),
-                None => errors.push(format!("system `{}` is put in order with `{other}`, which is no system of this game", system.name)),
+                None => errors.push(format!(
+                    "system `{}` is put in order with `{other}`, which is \
+                    no system of this game",
+                    system.name
+                )),
             }
         }
     }
@@ -316,17 +354,25 @@ fn check_names(systems: &[Placed], errors: &mut Vec<String>) {
 }
 
 fn order(mut systems: Vec<Placed>, errors: &mut Vec<String>) -> Vec<Placed> {
-    let must_wait = |later: &Placed, earlier: &Placed| later.after.contains(&earlier.name) || earlier.before.contains(&later.name);
-    systems.sort_by(|a, b| (a.stage, -i64::from(a.priority), &a.name).cmp(&(b.stage, -i64::from(b.priority), &b.name)));
+    let must_wait = |later: &Placed, earlier: &Placed| {
+        later.after.contains(&earlier.name) || earlier.before.contains(&later.name)
+    };
+    systems.sort_by(|a, b| {
+        (a.stage, -i64::from(a.priority), &a.name).cmp(&(b.stage, -i64::from(b.priority), &b.name))
+    });
     let mut ordered: Vec<Placed> = Vec::with_capacity(systems.len());
     while !systems.is_empty() {
         let stage = systems[0].stage;
-        let free = systems
-            .iter()
-            .position(|system| system.stage == stage && !systems.iter().any(|other| other.stage == stage && must_wait(system, other)));
+        let free = systems.iter().position(|system| {
+            system.stage == stage
+                && !systems.iter().any(|other| other.stage == stage && must_wait(system, other))
+        });
         let Some(free) = free else {
             let names: Vec<_> = cycle(&systems, must_wait);
-            errors.push(format!("systems wait for each other in stage {stage:?}: {}", names.join(" after ")));
+            errors.push(format!(
+                "systems wait for each other in stage {stage:?}: {}",
+                names.join(" after ")
+            ));
             return ordered;
         };
         ordered.push(systems.remove(free));
@@ -335,7 +381,8 @@ fn order(mut systems: Vec<Placed>, errors: &mut Vec<String>) -> Vec<Placed> {
     let mut position = 0;
     for index in 0..ordered.len() {
         // A place for the end of the stage before stands between two stages.
-        position += if index > 0 && ordered[index - 1].stage != ordered[index].stage { 2 } else { 1 };
+        position +=
+            if index > 0 && ordered[index - 1].stage != ordered[index].stage { 2 } else { 1 };
         ordered[index].position = position;
     }
     ordered
@@ -346,28 +393,39 @@ fn cycle(systems: &[Placed], must_wait: impl Fn(&Placed, &Placed) -> bool) -> Ve
     let mut path = vec![0];
     loop {
         let current = path[path.len() - 1];
-        let next = systems.iter().position(|other| other.stage == systems[current].stage && must_wait(&systems[current], other));
+        let next = systems.iter().position(|other| {
+            other.stage == systems[current].stage && must_wait(&systems[current], other)
+        });
         let Some(next) = next else { break };
         let seen = path.iter().position(|index| *index == next);
         path.push(next);
         if let Some(start) = seen {
-            return path[start..].iter().map(|index| format!("`{}`", systems[*index].name)).collect();
+            return path[start..]
+                .iter()
+                .map(|index| format!("`{}`", systems[*index].name))
+                .collect();
         }
     }
     path.iter().map(|index| format!("`{}`", systems[*index].name)).collect()
 }
 
-fn check_conflicts(ordered: &[Placed], must_wait: impl Fn(&Placed, &Placed) -> bool, errors: &mut Vec<String>) {
+fn check_conflicts(
+    ordered: &[Placed],
+    must_wait: impl Fn(&Placed, &Placed) -> bool,
+    errors: &mut Vec<String>,
+) {
     for (later, system) in ordered.iter().enumerate() {
         // Which systems before this one it waits for, directly or through others.
         let mut waits = vec![false; ordered.len()];
         waits[later] = true;
         for index in (0..later).rev() {
-            let found = (index + 1..=later).any(|between| waits[between] && must_wait(&ordered[between], &ordered[index]));
+            let found = (index + 1..=later)
+                .any(|between| waits[between] && must_wait(&ordered[between], &ordered[index]));
             waits[index] = found;
         }
         for (index, earlier) in ordered[..later].iter().enumerate() {
-            if earlier.stage != system.stage || earlier.priority != system.priority || waits[index] {
+            if earlier.stage != system.stage || earlier.priority != system.priority || waits[index]
+            {
                 continue;
             }
             if let Some(what) = earlier.access.conflict(&system.access) {
@@ -394,7 +452,12 @@ impl Schedule {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
                 world.flush(stamp(tick, placed.position - 1));
             }
-            let run = Run { stamp: stamp(tick, placed.position), last: world.last_runs[index], stream: placed.stream, tick };
+            let run = Run {
+                stamp: stamp(tick, placed.position),
+                last: world.last_runs[index],
+                stream: placed.stream,
+                tick,
+            };
             if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
                 continue;
             }
@@ -413,7 +476,9 @@ impl Placed {
                 Trigger::Event(index) => world.events[index].any_newer(last),
                 Trigger::Added(index) => world.columns[index].any_newer(last, true),
                 Trigger::Changed(index) => world.columns[index].any_newer(last, false),
-                Trigger::Removed(index) => world.removed(index).last().is_some_and(|(stamp, _)| *stamp > last),
+                Trigger::Removed(index) => {
+                    world.removed(index).last().is_some_and(|(stamp, _)| *stamp > last)
+                }
             })
     }
 }
@@ -424,7 +489,12 @@ mod tests {
 
     #[test]
     fn a_system_is_named_like_its_function() {
-        let paths = ["arena::systems::movement", "movement", "a::generic<b::Type<c::D>>", "<a::B as c::D<E>>::build::{{closure}}"];
+        let paths = [
+            "arena::systems::movement",
+            "movement",
+            "a::generic<b::Type<c::D>>",
+            "<a::B as c::D<E>>::build::{{closure}}",
+        ];
         assert_eq!(paths.map(last_segment), ["movement", "movement", "generic", "{{closure}}"]);
     }
 }

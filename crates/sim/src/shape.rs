@@ -1,7 +1,8 @@
 //! Schemas of values, and reading, converting and printing values by their schema alone.
 //!
-//! A checkpoint carries the [`Shape`] of everything in it. If the running build has another shape for the same id, the old bytes are
-//! read into a [`Datum`] by the old shape, brought into the new shape by field name, and encoded again.
+//! A checkpoint carries the [`Shape`] of everything in it. If the running build has another shape
+//! for the same id, the old bytes are read into a [`Datum`] by the old shape, brought into the new
+//! shape by field name, and encoded again.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,8 @@ pub struct Field {
     pub name: String,
     /// Its layout.
     pub shape: Shape,
-    /// Canonical bytes of what the field has if nobody set it. Known for types of the running build only: it is in no checkpoint.
+    /// Canonical bytes of what the field has if nobody set it. Known for types of the running build
+    /// only: it is in no checkpoint.
     pub default: Vec<u8>,
 }
 
@@ -103,7 +105,8 @@ const PRIMITIVES: [Shape; 13] = [
 ];
 
 impl Shape {
-    /// Appends the shape: one byte for the kind (0 to 12 the primitives in the order of the enum), then what the kind needs.
+    /// Appends the shape: one byte for the kind (0 to 12 the primitives in the order of the enum),
+    /// then what the kind needs.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let fields = |fields: &[Field], out: &mut Vec<u8>| {
             (fields.len() as u32).encode(out);
@@ -150,7 +153,9 @@ impl Shape {
                     fields(of, out);
                 }
             }
-            primitive => out.push(PRIMITIVES.iter().position(|shape| shape == primitive).unwrap_or(0) as u8),
+            primitive => {
+                out.push(PRIMITIVES.iter().position(|shape| shape == primitive).unwrap_or(0) as u8)
+            }
         }
     }
 
@@ -160,11 +165,18 @@ impl Shape {
     }
 
     fn decode_at(input: &mut Reader<'_>, depth: usize) -> Result<Self, DecodeError> {
-        let depth = depth.checked_sub(1).ok_or(DecodeError::Invalid("the schema nests too deep"))?;
+        let depth =
+            depth.checked_sub(1).ok_or(DecodeError::Invalid("the schema nests too deep"))?;
         let boxed = |input: &mut Reader<'_>| Self::decode_at(input, depth).map(Box::new);
         let fields = |input: &mut Reader<'_>| -> Result<Vec<Field>, DecodeError> {
             let count = input.count(5)?;
-            let field = |_| Ok(Field { name: String::decode(input)?, shape: Self::decode_at(input, depth)?, default: Vec::new() });
+            let field = |_| {
+                Ok(Field {
+                    name: String::decode(input)?,
+                    shape: Self::decode_at(input, depth)?,
+                    default: Vec::new(),
+                })
+            };
             (0..count).map(field).collect()
         };
         let [kind] = input.array()?;
@@ -173,7 +185,9 @@ impl Shape {
             14 => {
                 let count = u32::decode(input)?;
                 if count > 65_535 {
-                    return Err(DecodeError::Invalid("the schema has an array of more than 65,535 elements"));
+                    return Err(DecodeError::Invalid(
+                        "the schema has an array of more than 65,535 elements",
+                    ));
                 }
                 Self::Array(count, boxed(input)?)
             }
@@ -181,41 +195,58 @@ impl Shape {
             16 => Self::Map(boxed(input)?, boxed(input)?),
             17 => {
                 let count = input.count(1)?;
-                Self::Tuple((0..count).map(|_| Self::decode_at(input, depth)).collect::<Result<_, _>>()?)
+                Self::Tuple(
+                    (0..count).map(|_| Self::decode_at(input, depth)).collect::<Result<_, _>>()?,
+                )
             }
             18 => Self::Struct(fields(input)?),
             19 => {
                 let count = input.count(8)?;
-                Self::Enum((0..count).map(|_| Ok((String::decode(input)?, fields(input)?))).collect::<Result<_, DecodeError>>()?)
+                Self::Enum(
+                    (0..count)
+                        .map(|_| Ok((String::decode(input)?, fields(input)?)))
+                        .collect::<Result<_, DecodeError>>()?,
+                )
             }
-            primitive => {
-                PRIMITIVES.get(usize::from(primitive)).cloned().ok_or(DecodeError::Invalid("the schema has an unknown kind of field"))?
-            }
+            primitive => PRIMITIVES
+                .get(usize::from(primitive))
+                .cloned()
+                .ok_or(DecodeError::Invalid("the schema has an unknown kind of field"))?,
         })
     }
 
     /// The fewest bytes that a value of this shape takes.
     fn min_size(&self) -> usize {
-        let fields = |fields: &[Field]| fields.iter().fold(0usize, |sum, field| sum.saturating_add(field.shape.min_size()));
+        let fields = |fields: &[Field]| {
+            fields.iter().fold(0usize, |sum, field| sum.saturating_add(field.shape.min_size()))
+        };
         match self {
             Self::U8 | Self::I8 | Self::Bool | Self::Option(_) => 1,
             Self::U16 | Self::I16 => 2,
             Self::U32 | Self::I32 | Self::F32 | Self::String | Self::List(_) | Self::Map(..) => 4,
             Self::U64 | Self::I64 | Self::F64 | Self::Entity => 8,
             Self::Array(count, of) => (*count as usize).saturating_mul(of.min_size()),
-            Self::Tuple(of) => of.iter().fold(0usize, |sum, shape| sum.saturating_add(shape.min_size())),
+            Self::Tuple(of) => {
+                of.iter().fold(0usize, |sum, shape| sum.saturating_add(shape.min_size()))
+            }
             Self::Struct(of) => fields(of),
-            Self::Enum(variants) => 1 + variants.iter().map(|(_, of)| fields(of)).min().unwrap_or(0),
+            Self::Enum(variants) => {
+                1 + variants.iter().map(|(_, of)| fields(of)).min().unwrap_or(0)
+            }
         }
     }
 
     /// How many bytes every value of this shape takes, if all take as many.
     pub(crate) fn size(&self) -> Option<usize> {
-        let fields = |fields: &[Field]| fields.iter().try_fold(0usize, |sum, field| sum.checked_add(field.shape.size()?));
+        let fields = |fields: &[Field]| {
+            fields.iter().try_fold(0usize, |sum, field| sum.checked_add(field.shape.size()?))
+        };
         match self {
             Self::Option(_) | Self::String | Self::List(_) | Self::Map(..) => None,
             Self::Array(count, of) => of.size()?.checked_mul(*count as usize),
-            Self::Tuple(of) => of.iter().try_fold(0usize, |sum, shape| sum.checked_add(shape.size()?)),
+            Self::Tuple(of) => {
+                of.iter().try_fold(0usize, |sum, shape| sum.checked_add(shape.size()?))
+            }
             Self::Struct(of) => fields(of),
             Self::Enum(variants) => {
                 let mut sizes = variants.iter().map(|(_, of)| fields(of));
@@ -226,7 +257,8 @@ impl Shape {
         }
     }
 
-    /// Refuses `count` elements that cannot be there: each needs at least one byte, or a few bytes could ask for any number of them.
+    /// Refuses `count` elements that cannot be there: each needs at least one byte, or a few bytes
+    /// could ask for any number of them.
     fn check(&self, count: usize, input: &Reader<'_>) -> Result<(), DecodeError> {
         match self.min_size() {
             0 if count > 0 => Err(DecodeError::Invalid("a list of values without content")),
@@ -238,7 +270,10 @@ impl Shape {
     /// Reads a value of this shape.
     pub fn read(&self, input: &mut Reader<'_>) -> Result<Datum, DecodeError> {
         let fields = |fields: &[Field], input: &mut Reader<'_>| {
-            fields.iter().map(|field| Ok((field.name.clone(), field.shape.read(input)?))).collect::<Result<BTreeMap<_, _>, DecodeError>>()
+            fields
+                .iter()
+                .map(|field| Ok((field.name.clone(), field.shape.read(input)?)))
+                .collect::<Result<BTreeMap<_, _>, DecodeError>>()
         };
         let list = |of: &Self, count: usize, input: &mut Reader<'_>| {
             of.check(count, input)?;
@@ -258,7 +293,11 @@ impl Shape {
             Self::Bool => Datum::Bool(bool::decode(input)?),
             Self::Entity => Datum::Entity(u32::decode(input)?, u32::decode(input)?),
             Self::String => Datum::String(String::decode(input)?),
-            Self::Option(of) => Datum::Option(if bool::decode(input)? { Some(Box::new(of.read(input)?)) } else { None }),
+            Self::Option(of) => Datum::Option(if bool::decode(input)? {
+                Some(Box::new(of.read(input)?))
+            } else {
+                None
+            }),
             Self::Array(count, of) => list(of, *count as usize, input)?,
             Self::List(of) => {
                 let count = u32::decode(input)? as usize;
@@ -267,20 +306,29 @@ impl Shape {
             Self::Map(key, value) => {
                 let count = u32::decode(input)? as usize;
                 key.check(count, input)?;
-                Datum::Map((0..count).map(|_| Ok((key.read(input)?, value.read(input)?))).collect::<Result<_, DecodeError>>()?)
+                Datum::Map(
+                    (0..count)
+                        .map(|_| Ok((key.read(input)?, value.read(input)?)))
+                        .collect::<Result<_, DecodeError>>()?,
+                )
             }
-            Self::Tuple(of) => Datum::List(of.iter().map(|shape| shape.read(input)).collect::<Result<_, _>>()?),
+            Self::Tuple(of) => {
+                Datum::List(of.iter().map(|shape| shape.read(input)).collect::<Result<_, _>>()?)
+            }
             Self::Struct(of) => Datum::Struct(fields(of, input)?),
             Self::Enum(variants) => {
                 let [index] = input.array()?;
-                let (name, of) = variants.get(usize::from(index)).ok_or(DecodeError::Invalid("an enum has no such variant"))?;
+                let (name, of) = variants
+                    .get(usize::from(index))
+                    .ok_or(DecodeError::Invalid("an enum has no such variant"))?;
                 Datum::Enum(name.clone(), fields(of, input)?)
             }
         })
     }
 
-    /// Appends the canonical bytes of `datum` in this shape, which must be one of the running build: fields by name, with their defaults if
-    /// they are missing; numbers if they fit; what was not optional becomes so. Says where it fails.
+    /// Appends the canonical bytes of `datum` in this shape, which must be one of the running
+    /// build: fields by name, with their defaults if they are missing; numbers if they fit; what
+    /// was not optional becomes so. Says where it fails.
     pub fn convert(&self, datum: &Datum, out: &mut Vec<u8>) -> Result<(), String> {
         match (self, datum) {
             (Self::Option(_), Datum::Option(None)) => out.push(0),
@@ -298,7 +346,9 @@ impl Shape {
                 generation.encode(out);
             }
             (Self::String, Datum::String(text)) => text.encode(out),
-            (Self::Array(count, of), Datum::List(data)) if data.len() == *count as usize => convert_all(of, data, out)?,
+            (Self::Array(count, of), Datum::List(data)) if data.len() == *count as usize => {
+                convert_all(of, data, out)?
+            }
             (Self::List(of), Datum::List(data)) => {
                 (data.len() as u32).encode(out);
                 convert_all(of, data, out)?;
@@ -315,15 +365,19 @@ impl Shape {
             }
             (Self::Struct(of), Datum::Struct(data)) => convert_fields(of, data, out)?,
             (Self::Enum(variants), Datum::Enum(name, data)) => {
-                let index =
-                    variants.iter().position(|(known, _)| known == name).ok_or_else(|| format!("there is no variant `{name}` any more"))?;
+                let index = variants
+                    .iter()
+                    .position(|(known, _)| known == name)
+                    .ok_or_else(|| format!("there is no variant `{name}` any more"))?;
                 out.push(index as u8);
                 convert_fields(&variants[index].1, data, out)?;
             }
             (number, Datum::Int(value)) => number.convert_int(*value, out)?,
             (Self::F32, Datum::Float(value)) => (*value as f32).encode(out),
             (Self::F64, Datum::Float(value)) => value.encode(out),
-            (number, Datum::Float(value)) if value.fract() == 0.0 => number.convert_int(*value as i128, out)?,
+            (number, Datum::Float(value)) if value.fract() == 0.0 => {
+                number.convert_int(*value as i128, out)?
+            }
             (shape, datum) => return Err(format!("{datum:?} cannot become {shape:?}")),
         }
         Ok(())
@@ -354,10 +408,16 @@ fn convert_all(of: &Shape, data: &[Datum], out: &mut Vec<u8>) -> Result<(), Stri
     data.iter().try_for_each(|datum| of.convert(datum, out))
 }
 
-fn convert_fields(fields: &[Field], data: &BTreeMap<String, Datum>, out: &mut Vec<u8>) -> Result<(), String> {
+fn convert_fields(
+    fields: &[Field],
+    data: &BTreeMap<String, Datum>,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
     for Field { name, shape, default } in fields {
         match data.get(name) {
-            Some(datum) => shape.convert(datum, out).map_err(|error| format!("field `{name}`: {error}"))?,
+            Some(datum) => {
+                shape.convert(datum, out).map_err(|error| format!("field `{name}`: {error}"))?
+            }
             None => out.extend_from_slice(default),
         }
     }

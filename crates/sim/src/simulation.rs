@@ -16,7 +16,8 @@ use crate::sketch::Sketch;
 pub struct StepOutput {
     /// Facts that the game declared, in order.
     pub events: Vec<Event>,
-    /// Effects that the game asks for, in order. They stay open in the state until a [`Step`] says that they are done.
+    /// Effects that the game asks for, in order. They stay open in the state until a [`Step`] says
+    /// that they are done.
     pub effects: Vec<Effect>,
     /// For each command of the step, in its order: whether the game accepted it.
     pub commands: Vec<bool>,
@@ -24,7 +25,8 @@ pub struct StepOutput {
     pub ended: Option<String>,
 }
 
-/// What the state knows of a session: enough to resume it after a recovery and to apply nothing twice.
+/// What the state knows of a session: enough to resume it after a recovery and to apply nothing
+/// twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionState {
     /// Whose.
@@ -72,7 +74,8 @@ pub enum SimError {
         /// What the step makes.
         got: Tick,
     },
-    /// A system of the game panicked. The state is of no more use: restore it and leave out what triggers this.
+    /// A system of the game panicked. The state is of no more use: restore it and leave out what
+    /// triggers this.
     #[error("RK-SIM-005: system `{system}` panicked at tick {tick}: {message}")]
     Panicked {
         /// The system by name.
@@ -99,7 +102,8 @@ impl Probe {
     /// The tick and the system that run now.
     pub fn running(&self) -> Option<(Tick, &str)> {
         let tick = self.tick.load(Ordering::Acquire).checked_sub(1)?;
-        let system = self.systems.get(self.system.load(Ordering::Acquire)).map_or("", String::as_str);
+        let system =
+            self.systems.get(self.system.load(Ordering::Acquire)).map_or("", String::as_str);
         Some((Tick(tick), system))
     }
 }
@@ -108,21 +112,26 @@ impl Probe {
 pub trait Simulation: Send {
     /// The tick it stands at; 0 when newly set up.
     fn tick(&self) -> Tick;
-    /// Makes the next tick. A panic of a system is caught and becomes [`SimError::Panicked`]; the value must then be dropped.
+    /// Makes the next tick. A panic of a system is caught and becomes [`SimError::Panicked`]; the
+    /// value must then be dropped.
     ///
-    /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a malformed command is rejected.
+    /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a
+    /// malformed command is rejected.
     fn step(&mut self, step: &Step) -> Result<StepOutput, SimError>;
     /// BLAKE3 of the canonical bytes: world, sessions, open effects.
     fn state_hash(&self) -> StateHash;
-    /// The canonical bytes with the schema that they are decoded by. A function of the logical state alone.
+    /// The canonical bytes with the schema that they are decoded by. A function of the logical
+    /// state alone.
     fn checkpoint(&self) -> Bytes;
     /// As `checkpoint`, with what [`Self::changes`] needs to know of it later.
     fn capture(&self) -> (Bytes, Marks);
-    /// What leads from the bytes of an earlier checkpoint of this same match to those of `checkpoint` now: operations for
-    /// [`rekindle_schema::delta::seal`], and what a later call needs to know of the new bytes. Costs by what changed, not by the size of the world.
+    /// What leads from the bytes of an earlier checkpoint of this same match to those of
+    /// `checkpoint` now: operations for [`rekindle_schema::delta::seal`], and what a later call
+    /// needs to know of the new bytes. Costs by what changed, not by the size of the world.
     ///
-    /// `None`: take a full one. The operations would take more than `limit` bytes, or nothing can be said of what changed since.
-    /// `base` and `marks` must be of the same checkpoint, and the match must be what became of it by steps alone.
+    /// `None`: take a full one. The operations would take more than `limit` bytes, or nothing can
+    /// be said of what changed since. `base` and `marks` must be of the same checkpoint, and the
+    /// match must be what became of it by steps alone.
     fn changes(&self, base: &[u8], marks: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)>;
     /// Writes the networked part of the world into `view`, whose buffers are used again.
     fn extract(&self, view: &mut NetView);
@@ -152,15 +161,22 @@ pub trait GameType: Send + Sync {
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError>;
     /// A match as a checkpoint has it. Never panics, whatever the bytes.
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError>;
-    /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone. `None` if they are no checkpoint.
+    /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone.
+    /// `None` if they are no checkpoint.
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash>;
     /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
     fn accepts_input(&self, payload: &[u8]) -> bool;
     /// Whether bytes are a command of this game.
     fn accepts_command(&self, payload: &[u8]) -> bool;
-    /// Plays for `player` by looking at the networked view, like any client: house bots and load tests.
-    /// `state` is the bot's memory, empty at first. Returns an encoded input.
-    fn bot(&self, player: PlayerId, view: &NetView, config: &[u8], state: &mut Vec<u8>) -> Option<Bytes>;
+    /// Plays for `player` by looking at the networked view, like any client: house bots and load
+    /// tests. `state` is the bot's memory, empty at first. Returns an encoded input.
+    fn bot(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes>;
     /// A view as shapes to draw, if the game has its own way to draw it.
     fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
         let _ = (view, config);

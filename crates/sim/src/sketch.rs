@@ -1,4 +1,5 @@
-//! A match as shapes to draw. A game makes a sketch of what a client sees; displays (terminals, consoles) draw it without knowing the game.
+//! A match as shapes to draw. A game makes a sketch of what a client sees; displays (terminals,
+//! consoles) draw it without knowing the game.
 
 use rekindle_schema::PlayerId;
 
@@ -7,7 +8,8 @@ use rekindle_schema::PlayerId;
 pub enum Ink {
     /// What stands still: walls, the dead.
     Still,
-    /// One of the game's kinds of things; a display has a few colours for them and starts again behind the last.
+    /// One of the game's kinds of things; a display has a few colours for them and starts again
+    /// behind the last.
     Kind(u8),
     /// What belongs to a player; a display gives each player a colour.
     Player(PlayerId),

@@ -1,8 +1,9 @@
 //! Change stamps: when something was changed, as precisely as "by which system of which tick".
 //!
-//! A stamp is a `u32`: ticks within a window of two *eras* times [`POSITIONS`], plus the place in the tick (0 for what happens before the systems,
-//! then one place per system). At the first tick of each era all stamps move down by one era, those that are older stop at 0. So stamps
-//! take four bytes and never overflow, and they depend on nothing but the tick.
+//! A stamp is a `u32`: ticks within a window of two *eras* times [`POSITIONS`], plus the place in
+//! the tick (0 for what happens before the systems, then one place per system). At the first tick
+//! of each era all stamps move down by one era, those that are older stop at 0. So stamps take four
+//! bytes and never overflow, and they depend on nothing but the tick.
 
 use rekindle_schema::Tick;
 
@@ -21,7 +22,8 @@ pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
     ((tick.0 % ERA + ERA) as u32) * POSITIONS + position.min(POSITIONS - 1)
 }
 
-/// The stamp that the start of the tick `ticks` earlier has in `tick`; 0 if that is too long ago to have one.
+/// The stamp that the start of the tick `ticks` earlier has in `tick`; 0 if that is too long ago to
+/// have one.
 pub(crate) fn before(tick: Tick, ticks: u64) -> Stamp {
     let distance = u32::try_from(ticks).unwrap_or(u32::MAX).saturating_mul(POSITIONS);
     stamp(tick, 0).saturating_sub(distance)

@@ -8,9 +8,11 @@ use crate::world::World;
 
 /// What a system can have as a parameter.
 ///
-/// [`Query`](crate::Query), [`Res`](crate::Res), [`ResMut`](crate::ResMut), [`Commands`](crate::Commands), [`EventReader`](crate::EventReader),
-/// [`EventWriter`](crate::EventWriter), [`RemovedComponents`](crate::RemovedComponents), [`Inputs`](crate::Inputs), [`Time`](crate::Time),
-/// [`Rng`](crate::Rng), [`Const`](crate::Const), [`Output`](crate::Output).
+/// [`Query`](crate::Query), [`Res`](crate::Res), [`ResMut`](crate::ResMut),
+/// [`Commands`](crate::Commands), [`EventReader`](crate::EventReader),
+/// [`EventWriter`](crate::EventWriter), [`RemovedComponents`](crate::RemovedComponents),
+/// [`Inputs`](crate::Inputs), [`Time`](crate::Time), [`Rng`](crate::Rng), [`Const`](crate::Const),
+/// [`Output`](crate::Output).
 pub trait SystemParam {
     /// What is resolved once, when the game is built.
     type State: Send + Sync + 'static;
@@ -18,7 +20,8 @@ pub trait SystemParam {
     type Item<'w>: SystemParam<State = Self::State>;
     /// Resolves and declares what the parameter touches.
     fn init(registry: &Registry, access: &mut Access) -> Self::State;
-    /// The parameter for one run; `None` if something is borrowed already, which building the game rules out.
+    /// The parameter for one run; `None` if something is borrowed already, which building the game
+    /// rules out.
     fn get<'w>(state: &'w Self::State, world: &'w World, run: &Run) -> Option<Self::Item<'w>>;
 }
 
@@ -49,7 +52,9 @@ impl<F, S> FunctionSystem<F, S> {
         S: Send + Sync + 'static,
         M: 'static,
     {
-        Box::new(Typed::<F, M> { system: FunctionSystem { function, state: F::init(registry, access) } })
+        Box::new(Typed::<F, M> {
+            system: FunctionSystem { function, state: F::init(registry, access) },
+        })
     }
 }
 
@@ -75,14 +80,16 @@ macro_rules! functions {
                 ($($name::init(registry, access),)*)
             }
             fn call(&self, state: &Self::State, world: &World, run: &Run) {
-                // Through a function of its own, so that the parameters' types are inferred from one of the two bounds.
+                // Through a function of its own, so that the parameters' types are inferred from
+                // one of the two bounds.
                 fn inner<$($name),*>(function: impl Fn($($name),*), $($name: $name),*) {
                     function($($name),*);
                 }
                 let ($($name,)*) = state;
                 $(
                     let Some($name) = $name::get($name, world, run) else {
-                        panic!("a parameter of a system is in use: the schedule should have refused it");
+                        panic!("a parameter of a system is in use: the schedule should have \
+                            refused it");
                     };
                 )*
                 inner(self, $($name),*);

@@ -1,7 +1,9 @@
-//! The canonical form of values: what components, resources, events, inputs and commands are made of.
+//! The canonical form of values: what components, resources, events, inputs and commands are made
+//! of.
 //!
-//! A [`Value`] encodes itself: fixed little-endian, no padding, no pointers, equal values as equal bytes. The derives write the
-//! implementation for structs and enums; this file has it for the types they are made of.
+//! A [`Value`] encodes itself: fixed little-endian, no padding, no pointers, equal values as equal
+//! bytes. The derives write the implementation for structs and enums; this file has it for the
+//! types they are made of.
 //!
 //! | type | bytes |
 //! |---|---|
@@ -16,7 +18,8 @@
 //! | struct | its fields in order |
 //! | enum | one byte, the variant's place, then its fields |
 //!
-//! Decoding never panics and never allocates more than a constant (of the type) times the bytes that are there.
+//! Decoding never panics and never allocates more than a constant (of the type) times the bytes
+//! that are there.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -74,7 +77,8 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// A count of things that take at least `min_size` bytes each: refused if so many cannot be there.
+    /// A count of things that take at least `min_size` bytes each: refused if so many cannot be
+    /// there.
     #[inline]
     pub fn count(&mut self, min_size: usize) -> Result<usize, DecodeError> {
         let count = u32::from_le_bytes(self.array()?) as usize;
@@ -89,10 +93,12 @@ impl<'a> Reader<'a> {
 
 /// Something that a world can hold: it has a canonical form, a schema, and a value to start from.
 ///
-/// Derive it (`#[derive(Value)]`, or through `Component`, `Resource`, `Event`); write it by hand only for a primitive.
+/// Derive it (`#[derive(Value)]`, or through `Component`, `Resource`, `Event`); write it by hand
+/// only for a primitive.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a world",
-    note = "derive `rekindle_sim::Value` for a type of your own; for a map use `BTreeMap`, for a set `Vec`, for `usize` a number of fixed width"
+    note = "derive `rekindle_sim::Value` for a type of your own; for a map use `BTreeMap`, for a \
+        set `Vec`, for `usize` a number of fixed width"
 )]
 pub trait Value: Sized + Clone + Send + Sync + 'static {
     /// The fewest bytes that an encoded value takes.
@@ -108,8 +114,8 @@ pub trait Value: Sized + Clone + Send + Sync + 'static {
     fn encode(&self, out: &mut Vec<u8>);
     /// Reads what [`Value::encode`] wrote. The result is settled.
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// Brings the value into the form that encoding and decoding would give it: one NaN, ranges kept. Runs at the end of each tick
-    /// on what changed.
+    /// Brings the value into the form that encoding and decoding would give it: one NaN, ranges
+    /// kept. Runs at the end of each tick on what changed.
     #[inline]
     fn settle(&mut self) {}
 }
@@ -129,7 +135,8 @@ pub fn from_bytes<T: Value>(bytes: &[u8]) -> Result<T, DecodeError> {
     Ok(value)
 }
 
-/// Keeps `value` in `low..=high`; what compares with nothing (a NaN) becomes `low`. Called by derived code.
+/// Keeps `value` in `low..=high`; what compares with nothing (a NaN) becomes `low`. Called by
+/// derived code.
 #[inline]
 pub fn clamp<T: PartialOrd>(value: &mut T, low: T, high: T) {
     match (*value).partial_cmp(&low) {
@@ -336,7 +343,8 @@ macro_rules! lists {
                 Self::new()
             }
             fn shape() -> Shape {
-                const { assert!(T::MIN_SIZE > 0, "a list of values without content: keep its length as a number instead") };
+                const { assert!(T::MIN_SIZE > 0, "a list of values without content: keep its \
+                    length as a number instead") };
                 Shape::List(Box::new(T::shape()))
             }
             fn encode(&self, out: &mut Vec<u8>) {
@@ -376,7 +384,8 @@ impl Value for String {
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = input.count(1)?;
-        let text = std::str::from_utf8(input.slice(len)?).map_err(|_| DecodeError::Invalid("a text is not UTF-8"))?;
+        let text = std::str::from_utf8(input.slice(len)?)
+            .map_err(|_| DecodeError::Invalid("a text is not UTF-8"))?;
         Ok(text.to_owned())
     }
 }

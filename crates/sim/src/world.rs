@@ -1,4 +1,5 @@
-//! The world: entities, their components, resources and pending events. Everything a system can read is here and in the checkpoint.
+//! The world: entities, their components, resources and pending events. Everything a system can
+//! read is here and in the checkpoint.
 
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
@@ -26,7 +27,8 @@ pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// The world of a match.
 ///
-/// Systems see it through their parameters. `Game::setup`, `join`, `leave` and `command` get it whole and change it at once.
+/// Systems see it through their parameters. `Game::setup`, `join`, `leave` and `command` get it
+/// whole and change it at once.
 pub struct World {
     pub(crate) registry: Arc<Registry>,
     pub(crate) constants: Arc<Constants>,
@@ -49,7 +51,13 @@ pub struct World {
 }
 
 impl World {
-    pub(crate) fn new(registry: Arc<Registry>, constants: Arc<Constants>, systems: usize, seed: u64, tick_rate: u16) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        constants: Arc<Constants>,
+        systems: usize,
+        seed: u64,
+        tick_rate: u16,
+    ) -> Self {
         Self {
             columns: registry.components.list.iter().map(|kind| (kind.storage)()).collect(),
             removed: vec![Vec::new(); registry.components.list.len()],
@@ -79,16 +87,25 @@ impl World {
         self.tick_rate
     }
 
-    /// Random numbers for `setup`, `join`, `leave` and `command`: the same numbers for the same seed, tick and `purpose`.
+    /// Random numbers for `setup`, `join`, `leave` and `command`: the same numbers for the same
+    /// seed, tick and `purpose`.
     pub fn rng(&self, purpose: u64) -> Rng {
         Rng::stream(self.seed, self.tick, purpose)
     }
 
-    /// A value computed from the configuration, registered with `constant`; the configuration itself is one.
+    /// A value computed from the configuration, registered with `constant`; the configuration
+    /// itself is one.
     pub fn constant<T: Send + Sync + 'static>(&self) -> Arc<T> {
-        let found = self.constants.get(&TypeId::of::<T>()).and_then(|value| Arc::clone(value).downcast().ok());
+        let found = self
+            .constants
+            .get(&TypeId::of::<T>())
+            .and_then(|value| Arc::clone(value).downcast().ok());
         found.unwrap_or_else(|| {
-            panic!("constant `{0}` is not registered: add `game.constant(|config| {0} …)` in `Game::build`", type_name::<T>())
+            panic!(
+                "constant `{0}` is not registered: add `game.constant(|config| {0} …)` in \
+                `Game::build`",
+                type_name::<T>()
+            )
         })
     }
 
@@ -122,9 +139,13 @@ impl World {
 
     pub(crate) fn insert_one<T: Component>(&mut self, entity: Entity, value: T) {
         let index = self.registry.components.of::<T>();
-        let column = index.and_then(|index| self.columns[index].as_any_mut().downcast_mut::<Column<T>>());
+        let column =
+            index.and_then(|index| self.columns[index].as_any_mut().downcast_mut::<Column<T>>());
         let Some(column) = column else {
-            panic!("component `{0}` is not registered: add `game.component::<{0}>()` in `Game::build`", type_name::<T>());
+            panic!(
+                "component `{0}` is not registered: add `game.component::<{0}>()` in `Game::build`",
+                type_name::<T>()
+            );
         };
         column.insert(entity.slot() as usize, value, self.now.stamp);
     }
@@ -132,7 +153,8 @@ impl World {
     /// Takes a component away; whether it was there.
     pub fn remove<T: Component>(&mut self, entity: Entity) -> bool {
         let index = self.registry.components.of::<T>();
-        index.is_some_and(|index| self.entities.contains(entity) && self.remove_index(entity, index))
+        index
+            .is_some_and(|index| self.entities.contains(entity) && self.remove_index(entity, index))
     }
 
     fn remove_index(&mut self, entity: Entity, index: usize) -> bool {
@@ -169,16 +191,23 @@ impl World {
         if !self.entities.contains(entity) {
             return None;
         }
-        let column = self.columns[self.registry.components.of::<T>()?].as_any_mut().downcast_mut::<Column<T>>()?;
+        let column = self.columns[self.registry.components.of::<T>()?]
+            .as_any_mut()
+            .downcast_mut::<Column<T>>()?;
         let (value, changed) = column.get_mut(entity.slot() as usize)?;
         Some(Mut::new(value, changed, self.now.stamp))
     }
 
-    /// Runs `body` with a query, as a system would see it: `world.query::<(Entity, &mut Health), With<Player>, _>(|mut query| …)`.
+    /// Runs `body` with a query, as a system would see it:
+    /// `world.query::<(Entity, &mut Health), With<Player>, _>(|mut query| …)`.
     ///
     /// # Panics
-    /// If a component is not registered, or two parts of the query ask for the same one and one of them changes it.
-    pub fn query<D: QueryData, F: QueryFilter, R>(&mut self, body: impl FnOnce(Query<'_, D, F>) -> R) -> R {
+    /// If a component is not registered, or two parts of the query ask for the same one and one of
+    /// them changes it.
+    pub fn query<D: QueryData, F: QueryFilter, R>(
+        &mut self,
+        body: impl FnOnce(Query<'_, D, F>) -> R,
+    ) -> R {
         let mut access = Access::default();
         let state = (D::init(&self.registry, &mut access), F::init(&self.registry, &mut access));
         match (access.errors.first(), Query::new(&state, self, &self.now)) {
@@ -207,14 +236,22 @@ impl World {
 
     fn cell_of<T: Resource>(&self) -> &Cell<T> {
         let cell = self.registry.resources.of::<T>().and_then(|index| self.cell::<T>(index));
-        cell.unwrap_or_else(|| panic!("resource `{0}` is not registered: add `game.resource::<{0}>()` in `Game::build`", type_name::<T>()))
+        cell.unwrap_or_else(|| {
+            panic!(
+                "resource `{0}` is not registered: add `game.resource::<{0}>()` in `Game::build`",
+                type_name::<T>()
+            )
+        })
     }
 
     /// Sends an event to the systems.
     pub fn send<T: Event>(&mut self, event: T) {
         let index = self.registry.events.of::<T>();
         let Some(queue) = index.and_then(|index| self.queue::<T>(index)) else {
-            panic!("event `{0}` is not registered: add `game.event::<{0}>()` in `Game::build`", type_name::<T>());
+            panic!(
+                "event `{0}` is not registered: add `game.event::<{0}>()` in `Game::build`",
+                type_name::<T>()
+            );
         };
         queue.send(self.now.stamp, event);
     }
@@ -250,8 +287,9 @@ impl World {
 
     /// Applies what systems asked for through `Commands`, in order.
     ///
-    /// They are marked with `now`, a place behind all systems of the stage: marked with the place of the system that asked, an addition
-    /// would be old to a system that ran between it and the end of the stage.
+    /// They are marked with `now`, a place behind all systems of the stage: marked with the place
+    /// of the system that asked, an addition would be old to a system that ran between it and the
+    /// end of the stage.
     pub(crate) fn flush(&mut self, now: Stamp) {
         self.now.stamp = now;
         self.entities.flush();
@@ -266,7 +304,8 @@ impl World {
         *self.commands.get_mut() = commands;
     }
 
-    /// Starts the next tick: moves stamps at the start of an era, and drops what every reader has seen.
+    /// Starts the next tick: moves stamps at the start of an era, and drops what every reader has
+    /// seen.
     pub(crate) fn begin(&mut self, tick: Tick) {
         self.tick = tick;
         if stamp::starts_era(tick) {

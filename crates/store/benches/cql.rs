@@ -1,8 +1,10 @@
-//! The journal on a CQL server against bare prepared inserts of the same batches (no fence, no verifying read), and against a row for each record,
-//! in the same run and in turns: batches of 100 and 1,000 records of 60 bytes.
+//! The journal on a CQL server against bare prepared inserts of the same batches (no fence, no
+//! verifying read), and against a row for each record, in the same run and in turns: batches of 100
+//! and 1,000 records of 60 bytes.
 //!
-//! `cargo bench -p rekindle-store --bench cql` with a server from `cargo xtask services up`, or one that `REKINDLE_TEST_CQL` names.
-//! `REKINDLE_BENCH_ROUNDS` is the number of turns of 20 batches (default 25).
+//! `cargo bench -p rekindle-store --bench cql` with a server from `cargo xtask services up`, or one
+//! that `REKINDLE_TEST_CQL` names. `REKINDLE_BENCH_ROUNDS` is the number of turns of 20 batches
+//! (default 25).
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,8 @@ const TURN: usize = 20;
 const ROWS_AT_ONCE: usize = 256;
 
 fn next(scribe: &mut Scribe, records: u64) -> Batch {
-    let records: Vec<(MatchId, &[u8])> = (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
+    let records: Vec<(MatchId, &[u8])> =
+        (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
     scribe.batch(&records)
 }
 
@@ -36,13 +39,20 @@ struct Bare {
 
 impl Bare {
     async fn open(address: &str, keyspace: &str) -> Self {
-        let builder = SessionBuilder::new().known_nodes(address.split(',')).compression(Some(Compression::Lz4));
+        let builder = SessionBuilder::new()
+            .known_nodes(address.split(','))
+            .compression(Some(Compression::Lz4));
         let session = builder.build().await.expect("the server answers");
         for table in [
-            "bare_batch (log bigint, bucket bigint, number bigint, bytes blob, PRIMARY KEY ((log, bucket), number))",
-            "bare_record (log bigint, bucket bigint, number bigint, record int, bytes blob, PRIMARY KEY ((log, bucket), number, record))",
+            "bare_batch (log bigint, bucket bigint, number bigint, bytes blob, PRIMARY KEY ((log, \
+             bucket), number))",
+            "bare_record (log bigint, bucket bigint, number bigint, record int, bytes blob, \
+             PRIMARY KEY ((log, bucket), number, record))",
         ] {
-            session.query_unpaged(format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table}"), ()).await.expect("a table can be made");
+            session
+                .query_unpaged(format!("CREATE TABLE IF NOT EXISTS {keyspace}.{table}"), ())
+                .await
+                .expect("a table can be made");
         }
         let prepare = async |cql: String| {
             let mut statement = session.prepare(cql).await.expect("a statement");
@@ -50,9 +60,15 @@ impl Bare {
             statement.set_is_idempotent(true);
             statement
         };
-        let batch = prepare(format!("INSERT INTO {keyspace}.bare_batch (log, bucket, number, bytes) VALUES (?, ?, ?, ?)")).await;
-        let record =
-            prepare(format!("INSERT INTO {keyspace}.bare_record (log, bucket, number, record, bytes) VALUES (?, ?, ?, ?, ?)")).await;
+        let batch = prepare(format!(
+            "INSERT INTO {keyspace}.bare_batch (log, bucket, number, bytes) VALUES (?, ?, ?, ?)"
+        ))
+        .await;
+        let record = prepare(format!(
+            "INSERT INTO {keyspace}.bare_record (log, bucket, number, record, \
+                bytes) VALUES (?, ?, ?, ?, ?)"
+        ))
+        .await;
         Self { session, batch, record }
     }
 
@@ -67,7 +83,13 @@ impl Bare {
         let number = batch.number.0 as i64;
         let inserts = (0..records as i32).map(|record| {
             let values = (batch.incarnation.0 as i64, number / 256, number, record, &RECORD[..]);
-            async move { self.session.execute_unpaged(&self.record, values).await.map(drop).expect("an insert") }
+            async move {
+                self.session
+                    .execute_unpaged(&self.record, values)
+                    .await
+                    .map(drop)
+                    .expect("an insert")
+            }
         });
         futures::stream::iter(inserts).buffer_unordered(ROWS_AT_ONCE).collect::<()>().await;
     }
@@ -107,16 +129,24 @@ async fn compare(store: &Store, bare: &Bare, node: Incarnation, records: u64, ro
     }
     let [store, bare, rows] = times.map(|mut times| {
         times.sort_unstable();
-        let rate = (times.len() as u64 * records) as f64 / times.iter().sum::<Duration>().as_secs_f64();
+        let rate =
+            (times.len() as u64 * records) as f64 / times.iter().sum::<Duration>().as_secs_f64();
         (rate, percentile(&times, 50), percentile(&times, 99))
     });
-    for (name, (rate, p50, p99)) in [("store", store), ("bare inserts", bare), ("row per record", rows)] {
+    for (name, (rate, p50, p99)) in
+        [("store", store), ("bare inserts", bare), ("row per record", rows)]
+    {
         println!(
-            "{records:>5} records, {name:<14} {rate:>9.0} rec/s, {:>6.0} appends/s, p50 {p50:.2} ms, p99 {p99:.2} ms",
+            "{records:>5} records, {name:<14} {rate:>9.0} rec/s, {:>6.0} appends/s, p50 {p50:.2} \
+             ms, p99 {p99:.2} ms",
             rate / records as f64
         );
     }
-    println!("{records:>5} records: {:.0} % of bare inserts, {:.1} times a row per record", 100.0 * store.0 / bare.0, store.0 / rows.0);
+    println!(
+        "{records:>5} records: {:.0} % of bare inserts, {:.1} times a row per record",
+        100.0 * store.0 / bare.0,
+        store.0 / rows.0
+    );
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -131,9 +161,15 @@ async fn main() {
     cql::migrate(&options).await.expect("tables can be made");
     let store = CqlStore::connect(options).await.expect("the store opens");
     let bare = Bare::open(&address, &keyspace).await;
-    let rounds = std::env::var("REKINDLE_BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(25);
+    let rounds = std::env::var("REKINDLE_BENCH_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(25);
     for (node, records) in [(1, 100), (2, 1_000)] {
         compare(&store, &bare, Incarnation(node), records, rounds).await;
     }
-    bare.session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await.expect("the keyspace can be dropped");
+    bare.session
+        .query_unpaged(format!("DROP KEYSPACE {keyspace}"), ())
+        .await
+        .expect("the keyspace can be dropped");
 }

@@ -1,8 +1,10 @@
-//! The local journal against a bare file that does the same writes and syncs, in the same run: batches of 1, 100 and 1,000 records.
+//! The local journal against a bare file that does the same writes and syncs, in the same run:
+//! batches of 1, 100 and 1,000 records.
 //!
-//! `cargo bench -p rekindle-store` prints criterion's figures, then a table with throughput and acknowledgement times of both sides, measured
-//! in turns so that the mood of the disk is shared. `REKINDLE_BENCH_DIR` names a directory on the disk to measure (default: the target
-//! directory; a tmpfs would say nothing).
+//! `cargo bench -p rekindle-store` prints criterion's figures, then a table with throughput and
+//! acknowledgement times of both sides, measured in turns so that the mood of the disk is shared.
+//! `REKINDLE_BENCH_DIR` names a directory on the disk to measure (default: the target directory; a
+//! tmpfs would say nothing).
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -23,13 +25,17 @@ const NODE: Incarnation = Incarnation(1);
 const RECORD: [u8; 60] = [7; 60];
 
 fn data_dir() -> tempfile::TempDir {
-    let base = std::env::var_os("REKINDLE_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    std::fs::create_dir_all(&base).and_then(|()| tempfile::tempdir_in(base)).expect("a directory to measure in")
+    let base = std::env::var_os("REKINDLE_BENCH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    std::fs::create_dir_all(&base)
+        .and_then(|()| tempfile::tempdir_in(base))
+        .expect("a directory to measure in")
 }
 
 /// A batch as a node with one match for each record writes it.
 fn next(scribe: &mut Scribe, records: u64) -> Batch {
-    let records: Vec<(MatchId, &[u8])> = (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
+    let records: Vec<(MatchId, &[u8])> =
+        (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
     scribe.batch(&records)
 }
 
@@ -44,8 +50,10 @@ struct Journal {
 impl Journal {
     fn open(records: u64) -> Self {
         let dir = data_dir();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = LocalStore::open(dir.path(), LocalOptions::default()).expect("a fresh directory opens");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let store =
+            LocalStore::open(dir.path(), LocalOptions::default()).expect("a fresh directory opens");
         runtime.block_on(register(&store, NODE));
         Self { runtime, store, scribe: Scribe::new(NODE), records, _dir: dir }
     }
@@ -72,14 +80,18 @@ impl Bare {
     fn open(records: u64) -> Self {
         let dir = data_dir();
         let path: &Path = &dir.path().join("bare");
-        let file = OpenOptions::new().write(true).create_new(true).open(path).expect("a fresh file");
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(path).expect("a fresh file");
         Self { file, at: 0, scribe: Scribe::new(NODE), records, _dir: dir }
     }
 
     fn append(&mut self) -> Duration {
         let batch = next(&mut self.scribe, self.records);
         let start = Instant::now();
-        self.file.write_all_at(&batch.bytes, self.at).and_then(|()| self.file.sync_data()).expect("the disk works");
+        self.file
+            .write_all_at(&batch.bytes, self.at)
+            .and_then(|()| self.file.sync_data())
+            .expect("the disk works");
         self.at += batch.bytes.len() as u64;
         start.elapsed()
     }
@@ -87,13 +99,20 @@ impl Bare {
 
 fn journal(c: &mut Criterion) {
     let mut group = c.benchmark_group("journal");
-    group.sample_size(30).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
+    group
+        .sample_size(30)
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_millis(500));
     for records in [1, 100, 1_000] {
         group.throughput(Throughput::Elements(records));
         let mut log = Journal::open(records);
-        group.bench_function(BenchmarkId::new("local", records), |b| b.iter_custom(|n| (0..n).map(|_| log.append()).sum()));
+        group.bench_function(BenchmarkId::new("local", records), |b| {
+            b.iter_custom(|n| (0..n).map(|_| log.append()).sum())
+        });
         let mut bare = Bare::open(records);
-        group.bench_function(BenchmarkId::new("bare file", records), |b| b.iter_custom(|n| (0..n).map(|_| bare.append()).sum()));
+        group.bench_function(BenchmarkId::new("bare file", records), |b| {
+            b.iter_custom(|n| (0..n).map(|_| bare.append()).sum())
+        });
     }
     group.finish();
 }
@@ -114,11 +133,13 @@ fn compare(records: u64) {
     }
     let [log, bare] = times.map(|mut times| {
         times.sort_unstable();
-        let rate = (times.len() as u64 * records) as f64 / times.iter().sum::<Duration>().as_secs_f64();
+        let rate =
+            (times.len() as u64 * records) as f64 / times.iter().sum::<Duration>().as_secs_f64();
         (rate, percentile(&times, 50), percentile(&times, 99))
     });
     println!(
-        "{records:>5} records: local {:>9.0} rec/s, p50 {:.2} ms, p99 {:.2} ms; bare {:>9.0} rec/s, p50 {:.2} ms, p99 {:.2} ms; throughput {:.0} %, p99 x{:.2}",
+        "{records:>5} records: local {:>9.0} rec/s, p50 {:.2} ms, p99 {:.2} ms; bare {:>9.0} \
+         rec/s, p50 {:.2} ms, p99 {:.2} ms; throughput {:.0} %, p99 x{:.2}",
         log.0,
         log.1,
         log.2,
@@ -136,12 +157,20 @@ fn recover() {
     const BATCHES: u64 = 300;
     let mut log = Journal::open(MATCHES);
     let bytes: u64 = (0..BATCHES).map(|_| next_len(&mut log)).sum();
-    let leases: Vec<MatchLease> = (1..=MATCHES).map(|match_id| match_lease(MatchId(match_id), &[(NODE, 1)])).collect();
+    let leases: Vec<MatchLease> =
+        (1..=MATCHES).map(|match_id| match_lease(MatchId(match_id), &[(NODE, 1)])).collect();
     let start = Instant::now();
-    let histories = log.runtime.block_on(history::load_many(&log.store, &leases, &LoadOptions::default()));
+    let histories =
+        log.runtime.block_on(history::load_many(&log.store, &leases, &LoadOptions::default()));
     let took = start.elapsed();
-    assert!(histories.iter().all(|history| history.as_ref().is_ok_and(|history| history.frames.len() as u64 == BATCHES)));
-    println!("{MATCHES} histories of {BATCHES} records out of one log of {} MiB: {:.0} ms", bytes >> 20, took.as_secs_f64() * 1e3);
+    assert!(histories.iter().all(|history| {
+        history.as_ref().is_ok_and(|history| history.frames.len() as u64 == BATCHES)
+    }));
+    println!(
+        "{MATCHES} histories of {BATCHES} records out of one log of {} MiB: {:.0} ms",
+        bytes >> 20,
+        took.as_secs_f64() * 1e3
+    );
 }
 
 fn next_len(log: &mut Journal) -> u64 {

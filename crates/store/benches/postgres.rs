@@ -1,8 +1,10 @@
-//! The journal on Postgres against bare inserts of the same batches into a table of the same shape, without a fence, and against a row for each
-//! record with the same fence. All sides append in turns of 20, so that the moods of disk and machine are shared. Then trimming: partitions that are dropped
-//! against rows that are deleted, under the same appends.
+//! The journal on Postgres against bare inserts of the same batches into a table of the same shape,
+//! without a fence, and against a row for each record with the same fence. All sides append in
+//! turns of 20, so that the moods of disk and machine are shared. Then trimming: partitions that
+//! are dropped against rows that are deleted, under the same appends.
 //!
-//! `REKINDLE_TEST_POSTGRES=postgres://... cargo bench -p rekindle-store --bench postgres` prints the tables of `docs/BENCHMARKS.md`.
+//! `REKINDLE_TEST_POSTGRES=postgres://... cargo bench -p rekindle-store --bench postgres` prints
+//! the tables of `docs/BENCHMARKS.md`.
 
 use std::time::{Duration, Instant};
 
@@ -16,20 +18,23 @@ use tokio_postgres::{Client, NoTls, Statement};
 const NODE: Incarnation = Incarnation(0xbe);
 const RECORD: [u8; 60] = [7; 60];
 const WARM_UP: usize = 100;
-/// Batches that a side appends in a row: a thousand rows leave the caches of a machine in another state than one row does, and whoever comes next pays for it.
+/// Batches that a side appends in a row: a thousand rows leave the caches of a machine in another
+/// state than one row does, and whoever comes next pays for it.
 const TURN: usize = 20;
 /// In which order the three sides take their turns: each comes after each other one equally often.
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 /// A batch as a node with one match for each record writes it.
 fn next(scribe: &mut Scribe, records: u64) -> Batch {
-    let records: Vec<(MatchId, &[u8])> = (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
+    let records: Vec<(MatchId, &[u8])> =
+        (1..=records).map(|match_id| (MatchId(match_id), &RECORD[..])).collect();
     scribe.batch(&records)
 }
 
 struct Bench {
     store: Store,
-    /// Looks at the server. What is measured has connections of its own: a session that has just answered something answers the next request sooner.
+    /// Looks at the server. What is measured has connections of its own: a session that has just
+    /// answered something answers the next request sooner.
     sql: Client,
     config: tokio_postgres::Config,
     schema: String,
@@ -45,7 +50,8 @@ impl Bench {
     async fn open(address: &str, segment_batches: u64) -> Self {
         let schema = format!("rk_bench_{}_{segment_batches}", std::process::id());
         let mark = if address.contains('?') { '&' } else { '?' };
-        let mut options = PostgresOptions::parse(&format!("{address}{mark}schema={schema}")).expect("an address");
+        let mut options =
+            PostgresOptions::parse(&format!("{address}{mark}schema={schema}")).expect("an address");
         options.segment_batches = segment_batches;
         postgres::migrate(&options).await.expect("a fresh schema");
         let store = PostgresStore::connect(options).await.expect("a server that is fit for use");
@@ -56,12 +62,19 @@ impl Bench {
     }
 
     async fn drop(self) {
-        self.sql.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.schema)).await.expect("the schema goes");
+        self.sql
+            .batch_execute(&format!("DROP SCHEMA {} CASCADE", self.schema))
+            .await
+            .expect("the schema goes");
     }
 
     /// Where the WAL stands, in bytes.
     async fn wal(&self) -> f64 {
-        let row = self.sql.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8", &[]).await.expect("a position");
+        let row = self
+            .sql
+            .query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8", &[])
+            .await
+            .expect("a position");
         row.get(0)
     }
 }
@@ -86,7 +99,8 @@ impl Side {
 }
 
 async fn bare_insert(sql: &Client, statement: &Statement, batch: &Batch) {
-    let (number, zero, size, bytes) = (batch.number.0 as i64, 0_i64, batch.bytes.len() as i32, &batch.bytes[..]);
+    let (number, zero, size, bytes) =
+        (batch.number.0 as i64, 0_i64, batch.bytes.len() as i32, &batch.bytes[..]);
     sql.execute(statement, &[&number, &zero, &zero, &size, &bytes]).await.expect("an insert");
 }
 
@@ -94,7 +108,10 @@ async fn record_rows(sql: &Client, statement: &Statement, batch: u64, records: u
     let ids: Vec<i64> = (1..=records as i64).collect();
     let seqs = vec![batch as i64; ids.len()];
     let payloads: Vec<&[u8]> = vec![&RECORD; ids.len()];
-    let row = sql.query_one(statement, &[&(NODE.0 as i64), &ids, &seqs, &payloads]).await.expect("an insert");
+    let row = sql
+        .query_one(statement, &[&(NODE.0 as i64), &ids, &seqs, &payloads])
+        .await
+        .expect("an insert");
     assert!(row.get::<_, bool>(0), "the lease is live");
 }
 
@@ -104,12 +121,16 @@ async fn compare(address: &str, records: u64, rounds: usize) {
                   CREATE TABLE record (match_id bigint, seq bigint, payload bytea, PRIMARY KEY (match_id, seq))";
     bench.sql.batch_execute(tables).await.expect("tables to compare with");
     let (bare_sql, rows_sql) = (connect(&bench.config).await, connect(&bench.config).await);
-    let bare = bare_sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
+    let bare = bare_sql
+        .prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)")
+        .await
+        .expect("a statement");
     let by_record = "WITH lease AS MATERIALIZED (SELECT state = 'live' AS live FROM node_lease WHERE incarnation = $1 FOR SHARE), \
                      written AS (INSERT INTO record SELECT u.* FROM lease, unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS u WHERE live \
                                  ON CONFLICT DO NOTHING) SELECT live FROM lease";
     let by_record = rows_sql.prepare(by_record).await.expect("a statement");
-    let (mut scribe, mut sides) = (Scribe::new(NODE), [Side::default(), Side::default(), Side::default()]);
+    let (mut scribe, mut sides) =
+        (Scribe::new(NODE), [Side::default(), Side::default(), Side::default()]);
     let mut payload = 0;
     for round in 0..(WARM_UP + rounds) / TURN {
         let warm = round >= WARM_UP / TURN;
@@ -135,16 +156,30 @@ async fn compare(address: &str, records: u64, rounds: usize) {
         }
     }
     let [store, bare, rows] = &sides;
-    println!("\n{records} records of {} bytes a batch, {} batches a side", RECORD.len(), store.times.len());
-    println!("| side | batches/s | records/s | ack p50 ms | ack p99 ms | WAL bytes per payload byte |");
+    println!(
+        "\n{records} records of {} bytes a batch, {} batches a side",
+        RECORD.len(),
+        store.times.len()
+    );
+    println!(
+        "| side | batches/s | records/s | ack p50 ms | ack p99 ms | WAL bytes per payload byte |"
+    );
     println!("|---|---|---|---|---|---|");
-    for (name, side) in [("journal", store), ("bare insert of the batch", bare), ("a row for each record, fenced", rows)] {
+    for (name, side) in [
+        ("journal", store),
+        ("bare insert of the batch", bare),
+        ("a row for each record, fenced", rows),
+    ] {
         let (rate, wal) = (side.per_second(), side.wal / payload as f64);
         let (p50, p99) = (side.quantile(0.5), side.quantile(0.99));
-        println!("| {name} | {rate:.0} | {:.0} | {p50:.2} | {p99:.2} | {wal:.2} |", rate * records as f64);
+        println!(
+            "| {name} | {rate:.0} | {:.0} | {p50:.2} | {p99:.2} | {wal:.2} |",
+            rate * records as f64
+        );
     }
     println!(
-        "throughput against bare inserts: {:.0} %, p50 × {:.2}, p99 × {:.2}; against a row for each record: × {:.1}",
+        "throughput against bare inserts: {:.0} %, p50 × {:.2}, p99 × {:.2}; against a row for \
+         each record: × {:.1}",
         100.0 * store.per_second() / bare.per_second(),
         store.quantile(0.5) / bare.quantile(0.5),
         store.quantile(0.99) / bare.quantile(0.99),
@@ -164,9 +199,13 @@ async fn trimming(address: &str, records: u64, rounds: u64) {
                  toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_cost_delay = 0)";
     bench.sql.batch_execute(table).await.expect("a table to compare with");
     let bare_sql = connect(&bench.config).await;
-    let bare = bare_sql.prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)").await.expect("a statement");
+    let bare = bare_sql
+        .prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)")
+        .await
+        .expect("a statement");
     let mut scribe = Scribe::new(NODE);
-    let (mut dropped, mut deleted) = ((Side::default(), Duration::ZERO), (Side::default(), Duration::ZERO));
+    let (mut dropped, mut deleted) =
+        ((Side::default(), Duration::ZERO), (Side::default(), Duration::ZERO));
     for _ in 0..rounds {
         let batch = next(&mut scribe, records);
         let number = batch.number.0;
@@ -185,31 +224,62 @@ async fn trimming(address: &str, records: u64, rounds: u64) {
         if number.is_multiple_of(EVERY) && number > KEEP {
             let start = Instant::now();
             let before = (number - KEEP) as i64;
-            bare_sql.execute("DELETE FROM bare WHERE number < $1", &[&before]).await.expect("rows go");
+            bare_sql
+                .execute("DELETE FROM bare WHERE number < $1", &[&before])
+                .await
+                .expect("rows go");
             deleted.1 += start.elapsed();
         }
         deleted.0.wal += bench.wal().await - between;
     }
     let payload = (rounds * records) as f64 * RECORD.len() as f64;
-    let left: i64 = bench.sql.query_one("SELECT pg_total_relation_size('bare')", &[]).await.expect("a size").get(0);
+    let left: i64 = bench
+        .sql
+        .query_one("SELECT pg_total_relation_size('bare')", &[])
+        .await
+        .expect("a size")
+        .get(0);
     let kept = bench.store.journal.logs().await.expect("a size")[0].bytes;
-    println!("\nTrimming every {EVERY} batches of {records} records, keeping {KEEP}, {rounds} batches");
-    println!("| way | ack p50 ms | ack p99 ms | time in trimming ms | WAL bytes per payload byte | MiB left |");
+    println!(
+        "\nTrimming every {EVERY} batches of {records} records, keeping {KEEP}, {rounds} batches"
+    );
+    println!(
+        "| way | ack p50 ms | ack p99 ms | time in trimming ms | WAL bytes per payload byte | MiB \
+         left |"
+    );
     println!("|---|---|---|---|---|---|");
-    for (name, (side, time), left) in [("partitions dropped", &dropped, kept), ("rows deleted, autovacuum", &deleted, left as u64)] {
+    for (name, (side, time), left) in [
+        ("partitions dropped", &dropped, kept),
+        ("rows deleted, autovacuum", &deleted, left as u64),
+    ] {
         let (p50, p99, wal) = (side.quantile(0.5), side.quantile(0.99), side.wal / payload);
-        println!("| {name} | {p50:.2} | {p99:.2} | {} | {wal:.2} | {} |", time.as_millis(), left >> 20);
+        println!(
+            "| {name} | {p50:.2} | {p99:.2} | {} | {wal:.2} | {} |",
+            time.as_millis(),
+            left >> 20
+        );
     }
     bench.drop().await;
 }
 
 fn main() {
-    let Some(address) = std::env::var("REKINDLE_TEST_POSTGRES").ok().filter(|address| !address.is_empty()) else {
-        eprintln!("SKIPPED: REKINDLE_TEST_POSTGRES names no Postgres server, so nothing was measured");
+    let Some(address) =
+        std::env::var("REKINDLE_TEST_POSTGRES").ok().filter(|address| !address.is_empty())
+    else {
+        eprintln!(
+            "SKIPPED: REKINDLE_TEST_POSTGRES names no Postgres server, so nothing was measured"
+        );
         return;
     };
-    let rounds = std::env::var("REKINDLE_BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3_000);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let rounds = std::env::var("REKINDLE_BENCH_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(3_000);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         for records in [100, 1_000] {
             compare(&address, records, rounds).await;

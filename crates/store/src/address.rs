@@ -18,7 +18,8 @@ use crate::port::StoreError;
 use crate::postgres::{self, PostgresOptions, PostgresStore};
 
 /// What an address may look like, for errors.
-pub const EXPECTED: &str = "`local`, `local:DIR`, `memory`, `postgres://USER@HOST:PORT/DATABASE` or `scylla://HOST,HOST/KEYSPACE`";
+pub const EXPECTED: &str = "`local`, `local:DIR`, `memory`, `postgres://USER@HOST:PORT/DATABASE` \
+    or `scylla://HOST,HOST/KEYSPACE`";
 /// Stands where a secret was.
 const HIDDEN: &str = "***";
 
@@ -97,7 +98,10 @@ impl FromStr for StoreAddress {
 
     /// As [`StoreAddress::parse`], but a local store must name its directory.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let refuse = || AddressError { shown: withhold(text), expected: "a directory, as in `local:DIR`".to_owned() };
+        let refuse = || AddressError {
+            shown: withhold(text),
+            expected: "a directory, as in `local:DIR`".to_owned(),
+        };
         if text == "local" { Err(refuse()) } else { Self::parse(text, Path::new("")) }
     }
 }
@@ -109,9 +113,10 @@ impl StoreAddress {
         match text.split_once(':') {
             None if text == "local" => Ok(Self::Local(default_dir.to_owned())),
             None if text == "memory" => Ok(Self::Memory),
-            Some(("local", dir)) if dir.contains("://") => {
-                Err(refuse("a directory behind `local:`; for the URL of a server leave `local:` out".to_owned()))
-            }
+            Some(("local", dir)) if dir.contains("://") => Err(refuse(
+                "a directory behind `local:`; for the URL of a server leave `local:` out"
+                    .to_owned(),
+            )),
             Some(("local", dir)) if !dir.is_empty() => Ok(Self::Local(PathBuf::from(dir))),
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 let url = RemoteUrl(format!("postgres:{rest}"));
@@ -127,23 +132,33 @@ impl StoreAddress {
         }
     }
 
-    /// The same address with a password that was kept elsewhere. A store that takes none ignores it.
+    /// The same address with a password that was kept elsewhere. A store that takes none ignores
+    /// it.
     pub fn with_password(self, password: &str) -> Result<Self, AddressError> {
         let (Self::Postgres(url) | Self::Cql(url)) = &self else { return Ok(self) };
-        let refuse = |expected: &str| AddressError { shown: url.to_string(), expected: expected.to_owned() };
+        let refuse =
+            |expected: &str| AddressError { shown: url.to_string(), expected: expected.to_owned() };
         if url.has_password() {
             return Err(refuse("one password, but there is one in the URL and one beside it"));
         }
         let (scheme, rest) = url.0.split_once("//").unwrap_or_default();
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let Some((user, _)) = authority.rsplit_once('@') else {
-            return Err(refuse("a user before the host, as in `//USER@HOST`: there is a password, but nobody whom it belongs to"));
+            return Err(refuse(
+                "a user before the host, as in `//USER@HOST`: there is a password, but nobody whom \
+                 it belongs to",
+            ));
         };
-        let url = RemoteUrl(format!("{scheme}//{user}:{}{}", percent_encode(password), &rest[user.len()..]));
+        let url = RemoteUrl(format!(
+            "{scheme}//{user}:{}{}",
+            percent_encode(password),
+            &rest[user.len()..]
+        ));
         Ok(if matches!(self, Self::Postgres(_)) { Self::Postgres(url) } else { Self::Cql(url) })
     }
 
-    /// The address as text that can be read again, password included. For the environment of a child process, for nothing that is shown.
+    /// The address as text that can be read again, password included. For the environment of a
+    /// child process, for nothing that is shown.
     pub fn reveal(&self) -> String {
         match self {
             Self::Postgres(url) | Self::Cql(url) => url.secret().to_owned(),
@@ -151,19 +166,26 @@ impl StoreAddress {
         }
     }
 
-    /// Tables of their own on the same servers: another schema in the same database, another keyspace in the same cluster. Anything else stays as it is.
+    /// Tables of their own on the same servers: another schema in the same database, another
+    /// keyspace in the same cluster. Anything else stays as it is.
     #[must_use]
     pub fn apart(&self, name: &str) -> Self {
         match self {
             Self::Local(_) | Self::Memory => self.clone(),
             Self::Postgres(url) => {
                 let (base, query) = url.0.split_once('?').unwrap_or((&url.0, ""));
-                let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("schema="));
-                let pairs: Vec<String> = kept.map(str::to_owned).chain([format!("schema=rekindle_{name}")]).collect();
+                let kept = query
+                    .split('&')
+                    .filter(|pair| !pair.is_empty() && !pair.starts_with("schema="));
+                let pairs: Vec<String> =
+                    kept.map(str::to_owned).chain([format!("schema=rekindle_{name}")]).collect();
                 Self::Postgres(RemoteUrl(format!("{base}?{}", pairs.join("&"))))
             }
             Self::Cql(url) => {
-                let (base, query) = url.0.split_once('?').map_or((&url.0[..], String::new()), |(base, query)| (base, format!("?{query}")));
+                let (base, query) =
+                    url.0.split_once('?').map_or((&url.0[..], String::new()), |(base, query)| {
+                        (base, format!("?{query}"))
+                    });
                 Self::Cql(RemoteUrl(format!("{base}_{name}{query}")))
             }
         }
@@ -189,12 +211,15 @@ impl StoreAddress {
         matches!(self, Self::Postgres(url) | Self::Cql(url) if url.has_password())
     }
 
-    /// Opens the store. A local one is created if it does not exist; the tables of a remote one must be those of this release.
+    /// Opens the store. A local one is created if it does not exist; the tables of a remote one
+    /// must be those of this release.
     pub async fn open(&self) -> Result<Store, StoreError> {
         match self {
             Self::Local(dir) => LocalStore::open(dir, LocalOptions::default()),
             Self::Memory => Ok(MemoryStore::new().store()),
-            Self::Postgres(url) => PostgresStore::connect(PostgresOptions::parse(url.secret())?).await,
+            Self::Postgres(url) => {
+                PostgresStore::connect(PostgresOptions::parse(url.secret())?).await
+            }
             Self::Cql(url) => CqlStore::connect(CqlOptions::parse(url.secret())?).await,
         }
     }
@@ -203,12 +228,15 @@ impl StoreAddress {
     pub async fn schema_state(&self) -> Result<Option<SchemaState>, StoreError> {
         match self {
             Self::Local(_) | Self::Memory => Ok(None),
-            Self::Postgres(url) => postgres::schema_state(&PostgresOptions::parse(url.secret())?).await.map(Some),
+            Self::Postgres(url) => {
+                postgres::schema_state(&PostgresOptions::parse(url.secret())?).await.map(Some)
+            }
             Self::Cql(url) => cql::schema_state(&CqlOptions::parse(url.secret())?).await.map(Some),
         }
     }
 
-    /// Removes the tables of the store with everything in them. For stores that were made [apart](Self::apart) and are needed no longer.
+    /// Removes the tables of the store with everything in them. For stores that were made
+    /// [apart](Self::apart) and are needed no longer.
     pub async fn discard(&self) -> Result<(), StoreError> {
         match self {
             Self::Local(_) | Self::Memory => Ok(()),
@@ -217,19 +245,23 @@ impl StoreAddress {
         }
     }
 
-    /// Brings the tables of the store to what this release needs, and returns how they were before; `None` if it needs no tables.
+    /// Brings the tables of the store to what this release needs, and returns how they were before;
+    /// `None` if it needs no tables.
     pub async fn migrate(&self) -> Result<Option<SchemaState>, StoreError> {
         let Some(before) = self.schema_state().await? else { return Ok(None) };
         match self {
             Self::Local(_) | Self::Memory => {}
-            Self::Postgres(url) => drop(postgres::migrate(&PostgresOptions::parse(url.secret())?).await?),
+            Self::Postgres(url) => {
+                drop(postgres::migrate(&PostgresOptions::parse(url.secret())?).await?)
+            }
             Self::Cql(url) => drop(cql::migrate(&CqlOptions::parse(url.secret())?).await?),
         }
         Ok(Some(before))
     }
 }
 
-/// Why the rest of the URL is none, in the words of the backend that reads it: it repeats no password.
+/// Why the rest of the URL is none, in the words of the backend that reads it: it repeats no
+/// password.
 fn problem(error: StoreError) -> String {
     match error {
         StoreError::Refused { problem, .. } => format!("an address of this store: {problem}"),
@@ -242,8 +274,10 @@ pub fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("//") else {
         return if text.contains('@') { HIDDEN.to_owned() } else { text.to_owned() };
     };
-    let (before_query, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    // A password may hold a slash that should have been encoded: what is hidden ends with the last `@`.
+    let (before_query, query) =
+        rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    // A password may hold a slash that should have been encoded: what is hidden ends with the last
+    // `@`.
     let mut shown = match before_query.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {
             Some((name, _)) => format!("{scheme}//{name}:{HIDDEN}@{host}"),
@@ -262,17 +296,22 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
-/// As [`redact`], for text that is no address: nobody knows what was put where, so no value of a parameter is shown either.
+/// As [`redact`], for text that is no address: nobody knows what was put where, so no value of a
+/// parameter is shown either.
 pub fn withhold(text: &str) -> String {
     let shown = redact(text);
     let Some((base, query)) = shown.split_once('?') else { return shown };
-    let names = query.split('&').map(|pair| pair.split_once('=').map_or(HIDDEN.to_owned(), |(name, _)| format!("{name}={HIDDEN}")));
+    let names = query.split('&').map(|pair| {
+        pair.split_once('=').map_or(HIDDEN.to_owned(), |(name, _)| format!("{name}={HIDDEN}"))
+    });
     format!("{base}?{}", names.collect::<Vec<_>>().join("&"))
 }
 
 fn percent_encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -306,7 +345,10 @@ mod tests {
         ] {
             assert!(!redact(text).contains("s3cret"), "{}", redact(text));
             if let Ok(address) = StoreAddress::parse(text, Path::new("")) {
-                assert!(address.has_password() && !format!("{address} {address:?}").contains("s3cret"), "{address:?}");
+                assert!(
+                    address.has_password() && !format!("{address} {address:?}").contains("s3cret"),
+                    "{address:?}"
+                );
             }
         }
         for wrong in [
@@ -318,14 +360,21 @@ mod tests {
             "scylla://db/game?s3cret",
         ] {
             let error = StoreAddress::parse(wrong, Path::new("")).unwrap_err();
-            assert!(!error.to_string().contains("s3cret") && error.to_string().contains(HIDDEN), "{error}");
+            assert!(
+                !error.to_string().contains("s3cret") && error.to_string().contains(HIDDEN),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_password_kept_elsewhere_gets_into_the_url() {
         let parse = |text| StoreAddress::parse(text, Path::new("")).unwrap();
-        let StoreAddress::Postgres(url) = parse("postgres://u@db:5432/game").with_password("p@ss/w:rd").unwrap() else { panic!() };
+        let StoreAddress::Postgres(url) =
+            parse("postgres://u@db:5432/game").with_password("p@ss/w:rd").unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(url.secret(), "postgres://u:p%40ss%2Fw%3Ard@db:5432/game");
         assert_eq!(url.to_string(), "postgres://u:***@db:5432/game");
         let error = parse("postgres://u:one@db/game").with_password("two").unwrap_err().to_string();
@@ -337,9 +386,16 @@ mod tests {
 
     #[test]
     fn tables_apart_are_on_the_same_servers() {
-        let apart = |text: &str| StoreAddress::parse(text, Path::new("")).unwrap().apart("demo_1").reveal();
-        assert_eq!(apart("postgres://u:p@db/game"), "postgres://u:p@db/game?schema=rekindle_demo_1");
-        assert_eq!(apart("postgres://u@db/game?schema=x&pool=9"), "postgres://u@db/game?pool=9&schema=rekindle_demo_1");
+        let apart =
+            |text: &str| StoreAddress::parse(text, Path::new("")).unwrap().apart("demo_1").reveal();
+        assert_eq!(
+            apart("postgres://u:p@db/game"),
+            "postgres://u:p@db/game?schema=rekindle_demo_1"
+        );
+        assert_eq!(
+            apart("postgres://u@db/game?schema=x&pool=9"),
+            "postgres://u@db/game?pool=9&schema=rekindle_demo_1"
+        );
         assert_eq!(apart("scylla://a,b/game?dc=eu"), "scylla://a,b/game_demo_1?dc=eu");
         assert_eq!(apart("local:dir"), "local:dir");
     }

@@ -1,7 +1,9 @@
-//! What is in a chunk of the archive: the records of a match exactly as they lay in the log, or a state, compressed.
+//! What is in a chunk of the archive: the records of a match exactly as they lay in the log, or a
+//! state, compressed.
 //!
-//! Frames keep their checksums and the chain from each to the next, so a history out of chunks is checked as one out of logs. [`ChunkBuilder`] is
-//! filled by whoever archives; [`records`] and [`state`] take stored bytes apart and check them against the manifest.
+//! Frames keep their checksums and the chain from each to the next, so a history out of chunks is
+//! checked as one out of logs. [`ChunkBuilder`] is filled by whoever archives; [`records`] and
+//! [`state`] take stored bytes apart and check them against the manifest.
 
 use std::io::Read;
 
@@ -16,7 +18,8 @@ use crate::{MAX_CHECKPOINT, MAX_CHUNK};
 
 /// A chunk of records is closed once its content is as long as this, in bytes.
 pub const CHUNK_TARGET: usize = 256 << 10;
-/// The longest content of a chunk that is believed, in bytes: nobody's memory is filled because a manifest says so.
+/// The longest content of a chunk that is believed, in bytes: nobody's memory is filled because a
+/// manifest says so.
 const fn max_content(kind: ChunkKind) -> usize {
     match kind {
         // One record more than it takes to close a chunk.
@@ -36,7 +39,10 @@ pub fn place(meta: &ChunkMeta) -> String {
                 meta.first_seq, meta.last_seq, meta.first_tick, meta.last_tick, meta.match_id
             )
         }
-        ChunkKind::State => format!("the archived state of match {} at seq {} (tick {})", meta.match_id, meta.last_seq, meta.last_tick),
+        ChunkKind::State => format!(
+            "the archived state of match {} at seq {} (tick {})",
+            meta.match_id, meta.last_seq, meta.last_tick
+        ),
     }
 }
 
@@ -106,7 +112,10 @@ impl ChunkBuilder {
 }
 
 /// A state as a chunk. `TooLarge` if it is over the limit of a chunk even when compressed.
-pub fn pack_state(checkpoint: &CheckpointMeta, state: &[u8]) -> Result<(ChunkMeta, Bytes), StoreError> {
+pub fn pack_state(
+    checkpoint: &CheckpointMeta,
+    state: &[u8],
+) -> Result<(ChunkMeta, Bytes), StoreError> {
     let manifest = checkpoint.encode();
     let mut content = Vec::with_capacity(4 + manifest.len() + state.len());
     content.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
@@ -134,7 +143,11 @@ pub fn pack_state(checkpoint: &CheckpointMeta, state: &[u8]) -> Result<(ChunkMet
     };
     let (meta, bytes) = pack(meta, content);
     if bytes.len() > MAX_CHUNK {
-        return Err(StoreError::TooLarge { what: "an archived state", size: bytes.len(), limit: MAX_CHUNK });
+        return Err(StoreError::TooLarge {
+            what: "an archived state",
+            size: bytes.len(),
+            limit: MAX_CHUNK,
+        });
     }
     Ok((meta, bytes))
 }
@@ -143,8 +156,10 @@ pub fn pack_state(checkpoint: &CheckpointMeta, state: &[u8]) -> Result<(ChunkMet
 fn pack(meta: ChunkMeta, content: Vec<u8>) -> (ChunkMeta, Bytes) {
     let raw_len = content.len() as u64;
     // Compressing into memory fails only for lack of it; then the content is kept as it is.
-    let packed = zstd::bulk::compress(&content, LEVEL).ok().filter(|packed| packed.len() < content.len());
-    let (encoding, bytes) = packed.map_or((Encoding::Plain, content), |packed| (Encoding::Zstd, packed));
+    let packed =
+        zstd::bulk::compress(&content, LEVEL).ok().filter(|packed| packed.len() < content.len());
+    let (encoding, bytes) =
+        packed.map_or((Encoding::Plain, content), |packed| (Encoding::Zstd, packed));
     let crc = crc32c::crc32c(&bytes);
     (ChunkMeta { encoding, len: bytes.len() as u64, crc, raw_len, ..meta }, bytes.into())
 }
@@ -156,14 +171,24 @@ fn content(meta: &ChunkMeta, bytes: &Bytes) -> Result<Bytes, StoreError> {
         Encoding::Zstd => {
             let most = max_content(meta.kind);
             let limit = usize::try_from(meta.raw_len).ok().filter(|&len| len <= most);
-            let limit = limit.ok_or_else(|| corrupt(meta, format!("a content of {} bytes is over the limit of {most}", meta.raw_len)))?;
-            decompress(bytes, limit).map_err(|error| corrupt(meta, format!("it cannot be decompressed: {error}")))?.into()
+            let limit = limit.ok_or_else(|| {
+                corrupt(
+                    meta,
+                    format!("a content of {} bytes is over the limit of {most}", meta.raw_len),
+                )
+            })?;
+            decompress(bytes, limit)
+                .map_err(|error| corrupt(meta, format!("it cannot be decompressed: {error}")))?
+                .into()
         }
     };
     if content.len() as u64 == meta.raw_len {
         Ok(content)
     } else {
-        Err(corrupt(meta, format!("its content has {} bytes, its manifest says {}", content.len(), meta.raw_len)))
+        Err(corrupt(
+            meta,
+            format!("its content has {} bytes, its manifest says {}", content.len(), meta.raw_len),
+        ))
     }
 }
 
@@ -177,7 +202,8 @@ fn decompress(bytes: &[u8], limit: usize) -> std::io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether a chunk holds what its manifest says: all that [`records`] and [`state`] check. Whoever copies chunks calls it.
+/// Whether a chunk holds what its manifest says: all that [`records`] and [`state`] check. Whoever
+/// copies chunks calls it.
 pub fn check(meta: &ChunkMeta, bytes: &Bytes) -> Result<(), StoreError> {
     match meta.kind {
         ChunkKind::Records => records(meta, bytes).map(drop),
@@ -185,7 +211,8 @@ pub fn check(meta: &ChunkMeta, bytes: &Bytes) -> Result<(), StoreError> {
     }
 }
 
-/// The records of a chunk: each frame's checksum, the chain between them, and the manifest's numbers are checked.
+/// The records of a chunk: each frame's checksum, the chain between them, and the manifest's
+/// numbers are checked.
 pub fn records(meta: &ChunkMeta, bytes: &Bytes) -> Result<Vec<Frame>, StoreError> {
     let mut rest = content(meta, bytes)?;
     if meta.kind != ChunkKind::Records {
@@ -193,36 +220,58 @@ pub fn records(meta: &ChunkMeta, bytes: &Bytes) -> Result<Vec<Frame>, StoreError
     }
     let mut frames: Vec<Frame> = Vec::new();
     while !rest.is_empty() {
-        let (frame, len) = Frame::decode(&rest).map_err(|error| corrupt(meta, format!("record {}: {error}", frames.len() + 1)))?;
+        let (frame, len) = Frame::decode(&rest)
+            .map_err(|error| corrupt(meta, format!("record {}: {error}", frames.len() + 1)))?;
         rest = rest.slice(len..);
         if let Some(last) = frames.last() {
-            follows(last.header.epoch, last.crc, last.header.seq, &frame).map_err(|problem| corrupt(meta, problem))?;
+            follows(last.header.epoch, last.crc, last.header.seq, &frame)
+                .map_err(|problem| corrupt(meta, problem))?;
         }
         frames.push(frame);
     }
-    let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(corrupt(meta, "it is empty")) };
-    let found = (first.header.match_id, first.header.epoch, first.header.seq, first.header.first_tick, frames.len() as u64);
+    let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+        return Err(corrupt(meta, "it is empty"));
+    };
+    let found = (
+        first.header.match_id,
+        first.header.epoch,
+        first.header.seq,
+        first.header.first_tick,
+        frames.len() as u64,
+    );
     let ends = (last.header.epoch, last.header.seq, last.header.last_tick, last.crc);
     let said = (meta.match_id, meta.first_epoch, meta.first_seq, meta.first_tick, meta.records);
     if found != said || ends != (meta.last_epoch, meta.last_seq, meta.last_tick, meta.last_crc) {
         return Err(corrupt(
             meta,
-            format!("it holds records {} to {}, not those that its manifest names", first.header.seq, last.header.seq),
+            format!(
+                "it holds records {} to {}, not those that its manifest names",
+                first.header.seq, last.header.seq
+            ),
         ));
     }
     Ok(frames)
 }
 
 /// Whether `frame` is the record behind one of this epoch, checksum and seq.
-pub(crate) fn follows(epoch: rekindle_schema::Epoch, crc: u32, seq: rekindle_schema::Seq, frame: &Frame) -> Result<(), String> {
+pub(crate) fn follows(
+    epoch: rekindle_schema::Epoch,
+    crc: u32,
+    seq: rekindle_schema::Seq,
+    frame: &Frame,
+) -> Result<(), String> {
     let header = &frame.header;
     let expected = if header.epoch == epoch { crc } else { 0 };
     if header.seq != seq.next() || header.epoch < epoch {
-        return Err(format!("record {} of epoch {} stands behind record {seq} of epoch {epoch}", header.seq, header.epoch));
+        return Err(format!(
+            "record {} of epoch {} stands behind record {seq} of epoch {epoch}",
+            header.seq, header.epoch
+        ));
     }
     if header.prev_crc != expected {
         return Err(format!(
-            "record {} carries {:08x} as the checksum of the record before it, which has {expected:08x}",
+            "record {} carries {:08x} as the checksum of the record before it, which has \
+             {expected:08x}",
             header.seq, header.prev_crc
         ));
     }
@@ -239,7 +288,8 @@ pub fn state(meta: &ChunkMeta, bytes: &Bytes) -> Result<(CheckpointMeta, Bytes),
     let head = content.first_chunk::<4>().ok_or_else(short)?;
     let end = 4usize.saturating_add(u32::from_le_bytes(*head) as usize);
     let manifest = content.get(4..end).ok_or_else(short)?;
-    let checkpoint: CheckpointMeta = CheckpointMeta::decode(manifest).map_err(|error| corrupt(meta, error))?;
+    let checkpoint: CheckpointMeta =
+        CheckpointMeta::decode(manifest).map_err(|error| corrupt(meta, error))?;
     let state = content.slice(end..);
     crate::check_state(&checkpoint, &state)?;
     if (checkpoint.match_id, checkpoint.epoch, checkpoint.seq, checkpoint.tick)

@@ -7,9 +7,17 @@ use crate::port::StoreError;
 /// What every backend checks of an audit entry before it writes it.
 pub fn check(entry: &AuditEntry) -> Result<(), StoreError> {
     let error = if let Stage::Failed { error } = &entry.stage { error } else { "" };
-    let longest = [&entry.who, &entry.action, &entry.target, &entry.detail, error].map(str::len).into_iter().max().unwrap_or(0);
+    let longest = [&entry.who, &entry.action, &entry.target, &entry.detail, error]
+        .map(str::len)
+        .into_iter()
+        .max()
+        .unwrap_or(0);
     if longest > MAX_TEXT {
-        return Err(StoreError::TooLarge { what: "a text of an audit entry", size: longest, limit: MAX_TEXT });
+        return Err(StoreError::TooLarge {
+            what: "a text of an audit entry",
+            size: longest,
+            limit: MAX_TEXT,
+        });
     }
     if i64::try_from(entry.time_ms).is_err() {
         return Err(StoreError::Refused {
@@ -22,5 +30,8 @@ pub fn check(entry: &AuditEntry) -> Result<(), StoreError> {
 
 /// Another entry stands under the same key.
 pub fn differs(entry: &AuditEntry) -> StoreError {
-    StoreError::Refused { place: format!("audit entry {}", entry.action_id), problem: "it exists already, with other content".to_owned() }
+    StoreError::Refused {
+        place: format!("audit entry {}", entry.action_id),
+        problem: "it exists already, with other content".to_owned(),
+    }
 }

@@ -1,10 +1,13 @@
 //! Chains of checkpoints: a full one, and deltas each of which names the one before it as its base.
 //!
-//! Recovery ([`crate::history`]), `verify`, the checkpointer's retention and log trimming ask here which checkpoints can be restored, and what each of them rests on.
+//! Recovery ([`crate::history`]), `verify`, the checkpointer's retention and log trimming ask here
+//! which checkpoints can be restored, and what each of them rests on.
 //!
-//! **What must be kept.** A match keeps two *restore points*: its newest restorable checkpoint, and the newest one whose chain has no link in
-//! common with the first one's. So whatever byte is damaged, one of the two can still be restored; two deltas on the same full checkpoint would both be lost
-//! with it. Its log is kept from the second of them on, its checkpoints from the full one under the second.
+//! **What must be kept.** A match keeps two *restore points*: its newest restorable checkpoint, and
+//! the newest one whose chain has no link in common with the first one's. So whatever byte is
+//! damaged, one of the two can still be restored; two deltas on the same full checkpoint would both
+//! be lost with it. Its log is kept from the second of them on, its checkpoints from the full one
+//! under the second.
 
 use std::collections::BTreeSet;
 
@@ -54,10 +57,16 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// The base of `of` in a list. It covers less, so no made-up manifest leads in a circle. Of several with the same name, which all stand for the same state, a full
-/// one is taken.
-fn find<'a>(base: CheckpointBase, of: &CheckpointMeta, list: &'a [CheckpointMeta]) -> Option<&'a CheckpointMeta> {
-    let named = |meta: &&CheckpointMeta| meta.as_base() == base && meta.match_id == of.match_id && meta.seq < of.seq;
+/// The base of `of` in a list. It covers less, so no made-up manifest leads in a circle. Of several
+/// with the same name, which all stand for the same state, a full one is taken.
+fn find<'a>(
+    base: CheckpointBase,
+    of: &CheckpointMeta,
+    list: &'a [CheckpointMeta],
+) -> Option<&'a CheckpointMeta> {
+    let named = |meta: &&CheckpointMeta| {
+        meta.as_base() == base && meta.match_id == of.match_id && meta.seq < of.seq
+    };
     list.iter().filter(named).min_by_key(|meta| meta.base)
 }
 
@@ -69,7 +78,8 @@ pub fn restore_points(list: &[CheckpointMeta]) -> (Option<Chain<'_>>, Option<Cha
     (newest, second)
 }
 
-/// The last of the `count` newest restore points (two at least), each of which shares no link with those before it; `None` while there are not so many.
+/// The last of the `count` newest restore points (two at least), each of which shares no link with
+/// those before it; `None` while there are not so many.
 pub fn oldest_kept(list: &[CheckpointMeta], count: usize) -> Option<Chain<'_>> {
     let mut points: Vec<Chain<'_>> = Vec::new();
     for chain in list.iter().filter_map(|meta| Chain::of(meta, list)) {
@@ -83,15 +93,20 @@ pub fn oldest_kept(list: &[CheckpointMeta], count: usize) -> Option<Chain<'_>> {
     None
 }
 
-/// The first record that a match's checkpoints must go back to: what covers less may be trimmed. `None` while there are not two
-/// restore points.
+/// The first record that a match's checkpoints must go back to: what covers less may be trimmed.
+/// `None` while there are not two restore points.
 pub fn keep_from(list: &[CheckpointMeta]) -> Option<Seq> {
     restore_points(list).1.map(|second| second.root().seq)
 }
 
 /// The manifest of a restored state, as a full checkpoint would have it.
 pub fn as_full(tip: &CheckpointMeta, state: &[u8]) -> CheckpointMeta {
-    CheckpointMeta { base: None, len: state.len() as u64, crc: crc32c::crc32c(state), ..tip.clone() }
+    CheckpointMeta {
+        base: None,
+        len: state.len() as u64,
+        crc: crc32c::crc32c(state),
+        ..tip.clone()
+    }
 }
 
 /// Puts checkpoints together, and remembers which could not be read.
@@ -107,16 +122,26 @@ impl<'a> Restorer<'a> {
         Self { checkpoints, list, lost: BTreeSet::new() }
     }
 
-    /// The state of a checkpoint, with the full one that it rests on. Every link is checked: its length and checksum by the store, the hash of its base
-    /// and that of what comes of it here.
+    /// The state of a checkpoint, with the full one that it rests on. Every link is checked: its
+    /// length and checksum by the store, the hash of its base and that of what comes of it here.
     ///
-    /// `NotFound` if a base is not in the list; `Corrupt` if a link is damaged, or does not fit its base; other errors are those of the store.
-    pub async fn restore(&mut self, tip: &'a CheckpointMeta) -> Result<(&'a CheckpointMeta, Bytes), StoreError> {
-        let place = |meta: &CheckpointMeta| format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq);
+    /// `NotFound` if a base is not in the list; `Corrupt` if a link is damaged, or does not fit its
+    /// base; other errors are those of the store.
+    pub async fn restore(
+        &mut self,
+        tip: &'a CheckpointMeta,
+    ) -> Result<(&'a CheckpointMeta, Bytes), StoreError> {
+        let place = |meta: &CheckpointMeta| {
+            format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq)
+        };
         let chain = Chain::of(tip, self.list);
-        let chain = chain.ok_or_else(|| StoreError::NotFound(format!("what the {} is a delta to", place(tip))))?;
-        if let Some(lost) = chain.links[1..].iter().find(|link| self.lost.contains(&link.as_base())) {
-            let problem = format!("it rests on the one at seq {}, which cannot be restored", lost.seq);
+        let chain = chain.ok_or_else(|| {
+            StoreError::NotFound(format!("what the {} is a delta to", place(tip)))
+        })?;
+        if let Some(lost) = chain.links[1..].iter().find(|link| self.lost.contains(&link.as_base()))
+        {
+            let problem =
+                format!("it rests on the one at seq {}, which cannot be restored", lost.seq);
             return Err(StoreError::Corrupt { place: place(tip), problem });
         }
         let mut state = Bytes::new();
@@ -132,7 +157,10 @@ impl<'a> Restorer<'a> {
                 None => stored,
                 Some(base) => {
                     let applied = delta::apply(&state, &stored).map_err(|error| {
-                        let problem = format!("it is a delta to the one at seq {} and cannot be applied: {error}", base.seq);
+                        let problem = format!(
+                            "it is a delta to the one at seq {} and cannot be applied: {error}",
+                            base.seq
+                        );
                         StoreError::Corrupt { place: place(link), problem }
                     });
                     applied.inspect_err(|_| _ = self.lost.insert(link.as_base()))?.into()
@@ -154,7 +182,10 @@ mod tests {
     fn list(of: &[(u64, u64, Option<u64>)]) -> Vec<CheckpointMeta> {
         let meta = |&(epoch, seq, base): &(u64, u64, Option<u64>)| {
             let (meta, _) = checkpoint(MatchId(1), epoch, Incarnation(epoch), seq, seq, 10);
-            CheckpointMeta { base: base.map(|seq| CheckpointBase { epoch: Epoch(epoch), seq: Seq(seq) }), ..meta }
+            CheckpointMeta {
+                base: base.map(|seq| CheckpointBase { epoch: Epoch(epoch), seq: Seq(seq) }),
+                ..meta
+            }
         };
         of.iter().map(meta).collect()
     }
@@ -176,7 +207,14 @@ mod tests {
 
     #[test]
     fn the_second_restore_point_shares_no_link_with_the_newest() {
-        let chains = [(1, 9, Some(8)), (1, 8, None), (1, 7, Some(6)), (1, 6, Some(5)), (1, 5, None), (1, 2, None)];
+        let chains = [
+            (1, 9, Some(8)),
+            (1, 8, None),
+            (1, 7, Some(6)),
+            (1, 6, Some(5)),
+            (1, 5, None),
+            (1, 2, None),
+        ];
         assert_eq!(points(&chains), [(9, 8), (7, 5)]);
         assert_eq!(keep_from(&list(&chains)), Some(Seq(5)), "the base of what is kept is kept");
         assert_eq!(points(&chains[2..]), [(7, 5), (2, 2)]);
@@ -187,14 +225,29 @@ mod tests {
 
     #[test]
     fn more_restore_points_can_be_kept() {
-        let chains = list(&[(1, 9, Some(8)), (1, 8, None), (1, 7, Some(6)), (1, 6, Some(5)), (1, 5, None), (1, 2, None)]);
-        let kept = |count| oldest_kept(&chains, count).map(|chain| (chain.tip().seq.0, chain.root().seq.0));
-        assert_eq!([kept(0), kept(2), kept(3), kept(4)], [Some((7, 5)), Some((7, 5)), Some((2, 2)), None]);
+        let chains = list(&[
+            (1, 9, Some(8)),
+            (1, 8, None),
+            (1, 7, Some(6)),
+            (1, 6, Some(5)),
+            (1, 5, None),
+            (1, 2, None),
+        ]);
+        let kept = |count| {
+            oldest_kept(&chains, count).map(|chain| (chain.tip().seq.0, chain.root().seq.0))
+        };
+        assert_eq!(
+            [kept(0), kept(2), kept(3), kept(4)],
+            [Some((7, 5)), Some((7, 5)), Some((2, 2)), None]
+        );
     }
 
     #[test]
     fn a_delta_without_its_base_is_no_restore_point() {
-        assert_eq!(points(&[(1, 9, Some(8)), (1, 7, None), (1, 6, Some(3)), (1, 5, None)]), [(7, 7), (5, 5)]);
+        assert_eq!(
+            points(&[(1, 9, Some(8)), (1, 7, None), (1, 6, Some(3)), (1, 5, None)]),
+            [(7, 7), (5, 5)]
+        );
         // A base of another owner, and one that does not cover less, is none.
         assert_eq!(points(&[(2, 9, Some(8)), (1, 8, None)]), [(8, 8)]);
         assert_eq!(points(&[(1, 9, Some(9)), (1, 9, None)]), [(9, 9)]);

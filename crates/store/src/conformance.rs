@@ -1,8 +1,9 @@
 //! What every backend must do, as a suite of cases that all of them run.
 //!
-//! A backend's tests implement [`Backend`] and call [`conformance_suite!`](crate::conformance_suite), which makes one test of each case. Cases panic
-//! when the backend is wrong. What only makes sense for one backend (damage to its files, power cuts) is tested next to it, with the same
-//! [`Scribe`].
+//! A backend's tests implement [`Backend`] and call
+//! [`conformance_suite!`](crate::conformance_suite), which makes one test of each case. Cases panic
+//! when the backend is wrong. What only makes sense for one backend (damage to its files, power
+//! cuts) is tested next to it, with the same [`Scribe`].
 
 mod archive;
 mod audit;
@@ -19,7 +20,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
 pub use self::archive::*;
@@ -145,7 +148,11 @@ pub(crate) async fn open_many(backend: &impl Backend, count: usize) -> Vec<Store
 
 /// Registers a node.
 pub async fn register(store: &Store, incarnation: Incarnation) {
-    store.leases.register(node_lease(incarnation)).await.expect("a new incarnation can be registered");
+    store
+        .leases
+        .register(node_lease(incarnation))
+        .await
+        .expect("a new incarnation can be registered");
 }
 
 /// The row of a match with this lineage: (owner, first seq) from epoch 1 on.
@@ -157,9 +164,16 @@ pub fn match_lease(match_id: MatchId, owners: &[(Incarnation, u64)]) -> MatchLea
         first_seq: Seq(first_seq),
     });
     let lineage: Vec<Lineage> = lineage.collect();
-    let (epoch, incarnation) = lineage.last().map(|line| (line.epoch, line.incarnation)).unwrap_or_default();
-    let spec =
-        MatchSpec { game: "arena".to_owned(), config: Bytes::new(), seed: 7, tick_rate: 30, house_bots: 0, created_ms: 1_700_000_000_000 };
+    let (epoch, incarnation) =
+        lineage.last().map(|line| (line.epoch, line.incarnation)).unwrap_or_default();
+    let spec = MatchSpec {
+        game: "arena".to_owned(),
+        config: Bytes::new(),
+        seed: 7,
+        tick_rate: 30,
+        house_bots: 0,
+        created_ms: 1_700_000_000_000,
+    };
     MatchLease {
         match_id,
         version: 1,
@@ -174,8 +188,18 @@ pub fn match_lease(match_id: MatchId, owners: &[(Incarnation, u64)]) -> MatchLea
 }
 
 /// A checkpoint of `match_id` at `seq`, taken by `log` in `epoch` when it had written `batch`.
-pub fn checkpoint(match_id: MatchId, epoch: u64, log: Incarnation, seq: u64, batch: u64, len: usize) -> (CheckpointMeta, Bytes) {
-    let state: Bytes = (0..len).map(|i| (i as u64).wrapping_mul(31).wrapping_add(seq) as u8).collect::<Vec<u8>>().into();
+pub fn checkpoint(
+    match_id: MatchId,
+    epoch: u64,
+    log: Incarnation,
+    seq: u64,
+    batch: u64,
+    len: usize,
+) -> (CheckpointMeta, Bytes) {
+    let state: Bytes = (0..len)
+        .map(|i| (i as u64).wrapping_mul(31).wrapping_add(seq) as u8)
+        .collect::<Vec<u8>>()
+        .into();
     let meta = CheckpointMeta {
         match_id,
         epoch: Epoch(epoch),
@@ -235,11 +259,16 @@ impl Scribe {
         }
     }
 
-    /// The next batch, with one record for each payload. A match that was never [owned](Self::own) begins with epoch 1, record 1.
+    /// The next batch, with one record for each payload. A match that was never [owned](Self::own)
+    /// begins with epoch 1, record 1.
     pub fn batch(&mut self, records: &[(MatchId, &[u8])]) -> Batch {
         let mut builder = BatchBuilder::new(self.node, self.next, self.prev_crc, MAX_BATCH);
         for &(match_id, payload) in records {
-            let line = self.lines.entry(match_id).or_insert(Line { epoch: Epoch(1), next: Seq(1), prev_crc: 0 });
+            let line = self.lines.entry(match_id).or_insert(Line {
+                epoch: Epoch(1),
+                next: Seq(1),
+                prev_crc: 0,
+            });
             let header = FrameHeader {
                 match_id,
                 epoch: line.epoch,
@@ -262,7 +291,8 @@ impl Scribe {
     /// The next batch, with one small record of each match.
     pub fn small(&mut self, matches: &[MatchId]) -> Batch {
         let payload = self.next.0.to_le_bytes();
-        let records: Vec<(MatchId, &[u8])> = matches.iter().map(|&match_id| (match_id, &payload[..])).collect();
+        let records: Vec<(MatchId, &[u8])> =
+            matches.iter().map(|&match_id| (match_id, &payload[..])).collect();
         self.batch(&records)
     }
 
@@ -271,7 +301,11 @@ impl Scribe {
         let mut written = Vec::with_capacity(count);
         for _ in 0..count {
             let batch = self.small(matches);
-            store.journal.append(batch.clone()).await.expect("a live node can append its next batch");
+            store
+                .journal
+                .append(batch.clone())
+                .await
+                .expect("a live node can append its next batch");
             written.push(batch);
         }
         written

@@ -1,8 +1,11 @@
-//! A match's history, put together from its checkpoints, the archive and the logs that its lineage names.
+//! A match's history, put together from its checkpoints, the archive and the logs that its lineage
+//! names.
 //!
-//! Recovery, `journal`, `replay` and `verify` call it. It decides nothing about ownership: it reads what the lease says and refuses a
-//! history with a hole in it. Each log is streamed once, in chunks, for all matches asked for; what belongs to other matches is dropped. Records that
-//! the archive has are taken from there, the rest from the logs; a recovery that has a checkpoint does not look into the archive.
+//! Recovery, `journal`, `replay` and `verify` call it. It decides nothing about ownership: it reads
+//! what the lease says and refuses a history with a hole in it. Each log is streamed once, in
+//! chunks, for all matches asked for; what belongs to other matches is dropped. Records that the
+//! archive has are taken from there, the rest from the logs; a recovery that has a checkpoint does
+//! not look into the archive.
 
 mod base;
 mod logs;
@@ -25,13 +28,15 @@ use crate::port::StoreError;
 
 /// How many checkpoints are looked up at the same time.
 const LOOKUPS: usize = 8;
-/// By how much the clocks of owners may differ, in milliseconds: for so long after a point in time, records that were made before it are looked for.
+/// By how much the clocks of owners may differ, in milliseconds: for so long after a point in time,
+/// records that were made before it are looked for.
 pub const CLOCK_SLACK_MS: u64 = 10 * 60 * 1_000;
 
 /// Where a history begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the newest usable checkpoint that is not behind the end; without one, with the first record.
+    /// With the newest usable checkpoint that is not behind the end; without one, with the first
+    /// record.
     #[default]
     Newest,
     /// With this record, without a checkpoint.
@@ -50,8 +55,9 @@ pub enum End {
     Seq(Seq),
     /// With the record that covers this tick.
     Tick(Tick),
-    /// With the last record whose wall clock is not after this, in milliseconds since 1970, and all before it, whatever their clocks say: the clock of
-    /// the next owner may be behind. A record that is more than [`CLOCK_SLACK_MS`] later ends the search.
+    /// With the last record whose wall clock is not after this, in milliseconds since 1970, and all
+    /// before it, whatever their clocks say: the clock of the next owner may be behind. A record
+    /// that is more than [`CLOCK_SLACK_MS`] later ends the search.
     Time(u64),
 }
 
@@ -90,13 +96,16 @@ pub struct LoadOptions {
 /// All that a match can be rebuilt from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// What to restore first, put together if it is a delta; `None`: begin with the world as set up by the match's spec.
+    /// What to restore first, put together if it is a delta; `None`: begin with the world as set up
+    /// by the match's spec.
     pub checkpoint: Option<(CheckpointMeta, Bytes)>,
     /// The records after it, ascending by seq without gaps, each checked.
     pub frames: Vec<Frame>,
-    /// The record that the full checkpoint under `checkpoint` covers: the checkpoint's own, unless it is a delta.
+    /// The record that the full checkpoint under `checkpoint` covers: the checkpoint's own, unless
+    /// it is a delta.
     pub root: Option<Seq>,
-    /// What went wrong without doing harm: a damaged checkpoint that an older one stands in for, a damaged chunk whose records the log still has.
+    /// What went wrong without doing harm: a damaged checkpoint that an older one stands in for, a
+    /// damaged chunk whose records the log still has.
     pub notes: Vec<String>,
 }
 
@@ -107,7 +116,10 @@ pub enum HistoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A damaged part of a log may hold records of the match.
-    #[error("RK-STORE-020: match {match_id}: records from seq {seq} on may lie in a damaged part of log {log}: {problem}")]
+    #[error(
+        "RK-STORE-020: match {match_id}: records from seq {seq} on may lie in a damaged part of \
+         log {log}: {problem}"
+    )]
     Damaged {
         /// Which match.
         match_id: MatchId,
@@ -119,7 +131,10 @@ pub enum HistoryError {
         problem: String,
     },
     /// Records are missing.
-    #[error("RK-STORE-021: match {match_id}: record {expected} is missing in log {log}: {found}; run `rekindle verify`")]
+    #[error(
+        "RK-STORE-021: match {match_id}: record {expected} is missing in log {log}: {found}; run \
+         `rekindle verify`"
+    )]
     Gap {
         /// Which match.
         match_id: MatchId,
@@ -131,7 +146,10 @@ pub enum HistoryError {
         found: String,
     },
     /// Records that were archived cannot be read, and no log has them.
-    #[error("RK-STORE-024: match {match_id}: records from seq {seq} on are in the archive, but cannot be read: {problem}")]
+    #[error(
+        "RK-STORE-024: match {match_id}: records from seq {seq} on are in the archive, but cannot \
+         be read: {problem}"
+    )]
     Archive {
         /// Which match.
         match_id: MatchId,
@@ -142,7 +160,8 @@ pub enum HistoryError {
     },
     /// A record does not continue the one before it.
     #[error(
-        "RK-STORE-022: match {match_id}: record {seq} in batch {batch} of log {log} carries {found:08x} as the checksum of the record before it, which has {expected:08x}"
+        "RK-STORE-022: match {match_id}: record {seq} in batch {batch} of log {log} carries \
+         {found:08x} as the checksum of the record before it, which has {expected:08x}"
     )]
     Chain {
         /// Which match.
@@ -169,45 +188,75 @@ impl History {
 }
 
 /// Loads the history of one match.
-pub async fn load(store: &Store, lease: &MatchLease, options: &LoadOptions) -> Result<History, HistoryError> {
+pub async fn load(
+    store: &Store,
+    lease: &MatchLease,
+    options: &LoadOptions,
+) -> Result<History, HistoryError> {
     let mut all = load_each(store, &[(lease, *options)]).await;
     all.pop().unwrap_or_else(|| Ok(History::default()))
 }
 
-/// Loads the histories of many matches and reads each log once. The results stand in the order of `leases`; a damaged log fails only those
-/// matches that may have records in the damaged part.
-pub async fn load_many(store: &Store, leases: &[MatchLease], options: &LoadOptions) -> Vec<Result<History, HistoryError>> {
+/// Loads the histories of many matches and reads each log once. The results stand in the order of
+/// `leases`; a damaged log fails only those matches that may have records in the damaged part.
+pub async fn load_many(
+    store: &Store,
+    leases: &[MatchLease],
+    options: &LoadOptions,
+) -> Vec<Result<History, HistoryError>> {
     load_each(store, &leases.iter().map(|lease| (lease, *options)).collect::<Vec<_>>()).await
 }
 
 /// As [`load_many`], each with options of its own.
-pub async fn load_each(store: &Store, wanted: &[(&MatchLease, LoadOptions)]) -> Vec<Result<History, HistoryError>> {
+pub async fn load_each(
+    store: &Store,
+    wanted: &[(&MatchLease, LoadOptions)],
+) -> Vec<Result<History, HistoryError>> {
     match load_all(store, wanted).await {
         Ok(results) => results,
         Err(error) => wanted.iter().map(|_| Err(error.clone().into())).collect(),
     }
 }
 
-async fn load_all(store: &Store, wanted: &[(&MatchLease, LoadOptions)]) -> Result<Vec<Result<History, HistoryError>>, StoreError> {
-    // Boxed: behind a reference in a closure the future would not be `Send` for callers that spawn this.
-    let lookups: Vec<_> = wanted.iter().map(|(lease, options)| Base::find(store, lease, *options).boxed()).collect();
-    let bases: Vec<Result<Base, StoreError>> = futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
+async fn load_all(
+    store: &Store,
+    wanted: &[(&MatchLease, LoadOptions)],
+) -> Result<Vec<Result<History, HistoryError>>, StoreError> {
+    // Boxed: behind a reference in a closure the future would not be `Send` for callers that spawn
+    // this.
+    let lookups: Vec<_> =
+        wanted.iter().map(|(lease, options)| Base::find(store, lease, *options).boxed()).collect();
+    let bases: Vec<Result<Base, StoreError>> =
+        futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
     let bases: Vec<Base> = bases.into_iter().collect::<Result<_, _>>()?;
 
-    let plans = wanted.iter().zip(&bases).flat_map(|((lease, options), base)| Stretch::plan(lease, base, options.end));
+    let plans = wanted
+        .iter()
+        .zip(&bases)
+        .flat_map(|((lease, options), base)| Stretch::plan(lease, base, options.end));
     let mut logs = read_logs(store, plans).await?;
-    let finish =
-        |((lease, options), base): (&(&MatchLease, LoadOptions), Base)| assemble(lease, base, taken_out(&mut logs, lease), options.end);
+    let finish = |((lease, options), base): (&(&MatchLease, LoadOptions), Base)| {
+        assemble(lease, base, taken_out(&mut logs, lease), options.end)
+    };
     Ok(wanted.iter().zip(bases).map(finish).collect())
 }
 
-fn assemble(lease: &MatchLease, base: Base, stretches: Vec<Stretch>, end: End) -> Result<History, HistoryError> {
+fn assemble(
+    lease: &MatchLease,
+    base: Base,
+    stretches: Vec<Stretch>,
+    end: End,
+) -> Result<History, HistoryError> {
     let Base { checkpoint, root, mut next, archived, problem, notes, .. } = base;
     let mut history = History { checkpoint, root, frames: archived, notes };
     let in_logs = next;
     // What the logs do not have either is the archive's fault if it should have it.
     let blame = |error: HistoryError| match &problem {
-        Some(problem) => HistoryError::Archive { match_id: lease.match_id, seq: in_logs, problem: format!("{problem}; and {error}") },
+        Some(problem) => HistoryError::Archive {
+            match_id: lease.match_id,
+            seq: in_logs,
+            problem: format!("{problem}; and {error}"),
+        },
         None => error,
     };
     let reached = |frames: &[Frame]| frames.last().is_some_and(|frame| end.is_reached(frame));
@@ -217,7 +266,12 @@ fn assemble(lease: &MatchLease, base: Base, stretches: Vec<Stretch>, end: End) -
         }
         if stretch.begins() != next {
             let found = format!("this owner's records begin with {}", stretch.begins());
-            return Err(blame(HistoryError::Gap { match_id: lease.match_id, log: stretch.log, expected: next, found }));
+            return Err(blame(HistoryError::Gap {
+                match_id: lease.match_id,
+                log: stretch.log,
+                expected: next,
+                found,
+            }));
         }
         next = stretch.next;
         history.frames.extend(stretch.frames.into_iter().map(|placed| placed.frame));
@@ -229,8 +283,12 @@ fn assemble(lease: &MatchLease, base: Base, stretches: Vec<Stretch>, end: End) -
         history.notes.push(format!("the archive was not used from record {in_logs} on: {problem}"));
     }
     match end {
-        End::Seq(seq) if next <= seq => history.notes.push(format!("the journal ends with record {}, before {seq}", next.0 - 1)),
-        End::Tick(tick) if history.frames.last().is_some_and(|frame| frame.header.last_tick < tick) => {
+        End::Seq(seq) if next <= seq => {
+            history.notes.push(format!("the journal ends with record {}, before {seq}", next.0 - 1))
+        }
+        End::Tick(tick)
+            if history.frames.last().is_some_and(|frame| frame.header.last_tick < tick) =>
+        {
             history.notes.push(format!("the journal ends before tick {tick}"));
         }
         End::Time(ms) => {

@@ -1,17 +1,23 @@
 //! Which store this is: a random name, and the lowest epoch in which its matches may be continued.
 //!
-//! Two stores with the same matches in them must never continue one of them in the same epoch: clients tell what is newer by its epoch, and would take the
-//! one's frames for the other's. So each store has an identity, kept beside its rows and never copied with them, and a copy gets one of its own:
+//! Two stores with the same matches in them must never continue one of them in the same epoch:
+//! clients tell what is newer by its epoch, and would take the one's frames for the other's. So
+//! each store has an identity, kept beside its rows and never copied with them, and a copy gets one
+//! of its own:
 //!
 //! * [`crate::transfer`] gives one to its target, before it writes the rows.
-//! * A store that finds itself at another *place* than the one that its identity names (see [`crate::port::Identity::ascertain`]) was copied or restored by
-//!   other means, and takes a new one.
-//! * What a store cannot notice (a snapshot that was put back under it), an operator tells it: `rekindle store renew-identity`.
+//! * A store that finds itself at another *place* than the one that its identity names (see
+//!   [`crate::port::Identity::ascertain`]) was copied or restored by other means, and takes a new
+//!   one.
+//! * What a store cannot notice (a snapshot that was put back under it), an operator tells it:
+//!   `rekindle store renew-identity`.
 //!
-//! A new identity has a new *floor*: the time in milliseconds, or more. A match that is taken over goes on in that epoch or a higher one. The original reaches it
-//! only by a takeover in each millisecond of its life. A new identity that was not needed costs nothing but a jump of epochs.
+//! A new identity has a new *floor*: the time in milliseconds, or more. A match that is taken over
+//! goes on in that epoch or a higher one. The original reaches it only by a takeover in each
+//! millisecond of its life. A new identity that was not needed costs nothing but a jump of epochs.
 //!
-//! This module has what all backends share: when which identity is made. It reads no clock and draws no chance: see [`Fresh`].
+//! This module has what all backends share: when which identity is made. It reads no clock and
+//! draws no chance: see [`Fresh`].
 
 use std::fmt;
 
@@ -20,7 +26,8 @@ use rekindle_schema::lease::MatchLease;
 
 /// A floor is at least so far above every epoch that is known, whatever the clock says.
 const LEAP: u64 = 1 << 20;
-/// No clock is believed beyond this, so that epochs stay exact wherever numbers are floating-point (53 bits).
+/// No clock is believed beyond this, so that epochs stay exact wherever numbers are floating-point
+/// (53 bits).
 const LATEST_MS: u64 = 1 << 50;
 
 /// The name of a store: 128 random bits, shown as 32 hexadecimal digits.
@@ -69,7 +76,8 @@ pub struct Fresh {
 pub enum Holder {
     /// It has ended.
     Gone,
-    /// It runs, and has no file of this store open: it is a node of another store, of which this one is a copy.
+    /// It runs, and has no file of this store open: it is a node of another store, of which this
+    /// one is a copy.
     Stranger,
     /// It runs and has this very store open.
     Holds,
@@ -86,20 +94,42 @@ fn floor(now_ms: u64, above: Epoch) -> Epoch {
     Epoch(now_ms.min(LATEST_MS).max(above.0.saturating_add(LEAP)))
 }
 
-/// The first identity of a store. Matches that are there already may have been copied: they are continued above the floor.
+/// The first identity of a store. Matches that are there already may have been copied: they are
+/// continued above the floor.
 pub(crate) fn first(fresh: Fresh, place: String, highest: Option<Epoch>) -> StoreIdentity {
     let (floor, because) = match highest {
         None => (Epoch(0), "the store is new"),
-        Some(above) => (floor(fresh.now_ms, above), "there are matches, but no identity: an earlier release wrote them, or it was lost"),
+        Some(above) => (
+            floor(fresh.now_ms, above),
+            "there are matches, but no identity: an earlier release wrote them, or it was lost",
+        ),
     };
-    StoreIdentity { id: StoreId(fresh.chance), floor, made_ms: fresh.now_ms, because: because.to_owned(), place }
+    StoreIdentity {
+        id: StoreId(fresh.chance),
+        floor,
+        made_ms: fresh.now_ms,
+        because: because.to_owned(),
+        place,
+    }
 }
 
 /// Takes the place of `old`, whose epochs and those up to `highest` may have been seen elsewhere.
-pub(crate) fn next(old: Option<&StoreIdentity>, fresh: Fresh, place: String, because: &str, highest: Option<Epoch>) -> StoreIdentity {
+pub(crate) fn next(
+    old: Option<&StoreIdentity>,
+    fresh: Fresh,
+    place: String,
+    because: &str,
+    highest: Option<Epoch>,
+) -> StoreIdentity {
     let above = old.map_or(Epoch(0), |old| old.floor).max(highest.unwrap_or_default());
     let because = because.split_whitespace().collect::<Vec<_>>().join(" ");
-    StoreIdentity { id: StoreId(fresh.chance), floor: floor(fresh.now_ms, above), made_ms: fresh.now_ms, because, place }
+    StoreIdentity {
+        id: StoreId(fresh.chance),
+        floor: floor(fresh.now_ms, above),
+        made_ms: fresh.now_ms,
+        because,
+        place,
+    }
 }
 
 /// Says so in the log. `store` is the store's address or directory.

@@ -1,12 +1,16 @@
 //! Durable storage of matches: ports, their conformance suite, and backends.
 //!
 //! * [`port`]: what the node asks of a store.
-//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage names and the archive.
+//! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage
+//!   names and the archive.
 //! * [`archive`]: what is in a chunk of the archive.
-//! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry, in every backend.
-//! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be kept.
+//! * [`jobs`] and [`audit`]: what a job's row goes through, and what is checked of an audit entry,
+//!   in every backend.
+//! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be
+//!   kept.
 //! * [`memory`]: the backend of the simulation. [`local`]: the default backend, a directory.
-//! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store into another.
+//! * [`address`]: which store, as one line of configuration. [`transfer`]: copies from one store
+//!   into another.
 //! * [`identity`]: which store this is, and in which epochs its matches may be continued.
 //! * [`postgres`]: a Postgres server.
 //! * [`cql`]: a store on ScyllaDB or any other CQL server.
@@ -14,8 +18,8 @@
 //! * [`migration`]: versions of the tables of remote stores.
 //! * [`conformance`]: what every backend must do, as tests.
 //!
-//! This crate is not responsible for what a record means, for who may write (that is `rekindle-cluster`), or for when to flush
-//! (that is `rekindle-actors`).
+//! This crate is not responsible for what a record means, for who may write (that is
+//! `rekindle-cluster`), or for when to flush (that is `rekindle-actors`).
 
 pub mod address;
 pub mod archive;
@@ -42,7 +46,10 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
-pub use port::{Archive, Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+pub use port::{
+    Archive, Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError,
+    StoreResult, Tail,
+};
 pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
@@ -71,19 +78,31 @@ pub struct Store {
     pub identity: Arc<dyn Identity>,
 }
 
-/// What every backend checks of a batch before it writes it: size, checksums, and that it is the batch that it is said to be.
+/// What every backend checks of a batch before it writes it: size, checksums, and that it is the
+/// batch that it is said to be.
 pub(crate) fn check_batch(batch: &Batch) -> Result<Envelope, StoreError> {
     if batch.bytes.len() > MAX_BATCH {
-        return Err(StoreError::TooLarge { what: "a batch", size: batch.bytes.len(), limit: MAX_BATCH });
+        return Err(StoreError::TooLarge {
+            what: "a batch",
+            size: batch.bytes.len(),
+            limit: MAX_BATCH,
+        });
     }
     let refuse = |problem: String| StoreError::Corrupt {
-        place: format!("batch {} for log {}, before it was written", batch.number, batch.incarnation),
+        place: format!(
+            "batch {} for log {}, before it was written",
+            batch.number, batch.incarnation
+        ),
         problem,
     };
-    let envelope = Envelope::parse(&batch.bytes, BATCH_MAGIC, "batch").map_err(|error| refuse(error.to_string()))?;
+    let envelope = Envelope::parse(&batch.bytes, BATCH_MAGIC, "batch")
+        .map_err(|error| refuse(error.to_string()))?;
     envelope.check(&batch.bytes, "batch").map_err(|error| refuse(error.to_string()))?;
     if (envelope.log, envelope.number) != (batch.incarnation, batch.number) || batch.number.0 == 0 {
-        return Err(refuse(format!("its bytes say batch {} of log {}", envelope.number, envelope.log)));
+        return Err(refuse(format!(
+            "its bytes say batch {} of log {}",
+            envelope.number, envelope.log
+        )));
     }
     Ok(envelope)
 }
@@ -99,7 +118,10 @@ pub(crate) fn check_state(meta: &CheckpointMeta, state: &[u8]) -> Result<(), Sto
         }
         format!("the checksum of its state is {crc:08x}, the manifest says {:08x}", meta.crc)
     };
-    Err(StoreError::Corrupt { place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq), problem })
+    Err(StoreError::Corrupt {
+        place: format!("checkpoint of match {} at seq {}", meta.match_id, meta.seq),
+        problem,
+    })
 }
 
 /// Whether the stored bytes of a chunk are what its manifest says.
@@ -119,7 +141,11 @@ pub(crate) fn check_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreErr
 /// What every backend checks of a chunk before it stores it.
 pub(crate) fn check_new_chunk(meta: &ChunkMeta, bytes: &[u8]) -> Result<(), StoreError> {
     if bytes.len() > MAX_CHUNK {
-        return Err(StoreError::TooLarge { what: "a chunk of the archive", size: bytes.len(), limit: MAX_CHUNK });
+        return Err(StoreError::TooLarge {
+            what: "a chunk of the archive",
+            size: bytes.len(),
+            limit: MAX_CHUNK,
+        });
     }
     check_chunk(meta, bytes)
 }
@@ -151,15 +177,33 @@ pub(crate) fn sealed_unfenced(node: Incarnation) -> StoreError {
     misuse(format!("node incarnation {node}"), "only the log of a fenced incarnation can be sealed")
 }
 
-/// The lease once an operator has accepted that its log ends with batch `last`. `Refused` if it is not fenced.
-pub(crate) fn loss_accepted(lease: NodeLease, last: BatchNo, at_ms: u64) -> Result<NodeLease, StoreError> {
+/// The lease once an operator has accepted that its log ends with batch `last`. `Refused` if it is
+/// not fenced.
+pub(crate) fn loss_accepted(
+    lease: NodeLease,
+    last: BatchNo,
+    at_ms: u64,
+) -> Result<NodeLease, StoreError> {
     if lease.state != NodeState::Fenced {
         let node = lease.incarnation;
-        return Err(misuse(format!("node incarnation {node}"), "only the log of a fenced incarnation can be given up in part"));
+        return Err(misuse(
+            format!("node incarnation {node}"),
+            "only the log of a fenced incarnation can be given up in part",
+        ));
     }
     // The checksum of that batch is not known here; 0 is compared with nothing.
-    let lowered = |reached: Reached| Reached { batch: reached.batch.min(last), crc: 0, checkpoint: None, ..reached };
-    Ok(NodeLease { seal: Some(last), reached: lease.reached.map(lowered), loss_accepted_ms: Some(at_ms), ..lease })
+    let lowered = |reached: Reached| Reached {
+        batch: reached.batch.min(last),
+        crc: 0,
+        checkpoint: None,
+        ..reached
+    };
+    Ok(NodeLease {
+        seal: Some(last),
+        reached: lease.reached.map(lowered),
+        loss_accepted_ms: Some(at_ms),
+        ..lease
+    })
 }
 
 pub(crate) fn forgot_live(node: Incarnation) -> StoreError {

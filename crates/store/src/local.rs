@@ -10,7 +10,8 @@
 //! DIR/node.db                    leases, match directory, effects, jobs, audit
 //! ```
 //!
-//! One thread for each log writes and syncs; reads run on the runtime's blocking pool. `docs/FORMATS.md` has the bytes.
+//! One thread for each log writes and syncs; reads run on the runtime's blocking pool.
+//! `docs/FORMATS.md` has the bytes.
 
 mod archive;
 mod audit;
@@ -53,7 +54,9 @@ use crate::port::StoreError;
 pub use self::audit::{Audit, Finding, Severity};
 pub use self::fence::{holder, start_time, this_host};
 pub use self::file::open_regular;
-pub use self::segment::{CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION};
+pub use self::segment::{
+    CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION,
+};
 
 /// The version of the directory that this code writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -70,20 +73,28 @@ pub struct LocalOptions {
     pub segment_bytes: u64,
     /// Where segments are written: replaced to inject faults.
     pub disk: Arc<dyn Disk>,
-    /// False leaves out the checksums of entries when reading. Only for the test that shows that the conformance suite notices.
+    /// False leaves out the checksums of entries when reading. Only for the test that shows that
+    /// the conformance suite notices.
     #[doc(hidden)]
     pub check: bool,
 }
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { append_queue: 16, checkpoint_queue: 8, segment_bytes: SEGMENT, disk: Arc::new(SystemDisk), check: true }
+        Self {
+            append_queue: 16,
+            checkpoint_queue: 8,
+            segment_bytes: SEGMENT,
+            disk: Arc::new(SystemDisk),
+            check: true,
+        }
     }
 }
 
 type Appends = Arc<Writer<Batch>>;
 type Puts = Arc<Writer<(CheckpointMeta, Bytes)>>;
-/// Up to where the checkpoint log of an incarnation is durable: its current segment and the end in it.
+/// Up to where the checkpoint log of an incarnation is durable: its current segment and the end in
+/// it.
 type Durable = Arc<Mutex<BTreeMap<Incarnation, (u64, u64)>>>;
 
 /// A data directory, open.
@@ -119,7 +130,10 @@ impl LocalStore {
         if !database.exists()
             && let Some(left) = anything_written(&root)?
         {
-            let problem = format!("the file is missing, but {} is there, and nobody would know of the matches in it", left.display());
+            let problem = format!(
+                "the file is missing, but {} is there, and nobody would know of the matches in it",
+                left.display()
+            );
             return Err(StoreError::Corrupt { place: database.display().to_string(), problem });
         }
         wal::check(&database)?;
@@ -150,7 +164,8 @@ impl LocalStore {
         })
     }
 
-    /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes none of what it checks.
+    /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes
+    /// none of what it checks.
     pub fn audit(root: impl AsRef<Path>) -> Result<Audit, StoreError> {
         audit::run(root.as_ref())
     }
@@ -160,7 +175,9 @@ impl LocalStore {
 fn anything_written(root: &Path) -> Result<Option<PathBuf>, StoreError> {
     for kind in [Kind::Batches, Kind::Checkpoints] {
         for log in segment::logs(root, kind)? {
-            if let Some(found) = segment::segments(&segment::log_dir(root, kind, log))?.into_iter().next() {
+            if let Some(found) =
+                segment::segments(&segment::log_dir(root, kind, log))?.into_iter().next()
+            {
                 return Ok(Some(found.path));
             }
         }
@@ -168,7 +185,8 @@ fn anything_written(root: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(None)
 }
 
-/// Refuses a directory with a log of which `node.db` knows nothing: it would be passed over in silence.
+/// Refuses a directory with a log of which `node.db` knows nothing: it would be passed over in
+/// silence.
 fn refuse_strangers(root: &Path, facts: &Facts) -> Result<(), StoreError> {
     // Logs first: a node is registered before it writes one.
     let there = written_logs(root)?;
@@ -221,11 +239,15 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes the name of a new data directory durable, and those of the folders above it. Syncs of what lies in it say nothing of them, and whoever made the directory (a
-/// node's lock is in it first) did not sync them. All folders of the file system count, for nobody knows where the new ones begin.
+/// Makes the name of a new data directory durable, and those of the folders above it. Syncs of what
+/// lies in it say nothing of them, and whoever made the directory (a node's lock is in it first)
+/// did not sync them. All folders of the file system count, for nobody knows where the new ones
+/// begin.
 fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
     let device = |path: &Path| {
-        std::fs::metadata(path).map(|meta| std::os::unix::fs::MetadataExt::dev(&meta)).map_err(|error| io_error("look at", path, &error))
+        std::fs::metadata(path)
+            .map(|meta| std::os::unix::fs::MetadataExt::dev(&meta))
+            .map_err(|error| io_error("look at", path, &error))
     };
     let root = root.canonicalize().map_err(|error| io_error("look at", root, &error))?;
     let own = device(&root)?;
@@ -240,7 +262,9 @@ fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
             Err(error)
                 if matches!(
                     error.kind(),
-                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::InvalidInput
+                    std::io::ErrorKind::PermissionDenied
+                        | std::io::ErrorKind::ReadOnlyFilesystem
+                        | std::io::ErrorKind::InvalidInput
                 ) =>
             {
                 break;
@@ -260,22 +284,35 @@ fn parse_format(path: &Path, text: &str) -> Result<(), StoreError> {
         return Ok(());
     }
     let place = path.display().to_string();
-    let found: Option<u32> = text.trim_end().rsplit_once(' ').and_then(|(_, number)| number.parse().ok());
+    let found: Option<u32> =
+        text.trim_end().rsplit_once(' ').and_then(|(_, number)| number.parse().ok());
     match found.filter(|&found| text == format_text(found)) {
         Some(found) if found > FORMAT_VERSION => {
-            let problem = format!("format {found} was written by a newer release, this one knows format {FORMAT_VERSION}: upgrade it");
+            let problem = format!(
+                "format {found} was written by a newer release, this one knows format \
+                 {FORMAT_VERSION}: upgrade it"
+            );
             Err(StoreError::Refused { place, problem })
         }
-        _ => Err(StoreError::Corrupt { place, problem: format!("it should read {:?}", format_text(FORMAT_VERSION)) }),
+        _ => Err(StoreError::Corrupt {
+            place,
+            problem: format!("it should read {:?}", format_text(FORMAT_VERSION)),
+        }),
     }
 }
 
 fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", path, &error))
+    fs::File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| io_error("sync", path, &error))
 }
 
 /// Runs `work`, which waits for a disk, on the runtime's blocking pool.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a read was abandoned: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(StoreError::Unavailable(format!("a read was abandoned: {error}")))
+    })
 }

@@ -1,7 +1,9 @@
-//! The store of the simulation: everything in memory, shared by all clones, with faults decided by the caller.
+//! The store of the simulation: everything in memory, shared by all clones, with faults decided by
+//! the caller.
 //!
-//! It tells apart what was *written* from what is *synced*, so that [`MemoryStore::power_cut`] can drop the former. It starts no thread and
-//! knows no clock but tokio's, so that a seed decides everything that it does.
+//! It tells apart what was *written* from what is *synced*, so that [`MemoryStore::power_cut`] can
+//! drop the former. It starts no thread and knows no clock but tokio's, so that a seed decides
+//! everything that it does.
 
 mod archive;
 mod jobs;
@@ -68,7 +70,8 @@ pub enum Op {
 pub struct Fate {
     /// How long it takes until it takes effect.
     pub before: Duration,
-    /// Set: it takes no effect and gets this error. An `Io` error of an append or put is the last word for that log.
+    /// Set: it takes no effect and gets this error. An `Io` error of an append or put is the last
+    /// word for that log.
     pub fail: Option<StoreError>,
     /// How long from there until it is durable; a power cut in between undoes it.
     pub sync: Duration,
@@ -156,12 +159,14 @@ impl MemoryStore {
         }
     }
 
-    /// All batches that were written but not synced are gone, and nothing that is under way becomes durable.
+    /// All batches that were written but not synced are gone, and nothing that is under way becomes
+    /// durable.
     pub fn power_cut(&self) {
         self.power_cut_keeping(|_, _| 0);
     }
 
-    /// As [`Self::power_cut`], but `keep(log, n)` says how many of the `n` unsynced batches of each log reached the disk all the same.
+    /// As [`Self::power_cut`], but `keep(log, n)` says how many of the `n` unsynced batches of each
+    /// log reached the disk all the same.
     pub fn power_cut_keeping(&self, mut keep: impl FnMut(Incarnation, u64) -> u64) {
         let mut shared = self.shared.lock();
         shared.cuts += 1;
@@ -177,7 +182,10 @@ impl MemoryStore {
     pub fn flip_bit(&self, log: Incarnation, number: BatchNo, bit: usize) {
         let mut shared = self.shared.lock();
         if let Some(entry) = shared.logs.get_mut(&log)
-            && let Some(batch) = number.0.checked_sub(entry.first).and_then(|index| entry.batches.get_mut(index as usize))
+            && let Some(batch) = number
+                .0
+                .checked_sub(entry.first)
+                .and_then(|index| entry.batches.get_mut(index as usize))
         {
             batch.bytes = flipped(&batch.bytes, bit);
         }
@@ -186,7 +194,10 @@ impl MemoryStore {
     /// Damages the state of a match's newest checkpoint: flips one bit. False if there is none.
     pub fn flip_bit_in_checkpoint(&self, match_id: MatchId, bit: usize) -> bool {
         let mut shared = self.shared.lock();
-        let newest = shared.checkpoints.get_mut(&match_id).and_then(|all| all.iter_mut().max_by_key(|c| (c.meta.seq, c.meta.epoch)));
+        let newest = shared
+            .checkpoints
+            .get_mut(&match_id)
+            .and_then(|all| all.iter_mut().max_by_key(|c| (c.meta.seq, c.meta.epoch)));
         newest.map(|checkpoint| checkpoint.state = flipped(&checkpoint.state, bit)).is_some()
     }
 
@@ -194,7 +205,9 @@ impl MemoryStore {
     pub fn flip_bit_in_chunk(&self, match_id: MatchId, seq: Seq, bit: usize) -> bool {
         let mut shared = self.shared.lock();
         let holds = |meta: &ChunkMeta| {
-            meta.match_id == match_id && meta.kind == ChunkKind::Records && (meta.first_seq..=meta.last_seq).contains(&seq)
+            meta.match_id == match_id
+                && meta.kind == ChunkKind::Records
+                && (meta.first_seq..=meta.last_seq).contains(&seq)
         };
         let found = shared.chunks.values_mut().find(|(meta, _)| holds(meta));
         found.map(|(_, bytes)| *bytes = flipped(bytes, bit)).is_some()
@@ -203,11 +216,15 @@ impl MemoryStore {
     /// Damages what is stored of one checkpoint: flips one bit. False if it is not there.
     pub fn flip_bit_of(&self, meta: &CheckpointMeta, bit: usize) -> bool {
         let mut shared = self.shared.lock();
-        let stored = shared.checkpoints.get_mut(&meta.match_id).and_then(|all| all.iter_mut().find(|stored| stored.meta == *meta));
+        let stored = shared
+            .checkpoints
+            .get_mut(&meta.match_id)
+            .and_then(|all| all.iter_mut().find(|stored| stored.meta == *meta));
         stored.map(|stored| stored.state = flipped(&stored.state, bit)).is_some()
     }
 
-    /// Loses the end of a log, as a device or an administrator would: all batches behind `last`; all of the log if there is none before.
+    /// Loses the end of a log, as a device or an administrator would: all batches behind `last`;
+    /// all of the log if there is none before.
     pub fn lose_batches_behind(&self, log: Incarnation, last: BatchNo) {
         let mut shared = self.shared.lock();
         if let Some(entry) = shared.logs.get_mut(&log) {
@@ -229,8 +246,13 @@ impl MemoryStore {
         self.shared.lock().checkpoints.remove(&match_id);
     }
 
-    /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at once.
-    async fn run<T>(&self, op: Op, work: impl FnOnce(&mut Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Runs `work` as the plan says. `work` gets the state and whether its effect is durable at
+    /// once.
+    async fn run<T>(
+        &self,
+        op: Op,
+        work: impl FnOnce(&mut Shared) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let fate = (self.plan)(op);
         pause(fate.before).await;
         if let Some(error) = fate.fail {
@@ -260,7 +282,10 @@ fn flipped(bytes: &Bytes, bit: usize) -> Bytes {
 }
 
 fn corrupt(log: Incarnation, number: u64, problem: impl ToString) -> StoreError {
-    StoreError::Corrupt { place: format!("log {log}, batch {number}"), problem: problem.to_string() }
+    StoreError::Corrupt {
+        place: format!("log {log}, batch {number}"),
+        problem: problem.to_string(),
+    }
 }
 
 fn power_failed() -> StoreError {
@@ -270,18 +295,26 @@ fn power_failed() -> StoreError {
 /// Writes a batch into its log, unsynced.
 fn write(shared: &mut Shared, batch: &Batch) -> Result<(), StoreError> {
     let envelope = crate::check_batch(batch)?;
-    let log = shared.logs.entry(batch.incarnation).or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
+    let log = shared
+        .logs
+        .entry(batch.incarnation)
+        .or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
     if let Some(error) = &log.failed {
         return Err(error.clone());
     }
     let conflict = StoreError::Conflict { log: batch.incarnation, number: batch.number };
     let last = log.last();
     if batch.number.0 <= last {
-        let same = batch.number.0 < log.first || log.batches[(batch.number.0 - log.first) as usize].bytes == batch.bytes;
+        let same = batch.number.0 < log.first
+            || log.batches[(batch.number.0 - log.first) as usize].bytes == batch.bytes;
         return if same { Ok(()) } else { Err(conflict) };
     }
     if batch.number.0 != last + 1 {
-        return Err(StoreError::Gap { log: batch.incarnation, last: BatchNo(last), got: batch.number });
+        return Err(StoreError::Gap {
+            log: batch.incarnation,
+            last: BatchNo(last),
+            got: batch.number,
+        });
     }
     if log.batches.back().is_some_and(|before| before.crc() != envelope.prev_crc) {
         return Err(conflict);
@@ -297,7 +330,11 @@ impl Journal for MemoryStore {
             let entry = shared.logs.entry(log).or_default();
             if !entry.batches.is_empty() {
                 let found = BatchNo(entry.first);
-                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+                return if found == first {
+                    Ok(())
+                } else {
+                    Err(crate::begun_elsewhere(log, found, first))
+                };
             }
             (entry.first, entry.synced) = (first.0, first.0 - 1);
             Ok(())
@@ -312,7 +349,10 @@ impl Journal for MemoryStore {
                 let mut shared = self.shared.lock();
                 if let Some(error) = fate.fail {
                     if matches!(error, StoreError::Io { .. }) {
-                        let log = shared.logs.entry(batch.incarnation).or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
+                        let log = shared
+                            .logs
+                            .entry(batch.incarnation)
+                            .or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
                         log.failed = Some(error.clone());
                     }
                     return Err(error);
@@ -329,24 +369,39 @@ impl Journal for MemoryStore {
                 if let Some(log) = shared.logs.get_mut(&batch.incarnation) {
                     log.synced = log.synced.max(batch.number.0);
                 }
-                if shared.nodes.get(&batch.incarnation).is_none_or(|lease| lease.state != NodeState::Live) {
+                if shared
+                    .nodes
+                    .get(&batch.incarnation)
+                    .is_none_or(|lease| lease.state != NodeState::Live)
+                {
                     return Err(StoreError::Fenced(batch.incarnation));
                 }
             }
             pause(fate.after).await;
             if fate.lose_answer {
-                return Err(StoreError::Unavailable(format!("the answer to batch {} was lost", batch.number)));
+                return Err(StoreError::Unavailable(format!(
+                    "the answer to batch {} was lost",
+                    batch.number
+                )));
             }
             Ok(())
         })
     }
 
-    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+    fn read(
+        &self,
+        log: Incarnation,
+        from: BatchNo,
+        max_bytes: usize,
+    ) -> StoreResult<'_, Vec<Batch>> {
         Box::pin(self.run(Op::Read(log), move |shared| {
             let Some(entry) = shared.logs.get(&log) else { return Ok(Vec::new()) };
             let from = from.0.max(1);
             if from < entry.first {
-                return Err(StoreError::NotFound(format!("batch {from} of log {log}: it was trimmed up to batch {},", entry.first)));
+                return Err(StoreError::NotFound(format!(
+                    "batch {from} of log {log}: it was trimmed up to batch {},",
+                    entry.first
+                )));
             }
             let mut found: Vec<Batch> = Vec::new();
             let mut bytes = 0;
@@ -371,7 +426,8 @@ impl Journal for MemoryStore {
             let Some(entry) = shared.logs.get(&log) else {
                 return Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None });
             };
-            let mut tail = Tail { last: BatchNo(entry.last()), proven: BatchNo(0), torn: None, damage: None };
+            let mut tail =
+                Tail { last: BatchNo(entry.last()), proven: BatchNo(0), torn: None, damage: None };
             let mut whole = false;
             for batch in entry.batches.iter().rev() {
                 let Err(error) = BatchView::parse(&batch.bytes) else {
@@ -393,12 +449,18 @@ impl Journal for MemoryStore {
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
         Box::pin(self.run(Op::Settle(log), move |shared| {
             let Some(entry) = shared.logs.get_mut(&log) else {
-                return if last.0 == 0 { Ok(()) } else { Err(StoreError::NotFound(format!("log {log}"))) };
+                return if last.0 == 0 {
+                    Ok(())
+                } else {
+                    Err(StoreError::NotFound(format!("log {log}")))
+                };
             };
             if last.0 > entry.last() {
                 return Err(StoreError::NotFound(format!("batch {last} of log {log}")));
             }
-            while entry.last() > last.0 && entry.batches.back().is_some_and(|batch| BatchView::parse(&batch.bytes).is_err()) {
+            while entry.last() > last.0
+                && entry.batches.back().is_some_and(|batch| BatchView::parse(&batch.bytes).is_err())
+            {
                 entry.batches.pop_back();
             }
             entry.synced = entry.synced.max(last.0);
@@ -441,7 +503,11 @@ impl Checkpoints for MemoryStore {
     fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()> {
         Box::pin(async move {
             if state.len() > MAX_CHECKPOINT {
-                return Err(StoreError::TooLarge { what: "a checkpoint", size: state.len(), limit: MAX_CHECKPOINT });
+                return Err(StoreError::TooLarge {
+                    what: "a checkpoint",
+                    size: state.len(),
+                    limit: MAX_CHECKPOINT,
+                });
             }
             crate::check_state(&meta, &state)?;
             let fate = (self.plan)(Op::PutCheckpoint(meta.match_id, state.len()));
@@ -462,7 +528,9 @@ impl Checkpoints for MemoryStore {
             }
             pause(fate.after).await;
             if fate.lose_answer {
-                return Err(StoreError::Unavailable("the answer to a checkpoint was lost".to_owned()));
+                return Err(StoreError::Unavailable(
+                    "the answer to a checkpoint was lost".to_owned(),
+                ));
             }
             Ok(())
         })
@@ -486,9 +554,16 @@ impl Checkpoints for MemoryStore {
     fn get(&self, meta: &CheckpointMeta) -> StoreResult<'_, Bytes> {
         let meta = meta.clone();
         Box::pin(self.run(Op::ReadCheckpoint(meta.match_id), move |shared| {
-            let stored = shared.checkpoints.get(&meta.match_id).and_then(|all| all.iter().find(|stored| stored.meta == meta));
-            let stored =
-                stored.ok_or_else(|| StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq)))?;
+            let stored = shared
+                .checkpoints
+                .get(&meta.match_id)
+                .and_then(|all| all.iter().find(|stored| stored.meta == meta));
+            let stored = stored.ok_or_else(|| {
+                StoreError::NotFound(format!(
+                    "the checkpoint of match {} at seq {}",
+                    meta.match_id, meta.seq
+                ))
+            })?;
             crate::check_state(&meta, &stored.state)?;
             Ok(stored.state.clone())
         }))

@@ -1,4 +1,5 @@
-//! Versions of the tables of remote stores. Opening a store never changes its tables; `rekindle store migrate` does.
+//! Versions of the tables of remote stores. Opening a store never changes its tables;
+//! `rekindle store migrate` does.
 
 use crate::port::StoreError;
 
@@ -39,16 +40,26 @@ impl SchemaState {
         }
     }
 
-    /// `Refused` unless the tables are as this release needs them; says what to do. `place` names the store, without secrets.
+    /// `Refused` unless the tables are as this release needs them; says what to do. `place` names
+    /// the store, without secrets.
     pub fn require_current(self, place: &str) -> Result<(), StoreError> {
         let problem = match self {
             Self::Current { .. } => return Ok(()),
-            Self::Missing => "it has no tables of Rekindle yet; make them with `rekindle store migrate`".to_owned(),
+            Self::Missing => {
+                "it has no tables of Rekindle yet; make them with `rekindle store migrate`"
+                    .to_owned()
+            }
             Self::Older { found, known } => {
-                format!("its tables have version {found}, this release needs {known}; bring them up to date with `rekindle store migrate`")
+                format!(
+                    "its tables have version {found}, this release needs {known}; bring them up to \
+                     date with `rekindle store migrate`"
+                )
             }
             Self::Newer { found, known } => {
-                format!("its tables have version {found}, this release knows {known}: a newer release made them; use that one")
+                format!(
+                    "its tables have version {found}, this release knows {known}: a newer release \
+                     made them; use that one"
+                )
             }
         };
         Err(StoreError::Refused { place: place.to_owned(), problem })
@@ -62,7 +73,9 @@ mod tests {
     #[test]
     fn only_tables_of_this_release_are_used() {
         assert!(SchemaState::of(Some(3), 3).require_current("db").is_ok());
-        for (found, word) in [(None, "store migrate"), (Some(2), "store migrate"), (Some(4), "newer release")] {
+        for (found, word) in
+            [(None, "store migrate"), (Some(2), "store migrate"), (Some(4), "newer release")]
+        {
             let error = SchemaState::of(found, 3).require_current("db").unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("db"), "{error}");
         }

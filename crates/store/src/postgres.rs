@@ -1,4 +1,5 @@
-//! A Postgres server as the store: for a cluster whose nodes share no disk, with tools that operators know.
+//! A Postgres server as the store: for a cluster whose nodes share no disk, with tools that
+//! operators know.
 //!
 //! ```text
 //! node_lease, match_lease, effect     one row each, changed by single statements
@@ -10,11 +11,15 @@
 //! store_identity                      which store this is, one row
 //! ```
 //!
-//! Statements are single and autocommitted, so a node that stops between two of them holds no lock; the only transactions of several
-//! statements are those of a large checkpoint and of claiming jobs, which the server ends if their node falls silent. Every error of the connection is `Unavailable`, which means: repeat the same request; all of them are
-//! harmless to repeat. The tables are in `schema/sql`; [`migrate`] makes them, opening a store never does. `docs/STORES.md` says what it takes to run one.
+//! Statements are single and autocommitted, so a node that stops between two of them holds no lock;
+//! the only transactions of several statements are those of a large checkpoint and of claiming
+//! jobs, which the server ends if their node falls silent. Every error of the connection is
+//! `Unavailable`, which means: repeat the same request; all of them are harmless to repeat. The
+//! tables are in `schema/sql`; [`migrate`] makes them, opening a store never does. `docs/STORES.md`
+//! says what it takes to run one.
 //!
-//! This module is not responsible for repeating requests (callers know what they would rather do), nor for who may take over what.
+//! This module is not responsible for repeating requests (callers know what they would rather do),
+//! nor for who may take over what.
 
 mod archive;
 mod audit;
@@ -58,7 +63,8 @@ struct Inner {
 pub struct PostgresStore(Arc<Inner>);
 
 impl PostgresStore {
-    /// Connects, and checks that the server and its tables are fit for use. `Refused` says what is not; `Unavailable` if there is no answer.
+    /// Connects, and checks that the server and its tables are fit for use. `Refused` says what is
+    /// not; `Unavailable` if there is no answer.
     pub async fn connect(options: PostgresOptions) -> Result<Store, StoreError> {
         Self::open(options).await.map(|this| this.store())
     }
@@ -67,7 +73,12 @@ impl PostgresStore {
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         migrate::schema_state(&options).await?.require_current(&options.to_string())?;
         let known = Known::new(options.checkpoint_queue);
-        let this = Self(Arc::new(Inner { pools: Pools::new(&options)?, writers: Writers::default(), known, options }));
+        let this = Self(Arc::new(Inner {
+            pools: Pools::new(&options)?,
+            writers: Writers::default(),
+            known,
+            options,
+        }));
         this.check_server().await?;
         Ok(this)
     }
@@ -96,38 +107,52 @@ impl PostgresStore {
     async fn check_server(&self) -> Result<(), StoreError> {
         let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'), \
                    current_setting('synchronous_commit'), pg_is_in_recovery()";
-        let rows = self.0.pools.rows(Lane::Facts, "asking for the server's settings", sql, &[]).await?;
+        let rows =
+            self.0.pools.rows(Lane::Facts, "asking for the server's settings", sql, &[]).await?;
         let place = self.0.options.to_string();
         let refuse = |problem: String| Err(StoreError::Refused { place: place.clone(), problem });
-        let Some(row) = rows.first() else { return refuse("the server does not tell its settings".to_owned()) };
+        let Some(row) = rows.first() else {
+            return refuse("the server does not tell its settings".to_owned());
+        };
         let version: i32 = column(row, 0, "pg_settings")?;
         let setting = |index| column::<&str>(row, index, "pg_settings");
         let (fsync, pages, commit) = (setting(1)?, setting(2)?, setting(3)?);
         if version < MIN_SERVER {
-            return refuse(format!("the server has version {}, Rekindle needs 13 or later", version / 10_000));
+            return refuse(format!(
+                "the server has version {}, Rekindle needs 13 or later",
+                version / 10_000
+            ));
         }
         if column(row, 4, "pg_settings")? {
             return refuse(
-                "this server is a standby; name the primary, or several hosts with `target_session_attrs=read-write`".to_owned(),
+                "this server is a standby; name the primary, or several hosts with \
+                 `target_session_attrs=read-write`"
+                    .to_owned(),
             );
         }
         if commit != "on" {
             return refuse(format!(
-                "sessions have `synchronous_commit = {commit}` although this one asked for `on`; is a proxy in between?"
+                "sessions have `synchronous_commit = {commit}` although this one asked for `on`; \
+                 is a proxy in between?"
             ));
         }
         if fsync != "on" && !self.0.options.unsafe_server {
-            let hint = "a crash of that machine loses what was acknowledged and may destroy the rest";
-            return refuse(format!("the server runs with `fsync = {fsync}`: {hint}; set it to `on`"));
+            let hint =
+                "a crash of that machine loses what was acknowledged and may destroy the rest";
+            return refuse(format!(
+                "the server runs with `fsync = {fsync}`: {hint}; set it to `on`"
+            ));
         }
         if fsync != "on" {
-            tracing::warn!(code = "RK-STORE-034", store = %place, "the server runs without fsync: nothing survives a crash of its machine");
+            tracing::warn!(code = "RK-STORE-034", store = %place, "the server runs without fsync: \
+                nothing survives a crash of its machine");
         }
         if pages != "on" {
             tracing::warn!(
                 code = "RK-STORE-035",
                 store = %place,
-                "the server runs with full_page_writes = off: right only on a file system that never tears a page"
+                "the server runs with full_page_writes = off: right only on a file system that \
+                 never tears a page"
             );
         }
         Ok(())

@@ -1,21 +1,27 @@
 //! Copies matches from one store into another, through the ports alone: any pair of backends.
 //!
-//! `rekindle store copy`, `backup` and `restore` call it. What arrives is what left: the same batches under the same numbers, checkpoints, effects,
-//! leases of the incarnations that wrote them, directory rows. A node that starts on the copy takes over as it would have done on the original.
+//! `rekindle store copy`, `backup` and `restore` call it. What arrives is what left: the same
+//! batches under the same numbers, checkpoints, effects, leases of the incarnations that wrote
+//! them, directory rows. A node that starts on the copy takes over as it would have done on the
+//! original.
 //!
 //! The order makes it safe to be killed at any moment and to be run again:
 //!
-//! 1. The lease of each incarnation is entered, live, naming no process; its batches are appended as a writer would append them. A batch that is
-//!    there already is compared.
+//! 1. The lease of each incarnation is entered, live, naming no process; its batches are appended
+//!    as a writer would append them. A batch that is there already is compared.
 //! 2. Checkpoints, the archive and effects follow; every match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
 //! 4. Open jobs and the audit log, if all matches are copied.
-//! 5. The target gets a new identity, so that the matches continue there in epochs that nobody has seen. Last of all come the directory rows. Until then no node knows of the matches, so none runs half a match.
+//! 5. The target gets a new identity, so that the matches continue there in epochs that nobody has
+//!    seen. Last of all come the directory rows. Until then no node knows of the matches, so none
+//!    runs half a match.
 //!
-//! A store whose nodes run is copied at a *cut*: rows first, then checkpoints, then every log up to its end. Whatever a row or a checkpoint claims
-//! was durable before it was read, so the logs reach at least that far; in the copy each running incarnation is fenced and sealed there.
+//! A store whose nodes run is copied at a *cut*: rows first, then checkpoints, then every log up to
+//! its end. Whatever a row or a checkpoint claims was durable before it was read, so the logs reach
+//! at least that far; in the copy each running incarnation is fenced and sealed there.
 //!
-//! It decides nothing about who may run a match; whoever calls it makes sure that no node runs on the target, nor, without a cut, on the source.
+//! It decides nothing about who may run a match; whoever calls it makes sure that no node runs on
+//! the target, nor, without a cut, on the source.
 
 mod logs;
 mod plan;
@@ -116,13 +122,15 @@ pub struct Copied {
     pub jobs: u64,
     /// Entries of the audit log in the target.
     pub audit: u64,
-    /// Damaged checkpoints that are not in the copy, although the source names them. The matches can be recovered from what is there.
+    /// Damaged checkpoints that are not in the copy, although the source names them. The matches
+    /// can be recovered from what is there.
     pub left_out: u64,
     /// What is worth knowing and harms nothing, and what was left out.
     pub notes: Vec<String>,
 }
 
-/// Why a copy was not made, or not to its end. What is in the target by then harms nobody: no row names it.
+/// Why a copy was not made, or not to its end. What is in the target by then harms nobody: no row
+/// names it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransferError {
     /// A store failed.
@@ -132,7 +140,10 @@ pub enum TransferError {
     #[error("RK-STORE-050: no match was copied, the target holds something else already: {}", .0.join("; "))]
     Conflict(Vec<String>),
     /// Nodes trimmed the source faster than it could be read.
-    #[error("RK-STORE-051: log {log}: batch {number} was trimmed before it could be copied; run it again")]
+    #[error(
+        "RK-STORE-051: log {log}: batch {number} was trimmed before it could be copied; run it \
+         again"
+    )]
     Overtaken {
         /// Which log.
         log: Incarnation,
@@ -140,10 +151,16 @@ pub enum TransferError {
         number: BatchNo,
     },
     /// The source is damaged.
-    #[error("RK-STORE-052: the source is damaged: {0}; run `rekindle store verify` on it, and copy from a backup")]
+    #[error(
+        "RK-STORE-052: the source is damaged: {0}; run `rekindle store verify` on it, and copy \
+         from a backup"
+    )]
     Damaged(String),
     /// The target does not give back what it took.
-    #[error("RK-STORE-053: {0} reads back from the target as something else than was written; do not use that store")]
+    #[error(
+        "RK-STORE-053: {0} reads back from the target as something else than was written; do not \
+         use that store"
+    )]
     Differs(String),
     /// A match could not be recovered from the copy, although it could from the source.
     #[error("RK-STORE-054: the copy of match {match_id} cannot be recovered: {error}")]
@@ -154,7 +171,10 @@ pub enum TransferError {
         error: HistoryError,
     },
     /// Somebody fenced what was being written.
-    #[error("RK-STORE-056: log {0} was fenced in the target while it was written: a node runs there; stop it, and run the copy again")]
+    #[error(
+        "RK-STORE-056: log {0} was fenced in the target while it was written: a node runs there; \
+         stop it, and run the copy again"
+    )]
     Disturbed(Incarnation),
     /// There is no such match.
     #[error("RK-STORE-055: match {0} is not in the source")]
@@ -162,7 +182,11 @@ pub enum TransferError {
 }
 
 /// Copies. See the module for what is written in which order.
-pub async fn copy(from: &Store, to: &Store, options: &CopyOptions<'_>) -> Result<Copied, TransferError> {
+pub async fn copy(
+    from: &Store,
+    to: &Store,
+    options: &CopyOptions<'_>,
+) -> Result<Copied, TransferError> {
     let mut run = Run { from, to, options, logs: BTreeMap::new(), done: Copied::default() };
     let plan = run.plan().await?;
     run.copy_logs(&plan).await?;
@@ -240,7 +264,10 @@ impl Run<'_> {
     }
 
     /// Copies all checkpoints that count. Returns the tick of each match's newest.
-    async fn copy_checkpoints(&mut self, plan: &Plan) -> Result<BTreeMap<MatchId, Tick>, TransferError> {
+    async fn copy_checkpoints(
+        &mut self,
+        plan: &Plan,
+    ) -> Result<BTreeMap<MatchId, Tick>, TransferError> {
         let mut newest = BTreeMap::new();
         for (index, row) in plan.rows.iter().enumerate() {
             self.tell(Step::Checkpoints, index as u64, plan.rows.len() as u64);
@@ -253,7 +280,11 @@ impl Run<'_> {
             if broken {
                 let dangling = self.drop_dangling(&mut metas);
                 if dangling > 0 {
-                    let note = format!("match {}: {dangling} checkpoints were left out that are deltas to damaged ones", row.match_id);
+                    let note = format!(
+                        "match {}: {dangling} checkpoints were left out that are deltas to damaged \
+                         ones",
+                        row.match_id
+                    );
                     self.done.notes.push(note);
                 }
             }
@@ -267,10 +298,14 @@ impl Run<'_> {
         Ok(newest)
     }
 
-    /// A checkpoint that a node of the source had stored, and of which nothing is left that could be called damaged.
+    /// A checkpoint that a node of the source had stored, and of which nothing is left that could
+    /// be called damaged.
     async fn note_missing(&mut self, plan: &Plan) -> Result<(), TransferError> {
         for planned in plan.logs.values() {
-            let Some(problem) = witness::missing_checkpoint(self.from, &planned.lease).await? else { continue };
+            let Some(problem) = witness::missing_checkpoint(self.from, &planned.lease).await?
+            else {
+                continue;
+            };
             if !self.done.notes.contains(&problem) {
                 self.done.left_out += u64::from(self.done.left_out == 0);
                 self.done.notes.push(problem);
@@ -279,7 +314,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes out what rests on a checkpoint that is not there: nobody can restore it. Returns how many.
+    /// Takes out what rests on a checkpoint that is not there: nobody can restore it. Returns how
+    /// many.
     fn drop_dangling(&mut self, metas: &mut Vec<CheckpointMeta>) -> u64 {
         let all = metas.clone();
         metas.retain(|meta| Chain::of(meta, &all).is_some());
@@ -288,7 +324,8 @@ impl Run<'_> {
         dangling
     }
 
-    /// A damaged checkpoint is no reason to copy nothing: the histories that are read back decide whether the match survives without it.
+    /// A damaged checkpoint is no reason to copy nothing: the histories that are read back decide
+    /// whether the match survives without it.
     fn leave_out(&mut self, match_id: MatchId, error: &StoreError) {
         // A local store cannot say whose checkpoint was damaged: it names it for every match.
         let said = |note: &String| note.ends_with(&format!("was left out: {error}"));
@@ -297,10 +334,16 @@ impl Run<'_> {
         }
         // What was cut off as it was written was never promised to anybody.
         self.done.left_out += u64::from(!error.is_torn_tail());
-        self.done.notes.push(format!("match {match_id}: a checkpoint that cannot be read was left out: {error}"));
+        self.done.notes.push(format!(
+            "match {match_id}: a checkpoint that cannot be read was left out: {error}"
+        ));
     }
 
-    async fn copy_checkpoint(&mut self, meta: &CheckpointMeta, there: bool) -> Result<(), TransferError> {
+    async fn copy_checkpoint(
+        &mut self,
+        meta: &CheckpointMeta,
+        there: bool,
+    ) -> Result<(), TransferError> {
         let state = match self.from.checkpoints.get(meta).await {
             Ok(state) => state,
             // Newer ones took its place, and they were listed after the logs were read.
@@ -315,36 +358,58 @@ impl Run<'_> {
             logs::persist(|| self.to.checkpoints.put(meta.clone(), state.clone())).await?;
         }
         if self.to.checkpoints.get(meta).await? != state {
-            return Err(TransferError::Differs(format!("the checkpoint of match {} at tick {}", meta.match_id, meta.tick)));
+            return Err(TransferError::Differs(format!(
+                "the checkpoint of match {} at tick {}",
+                meta.match_id, meta.tick
+            )));
         }
         self.done.checkpoints += 1;
         self.done.checkpoint_bytes += meta.len;
         Ok(())
     }
 
-    /// Copies the effects of the copied ticks. One of a later tick belongs to a future that the copy does not have: the game decides about it anew.
-    async fn copy_effects(&mut self, plan: &Plan, checkpoints: &BTreeMap<MatchId, Tick>) -> Result<(), TransferError> {
+    /// Copies the effects of the copied ticks. One of a later tick belongs to a future that the
+    /// copy does not have: the game decides about it anew.
+    async fn copy_effects(
+        &mut self,
+        plan: &Plan,
+        checkpoints: &BTreeMap<MatchId, Tick>,
+    ) -> Result<(), TransferError> {
         let mut ends = checkpoints.clone();
         for (&match_id, &tick) in self.logs.values().flat_map(|log| &log.ends) {
             ends.entry(match_id).and_modify(|end| *end = tick.max(*end)).or_insert(tick);
         }
         let wanted: BTreeSet<MatchId> = plan.rows.iter().map(|row| row.match_id).collect();
         let counts = |(match_id, effect): &(MatchId, Effect)| {
-            wanted.contains(match_id) && (!self.options.cut || ends.get(match_id).is_none_or(|end| effect.id.tick <= *end))
+            wanted.contains(match_id)
+                && (!self.options.cut
+                    || ends.get(match_id).is_none_or(|end| effect.id.tick <= *end))
         };
-        let effects: Vec<(MatchId, Effect)> = self.from.effects.delivered().await?.into_iter().filter(counts).collect();
+        let effects: Vec<(MatchId, Effect)> =
+            self.from.effects.delivered().await?.into_iter().filter(counts).collect();
         self.tell(Step::Effects, 0, effects.len() as u64);
         let to = self.to;
         futures::stream::iter(&effects)
-            .map(|(match_id, effect)| logs::persist(move || to.effects.deliver(*match_id, effect.clone())))
+            .map(|(match_id, effect)| {
+                logs::persist(move || to.effects.deliver(*match_id, effect.clone()))
+            })
             .buffer_unordered(REQUESTS)
             .try_for_each(|_| async { Ok(()) })
             .await?;
-        let there: BTreeMap<_, _> =
-            self.to.effects.delivered().await?.into_iter().map(|(match_id, effect)| ((match_id, effect.id), effect)).collect();
+        let there: BTreeMap<_, _> = self
+            .to
+            .effects
+            .delivered()
+            .await?
+            .into_iter()
+            .map(|(match_id, effect)| ((match_id, effect.id), effect))
+            .collect();
         for (match_id, effect) in &effects {
             if there.get(&(*match_id, effect.id)) != Some(effect) {
-                return Err(TransferError::Differs(format!("effect {}.{} of match {match_id}", effect.id.tick, effect.id.ordinal)));
+                return Err(TransferError::Differs(format!(
+                    "effect {}.{} of match {match_id}",
+                    effect.id.tick, effect.id.ordinal
+                )));
             }
         }
         self.done.effects = effects.len() as u64;
@@ -362,11 +427,20 @@ impl Run<'_> {
                     // At a cut the source has gone on; its bytes were compared as they were read.
                     Ok(_) if self.options.cut => {}
                     Ok(copy) => match history::load(self.from, row, &options).await {
-                        Ok(source) if source.checkpoint == copy.checkpoint && source.frames == copy.frames => {}
-                        Ok(_) => return Err(TransferError::Differs(format!("the history of match {}", row.match_id))),
+                        Ok(source)
+                            if source.checkpoint == copy.checkpoint
+                                && source.frames == copy.frames => {}
+                        Ok(_) => {
+                            return Err(TransferError::Differs(format!(
+                                "the history of match {}",
+                                row.match_id
+                            )));
+                        }
                         Err(error) => return Err(TransferError::Damaged(error.to_string())),
                     },
-                    Err(HistoryError::Store(error)) if error.is_transient() => return Err(error.into()),
+                    Err(HistoryError::Store(error)) if error.is_transient() => {
+                        return Err(error.into());
+                    }
                     Err(error) => self.excuse(row, error).await?,
                 }
             }
@@ -374,13 +448,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A match that cannot be recovered from the source either was copied as it is, unless it is to run.
+    /// A match that cannot be recovered from the source either was copied as it is, unless it is to
+    /// run.
     async fn excuse(&mut self, row: &MatchLease, error: HistoryError) -> Result<(), TransferError> {
         let match_id = row.match_id;
-        if row.state == MatchState::Running || history::load(self.from, row, &LoadOptions::default()).await.is_ok() {
+        if row.state == MatchState::Running
+            || history::load(self.from, row, &LoadOptions::default()).await.is_ok()
+        {
             return Err(TransferError::Incomplete { match_id, error });
         }
-        self.done.notes.push(format!("match {match_id} is over, and its records are trimmed: {error}"));
+        self.done
+            .notes
+            .push(format!("match {match_id} is over, and its records are trimmed: {error}"));
         Ok(())
     }
 
@@ -397,13 +476,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Neither the source nor whoever was copied from it before may ever continue a match in an epoch in which the target does.
+    /// Neither the source nor whoever was copied from it before may ever continue a match in an
+    /// epoch in which the target does.
     async fn renew_identity(&self, plan: &Plan) -> Result<(), TransferError> {
         let source = self.from.identity.current().await.unwrap_or_default();
         let floor = source.map(|identity| identity.floor);
         let above = floor.max(identity::highest(&plan.rows)).unwrap_or_default();
         let fresh = Fresh { now_ms: (self.options.clock)(), chance: self.options.chance };
-        logs::persist(|| self.to.identity.renew(fresh, "matches were copied into it", above)).await?;
+        logs::persist(|| self.to.identity.renew(fresh, "matches were copied into it", above))
+            .await?;
         Ok(())
     }
 

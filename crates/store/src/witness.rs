@@ -1,10 +1,13 @@
 //! How far a log is known to have come, held against where it ends.
 //!
-//! A log that was cut off as its last batch was written looks like one that lost its end in any other way. What tells them apart stands elsewhere: in
-//! the lease of its node, which says at each renewal which batch was durable and which checkpoint was stored last ([`NodeLease::reached`]), in its
-//! seal, and in the checkpoints, each of which names a batch whose predecessor was there. Takeovers, histories, `verify`, `doctor` and the start of a node ask here.
+//! A log that was cut off as its last batch was written looks like one that lost its end in any
+//! other way. What tells them apart stands elsewhere: in the lease of its node, which says at each
+//! renewal which batch was durable and which checkpoint was stored last ([`NodeLease::reached`]),
+//! in its seal, and in the checkpoints, each of which names a batch whose predecessor was there.
+//! Takeovers, histories, `verify`, `doctor` and the start of a node ask here.
 //!
-//! What was acknowledged after the last renewal has no such witness, unless there are traces of later batches ([`Tail::proven`]).
+//! What was acknowledged after the last renewal has no such witness, unless there are traces of
+//! later batches ([`Tail::proven`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -43,7 +46,8 @@ impl fmt::Display for Short {
         }
         write!(
             f,
-            ": what was acknowledged in between is missing; put the log back from a backup, or go on without it: `rekindle store accept-loss {log}`"
+            ": what was acknowledged in between is missing; put the log back from a backup, or go \
+             on without it: `rekindle store accept-loss {log}`"
         )
     }
 }
@@ -51,35 +55,47 @@ impl fmt::Display for Short {
 /// Milliseconds since 1970 as date and time in UTC.
 pub fn utc(ms: u64) -> String {
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days since the first of March of the year 0, in eras of 400 years: so the leap day is the last of a year.
+    // Days since the first of March of the year 0, in eras of 400 years: so the leap day is the
+    // last of a year.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * from_march + 2) / 5 + 1;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", in_day % 1_000)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        in_day % 1_000
+    )
 }
 
 /// What is missing of the log of `lease`, whose end was looked for after the lease was read.
 ///
-/// A log that is gone as a whole may have been trimmed, if its node is not live: whether anything needs it is up to the matches (their histories say).
+/// A log that is gone as a whole may have been trimmed, if its node is not live: whether anything
+/// needs it is up to the matches (their histories say).
 pub fn short(lease: &NodeLease, tail: &Tail) -> Option<Short> {
     let known = lease.known_end().max(Some(tail.proven)).filter(|known| *known > tail.last)?;
     if tail.last == BatchNo(0) && tail.proven == BatchNo(0) && lease.state != NodeState::Live {
         return None;
     }
-    Some(Short { log: lease.incarnation, ends: tail.last, known, at_ms: lease.reached.map(|reached| reached.at_ms) })
+    Some(Short {
+        log: lease.incarnation,
+        ends: tail.last,
+        known,
+        at_ms: lease.reached.map(|reached| reached.at_ms),
+    })
 }
 
 /// How often a log that seems too short is looked at again while its node lives.
 const AGAIN: u32 = 4;
 
-/// How long to wait before a log of a live node that seems too short is looked at for the `nth` time: on a store with several regions its last batches may
-/// arrive here behind its lease. `None`: often enough.
+/// How long to wait before a log of a live node that seems too short is looked at for the `nth`
+/// time: on a store with several regions its last batches may arrive here behind its lease. `None`:
+/// often enough.
 pub(crate) fn wait(nth: u32) -> Option<Duration> {
     (nth < AGAIN).then(|| Duration::from_millis(20 << nth))
 }
@@ -89,15 +105,17 @@ pub async fn tail_of(store: &Store, lease: &NodeLease) -> Result<Tail, StoreErro
     let mut nth = 0;
     loop {
         let tail = store.journal.tail(lease.incarnation).await?;
-        let pause = wait(nth).filter(|_| lease.state == NodeState::Live && short(lease, &tail).is_some());
+        let pause =
+            wait(nth).filter(|_| lease.state == NodeState::Live && short(lease, &tail).is_some());
         let Some(pause) = pause else { return Ok(tail) };
         tokio::time::sleep(pause).await;
         nth += 1;
     }
 }
 
-/// What a store says of itself that does not fit together: logs that end too early, are gone, or belong to nobody; checkpoints that are gone;
-/// matches whose row is gone. In words, each with what to do.
+/// What a store says of itself that does not fit together: logs that end too early, are gone, or
+/// belong to nobody; checkpoints that are gone; matches whose row is gone. In words, each with what
+/// to do.
 ///
 /// Only ends are looked at: whoever reads everything finds the rest. Nodes may run meanwhile.
 pub async fn look(store: &Store) -> Result<Vec<String>, StoreError> {
@@ -120,10 +138,16 @@ pub async fn look(store: &Store) -> Result<Vec<String>, StoreError> {
 }
 
 /// Logs that nobody was registered for. `nodes` was read before `logs`.
-pub async fn strangers(store: &Store, nodes: &[NodeLease], logs: &[LogInfo]) -> Result<Vec<String>, StoreError> {
+pub async fn strangers(
+    store: &Store,
+    nodes: &[NodeLease],
+    logs: &[LogInfo],
+) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for info in logs {
-        if nodes.iter().any(|node| node.incarnation == info.log) || store.leases.node(info.log).await?.is_some() {
+        if nodes.iter().any(|node| node.incarnation == info.log)
+            || store.leases.node(info.log).await?.is_some()
+        {
             continue;
         }
         // It may have been trimmed and its lease forgotten in between.
@@ -142,9 +166,15 @@ pub(crate) fn stranger(log: Incarnation) -> String {
     )
 }
 
-/// What is said if the checkpoint that a lease names is not there, nor a newer one of the same match.
-pub async fn missing_checkpoint(store: &Store, lease: &NodeLease) -> Result<Option<String>, StoreError> {
-    let Some(stored) = lease.reached.and_then(|reached| reached.checkpoint) else { return Ok(None) };
+/// What is said if the checkpoint that a lease names is not there, nor a newer one of the same
+/// match.
+pub async fn missing_checkpoint(
+    store: &Store,
+    lease: &NodeLease,
+) -> Result<Option<String>, StoreError> {
+    let Some(stored) = lease.reached.and_then(|reached| reached.checkpoint) else {
+        return Ok(None);
+    };
     let Some(row) = store.leases.get(stored.match_id).await? else { return Ok(None) };
     let is_there = async |row| {
         let (list, _) = store.checkpoints.list(stored.match_id).await?;
@@ -153,7 +183,10 @@ pub async fn missing_checkpoint(store: &Store, lease: &NodeLease) -> Result<Opti
         Ok::<bool, StoreError>(list.iter().any(|meta| meta.seq >= stored.name.seq && stands(meta)))
     };
     // One of a zombie, or under an owner whose stretch nobody needs any more, does not count.
-    let counts = row.lineage.iter().any(|line| (line.epoch, line.incarnation) == (stored.name.epoch, lease.incarnation));
+    let counts = row
+        .lineage
+        .iter()
+        .any(|line| (line.epoch, line.incarnation) == (stored.name.epoch, lease.incarnation));
     if matches!(row.state, MatchState::Ended { .. }) || !counts || is_there(&row).await? {
         return Ok(None);
     }
@@ -168,9 +201,13 @@ pub async fn missing_checkpoint(store: &Store, lease: &NodeLease) -> Result<Opti
     }
 }
 
-/// The matches that a store has checkpoints of, but no row: of a match that is removed the checkpoints go first. Only for stores that remove them at once.
-/// `seen` are the matches with records in logs.
-pub async fn rowless(store: &Store, seen: impl IntoIterator<Item = MatchId>) -> Result<Vec<String>, StoreError> {
+/// The matches that a store has checkpoints of, but no row: of a match that is removed the
+/// checkpoints go first. Only for stores that remove them at once. `seen` are the matches with
+/// records in logs.
+pub async fn rowless(
+    store: &Store,
+    seen: impl IntoIterator<Item = MatchId>,
+) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for match_id in seen {
         if store.leases.get(match_id).await?.is_some() {
@@ -182,7 +219,8 @@ pub async fn rowless(store: &Store, seen: impl IntoIterator<Item = MatchId>) -> 
             && store.leases.get(match_id).await?.is_none()
         {
             found.push(format!(
-                "RK-STORE-113: there are records and checkpoints of match {match_id} up to tick {}, but the directory has no row of it: restore it from a backup",
+                "RK-STORE-113: there are records and checkpoints of match {match_id} up to tick \
+                 {}, but the directory has no row of it: restore it from a backup",
                 newest.tick
             ));
         }

@@ -1,7 +1,8 @@
-//! The archive of the local store as files: every flipped byte is noticed, every length, whatever a dead process left; and an archive that an earlier
-//! release wrote is read.
+//! The archive of the local store as files: every flipped byte is noticed, every length, whatever a
+//! dead process left; and an archive that an earlier release wrote is read.
 //!
-//! `schema/golden/archive-1` is never changed. `REKINDLE_GOLDEN=new cargo test -p rekindle-store --test archive` writes it if it is missing.
+//! `schema/golden/archive-1` is never changed.
+//! `REKINDLE_GOLDEN=new cargo test -p rekindle-store --test archive` writes it if it is missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{Store, StoreError, archive};
 
 const A: MatchId = MatchId(0x7f3a);
-const PIN: Pin = Pin { match_id: A, from: Tick(3), to: Some(Tick(9)), created_ms: 1_700_000_000_000 };
+const PIN: Pin =
+    Pin { match_id: A, from: Tick(3), to: Some(Tick(9)), created_ms: 1_700_000_000_000 };
 
 fn open(dir: &Path) -> Store {
     LocalStore::open(dir, LocalOptions::default()).unwrap()
@@ -49,8 +51,10 @@ async fn fill(dir: &Path) {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        fs::read_dir(dir.join("archive").join(A.to_string())).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<PathBuf> = fs::read_dir(dir.join("archive").join(A.to_string()))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     found.sort();
     found
 }
@@ -88,7 +92,11 @@ async fn no_flipped_byte_goes_unnoticed() {
             let audit = LocalStore::audit(dir.path()).unwrap();
             let context = format!("{}, bit {bit}", path.display());
             assert!(
-                !audit.is_clean() && audit.findings.iter().any(|finding| finding.place == path.display().to_string()),
+                !audit.is_clean()
+                    && audit
+                        .findings
+                        .iter()
+                        .any(|finding| finding.place == path.display().to_string()),
                 "{context}: {audit:?}"
             );
             assert_nothing_false(&store, &context).await;
@@ -109,7 +117,11 @@ async fn a_file_of_another_length_or_name_is_noticed() {
         let whole = fs::read(&path).unwrap();
         for len in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
             fs::write(&path, &whole[..len]).unwrap();
-            assert!(!LocalStore::audit(dir.path()).unwrap().is_clean(), "{} cut to {len}", path.display());
+            assert!(
+                !LocalStore::audit(dir.path()).unwrap().is_clean(),
+                "{} cut to {len}",
+                path.display()
+            );
             assert_nothing_false(&store, "cut").await;
         }
         fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
@@ -123,7 +135,8 @@ async fn a_file_of_another_length_or_name_is_noticed() {
     assert!(matches!(&damaged[..], [StoreError::Corrupt { .. }]), "{damaged:?}");
 }
 
-/// A damaged chunk is replaced by one that is whole, and what a dead process had begun to write is no chunk.
+/// A damaged chunk is replaced by one that is whole, and what a dead process had begun to write is
+/// no chunk.
 #[tokio::test]
 async fn what_is_broken_can_be_put_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -139,7 +152,8 @@ async fn what_is_broken_can_be_put_again() {
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
 }
 
-/// What cannot be a chunk's content is refused behind checksums that are right, too: lengths that lie, frames of others, a broken chain.
+/// What cannot be a chunk's content is refused behind checksums that are right, too: lengths that
+/// lie, frames of others, a broken chain.
 #[test]
 fn contents_are_checked_against_their_manifest() {
     let (meta, bytes) = chunk(A, 1, 4);
@@ -187,8 +201,14 @@ async fn an_archive_of_version_1_is_read() {
     for (meta, (written, bytes)) in listed.iter().zip(parts()) {
         let stored = store.archive.get(meta).await.unwrap();
         match meta.kind {
-            ChunkKind::Records => assert_eq!(archive::records(meta, &stored).unwrap(), archive::records(&written, &bytes).unwrap()),
-            ChunkKind::State => assert_eq!(archive::state(meta, &stored).unwrap(), archive::state(&written, &bytes).unwrap()),
+            ChunkKind::Records => assert_eq!(
+                archive::records(meta, &stored).unwrap(),
+                archive::records(&written, &bytes).unwrap()
+            ),
+            ChunkKind::State => assert_eq!(
+                archive::state(meta, &stored).unwrap(),
+                archive::state(&written, &bytes).unwrap()
+            ),
         }
     }
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());

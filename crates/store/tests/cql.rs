@@ -1,5 +1,5 @@
-//! The CQL store runs the conformance suite against a real server: with buckets of the usual size, and with ones so small that every few batches begin a
-//! new one.
+//! The CQL store runs the conformance suite against a real server: with buckets of the usual size,
+//! and with ones so small that every few batches begin a new one.
 
 mod cql_support;
 
@@ -55,8 +55,12 @@ mod lost {
     const A: MatchId = MatchId(0x0a);
 
     async fn noticed(store: &Store, what: &str) {
-        let lost = history::load(store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
-        assert!(matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })), "{what}: {lost:?}");
+        let lost =
+            history::load(store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
+        assert!(
+            matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })),
+            "{what}: {lost:?}"
+        );
         let found = witness::look(store).await.unwrap();
         assert!(found.len() == 1 && found[0].contains("RK-STORE-110"), "{what}: {found:?}");
     }
@@ -68,11 +72,19 @@ mod lost {
         let store = space.open().await;
         register(&store, NODE).await;
         let written = Scribe::new(NODE).append(&store, 10, &[A]).await;
-        let reached = Reached { batch: written[9].number, crc: written[9].crc(), at_ms: 1_700_000_001_000, checkpoint: None };
+        let reached = Reached {
+            batch: written[9].number,
+            crc: written[9].crc(),
+            at_ms: 1_700_000_001_000,
+            checkpoint: None,
+        };
         store.leases.renew(NODE, 5_000, Some(reached)).await.unwrap();
         assert_eq!(witness::look(&store).await.unwrap(), [""; 0]);
         let session = bare(&space.keyspace.address).await;
-        let table = format!("DELETE FROM {}.log_batch WHERE space = '{}' AND log = {}", space.keyspace.name, space.options.space, NODE.0);
+        let table = format!(
+            "DELETE FROM {}.log_batch WHERE space = '{}' AND log = {}",
+            space.keyspace.name, space.options.space, NODE.0
+        );
         for (rows, what) in [
             (" AND bucket = 2 AND number = 10", "a row"),
             (" AND bucket = 2", "a partition"),

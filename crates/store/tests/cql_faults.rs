@@ -77,12 +77,19 @@ async fn a_transaction_whose_answer_was_lost_is_looked_up() {
     let (proxy, store) = behind(&space, Duration::from_secs(8)).await;
     let direct = space.open().await;
     with_lost_answer(&proxy, store.leases.register(node_lease(NODE))).await.unwrap();
-    assert_eq!(with_lost_answer(&proxy, store.leases.renew(NODE, 7_000, None)).await.unwrap(), Renewal::Live);
+    assert_eq!(
+        with_lost_answer(&proxy, store.leases.renew(NODE, 7_000, None)).await.unwrap(),
+        Renewal::Live
+    );
     assert_eq!(direct.leases.node(NODE).await.unwrap().unwrap().deadline_ms, 7_000);
     with_lost_answer(&proxy, store.leases.create(match_lease(A, &[(NODE, 1)]))).await.unwrap();
     let mut row = direct.leases.get(A).await.unwrap().unwrap();
     (row.version, row.incarnation) = (2, Incarnation(0xb2));
-    assert_eq!(with_lost_answer(&proxy, store.leases.compare_and_set(row.clone())).await.unwrap(), Ok(()), "it had been applied");
+    assert_eq!(
+        with_lost_answer(&proxy, store.leases.compare_and_set(row.clone())).await.unwrap(),
+        Ok(()),
+        "it had been applied"
+    );
     assert_eq!(direct.leases.get(A).await.unwrap(), Some(row.clone()));
     // Somebody else is faster: the answer to a change that lost is lost.
     let mut theirs = row.clone();
@@ -92,10 +99,20 @@ async fn a_transaction_whose_answer_was_lost_is_looked_up() {
     let lost = with_lost_answer(&proxy, store.leases.compare_and_set(row)).await.unwrap();
     assert_eq!(lost, Err(Some(theirs.clone())));
     with_lost_answer(&proxy, store.leases.fence(NODE)).await.unwrap();
-    assert_eq!(with_lost_answer(&proxy, store.leases.seal(NODE, BatchNo(0))).await.unwrap(), BatchNo(0));
-    assert_eq!(with_lost_answer(&proxy, store.leases.seal(NODE, BatchNo(9))).await.unwrap(), BatchNo(0));
+    assert_eq!(
+        with_lost_answer(&proxy, store.leases.seal(NODE, BatchNo(0))).await.unwrap(),
+        BatchNo(0)
+    );
+    assert_eq!(
+        with_lost_answer(&proxy, store.leases.seal(NODE, BatchNo(9))).await.unwrap(),
+        BatchNo(0)
+    );
     assert_eq!(direct.leases.node(NODE).await.unwrap().unwrap().state, NodeState::Fenced);
-    let effect = Effect { id: EffectId { tick: Tick(1), ordinal: 0 }, kind: "result".to_owned(), payload: vec![1].into() };
+    let effect = Effect {
+        id: EffectId { tick: Tick(1), ordinal: 0 },
+        kind: "result".to_owned(),
+        payload: vec![1].into(),
+    };
     with_lost_answer(&proxy, store.effects.deliver(A, effect.clone())).await.unwrap();
     assert_eq!(direct.effects.delivered().await.unwrap(), [(A, effect)]);
     (theirs.version, theirs.state) = (4, MatchState::Ended { reason: "over".to_owned() });
@@ -122,19 +139,26 @@ async fn a_slow_server_makes_backpressure() {
     scribe.append(&store, 1, &[A]).await;
     proxy.delay(Duration::from_millis(250));
     // Not compressible, so that what is sent is as long as what is to be stored.
-    let payload: Vec<u8> = (0..1u64 << 20).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect();
+    let payload: Vec<u8> =
+        (0..1u64 << 20).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect();
     let batches: Vec<_> = (0..BATCHES).map(|_| scribe.batch(&[(A, &payload)])).collect();
     let before = proxy.sent();
-    let appends = futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone())));
+    let appends =
+        futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone())));
     let watch = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
         proxy.sent() - before
     };
     let (outcomes, sent) = tokio::join!(appends, watch);
     assert!(sent < 4 << 20, "{sent} bytes were on the way at once");
-    let overloaded = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Overloaded(_)))).count();
+    let overloaded =
+        outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Overloaded(_)))).count();
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    assert_eq!((done, overloaded), (16, BATCHES - 16), "those that fit into the queue are done, the others refused");
+    assert_eq!(
+        (done, overloaded),
+        (16, BATCHES - 16),
+        "those that fit into the queue are done, the others refused"
+    );
     proxy.delay(Duration::ZERO);
     for batch in &batches[done..] {
         insist(&store, batch).await;
@@ -167,7 +191,11 @@ async fn after_an_outage_of_twenty_seconds_the_node_goes_on_by_itself() {
     proxy.set_up(true);
     let healed = Instant::now();
     insist(&store, &batch).await;
-    println!("{refused} appends were refused; the next one was acknowledged {:?} after the end of the outage", healed.elapsed());
+    println!(
+        "{refused} appends were refused; the next one was acknowledged {:?} after the end of the \
+         outage",
+        healed.elapsed()
+    );
     assert!(healed.elapsed() < Duration::from_secs(20));
     written.push(batch);
     written.extend(scribe.append(&store, 5, &[A]).await);

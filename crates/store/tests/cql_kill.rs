@@ -1,4 +1,5 @@
-//! A CQL server that is killed with SIGKILL in the middle of its work. In a program of its own: all tests share the server.
+//! A CQL server that is killed with SIGKILL in the middle of its work. In a program of its own: all
+//! tests share the server.
 
 mod cql_support;
 
@@ -49,9 +50,15 @@ async fn a_server_that_is_killed_under_load_loses_nothing() {
     let (mut all, mut refused) = (0, 0);
     let reader = space.open().await;
     for writer in writers {
-        let (log, written, often) = tokio::time::timeout(Duration::from_mins(1), writer).await.expect("the store recovers").unwrap();
+        let (log, written, often) = tokio::time::timeout(Duration::from_mins(1), writer)
+            .await
+            .expect("the store recovers")
+            .unwrap();
         (all, refused) = (all + written.len(), refused + often);
-        assert!(read_all(&reader, log, 1, 4 << 20).await == written, "log {log} is not what was acknowledged");
+        assert!(
+            read_all(&reader, log, 1, 4 << 20).await == written,
+            "log {log} is not what was acknowledged"
+        );
     }
     assert!(refused > 0, "the server was not missed");
     println!("{all} batches were acknowledged, {refused} appends refused meanwhile");

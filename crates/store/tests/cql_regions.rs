@@ -16,7 +16,8 @@ const NODE: Incarnation = Incarnation(0xa1);
 /// The datacentres of the cluster, ascending.
 async fn datacentres(address: &str) -> Vec<String> {
     let state = bare(address).await.get_cluster_state();
-    let mut names: Vec<String> = state.get_nodes_info().iter().filter_map(|node| node.datacenter.clone()).collect();
+    let mut names: Vec<String> =
+        state.get_nodes_info().iter().filter_map(|node| node.datacenter.clone()).collect();
     names.sort();
     names.dedup();
     names
@@ -31,7 +32,10 @@ async fn a_datacentre_stands_on_its_own_and_the_other_gets_a_copy() {
     let address = nodes.iter().map(|node| node.address.clone()).collect::<Vec<_>>().join(",");
     let names = datacentres(&address).await;
     if names != ["eu", "us"] {
-        rekindle_testservers::skipped("two datacentres", &format!("the CQL cluster has {names:?}, not eu and us"));
+        rekindle_testservers::skipped(
+            "two datacentres",
+            &format!("the CQL cluster has {names:?}, not eu and us"),
+        );
         return;
     }
     let keyspace = Keyspace { address: address.clone(), name: unique("rekindle_regions") };
@@ -40,7 +44,10 @@ async fn a_datacentre_stands_on_its_own_and_the_other_gets_a_copy() {
         CqlOptions::parse(&format!("scylla://{address}/{}?{parameters}", keyspace.name)).unwrap()
     };
     let unnamed = cql::migrate(&options("")).await.unwrap_err();
-    assert!(matches!(&unnamed, StoreError::Refused { problem, .. } if problem.contains("?dc=") && problem.contains("eu, us")), "{unnamed}");
+    assert!(
+        matches!(&unnamed, StoreError::Refused { problem, .. } if problem.contains("?dc=") && problem.contains("eu, us")),
+        "{unnamed}"
+    );
     cql::migrate(&options("dc=eu&")).await.unwrap();
     let home = CqlStore::connect(options("dc=eu&")).await.unwrap();
     register(&home, NODE).await;
@@ -75,7 +82,12 @@ async fn a_datacentre_stands_on_its_own_and_the_other_gets_a_copy() {
         if found.as_ref().is_ok_and(|found| *found == written) {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_mins(2), "of {} batches abroad: {:?}", written.len(), found.map(|found| found.len()));
+        assert!(
+            begun.elapsed() < Duration::from_mins(2),
+            "of {} batches abroad: {:?}",
+            written.len(),
+            found.map(|found| found.len())
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     println!("all {} batches were abroad {:?} later", written.len(), begun.elapsed());

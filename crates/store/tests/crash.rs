@@ -1,7 +1,9 @@
-//! Processes that die and power that fails at random moments: whatever was acknowledged is there afterwards.
+//! Processes that die and power that fails at random moments: whatever was acknowledged is there
+//! afterwards.
 //!
-//! A child process recovers the match as a new incarnation, checks its history, and goes on writing; it prints what was acknowledged. The
-//! parent kills it, or shuts its file system down, and compares. `REKINDLE_KILLS`, `REKINDLE_POWER_CUTS` and `REKINDLE_SEED` ask for more.
+//! A child process recovers the match as a new incarnation, checks its history, and goes on
+//! writing; it prints what was acknowledged. The parent kills it, or shuts its file system down,
+//! and compares. `REKINDLE_KILLS`, `REKINDLE_POWER_CUTS` and `REKINDLE_SEED` ask for more.
 
 mod support;
 
@@ -34,10 +36,18 @@ fn open(dir: &Path, cheat: Cheat) -> Result<Store, StoreError> {
     LocalStore::open(dir, LocalOptions { disk, segment_bytes: 20_000, ..LocalOptions::default() })
 }
 
-/// What a node does at its start: rules 1 to 5 of a takeover for every dead owner, then the history.
+/// What a node does at its start: rules 1 to 5 of a takeover for every dead owner, then the
+/// history.
 async fn recover(store: &Store, me: Incarnation) -> Result<(History, u64), String> {
     let text = |error: StoreError| error.to_string();
-    for dead in store.leases.nodes().await.map_err(text)?.into_iter().filter(|lease| lease.incarnation != me) {
+    for dead in store
+        .leases
+        .nodes()
+        .await
+        .map_err(text)?
+        .into_iter()
+        .filter(|lease| lease.incarnation != me)
+    {
         if dead.state != NodeState::Fenced || dead.seal.is_none() {
             store.leases.fence(dead.incarnation).await.map_err(text)?;
             let tail = store.journal.tail(dead.incarnation).await.map_err(text)?;
@@ -49,14 +59,26 @@ async fn recover(store: &Store, me: Incarnation) -> Result<(History, u64), Strin
         store.leases.create(match_lease(A, &[(me, 1)])).await.map_err(text)?;
         return Ok((History::default(), 1));
     };
-    let history = history::load(store, &lease, &LoadOptions::default()).await.map_err(|error| error.to_string())?;
+    let history = history::load(store, &lease, &LoadOptions::default())
+        .await
+        .map_err(|error| error.to_string())?;
     lease.version += 1;
     lease.epoch = lease.epoch.next();
     lease.incarnation = me;
     let first_seq = history.last_seq().next();
-    lease.lineage.push(Lineage { epoch: lease.epoch, incarnation: me, first_batch: BatchNo(1), first_seq });
+    lease.lineage.push(Lineage {
+        epoch: lease.epoch,
+        incarnation: me,
+        first_batch: BatchNo(1),
+        first_seq,
+    });
     let epoch = lease.epoch.0;
-    store.leases.compare_and_set(lease).await.map_err(text)?.map_err(|_| "another owner".to_owned())?;
+    store
+        .leases
+        .compare_and_set(lease)
+        .await
+        .map_err(text)?
+        .map_err(|_| "another owner".to_owned())?;
     Ok((history, epoch))
 }
 
@@ -125,7 +147,11 @@ impl Promises {
         match word {
             "recovered" => {
                 self.recoveries += 1;
-                assert!(value >= self.acknowledged, "recovered {value}, but {} was acknowledged", self.acknowledged);
+                assert!(
+                    value >= self.acknowledged,
+                    "recovered {value}, but {} was acknowledged",
+                    self.acknowledged
+                );
             }
             "acknowledged" => self.acknowledged = value,
             "checkpoint" => self.checkpoint = value,
@@ -144,8 +170,9 @@ enum Moment {
     Recovered(Duration),
 }
 
-/// Runs a child until `end` ends it; notes what it had promised before `end` was called. What it says after that counts only if `late`: a
-/// killed process has said it before it died, but one whose file system is shut down under it may get wrong answers.
+/// Runs a child until `end` ends it; notes what it had promised before `end` was called. What it
+/// says after that counts only if `late`: a killed process has said it before it died, but one
+/// whose file system is shut down under it may get wrong answers.
 fn run_child(
     dir: &Path,
     incarnation: u64,
@@ -182,7 +209,9 @@ fn run_child(
     match moment {
         Moment::Started(delay) => std::thread::sleep(delay),
         Moment::Recovered(delay) => {
-            awaited.recv_timeout(Duration::from_mins(1)).expect("the child recovers within a minute");
+            awaited
+                .recv_timeout(Duration::from_mins(1))
+                .expect("the child recovers within a minute");
             std::thread::sleep(delay);
         }
     }
@@ -203,15 +232,23 @@ async fn check(dir: &Path, incarnation: u64, promises: &Promises) -> Result<(), 
     register(&store, me).await;
     let (history, _) = recover(&store, me).await?;
     if history.last_seq().0 < promises.acknowledged {
-        return Err(format!("the journal ends with {}, {} was acknowledged", history.last_seq(), promises.acknowledged));
+        return Err(format!(
+            "the journal ends with {}, {} was acknowledged",
+            history.last_seq(),
+            promises.acknowledged
+        ));
     }
     let checkpointed = history.checkpoint.as_ref().map_or(0, |(meta, _)| meta.seq.0);
     if checkpointed < promises.checkpoint {
-        return Err(format!("the newest checkpoint covers {checkpointed}, one of {} was put", promises.checkpoint));
+        return Err(format!(
+            "the newest checkpoint covers {checkpointed}, one of {} was put",
+            promises.checkpoint
+        ));
     }
     if let Some(lease) = store.leases.get(A).await.map_err(text)? {
         let beginning = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
-        let all = history::load(&store, &lease, &beginning).await.map_err(|error| error.to_string())?;
+        let all =
+            history::load(&store, &lease, &beginning).await.map_err(|error| error.to_string())?;
         for (frame, seq) in all.frames.iter().zip(1..) {
             if frame.header.seq != Seq(seq) || frame.payload != payload(seq) {
                 return Err(format!("record {seq} is not what was written"));
@@ -219,7 +256,10 @@ async fn check(dir: &Path, incarnation: u64, promises: &Promises) -> Result<(), 
         }
     }
     let delivered = store.effects.delivered().await.map_err(text)?;
-    let missing = promises.effects.iter().find(|&&seq| !delivered.iter().any(|(_, effect)| effect.id.tick == Tick(seq)));
+    let missing = promises
+        .effects
+        .iter()
+        .find(|&&seq| !delivered.iter().any(|(_, effect)| effect.id.tick == Tick(seq)));
     if let Some(missing) = missing {
         return Err(format!("effect {missing} is missing"));
     }
@@ -237,7 +277,8 @@ async fn killed_processes_lose_nothing_that_was_acknowledged() {
     let (mut acknowledged, mut recoveries) = (0, 0);
     for round in 1..=kills {
         if round % 25 == 0 {
-            (acknowledged, recoveries) = (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
+            (acknowledged, recoveries) =
+                (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
             (dir, promises) = (tempfile::tempdir().unwrap(), Promises::default());
         }
         // A third of the kills hit the start of the process, with recovery and the takeover.
@@ -245,16 +286,25 @@ async fn killed_processes_lose_nothing_that_was_acknowledged() {
             0 => Moment::Started(Duration::from_micros(dice.roll(100_000))),
             _ => Moment::Recovered(Duration::from_micros(dice.roll(150_000))),
         };
-        run_child(dir.path(), round * 2, Cheat::Honest, moment, true, &mut promises, |child| child.kill().unwrap());
+        run_child(dir.path(), round * 2, Cheat::Honest, moment, true, &mut promises, |child| {
+            child.kill().unwrap()
+        });
         let result = check(dir.path(), round * 2 + 1, &promises).await;
         assert!(
             result.is_ok(),
-            "round {round}: {result:?}; REKINDLE_SEED={seed} REKINDLE_KILLS={kills} cargo test -p rekindle-store --test crash killed"
+            "round {round}: {result:?}; REKINDLE_SEED={seed} REKINDLE_KILLS={kills} cargo test -p \
+             rekindle-store --test crash killed"
         );
     }
-    (acknowledged, recoveries) = (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
-    println!("{kills} kills: {acknowledged} records acknowledged, {recoveries} recoveries, nothing lost");
-    assert!(acknowledged > kills && recoveries > kills / 2, "too little happened: {acknowledged} records, {recoveries} recoveries");
+    (acknowledged, recoveries) =
+        (acknowledged + promises.acknowledged, recoveries + promises.recoveries);
+    println!(
+        "{kills} kills: {acknowledged} records acknowledged, {recoveries} recoveries, nothing lost"
+    );
+    assert!(
+        acknowledged > kills && recoveries > kills / 2,
+        "too little happened: {acknowledged} records, {recoveries} recoveries"
+    );
 }
 
 /// A file system of its own, whose power can be cut.
@@ -266,7 +316,9 @@ impl LoopMount {
     fn new() -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let image = dir.path().join("image");
-        std::fs::File::create(&image).and_then(|file| file.set_len(96 << 20)).map_err(|error| error.to_string())?;
+        std::fs::File::create(&image)
+            .and_then(|file| file.set_len(96 << 20))
+            .map_err(|error| error.to_string())?;
         std::fs::create_dir(dir.path().join("mount")).map_err(|error| error.to_string())?;
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
         let this = Self { dir };
@@ -279,10 +331,14 @@ impl LoopMount {
     }
 
     fn mount(&self) -> Result<(), String> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.dir.path().join("image")).arg(self.path()))
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(self.dir.path().join("image"))
+            .arg(self.path()))
     }
 
-    /// Everything that is not on the disk is gone: `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`.
+    /// Everything that is not on the disk is gone: `EXT4_IOC_SHUTDOWN` with
+    /// `EXT4_GOING_FLAGS_NOLOGFLUSH`.
     fn power_switch(&self) -> Result<Switch, String> {
         let script = "import fcntl, os, struct, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\nprint('ready', flush=True)\n\
             sys.stdin.readline()\nfcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))";
@@ -296,8 +352,14 @@ impl LoopMount {
             .map_err(|error| format!("python3: {error}"))?;
         let mut child = Killed(child);
         let mut ready = String::new();
-        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut ready).map_err(|error| error.to_string())?;
-        if ready.trim() == "ready" { Ok(Switch(child)) } else { Err("the mount cannot be opened".to_owned()) }
+        BufReader::new(child.0.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .map_err(|error| error.to_string())?;
+        if ready.trim() == "ready" {
+            Ok(Switch(child))
+        } else {
+            Err("the mount cannot be opened".to_owned())
+        }
     }
 
     fn remount(&self) -> Result<(), String> {
@@ -339,12 +401,18 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Cuts the power `cuts` times; the first thing that is lost is the error. `None` if there is no power that could be cut here.
+/// Cuts the power `cuts` times; the first thing that is lost is the error. `None` if there is no
+/// power that could be cut here.
 async fn cut_power(cheat: Cheat, cuts: u64, seed: u64) -> Option<Result<Promises, String>> {
-    let disk = match LoopMount::new().and_then(|disk| disk.power_switch()?.cut().and_then(|()| disk.remount()).map(|()| disk)) {
+    let disk = match LoopMount::new()
+        .and_then(|disk| disk.power_switch()?.cut().and_then(|()| disk.remount()).map(|()| disk))
+    {
         Ok(disk) => disk,
         Err(error) => {
-            println!("SKIPPED: power cuts need a loop-mounted ext4, python3 and the rights to use them: {error}");
+            println!(
+                "SKIPPED: power cuts need a loop-mounted ext4, python3 and the rights to use them: \
+                 {error}"
+            );
             return None;
         }
     };
@@ -353,7 +421,9 @@ async fn cut_power(cheat: Cheat, cuts: u64, seed: u64) -> Option<Result<Promises
     for round in 1..=cuts {
         let moment = Moment::Recovered(Duration::from_micros(20_000 + dice.roll(400_000)));
         let switch = disk.power_switch().unwrap();
-        run_child(&disk.path(), round * 2, cheat, moment, false, &mut promises, |_| switch.cut().unwrap());
+        run_child(&disk.path(), round * 2, cheat, moment, false, &mut promises, |_| {
+            switch.cut().unwrap()
+        });
         disk.remount().unwrap();
         if let Err(error) = check(&disk.path(), round * 2 + 1, &promises).await {
             return Some(Err(format!("power cut {round}: {error}; {promises:?}")));
@@ -366,7 +436,10 @@ async fn cut_power(cheat: Cheat, cuts: u64, seed: u64) -> Option<Result<Promises
 async fn power_cuts_lose_nothing_that_was_acknowledged() {
     let (cuts, seed) = (number("REKINDLE_POWER_CUTS", 3), number("REKINDLE_SEED", 1));
     let Some(result) = cut_power(Cheat::Honest, cuts, seed).await else { return };
-    let again = format!("REKINDLE_SEED={seed} REKINDLE_POWER_CUTS={cuts} cargo test -p rekindle-store --test crash power_cuts");
+    let again = format!(
+        "REKINDLE_SEED={seed} REKINDLE_POWER_CUTS={cuts} cargo test -p rekindle-store --test crash \
+         power_cuts"
+    );
     let promises = result.unwrap_or_else(|error| panic!("{error}; {again}"));
     println!("{cuts} power cuts, {promises:?}");
     assert!(promises.acknowledged > cuts, "too little happened: {promises:?}");
@@ -375,5 +448,8 @@ async fn power_cuts_lose_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_cuts_catch_a_store_that_does_not_sync() {
     let Some(result) = cut_power(Cheat::NoSync, 5, 1).await else { return };
-    println!("caught: {}", result.expect_err("five power cuts did not show that nothing is synced"));
+    println!(
+        "caught: {}",
+        result.expect_err("five power cuts did not show that nothing is synced")
+    );
 }

@@ -1,5 +1,5 @@
-//! Damaged files: every bit of a small data directory is flipped in turn, every file is cut everywhere. What was stored comes back as it was, or it
-//! is said that it does not.
+//! Damaged files: every bit of a small data directory is flipped in turn, every file is cut
+//! everywhere. What was stored comes back as it was, or it is said that it does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,9 @@ fn open(dir: &Path) -> Result<Store, StoreError> {
 
 /// Seven batches of two matches, two checkpoints of one of them, three segments of each kind.
 async fn fill(dir: &Path) {
-    let store = LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() }).unwrap();
+    let store =
+        LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() })
+            .unwrap();
     register(&store, NODE).await;
     for match_id in [A, B] {
         store.leases.create(match_lease(match_id, &[(NODE, 1)])).await.unwrap();
@@ -60,7 +62,8 @@ fn copy(from: &Path, to: &Path) {
 
 type Loaded = Vec<Result<History, HistoryError>>;
 
-/// What recovery sees: the histories of all matches, from their checkpoints and from their beginnings.
+/// What recovery sees: the histories of all matches, from their checkpoints and from their
+/// beginnings.
 async fn recover(dir: &Path) -> Result<Loaded, StoreError> {
     let store = open(dir)?;
     let leases: Vec<MatchLease> = store.leases.matches().await?;
@@ -75,7 +78,8 @@ fn same(found: &History, good: &History) -> bool {
     found.last_seq() == good.last_seq() && found.frames.ends_with(&good.frames)
 }
 
-/// Judges one damaged directory: it must be reported, by recovery or by the audit, or make no difference. Returns whether it was reported.
+/// Judges one damaged directory: it must be reported, by recovery or by the audit, or make no
+/// difference. Returns whether it was reported.
 async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
     let audit = LocalStore::audit(dir);
     let audited = audit.as_ref().map_or(true, |audit| !audit.findings.is_empty());
@@ -88,9 +92,11 @@ async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
                 match found {
                     Ok(found) if same(found, good) => {}
                     Ok(found) => {
-                        // The last batch may be missing if it is called a possibly torn tail; nothing else may.
+                        // The last batch may be missing if it is called a possibly torn tail;
+                        // nothing else may.
                         let lost = good.last_seq().0 - found.last_seq().0;
-                        let prefix = found.frames.len() < good.frames.len() && good.frames.starts_with(&found.frames);
+                        let prefix = found.frames.len() < good.frames.len()
+                            && good.frames.starts_with(&found.frames);
                         assert!(
                             torn && lost == 1 && prefix,
                             "{what}: silently different: {} instead of {}",
@@ -98,7 +104,9 @@ async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
                             good.last_seq()
                         );
                     }
-                    Err(_) => assert!(audited, "{what}: recovery failed but the audit found nothing"),
+                    Err(_) => {
+                        assert!(audited, "{what}: recovery failed but the audit found nothing")
+                    }
                 }
             }
         }
@@ -106,7 +114,8 @@ async fn judge(dir: &Path, good: &[History], what: &str) -> bool {
     audited
 }
 
-/// Every how many bits one is flipped. Every bit (`REKINDLE_FLIP_STEP=1`, as `cargo xtask bits` asks for) takes long.
+/// Every how many bits one is flipped. Every bit (`REKINDLE_FLIP_STEP=1`, as `cargo xtask bits`
+/// asks for) takes long.
 fn step(usual: usize) -> usize {
     std::env::var("REKINDLE_FLIP_STEP").ok().and_then(|step| step.parse().ok()).unwrap_or(usual)
 }
@@ -114,7 +123,8 @@ fn step(usual: usize) -> usize {
 async fn flip_every_bit_of(choose: impl Fn(&Path) -> bool, step: usize) -> (usize, usize) {
     let original = tempfile::tempdir().unwrap();
     fill(original.path()).await;
-    let good: Vec<History> = recover(original.path()).await.unwrap().into_iter().map(Result::unwrap).collect();
+    let good: Vec<History> =
+        recover(original.path()).await.unwrap().into_iter().map(Result::unwrap).collect();
     assert!(LocalStore::audit(original.path()).unwrap().findings.is_empty());
     let dir = tempfile::tempdir().unwrap();
     let (mut flips, mut reported) = (0, 0);
@@ -139,7 +149,8 @@ async fn flip_every_bit_of(choose: impl Fn(&Path) -> bool, step: usize) -> (usiz
 async fn no_flipped_bit_of_a_log_or_checkpoint_goes_unnoticed() {
     // Every 31st meets every word of every header.
     let step = step(31);
-    let (flips, reported) = flip_every_bit_of(|file| file.extension().is_some_and(|end| end == "seg"), step).await;
+    let (flips, reported) =
+        flip_every_bit_of(|file| file.extension().is_some_and(|end| end == "seg"), step).await;
     println!("{flips} bits of segments flipped, {reported} reported");
     assert!(flips > 500);
     assert_eq!(flips, reported, "the audit checks every byte of a segment");
@@ -147,7 +158,9 @@ async fn no_flipped_bit_of_a_log_or_checkpoint_goes_unnoticed() {
 
 /// Two chains of three checkpoints each, and a log that is trimmed as far as they allow.
 async fn fill_chains(dir: &Path) {
-    let store = LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() }).unwrap();
+    let store =
+        LocalStore::open(dir, LocalOptions { segment_bytes: 900, ..LocalOptions::default() })
+            .unwrap();
     register(&store, NODE).await;
     store.leases.create(match_lease(A, &[(NODE, 1)])).await.unwrap();
     let mut scribe = Scribe::new(NODE);
@@ -167,7 +180,10 @@ async fn fill_chains(dir: &Path) {
     assert_eq!(tip.seq.0, 6);
     store.checkpoints.trim(A, chains::keep_from(&list).unwrap()).await.unwrap();
     store.journal.trim(NODE, tip.batch).await.unwrap();
-    assert!(store.journal.logs().await.unwrap()[0].first > BatchNo(3), "the log does not go back to the beginning");
+    assert!(
+        store.journal.logs().await.unwrap()[0].first > BatchNo(3),
+        "the log does not go back to the beginning"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,13 +203,27 @@ async fn a_flipped_bit_of_any_link_leaves_one_of_the_two_restore_points() {
             fs::write(&target, damaged).unwrap();
             let what = format!("{} bit {bit}", target.display());
             let store = open(dir.path()).unwrap();
-            let history = history::load(&store, &lease, &LoadOptions::default()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-            let (meta, state) = history.checkpoint.unwrap_or_else(|| panic!("{what}: nothing to restore"));
-            assert_eq!(state, checkpoint(A, 1, NODE, meta.seq.0, 0, 200).1, "{what}: another state");
+            let history = history::load(&store, &lease, &LoadOptions::default())
+                .await
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (meta, state) =
+                history.checkpoint.unwrap_or_else(|| panic!("{what}: nothing to restore"));
+            assert_eq!(
+                state,
+                checkpoint(A, 1, NODE, meta.seq.0, 0, 200).1,
+                "{what}: another state"
+            );
             assert_eq!(history.frames.last().unwrap().header.seq.0, 14, "{what}");
             assert_eq!(history.frames[0].header.seq, meta.seq.next(), "{what}");
-            assert!(meta.seq.0 == 12 || !history.notes.is_empty(), "{what}: fell back to {} in silence", meta.seq);
-            assert!(!LocalStore::audit(dir.path()).unwrap().findings.is_empty(), "{what}: the audit found nothing");
+            assert!(
+                meta.seq.0 == 12 || !history.notes.is_empty(),
+                "{what}: fell back to {} in silence",
+                meta.seq
+            );
+            assert!(
+                !LocalStore::audit(dir.path()).unwrap().findings.is_empty(),
+                "{what}: the audit found nothing"
+            );
             *from.entry(meta.seq.0).or_insert(0) += 1;
             flips += 1;
         }
@@ -207,9 +237,14 @@ async fn a_flipped_bit_of_any_link_leaves_one_of_the_two_restore_points() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_flipped_bit_of_the_database_changes_a_recovery_in_silence() {
     let step = step(31 * 37);
-    let (flips, reported) =
-        flip_every_bit_of(|file| file.file_name().is_some_and(|name| name == "node.db" || name == "format"), step).await;
-    println!("{flips} bits of node.db flipped, {reported} reported; the others lie in unused space");
+    let (flips, reported) = flip_every_bit_of(
+        |file| file.file_name().is_some_and(|name| name == "node.db" || name == "format"),
+        step,
+    )
+    .await;
+    println!(
+        "{flips} bits of node.db flipped, {reported} reported; the others lie in unused space"
+    );
     assert!(reported > 0);
 }
 
@@ -252,9 +287,15 @@ async fn a_torn_tail_is_trimmed_and_reported() {
         let tail = store.journal.tail(NODE).await.unwrap();
         assert_eq!(tail.last, BatchNo(7));
         let report = tail.torn.unwrap();
-        assert!(report.contains(&format!("offset {}", whole.len())) && report.contains(".seg"), "{report}");
+        assert!(
+            report.contains(&format!("offset {}", whole.len())) && report.contains(".seg"),
+            "{report}"
+        );
         let audit = LocalStore::audit(dir.path()).unwrap();
-        assert!(audit.findings.len() == 1 && audit.findings[0].severity == Severity::Note, "{audit:?}");
+        assert!(
+            audit.findings.len() == 1 && audit.findings[0].severity == Severity::Note,
+            "{audit:?}"
+        );
         store.leases.fence(NODE).await.ok();
         store.journal.settle(NODE, BatchNo(7)).await.unwrap();
         assert_eq!(fs::read(&last).unwrap(), whole);
@@ -275,21 +316,43 @@ async fn a_bad_batch_with_good_ones_behind_it_is_corruption() {
     scribe.append(&store, 3, &[A]).await;
     let only = files(&dir.path().join("logs")).pop().unwrap();
     let mut bytes = fs::read(&only).unwrap();
-    let starts: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, four)| four == b"RKBT").map(|(at, _)| at).collect();
+    let starts: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, four)| four == b"RKBT")
+        .map(|(at, _)| at)
+        .collect();
     bytes[starts[3] + 90] ^= 1;
     fs::write(&only, &bytes).unwrap();
 
     let tail = store.journal.tail(NODE).await.unwrap();
     assert_eq!((tail.last, &tail.torn), (BatchNo(7), &None), "the log can be sealed");
-    assert!(tail.damage.as_ref().is_some_and(|damage| damage.contains(&format!("offset {}", starts[3]))), "{tail:?}");
+    assert!(
+        tail.damage
+            .as_ref()
+            .is_some_and(|damage| damage.contains(&format!("offset {}", starts[3]))),
+        "{tail:?}"
+    );
     assert_eq!(store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap().len(), 3);
-    assert!(matches!(store.journal.read(NODE, BatchNo(4), 1 << 20).await, Err(StoreError::Corrupt { .. })));
-    assert_eq!(store.journal.read(NODE, BatchNo(5), 1 << 20).await.unwrap().len(), 3, "what lies behind can still be read");
+    assert!(matches!(
+        store.journal.read(NODE, BatchNo(4), 1 << 20).await,
+        Err(StoreError::Corrupt { .. })
+    ));
+    assert_eq!(
+        store.journal.read(NODE, BatchNo(5), 1 << 20).await.unwrap().len(),
+        3,
+        "what lies behind can still be read"
+    );
 
-    // Batch 4 held nothing of A, whose records go on without a gap; of B it held the last one that was written.
-    let a = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+    // Batch 4 held nothing of A, whose records go on without a gap; of B it held the last one that
+    // was written.
+    let a = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default())
+        .await
+        .unwrap();
     assert_eq!(a.last_seq().0, 6);
-    let b = history::load(&store, &match_lease(B, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap_err();
+    let b = history::load(&store, &match_lease(B, &[(NODE, 1)]), &LoadOptions::default())
+        .await
+        .unwrap_err();
     let text = b.to_string();
     assert!(matches!(b, HistoryError::Damaged { match_id: B, .. }), "{text}");
     assert!(text.contains("batch 4") && text.contains(".seg at offset"), "{text}");
@@ -319,11 +382,18 @@ async fn a_damaged_or_missing_checkpoint_falls_back_to_the_older_one() {
         }
         fs::write(&path, bytes).unwrap();
         let store = open(dir.path()).unwrap();
-        let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+        let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default())
+            .await
+            .unwrap();
         let base = history.checkpoint.as_ref().map(|(meta, _)| meta.seq.0);
         assert_eq!(base, if damage == "cut everything" { None } else { Some(3) }, "{damage}");
         assert_eq!(history.last_seq().0, 8);
-        assert_eq!(history.notes.len(), usize::from(damage == "flip" || damage == "cut"), "{damage}: {:?}", history.notes);
+        assert_eq!(
+            history.notes.len(),
+            usize::from(damage == "flip" || damage == "cut"),
+            "{damage}: {:?}",
+            history.notes
+        );
     }
 }
 
@@ -384,7 +454,10 @@ async fn commits_that_sqlite_would_drop_are_noticed() {
         bytes[at] ^= 1;
         fs::write(damaged.path().join("node.db-wal"), bytes).unwrap();
         let refused = open(damaged.path()).err();
-        assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "byte {at} of the write-ahead log: {refused:?}");
+        assert!(
+            matches!(refused, Some(StoreError::Corrupt { .. })),
+            "byte {at} of the write-ahead log: {refused:?}"
+        );
         assert!(!LocalStore::audit(damaged.path()).unwrap().is_clean());
         noticed += 1;
     }
@@ -418,7 +491,8 @@ async fn a_pipe_in_place_of_a_segment_costs_no_batch_before_it() {
     assert!(matches!(beyond, Err(StoreError::Corrupt { .. })), "{beyond:?}");
 }
 
-/// A log of 40 batches of 3 KB each that its node said to have come to batch 38, the row of its match, and a checkpoint that its lease names.
+/// A log of 40 batches of 3 KB each that its node said to have come to batch 38, the row of its
+/// match, and a checkpoint that its lease names.
 async fn fill_witnessed(dir: &Path) -> PathBuf {
     let store = open(dir).unwrap();
     register(&store, NODE).await;
@@ -434,8 +508,16 @@ async fn fill_witnessed(dir: &Path) -> PathBuf {
             store.checkpoints.put(meta, state).await.unwrap();
         }
         if number == 38 {
-            let checkpoint = StoredCheckpoint { match_id: A, name: CheckpointBase { epoch: Epoch(1), seq: Seq(20) } };
-            reached = Some(Reached { batch: BatchNo(38), crc, at_ms: 1_700_000_002_000, checkpoint: Some(checkpoint) });
+            let checkpoint = StoredCheckpoint {
+                match_id: A,
+                name: CheckpointBase { epoch: Epoch(1), seq: Seq(20) },
+            };
+            reached = Some(Reached {
+                batch: BatchNo(38),
+                crc,
+                at_ms: 1_700_000_002_000,
+                checkpoint: Some(checkpoint),
+            });
         }
     }
     store.leases.renew(NODE, 9_000, reached).await.unwrap();
@@ -449,7 +531,10 @@ async fn noticed(dir: &Path, what: &str) {
     assert!(!audit.is_clean(), "{what}: {audit:?}");
     let store = open(dir).unwrap();
     let lost = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
-    assert!(matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })), "{what}: {lost:?}");
+    assert!(
+        matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })),
+        "{what}: {lost:?}"
+    );
     assert!(!witness::look(&store).await.unwrap().is_empty(), "{what}");
 }
 
@@ -459,7 +544,12 @@ async fn a_log_that_lost_its_end_is_no_torn_tail() {
     let segment = fill_witnessed(dir.path()).await;
     let whole = fs::read(&segment).unwrap();
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
-    let starts: Vec<usize> = whole.windows(4).enumerate().filter(|(_, four)| four == b"RKBT").map(|(at, _)| at).collect();
+    let starts: Vec<usize> = whole
+        .windows(4)
+        .enumerate()
+        .filter(|(_, four)| four == b"RKBT")
+        .map(|(at, _)| at)
+        .collect();
     assert_eq!(starts.len(), 40);
 
     for len in (0..starts[38]).step_by(4_096) {
@@ -495,13 +585,19 @@ async fn a_log_that_lost_its_end_is_no_torn_tail() {
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
     let store = open(dir.path()).unwrap();
     let tail = store.journal.tail(NODE).await.unwrap();
-    assert_eq!((tail.last, tail.proven, tail.torn.is_some(), tail.damage), (BatchNo(39), BatchNo(39), true, None));
+    assert_eq!(
+        (tail.last, tail.proven, tail.torn.is_some(), tail.damage),
+        (BatchNo(39), BatchNo(39), true, None)
+    );
     let mut bytes = whole.clone();
     bytes[starts[38] + 500] ^= 1;
     bytes[starts[39]..].fill(0);
     fs::write(&segment, bytes).unwrap();
     let tail = store.journal.tail(NODE).await.unwrap();
-    assert_eq!((tail.last, tail.proven, tail.torn, tail.damage.is_some()), (BatchNo(38), BatchNo(39), None, true));
+    assert_eq!(
+        (tail.last, tail.proven, tail.torn, tail.damage.is_some()),
+        (BatchNo(38), BatchNo(39), None, true)
+    );
     noticed(dir.path(), "a batch was written behind the bad one").await;
     store.leases.fence(NODE).await.unwrap();
     store.journal.settle(NODE, BatchNo(38)).await.unwrap();
@@ -555,7 +651,9 @@ async fn a_directory_that_does_not_fit_its_logs_is_not_opened() {
     let store = open(dir.path()).unwrap();
     let found = witness::look(&store).await.unwrap();
     assert!(found.len() == 1 && found[0].contains("RK-STORE-112"), "{found:?}");
-    let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+    let history = history::load(&store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default())
+        .await
+        .unwrap();
     assert_eq!(history.last_seq(), Seq(40), "the journal still has everything");
 }
 
@@ -563,14 +661,28 @@ async fn a_directory_that_does_not_fit_its_logs_is_not_opened() {
 async fn a_node_without_a_lease_leaves_no_log() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    assert!(matches!(store.journal.append(Scribe::new(NODE).small(&[A])).await, Err(StoreError::Fenced(NODE))));
+    assert!(matches!(
+        store.journal.append(Scribe::new(NODE).small(&[A])).await,
+        Err(StoreError::Fenced(NODE))
+    ));
     drop(store);
     open(dir.path()).unwrap();
 }
 
 #[test]
 fn an_error_of_reading_does_not_speak_of_writing() {
-    let io = |what| StoreError::Io { what, path: "logs/1.seg".to_owned(), cause: "permission denied".to_owned() }.to_string();
-    assert!(io("open").contains("nothing was changed") && !io("open").contains("unknown"), "{}", io("open"));
+    let io = |what| {
+        StoreError::Io {
+            what,
+            path: "logs/1.seg".to_owned(),
+            cause: "permission denied".to_owned(),
+        }
+        .to_string()
+    };
+    assert!(
+        io("open").contains("nothing was changed") && !io("open").contains("unknown"),
+        "{}",
+        io("open")
+    );
     assert!(io("sync").contains("unknown") && io("sync").contains("must end"), "{}", io("sync"));
 }

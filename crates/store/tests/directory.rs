@@ -42,7 +42,11 @@ async fn a_log_goes_on_after_it_was_reopened() {
     assert_eq!((found.len(), damaged.len()), (4, 0));
     drop(store);
     let audit = LocalStore::audit(dir.path()).unwrap();
-    assert_eq!((audit.batches, audit.frames, audit.checkpoints, audit.findings.len()), (28, 28, 4, 0), "{audit:?}");
+    assert_eq!(
+        (audit.batches, audit.frames, audit.checkpoints, audit.findings.len()),
+        (28, 28, 4, 0),
+        "{audit:?}"
+    );
 }
 
 #[tokio::test]
@@ -62,11 +66,20 @@ fn the_directory_of_a_newer_release_is_refused() {
     drop(open(dir.path()));
     fs::write(dir.path().join("format"), "rekindle data directory, format 2\n").unwrap();
     let refused = LocalStore::open(dir.path(), LocalOptions::default()).err().unwrap();
-    assert!(matches!(&refused, StoreError::Refused { problem, .. } if problem.contains("newer release")), "{refused}");
+    assert!(
+        matches!(&refused, StoreError::Refused { problem, .. } if problem.contains("newer release")),
+        "{refused}"
+    );
     fs::write(dir.path().join("format"), "rekindle data directory, farmat 1\n").unwrap();
-    assert!(matches!(LocalStore::open(dir.path(), LocalOptions::default()), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        LocalStore::open(dir.path(), LocalOptions::default()),
+        Err(StoreError::Corrupt { .. })
+    ));
     fs::remove_file(dir.path().join("format")).unwrap();
-    assert!(matches!(LocalStore::open(dir.path(), LocalOptions::default()), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        LocalStore::open(dir.path(), LocalOptions::default()),
+        Err(StoreError::Corrupt { .. })
+    ));
 }
 
 #[tokio::test]
@@ -80,7 +93,8 @@ async fn segments_are_dropped_whole_and_only_when_nothing_in_them_is_needed() {
         let (meta, state) = checkpoint(A, 1, NODE, seq, 1, 300);
         store.checkpoints.put(meta, state).await.unwrap();
     }
-    let count = |kind: &str| fs::read_dir(dir.path().join(kind).join(NODE.to_string())).unwrap().count();
+    let count =
+        |kind: &str| fs::read_dir(dir.path().join(kind).join(NODE.to_string())).unwrap().count();
     let before = (count("logs"), count("checkpoints"));
     store.journal.trim(NODE, BatchNo(40)).await.unwrap();
     store.checkpoints.trim(A, Seq(25)).await.unwrap();
@@ -112,7 +126,8 @@ async fn a_fence_kills_the_process_that_registered_and_no_other() {
     let store = open(dir.path());
     register(&store, NODE).await;
     let mut suspect = holding_child("child_reads_and_stays", dir.path());
-    // A process that is alive and was registered, but has this store not open: the node of the store of which this one is a copy.
+    // A process that is alive and was registered, but has this store not open: the node of the
+    // store of which this one is a copy.
     let (mut bystander, mut stranger) = (sleeper(), sleeper());
     let lease = |incarnation, pid, pid_start| {
         let mut lease = node_lease(Incarnation(incarnation));
@@ -121,14 +136,21 @@ async fn a_fence_kills_the_process_that_registered_and_no_other() {
     };
     let (pid, other) = (suspect.0.id(), bystander.0.id());
     store.leases.register(lease(5, pid, start_time(pid).unwrap())).await.unwrap();
-    store.leases.register(lease(4, stranger.0.id(), start_time(stranger.0.id()).unwrap())).await.unwrap();
+    store
+        .leases
+        .register(lease(4, stranger.0.id(), start_time(stranger.0.id()).unwrap()))
+        .await
+        .unwrap();
     // A pid that was used again by another process, and this very process.
     store.leases.register(lease(2, other, start_time(other).unwrap() - 1)).await.unwrap();
     let me = std::process::id();
     store.leases.register(lease(3, me, start_time(me).unwrap())).await.unwrap();
     for incarnation in 2..=5 {
         store.leases.fence(Incarnation(incarnation)).await.unwrap();
-        assert_eq!(store.leases.node(Incarnation(incarnation)).await.unwrap().unwrap().state, NodeState::Fenced);
+        assert_eq!(
+            store.leases.node(Incarnation(incarnation)).await.unwrap().unwrap().state,
+            NodeState::Fenced
+        );
     }
     assert!(!suspect.0.wait().unwrap().success());
     assert!(bystander.0.try_wait().unwrap().is_none(), "a bystander was killed");
@@ -142,7 +164,8 @@ fn child_holds_the_database() {
     let Ok(dir) = std::env::var("REKINDLE_CHILD_DIR") else { return };
     std::io::stdin().read_line(&mut String::new()).unwrap();
     let mut connection = rusqlite::Connection::open(Path::new(&dir).join("node.db")).unwrap();
-    let _held = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let _held =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     println!("held");
     std::thread::sleep(std::time::Duration::from_mins(10));
 }
@@ -190,7 +213,8 @@ fn child_reads_and_stays() {
     let Ok(dir) = std::env::var("REKINDLE_CHILD_DIR") else { return };
     let mut connection = rusqlite::Connection::open(Path::new(&dir).join("node.db")).unwrap();
     let reading = connection.transaction().unwrap();
-    let rows: i64 = reading.query_row("SELECT count(*) FROM node_lease", [], |row| row.get(0)).unwrap();
+    let rows: i64 =
+        reading.query_row("SELECT count(*) FROM node_lease", [], |row| row.get(0)).unwrap();
     println!("held {rows}");
     std::thread::sleep(std::time::Duration::from_mins(10));
 }
@@ -205,7 +229,10 @@ async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
         store.leases.renew(NODE, round, None).await.unwrap();
         // Long enough for the write-ahead log to be folded, which is what must not wait.
         tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-        let renewal = tokio::time::timeout(std::time::Duration::from_secs(3), store.leases.renew(NODE, round + 100, None));
+        let renewal = tokio::time::timeout(
+            std::time::Duration::from_secs(3),
+            store.leases.renew(NODE, round + 100, None),
+        );
         renewal.await.expect("a change waits for a reader").unwrap();
     }
 }
@@ -225,9 +252,11 @@ impl Disk for SyncedDirs {
     }
 }
 
-/// Without that, a power cut takes the whole directory away, however well everything in it was synced.
+/// Without that, a power cut takes the whole directory away, however well everything in it was
+/// synced.
 #[tokio::test]
-async fn the_names_of_a_new_directory_and_of_the_folders_above_it_are_durable_before_anything_is_acknowledged() {
+async fn the_names_of_a_new_directory_and_of_the_folders_above_it_are_durable_before_anything_is_acknowledged()
+ {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().canonicalize().unwrap().join("of/games/node");
     // The lock of a node makes the directory before the store is opened.

@@ -1,4 +1,5 @@
-//! Disks that fail or lie. An error ends the writer; what was acknowledged survives; and the suite notices a store that cheats.
+//! Disks that fail or lie. An error ends the writer; what was acknowledged survives; and the suite
+//! notices a store that cheats.
 
 mod support;
 
@@ -21,7 +22,11 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 fn open(dir: &Path, disk: Arc<dyn Disk>) -> Store {
-    LocalStore::open(dir, LocalOptions { disk, segment_bytes: 1_500, append_queue: 4, ..LocalOptions::default() }).unwrap()
+    LocalStore::open(
+        dir,
+        LocalOptions { disk, segment_bytes: 1_500, append_queue: 4, ..LocalOptions::default() },
+    )
+    .unwrap()
 }
 
 #[tokio::test]
@@ -48,7 +53,10 @@ async fn the_first_error_ends_the_writer() {
             }
         };
         let (batch, error) = failed;
-        assert!(matches!(&error, StoreError::Io { path, .. } if path.contains("/logs/")), "{fault:?}: {error}");
+        assert!(
+            matches!(&error, StoreError::Io { path, .. } if path.contains("/logs/")),
+            "{fault:?}: {error}"
+        );
         assert!(!error.is_transient());
         let counts = disk.counts();
         for batch in [batch, scribe.small(&[A])] {
@@ -59,13 +67,17 @@ async fn the_first_error_ends_the_writer() {
         drop(store);
         let store = open(dir.path(), Arc::new(SystemDisk));
         let found = read_all(&store, NODE, 1, 1 << 20).await;
-        assert!(found.starts_with(&acknowledged) && found.len() <= acknowledged.len() + 1, "{fault:?}");
+        assert!(
+            found.starts_with(&acknowledged) && found.len() <= acknowledged.len() + 1,
+            "{fault:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_failed_checkpoint_is_never_visible_and_the_next_one_is_stored() {
-    // Of the writes and syncs, the first two are batches, the third the checkpoint before the one that fails.
+    // Of the writes and syncs, the first two are batches, the third the checkpoint before the one
+    // that fails.
     for fault in [Fault::ShortWrite(4, ENOSPC), Fault::Write(4, EIO), Fault::Sync(4, EIO)] {
         let dir = tempfile::tempdir().unwrap();
         let disk = FailingDisk::new(fault);
@@ -106,7 +118,9 @@ async fn what_waits_is_bounded() {
     let mut scribe = Scribe::new(NODE);
     scribe.append(&store, 1, &[A]).await;
     let batches: Vec<_> = (0..40).map(|_| scribe.small(&[A])).collect();
-    let outcomes = futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone()))).await;
+    let outcomes =
+        futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone())))
+            .await;
     let accepted = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
     assert!((4..20).contains(&accepted), "{accepted} were accepted by a queue of 4");
     let refused = outcomes[accepted].as_ref().unwrap_err();
@@ -132,10 +146,18 @@ async fn survive_a_power_cut(cheat: Cheat, batches: usize) -> Result<(), String>
     let tail = store.journal.tail(NODE).await.map_err(|error| error.to_string())?;
     let found = read_all(&store, NODE, 1, 1 << 20).await;
     if found != acknowledged {
-        return Err(format!("{} of {} acknowledged batches are left, the tail is {tail:?}", found.len(), acknowledged.len()));
+        return Err(format!(
+            "{} of {} acknowledged batches are left, the tail is {tail:?}",
+            found.len(),
+            acknowledged.len()
+        ));
     }
     let (checkpoints, _) = store.checkpoints.list(A).await.map_err(|error| error.to_string())?;
-    if checkpoints.len() == 3 { Ok(()) } else { Err(format!("{} of 3 checkpoints are left", checkpoints.len())) }
+    if checkpoints.len() == 3 {
+        Ok(())
+    } else {
+        Err(format!("{} of 3 checkpoints are left", checkpoints.len()))
+    }
 }
 
 #[tokio::test]
@@ -169,7 +191,8 @@ async fn read_flipped(check: bool) -> Option<usize> {
     drop(store);
     let path = dir.path().join("logs").join(NODE.to_string()).join(format!("{:020}.seg", 1));
     let bytes = fs::read(&path).unwrap();
-    let store = LocalStore::open(dir.path(), LocalOptions { check, ..LocalOptions::default() }).unwrap();
+    let store =
+        LocalStore::open(dir.path(), LocalOptions { check, ..LocalOptions::default() }).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
@@ -205,9 +228,15 @@ impl Drop for Mounted<'_> {
 #[tokio::test]
 async fn a_full_disk_ends_the_writer_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(dir.path())
+        .output();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: a_full_disk_ends_the_writer_and_loses_nothing: no tmpfs can be mounted: {mounted:?}");
+        println!(
+            "SKIPPED: a_full_disk_ends_the_writer_and_loses_nothing: no tmpfs can be mounted: \
+             {mounted:?}"
+        );
         return;
     }
     let _mounted = Mounted(dir.path());
@@ -223,7 +252,11 @@ async fn a_full_disk_ends_the_writer_and_loses_nothing() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&error, StoreError::Io { what: "write", cause, .. } if cause.contains("No space left")), "{error}");
+    assert!(
+        matches!(&error, StoreError::Io { what: "write", cause, .. } if cause.contains("No space \
+            left")),
+        "{error}"
+    );
     assert!(acknowledged.len() > 5);
     assert!(matches!(store.journal.append(scribe.small(&[A])).await, Err(StoreError::Io { .. })));
     assert_eq!(read_all(&store, NODE, 1, 1 << 20).await, acknowledged);

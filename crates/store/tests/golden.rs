@@ -38,7 +38,11 @@ async fn fill(dir: &Path) {
     let mut lease = match_lease(A, &[(NODE, 1), (OTHER, 6)]);
     lease.version = 2;
     store.leases.compare_and_set(lease).await.unwrap().unwrap();
-    let effect = Effect { id: EffectId { tick: Tick(4), ordinal: 0 }, kind: "result".to_owned(), payload: b"won".to_vec().into() };
+    let effect = Effect {
+        id: EffectId { tick: Tick(4), ordinal: 0 },
+        kind: "result".to_owned(),
+        payload: b"won".to_vec().into(),
+    };
     store.effects.deliver(A, effect).await.unwrap();
 }
 
@@ -86,7 +90,10 @@ async fn a_data_directory_of_format_1() {
     let lease = store.leases.get(A).await.unwrap().unwrap();
     let history = history::load(&store, &lease, &LoadOptions::default()).await.unwrap();
     assert_eq!(history.checkpoint.as_ref().map(|(meta, _)| meta.seq.0), Some(3));
-    assert_eq!(history.frames.iter().map(|frame| frame.header.seq.0).collect::<Vec<_>>(), [4, 5, 6, 7]);
+    assert_eq!(
+        history.frames.iter().map(|frame| frame.header.seq.0).collect::<Vec<_>>(),
+        [4, 5, 6, 7]
+    );
     assert_eq!(read_all(&store, NODE, 1, 100).await.len(), 5);
     let node = store.leases.node(NODE).await.unwrap().unwrap();
     assert_eq!((node.state, node.seal), (NodeState::Fenced, Some(BatchNo(5))));
@@ -104,7 +111,11 @@ async fn tables_of_version_1_get_what_they_lack() {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../schema/golden/data-1");
     let dir = tempfile::tempdir().unwrap();
     copy(&golden, dir.path());
-    assert_eq!(tables(dir.path()), 1, "the golden directory is no longer what the first release wrote");
+    assert_eq!(
+        tables(dir.path()),
+        1,
+        "the golden directory is no longer what the first release wrote"
+    );
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
     assert_eq!(tables(dir.path()), 1, "whoever only looks changes nothing");
     let (one, two) = (open(dir.path()), open(dir.path()));
@@ -122,12 +133,22 @@ async fn tables_of_version_1_get_what_they_lack() {
     };
     one.audit.append(entry.clone()).await.unwrap();
     assert_eq!(two.jobs.get(id).await.unwrap().unwrap().id, id);
-    assert_eq!(two.audit.list(AuditQuery { since_ms: 0, until_ms: 6, limit: 9 }).await.unwrap(), [entry]);
-    assert_eq!(one.leases.get(A).await.unwrap().unwrap().version, 2, "what was there is still there");
+    assert_eq!(
+        two.audit.list(AuditQuery { since_ms: 0, until_ms: 6, limit: 9 }).await.unwrap(),
+        [entry]
+    );
+    assert_eq!(
+        one.leases.get(A).await.unwrap().unwrap().version,
+        2,
+        "what was there is still there"
+    );
     drop((one, two));
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
     // A release that is newer than this one would write version 3.
-    rusqlite::Connection::open(dir.path().join("node.db")).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    rusqlite::Connection::open(dir.path().join("node.db"))
+        .unwrap()
+        .pragma_update(None, "user_version", 3)
+        .unwrap();
     let refused = LocalStore::open(dir.path(), LocalOptions::default()).err().unwrap().to_string();
     assert!(refused.contains("version 3") && refused.contains("version 2"), "{refused}");
 }

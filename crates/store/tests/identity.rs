@@ -1,4 +1,5 @@
-//! A data directory knows whether it is the one that it was, and leaves the processes of its original alone.
+//! A data directory knows whether it is the one that it was, and leaves the processes of its
+//! original alone.
 
 use std::fs;
 use std::path::Path;
@@ -109,7 +110,12 @@ async fn the_copy_forgets_the_process_of_its_original_and_touches_it_never() {
     original(&root).await;
     let mut node = sleeper();
     let pid = node.0.id();
-    let lease = NodeLease { pid, pid_start: start_time(pid).unwrap(), host: this_host(), ..node_lease(NODE) };
+    let lease = NodeLease {
+        pid,
+        pid_start: start_time(pid).unwrap(),
+        host: this_host(),
+        ..node_lease(NODE)
+    };
     open(&root).leases.register(lease.clone()).await.unwrap();
     copy(&root, &twin);
     let store = open(&twin);
@@ -124,7 +130,11 @@ async fn the_copy_forgets_the_process_of_its_original_and_touches_it_never() {
     let store = open(&twin);
     ascertain(&store, 2).await;
     let found = store.leases.node(NODE).await.unwrap().unwrap();
-    assert_eq!((found.pid, found.state), (0, NodeState::Live), "it names nobody whom somebody would wait for");
+    assert_eq!(
+        (found.pid, found.state),
+        (0, NodeState::Live),
+        "it names nobody whom somebody would wait for"
+    );
     assert_eq!(open(&root).leases.node(NODE).await.unwrap(), Some(lease));
 }
 
@@ -133,11 +143,16 @@ fn a_process_that_has_ended_and_was_not_waited_for_holds_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let mut child = Killed(Command::new("sleep").arg("600").stdin(fs::File::open(&file).unwrap()).spawn().unwrap());
+    let mut child = Killed(
+        Command::new("sleep").arg("600").stdin(fs::File::open(&file).unwrap()).spawn().unwrap(),
+    );
     let (pid, start) = (child.0.id(), start_time(child.0.id()).unwrap());
     let files = [file];
     let look = || holder(pid, start, &files);
-    assert_eq!((look(), holder(pid, start + 1, &files), holder(pid, start, &[])), (Holder::Holds, Holder::Gone, Holder::Stranger));
+    assert_eq!(
+        (look(), holder(pid, start + 1, &files), holder(pid, start, &[])),
+        (Holder::Holds, Holder::Gone, Holder::Stranger)
+    );
     child.0.kill().unwrap();
     while look() != Holder::Gone {
         std::thread::yield_now();
@@ -169,7 +184,13 @@ async fn nothing_is_acknowledged_once_the_files_are_gone() {
         vanish(&root);
         let lost = store.leases.renew(NODE, 3_000, None).await.unwrap_err();
         assert!(matches!(&lost, StoreError::Misplaced { .. }) && !lost.is_transient(), "{lost}");
-        assert!(matches!(store.journal.append(scribe.small(&[A])).await, Err(StoreError::Misplaced { .. })));
-        assert!(matches!(store.leases.stop(NODE).await, Err(StoreError::Misplaced { .. })), "a clean stop of nothing");
+        assert!(matches!(
+            store.journal.append(scribe.small(&[A])).await,
+            Err(StoreError::Misplaced { .. })
+        ));
+        assert!(
+            matches!(store.leases.stop(NODE).await, Err(StoreError::Misplaced { .. })),
+            "a clean stop of nothing"
+        );
     }
 }

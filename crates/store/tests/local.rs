@@ -1,4 +1,5 @@
-//! The local store runs the conformance suite: with segments of the usual size, and with ones so small that every few batches begin a new one.
+//! The local store runs the conformance suite: with segments of the usual size, and with ones so
+//! small that every few batches begin a new one.
 
 mod usual {
     use rekindle_store::Store;
@@ -27,7 +28,11 @@ mod tiny_segments {
 
     impl Backend for Local {
         async fn open(&self) -> Store {
-            LocalStore::open(self.0.path(), LocalOptions { segment_bytes: 700, ..LocalOptions::default() }).unwrap()
+            LocalStore::open(
+                self.0.path(),
+                LocalOptions { segment_bytes: 700, ..LocalOptions::default() },
+            )
+            .unwrap()
         }
     }
 

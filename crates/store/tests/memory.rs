@@ -40,14 +40,20 @@ async fn a_power_cut_takes_what_was_not_synced() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(read_all(&store, NODE, 1, 1000).await.len(), 3, "written, and seen by readers");
     memory.power_cut();
-    assert!(append.await.unwrap().is_err(), "acknowledged although the power failed before it was synced");
+    assert!(
+        append.await.unwrap().is_err(),
+        "acknowledged although the power failed before it was synced"
+    );
     assert_eq!(read_all(&memory.store(), NODE, 1, 1000).await, written);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_settled_by_asking_again() {
     let memory = MemoryStore::new();
-    let flaky = memory.with_faults(Arc::new(|op| Fate { lose_answer: matches!(op, Op::Append(..)), ..Fate::default() }));
+    let flaky = memory.with_faults(Arc::new(|op| Fate {
+        lose_answer: matches!(op, Op::Append(..)),
+        ..Fate::default()
+    }));
     register(&memory.store(), NODE).await;
     let batch = Scribe::new(NODE).small(&[A]);
     let lost = flaky.store().journal.append(batch.clone()).await.unwrap_err();
@@ -59,13 +65,22 @@ async fn a_lost_answer_is_settled_by_asking_again() {
 #[tokio::test(start_paused = true)]
 async fn a_disk_error_is_the_last_word() {
     let memory = MemoryStore::new();
-    let error = StoreError::Io { what: "sync", path: "memory".to_owned(), cause: "injected".to_owned() };
-    let broken = memory
-        .with_faults(Arc::new(move |op| Fate { fail: matches!(op, Op::Append(_, BatchNo(2))).then(|| error.clone()), ..Fate::default() }));
+    let error =
+        StoreError::Io { what: "sync", path: "memory".to_owned(), cause: "injected".to_owned() };
+    let broken = memory.with_faults(Arc::new(move |op| Fate {
+        fail: matches!(op, Op::Append(_, BatchNo(2))).then(|| error.clone()),
+        ..Fate::default()
+    }));
     register(&memory.store(), NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(&broken.store(), 1, &[A]).await;
     let batch = scribe.small(&[A]);
-    assert!(matches!(broken.store().journal.append(batch.clone()).await, Err(StoreError::Io { .. })));
-    assert!(matches!(memory.store().journal.append(batch).await, Err(StoreError::Io { .. })), "a failed writer was used again");
+    assert!(matches!(
+        broken.store().journal.append(batch.clone()).await,
+        Err(StoreError::Io { .. })
+    ));
+    assert!(
+        matches!(memory.store().journal.append(batch).await, Err(StoreError::Io { .. })),
+        "a failed writer was used again"
+    );
 }

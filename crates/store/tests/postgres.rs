@@ -1,5 +1,5 @@
-//! The Postgres store runs the conformance suite on a real server: with partitions of the usual size, and with ones so small that every few batches
-//! begin a new one.
+//! The Postgres store runs the conformance suite on a real server: with partitions of the usual
+//! size, and with ones so small that every few batches begin a new one.
 
 mod postgres_support;
 
@@ -58,8 +58,12 @@ mod lost {
     const A: MatchId = MatchId(0x0a);
 
     async fn noticed(store: &Store, what: &str) {
-        let lost = history::load(store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
-        assert!(matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })), "{what}: {lost:?}");
+        let lost =
+            history::load(store, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await;
+        assert!(
+            matches!(lost, Err(HistoryError::Damaged { match_id: A, log: NODE, .. })),
+            "{what}: {lost:?}"
+        );
         let found = witness::look(store).await.unwrap();
         assert!(found.len() == 1 && found[0].contains("RK-STORE-110"), "{what}: {found:?}");
     }
@@ -71,7 +75,12 @@ mod lost {
         let store = fresh.store().await;
         register(&store, NODE).await;
         let written = Scribe::new(NODE).append(&store, 10, &[A]).await;
-        let reached = Reached { batch: written[9].number, crc: written[9].crc(), at_ms: 1_700_000_001_000, checkpoint: None };
+        let reached = Reached {
+            batch: written[9].number,
+            crc: written[9].crc(),
+            at_ms: 1_700_000_001_000,
+            checkpoint: None,
+        };
         store.leases.renew(NODE, 5_000, Some(reached)).await.unwrap();
         assert_eq!(witness::look(&store).await.unwrap(), [""; 0]);
         let sql = fresh.client().await;
@@ -79,7 +88,11 @@ mod lost {
         noticed(&store, "a row").await;
         sql.batch_execute(&format!("DROP TABLE batch_{NODE}_9")).await.unwrap();
         noticed(&store, "a table whose partition is still listed").await;
-        sql.batch_execute(&format!("DROP TABLE batch_{NODE}_1, batch_{NODE}_5; DELETE FROM segment")).await.unwrap();
+        sql.batch_execute(&format!(
+            "DROP TABLE batch_{NODE}_1, batch_{NODE}_5; DELETE FROM segment"
+        ))
+        .await
+        .unwrap();
         noticed(&store, "everything").await;
     }
 }

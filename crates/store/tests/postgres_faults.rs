@@ -1,4 +1,5 @@
-//! A server that is slow, silent, gone, restarted or damaged: nothing acknowledged is lost, the store goes on by itself, and what waits stays bounded.
+//! A server that is slow, silent, gone, restarted or damaged: nothing acknowledged is lost, the
+//! store goes on by itself, and what waits stays bounded.
 
 mod postgres_support;
 
@@ -21,7 +22,8 @@ const NODE: Incarnation = Incarnation(0xa1);
 const A: MatchId = MatchId(0x0a);
 
 fn quick(mut options: PostgresOptions) -> PostgresOptions {
-    (options.timeout, options.connect_timeout) = (Duration::from_millis(300), Duration::from_millis(500));
+    (options.timeout, options.connect_timeout) =
+        (Duration::from_millis(300), Duration::from_millis(500));
     options
 }
 
@@ -51,7 +53,11 @@ async fn a_batch_whose_answer_was_lost_is_there_once() {
         proxy.swallow_answers(true);
         let unknown = store.journal.append(batch.clone()).await.unwrap_err();
         assert!(matches!(unknown, StoreError::Unavailable(_)), "{unknown}");
-        assert_eq!(direct.journal.tail(NODE).await.unwrap().last, BatchNo(lost), "it was committed, only the answer was lost");
+        assert_eq!(
+            direct.journal.tail(NODE).await.unwrap().last,
+            BatchNo(lost),
+            "it was committed, only the answer was lost"
+        );
         proxy.swallow_answers(false);
         persistently(&store, &batch).await;
         written.push(batch);
@@ -63,7 +69,10 @@ async fn a_batch_whose_answer_was_lost_is_there_once() {
     let (meta, state) = checkpoint(A, 1, NODE, 2, 2, 500_000);
     assert!(store.checkpoints.put(meta.clone(), state.clone()).await.unwrap_err().is_transient());
     proxy.swallow_answers(false);
-    until("the store answers again", async || store.leases.create(match_lease(A, &[(NODE, 1)])).await.is_ok()).await;
+    until("the store answers again", async || {
+        store.leases.create(match_lease(A, &[(NODE, 1)])).await.is_ok()
+    })
+    .await;
     store.checkpoints.put(meta.clone(), state.clone()).await.unwrap();
     assert_eq!(direct.checkpoints.get(&meta).await.unwrap(), state);
 }
@@ -83,14 +92,19 @@ async fn a_slow_store_pushes_back_instead_of_growing() {
     let appends = batches.iter().map(|batch| store.journal.append(batch.clone()));
     let (meta, state) = checkpoint(A, 1, NODE, 1, 1, 100_000);
     let checkpoints = (0..50).map(|_| store.checkpoints.put(meta.clone(), state.clone()));
-    let (appended, put) = futures::join!(futures::future::join_all(appends), futures::future::join_all(checkpoints));
+    let (appended, put) =
+        futures::join!(futures::future::join_all(appends), futures::future::join_all(checkpoints));
     let taken = appended.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(taken, queue, "as many wait as may wait");
     for outcome in appended.iter().filter_map(|outcome| outcome.as_ref().err()) {
         assert!(matches!(outcome, StoreError::Overloaded(_)), "{outcome}");
     }
     assert_eq!(put.iter().filter(|outcome| outcome.is_ok()).count(), puts);
-    assert!(put.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| matches!(error, StoreError::Overloaded(_))));
+    assert!(
+        put.iter()
+            .filter_map(|outcome| outcome.as_ref().err())
+            .all(|error| matches!(error, StoreError::Overloaded(_)))
+    );
     assert!(opened.connections() <= options.pool, "{} connections", opened.connections());
     proxy.delay(Duration::ZERO);
     assert_eq!(read_all(&fresh.store().await, NODE, 2, 1 << 20).await, batches[..queue]);
@@ -118,11 +132,16 @@ async fn a_refused_connection_is_tried_again_and_never_in_a_storm() {
     proxy.set_up(true);
     let recovered = Instant::now();
     persistently(&store, &batch).await;
-    assert!(recovered.elapsed() < Duration::from_secs(5), "it took {:?} to notice that the server is back", recovered.elapsed());
+    assert!(
+        recovered.elapsed() < Duration::from_secs(5),
+        "it took {:?} to notice that the server is back",
+        recovered.elapsed()
+    );
     assert_eq!(fresh.store().await.journal.tail(NODE).await.unwrap().last, BatchNo(2));
 }
 
-/// A writer with checkpoints and renewals beside it, as a node has them, until it is told to stop. Returns what was acknowledged.
+/// A writer with checkpoints and renewals beside it, as a node has them, until it is told to stop.
+/// Returns what was acknowledged.
 struct Load {
     written: Vec<Batch>,
     repeated: usize,
@@ -167,23 +186,39 @@ async fn a_server_that_is_killed_in_mid_load_loses_nothing_acknowledged() {
     });
     for kill in 0..3 {
         let before = *progress.borrow();
-        timeout(Duration::from_mins(1), progress.wait_for(|&count| count >= before + 40)).await.expect("the writer goes on").unwrap();
+        timeout(Duration::from_mins(1), progress.wait_for(|&count| count >= before + 40))
+            .await
+            .expect("the writer goes on")
+            .unwrap();
         println!("kill {kill} at batch {}", *progress.borrow());
         let server = Arc::clone(&server);
         beside(move || server.restart()).await;
     }
     let before = *progress.borrow();
-    timeout(Duration::from_mins(1), progress.wait_for(|&count| count >= before + 40)).await.expect("the writer goes on").unwrap();
+    timeout(Duration::from_mins(1), progress.wait_for(|&count| count >= before + 40))
+        .await
+        .expect("the writer goes on")
+        .unwrap();
     stop.store(true, Ordering::Relaxed);
     let load = task.await.unwrap();
-    println!("{} batches, {} repeated, {} checkpoints", load.written.len(), load.repeated, load.checkpoints);
+    println!(
+        "{} batches, {} repeated, {} checkpoints",
+        load.written.len(),
+        load.repeated,
+        load.checkpoints
+    );
     assert!(load.repeated > 0, "no kill hit the load");
     assert!(opened.connections() <= options.pool);
     let reader = fresh.store().await;
     assert_eq!(read_all(&reader, NODE, 1, 1 << 20).await, load.written);
     let (found, damaged) = reader.checkpoints.list(A).await.unwrap();
-    assert!(damaged.is_empty() && found.len() >= load.checkpoints && load.checkpoints > 0, "{damaged:?}");
-    let history = history::load(&reader, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default()).await.unwrap();
+    assert!(
+        damaged.is_empty() && found.len() >= load.checkpoints && load.checkpoints > 0,
+        "{damaged:?}"
+    );
+    let history = history::load(&reader, &match_lease(A, &[(NODE, 1)]), &LoadOptions::default())
+        .await
+        .unwrap();
     assert_eq!(history.last_seq().0, load.written.len() as u64);
 }
 
@@ -205,7 +240,8 @@ async fn an_outage_of_twenty_seconds_is_waited_out() {
     })
     .await;
     let back = Instant::now() + Duration::from_secs(20);
-    // Everybody asks all the time: what waits is bounded, and each answer is that it may be repeated.
+    // Everybody asks all the time: what waits is bounded, and each answer is that it may be
+    // repeated.
     let batch = scribe.small(&[A]);
     let most = AtomicUsize::new(0);
     let refused = AtomicUsize::new(0);
@@ -239,7 +275,11 @@ async fn an_outage_of_twenty_seconds_is_waited_out() {
 async fn damage_seen(fresh: &Fresh, mutant: Mutant) -> [bool; 4] {
     let store = fresh.store_with(|options| options.mutant = mutant).await;
     let tail = store.journal.tail(NODE).await.unwrap();
-    assert_eq!(tail.last, BatchNo(9), "a damaged batch still counts: its owner was told that it is safe");
+    assert_eq!(
+        tail.last,
+        BatchNo(9),
+        "a damaged batch still counts: its owner was told that it is safe"
+    );
     let read = store.journal.read(NODE, BatchNo(5), 1 << 20).await;
     let (good, bad) = store.checkpoints.list(A).await.unwrap();
     let (meta, _) = checkpoint(A, 1, NODE, 3, 3, 300_000);
@@ -266,17 +306,26 @@ async fn damage_is_reported_and_a_store_without_checksums_is_caught() {
     let flip = "UPDATE %t SET bytes = set_byte(bytes, 90, get_byte(bytes, 90) # 4) WHERE ";
     let batch = flip.replace("%t", &format!("batch_{NODE}_1")) + "number = 5";
     assert_eq!(sql.execute(&batch, &[]).await.unwrap(), 1);
-    let chunk = flip.replace("%t", "checkpoint_chunk") + "(put, ordinal) = (SELECT min(put), 0 FROM checkpoint)";
+    let chunk = flip.replace("%t", "checkpoint_chunk")
+        + "(put, ordinal) = (SELECT min(put), 0 FROM checkpoint)";
     assert_eq!(sql.execute(&chunk, &[]).await.unwrap(), 1);
 
     assert_eq!(damage_seen(&fresh, Mutant::None).await, [true; 4]);
-    assert_eq!(damage_seen(&fresh, Mutant::NoChecksums).await, [false; 4], "the mutant went unnoticed");
+    assert_eq!(
+        damage_seen(&fresh, Mutant::NoChecksums).await,
+        [false; 4],
+        "the mutant went unnoticed"
+    );
 
     // The batches before and behind it are read, and a history that needs it says so.
     assert_eq!(store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap(), written[..4]);
     assert_eq!(store.journal.read(NODE, BatchNo(6), 1 << 20).await.unwrap(), written[5..]);
     let row = match_lease(A, &[(NODE, 1)]);
-    assert_eq!(history::load(&store, &row, &LoadOptions::default()).await.unwrap().last_seq().0, 9, "the newest checkpoint covers it");
+    assert_eq!(
+        history::load(&store, &row, &LoadOptions::default()).await.unwrap().last_seq().0,
+        9,
+        "the newest checkpoint covers it"
+    );
     let options = LoadOptions { start: history::Start::Beginning, ..LoadOptions::default() };
     let lost = history::load(&store, &row, &options).await.unwrap_err();
     assert!(matches!(lost, HistoryError::Damaged { log: NODE, .. }), "{lost}");
@@ -289,7 +338,12 @@ async fn a_damaged_last_batch_is_no_torn_tail() {
     register(&store, NODE).await;
     Scribe::new(NODE).append(&store, 9, &[A]).await;
     let sql = fresh.client().await;
-    sql.execute(&format!("UPDATE batch_{NODE}_1 SET bytes = substr(bytes, 1, 99) WHERE number = 9"), &[]).await.unwrap();
+    sql.execute(
+        &format!("UPDATE batch_{NODE}_1 SET bytes = substr(bytes, 1, 99) WHERE number = 9"),
+        &[],
+    )
+    .await
+    .unwrap();
     let row = match_lease(A, &[(NODE, 1)]);
     store.leases.fence(NODE).await.unwrap();
     let tail = store.journal.tail(NODE).await.unwrap();
@@ -297,15 +351,22 @@ async fn a_damaged_last_batch_is_no_torn_tail() {
     store.journal.settle(NODE, tail.last).await.unwrap();
     store.leases.seal(NODE, tail.last).await.unwrap();
     let lost = history::load(&store, &row, &LoadOptions::default()).await.unwrap_err();
-    assert!(matches!(lost, HistoryError::Damaged { log: NODE, .. }), "what was acknowledged is not passed over: {lost}");
+    assert!(
+        matches!(lost, HistoryError::Damaged { log: NODE, .. }),
+        "what was acknowledged is not passed over: {lost}"
+    );
     // A row that is missing altogether is noticed too.
     sql.execute(&format!("DELETE FROM batch_{NODE}_1 WHERE number = 4"), &[]).await.unwrap();
     assert!(store.journal.tail(NODE).await.unwrap().damage.unwrap().contains("missing"));
-    assert!(matches!(store.journal.read(NODE, BatchNo(4), 1000).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        store.journal.read(NODE, BatchNo(4), 1000).await,
+        Err(StoreError::Corrupt { .. })
+    ));
     assert_eq!(store.journal.read(NODE, BatchNo(1), 1 << 20).await.unwrap().len(), 3);
 }
 
-/// Appends and checkpoints whose callers lose patience leave nothing behind that harms the next one.
+/// Appends and checkpoints whose callers lose patience leave nothing behind that harms the next
+/// one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_go_away_leave_the_store_whole() {
     let Some(fresh) = Fresh::new().await else { return };
@@ -322,7 +383,10 @@ async fn callers_that_go_away_leave_the_store_whole() {
         let _ = timeout(patience, store.checkpoints.put(meta.clone(), state.clone())).await;
         let _ = store.leases.renew(NODE, round, None).now_or_never();
         persistently(&store, &batch).await;
-        until("the checkpoint is taken", async || store.checkpoints.put(meta.clone(), state.clone()).await.is_ok()).await;
+        until("the checkpoint is taken", async || {
+            store.checkpoints.put(meta.clone(), state.clone()).await.is_ok()
+        })
+        .await;
         assert_eq!(store.checkpoints.get(&meta).await.unwrap(), state);
         written.push(batch);
     }

@@ -1,4 +1,5 @@
-//! A Postgres store notices that its tables are others than they were: restored from a dump, or brought back to a point in time.
+//! A Postgres store notices that its tables are others than they were: restored from a dump, or
+//! brought back to a point in time.
 
 mod postgres_support;
 
@@ -24,12 +25,17 @@ async fn tables_that_were_made_anew_have_a_new_identity() {
     let store = fresh.store().await;
     let first = ascertain(&store, 1).await;
     assert_eq!(first.floor, Epoch(0));
-    assert!(["system", "timeline 00", "table"].iter().all(|word| first.place.contains(word)), "{}", first.place);
+    assert!(
+        ["system", "timeline 00", "table"].iter().all(|word| first.place.contains(word)),
+        "{}",
+        first.place
+    );
     store.leases.create(match_lease(MatchId(1), &[(Incarnation(1), 1)])).await.unwrap();
     assert_eq!(ascertain(&fresh.store().await, 2).await, first);
     // As a dump and its restoration do it.
     let sql = fresh.client().await;
-    let anew = "CREATE TABLE restored (LIKE node_lease INCLUDING ALL); DROP TABLE node_lease; ALTER TABLE restored RENAME TO node_lease";
+    let anew = "CREATE TABLE restored (LIKE node_lease INCLUDING ALL); DROP TABLE node_lease; \
+        ALTER TABLE restored RENAME TO node_lease";
     sql.batch_execute(anew).await.unwrap();
     let second = ascertain(&fresh.store().await, 3).await;
     assert_eq!((second.id.0, second.floor), (3, Epoch(NOW)), "{second:?}");
@@ -63,13 +69,21 @@ async fn a_server_that_went_back_to_a_point_in_time_has_a_new_identity() {
     fs::remove_dir_all(&data).unwrap();
     copy(&saved, &data);
     let conf = fs::read_to_string(data.join("postgresql.conf")).unwrap();
-    // The archive is empty: it goes back to what was saved, and from there on in a timeline of its own.
+    // The archive is empty: it goes back to what was saved, and from there on in a timeline of its
+    // own.
     fs::write(data.join("postgresql.conf"), conf + "restore_command = 'false'\n").unwrap();
     fs::write(data.join("recovery.signal"), "").unwrap();
     server.up();
-    until("the server is a primary again", async || PostgresStore::connect(fresh.options.clone()).await.is_ok()).await;
+    until("the server is a primary again", async || {
+        PostgresStore::connect(fresh.options.clone()).await.is_ok()
+    })
+    .await;
     let store = fresh.store().await;
-    assert_eq!(store.leases.get(MatchId(1)).await.unwrap().unwrap().epoch, Epoch(1), "it went back");
+    assert_eq!(
+        store.leases.get(MatchId(1)).await.unwrap().unwrap().epoch,
+        Epoch(1),
+        "it went back"
+    );
     let second = ascertain(&store, 4).await;
     assert_eq!((second.id.0, second.floor), (4, Epoch(NOW)), "{second:?}");
     assert!(second.because.contains("timeline"), "{}", second.because);
@@ -89,7 +103,10 @@ async fn a_server_that_does_not_tell_what_it_is_has_an_identity_all_the_same() {
     sql.batch_execute(&plain).await.unwrap();
     let address = server.address().replace("rekindle@", "plain@");
     let text = format!("{address}?schema={}", admin.schema());
-    let store = PostgresStore::connect(rekindle_store::postgres::PostgresOptions::parse(&text).unwrap()).await.unwrap();
+    let store =
+        PostgresStore::connect(rekindle_store::postgres::PostgresOptions::parse(&text).unwrap())
+            .await
+            .unwrap();
     let first = ascertain(&store, 1).await;
     assert!(first.place.starts_with("database"), "{}", first.place);
     assert_eq!(ascertain(&store, 2).await, first);

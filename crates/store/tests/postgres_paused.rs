@@ -1,4 +1,5 @@
-//! A real process that is stopped (SIGSTOP) while it writes, has its log taken away, and wakes up: it is told nothing that the taker does not see.
+//! A real process that is stopped (SIGSTOP) while it writes, has its log taken away, and wakes up:
+//! it is told nothing that the taker does not see.
 
 mod postgres_support;
 
@@ -65,10 +66,20 @@ async fn paused(fresh: &Fresh, taker: &Store, node: Incarnation, pause_at: u64) 
     let mut owner = Owner(child);
     let said = owner.0.stdout.take().unwrap();
     let (sender, mut lines) = tokio::sync::mpsc::channel::<String>(1 << 20);
-    std::thread::spawn(move || BufReader::new(said).lines().map_while(Result::ok).try_for_each(|line| sender.blocking_send(line)));
-    let told = |line: &str| line.strip_prefix("acknowledged ").map(|number| number.parse::<u64>().expect("a number"));
+    std::thread::spawn(move || {
+        BufReader::new(said)
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.blocking_send(line))
+    });
+    let told = |line: &str| {
+        line.strip_prefix("acknowledged ").map(|number| number.parse::<u64>().expect("a number"))
+    };
     while let Some(line) = lines.recv().await {
-        assert!(line != "fenced" && !line.starts_with("failed"), "nobody has fenced it yet: {line}");
+        assert!(
+            line != "fenced" && !line.starts_with("failed"),
+            "nobody has fenced it yet: {line}"
+        );
         if told(&line).is_some_and(|number| number >= pause_at) {
             break;
         }
@@ -88,7 +99,10 @@ async fn paused(fresh: &Fresh, taker: &Store, node: Incarnation, pause_at: u64) 
         }
     }
     assert_eq!(end, "fenced", "after it woke up");
-    assert!(newest <= last.0, "it was told that batch {newest} is safe, the log is sealed at {last}");
+    assert!(
+        newest <= last.0,
+        "it was told that batch {newest} is safe, the log is sealed at {last}"
+    );
     assert_eq!(taker.journal.tail(node).await.unwrap().last, last, "it wrote after it was fenced");
     newest
 }

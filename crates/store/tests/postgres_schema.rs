@@ -34,23 +34,36 @@ async fn tables_of_other_releases_are_refused() {
     assert_eq!(postgres::schema_state(options).await.unwrap(), SchemaState::Missing);
     let missing = refusal(options).await;
     assert!(missing.contains("no tables") && missing.contains("store migrate"), "{missing}");
-    assert_eq!(postgres::schema_state(options).await.unwrap(), SchemaState::Missing, "looking changes nothing");
+    assert_eq!(
+        postgres::schema_state(options).await.unwrap(),
+        SchemaState::Missing,
+        "looking changes nothing"
+    );
     assert_eq!(postgres::migrate(options).await.unwrap(), (1..=SCHEMA_VERSION).collect::<Vec<_>>());
     assert!(postgres::migrate(options).await.unwrap().is_empty());
-    assert_eq!(postgres::schema_state(options).await.unwrap(), SchemaState::Current { version: SCHEMA_VERSION });
+    assert_eq!(
+        postgres::schema_state(options).await.unwrap(),
+        SchemaState::Current { version: SCHEMA_VERSION }
+    );
     PostgresStore::connect(options.clone()).await.unwrap();
     let sql = fresh.client().await;
 
     sql.execute("INSERT INTO schema_version VALUES (1000, 'from the future')", &[]).await.unwrap();
     let newer = refusal(options).await;
     assert!(newer.contains("version 1000") && newer.contains("newer release"), "{newer}");
-    assert!(matches!(postgres::migrate(options).await, Err(StoreError::Refused { .. })), "a newer schema is left alone");
+    assert!(
+        matches!(postgres::migrate(options).await, Err(StoreError::Refused { .. })),
+        "a newer schema is left alone"
+    );
     sql.execute("DELETE FROM schema_version WHERE version = 1000", &[]).await.unwrap();
 
     // As the first release left it.
-    sql.batch_execute("DROP TABLE job, audit, archive_chunk, pin, store_identity; DROP SEQUENCE archive_put; DELETE FROM schema_version WHERE version > 1")
-        .await
-        .unwrap();
+    sql.batch_execute(
+        "DROP TABLE job, audit, archive_chunk, pin, store_identity; DROP SEQUENCE \
+        archive_put; DELETE FROM schema_version WHERE version > 1",
+    )
+    .await
+    .unwrap();
     let older = refusal(options).await;
     assert!(older.contains("version 1") && older.contains("store migrate"), "{older}");
     assert_eq!(postgres::migrate(options).await.unwrap(), (2..=SCHEMA_VERSION).collect::<Vec<_>>());
@@ -61,9 +74,12 @@ async fn tables_of_other_releases_are_refused() {
 async fn of_many_migrators_each_version_is_applied_by_one() {
     let Some(address) = address() else { return };
     let fresh = Fresh::unmigrated(&address);
-    let applied = futures::future::join_all((0..6).map(|_| postgres::migrate(&fresh.options))).await;
-    let mut applied: Vec<u32> =
-        applied.into_iter().flat_map(|applied| applied.expect("waiting for another migrator is no error")).collect();
+    let applied =
+        futures::future::join_all((0..6).map(|_| postgres::migrate(&fresh.options))).await;
+    let mut applied: Vec<u32> = applied
+        .into_iter()
+        .flat_map(|applied| applied.expect("waiting for another migrator is no error"))
+        .collect();
     applied.sort_unstable();
     assert_eq!(applied, (1..=SCHEMA_VERSION).collect::<Vec<_>>());
 }
@@ -73,9 +89,17 @@ async fn a_migration_that_fails_leaves_what_was_there() {
     let Some(address) = address() else { return };
     let fresh = Fresh::unmigrated(&address);
     let sql = fresh.client().await;
-    sql.batch_execute(&format!("CREATE SCHEMA {0}; CREATE TABLE {0}.effect (in_the_way int)", fresh.schema())).await.unwrap();
+    sql.batch_execute(&format!(
+        "CREATE SCHEMA {0}; CREATE TABLE {0}.effect (in_the_way int)",
+        fresh.schema()
+    ))
+    .await
+    .unwrap();
     let failed = postgres::migrate(&fresh.options).await.unwrap_err();
-    assert!(matches!(failed, StoreError::Refused { .. }) && failed.to_string().contains("effect"), "{failed}");
+    assert!(
+        matches!(failed, StoreError::Refused { .. }) && failed.to_string().contains("effect"),
+        "{failed}"
+    );
     assert_eq!(postgres::schema_state(&fresh.options).await.unwrap(), SchemaState::Missing);
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = $1";
     assert_eq!(sql.query_one(tables, &[&fresh.schema()]).await.unwrap().get::<_, i64>(0), 1);
@@ -97,13 +121,17 @@ async fn partitions_are_made_ahead_and_go_as_a_whole() {
     scribe.append(&store, 5, &[A]).await;
     assert_eq!(firsts().await, [1]);
     scribe.append(&store, 1, &[A]).await;
-    postgres_support::until("the next partition is there", async || firsts().await == [1, 11]).await;
+    postgres_support::until("the next partition is there", async || firsts().await == [1, 11])
+        .await;
     scribe.append(&store, 39, &[A]).await;
     assert_eq!(firsts().await[..5], [1, 11, 21, 31, 41]);
     store.journal.trim(NODE, BatchNo(31)).await.unwrap();
     assert_eq!(firsts().await[..2], [31, 41]);
     let children = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'batch'::regclass";
-    assert_eq!(sql.query_one(children, &[]).await.unwrap().get::<_, i64>(0), firsts().await.len() as i64);
+    assert_eq!(
+        sql.query_one(children, &[]).await.unwrap().get::<_, i64>(0),
+        firsts().await.len() as i64
+    );
     assert_eq!(store.journal.logs().await.unwrap()[0].first, BatchNo(31));
     // A reader of an old partition does not hold up appends, only the trimming of what it reads.
     sql.batch_execute("BEGIN; SELECT count(*) FROM batch").await.unwrap();
@@ -144,36 +172,61 @@ impl io::Write for Logged {
 #[tokio::test]
 async fn a_password_is_never_printed() {
     const SECRET: &str = "hunter2correcthorse";
-    let Some(server) = PrivateServer::start("password_encryption = 'scram-sha-256'") else { return };
+    let Some(server) = PrivateServer::start("password_encryption = 'scram-sha-256'") else {
+        return;
+    };
     let fresh = Fresh::on(&server.address()).await;
     let sql = fresh.client().await;
     let schema = fresh.schema();
-    sql.batch_execute(&format!("CREATE ROLE player LOGIN SUPERUSER PASSWORD '{SECRET}'")).await.unwrap();
+    sql.batch_execute(&format!("CREATE ROLE player LOGIN SUPERUSER PASSWORD '{SECRET}'"))
+        .await
+        .unwrap();
     let hba = server.data().join("pg_hba.conf");
-    std::fs::write(&hba, "host all player 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n").unwrap();
+    std::fs::write(
+        &hba,
+        "host all player 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n",
+    )
+    .unwrap();
     sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
 
     let logged = Logged::default();
     let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let port = server.address().rsplit_once(':').map(|(_, rest)| rest.to_owned()).unwrap();
     let mut shown = String::new();
-    let good = PostgresOptions::parse(&format!("postgres://player:{SECRET}@127.0.0.1:{port}?schema={schema}")).unwrap();
+    let good = PostgresOptions::parse(&format!(
+        "postgres://player:{SECRET}@127.0.0.1:{port}?schema={schema}"
+    ))
+    .unwrap();
     let store = PostgresStore::connect(good.clone()).await.expect("the password is used");
     register(&store, NODE).await;
     Scribe::new(NODE).append(&store, 1, &[A]).await;
     let _ = write!(shown, "{good} {good:?} {:?}", store.journal.tail(NODE).await);
 
-    let wrong = PostgresOptions::parse(&format!("postgres://player:{SECRET}x@127.0.0.1:{port}?schema={schema}")).unwrap();
-    let refused = PostgresStore::connect(wrong.clone()).await.err().expect("a wrong password is refused");
+    let wrong = PostgresOptions::parse(&format!(
+        "postgres://player:{SECRET}x@127.0.0.1:{port}?schema={schema}"
+    ))
+    .unwrap();
+    let refused =
+        PostgresStore::connect(wrong.clone()).await.err().expect("a wrong password is refused");
     assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
     let _ = write!(shown, "{wrong} {wrong:?} {refused} {refused:?}");
-    let absent = PostgresOptions::parse_with(&format!("postgres://player@127.0.0.1:{port}?schema={schema}"), None).unwrap();
-    let refused = PostgresStore::connect(absent).await.err().expect("without a password nobody gets in");
+    let absent = PostgresOptions::parse_with(
+        &format!("postgres://player@127.0.0.1:{port}?schema={schema}"),
+        None,
+    )
+    .unwrap();
+    let refused =
+        PostgresStore::connect(absent).await.err().expect("without a password nobody gets in");
     assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
     let _ = write!(shown, "{refused} {refused:?}");
-    let nowhere = PostgresOptions::parse(&format!("postgres://player:{SECRET}@127.0.0.1:1?schema={schema}")).unwrap();
+    let nowhere =
+        PostgresOptions::parse(&format!("postgres://player:{SECRET}@127.0.0.1:1?schema={schema}"))
+            .unwrap();
     let gone = PostgresStore::connect(nowhere).await.err().expect("nobody listens there");
     assert!(gone.is_transient(), "{gone}");
     let _ = write!(shown, "{gone} {gone:?}");
@@ -184,14 +237,21 @@ async fn a_password_is_never_printed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_checked_as_asked() {
     let Some(server) = PrivateServer::start("") else { return };
-    let certify =
-        |names: &[&str]| rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let certify = |names: &[&str]| {
+        rcgen::generate_simple_self_signed(
+            names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+        )
+        .unwrap()
+    };
     let (ours, other) = (certify(&["127.0.0.1", "localhost"]), certify(&["127.0.0.1"]));
     let (root, strange) = (server.root().join("root.pem"), server.root().join("strange.pem"));
     std::fs::write(&root, ours.cert.pem()).unwrap();
     std::fs::write(&strange, other.cert.pem()).unwrap();
     let fresh = Fresh::on(&server.address()).await;
-    let parse = |mode: &str| PostgresOptions::parse(&format!("{}?schema={}&{mode}", server.address(), fresh.schema())).unwrap();
+    let parse = |mode: &str| {
+        PostgresOptions::parse(&format!("{}?schema={}&{mode}", server.address(), fresh.schema()))
+            .unwrap()
+    };
 
     // Before the server has a certificate.
     PostgresStore::connect(parse("sslmode=prefer")).await.expect("prefer goes without");
@@ -202,12 +262,19 @@ async fn certificates_are_checked_as_asked() {
     std::fs::write(&key, ours.signing_key.serialize_pem()).unwrap();
     std::fs::write(&certificate, ours.cert.pem()).unwrap();
     assert!(Command::new("chmod").arg("600").arg(&key).status().unwrap().success());
-    let owner = Command::new("chown").arg("--reference").arg(server.data()).arg(&key).arg(&certificate).status().unwrap();
+    let owner = Command::new("chown")
+        .arg("--reference")
+        .arg(server.data())
+        .arg(&key)
+        .arg(&certificate)
+        .status()
+        .unwrap();
     assert!(owner.success());
     let sql = fresh.client().await;
     sql.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
     sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = $1";
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl \
+        AND application_name = $1";
 
     for (mode, fits) in [
         ("sslmode=disable".to_owned(), true),
@@ -223,7 +290,8 @@ async fn certificates_are_checked_as_asked() {
         // The server takes its certificate a moment after it was told to.
         let mut outcome = PostgresStore::connect(options.clone()).await;
         for _ in 0..100 {
-            if !matches!(&outcome, Err(error) if error.to_string().contains("does not support TLS")) {
+            if !matches!(&outcome, Err(error) if error.to_string().contains("does not support TLS"))
+            {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -234,7 +302,11 @@ async fn certificates_are_checked_as_asked() {
                 assert!(fits, "{mode}");
                 register(&store, NODE).await;
                 let count: i64 = sql.query_one(encrypted, &[&"mode"]).await.unwrap().get(0);
-                assert_eq!(count > 0, mode != "sslmode=disable", "{mode}: {count} encrypted connections");
+                assert_eq!(
+                    count > 0,
+                    mode != "sslmode=disable",
+                    "{mode}: {count} encrypted connections"
+                );
             }
             Err(error) => {
                 assert!(!fits && matches!(error, StoreError::Refused { .. }), "{mode}: {error}");

@@ -1,5 +1,7 @@
-//! Whoever fences an owner and then reads its log finds everything that the owner was told is safe: in a thousand races each on the local store and the one in
-//! memory. Owners and takers that leave a part of the protocol out are caught by the same tests. (On servers: `postgres_fence.rs`, `cql_race.rs`.)
+//! Whoever fences an owner and then reads its log finds everything that the owner was told is safe:
+//! in a thousand races each on the local store and the one in memory. Owners and takers that leave
+//! a part of the protocol out are caught by the same tests. (On servers: `postgres_fence.rs`,
+//! `cql_race.rs`.)
 
 use std::sync::Arc;
 
@@ -27,7 +29,8 @@ enum Cheat {
     VerifyFirst,
 }
 
-/// A journal whose appends wait for the test between the moment at which a lease could be read and the write.
+/// A journal whose appends wait for the test between the moment at which a lease could be read and
+/// the write.
 struct Held {
     store: Store,
     cheat: Cheat,
@@ -55,7 +58,12 @@ impl Journal for Held {
             }
         })
     }
-    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+    fn read(
+        &self,
+        log: Incarnation,
+        from: BatchNo,
+        max_bytes: usize,
+    ) -> StoreResult<'_, Vec<Batch>> {
         self.store.journal.read(log, from, max_bytes)
     }
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
@@ -75,13 +83,18 @@ impl Journal for Held {
     }
 }
 
-/// The third append of an owner is held up right before its write while a taker fences and reads the tail. Whether it was acknowledged all the same, and the last
-/// batch that the taker saw.
+/// The third append of an owner is held up right before its write while a taker fences and reads
+/// the tail. Whether it was acknowledged all the same, and the last batch that the taker saw.
 async fn fenced_in_mid_append(store: &Store, cheat: Cheat) -> (bool, BatchNo) {
     register(store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     scribe.append(store, 2, &[A]).await;
-    let held = Arc::new(Held { store: store.clone(), cheat, standing: Semaphore::new(0), go: Semaphore::new(0) });
+    let held = Arc::new(Held {
+        store: store.clone(),
+        cheat,
+        standing: Semaphore::new(0),
+        go: Semaphore::new(0),
+    });
     let append = tokio::spawn({
         let (held, third) = (Arc::clone(&held), scribe.small(&[A]));
         async move { held.append(third).await }
@@ -106,7 +119,12 @@ macro_rules! races_on {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn nothing_acknowledged_is_lost_in_a_thousand_races() {
                 let (_kept, owner, taker) = $fresh;
-                assert_eq!(races(&owner, &taker, 1_000, $lanes, Taker::FenceThenTail, |_| false).await.lost, 0);
+                assert_eq!(
+                    races(&owner, &taker, 1_000, $lanes, Taker::FenceThenTail, |_| false)
+                        .await
+                        .lost,
+                    0
+                );
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,13 +143,21 @@ macro_rules! races_on {
             #[tokio::test]
             async fn a_dropped_fence_is_caught() {
                 let (_kept, store, _) = $fresh;
-                assert_eq!(fenced_in_mid_append(&store, Cheat::NoFence).await, (true, BatchNo(2)), "the mutant went unnoticed");
+                assert_eq!(
+                    fenced_in_mid_append(&store, Cheat::NoFence).await,
+                    (true, BatchNo(2)),
+                    "the mutant went unnoticed"
+                );
             }
 
             #[tokio::test]
             async fn an_acknowledgement_decided_before_the_write_is_caught() {
                 let (_kept, store, _) = $fresh;
-                assert_eq!(fenced_in_mid_append(&store, Cheat::VerifyFirst).await, (true, BatchNo(2)), "the mutant went unnoticed");
+                assert_eq!(
+                    fenced_in_mid_append(&store, Cheat::VerifyFirst).await,
+                    (true, BatchNo(2)),
+                    "the mutant went unnoticed"
+                );
             }
         }
     };

@@ -1,4 +1,5 @@
-//! Copies are the same as their originals, whatever ends them in the middle, and never put half a match where a node finds it.
+//! Copies are the same as their originals, whatever ends them in the middle, and never put half a
+//! match where a node finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Epoch, Incarnation, JobId, MatchId, Seq, Tick};
-use rekindle_store::conformance::{Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register};
+use rekindle_store::conformance::{
+    Scribe, checkpoint, chunk, job, match_lease, node_lease, read_all, register,
+};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::memory::{Fate, MemoryStore, Op};
@@ -31,14 +34,20 @@ const ENDED: MatchId = MatchId(0xe);
 const GONE: MatchId = MatchId(0xf);
 
 fn effect(tick: u64) -> Effect {
-    Effect { id: EffectId { tick: Tick(tick), ordinal: 0 }, kind: "result".to_owned(), payload: Bytes::from(tick.to_string()) }
+    Effect {
+        id: EffectId { tick: Tick(tick), ordinal: 0 },
+        kind: "result".to_owned(),
+        payload: Bytes::from(tick.to_string()),
+    }
 }
 
 async fn copy_all(from: &Store, to: &Store, cut: bool) -> Result<Copied, TransferError> {
-    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, chance: 7, progress: &|_| () }).await
+    copy(from, to, &CopyOptions { cut, only: None, clock: &|| 5_000, chance: 7, progress: &|_| () })
+        .await
 }
 
-/// Three owners one after the other: the first was fenced and sealed, and is trimmed; the second stopped cleanly; the last died just now.
+/// Three owners one after the other: the first was fenced and sealed, and is trimmed; the second
+/// stopped cleanly; the last died just now.
 async fn fill(store: &Store) {
     for node in [FIRST, SECOND, LAST] {
         register(store, node).await;
@@ -83,17 +92,36 @@ async fn fill(store: &Store) {
     for (meta, bytes) in [chunk(A, 1, 20), chunk(GONE, 1, 7)] {
         store.archive.put(meta, bytes).await.unwrap();
     }
-    store.archive.pin(Pin { match_id: A, from: Tick(3), to: Some(Tick(9)), created_ms: 7 }).await.unwrap();
+    store
+        .archive
+        .pin(Pin { match_id: A, from: Tick(3), to: Some(Tick(9)), created_ms: 7 })
+        .await
+        .unwrap();
     for number in 1..=3 {
         store.jobs.enqueue(job(number)).await.unwrap();
     }
-    let claim = Claim { queue: job(1).queue, by: LAST, now_ms: 1_800_000_000_000, until_ms: 1_800_000_009_000, limit: 2 };
+    let claim = Claim {
+        queue: job(1).queue,
+        by: LAST,
+        now_ms: 1_800_000_000_000,
+        until_ms: 1_800_000_009_000,
+        limit: 2,
+    };
     let claimed = store.jobs.claim(claim).await.unwrap();
     store.jobs.finish(claimed[0].id, 1, 7, Outcome::Done { note: String::new() }).await.unwrap();
     for number in 1..=5 {
         let (action_id, stage) = (ActionId::at(number, number), Stage::Done);
         let [who, action, target, detail] = ["cli", "match.create", "", ""].map(str::to_owned);
-        let entry = AuditEntry { time_ms: number, action_id, stage, node: LAST, who, action, target, detail };
+        let entry = AuditEntry {
+            time_ms: number,
+            action_id,
+            stage,
+            node: LAST,
+            who,
+            action,
+            target,
+            detail,
+        };
         store.audit.append(entry).await.unwrap();
     }
     // Nothing of what is copied rests on it.
@@ -129,7 +157,9 @@ async fn everything(store: &Store) -> Everything {
     // How far a log had come is said of each copy anew, and it fits the copy.
     for node in &mut nodes {
         let Some(reached) = node.reached.take() else { continue };
-        let said = logs.get(&node.incarnation).and_then(|log: &Vec<Batch>| log.iter().find(|batch| batch.number == reached.batch));
+        let said = logs
+            .get(&node.incarnation)
+            .and_then(|log: &Vec<Batch>| log.iter().find(|batch| batch.number == reached.batch));
         assert_eq!(said.map(Batch::crc), Some(reached.crc), "{node:?}");
     }
     let mut checkpoints = BTreeMap::new();
@@ -150,13 +180,26 @@ async fn everything(store: &Store) -> Everything {
     }
     let pins = store.archive.pins().await.unwrap();
     let all = JobFilter { queue: None, kind: None, status: None, limit: 99 };
-    let jobs = store.jobs.list(all).await.unwrap().into_iter().filter(|job| job.finished_ms().is_none());
+    let jobs =
+        store.jobs.list(all).await.unwrap().into_iter().filter(|job| job.finished_ms().is_none());
     let jobs = jobs.map(|job| (job.id, job.status() == JobStatus::Running)).collect();
-    let audit = store.audit.list(AuditQuery { since_ms: 0, until_ms: u64::MAX, limit: 99 }).await.unwrap();
-    Everything { rows, nodes, logs, checkpoints, effects: store.effects.delivered().await.unwrap(), archive, pins, jobs, audit }
+    let audit =
+        store.audit.list(AuditQuery { since_ms: 0, until_ms: u64::MAX, limit: 99 }).await.unwrap();
+    Everything {
+        rows,
+        nodes,
+        logs,
+        checkpoints,
+        effects: store.effects.delivered().await.unwrap(),
+        archive,
+        pins,
+        jobs,
+        audit,
+    }
 }
 
-/// What a copy of it must be: the log of the dead node sealed where it ends, nothing behind a seal, and nothing that no match rests on.
+/// What a copy of it must be: the log of the dead node sealed where it ends, nothing behind a seal,
+/// and nothing that no match rests on.
 fn as_copied(mut original: Everything) -> Everything {
     original.nodes.retain(|node| node.incarnation != STRANGER);
     original.logs.remove(&STRANGER);
@@ -177,15 +220,29 @@ fn as_copied(mut original: Everything) -> Everything {
 async fn a_copy_goes_around_and_stays_the_same() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     // Segments so small that trimming frees some.
-    let open = |at: usize| LocalStore::open(dirs[at].path(), LocalOptions { segment_bytes: 700, ..LocalOptions::default() }).unwrap();
+    let open = |at: usize| {
+        LocalStore::open(
+            dirs[at].path(),
+            LocalOptions { segment_bytes: 700, ..LocalOptions::default() },
+        )
+        .unwrap()
+    };
     let (origin, between, end) = (open(0), MemoryStore::new().store(), open(1));
     fill(&origin).await;
     let expected = as_copied(everything(&origin).await);
     assert!(expected.logs[&FIRST][0].number > BatchNo(1), "the first log was to be trimmed");
 
     let done = copy_all(&origin, &between, false).await.unwrap();
-    assert_eq!((done.matches, done.present, done.nodes, done.batches_present), (3, 0, 3, 0), "{done:?}");
-    assert_eq!((done.checkpoints, done.effects, done.chunks, done.jobs, done.audit), (6, 3, 2, 2, 5), "{done:?}");
+    assert_eq!(
+        (done.matches, done.present, done.nodes, done.batches_present),
+        (3, 0, 3, 0),
+        "{done:?}"
+    );
+    assert_eq!(
+        (done.checkpoints, done.effects, done.chunks, done.jobs, done.audit),
+        (6, 3, 2, 2, 5),
+        "{done:?}"
+    );
     assert_eq!(everything(&between).await, expected);
     copy_all(&between, &end, false).await.unwrap();
     drop(end);
@@ -193,7 +250,11 @@ async fn a_copy_goes_around_and_stays_the_same() {
     assert!(LocalStore::audit(dirs[1].path()).unwrap().is_clean());
 
     let again = copy_all(&between, &open(1), false).await.unwrap();
-    assert_eq!((again.present, again.batches, again.batches_present), (3, 0, done.batches), "{again:?}");
+    assert_eq!(
+        (again.present, again.batches, again.batches_present),
+        (3, 0, done.batches),
+        "{again:?}"
+    );
     assert_eq!(everything(&open(1)).await, expected);
 }
 
@@ -201,14 +262,23 @@ fn end_of(logs: &BTreeMap<Incarnation, Vec<Batch>>, log: Incarnation) -> BatchNo
     logs.get(&log).and_then(|log| log.last()).map_or(BatchNo(0), |batch| batch.number)
 }
 
-/// A target that fails for good from its `nth` changing request on: the process that copies was killed there.
+/// A target that fails for good from its `nth` changing request on: the process that copies was
+/// killed there.
 fn killed_at(memory: &MemoryStore, nth: u64) -> Store {
     let seen = Arc::new(AtomicU64::new(0));
     let plan = move |op: Op| {
         // Requests that look only are counted as well: what is not written by then never will be.
         let dead = !matches!(op, Op::Read(_)) && seen.fetch_add(1, Ordering::Relaxed) >= nth;
-        let gone = || StoreError::Io { what: "reach", path: "the target".to_owned(), cause: "killed".to_owned() };
-        Fate { fail: (dead && !matches!(op, Op::Append(..))).then(gone), lose_answer: dead, ..Fate::default() }
+        let gone = || StoreError::Io {
+            what: "reach",
+            path: "the target".to_owned(),
+            cause: "killed".to_owned(),
+        };
+        Fate {
+            fail: (dead && !matches!(op, Op::Append(..))).then(gone),
+            lose_answer: dead,
+            ..Fate::default()
+        }
     };
     memory.with_faults(Arc::new(plan)).store()
 }
@@ -225,22 +295,34 @@ async fn a_copy_that_is_killed_anywhere_is_finished_by_the_next() {
         let store = memory.store();
         // Whatever is visible is whole.
         for row in store.leases.matches().await.unwrap() {
-            let (copy, source) =
-                (history::load(&store, &row, &LoadOptions::default()).await, history::load(&origin, &row, &LoadOptions::default()).await);
-            assert_eq!(copy.map_err(|error| error.to_string()).ok(), source.ok(), "killed at request {nth}");
+            let (copy, source) = (
+                history::load(&store, &row, &LoadOptions::default()).await,
+                history::load(&origin, &row, &LoadOptions::default()).await,
+            );
+            assert_eq!(
+                copy.map_err(|error| error.to_string()).ok(),
+                source.ok(),
+                "killed at request {nth}"
+            );
         }
         let named = store.identity.current().await.unwrap();
         let seen = store.leases.matches().await.unwrap().iter().map(|row| row.epoch).max();
-        assert!(seen.is_none() || named.as_ref().map(|identity| identity.floor) > seen, "killed at request {nth}: {named:?}");
+        assert!(
+            seen.is_none() || named.as_ref().map(|identity| identity.floor) > seen,
+            "killed at request {nth}: {named:?}"
+        );
         if nth % 3 == 1 {
             // Meanwhile a node started there, found logs that nothing rests on, and tidied up.
             tidy(&store).await;
         }
-        let done = copy_all(&origin, &store, false).await.unwrap_or_else(|error| panic!("killed at request {nth}: {error}"));
+        let done = copy_all(&origin, &store, false)
+            .await
+            .unwrap_or_else(|error| panic!("killed at request {nth}: {error}"));
         assert_eq!(done.matches, 3);
         let mut found = everything(&store).await;
         for (node, expected) in found.nodes.iter_mut().zip(&expected.nodes) {
-            // What was whole when the other node found it stays as that node left it: fenced, and sealed where it ends.
+            // What was whole when the other node found it stays as that node left it: fenced, and
+            // sealed where it ends.
             if expected.state == NodeState::Stopped && node.state == NodeState::Fenced {
                 let last = end_of(&found.logs, node.incarnation);
                 assert_eq!(node.seal, Some(last));
@@ -256,10 +338,12 @@ async fn a_copy_that_is_killed_anywhere_is_finished_by_the_next() {
     assert!(kills > 80, "only {kills} kills hit");
 }
 
-/// Fences what is live, and forgets what no row names, as a node does at its start and in its housekeeping; now and then only the former.
+/// Fences what is live, and forgets what no row names, as a node does at its start and in its
+/// housekeeping; now and then only the former.
 async fn tidy(store: &Store) {
     let rows = store.leases.matches().await.unwrap();
-    let used: BTreeSet<Incarnation> = rows.iter().flat_map(|row| &row.lineage).map(|line| line.incarnation).collect();
+    let used: BTreeSet<Incarnation> =
+        rows.iter().flat_map(|row| &row.lineage).map(|line| line.incarnation).collect();
     for node in store.leases.nodes().await.unwrap() {
         let log = node.incarnation;
         store.leases.fence(log).await.unwrap();
@@ -292,7 +376,10 @@ async fn what_is_another_in_the_target_is_refused_before_anything_is_written() {
         target.leases.create(row).await.unwrap();
         let before = everything(&target).await;
         let error = copy_all(&origin, &target, false).await.unwrap_err();
-        assert!(matches!(error, TransferError::Conflict(_)) && error.to_string().contains(words), "{error}");
+        assert!(
+            matches!(error, TransferError::Conflict(_)) && error.to_string().contains(words),
+            "{error}"
+        );
         assert_eq!(everything(&target).await, before);
     }
     let target = MemoryStore::new().store();
@@ -317,7 +404,11 @@ async fn a_match_that_is_there_up_to_another_point_is_not_taken_for_the_same() {
     for (from, to) in [(&early, &late), (&late, &early), (&origin.store(), &early)] {
         let before = everything(to).await;
         let error = copy_all(from, to, false).await.unwrap_err();
-        assert!(matches!(error, TransferError::Conflict(_)) && error.to_string().contains("matches rest on it"), "{error}");
+        assert!(
+            matches!(error, TransferError::Conflict(_))
+                && error.to_string().contains("matches rest on it"),
+            "{error}"
+        );
         assert_eq!(everything(to).await, before);
     }
 }
@@ -368,9 +459,16 @@ async fn a_cut_through_a_store_at_work_is_whole() {
             assert_eq!(found.last_seq(), Seq(seal.0));
         }
         let effects = copied.effects.delivered().await.unwrap();
-        assert!(effects.iter().all(|(_, effect)| effect.id.tick.0 <= seal.0 * 2), "an effect of a tick that the copy does not have");
+        assert!(
+            effects.iter().all(|(_, effect)| effect.id.tick.0 <= seal.0 * 2),
+            "an effect of a tick that the copy does not have"
+        );
         let newest = effects.last().map_or(0, |(_, effect)| effect.id.tick.0);
-        assert!(newest + 2 * 20 >= seal.0 * 2 || seal.0 < 70, "effects of copied ticks are missing: {newest} of {}", seal.0 * 2);
+        assert!(
+            newest + 2 * 20 >= seal.0 * 2 || seal.0 < 70,
+            "effects of copied ticks are missing: {newest} of {}",
+            seal.0 * 2
+        );
     }
 }
 
@@ -414,7 +512,8 @@ async fn damage_is_not_copied() {
     assert!(done.checkpoints == 5 && done.notes.len() == 1, "{done:?}");
 }
 
-/// A copy of a log that has lost its end would look whole: it is refused, until an operator has given up what is missing.
+/// A copy of a log that has lost its end would look whole: it is refused, until an operator has
+/// given up what is missing.
 #[tokio::test]
 async fn a_log_that_has_lost_its_end_is_not_copied_as_if_it_were_whole() {
     for left in [0, 6] {
@@ -423,21 +522,31 @@ async fn a_log_that_has_lost_its_end_is_not_copied_as_if_it_were_whole() {
         register(&store, FIRST).await;
         store.leases.create(match_lease(A, &[(FIRST, 1)])).await.unwrap();
         let written = Scribe::new(FIRST).append(&store, 10, &[A]).await;
-        let reached = Reached { batch: BatchNo(9), crc: written[8].crc(), at_ms: 5, checkpoint: None };
+        let reached =
+            Reached { batch: BatchNo(9), crc: written[8].crc(), at_ms: 5, checkpoint: None };
         store.leases.renew(FIRST, 9_000, Some(reached)).await.unwrap();
         origin.lose_batches_behind(FIRST, BatchNo(left));
         let target = MemoryStore::new().store();
         for cut in [false, true] {
             let error = copy_all(&store, &target, cut).await.unwrap_err();
-            assert!(matches!(&error, TransferError::Damaged(words) if words.contains("RK-STORE-110")), "{error}");
+            assert!(
+                matches!(&error, TransferError::Damaged(words) if words.contains("RK-STORE-110")),
+                "{error}"
+            );
         }
         assert!(target.leases.matches().await.unwrap().is_empty());
         store.leases.fence(FIRST).await.unwrap();
         store.leases.seal(FIRST, BatchNo(9)).await.unwrap();
-        assert!(copy_all(&store, &target, false).await.is_err(), "a seal changes nothing about that");
+        assert!(
+            copy_all(&store, &target, false).await.is_err(),
+            "a seal changes nothing about that"
+        );
         store.leases.accept_loss(FIRST, BatchNo(left), 7).await.unwrap();
         copy_all(&store, &target, false).await.unwrap();
         let row = target.leases.get(A).await.unwrap().unwrap();
-        assert_eq!(history::load(&target, &row, &LoadOptions::default()).await.unwrap().last_seq(), Seq(left));
+        assert_eq!(
+            history::load(&target, &row, &LoadOptions::default()).await.unwrap().last_seq(),
+            Seq(left)
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! The store of a simulation: the memory backend behind the faults of a schedule, and a memory of all that was ever written.
+//! The store of a simulation: the memory backend behind the faults of a schedule, and a memory of
+//! all that was ever written.
 //!
-//! A node reaches its store only through [`Disk::store`]. When the simulation is over, [`Disk::account`] reads the journal past all trimming.
+//! A node reaches its store only through [`Disk::store`]. When the simulation is over,
+//! [`Disk::account`] reads the journal past all trimming.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +59,9 @@ struct Archive {
 
 impl Archive {
     fn remember(&mut self, lease: &MatchLease) {
-        self.lineage.extend(lease.lineage.iter().map(|stretch| ((lease.match_id, stretch.epoch), *stretch)));
+        self.lineage.extend(
+            lease.lineage.iter().map(|stretch| ((lease.match_id, stretch.epoch), *stretch)),
+        );
     }
 }
 
@@ -66,25 +70,38 @@ impl Trouble {
         let mut dice = self.dice.lock();
         let mut micros = |low, high| Duration::from_micros(dice.between(low, high));
         let mut fate = match op {
-            Op::Append(..) => Fate { before: micros(0, 1_000), sync: micros(500, 4_000), ..Fate::default() },
-            Op::PutCheckpoint(..) | Op::PutChunk(..) => Fate { before: micros(0, 1_000), sync: micros(2_000, 20_000), ..Fate::default() },
+            Op::Append(..) => {
+                Fate { before: micros(0, 1_000), sync: micros(500, 4_000), ..Fate::default() }
+            }
+            Op::PutCheckpoint(..) | Op::PutChunk(..) => {
+                Fate { before: micros(0, 1_000), sync: micros(2_000, 20_000), ..Fate::default() }
+            }
             _ => Fate { before: micros(100, 3_000), after: micros(100, 1_000), ..Fate::default() },
         };
         let durable = matches!(op, Op::Append(..) | Op::PutCheckpoint(..) | Op::PutChunk(..));
-        let broken = |cause: &str| Some(StoreError::Io { what: "write", path: "simulated disk".to_owned(), cause: cause.to_owned() });
+        let broken = |cause: &str| {
+            Some(StoreError::Io {
+                what: "write",
+                path: "simulated disk".to_owned(),
+                cause: cause.to_owned(),
+            })
+        };
         let begun = self.faults.iter().take_while(|(at, _)| *at <= now);
         let mut failures_due = 0;
         for (at, fault) in begun {
             let over = now > *at + fault.lasts();
             match *fault {
                 Fault::SlowDisk { sync, .. } if !over && durable => fate.sync += sync,
-                Fault::FullDisk { .. } if !over && durable => fate.fail = broken("no space left on device"),
+                Fault::FullDisk { .. } if !over && durable => {
+                    fate.fail = broken("no space left on device")
+                }
                 Fault::FailedWrite => failures_due += 1,
                 Fault::Unanswered { percent, .. } if !over && dice.chance(percent) => {
                     if dice.chance(50) {
                         fate.lose_answer = true;
                     } else {
-                        fate.fail = Some(StoreError::Unavailable(format!("{op:?} was not carried out")));
+                        fate.fail =
+                            Some(StoreError::Unavailable(format!("{op:?} was not carried out")));
                     }
                 }
                 _ => {}
@@ -102,26 +119,41 @@ impl Trouble {
 impl Disk {
     /// An empty store that `schedule` is hard on.
     pub fn new(seed: u64, schedule: &Schedule, mutant: Option<Mutant>) -> Self {
-        let trouble = Trouble { faults: schedule.0.clone(), dice: Mutex::new(Dice::new(seed, "disk")), failed_writes: Mutex::new(0) };
-        Self { memory: MemoryStore::new(), trouble: Arc::new(trouble), archive: Arc::default(), mutant }
+        let trouble = Trouble {
+            faults: schedule.0.clone(),
+            dice: Mutex::new(Dice::new(seed, "disk")),
+            failed_writes: Mutex::new(0),
+        };
+        Self {
+            memory: MemoryStore::new(),
+            trouble: Arc::new(trouble),
+            archive: Arc::default(),
+            mutant,
+        }
     }
 
     /// The ports, as a node process sees them.
     pub fn store(&self) -> Store {
         let trouble = self.trouble.clone();
-        let plan: FaultPlan = Arc::new(move |op| trouble.fate(op, turmoil::sim_elapsed().unwrap_or_default()));
+        let plan: FaultPlan =
+            Arc::new(move |op| trouble.fate(op, turmoil::sim_elapsed().unwrap_or_default()));
         let faulty = self.memory.with_faults(plan).store();
-        let seen = Arc::new(Watched { disk: self.clone(), journal: faulty.journal.clone(), leases: faulty.leases.clone() });
+        let seen = Arc::new(Watched {
+            disk: self.clone(),
+            journal: faulty.journal.clone(),
+            leases: faulty.leases.clone(),
+        });
         Store { journal: seen.clone(), leases: seen, ..faulty }
     }
 
-    /// The power fails: of the batches that were not synced, each reaches the disk with a chance of `survive` in 100, in order; the last of
-    /// them may be damaged.
+    /// The power fails: of the batches that were not synced, each reaches the disk with a chance of
+    /// `survive` in 100, in order; the last of them may be damaged.
     pub fn power_cut(&self, survive: u64) {
         let mut dice = self.trouble.dice.lock();
         let mut doubtful = vec![];
         self.memory.power_cut_keeping(|log, unsynced| {
-            let kept = (0..unsynced).take_while(|_| survive > 0 && dice.chance(survive)).count() as u64;
+            let kept =
+                (0..unsynced).take_while(|_| survive > 0 && dice.chance(survive)).count() as u64;
             if kept > 0 && dice.chance(50) {
                 doubtful.push(log);
             }
@@ -138,37 +170,63 @@ impl Disk {
         }
     }
 
-    /// The whole journal of a match, from its first record, and what is wrong with it. Call it outside of the virtual network.
-    pub fn account(&self, match_id: MatchId) -> Result<(MatchLease, Account, Vec<Violation>), StoreError> {
+    /// The whole journal of a match, from its first record, and what is wrong with it. Call it
+    /// outside of the virtual network.
+    pub fn account(
+        &self,
+        match_id: MatchId,
+    ) -> Result<(MatchLease, Account, Vec<Violation>), StoreError> {
         let (mut lease, logs) = at_once(async {
             let store = self.memory.store();
-            let lease = store.leases.get(match_id).await?.ok_or_else(|| StoreError::NotFound(format!("match {match_id}")))?;
+            let lease = store
+                .leases
+                .get(match_id)
+                .await?
+                .ok_or_else(|| StoreError::NotFound(format!("match {match_id}")))?;
             let mut logs = self.archive.lock().trimmed.clone();
             for info in store.journal.logs().await? {
                 let batches = store.journal.read(info.log, info.first, usize::MAX).await?;
-                logs.entry(info.log).or_default().extend(batches.into_iter().map(|batch| (batch.number, batch)));
+                logs.entry(info.log)
+                    .or_default()
+                    .extend(batches.into_iter().map(|batch| (batch.number, batch)));
             }
             Ok::<_, StoreError>((lease, logs))
         })?;
         let mut archive = self.archive.lock();
         archive.remember(&lease);
-        lease.lineage = archive.lineage.range((match_id, Epoch(0))..=(match_id, Epoch(u64::MAX))).map(|(_, stretch)| *stretch).collect();
+        lease.lineage = archive
+            .lineage
+            .range((match_id, Epoch(0))..=(match_id, Epoch(u64::MAX)))
+            .map(|(_, stretch)| *stretch)
+            .collect();
         let (account, problems) = Account::read(&lease, &logs, &archive.seals);
         Ok((lease, account, problems))
     }
 
-    /// What is wrong with a match's history as everybody reads it, from archive and logs, held against the whole journal. Call it outside of the virtual
-    /// network.
+    /// What is wrong with a match's history as everybody reads it, from archive and logs, held
+    /// against the whole journal. Call it outside of the virtual network.
     pub fn kept(&self, match_id: MatchId, account: &Account) -> Option<Violation> {
         let loaded = at_once(async {
             let store = self.memory.store();
-            let lease = store.leases.get(match_id).await?.ok_or_else(|| StoreError::NotFound(format!("match {match_id}")))?;
-            history::load(&store, &lease, &LoadOptions { start: Start::Beginning, end: End::Newest }).await
+            let lease = store
+                .leases
+                .get(match_id)
+                .await?
+                .ok_or_else(|| StoreError::NotFound(format!("match {match_id}")))?;
+            history::load(
+                &store,
+                &lease,
+                &LoadOptions { start: Start::Beginning, end: End::Newest },
+            )
+            .await
         });
         let problem = match loaded {
             Err(error) => error.to_string(),
             Ok(history) => {
-                let found = (history.frames.len(), history.frames.last().map(|frame| frame.header.last_tick).unwrap_or_default());
+                let found = (
+                    history.frames.len(),
+                    history.frames.last().map(|frame| frame.header.last_tick).unwrap_or_default(),
+                );
                 let expected = (account.records.len(), account.last_tick());
                 if found == expected {
                     return None;
@@ -176,7 +234,10 @@ impl Disk {
                 format!("it has {found:?} records and ticks, {expected:?} were written")
             }
         };
-        Some(Violation::new(Rule::JournalWhole, format!("history across archive and logs: {problem}")))
+        Some(Violation::new(
+            Rule::JournalWhole,
+            format!("history across archive and logs: {problem}"),
+        ))
     }
 
     /// Effects of a match that reached a sink.
@@ -219,12 +280,19 @@ impl Journal for Watched {
                     if writing.is_finished() { writing.await.unwrap_or(Ok(())) } else { Ok(()) }
                 })
             }
-            Some(Mutant::DropBatch) if batch.number.0.is_multiple_of(40) => Box::pin(async { Ok(()) }),
+            Some(Mutant::DropBatch) if batch.number.0.is_multiple_of(40) => {
+                Box::pin(async { Ok(()) })
+            }
             _ => self.journal.append(batch),
         }
     }
 
-    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+    fn read(
+        &self,
+        log: Incarnation,
+        from: BatchNo,
+        max_bytes: usize,
+    ) -> StoreResult<'_, Vec<Batch>> {
         self.journal.read(log, from, max_bytes)
     }
 
@@ -242,12 +310,17 @@ impl Journal for Watched {
     fn trim(&self, log: Incarnation, before: BatchNo) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let plain = self.disk.memory.store().journal;
-            let first = plain.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
+            let first =
+                plain.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
             if let Some(first) = first {
                 let batches = plain.read(log, first, usize::MAX).await?;
                 let mut archive = self.disk.archive.lock();
                 let trimmed = batches.into_iter().filter(|batch| batch.number < before);
-                archive.trimmed.entry(log).or_default().extend(trimmed.map(|batch| (batch.number, batch)));
+                archive
+                    .trimmed
+                    .entry(log)
+                    .or_default()
+                    .extend(trimmed.map(|batch| (batch.number, batch)));
             }
             self.journal.trim(log, before).await
         })
@@ -263,7 +336,12 @@ impl Leases for Watched {
         self.leases.register(lease)
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+    fn renew(
+        &self,
+        node: Incarnation,
+        deadline_ms: u64,
+        reached: Option<Reached>,
+    ) -> StoreResult<'_, Renewal> {
         self.leases.renew(node, deadline_ms, reached)
     }
 
@@ -304,7 +382,10 @@ impl Leases for Watched {
         self.leases.create(lease)
     }
 
-    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
+    fn compare_and_set(
+        &self,
+        lease: MatchLease,
+    ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         self.leases.compare_and_set(lease)
     }
 

@@ -44,7 +44,8 @@ pub struct SeenCommand {
     pub session: SessionId,
     /// The client's number.
     pub seq: u64,
-    /// The tick that applied it and the game's word; `None` if the server that knew had died, and the client was only told that it was applied.
+    /// The tick that applied it and the game's word; `None` if the server that knew had died, and
+    /// the client was only told that it was applied.
     pub answer: Option<(Tick, bool)>,
 }
 

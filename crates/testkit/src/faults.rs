@@ -1,6 +1,7 @@
 //! What goes wrong in a simulation, and when: a function of the seed.
 //!
-//! The schedule is plain data. The simulation reads it and does the harm; the oracles ask it only when the last harm was over.
+//! The schedule is plain data. The simulation reads it and does the harm; the oracles ask it only
+//! when the last harm was over.
 
 use std::time::Duration;
 
@@ -19,14 +20,16 @@ pub enum Fault {
         /// It dies again this long after that start, most likely in the middle of its recovery.
         again: Option<Duration>,
     },
-    /// The machine loses power: the process dies, and what was written but not synced may be gone, or half written.
+    /// The machine loses power: the process dies, and what was written but not synced may be gone,
+    /// or half written.
     PowerCut {
         /// Until it is started again.
         down: Duration,
         /// How many of 100 unsynced batches reach the disk all the same.
         survive: u64,
     },
-    /// The process is asked to stop: it puts its matches away, and is started again when it has ended.
+    /// The process is asked to stop: it puts its matches away, and is started again when it has
+    /// ended.
     Stop,
     /// Everything that the disk makes durable takes longer.
     SlowDisk {
@@ -37,7 +40,8 @@ pub enum Fault {
     },
     /// The next write of a batch fails: the process must end by itself and come back.
     FailedWrite,
-    /// The disk is full: no batch and no checkpoint can be written, also not by a process that starts anew.
+    /// The disk is full: no batch and no checkpoint can be written, also not by a process that
+    /// starts anew.
     FullDisk {
         /// For how long.
         lasts: Duration,
@@ -100,7 +104,9 @@ impl Fault {
         match dice.between(1, 100) {
             1..=18 => Self::kill(dice),
             19..=23 => Self::Stop,
-            24..=40 => Self::PowerCut { down: millis(dice, 50, 400), survive: dice.between(0, 3) * 33 },
+            24..=40 => {
+                Self::PowerCut { down: millis(dice, 50, 400), survive: dice.between(0, 3) * 33 }
+            }
             41..=55 => Self::SlowDisk { sync: millis(dice, 20, 1300), lasts },
             56..=62 => Self::FailedWrite,
             63..=67 => Self::FullDisk { lasts },
@@ -149,7 +155,9 @@ impl Schedule {
                 fault = Fault::kill(&mut dice);
             }
             let latest = shape.quiet_from.saturating_sub(fault.lasts()).max(shape.calm);
-            let at = Duration::from_millis(dice.between(shape.calm.as_millis() as u64, latest.as_millis() as u64));
+            let at = Duration::from_millis(
+                dice.between(shape.calm.as_millis() as u64, latest.as_millis() as u64),
+            );
             faults.push((at, fault));
         }
         faults.sort_by_key(|&(at, _)| at);
@@ -203,7 +211,8 @@ impl Schedule {
                     }
                 }
                 Fault::PowerCut { down, survive } => {
-                    actions.extend([(at, Process::PowerCut { survive }), (at + down, Process::Start)]);
+                    actions
+                        .extend([(at, Process::PowerCut { survive }), (at + down, Process::Start)]);
                 }
                 Fault::Stop => actions.push((at, Process::Stop)),
                 _ => {}
@@ -216,11 +225,17 @@ impl Schedule {
     /// The state of a client's link at a time.
     pub fn link(&self, client: usize, now: Duration) -> Link {
         let mut link = Link::GOOD;
-        for &(_, fault) in self.0.iter().filter(|&&(at, fault)| at <= now && now < at + fault.lasts()) {
+        for &(_, fault) in
+            self.0.iter().filter(|&&(at, fault)| at <= now && now < at + fault.lasts())
+        {
             match fault {
                 Fault::Partition { client: of, .. } if of == client => link.down = true,
-                Fault::Loss { client: of, percent, .. } if of == client => link.loss = link.loss.max(percent),
-                Fault::Delay { client: of, up_to, .. } if of == client => link.delay = link.delay.max(up_to),
+                Fault::Loss { client: of, percent, .. } if of == client => {
+                    link.loss = link.loss.max(percent)
+                }
+                Fault::Delay { client: of, up_to, .. } if of == client => {
+                    link.delay = link.delay.max(up_to)
+                }
                 _ => {}
             }
         }
@@ -252,18 +267,31 @@ mod tests {
             let Schedule(faults) = Schedule::new(seed, &SHAPE);
             assert!((3..=7).contains(&faults.len()) && faults.is_sorted_by_key(|&(at, _)| at));
             assert!(
-                faults.iter().all(|&(at, fault)| at >= SHAPE.calm && at + fault.lasts() <= SHAPE.quiet_from),
+                faults
+                    .iter()
+                    .all(|&(at, fault)| at >= SHAPE.calm && at + fault.lasts() <= SHAPE.quiet_from),
                 "seed {seed}: {faults:?}"
             );
-            assert!(faults.iter().any(|(_, fault)| matches!(fault, Fault::Kill { .. } | Fault::PowerCut { .. })), "seed {seed}");
+            assert!(
+                faults
+                    .iter()
+                    .any(|(_, fault)| matches!(fault, Fault::Kill { .. } | Fault::PowerCut { .. })),
+                "seed {seed}"
+            );
         }
     }
 
     #[test]
     fn a_kill_in_the_middle_of_a_recovery_comes_after_the_start() {
         let millis = Duration::from_millis;
-        let schedule = Schedule(vec![(millis(100), Fault::Kill { down: millis(20), again: Some(millis(5)) })]);
-        let expected = [(100, Process::Kill), (120, Process::Start), (125, Process::Kill), (145, Process::Start)];
+        let schedule =
+            Schedule(vec![(millis(100), Fault::Kill { down: millis(20), again: Some(millis(5)) })]);
+        let expected = [
+            (100, Process::Kill),
+            (120, Process::Start),
+            (125, Process::Kill),
+            (145, Process::Start),
+        ];
         assert_eq!(schedule.process(), expected.map(|(at, what)| (millis(at), what)));
         assert_eq!(schedule.0[0].1.lasts(), millis(45));
     }
@@ -273,10 +301,18 @@ mod tests {
         let millis = Duration::from_millis;
         let loss = |percent, lasts| Fault::Loss { client: 1, percent, lasts: millis(lasts) };
         let cut = Fault::Partition { client: 0, lasts: millis(50) };
-        let schedule = Schedule(vec![(millis(100), loss(10, 100)), (millis(150), loss(30, 20)), (millis(160), cut)]);
+        let schedule = Schedule(vec![
+            (millis(100), loss(10, 100)),
+            (millis(150), loss(30, 20)),
+            (millis(160), cut),
+        ]);
         let seen = [99, 100, 150, 170, 200].map(|at| schedule.link(1, millis(at)).loss);
         assert_eq!(seen, [0, 10, 30, 10, 0]);
-        assert!(schedule.link(0, millis(160)).down && !schedule.link(1, millis(160)).down && !schedule.link(0, millis(210)).down);
+        assert!(
+            schedule.link(0, millis(160)).down
+                && !schedule.link(1, millis(160)).down
+                && !schedule.link(0, millis(210)).down
+        );
     }
 
     #[test]

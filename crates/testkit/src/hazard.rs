@@ -1,8 +1,13 @@
-//! A game that goes wrong on purpose: on an input, on a command, when somebody enters, by itself, and by never returning.
+//! A game that goes wrong on purpose: on an input, on a command, when somebody enters, by itself,
+//! and by never returning.
 //!
-//! Used by tests of poison handling: the other matches of a node must not notice, and the report must name player, system and tick.
+//! Used by tests of poison handling: the other matches of a node must not notice, and the report
+//! must name player, system and tick.
 
-use rekindle_sim::{Component, Game, GameBuilder, Inputs, LeaveReason, PlayerId, Players, Query, Res, Stage, Time, Value, World, value};
+use rekindle_sim::{
+    Component, Game, GameBuilder, Inputs, LeaveReason, PlayerId, Players, Query, Res, Stage, Time,
+    Value, World, value,
+};
 use serde::{Deserialize, Serialize};
 
 /// When a match goes wrong by itself. 0 is never.
@@ -68,7 +73,9 @@ impl Game for Hazard {
     type Bot = ();
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Walker>().add_systems(Stage::Update, walk).add_systems(Stage::PostUpdate, (curse, tar_pit));
+        game.component::<Walker>()
+            .add_systems(Stage::Update, walk)
+            .add_systems(Stage::PostUpdate, (curse, tar_pit));
     }
 
     fn max_players(_: &Hazards) -> usize {
@@ -80,7 +87,10 @@ impl Game for Hazard {
     fn join(world: &mut World, player: PlayerId) {
         let avatar = world.spawn((Walker { at: 0 },));
         let mut players = world.resource_mut::<Players>();
-        assert!(players.get(player).is_none_or(|entering| entering.name != "boom"), "nobody is called that");
+        assert!(
+            players.get(player).is_none_or(|entering| entering.name != "boom"),
+            "nobody is called that"
+        );
         players.set_avatar(player, avatar);
     }
 
@@ -101,7 +111,9 @@ fn walk(inputs: Inputs<Hazard>, players: Res<Players>, mut walkers: Query<&mut W
     for input in &inputs {
         match input.input {
             Move::Walk { by } => {
-                if let Some(mut walker) = players.avatar(input.player).and_then(|avatar| walkers.get_mut(avatar)) {
+                if let Some(mut walker) =
+                    players.avatar(input.player).and_then(|avatar| walkers.get_mut(avatar))
+                {
                     walker.at += u32::from(by);
                 }
             }

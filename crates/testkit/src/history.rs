@@ -1,7 +1,7 @@
 //! The journal of one match as the store has it in the end, and an independent re-simulation of it.
 //!
-//! Made by a simulation when it is over. It shares no code with recovery: it reads batches frame by frame, knows nothing of checkpoints,
-//! and computes the whole match again from tick 0.
+//! Made by a simulation when it is over. It shares no code with recovery: it reads batches frame by
+//! frame, knows nothing of checkpoints, and computes the whole match again from tick 0.
 
 use std::collections::BTreeMap;
 
@@ -33,21 +33,36 @@ pub struct Account {
     pub records: Vec<Record>,
 }
 
-/// All batches that were ever written to each log, also those that were trimmed since, ascending by number, up to the seal where there is one.
+/// All batches that were ever written to each log, also those that were trimmed since, ascending by
+/// number, up to the seal where there is one.
 pub type Logs = BTreeMap<Incarnation, BTreeMap<BatchNo, Batch>>;
 
 impl Account {
-    /// Reads what the lineage of `lease` names from `logs`, ignoring what lies behind the `seals`. Everything that is wrong with it is reported:
-    /// unreadable batches, missing or doubled numbers, broken chains of checksums, ticks that do not follow.
-    pub fn read(lease: &MatchLease, logs: &Logs, seals: &BTreeMap<Incarnation, BatchNo>) -> (Self, Vec<Violation>) {
+    /// Reads what the lineage of `lease` names from `logs`, ignoring what lies behind the `seals`.
+    /// Everything that is wrong with it is reported: unreadable batches, missing or doubled
+    /// numbers, broken chains of checksums, ticks that do not follow.
+    pub fn read(
+        lease: &MatchLease,
+        logs: &Logs,
+        seals: &BTreeMap<Incarnation, BatchNo>,
+    ) -> (Self, Vec<Violation>) {
         let mut problems = vec![];
-        let mut bad =
-            |detail: String| problems.push(Violation::new(Rule::JournalWhole, format!("match {}: {detail}", lease.match_id.short())));
+        let mut bad = |detail: String| {
+            problems.push(Violation::new(
+                Rule::JournalWhole,
+                format!("match {}: {detail}", lease.match_id.short()),
+            ))
+        };
         let mut records: Vec<Record> = vec![];
         for stretch in &lease.lineage {
             let seal = seals.get(&stretch.incarnation).copied().unwrap_or(BatchNo(u64::MAX));
             let mut last_crc = 0;
-            for (number, batch) in logs.get(&stretch.incarnation).into_iter().flatten().filter(|&(number, _)| *number <= seal) {
+            for (number, batch) in logs
+                .get(&stretch.incarnation)
+                .into_iter()
+                .flatten()
+                .filter(|&(number, _)| *number <= seal)
+            {
                 let view = match BatchView::parse(&batch.bytes) {
                     Ok(view) => view,
                     Err(error) => {
@@ -57,7 +72,11 @@ impl Account {
                 };
                 for frame in view.frames(lease.match_id, stretch.epoch) {
                     if frame.header.prev_crc != last_crc {
-                        bad(format!("record {} follows a record with another checksum than the one before it", frame.header.seq));
+                        bad(format!(
+                            "record {} follows a record with another checksum than the one before \
+                             it",
+                            frame.header.seq
+                        ));
                     }
                     last_crc = frame.crc;
                     if *number < stretch.first_batch || frame.header.seq < stretch.first_seq {
@@ -74,7 +93,9 @@ impl Account {
             }
         }
         let account = Self { records };
-        problems.extend(account.gaps().into_iter().map(|detail| Violation::new(Rule::JournalWhole, detail)));
+        problems.extend(
+            account.gaps().into_iter().map(|detail| Violation::new(Rule::JournalWhole, detail)),
+        );
         (account, problems)
     }
 
@@ -87,15 +108,22 @@ impl Account {
                 problems.push(format!("record {number} follows record {seq}"));
             }
             if *of < epoch {
-                problems.push(format!("record {number} of epoch {of} follows one of epoch {epoch}"));
+                problems
+                    .push(format!("record {number} of epoch {of} follows one of epoch {epoch}"));
             }
             if flush.first != tick.next() || flush.last.0 + 1 < flush.first.0 {
-                problems.push(format!("record {number} has ticks {} to {} behind tick {tick}", flush.first, flush.last));
+                problems.push(format!(
+                    "record {number} has ticks {} to {} behind tick {tick}",
+                    flush.first, flush.last
+                ));
             }
             let inside = |tick: Tick| flush.first <= tick && tick <= flush.last;
-            if !flush.steps.iter().all(|step| inside(step.tick)) || !flush.steps.is_sorted_by(|one, next| one.tick < next.tick) {
+            if !flush.steps.iter().all(|step| inside(step.tick))
+                || !flush.steps.is_sorted_by(|one, next| one.tick < next.tick)
+            {
                 problems.push(format!(
-                    "record {number} has steps that are not among its ticks {} to {}, or not in order",
+                    "record {number} has steps that are not among its ticks {} to {}, or not in \
+                     order",
                     flush.first, flush.last
                 ));
             }
@@ -112,7 +140,10 @@ impl Account {
     /// Under which ownership the record with this tick was written.
     pub fn epoch_of(&self, tick: Tick) -> Option<Epoch> {
         let index = self.records.partition_point(|record| record.flush.last < tick);
-        self.records.get(index).filter(|record| record.flush.first <= tick).map(|record| record.epoch)
+        self.records
+            .get(index)
+            .filter(|record| record.flush.first <= tick)
+            .map(|record| record.epoch)
     }
 
     /// All steps with something in them.
@@ -120,9 +151,15 @@ impl Account {
         self.records.iter().flat_map(|record| &record.flush.steps)
     }
 
-    /// Makes every tick of the journal again, from a new match of this game, and notes what came of it.
-    pub fn resimulate(&self, game: &dyn GameType, lease: &MatchLease) -> Result<Recomputed, String> {
-        let mut sim = game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string())?;
+    /// Makes every tick of the journal again, from a new match of this game, and notes what came of
+    /// it.
+    pub fn resimulate(
+        &self,
+        game: &dyn GameType,
+        lease: &MatchLease,
+    ) -> Result<Recomputed, String> {
+        let mut sim =
+            game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string())?;
         let mut steps: BTreeMap<Tick, &Step> = self.steps().map(|step| (step.tick, step)).collect();
         let mut seen = Recomputed::default();
         seen.note(&*sim, Tick(0));
@@ -134,7 +171,9 @@ impl Account {
             for (command, accepted) in step.commands.iter().zip(&output.commands) {
                 seen.commands.insert((command.session, command.seq), (tick, *accepted));
             }
-            seen.events.extend(output.events.into_iter().map(|event| ((event.tick, event.ordinal), event)));
+            seen.events.extend(
+                output.events.into_iter().map(|event| ((event.tick, event.ordinal), event)),
+            );
             seen.effects.extend(output.effects);
             seen.note(&*sim, tick);
         }
@@ -150,7 +189,8 @@ impl Account {
 
 fn record(frame: &Frame) -> Result<Record, String> {
     let header = &frame.header;
-    let flush: Flush = decode(FLUSH_TAG, &frame.payload).map_err(|error| format!("record {}: {error}", header.seq))?;
+    let flush: Flush = decode(FLUSH_TAG, &frame.payload)
+        .map_err(|error| format!("record {}: {error}", header.seq))?;
     if (header.first_tick, header.last_tick) != (flush.first, flush.last) {
         return Err(format!(
             "record {}: its header says ticks {} to {}, its payload {} to {}",

@@ -1,6 +1,8 @@
-//! The judges: what must hold between what clients saw and what the journal says, as pure functions.
+//! The judges: what must hold between what clients saw and what the journal says, as pure
+//! functions.
 //!
-//! Each returns what is wrong, in words; nothing means that it holds. Each is tested against doctored histories that it must object to.
+//! Each returns what is wrong, in words; nothing means that it holds. Each is tested against
+//! doctored histories that it must object to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,15 +19,18 @@ use crate::history::{Account, Recomputed};
 pub enum Rule {
     /// A journal has every number once and every tick once, in order.
     JournalWhole,
-    /// Every input that a client was told is durable stands in the journal exactly once, at that tick; no input stands there twice.
+    /// Every input that a client was told is durable stands in the journal exactly once, at that
+    /// tick; no input stands there twice.
     InputsOnce,
     /// As for inputs, for commands, with the answer that the client got.
     CommandsOnce,
     /// Hashes in the journal and hashes that clients were told equal those of a re-simulation.
     HashesAgree,
-    /// What a client saw stands: the tick is in the journal, was not made anew by a later owner, and looks the same when made again.
+    /// What a client saw stands: the tick is in the journal, was not made anew by a later owner,
+    /// and looks the same when made again.
     NothingUndone,
-    /// A session that a client was told of is in the journal, and the client is never given another while it lasts.
+    /// A session that a client was told of is in the journal, and the client is never given another
+    /// while it lasts.
     SessionsKept,
     /// Events that clients were told equal those of a re-simulation.
     EventsAgree,
@@ -61,7 +66,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What stands exactly where in the journal: for each (session, number) the ticks whose steps have it.
+/// What stands exactly where in the journal: for each (session, number) the ticks whose steps have
+/// it.
 type Places = BTreeMap<(SessionId, u64), Vec<Tick>>;
 
 fn input_places(account: &Account) -> Places {
@@ -79,14 +85,20 @@ pub fn inputs_once(account: &Account, evidence: &Evidence) -> Vec<Violation> {
     let mut bad = vec![];
     let places = input_places(account);
     for ((session, seq), ticks) in places.iter().filter(|(_, ticks)| ticks.len() > 1) {
-        bad.push(Violation::new(Rule::InputsOnce, format!("input {seq} of session {session} stands at ticks {ticks:?}")));
+        bad.push(Violation::new(
+            Rule::InputsOnce,
+            format!("input {seq} of session {session} stands at ticks {ticks:?}"),
+        ));
     }
     let mut newest: BTreeMap<SessionId, u64> = BTreeMap::new();
     for step in account.steps() {
         for input in &step.inputs {
             let last = newest.insert(input.session, input.seq).unwrap_or(0);
             if input.seq <= last {
-                let detail = format!("session {}: input {} is applied behind input {last}", input.session, input.seq);
+                let detail = format!(
+                    "session {}: input {} is applied behind input {last}",
+                    input.session, input.seq
+                );
                 bad.push(Violation::new(Rule::InputsOnce, detail));
             }
         }
@@ -95,7 +107,8 @@ pub fn inputs_once(account: &Account, evidence: &Evidence) -> Vec<Violation> {
         let found = places.get(&(seen.session, seen.seq)).map_or(&[][..], Vec::as_slice);
         if found != [seen.tick] {
             let detail = format!(
-                "{} was told at {:?} that input {} of session {} is durable in tick {}; the journal has it at {found:?}",
+                "{} was told at {:?} that input {} of session {} is durable in tick {}; the \
+                 journal has it at {found:?}",
                 evidence.name, seen.at, seen.seq, seen.session, seen.tick
             );
             bad.push(Violation::new(Rule::InputsOnce, detail));
@@ -105,7 +118,11 @@ pub fn inputs_once(account: &Account, evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// Every answered command once, at its tick, with that answer; none twice.
-pub fn commands_once(account: &Account, recomputed: &Recomputed, evidence: &Evidence) -> Vec<Violation> {
+pub fn commands_once(
+    account: &Account,
+    recomputed: &Recomputed,
+    evidence: &Evidence,
+) -> Vec<Violation> {
     let mut bad = vec![];
     let mut places = Places::new();
     for step in account.steps() {
@@ -114,13 +131,17 @@ pub fn commands_once(account: &Account, recomputed: &Recomputed, evidence: &Evid
         }
     }
     for ((session, seq), ticks) in places.iter().filter(|(_, ticks)| ticks.len() > 1) {
-        bad.push(Violation::new(Rule::CommandsOnce, format!("command {seq} of session {session} stands at ticks {ticks:?}")));
+        bad.push(Violation::new(
+            Rule::CommandsOnce,
+            format!("command {seq} of session {session} stands at ticks {ticks:?}"),
+        ));
     }
     for seen in &evidence.commands {
         let found = recomputed.commands.get(&(seen.session, seen.seq));
         if found.is_none() || seen.answer.is_some() && found != seen.answer.as_ref() {
             let detail = format!(
-                "{} was told {:?} (tick, accepted) for command {} of session {}; the journal gives {found:?}",
+                "{} was told {:?} (tick, accepted) for command {} of session {}; the journal gives \
+                 {found:?}",
                 evidence.name, seen.answer, seen.seq, seen.session
             );
             bad.push(Violation::new(Rule::CommandsOnce, detail));
@@ -134,34 +155,58 @@ pub fn journal_hashes(account: &Account, recomputed: &Recomputed) -> Vec<Violati
     let beats = account.records.iter().flat_map(|record| &record.flush.beats);
     beats
         .filter(|beat| recomputed.hashes.get(&beat.tick) != Some(&beat.hash))
-        .map(|beat| Violation::new(Rule::HashesAgree, format!("the journal's hash of tick {} is not that of a re-simulation", beat.tick)))
+        .map(|beat| {
+            Violation::new(
+                Rule::HashesAgree,
+                format!("the journal's hash of tick {} is not that of a re-simulation", beat.tick),
+            )
+        })
         .collect()
 }
 
 /// The hashes that a client was told against a re-simulation.
 pub fn seen_hashes(recomputed: &Recomputed, evidence: &Evidence) -> Vec<Violation> {
-    let differs = evidence.beats.iter().filter(|beat| recomputed.hashes.get(&beat.tick) != Some(&beat.hash));
+    let differs =
+        evidence.beats.iter().filter(|beat| recomputed.hashes.get(&beat.tick) != Some(&beat.hash));
     differs
         .map(|beat| {
-            let detail = format!("the hash of tick {} that {} was told is not that of a re-simulation", beat.tick, evidence.name);
+            let detail = format!(
+                "the hash of tick {} that {} was told is not that of a re-simulation",
+                beat.tick, evidence.name
+            );
             Violation::new(Rule::HashesAgree, detail)
         })
         .collect()
 }
 
 /// Every frame that a client saw stands, and so does every tick that it was told is durable.
-pub fn nothing_undone(account: &Account, recomputed: &Recomputed, evidence: &Evidence) -> Vec<Violation> {
+pub fn nothing_undone(
+    account: &Account,
+    recomputed: &Recomputed,
+    evidence: &Evidence,
+) -> Vec<Violation> {
     let mut bad = vec![];
-    let mut undone = |detail: String| bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)));
+    let mut undone = |detail: String| {
+        bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)))
+    };
     for tick in &evidence.rewinds {
         undone(format!("the server took back everything behind tick {tick}"));
     }
     for frame in &evidence.frames {
-        for (tick, word) in [(frame.tick, "seen"), (frame.durable, "declared durable")].into_iter().filter(|(tick, _)| tick.0 > 0) {
+        for (tick, word) in [(frame.tick, "seen"), (frame.durable, "declared durable")]
+            .into_iter()
+            .filter(|(tick, _)| tick.0 > 0)
+        {
             match account.epoch_of(tick) {
-                None => undone(format!("tick {tick}, {word} at {:?} in epoch {}, is not in the journal", frame.at, frame.epoch)),
+                None => undone(format!(
+                    "tick {tick}, {word} at {:?} in epoch {}, is not in the journal",
+                    frame.at, frame.epoch
+                )),
                 Some(owner) if owner > frame.epoch => {
-                    undone(format!("tick {tick}, {word} at {:?} in epoch {}, was made anew in epoch {owner}", frame.at, frame.epoch));
+                    undone(format!(
+                        "tick {tick}, {word} at {:?} in epoch {}, was made anew in epoch {owner}",
+                        frame.at, frame.epoch
+                    ));
                 }
                 Some(_) => {}
             }
@@ -169,26 +214,43 @@ pub fn nothing_undone(account: &Account, recomputed: &Recomputed, evidence: &Evi
         if let (Some(seen), Some(made)) = (&frame.view, recomputed.views.get(&frame.tick))
             && (&seen.entities, &seen.values) != (&made.entities, &made.values)
         {
-            undone(format!("tick {}, seen at {:?}, looks different when it is made again", frame.tick, frame.at));
+            undone(format!(
+                "tick {}, seen at {:?}, looks different when it is made again",
+                frame.tick, frame.at
+            ));
         }
     }
     bad
 }
 
-/// Every session that a client was told of is in the journal, and a client that comes back finds its session.
+/// Every session that a client was told of is in the journal, and a client that comes back finds
+/// its session.
 pub fn sessions_kept(account: &Account, evidence: &Evidence) -> Vec<Violation> {
-    let joins: BTreeSet<_> = account.steps().flat_map(|step| &step.joins).map(|join| (join.player, join.session)).collect();
-    let left: BTreeSet<SessionId> = account.steps().flat_map(|step| &step.leaves).map(|leave| leave.session).collect();
+    let joins: BTreeSet<_> = account
+        .steps()
+        .flat_map(|step| &step.joins)
+        .map(|join| (join.player, join.session))
+        .collect();
+    let left: BTreeSet<SessionId> =
+        account.steps().flat_map(|step| &step.leaves).map(|leave| leave.session).collect();
     let mut bad = vec![];
-    let mut broken = |detail: String| bad.push(Violation::new(Rule::SessionsKept, format!("{}: {detail}", evidence.name)));
+    let mut broken = |detail: String| {
+        bad.push(Violation::new(Rule::SessionsKept, format!("{}: {detail}", evidence.name)))
+    };
     for welcome in &evidence.welcomes {
         if !joins.contains(&(evidence.player, welcome.session)) {
-            broken(format!("session {} of the welcome at {:?} is not in the journal", welcome.session, welcome.at));
+            broken(format!(
+                "session {} of the welcome at {:?} is not in the journal",
+                welcome.session, welcome.at
+            ));
         }
     }
     for pair in evidence.welcomes.windows(2) {
         if pair[1].session != pair[0].session && !left.contains(&pair[0].session) {
-            broken(format!("it came back at {:?} and got session {} instead of {}", pair[1].at, pair[1].session, pair[0].session));
+            broken(format!(
+                "it came back at {:?} and got session {} instead of {}",
+                pair[1].at, pair[1].session, pair[0].session
+            ));
         }
     }
     bad
@@ -204,25 +266,37 @@ pub fn events_agree(recomputed: &Recomputed, evidence: &Evidence) -> Vec<Violati
     let differs = evidence.events.iter().filter(|seen| !same(seen));
     differs
         .map(|event| {
-            let detail =
-                format!("event {} of tick {} that {} was told is not one of a re-simulation", event.ordinal, event.tick, evidence.name);
+            let detail = format!(
+                "event {} of tick {} that {} was told is not one of a re-simulation",
+                event.ordinal, event.tick, evidence.name
+            );
             Violation::new(Rule::EventsAgree, detail)
         })
         .collect()
 }
 
-/// What the sinks have against the re-simulation. Effects of the last `pending` ticks may still be on their way.
-pub fn effects_once(account: &Account, recomputed: &Recomputed, delivered: &[Effect], pending: u64) -> Vec<Violation> {
+/// What the sinks have against the re-simulation. Effects of the last `pending` ticks may still be
+/// on their way.
+pub fn effects_once(
+    account: &Account,
+    recomputed: &Recomputed,
+    delivered: &[Effect],
+    pending: u64,
+) -> Vec<Violation> {
     let mut bad = vec![];
     let mut wrong = |detail: String| bad.push(Violation::new(Rule::EffectsOnce, detail));
-    let made: BTreeMap<_, _> = recomputed.effects.iter().map(|effect| (effect.id, effect)).collect();
+    let made: BTreeMap<_, _> =
+        recomputed.effects.iter().map(|effect| (effect.id, effect)).collect();
     let mut ids = BTreeSet::new();
     for effect in delivered {
         if !ids.insert(effect.id) {
             wrong(format!("effect {:?} was delivered twice", effect.id));
         }
         if made.get(&effect.id) != Some(&effect) {
-            wrong(format!("effect {:?} was delivered and is not one of a re-simulation", effect.id));
+            wrong(format!(
+                "effect {:?} was delivered and is not one of a re-simulation",
+                effect.id
+            ));
         }
     }
     let due = Tick(account.last_tick().0.saturating_sub(pending));
@@ -232,22 +306,34 @@ pub fn effects_once(account: &Account, recomputed: &Recomputed, delivered: &[Eff
     bad
 }
 
-/// After `quiet_from` the client saw ticks until shortly before the `end`, and inputs became durable.
+/// After `quiet_from` the client saw ticks until shortly before the `end`, and inputs became
+/// durable.
 pub fn progress(evidence: &Evidence, quiet_from: Duration, end: Duration) -> Vec<Violation> {
     let mut bad = vec![];
     let late = end.saturating_sub(end.saturating_sub(quiet_from) / 3);
     if !evidence.frames.iter().any(|frame| frame.at >= late) {
         let last = evidence.frames.last().map(|frame| frame.at);
-        bad.push(Violation::new(Rule::Progress, format!("{} saw its last frame at {last:?} of {end:?}", evidence.name)));
+        bad.push(Violation::new(
+            Rule::Progress,
+            format!("{} saw its last frame at {last:?} of {end:?}", evidence.name),
+        ));
     }
     let newest = |frames: &mut dyn Iterator<Item = Tick>| frames.max().unwrap_or_default();
-    let before = newest(&mut evidence.frames.iter().filter(|frame| frame.at < quiet_from).map(|frame| frame.tick));
+    let before = newest(
+        &mut evidence.frames.iter().filter(|frame| frame.at < quiet_from).map(|frame| frame.tick),
+    );
     let after = newest(&mut evidence.frames.iter().map(|frame| frame.tick));
     if after <= before {
-        bad.push(Violation::new(Rule::Progress, format!("{} saw no tick behind {before} after the last fault", evidence.name)));
+        bad.push(Violation::new(
+            Rule::Progress,
+            format!("{} saw no tick behind {before} after the last fault", evidence.name),
+        ));
     }
     if !evidence.inputs.iter().any(|input| input.at >= quiet_from) {
-        bad.push(Violation::new(Rule::Progress, format!("no input of {} became durable after the last fault", evidence.name)));
+        bad.push(Violation::new(
+            Rule::Progress,
+            format!("no input of {} became durable after the last fault", evidence.name),
+        ));
     }
     bad
 }
@@ -255,10 +341,16 @@ pub fn progress(evidence: &Evidence, quiet_from: Duration, end: Duration) -> Vec
 /// There were inputs, frames and beats to judge by.
 pub fn enough_evidence(evidence: &Evidence, inputs: usize, beats: usize) -> Vec<Violation> {
     let (got_inputs, got_beats) = (evidence.inputs.len(), evidence.beats.len());
-    if got_inputs >= inputs && got_beats >= beats && evidence.frames.iter().any(|frame| frame.view.is_some()) {
+    if got_inputs >= inputs
+        && got_beats >= beats
+        && evidence.frames.iter().any(|frame| frame.view.is_some())
+    {
         return vec![];
     }
-    let detail =
-        format!("{}: {got_inputs} durable inputs and {got_beats} beats, {inputs} and {beats} are needed, and a whole view", evidence.name);
+    let detail = format!(
+        "{}: {got_inputs} durable inputs and {got_beats} beats, {inputs} and {beats} are needed, \
+         and a whole view",
+        evidence.name
+    );
     vec![Violation::new(Rule::EnoughEvidence, detail)]
 }

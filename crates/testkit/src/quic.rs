@@ -1,7 +1,8 @@
 //! QUIC over the virtual network: quinn's socket, timer and clock on top of turmoil.
 //!
-//! Called by the simulation of whole nodes and clients. One seed decides what quinn decides by chance (packet number gaps, greasing);
-//! keys and nonces of TLS stay random, which changes bytes but neither sizes nor times.
+//! Called by the simulation of whole nodes and clients. One seed decides what quinn decides by
+//! chance (packet number gaps, greasing); keys and nonces of TLS stay random, which changes bytes
+//! but neither sizes nor times.
 
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -14,16 +15,28 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncTimer, AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, ServerConfig, UdpPoller};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, ServerConfig, UdpPoller,
+};
 use turmoil::net::UdpSocket;
 
 use crate::seed::Dice;
 
-/// An endpoint on the current virtual host, at `port` (0: any). It accepts connections if `server` is given.
-pub async fn endpoint(port: u16, server: Option<ServerConfig>, dice: &mut Dice) -> io::Result<Endpoint> {
+/// An endpoint on the current virtual host, at `port` (0: any). It accepts connections if `server`
+/// is given.
+pub async fn endpoint(
+    port: u16,
+    server: Option<ServerConfig>,
+    dice: &mut Dice,
+) -> io::Result<Endpoint> {
     let mut config = EndpointConfig::default();
     config.rng_seed(Some(dice.bytes()));
-    Endpoint::new_with_abstract_socket(config, server, socket(port).await?, Arc::new(VirtualRuntime))
+    Endpoint::new_with_abstract_socket(
+        config,
+        server,
+        socket(port).await?,
+        Arc::new(VirtualRuntime),
+    )
 }
 
 /// A socket on the current virtual host, at `port` (0: any).
@@ -46,7 +59,10 @@ impl Runtime for VirtualRuntime {
     }
 
     fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a virtual host has no sockets of the operating system"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a virtual host has no sockets of the operating system",
+        ))
     }
 
     fn now(&self) -> Instant {
@@ -56,7 +72,8 @@ impl Runtime for VirtualRuntime {
 
 struct VirtualSocket {
     io: Arc<UdpSocket>,
-    /// Waits for the next datagram. While it waits it holds the socket's receiving half, so it is asked before the socket is.
+    /// Waits for the next datagram. While it waits it holds the socket's receiving half, so it is
+    /// asked before the socket is.
     readable: Mutex<Option<BoxFuture<'static, io::Result<()>>>>,
 }
 
@@ -75,7 +92,12 @@ impl AsyncUdpSocket for VirtualSocket {
         self.io.try_send_to(transmit.contents, transmit.destination).map(|_| ())
     }
 
-    fn poll_recv(&self, cx: &mut Context, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+    fn poll_recv(
+        &self,
+        cx: &mut Context,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
         let mut readable = self.readable.lock();
         loop {
             if let Some(waiting) = readable.as_mut() {

@@ -1,11 +1,14 @@
-//! Random numbers of a simulation: a function of the seed alone, the same on every machine and in every build.
+//! Random numbers of a simulation: a function of the seed alone, the same on every machine and in
+//! every build.
 
-/// SplitMix64: small, fast, and good enough to choose faults with. Never used for anything that must be secret.
+/// SplitMix64: small, fast, and good enough to choose faults with. Never used for anything that
+/// must be secret.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The dice of `seed` for one purpose: other purposes draw from other sequences, so that a draw more in one place shifts nothing elsewhere.
+    /// The dice of `seed` for one purpose: other purposes draw from other sequences, so that a draw
+    /// more in one place shifts nothing elsewhere.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut dice = Self(seed);
         for byte in purpose.bytes() {
@@ -15,7 +18,10 @@ impl Dice {
     }
 
     /// The next 64 bits.
-    #[expect(clippy::should_implement_trait, reason = "an endless stream that is drawn from one by one reads better without Option")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an endless stream that is drawn from one by one reads better without Option"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;

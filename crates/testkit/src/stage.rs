@@ -1,6 +1,8 @@
-//! The virtual world of one seed: a node, its clients, the links between them, and the faults that befall them.
+//! The virtual world of one seed: a node, its clients, the links between them, and the faults that
+//! befall them.
 //!
-//! It runs whatever it is given as node and client, one step of virtual time after the other, and does the harm of a [`Schedule`].
+//! It runs whatever it is given as node and client, one step of virtual time after the other, and
+//! does the harm of a [`Schedule`].
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -71,10 +73,16 @@ impl Stage {
         Self { seed, shape, schedule: Schedule::new(seed, &shape), trace: Trace::default() }
     }
 
-    /// Runs `node` (again after each of its deaths) and the clients, whose software gets its number and the node's address. Neither may return.
+    /// Runs `node` (again after each of its deaths) and the clients, whose software gets its number
+    /// and the node's address. Neither may return.
     ///
     /// The error says in words which of them did, and why.
-    pub fn play<N, C>(&self, disk: &Disk, node: impl Fn(Signals) -> N, client: impl Fn(usize, IpAddr) -> C) -> Result<(), String>
+    pub fn play<N, C>(
+        &self,
+        disk: &Disk,
+        node: impl Fn(Signals) -> N,
+        client: impl Fn(usize, IpAddr) -> C,
+    ) -> Result<(), String>
     where
         N: Future<Output = turmoil::Result> + 'static,
         C: Future<Output = turmoil::Result> + 'static,
@@ -91,7 +99,8 @@ impl Stage {
             .build();
         sim.host("node", || node(signals.clone()));
         let address = sim.lookup("node");
-        let names: Vec<String> = (0..self.shape.clients).map(|number| format!("client-{number}")).collect();
+        let names: Vec<String> =
+            (0..self.shape.clients).map(|number| format!("client-{number}")).collect();
         for (number, name) in names.iter().enumerate() {
             sim.client(name.as_str(), client(number, address));
         }

@@ -1,4 +1,5 @@
-//! What happened in a simulation, in order: the logical events that two runs of one seed must have in common.
+//! What happened in a simulation, in order: the logical events that two runs of one seed must have
+//! in common.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,7 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// A log of events under virtual time, shared by everything in one simulation. Packet bytes, which contain random keys, never go in.
+/// A log of events under virtual time, shared by everything in one simulation. Packet bytes, which
+/// contain random keys, never go in.
 #[derive(Debug, Clone, Default)]
 pub struct Trace(Arc<Mutex<Vec<String>>>);
 
@@ -29,7 +31,8 @@ impl Trace {
     }
 }
 
-/// Where two traces part: the number of the first line that differs and both versions of it, with what led there.
+/// Where two traces part: the number of the first line that differs and both versions of it, with
+/// what led there.
 pub fn first_difference(one: &[String], other: &[String]) -> Option<String> {
     let at = (0..one.len().max(other.len())).find(|&line| one.get(line) != other.get(line))?;
     let mut text = format!("the traces of two runs part at line {}:\n", at + 1);
@@ -50,8 +53,12 @@ mod tests {
     fn traces_part_at_the_first_line_that_differs() {
         let trace = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(first_difference(&trace(&["a", "b"]), &trace(&["a", "b"])), None);
-        let report = first_difference(&trace(&["a", "b"]), &trace(&["a", "c"])).expect("they differ");
-        assert!(report.contains("line 2") && report.contains("first  b") && report.contains("second c"), "{report}");
+        let report =
+            first_difference(&trace(&["a", "b"]), &trace(&["a", "c"])).expect("they differ");
+        assert!(
+            report.contains("line 2") && report.contains("first  b") && report.contains("second c"),
+            "{report}"
+        );
         let report = first_difference(&trace(&["a"]), &trace(&["a", "c"])).expect("one is longer");
         assert!(report.contains("the trace ends"), "{report}");
     }

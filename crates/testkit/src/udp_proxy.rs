@@ -1,7 +1,8 @@
-//! A bad link on loopback: a UDP proxy that loses, delays, reorders and duplicates packets, decided by a seed.
+//! A bad link on loopback: a UDP proxy that loses, delays, reorders and duplicates packets, decided
+//! by a seed.
 //!
-//! Tests put it between real clients and a real server. It looks into no packet. Each client address gets an upstream socket of its own, so that the
-//! server sees as many peers as there are.
+//! Tests put it between real clients and a real server. It looks into no packet. Each client
+//! address gets an upstream socket of its own, so that the server sees as many peers as there are.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -31,17 +32,24 @@ pub struct Link {
     pub duplicates: f64,
     /// Mean time one way.
     pub delay: Duration,
-    /// The time differs from the mean by at most this, evenly: packets closer together than that may change places.
+    /// The time differs from the mean by at most this, evenly: packets closer together than that
+    /// may change places.
     pub jitter: Duration,
 }
 
 impl Link {
     /// Everything arrives, at once.
-    pub const GOOD: Self = Self { loss: 0.0, duplicates: 0.0, delay: Duration::ZERO, jitter: Duration::ZERO };
+    pub const GOOD: Self =
+        Self { loss: 0.0, duplicates: 0.0, delay: Duration::ZERO, jitter: Duration::ZERO };
     /// Nothing arrives.
     pub const CUT: Self = Self { loss: 1.0, ..Self::GOOD };
     /// 5 % lost, 2 % doubled, 80 ± 20 ms, reordered.
-    pub const BAD: Self = Self { loss: 0.05, duplicates: 0.02, delay: Duration::from_millis(80), jitter: Duration::from_millis(20) };
+    pub const BAD: Self = Self {
+        loss: 0.05,
+        duplicates: 0.02,
+        delay: Duration::from_millis(80),
+        jitter: Duration::from_millis(20),
+    };
 }
 
 /// What has gone through so far.
@@ -82,7 +90,8 @@ struct Control {
 }
 
 impl UdpProxy {
-    /// Listens on a free loopback port and passes on to `target`. Must be called inside a tokio runtime.
+    /// Listens on a free loopback port and passes on to `target`. Must be called inside a tokio
+    /// runtime.
     pub async fn start(target: SocketAddr, link: Link, seed: u64) -> io::Result<Self> {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         let addr = socket.local_addr()?;
@@ -186,7 +195,11 @@ impl Relay {
     }
 
     /// Opens an upstream socket for a client that is seen for the first time.
-    async fn meet(&mut self, client: SocketAddr, answers: &mpsc::Sender<(SocketAddr, Vec<u8>)>) -> bool {
+    async fn meet(
+        &mut self,
+        client: SocketAddr,
+        answers: &mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    ) -> bool {
         if self.clients.contains_key(&client) {
             return true;
         }

@@ -1,4 +1,5 @@
-//! Each oracle lets a true history pass and objects to each doctored one: a judge that cannot convict is none.
+//! Each oracle lets a true history pass and objects to each doctored one: a judge that cannot
+//! convict is none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +10,15 @@ use rekindle_schema::codec::encode;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::net::{NetEntity, NetView};
 use rekindle_schema::record::{
-    AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave, LeaveReason, Step,
+    AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave,
+    LeaveReason, Step,
 };
-use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick};
-use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
+use rekindle_schema::{
+    BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
+};
+use rekindle_testkit::evidence::{
+    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome,
+};
 use rekindle_testkit::history::{Account, Logs, Recomputed};
 use rekindle_testkit::oracle::{self, Rule, Violation};
 
@@ -43,22 +49,43 @@ fn view(tick: u64) -> NetView {
 }
 
 fn input(seq: u64) -> AppliedInput {
-    AppliedInput { player: PLAYER, session: SESSION, seq, view_tick: Tick(0), payload: Bytes::new() }
+    AppliedInput {
+        player: PLAYER,
+        session: SESSION,
+        seq,
+        view_tick: Tick(0),
+        payload: Bytes::new(),
+    }
 }
 
 fn effect(tick: u64) -> Effect {
-    Effect { id: EffectId { tick: Tick(tick), ordinal: 0 }, kind: "result".to_owned(), payload: Bytes::from_static(b"{}") }
+    Effect {
+        id: EffectId { tick: Tick(tick), ordinal: 0 },
+        kind: "result".to_owned(),
+        payload: Bytes::from_static(b"{}"),
+    }
 }
 
 fn event(tick: u64) -> Event {
-    Event { tick: Tick(tick), ordinal: 0, kind: "hit".to_owned(), player: None, payload: Bytes::new() }
+    Event {
+        tick: Tick(tick),
+        ordinal: 0,
+        kind: "hit".to_owned(),
+        player: None,
+        payload: Bytes::new(),
+    }
 }
 
 fn true_case() -> Case {
     let mut case = Case {
         account: Account::default(),
         recomputed: Recomputed::default(),
-        evidence: Evidence { name: "ada".to_owned(), player: PLAYER, match_id: MATCH, ..Evidence::default() },
+        evidence: Evidence {
+            name: "ada".to_owned(),
+            player: PLAYER,
+            match_id: MATCH,
+            ..Evidence::default()
+        },
         delivered: vec![effect(40)],
     };
     for number in 1..=RECORDS {
@@ -70,16 +97,36 @@ fn true_case() -> Case {
                 step.joins.push(Join { player: PLAYER, session: SESSION, name: "ada".to_owned() });
             }
             if tick % 20 == 5 {
-                let command = AppliedCommand { player: PLAYER, session: SESSION, seq: tick / 20 + 1, payload: Bytes::new() };
+                let command = AppliedCommand {
+                    player: PLAYER,
+                    session: SESSION,
+                    seq: tick / 20 + 1,
+                    payload: Bytes::new(),
+                };
                 case.recomputed.commands.insert((SESSION, command.seq), (Tick(tick), true));
-                case.evidence.commands.push(SeenCommand { session: SESSION, seq: command.seq, answer: Some((Tick(tick), true)) });
+                case.evidence.commands.push(SeenCommand {
+                    session: SESSION,
+                    seq: command.seq,
+                    answer: Some((Tick(tick), true)),
+                });
                 step.commands.push(command);
             }
             flush.steps.push(step);
             let at = Duration::from_millis(tick * 100);
-            case.evidence.inputs.push(SeenInput { at, session: SESSION, seq: tick, tick: Tick(tick) });
+            case.evidence.inputs.push(SeenInput {
+                at,
+                session: SESSION,
+                seq: tick,
+                tick: Tick(tick),
+            });
             let epoch = Epoch(1 + u64::from(number > RECORDS / 2));
-            case.evidence.frames.push(SeenFrame { at, epoch, tick: Tick(tick), durable: Tick(tick), view: Some(view(tick)) });
+            case.evidence.frames.push(SeenFrame {
+                at,
+                epoch,
+                tick: Tick(tick),
+                durable: Tick(tick),
+                view: Some(view(tick)),
+            });
             case.recomputed.hashes.insert(Tick(tick), hash(tick));
             case.recomputed.views.insert(Tick(tick), view(tick));
         }
@@ -88,19 +135,40 @@ fn true_case() -> Case {
         case.evidence.beats.push(beat);
         let event = event(last);
         case.recomputed.events.insert((event.tick, event.ordinal), event.clone());
-        case.evidence.events.push(SeenEvent { tick: event.tick, ordinal: 0, kind: event.kind, payload: event.payload });
+        case.evidence.events.push(SeenEvent {
+            tick: event.tick,
+            ordinal: 0,
+            kind: event.kind,
+            payload: event.payload,
+        });
         let epoch = Epoch(1 + u64::from(number > RECORDS / 2));
-        case.account.records.push(rekindle_testkit::history::Record { epoch, seq: Seq(number), flush });
+        case.account.records.push(rekindle_testkit::history::Record {
+            epoch,
+            seq: Seq(number),
+            flush,
+        });
     }
     case.recomputed.effects.push(effect(40));
-    case.evidence.welcomes.push(SeenWelcome { at: Duration::ZERO, session: SESSION, resumed: false });
-    case.evidence.welcomes.push(SeenWelcome { at: Duration::from_secs(3), session: SESSION, resumed: true });
+    case.evidence.welcomes.push(SeenWelcome {
+        at: Duration::ZERO,
+        session: SESSION,
+        resumed: false,
+    });
+    case.evidence.welcomes.push(SeenWelcome {
+        at: Duration::from_secs(3),
+        session: SESSION,
+        resumed: true,
+    });
     case
 }
 
 fn judge(case: &Case) -> Vec<Violation> {
     let Case { account, recomputed, evidence, delivered } = case;
-    let whole = account.gaps().into_iter().map(|detail| Violation::new(Rule::JournalWhole, detail)).collect();
+    let whole = account
+        .gaps()
+        .into_iter()
+        .map(|detail| Violation::new(Rule::JournalWhole, detail))
+        .collect();
     [
         whole,
         oracle::inputs_once(account, evidence),
@@ -175,8 +243,14 @@ fn inputs_out_of_order_are_found() {
 
 #[test]
 fn a_lost_a_doubled_and_a_misreported_command_are_found() {
-    assert_eq!(doctored(|case| _ = case.recomputed.commands.remove(&(SESSION, 2))), [Rule::CommandsOnce]);
-    assert_eq!(doctored(|case| case.evidence.commands[1].answer = Some((Tick(25), false))), [Rule::CommandsOnce]);
+    assert_eq!(
+        doctored(|case| _ = case.recomputed.commands.remove(&(SESSION, 2))),
+        [Rule::CommandsOnce]
+    );
+    assert_eq!(
+        doctored(|case| case.evidence.commands[1].answer = Some((Tick(25), false))),
+        [Rule::CommandsOnce]
+    );
     let unanswered = doctored(|case| {
         case.evidence.commands[1].answer = None;
         case.recomputed.commands.remove(&(SESSION, 2));
@@ -191,7 +265,10 @@ fn a_lost_a_doubled_and_a_misreported_command_are_found() {
 
 #[test]
 fn a_wrong_hash_is_found() {
-    assert_eq!(doctored(|case| case.account.records[2].flush.beats[0].hash = hash(1)), [Rule::HashesAgree]);
+    assert_eq!(
+        doctored(|case| case.account.records[2].flush.beats[0].hash = hash(1)),
+        [Rule::HashesAgree]
+    );
     assert_eq!(doctored(|case| case.evidence.beats[2].hash = hash(1)), [Rule::HashesAgree]);
 }
 
@@ -209,7 +286,10 @@ fn an_undone_frame_is_found() {
     // It was declared durable and was not.
     assert_eq!(doctored(|case| case.evidence.frames[59].durable = Tick(61)), [Rule::NothingUndone]);
     // It looked different.
-    assert_eq!(doctored(|case| drop(case.recomputed.views.insert(Tick(20), view(21)))), [Rule::NothingUndone]);
+    assert_eq!(
+        doctored(|case| drop(case.recomputed.views.insert(Tick(20), view(21)))),
+        [Rule::NothingUndone]
+    );
     // The server said itself that it went back.
     assert_eq!(doctored(|case| case.evidence.rewinds.push(Tick(30))), [Rule::NothingUndone]);
 }
@@ -225,15 +305,24 @@ fn a_lost_session_is_found() {
     assert_eq!(doctored(other), [Rule::SessionsKept]);
     let timed_out = doctored(|case| {
         other(case);
-        step(case, 30).leaves.push(Leave { player: PLAYER, session: SESSION, reason: LeaveReason::TimedOut });
+        step(case, 30).leaves.push(Leave {
+            player: PLAYER,
+            session: SESSION,
+            reason: LeaveReason::TimedOut,
+        });
     });
     assert_eq!(timed_out, [], "a session that ended is not missed");
 }
 
 #[test]
 fn an_event_that_never_was_is_found() {
-    assert_eq!(doctored(|case| case.evidence.events[1].kind = "miss".to_owned()), [Rule::EventsAgree]);
-    let whispered = doctored(|case| case.recomputed.events.values_mut().for_each(|event| event.player = Some(PlayerId(4))));
+    assert_eq!(
+        doctored(|case| case.evidence.events[1].kind = "miss".to_owned()),
+        [Rule::EventsAgree]
+    );
+    let whispered = doctored(|case| {
+        case.recomputed.events.values_mut().for_each(|event| event.player = Some(PlayerId(4)))
+    });
     assert_eq!(whispered, [Rule::EventsAgree], "it was for somebody else");
 }
 
@@ -250,7 +339,10 @@ fn a_lost_an_invented_and_a_doubled_effect_are_found() {
 
 #[test]
 fn no_progress_is_found() {
-    assert_eq!(doctored(|case| case.evidence.frames.retain(|frame| frame.at < Duration::from_secs(4))), [Rule::Progress]);
+    assert_eq!(
+        doctored(|case| case.evidence.frames.retain(|frame| frame.at < Duration::from_secs(4))),
+        [Rule::Progress]
+    );
     assert_eq!(
         doctored(|case| case.evidence.frames.iter_mut().skip(19).for_each(|frame| {
             frame.tick = Tick(10);
@@ -274,9 +366,15 @@ fn a_run_that_proved_nothing_is_found() {
 fn a_hole_in_the_journal_is_found() {
     assert!(doctored(|case| drop(case.account.records.remove(2))).contains(&Rule::JournalWhole));
     assert_eq!(doctored(|case| case.account.records[3].seq = Seq(3)), [Rule::JournalWhole]);
-    assert!(doctored(|case| case.account.records[3].flush.first = Tick(30)).contains(&Rule::JournalWhole));
+    assert!(
+        doctored(|case| case.account.records[3].flush.first = Tick(30))
+            .contains(&Rule::JournalWhole)
+    );
     assert_eq!(doctored(|case| case.account.records[3].epoch = Epoch(0)), [Rule::JournalWhole]);
-    assert_eq!(doctored(|case| case.account.records[3].flush.steps.swap(0, 1)), [Rule::JournalWhole, Rule::InputsOnce]);
+    assert_eq!(
+        doctored(|case| case.account.records[3].flush.steps.swap(0, 1)),
+        [Rule::JournalWhole, Rule::InputsOnce]
+    );
 }
 
 const OLD: Incarnation = Incarnation(100);
@@ -304,12 +402,18 @@ fn written() -> (MatchLease, Logs, BTreeMap<Incarnation, BatchNo>) {
             time_ms: 0,
             prev_crc: prev_frame,
         };
-        prev_frame = builder.push(&header, &encode(FLUSH_TAG, &record.flush)).expect("there is room");
+        prev_frame =
+            builder.push(&header, &encode(FLUSH_TAG, &record.flush)).expect("there is room");
         let batch = builder.finish();
         prev_batch = batch.crc();
         log.insert(number, batch);
     }
-    let stretch = |epoch, incarnation, seq| Lineage { epoch: Epoch(epoch), incarnation, first_batch: BatchNo(1), first_seq: Seq(seq) };
+    let stretch = |epoch, incarnation, seq| Lineage {
+        epoch: Epoch(epoch),
+        incarnation,
+        first_batch: BatchNo(1),
+        first_seq: Seq(seq),
+    };
     let lease = MatchLease {
         match_id: MATCH,
         version: 2,
@@ -318,7 +422,14 @@ fn written() -> (MatchLease, Logs, BTreeMap<Incarnation, BatchNo>) {
         state: MatchState::Running,
         attempts: 0,
         lineage: vec![stretch(1, OLD, 1), stretch(2, NEW, 4)],
-        spec: MatchSpec { game: "none".to_owned(), config: Bytes::new(), seed: 0, tick_rate: 30, house_bots: 0, created_ms: 0 },
+        spec: MatchSpec {
+            game: "none".to_owned(),
+            config: Bytes::new(),
+            seed: 0,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms: 0,
+        },
         region: DEFAULT_REGION.to_owned(),
     };
     (lease, logs, BTreeMap::from([(OLD, BatchNo(3))]))
@@ -336,7 +447,10 @@ fn a_record_behind_a_seal_does_not_count() {
     seals.insert(OLD, BatchNo(2));
     let (account, problems) = Account::read(&lease, &logs, &seals);
     assert_eq!(account.records.len(), 5);
-    assert!(problems.iter().any(|problem| problem.detail.contains("record 4 follows record 2")), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.detail.contains("record 4 follows record 2")),
+        "{problems:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! QUIC runs under the virtual network, and one seed decides all of it: also what TLS does with keys that no seed decides.
+//! QUIC runs under the virtual network, and one seed decides all of it: also what TLS does with
+//! keys that no seed decides.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -24,8 +25,10 @@ struct Tls {
 /// Fresh keys each time: what is random here must not show in a trace.
 fn tls() -> Tls {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let identity = rcgen::generate_simple_self_signed(vec!["node".to_owned()]).expect("a certificate");
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der()).into();
+    let identity =
+        rcgen::generate_simple_self_signed(vec!["node".to_owned()]).expect("a certificate");
+    let key =
+        rustls::pki_types::PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der()).into();
     let mut server = rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![identity.cert.der().clone()], key)
@@ -33,15 +36,21 @@ fn tls() -> Tls {
     server.alpn_protocols = vec![ALPN.to_vec()];
     let mut roots = rustls::RootCertStore::empty();
     roots.add(identity.cert.der().clone()).expect("a root");
-    let mut client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut client =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     client.alpn_protocols = vec![ALPN.to_vec()];
-    // A handshake that loses packets starts with quinn's guess of the round trip and backs off from there: 333 ms would be long here.
+    // A handshake that loses packets starts with quinn's guess of the round trip and backs off from
+    // there: 333 ms would be long here.
     let mut transport = quinn::TransportConfig::default();
     transport.initial_rtt(Duration::from_millis(40));
     let transport = Arc::new(transport);
     let mut tls = Tls {
-        server: quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).expect("TLS 1.3"))),
-        client: quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).expect("TLS 1.3"))),
+        server: quinn::ServerConfig::with_crypto(Arc::new(
+            QuicServerConfig::try_from(server).expect("TLS 1.3"),
+        )),
+        client: quinn::ClientConfig::new(Arc::new(
+            QuicClientConfig::try_from(client).expect("TLS 1.3"),
+        )),
     };
     tls.server.transport_config(transport.clone());
     tls.client.transport_config(transport);
@@ -73,7 +82,13 @@ async fn serve(server: quinn::ServerConfig, mut dice: Dice, trace: Trace) -> tur
     Ok(())
 }
 
-async fn play(name: String, client: quinn::ClientConfig, server: IpAddr, mut dice: Dice, trace: Trace) -> turmoil::Result {
+async fn play(
+    name: String,
+    client: quinn::ClientConfig,
+    server: IpAddr,
+    mut dice: Dice,
+    trace: Trace,
+) -> turmoil::Result {
     let endpoint = quic::endpoint(0, None, &mut dice).await?;
     let connection = endpoint.connect_with(client, (server, PORT).into(), "node")?.await?;
     trace.log(&name, "connected");
@@ -85,7 +100,10 @@ async fn play(name: String, client: quinn::ClientConfig, server: IpAddr, mut dic
     });
     for number in 0..40 {
         let (mut send, mut receive) = connection.open_bi().await?;
-        send.write_all(format!("{name} {number} {}", "x".repeat(dice.between(0, 900) as usize)).as_bytes()).await?;
+        send.write_all(
+            format!("{name} {number} {}", "x".repeat(dice.between(0, 900) as usize)).as_bytes(),
+        )
+        .await?;
         send.finish()?;
         let echo = receive.read_to_end(1024).await?;
         trace.log(&name, format_args!("echo {} of {} bytes", number, echo.len()));
@@ -112,7 +130,10 @@ fn run(seed: u64) -> Vec<String> {
     sim.host("node", move || serve(server.clone(), Dice::new(seed, "node"), log.clone()));
     let node = sim.lookup("node");
     for name in ["ada", "bob"] {
-        sim.client(name, play(name.to_owned(), tls.client.clone(), node, Dice::new(seed, name), trace.clone()));
+        sim.client(
+            name,
+            play(name.to_owned(), tls.client.clone(), node, Dice::new(seed, name), trace.clone()),
+        );
     }
     sim.run().expect("every message comes back in spite of the loss");
     trace.lines()
@@ -128,18 +149,33 @@ fn a_seed_decides_the_trace_within_a_process_and_across_processes() {
     }
     for seed in 1..=6 {
         let first = run(seed);
-        assert_eq!(first.iter().filter(|line| line.contains(" echo ")).count(), 80, "all streams are echoed: {first:#?}");
+        assert_eq!(
+            first.iter().filter(|line| line.contains(" echo ")).count(),
+            80,
+            "all streams are echoed: {first:#?}"
+        );
         let datagrams = first.iter().filter(|line| line.contains(" datagram ")).count();
-        assert!((160..320).contains(&datagrams), "some of 320 datagrams are lost, most arrive: {datagrams}");
+        assert!(
+            (160..320).contains(&datagrams),
+            "some of 320 datagrams are lost, most arrive: {datagrams}"
+        );
         assert_eq!(first_difference(&first, &run(seed)), None, "seed {seed}, same process");
     }
     let child = Command::new(std::env::current_exe().expect("the test binary"))
-        .args(["--exact", "a_seed_decides_the_trace_within_a_process_and_across_processes", "--nocapture"])
+        .args([
+            "--exact",
+            "a_seed_decides_the_trace_within_a_process_and_across_processes",
+            "--nocapture",
+        ])
         .env(CHILD, "3")
         .output()
         .expect("the test binary starts");
     let printed = String::from_utf8(child.stdout).expect("text");
-    let lines: Vec<String> = printed.lines().filter_map(|line| line.split_once("TRACE ")).map(|(_, line)| line.to_owned()).collect();
+    let lines: Vec<String> = printed
+        .lines()
+        .filter_map(|line| line.split_once("TRACE "))
+        .map(|(_, line)| line.to_owned())
+        .collect();
     assert_eq!(first_difference(&run(3), &lines), None, "seed 3, another process");
 }
 

@@ -1,17 +1,20 @@
 //! Where a test finds its database servers.
 //!
-//! [`postgres`] and [`cql`] answer with the servers that `cargo xtask services up` has started, or with none: a test that gets none calls
-//! [`skipped`] and returns. In order of precedence:
+//! [`postgres`] and [`cql`] answer with the servers that `cargo xtask services up` has started, or
+//! with none: a test that gets none calls [`skipped`] and returns. In order of precedence:
 //!
-//! 1. `REKINDLE_TEST_POSTGRES` (a `postgres://` URL) and `REKINDLE_TEST_CQL` (`host:port[,host:port]`) name servers of your own. A test cannot kill
-//!    those: [`Postgres::control`] and [`Cql::control`] are none.
+//! 1. `REKINDLE_TEST_POSTGRES` (a `postgres://` URL) and `REKINDLE_TEST_CQL`
+//!    (`host:port[,host:port]`) name servers of your own. A test cannot kill those:
+//!    [`Postgres::control`] and [`Cql::control`] are none.
 //! 2. `REKINDLE_TEST_SERVICES` names a [`services.json`](State); `none` says that there are none.
 //! 3. `target/services/services.json` of this workspace, when what it names still runs.
 //!
-//! [`Proxy`] stands in front of one and makes it slow, silent or absent, without touching it for other tests.
+//! [`Proxy`] stands in front of one and makes it slow, silent or absent, without touching it for
+//! other tests.
 //!
-//! `cargo xtask test` sets all three variables; servers that are named by address *and* are in the file can be killed. The program behind
-//! [`Control`] is the one that started them. Format of the file: [`State`].
+//! `cargo xtask test` sets all three variables; servers that are named by address *and* are in the
+//! file can be killed. The program behind [`Control`] is the one that started them. Format of the
+//! file: [`State`].
 
 mod process;
 mod proxy;
@@ -38,7 +41,8 @@ pub const NONE: &str = "none";
 /// Names a file that collects what was left out.
 pub const SKIPPED: &str = "REKINDLE_TEST_SKIPPED";
 
-/// A Postgres server for tests, shared by all of them: a test makes a schema or a database of its own in it.
+/// A Postgres server for tests, shared by all of them: a test makes a schema or a database of its
+/// own in it.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     /// `postgres://USER@HOST:PORT/DATABASE`.
@@ -67,7 +71,8 @@ pub struct CqlNode {
     pub control: Option<Control>,
 }
 
-/// Kills and starts one server. Every call waits until it is true: after `kill` the processes are gone, after `start` the server answers.
+/// Kills and starts one server. Every call waits until it is true: after `kill` the processes are
+/// gone, after `start` the server answers.
 #[derive(Clone, Debug)]
 pub struct Control {
     xtask: PathBuf,
@@ -89,16 +94,29 @@ impl Control {
         self.run("start", &[]);
     }
 
-    /// Ends it without a shutdown (`pg_ctl restart -m immediate`; SIGKILL for CQL) and starts it again.
+    /// Ends it without a shutdown (`pg_ctl restart -m immediate`; SIGKILL for CQL) and starts it
+    /// again.
     pub fn restart_immediately(&self) {
         self.run("restart", &["--immediate"]);
     }
 
     fn run(&self, verb: &str, rest: &[&str]) {
         let mut command = Command::new(&self.xtask);
-        command.args(["services", "--dir"]).arg(&self.dir).args([verb, &self.server]).args(rest).stdin(Stdio::null());
-        let output = command.output().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.xtask.display()));
-        assert!(output.status.success(), "{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        command
+            .args(["services", "--dir"])
+            .arg(&self.dir)
+            .args([verb, &self.server])
+            .args(rest)
+            .stdin(Stdio::null());
+        let output = command
+            .output()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.xtask.display()));
+        assert!(
+            output.status.success(),
+            "{command:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -120,15 +138,21 @@ pub fn cql() -> Option<Cql> {
     settings.cql().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Says that something was left out and why: on the terminal, past the capture of the test harness, and in the list that `cargo xtask test` prints
-/// at its end.
+/// Says that something was left out and why: on the terminal, past the capture of the test harness,
+/// and in the list that `cargo xtask test` prints at its end.
 pub fn skipped(what: &str, why: &str) {
     let line = format!("SKIPPED: {what}: {why}\n");
     let reported = std::io::stderr().write_all(line.as_bytes());
     let listed = std::env::var_os(SKIPPED).map_or(Ok(()), |path| {
-        OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()))
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
     });
-    reported.and(listed).unwrap_or_else(|error| panic!("cannot report what is skipped ({line:?}): {error}"));
+    reported
+        .and(listed)
+        .unwrap_or_else(|error| panic!("cannot report what is skipped ({line:?}): {error}"));
 }
 
 /// What the environment says.
@@ -153,7 +177,8 @@ impl Settings {
         }
     }
 
-    /// What was started, and whether it counts when it does not run: it does for a file that was named, since a test may be about to start it.
+    /// What was started, and whether it counts when it does not run: it does for a file that was
+    /// named, since a test may be about to start it.
     fn state(&self) -> Result<(Option<State>, bool), String> {
         if self.services.as_ref().is_some_and(|path| path == Path::new(NONE)) {
             return Ok((None, true));
@@ -161,9 +186,11 @@ impl Settings {
         let path = self.services.as_ref().unwrap_or(&self.default);
         let state = State::load(path).map_err(|error| error.to_string())?;
         match &self.services {
-            Some(path) if state.is_none() => {
-                Err(format!("{SERVICES} names {}, which is not there: run `cargo xtask services up`, or unset it", path.display()))
-            }
+            Some(path) if state.is_none() => Err(format!(
+                "{SERVICES} names {}, which is not there: run `cargo xtask services up`, or unset \
+                 it",
+                path.display()
+            )),
             named => Ok((state, named.is_some())),
         }
     }
@@ -171,7 +198,8 @@ impl Settings {
     fn postgres(&self) -> Result<Option<Postgres>, String> {
         let (state, named) = self.state()?;
         let ours = state.as_ref().and_then(|state| {
-            let server = state.postgres.as_ref().filter(|server| named || runs(server.process.as_ref()))?;
+            let server =
+                state.postgres.as_ref().filter(|server| named || runs(server.process.as_ref()))?;
             Some(Postgres { url: server.url.clone(), control: Some(control(state, "postgres")) })
         });
         Ok(match &self.postgres {
@@ -196,13 +224,20 @@ impl Settings {
         });
         let Some(text) = &self.cql else { return Ok(ours) };
         let addresses: Vec<&str> = text.split(',').map(str::trim).collect();
-        if let Some(wrong) = addresses.iter().find(|address| address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()))
-        {
+        if let Some(wrong) = addresses.iter().find(|address| {
+            address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
+        }) {
             return Err(format!("{CQL}: {wrong:?} is not host:port"));
         }
-        let is_ours = |ours: &Cql| ours.nodes.iter().map(|node| node.address.as_str()).eq(addresses.iter().copied());
+        let is_ours = |ours: &Cql| {
+            ours.nodes.iter().map(|node| node.address.as_str()).eq(addresses.iter().copied())
+        };
         Ok(ours.filter(is_ours).or_else(|| {
-            let node = |address: &&str| CqlNode { address: (*address).to_owned(), datacenter: None, control: None };
+            let node = |address: &&str| CqlNode {
+                address: (*address).to_owned(),
+                datacenter: None,
+                control: None,
+            };
             Some(Cql { nodes: addresses.iter().map(node).collect(), control: None })
         }))
     }
@@ -212,8 +247,10 @@ impl Settings {
 pub fn default_dir(target: Option<OsString>) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().unwrap_or(root);
-    // A relative CARGO_TARGET_DIR is relative to where cargo was called, which is the workspace in all but odd cases; tests run elsewhere.
-    root.join(target.filter(|path| !path.is_empty()).unwrap_or_else(|| "target".into())).join("services")
+    // A relative CARGO_TARGET_DIR is relative to where cargo was called, which is the workspace in
+    // all but odd cases; tests run elsewhere.
+    root.join(target.filter(|path| !path.is_empty()).unwrap_or_else(|| "target".into()))
+        .join("services")
 }
 
 fn runs(process: Option<&Process>) -> bool {
@@ -266,10 +303,17 @@ mod tests {
         let settings = Settings { default: dir.path().join(State::FILE), ..Settings::default() };
         assert!(settings.postgres().unwrap().is_none() && settings.cql().unwrap().is_none());
         saved(dir.path(), None);
-        assert!(settings.postgres().unwrap().is_none() && settings.cql().unwrap().is_none(), "killed or stopped servers do not count");
+        assert!(
+            settings.postgres().unwrap().is_none() && settings.cql().unwrap().is_none(),
+            "killed or stopped servers do not count"
+        );
         saved(dir.path(), me());
         assert_eq!(settings.postgres().unwrap().unwrap().url, URL);
-        let none = Settings { services: Some(NONE.into()), default: settings.default.clone(), ..Settings::default() };
+        let none = Settings {
+            services: Some(NONE.into()),
+            default: settings.default.clone(),
+            ..Settings::default()
+        };
         assert!(none.postgres().unwrap().is_none() && none.cql().unwrap().is_none(), "not wanted");
         assert_eq!(settings.cql().unwrap().unwrap().nodes.len(), 2);
     }
@@ -282,9 +326,15 @@ mod tests {
         assert!(settings.postgres().unwrap_err().contains("services up"));
         saved(dir.path(), None);
         let cql = settings.cql().unwrap().unwrap();
-        let seen: Vec<_> =
-            cql.nodes.iter().map(|node| (node.address.as_str(), node.datacenter.as_deref(), node.control.is_some())).collect();
-        assert_eq!(seen, [("127.0.0.1:20001", Some("eu"), true), ("127.0.0.2:20001", Some("us"), true)]);
+        let seen: Vec<_> = cql
+            .nodes
+            .iter()
+            .map(|node| (node.address.as_str(), node.datacenter.as_deref(), node.control.is_some()))
+            .collect();
+        assert_eq!(
+            seen,
+            [("127.0.0.1:20001", Some("eu"), true), ("127.0.0.2:20001", Some("us"), true)]
+        );
         assert!(settings.postgres().unwrap().unwrap().control.is_some());
     }
 
@@ -302,8 +352,14 @@ mod tests {
         let postgres = foreign.postgres().unwrap().unwrap();
         assert!(postgres.url == "postgres://me@db/x" && postgres.control.is_none());
         let cql = foreign.cql().unwrap().unwrap();
-        assert!(cql.control.is_none() && cql.nodes.iter().all(|node| node.control.is_none() && node.datacenter.is_none()));
-        assert_eq!(cql.nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>(), ["db1:9042", "db2:9042"]);
+        assert!(
+            cql.control.is_none()
+                && cql.nodes.iter().all(|node| node.control.is_none() && node.datacenter.is_none())
+        );
+        assert_eq!(
+            cql.nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>(),
+            ["db1:9042", "db2:9042"]
+        );
         let ours = with(URL, "127.0.0.1:20001,127.0.0.2:20001");
         assert!(ours.postgres().unwrap().unwrap().control.is_some());
         assert!(ours.cql().unwrap().unwrap().nodes.iter().all(|node| node.control.is_some()));
@@ -313,7 +369,11 @@ mod tests {
     fn an_address_without_a_port_is_refused() {
         for text in ["db", "db:", "db:http", "db:1,,db:2"] {
             let dir = tempfile::tempdir().unwrap();
-            let settings = Settings { cql: Some(text.into()), default: dir.path().join(State::FILE), ..Settings::default() };
+            let settings = Settings {
+                cql: Some(text.into()),
+                default: dir.path().join(State::FILE),
+                ..Settings::default()
+            };
             assert!(settings.cql().unwrap_err().contains("is not host:port"), "{text}");
         }
     }
@@ -321,6 +381,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "kill")]
     fn a_kill_that_failed_does_not_pass_for_one() {
-        Control { xtask: "/bin/false".into(), dir: "/nowhere".into(), server: "postgres".into() }.kill();
+        Control { xtask: "/bin/false".into(), dir: "/nowhere".into(), server: "postgres".into() }
+            .kill();
     }
 }

@@ -35,8 +35,11 @@ impl Proxy {
     /// # Panics
     /// If there is no free port.
     pub fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no port for a proxy: {error}"));
-        let address = listener.local_addr().unwrap_or_else(|error| panic!("a port without an address: {error}"));
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .unwrap_or_else(|error| panic!("no port for a proxy: {error}"));
+        let address = listener
+            .local_addr()
+            .unwrap_or_else(|error| panic!("a port without an address: {error}"));
         let shared = Arc::new(Shared {
             server: server.to_owned(),
             swallow: AtomicBool::new(false),
@@ -60,7 +63,8 @@ impl Proxy {
         self.address
     }
 
-    /// From now on answers are lost (or, again, not), while requests arrive. A connection that has lost one says nothing more.
+    /// From now on answers are lost (or, again, not), while requests arrive. A connection that has
+    /// lost one says nothing more.
     pub fn swallow_answers(&self, swallow: bool) {
         self.shared.swallow.store(swallow, Ordering::SeqCst);
     }
@@ -72,7 +76,8 @@ impl Proxy {
 
     /// Ends all connections and takes no new ones, or takes them again.
     pub fn set_up(&self, up: bool) {
-        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections =
+            self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.taken = up;
         if !up {
             connections.ends.drain(..).for_each(|end| close(&end));

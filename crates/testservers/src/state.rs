@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Process;
 
-/// The version of the file that this code reads and writes. A new field with a default keeps it, anything else raises it.
+/// The version of the file that this code reads and writes. A new field with a default keeps it,
+/// anything else raises it.
 pub const FORMAT: u32 = 1;
 
 /// What runs, or has run and can be started again.
@@ -65,11 +66,20 @@ impl State {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))),
+            Err(error) => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot read {}: {error}", path.display()),
+                ));
+            }
         };
         Self::parse(&text).map(Some).map_err(|cause| {
-            let advice = "stop the servers with the version that started them, or remove the file and run `cargo xtask services up`";
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {cause}; {advice}", path.display()))
+            let advice = "stop the servers with the version that started them, or remove the file \
+                and run `cargo xtask services up`";
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {cause}; {advice}", path.display()),
+            )
         })
     }
 
@@ -78,11 +88,13 @@ impl State {
         struct Version {
             format: u32,
         }
-        let Version { format } = serde_json::from_slice(text).map_err(|error| format!("not a state file of the services: {error}"))?;
+        let Version { format } = serde_json::from_slice(text)
+            .map_err(|error| format!("not a state file of the services: {error}"))?;
         if format != FORMAT {
             return Err(format!("its format is {format}, this version reads {FORMAT}"));
         }
-        serde_json::from_slice(text).map_err(|error| format!("not a state file of the services: {error}"))
+        serde_json::from_slice(text)
+            .map_err(|error| format!("not a state file of the services: {error}"))
     }
 
     /// Writes it to `dir/services.json`, whole or not at all.
@@ -148,12 +160,19 @@ mod tests {
     fn a_foreign_file_is_refused_with_its_name_and_a_way_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(State::FILE);
-        for (text, expected) in
-            [("{\"format\":2}", "its format is 2, this version reads 1"), ("{", "not a state file"), ("", "not a state file")]
-        {
+        for (text, expected) in [
+            ("{\"format\":2}", "its format is 2, this version reads 1"),
+            ("{", "not a state file"),
+            ("", "not a state file"),
+        ] {
             std::fs::write(&path, text).unwrap();
             let error = State::load(&path).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("services.json") && error.contains("services up"), "{error}");
+            assert!(
+                error.contains(expected)
+                    && error.contains("services.json")
+                    && error.contains("services up"),
+                "{error}"
+            );
         }
     }
 }

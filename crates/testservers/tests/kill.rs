@@ -7,11 +7,25 @@ use rekindle_testservers::{Process, State, cql, postgres, skipped};
 
 /// Who runs the server with this address, by the state file.
 fn process(address: &str) -> Option<Process> {
-    let path = std::env::var_os("REKINDLE_TEST_SERVICES")
-        .map_or_else(|| rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR")).join(State::FILE), PathBuf::from);
+    let path = std::env::var_os("REKINDLE_TEST_SERVICES").map_or_else(
+        || {
+            rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR"))
+                .join(State::FILE)
+        },
+        PathBuf::from,
+    );
     let state = State::load(&path).unwrap().unwrap();
-    let postgres = state.postgres.filter(|server| server.address.to_string() == address).and_then(|server| server.process);
-    postgres.or_else(|| state.cql.into_iter().find(|node| node.address.to_string() == address).and_then(|node| node.process))
+    let postgres = state
+        .postgres
+        .filter(|server| server.address.to_string() == address)
+        .and_then(|server| server.process);
+    postgres.or_else(|| {
+        state
+            .cql
+            .into_iter()
+            .find(|node| node.address.to_string() == address)
+            .and_then(|node| node.process)
+    })
 }
 
 fn accepts(address: &str) -> bool {
@@ -21,7 +35,9 @@ fn accepts(address: &str) -> bool {
 #[test]
 fn postgres_is_killed_started_and_restarted() {
     let Some(server) = postgres() else { return skipped("killing Postgres", "no server") };
-    let Some(control) = server.control else { return skipped("killing Postgres", "the server is not ours") };
+    let Some(control) = server.control else {
+        return skipped("killing Postgres", "the server is not ours");
+    };
     let address = server.url.split(['@', '/']).nth(3).unwrap();
     let first = process(address).unwrap();
     assert!(first.is_alive() && accepts(address));
@@ -29,7 +45,10 @@ fn postgres_is_killed_started_and_restarted() {
     assert!(!children.is_empty());
     control.kill();
     assert!(!accepts(address) && process(address).is_none());
-    assert!(!first.is_alive() && !children.iter().any(Process::is_alive), "no process is left to finish a commit");
+    assert!(
+        !first.is_alive() && !children.iter().any(Process::is_alive),
+        "no process is left to finish a commit"
+    );
     control.start();
     let second = process(address).unwrap();
     assert!(second != first && second.is_alive() && accepts(address));
@@ -44,7 +63,9 @@ fn postgres_is_killed_started_and_restarted() {
 fn one_cql_node_is_killed_and_started_while_the_others_run() {
     let Some(cql) = cql() else { return skipped("killing a CQL node", "no server") };
     let node = cql.nodes.last().unwrap();
-    let Some(control) = &node.control else { return skipped("killing a CQL node", "the server is not ours") };
+    let Some(control) = &node.control else {
+        return skipped("killing a CQL node", "the server is not ours");
+    };
     let first = process(&node.address).unwrap();
     assert!(first.is_alive() && accepts(&node.address));
     control.kill();

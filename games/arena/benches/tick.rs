@@ -16,7 +16,8 @@ const MOVERS: u16 = 84;
 
 /// The steps of half a minute of a fight of 16 bots among 84 drones.
 fn recorded() -> (String, Vec<Step>) {
-    let config = Config { movers: MOVERS, endless: true, lobby_s: 0, countdown_s: 0, ..Config::default() };
+    let config =
+        Config { movers: MOVERS, endless: true, lobby_s: 0, countdown_s: 0, ..Config::default() };
     let config = serde_json::to_string(&config).expect("a configuration is JSON");
     let fight = Harness::<Arena>::with_config(5, &config).bots(PLAYERS).run(900);
     (config, fight.steps().to_vec())
@@ -52,12 +53,15 @@ fn benches(criterion: &mut Criterion) {
     }
     let mut view = NetView::default();
     running.extract(&mut view);
-    group.bench_function("extract", |bencher| bencher.iter(|| running.extract(black_box(&mut view))));
+    group.bench_function("extract", |bencher| {
+        bencher.iter(|| running.extract(black_box(&mut view)))
+    });
     group.bench_function("state hash", |bencher| bencher.iter(|| running.state_hash()));
     group.bench_function("checkpoint", |bencher| bencher.iter(|| running.checkpoint()));
     let checkpoint = running.checkpoint();
     println!("checkpoint: {} bytes", checkpoint.len());
-    // What a checkpoint takes on the shard, full with what a later delta needs, and as the delta to the one of so many ticks before.
+    // What a checkpoint takes on the shard, full with what a later delta needs, and as the delta to
+    // the one of so many ticks before.
     group.bench_function("full", |bencher| bencher.iter(|| running.capture()));
     for ticks in [1, 30, 300] {
         let mut made = game.create(config.as_bytes(), 5).expect("a valid configuration");
@@ -70,10 +74,18 @@ fn benches(criterion: &mut Criterion) {
             drop(made.step(step).expect("recorded steps run"));
         }
         let (operations, _) = made.changes(&base, &marks, usize::MAX).expect("stamps tell");
-        println!("delta after {ticks} ticks: {} of {} bytes", operations.len(), made.checkpoint().len());
-        group.bench_function(format!("delta after {ticks}"), |bencher| bencher.iter(|| made.changes(&base, &marks, usize::MAX)));
+        println!(
+            "delta after {ticks} ticks: {} of {} bytes",
+            operations.len(),
+            made.checkpoint().len()
+        );
+        group.bench_function(format!("delta after {ticks}"), |bencher| {
+            bencher.iter(|| made.changes(&base, &marks, usize::MAX))
+        });
     }
-    group.bench_function("restore", |bencher| bencher.iter(|| game.restore(black_box(&checkpoint)).expect("just saved")));
+    group.bench_function("restore", |bencher| {
+        bencher.iter(|| game.restore(black_box(&checkpoint)).expect("just saved"))
+    });
 
     let config = game.config_from_json(&config).expect("a valid configuration");
     let mut memory = Vec::new();

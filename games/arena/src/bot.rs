@@ -1,6 +1,8 @@
-//! A bot: plays by what a client sees, and by nothing else. House bots, load tests and demos are this function.
+//! A bot: plays by what a client sees, and by nothing else. House bots, load tests and demos are
+//! this function.
 //!
-//! Every few ticks it looks around and decides whom to fight and what to fetch; in each tick it moves, aims and shoots accordingly.
+//! Every few ticks it looks around and decides whom to fight and what to fetch; in each tick it
+//! moves, aims and shoots accordingly.
 
 use rekindle_sim::{PlayerId, Rng, Tick, Value, View, ViewEntity};
 
@@ -45,8 +47,13 @@ const HURT: u8 = 45;
 const WEAPON_ERRAND: f32 = 18.0;
 
 /// Directions that it tries when a wall is ahead, turned by 0, 35, 70, 105 and 140 degrees.
-const FEELERS: [Vec2; 5] =
-    [vec2(1.0, 0.0), vec2(0.819_152, 0.573_576), vec2(0.342_02, 0.939_693), vec2(-0.258_819, 0.965_926), vec2(-0.766_044, 0.642_788)];
+const FEELERS: [Vec2; 5] = [
+    vec2(1.0, 0.0),
+    vec2(0.819_152, 0.573_576),
+    vec2(0.342_02, 0.939_693),
+    vec2(-0.258_819, 0.965_926),
+    vec2(-0.766_044, 0.642_788),
+];
 
 /// The bot's own fighter.
 struct Me {
@@ -63,10 +70,19 @@ struct Opponent {
 }
 
 /// What `player` does in this tick. `None` without a fighter.
-pub fn decide(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut Memory) -> Option<Input> {
+pub fn decide(
+    player: PlayerId,
+    view: &View<'_>,
+    config: &Config,
+    memory: &mut Memory,
+) -> Option<Input> {
     let avatar = view.avatar(player)?;
-    let me =
-        Me { slot: avatar.slot, at: avatar.get::<Position>()?.vec(), health: avatar.get::<Health>()?.points, arms: avatar.get::<Arms>()? };
+    let me = Me {
+        slot: avatar.slot,
+        at: avatar.get::<Position>()?.vec(),
+        health: avatar.get::<Health>()?.points,
+        arms: avatar.get::<Arms>()?,
+    };
     if me.health == 0 {
         *memory = Memory { aim: memory.aim, ..Memory::initial() };
         return Some(Input::new(Vec2::ZERO, memory.aim, false));
@@ -76,7 +92,8 @@ pub fn decide(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut M
     let mut opponent = memory.opponent.and_then(|slot| opponent(&view.entity(slot)?));
     if view.tick() >= memory.look_at || (memory.opponent.is_some() && opponent.is_none()) {
         let live = look_around(&me, view, &map, &mut rng, memory);
-        opponent = memory.opponent.filter(|_| live).and_then(|slot| self::opponent(&view.entity(slot)?));
+        opponent =
+            memory.opponent.filter(|_| live).and_then(|slot| self::opponent(&view.entity(slot)?));
     }
     if memory.errand.is_some_and(|errand| errand.distance(me.at) < PICKUP_RADIUS) {
         memory.errand = None;
@@ -90,7 +107,10 @@ pub fn decide(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut M
 /// What there is to know of an opponent; `None` if it is none, or down.
 fn opponent(entity: &ViewEntity<'_>) -> Option<Opponent> {
     let alive = entity.get::<Health>()?.points > 0;
-    alive.then_some(Opponent { at: entity.get::<Position>()?.vec(), velocity: entity.get::<Velocity>()?.vec() })
+    alive.then_some(Opponent {
+        at: entity.get::<Position>()?.vec(),
+        velocity: entity.get::<Velocity>()?.vec(),
+    })
 }
 
 /// Decides whom to fight and what to fetch; whether there is a fight at all.
@@ -110,7 +130,9 @@ fn look_around(me: &Me, view: &View<'_>, map: &Map, rng: &mut Rng, memory: &mut 
         let Some(at) = entity.get::<Position>().map(Position::vec) else { continue };
         let distance = at.distance(me.at);
         match body.kind {
-            BodyKind::Fighter | BodyKind::Drone if entity.slot != me.slot && opponent(&entity).is_some() => {
+            BodyKind::Fighter | BodyKind::Drone
+                if entity.slot != me.slot && opponent(&entity).is_some() =>
+            {
                 let hidden = if map.is_clear(me.at, at, 0.1) { 0.0 } else { 25.0 };
                 let dull = if body.kind == BodyKind::Drone { 12.0 } else { 0.0 };
                 let loyal = if memory.opponent == Some(entity.slot) { -4.0 } else { 0.0 };
@@ -120,7 +142,9 @@ fn look_around(me: &Me, view: &View<'_>, map: &Map, rng: &mut Rng, memory: &mut 
                 }
             }
             BodyKind::Pickup => {
-                let wanted = entity.get::<Pickup>().is_some_and(|pickup| pickup.there && wants(me, pickup.kind, distance));
+                let wanted = entity
+                    .get::<Pickup>()
+                    .is_some_and(|pickup| pickup.there && wants(me, pickup.kind, distance));
                 if wanted && distance < best_errand.0 {
                     best_errand = (distance, Some(at));
                 }
@@ -140,8 +164,12 @@ fn look_around(me: &Me, view: &View<'_>, map: &Map, rng: &mut Rng, memory: &mut 
 fn wants(me: &Me, kind: PickupKind, distance: f32) -> bool {
     match kind {
         PickupKind::Health => me.health < HURT,
-        PickupKind::Shotgun => me.health >= HURT && me.arms.weapon == WeaponKind::Blaster && distance < WEAPON_ERRAND,
-        PickupKind::Launcher => me.health >= HURT && me.arms.rockets == 0 && distance < WEAPON_ERRAND,
+        PickupKind::Shotgun => {
+            me.health >= HURT && me.arms.weapon == WeaponKind::Blaster && distance < WEAPON_ERRAND
+        }
+        PickupKind::Launcher => {
+            me.health >= HURT && me.arms.rockets == 0 && distance < WEAPON_ERRAND
+        }
     }
 }
 

@@ -8,8 +8,9 @@
 //! | pickup | Body Position, and Pickup |
 //! | the match itself | Clock |
 //!
-//! A fighter or drone that has lost all health stays where it fell and has `Dead` until it comes back.
-//! Fields with a `net` attribute are in snapshots, quantised as it says; all others stay on the server.
+//! A fighter or drone that has lost all health stays where it fell and has `Dead` until it comes
+//! back. Fields with a `net` attribute are in snapshots, quantised as it says; all others stay on
+//! the server.
 
 use rekindle_sim::{Component, Entity, PlayerId, Tick, Value};
 
@@ -85,7 +86,8 @@ pub struct Position {
     pub y: f32,
 }
 
-/// Metres per second. In steps of 1/8 on the wire, and in the simulation: see [`crate::movement::VELOCITY_STEP`].
+/// Metres per second. In steps of 1/8 on the wire, and in the simulation: see
+/// [`crate::movement::VELOCITY_STEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Component)]
 #[component(id = "arena.velocity")]
 pub struct Velocity {
@@ -217,7 +219,8 @@ pub struct Score {
     pub deaths: u16,
 }
 
-/// Who steers a fighter. In snapshots, so that displays know everybody: a player's number in two halves.
+/// Who steers a fighter. In snapshots, so that displays know everybody: a player's number in two
+/// halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 #[component(id = "arena.fighter")]
 pub struct Fighter {
@@ -265,7 +268,8 @@ impl Intent {
     }
 }
 
-/// Shots are judged by where their targets were at most so many ticks ago: 233 ms at 30 Hz, the most that fits into 250 ms.
+/// Shots are judged by where their targets were at most so many ticks ago: 233 ms at 30 Hz, the
+/// most that fits into 250 ms.
 pub const REWIND: u8 = 7;
 
 /// Where a body was after each of the last ticks.

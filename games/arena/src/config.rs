@@ -70,26 +70,44 @@ impl Config {
         }
         for (name, size) in [("width", self.width), ("height", self.height)] {
             if !(map::MIN_SIZE..=map::MAX_SIZE).contains(&size) {
-                return Err(format!("{name} = {size}: it must be {} to {} metres", map::MIN_SIZE, map::MAX_SIZE));
+                return Err(format!(
+                    "{name} = {size}: it must be {} to {} metres",
+                    map::MIN_SIZE,
+                    map::MAX_SIZE
+                ));
             }
         }
         if !(2..=MAX_PLAYERS).contains(&self.max_players) {
-            return Err(format!("max_players = {}: it must be 2 to {MAX_PLAYERS}", self.max_players));
+            return Err(format!(
+                "max_players = {}: it must be 2 to {MAX_PLAYERS}",
+                self.max_players
+            ));
         }
         if !(1..=self.max_players).contains(&self.min_players) {
-            return Err(format!("min_players = {}: it must be 1 to max_players, which is {}", self.min_players, self.max_players));
+            return Err(format!(
+                "min_players = {}: it must be 1 to max_players, which is {}",
+                self.min_players, self.max_players
+            ));
         }
         if self.movers > MAX_MOVERS {
             return Err(format!("movers = {}: it must be at most {MAX_MOVERS}", self.movers));
         }
         let hour = 3600;
-        for (name, seconds) in [("lobby_s", self.lobby_s), ("countdown_s", self.countdown_s), ("podium_s", self.podium_s)] {
+        for (name, seconds) in [
+            ("lobby_s", self.lobby_s),
+            ("countdown_s", self.countdown_s),
+            ("podium_s", self.podium_s),
+        ] {
             if seconds > hour {
                 return Err(format!("{name} = {seconds}: it must be at most {hour}"));
             }
         }
         if self.score_limit == 0 && self.time_limit_s == 0 && !self.endless {
-            return Err("neither score_limit nor time_limit_s ends the match: set one of them, or endless = true".to_owned());
+            return Err(
+                "neither score_limit nor time_limit_s ends the match: set one of them, or \
+                endless = true"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

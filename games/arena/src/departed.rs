@@ -1,4 +1,5 @@
-//! Players who left a fight before its end: they stand in its result, and have their score back when they return.
+//! Players who left a fight before its end: they stand in its result, and have their score back
+//! when they return.
 
 use std::collections::BTreeMap;
 
@@ -26,13 +27,19 @@ impl Departed {
     /// Remembers a player.
     pub fn note(&mut self, player: PlayerId, name: String, score: Score) {
         if self.standings.len() < MOST {
-            self.standings.insert(player, Standing { player, name, kills: score.kills, deaths: score.deaths, left: true });
+            self.standings.insert(
+                player,
+                Standing { player, name, kills: score.kills, deaths: score.deaths, left: true },
+            );
         }
     }
 
     /// A player is back: the score that was remembered.
     pub fn take(&mut self, player: PlayerId) -> Score {
-        self.standings.remove(&player).map_or_else(Score::default, |standing| Score { kills: standing.kills, deaths: standing.deaths })
+        self.standings.remove(&player).map_or_else(Score::default, |standing| Score {
+            kills: standing.kills,
+            deaths: standing.deaths,
+        })
     }
 
     /// A new fight begins.

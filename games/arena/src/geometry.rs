@@ -1,6 +1,8 @@
-//! Plane geometry: vectors, boxes, rays and moving circles. Pure; called by everything that moves, aims or draws.
+//! Plane geometry: vectors, boxes, rays and moving circles. Pure; called by everything that moves,
+//! aims or draws.
 //!
-//! Lengths are metres. Only `+ - * /` and `sqrt` on `f32`, so that every machine computes the same bits.
+//! Lengths are metres. Only `+ - * /` and `sqrt` on `f32`, so that every machine computes the same
+//! bits.
 
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
@@ -149,7 +151,8 @@ impl Aabb {
         Self { min: self.min - by, max: self.max + by }
     }
 
-    /// Where a circle at `centre` has to go so that it no longer overlaps the box: the shift, and 0 if it does not.
+    /// Where a circle at `centre` has to go so that it no longer overlaps the box: the shift, and 0
+    /// if it does not.
     pub fn push_out(&self, centre: Vec2, radius: f32) -> Vec2 {
         let away = centre - self.closest(centre);
         let squared = away.length_squared();
@@ -175,10 +178,13 @@ impl Aabb {
         }
     }
 
-    /// Where the way from `from` by `way` enters the box: the part of the way before it, `0..=1`. A start inside is 0.
+    /// Where the way from `from` by `way` enters the box: the part of the way before it, `0..=1`. A
+    /// start inside is 0.
     pub fn entry(&self, from: Vec2, way: Vec2) -> Option<f32> {
         let (mut enter, mut leave) = (0.0f32, 1.0f32);
-        for (from, way, min, max) in [(from.x, way.x, self.min.x, self.max.x), (from.y, way.y, self.min.y, self.max.y)] {
+        for (from, way, min, max) in
+            [(from.x, way.x, self.min.x, self.max.x), (from.y, way.y, self.min.y, self.max.y)]
+        {
             if way == 0.0 {
                 if from < min || from > max {
                     return None;
@@ -206,7 +212,8 @@ impl Aabb {
     }
 }
 
-/// Where the way from `from` by `way` enters a circle: the part of the way before it, `0..=1`. A start inside is 0.
+/// Where the way from `from` by `way` enters a circle: the part of the way before it, `0..=1`. A
+/// start inside is 0.
 pub fn ray_circle(from: Vec2, way: Vec2, centre: Vec2, radius: f32) -> Option<f32> {
     let offset = from - centre;
     let outside = offset.length_squared() - radius * radius;
@@ -250,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_moving_circle_passes_a_corner_that_its_square_would_touch() {
-        // Along a diagonal at distance 0.75 from the corner (2, 1): a square of half side 0.7 would touch.
+        // Along a diagonal at distance 0.75 from the corner (2, 1): a square of half side 0.7 would
+        // touch.
         let (from, way) = (vec2(2.0 + 0.53 + 3.0, 1.0 + 0.53 - 3.0), vec2(-6.0, 6.0));
         assert!(BOX.grown(0.7).entry(from, way).is_some());
         assert_eq!(BOX.sweep(from, way, 0.7), None);

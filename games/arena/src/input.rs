@@ -19,7 +19,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// The input that comes closest to these wishes: `direction` at most of length 1, `angle` in radians.
+    /// The input that comes closest to these wishes: `direction` at most of length 1, `angle` in
+    /// radians.
     pub fn new(direction: Vec2, angle: f32, fire: bool) -> Self {
         let part = |v: f32| (v * 127.0 + 0.5).floor().clamp(-127.0, 127.0) as i8;
         let turns = turn(0.0, angle) / std::f32::consts::TAU;

@@ -4,15 +4,19 @@
 //!
 //! 1. [`config`]: what a match can be configured with.
 //! 2. [`input`]: what players send: an input in each tick, and reliable commands.
-//! 3. [`components`]: what entities are made of, and how their fields are quantised in snapshots; [`events`]: what happens to them.
-//! 4. Pure rules that know nothing of worlds and are tested by themselves: [`geometry`], [`map`], [`movement`], [`weapons`], [`phases`].
-//! 5. [`systems`]: plain functions that apply the rules to the world; [`spawn`]: what new entities are made of.
+//! 3. [`components`]: what entities are made of, and how their fields are quantised in snapshots;
+//!    [`events`]: what happens to them.
+//! 4. Pure rules that know nothing of worlds and are tested by themselves: [`geometry`], [`map`],
+//!    [`movement`], [`weapons`], [`phases`].
+//! 5. [`systems`]: plain functions that apply the rules to the world; [`spawn`]: what new entities
+//!    are made of.
 //! 6. [`Arena`], below: the [`Game`] that puts it together.
 //! 7. [`bot`]: plays by what a client sees; [`scene`]: the same view, as shapes to draw.
 //!
-//! Nothing in here can see a clock, a socket or a store: a match is a function of configuration, seed and inputs. Lag compensation
-//! ([`components::Trail`]), timers and pending events are components and resources, so they are in the checkpoint, and a match that is
-//! restored on another node goes on in the middle of a shot.
+//! Nothing in here can see a clock, a socket or a store: a match is a function of configuration,
+//! seed and inputs. Lag compensation ([`components::Trail`]), timers and pending events are
+//! components and resources, so they are in the checkpoint, and a match that is restored on another
+//! node goes on in the middle of a shot.
 
 pub mod bot;
 pub mod components;
@@ -31,7 +35,10 @@ pub mod weapons;
 
 pub use config::Config;
 use rekindle_sim::sketch::Sketch;
-use rekindle_sim::{Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without, World};
+use rekindle_sim::{
+    Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without,
+    World,
+};
 
 use crate::bot::Memory;
 use crate::components::*;
@@ -56,18 +63,36 @@ impl Game for Arena {
     type Bot = Memory;
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Body>().component::<Position>().component::<Velocity>().component::<Health>().component::<Trail>();
-        game.component::<Fighter>().component::<Intent>().component::<Aim>().component::<Arms>().component::<Score>().component::<Dead>();
-        game.component::<Drone>().component::<Projectile>().component::<Pickup>().component::<Clock>();
+        game.component::<Body>()
+            .component::<Position>()
+            .component::<Velocity>()
+            .component::<Health>()
+            .component::<Trail>();
+        game.component::<Fighter>()
+            .component::<Intent>()
+            .component::<Aim>()
+            .component::<Arms>()
+            .component::<Score>()
+            .component::<Dead>();
+        game.component::<Drone>()
+            .component::<Projectile>()
+            .component::<Pickup>()
+            .component::<Clock>();
         game.resource::<Course>().resource::<Departed>();
         game.event::<Hit>().event::<Began>();
         game.constant(Config::map).constant(|config: &Config| Spawns::of(&config.map()));
         game.position::<Position>("x", "y");
 
-        let turns = (course::begin_fight, course::conclude).chain().on_event::<Began>().after(course::advance);
+        let turns = (course::begin_fight, course::conclude)
+            .chain()
+            .on_event::<Began>()
+            .after(course::advance);
         game.add_systems(Stage::First, (course::advance, turns));
         game.add_systems(Stage::PreUpdate, control::steer);
-        game.add_systems(Stage::Update, (motion::run, motion::drift, shooting::fire, rockets::fly).chain());
+        game.add_systems(
+            Stage::Update,
+            (motion::run, motion::drift, shooting::fire, rockets::fly).chain(),
+        );
         game.add_systems(Stage::PostUpdate, (health::wound, health::revive, pickups::take).chain());
         game.add_systems(Stage::Last, (motion::record, course::show_clock));
     }
@@ -94,7 +119,9 @@ impl Game for Arena {
 
     fn join(world: &mut World, player: PlayerId) {
         let opponents: Vec<Vec2> =
-            world.query::<&Position, (With<Fighter>, Without<Dead>), _>(|living| living.iter().map(|at| at.vec()).collect());
+            world.query::<&Position, (With<Fighter>, Without<Dead>), _>(|living| {
+                living.iter().map(|at| at.vec()).collect()
+            });
         let mut rng = world.rng(player.0);
         let at = spawn::place(&world.constant::<Spawns>(), &mut rng, &opponents);
         let score = world.resource_mut::<Departed>().take(player);
@@ -105,7 +132,10 @@ impl Game for Arena {
 
     fn leave(world: &mut World, player: PlayerId, _reason: LeaveReason) {
         let Some(fighter) = world.resource::<Players>().avatar(player) else { return };
-        let name = world.resource::<Players>().get(player).map_or_else(String::new, |player| player.name.clone());
+        let name = world
+            .resource::<Players>()
+            .get(player)
+            .map_or_else(String::new, |player| player.name.clone());
         if let Some(score) = world.get::<Score>(fighter)
             && world.resource::<Course>().phase == Phase::Live
         {
@@ -132,7 +162,12 @@ impl Game for Arena {
         true
     }
 
-    fn bot(player: PlayerId, view: &View<'_>, config: &Config, memory: &mut Memory) -> Option<Input> {
+    fn bot(
+        player: PlayerId,
+        view: &View<'_>,
+        config: &Config,
+        memory: &mut Memory,
+    ) -> Option<Input> {
         bot::decide(player, view, config, memory)
     }
 

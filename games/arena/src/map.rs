@@ -1,4 +1,5 @@
-//! Maps: walls, where pickups lie, where fighters enter. A map is a pure function of the configuration, so clients build the same one.
+//! Maps: walls, where pickups lie, where fighters enter. A map is a pure function of the
+//! configuration, so clients build the same one.
 
 use crate::components::PickupKind;
 use crate::geometry::{Aabb, Vec2, vec2};
@@ -86,12 +87,17 @@ impl Map {
         };
         let half = vec2(width / 2.0, height / 2.0);
         let place = |x: f32, y: f32| vec2(x * half.x, y * half.y);
-        let walls: Vec<Aabb> = blocks.iter().map(|&(x, y, w, h)| Aabb::around(place(x, y), w * width, h * height)).collect();
-        let pickups = PICKUPS.iter().map(|&(x, y, kind)| PickupSpot { at: place(x, y), kind }).collect();
+        let walls: Vec<Aabb> = blocks
+            .iter()
+            .map(|&(x, y, w, h)| Aabb::around(place(x, y), w * width, h * height))
+            .collect();
+        let pickups =
+            PICKUPS.iter().map(|&(x, y, kind)| PickupSpot { at: place(x, y), kind }).collect();
         Some(Self { half, walls, pickups })
     }
 
-    /// How far a circle gets on its way before it touches a wall or the edge: a part of the way, `0..=1`.
+    /// How far a circle gets on its way before it touches a wall or the edge: a part of the way,
+    /// `0..=1`.
     pub fn reach(&self, from: Vec2, way: Vec2, radius: f32) -> f32 {
         let edge = |from: f32, way: f32, half: f32| {
             let limit = half - radius;
@@ -103,7 +109,8 @@ impl Map {
                 1.0
             }
         };
-        let free = edge(from.x, way.x, self.half.x).min(edge(from.y, way.y, self.half.y)).clamp(0.0, 1.0);
+        let free =
+            edge(from.x, way.x, self.half.x).min(edge(from.y, way.y, self.half.y)).clamp(0.0, 1.0);
         self.walls.iter().filter_map(|wall| wall.sweep(from, way, radius)).fold(free, f32::min)
     }
 
@@ -113,9 +120,11 @@ impl Map {
         self.walls.iter().all(|wall| wall.sweep(from, way, radius).is_none())
     }
 
-    /// Takes a circle out of walls and back over the edge, and the part of its velocity that went in.
+    /// Takes a circle out of walls and back over the edge, and the part of its velocity that went
+    /// in.
     ///
-    /// For circles that move less than their radius in a tick, so that none is ever on the far side of a wall.
+    /// For circles that move less than their radius in a tick, so that none is ever on the far side
+    /// of a wall.
     pub fn confine(&self, mut centre: Vec2, mut velocity: Vec2, radius: f32) -> (Vec2, Vec2) {
         let mut stop = |push: Vec2| {
             let normal = push.normalised();
@@ -141,14 +150,18 @@ impl Map {
         (centre, velocity)
     }
 
-    /// Whether a circle overlaps no wall and does not stand out of the arena, but for `slack` metres of rounding.
+    /// Whether a circle overlaps no wall and does not stand out of the arena, but for `slack`
+    /// metres of rounding.
     pub fn is_free(&self, centre: Vec2, radius: f32, slack: f32) -> bool {
         let limit = self.half - vec2(radius - slack, radius - slack);
-        centre.x.abs() <= limit.x && centre.y.abs() <= limit.y && self.walls.iter().all(|wall| wall.distance(centre) >= radius - slack)
+        centre.x.abs() <= limit.x
+            && centre.y.abs() <= limit.y
+            && self.walls.iter().all(|wall| wall.distance(centre) >= radius - slack)
     }
 }
 
-/// Where fighters and drones enter. Takes longer to compute than a map, and only the server needs it.
+/// Where fighters and drones enter. Takes longer to compute than a map, and only the server needs
+/// it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spawns {
     /// All points, row by row.
@@ -160,10 +173,13 @@ impl Spawns {
     pub fn of(map: &Map) -> Self {
         let steps = |half: f32| ((half - SPAWN_CLEARANCE) / SPAWN_SPACING) as i32;
         let (columns, rows) = (steps(map.half.x), steps(map.half.y));
-        let grid = (-rows..=rows).flat_map(|row| (-columns..=columns).map(move |column| (column, row)));
+        let grid =
+            (-rows..=rows).flat_map(|row| (-columns..=columns).map(move |column| (column, row)));
         let points = grid
             .map(|(column, row)| vec2(column as f32 * SPAWN_SPACING, row as f32 * SPAWN_SPACING))
-            .filter(|point| !map.walls.iter().any(|wall| wall.grown(SPAWN_CLEARANCE).contains(*point)))
+            .filter(|point| {
+                !map.walls.iter().any(|wall| wall.grown(SPAWN_CLEARANCE).contains(*point))
+            })
             .collect();
         Self { points }
     }
@@ -177,8 +193,11 @@ mod tests {
     use crate::movement::FIGHTER_RADIUS;
 
     fn maps() -> impl Iterator<Item = Map> {
-        let sizes = [(MIN_SIZE, MIN_SIZE), (MIN_SIZE, MAX_SIZE), (48.0, 32.0), (MAX_SIZE, MAX_SIZE)];
-        NAMES.into_iter().flat_map(move |name| sizes.into_iter().filter_map(move |(width, height)| Map::named(name, width, height)))
+        let sizes =
+            [(MIN_SIZE, MIN_SIZE), (MIN_SIZE, MAX_SIZE), (48.0, 32.0), (MAX_SIZE, MAX_SIZE)];
+        NAMES.into_iter().flat_map(move |name| {
+            sizes.into_iter().filter_map(move |(width, height)| Map::named(name, width, height))
+        })
     }
 
     #[test]
@@ -200,12 +219,17 @@ mod tests {
                 let grown = wall.grown(2.0 * FIGHTER_RADIUS + 0.1);
                 let edge = map.half - vec2(0.1, 0.1);
                 assert!(
-                    grown.min.x > -edge.x && grown.max.x < edge.x && grown.min.y > -edge.y && grown.max.y < edge.y,
+                    grown.min.x > -edge.x
+                        && grown.max.x < edge.x
+                        && grown.min.y > -edge.y
+                        && grown.max.y < edge.y,
                     "{wall:?} at the edge"
                 );
                 for other in &map.walls[index + 1..] {
-                    let apart =
-                        grown.max.x < other.min.x || other.max.x < grown.min.x || grown.max.y < other.min.y || other.max.y < grown.min.y;
+                    let apart = grown.max.x < other.min.x
+                        || other.max.x < grown.min.x
+                        || grown.max.y < other.min.y
+                        || other.max.y < grown.min.y;
                     assert!(apart, "{wall:?} and {other:?}");
                 }
             }

@@ -1,4 +1,5 @@
-//! How bodies move: acceleration, walls. Pure; called by the systems, and by clients that predict their own fighter.
+//! How bodies move: acceleration, walls. Pure; called by the systems, and by clients that predict
+//! their own fighter.
 
 use crate::geometry::{Vec2, vec2};
 use crate::map::Map;
@@ -23,10 +24,12 @@ pub const DRONE_ACCELERATION: f32 = 8.0;
 /// No knockback makes a body faster than this.
 pub const MAX_SPEED: f32 = 11.0;
 
-/// Velocities are multiples of this, metres per second: it is also the quantum of velocities in snapshots, so that what a client extrapolates is exact.
+/// Velocities are multiples of this, metres per second: it is also the quantum of velocities in
+/// snapshots, so that what a client extrapolates is exact.
 pub const VELOCITY_STEP: f32 = 0.125;
 
-// What moves less than its radius in a tick cannot pass a wall between two ticks; `Map::confine` relies on it.
+// What moves less than its radius in a tick cannot pass a wall between two ticks; `Map::confine`
+// relies on it.
 const _: () = assert!(MAX_SPEED * TICK < DRONE_RADIUS && DRONE_RADIUS < FIGHTER_RADIUS);
 
 /// The nearest velocity that is a multiple of [`VELOCITY_STEP`] on both axes.
@@ -35,7 +38,8 @@ pub fn snap(velocity: Vec2) -> Vec2 {
     vec2(snap(velocity.x), snap(velocity.y))
 }
 
-/// The velocity after one tick of wanting to go at `wanted`, with an acceleration of at most `most`.
+/// The velocity after one tick of wanting to go at `wanted`, with an acceleration of at most
+/// `most`.
 pub fn accelerate(velocity: Vec2, wanted: Vec2, most: f32) -> Vec2 {
     snap(velocity + (wanted - velocity).clamped(most * TICK))
 }
@@ -94,7 +98,8 @@ mod tests {
                     velocity = accelerate(velocity, vec2(x, y) * MAX_SPEED, 300.0).clamped(MAX_SPEED);
                     (at, velocity) = advance(&map, at, velocity, FIGHTER_RADIUS);
                     prop_assert!(map.is_free(at, FIGHTER_RADIUS, 1e-3));
-                    prop_assert!(map.is_clear(from, at, 0.0), "went through a wall from {from:?} to {at:?}");
+                    prop_assert!(map.is_clear(from, at, 0.0), "went through a wall from {from:?} \
+                        to {at:?}");
                 }
             }
         }

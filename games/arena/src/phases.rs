@@ -1,4 +1,5 @@
-//! The course of a match: lobby, countdown, live, podium. The rules are a pure function; `systems::course` applies what it says.
+//! The course of a match: lobby, countdown, live, podium. The rules are a pure function;
+//! `systems::course` applies what it says.
 
 use rekindle_sim::{PlayerId, Resource, Tick, Value};
 use serde::Serialize;
@@ -60,13 +61,25 @@ pub fn next(course: &Course, facts: Facts, config: &Config, now: Tick) -> Turn {
     match course.phase {
         Phase::Lobby if !enough => Turn::Stay,
         Phase::Lobby if facts.all_ready => Turn::Go(Phase::Countdown, Reason::AllReady),
-        Phase::Lobby if elapsed >= Config::ticks(config.lobby_s) => Turn::Go(Phase::Countdown, Reason::EnoughPlayers),
+        Phase::Lobby if elapsed >= Config::ticks(config.lobby_s) => {
+            Turn::Go(Phase::Countdown, Reason::EnoughPlayers)
+        }
         Phase::Countdown if !enough => Turn::Go(Phase::Lobby, Reason::TooFewPlayers),
-        Phase::Countdown if elapsed >= Config::ticks(config.countdown_s) => Turn::Go(Phase::Live, Reason::Fight),
-        Phase::Live if config.kills_to_win().is_some_and(|limit| facts.most_kills >= limit) => Turn::Go(Phase::Podium, Reason::ScoreLimit),
-        Phase::Live if config.time_limit().is_some_and(|limit| elapsed >= limit) => Turn::Go(Phase::Podium, Reason::TimeLimit),
-        Phase::Live if facts.players == 0 && !config.endless => Turn::Go(Phase::Podium, Reason::EverybodyLeft),
-        Phase::Podium if elapsed >= Config::ticks(config.podium_s) && config.rematch => Turn::Go(Phase::Lobby, Reason::Rematch),
+        Phase::Countdown if elapsed >= Config::ticks(config.countdown_s) => {
+            Turn::Go(Phase::Live, Reason::Fight)
+        }
+        Phase::Live if config.kills_to_win().is_some_and(|limit| facts.most_kills >= limit) => {
+            Turn::Go(Phase::Podium, Reason::ScoreLimit)
+        }
+        Phase::Live if config.time_limit().is_some_and(|limit| elapsed >= limit) => {
+            Turn::Go(Phase::Podium, Reason::TimeLimit)
+        }
+        Phase::Live if facts.players == 0 && !config.endless => {
+            Turn::Go(Phase::Podium, Reason::EverybodyLeft)
+        }
+        Phase::Podium if elapsed >= Config::ticks(config.podium_s) && config.rematch => {
+            Turn::Go(Phase::Lobby, Reason::Rematch)
+        }
         Phase::Podium if elapsed >= Config::ticks(config.podium_s) => Turn::End,
         _ => Turn::Stay,
     }
@@ -119,7 +132,9 @@ pub struct Outcome {
 
 /// Puts the best first, and says who won.
 pub fn rank(mut standings: Vec<Standing>) -> (Option<PlayerId>, Vec<Standing>) {
-    standings.sort_by(|a, b| b.kills.cmp(&a.kills).then(a.deaths.cmp(&b.deaths)).then(a.player.cmp(&b.player)));
+    standings.sort_by(|a, b| {
+        b.kills.cmp(&a.kills).then(a.deaths.cmp(&b.deaths)).then(a.player.cmp(&b.player))
+    });
     let winner = match standings.as_slice() {
         [best, second, ..] if (best.kills, best.deaths) == (second.kills, second.deaths) => None,
         [best, ..] if best.kills > 0 => Some(best.player),
@@ -141,16 +156,28 @@ mod tests {
     #[test]
     fn the_lobby_waits_for_players_and_then_for_the_ready_or_the_clock() {
         let config = Config { lobby_s: 10, ..Config::default() };
-        assert_eq!(turn(Phase::Lobby, 9999, Facts { players: 1, all_ready: true, ..CALM }, &config), Turn::Stay);
+        assert_eq!(
+            turn(Phase::Lobby, 9999, Facts { players: 1, all_ready: true, ..CALM }, &config),
+            Turn::Stay
+        );
         assert_eq!(turn(Phase::Lobby, 299, CALM, &config), Turn::Stay);
-        assert_eq!(turn(Phase::Lobby, 300, CALM, &config), Turn::Go(Phase::Countdown, Reason::EnoughPlayers));
-        assert_eq!(turn(Phase::Lobby, 1, Facts { all_ready: true, ..CALM }, &config), Turn::Go(Phase::Countdown, Reason::AllReady));
+        assert_eq!(
+            turn(Phase::Lobby, 300, CALM, &config),
+            Turn::Go(Phase::Countdown, Reason::EnoughPlayers)
+        );
+        assert_eq!(
+            turn(Phase::Lobby, 1, Facts { all_ready: true, ..CALM }, &config),
+            Turn::Go(Phase::Countdown, Reason::AllReady)
+        );
     }
 
     #[test]
     fn a_countdown_without_players_goes_back() {
         let config = Config::default();
-        assert_eq!(turn(Phase::Countdown, 5, Facts { players: 1, ..CALM }, &config), Turn::Go(Phase::Lobby, Reason::TooFewPlayers));
+        assert_eq!(
+            turn(Phase::Countdown, 5, Facts { players: 1, ..CALM }, &config),
+            Turn::Go(Phase::Lobby, Reason::TooFewPlayers)
+        );
         assert_eq!(turn(Phase::Countdown, 59, CALM, &config), Turn::Stay);
         assert_eq!(turn(Phase::Countdown, 60, CALM, &config), Turn::Go(Phase::Live, Reason::Fight));
     }
@@ -159,11 +186,28 @@ mod tests {
     fn a_fight_ends_by_score_by_time_or_when_everybody_left() {
         let config = Config { score_limit: 5, time_limit_s: 10, ..Config::default() };
         assert_eq!(turn(Phase::Live, 10, Facts { most_kills: 4, ..CALM }, &config), Turn::Stay);
-        assert_eq!(turn(Phase::Live, 10, Facts { most_kills: 5, ..CALM }, &config), Turn::Go(Phase::Podium, Reason::ScoreLimit));
-        assert_eq!(turn(Phase::Live, 300, CALM, &config), Turn::Go(Phase::Podium, Reason::TimeLimit));
-        assert_eq!(turn(Phase::Live, 1, Facts { players: 0, ..CALM }, &config), Turn::Go(Phase::Podium, Reason::EverybodyLeft));
+        assert_eq!(
+            turn(Phase::Live, 10, Facts { most_kills: 5, ..CALM }, &config),
+            Turn::Go(Phase::Podium, Reason::ScoreLimit)
+        );
+        assert_eq!(
+            turn(Phase::Live, 300, CALM, &config),
+            Turn::Go(Phase::Podium, Reason::TimeLimit)
+        );
+        assert_eq!(
+            turn(Phase::Live, 1, Facts { players: 0, ..CALM }, &config),
+            Turn::Go(Phase::Podium, Reason::EverybodyLeft)
+        );
         let endless = Config { endless: true, ..config };
-        assert_eq!(turn(Phase::Live, 999_999, Facts { players: 0, most_kills: 999, all_ready: true }, &endless), Turn::Stay);
+        assert_eq!(
+            turn(
+                Phase::Live,
+                999_999,
+                Facts { players: 0, most_kills: 999, all_ready: true },
+                &endless
+            ),
+            Turn::Stay
+        );
     }
 
     #[test]
@@ -177,8 +221,15 @@ mod tests {
 
     #[test]
     fn the_best_is_first_and_even_players_share_no_victory() {
-        let standing = |player, kills, deaths| Standing { player: PlayerId(player), name: String::new(), kills, deaths, left: false };
-        let (winner, standings) = rank(vec![standing(1, 2, 0), standing(2, 5, 3), standing(3, 5, 1)]);
+        let standing = |player, kills, deaths| Standing {
+            player: PlayerId(player),
+            name: String::new(),
+            kills,
+            deaths,
+            left: false,
+        };
+        let (winner, standings) =
+            rank(vec![standing(1, 2, 0), standing(2, 5, 3), standing(3, 5, 1)]);
         assert_eq!(winner, Some(PlayerId(3)));
         assert_eq!(standings.iter().map(|s| s.player.0).collect::<Vec<_>>(), [3, 2, 1]);
         assert_eq!(rank(vec![standing(1, 5, 1), standing(2, 5, 1)]).0, None);

@@ -58,10 +58,20 @@ pub struct Weapon {
 /// A fighter carries at most this much of one kind of ammunition.
 pub const MAX_AMMO: u8 = 60;
 
-const BLASTER: Weapon =
-    Weapon { name: "blaster", damage: 9, cooldown: 5, magazine: None, shot: Shot::Hitscan { range: 28.0, rays: 1, spread: 0.02 } };
-const SHOTGUN: Weapon =
-    Weapon { name: "shotgun", damage: 8, cooldown: 24, magazine: Some(8), shot: Shot::Hitscan { range: 14.0, rays: 7, spread: 0.14 } };
+const BLASTER: Weapon = Weapon {
+    name: "blaster",
+    damage: 9,
+    cooldown: 5,
+    magazine: None,
+    shot: Shot::Hitscan { range: 28.0, rays: 1, spread: 0.02 },
+};
+const SHOTGUN: Weapon = Weapon {
+    name: "shotgun",
+    damage: 8,
+    cooldown: 24,
+    magazine: Some(8),
+    shot: Shot::Hitscan { range: 14.0, rays: 7, spread: 0.14 },
+};
 const LAUNCHER: Weapon = Weapon {
     name: "launcher",
     damage: 70,
@@ -106,7 +116,8 @@ mod tests {
     fn no_weapon_kills_with_one_shot_and_every_weapon_kills_within_three_seconds() {
         for kind in WeaponKind::ALL {
             let weapon = kind.stats();
-            let rays = if let Shot::Hitscan { rays, .. } = weapon.shot { u32::from(rays) } else { 1 };
+            let rays =
+                if let Shot::Hitscan { rays, .. } = weapon.shot { u32::from(rays) } else { 1 };
             let shot = u32::from(weapon.damage) * rays;
             assert!(shot < 100, "{}", weapon.name);
             let shots = 100u32.div_ceil(shot);

@@ -15,11 +15,19 @@ type Fight = Harness<Arena>;
 
 fn phases(fight: &Fight) -> Vec<(Phase, Reason)> {
     let changes = fight.events().filter(|event| event.kind == "phase");
-    changes.map(|event| from_bytes::<PhaseChange>(&event.payload).unwrap()).map(|change| (change.phase, change.reason)).collect()
+    changes
+        .map(|event| from_bytes::<PhaseChange>(&event.payload).unwrap())
+        .map(|change| (change.phase, change.reason))
+        .collect()
 }
 
 fn results(fight: &Fight) -> Vec<Value> {
-    fight.effects().map(|effect| (assert_eq!(effect.kind, "result"), serde_json::from_slice(&effect.payload).unwrap()).1).collect()
+    fight
+        .effects()
+        .map(|effect| {
+            (assert_eq!(effect.kind, "result"), serde_json::from_slice(&effect.payload).unwrap()).1
+        })
+        .collect()
 }
 
 fn run_until(fight: &mut Fight, most: u64, done: impl Fn(&Fight) -> bool) {
@@ -46,7 +54,10 @@ fn a_finished_match_has_exactly_one_result_and_ends_after_the_podium() {
     let results = results(&fight);
     assert_eq!(results.len(), 1);
     let result = &results[0];
-    assert_eq!((&result["game"], &result["round"], &result["reason"]), (&"arena".into(), &1.into(), &"score limit".into()));
+    assert_eq!(
+        (&result["game"], &result["round"], &result["reason"]),
+        (&"arena".into(), &1.into(), &"score limit".into())
+    );
     let standings = result["standings"].as_array().unwrap();
     assert_eq!(standings.len(), 6);
     assert!(standings[0]["kills"].as_u64().unwrap() >= 4);
@@ -65,17 +76,26 @@ fn time_ends_a_match_in_which_nobody_scores() {
     fight.join(PlayerId(2));
     run_until(&mut fight, 110, |fight| phase(fight) == Phase::Podium);
     let result = &results(&fight)[0];
-    assert_eq!((&result["reason"], &result["winner"], &result["ticks"]), (&"time limit".into(), &Value::Null, &90.into()));
+    assert_eq!(
+        (&result["reason"], &result["winner"], &result["ticks"]),
+        (&"time limit".into(), &Value::Null, &90.into())
+    );
 }
 
 #[test]
 fn a_rematch_has_a_result_for_each_round_and_starts_from_nothing() {
-    let mut fight = Fight::with_config(8, r#"{"score_limit": 2, "podium_s": 1, "rematch": true}"#).bots(6);
+    let mut fight =
+        Fight::with_config(8, r#"{"score_limit": 2, "podium_s": 1, "rematch": true}"#).bots(6);
     run_until(&mut fight, 6000, |fight| results(fight).len() == 2);
     assert_eq!(fight.ended(), None);
     let results = results(&fight);
     assert_eq!((&results[0]["round"], &results[1]["round"]), (&1.into(), &2.into()));
-    let kills: u64 = results[1]["standings"].as_array().unwrap().iter().map(|line| line["kills"].as_u64().unwrap()).sum();
+    let kills: u64 = results[1]["standings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["kills"].as_u64().unwrap())
+        .sum();
     assert!((2..=12).contains(&kills), "scores of the first round are gone: {kills}");
     assert!(phases(&fight).contains(&(Phase::Lobby, Reason::Rematch)));
     fight.assert_replay_identical();
@@ -83,7 +103,9 @@ fn a_rematch_has_a_result_for_each_round_and_starts_from_nothing() {
 
 #[test]
 fn an_endless_match_goes_on() {
-    let fight = Fight::with_config(2, r#"{"endless": true, "score_limit": 1, "time_limit_s": 1}"#).bots(4).run(900);
+    let fight = Fight::with_config(2, r#"{"endless": true, "score_limit": 1, "time_limit_s": 1}"#)
+        .bots(4)
+        .run(900);
     assert_eq!((phase(&fight), fight.ended(), results(&fight).len()), (Phase::Live, None, 0));
 }
 
@@ -110,13 +132,16 @@ fn ready_players_do_not_wait_and_too_few_go_back_to_the_lobby() {
 
 #[test]
 fn players_come_and_go_and_keep_what_they_earned() {
-    let mut fight = Fight::with_config(4, r#"{"score_limit": 0, "time_limit_s": 60, "podium_s": 0}"#).bots(5);
+    let mut fight =
+        Fight::with_config(4, r#"{"score_limit": 0, "time_limit_s": 60, "podium_s": 0}"#).bots(5);
     let bot = PlayerId(1_000_000);
     let score = |fight: &Fight, player| {
         let avatar = fight.world().resource::<Players>().avatar(player)?;
         fight.world().get::<Score>(avatar)
     };
-    run_until(&mut fight, 1200, |fight| score(fight, bot).is_some_and(|score| score.kills > 0 && score.deaths > 0));
+    run_until(&mut fight, 1200, |fight| {
+        score(fight, bot).is_some_and(|score| score.kills > 0 && score.deaths > 0)
+    });
     let earned = score(&fight, bot).unwrap();
     fight.leave(bot);
     fight.join(PlayerId(7));
@@ -129,7 +154,12 @@ fn players_come_and_go_and_keep_what_they_earned() {
     fight.leave(bot);
     run_until(&mut fight, 2000, |fight| !results(fight).is_empty());
     let result = &results(&fight)[0];
-    let line = result["standings"].as_array().unwrap().iter().find(|line| line["player"] == bot.0).unwrap();
+    let line = result["standings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["player"] == bot.0)
+        .unwrap();
     assert_eq!((&line["left"], &line["kills"]), (&true.into(), &earned.kills.into()));
     assert_eq!(result["standings"].as_array().unwrap().len(), 6);
     fight.assert_replay_identical();
@@ -161,7 +191,10 @@ fn a_weapon_is_taken_in_hand_only_with_ammunition() {
 
 #[test]
 fn a_fighter_whose_player_falls_silent_stops_and_holds_fire() {
-    let mut fight = Fight::with_config(1, r#"{"endless": true, "lobby_s": 0, "countdown_s": 0, "map": "open"}"#);
+    let mut fight = Fight::with_config(
+        1,
+        r#"{"endless": true, "lobby_s": 0, "countdown_s": 0, "map": "open"}"#,
+    );
     fight.join(PlayerId(1));
     fight.join(PlayerId(2));
     let mut fight = fight.run(5);
@@ -179,8 +212,11 @@ fn a_fighter_whose_player_falls_silent_stops_and_holds_fire() {
 
 #[test]
 fn the_clock_of_the_display_counts_down() {
-    let mut fight = Fight::with_config(1, r#"{"time_limit_s": 10, "countdown_s": 3, "lobby_s": 0}"#).bots(2);
-    let clock = |fight: &mut Fight| fight.world_mut().query::<&Clock, (), _>(|clocks| *clocks.iter().next().unwrap());
+    let mut fight =
+        Fight::with_config(1, r#"{"time_limit_s": 10, "countdown_s": 3, "lobby_s": 0}"#).bots(2);
+    let clock = |fight: &mut Fight| {
+        fight.world_mut().query::<&Clock, (), _>(|clocks| *clocks.iter().next().unwrap())
+    };
     run_until(&mut fight, 5, |fight| phase(fight) == Phase::Countdown);
     assert_eq!(clock(&mut fight), Clock { phase: Phase::Countdown, seconds: 3 });
     let mut fight = fight.run(61);

@@ -23,7 +23,8 @@ impl Range {
         let config = br#"{"map": "open", "endless": true, "lobby_s": 0, "countdown_s": 0}"#;
         let running = game.create(config, 1).unwrap();
         let mut range = Self { game, running };
-        let join = |player: PlayerId| Join { player, session: SessionId(player.0), name: String::new() };
+        let join =
+            |player: PlayerId| Join { player, session: SessionId(player.0), name: String::new() };
         range.step(Step { joins: vec![join(SHOOTER), join(RUNNER)], ..Step::default() });
         for _ in 0..3 {
             range.step(Step::default());
@@ -50,7 +51,11 @@ impl Range {
         };
         let mut inputs = Vec::new();
         if let Some((at, view_tick)) = shot {
-            inputs.push(input(SHOOTER, view_tick, Input::new(Vec2::ZERO, (at - vec2(-8.0, 0.0)).angle(), true)));
+            inputs.push(input(
+                SHOOTER,
+                view_tick,
+                Input::new(Vec2::ZERO, (at - vec2(-8.0, 0.0)).angle(), true),
+            ));
         }
         inputs.push(input(RUNNER, Tick(seq), Input::new(vec2(0.0, 1.0), 0.0, false)));
         self.step(Step { inputs, ..Step::default() });
@@ -73,7 +78,8 @@ impl Range {
     }
 }
 
-/// Health that the runner loses by a shot at where it was `ago` ticks before, by a player who says to have looked `behind` ticks back.
+/// Health that the runner loses by a shot at where it was `ago` ticks before, by a player who says
+/// to have looked `behind` ticks back.
 fn lost(ago: usize, behind: u64, restore: bool) -> u8 {
     let mut range = Range::new();
     let mut places = vec![range.runner().0];
@@ -94,7 +100,11 @@ fn lost(ago: usize, behind: u64, restore: bool) -> u8 {
 fn a_shot_hits_where_the_target_was_when_the_shooter_looked() {
     for ago in 3..=usize::from(REWIND) {
         assert!(lost(ago, ago as u64, false) > 0, "{ago} ticks ago, seen then");
-        assert_eq!(lost(ago, 0, false), 0, "{ago} ticks ago, but the shooter says to see the present");
+        assert_eq!(
+            lost(ago, 0, false),
+            0,
+            "{ago} ticks ago, but the shooter says to see the present"
+        );
     }
     assert!(lost(1, 1, false) > 0);
 }
@@ -102,7 +112,10 @@ fn a_shot_hits_where_the_target_was_when_the_shooter_looked() {
 #[test]
 fn nobody_shoots_further_into_the_past_than_a_quarter_of_a_second() {
     const { assert!(REWIND as u32 * 1000 <= 250 * 30) };
-    assert!(lost(usize::from(REWIND), 300, false) > 0, "an old view counts as the oldest that is allowed");
+    assert!(
+        lost(usize::from(REWIND), 300, false) > 0,
+        "an old view counts as the oldest that is allowed"
+    );
     assert_eq!(lost(15, 15, false), 0);
 }
 

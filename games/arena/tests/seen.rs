@@ -31,8 +31,12 @@ fn a_sketch_has_everything_and_everybody() {
     // A client knows only its own avatar by the list; the others must be known by their entities.
     let view = NetView { avatars: Vec::new(), ..view(&fight) };
     let sketch = game.sketch(&view, json.as_bytes()).unwrap();
-    let count = |what: &dyn Fn(&Shape) -> bool| sketch.shapes.iter().filter(|shape| what(shape)).count();
-    assert_eq!(count(&|shape| matches!(shape, Shape::Rectangle { ink: Ink::Still, .. })), config.map().walls.len() + 1);
+    let count =
+        |what: &dyn Fn(&Shape) -> bool| sketch.shapes.iter().filter(|shape| what(shape)).count();
+    assert_eq!(
+        count(&|shape| matches!(shape, Shape::Rectangle { ink: Ink::Still, .. })),
+        config.map().walls.len() + 1
+    );
     let alive = count(&|shape| matches!(shape, Shape::Circle { ink: Ink::Player(_), .. }));
     let fallen = count(&|shape| matches!(shape, Shape::Line { ink: Ink::Still, .. })) / 2;
     assert_eq!((alive + fallen, alive >= 4), (8, true), "{alive} alive, {fallen} fallen");
@@ -41,11 +45,17 @@ fn a_sketch_has_everything_and_everybody() {
     assert_eq!(sketch.title, "live");
     let players: BTreeSet<_> = sketch.board.iter().map(|(player, _)| player.0).collect();
     assert_eq!(players, (FIRST_BOT.0..FIRST_BOT.0 + 8).collect());
-    let kills: Vec<u32> = sketch.board.iter().map(|(_, line)| line.split_whitespace().nth(1).unwrap().parse().unwrap()).collect();
+    let kills: Vec<u32> = sketch
+        .board
+        .iter()
+        .map(|(_, line)| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+        .collect();
     assert!(kills[0] > 0 && kills.is_sorted_by_key(|kills| Reverse(*kills)), "{kills:?}");
     for shape in &sketch.shapes {
         if let Shape::Circle { at: [x, y], .. } = shape {
-            assert!((sketch.x[0]..sketch.x[1]).contains(x) && (sketch.y[0]..sketch.y[1]).contains(y));
+            assert!(
+                (sketch.x[0]..sketch.x[1]).contains(x) && (sketch.y[0]..sketch.y[1]).contains(y)
+            );
         }
     }
 }
@@ -56,7 +66,8 @@ fn a_bot_is_a_function_of_what_it_sees_and_remembers() {
     let fight = Harness::<Arena>::new(9).bots(4).run(200);
     let (view, config) = (view(&fight), game.config_from_json("{}").unwrap());
     let play = |mut state: Vec<u8>| {
-        let inputs: Vec<_> = (0..50).map(|_| game.bot(FIRST_BOT, &view, &config, &mut state)).collect();
+        let inputs: Vec<_> =
+            (0..50).map(|_| game.bot(FIRST_BOT, &view, &config, &mut state)).collect();
         (inputs, state)
     };
     let (inputs, state) = play(Vec::new());
@@ -64,7 +75,11 @@ fn a_bot_is_a_function_of_what_it_sees_and_remembers() {
     assert!(inputs.iter().flatten().all(|input| game.accepts_input(input)));
     assert_eq!(inputs.iter().flatten().count(), 50);
     assert_eq!(play(state.clone()), play(state));
-    assert_eq!(play(b"no memory of a bot".to_vec()).0, inputs, "a bot that forgot everything starts anew");
+    assert_eq!(
+        play(b"no memory of a bot".to_vec()).0,
+        inputs,
+        "a bot that forgot everything starts anew"
+    );
     assert_eq!(game.bot(PlayerId(77), &view, &config, &mut Vec::new()), None, "nobody to steer");
 }
 
@@ -73,37 +88,64 @@ fn assert_exact(fight: &mut Harness<Arena>, seen: &View<'_>) {
     fight.world_mut().query::<(Entity, &Position, Option<&Velocity>), (), _>(|bodies| {
         for (entity, position, velocity) in &bodies {
             let seen = seen.entity(entity.slot()).unwrap();
-            assert!((seen.get::<Position>().unwrap().vec() - position.vec()).length() <= 1.5 / 256.0);
+            assert!(
+                (seen.get::<Position>().unwrap().vec() - position.vec()).length() <= 1.5 / 256.0
+            );
             if let Some(velocity) = velocity {
-                assert!((seen.get::<Velocity>().unwrap().vec() - velocity.vec()).length() <= 1.5 / 16.0);
+                assert!(
+                    (seen.get::<Velocity>().unwrap().vec() - velocity.vec()).length() <= 1.5 / 16.0
+                );
             }
         }
     });
 }
 
-/// Mean bytes of the snapshots of a fight, header included, for a client that acknowledges after 100 ms and sees everything. Also checks
-/// that what arrives is what was sent.
+/// Mean bytes of the snapshots of a fight, header included, for a client that acknowledges after
+/// 100 ms and sees everything. Also checks that what arrives is what was sent.
 fn mean_snapshot(movers: u16, bots: usize, ticks: u64) -> f64 {
-    let config = Config { movers, max_players: 64, endless: true, lobby_s: 0, countdown_s: 0, ..Config::default() };
-    let mut fight = Harness::<Arena>::with_config(11, &serde_json::to_string(&config).unwrap()).bots(bots).run(60);
+    let config = Config {
+        movers,
+        max_players: 64,
+        endless: true,
+        lobby_s: 0,
+        countdown_s: 0,
+        ..Config::default()
+    };
+    let mut fight = Harness::<Arena>::with_config(11, &serde_json::to_string(&config).unwrap())
+        .bots(bots)
+        .run(60);
     let schema = Arc::new(Typed::<Arena>::new().unwrap().net_schema().clone());
     let mut sender = SnapshotSender::new(schema.clone());
     let mut receiver = SnapshotReceiver::new(schema.clone());
-    let (mut history, mut acknowledged, mut out) = (ViewHistory::new(), VecDeque::new(), Vec::new());
+    let (mut history, mut acknowledged, mut out) =
+        (ViewHistory::new(), VecDeque::new(), Vec::new());
     let (mut bytes, mut counted) = (0, 0);
     for number in 0..ticks {
         fight.tick();
         let view = Arc::new(view(&fight));
         history.push(view.clone());
         let avatar = view.avatar(FIRST_BOT);
-        let applied = (0..4).map(|back| (1000 + number - back, rekindle_schema::Tick(view.tick.0 - back))).rev().collect();
-        let header = SnapshotHeader { epoch: Epoch(1), tick: view.tick, durable: view.tick, applied, avatar, ..SnapshotHeader::default() };
+        let applied = (0..4)
+            .map(|back| (1000 + number - back, rekindle_schema::Tick(view.tick.0 - back)))
+            .rev()
+            .collect();
+        let header = SnapshotHeader {
+            epoch: Epoch(1),
+            tick: view.tick,
+            durable: view.tick,
+            applied,
+            avatar,
+            ..SnapshotHeader::default()
+        };
         sender.encode(&header, &view, &history, avatar, None, 1200, &mut out);
         let received = receiver.receive(&out).unwrap();
         // The first snapshots of so many entities are too large for one datagram: the rest follows.
         assert!(received.complete || number < 10);
         if received.complete {
-            assert_eq!((&received.view.entities, &received.view.values), (&view.entities, &view.values));
+            assert_eq!(
+                (&received.view.entities, &received.view.values),
+                (&view.entities, &view.values)
+            );
             assert_exact(&mut fight, &View::new(&schema, &received.view));
         }
         acknowledged.push_back(receiver.acknowledgement());

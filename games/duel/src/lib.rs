@@ -1,9 +1,10 @@
-//! A game for two: they run on a line after a ball, and whoever reaches it scores. The smallest game that a studio could ship, with an executable of
-//! its own in `main.rs`; the tests run that executable as strangers would. A game to learn from is `games/arena`.
+//! A game for two: they run on a line after a ball, and whoever reaches it scores. The smallest
+//! game that a studio could ship, with an executable of its own in `main.rs`; the tests run that
+//! executable as strangers would. A game to learn from is `games/arena`.
 
 use rekindle_sim::{
-    Component, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, PlayerId, Players, Query, Res, ResMut, Resource, Rng, Stage, Time,
-    Value, View, World,
+    Component, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, PlayerId, Players, Query,
+    Res, ResMut, Resource, Rng, Stage, Time, Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,10 @@ impl Game for Duel {
     type Bot = ();
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Place>().component::<Runner>().resource::<Goals>().position::<Place>("x", "y");
+        game.component::<Place>()
+            .component::<Runner>()
+            .resource::<Goals>()
+            .position::<Place>("x", "y");
         game.add_systems(Stage::Update, (steer, run, score).chain());
     }
 
@@ -100,7 +104,10 @@ impl Game for Duel {
 
     fn bot(player: PlayerId, view: &View<'_>, _config: &Rules, (): &mut ()) -> Option<Run> {
         let own = view.avatar(player)?;
-        let ball = view.entities().filter(|entity| entity.slot != own.slot).filter_map(|entity| entity.get::<Place>());
+        let ball = view
+            .entities()
+            .filter(|entity| entity.slot != own.slot)
+            .filter_map(|entity| entity.get::<Place>());
         // The ball lies on the line, players stand beside it.
         let ball = ball.min_by(|a, b| a.y.abs().total_cmp(&b.y.abs()))?;
         Some(if ball.x > own.get::<Place>()?.x { Run::Right } else { Run::Left })
@@ -109,7 +116,9 @@ impl Game for Duel {
 
 fn steer(inputs: Inputs<Duel>, players: Res<Players>, mut runners: Query<&mut Runner>) {
     for input in &inputs {
-        if let Some(mut runner) = players.avatar(input.player).and_then(|avatar| runners.get_mut(avatar)) {
+        if let Some(mut runner) =
+            players.avatar(input.player).and_then(|avatar| runners.get_mut(avatar))
+        {
             runner.towards = match input.input {
                 Run::Stay => 0.0,
                 Run::Left => -1.0,
@@ -127,7 +136,8 @@ fn run(time: Time, mut runners: Query<(&mut Place, &Runner)>) {
 }
 
 fn score(mut goals: ResMut<Goals>, mut rng: Rng, mut all: Query<(&mut Place, Option<&Runner>)>) {
-    let runners: Vec<f32> = all.iter().filter(|(_, runner)| runner.is_some()).map(|(place, _)| place.x).collect();
+    let runners: Vec<f32> =
+        all.iter().filter(|(_, runner)| runner.is_some()).map(|(place, _)| place.x).collect();
     for (mut place, runner) in &mut all {
         if runner.is_none() && runners.iter().any(|x| (x - place.x).abs() < REACH) {
             place.x = rng.range(-HALF, HALF);

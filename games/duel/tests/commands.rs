@@ -1,4 +1,5 @@
-//! A studio's own executable with a game for two: every command takes what is registered, and speaks of this executable and its game.
+//! A studio's own executable with a game for two: every command takes what is registered, and
+//! speaks of this executable and its game.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -11,7 +12,9 @@ const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
 fn duel(dir: &Path) -> Command {
     let mut command = Command::new(DUEL);
     command.current_dir(dir).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REKINDLE_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"REKINDLE_"))
+    {
         command.env_remove(name);
     }
     command
@@ -19,7 +22,11 @@ fn duel(dir: &Path) -> Command {
 
 fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = duel(dir).args(args).output().unwrap();
-    (status.code(), String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned())
+    (
+        status.code(),
+        String::from_utf8_lossy(&stdout).into_owned(),
+        String::from_utf8_lossy(&stderr).into_owned(),
+    )
 }
 
 /// A bare start. Killed when dropped.
@@ -56,12 +63,17 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
     let node = Bare::start(dir.path());
     let text = node.printed.join("\n");
     assert!(text.contains("(duel) runs at tick ") && text.contains("with 2 house bots"), "{text}");
-    assert!(!text.contains("arena") && !text.contains(" bots --count"), "nothing is offered that cannot work: {text}");
+    assert!(
+        !text.contains("arena") && !text.contains(" bots --count"),
+        "nothing is offered that cannot work: {text}"
+    );
     // Every command that is offered works.
-    let offered: Vec<&String> = node.printed.iter().filter(|line| line.trim_start().starts_with(DUEL)).collect();
+    let offered: Vec<&String> =
+        node.printed.iter().filter(|line| line.trim_start().starts_with(DUEL)).collect();
     assert_eq!(offered.len(), 3, "{text}");
     for line in offered {
-        let mut words: Vec<&str> = line.trim().split_once("   ").unwrap().0.split_whitespace().skip(1).collect();
+        let mut words: Vec<&str> =
+            line.trim().split_once("   ").unwrap().0.split_whitespace().skip(1).collect();
         if words[0] == "watch" {
             words.extend(["--seconds", "1"]);
         }
@@ -72,13 +84,18 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
     // The match is full: bots are told so.
     let (code, out, err) = run(dir.path(), &["bots", "--count", "2", "--seconds", "4"]);
     assert_eq!(code, Some(1), "{out}{err}");
-    assert!(out.contains("2 bots: RK-") && err.contains("RK-CLI-148") && err.contains("has room"), "{out}{err}");
+    assert!(
+        out.contains("2 bots: RK-") && err.contains("RK-CLI-148") && err.contains("has room"),
+        "{out}{err}"
+    );
 
     // A match without words about the game is one of the game that there is.
     let (code, out, err) = run(dir.path(), &["match", "create", "--json"]);
     assert!(code == Some(0) && out.contains("\"game\":\"duel\""), "{out}{err}");
-    let id = serde_json::from_str::<serde_json::Value>(&out).unwrap()["id"].as_str().unwrap().to_owned();
-    let (code, out, err) = run(dir.path(), &["bots", "--count", "2", "--seconds", "3", "--match", &id]);
+    let id =
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["id"].as_str().unwrap().to_owned();
+    let (code, out, err) =
+        run(dir.path(), &["bots", "--count", "2", "--seconds", "3", "--match", &id]);
     assert_eq!(code, Some(0), "{out}{err}");
 }
 
@@ -86,9 +103,14 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
 fn the_demo_plays_what_is_registered() {
     let dir = tempfile::tempdir().unwrap();
     let (code, out, err) = run(dir.path(), &["demo", "--json"]);
-    let summary: serde_json::Value = serde_json::from_str(out.trim()).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    let summary: serde_json::Value =
+        serde_json::from_str(out.trim()).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     assert_eq!(code, Some(0), "{summary} {err}");
-    assert_eq!((&summary["players"], &summary["matches"], &summary["holds"]), (&4.into(), &2.into(), &true.into()), "{summary}");
+    assert_eq!(
+        (&summary["players"], &summary["matches"], &summary["holds"]),
+        (&4.into(), &2.into(), &true.into()),
+        "{summary}"
+    );
     let (code, _, err) = run(dir.path(), &["demo", "--players", "5"]);
     assert!(code == Some(2) && err.contains("RK-DEMO-140") && err.contains("--players 4"), "{err}");
 }
@@ -97,10 +119,16 @@ fn the_demo_plays_what_is_registered() {
 fn help_and_hints_name_this_executable_and_its_game() {
     let dir = tempfile::tempdir().unwrap();
     let (code, help, _) = run(dir.path(), &["--help"]);
-    assert!(code == Some(0) && help.contains("Usage: duel ") && help.contains("one match of duel"), "{help}");
+    assert!(
+        code == Some(0) && help.contains("Usage: duel ") && help.contains("one match of duel"),
+        "{help}"
+    );
     assert!(!help.contains("arena") && !help.contains("rekindle demo"), "{help}");
     let (code, _, hint) = run(dir.path(), &["match", "ls"]);
-    assert!(code == Some(3) && hint.contains("start one with `duel`") && !hint.contains("`rekindle"), "{hint}");
+    assert!(
+        code == Some(3) && hint.contains("start one with `duel`") && !hint.contains("`rekindle"),
+        "{hint}"
+    );
     let (_, version, _) = run(dir.path(), &["--version"]);
     assert!(version.starts_with("duel with rekindle "), "{version}");
 }

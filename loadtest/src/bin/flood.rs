@@ -1,4 +1,5 @@
-//! Sends garbage to a node's UDP port on loopback: `flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS`. Prints one line of JSON.
+//! Sends garbage to a node's UDP port on loopback:
+//! `flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS`. Prints one line of JSON.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use rekindle_loadtest::flood::{FloodConfig, flood};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let Some(config) = read(&words) else {
         complain("usage: flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS");
         return ExitCode::from(2);
@@ -20,7 +22,10 @@ fn main() -> ExitCode {
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(flood(&config)).map_err(|error| error.to_string()))
         .and_then(|report| serde_json::to_string(&report).map_err(|error| error.to_string()))
-        .and_then(|line| writeln!(std::io::stdout(), "{line}").map_err(|error| format!("standard output: {error}")));
+        .and_then(|line| {
+            writeln!(std::io::stdout(), "{line}")
+                .map_err(|error| format!("standard output: {error}"))
+        });
     match report {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,8 @@
-//! What QUIC alone costs on this machine: `floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS`. Prints one line of JSON.
+//! What QUIC alone costs on this machine:
+//! `floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS`. Prints one line of JSON.
 //!
-//! The clients run in a process of their own at the lowest priority, as the bots of `cargo xtask load` do.
+//! The clients run in a process of their own at the lowest priority, as the bots of
+//! `cargo xtask load` do.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,13 +16,16 @@ type Failure = Box<dyn std::error::Error>;
 const USAGE: &str = "usage: floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     // An error means that another provider is installed already, which then serves.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match words.as_slice() {
         [packets @ .., threads] if words.len() == 7 => serve(packets, threads),
         // How it calls itself: the clients of a server with that certificate.
-        [packets @ .., address, certificate] if words.len() == 8 => join(packets, address, certificate),
+        [packets @ .., address, certificate] if words.len() == 8 => {
+            join(packets, address, certificate)
+        }
         _ => Err(USAGE.into()),
     };
     match done {
@@ -48,7 +53,9 @@ fn packets(words: &[String]) -> Result<Packets, Failure> {
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     match threads {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        many => tokio::runtime::Builder::new_multi_thread().worker_threads(many).enable_all().build(),
+        many => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(many).enable_all().build()
+        }
     }
 }
 
@@ -76,7 +83,8 @@ fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
         swarm.wait()?;
         let passed = passed?;
         let cpu: Vec<f64> = marks.into_iter().collect::<Result<_, _>>()?;
-        let used = cpu.last().copied().unwrap_or_default() - cpu.first().copied().unwrap_or_default();
+        let used =
+            cpu.last().copied().unwrap_or_default() - cpu.first().copied().unwrap_or_default();
         let line = serde_json::json!({
             "clients": packets.clients,
             "sent": passed.sent,
@@ -91,14 +99,19 @@ fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
 fn join(words: &[String], address: &str, certificate: &str) -> Result<(), Failure> {
     let packets = packets(words)?;
     let byte = |at: usize| u8::from_str_radix(certificate.get(at..at + 2).unwrap_or_default(), 16);
-    let certificate = (0..certificate.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>()?;
+    let certificate =
+        (0..certificate.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>()?;
     Ok(runtime(2)?.block_on(clients(address.parse()?, certificate, packets))?)
 }
 
-/// User and system time of this process, in seconds: fields 14 and 15 of `/proc/self/stat`, in hundredths.
+/// User and system time of this process, in seconds: fields 14 and 15 of `/proc/self/stat`, in
+/// hundredths.
 fn cpu_seconds() -> Result<f64, Failure> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("/proc/self/stat");
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| {
+        fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("/proc/self/stat")
+    };
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }

@@ -1,7 +1,10 @@
-//! Clients that write down what a node tells them, with the time of day: `witness ADDR CERTIFICATE_FILE ROLE PAYLOAD_HEX (TICKET MATCH)...`.
+//! Clients that write down what a node tells them, with the time of day:
+//! `witness ADDR CERTIFICATE_FILE ROLE PAYLOAD_HEX (TICKET MATCH)...`.
 //!
-//! `cargo xtask cuts` and `cargo xtask attack` start it and compare its notes with what is left of the store. ROLE is `player` or `spectator`, MATCH the id of a match or
-//! `-` for any. Players send the payload thirty times a second. It ends when its standard input is closed. One line for each fact, times in microseconds since 1970:
+//! `cargo xtask cuts` and `cargo xtask attack` start it and compare its notes with what is left of
+//! the store. ROLE is `player` or `spectator`, MATCH the id of a match or `-` for any. Players send
+//! the payload thirty times a second. It ends when its standard input is closed. One line for each
+//! fact, times in microseconds since 1970:
 //!
 //! ```text
 //! welcome US CLIENT MATCH SESSION EPOCH TICK
@@ -24,7 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 
 type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: witness ADDR CERTIFICATE_FILE player|spectator PAYLOAD_HEX (TICKET MATCH|-)...";
+const USAGE: &str =
+    "usage: witness ADDR CERTIFICATE_FILE player|spectator PAYLOAD_HEX (TICKET MATCH|-)...";
 /// Between two inputs of a player.
 const PERIOD: Duration = Duration::from_nanos(1_000_000_000 / 30);
 /// Lines that may wait to be written; a client that finds no room waits.
@@ -52,7 +56,8 @@ fn run(words: &[String]) -> Result<(), Failure> {
         _ => return Err(USAGE.into()),
     };
     let byte = |at: usize| u8::from_str_radix(payload.get(at..at + 2).unwrap_or_default(), 16);
-    let payload: Bytes = (0..payload.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>()?.into();
+    let payload: Bytes =
+        (0..payload.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>()?.into();
     let trust = Trust::Certificate(std::fs::read(certificate)?);
     let addr = addr.parse()?;
     let mut configs = Vec::new();
@@ -63,7 +68,10 @@ fn run(words: &[String]) -> Result<(), Failure> {
         config.match_id = if match_id == "-" { None } else { Some(match_id.parse()?) };
         configs.push(config);
     }
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(witness(configs, payload))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(witness(configs, payload))
 }
 
 async fn witness(configs: Vec<ClientConfig>, payload: Bytes) -> Result<(), Failure> {
@@ -127,14 +135,21 @@ fn line(number: usize, event: ClientEvent) -> Option<String> {
     let now = now_us();
     Some(match event {
         ClientEvent::Welcome(welcome) => {
-            format!("welcome {now} {number} {} {} {} {}\n", welcome.match_id, welcome.session, welcome.epoch, welcome.tick)
+            format!(
+                "welcome {now} {number} {} {} {} {}\n",
+                welcome.match_id, welcome.session, welcome.epoch, welcome.tick
+            )
         }
         ClientEvent::Resumed { welcome, .. } => {
-            format!("resumed {now} {number} {} {} {} {}\n", welcome.match_id, welcome.session, welcome.epoch, welcome.tick)
+            format!(
+                "resumed {now} {number} {} {} {} {}\n",
+                welcome.match_id, welcome.session, welcome.epoch, welcome.tick
+            )
         }
         ClientEvent::Snapshot(snapshot) => {
             let header = &snapshot.header;
-            let mut line = format!("seen {now} {number} {} {} {} ", header.epoch, header.tick, header.durable);
+            let mut line =
+                format!("seen {now} {number} {} {} {} ", header.epoch, header.tick, header.durable);
             for (seq, tick) in &header.applied {
                 // Writing to a string cannot fail.
                 let _ = write!(line, "{seq}:{tick},");

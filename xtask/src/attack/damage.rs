@@ -1,8 +1,11 @@
-//! Damage to every kind of file of a data directory, and whether `verify`, `start` and `restore` notice.
+//! Damage to every kind of file of a data directory, and whether `verify`, `start` and `restore`
+//! notice.
 //!
-//! A node lives twice on one directory and is killed twice. Then, again and again, one file is spoiled, `verify` and `start` are tried, and the directory is put back in
-//! place: the same files with the same inodes, so that it is no copy in anybody's eyes. `verify` must not say that all is well; `start` must not go on, by itself, behind
-//! what was durable. What the last second before a kill acknowledged may go unnoticed, for nothing but the log itself knows of it.
+//! A node lives twice on one directory and is killed twice. Then, again and again, one file is
+//! spoiled, `verify` and `start` are tried, and the directory is put back in place: the same files
+//! with the same inodes, so that it is no copy in anybody's eyes. `verify` must not say that all is
+//! well; `start` must not go on, by itself, behind what was durable. What the last second before a
+//! kill acknowledged may go unnoticed, for nothing but the log itself knows of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,7 +24,8 @@ use crate::program::{Done, Server, Started};
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long matches may take to go on once their node serves; without damage it is a moment.
 const RECOVERED: Duration = Duration::from_secs(4);
-/// Ticks that only the log itself knows of: a second between two renewals of the lease, and half a second for a slow host.
+/// Ticks that only the log itself knows of: a second between two renewals of the lease, and half a
+/// second for a slow host.
 const UNWITNESSED: u64 = 45;
 /// Log code of a match that goes on.
 const RESUMED: &str = "RK-NODE-010";
@@ -45,8 +49,15 @@ enum Damage {
     Fifo,
 }
 
-const ALL: &[Damage] =
-    &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Older, Damage::Anothers, Damage::Fifo];
+const ALL: &[Damage] = &[
+    Damage::Deleted,
+    Damage::Halved,
+    Damage::Zeroed,
+    Damage::TailZeroed,
+    Damage::Older,
+    Damage::Anothers,
+    Damage::Fifo,
+];
 
 /// What must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +127,11 @@ impl<'a> Victim<'a> {
         copy(&dir, &older)?;
         second.signal(rustix::process::Signal::CONT)?;
         scene.reach(&dir, 400)?;
-        let durable = scene.views(&dir)?.into_values().filter_map(|view| Some((view.id, view.durable?))).collect();
+        let durable = scene
+            .views(&dir)?
+            .into_values()
+            .filter_map(|view| Some((view.id, view.durable?)))
+            .collect();
         second.kill()?;
         let pristine = scene.path(&format!("{name}-pristine"));
         copy(&dir, &pristine)?;
@@ -130,7 +145,13 @@ impl<'a> Victim<'a> {
         let start = self.start()?;
         self.usual.clone_from(&start.said);
         let held = well && start.ready && start.lost.is_empty();
-        table.add(Row::new("damage: none", "", "verify and start are content", format!("{}; {}", said(&verify), start.words()), held));
+        table.add(Row::new(
+            "damage: none",
+            "",
+            "verify and start are content",
+            format!("{}; {}", said(&verify), start.words()),
+            held,
+        ));
         self.put_back()
     }
 
@@ -140,36 +161,83 @@ impl<'a> Victim<'a> {
         let checkpoints = files_below(&self.dir.join("checkpoints"))?;
         let chunks = files_below(&self.dir.join("archive"))?;
         let target = |kind, path: Option<&PathBuf>, damages, notice| -> Result<Target> {
-            Ok(Target { kind, path: path.with_context(|| format!("no {kind}"))?.clone(), damages, notice })
+            Ok(Target {
+                kind,
+                path: path.with_context(|| format!("no {kind}"))?.clone(),
+                damages,
+                notice,
+            })
         };
         let mut targets = vec![
             target("newest log", logs.last(), ALL, Notice::Verify)?,
-            target("oldest log", logs.first(), &[Damage::Deleted, Damage::Halved, Damage::Anothers, Damage::Fifo], Notice::Verify)?,
+            target(
+                "oldest log",
+                logs.first(),
+                &[Damage::Deleted, Damage::Halved, Damage::Anothers, Damage::Fifo],
+                Notice::Verify,
+            )?,
             target(
                 "newest checkpoints",
                 checkpoints.last(),
-                &[Damage::Deleted, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo],
+                &[
+                    Damage::Deleted,
+                    Damage::Zeroed,
+                    Damage::TailZeroed,
+                    Damage::Anothers,
+                    Damage::Fifo,
+                ],
                 Notice::Verify,
             )?,
             // What a kill or a copy of a moment ago leaves looks the same: the log makes up for it.
-            target("newest checkpoints", checkpoints.last(), &[Damage::Halved, Damage::Older], Notice::IfLost)?,
-            target("oldest checkpoints", checkpoints.first(), &[Damage::Deleted, Damage::Zeroed, Damage::Fifo], Notice::IfLost)?,
+            target(
+                "newest checkpoints",
+                checkpoints.last(),
+                &[Damage::Halved, Damage::Older],
+                Notice::IfLost,
+            )?,
+            target(
+                "oldest checkpoints",
+                checkpoints.first(),
+                &[Damage::Deleted, Damage::Zeroed, Damage::Fifo],
+                Notice::IfLost,
+            )?,
         ];
         for (name, damages, notice) in [
             (
                 "node.db",
-                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::TailZeroed, Damage::Anothers, Damage::Fifo][..],
+                &[
+                    Damage::Deleted,
+                    Damage::Halved,
+                    Damage::Zeroed,
+                    Damage::TailZeroed,
+                    Damage::Anothers,
+                    Damage::Fifo,
+                ][..],
                 Notice::Verify,
             ),
             // It knows the logs that are there, and what they hold counts.
             ("node.db", &[Damage::Older], Notice::IfLost),
-            ("node.db-wal", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::IfLost),
-            ("format", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::Verify),
-            ("gateway.keys", &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo], Notice::Start),
+            (
+                "node.db-wal",
+                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo],
+                Notice::IfLost,
+            ),
+            (
+                "format",
+                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo],
+                Notice::Verify,
+            ),
+            (
+                "gateway.keys",
+                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo],
+                Notice::Start,
+            ),
         ] {
             targets.push(target(name, Some(&self.dir.join(name)), damages, notice)?);
         }
-        if let Some(chunk) = chunks.iter().find(|path| path.to_string_lossy().ends_with(".records.chunk")) {
+        if let Some(chunk) =
+            chunks.iter().find(|path| path.to_string_lossy().ends_with(".records.chunk"))
+        {
             targets.push(target(
                 "chunk",
                 Some(chunk),
@@ -193,7 +261,8 @@ impl<'a> Victim<'a> {
             }
         }
         let verify = self.scene.programs.command(&self.dir, &["verify"], WITHIN)?;
-        // A command may write (an index of SQLite beside its file): start gets the damage and nothing else.
+        // A command may write (an index of SQLite beside its file): start gets the damage and
+        // nothing else.
         self.put_back()?;
         spoil(&self.dir, inside, damage, &self.older, &self.other)?;
         let start = self.start()?;
@@ -211,11 +280,20 @@ impl<'a> Victim<'a> {
         };
         let expected = match target.notice {
             Notice::Verify => "verify is not content; start does not go on behind what was durable",
-            Notice::IfLost => "verify is not content if anything is lost; start does not go on behind what was durable",
+            Notice::IfLost => {
+                "verify is not content if anything is lost; start does not go on behind what was \
+                 durable"
+            }
             Notice::Start => "start refuses or says so",
         };
         let done = format!("{} {damage:?}", inside.display());
-        table.add(Row::new(&attack, done, expected, format!("{}; {}", said(&verify), start.words()), verified && started));
+        table.add(Row::new(
+            &attack,
+            done,
+            expected,
+            format!("{}; {}", said(&verify), start.words()),
+            verified && started,
+        ));
         Ok(())
     }
 
@@ -244,7 +322,10 @@ impl<'a> Victim<'a> {
                 }
             }
         }
-        for event in events(&log, skip)?.iter().filter(|event| matches!(text(event, "level"), "WARN" | "ERROR")) {
+        for event in events(&log, skip)?
+            .iter()
+            .filter(|event| matches!(text(event, "level"), "WARN" | "ERROR"))
+        {
             start.said.insert(text(event, "code").to_owned());
         }
         Ok(start)
@@ -257,13 +338,20 @@ impl<'a> Victim<'a> {
             let views = self.scene.views(&self.dir);
             let resumed = events(log, skip)?;
             let tick = |id: &str| {
-                let event = resumed.iter().find(|event| text(event, "code") == RESUMED && text(event, "match_id") == id);
+                let event = resumed
+                    .iter()
+                    .find(|event| text(event, "code") == RESUMED && text(event, "match_id") == id);
                 event.and_then(|event| event.get("tick")).and_then(serde_json::Value::as_u64)
             };
             let all = self.durable.keys().all(|id| tick(id).is_some());
             if all || begun.elapsed() > RECOVERED {
                 for (id, &durable) in &self.durable {
-                    start.look(id, durable, tick(id), views.as_ref().ok().and_then(|views| views.get(id)));
+                    start.look(
+                        id,
+                        durable,
+                        tick(id),
+                        views.as_ref().ok().and_then(|views| views.get(id)),
+                    );
                 }
                 return Ok(());
             }
@@ -275,22 +363,40 @@ impl<'a> Victim<'a> {
     fn restores(&self, table: &mut Table) -> Result<()> {
         let (backup, target) = (self.scene.path("backup"), self.scene.path("restored"));
         let restore = |from: &Path| {
-            let done = self.scene.programs.command(&target, &["store", "restore", from.to_str().context("the path is no text")?], WITHIN);
+            let done = self.scene.programs.command(
+                &target,
+                &["store", "restore", from.to_str().context("the path is no text")?],
+                WITHIN,
+            );
             // It may not have come far enough to make it.
             let _ = fs::remove_dir_all(&target);
             done
         };
-        self.scene.must(&self.dir, &["store", "backup", backup.to_str().context("the path is no text")?])?;
+        self.scene.must(
+            &self.dir,
+            &["store", "backup", backup.to_str().context("the path is no text")?],
+        )?;
         let whole = restore(&backup)?;
-        table.add(Row::new("restore: none", "", "a whole backup is restored", said(&whole), whole.code == Some(0)));
+        table.add(Row::new(
+            "restore: none",
+            "",
+            "a whole backup is restored",
+            said(&whole),
+            whole.code == Some(0),
+        ));
         let spoiled = self.scene.path("spoiled");
         let mut kinds: Vec<(PathBuf, Damage)> = Vec::new();
         for folder in ["logs", "checkpoints", "archive"] {
             for damage in [Damage::Halved, Damage::Zeroed, Damage::Fifo] {
-                kinds.extend(files_below(&backup.join(folder))?.last().map(|path| (path.clone(), damage)));
+                kinds.extend(
+                    files_below(&backup.join(folder))?.last().map(|path| (path.clone(), damage)),
+                );
             }
         }
-        kinds.extend([Damage::Deleted, Damage::Zeroed, Damage::Fifo].map(|damage| (backup.join("node.db"), damage)));
+        kinds.extend(
+            [Damage::Deleted, Damage::Zeroed, Damage::Fifo]
+                .map(|damage| (backup.join("node.db"), damage)),
+        );
         for (path, damage) in kinds {
             let inside = path.strip_prefix(&backup)?;
             copy(&backup, &spoiled)?;
@@ -298,7 +404,13 @@ impl<'a> Victim<'a> {
                 let done = restore(&spoiled)?;
                 let held = !done.hung && done.code != Some(0);
                 let expected = "restore ends in time, with an exit code that is not 0";
-                table.add(Row::new("restore", format!("{} {damage:?}", inside.display()), expected, said(&done), held));
+                table.add(Row::new(
+                    "restore",
+                    format!("{} {damage:?}", inside.display()),
+                    expected,
+                    said(&done),
+                    held,
+                ));
             }
             fs::remove_dir_all(&spoiled)?;
         }
@@ -325,9 +437,13 @@ struct Start {
 impl Start {
     fn look(&mut self, id: &str, durable: u64, resumed: Option<u64>, view: Option<&View>) {
         match (resumed, view) {
-            (Some(tick), _) if tick + UNWITNESSED < durable => self.lost.push(format!("{id} goes on at {tick} instead of {durable}")),
+            (Some(tick), _) if tick + UNWITNESSED < durable => {
+                self.lost.push(format!("{id} goes on at {tick} instead of {durable}"))
+            }
             (Some(tick), _) => self.behind = self.behind.max(durable.saturating_sub(tick)),
-            (None, Some(view)) if view.state == "running" => self.lost.push(format!("{id} runs, nobody knows from where")),
+            (None, Some(view)) if view.state == "running" => {
+                self.lost.push(format!("{id} runs, nobody knows from where"))
+            }
             (None, Some(_)) => self.waiting += 1,
             (None, None) => self.lost.push(format!("{id} is unknown")),
         }
@@ -345,7 +461,9 @@ impl Start {
         let words = match self {
             Self { hung: true, .. } => "start hangs".to_owned(),
             Self { ready: false, code, .. } => format!("start ends with {code:?}"),
-            Self { lost, waiting, behind, .. } if lost.is_empty() => format!("start serves, {waiting} matches wait, {behind} ticks behind"),
+            Self { lost, waiting, behind, .. } if lost.is_empty() => {
+                format!("start serves, {waiting} matches wait, {behind} ticks behind")
+            }
             Self { lost, .. } => format!("start serves: {}", lost.join(", ")),
         };
         format!("{words} ({})", self.said.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
@@ -382,7 +500,11 @@ fn spoil(dir: &Path, inside: &Path, damage: Damage, older: &Path, other: &Path) 
             // Logs and checkpoints have other names there.
             let folder = inside.components().next().context("no name")?;
             let same = other.join(inside);
-            let found = if same.exists() { Some(same) } else { files_below(&other.join(folder))?.last().cloned() };
+            let found = if same.exists() {
+                Some(same)
+            } else {
+                files_below(&other.join(folder))?.last().cloned()
+            };
             bytes = fs::read(found.context("the other node has no such file")?)?;
         }
     }
@@ -396,7 +518,10 @@ fn said(done: &Done) -> String {
         Done { hung: true, .. } => "hangs".to_owned(),
         Done { code, text, .. } => {
             let well = if text.contains(WELL) { ", all is well" } else { "" };
-            format!("exit {}{well}", code.map_or_else(|| "by a signal".to_owned(), |code| code.to_string()))
+            format!(
+                "exit {}{well}",
+                code.map_or_else(|| "by a signal".to_owned(), |code| code.to_string())
+            )
         }
     }
 }
@@ -422,14 +547,20 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Other bytes in the same inode.
 fn write_in_place(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = File::options().write(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = File::options()
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     file.set_len(bytes.len() as u64)?;
     file.write_all_at(bytes, 0).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Makes `to` what `from` is, in place.
 fn mirror(from: &Path, to: &Path) -> Result<()> {
-    let wanted: BTreeSet<PathBuf> = files_below(from)?.iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)).collect();
+    let wanted: BTreeSet<PathBuf> = files_below(from)?
+        .iter()
+        .filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned))
+        .collect();
     for path in files_below(to)? {
         let regular = fs::symlink_metadata(&path)?.is_file();
         if !regular || !wanted.contains(path.strip_prefix(to)?) {
@@ -445,7 +576,8 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
             }
         } else {
             fs::create_dir_all(target.parent().context("no folder")?)?;
-            fs::copy(&source, &target).with_context(|| format!("cannot put {} back", target.display()))?;
+            fs::copy(&source, &target)
+                .with_context(|| format!("cannot put {} back", target.display()))?;
         }
     }
     remove_empty(from, to)

@@ -34,7 +34,9 @@ pub(super) fn places(scene: &Scene<'_>, table: &mut Table) {
 
 /// A clock that is wrong for a while.
 pub(super) fn clocks(scene: &Scene<'_>, table: &mut Table) {
-    for (name, jump) in [("30 days ahead", "+30d"), ("an hour ahead", "+1h"), ("10 years back", "-10y")] {
+    for (name, jump) in
+        [("30 days ahead", "+30d"), ("an hour ahead", "+1h"), ("10 years back", "-10y")]
+    {
         table.play("clock", |table| clock(scene, name, jump, table));
     }
 }
@@ -62,7 +64,13 @@ fn many_kills(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     };
     let seen = views.values().map(|view| view.state.as_str()).collect::<Vec<_>>().join(", ");
-    table.add(Row::new("kills", format!("{KILLS} x (start, 0.5 s, kill -9), 4 matches"), "all matches run", seen, running == 4));
+    table.add(Row::new(
+        "kills",
+        format!("{KILLS} x (start, 0.5 s, kill -9), 4 matches"),
+        "all matches run",
+        seen,
+        running == 4,
+    ));
     server.kill()
 }
 
@@ -84,7 +92,10 @@ fn copied(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
         Started::Ended(code) => format!("ends with {code:?}"),
         Started::Hangs => "hangs".to_owned(),
     };
-    let seen = format!("the copy {copy_does}; the original {}, readyz {ready:?}", if alive { "lives" } else { "was killed" });
+    let seen = format!(
+        "the copy {copy_does}; the original {}, readyz {ready:?}",
+        if alive { "lives" } else { "was killed" }
+    );
     table.add(Row::new(
         "copy",
         "cp -a of a live directory, started on other ports",
@@ -99,13 +110,23 @@ fn removed(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     let dir = scene.path("removed");
     let mut server = scene.up(&dir, &[])?;
     let matches = scene.matches(&dir, 1, 0)?;
-    let witness = Witness::start(scene.programs, &dir, server.card.listen, "player", &scene.tickets(&dir, 1, 1, &matches)?)?;
-    ensure!(witness.wait(0, PATIENCE, |notes| playing(notes, 1) == 1), "the player does not get in");
+    let witness = Witness::start(
+        scene.programs,
+        &dir,
+        server.card.listen,
+        "player",
+        &scene.tickets(&dir, 1, 1, &matches)?,
+    )?;
+    ensure!(
+        witness.wait(0, PATIENCE, |notes| playing(notes, 1) == 1),
+        "the player does not get in"
+    );
     remove(&dir)?;
     std::thread::sleep(Duration::from_secs(10));
     let from = witness.len();
     std::thread::sleep(Duration::from_secs(2));
-    let durable = witness.since(from).iter().filter(|note| matches!(note, Note::Seen { .. })).count();
+    let durable =
+        witness.since(from).iter().filter(|note| matches!(note, Note::Seen { .. })).count();
     let alive = server.alive()?;
     if alive {
         server.signal(rustix::process::Signal::TERM)?;
@@ -117,7 +138,13 @@ fn removed(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
         if alive { "SIGTERM: exit" } else { "exit" }
     );
     let held = durable == 0 && code != Some(0);
-    table.add(Row::new("directory removed", "rm -r under a running node", "nothing is acknowledged; the exit code is not 0", seen, held));
+    table.add(Row::new(
+        "directory removed",
+        "rm -r under a running node",
+        "nothing is acknowledged; the exit code is not 0",
+        seen,
+        held,
+    ));
     server.kill()
 }
 
@@ -143,7 +170,11 @@ fn clock(scene: &Scene<'_>, name: &str, jump: &str, table: &mut Table) -> Result
     let offset: PathBuf = scene.path(&format!("clock{jump}.offset"));
     fs::write(&offset, "+0\n")?;
     let start = || -> Result<Server> {
-        let mut command = scene.node(&[], &dir, &["--set", "jobs.cron=keep-house every 2s; prune-jobs every 3s"])?;
+        let mut command = scene.node(
+            &[],
+            &dir,
+            &["--set", "jobs.cron=keep-house every 2s; prune-jobs every 3s"],
+        )?;
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &offset);
         command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         Server::ready(&mut command, &dir, PATIENCE)
@@ -175,7 +206,13 @@ fn clock(scene: &Scene<'_>, name: &str, jump: &str, table: &mut Table) -> Result
         if running { "run" } else { "do not run" }
     );
     let held = running && after > right && restarted > again;
-    table.add(Row::new("clock", done, "housekeeping goes on within 6 s, also after a restart", seen, held));
+    table.add(Row::new(
+        "clock",
+        done,
+        "housekeeping goes on within 6 s, also after a restart",
+        seen,
+        held,
+    ));
     server.kill()
 }
 
@@ -185,6 +222,7 @@ fn finished(scene: &Scene<'_>, dir: &Path) -> Result<usize> {
     struct Job {
         id: String,
     }
-    let jobs: Vec<Job> = first(&scene.must(dir, &["jobs", "ls", "--json", "--state", "done", "--limit", "1000"])?)?;
+    let jobs: Vec<Job> =
+        first(&scene.must(dir, &["jobs", "ls", "--json", "--state", "done", "--limit", "1000"])?)?;
     Ok(jobs.iter().filter(|job| !job.id.is_empty()).count())
 }

@@ -1,11 +1,13 @@
-//! What an attacker and a bad day do, as one program: damage to every kind of file, descriptors, slow clients, slots, secrets, logs that nobody reads.
+//! What an attacker and a bad day do, as one program: damage to every kind of file, descriptors,
+//! slow clients, slots, secrets, logs that nobody reads.
 //!
-//! `cargo xtask attack` plays each attack on real nodes and prints a table. A row says what was done, what must hold and what was seen; the exit code is 1 if a row fails.
-//! Rows judge behaviour (exit codes, whether a match goes on behind what was durable, whether players stay), not the words of an error. Each wait has an end, so that
-//! a command that hangs is a row that fails.
+//! `cargo xtask attack` plays each attack on real nodes and prints a table. A row says what was
+//! done, what must hold and what was seen; the exit code is 1 if a row fails. Rows judge behaviour
+//! (exit codes, whether a match goes on behind what was durable, whether players stay), not the
+//! words of an error. Each wait has an end, so that a command that hangs is a row that fails.
 //!
-//! [`scene`] makes nodes and directories, [`damage`] spoils files, [`edge`] plays the bad client, [`output`] looks at what is printed and left behind, [`life`] starts,
-//! copies and removes.
+//! [`scene`] makes nodes and directories, [`damage`] spoils files, [`edge`] plays the bad client,
+//! [`output`] looks at what is printed and left behind, [`life`] starts, copies and removes.
 
 mod damage;
 mod edge;
@@ -81,14 +83,32 @@ pub(crate) struct Row {
 
 impl Row {
     /// A row whose outcome is known.
-    pub(crate) fn new(attack: &str, done: impl Into<String>, expected: &str, seen: impl Into<String>, held: bool) -> Self {
+    pub(crate) fn new(
+        attack: &str,
+        done: impl Into<String>,
+        expected: &str,
+        seen: impl Into<String>,
+        held: bool,
+    ) -> Self {
         let verdict = if held { Verdict::Held } else { Verdict::Failed };
-        Self { attack: attack.to_owned(), done: done.into(), expected: expected.to_owned(), seen: seen.into(), verdict }
+        Self {
+            attack: attack.to_owned(),
+            done: done.into(),
+            expected: expected.to_owned(),
+            seen: seen.into(),
+            verdict,
+        }
     }
 
     /// An attack that this host cannot play.
     pub(crate) fn skipped(attack: &str, done: &str, why: &str) -> Self {
-        Self { attack: attack.to_owned(), done: done.to_owned(), expected: String::new(), seen: why.to_owned(), verdict: Verdict::Skipped }
+        Self {
+            attack: attack.to_owned(),
+            done: done.to_owned(),
+            expected: String::new(),
+            seen: why.to_owned(),
+            verdict: Verdict::Skipped,
+        }
     }
 }
 
@@ -103,14 +123,26 @@ impl Table {
             Verdict::Failed => "FAILED",
             Verdict::Skipped => "SKIPPED",
         };
-        println!("| {} | {} | {} | {} | {verdict} |", row.attack, row.done, row.expected, one_line(&row.seen));
+        println!(
+            "| {} | {} | {} | {} | {verdict} |",
+            row.attack,
+            row.done,
+            row.expected,
+            one_line(&row.seen)
+        );
         self.0.push(row);
     }
 
     /// Plays an attack; one that cannot be played to its end has failed.
     pub(crate) fn play(&mut self, attack: &str, play: impl FnOnce(&mut Self) -> Result<()>) {
         if let Err(error) = play(self) {
-            self.add(Row::new(attack, "", "the attack is played to its end", format!("{error:#}"), false));
+            self.add(Row::new(
+                attack,
+                "",
+                "the attack is played to its end",
+                format!("{error:#}"),
+                false,
+            ));
         }
     }
 
@@ -135,8 +167,10 @@ pub(crate) fn attack(wanted: &Attack) -> Result<()> {
     scene::many_descriptors()?;
     let begun = Instant::now();
     println!("| attack | what was done | expected | seen | verdict |\n|---|---|---|---|---|");
-    let plays = PLAYS.iter().filter(|(group, _)| wanted.only.is_empty() || wanted.only.contains(group));
-    // Most of them wait most of the time, so they are played side by side, each on nodes of its own.
+    let plays =
+        PLAYS.iter().filter(|(group, _)| wanted.only.is_empty() || wanted.only.contains(group));
+    // Most of them wait most of the time, so they are played side by side, each on nodes of its
+    // own.
     let tables: Vec<Table> = std::thread::scope(|scope| {
         let running: Vec<_> = plays
             .map(|(_, play)| {
@@ -148,12 +182,18 @@ pub(crate) fn attack(wanted: &Attack) -> Result<()> {
                 })
             })
             .collect();
-        let ended = running.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("an attack panicked")));
+        let ended = running
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("an attack panicked")));
         ended.collect::<Result<_>>()
     })?;
     let table = Table(tables.into_iter().flat_map(|table| table.0).collect());
-    let (held, failed, skipped) = (table.count(Verdict::Held), table.count(Verdict::Failed), table.count(Verdict::Skipped));
-    println!("\n{held} held, {failed} FAILED, {skipped} SKIPPED, {:.0} s", begun.elapsed().as_secs_f64());
+    let (held, failed, skipped) =
+        (table.count(Verdict::Held), table.count(Verdict::Failed), table.count(Verdict::Skipped));
+    println!(
+        "\n{held} held, {failed} FAILED, {skipped} SKIPPED, {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
     for row in table.0.iter().filter(|row| row.verdict == Verdict::Failed) {
         println!("FAILED {}: {}", row.attack, row.done);
     }

@@ -49,14 +49,46 @@ fn leaks() -> Vec<Leak> {
         file("a token under a key with a typing error", format!("[admin]\ntokne = \"{CANARY}\"\n")),
         file("a password in the store's URL", format!("store = \"{postgres}\"\n")),
         file("the same behind local:", format!("store = \"local:{postgres}\"\n")),
-        file("the same with a port that is none", format!("store = \"postgres://keeper:{CANARY}@127.0.0.1:99999/rekindle\"\n")),
-        file("a secret in the URL's options", format!("store = \"postgres://keeper@127.0.0.1:1/rekindle?sslmode={CANARY}\"\n")),
-        file("a password of its own", format!("store = \"postgres://keeper@127.0.0.1:1/rekindle\"\nstore_password = \"{CANARY}\"\n")),
+        file(
+            "the same with a port that is none",
+            format!("store = \"postgres://keeper:{CANARY}@127.0.0.1:99999/rekindle\"\n"),
+        ),
+        file(
+            "a secret in the URL's options",
+            format!("store = \"postgres://keeper@127.0.0.1:1/rekindle?sslmode={CANARY}\"\n"),
+        ),
+        file(
+            "a password of its own",
+            format!(
+                "store = \"postgres://keeper@127.0.0.1:1/rekindle\"\nstore_password = \
+                 \"{CANARY}\"\n"
+            ),
+        ),
         file("a password that is a number", format!("store_password = {NUMBER}\n")),
-        ("a token in the environment", String::new(), vec![("REKINDLE_ADMIN_TOKEN", CANARY.to_owned())], vec![]),
-        ("a store in the environment", String::new(), vec![("REKINDLE_STORE", format!("local:{postgres}"))], vec![]),
-        ("a token on the command line", String::new(), vec![], vec!["--set".to_owned(), format!("admin.token={CANARY}")]),
-        ("a store on the command line", String::new(), vec![], vec!["--store".to_owned(), postgres]),
+        (
+            "a token in the environment",
+            String::new(),
+            vec![("REKINDLE_ADMIN_TOKEN", CANARY.to_owned())],
+            vec![],
+        ),
+        (
+            "a store in the environment",
+            String::new(),
+            vec![("REKINDLE_STORE", format!("local:{postgres}"))],
+            vec![],
+        ),
+        (
+            "a token on the command line",
+            String::new(),
+            vec![],
+            vec!["--set".to_owned(), format!("admin.token={CANARY}")],
+        ),
+        (
+            "a store on the command line",
+            String::new(),
+            vec![],
+            vec!["--store".to_owned(), postgres],
+        ),
     ]
 }
 
@@ -80,7 +112,8 @@ const COMMANDS: &[&[&str]] = &[
 fn secrets_of_commands(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     let folder = scene.path("secrets");
     fs::create_dir_all(&folder)?;
-    // The commands of one leak run side by side: those that try to reach a server take as long as they are given.
+    // The commands of one leak run side by side: those that try to reach a server take as long as
+    // they are given.
     for (number, (name, text, variables, words)) in leaks().into_iter().enumerate() {
         let config = folder.join(format!("{number}.toml"));
         fs::write(&config, &text)?;
@@ -95,22 +128,44 @@ fn secrets_of_commands(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
                         fs::create_dir_all(&home)?;
                         let mut command = Command::new(scene.programs.executable());
                         command.current_dir(&home).stdin(Stdio::null()).arg("--config").arg(config);
-                        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(words).args(*wanted);
+                        command
+                            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+                            .args(words)
+                            .args(*wanted);
                         command.envs(variables.iter().map(|(name, value)| (name, value)));
                         let done = finish(&mut command, TRY)?;
-                        let line = done.text.lines().find(|line| line.contains(CANARY) || line.contains(NUMBER));
+                        let line = done
+                            .text
+                            .lines()
+                            .find(|line| line.contains(CANARY) || line.contains(NUMBER));
                         Ok(line.map(|line| format!("{}: {line}", wanted.join(" "))))
                     })
                 })
                 .collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread died")))).collect()
+            running
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread died")))
+                })
+                .collect()
         });
-        let printed = outcomes.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>();
+        let printed = outcomes
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
         let seen = match printed.first() {
             None => "no command prints it".to_owned(),
             Some(first) => format!("{} commands print it: {first}", printed.len()),
         };
-        table.add(Row::new("secrets", format!("{name}, {} commands", COMMANDS.len()), "it is printed nowhere", seen, printed.is_empty()));
+        table.add(Row::new(
+            "secrets",
+            format!("{name}, {} commands", COMMANDS.len()),
+            "it is printed nowhere",
+            seen,
+            printed.is_empty(),
+        ));
     }
     Ok(())
 }
@@ -139,13 +194,25 @@ fn secrets_of_a_node(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
         where_found.push("the log".to_owned());
     }
     for file in ["node.json", "format"] {
-        if fs::read(dir.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(CANARY)) {
+        if fs::read(dir.join(file))
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(CANARY))
+        {
             where_found.push(file.to_owned());
         }
     }
     let held = where_found.is_empty() && created.code == Some(0);
-    let seen = if held { "nowhere".to_owned() } else { format!("match create {:?}; found in: {}", created.code, where_found.join(", ")) };
-    table.add(Row::new("secrets", "a node with a token, log.filter=trace", "the token is in no log, metric or file", seen, held));
+    let seen = if held {
+        "nowhere".to_owned()
+    } else {
+        format!("match create {:?}; found in: {}", created.code, where_found.join(", "))
+    };
+    table.add(Row::new(
+        "secrets",
+        "a node with a token, log.filter=trace",
+        "the token is in no log, metric or file",
+        seen,
+        held,
+    ));
     Ok(())
 }
 
@@ -158,7 +225,13 @@ fn temporary_files(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     server.kill()?;
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
     let first = matches.first().context("no match")?.as_str();
-    for words in [&["verify"][..], &["replay", first], &["journal", first], &["store", "status"], &["match", "ls"]] {
+    for words in [
+        &["verify"][..],
+        &["replay", first],
+        &["journal", first],
+        &["store", "status"],
+        &["match", "ls"],
+    ] {
         let command = |temp: &Path| {
             let mut command = scene.programs.rekindle(&[], &dir);
             command.args(words).env("TMPDIR", temp);
@@ -191,8 +264,17 @@ fn temporary_files(scene: &Scene<'_>, table: &mut Table) -> Result<()> {
     command.arg("verify").env("TMPDIR", &temp);
     finish(&mut command, PATIENCE)?;
     let left = names(&temp);
-    let seen = format!("a killed one {}; after the next one: {left:?}", if killed.is_some() { "leaves files" } else { "leaves nothing" });
-    table.add(Row::new("temporary files", "verify killed, then run again", "what a killed command left is cleared", seen, left.is_empty()));
+    let seen = format!(
+        "a killed one {}; after the next one: {left:?}",
+        if killed.is_some() { "leaves files" } else { "leaves nothing" }
+    );
+    table.add(Row::new(
+        "temporary files",
+        "verify killed, then run again",
+        "what a killed command left is cleared",
+        seen,
+        left.is_empty(),
+    ));
     Ok(())
 }
 
@@ -220,7 +302,8 @@ fn watch(folder: &Path, work: impl FnOnce() -> Result<()>) -> Result<Vec<String>
     worked.map(|()| open)
 }
 
-/// Adds the entries that others can read, without their random parts; not what lies in a folder that is closed to them.
+/// Adds the entries that others can read, without their random parts; not what lies in a folder
+/// that is closed to them.
 fn look(root: &Path, folder: &Path, open: &mut std::collections::BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         // It may be gone by now.
@@ -229,7 +312,8 @@ fn look(root: &Path, folder: &Path, open: &mut std::collections::BTreeSet<String
         if for_others == 0 {
             continue;
         }
-        let path: PathBuf = entry.path().strip_prefix(root).map_or_else(|_| entry.path(), Path::to_owned);
+        let path: PathBuf =
+            entry.path().strip_prefix(root).map_or_else(|_| entry.path(), Path::to_owned);
         open.insert(format!("{} {:o}", path.display(), meta.permissions().mode() & 0o777));
         if meta.is_dir() {
             look(root, &entry.path(), open);
@@ -272,7 +356,13 @@ fn standard_error(scene: &Scene<'_>, name: &str, sink: Sink, table: &mut Table) 
     let mut server = match Server::start(&mut command, &dir, PATIENCE)? {
         Started::Ready(server) => server,
         Started::Ended(code) => {
-            table.add(Row::new("standard error", done, expected, format!("the start ends with {code:?}"), false));
+            table.add(Row::new(
+                "standard error",
+                done,
+                expected,
+                format!("the start ends with {code:?}"),
+                false,
+            ));
             return Ok(());
         }
         Started::Hangs => {
@@ -280,7 +370,9 @@ fn standard_error(scene: &Scene<'_>, name: &str, sink: Sink, table: &mut Table) 
             return Ok(());
         }
     };
-    let create = |bots| scene.programs.command(&dir, &["match", "create", "--bots", bots], Duration::from_secs(8));
+    let create = |bots| {
+        scene.programs.command(&dir, &["match", "create", "--bots", bots], Duration::from_secs(8))
+    };
     let first = create("4")?;
     // A pipe takes 64 KiB; at this filter a match with bots fills it soon.
     std::thread::sleep(Duration::from_secs(3));
@@ -294,9 +386,15 @@ fn standard_error(scene: &Scene<'_>, name: &str, sink: Sink, table: &mut Table) 
     } else {
         None
     };
-    let held =
-        alive && first.code == Some(0) && second.code == Some(0) && ticks.code == Some(0) && matches!(ready, Ok(200)) && stopped == Some(0);
-    let code = |done: &crate::program::Done| done.code.map_or_else(|| "hangs".to_owned(), |code| code.to_string());
+    let held = alive
+        && first.code == Some(0)
+        && second.code == Some(0)
+        && ticks.code == Some(0)
+        && matches!(ready, Ok(200))
+        && stopped == Some(0);
+    let code = |done: &crate::program::Done| {
+        done.code.map_or_else(|| "hangs".to_owned(), |code| code.to_string())
+    };
     let seen = format!(
         "create {} and {}, ls {}, readyz {}, {}, SIGTERM: {}",
         code(&first),

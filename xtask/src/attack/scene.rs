@@ -12,7 +12,8 @@ use serde::Deserialize;
 use super::PATIENCE;
 use crate::program::{Done, Programs, Server, log_file};
 
-/// What every node of an attack is told: everything is kept, chunks come soon, checkpoints not too soon, for a log that is gone must be missed.
+/// What every node of an attack is told: everything is kept, chunks come soon, checkpoints not too
+/// soon, for a log that is gone must be missed.
 pub(super) const SETTINGS: &[&str] = &[
     "retention.journal=all",
     "retention.archive=all",
@@ -43,8 +44,11 @@ pub(super) struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub(super) fn new(programs: &'a Programs) -> Result<Self> {
-        let folder = std::env::temp_dir().canonicalize()?.join(format!("rekindle-attack-{}", std::process::id()));
-        std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = std::env::temp_dir()
+            .canonicalize()?
+            .join(format!("rekindle-attack-{}", std::process::id()));
+        std::fs::create_dir(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
         Ok(Self { programs, folder })
     }
@@ -59,7 +63,8 @@ impl<'a> Scene<'a> {
         dir.with_extension("log")
     }
 
-    /// The command that starts a node on `dir`, with more words for the command line, and its log in [`Scene::log`].
+    /// The command that starts a node on `dir`, with more words for the command line, and its log
+    /// in [`Scene::log`].
     pub(super) fn node(&self, before: &[&str], dir: &Path, words: &[&str]) -> Result<Command> {
         let mut command = self.programs.rekindle(before, dir);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
@@ -89,14 +94,34 @@ impl<'a> Scene<'a> {
         let bots = bots.to_string();
         (0..count)
             .map(|_| {
-                let made = self.must(dir, &["match", "create", "--json", "--game", "arena", "--game-config", config, "--bots", &bots])?;
+                let made = self.must(
+                    dir,
+                    &[
+                        "match",
+                        "create",
+                        "--json",
+                        "--game",
+                        "arena",
+                        "--game-config",
+                        config,
+                        "--bots",
+                        &bots,
+                    ],
+                )?;
                 first::<View>(&made).map(|view| view.id)
             })
             .collect()
     }
 
-    /// A ticket for each player from number `from` on, for any of the matches in turn: (ticket, match).
-    pub(super) fn tickets(&self, dir: &Path, from: usize, count: usize, matches: &[String]) -> Result<Vec<(String, String)>> {
+    /// A ticket for each player from number `from` on, for any of the matches in turn: (ticket,
+    /// match).
+    pub(super) fn tickets(
+        &self,
+        dir: &Path,
+        from: usize,
+        count: usize,
+        matches: &[String],
+    ) -> Result<Vec<(String, String)>> {
         (from..from + count)
             .map(|player| {
                 let match_id = matches.get(player % matches.len().max(1)).context("no match")?;
@@ -111,7 +136,8 @@ impl<'a> Scene<'a> {
         struct Ticket {
             ticket: String,
         }
-        let words: Vec<&str> = ["ticket", "issue", "--json"].into_iter().chain(words.iter().copied()).collect();
+        let words: Vec<&str> =
+            ["ticket", "issue", "--json"].into_iter().chain(words.iter().copied()).collect();
         first::<Ticket>(&self.must(dir, &words)?).map(|ticket| ticket.ticket)
     }
 
@@ -129,7 +155,10 @@ impl<'a> Scene<'a> {
             if !views.is_empty() && views.values().all(|view| view.durable >= Some(tick)) {
                 return Ok(());
             }
-            ensure!(begun.elapsed() < PATIENCE * 2, "the matches do not reach tick {tick}: {views:?}");
+            ensure!(
+                begun.elapsed() < PATIENCE * 2,
+                "the matches do not reach tick {tick}: {views:?}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -143,16 +172,21 @@ impl Drop for Scene<'_> {
     }
 }
 
-/// Lets this process have as many connections as the host allows: some attacks need more than the usual thousand.
+/// Lets this process have as many connections as the host allows: some attacks need more than the
+/// usual thousand.
 pub(super) fn many_descriptors() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the limit of open files")
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("cannot raise the limit of open files")
 }
 
 /// The first line of a command's output that is JSON of this kind.
 pub(super) fn first<T: for<'de> Deserialize<'de>>(done: &Done) -> Result<T> {
-    done.text.lines().find_map(|line| serde_json::from_str(line).ok()).with_context(|| format!("unexpected output: {}", done.text))
+    done.text
+        .lines()
+        .find_map(|line| serde_json::from_str(line).ok())
+        .with_context(|| format!("unexpected output: {}", done.text))
 }
 
 /// Copies a directory as it is.

@@ -1,7 +1,9 @@
-//! A private Apache Cassandra, the server whose protocol ScyllaDB speaks, assembled from its published jars.
+//! A private Apache Cassandra, the server whose protocol ScyllaDB speaks, assembled from its
+//! published jars.
 //!
-//! One node per datacentre, each on its own loopback address and with one token, so that a second one joins at once and takes nothing over. Joining is
-//! what a CQL test must not wait for: keyspaces are made after both are up, or name their datacentres.
+//! One node per datacentre, each on its own loopback address and with one token, so that a second
+//! one joins at once and takes nothing over. Joining is what a CQL test must not wait for:
+//! keyspaces are made after both are up, or name their datacentres.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +25,8 @@ const JVM: &str = include_str!("../../services/cassandra/jvm.args");
 const LOGBACK: &str = include_str!("../../services/cassandra/logback.xml");
 
 /// The datacentres there can be.
-pub(super) const DATACENTERS: [(&str, Ipv4Addr); 2] = [("eu", Ipv4Addr::LOCALHOST), ("us", Ipv4Addr::new(127, 0, 0, 2))];
+pub(super) const DATACENTERS: [(&str, Ipv4Addr); 2] =
+    [("eu", Ipv4Addr::LOCALHOST), ("us", Ipv4Addr::new(127, 0, 0, 2))];
 /// A machine that compiles on all cores meanwhile starts it in half a minute.
 const START_TIME: Duration = Duration::from_mins(3);
 const STOP_TIME: Duration = Duration::from_secs(30);
@@ -40,7 +43,11 @@ impl Cassandra {
     /// Finds or installs Java and, for the first start, Maven, and fetches the jars.
     pub(super) fn prepare(dir: &Path, full_jit: bool) -> Result<Self> {
         let dir = dir.join("cassandra");
-        let java = find_or_install("Java 17 (for Apache Cassandra)", &["openjdk-17-jre-headless"], java_17)?;
+        let java = find_or_install(
+            "Java 17 (for Apache Cassandra)",
+            &["openjdk-17-jre-headless"],
+            java_17,
+        )?;
         let cassandra = Self { java, dir, full_jit };
         cassandra.fetch()?;
         Ok(cassandra)
@@ -51,29 +58,45 @@ impl Cassandra {
     }
 
     fn fetch(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot create {}", self.dir.display()))?;
+        std::fs::create_dir_all(&self.dir)
+            .with_context(|| format!("cannot create {}", self.dir.display()))?;
         let pom = self.dir.join("pom.xml");
-        if self.lib().is_dir() && std::fs::read_to_string(&pom).is_ok_and(|fetched| fetched == POM) {
+        if self.lib().is_dir() && std::fs::read_to_string(&pom).is_ok_and(|fetched| fetched == POM)
+        {
             return Ok(());
         }
-        let mvn = find_or_install("Maven (`mvn`, to fetch Apache Cassandra)", &["maven"], || program("mvn", &[]))?;
+        let mvn = find_or_install("Maven (`mvn`, to fetch Apache Cassandra)", &["maven"], || {
+            program("mvn", &[])
+        })?;
         // The pom is the sign that the jars are whole.
         let new = self.dir.join("pom.xml.new");
         std::fs::write(&new, POM).with_context(|| format!("cannot write {}", new.display()))?;
         for stale in [self.lib(), self.dir.join("lib.new")] {
             if stale.exists() {
-                std::fs::remove_dir_all(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+                std::fs::remove_dir_all(&stale)
+                    .with_context(|| format!("cannot remove {}", stale.display()))?;
             }
         }
         let mut command = Command::new(mvn);
-        command.args(["--batch-mode", "--quiet", "dependency:copy-dependencies", "-DincludeScope=runtime"]);
-        command.arg(format!("-DoutputDirectory={}", self.dir.join("lib.new").display())).arg("--file").arg(&new).current_dir(&self.dir);
+        command.args([
+            "--batch-mode",
+            "--quiet",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+        ]);
+        command
+            .arg(format!("-DoutputDirectory={}", self.dir.join("lib.new").display()))
+            .arg("--file")
+            .arg(&new)
+            .current_dir(&self.dir);
         run(&mut command).context("cannot fetch Apache Cassandra from Maven Central")?;
-        std::fs::rename(self.dir.join("lib.new"), self.lib()).context("cannot name the folder of the jars")?;
+        std::fs::rename(self.dir.join("lib.new"), self.lib())
+            .context("cannot name the folder of the jars")?;
         std::fs::rename(&new, &pom).context("cannot name the pom")
     }
 
-    /// Chooses where a node will listen: on the ports of the first datacentre's node, if there is one, or on those it had `before`.
+    /// Chooses where a node will listen: on the ports of the first datacentre's node, if there is
+    /// one, or on those it had `before`.
     pub(super) fn place(
         &self,
         datacenter: &str,
@@ -85,12 +108,19 @@ impl Cassandra {
         let home = self.dir.join(datacenter);
         let (port, storage_port) = match (first, before) {
             (Some(first), _) => (first.address.port(), first.storage_port),
-            (None, Some(before)) if [before.address.port(), before.storage_port].iter().all(|port| ports::is_free(&hosts, *port)) => {
+            (None, Some(before))
+                if [before.address.port(), before.storage_port]
+                    .iter()
+                    .all(|port| ports::is_free(&hosts, *port)) =>
+            {
                 (before.address.port(), before.storage_port)
             }
             (None, before) => {
                 if before.is_some() {
-                    eprintln!("services: the ports of the CQL servers are taken: starting afresh on others");
+                    eprintln!(
+                        "services: the ports of the CQL servers are taken: starting afresh on \
+                         others"
+                    );
                     wipe_data(&self.dir)?;
                 }
                 let port = ports::free(&hosts)?;
@@ -104,7 +134,14 @@ impl Cassandra {
             }
         };
         let address = SocketAddr::from((host, port));
-        Ok(CqlServer { name: format!("cql-{datacenter}"), datacenter: datacenter.to_owned(), address, storage_port, home, process: None })
+        Ok(CqlServer {
+            name: format!("cql-{datacenter}"),
+            datacenter: datacenter.to_owned(),
+            address,
+            storage_port,
+            home,
+            process: None,
+        })
     }
 
     /// Starts a node and waits until it accepts connections.
@@ -112,15 +149,22 @@ impl Cassandra {
         let home = &server.home;
         Self::configure(server)?;
         let log_path = home.join("server.log");
-        let log =
-            File::options().create(true).append(true).open(&log_path).with_context(|| format!("cannot open {}", log_path.display()))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .with_context(|| format!("cannot open {}", log_path.display()))?;
         let lib = self.lib();
         let agent = std::fs::read_dir(&lib)
             .with_context(|| format!("cannot list {}", lib.display()))?
             .flatten()
             .map(|entry| entry.path())
-            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jamm-")))
-            .with_context(|| format!("no jamm jar in {}: remove that folder and start again", lib.display()))?;
+            .find(|path| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("jamm-"))
+            })
+            .with_context(|| {
+                format!("no jamm jar in {}: remove that folder and start again", lib.display())
+            })?;
         let conf = home.join("conf");
         let tmp = home.join("tmp").display().to_string();
         // In a session of its own: it outlives this program, and Ctrl-C does not reach it.
@@ -131,18 +175,34 @@ impl Cassandra {
         }
         command.arg(format!("-javaagent:{}", agent.display()));
         command.arg("-classpath").arg(format!("{}:{}/*", conf.display(), lib.display()));
-        command.arg(argument(home)).arg(format!("-Dcassandra.config=file://{}", conf.join("cassandra.yaml").display()));
+        command
+            .arg(argument(home))
+            .arg(format!("-Dcassandra.config=file://{}", conf.join("cassandra.yaml").display()));
         command.arg(format!("-Dcassandra.logdir={}", home.join("log").display()));
         command.arg(format!("-Dlogback.configurationFile={}", conf.join("logback.xml").display()));
-        command.args([format!("-Djava.io.tmpdir={tmp}"), format!("-Djna.tmpdir={tmp}"), format!("-XX:ErrorFile={tmp}/jvm-crash.log")]);
+        command.args([
+            format!("-Djava.io.tmpdir={tmp}"),
+            format!("-Djna.tmpdir={tmp}"),
+            format!("-XX:ErrorFile={tmp}/jvm-crash.log"),
+        ]);
         command.arg("org.apache.cassandra.service.CassandraDaemon").current_dir(home);
         // The options of the machine's user are for other programs.
         command.env_remove("JDK_JAVA_OPTIONS").env_remove("JAVA_TOOL_OPTIONS");
-        command.stdin(Stdio::null()).stdout(log.try_clone().context("cannot share the log")?).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("cannot share the log")?)
+            .stderr(log);
         let mut child = command.spawn().context("cannot start setsid (package util-linux)")?;
         let died = || {
-            let wrong = |line: &str| line.starts_with("ERROR") || line.contains("Exception") || line.contains("rror:");
-            format!("the CQL server {} ended; from {}:\n{}", server.name, log_path.display(), super::tail(&log_path, wrong))
+            let wrong = |line: &str| {
+                line.starts_with("ERROR") || line.contains("Exception") || line.contains("rror:")
+            };
+            format!(
+                "the CQL server {} ended; from {}:\n{}",
+                server.name,
+                log_path.display(),
+                super::tail(&log_path, wrong)
+            )
         };
         let process = Process::of(child.id())?.with_context(died)?;
         let deadline = Instant::now() + START_TIME;
@@ -155,12 +215,20 @@ impl Cassandra {
             }
             if Instant::now() > deadline {
                 processes::signal(&process, Signal::KILL)?;
-                bail!("the CQL server {} did not answer within {START_TIME:?}; see {}", server.name, log_path.display());
+                bail!(
+                    "the CQL server {} did not answer within {START_TIME:?}; see {}",
+                    server.name,
+                    log_path.display()
+                );
             }
             std::thread::sleep(processes::POLL);
         }
         if Process::of(child.id())?.as_ref() != Some(&process) {
-            bail!("something else than the CQL server that was started answers on {}; {}", server.address, died());
+            bail!(
+                "something else than the CQL server that was started answers on {}; {}",
+                server.address,
+                died()
+            );
         }
         let server = CqlServer { process: Some(process), ..server.clone() };
         check(&server)?;
@@ -172,12 +240,17 @@ impl Cassandra {
         let tmp = server.home.join("tmp");
         if tmp.exists() {
             // What a killed server has unpacked.
-            std::fs::remove_dir_all(&tmp).with_context(|| format!("cannot remove {}", tmp.display()))?;
+            std::fs::remove_dir_all(&tmp)
+                .with_context(|| format!("cannot remove {}", tmp.display()))?;
         }
         for folder in [&conf, &tmp, &server.home.join("log")] {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let index = DATACENTERS.iter().position(|(name, _)| *name == server.datacenter).context("a datacentre that is not known")?;
+        let index = DATACENTERS
+            .iter()
+            .position(|(name, _)| *name == server.datacenter)
+            .context("a datacentre that is not known")?;
         let config = CONFIG
             .replace("@HOME@", &server.home.display().to_string())
             .replace("@ADDRESS@", &server.address.ip().to_string())
@@ -186,10 +259,15 @@ impl Cassandra {
             .replace("@STORAGE_PORT@", &server.storage_port.to_string())
             .replace("@TOKEN@", &((index + 1) * 1_000).to_string());
         let rack = format!("dc={}\nrack=r1\n", server.datacenter);
-        let files =
-            [("cassandra.yaml", config.as_str()), ("jvm.args", JVM), ("logback.xml", LOGBACK), ("cassandra-rackdc.properties", &rack)];
+        let files = [
+            ("cassandra.yaml", config.as_str()),
+            ("jvm.args", JVM),
+            ("logback.xml", LOGBACK),
+            ("cassandra-rackdc.properties", &rack),
+        ];
         for (name, text) in files {
-            std::fs::write(conf.join(name), text).with_context(|| format!("cannot write {name} to {}", conf.display()))?;
+            std::fs::write(conf.join(name), text)
+                .with_context(|| format!("cannot write {name} to {}", conf.display()))?;
         }
         Ok(())
     }
@@ -197,22 +275,33 @@ impl Cassandra {
 
 /// Refuses a node that would lose what it acknowledged.
 fn check(server: &CqlServer) -> Result<()> {
-    let setting = Connection::open(server.address)?.column("SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'")?;
+    let setting = Connection::open(server.address)?
+        .column("SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'")?;
     if !matches!(setting.as_slice(), [sync] if sync == "batch" || sync == "group") {
-        bail!("commitlog_sync is {setting:?} on {}: tests of durability would prove nothing", server.address);
+        bail!(
+            "commitlog_sync is {setting:?} on {}: tests of durability would prove nothing",
+            server.address
+        );
     }
     Ok(())
 }
 
-/// Waits until every node knows the datacentres of all others: before, a keyspace that names them is refused.
+/// Waits until every node knows the datacentres of all others: before, a keyspace that names them
+/// is refused.
 pub(super) fn wait_joined(servers: &[CqlServer]) -> Result<()> {
     let deadline = Instant::now() + START_TIME;
     for server in servers {
-        let others = || -> Result<Vec<String>> { Connection::open(server.address)?.column("SELECT data_center FROM system.peers_v2") };
-        while servers.iter().any(|other| other.name != server.name && !others().is_ok_and(|known| known.contains(&other.datacenter))) {
+        let others = || -> Result<Vec<String>> {
+            Connection::open(server.address)?.column("SELECT data_center FROM system.peers_v2")
+        };
+        while servers.iter().any(|other| {
+            other.name != server.name
+                && !others().is_ok_and(|known| known.contains(&other.datacenter))
+        }) {
             if Instant::now() > deadline {
                 bail!(
-                    "{} does not see the other datacentres after {START_TIME:?}; see its server.log in {}",
+                    "{} does not see the other datacentres after {START_TIME:?}; see its \
+                     server.log in {}",
                     server.name,
                     server.home.display()
                 );
@@ -259,7 +348,8 @@ fn wipe_data(dir: &Path) -> Result<()> {
     for (datacenter, _) in DATACENTERS {
         let home = dir.join(datacenter);
         if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
+            std::fs::remove_dir_all(&home)
+                .with_context(|| format!("cannot remove {}", home.display()))?;
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! As much of the CQL protocol (version 4) as it takes to ask a server whether it is ready, and how it is set up.
+//! As much of the CQL protocol (version 4) as it takes to ask a server whether it is ready, and how
+//! it is set up.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +37,10 @@ impl Connection {
         }
         match connection.ask(STARTUP, &options)? {
             (READY, _) => Ok(connection),
-            (other, body) => bail!("{address} did not answer STARTUP with READY but {other:#04x}: {}", String::from_utf8_lossy(&body)),
+            (other, body) => bail!(
+                "{address} did not answer STARTUP with READY but {other:#04x}: {}",
+                String::from_utf8_lossy(&body)
+            ),
         }
     }
 
@@ -47,8 +51,13 @@ impl Connection {
         body.extend(CONSISTENCY_ONE.to_be_bytes());
         body.push(SKIP_METADATA);
         match self.ask(QUERY, &body)? {
-            (RESULT, body) => first_column(&body).with_context(|| format!("cannot read the answer to {query:?}")),
-            (other, body) => bail!("{query:?} was answered with {other:#04x}: {}", String::from_utf8_lossy(&body)),
+            (RESULT, body) => {
+                first_column(&body).with_context(|| format!("cannot read the answer to {query:?}"))
+            }
+            (other, body) => bail!(
+                "{query:?} was answered with {other:#04x}: {}",
+                String::from_utf8_lossy(&body)
+            ),
         }
     }
 
@@ -81,7 +90,8 @@ fn first_column(mut body: &[u8]) -> Result<Vec<String>> {
     for _ in 0..int(&mut body)? {
         for column in 0..columns {
             let length = int(&mut body)?.max(0) as usize;
-            let (value, rest) = body.split_at_checked(length).context("a value ends after its frame")?;
+            let (value, rest) =
+                body.split_at_checked(length).context("a value ends after its frame")?;
             body = rest;
             if column == 0 {
                 found.push(String::from_utf8_lossy(value).into_owned());
@@ -92,7 +102,8 @@ fn first_column(mut body: &[u8]) -> Result<Vec<String>> {
 }
 
 fn int(body: &mut &[u8]) -> Result<i32> {
-    let (int, rest) = body.split_first_chunk().context("an answer ends in the middle of a number")?;
+    let (int, rest) =
+        body.split_first_chunk().context("an answer ends in the middle of a number")?;
     *body = rest;
     Ok(i32::from_be_bytes(*int))
 }

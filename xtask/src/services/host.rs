@@ -18,23 +18,33 @@ fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }
 
-/// Subfolders `below` of all folders in `parent` whose name has `part` in it, the highest name first: `/usr/lib/postgresql/*/bin`.
+/// Subfolders `below` of all folders in `parent` whose name has `part` in it, the highest name
+/// first: `/usr/lib/postgresql/*/bin`.
 pub(super) fn versions(parent: &str, part: &str, below: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.contains(part)).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.contains(part))
+        .collect();
     names.sort_by_key(|name| (name.parse::<u32>().unwrap_or(0), name.clone()));
     names.iter().rev().map(|name| Path::new(parent).join(name).join(below)).collect()
 }
 
 /// What `find` finds, after installing Debian packages when it finds nothing at first and we may.
-pub(super) fn find_or_install<T>(what: &str, packages: &[&str], find: impl Fn() -> Option<T>) -> Result<T> {
+pub(super) fn find_or_install<T>(
+    what: &str,
+    packages: &[&str],
+    find: impl Fn() -> Option<T>,
+) -> Result<T> {
     // Postgres and Java are looked for at the same time, but apt-get works for one at a time.
     static APT: Mutex<()> = Mutex::new(());
     if let Some(found) = find() {
         return Ok(found);
     }
-    let advice = format!("{what} is missing. On Debian and Ubuntu: `apt-get install {}` as root", packages.join(" "));
+    let advice = format!(
+        "{what} is missing. On Debian and Ubuntu: `apt-get install {}` as root",
+        packages.join(" ")
+    );
     let Some(apt_get) = program("apt-get", &[]).filter(|_| is_root()) else {
         bail!("{advice}; this user cannot do that, or there is no apt-get");
     };
@@ -56,10 +66,18 @@ pub(super) fn is_root() -> bool {
 
 /// Runs a command to its end and gives what it printed; its complaints are in the error.
 pub(super) fn run(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
-        bail!("{command:?} ended with {}: {} {}", output.status, text(&output.stderr), text(&output.stdout));
+        bail!(
+            "{command:?} ended with {}: {} {}",
+            output.status,
+            text(&output.stderr),
+            text(&output.stdout)
+        );
     }
     Ok(text(&output.stdout))
 }
@@ -84,12 +102,17 @@ impl RunAs {
             return Ok(Self::Ourselves);
         }
         if program("setpriv", &[]).is_none() {
-            bail!("Postgres refuses to run as root, and setpriv (package util-linux), which starts it as another user, is missing");
+            bail!(
+                "Postgres refuses to run as root, and setpriv (package util-linux), which starts \
+                 it as another user, is missing"
+            );
         }
         let users = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
         let found = ["postgres", "nobody"].iter().find_map(|name| user(&users, name));
-        let (uid, gid) =
-            found.context("Postgres refuses to run as root, and there is neither a user `postgres` nor `nobody` to run it as")?;
+        let (uid, gid) = found.context(
+            "Postgres refuses to run as root, and there is neither a user `postgres` \
+                nor `nobody` to run it as",
+        )?;
         Ok(Self::User { uid, gid })
     }
 
@@ -106,7 +129,12 @@ impl RunAs {
             Self::Ourselves => Command::new(program),
             Self::User { uid, gid } => {
                 let mut command = Command::new("setpriv");
-                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups").arg("--").arg(program);
+                command
+                    .arg(format!("--reuid={uid}"))
+                    .arg(format!("--regid={gid}"))
+                    .arg("--clear-groups")
+                    .arg("--")
+                    .arg(program);
                 command
             }
         };
@@ -116,28 +144,46 @@ impl RunAs {
 
     /// Makes `folder` and gives it to the user; says whether it can work there.
     pub(super) fn owns(&self, folder: &Path) -> Result<bool> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let ourselves = rustix::process::geteuid().as_raw();
-        let found = folder.symlink_metadata().with_context(|| format!("cannot look at {}", folder.display()))?;
+        let found = folder
+            .symlink_metadata()
+            .with_context(|| format!("cannot look at {}", folder.display()))?;
         if !found.is_dir() || ![Some(ourselves), self.uid()].contains(&Some(found.uid())) {
-            // Below the folder for temporary files anybody could have put it there for us to give away.
-            bail!("{} is not a folder of ours: remove it, or find out whose it is", folder.display());
+            // Below the folder for temporary files anybody could have put it there for us to give
+            // away.
+            bail!(
+                "{} is not a folder of ours: remove it, or find out whose it is",
+                folder.display()
+            );
         }
         if let Self::User { uid, gid } = self {
-            std::os::unix::fs::chown(folder, Some(*uid), Some(*gid)).with_context(|| format!("cannot give away {}", folder.display()))?;
+            std::os::unix::fs::chown(folder, Some(*uid), Some(*gid))
+                .with_context(|| format!("cannot give away {}", folder.display()))?;
         }
         std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .with_context(|| format!("cannot close {} to others", folder.display()))?;
-        let Some(test) = program("test", &[]) else { bail!("the program `test` (package coreutils) is missing") };
-        let status =
-            self.command(&test, Path::new("/")).arg("-w").arg(folder).status().context("cannot look at a folder as another user")?;
+        let Some(test) = program("test", &[]) else {
+            bail!("the program `test` (package coreutils) is missing")
+        };
+        let status = self
+            .command(&test, Path::new("/"))
+            .arg("-w")
+            .arg(folder)
+            .status()
+            .context("cannot look at a folder as another user")?;
         Ok(status.success())
     }
 }
 
 /// Number of a user and its group.
 fn user(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    let mut fields = passwd.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(name))?.skip(2);
+    let mut fields = passwd
+        .lines()
+        .map(|line| line.split(':'))
+        .find(|fields| fields.clone().next() == Some(name))?
+        .skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
@@ -170,7 +216,10 @@ mod tests {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let found = versions(dir.path().to_str().unwrap(), "", "bin");
-        let names: Vec<_> = found.iter().map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap())
+            .collect();
         assert_eq!(names, ["17/bin", "15/bin", "9/bin", "other/bin"]);
     }
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask services`: a private Postgres and a private CQL server for tests, on loopback.
 //!
-//! Where they are and who they are is in `services.json` ([`rekindle_testservers::State`]), which tests read. What *runs* is asked of the system
-//! (`processes.rs`): the file may be stale, or gone. One of us at a time works on a directory. `postgres.rs` and `cassandra.rs` know their servers,
+//! Where they are and who they are is in `services.json` ([`rekindle_testservers::State`]), which
+//! tests read. What *runs* is asked of the system (`processes.rs`): the file may be stale, or gone.
+//! One of us at a time works on a directory. `postgres.rs` and `cassandra.rs` know their servers,
 //! `host.rs` the machine.
 
 mod cassandra;
@@ -121,7 +122,9 @@ pub(crate) fn services(wanted: &Services) -> Result<()> {
         }
         Verb::Down { wipe, when_stdin_ends } => {
             if when_stdin_ends {
-                std::io::stdin().read_to_end(&mut Vec::new()).context("cannot wait for the end of stdin")?;
+                std::io::stdin()
+                    .read_to_end(&mut Vec::new())
+                    .context("cannot wait for the end of stdin")?;
             }
             if !dir.is_dir() {
                 return stop_all(&dir, None);
@@ -139,9 +142,14 @@ pub(crate) fn services(wanted: &Services) -> Result<()> {
 
 /// The directory of the services, absolute, since it is what tells their processes from others.
 fn directory(wanted: Option<&Path>) -> Result<PathBuf> {
-    let dir = wanted.map_or_else(|| rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR")), Path::to_owned);
-    let dir = std::path::absolute(&dir).with_context(|| format!("cannot tell where {} is", dir.display()))?;
-    // Processes see their directory without symbolic links. Of a directory that is gone, what is above it still counts.
+    let dir = wanted.map_or_else(
+        || rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR")),
+        Path::to_owned,
+    );
+    let dir = std::path::absolute(&dir)
+        .with_context(|| format!("cannot tell where {} is", dir.display()))?;
+    // Processes see their directory without symbolic links. Of a directory that is gone, what is
+    // above it still counts.
     let mut above = dir.as_path();
     loop {
         match (above.canonicalize(), above.parent()) {
@@ -165,18 +173,26 @@ struct Work {
 
 impl Work {
     fn on(dir: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
         let path = dir.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         let before = State::load(&dir.join(State::FILE))?.filter(|state| state.dir == dir);
-        let (postgres, cql) = before.map_or((None, Vec::new()), |state| (state.postgres, state.cql));
+        let (postgres, cql) =
+            before.map_or((None, Vec::new()), |state| (state.postgres, state.cql));
         let state = State { format: FORMAT, dir, xtask: this_program()?, postgres, cql };
         Ok(Self { state, _lock: lock })
     }
 
     fn save(&self) -> Result<()> {
-        self.state.save().with_context(|| format!("cannot write {} to {}", State::FILE, self.state.dir.display()))
+        self.state.save().with_context(|| {
+            format!("cannot write {} to {}", State::FILE, self.state.dir.display())
+        })
     }
 
     fn up(&mut self, datacenters: usize, only: Option<Kind>, full_jit: bool) -> Result<()> {
@@ -184,9 +200,17 @@ impl Work {
         let (dir, before) = (&self.state.dir, &self.state);
         let (postgres, cql) = std::thread::scope(|scope| {
             let postgres = scope.spawn(|| {
-                if wanted(Kind::Postgres) { up_postgres(dir, before.postgres.as_ref()).map(Some) } else { Ok(before.postgres.clone()) }
+                if wanted(Kind::Postgres) {
+                    up_postgres(dir, before.postgres.as_ref()).map(Some)
+                } else {
+                    Ok(before.postgres.clone())
+                }
             });
-            let cql = if wanted(Kind::Cql) { up_cql(dir, &before.cql, datacenters, full_jit) } else { Ok(before.cql.clone()) };
+            let cql = if wanted(Kind::Cql) {
+                up_cql(dir, &before.cql, datacenters, full_jit)
+            } else {
+                Ok(before.cql.clone())
+            };
             (postgres.join(), cql)
         });
         let postgres = postgres.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -213,7 +237,8 @@ impl Work {
             cassandra::wipe(&dir)?;
             let file = dir.join(State::FILE);
             return if file.exists() {
-                std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
+                std::fs::remove_file(&file)
+                    .with_context(|| format!("cannot remove {}", file.display()))
             } else {
                 Ok(())
             };
@@ -224,7 +249,11 @@ impl Work {
 
     fn remove_file(&self) -> Result<()> {
         let file = self.state.dir.join(State::FILE);
-        if file.exists() { std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display())) } else { Ok(()) }
+        if file.exists() {
+            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
+        } else {
+            Ok(())
+        }
     }
 
     fn kill(&mut self, server: Server) -> Result<()> {
@@ -237,7 +266,9 @@ impl Work {
                 cassandra::kill(&dir, &node.datacenter)?;
             }
         }
-        self.forget(|killed| killed.map_or(server == Server::Postgres, |datacenter| server.is_node(datacenter)));
+        self.forget(|killed| {
+            killed.map_or(server == Server::Postgres, |datacenter| server.is_node(datacenter))
+        });
         self.save()
     }
 
@@ -247,18 +278,24 @@ impl Work {
             let before = self.postgres()?.clone();
             if !is_up(before.process.as_ref(), || postgres::ping(&before)) {
                 postgres::kill(&dir)?;
-                self.state.postgres = Some(Postgres::prepare(&dir)?.start(Some(before.address.port()), true)?);
+                self.state.postgres =
+                    Some(Postgres::prepare(&dir)?.start(Some(before.address.port()), true)?);
             }
         } else {
             for node in self.nodes(server)? {
                 if !is_up(node.process.as_ref(), || cassandra::ping(&node)) {
                     cassandra::kill(&dir, &node.datacenter)?;
                     let started = Cassandra::prepare(&dir, false)?.start(&node)?;
-                    self.state.cql.iter_mut().filter(|known| known.name == node.name).for_each(|known| known.clone_from(&started));
+                    self.state
+                        .cql
+                        .iter_mut()
+                        .filter(|known| known.name == node.name)
+                        .for_each(|known| known.clone_from(&started));
                     self.save()?;
                 }
             }
-            let running: Vec<_> = self.state.cql.iter().filter(|node| node.process.is_some()).cloned().collect();
+            let running: Vec<_> =
+                self.state.cql.iter().filter(|node| node.process.is_some()).cloned().collect();
             cassandra::wait_joined(&running)?;
         }
         self.save()
@@ -288,7 +325,13 @@ impl Work {
     }
 
     fn nodes(&self, server: Server) -> Result<Vec<CqlServer>> {
-        let nodes: Vec<_> = self.state.cql.iter().filter(|node| server.is_node(&node.datacenter)).cloned().collect();
+        let nodes: Vec<_> = self
+            .state
+            .cql
+            .iter()
+            .filter(|node| server.is_node(&node.datacenter))
+            .cloned()
+            .collect();
         if nodes.is_empty() {
             bail!("{}", self.never_started("such a CQL server"));
         }
@@ -304,12 +347,18 @@ impl Work {
         if is_stopped(None) {
             self.state.postgres.iter_mut().for_each(|server| server.process = None);
         }
-        self.state.cql.iter_mut().filter(|node| is_stopped(Some(&node.datacenter))).for_each(|node| node.process = None);
+        self.state
+            .cql
+            .iter_mut()
+            .filter(|node| is_stopped(Some(&node.datacenter)))
+            .for_each(|node| node.process = None);
     }
 }
 
 fn up_postgres(dir: &Path, before: Option<&PostgresServer>) -> Result<PostgresServer> {
-    if let Some(before) = before.filter(|before| is_up(before.process.as_ref(), || postgres::ping(before))) {
+    if let Some(before) =
+        before.filter(|before| is_up(before.process.as_ref(), || postgres::ping(before)))
+    {
         return Ok(before.clone());
     }
     // Left over from a start that was interrupted, or from a state file that is gone.
@@ -317,7 +366,12 @@ fn up_postgres(dir: &Path, before: Option<&PostgresServer>) -> Result<PostgresSe
     Postgres::prepare(dir)?.start(before.map(|before| before.address.port()), false)
 }
 
-fn up_cql(dir: &Path, before: &[CqlServer], datacenters: usize, full_jit: bool) -> Result<Vec<CqlServer>> {
+fn up_cql(
+    dir: &Path,
+    before: &[CqlServer],
+    datacenters: usize,
+    full_jit: bool,
+) -> Result<Vec<CqlServer>> {
     let runs = |datacenter: &str| {
         let before = before.iter().find(|node| node.datacenter == datacenter)?;
         is_up(before.process.as_ref(), || cassandra::ping(before)).then(|| before.clone())
@@ -341,16 +395,25 @@ fn up_cql(dir: &Path, before: &[CqlServer], datacenters: usize, full_jit: bool) 
 }
 
 /// Does it run, and answer?
-fn is_up(process: Option<&rekindle_testservers::Process>, ping: impl Fn() -> Result<Duration>) -> bool {
+fn is_up(
+    process: Option<&rekindle_testservers::Process>,
+    ping: impl Fn() -> Result<Duration>,
+) -> bool {
     process.is_some_and(rekindle_testservers::Process::is_alive) && ping().is_ok()
 }
 
 /// Ends all servers of a directory, also those that no file knows of.
 fn stop_all(dir: &Path, postgres: Option<&PostgresServer>) -> Result<()> {
     std::thread::scope(|scope| {
-        let nodes: Vec<_> = DATACENTERS.iter().map(|(datacenter, _)| scope.spawn(|| cassandra::stop(dir, datacenter))).collect();
+        let nodes: Vec<_> = DATACENTERS
+            .iter()
+            .map(|(datacenter, _)| scope.spawn(|| cassandra::stop(dir, datacenter)))
+            .collect();
         let postgres = postgres::stop(dir, postgres);
-        nodes.into_iter().map(|node| node.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).fold(postgres, Result::and)
+        nodes
+            .into_iter()
+            .map(|node| node.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .fold(postgres, Result::and)
     })
 }
 
@@ -358,7 +421,12 @@ fn report(state: &State) {
     if let Some(server) = state.postgres.as_ref().filter(|server| server.process.is_some()) {
         println!("{}={}", rekindle_testservers::POSTGRES, server.url);
     }
-    let nodes: Vec<_> = state.cql.iter().filter(|node| node.process.is_some()).map(|node| node.address.to_string()).collect();
+    let nodes: Vec<_> = state
+        .cql
+        .iter()
+        .filter(|node| node.process.is_some())
+        .map(|node| node.address.to_string())
+        .collect();
     if !nodes.is_empty() {
         println!("{}={}", rekindle_testservers::CQL, nodes.join(","));
     }
@@ -377,7 +445,12 @@ struct Line {
 }
 
 impl Line {
-    fn of(server: &str, address: &str, process: Option<&rekindle_testservers::Process>, ping: impl FnOnce() -> Result<Duration>) -> Self {
+    fn of(
+        server: &str,
+        address: &str,
+        process: Option<&rekindle_testservers::Process>,
+        ping: impl FnOnce() -> Result<Duration>,
+    ) -> Self {
         let process = process.filter(|process| process.is_alive());
         let (status, answered) = match process.map(|_| ping()) {
             None => ("down".to_owned(), None),
@@ -385,7 +458,13 @@ impl Line {
             Some(Err(error)) => (format!("runs, but does not answer: {error:#}"), None),
         };
         let answered_in_ms = answered.map(|time| (time.as_secs_f64() * 10_000.0).round() / 10.0);
-        Self { server: server.to_owned(), address: address.to_owned(), pid: process.map(|process| process.pid), status, answered_in_ms }
+        Self {
+            server: server.to_owned(),
+            address: address.to_owned(),
+            pid: process.map(|process| process.pid),
+            status,
+            answered_in_ms,
+        }
     }
 }
 
@@ -393,11 +472,15 @@ fn status(dir: &Path, json: bool) -> Result<()> {
     let mut lines = Vec::new();
     if let Some(state) = State::load(&dir.join(State::FILE))? {
         if let Some(server) = &state.postgres {
-            lines.push(Line::of("postgres", &server.url, server.process.as_ref(), || postgres::ping(server)));
+            lines.push(Line::of("postgres", &server.url, server.process.as_ref(), || {
+                postgres::ping(server)
+            }));
         }
-        lines.extend(
-            state.cql.iter().map(|node| Line::of(&node.name, &node.address.to_string(), node.process.as_ref(), || cassandra::ping(node))),
-        );
+        lines.extend(state.cql.iter().map(|node| {
+            Line::of(&node.name, &node.address.to_string(), node.process.as_ref(), || {
+                cassandra::ping(node)
+            })
+        }));
     }
     if json {
         println!("{}", serde_json::to_string_pretty(&lines)?);
@@ -408,7 +491,8 @@ fn status(dir: &Path, json: bool) -> Result<()> {
     }
     for Line { server, address, pid, status, answered_in_ms } in lines {
         let pid = pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let time = answered_in_ms.map_or_else(String::new, |time| format!(" (answered in {time} ms)"));
+        let time =
+            answered_in_ms.map_or_else(String::new, |time| format!(" (answered in {time} ms)"));
         println!("{server:<9} {address:<48} pid {pid:<8} {status}{time}");
     }
     Ok(())
@@ -417,7 +501,10 @@ fn status(dir: &Path, json: bool) -> Result<()> {
 /// This program, under the name that lasts: a build replaces the file while it runs.
 fn this_program() -> Result<PathBuf> {
     let path = std::env::current_exe().context("cannot tell which program this is")?;
-    Ok(path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or_else(|| path.clone(), PathBuf::from))
+    Ok(path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"))
+        .map_or_else(|| path.clone(), PathBuf::from))
 }
 
 /// The last lines of a log that matter.

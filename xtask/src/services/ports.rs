@@ -9,19 +9,21 @@ use anyhow::{Context, Result};
 /// What Linux gives to outgoing connections unless told otherwise.
 const USUAL_OUTGOING: Range<u16> = 32_768..61_000;
 
-/// A port that is free on all these addresses and that no outgoing connection gets by itself: while a server is dead, a client that keeps
-/// connecting to a port of the outgoing range ends up connected to itself now and then, or takes the port away from the server.
+/// A port that is free on all these addresses and that no outgoing connection gets by itself: while
+/// a server is dead, a client that keeps connecting to a port of the outgoing range ends up
+/// connected to itself now and then, or takes the port away from the server.
 pub(super) fn free(addresses: &[Ipv4Addr]) -> Result<u16> {
     let range = outside(&outgoing());
     let span = u32::from(range.end - range.start);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |time| time.subsec_nanos());
     // Two that look at the same moment should not try the same ports in the same order.
     let first = now ^ std::process::id();
     let candidates = (0..span).map(|step| range.start + (first.wrapping_add(step) % span) as u16);
-    candidates
-        .into_iter()
-        .find(|port| is_free(addresses, *port))
-        .with_context(|| format!("no port from {} to {} is free on {addresses:?}", range.start, range.end - 1))
+    candidates.into_iter().find(|port| is_free(addresses, *port)).with_context(|| {
+        format!("no port from {} to {} is free on {addresses:?}", range.start, range.end - 1)
+    })
 }
 
 /// Could a server listen there now?

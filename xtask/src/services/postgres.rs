@@ -1,6 +1,7 @@
 //! A private Postgres server from the system's packages.
 //!
-//! It listens on loopback alone and believes everybody there. Durability is as in production: a test that kills it must find what was committed.
+//! It listens on loopback alone and believes everybody there. Durability is as in production: a
+//! test that kills it must find what was committed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -39,10 +40,14 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Finds or installs Postgres, and a place that it can work in: below `dir`, or below the folder for temporary files when the user that it must
-    /// run as cannot get at `dir`.
+    /// Finds or installs Postgres, and a place that it can work in: below `dir`, or below the
+    /// folder for temporary files when the user that it must run as cannot get at `dir`.
     pub(super) fn prepare(dir: &Path) -> Result<Self> {
-        let bin = find_or_install("PostgreSQL 14 or newer (initdb, pg_ctl, postgres, psql)", &["postgresql"], programs)?;
+        let bin = find_or_install(
+            "PostgreSQL 14 or newer (initdb, pg_ctl, postgres, psql)",
+            &["postgresql"],
+            programs,
+        )?;
         let run_as = RunAs::unprivileged()?;
         let mut tried = Vec::new();
         for home in homes(dir) {
@@ -51,15 +56,20 @@ impl Postgres {
             }
             tried.push(home.display().to_string());
         }
-        bail!("Postgres cannot work in {}: it may not enter a folder above, or the path is too long for a socket", tried.join(" nor in "));
+        bail!(
+            "Postgres cannot work in {}: it may not enter a folder above, or the path is too long \
+             for a socket",
+            tried.join(" nor in ")
+        );
     }
 
     /// Starts the server on `port` if that is free, else, unless `keep_port`, on another one.
     pub(super) fn start(&self, port: Option<u16>, keep_port: bool) -> Result<PostgresServer> {
         self.initialise()?;
         let data = self.data();
-        // No process of this server is left. The pids in these are of nobody, of somebody else, or of a postmaster that was killed and that its
-        // parent has not noticed yet: Postgres would take that one for a living server.
+        // No process of this server is left. The pids in these are of nobody, of somebody else, or
+        // of a postmaster that was killed and that its parent has not noticed yet: Postgres would
+        // take that one for a living server.
         remove_if_there(&data.join("postmaster.pid"))?;
         remove_if_there(&self.socket())?;
         if !self.run_as.owns(&self.socket())? {
@@ -71,9 +81,17 @@ impl Postgres {
         };
         let log = self.home.join("server.log");
         let mut command = self.command("pg_ctl");
-        command.args(["start", "--wait", "--silent", "--timeout=120", "--options"]).arg(format!("-p {port}"));
+        command
+            .args(["start", "--wait", "--silent", "--timeout=120", "--options"])
+            .arg(format!("-p {port}"));
         let started = run(command.arg("--log").arg(&log).arg("--pgdata").arg(&data));
-        started.with_context(|| format!("Postgres does not start; the end of {}:\n{}", log.display(), super::tail(&log, |_| true)))?;
+        started.with_context(|| {
+            format!(
+                "Postgres does not start; the end of {}:\n{}",
+                log.display(),
+                super::tail(&log, |_| true)
+            )
+        })?;
         let server = PostgresServer {
             url: format!("postgres://{USER}@127.0.0.1:{port}/{DATABASE}"),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
@@ -85,10 +103,25 @@ impl Postgres {
     }
 
     /// `pg_ctl restart`: immediately is without a checkpoint, as after a crash.
-    pub(super) fn restart(&self, server: &PostgresServer, immediately: bool) -> Result<PostgresServer> {
+    pub(super) fn restart(
+        &self,
+        server: &PostgresServer,
+        immediately: bool,
+    ) -> Result<PostgresServer> {
         let mut command = self.command("pg_ctl");
-        command.args(["restart", "--wait", "--silent", "--timeout=120", "--mode", if immediately { "immediate" } else { "fast" }]);
-        run(command.arg("--log").arg(self.home.join("server.log")).arg("--pgdata").arg(self.data()))?;
+        command.args([
+            "restart",
+            "--wait",
+            "--silent",
+            "--timeout=120",
+            "--mode",
+            if immediately { "immediate" } else { "fast" },
+        ]);
+        run(command
+            .arg("--log")
+            .arg(self.home.join("server.log"))
+            .arg("--pgdata")
+            .arg(self.data()))?;
         self.check(server.address.port())?;
         Ok(PostgresServer { process: Some(self.postmaster()?), ..server.clone() })
     }
@@ -100,31 +133,60 @@ impl Postgres {
             if version.split_whitespace().any(|word| word.split('.').next() == Some(major.trim())) {
                 return Ok(());
             }
-            eprintln!("services: {} is of Postgres {}, this is {version}: starting afresh", data.display(), major.trim());
-            std::fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+            eprintln!(
+                "services: {} is of Postgres {}, this is {version}: starting afresh",
+                data.display(),
+                major.trim()
+            );
+            std::fs::remove_dir_all(&data)
+                .with_context(|| format!("cannot remove {}", data.display()))?;
         }
-        // Renamed when it is whole: an initdb that was interrupted leaves nothing that looks like data.
+        // Renamed when it is whole: an initdb that was interrupted leaves nothing that looks like
+        // data.
         let new = self.home.join("data.new");
         remove_if_there(&new)?;
         let mut initdb = self.command("initdb");
-        initdb.args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--username", USER, "--pgdata"]).arg(&new);
+        initdb
+            .args([
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--username",
+                USER,
+                "--pgdata",
+            ])
+            .arg(&new);
         run(&mut initdb).context("cannot make a Postgres data directory")?;
-        let settings = format!("{SETTINGS}unix_socket_directories = '{}'\n", self.socket().display().to_string().replace('\'', "''"));
+        let settings = format!(
+            "{SETTINGS}unix_socket_directories = '{}'\n",
+            self.socket().display().to_string().replace('\'', "''")
+        );
         let path = new.join("postgresql.conf");
-        let packaged = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        std::fs::write(&path, packaged + "\n" + &settings).with_context(|| format!("cannot write {}", path.display()))?;
+        let packaged = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        std::fs::write(&path, packaged + "\n" + &settings)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         std::fs::rename(&new, &data).with_context(|| format!("cannot rename {}", new.display()))
     }
 
     /// Makes the database if there is none, and refuses a server that would lose what it committed.
     fn check(&self, port: u16) -> Result<()> {
-        if psql(&self.bin, port, "postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'"))? == "0" {
+        if psql(
+            &self.bin,
+            port,
+            "postgres",
+            &format!("SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'"),
+        )? == "0"
+        {
             psql(&self.bin, port, "postgres", &format!("CREATE DATABASE {DATABASE}"))?;
         }
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             let value = psql(&self.bin, port, DATABASE, &format!("SHOW {setting}"))?;
             if value != "on" {
-                bail!("{setting} is {value} in {}: tests of durability would prove nothing", self.data().display());
+                bail!(
+                    "{setting} is {value} in {}: tests of durability would prove nothing",
+                    self.data().display()
+                );
             }
         }
         Ok(())
@@ -132,9 +194,19 @@ impl Postgres {
 
     fn postmaster(&self) -> Result<Process> {
         let path = self.data().join("postmaster.pid");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).with_context(|| format!("no pid in {}", path.display()))?;
-        Process::of(pid)?.with_context(|| format!("Postgres ended right after its start; see {}", self.home.join("server.log").display()))
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok())
+            .with_context(|| format!("no pid in {}", path.display()))?;
+        Process::of(pid)?.with_context(|| {
+            format!(
+                "Postgres ended right after its start; see {}",
+                self.home.join("server.log").display()
+            )
+        })
     }
 
     fn data(&self) -> PathBuf {
@@ -152,14 +224,19 @@ impl Postgres {
 
 /// The folder of the programs: links to them from elsewhere do not find their parts.
 fn programs() -> Option<PathBuf> {
-    let initdb = program("initdb", &versions("/usr/lib/postgresql", "", "bin"))?.canonicalize().ok()?;
+    let initdb =
+        program("initdb", &versions("/usr/lib/postgresql", "", "bin"))?.canonicalize().ok()?;
     let bin = initdb.parent()?;
-    ["pg_ctl", "postgres", "psql"].iter().all(|name| bin.join(name).is_file()).then(|| bin.to_owned())
+    ["pg_ctl", "postgres", "psql"]
+        .iter()
+        .all(|name| bin.join(name).is_file())
+        .then(|| bin.to_owned())
 }
 
 /// Where the server of `dir` may have been put.
 fn homes(dir: &Path) -> [PathBuf; 2] {
-    let name = format!("rekindle-services-{:08x}", crc32c::crc32c(dir.as_os_str().as_encoded_bytes()));
+    let name =
+        format!("rekindle-services-{:08x}", crc32c::crc32c(dir.as_os_str().as_encoded_bytes()));
     [dir.join("postgres"), std::env::temp_dir().join(name)]
 }
 
@@ -172,7 +249,8 @@ pub(super) fn processes(dir: &Path) -> Result<Vec<Process>> {
     Ok(found)
 }
 
-/// SIGKILL to the postmaster and its children. The postmaster is stopped first, so that it forks no more.
+/// SIGKILL to the postmaster and its children. The postmaster is stopped first, so that it forks no
+/// more.
 pub(super) fn kill(dir: &Path) -> Result<()> {
     for process in processes(dir)? {
         processes::signal(&process, Signal::STOP)?;
@@ -200,7 +278,8 @@ pub(super) fn wipe(dir: &Path) -> Result<()> {
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
@@ -220,7 +299,23 @@ pub(super) fn ping(server: &PostgresServer) -> Result<Duration> {
 /// What a statement gives, as bare text.
 fn psql(bin: &Path, port: u16, database: &str, statement: &str) -> Result<String> {
     let mut psql = Command::new(bin.join("psql"));
-    psql.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password"]);
-    psql.args(["--host=127.0.0.1", &format!("--port={port}"), "--username", USER, "--dbname", database, "--command", statement]);
+    psql.args([
+        "--no-psqlrc",
+        "--no-align",
+        "--tuples-only",
+        "--quiet",
+        "--set=ON_ERROR_STOP=1",
+        "--no-password",
+    ]);
+    psql.args([
+        "--host=127.0.0.1",
+        &format!("--port={port}"),
+        "--username",
+        USER,
+        "--dbname",
+        database,
+        "--command",
+        statement,
+    ]);
     run(psql.env("PGCONNECT_TIMEOUT", "10"))
 }

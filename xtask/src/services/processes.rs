@@ -1,4 +1,5 @@
-//! Finds the processes of a server by what they were started with, whatever the state file says, and ends them.
+//! Finds the processes of a server by what they were started with, whatever the state file says,
+//! and ends them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,13 +13,16 @@ pub(super) const POLL: Duration = Duration::from_millis(25);
 /// The kernel takes this long at most to end what got a SIGKILL, disks under load included.
 const KILL_TIME: Duration = Duration::from_secs(20);
 
-/// Everything of the Postgres server with this data directory: postmaster and children all work in it, also when it was deleted under them, and
-/// children outlive a postmaster that was killed.
+/// Everything of the Postgres server with this data directory: postmaster and children all work in
+/// it, also when it was deleted under them, and children outlive a postmaster that was killed.
 pub(super) fn of_postgres(data: &Path) -> Result<Vec<Process>> {
     find(|proc| {
-        let name =
-            |link: &str| std::fs::read_link(proc.join(link)).map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
-        let is_postgres = name("exe").is_ok_and(|exe| Path::new(&exe).file_name().is_some_and(|name| name == "postgres"));
+        let name = |link: &str| {
+            std::fs::read_link(proc.join(link))
+                .map(|path| path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+        };
+        let is_postgres = name("exe")
+            .is_ok_and(|exe| Path::new(&exe).file_name().is_some_and(|name| name == "postgres"));
         is_postgres && name("cwd").is_ok_and(|cwd| Path::new(&cwd) == data)
     })
 }
@@ -26,7 +30,9 @@ pub(super) fn of_postgres(data: &Path) -> Result<Vec<Process>> {
 /// Everything that was started with exactly this argument.
 pub(super) fn with_argument(argument: &str) -> Result<Vec<Process>> {
     find(|proc| {
-        std::fs::read(proc.join("cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).any(|given| given == argument.as_bytes()))
+        std::fs::read(proc.join("cmdline")).is_ok_and(|line| {
+            line.split(|byte| *byte == 0).any(|given| given == argument.as_bytes())
+        })
     })
 }
 
@@ -34,9 +40,13 @@ fn find(is_ours: impl Fn(&Path) -> bool) -> Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("cannot list processes")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Who the process is comes first: when the pid is given again after the look, `signal` notices.
-        if let Some(process) = Process::of(pid).with_context(|| format!("cannot look at process {pid}"))?
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Who the process is comes first: when the pid is given again after the look, `signal`
+        // notices.
+        if let Some(process) =
+            Process::of(pid).with_context(|| format!("cannot look at process {pid}"))?
             && is_ours(&entry.path())
         {
             found.push(process);
@@ -50,15 +60,19 @@ pub(super) fn signal(process: &Process, signal: Signal) -> Result<()> {
     if !process.is_alive() {
         return Ok(());
     }
-    let pid = Pid::from_raw(process.pid.cast_signed()).with_context(|| format!("{} is no pid", process.pid))?;
+    let pid = Pid::from_raw(process.pid.cast_signed())
+        .with_context(|| format!("{} is no pid", process.pid))?;
     match kill_process(pid, signal) {
-        Err(error) if error != rustix::io::Errno::SRCH => bail!("cannot signal process {}: {error}", process.pid),
+        Err(error) if error != rustix::io::Errno::SRCH => {
+            bail!("cannot signal process {}: {error}", process.pid)
+        }
         _ => Ok(()),
     }
 }
 
-/// SIGKILL to all that `find` finds, until it finds nothing (a process may be forking while it is looked for) and all are gone. One that is dying shows
-/// nothing any more that it could be found by, and still has its sockets.
+/// SIGKILL to all that `find` finds, until it finds nothing (a process may be forking while it is
+/// looked for) and all are gone. One that is dying shows nothing any more that it could be found
+/// by, and still has its sockets.
 pub(super) fn kill_all(find: impl Fn() -> Result<Vec<Process>>) -> Result<()> {
     let deadline = Instant::now() + KILL_TIME;
     let mut killed: Vec<Process> = Vec::new();
@@ -106,7 +120,13 @@ mod tests {
     fn found_by_a_whole_argument_and_killed() {
         let marker = format!("-Dmarker={}", std::process::id());
         // Waits for input without a process of its own that would outlive it.
-        let spawn = |argument: &str| Command::new("sh").args(["-c", "read -r line", "sh", argument]).stdin(Stdio::piped()).spawn().unwrap();
+        let spawn = |argument: &str| {
+            Command::new("sh")
+                .args(["-c", "read -r line", "sh", argument])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
         let mut ours = spawn(&marker);
         let mut other = spawn(&format!("{marker}0"));
         let process = Process::of(ours.id()).unwrap().unwrap();

@@ -1,6 +1,13 @@
-//! A match without a game: each player has one entity whose fields tell what was applied. Ticks by tokio's clock, is durable at once.
+//! A match without a game: each player has one entity whose fields tell what was applied. Ticks by
+//! tokio's clock, is durable at once.
 
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, missing_docs, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    missing_docs,
+    reason = "each test file uses its own part of this"
+)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +18,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
-use rekindle_gateway::port::{Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted};
+use rekindle_gateway::port::{
+    Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted,
+};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
 use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
@@ -100,12 +109,23 @@ impl Inner {
 
 impl FakeMatch {
     pub fn start(tick_rate: u16) -> Arc<Self> {
-        let field = |name: &str, bits| NetField { name: name.to_owned(), kind: FieldKind::Unsigned { bits }, rate: None };
+        let field = |name: &str, bits| NetField {
+            name: name.to_owned(),
+            kind: FieldKind::Unsigned { bits },
+            rate: None,
+        };
         let schema = NetSchema {
-            components: vec![NetComponent { name: "echo".to_owned(), fields: vec![field("seq", 32), field("sum", 32), field("tick", 32)] }],
+            components: vec![NetComponent {
+                name: "echo".to_owned(),
+                fields: vec![field("seq", 32), field("sum", 32), field("tick", 32)],
+            }],
             position: None,
         };
-        let this = Arc::new(Self { inner: Mutex::new(Inner { epoch: Epoch(1), ..Inner::default() }), schema: Arc::new(schema), tick_rate });
+        let this = Arc::new(Self {
+            inner: Mutex::new(Inner { epoch: Epoch(1), ..Inner::default() }),
+            schema: Arc::new(schema),
+            tick_rate,
+        });
         let weak = Arc::downgrade(&this);
         let period = Duration::from_secs(1) / u32::from(tick_rate);
         tokio::spawn(async move {
@@ -142,12 +162,18 @@ impl FakeMatch {
         };
         for player in std::mem::take(&mut inner.removed) {
             if let Some(gone) = inner.players.remove(&player) {
-                frame.left.push(SessionEnded { session: gone.session, reason: LeaveReason::Removed });
+                frame
+                    .left
+                    .push(SessionEnded { session: gone.session, reason: LeaveReason::Removed });
             }
         }
         for (&id, player) in &mut inner.players {
             // One input a tick, the oldest first: nothing is dropped, so that tests can count.
-            let due = player.waiting.first_key_value().filter(|(_, input)| input.target <= tick).map(|(&seq, _)| seq);
+            let due = player
+                .waiting
+                .first_key_value()
+                .filter(|(_, input)| input.target <= tick)
+                .map(|(&seq, _)| seq);
             if let Some(input) = due.and_then(|seq| player.waiting.remove(&seq)) {
                 player.last_input = input.seq;
                 frame.applied.push(Applied { session: player.session, seq: input.seq });
@@ -162,12 +188,26 @@ impl FakeMatch {
         }
         for ordinal in 0..inner.events_per_tick {
             let payload = Bytes::from(vec![7; inner.event_bytes]);
-            frame.events.push(Event { tick, ordinal: ordinal as u32, kind: "noise".to_owned(), player: None, payload });
+            frame.events.push(Event {
+                tick,
+                ordinal: ordinal as u32,
+                kind: "noise".to_owned(),
+                player: None,
+                payload,
+            });
         }
         let mut view = NetView { tick, ..NetView::default() };
         for (index, (&player, state)) in inner.players.iter().enumerate() {
-            view.entities.push(NetEntity { slot: index as u32, generation: state.session.0 as u32, components: 1 });
-            view.values.extend([state.last_input as u32, (state.last_input * 7919) as u32, tick.0 as u32]);
+            view.entities.push(NetEntity {
+                slot: index as u32,
+                generation: state.session.0 as u32,
+                components: 1,
+            });
+            view.values.extend([
+                state.last_input as u32,
+                (state.last_input * 7919) as u32,
+                tick.0 as u32,
+            ]);
             view.avatars.push((player, index as u32));
         }
         frame.view = Arc::new(view);
@@ -181,7 +221,13 @@ impl FakeMatch {
     }
 
     pub fn applied_of(&self, player: PlayerId) -> Vec<(u64, Tick)> {
-        self.inner.lock().applied.iter().filter(|(who, ..)| *who == player).map(|&(_, seq, tick)| (seq, tick)).collect()
+        self.inner
+            .lock()
+            .applied
+            .iter()
+            .filter(|(who, ..)| *who == player)
+            .map(|&(_, seq, tick)| (seq, tick))
+            .collect()
     }
 }
 
@@ -212,7 +258,12 @@ impl MatchLink for FakeMatch {
         self.inner.lock().holds_until
     }
 
-    fn open(&self, player: PlayerId, name: String, resume: Option<SessionId>) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
+    fn open(
+        &self,
+        player: PlayerId,
+        name: String,
+        resume: Option<SessionId>,
+    ) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
         Box::pin(async move {
             let mut inner = self.inner.lock();
             inner.calls.push(format!("open {player} {name:?} {resume:?}"));
@@ -221,7 +272,8 @@ impl MatchLink for FakeMatch {
                     return Err((RefuseCode::Removed, "no such session".to_owned()));
                 }
                 known.present = true;
-                // What waits is lost with the connection that brought it, as it is when a node dies.
+                // What waits is lost with the connection that brought it, as it is when a node
+                // dies.
                 known.waiting.clear();
                 return Ok(Opened {
                     session: known.session,
@@ -235,7 +287,16 @@ impl MatchLink for FakeMatch {
             }
             inner.next_session += 1;
             let session = SessionId(inner.next_session);
-            inner.players.insert(player, Player { session, present: true, last_input: 0, last_command: 0, waiting: BTreeMap::new() });
+            inner.players.insert(
+                player,
+                Player {
+                    session,
+                    present: true,
+                    last_input: 0,
+                    last_command: 0,
+                    waiting: BTreeMap::new(),
+                },
+            );
             Ok(Opened { session, resumed: false, next_input: 1, next_command: 1 })
         })
     }
@@ -246,7 +307,11 @@ impl MatchLink for FakeMatch {
         }
         let mut inner = self.inner.lock();
         let tick = inner.tick;
-        let Some(player) = inner.players.values_mut().find(|player| player.session == input.session) else { return Admission::NoSession };
+        let Some(player) =
+            inner.players.values_mut().find(|player| player.session == input.session)
+        else {
+            return Admission::NoSession;
+        };
         if input.seq <= player.last_input || player.waiting.contains_key(&input.seq) {
             return Admission::Stale;
         }
@@ -262,7 +327,9 @@ impl MatchLink for FakeMatch {
 
     fn command(&self, session: SessionId, seq: u64, payload: Bytes) -> Admission {
         let mut inner = self.inner.lock();
-        let Some((&id, player)) = inner.players.iter_mut().find(|(_, player)| player.session == session) else {
+        let Some((&id, player)) =
+            inner.players.iter_mut().find(|(_, player)| player.session == session)
+        else {
             return Admission::NoSession;
         };
         if payload.first() == Some(&0xff) {
@@ -288,7 +355,11 @@ impl MatchLink for FakeMatch {
     fn away(&self, session: SessionId) {
         let mut inner = self.inner.lock();
         inner.calls.push(format!("away {session}"));
-        inner.players.values_mut().filter(|player| player.session == session).for_each(|player| player.present = false);
+        inner
+            .players
+            .values_mut()
+            .filter(|player| player.session == session)
+            .for_each(|player| player.present = false);
     }
 
     fn back(&self, session: SessionId) {
@@ -318,11 +389,16 @@ impl FakeNode {
 impl Matches for FakeNode {
     fn locate(&self, wanted: Wanted<'_>) -> Location {
         match &*self.0.lock() {
-            None => Location::Refused(RefuseCode::Unavailable, "the match is being recovered".to_owned()),
+            None => Location::Refused(
+                RefuseCode::Unavailable,
+                "the match is being recovered".to_owned(),
+            ),
             Some(_) if wanted.match_id.is_some_and(|wanted| wanted != MATCH) => {
                 Location::Refused(RefuseCode::NoMatch, "no such match".to_owned())
             }
-            Some(_) if wanted.match_id.is_none() && wanted.game.is_some_and(|game| game != "fake") => {
+            Some(_)
+                if wanted.match_id.is_none() && wanted.game.is_some_and(|game| game != "fake") =>
+            {
                 Location::Refused(RefuseCode::Full, "no match of that game".to_owned())
             }
             Some(game) => Location::Here(Arc::clone(game) as Arc<dyn MatchLink>),
@@ -339,7 +415,9 @@ impl Matches for FakeNode {
     }
 
     fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
-        Box::pin(async move { (match_id == OVER).then(|| (RefuseCode::Ended, "blue won".to_owned())) })
+        Box::pin(
+            async move { (match_id == OVER).then(|| (RefuseCode::Ended, "blue won".to_owned())) },
+        )
     }
 }
 
@@ -367,7 +445,11 @@ pub struct Process {
 impl Process {
     /// Starts one at `addr`, whose port may be 0.
     pub fn start(addr: SocketAddr, limits: Limits, node: &Arc<FakeNode>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let mut config = gateway_config(limits);
         config.bind = addr;
         let node = Arc::clone(node) as Arc<dyn Matches>;
@@ -396,17 +478,30 @@ impl Drop for Process {
 }
 
 pub fn ticket(player: u64, role: Role) -> String {
-    let ticket =
-        Ticket { player: PlayerId(player), name: format!("p{player}"), match_id: None, role, expires_ms: NOW_MS + 60_000, nonce: 1 };
+    let ticket = Ticket {
+        player: PlayerId(player),
+        name: format!("p{player}"),
+        match_id: None,
+        role,
+        expires_ms: NOW_MS + 60_000,
+        nonce: 1,
+    };
     keys().issue_ticket(&ticket).unwrap()
 }
 
 pub fn client_config(addr: SocketAddr, player: u64) -> ClientConfig {
-    ClientConfig::new(vec![addr], Trust::Certificate(keys().certificate_der().to_vec()), ticket(player, Role::Player))
+    ClientConfig::new(
+        vec![addr],
+        Trust::Certificate(keys().certificate_der().to_vec()),
+        ticket(player, Role::Player),
+    )
 }
 
 pub async fn next(client: &mut Client) -> ClientEvent {
-    timeout(Duration::from_secs(10), client.event()).await.expect("an event within 10 s").expect("the client goes on")
+    timeout(Duration::from_secs(10), client.event())
+        .await
+        .expect("an event within 10 s")
+        .expect("the client goes on")
 }
 
 /// The first event that `pick` takes.

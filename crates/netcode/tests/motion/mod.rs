@@ -1,6 +1,12 @@
-//! A small world that moves like a game: accelerating, turning, colliding with walls, shooting, dying and coming back.
-//! Shared by the tests and the benchmarks; deterministic from its seed.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::allow_attributes, reason = "each user takes its own part")]
+//! A small world that moves like a game: accelerating, turning, colliding with walls, shooting,
+//! dying and coming back. Shared by the tests and the benchmarks; deterministic from its seed.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "each user takes its own part"
+)]
 
 use std::sync::Arc;
 
@@ -44,7 +50,10 @@ pub fn schema() -> Arc<NetSchema> {
                     field("deaths", whole(10), None),
                 ],
             ),
-            component("pickup", vec![field("kind", whole(2), None), field("there", FieldKind::Bool, None)]),
+            component(
+                "pickup",
+                vec![field("kind", whole(2), None), field("there", FieldKind::Bool, None)],
+            ),
             component(
                 "clock",
                 vec![
@@ -118,13 +127,29 @@ pub struct Motion {
 }
 
 impl Motion {
-    /// So many fighters and five times as many drones, `moving` in all, besides eight pickups and the match's clock.
+    /// So many fighters and five times as many drones, `moving` in all, besides eight pickups and
+    /// the match's clock.
     pub fn new(seed: u64, moving: usize) -> Self {
-        let mut motion = Self { schema: schema(), tick: 0, rng: Rng(seed), things: Vec::new(), fire: 0.01, death: 0.002, rest: 0.0 };
+        let mut motion = Self {
+            schema: schema(),
+            tick: 0,
+            rng: Rng(seed),
+            things: Vec::new(),
+            fire: 0.01,
+            death: 0.002,
+            rest: 0.0,
+        };
         motion.spawn(Thing { components: CLOCK, ..Thing::default() });
         for kind in 0..8 {
             let (x, y) = motion.place();
-            motion.spawn(Thing { components: 0b010_0011, kind: 3, weapon: kind % 3, x, y, ..Thing::default() });
+            motion.spawn(Thing {
+                components: 0b010_0011,
+                kind: 3,
+                weapon: kind % 3,
+                x,
+                y,
+                ..Thing::default()
+            });
         }
         for index in 0..moving {
             let thing = motion.mover(index % 6 == 0);
@@ -141,7 +166,14 @@ impl Motion {
     fn mover(&mut self, fighter: bool) -> Thing {
         let (x, y) = self.place();
         let components = if fighter { DRONE | FIGHTER } else { DRONE };
-        Thing { components, kind: u32::from(!fighter), x, y, health: if fighter { 100 } else { 40 }, ..Thing::default() }
+        Thing {
+            components,
+            kind: u32::from(!fighter),
+            x,
+            y,
+            health: if fighter { 100 } else { 40 },
+            ..Thing::default()
+        }
     }
 
     fn spawn(&mut self, thing: Thing) {
@@ -171,7 +203,8 @@ impl Motion {
                 let (speed, most, pause) = if fighter { (7.0, 45.0, 18) } else { (3.0, 8.0, 60) };
                 if self.tick >= thing.until {
                     let angle = self.rng.unit() * std::f32::consts::TAU;
-                    let speed = if self.rest > 0.0 && self.rng.chance(self.rest) { 0.0 } else { speed };
+                    let speed =
+                        if self.rest > 0.0 && self.rng.chance(self.rest) { 0.0 } else { speed };
                     thing.wanted = (angle.cos() * speed, angle.sin() * speed);
                     thing.turn = (self.rng.unit() - 0.5) * 5.0;
                     thing.until = self.tick + 6 + self.rng.below(pause);
@@ -198,14 +231,25 @@ impl Motion {
                     let snap = |v: f32| (v / STEP + 0.5).floor() * STEP;
                     let (vx, vy) = (snap(thing.aim.cos() * 20.0), snap(thing.aim.sin() * 20.0));
                     let until = self.tick + 10 + self.rng.below(60);
-                    rockets.push(Thing { components: BODY, kind: 2, x: thing.x, y: thing.y, vx, vy, until, ..Thing::default() });
+                    rockets.push(Thing {
+                        components: BODY,
+                        kind: 2,
+                        x: thing.x,
+                        y: thing.y,
+                        vx,
+                        vy,
+                        until,
+                        ..Thing::default()
+                    });
                 }
             }
             thing.x += thing.vx * dt;
             thing.y += thing.vy * dt;
             if thing.x.abs() > SIZE || thing.y.abs() > SIZE {
-                (thing.vx, thing.vy) =
-                    (if thing.x.abs() > SIZE { 0.0 } else { thing.vx }, if thing.y.abs() > SIZE { 0.0 } else { thing.vy });
+                (thing.vx, thing.vy) = (
+                    if thing.x.abs() > SIZE { 0.0 } else { thing.vx },
+                    if thing.y.abs() > SIZE { 0.0 } else { thing.vy },
+                );
                 (thing.x, thing.y) = (thing.x.clamp(-SIZE, SIZE), thing.y.clamp(-SIZE, SIZE));
                 thing.alive &= !rocket;
             }
@@ -222,10 +266,38 @@ impl Motion {
 
     fn numbers(&self, thing: &Thing) -> [f32; STRIDE] {
         let Thing { x, y, vx, vy, aim, .. } = *thing;
-        let whole = [thing.kind, thing.health, u32::from(thing.firing), thing.weapon, thing.shells, thing.kills].map(|value| value as f32);
+        let whole = [
+            thing.kind,
+            thing.health,
+            u32::from(thing.firing),
+            thing.weapon,
+            thing.shells,
+            thing.kills,
+        ]
+        .map(|value| value as f32);
         let [kind, health, firing, weapon, shells, kills] = whole;
         let left = 3000 - (self.tick / u64::from(TICK_RATE)) % 3000;
-        [kind, x, y, vx, vy, health, aim, firing, weapon, shells, 3.0, kills, 2.0, weapon, 1.0, 2.0, left as f32, 1.0, 1.0]
+        [
+            kind,
+            x,
+            y,
+            vx,
+            vy,
+            health,
+            aim,
+            firing,
+            weapon,
+            shells,
+            3.0,
+            kills,
+            2.0,
+            weapon,
+            1.0,
+            2.0,
+            left as f32,
+            1.0,
+            1.0,
+        ]
     }
 
     /// The world as a view.
@@ -233,18 +305,29 @@ impl Motion {
         let mut view = NetView { tick: Tick(self.tick), ..NetView::default() };
         let columns: Vec<(FieldKind, u32)> = (0u32..)
             .zip(&self.schema.components)
-            .flat_map(|(index, component)| component.fields.iter().map(move |field| (field.kind, 1 << index)))
+            .flat_map(|(index, component)| {
+                component.fields.iter().map(move |field| (field.kind, 1 << index))
+            })
             .collect();
         for (slot, thing) in (0..).zip(&self.things).filter(|(_, thing)| thing.alive) {
-            view.entities.push(NetEntity { slot, generation: thing.generation, components: thing.components });
+            view.entities.push(NetEntity {
+                slot,
+                generation: thing.generation,
+                components: thing.components,
+            });
             for (number, &(kind, component)) in self.numbers(thing).into_iter().zip(&columns) {
-                view.values.push(if thing.components & component != 0 { kind.quantise(number) } else { 0 });
+                view.values.push(if thing.components & component != 0 {
+                    kind.quantise(number)
+                } else {
+                    0
+                });
             }
         }
         Arc::new(view)
     }
 
-    /// The largest difference between the true numbers of floats and angles and those that `view` stands for, in quanta.
+    /// The largest difference between the true numbers of floats and angles and those that `view`
+    /// stands for, in quanta.
     pub fn worst_error(&self, view: &NetView) -> f64 {
         let stride = self.schema.stride();
         let mut worst = 0.0f64;
@@ -258,10 +341,13 @@ impl Motion {
                     if entity.components & (1 << component) != 0 {
                         let difference = f64::from(truth) - f64::from(shown);
                         let quanta = match field.kind {
-                            FieldKind::Float { min, max, bits } => difference / (f64::from(max - min) / f64::from((1u32 << bits) - 1)),
+                            FieldKind::Float { min, max, bits } => {
+                                difference / (f64::from(max - min) / f64::from((1u32 << bits) - 1))
+                            }
                             FieldKind::Angle { bits } => {
                                 let step = std::f64::consts::TAU / f64::from(1u32 << bits);
-                                (difference / step + f64::from(1u32 << bits) / 2.0).rem_euclid(f64::from(1u32 << bits))
+                                (difference / step + f64::from(1u32 << bits) / 2.0)
+                                    .rem_euclid(f64::from(1u32 << bits))
                                     - f64::from(1u32 << bits) / 2.0
                             }
                             FieldKind::Unsigned { .. } | FieldKind::Bool => 0.0,

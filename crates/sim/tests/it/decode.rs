@@ -1,4 +1,5 @@
-//! Decoders are given anything: they refuse, they never panic, and they never allocate what the bytes do not justify.
+//! Decoders are given anything: they refuse, they never panic, and they never allocate what the
+//! bytes do not justify.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -43,7 +44,10 @@ fn try_restore(bytes: &[u8]) {
 #[test]
 fn every_truncation_is_refused() {
     for len in 0..sample().len() {
-        let error = game().restore(&sample()[..len]).err().unwrap_or_else(|| panic!("{len} bytes of {} were taken", sample().len()));
+        let error = game()
+            .restore(&sample()[..len])
+            .err()
+            .unwrap_or_else(|| panic!("{len} bytes of {} were taken", sample().len()));
         assert!(error.to_string().starts_with("RK-SIM-002: checkpoint of game `zoo`: "), "{error}");
     }
     let longer = [sample(), &[0]].concat();
@@ -85,7 +89,8 @@ fn a_delta_is_refused_for_any_other_base() {
     assert_eq!(delta::apply(base, delta).as_ref(), Ok(state));
     let error = delta::apply(state, delta).unwrap_err();
     assert!(
-        matches!(error, DeltaError::WrongBase { .. }) && error.to_string().starts_with("it is a delta to a state with the hash "),
+        matches!(error, DeltaError::WrongBase { .. })
+            && error.to_string().starts_with("it is a delta to a state with the hash "),
         "{error}"
     );
     let mut other = base.clone();
@@ -103,7 +108,8 @@ fn every_flipped_bit_and_every_truncation_of_a_delta_is_refused() {
     let mut damaged = delta.clone();
     for bit in 0..damaged.len() * 8 {
         damaged[bit / 8] ^= 1 << (bit % 8);
-        // Numbers of an operation can be written in more than one way: what is taken must come to the same.
+        // Numbers of an operation can be written in more than one way: what is taken must come to
+        // the same.
         let made = delta::apply(base, &damaged);
         assert!(made.is_err() || made.as_ref() == Ok(state), "bit {bit}");
         damaged[bit / 8] ^= 1 << (bit % 8);
@@ -116,7 +122,8 @@ fn every_flipped_bit_and_every_truncation_of_a_delta_is_refused() {
 fn plans() -> impl Strategy<Value = Plan> {
     prop_oneof![
         Just(Plan::Idle),
-        (any::<u32>(), any::<u8>()).prop_map(|(_, patience)| Plan::Hunt { target: Entity::NONE, patience }),
+        (any::<u32>(), any::<u8>())
+            .prop_map(|(_, patience)| Plan::Hunt { target: Entity::NONE, patience }),
         any::<[f32; 2]>().prop_map(Plan::Flee),
     ]
 }
@@ -207,10 +214,19 @@ proptest! {
 fn a_nan_has_one_form() {
     let strange = f32::from_bits(0xffc1_2345);
     assert_eq!(value::to_bytes(&strange), 0x7fc0_0000u32.to_le_bytes());
-    assert_eq!(value::from_bytes::<f32>(&strange.to_bits().to_le_bytes()).unwrap().to_bits(), 0x7fc0_0000);
-    assert_eq!(value::from_bytes::<f64>(&u64::MAX.to_le_bytes()).unwrap().to_bits(), 0x7ff8_0000_0000_0000);
+    assert_eq!(
+        value::from_bytes::<f32>(&strange.to_bits().to_le_bytes()).unwrap().to_bits(),
+        0x7fc0_0000
+    );
+    assert_eq!(
+        value::from_bytes::<f64>(&u64::MAX.to_le_bytes()).unwrap().to_bits(),
+        0x7ff8_0000_0000_0000
+    );
     // Kept in range, a NaN is the lower bound.
-    assert_eq!(value::from_bytes::<Push>(&[&[1][..], &strange.to_bits().to_le_bytes()].concat()).unwrap(), Push { x: 1, y: -1.0 });
+    assert_eq!(
+        value::from_bytes::<Push>(&[&[1][..], &strange.to_bits().to_le_bytes()].concat()).unwrap(),
+        Push { x: 1, y: -1.0 }
+    );
 }
 
 #[test]
@@ -219,8 +235,13 @@ fn claims_of_many_elements_are_refused_before_anything_is_allocated() {
     assert!(value::from_bytes::<Vec<u64>>(&huge).is_err());
     assert!(value::from_bytes::<String>(&huge).is_err());
     assert!(value::from_bytes::<BTreeMap<u8, u8>>(&huge).is_err());
-    assert!(value::from_bytes::<Vec<Vec<u64>>>(&[2, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0]).is_err());
-    assert!(value::from_bytes::<BTreeMap<u8, u8>>(&[2, 0, 0, 0, 5, 0, 5, 1]).is_err(), "keys must ascend");
+    assert!(
+        value::from_bytes::<Vec<Vec<u64>>>(&[2, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0]).is_err()
+    );
+    assert!(
+        value::from_bytes::<BTreeMap<u8, u8>>(&[2, 0, 0, 0, 5, 0, 5, 1]).is_err(),
+        "keys must ascend"
+    );
     assert!(value::from_bytes::<bool>(&[2]).is_err());
     assert!(value::from_bytes::<Mood>(&[3]).is_err());
 }

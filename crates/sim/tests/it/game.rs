@@ -30,8 +30,16 @@ fn configurations_are_checked_key_by_key() {
     assert_eq!(&game.config_from_json("{}").unwrap()[..], br#"{"coins":8,"goal":50}"#);
     assert_eq!(&game.config_from_json(r#"{"goal":3}"#).unwrap()[..], br#"{"coins":8,"goal":3}"#);
     let problem = game.config_from_json(r#"{"gaol":3}"#).unwrap_err().to_string();
-    assert_eq!(problem, "RK-SIM-001: configuration of game `duel`: unknown key `gaol`: known are `coins`, `goal`");
-    assert!(game.config_from_json(r#"{"goal":0}"#).unwrap_err().to_string().contains("`goal` must be at least 1"));
+    assert_eq!(
+        problem,
+        "RK-SIM-001: configuration of game `duel`: unknown key `gaol`: known are `coins`, `goal`"
+    );
+    assert!(
+        game.config_from_json(r#"{"goal":0}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("`goal` must be at least 1")
+    );
     assert!(game.config_from_json("[1]").is_err());
     assert!(game.config_from_json("{").is_err());
 }

@@ -36,7 +36,11 @@ fn hashes(seed: u64) -> String {
 
 #[test]
 fn golden_hashes_hold_in_every_build() {
-    assert_eq!(hashes(42), HASHES, "the world computes something else than it did: see this file's documentation");
+    assert_eq!(
+        hashes(42),
+        HASHES,
+        "the world computes something else than it did: see this file's documentation"
+    );
 }
 
 #[test]
@@ -61,7 +65,10 @@ fn a_second_process_computes_the_same() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && text.contains(&own), "the second process said:\n{text}\nthis one computed:\n{own}");
+    assert!(
+        output.status.success() && text.contains(&own),
+        "the second process said:\n{text}\nthis one computed:\n{own}"
+    );
 }
 
 #[test]
@@ -84,5 +91,6 @@ fn write_the_golden_files() {
         made.step(&step).unwrap();
     }
     std::fs::write(root.join("../../schema/golden/state-1.bin"), made.checkpoint()).unwrap();
-    std::fs::write(root.join("tests/golden/state-1.txt"), format!("{}\n", made.state_hash())).unwrap();
+    std::fs::write(root.join("tests/golden/state-1.txt"), format!("{}\n", made.state_hash()))
+        .unwrap();
 }

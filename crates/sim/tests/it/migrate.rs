@@ -1,11 +1,14 @@
-//! Checkpoints of other builds of a game: fields come and go, types change, components are renamed or retired.
+//! Checkpoints of other builds of a game: fields come and go, types change, components are renamed
+//! or retired.
 
 use std::collections::BTreeMap;
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::{LeaveReason, Step};
 use rekindle_sim::shape::Datum;
-use rekindle_sim::{Component, Event, Game, GameBuilder, Resource, SimError, Simulation, Typed, Value, World};
+use rekindle_sim::{
+    Component, Event, Game, GameBuilder, Resource, SimError, Simulation, Typed, Value, World,
+};
 
 /// Implements a build of the game `evolving`.
 macro_rules! build {
@@ -93,8 +96,15 @@ mod old {
             .resource::<Totals>()
             .event::<News>(),
         |world| {
-            let items = vec![Item { kind: Kind::Potion { strength: 3 }, count: 2 }, Item { kind: Kind::Sword, count: 1 }];
-            world.spawn((Hero { level: 9, gone: [1, 2, 3], items, home: (-4, 5), nick: "bo".to_owned() }, Speed { kmh: 36.0 }, Same(77)));
+            let items = vec![
+                Item { kind: Kind::Potion { strength: 3 }, count: 2 },
+                Item { kind: Kind::Sword, count: 1 },
+            ];
+            world.spawn((
+                Hero { level: 9, gone: [1, 2, 3], items, home: (-4, 5), nick: "bo".to_owned() },
+                Speed { kmh: 36.0 },
+                Same(77),
+            ));
             world.spawn(Dropped("x".to_owned()));
             world.insert_resource(Totals { table: BTreeMap::from([(1, -1), (2, -2)]) });
             world.send(News { number: 200 });
@@ -144,7 +154,9 @@ mod new {
     fn from_kmh(from: u16, fields: &mut Datum) -> Result<(), String> {
         let Datum::Struct(fields) = fields else { return Err("not a struct".to_owned()) };
         match (from, fields.remove("kmh")) {
-            (1, Some(Datum::Float(kmh))) => fields.insert("metres_per_second".to_owned(), Datum::Float(kmh / 3.6)),
+            (1, Some(Datum::Float(kmh))) => {
+                fields.insert("metres_per_second".to_owned(), Datum::Float(kmh / 3.6))
+            }
             other => return Err(format!("{other:?}")),
         };
         Ok(())
@@ -175,7 +187,12 @@ mod new {
     build!(
         Build,
         |game| {
-            game.component::<Hero>().component::<Speed>().component::<Same>().component::<BrandNew>().resource::<Totals>().event::<News>();
+            game.component::<Hero>()
+                .component::<Speed>()
+                .component::<Same>()
+                .component::<BrandNew>()
+                .resource::<Totals>()
+                .event::<News>();
             game.retired("dropped")
         },
         |_world| {}
@@ -183,7 +200,12 @@ mod new {
 
     build!(
         Forgetful,
-        |game| game.component::<Hero>().component::<Speed>().component::<Same>().resource::<Totals>().event::<News>(),
+        |game| game
+            .component::<Hero>()
+            .component::<Speed>()
+            .component::<Same>()
+            .resource::<Totals>()
+            .event::<News>(),
         |_world| {}
     );
 }
@@ -197,17 +219,26 @@ fn old_state_is_brought_up_to_date_by_field_name() {
     let game = Typed::<new::Build>::new().unwrap();
     let mut made = game.restore(&checkpoint()).unwrap();
     let world = made.world_mut();
-    let hero =
-        world.query::<(&new::Hero, &new::Speed, &new::Same), (), _>(|q| q.iter().map(|(h, s, t)| (h.clone(), s.clone(), t.clone())).next());
+    let hero = world.query::<(&new::Hero, &new::Speed, &new::Same), (), _>(|q| {
+        q.iter().map(|(h, s, t)| (h.clone(), s.clone(), t.clone())).next()
+    });
     let items = vec![
-        new::Item { weight: 11, count: 2, kind: new::Kind::Potion { strength: Some(3), fresh: true } },
+        new::Item {
+            weight: 11,
+            count: 2,
+            kind: new::Kind::Potion { strength: Some(3), fresh: true },
+        },
         new::Item { weight: 11, count: 1, kind: new::Kind::Sword },
     ];
-    let expected = new::Hero { nick: "bo".to_owned(), level: 9.0, luck: Some(5), items, home: (-4, 5) };
+    let expected =
+        new::Hero { nick: "bo".to_owned(), level: 9.0, luck: Some(5), items, home: (-4, 5) };
     assert_eq!(hero, Some((expected, new::Speed { metres_per_second: 10.0 }, new::Same(77))));
     assert_eq!(world.len(), 2, "an entity whose components are gone stays");
     let totals = world.resource::<new::Totals>().clone();
-    assert_eq!(totals, new::Totals { table: BTreeMap::from([(1, -1), (2, -2)]), note: "none".to_owned() });
+    assert_eq!(
+        totals,
+        new::Totals { table: BTreeMap::from([(1, -1), (2, -2)]), note: "none".to_owned() }
+    );
 
     let again = game.restore(&made.checkpoint()).unwrap();
     assert_eq!(again.state_hash(), made.state_hash());
@@ -226,7 +257,10 @@ fn what_this_build_does_not_know_is_refused_by_name() {
     let newer = Typed::<new::Build>::new().unwrap().create(b"", 1).unwrap().checkpoint();
     let old = Typed::<old::Build>::new().unwrap();
     let problem = problem(old.restore(&newer).map(|_| ()));
-    assert!(problem.contains("component `hero`: its version 2 is newer than version 1 of this build"), "{problem}");
+    assert!(
+        problem.contains("component `hero`: its version 2 is newer than version 1 of this build"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -297,18 +331,35 @@ mod configured {
 #[test]
 fn keys_of_a_configuration_are_renamed_retired_and_defaulted() {
     use configured::{After, Before, Careless, Confused};
-    let old = Typed::<Before>::new().unwrap().create(br#"{"size":9,"fog":true}"#, 1).unwrap().checkpoint();
-    let Err(refused) = Typed::<Careless>::new().unwrap().restore(&old) else { panic!("it cannot know `size`") };
-    assert!(matches!(&refused, SimError::Config { problem, .. } if problem.starts_with("unknown key `fog`")), "{refused}");
+    let old = Typed::<Before>::new()
+        .unwrap()
+        .create(br#"{"size":9,"fog":true}"#, 1)
+        .unwrap()
+        .checkpoint();
+    let Err(refused) = Typed::<Careless>::new().unwrap().restore(&old) else {
+        panic!("it cannot know `size`")
+    };
+    assert!(
+        matches!(&refused, SimError::Config { problem, .. } if problem.starts_with("unknown key \
+            `fog`")),
+        "{refused}"
+    );
 
     let after = Typed::<After>::new().unwrap();
     let restored = after.restore(&old).unwrap();
     let again = after.restore(&restored.checkpoint()).unwrap();
     assert_eq!(again.checkpoint(), restored.checkpoint());
-    let config =
-        |json: &str| rekindle_sim::GameType::config_from_json(&after, json).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let config = |json: &str| {
+        rekindle_sim::GameType::config_from_json(&after, json)
+            .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    };
     assert_eq!(config(r#"{"size":9,"fog":true}"#).unwrap(), r#"{"lives":0,"map":{"width":9}}"#);
-    assert!(config(r#"{"size":9,"map":{"width":8}}"#).unwrap_err().to_string().contains("`size` is called `map.width` now"));
+    assert!(
+        config(r#"{"size":9,"map":{"width":8}}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("`size` is called `map.width` now")
+    );
     assert!(config(r#"{"sise":9}"#).is_err(), "what never was a key is none");
 
     let Err(confused) = Typed::<Confused>::new() else { panic!("its declarations are wrong") };

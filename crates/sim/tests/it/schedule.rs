@@ -2,7 +2,10 @@
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
-use rekindle_sim::{Commands, Component, Game, GameBuilder, Harness, IntoSystems, Query, ResMut, Resource, Stage, Typed, With, World};
+use rekindle_sim::{
+    Commands, Component, Game, GameBuilder, Harness, IntoSystems, Query, ResMut, Resource, Stage,
+    Typed, With, World,
+};
 
 #[derive(Clone, Component)]
 #[component(id = "left")]
@@ -61,13 +64,19 @@ macro_rules! problem {
 
 #[test]
 fn systems_that_wait_for_each_other_are_named() {
-    let problem = problem!(|game| game.add_systems(Stage::Update, (a.after(b), b.after(c), c.after(a))));
-    assert_eq!(problem, "systems wait for each other in stage Update: `a` after `b` after `c` after `a`");
+    let problem =
+        problem!(|game| game.add_systems(Stage::Update, (a.after(b), b.after(c), c.after(a))));
+    assert_eq!(
+        problem,
+        "systems wait for each other in stage Update: `a` after `b` after `c` after `a`"
+    );
 }
 
 #[test]
 fn systems_that_conflict_without_an_order_are_named_with_what_they_conflict_about() {
-    let problem = problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (write_left, read_left)));
+    let problem = problem!(|game| game
+        .component::<TwinA>()
+        .add_systems(Stage::Update, (write_left, read_left)));
     assert_eq!(
         problem,
         "systems `read_left` and `write_left` of stage Update both touch `twin` and one of them changes it, but nothing says which runs first: \
@@ -78,20 +87,35 @@ fn systems_that_conflict_without_an_order_are_named_with_what_they_conflict_abou
 #[test]
 fn an_order_of_any_kind_settles_a_conflict() {
     let none = [
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (write_left, read_left).chain())),
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (write_left.before("read_left"), read_left))),
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (write_left.priority(1), read_left))),
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (write_left, a.after(write_left), read_left.after(a)))),
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, write_left).add_systems(Stage::Last, read_left)),
-        problem!(|game| game.component::<TwinA>().add_systems(Stage::Update, (read_left, read_left.named("again")))),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, (write_left, read_left).chain())),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, (write_left.before("read_left"), read_left))),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, (write_left.priority(1), read_left))),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, (write_left, a.after(write_left), read_left.after(a)))),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, write_left)
+            .add_systems(Stage::Last, read_left)),
+        problem!(|game| game
+            .component::<TwinA>()
+            .add_systems(Stage::Update, (read_left, read_left.named("again")))),
     ];
     assert_eq!(none, [const { String::new() }; 6]);
 }
 
 #[test]
 fn every_mistake_is_reported_at_once() {
-    let problem =
-        problem!(|game| game.component::<TwinA>().component::<TwinB>().add_systems(Stage::Update, (twice, unknown, a, a.every(0))));
+    let problem = problem!(|game| game
+        .component::<TwinA>()
+        .component::<TwinB>()
+        .add_systems(Stage::Update, (twice, unknown, a, a.every(0))));
     for part in [
         "TwinA` and `",
         "have the same id `twin`",
@@ -102,8 +126,9 @@ fn every_mistake_is_reported_at_once() {
     ] {
         assert!(problem.contains(part), "{part}\nis not in\n{problem}");
     }
-    let problem =
-        problem!(|game| game.add_systems(Stage::Update, (a.after("nobody"), |_: Commands| {})).add_systems(Stage::Last, b.after(a)));
+    let problem = problem!(|game| game
+        .add_systems(Stage::Update, (a.after("nobody"), |_: Commands| {}))
+        .add_systems(Stage::Last, b.after(a)));
     for part in [
         "system `a` is put in order with `nobody`, which is no system of this game",
         "a closure in stage Update has no name of its own: add `.named(\"…\")`",
@@ -115,13 +140,19 @@ fn every_mistake_is_reported_at_once() {
 
 #[test]
 fn networked_fields_must_point_at_networked_floats() {
-    let problem = problem!(|game| game.component::<Left>().component::<Right>().position::<Left>("0", "y"));
+    let problem =
+        problem!(|game| game.component::<Left>().component::<Right>().position::<Left>("0", "y"));
     assert_eq!(
         problem,
-        "the rate `right.0` of networked field `left.0` is not a float; the position `left.0`, `left.y` is not made of networked fields"
+        "the rate `right.0` of networked field `left.0` is not a float; the position `left.0`, \
+         `left.y` is not made of networked fields"
     );
     let problem = problem!(|game| game.component::<Left>());
-    assert_eq!(problem, "the rate `right.0` of networked field `left.0` is no networked field: write `component-id.field`");
+    assert_eq!(
+        problem,
+        "the rate `right.0` of networked field `left.0` is no networked field: write \
+         `component-id.field`"
+    );
 }
 
 /// Systems that write their names down, in every order that can be declared.

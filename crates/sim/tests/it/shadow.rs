@@ -1,11 +1,13 @@
-//! The gate of determinism: a world that is saved and restored again and again stays byte-identical to one that never was.
+//! The gate of determinism: a world that is saved and restored again and again stays byte-identical
+//! to one that never was.
 
 use crate::zoo::{Keeper, Seen, Zoo};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{Tick, delta};
 use rekindle_sim::{GameType, Rng, Simulation, Typed, checkpoint_hash};
 
-/// Runs a live world and its shadow for `ticks` from tick `start`, restoring the shadow every `1..=gap` ticks, and compares their bytes after each.
+/// Runs a live world and its shadow for `ticks` from tick `start`, restoring the shadow every
+/// `1..=gap` ticks, and compares their bytes after each.
 fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u64, usize) {
     let game = Typed::<Zoo>::new().unwrap();
     let config = game.config_from_json(config).unwrap();
@@ -26,11 +28,19 @@ fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u6
         let (left, right) = (live.checkpoint(), shadow.checkpoint());
         if left != right {
             let place = left.iter().zip(&right).position(|(a, b)| a != b);
-            panic!("seed {seed}, start {start}, tick {tick}, {restores} restores: bytes differ at {place:?} of {}", left.len());
+            panic!(
+                "seed {seed}, start {start}, tick {tick}, {restores} restores: bytes differ at \
+                 {place:?} of {}",
+                left.len()
+            );
         }
         if tick >= next {
             shadow = Typed::restore(&game, &right).unwrap();
-            assert_eq!(shadow.checkpoint(), right, "seed {seed}, tick {tick}: a restored world has other bytes");
+            assert_eq!(
+                shadow.checkpoint(),
+                right,
+                "seed {seed}, tick {tick}: a restored world has other bytes"
+            );
             assert_eq!(shadow.sessions(), live.sessions());
             assert_eq!(shadow.state_hash(), live.state_hash());
             assert_eq!(checkpoint_hash(&right), Some(live.state_hash()));
@@ -39,7 +49,14 @@ fn shadow(seed: u64, start: u64, ticks: u64, gap: u32, config: &str) -> (u64, u6
         }
     }
     let seen = live.world().resource::<Seen>().clone();
-    assert!(seen.added > 0 && seen.changed > 0 && seen.removed > 0 && seen.events > 0 && seen.inputs > 0, "{seen:?}");
+    assert!(
+        seen.added > 0
+            && seen.changed > 0
+            && seen.removed > 0
+            && seen.events > 0
+            && seen.inputs > 0,
+        "{seen:?}"
+    );
     (seen.spawned, seen.despawned, restores)
 }
 
@@ -78,7 +95,8 @@ struct Chains {
     delta_bytes: usize,
 }
 
-/// Runs a live world and a shadow that is restored, every `1..=gap` ticks, from a full checkpoint and up to `links` deltas on it, and compares their bytes.
+/// Runs a live world and a shadow that is restored, every `1..=gap` ticks, from a full checkpoint
+/// and up to `links` deltas on it, and compares their bytes.
 fn chained(seed: u64, start: u64, ticks: u64, gap: u32, links: u32, config: &str) -> Chains {
     let game = Typed::<Zoo>::new().unwrap();
     let config = game.config_from_json(config).unwrap();
@@ -99,16 +117,23 @@ fn chained(seed: u64, start: u64, ticks: u64, gap: u32, links: u32, config: &str
         }
         next = tick + 1 + u64::from(rng.below(gap));
         let (state, places) = live.capture();
-        let changes = (deltas.len() < rng.below(links + 1) as usize).then(|| live.changes(&newest, &marks, usize::MAX)).flatten();
+        let changes = (deltas.len() < rng.below(links + 1) as usize)
+            .then(|| live.changes(&newest, &marks, usize::MAX))
+            .flatten();
         if let Some((operations, now)) = changes {
             let (delta, made) = delta::seal(&newest, &operations).unwrap();
             if made != state {
                 let place = made.iter().zip(&state).position(|(a, b)| a != b);
-                panic!("seed {seed}, tick {tick}, link {}: bytes differ at {place:?} of {}", deltas.len() + 1, state.len());
+                panic!(
+                    "seed {seed}, tick {tick}, link {}: bytes differ at {place:?} of {}",
+                    deltas.len() + 1,
+                    state.len()
+                );
             }
             assert_eq!(now, places, "seed {seed}, tick {tick}: parts lie elsewhere");
             assert!(
-                live.changes(&newest, &marks, operations.len()).is_some() && live.changes(&newest, &marks, operations.len() - 1).is_none()
+                live.changes(&newest, &marks, operations.len()).is_some()
+                    && live.changes(&newest, &marks, operations.len() - 1).is_none()
             );
             chains.deltas += 1;
             chains.delta_bytes += delta.len();
@@ -120,9 +145,14 @@ fn chained(seed: u64, start: u64, ticks: u64, gap: u32, links: u32, config: &str
             deltas.clear();
         }
         chains.full_bytes += state.len();
-        let restored = deltas.iter().fold(full.clone(), |base, delta| delta::apply(&base, delta).unwrap());
+        let restored =
+            deltas.iter().fold(full.clone(), |base, delta| delta::apply(&base, delta).unwrap());
         assert_eq!(restored, state, "seed {seed}, tick {tick}: the chain comes to other bytes");
-        assert_eq!(shadow.checkpoint(), state, "seed {seed}, tick {tick}: the shadow went its own way");
+        assert_eq!(
+            shadow.checkpoint(),
+            state,
+            "seed {seed}, tick {tick}: the shadow went its own way"
+        );
         shadow = Typed::restore(&game, &restored).unwrap();
     }
     chains

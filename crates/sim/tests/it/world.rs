@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rekindle_schema::record::{AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
+};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::{
-    Added, Changed, Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game, GameBuilder, GameType, Harness, Inputs,
-    IntoSystems, Output, Players, Query, RemovedComponents, Res, ResMut, Resource, SimError, Simulation, Stage, Typed, Value, With,
-    Without, World,
+    Added, Changed, Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game,
+    GameBuilder, GameType, Harness, Inputs, IntoSystems, Output, Players, Query, RemovedComponents,
+    Res, ResMut, Resource, SimError, Simulation, Stage, Typed, Value, With, Without, World,
 };
 
 #[derive(Debug, Clone, PartialEq, Component)]
@@ -54,8 +56,15 @@ impl Game for Lab {
         game.component::<A>().component::<B>().component::<Tag>().resource::<Log>().event::<Ping>();
         game.add_systems(Stage::First, (write_early, read_early).chain());
         game.add_systems(Stage::Update, (spawner, later, inputs, late).chain());
-        game.add_systems(Stage::PostUpdate, (on_ping.on_event::<Ping>(), on_tag.on_add::<Tag>(), on_untag.on_remove::<Tag>()).chain());
-        game.add_systems(Stage::PostUpdate, (on_b.on_change::<B>(), third.every(3), changes).chain().after(on_untag));
+        game.add_systems(
+            Stage::PostUpdate,
+            (on_ping.on_event::<Ping>(), on_tag.on_add::<Tag>(), on_untag.on_remove::<Tag>())
+                .chain(),
+        );
+        game.add_systems(
+            Stage::PostUpdate,
+            (on_b.on_change::<B>(), third.every(3), changes).chain().after(on_untag),
+        );
         game.add_systems(Stage::Last, (read_late, write_late).chain());
     }
 
@@ -76,7 +85,10 @@ impl Game for Lab {
     }
 
     fn join(world: &mut World, player: PlayerId) {
-        let name = world.resource::<Players>().get(player).map_or(String::new(), |player| player.name.clone());
+        let name = world
+            .resource::<Players>()
+            .get(player)
+            .map_or(String::new(), |player| player.name.clone());
         log(world, format!("join {name}"));
     }
 
@@ -111,9 +123,18 @@ fn read_early(part: Const<Part>, pings: EventReader<Ping>, mut log: ResMut<Log>)
     }
 }
 
-fn spawner(part: Const<Part>, mut commands: Commands, mut pings: EventWriter<Ping>, time: rekindle_sim::Time, all: Query<Entity>) {
+fn spawner(
+    part: Const<Part>,
+    mut commands: Commands,
+    mut pings: EventWriter<Ping>,
+    time: rekindle_sim::Time,
+    all: Query<Entity>,
+) {
     if is(&part, "commands") && time.tick.0 == 1 {
-        let free: Vec<_> = [3, 64, 129].into_iter().filter_map(|slot| all.iter().find(|entity| entity.slot() == slot)).collect();
+        let free: Vec<_> = [3, 64, 129]
+            .into_iter()
+            .filter_map(|slot| all.iter().find(|entity| entity.slot() == slot))
+            .collect();
         for entity in &free {
             commands.despawn(*entity);
         }
@@ -140,7 +161,11 @@ fn later(part: Const<Part>, all: Query<&A>) {
 
 fn inputs(part: Const<Part>, inputs: Inputs<Lab>, mut log: ResMut<Log>) {
     if is(&part, "inputs") {
-        log.0.extend(inputs.iter().map(|input| format!("input {} {} {}", input.player, input.input, input.view_tick)));
+        log.0.extend(
+            inputs
+                .iter()
+                .map(|input| format!("input {} {} {}", input.player, input.input, input.view_tick)),
+        );
     }
 }
 
@@ -186,19 +211,38 @@ fn on_ping(part: Const<Part>, pings: EventReader<Ping>, mut log: ResMut<Log>, mu
     }
 }
 
-fn on_tag(part: Const<Part>, added: Query<Entity, Added<Tag>>, mut log: ResMut<Log>, time: rekindle_sim::Time) {
+fn on_tag(
+    part: Const<Part>,
+    added: Query<Entity, Added<Tag>>,
+    mut log: ResMut<Log>,
+    time: rekindle_sim::Time,
+) {
     if is(&part, "hooks") {
         log.0.push(format!("{}: {} tagged", time.tick, added.iter().count()));
     }
 }
 
-fn on_untag(part: Const<Part>, removed: RemovedComponents<Tag>, mut log: ResMut<Log>, time: rekindle_sim::Time) {
+fn on_untag(
+    part: Const<Part>,
+    removed: RemovedComponents<Tag>,
+    mut log: ResMut<Log>,
+    time: rekindle_sim::Time,
+) {
     if is(&part, "hooks") {
-        log.0.push(format!("{}: untagged {:?}", time.tick, removed.read().map(Entity::slot).collect::<Vec<_>>()));
+        log.0.push(format!(
+            "{}: untagged {:?}",
+            time.tick,
+            removed.read().map(Entity::slot).collect::<Vec<_>>()
+        ));
     }
 }
 
-fn on_b(part: Const<Part>, changed: Query<&B, Changed<B>>, mut log: ResMut<Log>, time: rekindle_sim::Time) {
+fn on_b(
+    part: Const<Part>,
+    changed: Query<&B, Changed<B>>,
+    mut log: ResMut<Log>,
+    time: rekindle_sim::Time,
+) {
     if is(&part, "changes") {
         log.0.push(format!("{}: {} changed", time.tick, changed.iter().count()));
     }
@@ -254,9 +298,17 @@ fn queries_go_ascending_and_filter() {
     let slots = |list: Vec<Entity>| list.into_iter().map(Entity::slot).collect::<Vec<_>>();
     let every = |step: usize| (0..130u32).step_by(step).collect::<Vec<_>>();
     assert_eq!(world.query::<Entity, (), _>(|q| slots(q.iter().collect())), every(1));
-    assert_eq!(world.query::<(Entity, &B), With<Tag>, _>(|q| slots(q.iter().map(|(entity, _)| entity).collect())), every(6));
+    assert_eq!(
+        world.query::<(Entity, &B), With<Tag>, _>(|q| slots(
+            q.iter().map(|(entity, _)| entity).collect()
+        )),
+        every(6)
+    );
     assert_eq!(world.query::<Entity, (Without<B>, Without<Tag>), _>(|q| q.iter().count()), 43);
-    assert_eq!(world.query::<(&A, Option<&B>), (), _>(|q| q.iter().filter(|(_, b)| b.is_some()).count()), 65);
+    assert_eq!(
+        world.query::<(&A, Option<&B>), (), _>(|q| q.iter().filter(|(_, b)| b.is_some()).count()),
+        65
+    );
     let entity = world.query::<Entity, With<B>, _>(|q| q.iter().nth(3)).unwrap();
     world.query::<(&mut A, Option<&mut B>), Without<Tag>, _>(|mut q| {
         assert!(!q.contains(entity), "slot 6 has a tag");
@@ -269,13 +321,20 @@ fn queries_go_ascending_and_filter() {
         }
         assert!(!q.is_empty());
     });
-    assert_eq!(world.query::<(&A, &B), Without<Tag>, _>(|q| q.iter().map(|(a, b)| (a.0, b.value)).nth(1)), Some((5, -5)));
+    assert_eq!(
+        world.query::<(&A, &B), Without<Tag>, _>(|q| q.iter().map(|(a, b)| (a.0, b.value)).nth(1)),
+        Some((5, -5))
+    );
     assert_eq!(world.get::<A>(entity), Some(A(6)));
     assert!(world.get::<A>(Entity::NONE).is_none());
     assert!(world.despawn(entity) && !world.despawn(entity) && !world.contains(entity));
     let again = world.spawn(Tag);
     assert_eq!((again.slot(), again.generation()), (entity.slot(), entity.generation() + 1));
-    assert!(world.get::<Tag>(entity).is_none() && !world.insert(entity, Tag) && !world.remove::<Tag>(entity));
+    assert!(
+        world.get::<Tag>(entity).is_none()
+            && !world.insert(entity, Tag)
+            && !world.remove::<Tag>(entity)
+    );
 }
 
 #[test]
@@ -357,7 +416,13 @@ fn step(tick: u64) -> Step {
 }
 
 fn input(session: u64, seq: u64, payload: &[u8]) -> AppliedInput {
-    AppliedInput { player: PlayerId(4), session: SessionId(session), seq, view_tick: Tick(8), payload: payload.to_vec().into() }
+    AppliedInput {
+        player: PlayerId(4),
+        session: SessionId(session),
+        seq,
+        view_tick: Tick(8),
+        payload: payload.to_vec().into(),
+    }
 }
 
 fn command(session: u64, seq: u64, text: &str) -> AppliedCommand {
@@ -386,10 +451,21 @@ fn sessions_inputs_and_commands_are_applied_once_and_only_to_their_session() {
     apply(Step { inputs: vec![input(1, 7, &[5, 0, 0])], ..step(5) });
     let mut garbage = command(1, 3, "x");
     garbage.payload = vec![9, 9].into();
-    let commands = vec![command(1, 1, "yes"), command(1, 1, "yes"), command(1, 2, "no"), command(2, 3, "other"), garbage];
+    let commands = vec![
+        command(1, 1, "yes"),
+        command(1, 1, "yes"),
+        command(1, 2, "no"),
+        command(2, 3, "other"),
+        garbage,
+    ];
     assert_eq!(apply(Step { commands, ..step(6) }), [true, false, false, false, false]);
     apply(Step { leaves: vec![leave(9)], ..step(7) });
-    apply(Step { leaves: vec![leave(1)], joins: vec![join(2)], inputs: vec![input(2, 1, &[6, 0, 0, 0])], ..step(8) });
+    apply(Step {
+        leaves: vec![leave(1)],
+        joins: vec![join(2)],
+        inputs: vec![input(2, 1, &[6, 0, 0, 0])],
+        ..step(8)
+    });
     apply(Step { leaves: vec![leave(2)], ..step(9) });
     apply(Step { joins: vec![join(3)], leaves: vec![leave(3)], ..step(10) });
     assert!(made.sessions().is_empty());
@@ -428,11 +504,20 @@ fn a_panic_names_the_system_and_the_tick() {
     let probe = made.probe();
     (1..4).for_each(|tick| drop(made.step(&step(tick)).unwrap()));
     let error = made.step(&step(4)).unwrap_err();
-    assert_eq!(error, SimError::Panicked { system: "late".to_owned(), tick: Tick(4), message: "at tick 4".to_owned() });
+    assert_eq!(
+        error,
+        SimError::Panicked {
+            system: "late".to_owned(),
+            tick: Tick(4),
+            message: "at tick 4".to_owned()
+        }
+    );
     assert_eq!(probe.running(), None);
 
     let mut made = game.create(b"", 1).unwrap();
-    let error = made.step(&Step { joins: vec![join(1)], commands: vec![command(1, 1, "panic")], ..step(1) }).unwrap_err();
+    let error = made
+        .step(&Step { joins: vec![join(1)], commands: vec![command(1, 1, "panic")], ..step(1) })
+        .unwrap_err();
     assert!(matches!(error, SimError::Panicked { system, .. } if system == "command"));
 }
 

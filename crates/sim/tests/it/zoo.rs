@@ -1,16 +1,19 @@
-//! A game that does everything the world can do, all the time: the subject of the determinism gates.
+//! A game that does everything the world can do, all the time: the subject of the determinism
+//! gates.
 //!
-//! What its systems notice (additions, changes, removals, events, random numbers) is counted in a resource, so a world that notices
-//! something else has other bytes.
+//! What its systems notice (additions, changes, removals, events, random numbers) is counted in a
+//! resource, so a world that notices something else has other bytes.
 
 use std::collections::BTreeMap;
 
-use rekindle_schema::record::{AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step};
+use rekindle_schema::record::{
+    AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
+};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::{
-    Added, Changed, Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game, GameBuilder, History, Inputs, IntoSystems,
-    Output, Players, Query, RemovedComponents, Res, ResMut, Resource, Rng, Simulation, Stage, Time, Value, With, Without, World, math,
-    value,
+    Added, Changed, Commands, Component, Const, Entity, Event, EventReader, EventWriter, Game,
+    GameBuilder, History, Inputs, IntoSystems, Output, Players, Query, RemovedComponents, Res,
+    ResMut, Resource, Rng, Simulation, Stage, Time, Value, With, Without, World, math, value,
 };
 use serde::{Deserialize, Serialize};
 
@@ -186,11 +189,20 @@ impl Game for Zoo {
             .add_systems(Stage::First, (notice_added, notice_changed, notice_removed).chain())
             .add_systems(Stage::PreUpdate, push)
             .add_systems(Stage::Update, (movement, think).chain())
-            .add_systems(Stage::Update, (bumps.after(think).on_event::<Bump>(), rumours.after("bumps")))
+            .add_systems(
+                Stage::Update,
+                (bumps.after(think).on_event::<Bump>(), rumours.after("bumps")),
+            )
             .add_systems(Stage::PostUpdate, births.priority(2))
             .add_systems(Stage::PostUpdate, (deaths, freeze.every(3), thaw.every(7)))
             .add_systems(Stage::Last, notice_late.on_add::<Frozen>())
-            .add_systems(Stage::Last, (notice_thaw.on_remove::<Frozen>().after(notice_late), remember.every(2).after(notice_thaw)))
+            .add_systems(
+                Stage::Last,
+                (
+                    notice_thaw.on_remove::<Frozen>().after(notice_late),
+                    remember.every(2).after(notice_thaw),
+                ),
+            )
             .add_systems(Stage::Last, news.after(remember));
     }
 
@@ -206,7 +218,10 @@ impl Game for Zoo {
     }
 
     fn join(world: &mut World, player: PlayerId) {
-        let avatar = world.spawn((Body { x: 0.0, y: 0.0, heading: 0.0 }, Owner { player, ready: false, mood: Mood::Calm }));
+        let avatar = world.spawn((
+            Body { x: 0.0, y: 0.0, heading: 0.0 },
+            Owner { player, ready: false, mood: Mood::Calm },
+        ));
         world.resource_mut::<Players>().set_avatar(player, avatar);
         world.send(Rumour(format!("{player} came")));
     }
@@ -235,9 +250,17 @@ pub struct Limits {
 type Animal = (Body, Motion, Life, Mind);
 
 fn spawn_animal(rng: &mut Rng, spawn: impl FnOnce(Animal) -> Entity) -> Entity {
-    let life = Life { points: 60 + rng.below(60) as u16, until: Tick(u64::from(rng.below(400))), mood: Mood::Calm };
+    let life = Life {
+        points: 60 + rng.below(60) as u16,
+        until: Tick(u64::from(rng.below(400))),
+        mood: Mood::Calm,
+    };
     spawn((
-        Body { x: rng.range(-60.0, 60.0), y: rng.range(-60.0, 60.0), heading: rng.range(-3.0, 3.0) },
+        Body {
+            x: rng.range(-60.0, 60.0),
+            y: rng.range(-60.0, 60.0),
+            heading: rng.range(-3.0, 3.0),
+        },
         Motion { x: rng.range(-8.0, 8.0), y: rng.range(-8.0, 8.0) },
         life,
         Mind { plan: Plan::Idle, friend: None, memory: Vec::new() },
@@ -265,7 +288,12 @@ fn notice_removed(mut seen: ResMut<Seen>, removed: RemovedComponents<Mind>) {
     }
 }
 
-fn push(inputs: Inputs<Zoo>, players: Res<Players>, mut bodies: Query<&mut Body, With<Owner>>, mut seen: ResMut<Seen>) {
+fn push(
+    inputs: Inputs<Zoo>,
+    players: Res<Players>,
+    mut bodies: Query<&mut Body, With<Owner>>,
+    mut seen: ResMut<Seen>,
+) {
     for input in &inputs {
         seen.inputs += 1;
         seen.note(input.view_tick.0);
@@ -276,7 +304,10 @@ fn push(inputs: Inputs<Zoo>, players: Res<Players>, mut bodies: Query<&mut Body,
     }
 }
 
-fn movement(time: Time, mut bodies: Query<(&mut Body, &mut Motion, Option<&NameTag>), Without<Frozen>>) {
+fn movement(
+    time: Time,
+    mut bodies: Query<(&mut Body, &mut Motion, Option<&NameTag>), Without<Frozen>>,
+) {
     for (mut body, mut motion, name) in &mut bodies {
         if motion.x == 0.0 && motion.y == 0.0 {
             continue;
@@ -298,9 +329,15 @@ fn movement(time: Time, mut bodies: Query<(&mut Body, &mut Motion, Option<&NameT
     }
 }
 
-fn think(mut rng: Rng, mut minds: Query<(Entity, &mut Mind, &mut Life)>, bodies: Query<&Body>, mut bumps: EventWriter<Bump>) {
+fn think(
+    mut rng: Rng,
+    mut minds: Query<(Entity, &mut Mind, &mut Life)>,
+    bodies: Query<&Body>,
+    mut bumps: EventWriter<Bump>,
+) {
     let count = minds.iter().count() as u32;
-    let chosen = minds.iter().map(|(entity, ..)| entity).nth(rng.below(count) as usize).unwrap_or_default();
+    let chosen =
+        minds.iter().map(|(entity, ..)| entity).nth(rng.below(count) as usize).unwrap_or_default();
     for (entity, mut mind, mut life) in &mut minds {
         match rng.below(40) {
             0 => mind.plan = Plan::Hunt { target: chosen, patience: rng.below(9) as u8 },
@@ -352,7 +389,10 @@ fn births(
         seen.note(u64::from(entity.slot()));
         match rng.below(12) {
             0 => commands.insert(entity, NameTag(format!("n{}", rng.below(1000)))),
-            1 => commands.insert(entity, Rare { table: (0..rng.below(4) as u8).map(|key| (key, (-3, key > 1))).collect() }),
+            1 => commands.insert(
+                entity,
+                Rare { table: (0..rng.below(4) as u8).map(|key| (key, (-3, key > 1))).collect() },
+            ),
             2 => commands.remove::<Motion>(entity),
             3 => commands.despawn(entity),
             _ => {}
@@ -370,14 +410,19 @@ fn deaths(
 ) {
     let count = animals.iter().count() as u32;
     for (entity, life) in &animals {
-        if life.points == 0 || rng.below(count.max(1)) < setting.churn || time.tick.0 % 5000 == 4999 {
+        if life.points == 0 || rng.below(count.max(1)) < setting.churn || time.tick.0 % 5000 == 4999
+        {
             commands.despawn(entity);
             seen.despawned += 1;
         }
     }
 }
 
-fn freeze(mut commands: Commands, mut rng: Rng, animals: Query<Entity, (With<Mind>, Without<Frozen>)>) {
+fn freeze(
+    mut commands: Commands,
+    mut rng: Rng,
+    animals: Query<Entity, (With<Mind>, Without<Frozen>)>,
+) {
     for entity in &animals {
         if rng.one_in(20) {
             commands.insert(entity, Frozen);
@@ -438,12 +483,20 @@ impl Keeper {
         if rng.one_in(20) {
             let (player, session) = (1 + u64::from(rng.below(12)), rng.next_u64());
             self.players.insert(player, session);
-            step.joins.push(Join { player: PlayerId(player), session: SessionId(session), name: format!("p{player}") });
+            step.joins.push(Join {
+                player: PlayerId(player),
+                session: SessionId(session),
+                name: format!("p{player}"),
+            });
         }
         if rng.one_in(40)
             && let Some((player, session)) = self.players.pop_first()
         {
-            step.leaves.push(Leave { player: PlayerId(player), session: SessionId(session), reason: LeaveReason::TimedOut });
+            step.leaves.push(Leave {
+                player: PlayerId(player),
+                session: SessionId(session),
+                reason: LeaveReason::TimedOut,
+            });
         }
         for (&player, &session) in &self.players {
             self.sequence += 1;
@@ -455,18 +508,38 @@ impl Keeper {
                     payload.truncate(rng.below(5) as usize);
                 }
                 let view_tick = Tick(step.tick.0 - u64::from(rng.below(3)).min(step.tick.0));
-                step.inputs.push(AppliedInput { player, session, seq, view_tick, payload: payload.into() });
+                step.inputs.push(AppliedInput {
+                    player,
+                    session,
+                    seq,
+                    view_tick,
+                    payload: payload.into(),
+                });
             }
             if rng.one_in(12) {
-                let wish = if rng.one_in(2) { Wish::Rename(format!("r{}", rng.below(99))) } else { Wish::Despawn(Entity::NONE) };
+                let wish = if rng.one_in(2) {
+                    Wish::Rename(format!("r{}", rng.below(99)))
+                } else {
+                    Wish::Despawn(Entity::NONE)
+                };
                 let mut payload = value::to_bytes(&wish);
                 if rng.one_in(4) {
                     payload.push(0);
                 }
-                step.commands.push(AppliedCommand { player, session, seq, payload: payload.into() });
+                step.commands.push(AppliedCommand {
+                    player,
+                    session,
+                    seq,
+                    payload: payload.into(),
+                });
             }
         }
-        step.effects_done = running.open_effects().iter().map(|effect| effect.id).filter(|_| rng.one_in(4)).collect::<Vec<EffectId>>();
+        step.effects_done = running
+            .open_effects()
+            .iter()
+            .map(|effect| effect.id)
+            .filter(|_| rng.one_in(4))
+            .collect::<Vec<EffectId>>();
         step
     }
 }

@@ -20,7 +20,12 @@ pub fn chunk(match_id: MatchId, first: u64, count: u64) -> (ChunkMeta, Bytes) {
         let batch = scribe.small(&[match_id]);
         let view = BatchView::parse(&batch.bytes).expect("a scribe's batch is whole");
         for frame in view.all_frames() {
-            assert!(builder.push(&Placed { frame: frame.clone(), log: NODE, batch: batch.number }).is_none(), "test chunks are small");
+            assert!(
+                builder
+                    .push(&Placed { frame: frame.clone(), log: NODE, batch: batch.number })
+                    .is_none(),
+                "test chunks are small"
+            );
         }
     }
     builder.finish().expect("there are records")
@@ -32,10 +37,13 @@ async fn listed(store: &Store, match_id: MatchId) -> Vec<ChunkMeta> {
     metas
 }
 
-/// Chunks are listed in the order of their records, each match's on its own, and come back as they were put, also through another process.
+/// Chunks are listed in the order of their records, each match's on its own, and come back as they
+/// were put, also through another process.
 pub async fn chunks_come_back_in_order(backend: &impl Backend) {
     let store = backend.open().await;
-    assert!(listed(&store, A).await.is_empty() && store.archive.matches().await.unwrap().is_empty());
+    assert!(
+        listed(&store, A).await.is_empty() && store.archive.matches().await.unwrap().is_empty()
+    );
     let (state, bytes) = checkpoint(A, 1, NODE, 10, 10, 50_000);
     let state_chunk = archive::pack_state(&state, &bytes).unwrap();
     let chunks = [chunk(A, 1, 10), chunk(A, 11, 300), chunk(A, 311, 1)];
@@ -53,7 +61,8 @@ pub async fn chunks_come_back_in_order(backend: &impl Backend) {
         seqs.extend(frames.iter().map(|frame| frame.header.seq.0));
     }
     assert_eq!(seqs, (1..=311).collect::<Vec<_>>());
-    let found = archive::state(&state_chunk.0, &other.archive.get(&state_chunk.0).await.unwrap()).unwrap();
+    let found =
+        archive::state(&state_chunk.0, &other.archive.get(&state_chunk.0).await.unwrap()).unwrap();
     assert_eq!(found, (state, bytes));
 }
 
@@ -63,7 +72,11 @@ pub async fn the_first_chunk_stands(backend: &impl Backend) {
     let (first, bytes) = chunk(A, 1, 5);
     let (longer, more) = chunk(A, 1, 9);
     assert_eq!(stores[0].archive.put(first.clone(), bytes.clone()).await.unwrap(), first);
-    assert_eq!(stores[1].archive.put(first.clone(), bytes.clone()).await.unwrap(), first, "the same once more is harmless");
+    assert_eq!(
+        stores[1].archive.put(first.clone(), bytes.clone()).await.unwrap(),
+        first,
+        "the same once more is harmless"
+    );
     assert_eq!(stores[2].archive.put(longer.clone(), more).await.unwrap(), first);
     assert!(matches!(stores[3].archive.get(&longer).await, Err(StoreError::NotFound(_))));
     assert_eq!(stores[3].archive.get(&first).await.unwrap(), bytes);
@@ -72,7 +85,8 @@ pub async fn the_first_chunk_stands(backend: &impl Backend) {
         let (meta, bytes) = chunk(B, 1, index + 1);
         stores[index as usize % 4].archive.put(meta, bytes)
     });
-    let stood: Vec<ChunkMeta> = futures::future::join_all(puts).await.into_iter().map(Result::unwrap).collect();
+    let stood: Vec<ChunkMeta> =
+        futures::future::join_all(puts).await.into_iter().map(Result::unwrap).collect();
     assert!(stood.iter().all(|meta| *meta == stood[0]), "{stood:?}");
     assert_eq!(listed(&stores[1], B).await, [stood[0].clone()]);
     let bytes = stores[2].archive.get(&stood[0]).await.unwrap();
@@ -90,7 +104,8 @@ pub async fn a_bad_chunk_is_refused(backend: &impl Backend) {
         assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
     }
     let large = Bytes::from(vec![0; MAX_CHUNK + 1]);
-    let oversized = ChunkMeta { len: large.len() as u64, crc: crc32c::crc32c(&large), ..meta.clone() };
+    let oversized =
+        ChunkMeta { len: large.len() as u64, crc: crc32c::crc32c(&large), ..meta.clone() };
     let refused = store.archive.put(oversized, large).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooLarge { .. }), "{refused}");
     assert!(listed(&store, A).await.is_empty());
@@ -100,8 +115,12 @@ pub async fn a_bad_chunk_is_refused(backend: &impl Backend) {
 /// The largest chunk comes back.
 pub async fn the_largest_chunk_is_kept(backend: &impl Backend) {
     let store = backend.open().await;
-    let large: Bytes = (0..MAX_CHUNK).map(|i| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1]).collect::<Vec<u8>>().into();
-    let meta = ChunkMeta { len: large.len() as u64, crc: crc32c::crc32c(&large), ..chunk(A, 1, 1).0 };
+    let large: Bytes = (0..MAX_CHUNK)
+        .map(|i| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1])
+        .collect::<Vec<u8>>()
+        .into();
+    let meta =
+        ChunkMeta { len: large.len() as u64, crc: crc32c::crc32c(&large), ..chunk(A, 1, 1).0 };
     assert_eq!(store.archive.put(meta.clone(), large.clone()).await.unwrap(), meta);
     assert!(backend.open().await.archive.get(&meta).await.unwrap() == large);
 }
@@ -120,7 +139,11 @@ pub async fn chunks_are_removed_one_by_one(backend: &impl Backend) {
     assert_eq!(listed(&other, A).await, [chunks[0].0.clone(), chunks[2].0.clone()]);
     assert!(matches!(other.archive.get(&chunks[1].0).await, Err(StoreError::NotFound(_))));
     let (longer, bytes) = chunk(A, 5, 3);
-    assert_eq!(other.archive.put(longer.clone(), bytes).await.unwrap(), longer, "its name is free again");
+    assert_eq!(
+        other.archive.put(longer.clone(), bytes).await.unwrap(),
+        longer,
+        "its name is free again"
+    );
     for meta in listed(&store, A).await {
         store.archive.remove(&meta).await.unwrap();
     }
@@ -165,7 +188,11 @@ pub async fn only_ended_matches_leave_the_directory(backend: &impl Backend) {
     let other = backend.open().await;
     assert_eq!(other.leases.get(A).await.unwrap(), None);
     assert_eq!(other.leases.matches().await.unwrap().len(), 1);
-    store.checkpoints.put(checkpoint(A, 1, NODE, 3, 3, 10).0, checkpoint(A, 1, NODE, 3, 3, 10).1).await.unwrap();
+    store
+        .checkpoints
+        .put(checkpoint(A, 1, NODE, 3, 3, 10).0, checkpoint(A, 1, NODE, 3, 3, 10).1)
+        .await
+        .unwrap();
     store.checkpoints.trim(A, Seq(u64::MAX)).await.unwrap();
     assert!(store.checkpoints.list(A).await.unwrap().0.is_empty());
 }

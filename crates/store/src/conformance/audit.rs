@@ -25,7 +25,11 @@ fn entry(number: u64, stage: Stage) -> AuditEntry {
 }
 
 async fn list(store: &Store, since_ms: u64, until_ms: u64, limit: usize) -> Vec<AuditEntry> {
-    store.audit.list(AuditQuery { since_ms, until_ms, limit }).await.expect("the audit log can be read")
+    store
+        .audit
+        .list(AuditQuery { since_ms, until_ms, limit })
+        .await
+        .expect("the audit log can be read")
 }
 
 /// Entries come back as they were appended, newest first, from another process too.
@@ -63,7 +67,10 @@ pub async fn audit_entries_are_never_changed(backend: &impl Backend) {
     let first = entry(0, Stage::Done);
     store.audit.append(first.clone()).await.unwrap();
     store.audit.append(first.clone()).await.unwrap();
-    for other in [AuditEntry { target: "match 9".to_owned(), ..first.clone() }, entry(0, Stage::Failed { error: "no".to_owned() })] {
+    for other in [
+        AuditEntry { target: "match 9".to_owned(), ..first.clone() },
+        entry(0, Stage::Failed { error: "no".to_owned() }),
+    ] {
         let refused = store.audit.append(other).await.unwrap_err();
         assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
     }
@@ -97,7 +104,13 @@ pub async fn old_audit_entries_are_pruned(backend: &impl Backend) {
     }
     assert_eq!(store.audit.prune(NOW, 9).await.unwrap(), 0);
     assert_eq!(store.audit.prune(NOW + 4, 3).await.unwrap(), 3);
-    let numbers = async || list(&store, 0, u64::MAX, 9).await.iter().map(|entry| entry.time_ms - NOW).collect::<Vec<_>>();
+    let numbers = async || {
+        list(&store, 0, u64::MAX, 9)
+            .await
+            .iter()
+            .map(|entry| entry.time_ms - NOW)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(numbers().await, [5, 4, 3]);
     assert_eq!(store.audit.prune(NOW + 4, 3).await.unwrap(), 1);
     assert_eq!(numbers().await, [5, 4]);

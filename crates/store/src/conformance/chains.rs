@@ -16,7 +16,8 @@ pub type Whole = (CheckpointMeta, Bytes);
 pub fn as_delta(base: &Whole, whole: &Whole) -> (CheckpointMeta, Bytes) {
     let mut writer = DeltaWriter::new(&base.1);
     writer.replace(0..base.1.len(), &whole.1);
-    let (delta, state) = delta::seal(&base.1, &writer.finish()).expect("operations that were just written");
+    let (delta, state) =
+        delta::seal(&base.1, &writer.finish()).expect("operations that were just written");
     assert_eq!(state, whole.1);
     let (len, crc) = (delta.len() as u64, crc32c::crc32c(&delta));
     (CheckpointMeta { len, crc, base: Some(base.0.as_base()), ..whole.0.clone() }, delta.into())
@@ -27,14 +28,21 @@ async fn put(store: &Store, (meta, bytes): (CheckpointMeta, Bytes)) {
 }
 
 async fn load(store: &Store, end: End) -> History {
-    history::load(store, &match_lease(A, &[(NODE, 1)]), &LoadOptions { end, ..LoadOptions::default() }).await.unwrap()
+    history::load(
+        store,
+        &match_lease(A, &[(NODE, 1)]),
+        &LoadOptions { end, ..LoadOptions::default() },
+    )
+    .await
+    .unwrap()
 }
 
 fn whole(seq: u64) -> Whole {
     checkpoint(A, 1, NODE, seq, seq, 4_000)
 }
 
-/// A delta comes back as it was put, and a history has the state that it leads to; so at any link of a chain.
+/// A delta comes back as it was put, and a history has the state that it leads to; so at any link
+/// of a chain.
 pub async fn a_chain_comes_back_as_the_state_of_its_last_link(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -53,15 +61,22 @@ pub async fn a_chain_comes_back_as_the_state_of_its_last_link(backend: &impl Bac
     for (meta, bytes) in &stored {
         assert_eq!(store.checkpoints.get(meta).await.unwrap(), *bytes);
     }
-    for (end, expected) in [(End::Newest, 3), (End::Seq(Seq(11)), 2), (End::Tick(Tick(12)), 1), (End::Seq(Seq(3)), 0)] {
+    for (end, expected) in
+        [(End::Newest, 3), (End::Seq(Seq(11)), 2), (End::Tick(Tick(12)), 1), (End::Seq(Seq(3)), 0)]
+    {
         let history = load(&store, end).await;
         let (meta, state) = history.checkpoint.clone().unwrap();
-        assert_eq!((meta, state), (stored[expected].0.clone(), states[expected].1.clone()), "{end:?}");
+        assert_eq!(
+            (meta, state),
+            (stored[expected].0.clone(), states[expected].1.clone()),
+            "{end:?}"
+        );
         assert_eq!((history.root, history.notes.len()), (Some(Seq(3)), 0));
     }
 }
 
-/// A delta whose base is not there, or is another one than its name says, is passed over, and that is said.
+/// A delta whose base is not there, or is another one than its name says, is passed over, and that
+/// is said.
 pub async fn a_delta_without_its_base_is_passed_over(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -75,13 +90,26 @@ pub async fn a_delta_without_its_base_is_passed_over(backend: &impl Backend) {
     put(&store, as_delta(&other, &whole(14))).await;
     put(&store, as_delta(&whole(14), &whole(16))).await;
     let history = load(&backend.open().await, End::Newest).await;
-    assert_eq!(history.checkpoint.map(|(meta, state)| (meta.seq, state)), Some((Seq(6), whole(6).1)));
+    assert_eq!(
+        history.checkpoint.map(|(meta, state)| (meta.seq, state)),
+        Some((Seq(6), whole(6).1))
+    );
     assert_eq!(history.frames.len(), 14);
     let notes = history.notes;
     assert!(notes.len() == 3 && notes.iter().all(|note| note.contains("passed over")), "{notes:?}");
-    assert!(notes[0].contains("cannot be applied: it is a delta to a state with the hash"), "{notes:?}");
-    assert!(notes[1].contains("it rests on the one at seq") || notes[1].contains("at seq 14"), "{notes:?}");
-    assert!(notes[2].contains("what the checkpoint of match") && notes[2].contains("at seq 10 is a delta to does not exist"), "{notes:?}");
+    assert!(
+        notes[0].contains("cannot be applied: it is a delta to a state with the hash"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[1].contains("it rests on the one at seq") || notes[1].contains("at seq 14"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[2].contains("what the checkpoint of match")
+            && notes[2].contains("at seq 10 is a delta to does not exist"),
+        "{notes:?}"
+    );
 }
 
 /// What is trimmed by [`chains::keep_from`] leaves both restore points whole.
@@ -90,7 +118,15 @@ pub async fn trimming_by_chains_keeps_what_deltas_rest_on(backend: &impl Backend
     register(&store, NODE).await;
     register(&store, OTHER).await;
     Scribe::new(NODE).append(&store, 20, &[A]).await;
-    for (tip, base) in [(2, None), (4, Some(2)), (6, None), (8, Some(6)), (10, Some(8)), (12, None), (14, Some(12))] {
+    for (tip, base) in [
+        (2, None),
+        (4, Some(2)),
+        (6, None),
+        (8, Some(6)),
+        (10, Some(8)),
+        (12, None),
+        (14, Some(12)),
+    ] {
         let link = base.map_or_else(|| whole(tip), |base| as_delta(&whole(base), &whole(tip)));
         put(&store, link).await;
     }

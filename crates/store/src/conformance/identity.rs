@@ -1,4 +1,5 @@
-//! The identity of a store: one for all who open it, kept until it is renewed, with floors that only grow.
+//! The identity of a store: one for all who open it, kept until it is renewed, with floors that
+//! only grow.
 
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Epoch, MatchId};
@@ -12,7 +13,8 @@ fn fresh(chance: u128) -> Fresh {
     Fresh { now_ms: NOW, chance }
 }
 
-/// A new store begins at the bottom; a renewed identity is another one, above all epochs that are known, for everybody.
+/// A new store begins at the bottom; a renewed identity is another one, above all epochs that are
+/// known, for everybody.
 pub async fn an_identity_stays_until_it_is_renewed(backend: &impl Backend) {
     let (store, other) = (backend.open().await, backend.open().await);
     assert_eq!(store.identity.current().await.unwrap(), None);
@@ -26,9 +28,14 @@ pub async fn an_identity_stays_until_it_is_renewed(backend: &impl Backend) {
     // Whatever the clock says, what is known is passed by.
     let high = MatchLease { epoch: Epoch(NOW + 7_000), ..match_lease(MatchId(1), &[(NODE, 1)]) };
     store.leases.create(high).await.unwrap();
-    let third = store.identity.renew(Fresh { now_ms: 5, chance: 5 }, "again", Epoch(0)).await.unwrap();
+    let third =
+        store.identity.renew(Fresh { now_ms: 5, chance: 5 }, "again", Epoch(0)).await.unwrap();
     assert!(third.floor > Epoch(NOW + 7_000), "{}", third.floor);
-    let fourth = store.identity.renew(Fresh { now_ms: 5, chance: 6 }, "again", Epoch(third.floor.0 + 9)).await.unwrap();
+    let fourth = store
+        .identity
+        .renew(Fresh { now_ms: 5, chance: 6 }, "again", Epoch(third.floor.0 + 9))
+        .await
+        .unwrap();
     assert!(fourth.floor > Epoch(third.floor.0 + 9), "{}", fourth.floor);
     assert_eq!(other.identity.current().await.unwrap(), Some(fourth));
 }
@@ -36,7 +43,10 @@ pub async fn an_identity_stays_until_it_is_renewed(backend: &impl Backend) {
 /// Nodes that start at the same time on a new store agree.
 pub async fn of_many_nodes_one_names_the_store(backend: &impl Backend) {
     let stores = open_many(backend, 4).await;
-    let named = futures::future::join_all((1..).zip(&stores).map(|(chance, store)| store.identity.ascertain(fresh(chance)))).await;
+    let named = futures::future::join_all(
+        (1..).zip(&stores).map(|(chance, store)| store.identity.ascertain(fresh(chance))),
+    )
+    .await;
     let named: Vec<_> = named.into_iter().map(|found| found.unwrap()).collect();
     assert!(named.iter().all(|found| *found == named[0]), "{named:?}");
 }

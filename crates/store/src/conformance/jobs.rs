@@ -11,7 +11,8 @@ use crate::port::{Claim, Hold, JobFilter, NewJob, Outcome, QueueCounts, StoreErr
 
 const NOW: u64 = 1_700_000_000_000;
 
-/// A job of the queue `work` that can be run at once and is created `number` milliseconds after the others.
+/// A job of the queue `work` that can be run at once and is created `number` milliseconds after the
+/// others.
 pub fn job(number: u64) -> NewJob {
     NewJob {
         id: JobId::at(NOW + number, number),
@@ -50,7 +51,14 @@ async fn get(store: &Store, id: JobId) -> Job {
 }
 
 async fn ids(store: &Store, filter: JobFilter) -> Vec<JobId> {
-    store.jobs.list(filter).await.expect("jobs can be listed").into_iter().map(|job| job.id).collect()
+    store
+        .jobs
+        .list(filter)
+        .await
+        .expect("jobs can be listed")
+        .into_iter()
+        .map(|job| job.id)
+        .collect()
 }
 
 fn done() -> Outcome {
@@ -65,7 +73,11 @@ pub async fn jobs_come_back(backend: &impl Backend) {
     let wanted = [
         job(1),
         NewJob { queue: "maintenance".to_owned(), ..unique(2, while_open()) },
-        NewJob { kind: "verify.all-0_1".to_owned(), payload: vec![0xa5; MAX_PAYLOAD].into(), ..unique(3, once()) },
+        NewJob {
+            kind: "verify.all-0_1".to_owned(),
+            payload: vec![0xa5; MAX_PAYLOAD].into(),
+            ..unique(3, once())
+        },
     ];
     for new in &wanted {
         assert_eq!(enqueue(&store, new.clone()).await, new.id);
@@ -73,20 +85,41 @@ pub async fn jobs_come_back(backend: &impl Backend) {
     for new in wanted.clone() {
         let found = get(&other, new.id).await;
         let state = JobState::Ready { run_at_ms: new.run_at_ms };
-        assert_eq!((found.version, found.attempt, &found.state, found.last_error.as_ref()), (1, 0, &state, None));
-        assert_eq!((found.queue, found.kind, found.payload, found.unique), (new.queue, new.kind, new.payload, new.unique));
+        assert_eq!(
+            (found.version, found.attempt, &found.state, found.last_error.as_ref()),
+            (1, 0, &state, None)
+        );
+        assert_eq!(
+            (found.queue, found.kind, found.payload, found.unique),
+            (new.queue, new.kind, new.payload, new.unique)
+        );
         assert_eq!((found.max_attempts, found.created_ms), (new.max_attempts, new.created_ms));
     }
     let all = JobFilter { limit: 10, ..JobFilter::default() };
     let [first, second, third] = wanted.map(|new| new.id);
     assert_eq!(ids(&other, all.clone()).await, [third, second, first]);
     assert_eq!(ids(&other, JobFilter { limit: 2, ..all.clone() }).await, [third, second]);
-    assert_eq!(ids(&other, JobFilter { queue: Some("work".to_owned()), ..all.clone() }).await, [third, first]);
-    assert_eq!(ids(&other, JobFilter { queue: Some("work".to_owned()), limit: 1, ..all.clone() }).await, [third]);
-    assert_eq!(ids(&other, JobFilter { kind: Some("copy".to_owned()), ..all.clone() }).await, [second, first]);
+    assert_eq!(
+        ids(&other, JobFilter { queue: Some("work".to_owned()), ..all.clone() }).await,
+        [third, first]
+    );
+    assert_eq!(
+        ids(&other, JobFilter { queue: Some("work".to_owned()), limit: 1, ..all.clone() }).await,
+        [third]
+    );
+    assert_eq!(
+        ids(&other, JobFilter { kind: Some("copy".to_owned()), ..all.clone() }).await,
+        [second, first]
+    );
     store.jobs.cancel(second, NOW).await.unwrap();
-    assert_eq!(ids(&other, JobFilter { status: Some(JobStatus::Ready), ..all.clone() }).await, [third, first]);
-    assert_eq!(ids(&other, JobFilter { status: Some(JobStatus::Cancelled), ..all }).await, [second]);
+    assert_eq!(
+        ids(&other, JobFilter { status: Some(JobStatus::Ready), ..all.clone() }).await,
+        [third, first]
+    );
+    assert_eq!(
+        ids(&other, JobFilter { status: Some(JobStatus::Cancelled), ..all }).await,
+        [second]
+    );
 }
 
 /// A request whose answer was lost is repeated without harm; what is no job is refused.
@@ -129,7 +162,8 @@ pub async fn one_of_many_gets_the_key(backend: &impl Backend) {
         let key = Unique::Once(format!("cron:beat:{round}"));
         let wanted = (0..NODES).map(|node| unique(round * 100 + node, key.clone()));
         let told = stores.iter().zip(wanted).map(|(store, new)| store.jobs.enqueue(new));
-        let told: BTreeSet<JobId> = futures::future::join_all(told).await.into_iter().map(Result::unwrap).collect();
+        let told: BTreeSet<JobId> =
+            futures::future::join_all(told).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(told.len(), 1, "round {round}: {told:?}");
         let all = ids(&stores[0], JobFilter { limit: 100, ..JobFilter::default() }).await;
         assert_eq!(all.len() as u64, round + 1);
@@ -145,30 +179,56 @@ pub async fn keys_are_held_and_freed(backend: &impl Backend) {
     for number in [3, 4] {
         assert_eq!(enqueue(&store, unique(number, while_open())).await, open);
         assert_eq!(enqueue(&store, unique(number, once())).await, kept);
-        assert_eq!(enqueue(&store, unique(number, Unique::Once("nightly".to_owned()))).await, open, "keys have one space");
+        assert_eq!(
+            enqueue(&store, unique(number, Unique::Once("nightly".to_owned()))).await,
+            open,
+            "keys have one space"
+        );
         store.jobs.claim(claim(NOW + 10, 9)).await.unwrap();
     }
     for id in [open, kept] {
         assert_eq!(
-            store.jobs.finish(id, 1, NOW + 20, Outcome::Retry { at_ms: NOW + 30, error: "no".to_owned() }).await.unwrap(),
+            store
+                .jobs
+                .finish(id, 1, NOW + 20, Outcome::Retry { at_ms: NOW + 30, error: "no".to_owned() })
+                .await
+                .unwrap(),
             Hold::Kept
         );
     }
     assert_eq!(enqueue(&store, unique(5, while_open())).await, open, "it will be tried again");
     assert_eq!(store.jobs.claim(claim(NOW + 40, 9)).await.unwrap().len(), 2);
-    assert_eq!(store.jobs.finish(open, 2, NOW + 50, Outcome::Dead { error: "never".to_owned() }).await.unwrap(), Hold::Kept);
+    assert_eq!(
+        store
+            .jobs
+            .finish(open, 2, NOW + 50, Outcome::Dead { error: "never".to_owned() })
+            .await
+            .unwrap(),
+        Hold::Kept
+    );
     assert_eq!(store.jobs.finish(kept, 2, NOW + 50, done()).await.unwrap(), Hold::Kept);
     let next = enqueue(&store, unique(6, while_open())).await;
     assert_eq!(next, unique(6, while_open()).id, "the key of a dead job is free");
     assert_eq!(enqueue(&store, unique(7, once())).await, kept);
     let taken = store.jobs.retry(open, NOW + 60, 1).await.unwrap_err();
-    assert!(matches!(&taken, StoreError::Refused { problem, .. } if problem.contains(&next.to_string())), "{taken}");
+    assert!(
+        matches!(&taken, StoreError::Refused { problem, .. } if problem.contains(&next.to_string())),
+        "{taken}"
+    );
     store.jobs.cancel(next, NOW + 60).await.unwrap();
     assert_eq!(store.jobs.retry(open, NOW + 60, 1).await.unwrap().status(), JobStatus::Ready);
-    assert_eq!(enqueue(&store, unique(8, while_open())).await, open, "retried, it has its key again");
+    assert_eq!(
+        enqueue(&store, unique(8, while_open())).await,
+        open,
+        "retried, it has its key again"
+    );
     assert_eq!(store.jobs.prune(NOW + 51, 9).await.unwrap(), 1);
     assert_eq!(store.jobs.get(kept).await.unwrap(), None);
-    assert_eq!(enqueue(&store, unique(9, once())).await, unique(9, once()).id, "pruned, and so its key is free");
+    assert_eq!(
+        enqueue(&store, unique(9, once())).await,
+        unique(9, once()).id,
+        "pruned, and so its key is free"
+    );
 }
 
 /// Many claimers at once share the jobs: nobody gets one that another has.
@@ -193,11 +253,19 @@ pub async fn each_job_goes_to_one_claimer(backend: &impl Backend) {
     });
     let claimed: Vec<Job> = futures::future::join_all(claims).await.into_iter().flatten().collect();
     let ids: BTreeSet<JobId> = claimed.iter().map(|job| job.id).collect();
-    assert_eq!((claimed.len() as u64, ids.len() as u64), (JOBS, JOBS), "a job went to two, or to nobody");
+    assert_eq!(
+        (claimed.len() as u64, ids.len() as u64),
+        (JOBS, JOBS),
+        "a job went to two, or to nobody"
+    );
     let running = JobState::Running { by: NODE, since_ms: NOW + 100, until_ms: NOW + 1_100 };
     for job in claimed {
         assert_eq!((job.attempt, &job.state), (1, &running));
-        assert_eq!(get(&stores[1], job.id).await, job, "what is stored is what the claimer was given");
+        assert_eq!(
+            get(&stores[1], job.id).await,
+            job,
+            "what is stored is what the claimer was given"
+        );
     }
 }
 
@@ -226,22 +294,39 @@ pub async fn an_expired_lease_is_claimed_again(backend: &impl Backend) {
     assert_eq!(theirs.jobs.claim(claim(NOW + 999, 9)).await.unwrap(), []);
     assert_eq!(mine.jobs.extend(id, 1, NOW + 2_000).await.unwrap(), Hold::Kept);
     assert_eq!(mine.jobs.extend(id, 1, NOW + 2_000).await.unwrap(), Hold::Kept);
-    assert_eq!(theirs.jobs.claim(claim(NOW + 1_999, 9)).await.unwrap(), [], "the lease was extended");
+    assert_eq!(
+        theirs.jobs.claim(claim(NOW + 1_999, 9)).await.unwrap(),
+        [],
+        "the lease was extended"
+    );
     let again = theirs.jobs.claim(Claim { by: OTHER, ..claim(NOW + 2_000, 9) }).await.unwrap();
     assert_eq!((again.len(), again[0].attempt), (1, 2));
-    for outcome in [done(), Outcome::Dead { error: String::new() }, Outcome::GiveBack { at_ms: NOW }] {
+    for outcome in
+        [done(), Outcome::Dead { error: String::new() }, Outcome::GiveBack { at_ms: NOW }]
+    {
         assert_eq!(mine.jobs.finish(id, 1, NOW + 2_001, outcome).await.unwrap(), Hold::Lost);
     }
     assert_eq!(mine.jobs.extend(id, 1, NOW + 9_000).await.unwrap(), Hold::Lost);
-    assert_eq!(mine.jobs.finish(id, 3, NOW + 2_001, done()).await.unwrap(), Hold::Lost, "an attempt that has not been made");
+    assert_eq!(
+        mine.jobs.finish(id, 3, NOW + 2_001, done()).await.unwrap(),
+        Hold::Lost,
+        "an attempt that has not been made"
+    );
     assert_eq!(get(&mine, id).await, again[0]);
     // Nobody else has claimed it: the lease is over, but the work need not be done again.
     assert_eq!(theirs.jobs.extend(id, 2, NOW + 8_000).await.unwrap(), Hold::Kept);
     assert_eq!(theirs.jobs.finish(id, 2, NOW + 8_500, done()).await.unwrap(), Hold::Kept);
-    assert_eq!(get(&mine, id).await.state, JobState::Done { at_ms: NOW + 8_500, note: "copied".to_owned() });
+    assert_eq!(
+        get(&mine, id).await.state,
+        JobState::Done { at_ms: NOW + 8_500, note: "copied".to_owned() }
+    );
     assert_eq!(theirs.jobs.extend(id, 2, NOW + 9_000).await.unwrap(), Hold::Lost);
     assert_eq!(mine.jobs.claim(claim(NOW + 99_000, 9)).await.unwrap(), []);
-    assert_eq!(mine.jobs.extend(JobId(77), 1, NOW).await.unwrap(), Hold::Lost, "there is no such job");
+    assert_eq!(
+        mine.jobs.extend(JobId(77), 1, NOW).await.unwrap(),
+        Hold::Lost,
+        "there is no such job"
+    );
 }
 
 /// Of many who find the same lease expired, one gets the job.
@@ -251,13 +336,19 @@ pub async fn one_of_many_inherits_a_job(backend: &impl Backend) {
     for round in 1..=5u64 {
         let now_ms = NOW + round * 2_000;
         let claims = stores.iter().map(|store| store.jobs.claim(claim(now_ms, 9)));
-        let claimed: Vec<Job> = futures::future::join_all(claims).await.into_iter().flat_map(Result::unwrap).collect();
+        let claimed: Vec<Job> =
+            futures::future::join_all(claims).await.into_iter().flat_map(Result::unwrap).collect();
         assert_eq!(claimed.len(), 1, "round {round}");
-        assert_eq!((claimed[0].id, u64::from(claimed[0].attempt)), (id, round), "attempts are counted beyond the most that are wanted");
+        assert_eq!(
+            (claimed[0].id, u64::from(claimed[0].attempt)),
+            (id, round),
+            "attempts are counted beyond the most that are wanted"
+        );
     }
 }
 
-/// Done, to be tried again, dead, given back: each leaves what it should, and saying it again changes nothing.
+/// Done, to be tried again, dead, given back: each leaves what it should, and saying it again
+/// changes nothing.
 pub async fn outcomes_leave_what_they_should(backend: &impl Backend) {
     let store = backend.open().await;
     for number in 0..4 {
@@ -272,24 +363,49 @@ pub async fn outcomes_leave_what_they_should(backend: &impl Backend) {
     ];
     for _ in 0..2 {
         for (number, outcome) in (0..).zip(outcomes.clone()) {
-            assert_eq!(store.jobs.finish(job(number).id, 1, NOW + 50, outcome).await.unwrap(), Hold::Kept, "job {number}");
+            assert_eq!(
+                store.jobs.finish(job(number).id, 1, NOW + 50, outcome).await.unwrap(),
+                Hold::Kept,
+                "job {number}"
+            );
         }
     }
     let [finished, retried, dead, back] =
-        futures::future::join_all((0..4).map(|number| get(&store, job(number).id))).await.try_into().unwrap();
+        futures::future::join_all((0..4).map(|number| get(&store, job(number).id)))
+            .await
+            .try_into()
+            .unwrap();
     assert_eq!(finished.state, JobState::Done { at_ms: NOW + 50, note: "copied".to_owned() });
-    assert_eq!((retried.state, retried.attempt, retried.max_attempts), (JobState::Ready { run_at_ms: NOW + 700 }, 1, 3));
+    assert_eq!(
+        (retried.state, retried.attempt, retried.max_attempts),
+        (JobState::Ready { run_at_ms: NOW + 700 }, 1, 3)
+    );
     assert_eq!(retried.last_error.as_deref(), Some("disk full"));
     let error = "é".repeat(MAX_NOTE / 2);
-    assert_eq!((dead.last_error, dead.state), (Some(error.clone()), JobState::Dead { at_ms: NOW + 50, error }));
-    assert_eq!((back.state, back.attempt, back.max_attempts), (JobState::Ready { run_at_ms: NOW + 60 }, 1, 4), "no attempt was used up");
+    assert_eq!(
+        (dead.last_error, dead.state),
+        (Some(error.clone()), JobState::Dead { at_ms: NOW + 50, error })
+    );
+    assert_eq!(
+        (back.state, back.attempt, back.max_attempts),
+        (JobState::Ready { run_at_ms: NOW + 60 }, 1, 4),
+        "no attempt was used up"
+    );
     assert_eq!(back.last_error, None);
-    assert_eq!(store.jobs.finish(job(0).id, 1, NOW + 51, outcomes[1].clone()).await.unwrap(), Hold::Lost, "its outcome stands");
+    assert_eq!(
+        store.jobs.finish(job(0).id, 1, NOW + 51, outcomes[1].clone()).await.unwrap(),
+        Hold::Lost,
+        "its outcome stands"
+    );
     let again = store.jobs.claim(claim(NOW + 699, 9)).await.unwrap();
     assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(job(3).id, 2)]);
     let again = store.jobs.claim(claim(NOW + 700, 9)).await.unwrap();
     assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(job(1).id, 2)]);
-    assert_eq!(again[0].last_error.as_deref(), Some("disk full"), "the next attempt may read why the last one failed");
+    assert_eq!(
+        again[0].last_error.as_deref(),
+        Some("disk full"),
+        "the next attempt may read why the last one failed"
+    );
 }
 
 /// Operators have dead jobs tried again and call jobs off.
@@ -300,29 +416,49 @@ pub async fn operators_retry_and_cancel(backend: &impl Backend) {
     assert!(matches!(store.jobs.retry(missing, NOW, 1).await, Err(StoreError::NotFound(_))));
     assert!(matches!(store.jobs.cancel(missing, NOW).await, Err(StoreError::NotFound(_))));
     store.jobs.claim(claim(NOW, 9)).await.unwrap();
-    assert!(matches!(store.jobs.retry(id, NOW, 1).await, Err(StoreError::Refused { .. })), "it is running");
+    assert!(
+        matches!(store.jobs.retry(id, NOW, 1).await, Err(StoreError::Refused { .. })),
+        "it is running"
+    );
     store.jobs.finish(id, 1, NOW + 1, Outcome::Dead { error: "no disk".to_owned() }).await.unwrap();
-    assert!(matches!(store.jobs.cancel(id, NOW).await, Err(StoreError::Refused { .. })), "there is nothing to cancel");
+    assert!(
+        matches!(store.jobs.cancel(id, NOW).await, Err(StoreError::Refused { .. })),
+        "there is nothing to cancel"
+    );
     assert_eq!(store.jobs.claim(claim(NOW + 9_000, 9)).await.unwrap(), []);
     let retried = store.jobs.retry(id, NOW + 9_000, 2).await.unwrap();
     assert_eq!((retried.attempt, retried.max_attempts), (1, 3));
     assert_eq!(get(&store, id).await, retried);
     let claimed = store.jobs.claim(claim(NOW + 9_000, 9)).await.unwrap();
-    assert_eq!(claimed[0].attempt, 2, "attempts go on counting: the first holder has lost it for good");
+    assert_eq!(
+        claimed[0].attempt, 2,
+        "attempts go on counting: the first holder has lost it for good"
+    );
     assert_eq!(store.jobs.finish(id, 1, NOW + 9_001, done()).await.unwrap(), Hold::Lost);
     let called_off = store.jobs.cancel(id, NOW + 9_100).await.unwrap();
     assert_eq!(called_off.state, JobState::Cancelled { at_ms: NOW + 9_100 });
     assert_eq!(store.jobs.cancel(id, NOW + 9_200).await.unwrap(), called_off);
-    assert_eq!(store.jobs.extend(id, 2, NOW + 99_000).await.unwrap(), Hold::Lost, "the holder learns it");
+    assert_eq!(
+        store.jobs.extend(id, 2, NOW + 99_000).await.unwrap(),
+        Hold::Lost,
+        "the holder learns it"
+    );
     assert_eq!(store.jobs.finish(id, 2, NOW + 9_300, done()).await.unwrap(), Hold::Lost);
     assert_eq!(store.jobs.claim(claim(NOW + 99_000, 9)).await.unwrap(), []);
     assert_eq!(store.jobs.retry(id, NOW + 99_000, 1).await.unwrap().status(), JobStatus::Ready);
     let hurried = NewJob { run_at_ms: NOW + 999_000, ..job(1) };
     let hurried = enqueue(&store, hurried).await;
-    assert_eq!(store.jobs.retry(hurried, NOW + 99_000, 3).await.unwrap().due_ms(), Some(NOW + 99_000), "one that waits is run now");
+    assert_eq!(
+        store.jobs.retry(hurried, NOW + 99_000, 3).await.unwrap().due_ms(),
+        Some(NOW + 99_000),
+        "one that waits is run now"
+    );
     assert_eq!(store.jobs.claim(claim(NOW + 99_000, 9)).await.unwrap().len(), 2);
     store.jobs.finish(hurried, 1, NOW + 99_001, done()).await.unwrap();
-    assert!(matches!(store.jobs.retry(hurried, NOW, 1).await, Err(StoreError::Refused { .. })), "it is done");
+    assert!(
+        matches!(store.jobs.retry(hurried, NOW, 1).await, Err(StoreError::Refused { .. })),
+        "it is done"
+    );
     let waiting = enqueue(&store, job(2)).await;
     store.jobs.cancel(waiting, NOW + 99_002).await.unwrap();
     assert_eq!(store.jobs.claim(claim(NOW + 99_002, 9)).await.unwrap(), []);
@@ -335,7 +471,9 @@ pub async fn finished_jobs_are_pruned(backend: &impl Backend) {
         enqueue(&store, job(number)).await;
     }
     assert_eq!(store.jobs.claim(claim(NOW + 3, 4)).await.unwrap().len(), 4);
-    for (number, outcome) in [(0, done()), (1, Outcome::Dead { error: "no".to_owned() }), (2, done())] {
+    for (number, outcome) in
+        [(0, done()), (1, Outcome::Dead { error: "no".to_owned() }), (2, done())]
+    {
         store.jobs.finish(job(number).id, 1, NOW + 100 + number, outcome).await.unwrap();
     }
     store.jobs.cancel(job(4).id, NOW + 103).await.unwrap();
@@ -343,7 +481,11 @@ pub async fn finished_jobs_are_pruned(backend: &impl Backend) {
     assert_eq!(store.jobs.prune(NOW + 103, 2).await.unwrap(), 2, "as many as were asked for");
     assert_eq!(store.jobs.prune(NOW + 103, 2).await.unwrap(), 1);
     let all = JobFilter { limit: 9, ..JobFilter::default() };
-    assert_eq!(ids(&store, all.clone()).await, [5, 4, 3].map(|number| job(number).id), "ready, just cancelled, running");
+    assert_eq!(
+        ids(&store, all.clone()).await,
+        [5, 4, 3].map(|number| job(number).id),
+        "ready, just cancelled, running"
+    );
     assert_eq!(store.jobs.prune(u64::MAX >> 1, 9).await.unwrap(), 1);
     assert_eq!(ids(&store, all).await, [5, 3].map(|number| job(number).id));
     assert_eq!(store.jobs.finish(job(0).id, 1, NOW + 100, done()).await.unwrap(), Hold::Lost);
@@ -359,10 +501,26 @@ pub async fn jobs_are_counted(backend: &impl Backend) {
     enqueue(&store, NewJob { queue: "backup".to_owned(), ..job(9) }).await;
     assert_eq!(store.jobs.claim(claim(NOW + 3, 4)).await.unwrap().len(), 4);
     store.jobs.finish(job(0).id, 1, NOW + 4, done()).await.unwrap();
-    store.jobs.finish(job(1).id, 1, NOW + 4, Outcome::Dead { error: "no".to_owned() }).await.unwrap();
+    store
+        .jobs
+        .finish(job(1).id, 1, NOW + 4, Outcome::Dead { error: "no".to_owned() })
+        .await
+        .unwrap();
     store.jobs.cancel(job(4).id, NOW + 4).await.unwrap();
-    let backup = QueueCounts { queue: "backup".to_owned(), ready: 1, oldest_ready_ms: Some(NOW + 9), ..QueueCounts::default() };
-    let work =
-        QueueCounts { queue: "work".to_owned(), ready: 2, running: 2, done: 1, dead: 1, cancelled: 1, oldest_ready_ms: Some(NOW + 5) };
+    let backup = QueueCounts {
+        queue: "backup".to_owned(),
+        ready: 1,
+        oldest_ready_ms: Some(NOW + 9),
+        ..QueueCounts::default()
+    };
+    let work = QueueCounts {
+        queue: "work".to_owned(),
+        ready: 2,
+        running: 2,
+        done: 1,
+        dead: 1,
+        cancelled: 1,
+        oldest_ready_ms: Some(NOW + 5),
+    };
     assert_eq!(store.jobs.counts().await.unwrap(), [backup, work]);
 }

@@ -14,7 +14,8 @@ fn whole(last: u64) -> Tail {
     Tail { last: BatchNo(last), proven: BatchNo(last), torn: None, damage: None }
 }
 
-/// Batches are read as they were written, from any number on, in chunks of any size, by any process.
+/// Batches are read as they were written, from any number on, in chunks of any size, by any
+/// process.
 pub async fn batches_come_back_in_order(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -32,12 +33,18 @@ pub async fn batches_come_back_in_order(backend: &impl Backend) {
         assert_eq!(read_all(&store, NODE, 1, max).await, written);
         assert_eq!(read_all(&other, NODE, 7, max).await, written[6..]);
         let chunk = other.journal.read(NODE, BatchNo(1), max).await.unwrap();
-        assert!(chunk.len() == 1 || chunk.iter().map(|batch| batch.bytes.len()).sum::<usize>() <= max, "more than asked for");
+        assert!(
+            chunk.len() == 1 || chunk.iter().map(|batch| batch.bytes.len()).sum::<usize>() <= max,
+            "more than asked for"
+        );
     }
     assert!(store.journal.read(NODE, BatchNo(42), 1 << 20).await.unwrap().is_empty());
     assert_eq!(other.journal.tail(NODE).await.unwrap(), whole(41));
     let logs = other.journal.logs().await.unwrap();
-    assert_eq!(logs.iter().map(|info| (info.log, info.first)).collect::<Vec<_>>(), [(NODE, BatchNo(1))]);
+    assert_eq!(
+        logs.iter().map(|info| (info.log, info.first)).collect::<Vec<_>>(),
+        [(NODE, BatchNo(1))]
+    );
 }
 
 /// A batch that is appended again, because its answer was lost, changes nothing.
@@ -54,7 +61,8 @@ pub async fn a_duplicate_append_is_harmless(backend: &impl Backend) {
     assert_eq!(store.journal.tail(NODE).await.unwrap(), whole(6));
 }
 
-/// Another batch under the same number means that two writers share a log; so does one that does not continue the one before it.
+/// Another batch under the same number means that two writers share a log; so does one that does
+/// not continue the one before it.
 pub async fn a_conflicting_batch_is_refused(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -64,7 +72,10 @@ pub async fn a_conflicting_batch_is_refused(backend: &impl Backend) {
     for number in 1..=3 {
         let batch = twin.batch(&[(A, b"something else")]);
         let refused = store.journal.append(batch).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Conflict { log: NODE, number: n } if n.0 == number), "{refused}");
+        assert!(
+            matches!(refused, StoreError::Conflict { log: NODE, number: n } if n.0 == number),
+            "{refused}"
+        );
     }
     let refused = store.journal.append(twin.batch(&[(A, b"the fourth")])).await.unwrap_err();
     assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
@@ -80,16 +91,23 @@ pub async fn a_gap_is_refused(backend: &impl Backend) {
     let first = scribe.small(&[A]);
     let second = scribe.small(&[A]);
     let refused = store.journal.append(second.clone()).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Gap { last: BatchNo(0), got: BatchNo(2), .. }), "{refused}");
+    assert!(
+        matches!(refused, StoreError::Gap { last: BatchNo(0), got: BatchNo(2), .. }),
+        "{refused}"
+    );
     store.journal.append(first).await.unwrap();
     store.journal.append(second).await.unwrap();
     let (_, fourth) = (scribe.small(&[A]), scribe.small(&[A]));
     let refused = store.journal.append(fourth).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Gap { last: BatchNo(2), got: BatchNo(4), .. }), "{refused}");
+    assert!(
+        matches!(refused, StoreError::Gap { last: BatchNo(2), got: BatchNo(4), .. }),
+        "{refused}"
+    );
     assert_eq!(store.journal.tail(NODE).await.unwrap(), whole(2));
 }
 
-/// A log that is copied after its beginning was trimmed keeps its numbers; everything else about it is as with any log.
+/// A log that is copied after its beginning was trimmed keeps its numbers; everything else about it
+/// is as with any log.
 pub async fn a_copy_of_a_trimmed_log_begins_where_it_did(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -98,7 +116,10 @@ pub async fn a_copy_of_a_trimmed_log_begins_where_it_did(backend: &impl Backend)
     let append = async |number: usize| store.journal.append(batches[number - 1].clone()).await;
     store.journal.begin(NODE, BatchNo(50)).await.unwrap();
     store.journal.begin(NODE, BatchNo(51)).await.unwrap();
-    assert!(matches!(append(53).await, Err(StoreError::Gap { .. })), "only the batch that was named may come first");
+    assert!(
+        matches!(append(53).await, Err(StoreError::Gap { .. })),
+        "only the batch that was named may come first"
+    );
     append(51).await.unwrap();
     assert!(matches!(append(53).await, Err(StoreError::Gap { .. })));
     append(52).await.unwrap();
@@ -112,7 +133,10 @@ pub async fn a_copy_of_a_trimmed_log_begins_where_it_did(backend: &impl Backend)
     let other = backend.open().await;
     assert_eq!(other.journal.logs().await.unwrap()[0].first, BatchNo(51));
     assert_eq!(read_all(&other, NODE, 51, 1000).await, batches[50..]);
-    assert!(matches!(other.journal.read(NODE, BatchNo(1), 1000).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(
+        other.journal.read(NODE, BatchNo(1), 1000).await,
+        Err(StoreError::NotFound(_))
+    ));
     assert_eq!(other.journal.tail(NODE).await.unwrap(), whole(60));
     other.leases.fence(NODE).await.unwrap();
     other.journal.settle(NODE, BatchNo(60)).await.unwrap();
@@ -139,7 +163,8 @@ pub async fn damaged_bytes_are_refused_before_they_are_written(backend: &impl Ba
     store.checkpoints.put(meta, state).await.unwrap();
 }
 
-/// Payloads of 0 bytes, 1 MiB and the maximum are kept; anything larger is refused and harms nothing.
+/// Payloads of 0 bytes, 1 MiB and the maximum are kept; anything larger is refused and harms
+/// nothing.
 pub async fn sizes_up_to_the_limit_are_kept(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -166,7 +191,8 @@ pub async fn sizes_up_to_the_limit_are_kept(backend: &impl Backend) {
     }
     let (mut meta, _) = checkpoint(A, 1, NODE, 4, 1, 0);
     meta.len = MAX_CHECKPOINT as u64 + 1;
-    let refused = store.checkpoints.put(meta, vec![0; MAX_CHECKPOINT + 1].into()).await.unwrap_err();
+    let refused =
+        store.checkpoints.put(meta, vec![0; MAX_CHECKPOINT + 1].into()).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooLarge { limit: MAX_CHECKPOINT, .. }), "{refused}");
 }
 
@@ -184,7 +210,11 @@ pub async fn a_log_can_be_read_while_it_grows(backend: &impl Backend) {
     });
     let mut next = 1;
     while next <= BATCHES {
-        let found = other.journal.read(NODE, BatchNo(next), 50_000).await.expect("a log that grows is not corrupt");
+        let found = other
+            .journal
+            .read(NODE, BatchNo(next), 50_000)
+            .await
+            .expect("a log that grows is not corrupt");
         for batch in found {
             assert_eq!(batch.number, BatchNo(next));
             assert!(rekindle_schema::batch::BatchView::parse(&batch.bytes).is_ok());
@@ -197,13 +227,16 @@ pub async fn a_log_can_be_read_while_it_grows(backend: &impl Backend) {
     writer.await.unwrap();
 }
 
-/// Far more appends than a store takes at once: some may be refused, and what is acknowledged is there.
+/// Far more appends than a store takes at once: some may be refused, and what is acknowledged is
+/// there.
 pub async fn overload_is_refused_and_leaves_a_prefix(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
     let mut scribe = Scribe::new(NODE);
     let batches: Vec<_> = (0..300).map(|_| scribe.small(&[A])).collect();
-    let outcomes = futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone()))).await;
+    let outcomes =
+        futures::future::join_all(batches.iter().map(|batch| store.journal.append(batch.clone())))
+            .await;
     let mut last = 0;
     for (batch, outcome) in batches.iter().zip(&outcomes) {
         match outcome {
@@ -233,11 +266,20 @@ pub async fn trimming_keeps_what_was_not_trimmed(backend: &impl Backend) {
         store.journal.trim(NODE, BatchNo(before)).await.unwrap();
         let first = store.journal.logs().await.unwrap()[0].first;
         asked = asked.max(before);
-        assert!(first.0 <= asked.min(written.len() as u64), "trimming before {before} took everything up to {first}");
-        assert_eq!(read_all(&backend.open().await, NODE, first.0, 1000).await, written[first.0 as usize - 1..]);
+        assert!(
+            first.0 <= asked.min(written.len() as u64),
+            "trimming before {before} took everything up to {first}"
+        );
+        assert_eq!(
+            read_all(&backend.open().await, NODE, first.0, 1000).await,
+            written[first.0 as usize - 1..]
+        );
         if first.0 > 1 {
             let gone = store.journal.read(NODE, BatchNo(1), 1000).await;
-            assert!(matches!(gone, Err(StoreError::NotFound(_))), "what was trimmed is not simply the end of the log");
+            assert!(
+                matches!(gone, Err(StoreError::NotFound(_))),
+                "what was trimmed is not simply the end of the log"
+            );
         }
         written.extend(scribe.append(&store, 1, &[A]).await);
     }
@@ -254,9 +296,14 @@ pub async fn a_dead_log_goes_as_a_whole(backend: &impl Backend) {
     store.leases.fence(NODE).await.unwrap();
     assert_eq!(store.leases.seal(NODE, BatchNo(4)).await.unwrap(), BatchNo(4));
     store.journal.trim(NODE, BatchNo(4)).await.unwrap();
-    assert_eq!(store.journal.read(NODE, BatchNo(4), 0).await.unwrap().len(), 1, "batch 4 counts and was not to be trimmed");
+    assert_eq!(
+        store.journal.read(NODE, BatchNo(4), 0).await.unwrap().len(),
+        1,
+        "batch 4 counts and was not to be trimmed"
+    );
     store.journal.trim(NODE, BatchNo(5)).await.unwrap();
-    let logs: Vec<Incarnation> = backend.open().await.journal.logs().await.unwrap().iter().map(|info| info.log).collect();
+    let logs: Vec<Incarnation> =
+        backend.open().await.journal.logs().await.unwrap().iter().map(|info| info.log).collect();
     assert_eq!(logs, [OTHER]);
     store.leases.forget(NODE).await.unwrap();
     assert_eq!(store.leases.node(NODE).await.unwrap(), None);
@@ -311,8 +358,8 @@ pub async fn a_large_checkpoint_does_not_hold_up_commits(backend: &impl Backend)
     assert_eq!(backend.open().await.checkpoints.get(&meta).await.unwrap(), state);
 }
 
-/// Whatever is trimmed by the rule (each match from its second-newest checkpoint on), every match can be recovered, also if its newest checkpoint
-/// is lost.
+/// Whatever is trimmed by the rule (each match from its second-newest checkpoint on), every match
+/// can be recovered, also if its newest checkpoint is lost.
 pub async fn retention_keeps_what_recovery_needs(backend: &impl Backend) {
     let store = backend.open().await;
     register(&store, NODE).await;
@@ -341,8 +388,13 @@ pub async fn retention_keeps_what_recovery_needs(backend: &impl Backend) {
             assert_eq!(newest.last_seq(), Seq(last));
             if let Some(newest) = found.first() {
                 let before = Seq(newest.seq.0 - 1);
-                let older = history::load(&store, lease, &end(history::End::Seq(before))).await.unwrap();
-                assert_eq!(older.last_seq(), before, "the second-newest checkpoint needs records that are gone");
+                let older =
+                    history::load(&store, lease, &end(history::End::Seq(before))).await.unwrap();
+                assert_eq!(
+                    older.last_seq(),
+                    before,
+                    "the second-newest checkpoint needs records that are gone"
+                );
             }
         }
     }

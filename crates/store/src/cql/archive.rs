@@ -1,4 +1,5 @@
-//! The archive: bytes first, under a key made of what they are; then the manifest, by a transaction, so that of many the first stands.
+//! The archive: bytes first, under a key made of what they are; then the manifest, by a
+//! transaction, so that of many the first stands.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -34,8 +35,13 @@ fn same_bytes(one: &ChunkMeta, other: &ChunkMeta) -> bool {
 }
 
 impl CqlStore {
-    fn chunk_metas(&self, rows: &QueryRowsResult) -> Result<Vec<Result<ChunkMeta, StoreError>>, StoreError> {
-        let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable("read manifests of the archive", error);
+    fn chunk_metas(
+        &self,
+        rows: &QueryRowsResult,
+    ) -> Result<Vec<Result<ChunkMeta, StoreError>>, StoreError> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            self.driver.unreadable("read manifests of the archive", error)
+        };
         let rows = rows.rows::<(Option<&[u8]>,)>().map_err(|error| unreadable(&error))?;
         let decode = |row: Result<(Option<&[u8]>,), DeserializationError>| {
             let (meta,) = row.map_err(|error| unreadable(&error))?;
@@ -46,42 +52,66 @@ impl CqlStore {
     }
 
     /// The manifest that stands under a name, if it can be read, and its bytes.
-    async fn standing(&self, (match_id, seq, kind): Name) -> Result<Option<(Result<ChunkMeta, StoreError>, Vec<u8>)>, StoreError> {
+    async fn standing(
+        &self,
+        (match_id, seq, kind): Name,
+    ) -> Result<Option<(Result<ChunkMeta, StoreError>, Vec<u8>)>, StoreError> {
         let what = "read a manifest of the archive";
-        let rows = self.driver.rows(what, &self.statements.archive_row, (self.space(), match_id, seq, kind)).await?;
-        let raw: Option<(Option<Vec<u8>>,)> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
+        let rows = self
+            .driver
+            .rows(what, &self.statements.archive_row, (self.space(), match_id, seq, kind))
+            .await?;
+        let raw: Option<(Option<Vec<u8>>,)> =
+            rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let Some((raw,)) = raw else { return Ok(None) };
         Ok(self.chunk_metas(&rows)?.pop().map(|meta| (meta, raw.unwrap_or_default())))
     }
 
     async fn write_pieces(&self, meta: &ChunkMeta, bytes: &Bytes) -> Result<(), StoreError> {
-        let ((match_id, seq, kind), crc, len) = (name(meta), i64::from(meta.crc), ordered(meta.len));
+        let ((match_id, seq, kind), crc, len) =
+            (name(meta), i64::from(meta.crc), ordered(meta.len));
         let write = |index: usize| {
             let bytes = bytes.slice(index * PART..bytes.len().min((index + 1) * PART));
             async move {
                 let (piece, chunk) = ((index / PIECES) as i32, index as i32);
-                let values = (self.space(), match_id, seq, kind, crc, len, piece, chunk, bytes.as_ref());
-                self.driver.write("write to the archive", &self.statements.archive_piece_write, values).await
+                let values =
+                    (self.space(), match_id, seq, kind, crc, len, piece, chunk, bytes.as_ref());
+                self.driver
+                    .write("write to the archive", &self.statements.archive_piece_write, values)
+                    .await
             }
         };
         let count = bytes.len().div_ceil(PART);
-        let writes: Vec<futures::future::BoxFuture<'_, _>> = (0..count).map(|index| Box::pin(write(index)) as _).collect();
+        let writes: Vec<futures::future::BoxFuture<'_, _>> =
+            (0..count).map(|index| Box::pin(write(index)) as _).collect();
         futures::stream::iter(writes).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await
     }
 
     async fn read_pieces(&self, meta: &ChunkMeta) -> Result<Bytes, StoreError> {
-        let ((match_id, seq, kind), crc, len) = (name(meta), i64::from(meta.crc), ordered(meta.len));
+        let ((match_id, seq, kind), crc, len) =
+            (name(meta), i64::from(meta.crc), ordered(meta.len));
         let what = "read from the archive";
         let read = |index: usize| async move {
-            let values = (self.space(), match_id, seq, kind, crc, len, (index / PIECES) as i32, index as i32);
+            let values = (
+                self.space(),
+                match_id,
+                seq,
+                kind,
+                crc,
+                len,
+                (index / PIECES) as i32,
+                index as i32,
+            );
             let rows = self.driver.rows(what, &self.statements.archive_piece_read, values).await?;
-            let row: Option<(Option<Vec<u8>>,)> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
+            let row: Option<(Option<Vec<u8>>,)> =
+                rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
             Ok(row.and_then(|(bytes,)| bytes).unwrap_or_default())
         };
         let count = (meta.len.min(MAX_CHUNK as u64) as usize).div_ceil(PART);
         let reads: Vec<futures::future::BoxFuture<'_, Result<Vec<u8>, StoreError>>> =
             (0..count).map(|index| Box::pin(read(index)) as _).collect();
-        let pieces: Vec<Vec<u8>> = futures::stream::iter(reads).buffered(PARTS_AT_ONCE).try_collect().await?;
+        let pieces: Vec<Vec<u8>> =
+            futures::stream::iter(reads).buffered(PARTS_AT_ONCE).try_collect().await?;
         let bytes = Bytes::from(pieces.concat());
         if self.options.mutant != super::Mutant::NoChecksum {
             crate::check_chunk(meta, &bytes)?;
@@ -90,18 +120,27 @@ impl CqlStore {
     }
 
     async fn drop_pieces(&self, meta: &ChunkMeta) -> Result<(), StoreError> {
-        let ((match_id, seq, kind), crc, len) = (name(meta), i64::from(meta.crc), ordered(meta.len));
+        let ((match_id, seq, kind), crc, len) =
+            (name(meta), i64::from(meta.crc), ordered(meta.len));
         let count = (meta.len.min(MAX_CHUNK as u64) as usize).div_ceil(PIECES * PART);
         for piece in 0..count as i32 {
             let key = (self.space(), match_id, seq, kind, crc, len, piece);
-            self.driver.write("delete from the archive", &self.statements.archive_piece_drop, key).await?;
+            self.driver
+                .write("delete from the archive", &self.statements.archive_piece_drop, key)
+                .await?;
         }
         Ok(())
     }
 
     async fn put_chunk(&self, meta: ChunkMeta, bytes: Bytes) -> Result<ChunkMeta, StoreError> {
         crate::check_new_chunk(&meta, &bytes)?;
-        let full = || StoreError::Overloaded(format!("{} chunks wait for {}", self.options.append_queue, self.driver.place()));
+        let full = || {
+            StoreError::Overloaded(format!(
+                "{} chunks wait for {}",
+                self.options.append_queue,
+                self.driver.place()
+            ))
+        };
         let _permit = self.puts.try_acquire().map_err(|_| full())?;
         let (key, encoded) = (name(&meta), meta.encode());
         let what = "enter a chunk of the archive";
@@ -127,13 +166,20 @@ impl CqlStore {
             let answer = match &damaged {
                 None => {
                     let values = (self.space(), key.0, key.1, key.2, encoded.as_slice());
-                    self.settled(what, || self.driver.transaction(what, &self.statements.archive_enter, values)).await?
+                    self.settled(what, || {
+                        self.driver.transaction(what, &self.statements.archive_enter, values)
+                    })
+                    .await?
                 }
                 // The same manifest, and now its bytes are whole.
                 Some(raw) if *raw == encoded => return Ok(meta),
                 Some(raw) => {
-                    let values = (encoded.as_slice(), self.space(), key.0, key.1, key.2, raw.as_slice());
-                    self.settled(what, || self.driver.transaction(what, &self.statements.archive_replace, values)).await?
+                    let values =
+                        (encoded.as_slice(), self.space(), key.0, key.1, key.2, raw.as_slice());
+                    self.settled(what, || {
+                        self.driver.transaction(what, &self.statements.archive_replace, values)
+                    })
+                    .await?
                 }
             };
             if answer.applied {
@@ -146,14 +192,17 @@ impl CqlStore {
     async fn pin_rows(&self) -> Result<Vec<Pin>, StoreError> {
         let what = "list pins";
         let read = |rows: &QueryRowsResult| {
-            let rows = rows.rows::<(&[u8],)>().map_err(|error| self.driver.unreadable(what, &error))?;
+            let rows =
+                rows.rows::<(&[u8],)>().map_err(|error| self.driver.unreadable(what, &error))?;
             let decode = |row: Result<(&[u8],), DeserializationError>| {
                 let (value,) = row.map_err(|error| self.driver.unreadable(what, &error))?;
-                Pin::decode(value).map_err(|error| schema::undecodable(&self.driver, "archive_pin", &error))
+                Pin::decode(value)
+                    .map_err(|error| schema::undecodable(&self.driver, "archive_pin", &error))
             };
             rows.map(decode).collect::<Result<Vec<_>, _>>()
         };
-        let mut pins = self.driver.all(what, &self.statements.pin_rows, (self.space(),), read).await?;
+        let mut pins =
+            self.driver.all(what, &self.statements.pin_rows, (self.space(),), read).await?;
         pins.sort_by_key(|pin| pin.match_id);
         Ok(pins)
     }
@@ -167,7 +216,12 @@ impl Archive for CqlStore {
     fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<ChunkMeta>, Vec<StoreError>)> {
         Box::pin(async move {
             let key = (self.space(), id(match_id.0));
-            let all = self.driver.all("list chunks", &self.statements.archive_rows, key, |rows| self.chunk_metas(rows)).await?;
+            let all = self
+                .driver
+                .all("list chunks", &self.statements.archive_rows, key, |rows| {
+                    self.chunk_metas(rows)
+                })
+                .await?;
             let (mut good, mut bad) = (Vec::new(), Vec::new());
             for meta in all {
                 match meta {
@@ -201,7 +255,11 @@ impl Archive for CqlStore {
             }
             let what = "remove a chunk";
             let values = (self.space(), match_id, seq, kind);
-            self.settled(what, || self.driver.transaction(what, &self.statements.archive_remove, values)).await.map(drop)
+            self.settled(what, || {
+                self.driver.transaction(what, &self.statements.archive_remove, values)
+            })
+            .await
+            .map(drop)
         })
     }
 
@@ -209,12 +267,18 @@ impl Archive for CqlStore {
         Box::pin(async move {
             let what = "list matches in the archive";
             let read = |rows: &QueryRowsResult| {
-                let rows = rows.rows::<(&str, i64)>().map_err(|error| self.driver.unreadable(what, &error))?;
-                let rows = rows.map(|row| row.map_err(|error| self.driver.unreadable(what, &error)));
-                let mine = rows.filter(|row| !matches!(row, Ok((space, _)) if *space != self.space()));
-                mine.map(|row| row.map(|(_, match_id)| MatchId(match_id as u64))).collect::<Result<Vec<_>, _>>()
+                let rows = rows
+                    .rows::<(&str, i64)>()
+                    .map_err(|error| self.driver.unreadable(what, &error))?;
+                let rows =
+                    rows.map(|row| row.map_err(|error| self.driver.unreadable(what, &error)));
+                let mine =
+                    rows.filter(|row| !matches!(row, Ok((space, _)) if *space != self.space()));
+                mine.map(|row| row.map(|(_, match_id)| MatchId(match_id as u64)))
+                    .collect::<Result<Vec<_>, _>>()
             };
-            let mut matches = self.driver.all(what, &self.statements.archive_matches, (), read).await?;
+            let mut matches =
+                self.driver.all(what, &self.statements.archive_matches, (), read).await?;
             matches.sort_unstable();
             matches.dedup();
             Ok(matches)
@@ -226,11 +290,23 @@ impl Archive for CqlStore {
             let (match_id, value, what) = (id(pin.match_id.0), pin.encode(), "pin a match");
             loop {
                 let values = (self.space(), match_id, value.as_slice());
-                if self.settled(what, || self.driver.transaction(what, &self.statements.pin_enter, values)).await?.applied {
+                if self
+                    .settled(what, || {
+                        self.driver.transaction(what, &self.statements.pin_enter, values)
+                    })
+                    .await?
+                    .applied
+                {
                     return Ok(());
                 }
                 let values = (value.as_slice(), self.space(), match_id);
-                if self.settled(what, || self.driver.transaction(what, &self.statements.pin_replace, values)).await?.applied {
+                if self
+                    .settled(what, || {
+                        self.driver.transaction(what, &self.statements.pin_replace, values)
+                    })
+                    .await?
+                    .applied
+                {
                     return Ok(());
                 }
                 // It was removed in between.
@@ -242,7 +318,12 @@ impl Archive for CqlStore {
         Box::pin(async move {
             let what = "unpin a match";
             let values = (self.space(), id(match_id.0));
-            Ok(self.settled(what, || self.driver.transaction(what, &self.statements.pin_remove, values)).await?.applied)
+            Ok(self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.pin_remove, values)
+                })
+                .await?
+                .applied)
         })
     }
 

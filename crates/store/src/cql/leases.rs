@@ -43,8 +43,13 @@ fn no_lease(node: Incarnation) -> StoreError {
 }
 
 impl CqlStore {
-    /// Executes a transaction whose repetition is harmless, until its answer is known or no time is left.
-    pub(super) async fn settled<F>(&self, what: &'static str, mut attempt: impl FnMut() -> F) -> Result<Answer, StoreError>
+    /// Executes a transaction whose repetition is harmless, until its answer is known or no time is
+    /// left.
+    pub(super) async fn settled<F>(
+        &self,
+        what: &'static str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<Answer, StoreError>
     where
         F: Future<Output = Result<Answer, StoreError>>,
     {
@@ -58,7 +63,8 @@ impl CqlStore {
                         return Err(error);
                     }
                     if !doubt {
-                        tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was applied is unknown; it is repeated");
+                        tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction \
+                            was applied is unknown; it is repeated");
                     }
                     doubt = true;
                     tokio::time::sleep(PAUSE).await;
@@ -73,23 +79,34 @@ impl CqlStore {
     }
 
     fn node_rows(&self, rows: &QueryRowsResult) -> Result<Vec<NodeLease>, StoreError> {
-        let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable("read leases", error);
+        let unreadable =
+            |error: &dyn std::fmt::Display| self.driver.unreadable("read leases", error);
         let mut found = Vec::new();
         for row in rows.rows::<NodeColumns<'_>>().map_err(|error| unreadable(&error))? {
             let (state, deadline, seal, value) = row.map_err(|error| unreadable(&error))?;
-            let lease = NodeLease::decode(value).map_err(|error| schema::undecodable(&self.driver, "node_lease", &error))?;
-            let state = state_of(state).ok_or_else(|| unreadable(&format!("{state} is no state of a node")))?;
-            found.push(NodeLease { state, deadline_ms: deadline as u64, seal: seal.map(|seal| BatchNo(seal as u64)), ..lease });
+            let lease = NodeLease::decode(value)
+                .map_err(|error| schema::undecodable(&self.driver, "node_lease", &error))?;
+            let state = state_of(state)
+                .ok_or_else(|| unreadable(&format!("{state} is no state of a node")))?;
+            found.push(NodeLease {
+                state,
+                deadline_ms: deadline as u64,
+                seal: seal.map(|seal| BatchNo(seal as u64)),
+                ..lease
+            });
         }
         Ok(found)
     }
 
     fn match_rows(&self, rows: &QueryRowsResult) -> Result<Vec<MatchLease>, StoreError> {
-        let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable("read the match directory", error);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            self.driver.unreadable("read the match directory", error)
+        };
         let rows = rows.rows::<(&[u8],)>().map_err(|error| unreadable(&error))?;
         let decode = |row: Result<(&[u8],), scylla::errors::DeserializationError>| {
             let (value,) = row.map_err(|error| unreadable(&error))?;
-            MatchLease::decode(value).map_err(|error| schema::undecodable(&self.driver, "match_lease", &error))
+            MatchLease::decode(value)
+                .map_err(|error| schema::undecodable(&self.driver, "match_lease", &error))
         };
         rows.map(decode).collect()
     }
@@ -111,7 +128,8 @@ impl CqlStore {
         let key = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
         let what = "verify a lease";
         let rows = self.driver.rows(what, &self.statements.node_verify, key).await?;
-        let state: Option<(i32,)> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
+        let state: Option<(i32,)> =
+            rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(state == Some((LIVE,)))
     }
 
@@ -122,14 +140,16 @@ impl CqlStore {
     async fn set(&self, lease: MatchLease) -> Result<Result<(), Option<MatchLease>>, StoreError> {
         let what = "change a match's row";
         let _turn = self.turn(lease.match_id).await;
-        let (key, value) = ((shard(lease.match_id.0, MATCH_SHARDS), id(lease.match_id.0)), lease.encode());
+        let (key, value) =
+            ((shard(lease.match_id.0, MATCH_SHARDS), id(lease.match_id.0)), lease.encode());
         let Some(before) = lease.version.checked_sub(1) else {
             return Ok(Err(self.match_row(lease.match_id).await?));
         };
         let begun = Instant::now();
         let mut doubt = false;
         loop {
-            let values = (id(lease.version), value.as_slice(), self.space(), key.0, key.1, id(before));
+            let values =
+                (id(lease.version), value.as_slice(), self.space(), key.0, key.1, id(before));
             match self.driver.transaction(what, &self.statements.match_set, values).await {
                 Ok(answer) if answer.applied => return Ok(Ok(())),
                 Ok(_) => {
@@ -140,11 +160,14 @@ impl CqlStore {
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
                     self.driver.meters().unknown();
-                    tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was applied is unknown; it is read back");
+                    tracing::warn!(code = "RK-STORE-042", %error, what, "whether a transaction was \
+                        applied is unknown; it is read back");
                     doubt = true;
                     match self.match_row(lease.match_id).await {
                         Ok(stands) if stands.as_ref() == Some(&lease) => return Ok(Ok(())),
-                        Ok(Some(stands)) if stands.version != before => return Ok(Err(Some(stands))),
+                        Ok(Some(stands)) if stands.version != before => {
+                            return Ok(Err(Some(stands)));
+                        }
                         _ if begun.elapsed() + PAUSE > self.driver.timeout() => return Err(error),
                         _ => tokio::time::sleep(PAUSE).await,
                     }
@@ -170,7 +193,11 @@ impl Leases for CqlStore {
                 value.as_slice(),
             );
             let what = "register a node";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_register, values)).await?;
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_register, values)
+                })
+                .await?;
             if answer.applied || self.node_row(node).await?.as_ref() == Some(&lease) {
                 return Ok(());
             }
@@ -178,11 +205,17 @@ impl Leases for CqlStore {
         })
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+    fn renew(
+        &self,
+        node: Incarnation,
+        deadline_ms: u64,
+        reached: Option<Reached>,
+    ) -> StoreResult<'_, Renewal> {
         Box::pin(async move {
             let what = "renew a lease";
             let key = (shard(node.0, NODE_SHARDS), id(node.0));
-            // The encoded lease is written by whoever renews it alone, as long as it is live: what is read here nobody else changes.
+            // The encoded lease is written by whoever renews it alone, as long as it is live: what
+            // is read here nobody else changes.
             let standing = match reached {
                 Some(_) => self.node_row(node).await?,
                 None => None,
@@ -190,10 +223,16 @@ impl Leases for CqlStore {
             let answer = if let Some(lease) = standing {
                 let value = NodeLease { reached, ..lease }.encode();
                 let values = (id(deadline_ms), value.as_slice(), self.space(), key.0, key.1);
-                self.settled(what, || self.driver.transaction(what, &self.statements.node_renew_reached, values)).await?
+                self.settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_renew_reached, values)
+                })
+                .await?
             } else {
                 let values = (id(deadline_ms), self.space(), key.0, key.1);
-                self.settled(what, || self.driver.transaction(what, &self.statements.node_renew, values)).await?
+                self.settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_renew, values)
+                })
+                .await?
             };
             match answer.number("state") {
                 _ if answer.applied => Ok(Renewal::Live),
@@ -207,7 +246,9 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "stop a lease";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_stop, values)).await?;
+            let answer = self
+                .settled(what, || self.driver.transaction(what, &self.statements.node_stop, values))
+                .await?;
             match answer.number("state") {
                 _ if answer.applied => Ok(Renewal::Live),
                 Some(state) if state == i64::from(STOPPED) => Ok(Renewal::Live),
@@ -221,8 +262,16 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "fence a node";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_fence, values)).await?;
-            if answer.applied || answer.number("state").is_some() { Ok(()) } else { Err(no_lease(node)) }
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_fence, values)
+                })
+                .await?;
+            if answer.applied || answer.number("state").is_some() {
+                Ok(())
+            } else {
+                Err(no_lease(node))
+            }
         })
     }
 
@@ -230,7 +279,9 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (id(last.0), self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "seal a log";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_seal, values)).await?;
+            let answer = self
+                .settled(what, || self.driver.transaction(what, &self.statements.node_seal, values))
+                .await?;
             if answer.applied {
                 return Ok(last);
             }
@@ -238,7 +289,10 @@ impl Leases for CqlStore {
             match lease.seal {
                 _ if lease.state != NodeState::Fenced => Err(crate::sealed_unfenced(node)),
                 Some(seal) => Ok(seal),
-                None => Err(StoreError::Unavailable(format!("{}: the seal of log {node} was changing", self.driver.place()))),
+                None => Err(StoreError::Unavailable(format!(
+                    "{}: the seal of log {node} was changing",
+                    self.driver.place()
+                ))),
             }
         })
     }
@@ -247,9 +301,19 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let lease = self.node_row(node).await?.ok_or_else(|| no_lease(node))?;
             let value = crate::loss_accepted(lease, last, at_ms)?.encode();
-            let values = (id(last.0), value.as_slice(), self.space(), shard(node.0, NODE_SHARDS), id(node.0));
+            let values = (
+                id(last.0),
+                value.as_slice(),
+                self.space(),
+                shard(node.0, NODE_SHARDS),
+                id(node.0),
+            );
             let what = "accept a loss";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_accept, values)).await?;
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_accept, values)
+                })
+                .await?;
             if answer.applied { Ok(()) } else { Err(no_lease(node)) }
         })
     }
@@ -257,11 +321,18 @@ impl Leases for CqlStore {
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
         Box::pin(async move {
             let list = |shard: u64| {
-                self.driver.all("list nodes", &self.statements.node_rows, (self.space(), shard as i32), |rows| self.node_rows(rows))
+                self.driver.all(
+                    "list nodes",
+                    &self.statements.node_rows,
+                    (self.space(), shard as i32),
+                    |rows| self.node_rows(rows),
+                )
             };
             // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
-            let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..NODE_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
-            let mut all: Vec<NodeLease> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
+            let lists: Vec<futures::future::BoxFuture<'_, _>> =
+                (0..NODE_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
+            let mut all: Vec<NodeLease> =
+                futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
             all.sort_by_key(|lease| lease.incarnation);
             Ok(all)
         })
@@ -275,7 +346,11 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "forget a node";
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.node_forget, values)).await?;
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.node_forget, values)
+                })
+                .await?;
             let live = answer.number("state") == Some(i64::from(LIVE));
             if !answer.applied && live { Err(crate::forgot_live(node)) } else { Ok(()) }
         })
@@ -284,11 +359,23 @@ impl Leases for CqlStore {
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let (match_id, value) = (lease.match_id, lease.encode());
-            let values = (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0), id(lease.version), value.as_slice());
+            let values = (
+                self.space(),
+                shard(match_id.0, MATCH_SHARDS),
+                id(match_id.0),
+                id(lease.version),
+                value.as_slice(),
+            );
             let what = "enter a match";
             let _turn = self.turn(match_id).await;
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.match_create, values)).await?;
-            if answer.applied || answer.bytes("value") == Some(value.as_slice()) || self.match_row(match_id).await?.as_ref() == Some(&lease)
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.match_create, values)
+                })
+                .await?;
+            if answer.applied
+                || answer.bytes("value") == Some(value.as_slice())
+                || self.match_row(match_id).await?.as_ref() == Some(&lease)
             {
                 return Ok(());
             }
@@ -296,7 +383,10 @@ impl Leases for CqlStore {
         })
     }
 
-    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
+    fn compare_and_set(
+        &self,
+        lease: MatchLease,
+    ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         Box::pin(self.set(lease))
     }
 
@@ -313,11 +403,17 @@ impl Leases for CqlStore {
             if row.version != version {
                 return Ok(false);
             }
-            let values = (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0), id(version));
+            let values =
+                (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0), id(version));
             let what = "remove a match's row";
             let _turn = self.turn(match_id).await;
-            let answer = self.settled(what, || self.driver.transaction(what, &self.statements.match_remove, values)).await?;
-            // Without a version there is no row: an attempt whose answer was lost removed it, or somebody else did.
+            let answer = self
+                .settled(what, || {
+                    self.driver.transaction(what, &self.statements.match_remove, values)
+                })
+                .await?;
+            // Without a version there is no row: an attempt whose answer was lost removed it, or
+            // somebody else did.
             Ok(answer.applied || answer.number("version").is_none())
         })
     }
@@ -325,10 +421,17 @@ impl Leases for CqlStore {
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
             let list = |shard: u64| {
-                self.driver.all("list matches", &self.statements.match_rows, (self.space(), shard as i32), |rows| self.match_rows(rows))
+                self.driver.all(
+                    "list matches",
+                    &self.statements.match_rows,
+                    (self.space(), shard as i32),
+                    |rows| self.match_rows(rows),
+                )
             };
-            let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..MATCH_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
-            let mut all: Vec<MatchLease> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
+            let lists: Vec<futures::future::BoxFuture<'_, _>> =
+                (0..MATCH_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();
+            let mut all: Vec<MatchLease> =
+                futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
             all.sort_by_key(|lease| lease.match_id);
             Ok(all)
         })

@@ -54,7 +54,12 @@ pub(super) fn log_shard(log: Incarnation) -> i32 {
 impl CqlStore {
     fn writer(&self, log: Incarnation) -> Arc<LogWriter> {
         let mut writers = self.writers.lock();
-        let new = || Arc::new(LogWriter { queue: Semaphore::new(self.options.append_queue), end: Mutex::new(None) });
+        let new = || {
+            Arc::new(LogWriter {
+                queue: Semaphore::new(self.options.append_queue),
+                end: Mutex::new(None),
+            })
+        };
         Arc::clone(writers.entry(log).or_insert_with(new))
     }
 
@@ -67,24 +72,53 @@ impl CqlStore {
             let first = self.begins.lock().get(&log).copied().unwrap_or(1);
             let size = u64::from(self.options.bucket);
             let announced = bucket_of(first, size);
-            return Ok(End { size, last: first - 1, crc: None, sent: None, announced, bytes: 0, begun: false, fenced: false });
+            return Ok(End {
+                size,
+                last: first - 1,
+                crc: None,
+                sent: None,
+                announced,
+                bytes: 0,
+                begun: false,
+                fenced: false,
+            });
         };
         let last = self.find_tail(log, &row).await?.last.0;
         let crc = match self.stored(log, row.size, last).await? {
             Stored::Whole(batch) => Some(batch.crc()),
             _ => None,
         };
-        Ok(End { size: row.size, last, crc, sent: None, announced: row.last_bucket, bytes: row.bytes, begun: true, fenced: false })
+        Ok(End {
+            size: row.size,
+            last,
+            crc,
+            sent: None,
+            announced: row.last_bucket,
+            bytes: row.bytes,
+            begun: true,
+            fenced: false,
+        })
     }
 
     /// Makes the row of a log that has none.
     async fn begin_log(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
-        let values = (self.space(), log_shard(log), id(log.0), ordered(first), ordered(first), self.options.bucket as i32);
+        let values = (
+            self.space(),
+            log_shard(log),
+            id(log.0),
+            ordered(first),
+            ordered(first),
+            self.options.bucket as i32,
+        );
         let what = "begin a log";
-        let answer = self.settled(what, || self.driver.transaction(what, &self.statements.log_begin, values)).await?;
-        // Of its own, after an unknown outcome, or of another writer with this incarnation, whose buckets may be of another size.
+        let answer = self
+            .settled(what, || self.driver.transaction(what, &self.statements.log_begin, values))
+            .await?;
+        // Of its own, after an unknown outcome, or of another writer with this incarnation, whose
+        // buckets may be of another size.
         let same = answer.applied
-            || answer.number("first") == Some(ordered(first)) && answer.number("size") == Some(i64::from(self.options.bucket));
+            || answer.number("first") == Some(ordered(first))
+                && answer.number("size") == Some(i64::from(self.options.bucket));
         if same { Ok(()) } else { Err(StoreError::Conflict { log, number: BatchNo(first) }) }
     }
 
@@ -94,7 +128,11 @@ impl CqlStore {
         if let Some(row) = self.log_row(log).await? {
             if self.find_tail(log, &row).await?.last.0 >= row.first {
                 let found = BatchNo(row.first);
-                return if found == first { Ok(()) } else { Err(crate::begun_elsewhere(log, found, first)) };
+                return if found == first {
+                    Ok(())
+                } else {
+                    Err(crate::begun_elsewhere(log, found, first))
+                };
             }
             // Its first append failed, whatever it was to begin with.
             self.remove_log(log, &row).await?;
@@ -110,14 +148,28 @@ impl CqlStore {
         let bucket = ordered(bucket_of(number.0, size));
         let parts = bytes.len().div_ceil(PART) as i32;
         let write = |(part, bytes): (i32, &[u8])| {
-            let values = (self.space().to_owned(), id(log.0), bucket, ordered(number.0), part, parts, bytes.to_vec());
+            let values = (
+                self.space().to_owned(),
+                id(log.0),
+                bucket,
+                ordered(number.0),
+                part,
+                parts,
+                bytes.to_vec(),
+            );
             async move { self.driver.write("write a batch", &self.statements.part_write, values).await }
         };
-        let writes: Vec<futures::future::BoxFuture<'_, _>> = (0..).zip(bytes.chunks(PART)).map(|part| Box::pin(write(part)) as _).collect();
+        let writes: Vec<futures::future::BoxFuture<'_, _>> =
+            (0..).zip(bytes.chunks(PART)).map(|part| Box::pin(write(part)) as _).collect();
         futures::stream::iter(writes).buffer_unordered(PARTS_AT_ONCE).try_collect::<()>().await
     }
 
-    async fn append_next(&self, batch: &Batch, envelope: &Envelope, end: &mut End) -> Result<(), StoreError> {
+    async fn append_next(
+        &self,
+        batch: &Batch,
+        envelope: &Envelope,
+        end: &mut End,
+    ) -> Result<(), StoreError> {
         let (log, number) = (batch.incarnation, batch.number);
         let conflict = || StoreError::Conflict { log, number };
         if end.fenced {
@@ -147,7 +199,8 @@ impl CqlStore {
         let bucket = bucket_of(number.0, end.size);
         if bucket > end.announced {
             // Before its first batch: a reader that sees the batch must know where to look for it.
-            let values = (ordered(bucket), ordered(end.bytes), self.space(), log_shard(log), id(log.0));
+            let values =
+                (ordered(bucket), ordered(end.bytes), self.space(), log_shard(log), id(log.0));
             self.driver.write("begin a bucket", &self.statements.log_announce, values).await?;
             end.announced = bucket;
         }
@@ -185,12 +238,21 @@ impl CqlStore {
     async fn append_batch(&self, batch: Batch) -> Result<(), StoreError> {
         let log = batch.incarnation;
         if batch.bytes.len() > MAX_BATCH {
-            return Err(StoreError::TooLarge { what: "a batch", size: batch.bytes.len(), limit: MAX_BATCH });
+            return Err(StoreError::TooLarge {
+                what: "a batch",
+                size: batch.bytes.len(),
+                limit: MAX_BATCH,
+            });
         }
         let envelope = crate::check_batch(&batch)?;
         let writer = self.writer(log);
-        let full =
-            || StoreError::Overloaded(format!("{} batches of log {log} wait for {}", self.options.append_queue, self.driver.place()));
+        let full = || {
+            StoreError::Overloaded(format!(
+                "{} batches of log {log} wait for {}",
+                self.options.append_queue,
+                self.driver.place()
+            ))
+        };
         let _permit = writer.queue.try_acquire().map_err(|_| full())?;
         let mut end = writer.end.lock().await;
         if end.is_none() {
@@ -214,7 +276,8 @@ impl CqlStore {
         if !live && before.0 > counted {
             return self.remove_log(log, &row).await;
         }
-        // The last bucket may be announced and still empty: the one before it holds the last batch then, and stays.
+        // The last bucket may be announced and still empty: the one before it holds the last batch
+        // then, and stays.
         let keep = bucket_of(before.0.max(1), row.size).min(row.last_bucket.saturating_sub(1));
         let first = keep * row.size + 1;
         if first <= row.first && row.dropped >= bucket_of(row.first, row.size) {
@@ -228,7 +291,9 @@ impl CqlStore {
     async fn forget_before(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
         let values = (ordered(first), self.space(), log_shard(log), id(log.0), ordered(first));
         let what = "trim a log";
-        self.settled(what, || self.driver.transaction(what, &self.statements.log_trim, values)).await.map(drop)
+        self.settled(what, || self.driver.transaction(what, &self.statements.log_trim, values))
+            .await
+            .map(drop)
     }
 
     /// Deletes the buckets from `from` up to the one before `to`, each with one tombstone.
@@ -241,14 +306,16 @@ impl CqlStore {
         self.driver.write("trim a log", &self.statements.log_dropped, values).await
     }
 
-    /// Removes a log of which nothing is needed. Interrupted, it is done again by whoever trims next: the row goes last.
+    /// Removes a log of which nothing is needed. Interrupted, it is done again by whoever trims
+    /// next: the row goes last.
     async fn remove_log(&self, log: Incarnation, row: &LogRow) -> Result<(), StoreError> {
         let end = row.last_bucket + 1;
         self.forget_before(log, end * row.size + 1).await?;
         self.drop_buckets(log, row.dropped, end).await?;
         let values = (self.space(), log_shard(log), id(log.0));
         let what = "remove a log";
-        self.settled(what, || self.driver.transaction(what, &self.statements.log_remove, values)).await?;
+        self.settled(what, || self.driver.transaction(what, &self.statements.log_remove, values))
+            .await?;
         self.writers.lock().remove(&log);
         Ok(())
     }
@@ -268,7 +335,10 @@ impl CqlStore {
         }
     }
 
-    async fn leases_node(&self, node: Incarnation) -> Result<Option<(NodeState, Option<BatchNo>)>, StoreError> {
+    async fn leases_node(
+        &self,
+        node: Incarnation,
+    ) -> Result<Option<(NodeState, Option<BatchNo>)>, StoreError> {
         let lease = crate::port::Leases::node(self, node).await?;
         Ok(lease.map(|lease| (lease.state, lease.seal)))
     }
@@ -283,7 +353,12 @@ impl Journal for CqlStore {
         Box::pin(self.append_batch(batch))
     }
 
-    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+    fn read(
+        &self,
+        log: Incarnation,
+        from: BatchNo,
+        max_bytes: usize,
+    ) -> StoreResult<'_, Vec<Batch>> {
         Box::pin(self.read_log(log, from.0.max(1), max_bytes))
     }
 
@@ -309,8 +384,10 @@ impl Journal for CqlStore {
             let rows = self.log_rows().await?;
             let info = |(log, row): (Incarnation, LogRow)| {
                 // Bytes are written down when a bucket begins; buckets are taken to be of one size.
-                let kept = row.last_bucket + 1 - bucket_of(row.first, row.size).min(row.last_bucket);
-                let bytes = u128::from(row.bytes) * u128::from(kept) / u128::from(row.last_bucket + 1);
+                let kept =
+                    row.last_bucket + 1 - bucket_of(row.first, row.size).min(row.last_bucket);
+                let bytes =
+                    u128::from(row.bytes) * u128::from(kept) / u128::from(row.last_bucket + 1);
                 LogInfo { log, first: BatchNo(row.first), bytes: bytes as u64 }
             };
             Ok(rows.into_iter().map(info).collect())

@@ -78,7 +78,10 @@ pub(super) async fn export(driver: Weak<Driver>) {
         tokio::time::sleep(EVERY).await;
         let Some(driver) = driver.upgrade() else { return };
         let (counts, meters) = (driver.session().get_metrics(), driver.meters());
-        let now = (counts.get_retries_num(), counts.get_request_timeouts() + counts.get_connection_timeouts());
+        let now = (
+            counts.get_retries_num(),
+            counts.get_request_timeouts() + counts.get_connection_timeouts(),
+        );
         meters.retries.increment(now.0.saturating_sub(retries));
         meters.timeouts.increment(now.1.saturating_sub(timeouts));
         (retries, timeouts) = now;

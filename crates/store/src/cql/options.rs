@@ -40,7 +40,8 @@ pub struct CqlOptions {
     pub hosts: Vec<String>,
     /// The keyspace.
     pub keyspace: String,
-    /// The local datacentre: requests go to its servers only, and quorums are counted in it. May be left out where there is only one.
+    /// The local datacentre: requests go to its servers only, and quorums are counted in it. May be
+    /// left out where there is only one.
     pub datacentre: Option<String>,
     /// Used when the keyspace is made.
     pub replication: Replication,
@@ -48,7 +49,8 @@ pub struct CqlOptions {
     pub space: String,
     /// How long a request may take before its outcome counts as unknown.
     pub timeout: Duration,
-    /// Most appends of a log that wait; one more is `Overloaded`. Also the bound of waiting checkpoints.
+    /// Most appends of a log that wait; one more is `Overloaded`. Also the bound of waiting
+    /// checkpoints.
     pub append_queue: usize,
     /// Batches in a bucket of a new log; a bucket is what trimming deletes.
     pub bucket: u32,
@@ -61,14 +63,20 @@ pub struct CqlOptions {
 }
 
 impl CqlOptions {
-    /// Reads `scylla://[user[:password]@]host[:port][,host[:port]...]/keyspace[?parameter=value&...]`; `cql://` is the same.
+    /// Reads
+    /// `scylla://[user[:password]@]host[:port][,host[:port]...]/keyspace[?parameter=value&...]`;
+    /// `cql://` is the same.
     ///
-    /// Parameters: `dc=eu`; `replication=3` (in the local datacentre) or `replication=eu:3,us:3`; `space=name`; `timeout=5s` or `800ms`;
-    /// `append_queue=16`; `bucket=256`. `Refused` says what is wrong, without the password.
+    /// Parameters: `dc=eu`; `replication=3` (in the local datacentre) or `replication=eu:3,us:3`;
+    /// `space=name`; `timeout=5s` or `800ms`; `append_queue=16`; `bucket=256`. `Refused` says what
+    /// is wrong, without the password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         Self::read(url).map_err(|problem| StoreError::Refused {
             place: "the address of a CQL store".to_owned(),
-            problem: format!("{problem}; it looks like scylla://user@host-a,host-b:9042/keyspace?dc=eu&replication=3"),
+            problem: format!(
+                "{problem}; it looks like \
+                scylla://user@host-a,host-b:9042/keyspace?dc=eu&replication=3"
+            ),
         })
     }
 
@@ -77,8 +85,12 @@ impl CqlOptions {
         let rest = rest.ok_or("it does not begin with scylla:// or cql://")?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, keyspace) = rest.split_once('/').ok_or("it names no keyspace")?;
-        let (login, hosts) = authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
-        let (user, password) = match login.map(|login| login.split_once(':').map_or((login, None), |(user, word)| (user, Some(word)))) {
+        let (login, hosts) = authority
+            .rsplit_once('@')
+            .map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+        let (user, password) = match login.map(|login| {
+            login.split_once(':').map_or((login, None), |(user, word)| (user, Some(word)))
+        }) {
             Some((user, password)) => (Some(decode(user)?), password.map(decode).transpose()?),
             None => (None, None),
         };
@@ -96,7 +108,8 @@ impl CqlOptions {
             mutant: Mutant::None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| "a parameter has no `=`".to_owned())?;
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| "a parameter has no `=`".to_owned())?;
             options.set(name, &decode(value)?)?;
         }
         Ok(options)
@@ -106,19 +119,29 @@ impl CqlOptions {
         // The value is not repeated: a password may have been put in the wrong place.
         let bad = |what: &str| format!("`{name}` is not {what}");
         let number = |least: u32, most: u32| {
-            let found: Option<u32> = value.parse().ok().filter(|number| (least..=most).contains(number));
+            let found: Option<u32> =
+                value.parse().ok().filter(|number| (least..=most).contains(number));
             found.ok_or_else(|| bad(&format!("a number from {least} to {most}")))
         };
         match name {
-            "dc" => self.datacentre = Some(name_of(value).ok_or_else(|| bad("the name of a datacentre"))?),
-            "space" => self.space = name_of(value).ok_or_else(|| bad("a name of letters, digits, `-`, `_` and `.`"))?,
+            "dc" => {
+                self.datacentre =
+                    Some(name_of(value).ok_or_else(|| bad("the name of a datacentre"))?)
+            }
+            "space" => {
+                self.space = name_of(value)
+                    .ok_or_else(|| bad("a name of letters, digits, `-`, `_` and `.`"))?
+            }
             "append_queue" => self.append_queue = number(1, 4096)? as usize,
             "bucket" => self.bucket = number(1, 1 << 20)?,
             "timeout" => {
-                self.timeout = address::time(value, Duration::from_millis(10), Duration::from_mins(1))
-                    .ok_or_else(|| bad("a time from 10ms to 60s"))?;
+                self.timeout =
+                    address::time(value, Duration::from_millis(10), Duration::from_mins(1))
+                        .ok_or_else(|| bad("a time from 10ms to 60s"))?;
             }
-            "replication" => self.replication = replication(value).ok_or_else(|| bad("`3` or `eu:3,us:3`"))?,
+            "replication" => {
+                self.replication = replication(value).ok_or_else(|| bad("`3` or `eu:3,us:3`"))?
+            }
             _ => return Err(format!("the parameter `{name}` is unknown; there are {PARAMETERS}")),
         }
         Ok(())
@@ -163,7 +186,11 @@ impl fmt::Display for CqlOptions {
 impl fmt::Debug for CqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { space, timeout, append_queue, bucket, .. } = self;
-        write!(f, "CqlOptions({self}, space {space}, timeout {timeout:?}, append_queue {append_queue}, bucket {bucket})")
+        write!(
+            f,
+            "CqlOptions({self}, space {space}, timeout {timeout:?}, append_queue {append_queue}, \
+             bucket {bucket})"
+        )
     }
 }
 
@@ -176,7 +203,9 @@ fn host(text: &str) -> Result<String, String> {
             (format!("[{name}]"), rest.strip_prefix(':').map(str::to_owned))
         }
         None => {
-            let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port.to_owned())));
+            let (name, port) = text
+                .split_once(':')
+                .map_or((text, None), |(name, port)| (name, Some(port.to_owned())));
             (name.to_owned(), port)
         }
     };
@@ -196,7 +225,8 @@ fn identifier(text: &str) -> Result<String, String> {
     if plain && text.len() <= 48 {
         Ok(text.to_owned())
     } else {
-        Err("what stands behind the hosts is no name of a keyspace (a small letter, then up to 47 small letters, digits and `_`)"
+        Err("what stands behind the hosts is no name of a keyspace (a small letter, then up to 47 \
+            small letters, digits and `_`)"
             .to_owned())
     }
 }
@@ -230,7 +260,9 @@ fn decode(text: &str) -> Result<String, String> {
             continue;
         }
         let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or("a `%` without two hexadecimal digits behind it")?;
+        let byte = digits
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .ok_or("a `%` without two hexadecimal digits behind it")?;
         bytes.push(byte);
         rest = &after[2..];
     }
@@ -243,13 +275,21 @@ mod tests {
 
     #[test]
     fn an_address_says_everything() {
-        let url =
-            "scylla://ann:s%40crt@a,b:9043,[::1]:9044/games?dc=eu&replication=eu:3,us:2&space=blue&timeout=800ms&append_queue=4&bucket=8";
+        let url = "scylla://ann:s%40crt@a,b:9043,[::1]:9044/games?dc=eu&replication=eu:3,us:2&space=blue&timeout=800ms&append_queue=4&bucket=8";
         let options = CqlOptions::parse(url).unwrap();
         assert_eq!(options.hosts, ["a:9042", "b:9043", "[::1]:9044"]);
-        assert_eq!((options.keyspace.as_str(), options.space.as_str(), options.datacentre.as_deref()), ("games", "blue", Some("eu")));
-        assert_eq!(options.replication, Replication::Datacentres(vec![("eu".to_owned(), 3), ("us".to_owned(), 2)]));
-        assert_eq!((options.timeout, options.append_queue, options.bucket), (Duration::from_millis(800), 4, 8));
+        assert_eq!(
+            (options.keyspace.as_str(), options.space.as_str(), options.datacentre.as_deref()),
+            ("games", "blue", Some("eu"))
+        );
+        assert_eq!(
+            options.replication,
+            Replication::Datacentres(vec![("eu".to_owned(), 3), ("us".to_owned(), 2)])
+        );
+        assert_eq!(
+            (options.timeout, options.append_queue, options.bucket),
+            (Duration::from_millis(800), 4, 8)
+        );
         assert_eq!(options.login(), Some(("ann", "s@crt")));
         for shown in [format!("{options}"), format!("{options:?}"), options.place()] {
             assert!(!shown.contains("s@crt") && !shown.contains("s%40crt"), "{shown}");

@@ -39,7 +39,8 @@ pub(super) struct LogRow {
 type LogColumns = (Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 impl LogRow {
-    /// `None` for a row without a beginning: a writer that was fenced long ago announced a bucket after its log was removed.
+    /// `None` for a row without a beginning: a writer that was fenced long ago announced a bucket
+    /// after its log was removed.
     fn of((first, size, origin, last_bucket, bytes, dropped): LogColumns) -> Option<Self> {
         let number = |number: Option<i64>| number.map_or(0, |number| number as u64);
         let (first, size) = (number(Some(first?)).max(1), u64::try_from(size?).ok()?.max(1));
@@ -73,7 +74,9 @@ impl Parts {
     fn push(&mut self, part: i32, of: i32, bytes: Option<&[u8]>) {
         let fits = bytes.is_some_and(|bytes| bytes.len() <= PART);
         if part != self.found || self.found > 0 && of != self.of || !fits {
-            self.problem.get_or_insert_with(|| format!("part {part} of {of} does not follow {} of {}", self.found, self.of));
+            self.problem.get_or_insert_with(|| {
+                format!("part {part} of {of} does not follow {} of {}", self.found, self.of)
+            });
         }
         self.bytes.extend_from_slice(bytes.unwrap_or_default());
         self.found += 1;
@@ -98,9 +101,16 @@ impl Parts {
         });
         match whole {
             Ok(envelope) if (envelope.log, envelope.number.0) == (log, number) => {
-                Stored::Whole(Batch { incarnation: log, number: BatchNo(number), bytes: Bytes::from(self.bytes) })
+                Stored::Whole(Batch {
+                    incarnation: log,
+                    number: BatchNo(number),
+                    bytes: Bytes::from(self.bytes),
+                })
             }
-            Ok(envelope) => Stored::Broken(format!("its bytes say batch {} of log {}", envelope.number, envelope.log)),
+            Ok(envelope) => Stored::Broken(format!(
+                "its bytes say batch {} of log {}",
+                envelope.number, envelope.log
+            )),
             Err(error) => Stored::Broken(error.to_string()),
         }
     }
@@ -121,8 +131,12 @@ impl CqlStore {
     /// The row of one log.
     pub(super) async fn log_row(&self, log: Incarnation) -> Result<Option<LogRow>, StoreError> {
         let what = "read the row of a log";
-        let rows = self.driver.rows(what, &self.statements.log_row, (self.space(), log_shard(log), id(log.0))).await?;
-        let row: Option<LogColumns> = rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
+        let rows = self
+            .driver
+            .rows(what, &self.statements.log_row, (self.space(), log_shard(log), id(log.0)))
+            .await?;
+        let row: Option<LogColumns> =
+            rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(row.and_then(LogRow::of))
     }
 
@@ -131,30 +145,52 @@ impl CqlStore {
         let what = "list logs";
         let read = |rows: &QueryRowsResult| {
             let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable(what, error);
-            type Columns = (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+            type Columns =
+                (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
             let rows = rows.rows::<Columns>().map_err(|error| unreadable(&error))?;
             let row = |row: Result<Columns, DeserializationError>| {
-                let (log, first, size, origin, last, bytes, dropped) = row.map_err(|error| unreadable(&error))?;
-                Ok((Incarnation(log as u64), LogRow::of((first, size, origin, last, bytes, dropped))))
+                let (log, first, size, origin, last, bytes, dropped) =
+                    row.map_err(|error| unreadable(&error))?;
+                Ok((
+                    Incarnation(log as u64),
+                    LogRow::of((first, size, origin, last, bytes, dropped)),
+                ))
             };
             rows.map(row).collect::<Result<Vec<_>, StoreError>>()
         };
         let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..NODE_SHARDS as i32)
-            .map(|shard| Box::pin(self.driver.all(what, &self.statements.log_rows, (self.space(), shard), read)) as _)
+            .map(|shard| {
+                Box::pin(self.driver.all(
+                    what,
+                    &self.statements.log_rows,
+                    (self.space(), shard),
+                    read,
+                )) as _
+            })
             .collect();
-        let all: Vec<(Incarnation, Option<LogRow>)> = futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
-        let mut found: Vec<_> = all.into_iter().filter_map(|(log, row)| Some((log, row?))).collect();
+        let all: Vec<(Incarnation, Option<LogRow>)> =
+            futures::stream::iter(lists).buffer_unordered(LISTS).try_concat().await?;
+        let mut found: Vec<_> =
+            all.into_iter().filter_map(|(log, row)| Some((log, row?))).collect();
         found.sort_by_key(|(log, _)| *log);
         Ok(found)
     }
 
     /// What is there under one number.
-    pub(super) async fn stored(&self, log: Incarnation, size: u64, number: u64) -> Result<Stored, StoreError> {
+    pub(super) async fn stored(
+        &self,
+        log: Incarnation,
+        size: u64,
+        number: u64,
+    ) -> Result<Stored, StoreError> {
         let key = (self.space(), id(log.0), ordered(bucket_of(number, size)), ordered(number));
         let what = "read a batch";
         let rows = self.driver.rows(what, &self.statements.batch_read, key).await?;
         let mut parts = Parts::default();
-        for row in rows.rows::<(i32, Option<i32>, Option<&[u8]>)>().map_err(|error| self.driver.unreadable(what, &error))? {
+        for row in rows
+            .rows::<(i32, Option<i32>, Option<&[u8]>)>()
+            .map_err(|error| self.driver.unreadable(what, &error))?
+        {
             let (part, of, bytes) = row.map_err(|error| self.driver.unreadable(what, &error))?;
             parts.push(part, of.unwrap_or_default(), bytes);
         }
@@ -162,12 +198,27 @@ impl CqlStore {
     }
 
     /// Whole batches from `from` on, as [`Journal::read`](crate::Journal::read) says.
-    pub(super) async fn read_log(&self, log: Incarnation, from: u64, max_bytes: usize) -> Result<Vec<Batch>, StoreError> {
+    pub(super) async fn read_log(
+        &self,
+        log: Incarnation,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
         let Some(row) = self.log_row(log).await? else { return Ok(Vec::new()) };
         if from < row.first {
-            return Err(StoreError::NotFound(format!("batch {from} of log {log}: it was trimmed up to batch {},", row.first)));
+            return Err(StoreError::NotFound(format!(
+                "batch {from} of log {log}: it was trimmed up to batch {},",
+                row.first
+            )));
         }
-        let mut reading = Reading { log, next: from, max_bytes, bytes: 0, found: Vec::new(), check: self.check() };
+        let mut reading = Reading {
+            log,
+            next: from,
+            max_bytes,
+            bytes: 0,
+            found: Vec::new(),
+            check: self.check(),
+        };
         for bucket in bucket_of(from, row.size)..=row.last_bucket {
             match self.read_bucket(&mut reading, bucket).await? {
                 Bucket::Enough => return Ok(reading.found),
@@ -183,19 +234,29 @@ impl CqlStore {
         self.look_again(log, &row, reading.next).await
     }
 
-    /// Batch `number` was not there as a whole, but something behind it may be. If the log was growing meanwhile, it is there now: whatever is behind
-    /// it was sent after it was answered.
-    async fn look_again(&self, log: Incarnation, row: &LogRow, number: u64) -> Result<Vec<Batch>, StoreError> {
+    /// Batch `number` was not there as a whole, but something behind it may be. If the log was
+    /// growing meanwhile, it is there now: whatever is behind it was sent after it was answered.
+    async fn look_again(
+        &self,
+        log: Incarnation,
+        row: &LogRow,
+        number: u64,
+    ) -> Result<Vec<Batch>, StoreError> {
         let problem = match self.stored(log, row.size, number).await? {
             Stored::Whole(batch) => return Ok(vec![batch]),
             Stored::Missing => "it is missing".to_owned(),
             Stored::Broken(problem) => problem,
         };
         let Some(row) = self.log_row(log).await? else {
-            return Err(StoreError::NotFound(format!("log {log}: it was removed; batch {number} of it")));
+            return Err(StoreError::NotFound(format!(
+                "log {log}: it was removed; batch {number} of it"
+            )));
         };
         if number < row.first {
-            return Err(StoreError::NotFound(format!("batch {number} of log {log}: it was trimmed up to batch {},", row.first)));
+            return Err(StoreError::NotFound(format!(
+                "batch {number} of log {log}: it was trimmed up to batch {},",
+                row.first
+            )));
         }
         let tail = self.find_tail(log, &row).await?;
         if tail.last.0 > number { Err(self.corrupt(log, number, &problem)) } else { Ok(Vec::new()) }
@@ -207,10 +268,14 @@ impl CqlStore {
         let (mut page, mut state) = (FIRST_PAGE, PagingState::start());
         let mut open: Option<(u64, Parts)> = None;
         loop {
-            let (rows, next) = self.driver.page(what, &self.statements.parts_from, key, page, state).await?;
-            let typed = rows.rows::<(i64, i32, Option<i32>, Option<&[u8]>)>().map_err(|error| self.driver.unreadable(what, &error))?;
+            let (rows, next) =
+                self.driver.page(what, &self.statements.parts_from, key, page, state).await?;
+            let typed = rows
+                .rows::<(i64, i32, Option<i32>, Option<&[u8]>)>()
+                .map_err(|error| self.driver.unreadable(what, &error))?;
             for row in typed {
-                let (number, part, of, bytes) = row.map_err(|error| self.driver.unreadable(what, &error))?;
+                let (number, part, of, bytes) =
+                    row.map_err(|error| self.driver.unreadable(what, &error))?;
                 let number = number as u64;
                 if open.as_ref().is_some_and(|(open, _)| *open != number)
                     && let Some(over) = reading.close(open.take())
@@ -234,8 +299,13 @@ impl CqlStore {
         Ok(reading.close(open).unwrap_or(Bucket::End))
     }
 
-    /// Where a log ends. Only its last buckets are looked at: whoever reads the log finds what is wrong before them.
-    pub(super) async fn find_tail(&self, log: Incarnation, row: &LogRow) -> Result<Tail, StoreError> {
+    /// Where a log ends. Only its last buckets are looked at: whoever reads the log finds what is
+    /// wrong before them.
+    pub(super) async fn find_tail(
+        &self,
+        log: Incarnation,
+        row: &LogRow,
+    ) -> Result<Tail, StoreError> {
         let mut torn: Option<String> = None;
         for bucket in (bucket_of(row.first, row.size)..=row.last_bucket).rev() {
             let numbers = self.numbers(log, bucket).await?;
@@ -243,7 +313,9 @@ impl CqlStore {
                 match self.stored(log, row.size, number).await? {
                     Stored::Whole(batch) => {
                         let damage = hole((bucket * row.size + 1).max(row.first), number, &numbers);
-                        let damage = damage.map(|(number, problem)| format!("log {log}, batch {number}: {problem}"));
+                        let damage = damage.map(|(number, problem)| {
+                            format!("log {log}, batch {number}: {problem}")
+                        });
                         return Ok(Tail { last: batch.number, proven: batch.number, torn, damage });
                     }
                     Stored::Broken(problem) => {
@@ -258,16 +330,23 @@ impl CqlStore {
     }
 
     /// The numbers in a bucket, with how many parts of each are there and should be.
-    async fn numbers(&self, log: Incarnation, bucket: u64) -> Result<BTreeMap<u64, (i32, i32)>, StoreError> {
+    async fn numbers(
+        &self,
+        log: Incarnation,
+        bucket: u64,
+    ) -> Result<BTreeMap<u64, (i32, i32)>, StoreError> {
         let what = "list batches";
         let key = (self.space(), id(log.0), ordered(bucket));
         let read = |rows: &QueryRowsResult| {
             let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable(what, error);
-            let rows = rows.rows::<(i64, i32, Option<i32>)>().map_err(|error| unreadable(&error))?;
-            rows.map(|row| row.map_err(|error| unreadable(&error))).collect::<Result<Vec<_>, StoreError>>()
+            let rows =
+                rows.rows::<(i64, i32, Option<i32>)>().map_err(|error| unreadable(&error))?;
+            rows.map(|row| row.map_err(|error| unreadable(&error)))
+                .collect::<Result<Vec<_>, StoreError>>()
         };
         let mut numbers = BTreeMap::new();
-        for (number, _, of) in self.driver.all(what, &self.statements.parts_list, key, read).await? {
+        for (number, _, of) in self.driver.all(what, &self.statements.parts_list, key, read).await?
+        {
             let (found, should) = numbers.entry(number as u64).or_insert((0, 0));
             *found += 1;
             *should = of.unwrap_or_default();
@@ -349,15 +428,23 @@ mod tests {
         let (front, back) = batch.bytes.split_at(50);
         assert_eq!(stored(&[(0, 2, front), (1, 2, back)], true), Stored::Whole(batch.clone()));
         assert_eq!(stored(&[], true), Stored::Missing);
-        let broken: [&[(i32, i32, &[u8])]; 5] =
-            [&[(0, 2, front)], &[(1, 2, back)], &[(0, 2, front), (1, 3, back)], &[(0, 1, front)], &[(0, 2, back), (1, 2, front)]];
+        let broken: [&[(i32, i32, &[u8])]; 5] = [
+            &[(0, 2, front)],
+            &[(1, 2, back)],
+            &[(0, 2, front), (1, 3, back)],
+            &[(0, 1, front)],
+            &[(0, 2, back), (1, 2, front)],
+        ];
         for parts in broken {
             assert!(matches!(stored(parts, true), Stored::Broken(_)), "{parts:?}");
         }
         let mut flipped = batch.bytes.to_vec();
         flipped[100] ^= 1;
         assert!(matches!(stored(&[(0, 1, &flipped)], true), Stored::Broken(_)));
-        assert!(matches!(stored(&[(0, 1, &flipped)], false), Stored::Whole(_)), "the mutant does not check");
+        assert!(
+            matches!(stored(&[(0, 1, &flipped)], false), Stored::Whole(_)),
+            "the mutant does not check"
+        );
         let other = Scribe::new(Incarnation(8)).small(&[MatchId(1)]);
         assert!(matches!(stored(&[(0, 1, &other.bytes)], true), Stored::Broken(_)));
     }

@@ -1,4 +1,5 @@
-//! What a history rests on before any log is read: a checkpoint, and what the archive has behind it.
+//! What a history rests on before any log is read: a checkpoint, and what the archive has behind
+//! it.
 
 use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta};
@@ -13,7 +14,8 @@ use crate::Store;
 use crate::archive;
 use crate::port::StoreError;
 
-/// Where in the logs the records behind a checkpoint or a chunk begin: no later one lies in an earlier batch of that log.
+/// Where in the logs the records behind a checkpoint or a chunk begin: no later one lies in an
+/// earlier batch of that log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The ownership.
@@ -74,15 +76,19 @@ impl Base {
         }
     }
 
-    /// A batch that the log of this owner had when the checkpoint was stored: the one before the batch that it names, which may have been the next to be
-    /// written.
+    /// A batch that the log of this owner had when the checkpoint was stored: the one before the
+    /// batch that it names, which may have been the next to be written.
     pub(super) fn reaches(&self, line: &Lineage) -> Option<BatchNo> {
         let (meta, _) = self.checkpoint.as_ref().filter(|_| self.in_logs)?;
         let same = (meta.epoch, meta.log) == (line.epoch, line.incarnation);
         same.then(|| BatchNo(meta.batch.0.saturating_sub(1)))
     }
 
-    pub(super) async fn find(store: &Store, lease: &MatchLease, options: LoadOptions) -> Result<Self, StoreError> {
+    pub(super) async fn find(
+        store: &Store,
+        lease: &MatchLease,
+        options: LoadOptions,
+    ) -> Result<Self, StoreError> {
         let mut base = match options.start {
             Start::Newest => Self::newest(store, lease, options.end).await?,
             Start::Seq(seq) => Self::at(None, seq.max(Seq(1))),
@@ -97,17 +103,29 @@ impl Base {
 
     async fn newest(store: &Store, lease: &MatchLease, end: End) -> Result<Self, StoreError> {
         let (found, damaged) = store.checkpoints.list(lease.match_id).await?;
-        let passed_over = |error: &StoreError| format!("a checkpoint that cannot be read was passed over: {error}");
+        let passed_over = |error: &StoreError| {
+            format!("a checkpoint that cannot be read was passed over: {error}")
+        };
         let mut notes: Vec<String> = damaged.iter().map(passed_over).collect();
-        // Of a failing device an older checkpoint may still be had; the first record, behind trimmed logs, may not.
+        // Of a failing device an older checkpoint may still be had; the first record, behind
+        // trimmed logs, may not.
         let mut device = damaged.into_iter().find(|error| matches!(error, StoreError::Io { .. }));
         let in_time = |point: &Point| end.is_after(point.seq, point.tick, point.time_ms());
-        let checkpoints = found.iter().filter(|meta| in_lineage(lease, meta)).map(|meta| Point::of_checkpoint(meta, &found));
+        let checkpoints = found
+            .iter()
+            .filter(|meta| in_lineage(lease, meta))
+            .map(|meta| Point::of_checkpoint(meta, &found));
         let mut candidates: Vec<Point> = checkpoints.filter(in_time).collect();
         if candidates.is_empty() || end != End::Newest {
             let (chunks, damaged) = store.archive.list(lease.match_id).await?;
             notes.extend(damaged.iter().map(passed_over));
-            candidates.extend(chunks.into_iter().filter(|meta| meta.kind == ChunkKind::State).map(Point::of_chunk).filter(in_time));
+            candidates.extend(
+                chunks
+                    .into_iter()
+                    .filter(|meta| meta.kind == ChunkKind::State)
+                    .map(Point::of_chunk)
+                    .filter(in_time),
+            );
             candidates.sort_by_key(|point| std::cmp::Reverse(point.seq));
         }
         for point in candidates {
@@ -116,9 +134,17 @@ impl Base {
                     let next = meta.seq.next();
                     let complete = matches!(end, End::Tick(tick) if meta.tick >= tick);
                     let (root, in_logs) = (Some(point.root()), point.checkpoint().is_some());
-                    return Ok(Self { root, in_logs, complete, notes, ..Self::at(Some((meta, state)), next) });
+                    return Ok(Self {
+                        root,
+                        in_logs,
+                        complete,
+                        notes,
+                        ..Self::at(Some((meta, state)), next)
+                    });
                 }
-                Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => notes.push(passed_over(&error)),
+                Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
+                    notes.push(passed_over(&error))
+                }
                 Err(error @ StoreError::Io { .. }) => {
                     notes.push(passed_over(&error));
                     device.get_or_insert(error);
@@ -129,8 +155,14 @@ impl Base {
         device.map_or(Ok(Self { notes, ..Self::at(None, Seq(1)) }), Err)
     }
 
-    /// Takes from the archive what it has from `next` on. A chunk that cannot be read ends that: the log may still have its records.
-    async fn read_archive(&mut self, store: &Store, lease: &MatchLease, end: End) -> Result<(), StoreError> {
+    /// Takes from the archive what it has from `next` on. A chunk that cannot be read ends that:
+    /// the log may still have its records.
+    async fn read_archive(
+        &mut self,
+        store: &Store,
+        lease: &MatchLease,
+        end: End,
+    ) -> Result<(), StoreError> {
         let (chunks, damaged) = store.archive.list(lease.match_id).await?;
         self.problem = damaged.first().map(ToString::to_string);
         for meta in chunks.iter().filter(|meta| meta.kind == ChunkKind::Records) {
@@ -140,9 +172,18 @@ impl Base {
             if meta.first_seq > self.next || matches!(end, End::Seq(seq) if seq < self.next) {
                 break;
             }
-            let frames = match store.archive.get(meta).await.and_then(|bytes| archive::records(meta, &bytes)) {
+            let frames = match store
+                .archive
+                .get(meta)
+                .await
+                .and_then(|bytes| archive::records(meta, &bytes))
+            {
                 Ok(frames) => frames,
-                Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_) | StoreError::Io { .. })) => {
+                Err(
+                    error @ (StoreError::Corrupt { .. }
+                    | StoreError::NotFound(_)
+                    | StoreError::Io { .. }),
+                ) => {
                     self.problem = Some(error.to_string());
                     return Ok(());
                 }
@@ -152,8 +193,9 @@ impl Base {
                 if frame.header.seq < self.next {
                     continue;
                 }
-                let chained =
-                    self.archived.last().map_or(Ok(()), |last| archive::follows(last.header.epoch, last.crc, last.header.seq, &frame));
+                let chained = self.archived.last().map_or(Ok(()), |last| {
+                    archive::follows(last.header.epoch, last.crc, last.header.seq, &frame)
+                });
                 if let Err(problem) = chained {
                     self.problem = Some(format!("{}: {problem}", archive::place(meta)));
                     return Ok(());

@@ -1,4 +1,5 @@
-//! Reading logs: each is streamed once, in chunks, past all the stretches of lineages that lie in it.
+//! Reading logs: each is streamed once, in chunks, past all the stretches of lineages that lie in
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,10 @@ const MAX_HOLES: u32 = 1_000;
 pub(super) type Stretches = BTreeMap<Incarnation, BTreeMap<(MatchId, Epoch), Stretch>>;
 
 /// Reads each log once for all stretches in it.
-pub(super) async fn read_logs(store: &Store, plans: impl Iterator<Item = Stretch>) -> Result<Stretches, StoreError> {
+pub(super) async fn read_logs(
+    store: &Store,
+    plans: impl Iterator<Item = Stretch>,
+) -> Result<Stretches, StoreError> {
     let mut logs: Stretches = BTreeMap::new();
     for stretch in plans {
         logs.entry(stretch.log).or_default().insert((stretch.match_id, stretch.epoch), stretch);
@@ -40,7 +44,8 @@ pub(super) async fn read_logs(store: &Store, plans: impl Iterator<Item = Stretch
 
 /// What was read of a match, in the order of its lineage.
 pub(super) fn taken_out(logs: &mut Stretches, lease: &MatchLease) -> Vec<Stretch> {
-    let mine = |line: &Lineage| logs.get_mut(&line.incarnation)?.remove(&(lease.match_id, line.epoch));
+    let mine =
+        |line: &Lineage| logs.get_mut(&line.incarnation)?.remove(&(lease.match_id, line.epoch));
     lease.lineage.iter().filter_map(mine).collect()
 }
 
@@ -60,14 +65,24 @@ pub struct Wanted<'a> {
     pub max_bytes: usize,
 }
 
-/// Records of matches from the logs alone, with their places, each log read once. What is there is checked as a history is; it may end before the
-/// record that was asked for.
-pub async fn records_in_logs(store: &Store, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Vec<Placed>, HistoryError>>, StoreError> {
-    let base = |wanted: &Wanted<'_>| Base { position: wanted.position, after: wanted.after, ..Base::at(None, wanted.from) };
+/// Records of matches from the logs alone, with their places, each log read once. What is there is
+/// checked as a history is; it may end before the record that was asked for.
+pub async fn records_in_logs(
+    store: &Store,
+    wanted: &[Wanted<'_>],
+) -> Result<Vec<Result<Vec<Placed>, HistoryError>>, StoreError> {
+    let base = |wanted: &Wanted<'_>| Base {
+        position: wanted.position,
+        after: wanted.after,
+        ..Base::at(None, wanted.from)
+    };
     let plan = |wanted: &Wanted<'_>| {
         let stretches = Stretch::plan(wanted.lease, &base(wanted), End::Seq(wanted.to));
         let max_bytes = wanted.max_bytes;
-        stretches.into_iter().map(move |stretch| Stretch { max_bytes, ..stretch }).collect::<Vec<_>>()
+        stretches
+            .into_iter()
+            .map(move |stretch| Stretch { max_bytes, ..stretch })
+            .collect::<Vec<_>>()
     };
     let mut logs = read_logs(store, wanted.iter().flat_map(plan)).await?;
     let join = |wanted: &Wanted<'_>| {
@@ -77,7 +92,12 @@ pub async fn records_in_logs(store: &Store, wanted: &[Wanted<'_>]) -> Result<Vec
             if stretch.begins() != next {
                 if stretch.begins() > next && records.is_empty() {
                     let found = format!("this owner's records begin with {}", stretch.begins());
-                    return Err(HistoryError::Gap { match_id: wanted.lease.match_id, log: stretch.log, expected: next, found });
+                    return Err(HistoryError::Gap {
+                        match_id: wanted.lease.match_id,
+                        log: stretch.log,
+                        expected: next,
+                        found,
+                    });
                 }
                 break;
             }
@@ -138,12 +158,15 @@ impl Stretch {
             if over || behind_end || base.complete {
                 continue;
             }
-            let here = base.position.filter(|position| (position.epoch, position.log) == (line.epoch, line.incarnation));
+            let here = base.position.filter(|position| {
+                (position.epoch, position.log) == (line.epoch, line.incarnation)
+            });
             planned.push(Self {
                 match_id: lease.match_id,
                 epoch: line.epoch,
                 log: line.incarnation,
-                first_batch: here.map_or(line.first_batch, |position| position.batch.max(line.first_batch)),
+                first_batch: here
+                    .map_or(line.first_batch, |position| position.batch.max(line.first_batch)),
                 first_seq: line.first_seq,
                 next: line.first_seq.max(base.next),
                 limit,
@@ -181,19 +204,35 @@ impl Stretch {
             return self.gap(format!("batch {batch} goes on with record {seq}"));
         }
         let after = self.after.filter(|(epoch, _)| *epoch == self.epoch).map(|(_, crc)| crc);
-        let before = if seq == self.first_seq { Some(0) } else { self.frames.last().map_or(after, |last| Some(last.frame.crc)) };
+        let before = if seq == self.first_seq {
+            Some(0)
+        } else {
+            self.frames.last().map_or(after, |last| Some(last.frame.crc))
+        };
         if let Some(expected) = before.filter(|&expected| expected != frame.header.prev_crc) {
             let found = frame.header.prev_crc;
-            self.failed = Some(HistoryError::Chain { match_id: self.match_id, log: self.log, batch, seq, found, expected });
+            self.failed = Some(HistoryError::Chain {
+                match_id: self.match_id,
+                log: self.log,
+                batch,
+                seq,
+                found,
+                expected,
+            });
             return;
         }
         self.hole = None;
         self.stands = Some((frame.header.last_tick, frame.header.time_ms));
         let payload = Bytes::copy_from_slice(&frame.payload);
         self.max_bytes = self.max_bytes.saturating_sub(payload.len());
-        self.frames.push(Placed { frame: Frame { payload, ..frame.clone() }, log: self.log, batch });
+        self.frames.push(Placed {
+            frame: Frame { payload, ..frame.clone() },
+            log: self.log,
+            batch,
+        });
         self.next = seq.next();
-        self.done = self.limit == Some(self.next) || self.end.is_reached(frame) || self.max_bytes == 0;
+        self.done =
+            self.limit == Some(self.next) || self.end.is_reached(frame) || self.max_bytes == 0;
     }
 
     fn gap(&mut self, found: String) {
@@ -207,19 +246,29 @@ impl Stretch {
     /// What the end of the log that is gone means for the match, in words.
     fn missing(&self, short: &Short) -> String {
         let from = match self.stands {
-            Some((tick, at)) => format!("of match {} ticks after {tick}, which was recorded at {}, may be missing", self.match_id, utc(at)),
+            Some((tick, at)) => format!(
+                "of match {} ticks after {tick}, which was recorded at {}, may be missing",
+                self.match_id,
+                utc(at)
+            ),
             None => format!("of match {} all ticks may be missing", self.match_id),
         };
-        let span =
-            self.stands.zip(short.at_ms).map(|((_, from), to)| to.saturating_sub(from).saturating_mul(self.tick_rate.into()) / 1_000);
-        from + &span.filter(|span| *span > 0).map_or_else(String::new, |span| format!(" (about {span})"))
+        let span = self.stands.zip(short.at_ms).map(|((_, from), to)| {
+            to.saturating_sub(from).saturating_mul(self.tick_rate.into()) / 1_000
+        });
+        from + &span
+            .filter(|span| *span > 0)
+            .map_or_else(String::new, |span| format!(" (about {span})"))
     }
 
-    /// The log ends with batch `ends`, and batch `next` would come next: whether it is known to have come further.
+    /// The log ends with batch `ends`, and batch `next` would come next: whether it is known to
+    /// have come further.
     fn find_short(&mut self, lease: Option<&NodeLease>, ends: BatchNo, next: BatchNo) {
         // Once a loss is accepted, what checkpoints say of the log is part of it.
-        let by_checkpoint = self.reaches.filter(|_| lease.is_none_or(|lease| lease.loss_accepted_ms.is_none()));
-        let known = lease.and_then(NodeLease::known_end).max(by_checkpoint).filter(|&known| known >= next);
+        let by_checkpoint =
+            self.reaches.filter(|_| lease.is_none_or(|lease| lease.loss_accepted_ms.is_none()));
+        let known =
+            lease.and_then(NodeLease::known_end).max(by_checkpoint).filter(|&known| known >= next);
         let at_ms = lease.and_then(|lease| lease.reached).map(|reached| reached.at_ms);
         self.short = known.map(|known| Short { log: self.log, ends, known, at_ms });
     }
@@ -228,7 +277,12 @@ impl Stretch {
     fn close(&mut self) {
         if let (true, Some(short)) = (self.open(), &self.short) {
             let problem = format!("{}; {short}", self.missing(short));
-            self.failed = Some(HistoryError::Damaged { match_id: self.match_id, seq: self.next, log: self.log, problem });
+            self.failed = Some(HistoryError::Damaged {
+                match_id: self.match_id,
+                seq: self.next,
+                log: self.log,
+                problem,
+            });
         }
         if self.open() && (self.limit.is_some() || self.hole.is_some()) {
             self.gap("the log ends before it".to_owned());
@@ -245,15 +299,18 @@ async fn read_log(
     stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>,
 ) -> Result<(), StoreError> {
     let begin = stretches.values().map(|stretch| stretch.first_batch).min().unwrap_or_default();
-    // The batch before the one that a checkpoint names must be there as well, unless it was trimmed.
-    let proofs = stretches.values().filter_map(|stretch| stretch.reaches).filter(|_| first.is_some());
+    // The batch before the one that a checkpoint names must be there as well, unless it was
+    // trimmed.
+    let proofs =
+        stretches.values().filter_map(|stretch| stretch.reaches).filter(|_| first.is_some());
     let begin = proofs.min().map_or(begin, |proof| proof.min(begin));
     for stretch in stretches.values_mut() {
         if let Some(first) = first.filter(|&first| stretch.first_batch.max(BatchNo(1)) < first) {
             stretch.hole = Some(format!("batches before {first} are no longer there"));
         }
     }
-    let (seal, reached) = (lease.and_then(|lease| lease.seal), lease.and_then(|lease| lease.reached));
+    let (seal, reached) =
+        (lease.and_then(|lease| lease.seal), lease.and_then(|lease| lease.reached));
     let mut next = begin.max(first.unwrap_or(BatchNo(1))).max(BatchNo(1));
     let (mut last, mut looks): (Option<BatchNo>, u32) = (None, 0);
     let mut before: Option<u32> = None;
@@ -281,7 +338,13 @@ async fn read_log(
                 break;
             }
             Err(error @ StoreError::NotFound(_)) => {
-                let now = store.journal.logs().await?.into_iter().find(|info| info.log == log).map(|info| info.first);
+                let now = store
+                    .journal
+                    .logs()
+                    .await?
+                    .into_iter()
+                    .find(|info| info.log == log)
+                    .map(|info| info.first);
                 let Some(first) = now else { break };
                 if first <= next {
                     return Err(error);
@@ -293,7 +356,9 @@ async fn read_log(
             Err(error) => return Err(error),
         };
         if batches.is_empty() {
-            let more = lease.is_some_and(|lease| lease.state == NodeState::Live && lease.known_end() >= Some(next));
+            let more = lease.is_some_and(|lease| {
+                lease.state == NodeState::Live && lease.known_end() >= Some(next)
+            });
             let Some(pause) = witness::wait(looks).filter(|_| more) else { break };
             tokio::time::sleep(pause).await;
             looks += 1;
@@ -305,15 +370,29 @@ async fn read_log(
             }
             let view = match BatchView::parse(&batch.bytes) {
                 Ok(view) => view,
-                Err(error) => return Err(StoreError::Corrupt { place: format!("log {log}, batch {next}"), problem: error.to_string() }),
+                Err(error) => {
+                    return Err(StoreError::Corrupt {
+                        place: format!("log {log}, batch {next}"),
+                        problem: error.to_string(),
+                    });
+                }
             };
             if view.number() != next || before.is_some_and(|crc| crc != view.prev_crc()) {
-                damage(stretches, &waiting, &format!("batch {} does not follow the one before it", view.number()));
+                damage(
+                    stretches,
+                    &waiting,
+                    &format!("batch {} does not follow the one before it", view.number()),
+                );
             }
-            if let Some(reached) = reached.filter(|reached| reached.batch == view.number() && ![0, view.crc()].contains(&reached.crc)) {
+            if let Some(reached) = reached.filter(|reached| {
+                reached.batch == view.number() && ![0, view.crc()].contains(&reached.crc)
+            }) {
                 let (number, crc) = (view.number(), view.crc());
-                let problem =
-                    format!("batch {number} has checksum {crc:08x}, its node wrote one with {:08x}: the log is another one", reached.crc);
+                let problem = format!(
+                    "batch {number} has checksum {crc:08x}, its node wrote one with {:08x}: the \
+                     log is another one",
+                    reached.crc
+                );
                 fail(stretches, &waiting, &problem);
                 waiting.clear();
             }
@@ -339,17 +418,26 @@ async fn read_log(
 }
 
 /// Nothing that is read from here on belongs to the matches that are still being read.
-fn fail(stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>, waiting: &BTreeSet<(MatchId, Epoch)>, problem: &str) {
+fn fail(
+    stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>,
+    waiting: &BTreeSet<(MatchId, Epoch)>,
+    problem: &str,
+) {
     for key in waiting {
         if let Some(stretch) = stretches.get_mut(key) {
             let Stretch { match_id, next: seq, log, .. } = *stretch;
-            stretch.failed = Some(HistoryError::Damaged { match_id, seq, log, problem: problem.to_owned() });
+            stretch.failed =
+                Some(HistoryError::Damaged { match_id, seq, log, problem: problem.to_owned() });
         }
     }
 }
 
 /// Any record of the matches that are still being read may lie in what cannot be read.
-fn damage(stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>, waiting: &BTreeSet<(MatchId, Epoch)>, problem: &str) {
+fn damage(
+    stretches: &mut BTreeMap<(MatchId, Epoch), Stretch>,
+    waiting: &BTreeSet<(MatchId, Epoch)>,
+    problem: &str,
+) {
     for key in waiting {
         if let Some(stretch) = stretches.get_mut(key) {
             stretch.hole.get_or_insert_with(|| problem.to_owned());

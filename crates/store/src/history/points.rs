@@ -34,7 +34,10 @@ impl Point {
     /// `list` has the checkpoints that it may rest on.
     pub(super) fn of_checkpoint(meta: &CheckpointMeta, list: &[CheckpointMeta]) -> Self {
         let chain = Chain::of(meta, list);
-        let links = chain.map_or_else(|| vec![meta.clone()], |chain| chain.links().iter().map(|&link| link.clone()).collect());
+        let links = chain.map_or_else(
+            || vec![meta.clone()],
+            |chain| chain.links().iter().map(|&link| link.clone()).collect(),
+        );
         Self { seq: meta.seq, tick: meta.tick, source: Source::Checkpoint(links) }
     }
 
@@ -77,7 +80,9 @@ impl Point {
     pub async fn load(&self, store: &Store) -> Result<(CheckpointMeta, Bytes), StoreError> {
         match &self.source {
             Source::Checkpoint(links) => {
-                let tip = links.first().ok_or_else(|| StoreError::NotFound(format!("the checkpoint at seq {}", self.seq)))?;
+                let tip = links.first().ok_or_else(|| {
+                    StoreError::NotFound(format!("the checkpoint at seq {}", self.seq))
+                })?;
                 let (_, state) = Restorer::new(&*store.checkpoints, links).restore(tip).await?;
                 Ok((tip.clone(), state))
             }
@@ -86,14 +91,22 @@ impl Point {
     }
 }
 
-/// From where a match can be replayed, oldest first, and what could not be read of that. Of a checkpoint that is in the archive as well, the
-/// former is named.
-pub async fn points(store: &Store, lease: &MatchLease) -> Result<(Vec<Point>, Vec<StoreError>), StoreError> {
+/// From where a match can be replayed, oldest first, and what could not be read of that. Of a
+/// checkpoint that is in the archive as well, the former is named.
+pub async fn points(
+    store: &Store,
+    lease: &MatchLease,
+) -> Result<(Vec<Point>, Vec<StoreError>), StoreError> {
     let (checkpoints, mut damaged) = store.checkpoints.list(lease.match_id).await?;
     let (chunks, bad) = store.archive.list(lease.match_id).await?;
     damaged.extend(bad);
     let mut points: BTreeMap<Seq, Point> = BTreeMap::new();
-    points.extend(chunks.into_iter().filter(|meta| meta.kind == ChunkKind::State).map(|meta| (meta.last_seq, Point::of_chunk(meta))));
+    points.extend(
+        chunks
+            .into_iter()
+            .filter(|meta| meta.kind == ChunkKind::State)
+            .map(|meta| (meta.last_seq, Point::of_chunk(meta))),
+    );
     for meta in checkpoints.iter().rev().filter(|meta| in_lineage(lease, meta)) {
         let point = Point::of_checkpoint(meta, &checkpoints);
         // What the archive has is better than a delta whose base is gone.
@@ -104,9 +117,14 @@ pub async fn points(store: &Store, lease: &MatchLease) -> Result<(Vec<Point>, Ve
     Ok((points.into_values().collect(), damaged))
 }
 
-/// A checkpoint counts only if its owner owned the match when the record that it covers was written.
+/// A checkpoint counts only if its owner owned the match when the record that it covers was
+/// written.
 pub fn in_lineage(lease: &MatchLease, meta: &CheckpointMeta) -> bool {
-    let Some(index) = lease.lineage.iter().position(|line| (line.epoch, line.incarnation) == (meta.epoch, meta.log)) else {
+    let Some(index) = lease
+        .lineage
+        .iter()
+        .position(|line| (line.epoch, line.incarnation) == (meta.epoch, meta.log))
+    else {
         return false;
     };
     let begins = meta.seq.next() >= lease.lineage[index].first_seq;

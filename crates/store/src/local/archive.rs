@@ -1,7 +1,7 @@
 //! The archive as files: one for each chunk, in a directory for each match.
 //!
-//! A file is written under another name, synced, and linked to its own, which fails if there is one already: whoever is first stands, over all
-//! processes. `docs/FORMATS.md` has the bytes.
+//! A file is written under another name, synced, and linked to its own, which fails if there is one
+//! already: whoever is first stands, over all processes. `docs/FORMATS.md` has the bytes.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -25,7 +25,8 @@ const CHUNK_MAGIC: [u8; 4] = *b"RKAC";
 const PIN_MAGIC: [u8; 4] = *b"RKPN";
 /// The version of both that this code writes and reads.
 const VERSION: u16 = 1;
-/// Magic, version, two bytes of zero, length of the manifest, checksum of all this and the manifest.
+/// Magic, version, two bytes of zero, length of the manifest, checksum of all this and the
+/// manifest.
 const HEADER: usize = 16;
 /// The longest manifest that is believed.
 const MAX_MANIFEST: usize = 4 << 10;
@@ -71,7 +72,10 @@ fn sealed(magic: [u8; 4], value: &[u8]) -> Vec<u8> {
 /// The value behind a header, checked; more may follow.
 fn unsealed<'a>(magic: [u8; 4], bytes: &'a [u8], path: &Path) -> Result<&'a [u8], StoreError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEADER>() else {
-        return Err(corrupt(path, format!("cut off: {} bytes where {HEADER} are needed", bytes.len())));
+        return Err(corrupt(
+            path,
+            format!("cut off: {} bytes where {HEADER} are needed", bytes.len()),
+        ));
     };
     if head[..4] != magic {
         return Err(corrupt(path, "it does not begin as such a file does"));
@@ -79,22 +83,33 @@ fn unsealed<'a>(magic: [u8; 4], bytes: &'a [u8], path: &Path) -> Result<&'a [u8]
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let len = word(8) as usize;
     let value = rest.get(..len).filter(|_| len <= MAX_MANIFEST);
-    let value = value.ok_or_else(|| corrupt(path, format!("a manifest of {len} bytes does not fit into it")))?;
+    let value = value
+        .ok_or_else(|| corrupt(path, format!("a manifest of {len} bytes does not fit into it")))?;
     let computed = crc32c::crc32c_append(crc32c::crc32c(&head[..12]), value);
     if computed != word(12) {
-        return Err(corrupt(path, format!("the checksum of the manifest is {:08x}, its bytes give {computed:08x}", word(12))));
+        return Err(corrupt(
+            path,
+            format!(
+                "the checksum of the manifest is {:08x}, its bytes give {computed:08x}",
+                word(12)
+            ),
+        ));
     }
     let version = u16::from_le_bytes([head[4], head[5]]);
     if version != VERSION {
         return Err(corrupt(
             path,
-            format!("format version {version}, this release reads version {VERSION}: use the release that wrote it"),
+            format!(
+                "format version {version}, this release reads version {VERSION}: use the release \
+                 that wrote it"
+            ),
         ));
     }
     Ok(value)
 }
 
-/// The manifest of a chunk file: its own checksum, its name and the file's length are checked, the content is not read.
+/// The manifest of a chunk file: its own checksum, its name and the file's length are checked, the
+/// content is not read.
 pub(super) fn manifest(path: &Path) -> Result<Option<ChunkMeta>, StoreError> {
     let read = || -> std::io::Result<(Vec<u8>, u64)> {
         let file = file::open_regular(path)?;
@@ -115,7 +130,9 @@ pub(super) fn manifest(path: &Path) -> Result<Option<ChunkMeta>, StoreError> {
         return Err(corrupt(path, format!("it has {len} bytes, its manifest says {expected}")));
     }
     let folder = path.parent().and_then(Path::file_name);
-    if path.file_name() != Some(name_of(&meta).as_ref()) || folder != Some(meta.match_id.to_string().as_ref()) {
+    if path.file_name() != Some(name_of(&meta).as_ref())
+        || folder != Some(meta.match_id.to_string().as_ref())
+    {
         return Err(corrupt(path, format!("it holds {}", crate::archive::place(&meta))));
     }
     Ok(Some(meta))
@@ -153,7 +170,8 @@ pub(super) fn read_pin(path: &Path) -> Result<Option<Pin>, StoreError> {
 /// The directories of matches, ascending.
 pub(super) fn folders(root: &Path) -> Result<Vec<(MatchId, PathBuf)>, StoreError> {
     let names = names(&root.join(FOLDER))?;
-    let mut found: Vec<_> = names.into_iter().filter_map(|(name, path)| Some((name.parse().ok()?, path))).collect();
+    let mut found: Vec<_> =
+        names.into_iter().filter_map(|(name, path)| Some((name.parse().ok()?, path))).collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -204,7 +222,8 @@ fn make_dir(disk: &dyn Disk, root: &Path, match_id: MatchId) -> Result<PathBuf, 
 /// Writes a file that nobody looks at yet, durably, and returns where it is.
 fn write_aside(disk: &dyn Disk, dir: &Path, parts: &[&[u8]]) -> Result<PathBuf, StoreError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let path = dir.join(format!("{}.{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let path =
+        dir.join(format!("{}.{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     // What a process of the same number left when it died.
     let _ = fs::remove_file(&path);
     let write = || {
@@ -225,8 +244,14 @@ fn write_aside(disk: &dyn Disk, dir: &Path, parts: &[&[u8]]) -> Result<PathBuf, 
 
 /// Removes what others began and can no longer finish.
 fn sweep(dir: &Path) -> Result<(), StoreError> {
-    for (_, path) in names(dir)?.into_iter().filter(|(name, _)| Path::new(name).extension().is_some_and(|end| end == "new")) {
-        let age = fs::metadata(&path).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+    for (_, path) in names(dir)?
+        .into_iter()
+        .filter(|(name, _)| Path::new(name).extension().is_some_and(|end| end == "new"))
+    {
+        let age = fs::metadata(&path)
+            .and_then(|found| found.modified())
+            .ok()
+            .and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > ABANDONED) {
             // Gone already is as good.
             let _ = fs::remove_file(&path);
@@ -235,7 +260,12 @@ fn sweep(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn put(disk: &dyn Disk, root: &Path, meta: ChunkMeta, bytes: &[u8]) -> Result<ChunkMeta, StoreError> {
+fn put(
+    disk: &dyn Disk,
+    root: &Path,
+    meta: ChunkMeta,
+    bytes: &[u8],
+) -> Result<ChunkMeta, StoreError> {
     crate::check_new_chunk(&meta, bytes)?;
     let path = path_of(root, &meta);
     let dir = make_dir(disk, root, meta.match_id)?;
@@ -243,7 +273,8 @@ fn put(disk: &dyn Disk, root: &Path, meta: ChunkMeta, bytes: &[u8]) -> Result<Ch
     let there = || match read(&path) {
         Ok(found) => Ok((found.map(|(meta, _)| meta), false)),
         Err(StoreError::Corrupt { problem, .. }) => {
-            tracing::warn!(code = "RK-STORE-023", path = %path.display(), problem, "a damaged chunk of the archive is replaced");
+            tracing::warn!(code = "RK-STORE-023", path = %path.display(), problem, "a damaged \
+                chunk of the archive is replaced");
             Ok((None, true))
         }
         Err(error) => Err(error),
@@ -262,7 +293,9 @@ fn put(disk: &dyn Disk, root: &Path, meta: ChunkMeta, bytes: &[u8]) -> Result<Ch
     match placed {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             synced()?;
-            there()?.0.ok_or_else(|| StoreError::Unavailable(format!("{} was removed while it was put", path.display())))
+            there()?.0.ok_or_else(|| {
+                StoreError::Unavailable(format!("{} was removed while it was put", path.display()))
+            })
         }
         Err(error) => Err(io_error("name", &path, &error)),
         Ok(()) => synced().map(|()| meta),

@@ -1,4 +1,5 @@
-//! Checks every byte of a data directory and says what is wrong with it, file by file. `rekindle verify` calls it.
+//! Checks every byte of a data directory and says what is wrong with it, file by file.
+//! `rekindle verify` calls it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +16,10 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 
 use super::facts::{self, Rows, Table};
 use super::file;
-use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs, owner, segments};
+use super::segment::{
+    Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, check_header, io_error, log_dir, logs,
+    owner, segments,
+};
 use super::{FORMAT_FILE, archive, checkpoints, identity, jobs, parse_format, wal};
 use crate::port::{StoreError, TORN_TAIL, Tail};
 
@@ -24,7 +28,8 @@ const STRIDE: usize = 4 << 20;
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing that counts is lost: a tail that was cut off, what a fenced node wrote behind its seal.
+    /// Nothing that counts is lost: a tail that was cut off, what a fenced node wrote behind its
+    /// seal.
     Note,
     /// Stored bytes are not what was written.
     Damage,
@@ -68,13 +73,26 @@ impl Audit {
         self.findings.iter().all(|finding| finding.severity < Severity::Damage)
     }
 
-    fn report(&mut self, severity: Severity, path: &Path, offset: Option<u64>, problem: impl ToString) {
-        self.findings.push(Finding { severity, place: path.display().to_string(), offset, problem: problem.to_string() });
+    fn report(
+        &mut self,
+        severity: Severity,
+        path: &Path,
+        offset: Option<u64>,
+        problem: impl ToString,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            place: path.display().to_string(),
+            offset,
+            problem: problem.to_string(),
+        });
     }
 
     fn failed(&mut self, error: &StoreError) {
         let (place, problem) = match error {
-            StoreError::Corrupt { place, problem } | StoreError::Refused { place, problem } => (place.clone(), problem.clone()),
+            StoreError::Corrupt { place, problem } | StoreError::Refused { place, problem } => {
+                (place.clone(), problem.clone())
+            }
             other => (String::new(), other.to_string()),
         };
         self.findings.push(Finding { severity: Severity::Damage, place, offset: None, problem });
@@ -91,8 +109,12 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
                 audit.failed(&error);
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::NotFound(format.display().to_string())),
-        Err(error) if file::is_irregular(&error) => audit.failed(&io_error("read", &format, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::NotFound(format.display().to_string()));
+        }
+        Err(error) if file::is_irregular(&error) => {
+            audit.failed(&io_error("read", &format, &error))
+        }
         Err(error) => return Err(io_error("read", &format, &error)),
     }
     if let Err(error) = identity::read(root) {
@@ -103,8 +125,15 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
     let nodes = database(root, &mut audit);
     for kind in [Kind::Batches, Kind::Checkpoints] {
         for log in logs(root, kind)? {
-            let mut walk =
-                Walk { audit: &mut audit, kind, log, node: nodes.get(&log), next: None, prev_crc: None, chains: BTreeMap::new() };
+            let mut walk = Walk {
+                audit: &mut audit,
+                kind,
+                log,
+                node: nodes.get(&log),
+                next: None,
+                prev_crc: None,
+                chains: BTreeMap::new(),
+            };
             let dir = log_dir(root, kind, log);
             let segments = segments(&dir)?;
             for (index, segment) in segments.iter().enumerate() {
@@ -114,7 +143,10 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
                     other => other?,
                 }
             }
-            let stranger = kind == Kind::Batches && !segments.is_empty() && before.contains(&log) && !nodes.contains_key(&log);
+            let stranger = kind == Kind::Batches
+                && !segments.is_empty()
+                && before.contains(&log)
+                && !nodes.contains_key(&log);
             if kind == Kind::Batches {
                 walk.reached(&dir);
             }
@@ -123,40 +155,59 @@ pub(super) fn run(root: &Path) -> Result<Audit, StoreError> {
             }
         }
     }
-    // A log of which not even the folder is there. That of a node that is not live may have been trimmed: matches that need it say so.
-    for node in nodes.values().filter(|node| node.state == NodeState::Live && !before.contains(&node.incarnation)) {
+    // A log of which not even the folder is there. That of a node that is not live may have been
+    // trimmed: matches that need it say so.
+    for node in nodes
+        .values()
+        .filter(|node| node.state == NodeState::Live && !before.contains(&node.incarnation))
+    {
         let nothing = Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None };
         if let Some(short) = crate::witness::short(node, &nothing) {
-            audit.report(Severity::Damage, &log_dir(root, Kind::Batches, node.incarnation), None, short);
+            audit.report(
+                Severity::Damage,
+                &log_dir(root, Kind::Batches, node.incarnation),
+                None,
+                short,
+            );
         }
     }
     archived(root, &mut audit)?;
     Ok(audit)
 }
 
-/// Checks the archive: every chunk's manifest, checksum, frames and states, the chain from each chunk to the next, and the pins.
+/// Checks the archive: every chunk's manifest, checksum, frames and states, the chain from each
+/// chunk to the next, and the pins.
 fn archived(root: &Path, audit: &mut Audit) -> Result<(), StoreError> {
     for (_, dir) in archive::folders(root)? {
         let (chunks, pin) = archive::files(&dir)?;
         let mut before: Option<Frame> = None;
         for path in chunks {
-            let found = archive::read(&path).and_then(|found| found.map(|(meta, bytes)| unpack(meta, &bytes)).transpose());
+            let found = archive::read(&path)
+                .and_then(|found| found.map(|(meta, bytes)| unpack(meta, &bytes)).transpose());
             match found {
                 Ok(Some((meta, frames))) => {
                     audit.chunks += 1;
                     audit.bytes += meta.len;
                     let (first, last) = (frames.first().cloned(), frames.into_iter().last());
-                    // A hole before it is no damage: retention removes chunks, and the archive may have been off.
+                    // A hole before it is no damage: retention removes chunks, and the archive may
+                    // have been off.
                     if let (Some(before), Some(first)) = (&before, &first)
                         && first.header.seq <= before.header.seq.next()
-                        && let Err(problem) = crate::archive::follows(before.header.epoch, before.crc, before.header.seq, first)
+                        && let Err(problem) = crate::archive::follows(
+                            before.header.epoch,
+                            before.crc,
+                            before.header.seq,
+                            first,
+                        )
                     {
                         audit.report(Severity::Damage, &path, None, problem);
                     }
                     before = last.or(before);
                 }
                 Ok(None) => {}
-                Err(StoreError::Corrupt { problem, .. }) => audit.report(Severity::Damage, &path, None, problem),
+                Err(StoreError::Corrupt { problem, .. }) => {
+                    audit.report(Severity::Damage, &path, None, problem)
+                }
                 Err(error) => audit.report(Severity::Damage, &path, None, error),
             }
         }
@@ -184,7 +235,12 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
     match wal::look(&path) {
         Ok(wal::State::Whole) => {}
         Ok(wal::State::Torn(offset)) => {
-            audit.report(Severity::Note, &wal::path(&path), Some(offset), "the last commit was cut off or is damaged");
+            audit.report(
+                Severity::Note,
+                &wal::path(&path),
+                Some(offset),
+                "the last commit was cut off or is damaged",
+            );
         }
         Ok(wal::State::Corrupt(offset)) => {
             let problem = "a damaged frame has valid commits behind it, which SQLite would drop";
@@ -212,7 +268,12 @@ fn database(root: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> 
 }
 
 /// Checks every row, in one view of all tables: a node may be changing them.
-fn rows(rows: &Rows<'_>, version: i64, path: &Path, audit: &mut Audit) -> BTreeMap<Incarnation, NodeLease> {
+fn rows(
+    rows: &Rows<'_>,
+    version: i64,
+    path: &Path,
+    audit: &mut Audit,
+) -> BTreeMap<Incarnation, NodeLease> {
     for error in rows.audit(version) {
         audit.failed(&error);
     }
@@ -235,12 +296,23 @@ fn rows(rows: &Rows<'_>, version: i64, path: &Path, audit: &mut Audit) -> BTreeM
                 Table::Audit => AuditEntry::decode(&value).map(|_| ()),
             };
             if let Err(error) = decoded {
-                audit.report(Severity::Damage, path, None, format!("table {}, row {:016x}: {error}", table.name(), key[0]));
+                audit.report(
+                    Severity::Damage,
+                    path,
+                    None,
+                    format!("table {}, row {:016x}: {error}", table.name(), key[0]),
+                );
             }
         }
     }
     for (table, key) in indexed.differences() {
-        let problem = format!("table {}, row {:016x} {} {}: jobs say otherwise", table.name(), key[0], key[1], key[2]);
+        let problem = format!(
+            "table {}, row {:016x} {} {}: jobs say otherwise",
+            table.name(),
+            key[0],
+            key[1],
+            key[2]
+        );
         audit.report(Severity::Damage, path, None, problem);
     }
     nodes
@@ -263,7 +335,8 @@ impl Walk<'_> {
     /// Whether entries from `number` on no longer count.
     fn behind_seal(&self, number: Option<u64>) -> bool {
         let seal = self.node.and_then(|node| node.seal);
-        self.kind == Kind::Batches && number.is_some_and(|number| seal.is_some_and(|seal| number > seal.0))
+        self.kind == Kind::Batches
+            && number.is_some_and(|number| seal.is_some_and(|seal| number > seal.0))
     }
 
     /// A whole segment is missing.
@@ -281,16 +354,28 @@ impl Walk<'_> {
     fn segment(&mut self, segment: &Segment, last: bool) -> Result<(), StoreError> {
         self.audit.segments += 1;
         self.audit.bytes += segment.len;
-        let Some(reader) = Reader::open(&segment.path, self.kind, self.log, true)? else { return Ok(()) };
-        let header = check_header(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, self.log, segment.first);
+        let Some(reader) = Reader::open(&segment.path, self.kind, self.log, true)? else {
+            return Ok(());
+        };
+        let header =
+            check_header(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, self.log, segment.first);
         if let Err(problem) = header {
-            let foreign = owner(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, segment.first).is_some();
+            let foreign =
+                owner(&reader.bytes(0, SEGMENT_HEADER)?, self.kind, segment.first).is_some();
             let torn = last && !foreign && reader.resync(0)?.is_none();
             let severity = if torn { Severity::Note } else { Severity::Damage };
             self.audit.report(severity, &segment.path, Some(0), problem);
         }
         if self.next.is_some_and(|next| next != segment.first) {
-            self.report(segment, 0, format!("the segment begins with {}, but {} is missing", segment.first, self.next.unwrap_or_default()));
+            self.report(
+                segment,
+                0,
+                format!(
+                    "the segment begins with {}, but {} is missing",
+                    segment.first,
+                    self.next.unwrap_or_default()
+                ),
+            );
             self.prev_crc = None;
         }
         self.next = Some(segment.first);
@@ -312,7 +397,11 @@ impl Walk<'_> {
                         offset = behind.offset;
                     }
                     None if last && reader.goes_on_behind(at)? => {
-                        self.report(segment, at, format!("{error}; more lies behind it than one write that was cut off"));
+                        self.report(
+                            segment,
+                            at,
+                            format!("{error}; more lies behind it than one write that was cut off"),
+                        );
                         return Ok(());
                     }
                     None if last => {
@@ -332,15 +421,29 @@ impl Walk<'_> {
     fn entry(&mut self, segment: &Segment, entry: &Located) {
         let number = entry.envelope.number.0;
         if self.next != Some(number) {
-            self.report(segment, entry.offset, format!("{} {number} stands where another one should", self.kind.what()));
+            self.report(
+                segment,
+                entry.offset,
+                format!("{} {number} stands where another one should", self.kind.what()),
+            );
         } else if self.prev_crc.is_some_and(|crc| crc != entry.envelope.prev_crc) {
-            self.report(segment, entry.offset, format!("{} {number} does not follow the one before it", self.kind.what()));
+            self.report(
+                segment,
+                entry.offset,
+                format!("{} {number} does not follow the one before it", self.kind.what()),
+            );
         }
         self.next = Some(number + 1);
         self.prev_crc = Some(entry.envelope.crc);
-        let reached = self.node.filter(|_| self.kind == Kind::Batches).and_then(|node| node.reached);
-        if let Some(reached) = reached.filter(|reached| reached.batch.0 == number && ![0, entry.envelope.crc].contains(&reached.crc)) {
-            let problem = format!("its checksum is {:08x}, its node wrote one with {:08x}", entry.envelope.crc, reached.crc);
+        let reached =
+            self.node.filter(|_| self.kind == Kind::Batches).and_then(|node| node.reached);
+        if let Some(reached) = reached.filter(|reached| {
+            reached.batch.0 == number && ![0, entry.envelope.crc].contains(&reached.crc)
+        }) {
+            let problem = format!(
+                "its checksum is {:08x}, its node wrote one with {:08x}",
+                entry.envelope.crc, reached.crc
+            );
             self.report(segment, entry.offset, format!("{} {number}: {problem}", self.kind.what()));
         }
         match self.kind {
@@ -362,11 +465,15 @@ impl Walk<'_> {
     fn frames(&mut self, segment: &Segment, offset: u64, view: &BatchView) {
         for frame in view.all_frames() {
             let header = &frame.header;
-            let before = self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
+            let before =
+                self.chains.insert((header.match_id, header.epoch), (header.seq.0, frame.crc));
             if let Some((seq, crc)) = before
                 && (seq + 1, crc) != (header.seq.0, header.prev_crc)
             {
-                let problem = format!("record {} of match {} does not follow record {seq}", header.seq, header.match_id);
+                let problem = format!(
+                    "record {} of match {} does not follow record {seq}",
+                    header.seq, header.match_id
+                );
                 self.report(segment, offset, problem);
             }
         }

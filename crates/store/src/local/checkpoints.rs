@@ -1,7 +1,7 @@
 //! Checkpoints as entries of segment logs: one log for each incarnation that took some.
 //!
-//! An entry is an [`Envelope`], the encoded manifest, the state. [`Index`] knows where each lies; it reads on where it stopped, so that it also
-//! sees what other processes have put since.
+//! An entry is an [`Envelope`], the encoded manifest, the state. [`Index`] knows where each lies;
+//! it reads on where it stopped, so that it also sees what other processes have put since.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,10 @@ use rekindle_schema::batch::{ENVELOPE, Envelope};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
-use super::segment::{CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir, logs, segments};
+use super::segment::{
+    CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir,
+    logs, segments,
+};
 use crate::port::{StoreError, TORN_TAIL};
 
 /// How much of a segment is looked at in one go.
@@ -25,7 +28,15 @@ pub(super) fn encode(meta: &CheckpointMeta, state: &[u8], number: u64, prev_crc:
     entry.extend_from_slice(&manifest);
     entry.extend_from_slice(state);
     let first = manifest.len() as u32;
-    let envelope = Envelope { log: meta.log, number: BatchNo(number), prev_crc, len: 0, first, second: 0, crc: 0 };
+    let envelope = Envelope {
+        log: meta.log,
+        number: BatchNo(number),
+        prev_crc,
+        len: 0,
+        first,
+        second: 0,
+        crc: 0,
+    };
     envelope.seal(CHECKPOINT_MAGIC, &mut entry);
     entry
 }
@@ -75,8 +86,12 @@ impl Index {
         Self { root, check, scanned: BTreeMap::new(), trimmed: BTreeMap::new() }
     }
 
-    /// Reads what has been written since the last time. `own` says up to where a segment that this process writes is durable.
-    pub(super) fn refresh(&mut self, own: &BTreeMap<Incarnation, (u64, u64)>) -> Result<(), StoreError> {
+    /// Reads what has been written since the last time. `own` says up to where a segment that this
+    /// process writes is durable.
+    pub(super) fn refresh(
+        &mut self,
+        own: &BTreeMap<Incarnation, (u64, u64)>,
+    ) -> Result<(), StoreError> {
         let mut there = BTreeMap::new();
         for log in logs(&self.root, Kind::Checkpoints)? {
             for segment in segments(&log_dir(&self.root, Kind::Checkpoints, log))? {
@@ -86,7 +101,10 @@ impl Index {
         self.scanned.retain(|key, _| there.contains_key(key));
         for (key, segment) in there {
             let known = self.scanned.entry(key).or_default();
-            let limit = own.get(&key.0).filter(|(first, _)| *first <= key.1).map(|&(first, end)| if first == key.1 { end } else { 0 });
+            let limit = own
+                .get(&key.0)
+                .filter(|(first, _)| *first <= key.1)
+                .map(|&(first, end)| if first == key.1 { end } else { 0 });
             if known.end < limit.unwrap_or(segment.len) {
                 match scan(known, &segment, key.0, limit, self.check) {
                     // Not a file at all: the checkpoints of other segments stand in.
@@ -104,23 +122,45 @@ impl Index {
         Ok(())
     }
 
-    /// A match's checkpoints, newest first, fully read and checked; and what could not be read of those that may be its.
-    pub(super) fn list(&self, match_id: MatchId) -> Result<(Vec<CheckpointMeta>, Vec<StoreError>), StoreError> {
+    /// A match's checkpoints, newest first, fully read and checked; and what could not be read of
+    /// those that may be its.
+    pub(super) fn list(
+        &self,
+        match_id: MatchId,
+    ) -> Result<(Vec<CheckpointMeta>, Vec<StoreError>), StoreError> {
         let mut good: Vec<CheckpointMeta> = Vec::new();
         let mut bad = Vec::new();
         let before = self.trimmed.get(&match_id).copied().unwrap_or_default();
         for (&(log, first), scanned) in &self.scanned {
-            let path = super::segment::segment_path(&log_dir(&self.root, Kind::Checkpoints, log), first);
-            let tail = scanned.tail.iter().map(|problem| (scanned.end, format!("{TORN_TAIL}: {problem}")));
-            for (offset, problem) in scanned.damage.iter().map(|(&offset, problem)| (offset, problem.clone())).chain(tail) {
-                let place = format!("{} at offset {offset} (a checkpoint of an unknown match)", path.display());
+            let path =
+                super::segment::segment_path(&log_dir(&self.root, Kind::Checkpoints, log), first);
+            let tail =
+                scanned.tail.iter().map(|problem| (scanned.end, format!("{TORN_TAIL}: {problem}")));
+            for (offset, problem) in scanned
+                .damage
+                .iter()
+                .map(|(&offset, problem)| (offset, problem.clone()))
+                .chain(tail)
+            {
+                let place = format!(
+                    "{} at offset {offset} (a checkpoint of an unknown match)",
+                    path.display()
+                );
                 bad.push(StoreError::Corrupt { place, problem });
             }
-            for place in scanned.places.get(&match_id).into_iter().flatten().filter(|place| place.meta.seq >= before) {
+            for place in scanned
+                .places
+                .get(&match_id)
+                .into_iter()
+                .flatten()
+                .filter(|place| place.meta.seq >= before)
+            {
                 match self.load(place) {
                     Ok(_) if good.contains(&place.meta) => {}
                     Ok(_) => good.push(place.meta.clone()),
-                    Err(error @ (StoreError::Corrupt { .. } | StoreError::Io { .. })) => bad.push(error),
+                    Err(error @ (StoreError::Corrupt { .. } | StoreError::Io { .. })) => {
+                        bad.push(error)
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -131,10 +171,18 @@ impl Index {
 
     /// The state of one checkpoint.
     pub(super) fn get(&self, meta: &CheckpointMeta) -> Result<Bytes, StoreError> {
-        let mut places =
-            self.scanned.values().filter_map(|scanned| scanned.places.get(&meta.match_id)).flatten().filter(|place| place.meta == *meta);
-        let place =
-            places.next().ok_or_else(|| StoreError::NotFound(format!("the checkpoint of match {} at seq {}", meta.match_id, meta.seq)))?;
+        let mut places = self
+            .scanned
+            .values()
+            .filter_map(|scanned| scanned.places.get(&meta.match_id))
+            .flatten()
+            .filter(|place| place.meta == *meta);
+        let place = places.next().ok_or_else(|| {
+            StoreError::NotFound(format!(
+                "the checkpoint of match {} at seq {}",
+                meta.match_id, meta.seq
+            ))
+        })?;
         self.load(place)
     }
 
@@ -149,12 +197,22 @@ impl Index {
             );
             StoreError::Corrupt { place, problem }
         };
-        let gone = || StoreError::NotFound(format!("the checkpoint of match {} at seq {}", place.meta.match_id, place.meta.seq));
-        let reader = Reader::open(&place.path, Kind::Checkpoints, place.meta.log, self.check)?.ok_or_else(gone)?;
+        let gone = || {
+            StoreError::NotFound(format!(
+                "the checkpoint of match {} at seq {}",
+                place.meta.match_id, place.meta.seq
+            ))
+        };
+        let reader = Reader::open(&place.path, Kind::Checkpoints, place.meta.log, self.check)?
+            .ok_or_else(gone)?;
         let want = (place.meta.len as usize).min(crate::MAX_CHECKPOINT) + STRIDE / 4;
         let entry = match reader.entries(place.offset, want)? {
             (entries, stop) if entries.is_empty() => {
-                return Err(corrupt(if let Stop::Bad(_, error) = stop { error.to_string() } else { "the file ends before it".to_owned() }));
+                return Err(corrupt(if let Stop::Bad(_, error) = stop {
+                    error.to_string()
+                } else {
+                    "the file ends before it".to_owned()
+                }));
             }
             (entries, _) => entries.into_iter().next().ok_or_else(gone)?,
         };
@@ -166,19 +224,31 @@ impl Index {
         Ok(Bytes::copy_from_slice(&state))
     }
 
-    /// Forgets a match's checkpoints that cover less than `before`, and removes segments in which nothing is needed any more, except
-    /// those that `writing` names and everything behind them in the same log.
-    pub(super) fn trim(&mut self, match_id: MatchId, before: Seq, writing: &BTreeMap<Incarnation, (u64, u64)>) -> Result<(), StoreError> {
+    /// Forgets a match's checkpoints that cover less than `before`, and removes segments in which
+    /// nothing is needed any more, except those that `writing` names and everything behind them in
+    /// the same log.
+    pub(super) fn trim(
+        &mut self,
+        match_id: MatchId,
+        before: Seq,
+        writing: &BTreeMap<Incarnation, (u64, u64)>,
+    ) -> Result<(), StoreError> {
         let floor = self.trimmed.entry(match_id).or_default();
         *floor = before.max(*floor);
         let trimmed = &self.trimmed;
-        let needed = |place: &Place| trimmed.get(&place.meta.match_id).is_none_or(|&before| place.meta.seq >= before);
+        let needed = |place: &Place| {
+            trimmed.get(&place.meta.match_id).is_none_or(|&before| place.meta.seq >= before)
+        };
         let mut dead = Vec::new();
         for (&(log, first), scanned) in &self.scanned {
             let last = self.scanned.range((log, first)..=(log, u64::MAX)).nth(1).is_none();
             let open = writing.get(&log).is_some_and(|&(current, _)| first >= current);
             let whole = scanned.damage.is_empty() && scanned.tail.is_none();
-            if whole && !open && !scanned.places.is_empty() && !scanned.places.values().flatten().any(needed) {
+            if whole
+                && !open
+                && !scanned.places.is_empty()
+                && !scanned.places.values().flatten().any(needed)
+            {
                 dead.push(((log, first), last));
             }
         }
@@ -189,7 +259,8 @@ impl Index {
             if last && !writing.contains_key(&key.0) && lock.try_lock().is_err() {
                 continue;
             }
-            let path = super::segment::segment_path(&log_dir(&self.root, Kind::Checkpoints, key.0), key.1);
+            let path =
+                super::segment::segment_path(&log_dir(&self.root, Kind::Checkpoints, key.0), key.1);
             remove(&path)?;
             self.scanned.remove(&key);
         }
@@ -199,14 +270,25 @@ impl Index {
 
 fn remove(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_error("remove", path, &error))
+        }
         _ => Ok(()),
     }
 }
 
-/// Reads a segment from where it was left, up to `limit`. Entries whose bytes are damaged are passed over and remembered.
-fn scan(known: &mut Scanned, segment: &Segment, log: Incarnation, limit: Option<u64>, check: bool) -> Result<(), StoreError> {
-    let Some(reader) = Reader::open(&segment.path, Kind::Checkpoints, log, check)? else { return Ok(()) };
+/// Reads a segment from where it was left, up to `limit`. Entries whose bytes are damaged are
+/// passed over and remembered.
+fn scan(
+    known: &mut Scanned,
+    segment: &Segment,
+    log: Incarnation,
+    limit: Option<u64>,
+    check: bool,
+) -> Result<(), StoreError> {
+    let Some(reader) = Reader::open(&segment.path, Kind::Checkpoints, log, check)? else {
+        return Ok(());
+    };
     let limit = limit.unwrap_or(u64::MAX);
     let mut offset = known.end.max(SEGMENT_HEADER as u64);
     let mut new = Vec::new();
@@ -218,7 +300,9 @@ fn scan(known: &mut Scanned, segment: &Segment, log: Incarnation, limit: Option<
         for entry in entries.into_iter().take_while(|entry| entry.end() <= limit) {
             offset = entry.end();
             match decode(&entry) {
-                Ok((meta, _)) => new.push(Place { meta, path: segment.path.clone(), offset: entry.offset }),
+                Ok((meta, _)) => {
+                    new.push(Place { meta, path: segment.path.clone(), offset: entry.offset })
+                }
                 Err(problem) => {
                     known.damage.insert(entry.offset, problem);
                 }

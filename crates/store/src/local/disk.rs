@@ -1,6 +1,7 @@
 //! The few things that the local store asks of a disk when it writes: a seam for fault injection.
 //!
-//! Reading goes to the file system directly: damage that a reader must notice is made in the files themselves.
+//! Reading goes to the file system directly: damage that a reader must notice is made in the files
+//! themselves.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,7 +22,8 @@ pub trait Disk: Send + Sync + 'static {
 pub trait DiskFile: Send {
     /// Writes all of `bytes` at `offset`.
     fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes what was written durable, with the file's length. Called once for each group of writes and never again after an error.
+    /// Makes what was written durable, with the file's length. Called once for each group of writes
+    /// and never again after an error.
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file.
     fn truncate(&mut self, len: u64) -> io::Result<()>;

@@ -1,8 +1,10 @@
-//! `node.db`: leases, the match directory, delivered effects, jobs and audit, in one SQLite database that all node processes of a host share.
+//! `node.db`: leases, the match directory, delivered effects, jobs and audit, in one SQLite
+//! database that all node processes of a host share.
 //!
-//! Changes go through one thread, which commits those that wait together in one transaction. Reads have a connection of their own. SQLite
-//! does not check what it reads, so every row carries a checksum over its key and value, and `totals` has the number of rows and the
-//! exclusive or of their checksums for each table: a row that vanished is noticed, too.
+//! Changes go through one thread, which commits those that wait together in one transaction. Reads
+//! have a connection of their own. SQLite does not check what it reads, so every row carries a
+//! checksum over its key and value, and `totals` has the number of rows and the exclusive or of
+//! their checksums for each table: a row that vanished is noticed, too.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter,
+};
 use tokio::sync::oneshot;
 
 use super::file;
@@ -27,7 +31,8 @@ pub(super) const TABLES_VERSION: i64 = 2;
 const BUSY: Duration = Duration::from_secs(5);
 /// Most changes in one transaction.
 const GROUP: usize = 256;
-/// After this much quiet the write-ahead log is folded into the database, so that a damaged one can take nothing back.
+/// After this much quiet the write-ahead log is folded into the database, so that a damaged one can
+/// take nothing back.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// A table: its rows are found by up to three numbers.
@@ -56,8 +61,16 @@ pub(super) type Key = [u64; 3];
 
 impl Table {
     /// All tables.
-    pub(super) const ALL: [Self; 8] =
-        [Self::NodeLease, Self::MatchLease, Self::Effect, Self::Job, Self::JobDue, Self::JobFinished, Self::JobKey, Self::Audit];
+    pub(super) const ALL: [Self; 8] = [
+        Self::NodeLease,
+        Self::MatchLease,
+        Self::Effect,
+        Self::Job,
+        Self::JobDue,
+        Self::JobFinished,
+        Self::JobKey,
+        Self::Audit,
+    ];
 
     /// The version of the database since which it exists.
     fn since(self) -> i64 {
@@ -118,23 +131,39 @@ impl Rows<'_> {
         result.map_err(|error| sql_error(self.path, &error))
     }
 
-    fn checked(&self, table: Table, key: &Key, value: Vec<u8>, crc: u32) -> Result<Vec<u8>, StoreError> {
+    fn checked(
+        &self,
+        table: Table,
+        key: &Key,
+        value: Vec<u8>,
+        crc: u32,
+    ) -> Result<Vec<u8>, StoreError> {
         let computed = row_crc(table, key, &value);
         if computed == crc {
             return Ok(value);
         }
         Err(StoreError::Corrupt {
-            place: format!("{}, table {}, row {:016x} {} {}", self.path.display(), table.name(), key[0], key[1], key[2]),
+            place: format!(
+                "{}, table {}, row {:016x} {} {}",
+                self.path.display(),
+                table.name(),
+                key[0],
+                key[1],
+                key[2]
+            ),
             problem: format!("its checksum is {crc:08x}, its content gives {computed:08x}"),
         })
     }
 
     /// One value.
     pub(super) fn get(&self, table: Table, key: Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let sql = format!("SELECT value, crc FROM {} WHERE a = ?1 AND b = ?2 AND c = ?3", table.name());
+        let sql =
+            format!("SELECT value, crc FROM {} WHERE a = ?1 AND b = ?2 AND c = ?3", table.name());
         let mut statement = self.sql(self.connection.prepare_cached(&sql))?;
         let [a, b, c] = key.map(u64::cast_signed);
-        let found = self.sql(statement.query_row(params![a, b, c], |row| Ok((row.get(0)?, row.get(1)?))).optional())?;
+        let found = self.sql(
+            statement.query_row(params![a, b, c], |row| Ok((row.get(0)?, row.get(1)?))).optional(),
+        )?;
         found.map(|(value, crc)| self.checked(table, &key, value, crc)).transpose()
     }
 
@@ -149,12 +178,25 @@ impl Rows<'_> {
         Ok(found)
     }
 
-    /// The rows with this `a` whose `b` is at most `b`, ascending, as long as `see` goes on. Both are below 2^63.
-    pub(super) fn up_to(&self, table: Table, a: u64, b: u64, see: impl FnMut(Key, Vec<u8>) -> Visit) -> Result<(), StoreError> {
-        self.visit(table, "WHERE a = ?1 AND b <= ?2 ORDER BY b, c", &[a.cast_signed(), b.cast_signed()], see)
+    /// The rows with this `a` whose `b` is at most `b`, ascending, as long as `see` goes on. Both
+    /// are below 2^63.
+    pub(super) fn up_to(
+        &self,
+        table: Table,
+        a: u64,
+        b: u64,
+        see: impl FnMut(Key, Vec<u8>) -> Visit,
+    ) -> Result<(), StoreError> {
+        self.visit(
+            table,
+            "WHERE a = ?1 AND b <= ?2 ORDER BY b, c",
+            &[a.cast_signed(), b.cast_signed()],
+            see,
+        )
     }
 
-    /// The rows with `from <= a < to`, as SQLite compares them (signed), ascending or descending, as long as `see` goes on.
+    /// The rows with `from <= a < to`, as SQLite compares them (signed), ascending or descending,
+    /// as long as `see` goes on.
     pub(super) fn between(
         &self,
         table: Table,
@@ -169,7 +211,13 @@ impl Rows<'_> {
         self.visit(table, tail, &[from.cast_signed(), to.cast_signed()], see)
     }
 
-    fn visit(&self, table: Table, tail: &str, numbers: &[i64], mut see: impl FnMut(Key, Vec<u8>) -> Visit) -> Result<(), StoreError> {
+    fn visit(
+        &self,
+        table: Table,
+        tail: &str,
+        numbers: &[i64],
+        mut see: impl FnMut(Key, Vec<u8>) -> Visit,
+    ) -> Result<(), StoreError> {
         let sql = format!("SELECT a, b, c, value, crc FROM {} {tail}", table.name());
         let mut statement = self.sql(self.connection.prepare_cached(&sql))?;
         let mut rows = self.sql(statement.query(params_from_iter(numbers)))?;
@@ -186,30 +234,49 @@ impl Rows<'_> {
     }
 
     /// Writes a row, or removes it.
-    pub(super) fn put(&self, table: Table, key: Key, value: Option<&[u8]>) -> Result<(), StoreError> {
+    pub(super) fn put(
+        &self,
+        table: Table,
+        key: Key,
+        value: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
         let before = self.get(table, key)?.map(|value| row_crc(table, &key, &value));
         let after = value.map(|value| row_crc(table, &key, value));
         let [a, b, c] = key.map(u64::cast_signed);
         let name = table.name();
         match value {
             Some(value) => {
-                let sql = format!("INSERT OR REPLACE INTO {name} (a, b, c, value, crc) VALUES (?1, ?2, ?3, ?4, ?5)");
-                self.sql(self.sql(self.connection.prepare_cached(&sql))?.execute(params![a, b, c, value, after]))?;
+                let sql = format!(
+                    "INSERT OR REPLACE INTO {name} (a, b, c, value, crc) VALUES (?1, ?2, ?3, ?4, \
+                     ?5)"
+                );
+                self.sql(
+                    self.sql(self.connection.prepare_cached(&sql))?
+                        .execute(params![a, b, c, value, after]),
+                )?;
             }
             None => {
                 let sql = format!("DELETE FROM {name} WHERE a = ?1 AND b = ?2 AND c = ?3");
-                self.sql(self.sql(self.connection.prepare_cached(&sql))?.execute(params![a, b, c]))?;
+                self.sql(
+                    self.sql(self.connection.prepare_cached(&sql))?.execute(params![a, b, c]),
+                )?;
             }
         }
         let count = i64::from(after.is_some()) - i64::from(before.is_some());
         let change = i64::from(before.unwrap_or(0) ^ after.unwrap_or(0));
-        let sql = "UPDATE totals SET rows = rows + ?2, crcs = (crcs | ?3) - (crcs & ?3) WHERE name = ?1";
-        let updated = self.sql(self.sql(self.connection.prepare_cached(sql))?.execute(params![name, count, change]))?;
+        let sql =
+            "UPDATE totals SET rows = rows + ?2, crcs = (crcs | ?3) - (crcs & ?3) WHERE name = ?1";
+        let updated = self.sql(
+            self.sql(self.connection.prepare_cached(sql))?.execute(params![name, count, change]),
+        )?;
         if updated == 1 { Ok(()) } else { Err(self.no_total(table)) }
     }
 
     fn no_total(&self, table: Table) -> StoreError {
-        StoreError::Corrupt { place: format!("{}, table totals", self.path.display()), problem: format!("no row for {}", table.name()) }
+        StoreError::Corrupt {
+            place: format!("{}, table totals", self.path.display()),
+            problem: format!("no row for {}", table.name()),
+        }
     }
 
     /// Checks every row of the tables of `version`, the totals, and what SQLite itself can check.
@@ -220,22 +287,28 @@ impl Rows<'_> {
                 problems.push(error);
             }
         }
-        let integrity: Result<String, _> = self.sql(self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)));
+        let integrity: Result<String, _> =
+            self.sql(self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)));
         match integrity {
             Ok(text) if text == "ok" => {}
-            Ok(problem) => problems.push(StoreError::Corrupt { place: self.path.display().to_string(), problem }),
+            Ok(problem) => problems
+                .push(StoreError::Corrupt { place: self.path.display().to_string(), problem }),
             Err(error) => problems.push(error),
         }
         problems
     }
 
-    /// Checks every row of the tables of `version`, and that no row is missing. An error is what is wrong with the tables that say which matches there are
-    /// and whose they are; what is wrong with others is logged: those that need the row are told, and matches can run.
+    /// Checks every row of the tables of `version`, and that no row is missing. An error is what is
+    /// wrong with the tables that say which matches there are and whose they are; what is wrong
+    /// with others is logged: those that need the row are told, and matches can run.
     pub(super) fn check(&self, version: i64) -> Result<(), StoreError> {
         for table in Table::of(version) {
             match self.audit_table(table) {
-                Err(error @ StoreError::Corrupt { .. }) if !matches!(table, Table::NodeLease | Table::MatchLease) => {
-                    tracing::error!(code = "RK-STORE-114", %error, "a table of node.db is damaged; run `rekindle verify`");
+                Err(error @ StoreError::Corrupt { .. })
+                    if !matches!(table, Table::NodeLease | Table::MatchLease) =>
+                {
+                    tracing::error!(code = "RK-STORE-114", %error, "a table of node.db is damaged; \
+                        run `rekindle verify`");
                 }
                 checked => checked?,
             }
@@ -251,14 +324,20 @@ impl Rows<'_> {
             Ok(ControlFlow::Continue(()))
         })?;
         let sql = "SELECT rows, crcs FROM totals WHERE name = ?1";
-        let total = self.connection.query_row(sql, [table.name()], |row| Ok((row.get(0)?, row.get(1)?))).optional();
+        let total = self
+            .connection
+            .query_row(sql, [table.name()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional();
         let (count, sum): (i64, i64) = self.sql(total)?.ok_or_else(|| self.no_total(table))?;
         if (count, sum) == (there, i64::from(crcs)) {
             return Ok(());
         }
         Err(StoreError::Corrupt {
             place: format!("{}, table {}", self.path.display(), table.name()),
-            problem: format!("it has {there} rows with checksum {crcs:08x}, the totals say {count} with {sum:08x}"),
+            problem: format!(
+                "it has {there} rows with checksum {crcs:08x}, the totals say {count} with \
+                 {sum:08x}"
+            ),
         })
     }
 }
@@ -270,7 +349,9 @@ fn sql_error(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             StoreError::Unavailable(format!("{place} is locked by another process: {error}"))
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { place, problem: error.to_string() },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { place, problem: error.to_string() }
+        }
         Some(_) => StoreError::Io { what: "use", path: place, cause: error.to_string() },
         // Not SQLite but the shape of what it returned: a column of another type.
         None => StoreError::Corrupt { place, problem: error.to_string() },
@@ -280,8 +361,10 @@ fn sql_error(path: &Path, error: &rusqlite::Error) -> StoreError {
 /// Makes what a database of version `found` lacks; 0 for a new one.
 fn upgrade(connection: &Connection, found: i64) -> rusqlite::Result<()> {
     if found == 0 {
-        connection
-            .execute_batch("CREATE TABLE totals (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, crcs INTEGER NOT NULL) WITHOUT ROWID;")?;
+        connection.execute_batch(
+            "CREATE TABLE totals (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, \
+                crcs INTEGER NOT NULL) WITHOUT ROWID;",
+        )?;
     }
     for table in Table::of(TABLES_VERSION).filter(|table| table.since() > found) {
         let name = table.name();
@@ -304,7 +387,10 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
     }
     Err(StoreError::Refused {
         place: path.display().to_string(),
-        problem: format!("its tables have version {found}, this release knows version {TABLES_VERSION}: use the release that wrote it"),
+        problem: format!(
+            "its tables have version {found}, this release knows version {TABLES_VERSION}: use the \
+             release that wrote it"
+        ),
     })
 }
 
@@ -321,7 +407,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens a connection to the database; creates the tables if there are none, and those that an earlier release did not have.
+/// Opens a connection to the database; creates the tables if there are none, and those that an
+/// earlier release did not have.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let sql = |error: rusqlite::Error| sql_error(path, &error);
     let mut connection = open(path)?;
@@ -331,13 +418,17 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
         return Ok(connection);
     }
     if found == 0 {
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+        let mode: String =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
         if mode != "wal" {
-            let cause = format!("the file system offers no shared memory: journal mode is {mode}, WAL is needed");
+            let cause = format!(
+                "the file system offers no shared memory: journal mode is {mode}, WAL is needed"
+            );
             return Err(StoreError::Io { what: "set up", path: path.display().to_string(), cause });
         }
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
     // Another process may have been quicker.
     let found = version(&transaction).map_err(sql)?;
     check_version(path, found)?;
@@ -372,8 +463,8 @@ pub(super) fn rows<'a>(connection: &'a Connection, path: &'a Path) -> Rows<'a> {
     Rows { connection, path }
 }
 
-/// Runs inside the transaction, or learns that there is none; returns whether its changes are to stay, and what tells the caller once it is
-/// known whether the transaction was committed.
+/// Runs inside the transaction, or learns that there is none; returns whether its changes are to
+/// stay, and what tells the caller once it is known whether the transaction was committed.
 type Change = Box<dyn FnOnce(Result<&Rows<'_>, StoreError>) -> (bool, Tell) + Send>;
 type Tell = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -391,15 +482,21 @@ impl Facts {
         let writer = connect(path)?;
         let reader = Arc::new(Mutex::new(connect(path)?));
         let path = Arc::new(path.to_owned());
-        // Unbounded in type only: callers wait for their answers, so there are at most as many entries as callers.
+        // Unbounded in type only: callers wait for their answers, so there are at most as many
+        // entries as callers.
         let (changes, receiver) = channel();
         let of = Arc::clone(&path);
-        let spawned = std::thread::Builder::new().name("node.db".to_owned()).spawn(move || serve(writer, &of, &receiver));
-        let thread = spawned.map_err(|error| StoreError::Unavailable(format!("no thread for {}: {error}", path.display())))?;
+        let spawned = std::thread::Builder::new()
+            .name("node.db".to_owned())
+            .spawn(move || serve(writer, &of, &receiver));
+        let thread = spawned.map_err(|error| {
+            StoreError::Unavailable(format!("no thread for {}: {error}", path.display()))
+        })?;
         Ok(Self { path, reader, changes: Some(changes), thread: Some(thread) })
     }
 
-    /// Checks that every row is there and whole, in one view of all tables: other processes may be changing them.
+    /// Checks that every row is there and whole, in one view of all tables: other processes may be
+    /// changing them.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let reader = self.reader.lock();
         let view = reader.unchecked_transaction().map_err(|error| sql_error(&self.path, &error))?;
@@ -422,7 +519,8 @@ impl Facts {
         &self.path
     }
 
-    /// Changes rows in a transaction that may contain other changes as well; `change` must check before it writes.
+    /// Changes rows in a transaction that may contain other changes as well; `change` must check
+    /// before it writes.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Rows<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -438,7 +536,11 @@ impl Facts {
             };
             (result.is_ok(), tell(result))
         });
-        let ended = || StoreError::Io { what: "change", path: self.path.display().to_string(), cause: "its thread has ended".to_owned() };
+        let ended = || StoreError::Io {
+            what: "change",
+            path: self.path.display().to_string(),
+            cause: "its thread has ended".to_owned(),
+        };
         self.changes.as_ref().ok_or_else(ended)?.send(run).map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())?
     }
@@ -468,8 +570,9 @@ fn serve(mut connection: Connection, path: &Path, changes: &Receiver<Change>) {
     loop {
         let first = if folded { changes.recv().ok() } else { changes.recv_timeout(QUIET).ok() };
         let Some(first) = first else {
-            // Quiet, or the end. Another process that reads at this moment, or was stopped while it read, keeps this from folding everything. That
-            // harms nothing as long as nobody waits for it.
+            // Quiet, or the end. Another process that reads at this moment, or was stopped while it
+            // read, keeps this from folding everything. That harms nothing as long as nobody waits
+            // for it.
             let _ = connection.busy_timeout(Duration::ZERO);
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             let _ = connection.busy_timeout(BUSY);
@@ -480,7 +583,9 @@ fn serve(mut connection: Connection, path: &Path, changes: &Receiver<Change>) {
             continue;
         };
         folded = false;
-        let group: Vec<Change> = std::iter::once(first).chain(std::iter::from_fn(|| changes.try_recv().ok()).take(GROUP - 1)).collect();
+        let group: Vec<Change> = std::iter::once(first)
+            .chain(std::iter::from_fn(|| changes.try_recv().ok()).take(GROUP - 1))
+            .collect();
         commit(&mut connection, path, group);
     }
 }
@@ -501,7 +606,9 @@ fn commit(connection: &mut Connection, path: &Path, group: Vec<Change>) {
     let mut tell: Vec<Tell> = Vec::with_capacity(group.len());
     for change in group {
         // Each change has a savepoint, so that one that fails takes only its own writes back.
-        let begun = outcome.clone().and_then(|()| transaction.execute_batch("SAVEPOINT change").map_err(sql));
+        let begun = outcome
+            .clone()
+            .and_then(|()| transaction.execute_batch("SAVEPOINT change").map_err(sql));
         let rows = Rows { connection: &transaction, path };
         let (keep, told) = change(begun.clone().map(|()| &rows));
         tell.push(told);

@@ -1,7 +1,8 @@
 //! Opening files of a store: regular ones only.
 //!
-//! A named pipe that lies where a segment should be makes whoever opens it wait for ever, a device may do anything. So nothing of a data directory is
-//! opened in another way than here, neither for reading nor for writing.
+//! A named pipe that lies where a segment should be makes whoever opens it wait for ever, a device
+//! may do anything. So nothing of a data directory is opened in another way than here, neither for
+//! reading nor for writing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -15,18 +16,26 @@ use rustix::fs::OFlags;
 #[error("it is {0}, not a regular file")]
 struct Irregular(&'static str);
 
-/// Opens a file for reading. `InvalidInput` if it is a directory, a named pipe, a socket or a device: then nothing was read from it, and nothing waits.
+/// Opens a file for reading. `InvalidInput` if it is a directory, a named pipe, a socket or a
+/// device: then nothing was read from it, and nothing waits.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
 }
 
 /// As [`open_regular`], with other options.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let file = options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed()).open(path).map_err(|error| {
-        // A pipe that is opened for writing, or a socket: the system says so in its own way.
-        irregular(path).unwrap_or(error)
-    })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular(path).unwrap_or_else(|| wrong("something else"))) }
+    let file = options
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+        .map_err(|error| {
+            // A pipe that is opened for writing, or a socket: the system says so in its own way.
+            irregular(path).unwrap_or(error)
+        })?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(irregular(path).unwrap_or_else(|| wrong("something else")))
+    }
 }
 
 /// All bytes of a file.
@@ -70,19 +79,35 @@ mod tests {
     fn what_is_no_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| dir.path().join(name);
-        rustix::fs::mknodat(rustix::fs::CWD, place("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
-            .unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            place("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(place("socket")).unwrap();
         std::fs::create_dir(place("dir")).unwrap();
         std::fs::write(place("file"), "words").unwrap();
         std::os::unix::fs::symlink(place("pipe"), place("link")).unwrap();
         std::os::unix::fs::symlink(place("file"), place("good")).unwrap();
-        for (name, what) in [("pipe", "a named pipe"), ("link", "a named pipe"), ("socket", "a socket"), ("dir", "a directory")] {
-            for outcome in
-                [open_regular(&place(name)).map(drop), open(&place(name), OpenOptions::new().write(true)).map(drop), check(&place(name))]
-            {
+        for (name, what) in [
+            ("pipe", "a named pipe"),
+            ("link", "a named pipe"),
+            ("socket", "a socket"),
+            ("dir", "a directory"),
+        ] {
+            for outcome in [
+                open_regular(&place(name)).map(drop),
+                open(&place(name), OpenOptions::new().write(true)).map(drop),
+                check(&place(name)),
+            ] {
                 let error = outcome.unwrap_err();
-                assert!(is_irregular(&error) && error.to_string().contains(what), "{name}: {error}");
+                assert!(
+                    is_irregular(&error) && error.to_string().contains(what),
+                    "{name}: {error}"
+                );
             }
         }
         assert_eq!(read(&place("good")).unwrap(), b"words");

@@ -1,8 +1,10 @@
 //! The identity of a data directory: a small text file that knows which file it is.
 //!
-//! A directory that is moved, or mounted elsewhere, keeps its files; one that is copied, unpacked or restored has other files with the same content. So the
-//! file `identity` holds its own inode number and birth time, and those of `node.db`, which nobody replaces either. An inode number alone would not do: it is given to
-//! the next file as soon as it is free. The device counts only until the next boot, since the system may number its devices anew then.
+//! A directory that is moved, or mounted elsewhere, keeps its files; one that is copied, unpacked
+//! or restored has other files with the same content. So the file `identity` holds its own inode
+//! number and birth time, and those of `node.db`, which nobody replaces either. An inode number
+//! alone would not do: it is given to the next file as soon as it is free. The device counts only
+//! until the next boot, since the system may number its devices anew then.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -74,7 +76,12 @@ impl Place {
     fn of(identity: &Metadata, root: &Path) -> io::Result<Self> {
         let database = fs::metadata(root.join("node.db"))?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { identity: FileId::of(identity), database: FileId::of(&database), device: identity.dev(), boot: boot.trim().to_owned() })
+        Ok(Self {
+            identity: FileId::of(identity),
+            database: FileId::of(&database),
+            device: identity.dev(),
+            boot: boot.trim().to_owned(),
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -89,11 +96,17 @@ impl Place {
     /// Why what is `here` is not what was written down.
     fn differs(&self, here: &Self) -> Option<&'static str> {
         if !self.identity.is(here.identity) {
-            Some("the directory is a copy, or was restored: its files are others than those of its original")
+            Some(
+                "the directory is a copy, or was restored: its files are others than those of its \
+                 original",
+            )
         } else if !self.database.is(here.database) {
             Some("node.db was replaced")
         } else if !self.boot.is_empty() && self.boot == here.boot && self.device != here.device {
-            Some("the directory is on another device than before: a snapshot of it, or it was mounted anew")
+            Some(
+                "the directory is on another device than before: a snapshot of it, or it was \
+                 mounted anew",
+            )
         } else {
             None
         }
@@ -139,14 +152,20 @@ pub(super) fn find(root: &Path) -> Result<Found, StoreError> {
 pub(super) fn read(root: &Path) -> Result<Option<StoreIdentity>, StoreError> {
     let path = root.join(FILE);
     match fs::read(&path) {
-        Ok(bytes) => decode(&bytes).map(Some).map_err(|problem| StoreError::Corrupt { place: path.display().to_string(), problem }),
+        Ok(bytes) => decode(&bytes)
+            .map(Some)
+            .map_err(|problem| StoreError::Corrupt { place: path.display().to_string(), problem }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error("read", &path, &error)),
     }
 }
 
-/// Replaces the identity, durably. `make` gets the place of the new one. Callers hold the lock of `node.db`.
-pub(super) fn write(root: &Path, make: impl FnOnce(String) -> StoreIdentity) -> Result<StoreIdentity, StoreError> {
+/// Replaces the identity, durably. `make` gets the place of the new one. Callers hold the lock of
+/// `node.db`.
+pub(super) fn write(
+    root: &Path,
+    make: impl FnOnce(String) -> StoreIdentity,
+) -> Result<StoreIdentity, StoreError> {
     let (path, draft) = (root.join(FILE), root.join(format!("{FILE}.new")));
     let write = || -> io::Result<StoreIdentity> {
         // What a process left that died here must not lend its birth time to two identities.
@@ -168,7 +187,9 @@ pub(super) fn write(root: &Path, make: impl FnOnce(String) -> StoreIdentity) -> 
 
 fn encode(identity: &StoreIdentity) -> Vec<u8> {
     let StoreIdentity { id, floor, made_ms, because, place } = identity;
-    let text = format!("{HEADING}\nid {id}\nfloor {floor}\nmade {made_ms}\nbecause {because}\nplace {place}\n");
+    let text = format!(
+        "{HEADING}\nid {id}\nfloor {floor}\nmade {made_ms}\nbecause {because}\nplace {place}\n"
+    );
     let crc = crc32c::crc32c(text.as_bytes());
     format!("{text}crc {crc:08x}\n").into_bytes()
 }
@@ -178,7 +199,10 @@ fn decode(bytes: &[u8]) -> Result<StoreIdentity, String> {
     let end = text.rfind("crc ").ok_or("it has no checksum")?;
     let computed = crc32c::crc32c(&bytes[..end]);
     if text[end..] != format!("crc {computed:08x}\n") {
-        return Err(format!("its content gives the checksum {computed:08x}, it says `{}`", text[end..].trim_end()));
+        return Err(format!(
+            "its content gives the checksum {computed:08x}, it says `{}`",
+            text[end..].trim_end()
+        ));
     }
     let mut lines = text[..end].lines();
     let heading = lines.next().unwrap_or_default();

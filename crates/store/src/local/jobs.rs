@@ -1,7 +1,8 @@
 //! Jobs and audit in `node.db`.
 //!
-//! A job is one row of `job`. Three tables find it: `job_due` while it is open, `job_finished` afterwards, `job_key` while it holds a key. They
-//! are changed with it in one transaction, by [`put`] alone, so they never say anything else than it does.
+//! A job is one row of `job`. Three tables find it: `job_due` while it is open, `job_finished`
+//! afterwards, `job_key` while it holds a key. They are changed with it in one transaction, by
+//! [`put`] alone, so they never say anything else than it does.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,7 +15,10 @@ use super::LocalStore;
 use super::facts::{Key, Order, Rows, Table};
 use super::ports::decoded;
 use crate::jobs::{self, Change};
-use crate::port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult};
+use crate::port::{
+    AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError,
+    StoreResult,
+};
 
 /// SQLite's numbers are signed; times behind the end of the world are as good as the end.
 fn time(ms: u64) -> u64 {
@@ -24,7 +28,9 @@ fn time(ms: u64) -> u64 {
 /// Names in keys of rows: 127 bits, as two numbers that are not negative.
 fn hash(text: &str) -> [u64; 2] {
     let hash = blake3::hash(text.as_bytes());
-    let half = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[at + index])) >> 1;
+    let half = |at: usize| {
+        u64::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[at + index])) >> 1
+    };
     [half(0), half(8)]
 }
 
@@ -57,9 +63,11 @@ fn indexed(rows: &Rows<'_>, table: Table, id: JobId) -> Result<Job, StoreError> 
 fn holder(rows: &Rows<'_>, key: &str) -> Result<Option<JobId>, StoreError> {
     let [a, b] = hash(key);
     let Some(value) = rows.get(Table::JobKey, [a, b, 0])? else { return Ok(None) };
-    let id = <[u8; 8]>::try_from(value).map(u64::from_le_bytes).map_err(|value| StoreError::Corrupt {
-        place: "node.db, table job_key".to_owned(),
-        problem: format!("a value has {} bytes instead of 8", value.len()),
+    let id = <[u8; 8]>::try_from(value).map(u64::from_le_bytes).map_err(|value| {
+        StoreError::Corrupt {
+            place: "node.db, table job_key".to_owned(),
+            problem: format!("a value has {} bytes instead of 8", value.len()),
+        }
     })?;
     Ok(Some(JobId(id)))
 }
@@ -79,7 +87,11 @@ fn put(rows: &Rows<'_>, before: Option<&Job>, after: Option<&Job>) -> Result<(),
     rows.put(Table::Job, [id.0, 0, 0], after.map(Job::encode).as_deref())
 }
 
-fn apply(rows: &Rows<'_>, id: JobId, change: impl FnOnce(&Job) -> Change) -> Result<Hold, StoreError> {
+fn apply(
+    rows: &Rows<'_>,
+    id: JobId,
+    change: impl FnOnce(&Job) -> Change,
+) -> Result<Hold, StoreError> {
     let Some(job) = get(rows, id)? else { return Ok(Hold::Lost) };
     match change(&job) {
         Change::To(after) => put(rows, Some(&job), Some(&after)).map(|()| Hold::Kept),
@@ -152,12 +164,18 @@ impl Jobs for LocalStore {
                     let mut due = Vec::new();
                     rows.up_to(Table::JobDue, queue, now_ms, |key, _| {
                         due.push(JobId(key[2]));
-                        Ok(if due.len() < claim.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                        Ok(if due.len() < claim.limit {
+                            ControlFlow::Continue(())
+                        } else {
+                            ControlFlow::Break(())
+                        })
                     })?;
                     let mut claimed = Vec::with_capacity(due.len());
                     for id in due {
                         let job = indexed(rows, Table::JobDue, id)?;
-                        if let Some(mine) = jobs::claim(&job, claim.by, claim.now_ms, claim.until_ms) {
+                        if let Some(mine) =
+                            jobs::claim(&job, claim.by, claim.now_ms, claim.until_ms)
+                        {
                             put(rows, Some(&job), Some(&mine))?;
                             claimed.push(mine);
                         }
@@ -169,11 +187,24 @@ impl Jobs for LocalStore {
     }
 
     fn extend(&self, id: JobId, attempt: u32, until_ms: u64) -> StoreResult<'_, Hold> {
-        Box::pin(self.facts.change(move |rows| apply(rows, id, |job| jobs::extend(job, attempt, until_ms))))
+        Box::pin(
+            self.facts
+                .change(move |rows| apply(rows, id, |job| jobs::extend(job, attempt, until_ms))),
+        )
     }
 
-    fn finish(&self, id: JobId, attempt: u32, now_ms: u64, outcome: Outcome) -> StoreResult<'_, Hold> {
-        Box::pin(self.facts.change(move |rows| apply(rows, id, |job| jobs::finish(job, attempt, now_ms, outcome))))
+    fn finish(
+        &self,
+        id: JobId,
+        attempt: u32,
+        now_ms: u64,
+        outcome: Outcome,
+    ) -> StoreResult<'_, Hold> {
+        Box::pin(
+            self.facts.change(move |rows| {
+                apply(rows, id, |job| jobs::finish(job, attempt, now_ms, outcome))
+            }),
+        )
     }
 
     fn get(&self, id: JobId) -> StoreResult<'_, Option<Job>> {
@@ -193,7 +224,11 @@ impl Jobs for LocalStore {
                     if jobs::passes(&filter, &job) {
                         found.push(job);
                     }
-                    Ok(if found.len() < filter.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                    Ok(if found.len() < filter.limit {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
                 })?;
                 if found.len() >= filter.limit {
                     break;
@@ -240,7 +275,11 @@ impl Jobs for LocalStore {
             let mut old = Vec::new();
             rows.between(Table::JobFinished, (0, time(before_ms)), Order::Ascending, |key, _| {
                 old.push(JobId(key[1]));
-                Ok(if old.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if old.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             old.truncate(limit);
             for id in &old {
@@ -275,10 +314,19 @@ impl AuditLog for LocalStore {
             if query.limit == 0 {
                 return Ok(found);
             }
-            rows.between(Table::Audit, (time(query.since_ms), time(query.until_ms)), Order::Descending, |_, value| {
-                found.push(decoded(Table::Audit, AuditEntry::decode(&value))?);
-                Ok(if found.len() < query.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+            rows.between(
+                Table::Audit,
+                (time(query.since_ms), time(query.until_ms)),
+                Order::Descending,
+                |_, value| {
+                    found.push(decoded(Table::Audit, AuditEntry::decode(&value))?);
+                    Ok(if found.len() < query.limit {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    })
+                },
+            )?;
             Ok(found)
         }))
     }
@@ -288,7 +336,11 @@ impl AuditLog for LocalStore {
             let mut old = Vec::new();
             rows.between(Table::Audit, (0, time(before_ms)), Order::Ascending, |key, _| {
                 old.push(key);
-                Ok(if old.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(if old.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
             })?;
             old.truncate(limit);
             for key in &old {

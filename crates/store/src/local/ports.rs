@@ -19,7 +19,10 @@ use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
 use super::{Appends, LocalStore, Puts, blocking, checkpoints, facts, fence, identity};
 use crate::MAX_CHECKPOINT;
 use crate::identity::{Fresh, Holder, StoreIdentity, announce, first, highest, next};
-use crate::port::{Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult, Tail};
+use crate::port::{
+    Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError, StoreResult,
+    Tail,
+};
 
 fn to_batch(placed: super::reader::Placed) -> Batch {
     let Envelope { log, number, .. } = placed.entry.envelope;
@@ -41,7 +44,9 @@ impl Watched {
 
     /// Refuses to acknowledge once files are not in their places any more.
     fn after_write(&mut self, writer: &LogWriter) -> Result<(), StoreError> {
-        if let Some((first, path)) = writer.segment().filter(|(first, _)| self.segment != Some(*first)) {
+        if let Some((first, path)) =
+            writer.segment().filter(|(first, _)| self.segment != Some(*first))
+        {
             self.watch.writes_to(self.kind, self.log, path);
             self.segment = Some(first);
         }
@@ -56,7 +61,8 @@ impl LocalStore {
             Entry::Occupied(found) => return Ok(Arc::clone(found.get())),
             Entry::Vacant(vacant) => vacant,
         };
-        let (options, root, reader) = (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
+        let (options, root, reader) =
+            (self.options.clone(), self.root.clone(), Arc::clone(&self.batches));
         let database = self.facts.path().to_owned();
         let of = database.clone();
         let begins = Arc::clone(&self.begins);
@@ -98,40 +104,51 @@ impl LocalStore {
             Entry::Vacant(vacant) => vacant,
         };
         let (options, root) = (self.options.clone(), self.root.clone());
-        let reader = Arc::new(super::reader::LogReader::new(root.clone(), Kind::Checkpoints, self.options.check));
+        let reader = Arc::new(super::reader::LogReader::new(
+            root.clone(),
+            Kind::Checkpoints,
+            self.options.check,
+        ));
         let mut watched = Watched::new(&self.watch, Kind::Checkpoints, log);
         let durable = Arc::clone(&self.durable);
         let opened = Arc::clone(&durable);
-        let writer = Writer::start(
-            format!("checkpoints {log}"),
-            self.options.checkpoint_queue,
-            move || {
-                let acknowledged = opened.lock().get(&log).copied();
-                if let Some(end) = acknowledged {
-                    forget_unacknowledged(&*options.disk, &log_dir(&root, Kind::Checkpoints, log), end)?;
-                }
-                let writer = LogWriter::open(&options, &root, Kind::Checkpoints, log, reader)?;
-                opened.lock().insert(log, writer.durable());
-                Ok(writer)
-            },
-            move |writer, (meta, state): (CheckpointMeta, Bytes)| {
-                let (number, prev_crc) = writer.next();
-                let entry = checkpoints::encode(&meta, &state, number, prev_crc);
-                let envelope = Envelope::parse(&entry, CHECKPOINT_MAGIC, "checkpoint").map_err(|error| StoreError::Corrupt {
-                    place: "a checkpoint before it was written".to_owned(),
-                    problem: error.to_string(),
-                })?;
-                writer.append(&envelope, &entry)?;
-                watched.after_write(writer)?;
-                durable.lock().insert(log, writer.durable());
-                Ok(())
-            },
-        )?;
+        let writer =
+            Writer::start(
+                format!("checkpoints {log}"),
+                self.options.checkpoint_queue,
+                move || {
+                    let acknowledged = opened.lock().get(&log).copied();
+                    if let Some(end) = acknowledged {
+                        forget_unacknowledged(
+                            &*options.disk,
+                            &log_dir(&root, Kind::Checkpoints, log),
+                            end,
+                        )?;
+                    }
+                    let writer = LogWriter::open(&options, &root, Kind::Checkpoints, log, reader)?;
+                    opened.lock().insert(log, writer.durable());
+                    Ok(writer)
+                },
+                move |writer, (meta, state): (CheckpointMeta, Bytes)| {
+                    let (number, prev_crc) = writer.next();
+                    let entry = checkpoints::encode(&meta, &state, number, prev_crc);
+                    let envelope = Envelope::parse(&entry, CHECKPOINT_MAGIC, "checkpoint")
+                        .map_err(|error| StoreError::Corrupt {
+                            place: "a checkpoint before it was written".to_owned(),
+                            problem: error.to_string(),
+                        })?;
+                    writer.append(&envelope, &entry)?;
+                    watched.after_write(writer)?;
+                    durable.lock().insert(log, writer.durable());
+                    Ok(())
+                },
+            )?;
         Ok(Arc::clone(vacant.insert(Arc::new(writer))))
     }
 
-    /// A checkpoint that failed is no reason to take no more: nobody has been told that it is there, and the next writer cuts off what is there
-    /// of it. (Of a journal's log the first error is the last word.)
+    /// A checkpoint that failed is no reason to take no more: nobody has been told that it is
+    /// there, and the next writer cuts off what is there of it. (Of a journal's log the first error
+    /// is the last word.)
     async fn replace_putter(&self, log: Incarnation, failed: Puts) {
         {
             let mut puts = self.puts.lock();
@@ -139,7 +156,8 @@ impl LocalStore {
                 puts.remove(&log);
             }
         }
-        // The last one to let go of it waits for its thread, which holds the lock of the log. An error here would be a panic of that thread.
+        // The last one to let go of it waits for its thread, which holds the lock of the log. An
+        // error here would be a panic of that thread.
         let _ = blocking(move || {
             drop(failed);
             Ok(())
@@ -165,11 +183,14 @@ impl LocalStore {
 
 impl Journal for LocalStore {
     fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
-        let (reader, root, begins) = (Arc::clone(&self.batches), self.root.clone(), Arc::clone(&self.begins));
+        let (reader, root, begins) =
+            (Arc::clone(&self.batches), self.root.clone(), Arc::clone(&self.begins));
         Box::pin(blocking(move || {
             let first = first.max(BatchNo(1));
             if reader.end(log)?.at.is_some() {
-                let oldest = segments(&log_dir(&root, Kind::Batches, log))?.first().map(|segment| BatchNo(segment.first));
+                let oldest = segments(&log_dir(&root, Kind::Batches, log))?
+                    .first()
+                    .map(|segment| BatchNo(segment.first));
                 return match oldest {
                     Some(found) if found != first => Err(crate::begun_elsewhere(log, found, first)),
                     _ => Ok(()),
@@ -183,7 +204,11 @@ impl Journal for LocalStore {
     fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
         Box::pin(async move {
             if batch.bytes.len() > MAX_BATCH {
-                return Err(StoreError::TooLarge { what: "a batch", size: batch.bytes.len(), limit: MAX_BATCH });
+                return Err(StoreError::TooLarge {
+                    what: "a batch",
+                    size: batch.bytes.len(),
+                    limit: MAX_BATCH,
+                });
             }
             let writer = self.appender(batch.incarnation)?;
             let outcome = writer.send(batch)?;
@@ -191,21 +216,34 @@ impl Journal for LocalStore {
         })
     }
 
-    fn read(&self, log: Incarnation, from: BatchNo, max_bytes: usize) -> StoreResult<'_, Vec<Batch>> {
+    fn read(
+        &self,
+        log: Incarnation,
+        from: BatchNo,
+        max_bytes: usize,
+    ) -> StoreResult<'_, Vec<Batch>> {
         let reader = Arc::clone(&self.batches);
-        Box::pin(blocking(move || Ok(reader.read(log, from.0, max_bytes)?.into_iter().map(to_batch).collect())))
+        Box::pin(blocking(move || {
+            Ok(reader.read(log, from.0, max_bytes)?.into_iter().map(to_batch).collect())
+        }))
     }
 
     fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
         let reader = Arc::clone(&self.batches);
         Box::pin(blocking(move || {
             let end = reader.end(log)?;
-            Ok(Tail { last: BatchNo(end.last), proven: BatchNo(end.proven()), torn: end.report, damage: end.damage })
+            Ok(Tail {
+                last: BatchNo(end.last),
+                proven: BatchNo(end.proven()),
+                torn: end.report,
+                damage: end.damage,
+            })
         }))
     }
 
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
-        let (reader, disk, root) = (Arc::clone(&self.batches), Arc::clone(&self.options.disk), self.root.clone());
+        let (reader, disk, root) =
+            (Arc::clone(&self.batches), Arc::clone(&self.options.disk), self.root.clone());
         let check = self.options.check;
         Box::pin(blocking(move || {
             let dir = log_dir(&root, Kind::Batches, log);
@@ -213,10 +251,14 @@ impl Journal for LocalStore {
             let begins = segments(&dir)?.first().map_or(0, |oldest| oldest.first);
             if last.0 > 0 && last.0 >= begins {
                 let found = reader.read(log, last.0, 0)?.into_iter().next();
-                let placed = found.ok_or_else(|| StoreError::NotFound(format!("batch {last} of log {log}")))?;
+                let placed = found
+                    .ok_or_else(|| StoreError::NotFound(format!("batch {last} of log {log}")))?;
                 let path = &placed.path;
-                let mut file = disk.open(path, false).map_err(|error| super::io_error("open", path, &error))?;
-                file.write(&placed.entry.bytes, placed.entry.offset).map_err(|error| super::io_error("write", path, &error))?;
+                let mut file = disk
+                    .open(path, false)
+                    .map_err(|error| super::io_error("open", path, &error))?;
+                file.write(&placed.entry.bytes, placed.entry.offset)
+                    .map_err(|error| super::io_error("write", path, &error))?;
                 file.sync().map_err(|error| super::io_error("sync", path, &error))?;
             }
             if dir.exists() {
@@ -230,7 +272,8 @@ impl Journal for LocalStore {
                 }
             }
             if let Err(error) = tidy_checkpoints(&*disk, &root, log, check) {
-                tracing::warn!(code = "RK-STORE-015", %log, %error, "a checkpoint that was cut off stays where it is; it does not count");
+                tracing::warn!(code = "RK-STORE-015", %log, %error, "a checkpoint that was cut off \
+                    stays where it is; it does not count");
             }
             Ok(())
         }))
@@ -262,8 +305,14 @@ impl Journal for LocalStore {
     }
 }
 
-/// Cuts off the checkpoint that a dead writer had begun: nobody else opens its log for writing ever again.
-fn tidy_checkpoints(disk: &dyn Disk, root: &std::path::Path, log: Incarnation, check: bool) -> Result<(), StoreError> {
+/// Cuts off the checkpoint that a dead writer had begun: nobody else opens its log for writing ever
+/// again.
+fn tidy_checkpoints(
+    disk: &dyn Disk,
+    root: &std::path::Path,
+    log: Incarnation,
+    check: bool,
+) -> Result<(), StoreError> {
     let dir = log_dir(root, Kind::Checkpoints, log);
     if !dir.exists() {
         return Ok(());
@@ -272,11 +321,13 @@ fn tidy_checkpoints(disk: &dyn Disk, root: &std::path::Path, log: Incarnation, c
     if lock.try_lock().is_err() {
         return Ok(());
     }
-    let end = super::reader::LogReader::new(root.to_path_buf(), Kind::Checkpoints, check).end(log)?;
+    let end =
+        super::reader::LogReader::new(root.to_path_buf(), Kind::Checkpoints, check).end(log)?;
     cut(disk, &dir, &end)
 }
 
-/// Removes segments that hold nothing from `before` on. The last one goes only with the whole log, and only if its incarnation is dead.
+/// Removes segments that hold nothing from `before` on. The last one goes only with the whole log,
+/// and only if its incarnation is dead.
 fn trim(
     reader: &super::reader::LogReader,
     root: &std::path::Path,
@@ -288,7 +339,9 @@ fn trim(
     let dir = log_dir(root, Kind::Batches, log);
     let segments = segments(&dir)?;
     let remove = |path: &std::path::Path| match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(super::io_error("remove", path, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(super::io_error("remove", path, &error))
+        }
         _ => Ok(()),
     };
     let counted = match (live, seal) {
@@ -298,7 +351,9 @@ fn trim(
     };
     if !live && before.0 > counted {
         return match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(super::io_error("remove", &dir, &error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(super::io_error("remove", &dir, &error))
+            }
             _ => Ok(()),
         };
     }
@@ -310,7 +365,11 @@ impl Checkpoints for LocalStore {
     fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()> {
         Box::pin(async move {
             if state.len() > MAX_CHECKPOINT {
-                return Err(StoreError::TooLarge { what: "a checkpoint", size: state.len(), limit: MAX_CHECKPOINT });
+                return Err(StoreError::TooLarge {
+                    what: "a checkpoint",
+                    size: state.len(),
+                    limit: MAX_CHECKPOINT,
+                });
             }
             crate::check_state(&meta, &state)?;
             let log = meta.log;
@@ -343,7 +402,10 @@ impl Checkpoints for LocalStore {
 }
 
 pub(super) fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
-    decoded.map_err(|error| StoreError::Corrupt { place: format!("node.db, table {}", table.name()), problem: error.to_string() })
+    decoded.map_err(|error| StoreError::Corrupt {
+        place: format!("node.db, table {}", table.name()),
+        problem: error.to_string(),
+    })
 }
 
 /// The lease of one node.
@@ -353,7 +415,8 @@ fn node(rows: &Rows<'_>, node: Incarnation) -> Result<Option<NodeLease>, StoreEr
 }
 
 fn node_row(rows: &Rows<'_>, incarnation: Incarnation) -> Result<NodeLease, StoreError> {
-    node(rows, incarnation)?.ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {incarnation}")))
+    node(rows, incarnation)?
+        .ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {incarnation}")))
 }
 
 fn put_node(rows: &Rows<'_>, lease: &NodeLease) -> Result<(), StoreError> {
@@ -378,7 +441,12 @@ impl Leases for LocalStore {
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+    fn renew(
+        &self,
+        node: Incarnation,
+        deadline_ms: u64,
+        reached: Option<Reached>,
+    ) -> StoreResult<'_, Renewal> {
         Box::pin(async move {
             self.watched(Watch::look_at_facts).await?;
             let renewal = self
@@ -388,7 +456,10 @@ impl Leases for LocalStore {
                     if lease.state != NodeState::Live {
                         return Ok(Renewal::Fenced);
                     }
-                    put_node(rows, &NodeLease { deadline_ms, reached: reached.or(lease.reached), ..lease })?;
+                    put_node(
+                        rows,
+                        &NodeLease { deadline_ms, reached: reached.or(lease.reached), ..lease },
+                    )?;
                     Ok(Renewal::Live)
                 })
                 .await?;
@@ -421,7 +492,8 @@ impl Leases for LocalStore {
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()> {
         Box::pin(async move {
             let lease = self.facts.look(move |rows| node_row(rows, node)).await?;
-            // Killed first: a process that was stopped in the middle of a transaction holds the lock that the change below needs.
+            // Killed first: a process that was stopped in the middle of a transaction holds the
+            // lock that the change below needs.
             if lease.state == NodeState::Live {
                 let root = self.root.clone();
                 blocking(move || {
@@ -433,7 +505,11 @@ impl Leases for LocalStore {
             self.facts
                 .change(move |rows| {
                     let lease = node_row(rows, node)?;
-                    if lease.state == NodeState::Fenced { Ok(()) } else { put_node(rows, &NodeLease { state: NodeState::Fenced, ..lease }) }
+                    if lease.state == NodeState::Fenced {
+                        Ok(())
+                    } else {
+                        put_node(rows, &NodeLease { state: NodeState::Fenced, ..lease })
+                    }
                 })
                 .await
         })
@@ -463,7 +539,10 @@ impl Leases for LocalStore {
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::NodeLease)?;
-            found.iter().map(|(_, value)| decoded(Table::NodeLease, NodeLease::decode(value))).collect()
+            found
+                .iter()
+                .map(|(_, value)| decoded(Table::NodeLease, NodeLease::decode(value)))
+                .collect()
         }))
     }
 
@@ -487,10 +566,16 @@ impl Leases for LocalStore {
         }))
     }
 
-    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
+    fn compare_and_set(
+        &self,
+        lease: MatchLease,
+    ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         Box::pin(self.facts.change(move |rows| {
             let found = match_row(rows, lease.match_id)?;
-            if found.as_ref().is_none_or(|found| found.version.checked_add(1) != Some(lease.version)) {
+            if found
+                .as_ref()
+                .is_none_or(|found| found.version.checked_add(1) != Some(lease.version))
+            {
                 return Ok(Err(found));
             }
             put_match(rows, &lease).map(Ok)
@@ -504,21 +589,27 @@ impl Leases for LocalStore {
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::MatchLease)?;
-            found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect()
+            found
+                .iter()
+                .map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value)))
+                .collect()
         }))
     }
 
     fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
         Box::pin(self.facts.change(move |rows| match match_row(rows, match_id)? {
             None => Ok(true),
-            Some(row) if !matches!(row.state, MatchState::Ended { .. }) => Err(crate::removed_unended(match_id)),
+            Some(row) if !matches!(row.state, MatchState::Ended { .. }) => {
+                Err(crate::removed_unended(match_id))
+            }
             Some(row) if row.version != version => Ok(false),
             Some(_) => rows.put(Table::MatchLease, [match_id.0, 0, 0], None).map(|()| true),
         }))
     }
 }
 
-/// Makes the first identity or the next one, inside the transaction that keeps other processes from doing the same.
+/// Makes the first identity or the next one, inside the transaction that keeps other processes from
+/// doing the same.
 fn make_identity(
     rows: &Rows<'_>,
     root: &std::path::Path,
@@ -531,8 +622,9 @@ fn make_identity(
     Ok(new)
 }
 
-/// Live leases that name a process which has this store not open name no process from now on. It is a node of the store of which this one is a copy, or dead:
-/// nobody needs to wait for it, and nobody touches it.
+/// Live leases that name a process which has this store not open name no process from now on. It is
+/// a node of the store of which this one is a copy, or dead: nobody needs to wait for it, and
+/// nobody touches it.
 fn forget_strangers(rows: &Rows<'_>, root: &std::path::Path) -> Result<(), StoreError> {
     let here = fence::this_host();
     for (_, value) in rows.all(Table::NodeLease)? {
@@ -550,13 +642,19 @@ fn forget_strangers(rows: &Rows<'_>, root: &std::path::Path) -> Result<(), Store
 
 fn highest_epoch(rows: &Rows<'_>) -> Result<Option<Epoch>, StoreError> {
     let found = rows.all(Table::MatchLease)?;
-    let leases: Result<Vec<_>, _> = found.iter().map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value))).collect();
+    let leases: Result<Vec<_>, _> = found
+        .iter()
+        .map(|(_, value)| decoded(Table::MatchLease, MatchLease::decode(value)))
+        .collect();
     leases.map(|leases| highest(&leases))
 }
 
 impl LocalStore {
     /// Looks at files on the blocking pool.
-    async fn watched(&self, look: impl FnOnce(&Watch) -> Result<(), StoreError> + Send + 'static) -> Result<(), StoreError> {
+    async fn watched(
+        &self,
+        look: impl FnOnce(&Watch) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
         let watch = Arc::clone(&self.watch);
         blocking(move || look(&watch)).await
     }
@@ -580,13 +678,19 @@ impl Identity for LocalStore {
                 let highest = highest_epoch(rows)?;
                 match identity::find(&root)? {
                     identity::Found::Here(found) => Ok(found),
-                    identity::Found::Nothing => make_identity(rows, &root, None, |_, place| first(fresh, place, highest)),
+                    identity::Found::Nothing => {
+                        make_identity(rows, &root, None, |_, place| first(fresh, place, highest))
+                    }
                     identity::Found::Elsewhere(old, why) => {
-                        make_identity(rows, &root, Some(old), |old, place| next(old, fresh, place, why, highest))
+                        make_identity(rows, &root, Some(old), |old, place| {
+                            next(old, fresh, place, why, highest)
+                        })
                     }
                     identity::Found::Damaged(problem) => {
                         let why = format!("the file `{}` was damaged: {problem}", identity::FILE);
-                        make_identity(rows, &root, None, |_, place| next(None, fresh, place, &why, highest))
+                        make_identity(rows, &root, None, |_, place| {
+                            next(None, fresh, place, &why, highest)
+                        })
                     }
                 }
             };
@@ -627,7 +731,12 @@ impl EffectSink for LocalStore {
     fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
         Box::pin(self.facts.look(|rows| {
             let found = rows.all(Table::Effect)?;
-            found.iter().map(|(key, value)| Ok((MatchId(key[0]), decoded(Table::Effect, codec::decode(EFFECT_TAG, value))?))).collect()
+            found
+                .iter()
+                .map(|(key, value)| {
+                    Ok((MatchId(key[0]), decoded(Table::Effect, codec::decode(EFFECT_TAG, value))?))
+                })
+                .collect()
         }))
     }
 }

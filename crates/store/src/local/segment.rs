@@ -1,7 +1,8 @@
 //! Segment files: how the entries of a log lie on disk, and how they are found again.
 //!
-//! A log is a directory of segments named after the number of their first entry. A segment is a 32-byte header, then entries without
-//! padding, each behind an [`Envelope`]. Batches and checkpoints are both kept this way; [`Kind`] has what differs.
+//! A log is a directory of segments named after the number of their first entry. A segment is a
+//! 32-byte header, then entries without padding, each behind an [`Envelope`]. Batches and
+//! checkpoints are both kept this way; [`Kind`] has what differs.
 
 use std::fs::{self, File};
 use std::io;
@@ -119,11 +120,18 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
     let mut found = Vec::new();
     for entry in list(dir)? {
         let path = entry.path();
-        let stem = path.extension().filter(|&end| end == "seg").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
+        let stem = path
+            .extension()
+            .filter(|&end| end == "seg")
+            .and_then(|_| path.file_stem()?.to_str()?.parse().ok());
         let Some(first) = stem else { continue };
         match entry.metadata() {
             // What is no file has no length: it is found out as such when it is opened.
-            Ok(meta) => found.push(Segment { first, path, len: if meta.is_file() { meta.len() } else { 1 } }),
+            Ok(meta) => found.push(Segment {
+                first,
+                path,
+                len: if meta.is_file() { meta.len() } else { 1 },
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("read the size of", &path, &error)),
         }
@@ -134,7 +142,9 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, StoreError> {
 
 fn list(path: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
     match fs::read_dir(path) {
-        Ok(entries) => entries.collect::<io::Result<_>>().map_err(|error| io_error("list", path, &error)),
+        Ok(entries) => {
+            entries.collect::<io::Result<_>>().map_err(|error| io_error("list", path, &error))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(io_error("list", path, &error)),
     }
@@ -143,13 +153,21 @@ fn list(path: &Path) -> Result<Vec<fs::DirEntry>, StoreError> {
 /// An error of the operating system, as the port has it.
 pub(super) fn io_error(what: &'static str, path: &Path, error: &io::Error) -> StoreError {
     if file::is_irregular(error) {
-        return StoreError::Corrupt { place: path.display().to_string(), problem: error.to_string() };
+        return StoreError::Corrupt {
+            place: path.display().to_string(),
+            problem: error.to_string(),
+        };
     }
     StoreError::Io { what, path: path.display().to_string(), cause: error.to_string() }
 }
 
 /// The header of a segment.
-pub(super) fn header(kind: Kind, log: Incarnation, first: u64, prev_crc: u32) -> [u8; SEGMENT_HEADER] {
+pub(super) fn header(
+    kind: Kind,
+    log: Incarnation,
+    first: u64,
+    prev_crc: u32,
+) -> [u8; SEGMENT_HEADER] {
     let mut bytes = [0; SEGMENT_HEADER];
     bytes[..4].copy_from_slice(&SEGMENT_MAGIC);
     bytes[4..6].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
@@ -163,7 +181,12 @@ pub(super) fn header(kind: Kind, log: Incarnation, first: u64, prev_crc: u32) ->
 }
 
 /// What is wrong with the header of a segment, if anything is.
-pub(super) fn check_header(found: &[u8], kind: Kind, log: Incarnation, first: u64) -> Result<(), String> {
+pub(super) fn check_header(
+    found: &[u8],
+    kind: Kind,
+    log: Incarnation,
+    first: u64,
+) -> Result<(), String> {
     let Some(found) = found.first_chunk::<SEGMENT_HEADER>() else {
         return Err(format!("cut off: {} bytes where {SEGMENT_HEADER} are needed", found.len()));
     };
@@ -174,8 +197,14 @@ pub(super) fn check_header(found: &[u8], kind: Kind, log: Incarnation, first: u6
         return Ok(());
     }
     let version = u16::from_le_bytes([found[4], found[5]]);
-    if found[..4] == SEGMENT_MAGIC && version > SEGMENT_VERSION && found[28..] == crc32c::crc32c(&found[..28]).to_le_bytes() {
-        return Err(format!("format version {version}, this release reads version {SEGMENT_VERSION}: use the release that wrote it"));
+    if found[..4] == SEGMENT_MAGIC
+        && version > SEGMENT_VERSION
+        && found[28..] == crc32c::crc32c(&found[..28]).to_le_bytes()
+    {
+        return Err(format!(
+            "format version {version}, this release reads version {SEGMENT_VERSION}: use the \
+             release that wrote it"
+        ));
     }
     Err("the segment's header is damaged".to_owned())
 }
@@ -226,7 +255,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// `None` if the file is gone: it was trimmed.
-    pub(super) fn open(path: &Path, kind: Kind, log: Incarnation, check: bool) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        kind: Kind,
+        log: Incarnation,
+        check: bool,
+    ) -> Result<Option<Self>, StoreError> {
         match file::open_regular(path) {
             Ok(file) => Ok(Some(Self { file, path: path.to_owned(), kind, log, check })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -241,7 +275,11 @@ impl Reader {
 
     /// Up to `want` bytes from `offset` on; fewer only at the end of the file.
     pub(super) fn bytes(&self, offset: u64, want: usize) -> Result<Bytes, StoreError> {
-        let len = self.file.metadata().map_err(|error| io_error("read the size of", &self.path, &error))?.len();
+        let len = self
+            .file
+            .metadata()
+            .map_err(|error| io_error("read the size of", &self.path, &error))?
+            .len();
         let mut bytes = vec![0; want.min(len.saturating_sub(offset) as usize)];
         let mut have = 0;
         while have < bytes.len() {
@@ -256,8 +294,13 @@ impl Reader {
         Ok(bytes.into())
     }
 
-    /// Entries from `offset` on: one if there is one, then as many as fit in `max` bytes. Each is checked; they share memory.
-    pub(super) fn entries(&self, offset: u64, max: usize) -> Result<(Vec<Located>, Stop), StoreError> {
+    /// Entries from `offset` on: one if there is one, then as many as fit in `max` bytes. Each is
+    /// checked; they share memory.
+    pub(super) fn entries(
+        &self,
+        offset: u64,
+        max: usize,
+    ) -> Result<(Vec<Located>, Stop), StoreError> {
         let mut want = max.max(READ);
         loop {
             let chunk = self.bytes(offset, want)?;
@@ -271,8 +314,15 @@ impl Reader {
         }
     }
 
-    /// The entries of `chunk`, why they end, and how many bytes the chunk should have had if it ends too early.
-    fn split(&self, chunk: &Bytes, offset: u64, max: usize, at_end: bool) -> (Vec<Located>, Stop, Option<usize>) {
+    /// The entries of `chunk`, why they end, and how many bytes the chunk should have had if it
+    /// ends too early.
+    fn split(
+        &self,
+        chunk: &Bytes,
+        offset: u64,
+        max: usize,
+        at_end: bool,
+    ) -> (Vec<Located>, Stop, Option<usize>) {
         let mut found = Vec::new();
         let mut at = 0;
         while at < chunk.len() {
@@ -280,13 +330,26 @@ impl Reader {
             let offset = offset + at as u64;
             let envelope = match Envelope::parse(&rest, self.kind.magic(), self.kind.what()) {
                 Ok(envelope) if envelope.len as usize > self.kind.max_len() => {
-                    return (found, Stop::Bad(offset, BatchError::Layout { what: "length in the envelope" }), None);
+                    return (
+                        found,
+                        Stop::Bad(offset, BatchError::Layout { what: "length in the envelope" }),
+                        None,
+                    );
                 }
                 Ok(envelope) if envelope.log != self.log => {
-                    return (found, Stop::Bad(offset, BatchError::Layout { what: "entry: it belongs to another log" }), None);
+                    return (
+                        found,
+                        Stop::Bad(
+                            offset,
+                            BatchError::Layout { what: "entry: it belongs to another log" },
+                        ),
+                        None,
+                    );
                 }
                 Ok(envelope) => envelope,
-                Err(BatchError::Short { need, .. }) if !at_end => return (found, Stop::Full, Some(need)),
+                Err(BatchError::Short { need, .. }) if !at_end => {
+                    return (found, Stop::Full, Some(need));
+                }
                 Err(error) => return (found, Stop::Bad(offset, error), None),
             };
             let len = envelope.len as usize;
@@ -309,11 +372,16 @@ impl Reader {
         (found, stop, None)
     }
 
-    /// Whether what stands at `at`, which is no whole entry, cannot be the one write that was under way when the power failed: more bytes lie there than
-    /// its own length says or any entry has, or it belongs to another log.
+    /// Whether what stands at `at`, which is no whole entry, cannot be the one write that was under
+    /// way when the power failed: more bytes lie there than its own length says or any entry has,
+    /// or it belongs to another log.
     pub(super) fn goes_on_behind(&self, at: u64) -> Result<bool, StoreError> {
         let head = self.bytes(at, ENVELOPE)?;
-        let len = self.file.metadata().map_err(|error| io_error("read the size of", &self.path, &error))?.len();
+        let len = self
+            .file
+            .metadata()
+            .map_err(|error| io_error("read the size of", &self.path, &error))?
+            .len();
         let rest = len.saturating_sub(at);
         Ok(match Envelope::parse(&head, self.kind.magic(), self.kind.what()) {
             Ok(envelope) => envelope.log != self.log || rest > u64::from(envelope.len),
@@ -329,7 +397,11 @@ impl Reader {
             if chunk.len() < ENVELOPE {
                 return Ok(None);
             }
-            let candidates = chunk.windows(magic.len()).enumerate().filter(|(_, window)| *window == magic).map(|(at, _)| at);
+            let candidates = chunk
+                .windows(magic.len())
+                .enumerate()
+                .filter(|(_, window)| *window == magic)
+                .map(|(at, _)| at);
             for at in candidates {
                 let (found, _) = self.entries(offset + at as u64, 1)?;
                 if let Some(found) = found.into_iter().next() {

@@ -1,8 +1,9 @@
 //! Whether the write-ahead log of `node.db` is whole.
 //!
-//! SQLite drops every commit behind the first damaged frame of its log and says nothing. But each frame's checksum goes on from that of the
-//! frame before it, so the frames behind a damaged one can still be told from leftovers: if one of them is valid, commits were lost. The
-//! format is <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
+//! SQLite drops every commit behind the first damaged frame of its log and says nothing. But each
+//! frame's checksum goes on from that of the frame before it, so the frames behind a damaged one
+//! can still be told from leftovers: if one of them is valid, commits were lost. The format is
+//! <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,8 +25,8 @@ pub(super) fn path(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Refuses a database whose log has valid commits behind a damaged frame. A damaged last frame is only warned of: it may be a commit
-/// that was cut off.
+/// Refuses a database whose log has valid commits behind a damaged frame. A damaged last frame is
+/// only warned of: it may be a commit that was cut off.
 pub(super) fn check(database: &Path) -> Result<(), StoreError> {
     let mut result = look(database)?;
     for _ in 1..ATTEMPTS {
@@ -39,12 +40,14 @@ pub(super) fn check(database: &Path) -> Result<(), StoreError> {
     match result {
         State::Whole => Ok(()),
         State::Torn(offset) => {
-            tracing::warn!(code = "RK-STORE-013", %place, offset, "the last commit of node.db was cut off or is damaged");
+            tracing::warn!(code = "RK-STORE-013", %place, offset, "the last commit of node.db was \
+                cut off or is damaged");
             Ok(())
         }
         State::Corrupt(offset) => Err(StoreError::Corrupt {
             place: format!("{place} at offset {offset}"),
-            problem: "a damaged frame has valid commits behind it, which SQLite would drop".to_owned(),
+            problem: "a damaged frame has valid commits behind it, which SQLite would drop"
+                .to_owned(),
         }),
     }
 }
@@ -71,11 +74,14 @@ pub(super) fn look(database: &Path) -> Result<State, StoreError> {
         }
     };
     let log = read(&path(database), u64::MAX)?;
-    // The page size stands in both files; the database's is taken first, because the log's header may be the damaged part.
+    // The page size stands in both files; the database's is taken first, because the log's header
+    // may be the damaged part.
     let head = if log.is_empty() { Vec::new() } else { read(database, 18)? };
-    let from_database = head.get(16..18).map_or(0, |field| usize::from(u16::from_be_bytes([field[0], field[1]])));
+    let from_database =
+        head.get(16..18).map_or(0, |field| usize::from(u16::from_be_bytes([field[0], field[1]])));
     let page = [from_database, log.get(8..12).map_or(0, |_| word(&log, 8, true) as usize), 4096];
-    let size = page.into_iter().find(|&size| size.is_power_of_two() && (512..=65536).contains(&size));
+    let size =
+        page.into_iter().find(|&size| size.is_power_of_two() && (512..=65536).contains(&size));
     Ok(judge(&log, size.unwrap_or(4096)))
 }
 
@@ -98,8 +104,9 @@ fn judge(log: &[u8], page: usize) -> State {
     let frames: Vec<&[u8]> = log[HEADER..].chunks_exact(FRAME_HEADER + page).collect();
     let stored = |frame: &[u8]| (word(frame, 16, true), word(frame, 20, true));
     let salts = |frame: &[u8]| (word(frame, 8, true), word(frame, 12, true));
-    let holds =
-        |frame: &[u8], before: (u32, u32), big: bool| sum(sum(before, &frame[..8], big), &frame[FRAME_HEADER..], big) == stored(frame);
+    let holds = |frame: &[u8], before: (u32, u32), big: bool| {
+        sum(sum(before, &frame[..8], big), &frame[FRAME_HEADER..], big) == stored(frame)
+    };
     // The order of bytes in checksums; either may be it if the magic number is damaged.
     let magic = word(header, 0, true);
     let orders: &[bool] = match magic {
@@ -110,9 +117,17 @@ fn judge(log: &[u8], page: usize) -> State {
     let mut before = (word(header, 24, true), word(header, 28, true));
     let header_holds = orders.len() == 1 && sum((0, 0), &header[..24], orders[0]) == before;
     if !header_holds {
-        let chained = |pair: &[&[u8]]| salts(pair[0]) == salts(pair[1]) && orders.iter().any(|&big| holds(pair[1], stored(pair[0]), big));
-        let first = frames.first().is_some_and(|frame| orders.iter().any(|&big| holds(frame, before, big)));
-        return if first || frames.windows(2).any(chained) { State::Corrupt(0) } else { State::Torn(0) };
+        let chained = |pair: &[&[u8]]| {
+            salts(pair[0]) == salts(pair[1])
+                && orders.iter().any(|&big| holds(pair[1], stored(pair[0]), big))
+        };
+        let first =
+            frames.first().is_some_and(|frame| orders.iter().any(|&big| holds(frame, before, big)));
+        return if first || frames.windows(2).any(chained) {
+            State::Corrupt(0)
+        } else {
+            State::Torn(0)
+        };
     }
     let (big, salt) = (orders[0], (word(header, 16, true), word(header, 20, true)));
     let good = frames.iter().take_while(|frame| {
@@ -121,7 +136,9 @@ fn judge(log: &[u8], page: usize) -> State {
         ok
     });
     let good = good.count();
-    let behind = (good + 1..frames.len()).any(|index| salts(frames[index]) == salt && holds(frames[index], stored(frames[index - 1]), big));
+    let behind = (good + 1..frames.len()).any(|index| {
+        salts(frames[index]) == salt && holds(frames[index], stored(frames[index - 1]), big)
+    });
     let offset = (HEADER + good * (FRAME_HEADER + page)) as u64;
     match frames.get(good) {
         _ if behind => State::Corrupt(offset),

@@ -1,7 +1,9 @@
 //! Whether the files that are open are still those to which the paths lead.
 //!
-//! A process may write and sync for ever into files that nobody will find again: the directory was removed, moved away, replaced, its file system unmounted or
-//! covered by another one. Nothing that it writes fails. So each renewal of a lease compares the files with the paths, and from the first difference on nothing is acknowledged.
+//! A process may write and sync for ever into files that nobody will find again: the directory was
+//! removed, moved away, replaced, its file system unmounted or covered by another one. Nothing that
+//! it writes fails. So each renewal of a lease compares the files with the paths, and from the
+//! first difference on nothing is acknowledged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +26,12 @@ type FileNo = (u64, u64);
 const NOWHERE: FileNo = (u64::MAX, u64::MAX);
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::StaleNetworkFileHandle)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::StaleNetworkFileHandle
+    )
 }
 
 fn number(path: &Path) -> io::Result<FileNo> {
@@ -50,7 +57,12 @@ impl Watch {
     pub(super) fn of(database: &Path) -> Result<Self, StoreError> {
         let found = number(database).map_err(|error| io_error("look at", database, &error))?;
         let facts = Mutex::new(BTreeMap::from([(database.to_owned(), found)]));
-        Ok(Self { database: database.to_owned(), facts, segments: Mutex::default(), lost: OnceLock::new() })
+        Ok(Self {
+            database: database.to_owned(),
+            facts,
+            segments: Mutex::default(),
+            lost: OnceLock::new(),
+        })
     }
 
     /// From now on a log is written to this segment, which has just been opened.
@@ -59,7 +71,8 @@ impl Watch {
             Ok(found) => {
                 self.segments.lock().insert((kind.folder(), log), (path.to_owned(), found));
             }
-            // Whoever fenced the log may have cut it off. If it was not fenced, the next look finds that the file is gone.
+            // Whoever fenced the log may have cut it off. If it was not fenced, the next look finds
+            // that the file is gone.
             Err(error) if is_gone(&error) => {
                 self.segments.lock().insert((kind.folder(), log), (path.to_owned(), NOWHERE));
             }
@@ -96,7 +109,11 @@ impl Watch {
         match number(path) {
             Ok(found) if found == known => {}
             Ok(_) => {
-                self.lose(path, "the path leads to another file than the one that is open: it was replaced, moved away or mounted over");
+                self.lose(
+                    path,
+                    "the path leads to another file than the one that is open: it was \
+                    replaced, moved away or mounted over",
+                );
             }
             Err(error) => self.missed(path, &error),
         }
@@ -104,16 +121,24 @@ impl Watch {
 
     fn missed(&self, path: &Path, error: &io::Error) {
         if is_gone(error) {
-            self.lose(path, "the file is open, but its path leads nowhere: it was removed, moved away or unmounted");
+            self.lose(
+                path,
+                "the file is open, but its path leads nowhere: it was removed, moved \
+                away or unmounted",
+            );
         } else {
             // Writing will tell.
-            tracing::warn!(code = "RK-STORE-104", path = %path.display(), %error, "a file that is open cannot be looked at");
+            tracing::warn!(code = "RK-STORE-104", path = %path.display(), %error, "a file that is \
+                open cannot be looked at");
         }
     }
 
     fn lose(&self, path: &Path, problem: &str) {
         // Whoever was first has said it.
-        let _ = self.lost.set(StoreError::Misplaced { place: path.display().to_string(), problem: problem.to_owned() });
+        let _ = self.lost.set(StoreError::Misplaced {
+            place: path.display().to_string(),
+            problem: problem.to_owned(),
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing logs: one thread for each log, one write and one sync for each entry, no second chance.
 //!
-//! [`LogWriter`] is the file side and knows nothing of threads; [`Writer`] gives it a thread and a bounded queue.
+//! [`LogWriter`] is the file side and knows nothing of threads; [`Writer`] gives it a thread and a
+//! bounded queue.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Seek, SeekFrom};
@@ -24,7 +25,8 @@ use crate::port::StoreError;
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// Checkpoints are written and synced in pieces of this size, so that the sync of a journal never waits for all of one.
+/// Checkpoints are written and synced in pieces of this size, so that the sync of a journal never
+/// waits for all of one.
 const PIECE: usize = 1 << 20;
 
 struct Open {
@@ -49,8 +51,9 @@ pub(super) struct LogWriter {
     _lock: File,
 }
 
-/// Locks a file, or says that somebody else holds the lock. A child process that this one is starting holds a copy of every open file until it runs its own
-/// program: for that moment a lock seems taken that has been given back.
+/// Locks a file, or says that somebody else holds the lock. A child process that this one is
+/// starting holds a copy of every open file until it runs its own program: for that moment a lock
+/// seems taken that has been given back.
 fn take(lock: &File) -> Result<(), TryLockError> {
     for _ in 0..LOCK_ATTEMPTS {
         match lock.try_lock() {
@@ -62,7 +65,8 @@ fn take(lock: &File) -> Result<(), TryLockError> {
 }
 
 impl LogWriter {
-    /// Opens a log for writing. A torn tail is cut off; a log that another process has open is refused.
+    /// Opens a log for writing. A torn tail is cut off; a log that another process has open is
+    /// refused.
     pub(super) fn open(
         options: &LocalOptions,
         root: &Path,
@@ -80,7 +84,8 @@ impl LogWriter {
         take(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::Refused {
                 place: dir.display().to_string(),
-                problem: "another writer has this log open: two processes run with one incarnation".to_owned(),
+                problem: "another writer has this log open: two processes run with one incarnation"
+                    .to_owned(),
             },
             TryLockError::Error(error) => io_error("lock", &dir, &error),
         })?;
@@ -95,11 +100,25 @@ impl LogWriter {
         let current = match &end.at {
             None => None,
             Some((segment, len)) => {
-                let file = disk.open(&segment.path, false).map_err(|error| io_error("open", &segment.path, &error))?;
+                let file = disk
+                    .open(&segment.path, false)
+                    .map_err(|error| io_error("open", &segment.path, &error))?;
                 Some(Open { file, first: segment.first, path: segment.path.clone(), len: *len })
             }
         };
-        Ok(Self { disk, kind, log, dir, reader, segment_bytes, current, last: end.last, last_crc: end.crc, failed: None, _lock: lock })
+        Ok(Self {
+            disk,
+            kind,
+            log,
+            dir,
+            reader,
+            segment_bytes,
+            current,
+            last: end.last,
+            last_crc: end.crc,
+            failed: None,
+            _lock: lock,
+        })
     }
 
     /// The number that the next entry gets, and the checksum of the one before it.
@@ -124,7 +143,8 @@ impl LogWriter {
         }
     }
 
-    /// Appends one entry. Returns once it is durable. After an `Io` error this writer writes nothing more.
+    /// Appends one entry. Returns once it is durable. After an `Io` error this writer writes
+    /// nothing more.
     pub(super) fn append(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -162,12 +182,16 @@ impl LogWriter {
     }
 
     fn write(&mut self, number: u64, prev_crc: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        let fits = self.current.as_ref().is_some_and(|open| open.len + bytes.len() as u64 <= self.segment_bytes);
+        let fits = self
+            .current
+            .as_ref()
+            .is_some_and(|open| open.len + bytes.len() as u64 <= self.segment_bytes);
         if fits && let Some(open) = &mut self.current {
             return append_to(open, bytes, self.kind);
         }
         let path = segment_path(&self.dir, number);
-        let file = self.disk.open(&path, true).map_err(|error| io_error("create", &path, &error))?;
+        let file =
+            self.disk.open(&path, true).map_err(|error| io_error("create", &path, &error))?;
         let mut open = Open { file, first: number, path, len: 0 };
         let mut head = header(self.kind, self.log, number, prev_crc).to_vec();
         head.extend_from_slice(bytes);
@@ -191,7 +215,8 @@ fn append_to(open: &mut Open, bytes: &[u8], kind: Kind) -> Result<(), StoreError
     Ok(())
 }
 
-/// Keeps what is about to be cut off next to its segment, in case that it was not a write that was cut off but one that was damaged later.
+/// Keeps what is about to be cut off next to its segment, in case that it was not a write that was
+/// cut off but one that was damaged later.
 fn keep(path: &Path, offset: u64) {
     let copy = || -> std::io::Result<()> {
         let mut file = file::open_regular(path)?;
@@ -201,19 +226,24 @@ fn keep(path: &Path, offset: u64) {
     };
     if let Err(error) = copy() {
         // A full disk must not keep a match from being recovered.
-        tracing::warn!(code = "RK-STORE-014", path = %path.display(), offset, %error, "a torn tail could not be kept for inspection");
+        tracing::warn!(code = "RK-STORE-014", path = %path.display(), offset, %error, "a torn tail \
+            could not be kept for inspection");
     }
 }
 
-/// Removes what lies behind the last whole entry, durably. The bytes stay next to the segment, in a file with the ending `.torn`.
+/// Removes what lies behind the last whole entry, durably. The bytes stay next to the segment, in a
+/// file with the ending `.torn`.
 pub(super) fn cut(disk: &dyn Disk, dir: &Path, end: &LogEnd) -> Result<(), StoreError> {
     let mut removed = false;
     for (segment, offset) in &end.torn {
         let path = &segment.path;
         keep(path, *offset);
         if end.at.as_ref().is_some_and(|(last, _)| last.first == segment.first) {
-            let mut file = disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
-            file.truncate(*offset).and_then(|()| file.sync()).map_err(|error| io_error("cut", path, &error))?;
+            let mut file =
+                disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
+            file.truncate(*offset)
+                .and_then(|()| file.sync())
+                .map_err(|error| io_error("cut", path, &error))?;
         } else {
             fs::remove_file(path).map_err(|error| io_error("remove", path, &error))?;
             removed = true;
@@ -225,14 +255,25 @@ pub(super) fn cut(disk: &dyn Disk, dir: &Path, end: &LogEnd) -> Result<(), Store
     Ok(())
 }
 
-/// Cuts a log back to what was acknowledged: `first` is the segment in which that ends, `len` its length there (0: the segment does not count).
-/// For a writer that takes the place of one that failed: what the failed one wrote last may be in memory only, however whole it looks.
-pub(super) fn forget_unacknowledged(disk: &dyn Disk, dir: &Path, (first, len): (u64, u64)) -> Result<(), StoreError> {
-    for segment in segments(dir)?.iter().filter(|segment| segment.first > first || segment.first == first && segment.len > len) {
+/// Cuts a log back to what was acknowledged: `first` is the segment in which that ends, `len` its
+/// length there (0: the segment does not count). For a writer that takes the place of one that
+/// failed: what the failed one wrote last may be in memory only, however whole it looks.
+pub(super) fn forget_unacknowledged(
+    disk: &dyn Disk,
+    dir: &Path,
+    (first, len): (u64, u64),
+) -> Result<(), StoreError> {
+    for segment in segments(dir)?
+        .iter()
+        .filter(|segment| segment.first > first || segment.first == first && segment.len > len)
+    {
         let path = &segment.path;
         if segment.first == first && len > 0 {
-            let mut file = disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
-            file.truncate(len).and_then(|()| file.sync()).map_err(|error| io_error("cut", path, &error))?;
+            let mut file =
+                disk.open(path, false).map_err(|error| io_error("open", path, &error))?;
+            file.truncate(len)
+                .and_then(|()| file.sync())
+                .map_err(|error| io_error("cut", path, &error))?;
         } else {
             fs::remove_file(path).map_err(|error| io_error("remove", path, &error))?;
             disk.sync_dir(dir).map_err(|error| io_error("sync", dir, &error))?;
@@ -265,17 +306,25 @@ impl<T: Send + 'static> Writer<T> {
         append: impl FnMut(&mut LogWriter, T) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (sender, receiver) = sync_channel(queue);
-        let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || serve(&receiver, open, append));
-        let thread = spawned.map_err(|error| StoreError::Unavailable(format!("no thread for {name}: {error}")))?;
+        let spawned = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || serve(&receiver, open, append));
+        let thread = spawned
+            .map_err(|error| StoreError::Unavailable(format!("no thread for {name}: {error}")))?;
         Ok(Self { queue: Some(sender), thread: Some(thread), name })
     }
 
     /// Puts an item in the queue; the receiver gets the outcome.
-    pub(super) fn send(&self, item: T) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+    pub(super) fn send(
+        &self,
+        item: T,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let (done, outcome) = oneshot::channel();
         match self.queue.as_ref().map(|queue| queue.try_send(Request { item, done })) {
             Some(Ok(())) => Ok(outcome),
-            Some(Err(TrySendError::Full(_))) => Err(StoreError::Overloaded(format!("the queue of {} is full", self.name))),
+            Some(Err(TrySendError::Full(_))) => {
+                Err(StoreError::Overloaded(format!("the queue of {} is full", self.name)))
+            }
             Some(Err(TrySendError::Disconnected(_))) | None => Err(gone(&self.name)),
         }
     }
@@ -288,7 +337,11 @@ impl<T: Send + 'static> Writer<T> {
 
 /// The writer's thread has ended without an answer.
 pub(super) fn gone(name: &str) -> StoreError {
-    StoreError::Io { what: "write", path: name.to_owned(), cause: "its writer has ended".to_owned() }
+    StoreError::Io {
+        what: "write",
+        path: name.to_owned(),
+        cause: "its writer has ended".to_owned(),
+    }
 }
 
 impl<T> Drop for Writer<T> {

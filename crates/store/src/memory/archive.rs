@@ -25,7 +25,9 @@ impl Archive for MemoryStore {
                 }
                 let key = (meta.match_id, meta.first_seq, meta.kind);
                 match shared.chunks.get(&key) {
-                    Some((there, bytes)) if crate::check_chunk(there, bytes).is_ok() => there.clone(),
+                    Some((there, bytes)) if crate::check_chunk(there, bytes).is_ok() => {
+                        there.clone()
+                    }
                     _ => {
                         shared.chunks.insert(key, (meta.clone(), bytes));
                         meta
@@ -42,7 +44,11 @@ impl Archive for MemoryStore {
 
     fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<ChunkMeta>, Vec<StoreError>)> {
         Box::pin(self.run(Op::ReadChunk(match_id), move |shared| {
-            let mine = shared.chunks.values().map(|(meta, _)| meta).filter(|meta| meta.match_id == match_id);
+            let mine = shared
+                .chunks
+                .values()
+                .map(|(meta, _)| meta)
+                .filter(|meta| meta.match_id == match_id);
             Ok((mine.cloned().collect(), Vec::new()))
         }))
     }
@@ -50,7 +56,10 @@ impl Archive for MemoryStore {
     fn get(&self, meta: &ChunkMeta) -> StoreResult<'_, Bytes> {
         let meta = meta.clone();
         Box::pin(self.run(Op::ReadChunk(meta.match_id), move |shared| {
-            let found = shared.chunks.get(&(meta.match_id, meta.first_seq, meta.kind)).filter(|(there, _)| *there == meta);
+            let found = shared
+                .chunks
+                .get(&(meta.match_id, meta.first_seq, meta.kind))
+                .filter(|(there, _)| *there == meta);
             let (_, bytes) = found.ok_or_else(|| crate::no_chunk(&meta))?;
             crate::check_chunk(&meta, bytes)?;
             Ok(bytes.clone())
@@ -67,7 +76,8 @@ impl Archive for MemoryStore {
 
     fn matches(&self) -> StoreResult<'_, Vec<MatchId>> {
         Box::pin(self.run(Op::Pins, |shared| {
-            let mut ids: Vec<MatchId> = shared.chunks.keys().map(|(match_id, ..)| *match_id).collect();
+            let mut ids: Vec<MatchId> =
+                shared.chunks.keys().map(|(match_id, ..)| *match_id).collect();
             ids.dedup();
             Ok(ids)
         }))

@@ -9,7 +9,10 @@ use rekindle_schema::job::Job;
 
 use super::{MemoryStore, Op};
 use crate::jobs::{self, Change};
-use crate::port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult};
+use crate::port::{
+    AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError,
+    StoreResult,
+};
 
 type Rows = BTreeMap<JobId, Job>;
 
@@ -52,8 +55,11 @@ impl Jobs for MemoryStore {
     fn claim(&self, claim: Claim) -> StoreResult<'_, Vec<Job>> {
         Box::pin(self.run(Op::Jobs, move |shared| {
             let of_queue = shared.jobs.values().filter(|job| job.queue == claim.queue);
-            let mut due: Vec<(Option<u64>, Job)> =
-                of_queue.filter_map(|job| Some((job.due_ms(), jobs::claim(job, claim.by, claim.now_ms, claim.until_ms)?))).collect();
+            let mut due: Vec<(Option<u64>, Job)> = of_queue
+                .filter_map(|job| {
+                    Some((job.due_ms(), jobs::claim(job, claim.by, claim.now_ms, claim.until_ms)?))
+                })
+                .collect();
             due.sort_by_key(|(due, job)| (*due, job.id));
             due.truncate(claim.limit);
             let claimed: Vec<Job> = due.into_iter().map(|(_, job)| job).collect();
@@ -64,14 +70,26 @@ impl Jobs for MemoryStore {
 
     fn extend(&self, id: JobId, attempt: u32, until_ms: u64) -> StoreResult<'_, Hold> {
         Box::pin(self.run(Op::Jobs, move |shared| {
-            let change = shared.jobs.get(&id).map_or(Change::Lost, |job| jobs::extend(job, attempt, until_ms));
+            let change = shared
+                .jobs
+                .get(&id)
+                .map_or(Change::Lost, |job| jobs::extend(job, attempt, until_ms));
             Ok(put(&mut shared.jobs, change))
         }))
     }
 
-    fn finish(&self, id: JobId, attempt: u32, now_ms: u64, outcome: Outcome) -> StoreResult<'_, Hold> {
+    fn finish(
+        &self,
+        id: JobId,
+        attempt: u32,
+        now_ms: u64,
+        outcome: Outcome,
+    ) -> StoreResult<'_, Hold> {
         Box::pin(self.run(Op::Jobs, move |shared| {
-            let change = shared.jobs.get(&id).map_or(Change::Lost, |job| jobs::finish(job, attempt, now_ms, outcome));
+            let change = shared
+                .jobs
+                .get(&id)
+                .map_or(Change::Lost, |job| jobs::finish(job, attempt, now_ms, outcome));
             Ok(put(&mut shared.jobs, change))
         }))
     }
@@ -82,7 +100,14 @@ impl Jobs for MemoryStore {
 
     fn list(&self, filter: JobFilter) -> StoreResult<'_, Vec<Job>> {
         Box::pin(self.run(Op::Jobs, move |shared| {
-            Ok(shared.jobs.values().rev().filter(|job| jobs::passes(&filter, job)).take(filter.limit).cloned().collect())
+            Ok(shared
+                .jobs
+                .values()
+                .rev()
+                .filter(|job| jobs::passes(&filter, job))
+                .take(filter.limit)
+                .cloned()
+                .collect())
         }))
     }
 
@@ -93,7 +118,11 @@ impl Jobs for MemoryStore {
     fn retry(&self, id: JobId, now_ms: u64, attempts: u32) -> StoreResult<'_, Job> {
         Box::pin(self.run(Op::Jobs, move |shared| {
             let job = jobs::retry(row(&shared.jobs, id)?, now_ms, attempts)?;
-            if let Some(holder) = job.held_key().and_then(|key| holder(&shared.jobs, key)).filter(|&holder| holder != id) {
+            if let Some(holder) = job
+                .held_key()
+                .and_then(|key| holder(&shared.jobs, key))
+                .filter(|&holder| holder != id)
+            {
                 return Err(jobs::key_taken(&job, holder));
             }
             shared.jobs.insert(id, job.clone());
@@ -112,7 +141,10 @@ impl Jobs for MemoryStore {
 
     fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
         Box::pin(self.run(Op::Jobs, move |shared| {
-            let old = shared.jobs.values().filter(|job| job.finished_ms().is_some_and(|at| at < before_ms));
+            let old = shared
+                .jobs
+                .values()
+                .filter(|job| job.finished_ms().is_some_and(|at| at < before_ms));
             let old: Vec<JobId> = old.map(|job| job.id).take(limit).collect();
             for id in &old {
                 shared.jobs.remove(id);
@@ -127,7 +159,9 @@ impl AuditLog for MemoryStore {
         Box::pin(self.run(Op::Audit, move |shared| {
             crate::audit::check(&entry)?;
             match shared.audit.entry(entry.key()) {
-                Entry::Occupied(stands) if *stands.get() != entry => Err(crate::audit::differs(&entry)),
+                Entry::Occupied(stands) if *stands.get() != entry => {
+                    Err(crate::audit::differs(&entry))
+                }
                 Entry::Occupied(_) => Ok(()),
                 Entry::Vacant(place) => {
                     place.insert(entry);
@@ -139,14 +173,21 @@ impl AuditLog for MemoryStore {
 
     fn list(&self, query: AuditQuery) -> StoreResult<'_, Vec<AuditEntry>> {
         Box::pin(self.run(Op::Audit, move |shared| {
-            let asked = |entry: &&AuditEntry| (query.since_ms..query.until_ms).contains(&entry.time_ms);
+            let asked =
+                |entry: &&AuditEntry| (query.since_ms..query.until_ms).contains(&entry.time_ms);
             Ok(shared.audit.values().rev().filter(asked).take(query.limit).cloned().collect())
         }))
     }
 
     fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
         Box::pin(self.run(Op::Audit, move |shared| {
-            let old: Vec<_> = shared.audit.keys().take_while(|(time_ms, ..)| *time_ms < before_ms).take(limit).copied().collect();
+            let old: Vec<_> = shared
+                .audit
+                .keys()
+                .take_while(|(time_ms, ..)| *time_ms < before_ms)
+                .take(limit)
+                .copied()
+                .collect();
             for key in &old {
                 shared.audit.remove(key);
             }

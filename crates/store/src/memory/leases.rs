@@ -1,4 +1,5 @@
-//! Leases, match directory and effects in memory: each request is one step under the lock, durable when it is answered.
+//! Leases, match directory and effects in memory: each request is one step under the lock, durable
+//! when it is answered.
 
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::record::Effect;
@@ -9,7 +10,10 @@ use crate::identity::{Fresh, Holder, StoreIdentity, first, next};
 use crate::port::{EffectSink, Identity, Leases, Renewal, StoreError, StoreResult};
 
 fn node_row(shared: &mut Shared, node: Incarnation) -> Result<&mut NodeLease, StoreError> {
-    shared.nodes.get_mut(&node).ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {node}")))
+    shared
+        .nodes
+        .get_mut(&node)
+        .ok_or_else(|| StoreError::NotFound(format!("the lease of node incarnation {node}")))
 }
 
 /// Changes a lease that is live, and says whether it is.
@@ -24,16 +28,23 @@ fn if_live(lease: &mut NodeLease, change: impl FnOnce(&mut NodeLease)) -> Renewa
 
 impl Leases for MemoryStore {
     fn register(&self, lease: NodeLease) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::NodeLease(lease.incarnation), move |shared| match shared.nodes.get(&lease.incarnation) {
-            Some(found) if *found != lease => Err(crate::registered_twice(lease.incarnation)),
-            _ => {
-                shared.nodes.insert(lease.incarnation, lease);
-                Ok(())
+        Box::pin(self.run(Op::NodeLease(lease.incarnation), move |shared| {
+            match shared.nodes.get(&lease.incarnation) {
+                Some(found) if *found != lease => Err(crate::registered_twice(lease.incarnation)),
+                _ => {
+                    shared.nodes.insert(lease.incarnation, lease);
+                    Ok(())
+                }
             }
         }))
     }
 
-    fn renew(&self, node: Incarnation, deadline_ms: u64, reached: Option<Reached>) -> StoreResult<'_, Renewal> {
+    fn renew(
+        &self,
+        node: Incarnation,
+        deadline_ms: u64,
+        reached: Option<Reached>,
+    ) -> StoreResult<'_, Renewal> {
         Box::pin(self.run(Op::NodeLease(node), move |shared| {
             Ok(if_live(node_row(shared, node)?, |lease| {
                 lease.deadline_ms = deadline_ms;
@@ -78,7 +89,9 @@ impl Leases for MemoryStore {
     }
 
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
-        Box::pin(self.run(Op::NodeLease(Incarnation::default()), |shared| Ok(shared.nodes.values().cloned().collect())))
+        Box::pin(self.run(Op::NodeLease(Incarnation::default()), |shared| {
+            Ok(shared.nodes.values().cloned().collect())
+        }))
     }
 
     fn node(&self, node: Incarnation) -> StoreResult<'_, Option<NodeLease>> {
@@ -96,16 +109,22 @@ impl Leases for MemoryStore {
     }
 
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::MatchLease, move |shared| match shared.matches.get(&lease.match_id) {
-            Some(found) if *found != lease => Err(crate::created_twice(lease.match_id)),
-            _ => {
-                shared.matches.insert(lease.match_id, lease);
-                Ok(())
-            }
-        }))
+        Box::pin(self.run(
+            Op::MatchLease,
+            move |shared| match shared.matches.get(&lease.match_id) {
+                Some(found) if *found != lease => Err(crate::created_twice(lease.match_id)),
+                _ => {
+                    shared.matches.insert(lease.match_id, lease);
+                    Ok(())
+                }
+            },
+        ))
     }
 
-    fn compare_and_set(&self, lease: MatchLease) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
+    fn compare_and_set(
+        &self,
+        lease: MatchLease,
+    ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         Box::pin(self.run(Op::MatchLease, move |shared| {
             let found = shared.matches.get(&lease.match_id);
             if found.is_none_or(|found| found.version.checked_add(1) != Some(lease.version)) {
@@ -154,7 +173,10 @@ impl Identity for MemoryStore {
     fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
         Box::pin(self.run(Op::Identity, move |shared| {
             let highest = highest(shared);
-            Ok(shared.identity.get_or_insert_with(|| first(fresh, PLACE.to_owned(), highest)).clone())
+            Ok(shared
+                .identity
+                .get_or_insert_with(|| first(fresh, PLACE.to_owned(), highest))
+                .clone())
         }))
     }
 
@@ -170,7 +192,8 @@ impl Identity for MemoryStore {
 
     fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder> {
         // Whoever has this memory is this process.
-        let mine = lease.pid == std::process::id() && crate::local::start_time(lease.pid) == Some(lease.pid_start);
+        let mine = lease.pid == std::process::id()
+            && crate::local::start_time(lease.pid) == Some(lease.pid_start);
         Box::pin(async move { Ok(if mine { Holder::Holds } else { Holder::Unknown }) })
     }
 }
@@ -186,8 +209,12 @@ impl EffectSink for MemoryStore {
     }
 
     fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
-        Box::pin(
-            self.run(Op::Effect, |shared| Ok(shared.effects.iter().map(|(&(match_id, _), effect)| (match_id, effect.clone())).collect())),
-        )
+        Box::pin(self.run(Op::Effect, |shared| {
+            Ok(shared
+                .effects
+                .iter()
+                .map(|(&(match_id, _), effect)| (match_id, effect.clone()))
+                .collect())
+        }))
     }
 }

@@ -22,19 +22,42 @@ impl AuditLog for PostgresStore {
         Box::pin(async move {
             crate::audit::check(&entry)?;
             let (time_ms, action, stage) = entry.key();
-            let (time_ms, action, stage) = (count("time", time_ms)?, id(action.0), i16::from(stage));
-            let (who, what, target, bytes) = (text(&entry.who), text(&entry.action), text(&entry.target), entry.encode());
+            let (time_ms, action, stage) =
+                (count("time", time_ms)?, id(action.0), i16::from(stage));
+            let (who, what, target, bytes) =
+                (text(&entry.who), text(&entry.action), text(&entry.target), entry.encode());
             let insert = "INSERT INTO audit (time_ms, action_id, stage, who, action, target, entry) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                           ON CONFLICT DO NOTHING RETURNING true";
-            let parameters: [&(dyn ToSql + Sync); 7] = [&time_ms, &action, &stage, &who, &what, &target, &bytes];
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&time_ms, &action, &stage, &who, &what, &target, &bytes];
             for _ in 0..TRIES {
-                if !self.0.pools.rows(Lane::Facts, "adding an audit entry", insert, &parameters).await?.is_empty() {
+                if !self
+                    .0
+                    .pools
+                    .rows(Lane::Facts, "adding an audit entry", insert, &parameters)
+                    .await?
+                    .is_empty()
+                {
                     return Ok(());
                 }
-                let same = "SELECT entry = $4 FROM audit WHERE time_ms = $1 AND action_id = $2 AND stage = $3";
-                let rows = self.0.pools.rows(Lane::Facts, "comparing an audit entry", same, &[&time_ms, &action, &stage, &bytes]).await?;
+                let same = "SELECT entry = $4 FROM audit WHERE time_ms = $1 AND action_id = $2 AND \
+                    stage = $3";
+                let rows = self
+                    .0
+                    .pools
+                    .rows(
+                        Lane::Facts,
+                        "comparing an audit entry",
+                        same,
+                        &[&time_ms, &action, &stage, &bytes],
+                    )
+                    .await?;
                 if let Some(row) = rows.first() {
-                    return if column(row, 0, TABLE)? { Ok(()) } else { Err(crate::audit::differs(&entry)) };
+                    return if column(row, 0, TABLE)? {
+                        Ok(())
+                    } else {
+                        Err(crate::audit::differs(&entry))
+                    };
                 }
             }
             Err(StoreError::Unavailable("an audit entry comes and goes".to_owned()))
@@ -46,9 +69,13 @@ impl AuditLog for PostgresStore {
             // Ids from 2^63 on are the highest, though SQL takes them for negative.
             let sql = "SELECT entry FROM audit WHERE time_ms >= $1 AND time_ms < $2 \
                        ORDER BY time_ms DESC, (action_id >= 0), action_id DESC, stage DESC LIMIT $3";
-            let parameters: [&(dyn ToSql + Sync); 3] = [&bound(query.since_ms), &bound(query.until_ms), &bound(query.limit as u64)];
-            let rows = self.0.pools.rows(Lane::Facts, "listing audit entries", sql, &parameters).await?;
-            rows.iter().map(|row| decoded(TABLE, AuditEntry::decode(column(row, 0, TABLE)?))).collect()
+            let parameters: [&(dyn ToSql + Sync); 3] =
+                [&bound(query.since_ms), &bound(query.until_ms), &bound(query.limit as u64)];
+            let rows =
+                self.0.pools.rows(Lane::Facts, "listing audit entries", sql, &parameters).await?;
+            rows.iter()
+                .map(|row| decoded(TABLE, AuditEntry::decode(column(row, 0, TABLE)?)))
+                .collect()
         })
     }
 
@@ -56,7 +83,16 @@ impl AuditLog for PostgresStore {
         Box::pin(async move {
             let sql = "DELETE FROM audit WHERE (time_ms, action_id, stage) IN (SELECT time_ms, action_id, stage FROM audit WHERE time_ms < $1 \
                        ORDER BY time_ms, (action_id < 0), action_id, stage LIMIT $2) RETURNING true";
-            let rows = self.0.pools.rows(Lane::Facts, "pruning audit entries", sql, &[&bound(before_ms), &bound(limit as u64)]).await?;
+            let rows = self
+                .0
+                .pools
+                .rows(
+                    Lane::Facts,
+                    "pruning audit entries",
+                    sql,
+                    &[&bound(before_ms), &bound(limit as u64)],
+                )
+                .await?;
             Ok(rows.len())
         })
     }

@@ -1,7 +1,9 @@
-//! Checkpoints: a small state in its manifest's row, a large one in chunks that are written before it in the same transaction.
+//! Checkpoints: a small state in its manifest's row, a large one in chunks that are written before
+//! it in the same transaction.
 //!
-//! A reader sees a manifest only when all its chunks are there. What `list` has once found whole it does not read again, because a row is never
-//! changed: every put has its own number. `get` checks each time.
+//! A reader sees a manifest only when all its chunks are there. What `list` has once found whole it
+//! does not read again, because a row is never changed: every put has its own number. `get` checks
+//! each time.
 
 use std::collections::HashSet;
 
@@ -21,7 +23,8 @@ use crate::MAX_CHECKPOINT;
 use crate::port::{Checkpoints, StoreError, StoreResult};
 
 const TABLE: &str = "checkpoint";
-/// A state up to this size stands in the row of its manifest; a larger one is cut into chunks of this size, in bytes.
+/// A state up to this size stands in the row of its manifest; a larger one is cut into chunks of
+/// this size, in bytes.
 const CHUNK: usize = 256 << 10;
 /// How many whole checkpoints are remembered: 8 bytes and a little more for each.
 const MAX_KNOWN: usize = 65_536;
@@ -89,21 +92,38 @@ impl Inner {
     async fn put(&self, meta: &CheckpointMeta, state: &Bytes) -> Result<(), StoreError> {
         const DOING: &str = "putting a checkpoint";
         if state.len() > MAX_CHECKPOINT {
-            return Err(StoreError::TooLarge { what: "a checkpoint", size: state.len(), limit: MAX_CHECKPOINT });
+            return Err(StoreError::TooLarge {
+                what: "a checkpoint",
+                size: state.len(),
+                limit: MAX_CHECKPOINT,
+            });
         }
         crate::check_state(meta, state)?;
         let Ok(_place) = self.known.queue.try_acquire() else {
-            return Err(StoreError::Overloaded(format!("{} checkpoints wait already", self.options.checkpoint_queue)));
+            return Err(StoreError::Overloaded(format!(
+                "{} checkpoints wait already",
+                self.options.checkpoint_queue
+            )));
         };
         let told = |failure: Failure| failure.told(DOING);
         let mut lent = self.pools.lend(Lane::Bulk, DOING).await?;
         let rows = lent.ask("SELECT nextval('checkpoint_put')", &[]).await.map_err(told)?;
-        let put: i64 = column(rows.first().ok_or_else(|| corrupt(format!("table {TABLE}"), "no number for a checkpoint"))?, 0, TABLE)?;
+        let put: i64 = column(
+            rows.first()
+                .ok_or_else(|| corrupt(format!("table {TABLE}"), "no number for a checkpoint"))?,
+            0,
+            TABLE,
+        )?;
         let encoded = meta.encode();
         let crc = i64::from(crc32c::crc32c(&encoded));
         let (seq, epoch) = (count("seq", meta.seq.0)?, count("epoch", meta.epoch.0)?);
-        let (chunks, inline): (i32, &[u8]) = if state.len() > CHUNK { (state.len().div_ceil(CHUNK) as i32, &[]) } else { (0, state) };
-        let manifest: [&(dyn ToSql + Sync); 8] = [&id(meta.match_id.0), &seq, &epoch, &put, &encoded, &crc, &chunks, &inline];
+        let (chunks, inline): (i32, &[u8]) = if state.len() > CHUNK {
+            (state.len().div_ceil(CHUNK) as i32, &[])
+        } else {
+            (0, state)
+        };
+        let manifest: [&(dyn ToSql + Sync); 8] =
+            [&id(meta.match_id.0), &seq, &epoch, &put, &encoded, &crc, &chunks, &inline];
         if chunks == 0 {
             lent.ask(PUT, &manifest).await.map_err(told)?;
         } else {
@@ -124,7 +144,15 @@ impl Inner {
         const DOING: &str = "reading a checkpoint";
         let gone = || missing(&stored.meta);
         if stored.chunks == 0 {
-            let rows = self.pools.rows(Lane::Bulk, DOING, "SELECT state FROM checkpoint WHERE put = $1", &[&stored.put]).await?;
+            let rows = self
+                .pools
+                .rows(
+                    Lane::Bulk,
+                    DOING,
+                    "SELECT state FROM checkpoint WHERE put = $1",
+                    &[&stored.put],
+                )
+                .await?;
             let row = rows.first().ok_or_else(gone)?;
             return Ok(Bytes::copy_from_slice(column(row, 0, TABLE)?));
         }
@@ -138,12 +166,19 @@ impl Inner {
                     return Err(gone());
                 }
                 let place = place(stored.meta.match_id, stored.meta.seq.0);
-                return Err(corrupt(place, format!("chunk {ordinal} of {} is missing", stored.chunks)));
+                return Err(corrupt(
+                    place,
+                    format!("chunk {ordinal} of {} is missing", stored.chunks),
+                ));
             };
             let chunk: &[u8] = column(row, 0, TABLE)?;
-            // A manifest that lies about its length makes no reader take more memory than a checkpoint may have.
+            // A manifest that lies about its length makes no reader take more memory than a
+            // checkpoint may have.
             if state.len() + chunk.len() > MAX_CHECKPOINT {
-                return Err(corrupt(place(stored.meta.match_id, stored.meta.seq.0), "it is longer than a checkpoint may be"));
+                return Err(corrupt(
+                    place(stored.meta.match_id, stored.meta.seq.0),
+                    "it is longer than a checkpoint may be",
+                ));
             }
             state.extend_from_slice(chunk);
         }
@@ -158,9 +193,13 @@ impl Inner {
         Ok(state)
     }
 
-    async fn list(&self, match_id: MatchId) -> Result<(Vec<CheckpointMeta>, Vec<StoreError>), StoreError> {
+    async fn list(
+        &self,
+        match_id: MatchId,
+    ) -> Result<(Vec<CheckpointMeta>, Vec<StoreError>), StoreError> {
         let sql = "SELECT put, chunks, seq, meta, meta_crc FROM checkpoint WHERE match_id = $1";
-        let rows = self.pools.rows(Lane::Bulk, "listing checkpoints", sql, &[&id(match_id.0)]).await?;
+        let rows =
+            self.pools.rows(Lane::Bulk, "listing checkpoints", sql, &[&id(match_id.0)]).await?;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for row in &rows {
             let stored = match stored(match_id, row) {
@@ -189,8 +228,10 @@ impl Inner {
     }
 
     async fn get(&self, meta: &CheckpointMeta) -> Result<Bytes, StoreError> {
-        let sql = "SELECT put, chunks, seq, meta, meta_crc FROM checkpoint WHERE match_id = $1 AND seq = $2 AND epoch = $3";
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id(meta.match_id.0), &bound(meta.seq.0), &bound(meta.epoch.0)];
+        let sql = "SELECT put, chunks, seq, meta, meta_crc FROM checkpoint WHERE match_id = $1 AND \
+            seq = $2 AND epoch = $3";
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&id(meta.match_id.0), &bound(meta.seq.0), &bound(meta.epoch.0)];
         let rows = self.pools.rows(Lane::Bulk, "reading a checkpoint", sql, &parameters).await?;
         let stored = stored(meta.match_id, rows.first().ok_or_else(|| missing(meta))?)?;
         if stored.meta != *meta {
@@ -202,7 +243,9 @@ impl Inner {
     async fn trim_checkpoints(&self, match_id: MatchId, before: Seq) -> Result<(), StoreError> {
         let sql = "WITH old AS (DELETE FROM checkpoint WHERE match_id = $1 AND seq < $2 RETURNING put) \
                    DELETE FROM checkpoint_chunk USING old WHERE checkpoint_chunk.put = old.put";
-        self.pools.rows(Lane::Bulk, "trimming checkpoints", sql, &[&id(match_id.0), &bound(before.0)]).await?;
+        self.pools
+            .rows(Lane::Bulk, "trimming checkpoints", sql, &[&id(match_id.0), &bound(before.0)])
+            .await?;
         Ok(())
     }
 }

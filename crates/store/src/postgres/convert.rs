@@ -12,7 +12,8 @@ pub(super) fn id(id: u64) -> i64 {
     id.cast_signed()
 }
 
-/// A count as a bound in a comparison: larger ones than SQL knows are larger than all that is there.
+/// A count as a bound in a comparison: larger ones than SQL knows are larger than all that is
+/// there.
 pub(super) fn bound(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -20,11 +21,16 @@ pub(super) fn bound(count: u64) -> i64 {
 /// A count that is stored.
 pub(super) fn count(what: &str, count: u64) -> Result<i64, StoreError> {
     let problem = "Postgres keeps numbers up to 9223372036854775807".to_owned();
-    i64::try_from(count).map_err(|_| StoreError::Refused { place: format!("{what} {count}"), problem })
+    i64::try_from(count)
+        .map_err(|_| StoreError::Refused { place: format!("{what} {count}"), problem })
 }
 
 /// A column of a row.
-pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize, table: &str) -> Result<T, StoreError> {
+pub(super) fn column<'a, T: FromSql<'a>>(
+    row: &'a Row,
+    index: usize,
+    table: &str,
+) -> Result<T, StoreError> {
     row.try_get(index).map_err(|error| corrupt(format!("table {table}"), error))
 }
 

@@ -1,4 +1,5 @@
-//! Versions of the tables: numbered files in `schema/sql`, applied in order, each in a transaction together with its line in `schema_version`.
+//! Versions of the tables: numbered files in `schema/sql`, applied in order, each in a transaction
+//! together with its line in `schema_version`.
 
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -22,14 +23,20 @@ pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 /// Opens one connection without limits on statements.
 async fn connect(options: &PostgresOptions, doing: &str) -> Result<Client, StoreError> {
     let config = options.session(Duration::ZERO);
-    let (client, _task) = pools::dial(&config, tls::connector(options)?).await.map_err(|error| errors::classify(&error, doing))?;
+    let (client, _task) = pools::dial(&config, tls::connector(options)?)
+        .await
+        .map_err(|error| errors::classify(&error, doing))?;
     Ok(client)
 }
 
-async fn found(client: &Client, options: &PostgresOptions) -> Result<Option<u32>, tokio_postgres::Error> {
+async fn found(
+    client: &Client,
+    options: &PostgresOptions,
+) -> Result<Option<u32>, tokio_postgres::Error> {
     let table = format!("\"{}\".schema_version", options.schema());
     if client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?.get(0) {
-        let newest: Option<i32> = client.query_one("SELECT max(version) FROM schema_version", &[]).await?.get(0);
+        let newest: Option<i32> =
+            client.query_one("SELECT max(version) FROM schema_version", &[]).await?.get(0);
         return Ok(newest.map(i32::cast_unsigned));
     }
     Ok(None)
@@ -43,8 +50,9 @@ pub async fn schema_state(options: &PostgresOptions) -> Result<SchemaState, Stor
     Ok(SchemaState::of(found, SCHEMA_VERSION))
 }
 
-/// Brings the tables up to what this release needs and returns the versions that were applied, none if they were current. Several may run
-/// at once: they wait for each other. `Refused` if a newer release made the tables; nothing is changed then.
+/// Brings the tables up to what this release needs and returns the versions that were applied, none
+/// if they were current. Several may run at once: they wait for each other. `Refused` if a newer
+/// release made the tables; nothing is changed then.
 pub async fn migrate(options: &PostgresOptions) -> Result<Vec<u32>, StoreError> {
     const DOING: &str = "migrating the tables";
     let failed = |error: tokio_postgres::Error| errors::classify(&error, DOING);
@@ -57,13 +65,18 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Vec<u32>, StoreError> 
         state.require_current(&options.to_string())?;
     }
     let mut applied = Vec::new();
-    for (version, (name, statements)) in (1_u32..).zip(MIGRATIONS).skip(before.unwrap_or(0) as usize) {
+    for (version, (name, statements)) in
+        (1_u32..).zip(MIGRATIONS).skip(before.unwrap_or(0) as usize)
+    {
         let transaction = client.transaction().await.map_err(failed)?;
         if version == 1 {
             let schema = options.schema();
-            let table =
-                "CREATE TABLE schema_version (version int PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())";
-            transaction.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {table}")).await.map_err(failed)?;
+            let table = "CREATE TABLE schema_version (version int PRIMARY KEY, name text NOT NULL, \
+                applied timestamptz NOT NULL DEFAULT now())";
+            transaction
+                .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"; {table}"))
+                .await
+                .map_err(failed)?;
         }
         transaction.batch_execute(statements).await.map_err(failed)?;
         let line = "INSERT INTO schema_version (version, name) VALUES ($1, $2)";
@@ -74,16 +87,21 @@ pub async fn migrate(options: &PostgresOptions) -> Result<Vec<u32>, StoreError> 
     Ok(applied)
 }
 
-/// Drops the schema with everything in it: for a store that was made for one purpose and has served it. Harmless to repeat.
+/// Drops the schema with everything in it: for a store that was made for one purpose and has served
+/// it. Harmless to repeat.
 pub async fn discard(options: &PostgresOptions) -> Result<(), StoreError> {
     const DOING: &str = "dropping the tables";
     let failed = |error: tokio_postgres::Error| errors::classify(&error, DOING);
     let client = connect(options, DOING).await?;
-    // In pieces: one transaction that drops hundreds of partitions may need more locks than there are.
+    // In pieces: one transaction that drops hundreds of partitions may need more locks than there
+    // are.
     let partitions = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
                       WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
     for row in client.query(partitions, &[&options.schema()]).await.map_err(failed)? {
         client.batch_execute(row.try_get(0).map_err(failed)?).await.map_err(failed)?;
     }
-    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", options.schema())).await.map_err(failed)
+    client
+        .batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", options.schema()))
+        .await
+        .map_err(failed)
 }

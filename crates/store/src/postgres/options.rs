@@ -46,7 +46,8 @@ pub enum Mutant {
     NoChecksums,
 }
 
-/// Where a Postgres store is and how it is used. [`PostgresOptions::parse`] reads them from an address.
+/// Where a Postgres store is and how it is used. [`PostgresOptions::parse`] reads them from an
+/// address.
 #[derive(Clone)]
 pub struct PostgresOptions {
     pub(super) config: Config,
@@ -55,7 +56,8 @@ pub struct PostgresOptions {
     pub(super) schema: String,
     /// A server that does not sync its WAL is used all the same.
     pub(super) unsafe_server: bool,
-    /// Most connections, at least 3. A quarter serves commits, a quarter leases, the rest everything that is large.
+    /// Most connections, at least 3. A quarter serves commits, a quarter leases, the rest
+    /// everything that is large.
     pub pool: usize,
     /// How long a connection may take to come up.
     pub connect_timeout: Duration,
@@ -72,7 +74,10 @@ pub struct PostgresOptions {
 }
 
 fn refuse(problem: impl Into<String>) -> StoreError {
-    StoreError::Refused { place: "the address of a Postgres store".to_owned(), problem: problem.into() }
+    StoreError::Refused {
+        place: "the address of a Postgres store".to_owned(),
+        problem: problem.into(),
+    }
 }
 
 fn number<T>(key: &str, value: &str, least: T, most: T) -> Result<T, StoreError>
@@ -100,7 +105,9 @@ fn percent_decoded(key: &str, text: &str) -> Result<String, StoreError> {
         }
         let mut digit = || bytes.next().and_then(|byte| (byte as char).to_digit(16));
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(refuse(format!("`{key}` has a `%` without two hexadecimal digits behind it")));
+            return Err(refuse(format!(
+                "`{key}` has a `%` without two hexadecimal digits behind it"
+            )));
         };
         out.push((high * 16 + low) as u8);
     }
@@ -108,13 +115,16 @@ fn percent_decoded(key: &str, text: &str) -> Result<String, StoreError> {
 }
 
 impl PostgresOptions {
-    /// Reads an address: `postgres://user@host:5432/database?sslmode=verify-full&schema=rekindle&pool=16`.
+    /// Reads an address:
+    /// `postgres://user@host:5432/database?sslmode=verify-full&schema=rekindle&pool=16`.
     ///
-    /// Of parameters it knows `schema` (`rekindle`), `pool` (8), `sslmode` (`disable`, `prefer`, `require`, `verify-full`; default `prefer`),
-    /// `sslrootcert` (a PEM file; with it `require` verifies too), `password_file`, `connect_timeout` and `timeout` (`3s` and `5s`; a bare number is seconds),
-    /// `durability=unchecked` (use a server with `fsync = off`: for tests only); all others are libpq's as `tokio-postgres` knows them. A password comes
-    /// from the address, from `password_file`, or from the variable `PGPASSWORD`, in this order. `Refused` says what is wrong with an address, without
-    /// repeating it.
+    /// Of parameters it knows `schema` (`rekindle`), `pool` (8), `sslmode` (`disable`, `prefer`,
+    /// `require`, `verify-full`; default `prefer`), `sslrootcert` (a PEM file; with it `require`
+    /// verifies too), `password_file`, `connect_timeout` and `timeout` (`3s` and `5s`; a bare
+    /// number is seconds), `durability=unchecked` (use a server with `fsync = off`: for tests
+    /// only); all others are libpq's as `tokio-postgres` knows them. A password comes from the
+    /// address, from `password_file`, or from the variable `PGPASSWORD`, in this order. `Refused`
+    /// says what is wrong with an address, without repeating it.
     pub fn parse(address: &str) -> Result<Self, StoreError> {
         Self::parse_with(address, std::env::var("PGPASSWORD").ok())
     }
@@ -122,17 +132,21 @@ impl PostgresOptions {
     /// As [`Self::parse`], with the value of `PGPASSWORD` as an argument.
     pub fn parse_with(address: &str, pgpassword: Option<String>) -> Result<Self, StoreError> {
         if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
-            return Err(refuse("it should begin with `postgres://`: postgres://user@host:5432/database"));
+            return Err(refuse(
+                "it should begin with `postgres://`: postgres://user@host:5432/database",
+            ));
         }
         let (base, query) = address.split_once('?').unwrap_or((address, ""));
         let mut rest: Vec<&str> = Vec::new();
         let mut schema = DEFAULT_SCHEMA.to_owned();
         let mut tls = Tls::Prefer;
         let (mut root, mut password_file) = (None, None);
-        let (mut pool, mut timeout, mut connect_timeout) = (8, Duration::from_secs(5), Duration::from_secs(3));
+        let (mut pool, mut timeout, mut connect_timeout) =
+            (8, Duration::from_secs(5), Duration::from_secs(3));
         let mut unsafe_server = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, raw) = pair.split_once('=').ok_or_else(|| refuse("a parameter has no `=`"))?;
+            let (key, raw) =
+                pair.split_once('=').ok_or_else(|| refuse("a parameter has no `=`"))?;
             let value = || percent_decoded(key, raw);
             match key {
                 "schema" => schema = value()?,
@@ -142,7 +156,12 @@ impl PostgresOptions {
                         "prefer" | "allow" => Tls::Prefer,
                         "require" => Tls::Require,
                         "verify-full" => Tls::VerifyFull,
-                        _ => return Err(refuse("`sslmode` should be one of `disable`, `prefer`, `require`, `verify-full`")),
+                        _ => {
+                            return Err(refuse(
+                                "`sslmode` should be one of `disable`, `prefer`, `require`, \
+                                 `verify-full`",
+                            ));
+                        }
                     }
                 }
                 "sslrootcert" => root = Some(PathBuf::from(value()?)),
@@ -155,20 +174,37 @@ impl PostgresOptions {
                     "unchecked" => unsafe_server = true,
                     _ => return Err(refuse("`durability` should be `checked` or `unchecked`")),
                 },
-                _ if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => rest.push(pair),
+                _ if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+                    rest.push(pair)
+                }
                 _ => {
-                    return Err(refuse("what stands behind `?` is no list of parameters; is there a `?` in the password? write it as %3F"));
+                    return Err(refuse(
+                        "what stands behind `?` is no list of parameters; is there a `?` in the \
+                         password? write it as %3F",
+                    ));
                 }
             }
         }
-        let plain = schema.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-        if !plain || schema.is_empty() || schema.len() > 63 || schema.as_bytes()[0].is_ascii_digit() || schema.starts_with("pg_") {
-            return Err(refuse("`schema` should be 1 to 63 of a-z, 0-9 and _, not begin with a digit, and not with pg_"));
+        let plain = schema
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if !plain
+            || schema.is_empty()
+            || schema.len() > 63
+            || schema.as_bytes()[0].is_ascii_digit()
+            || schema.starts_with("pg_")
+        {
+            return Err(refuse(
+                "`schema` should be 1 to 63 of a-z, 0-9 and _, not begin with a digit, and not \
+                 with pg_",
+            ));
         }
-        let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
+        let plain =
+            if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
         // What the parser says names parameters, never their values.
         let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let cause = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
             refuse(format!("it cannot be read: {cause}"))
         })?;
         if config.get_hosts().is_empty() {
@@ -179,8 +215,9 @@ impl PostgresOptions {
         }
         if config.get_password().is_none() {
             if let Some(path) = password_file {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| refuse(format!("the password file {} cannot be read: {error}", path.display())))?;
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    refuse(format!("the password file {} cannot be read: {error}", path.display()))
+                })?;
                 config.password(text.trim_end_matches(['\r', '\n']));
             } else if let Some(password) = pgpassword.filter(|password| !password.is_empty()) {
                 config.password(password);
@@ -226,7 +263,8 @@ impl PostgresOptions {
             self.schema,
             statement_timeout.as_millis(),
         );
-        let options = config.get_options().map_or_else(|| own.clone(), |given| format!("{given} {own}"));
+        let options =
+            config.get_options().map_or_else(|| own.clone(), |given| format!("{given} {own}"));
         config.options(options);
         config
     }
@@ -277,13 +315,23 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.to_string(), "postgres://ann@db.example:5433/games?schema=arena");
-        assert_eq!((options.pool, &options.tls, options.timeout), (16, &Tls::VerifyFull, Duration::from_secs(2)));
-        assert_eq!(parse("postgres://ann@h/d?timeout=250ms").unwrap().timeout, Duration::from_millis(250));
+        assert_eq!(
+            (options.pool, &options.tls, options.timeout),
+            (16, &Tls::VerifyFull, Duration::from_secs(2))
+        );
+        assert_eq!(
+            parse("postgres://ann@h/d?timeout=250ms").unwrap().timeout,
+            Duration::from_millis(250)
+        );
         assert_eq!(options.root, Some(PathBuf::from("/etc/ca.pem")));
         assert_eq!(options.config.get_password(), Some(&b"s3cret"[..]));
         let session = options.session(options.timeout);
         let settings = session.get_options().unwrap();
-        assert!(settings.contains("synchronous_commit=on") && settings.contains("statement_timeout=2000"), "{settings}");
+        assert!(
+            settings.contains("synchronous_commit=on")
+                && settings.contains("statement_timeout=2000"),
+            "{settings}"
+        );
     }
 
     #[test]

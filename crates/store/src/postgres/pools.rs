@@ -1,15 +1,21 @@
-//! Connections: three bounded pools, so that a commit never waits behind a checkpoint, nor a renewal of a lease behind either.
+//! Connections: three bounded pools, so that a commit never waits behind a checkpoint, nor a
+//! renewal of a lease behind either.
 //!
-//! A request is one statement on a borrowed connection, bounded by a time on the server and a slightly longer one here. A connection goes
-//! back only after its answer has come in full; one that timed out, failed, or whose caller went away is closed. Connecting after a failure waits, longer
-//! each time and by chance, so that a server that comes back is not met by all nodes at once.
+//! A request is one statement on a borrowed connection, bounded by a time on the server and a
+//! slightly longer one here. A connection goes back only after its answer has come in full; one
+//! that timed out, failed, or whose caller went away is closed. Connecting after a failure waits,
+//! longer each time and by chance, so that a server that comes back is not met by all nodes at
+//! once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Runtime, Timeouts,
+};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -29,7 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// A statement about leases that takes longer may be held up by a session whose node is gone.
 const SUSPICIOUS: Duration = Duration::from_secs(1);
-/// A connection forgets its prepared statements when there are more: each partition of a log has its own.
+/// A connection forgets its prepared statements when there are more: each partition of a log has
+/// its own.
 const MAX_STATEMENTS: usize = 64;
 
 /// What a request is for.
@@ -118,7 +125,10 @@ fn chance() -> f64 {
 }
 
 /// Opens one connection and lets it run.
-pub(super) async fn dial(config: &Config, tls: MakeRustlsConnect) -> Result<(Client, JoinHandle<()>), Error> {
+pub(super) async fn dial(
+    config: &Config,
+    tls: MakeRustlsConnect,
+) -> Result<(Client, JoinHandle<()>), Error> {
     let (client, connection) = config.connect(tls).await?;
     let task = tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -129,7 +139,10 @@ pub(super) async fn dial(config: &Config, tls: MakeRustlsConnect) -> Result<(Cli
 }
 
 impl Connect for Dialer {
-    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
         Box::pin(async move {
             let wait = self.backoff.lock().not_before;
             if let Some(wait) = wait {
@@ -161,13 +174,25 @@ impl Pools {
                 Lane::Bulk => options.pool.saturating_sub(2 * quarter).max(1),
             };
             let config = options.session(options.timeout);
-            let dialer =
-                Dialer { tls: connector.clone(), config: config.clone(), limit: options.connect_timeout, backoff: Arc::clone(&backoff) };
-            let manager = Manager::from_connect(config, dialer, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+            let dialer = Dialer {
+                tls: connector.clone(),
+                config: config.clone(),
+                limit: options.connect_timeout,
+                backoff: Arc::clone(&backoff),
+            };
+            let manager = Manager::from_connect(
+                config,
+                dialer,
+                ManagerConfig { recycling_method: RecyclingMethod::Fast },
+            );
             let pool = Pool::builder(manager)
                 .max_size(size)
                 .runtime(Runtime::Tokio1)
-                .timeouts(Timeouts { wait: Some(patience), create: Some(options.connect_timeout + 2 * LAST_PAUSE), recycle: Some(GRACE) })
+                .timeouts(Timeouts {
+                    wait: Some(patience),
+                    create: Some(options.connect_timeout + 2 * LAST_PAUSE),
+                    recycle: Some(GRACE),
+                })
                 .pre_recycle(Hook::sync_fn(|client, _| {
                     if client.statement_cache.size() > MAX_STATEMENTS {
                         return Err(HookError::message("it holds enough prepared statements"));
@@ -175,15 +200,18 @@ impl Pools {
                     Ok(())
                 }))
                 .build();
-            let pool =
-                pool.map_err(|error| StoreError::Refused { place: "connections to Postgres".to_owned(), problem: error.to_string() })?;
+            let pool = pool.map_err(|error| StoreError::Refused {
+                place: "connections to Postgres".to_owned(),
+                problem: error.to_string(),
+            })?;
             Ok(Lender { pool, meters: Arc::new(Meters::new(lane)) })
         };
         let [commit, facts, bulk] = Lane::ALL.map(build);
         Ok(Self { lanes: [commit?, facts?, bulk?], patience })
     }
 
-    /// Borrows a connection. `Unavailable` if there is none in time, whatever the reason: a password that stops working is no reason to end matches.
+    /// Borrows a connection. `Unavailable` if there is none in time, whatever the reason: a
+    /// password that stops working is no reason to end matches.
     pub(super) async fn lend(&self, lane: Lane, doing: &str) -> Result<Lent, StoreError> {
         let lender = &self.lanes[lane as usize];
         let pool = &lender.pool;
@@ -193,22 +221,30 @@ impl Pools {
             lender.meters.errors.increment(1);
         }
         match lent {
-            Ok(object) => Ok(Lent { object: Some(object), patience: self.patience, whole: true, meters: Arc::clone(&lender.meters) }),
+            Ok(object) => Ok(Lent {
+                object: Some(object),
+                patience: self.patience,
+                whole: true,
+                meters: Arc::clone(&lender.meters),
+            }),
             Err(PoolError::Backend(error)) => Err(match errors::classify(&error, doing) {
-                StoreError::Refused { problem, .. } => {
-                    StoreError::Unavailable(format!("no connection to Postgres while {doing}: {problem}"))
-                }
+                StoreError::Refused { problem, .. } => StoreError::Unavailable(format!(
+                    "no connection to Postgres while {doing}: {problem}"
+                )),
                 other => other,
             }),
             Err(PoolError::Timeout(_)) => {
                 let status = pool.status();
                 let (size, waiting) = (status.size, status.waiting);
                 Err(StoreError::Unavailable(format!(
-                    "no connection to Postgres became free while {doing} ({size} of {} in use, {waiting} more requests wait); raise `pool` if this stays",
+                    "no connection to Postgres became free while {doing} ({size} of {} in use, \
+                     {waiting} more requests wait); raise `pool` if this stays",
                     status.max_size
                 )))
             }
-            Err(error) => Err(StoreError::Unavailable(format!("no connection to Postgres while {doing}: {error}"))),
+            Err(error) => Err(StoreError::Unavailable(format!(
+                "no connection to Postgres while {doing}: {error}"
+            ))),
         }
     }
 
@@ -237,9 +273,11 @@ impl Pools {
 
     /// Ends sessions of Rekindle that hold up others while they wait for the rest of a request.
     ///
-    /// A request goes out as several messages in a row, and its locks are kept until the last of them is there. A node that is stopped, or cut off, in
-    /// between would hold the lock on its own lease for as long as its connection lasts, and neither `statement_timeout` nor
-    /// `idle_in_transaction_session_timeout` counts that time: it could not be fenced. What it had asked for is undone; it was told nothing of it.
+    /// A request goes out as several messages in a row, and its locks are kept until the last of
+    /// them is there. A node that is stopped, or cut off, in between would hold the lock on its own
+    /// lease for as long as its connection lasts, and neither `statement_timeout` nor
+    /// `idle_in_transaction_session_timeout` counts that time: it could not be fenced. What it had
+    /// asked for is undone; it was told nothing of it.
     async fn unblock(&self) {
         const DOING: &str = "looking for sessions that hold up others";
         let sql = "SELECT holder.pid, pg_terminate_backend(holder.pid) FROM pg_stat_activity holder \
@@ -258,10 +296,14 @@ impl Pools {
                 tracing::warn!(
                     code = "RK-STORE-036",
                     count,
-                    "ended sessions that held locks in the middle of a request: their node is stopped or cut off"
+                    "ended sessions that held locks in the middle of a request: their node is \
+                     stopped or cut off"
                 );
             }
-            Err(error) => tracing::debug!(code = "RK-STORE-037", %error, "could not look for sessions that hold up others"),
+            Err(error) => {
+                tracing::debug!(code = "RK-STORE-037", %error, "could not look for sessions that \
+                    hold up others")
+            }
         }
     }
 
@@ -282,15 +324,17 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn told(&self, doing: &str) -> StoreError {
         match self {
-            Self::TimedOut(after) => {
-                StoreError::Unavailable(format!("no answer from Postgres within {:.1} s while {doing}", after.as_secs_f64()))
-            }
+            Self::TimedOut(after) => StoreError::Unavailable(format!(
+                "no answer from Postgres within {:.1} s while {doing}",
+                after.as_secs_f64()
+            )),
             Self::Failed(error) => errors::classify(error, doing),
         }
     }
 }
 
-/// A borrowed connection. It goes back only if its last request was answered and no transaction is open.
+/// A borrowed connection. It goes back only if its last request was answered and no transaction is
+/// open.
 pub(super) struct Lent {
     object: Option<Object>,
     patience: Duration,
@@ -304,16 +348,30 @@ impl Lent {
     }
 
     /// Runs one statement and gives its rows.
-    pub(super) async fn ask(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failure> {
-        self.statement(sql, async |client, statement| client.query(statement, parameters).await).await
+    pub(super) async fn ask(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        self.statement(sql, async |client, statement| client.query(statement, parameters).await)
+            .await
     }
 
     /// Runs one statement that gives no rows; how many it has changed.
-    pub(super) async fn change(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
-        self.statement(sql, async |client, statement| client.execute(statement, parameters).await).await
+    pub(super) async fn change(
+        &mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Failure> {
+        self.statement(sql, async |client, statement| client.execute(statement, parameters).await)
+            .await
     }
 
-    async fn statement<T>(&mut self, sql: &str, run: impl AsyncFnOnce(&Object, &Statement) -> Result<T, Error>) -> Result<T, Failure> {
+    async fn statement<T>(
+        &mut self,
+        sql: &str,
+        run: impl AsyncFnOnce(&Object, &Statement) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
         let whole = std::mem::replace(&mut self.whole, false);
         let client = self.client()?;
         let work = async {
@@ -330,7 +388,8 @@ impl Lent {
         let outcome = outcome.map_err(|_| Failure::TimedOut(self.patience))?;
         if let Err(error) = &outcome {
             // A plain refusal leaves the connection as it was.
-            let usable = error.as_db_error().is_some() && !matches!(errors::classify(error, ""), StoreError::Unavailable(_));
+            let usable = error.as_db_error().is_some()
+                && !matches!(errors::classify(error, ""), StoreError::Unavailable(_));
             self.whole = whole && usable;
         } else {
             self.whole = whole;
@@ -353,7 +412,9 @@ impl Lent {
 
     async fn plain(&self, sql: &str) -> Result<(), Failure> {
         let client = self.client()?;
-        let outcome = timeout(self.patience, client.batch_execute(sql)).await.map_err(|_| Failure::TimedOut(self.patience))?;
+        let outcome = timeout(self.patience, client.batch_execute(sql))
+            .await
+            .map_err(|_| Failure::TimedOut(self.patience))?;
         outcome.map_err(Failure::Failed)
     }
 }

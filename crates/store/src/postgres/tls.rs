@@ -23,33 +23,46 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
         .with_safe_default_protocol_versions()
         .map_err(|error| refuse(error.to_string()))?;
     if let Some(path) = &options.root {
-        let failed = |error: String| refuse(format!("the root certificates in {} cannot be used: {error}", path.display()));
+        let failed = |error: String| {
+            refuse(format!("the root certificates in {} cannot be used: {error}", path.display()))
+        };
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+        for certificate in
+            CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?
+        {
             let certificate = certificate.map_err(|error| failed(error.to_string()))?;
             roots.add(certificate).map_err(|error| failed(error.to_string()))?;
         }
         if roots.is_empty() {
             return Err(failed("there are none".to_owned()));
         }
-        return Ok(MakeRustlsConnect::new(builder.with_root_certificates(roots).with_no_client_auth()));
+        return Ok(MakeRustlsConnect::new(
+            builder.with_root_certificates(roots).with_no_client_auth(),
+        ));
     }
     if options.tls == Tls::VerifyFull {
         // Takes the process's provider: the node installs the same one before anything else.
         let _ = aws_lc_rs::default_provider().install_default();
-        let (connector, problems) = MakeRustlsConnect::with_native_certs()
-            .map_err(|_| refuse("this system has no root certificates; name a file with `sslrootcert=`".to_owned()))?;
+        let (connector, problems) = MakeRustlsConnect::with_native_certs().map_err(|_| {
+            refuse(
+                "this system has no root certificates; name a file with `sslrootcert=`".to_owned(),
+            )
+        })?;
         for problem in problems {
-            tracing::warn!(code = "RK-STORE-030", %problem, "a root certificate of this system cannot be used");
+            tracing::warn!(code = "RK-STORE-030", %problem, "a root certificate of this system \
+                cannot be used");
         }
         return Ok(connector);
     }
-    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth();
+    let config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// What `prefer` and `require` mean in libpq and everywhere else: encrypted, whoever the server is. That it holds the key of the certificate that it
-/// shows is checked all the same.
+/// What `prefer` and `require` mean in libpq and everywhere else: encrypted, whoever the server is.
+/// That it holds the key of the certificate that it shows is checked all the same.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 
@@ -71,7 +84,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -80,7 +98,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

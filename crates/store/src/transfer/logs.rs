@@ -15,7 +15,8 @@ use crate::witness;
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
-/// The lease under which a log is written runs for so long unless it is renewed, in milliseconds: longer than one chunk takes.
+/// The lease under which a log is written runs for so long unless it is renewed, in milliseconds:
+/// longer than one chunk takes.
 const LEASE_MS: u64 = 600_000;
 /// A request that a store cannot serve now is repeated so often.
 const ATTEMPTS: u32 = 8;
@@ -23,7 +24,9 @@ const ATTEMPTS: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// Repeats a request while the store says that it may succeed later.
-pub(super) async fn persist<T, F: Future<Output = Result<T, StoreError>>>(mut request: impl FnMut() -> F) -> Result<T, StoreError> {
+pub(super) async fn persist<T, F: Future<Output = Result<T, StoreError>>>(
+    mut request: impl FnMut() -> F,
+) -> Result<T, StoreError> {
     let mut wait = FIRST_WAIT;
     for _ in 1..ATTEMPTS {
         match request().await {
@@ -64,7 +67,13 @@ pub(super) struct LogCopy {
 
 impl LogCopy {
     pub(super) fn new(log: Incarnation) -> Self {
-        Self { log, counts: Counts::default(), ends: BTreeMap::new(), verified: None, closed: false }
+        Self {
+            log,
+            counts: Counts::default(),
+            ends: BTreeMap::new(),
+            verified: None,
+            closed: false,
+        }
     }
 
     /// Brings the copy to where the source ends now.
@@ -83,12 +92,18 @@ impl LogCopy {
         }
         let known = planned.lease.reached.map(|reached| reached.batch);
         let is_there = planned.first.is_some() || planned.lease.state == NodeState::Live;
-        if is_there && let Some(short) = witness::short(&planned.lease, &tail).filter(|short| known >= Some(short.known)) {
+        if is_there
+            && let Some(short) =
+                witness::short(&planned.lease, &tail).filter(|short| known >= Some(short.known))
+        {
             return Err(TransferError::Damaged(short.to_string()));
         }
         let limit = match planned.ending {
             Ending::Sealed(seal) if planned.first.is_some() && tail.last < seal => {
-                return Err(TransferError::Damaged(format!("log {log} is sealed at batch {seal}, but ends with batch {}", tail.last)));
+                return Err(TransferError::Damaged(format!(
+                    "log {log} is sealed at batch {seal}, but ends with batch {}",
+                    tail.last
+                )));
             }
             Ending::Sealed(seal) => seal,
             Ending::Stopped | Ending::AtEnd => tail.last,
@@ -100,27 +115,37 @@ impl LogCopy {
         let there = to.journal.tail(log).await?.last;
         // A copy is held to the checkpoint that the source had stored, if the source still has it.
         let lacks = witness::missing_checkpoint(from, &planned.lease).await?.is_some();
-        let checkpoint = planned.lease.reached.and_then(|reached| reached.checkpoint).filter(|_| !lacks);
+        let checkpoint =
+            planned.lease.reached.and_then(|reached| reached.checkpoint).filter(|_| !lacks);
         while planned.first.is_some() && next <= limit {
             let chunk = match from.journal.read(log, next, CHUNK).await {
                 Ok(chunk) => chunk,
-                Err(StoreError::NotFound(_)) => return Err(TransferError::Overtaken { log, number: next }),
-                Err(error @ StoreError::Corrupt { .. }) => return Err(TransferError::Damaged(error.to_string())),
+                Err(StoreError::NotFound(_)) => {
+                    return Err(TransferError::Overtaken { log, number: next });
+                }
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    return Err(TransferError::Damaged(error.to_string()));
+                }
                 Err(error) => return Err(error.into()),
             };
-            let chunk: Vec<Batch> = chunk.into_iter().take_while(|batch| batch.number <= limit).collect();
+            let chunk: Vec<Batch> =
+                chunk.into_iter().take_while(|batch| batch.number <= limit).collect();
             let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
-                return Err(TransferError::Damaged(format!("log {log} ends before batch {next}, but should reach batch {limit}")));
+                return Err(TransferError::Damaged(format!(
+                    "log {log} ends before batch {next}, but should reach batch {limit}"
+                )));
             };
             let (first, last) = (first.number, last.number);
             for batch in &chunk {
                 self.note(batch)?;
                 let bytes = batch.bytes.len() as u64;
                 if batch.number > there {
-                    persist(|| to.journal.append(batch.clone())).await.map_err(|error| match error {
-                        StoreError::Fenced(log) => TransferError::Disturbed(log),
-                        error => error.into(),
-                    })?;
+                    persist(|| to.journal.append(batch.clone())).await.map_err(
+                        |error| match error {
+                            StoreError::Fenced(log) => TransferError::Disturbed(log),
+                            error => error.into(),
+                        },
+                    )?;
                     self.counts.written += 1;
                     self.counts.written_bytes += bytes;
                 } else {
@@ -155,7 +180,10 @@ impl LogCopy {
             let end = found.seal.unwrap_or(to.journal.tail(log).await?.last);
             let begins = info.map(|info| info.first);
             let live = found.state == NodeState::Live;
-            if !live && end == limit && (planned.first.is_none() || begins.is_some_and(|begins| begins <= first)) {
+            if !live
+                && end == limit
+                && (planned.first.is_none() || begins.is_some_and(|begins| begins <= first))
+            {
                 self.closed = true;
                 return Ok(first);
             }
@@ -165,10 +193,14 @@ impl LogCopy {
                 return Ok(first);
             }
             if planned.in_use {
-                let problem = format!("log {log} ends with batch {end} there and with batch {limit} here, and matches rest on it");
+                let problem = format!(
+                    "log {log} ends with batch {end} there and with batch {limit} here, and \
+                     matches rest on it"
+                );
                 return Err(TransferError::Conflict(vec![problem]));
             }
-            // An earlier copy left it, and a node has fenced it since, or the source has been trimmed: nothing rests on it.
+            // An earlier copy left it, and a node has fenced it since, or the source has been
+            // trimmed: nothing rests on it.
             to.leases.fence(log).await?;
             to.journal.trim(log, end.next()).await?;
             to.leases.forget(log).await?;
@@ -179,7 +211,8 @@ impl LogCopy {
             name,
             region,
             state: NodeState::Live,
-            // It names no process: fencing it kills nobody, and nobody takes it for a node that runs.
+            // It names no process: fencing it kills nobody, and nobody takes it for a node that
+            // runs.
             pid: 0,
             pid_start: 0,
             host: String::new(),
@@ -201,7 +234,8 @@ impl LogCopy {
     /// Remembers how far each match's records go.
     fn note(&mut self, batch: &Batch) -> Result<(), TransferError> {
         let place = || format!("log {}, batch {}", self.log, batch.number);
-        let view = BatchView::parse(&batch.bytes).map_err(|error| TransferError::Damaged(format!("{}: {error}", place())))?;
+        let view = BatchView::parse(&batch.bytes)
+            .map_err(|error| TransferError::Damaged(format!("{}: {error}", place())))?;
         for frame in view.all_frames() {
             let end = self.ends.entry(frame.header.match_id).or_default();
             *end = frame.header.last_tick.max(*end);
@@ -210,7 +244,11 @@ impl LogCopy {
     }
 
     /// Leaves the lease in the target as the source has it, or sealed at the cut.
-    pub(super) async fn close(&self, to: &Store, planned: &PlannedLog) -> Result<(), TransferError> {
+    pub(super) async fn close(
+        &self,
+        to: &Store,
+        planned: &PlannedLog,
+    ) -> Result<(), TransferError> {
         let log = self.log;
         let unsealed = |found: &NodeLease| found.state == NodeState::Fenced && found.seal.is_none();
         if self.closed && !planned.found.as_ref().is_some_and(unsealed) {
@@ -232,20 +270,30 @@ impl LogCopy {
         to.journal.settle(log, tail).await?;
         let standing = to.leases.seal(log, seal).await?;
         if standing != seal {
-            return Err(TransferError::Differs(format!("the seal of log {log}, which is {standing} instead of {seal},")));
+            return Err(TransferError::Differs(format!(
+                "the seal of log {log}, which is {standing} instead of {seal},"
+            )));
         }
         Ok(())
     }
 }
 
 /// Reads what was written, or was there before, and compares it.
-async fn read_back(to: &Store, chunk: &[Batch], first: BatchNo, last: BatchNo, there: BatchNo) -> Result<(), TransferError> {
+async fn read_back(
+    to: &Store,
+    chunk: &[Batch],
+    first: BatchNo,
+    last: BatchNo,
+    there: BatchNo,
+) -> Result<(), TransferError> {
     let Some(log) = chunk.first().map(|batch| batch.incarnation) else { return Ok(()) };
     let mut next = first;
     while next <= last {
         let found = to.journal.read(log, next, CHUNK).await?;
         if found.is_empty() {
-            return Err(TransferError::Differs(format!("batch {next} of log {log}, which is not there,")));
+            return Err(TransferError::Differs(format!(
+                "batch {next} of log {log}, which is not there,"
+            )));
         }
         for batch in found.into_iter().take_while(|batch| batch.number <= last) {
             let written = chunk.get((batch.number.0 - first.0) as usize);

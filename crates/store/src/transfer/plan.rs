@@ -68,12 +68,17 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Compares the stores. Everything that stands in the way is told at once.
-    pub(super) fn make(source: Survey, target: Survey, only: Option<&BTreeSet<MatchId>>) -> Result<Self, TransferError> {
+    pub(super) fn make(
+        source: Survey,
+        target: Survey,
+        only: Option<&BTreeSet<MatchId>>,
+    ) -> Result<Self, TransferError> {
         if let Some(missing) = only.into_iter().flatten().find(|id| !source.rows.contains_key(id)) {
             return Err(TransferError::Unknown(*missing));
         }
         let wanted = |id: &MatchId| only.is_none_or(|only| only.contains(id));
-        let rows: Vec<MatchLease> = source.rows.into_values().filter(|row| wanted(&row.match_id)).collect();
+        let rows: Vec<MatchLease> =
+            source.rows.into_values().filter(|row| wanted(&row.match_id)).collect();
         let mut conflicts: Vec<String> = Vec::new();
         let mut present = BTreeSet::new();
         for row in &rows {
@@ -92,16 +97,29 @@ impl Plan {
             let Some(lease) = source.nodes.get(&log) else {
                 // Nothing is left of a stretch that no checkpoint needs any more.
                 if info.is_some() {
-                    return Err(StoreError::NotFound(format!("the lease of node incarnation {log}, whose log is there")).into());
+                    return Err(StoreError::NotFound(format!(
+                        "the lease of node incarnation {log}, whose log is there"
+                    ))
+                    .into());
                 }
                 continue;
             };
             let found = target.nodes.get(&log).cloned();
-            if let Some(found) = found.as_ref().filter(|found| (&found.name, &found.region) != (&lease.name, &lease.region)) {
-                conflicts.push(format!("incarnation {log} is node {} there, and node {} here", found.name, lease.name));
+            if let Some(found) = found
+                .as_ref()
+                .filter(|found| (&found.name, &found.region) != (&lease.name, &lease.region))
+            {
+                conflicts.push(format!(
+                    "incarnation {log} is node {} there, and node {} here",
+                    found.name, lease.name
+                ));
             }
-            if found.as_ref().is_some_and(|found| found.state == NodeState::Live && found.pid != 0) {
-                conflicts.push(format!("incarnation {log} is not known to be dead there: start and stop a node on it first"));
+            if found.as_ref().is_some_and(|found| found.state == NodeState::Live && found.pid != 0)
+            {
+                conflicts.push(format!(
+                    "incarnation {log} is not known to be dead there: start and \
+                    stop a node on it first"
+                ));
             }
             let ending = match (lease.state, lease.seal) {
                 (_, Some(seal)) => Ending::Sealed(seal),
@@ -137,6 +155,7 @@ fn needed(row: &MatchLease) -> impl Iterator<Item = Incarnation> {
 
 fn differs(row: &MatchLease, found: &MatchLease) -> String {
     let at = |row: &MatchLease| format!("epoch {}, version {} of its row", row.epoch, row.version);
-    let how = if found.version > row.version { "it has gone on there" } else { "it is another there" };
+    let how =
+        if found.version > row.version { "it has gone on there" } else { "it is another there" };
     format!("match {}: {how} ({}; here {})", row.match_id, at(found), at(row))
 }

@@ -16,7 +16,8 @@ use crate::port::{AuditQuery, JobFilter, NewJob, StoreError};
 const PAGE: usize = 4_096;
 
 impl Run<'_> {
-    /// Copies the archive of the copied matches; with all matches, also what is kept of those that have gone from the directory, and all pins.
+    /// Copies the archive of the copied matches; with all matches, also what is kept of those that
+    /// have gone from the directory, and all pins.
     pub(super) async fn copy_archive(&mut self, plan: &Plan) -> Result<(), TransferError> {
         let mut matches: BTreeSet<MatchId> = plan.rows.iter().map(|row| row.match_id).collect();
         let archived = self.from.archive.matches().await?;
@@ -34,7 +35,14 @@ impl Run<'_> {
                 self.copy_chunk(meta).await?;
             }
         }
-        for pin in self.from.archive.pins().await?.into_iter().filter(|pin| matches.contains(&pin.match_id)) {
+        for pin in self
+            .from
+            .archive
+            .pins()
+            .await?
+            .into_iter()
+            .filter(|pin| matches.contains(&pin.match_id))
+        {
             persist(|| self.to.archive.pin(pin)).await?;
         }
         Ok(())
@@ -45,14 +53,19 @@ impl Run<'_> {
             Ok(bytes) => bytes,
             // Its retention ended.
             Err(StoreError::NotFound(_)) if self.options.cut => return Ok(()),
-            Err(error @ StoreError::Corrupt { .. }) => return Err(TransferError::Damaged(error.to_string())),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                return Err(TransferError::Damaged(error.to_string()));
+            }
             Err(error) => return Err(error.into()),
         };
         // Its checksum is right; what is in it is looked at before anybody relies on the copy.
         archive::check(meta, &bytes).map_err(|error| TransferError::Damaged(error.to_string()))?;
         let standing = persist(|| self.to.archive.put(meta.clone(), bytes.clone())).await?;
         if standing != *meta {
-            return Err(TransferError::Conflict(vec![format!("{} are others there", archive::place(meta))]));
+            return Err(TransferError::Conflict(vec![format!(
+                "{} are others there",
+                archive::place(meta)
+            )]));
         }
         if self.to.archive.get(meta).await? != bytes {
             return Err(TransferError::Differs(archive::place(meta)));
@@ -61,11 +74,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Copies the jobs that are still to be done. Whoever worked on one does not do so in the target: there it waits, with all its attempts.
+    /// Copies the jobs that are still to be done. Whoever worked on one does not do so in the
+    /// target: there it waits, with all its attempts.
     pub(super) async fn copy_jobs(&mut self) -> Result<(), TransferError> {
         let mut open: Vec<Job> = Vec::new();
         for status in [JobStatus::Ready, JobStatus::Running] {
-            let filter = JobFilter { queue: None, kind: None, status: Some(status), limit: usize::MAX };
+            let filter =
+                JobFilter { queue: None, kind: None, status: Some(status), limit: usize::MAX };
             open.extend(self.from.jobs.list(filter).await?);
         }
         for job in open {

@@ -32,13 +32,18 @@ fn home() -> String {
 
 /// A bare session with the server.
 pub(crate) async fn bare(address: &str) -> Session {
-    SessionBuilder::new().known_nodes(address.split(',')).build().await.expect("the CQL server answers")
+    SessionBuilder::new()
+        .known_nodes(address.split(','))
+        .build()
+        .await
+        .expect("the CQL server answers")
 }
 
 /// A name that no other test uses.
 pub(crate) fn unique(what: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     format!("{what}_{:x}_{:x}_{}", std::process::id(), now, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
@@ -57,7 +62,13 @@ impl Keyspace {
     }
 
     pub(crate) fn options(&self) -> CqlOptions {
-        CqlOptions::parse(&format!("scylla://{}/{}?replication=1&timeout=10s{}", self.address, self.name, home())).unwrap()
+        CqlOptions::parse(&format!(
+            "scylla://{}/{}?replication=1&timeout=10s{}",
+            self.address,
+            self.name,
+            home()
+        ))
+        .unwrap()
     }
 }
 
@@ -66,7 +77,8 @@ impl Drop for Keyspace {
         let (address, name) = (self.address.clone(), self.name.clone());
         // The runtime of the test is no place to wait in.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let session = bare(&address).await;
                 session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {name}"), ()).await.is_ok()
@@ -126,12 +138,15 @@ pub(crate) fn control() -> Option<Control> {
     found
 }
 
-/// Repeats a batch until it is acknowledged, as the journal does. Returns how often it was refused meanwhile.
+/// Repeats a batch until it is acknowledged, as the journal does. Returns how often it was refused
+/// meanwhile.
 pub(crate) async fn insist(store: &Store, batch: &rekindle_schema::batch::Batch) -> u32 {
     for refused in 0.. {
         match store.journal.append(batch.clone()).await {
             Ok(()) => return refused,
-            Err(error) if error.is_transient() => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(error) if error.is_transient() => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await
+            }
             Err(error) => panic!("{error}"),
         }
     }

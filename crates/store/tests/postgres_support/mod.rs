@@ -1,4 +1,5 @@
-//! What tests on a real Postgres need: a schema of their own, a way to it through a proxy, a server that may be killed.
+//! What tests on a real Postgres need: a schema of their own, a way to it through a proxy, a server
+//! that may be killed.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::TcpListener;
@@ -19,7 +20,10 @@ use tokio_postgres::{Client, Config, NoTls};
 pub(crate) fn address() -> Option<String> {
     let server = rekindle_testservers::postgres();
     if server.is_none() {
-        rekindle_testservers::skipped("a test of the Postgres store", "there is no Postgres server");
+        rekindle_testservers::skipped(
+            "a test of the Postgres store",
+            "there is no Postgres server",
+        );
     }
     server.map(|server| server.url)
 }
@@ -64,7 +68,8 @@ impl Fresh {
 
     pub(crate) fn unmigrated(address: &str) -> Self {
         let schema = unique_schema();
-        let options = PostgresOptions::parse(&with_parameters(address, &schema)).expect("the test server's address");
+        let options = PostgresOptions::parse(&with_parameters(address, &schema))
+            .expect("the test server's address");
         Self { address: address.to_owned(), options }
     }
 
@@ -89,11 +94,17 @@ impl Fresh {
             Some(Host::Tcp(host)) => host.clone(),
             other => panic!("a proxy needs a server that listens on TCP, not {other:?}"),
         };
-        let proxy = Proxy::to(&format!("{host}:{}", config.get_ports().first().copied().unwrap_or(5432)));
-        let password = config.get_password().map_or_else(String::new, |password| format!(":{}", String::from_utf8_lossy(password)));
-        let (user, database) = (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
-        let address = format!("postgres://{user}{password}@{}/{database}?sslmode=disable", proxy.address());
-        let options = PostgresOptions::parse(&with_parameters(&address, self.schema())).expect("the proxy's address");
+        let proxy =
+            Proxy::to(&format!("{host}:{}", config.get_ports().first().copied().unwrap_or(5432)));
+        let password = config
+            .get_password()
+            .map_or_else(String::new, |password| format!(":{}", String::from_utf8_lossy(password)));
+        let (user, database) =
+            (config.get_user().unwrap_or_default(), config.get_dbname().unwrap_or_default());
+        let address =
+            format!("postgres://{user}{password}@{}/{database}?sslmode=disable", proxy.address());
+        let options = PostgresOptions::parse(&with_parameters(&address, self.schema()))
+            .expect("the proxy's address");
         (proxy, options)
     }
 
@@ -106,12 +117,16 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         let (address, schema) = (self.address.clone(), self.schema().to_owned());
         let drop_it = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let config: Config = address.parse().expect("the test server's address");
                 let Ok((client, connection)) = config.connect(NoTls).await else { return };
                 tokio::spawn(connection);
-                // In pieces: one transaction that drops hundreds of partitions may need more locks than there are.
+                // In pieces: one transaction that drops hundreds of partitions may need more locks
+                // than there are.
                 let tables = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
                               WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
                 for row in client.query(tables, &[&schema]).await.unwrap_or_default() {
@@ -145,29 +160,53 @@ fn postgres_bin() -> Option<PathBuf> {
         .filter(|bin| bin.join("initdb").exists())
         .collect();
     found.sort();
-    let on_path = std::env::var_os("PATH")
-        .and_then(|path| std::env::split_paths(&path).find(|dir| dir.join("initdb").exists() && dir.join("pg_ctl").exists()));
+    let on_path = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path)
+            .find(|dir| dir.join("initdb").exists() && dir.join("pg_ctl").exists())
+    });
     found.pop().or(on_path)
 }
 
 impl PrivateServer {
-    /// Starts one with these settings added. `None`, with a word about it, if Postgres is not installed here or no server is to be tested on.
+    /// Starts one with these settings added. `None`, with a word about it, if Postgres is not
+    /// installed here or no server is to be tested on.
     pub(crate) fn start(settings: &str) -> Option<Self> {
         address()?;
         let Some(bin) = postgres_bin() else {
-            rekindle_testservers::skipped("a test that kills a Postgres server", "initdb and pg_ctl are not installed");
+            rekindle_testservers::skipped(
+                "a test that kills a Postgres server",
+                "initdb and pg_ctl are not installed",
+            );
             return None;
         };
-        let root = tempfile::Builder::new().prefix("rekindle-postgres-").tempdir_in("/tmp").expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let root = tempfile::Builder::new()
+            .prefix("rekindle-postgres-")
+            .tempdir_in("/tmp")
+            .expect("a directory");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
         let this = Self { root, bin, port };
         if this.as_root() {
-            let chown = Command::new("chown").arg("-R").arg("postgres").arg(this.root.path()).status().expect("chown runs");
-            assert!(chown.success(), "the server's directory must belong to another user than root");
+            let chown = Command::new("chown")
+                .arg("-R")
+                .arg("postgres")
+                .arg(this.root.path())
+                .status()
+                .expect("chown runs");
+            assert!(
+                chown.success(),
+                "the server's directory must belong to another user than root"
+            );
         }
-        this.run("initdb", &["-U", "rekindle", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]);
+        this.run(
+            "initdb",
+            &["-U", "rekindle", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"],
+        );
         let own = format!(
-            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\nmax_connections = 60\n{settings}\n"
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = \
+             ''\nshared_buffers = 32MB\nmax_connections = 60\n{settings}\n"
         );
         let path = this.data().join("postgresql.conf");
         let text = std::fs::read_to_string(&path).expect("initdb wrote a configuration");
@@ -194,7 +233,8 @@ impl PrivateServer {
 
     fn as_root(&self) -> bool {
         use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(self.root.path()).is_ok_and(|meta| meta.uid() == 0) || rustix::process::geteuid().is_root()
+        std::fs::metadata(self.root.path()).is_ok_and(|meta| meta.uid() == 0)
+            || rustix::process::geteuid().is_root()
     }
 
     fn run(&self, tool: &str, arguments: &[&str]) -> Output {
@@ -208,7 +248,12 @@ impl PrivateServer {
         };
         // Into files: a server that inherits a pipe keeps it open.
         let said = std::fs::File::create(self.root.path().join("said")).expect("a file");
-        command.arg("-D").arg(self.data()).args(arguments).stdin(Stdio::null()).current_dir(self.root.path());
+        command
+            .arg("-D")
+            .arg(self.data())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .current_dir(self.root.path());
         command.stdout(said.try_clone().expect("a file")).stderr(said);
         let output = command.output().expect("Postgres's tools run");
         let said = std::fs::read_to_string(self.root.path().join("said")).unwrap_or_default();
@@ -229,7 +274,10 @@ impl PrivateServer {
 
     pub(crate) fn restart(&self) {
         let log = self.root.path().join("server.log");
-        self.run("pg_ctl", &["-w", "-t", "60", "-m", "immediate", "-l", &log.display().to_string(), "restart"]);
+        self.run(
+            "pg_ctl",
+            &["-w", "-t", "60", "-m", "immediate", "-l", &log.display().to_string(), "restart"],
+        );
     }
 }
 

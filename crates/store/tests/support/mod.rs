@@ -134,7 +134,11 @@ struct CheatingFile {
 
 impl Disk for CheatingDisk {
     fn open(&self, path: &Path, new: bool) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(CheatingFile { file: self.disk.open(path, new)?, cheat: self.cheat, owed: false }))
+        Ok(Box::new(CheatingFile {
+            file: self.disk.open(path, new)?,
+            cheat: self.cheat,
+            owed: false,
+        }))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -213,7 +217,11 @@ impl Disk for CachedDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut cache = self.cache.lock();
-        cache.named.iter_mut().filter(|(file, _)| file.parent() == Some(path)).for_each(|(_, named)| *named = true);
+        cache
+            .named
+            .iter_mut()
+            .filter(|(file, _)| file.parent() == Some(path))
+            .for_each(|(_, named)| *named = true);
         Ok(())
     }
 }

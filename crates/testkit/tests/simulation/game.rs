@@ -1,9 +1,11 @@
-//! A small game that makes a match do everything a match can do: inputs, commands, events to all and to one, effects, entities that come and go.
+//! A small game that makes a match do everything a match can do: inputs, commands, events to all
+//! and to one, effects, entities that come and go.
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
 use rekindle_sim::{
-    Commands, Component, Entity, Game, GameBuilder, Inputs, Output, Players, Query, Res, Resource, Rng, Stage, Time, Value, World,
+    Commands, Component, Entity, Game, GameBuilder, Inputs, Output, Players, Query, Res, Resource,
+    Rng, Stage, Time, Value, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +86,11 @@ impl Game for Sparks {
     type Bot = ();
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Body>().component::<Pilot>().component::<Spark>().resource::<Tally>().position::<Body>("x", "y");
+        game.component::<Body>()
+            .component::<Pilot>()
+            .component::<Spark>()
+            .resource::<Tally>()
+            .position::<Body>("x", "y");
         game.add_systems(Stage::PreUpdate, steer);
         game.add_systems(Stage::Update, fly);
         game.add_systems(Stage::PostUpdate, tally);
@@ -111,7 +117,9 @@ impl Game for Sparks {
     fn command(world: &mut World, player: PlayerId, cheer: Cheer) -> bool {
         let avatar = world.resource::<Players>().avatar(player);
         let granted = cheer.number.is_multiple_of(2);
-        if let Some(mut pilot) = avatar.filter(|_| granted).and_then(|avatar| world.get_mut::<Pilot>(avatar)) {
+        if let Some(mut pilot) =
+            avatar.filter(|_| granted).and_then(|avatar| world.get_mut::<Pilot>(avatar))
+        {
             pilot.cheers = pilot.cheers.wrapping_add(1);
         }
         granted
@@ -147,7 +155,12 @@ fn steer(
     }
 }
 
-fn fly(time: Time, mut rng: Rng, mut bodies: Query<(Entity, &mut Body, Option<&mut Spark>)>, mut commands: Commands) {
+fn fly(
+    time: Time,
+    mut rng: Rng,
+    mut bodies: Query<(Entity, &mut Body, Option<&mut Spark>)>,
+    mut commands: Commands,
+) {
     for (entity, mut body, spark) in &mut bodies {
         body.x = (body.x + body.vx * time.delta).clamp(-64.0, 64.0);
         body.y = (body.y + body.vy * time.delta).clamp(-64.0, 64.0);
@@ -163,6 +176,9 @@ fn fly(time: Time, mut rng: Rng, mut bodies: Query<(Entity, &mut Body, Option<&m
 
 fn tally(time: Time, tally: Res<Tally>, mut output: Output) {
     if time.tick.0.is_multiple_of(TALLY_EVERY) {
-        output.effect_json("result", &serde_json::json!({ "tick": time.tick.0, "inputs": tally.inputs }));
+        output.effect_json(
+            "result",
+            &serde_json::json!({ "tick": time.tick.0, "inputs": tally.inputs }),
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Whole nodes with clients, in simulation: each seed decides a history of crashes, power cuts, bad disks and bad links, and nothing that a
-//! client was told may be undone by it.
+//! Whole nodes with clients, in simulation: each seed decides a history of crashes, power cuts, bad
+//! disks and bad links, and nothing that a client was told may be undone by it.
 //!
 //! `cargo xtask sim --seeds 1000` runs more seeds; `--from 17 --seeds 1` runs one again.
 
@@ -25,7 +25,9 @@ const STORM_SEEDS: u64 = 6;
 const ARENA_SEEDS: u64 = 4;
 
 fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+    std::env::var(variable).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number"))
+    })
 }
 
 /// Runs `work` for each seed, as many at a time as there are cores.
@@ -54,7 +56,8 @@ fn reproduce(seed: u64, variant: Variant) -> String {
         _ => ("seeds_hold", "that is `cargo xtask sim --from N --seeds 1`; "),
     };
     format!(
-        "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test simulation -- --nocapture {test}\n({}REKINDLE_TRACE=1 prints the trace)",
+        "REKINDLE_FIRST_SEED={seed} REKINDLE_SEEDS=1 cargo test -p rekindle-testkit --test \
+         simulation -- --nocapture {test}\n({}REKINDLE_TRACE=1 prints the trace)",
         xtask.replace('N', &seed.to_string())
     )
 }
@@ -69,15 +72,25 @@ fn hold(first: u64, count: u64, variant: Variant) {
         if show {
             outcome.trace.iter().for_each(|line| println!("{line}"));
         }
-        let mut problems: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> =
+            outcome.violations.iter().map(ToString::to_string).collect();
         problems.extend(first_difference(&outcome.trace, &again.trace));
         println!("seed {seed}: {outcome}{}", if problems.is_empty() { "" } else { " FAILED" });
         if !problems.is_empty() {
-            failures.lock().push(format!("seed {seed}:\n  {}\n{}", problems.join("\n  "), reproduce(seed, variant)));
+            failures.lock().push(format!(
+                "seed {seed}:\n  {}\n{}",
+                problems.join("\n  "),
+                reproduce(seed, variant)
+            ));
         }
     });
     let failures = failures.into_inner();
-    assert!(failures.is_empty(), "{} of {count} seeds failed\n\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} seeds failed\n\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
 #[test]
@@ -111,7 +124,11 @@ fn a_seed_decides_the_trace_in_another_process_too() {
         .output()
         .expect("the test binary starts");
     let printed = String::from_utf8(child.stdout).expect("text");
-    let there: Vec<String> = printed.lines().filter_map(|line| line.split_once("TRACE")).map(|(_, line)| line.to_owned()).collect();
+    let there: Vec<String> = printed
+        .lines()
+        .filter_map(|line| line.split_once("TRACE"))
+        .map(|(_, line)| line.to_owned())
+        .collect();
     assert_eq!(first_difference(&run(33, Variant::default()).trace, &there), None);
 }
 
@@ -120,7 +137,8 @@ fn caught(variant: Variant) -> (u64, Vec<Rule>) {
     for seed in 1..=SEEDS {
         let Outcome { violations, .. } = run(seed, variant);
         if !violations.is_empty() {
-            let mut rules: Vec<Rule> = violations.into_iter().map(|violation| violation.rule).collect();
+            let mut rules: Vec<Rule> =
+                violations.into_iter().map(|violation| violation.rule).collect();
             rules.sort_unstable();
             rules.dedup();
             return (seed, rules);
@@ -131,7 +149,8 @@ fn caught(variant: Variant) -> (u64, Vec<Rule>) {
 
 #[test]
 fn a_store_that_acknowledges_before_it_syncs_is_caught() {
-    let (seed, rules) = caught(Variant { mutant: Some(Mutant::AcknowledgeBeforeSync), ..Variant::default() });
+    let (seed, rules) =
+        caught(Variant { mutant: Some(Mutant::AcknowledgeBeforeSync), ..Variant::default() });
     println!("caught by seed {seed}: {rules:?}");
     assert!(rules.contains(&Rule::InputsOnce) || rules.contains(&Rule::NothingUndone), "{rules:?}");
 }

@@ -1,6 +1,7 @@
-//! A whole node as one process of the simulation: lease, takeover, host, edge, trimming. It follows `rekindle::node::run` step by step, with its
-//! takeover and its links, on a virtual disk, socket and clock; and it ends by itself when that one would: when it cannot start, when its
-//! journal has failed, when its lease is gone, and when it was asked to stop and all is put away.
+//! A whole node as one process of the simulation: lease, takeover, host, edge, trimming. It follows
+//! `rekindle::node::run` step by step, with its takeover and its links, on a virtual disk, socket
+//! and clock; and it ends by itself when that one would: when it cannot start, when its journal has
+//! failed, when its lease is gone, and when it was asked to stop and all is put away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::retention::{self, Keep, Policy};
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
 use rekindle_sim::{GameType, SimError};
 use rekindle_store::Store;
@@ -30,11 +33,17 @@ use rekindle_testkit::trace::Trace;
 /// The matches of a simulation: their records share batches.
 pub(crate) const MATCHES: [MatchId; 2] = [MatchId(0x5eed_0001), MatchId(0x5eed_0002)];
 /// All is archived: whatever happens, the history of a match is whole from its first record on.
-const POLICY: Policy =
-    Policy { journal: Keep::Needed, checkpoints: 2, archive: Keep::All, ended: Keep::All, chunk_every: Duration::from_millis(1_500) };
+const POLICY: Policy = Policy {
+    journal: Keep::Needed,
+    checkpoints: 2,
+    archive: Keep::All,
+    ended: Keep::All,
+    chunk_every: Duration::from_millis(1_500),
+};
 /// How often a node looks for batches that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_millis(700);
-/// How often a match is checkpointed: often, so that kills hit checkpoints and recoveries begin with them.
+/// How often a match is checkpointed: often, so that kills hit checkpoints and recoveries begin
+/// with them.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(900);
 
 /// How long a match must run to have recovered.
@@ -87,7 +96,12 @@ impl Node {
         Ok(())
     }
 
-    async fn run(&self, me: Incarnation, dice: &mut Dice, signals: &Signals) -> Result<String, Box<dyn std::error::Error>> {
+    async fn run(
+        &self,
+        me: Incarnation,
+        dice: &mut Dice,
+        signals: &Signals,
+    ) -> Result<String, Box<dyn std::error::Error>> {
         let store = self.disk.store();
         store.identity.ascertain(fresh()).await?;
         store.leases.register(new_lease(me)).await?;
@@ -109,10 +123,19 @@ impl Node {
         let host = Host::start(parts).await?;
         let recovering = Arc::new(AtomicBool::new(true));
         let standings = Arc::<Standings>::default();
-        let links = Arc::new(Links::new(host.clone(), store.clone(), recovering.clone(), standings.clone()));
-        let edge = GatewayConfig { seed: Some(dice.bytes()), ..GatewayConfig::on_port(PORT, Arc::new(clock_ms)) };
+        let links = Arc::new(Links::new(
+            host.clone(),
+            store.clone(),
+            recovering.clone(),
+            standings.clone(),
+        ));
+        let edge = GatewayConfig {
+            seed: Some(dice.bytes()),
+            ..GatewayConfig::on_port(PORT, Arc::new(clock_ms))
+        };
         let socket = quic::socket(PORT).await?;
-        let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
+        let gateway =
+            Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
         self.take_over(&host, &store, me, standings).await?;
         recovering.store(false, Ordering::Release);
         for match_id in MATCHES {
@@ -145,20 +168,35 @@ impl Node {
         standings: Arc<Standings>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let put_away = std::mem::take(&mut *self.put_away.lock());
-        // Kills come faster here than a match can run healthily, and none of them is the match's fault.
+        // Kills come faster here than a match can run healthily, and none of them is the match's
+        // fault.
         let (host_of, store_of, region) = (host.clone(), store.clone(), DEFAULT_REGION.to_owned());
-        let mut caretaker = Caretaker::new(CaretakerParts { host: host_of, store: store_of, me, region, trials: None, standings, fresh });
+        let mut caretaker = Caretaker::new(CaretakerParts {
+            host: host_of,
+            store: store_of,
+            me,
+            region,
+            trials: None,
+            standings,
+            fresh,
+        });
         let nobody_asked = BTreeSet::new();
         let looked = caretaker.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
-                self.trace.log("node", format_args!("match {id} resumed at tick {tick}, {replayed} replayed"));
+                self.trace.log(
+                    "node",
+                    format_args!("match {id} resumed at tick {tick}, {replayed} replayed"),
+                );
                 if replayed > 0 && put_away.contains(&id) {
-                    let detail = format!("match {id}: {replayed} ticks were replayed after a clean stop");
+                    let detail =
+                        format!("match {id}: {replayed} ticks were replayed after a clean stop");
                     self.problems.lock().push(Violation::new(Rule::CleanStop, detail));
                 }
             }
-            Outcome::Parked(id, why) | Outcome::Left(id, why) => self.trace.log("node", format_args!("match {id} is not resumed: {why}")),
+            Outcome::Parked(id, why) | Outcome::Left(id, why) => {
+                self.trace.log("node", format_args!("match {id} is not resumed: {why}"))
+            }
         });
         looked.await.map_err(|trouble| trouble.failure.message)?;
         for match_id in MATCHES {
@@ -172,7 +210,12 @@ impl Node {
         Ok(())
     }
 
-    fn row(&self, match_id: MatchId, me: Incarnation, first_batch: BatchNo) -> Result<MatchLease, SimError> {
+    fn row(
+        &self,
+        match_id: MatchId,
+        me: Incarnation,
+        first_batch: BatchNo,
+    ) -> Result<MatchLease, SimError> {
         Ok(MatchLease {
             match_id,
             version: 1,
@@ -180,7 +223,12 @@ impl Node {
             incarnation: me,
             state: MatchState::Running,
             attempts: 0,
-            lineage: vec![Lineage { epoch: Epoch(1), incarnation: me, first_batch, first_seq: Seq(1) }],
+            lineage: vec![Lineage {
+                epoch: Epoch(1),
+                incarnation: me,
+                first_batch,
+                first_seq: Seq(1),
+            }],
             spec: MatchSpec {
                 game: self.game.name().to_owned(),
                 config: self.game.config_from_json("{}")?,
@@ -210,10 +258,13 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
     }
 }
 
-/// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is cut, as `rekindle::node::serving` does it.
+/// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is
+/// cut, as `rekindle::node::serving` does it.
 async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
     tokio::time::sleep(HEALTHY_AFTER).await;
-    if host.find(match_id).is_none_or(|handle| matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)) {
+    if host.find(match_id).is_none_or(|handle| {
+        matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)
+    }) {
         return;
     }
     // A store in trouble leaves it for the next life.

@@ -14,7 +14,9 @@ use rekindle_schema::wire::{Role, Welcome};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::GameType;
 use rekindle_sim::value::to_bytes;
-use rekindle_testkit::evidence::{Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome};
+use rekindle_testkit::evidence::{
+    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome,
+};
 use rekindle_testkit::quic::{self, VirtualRuntime};
 use rekindle_testkit::seed::Dice;
 use rekindle_testkit::stage::PORT;
@@ -33,7 +35,8 @@ const LEAVE_ONE_IN: u64 = 300;
 
 /// How a player decides what to do.
 pub(crate) enum Will {
-    /// By dice, in [`crate::game::Sparks`]. `poisoned`: it has sent an input that makes a system panic, and will not do so again.
+    /// By dice, in [`crate::game::Sparks`]. `poisoned`: it has sent an input that makes a system
+    /// panic, and will not do so again.
     Dice { poisoned: bool },
     /// As the game's own bots do.
     Bot { game: Arc<dyn GameType>, memory: Vec<u8> },
@@ -57,18 +60,36 @@ pub(crate) struct Player {
 
 impl Player {
     /// Client `number` of a simulation. `keys` are the node's.
-    pub(crate) fn new(seed: u64, number: usize, keys: &Keys, trace: Trace, will: Will, stays_from: Duration) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        number: usize,
+        keys: &Keys,
+        trace: Trace,
+        will: Will,
+        stays_from: Duration,
+    ) -> Self {
         let name = format!("client-{number}");
         let player = PlayerId(1 + number as u64);
         let match_id = MATCHES[number % MATCHES.len()];
-        let ticket =
-            Ticket { player, name: name.clone(), match_id: Some(match_id), role: Role::Player, expires_ms: u64::MAX, nonce: number as u64 };
+        let ticket = Ticket {
+            player,
+            name: name.clone(),
+            match_id: Some(match_id),
+            role: Role::Player,
+            expires_ms: u64::MAX,
+            nonce: number as u64,
+        };
         Self {
             dice: Dice::new(seed, &name),
             ticket: keys.issue_ticket(&ticket).expect("a ticket for a name that is not too long"),
             certificate: keys.certificate_der().to_vec(),
             trace,
-            evidence: Arc::new(Mutex::new(Evidence { name: name.clone(), player, match_id, ..Evidence::default() })),
+            evidence: Arc::new(Mutex::new(Evidence {
+                name: name.clone(),
+                player,
+                match_id,
+                ..Evidence::default()
+            })),
             name,
             will,
             stays_from,
@@ -86,7 +107,11 @@ impl Player {
     pub(crate) async fn play(mut self, node: IpAddr) -> turmoil::Result {
         // Nobody connects in the same instant.
         tokio::time::sleep(Duration::from_millis(self.dice.between(5, 200))).await;
-        let endpoint = endpoint_on_socket(quic::socket(0).await?, Arc::new(VirtualRuntime), self.dice.bytes())?;
+        let endpoint = endpoint_on_socket(
+            quic::socket(0).await?,
+            Arc::new(VirtualRuntime),
+            self.dice.bytes(),
+        )?;
         let trust = Trust::Certificate(self.certificate.clone());
         let config = ClientConfig::new(vec![(node, PORT).into()], trust, self.ticket.clone());
         loop {
@@ -140,7 +165,9 @@ impl Player {
             }
             Will::Bot { game, memory } => {
                 let player = self.evidence.lock().player;
-                if let Some(payload) = self.seen.as_ref().and_then(|view| game.bot(player, view, &self.config, memory)) {
+                if let Some(payload) =
+                    self.seen.as_ref().and_then(|view| game.bot(player, view, &self.config, memory))
+                {
                     client.input(payload);
                 }
             }
@@ -156,7 +183,10 @@ impl Player {
         let Welcome { session, resumed, epoch, tick, next_input, next_command, .. } = welcome;
         self.trace.log(
             &self.name,
-            format_args!("welcome {session} resumed {resumed} epoch {epoch} tick {tick} next {next_input} {next_command}"),
+            format_args!(
+                "welcome {session} resumed {resumed} epoch {epoch} tick {tick} next \
+                {next_input} {next_command}"
+            ),
         );
     }
 
@@ -182,15 +212,29 @@ impl Player {
                     snapshot.view.entities.len()
                 ));
                 if let Some(session) = *session {
-                    for &(seq, tick) in header.applied.iter().filter(|&&(_, tick)| tick <= header.durable) {
-                        if evidence.inputs.iter().rev().take(16).all(|seen| (seen.session, seen.seq) != (session, seq)) {
+                    for &(seq, tick) in
+                        header.applied.iter().filter(|&&(_, tick)| tick <= header.durable)
+                    {
+                        if evidence
+                            .inputs
+                            .iter()
+                            .rev()
+                            .take(16)
+                            .all(|seen| (seen.session, seen.seq) != (session, seq))
+                        {
                             evidence.inputs.push(SeenInput { at, session, seq, tick });
                         }
                     }
                 }
                 self.seen = Some(snapshot.view.clone());
                 let view = snapshot.complete.then(|| (*snapshot.view).clone());
-                evidence.frames.push(SeenFrame { at, epoch: header.epoch, tick: header.tick, durable: header.durable, view });
+                evidence.frames.push(SeenFrame {
+                    at,
+                    epoch: header.epoch,
+                    tick: header.tick,
+                    durable: header.durable,
+                    view,
+                });
             }
             ClientEvent::Beat { tick, hash } => {
                 say(format_args!("hash of tick {tick}: {hash}"));
@@ -203,7 +247,11 @@ impl Player {
             ClientEvent::CommandDone { seq, tick, accepted } => {
                 say(format_args!("command {seq} done: {tick:?} {accepted:?}"));
                 if let Some(session) = *session {
-                    evidence.commands.push(SeenCommand { session, seq, answer: tick.zip(accepted) });
+                    evidence.commands.push(SeenCommand {
+                        session,
+                        seq,
+                        answer: tick.zip(accepted),
+                    });
                 }
             }
             ClientEvent::Rewound { epoch, to } => {
@@ -212,7 +260,9 @@ impl Player {
             }
             ClientEvent::Disconnected { reason } => say(format_args!("disconnected: {reason}")),
             ClientEvent::Ended { reason } => say(format_args!("ended: {reason}")),
-            ClientEvent::Closed { code, message } => say(format_args!("closed: {code:?} {message}")),
+            ClientEvent::Closed { code, message } => {
+                say(format_args!("closed: {code:?} {message}"))
+            }
         }
     }
 }

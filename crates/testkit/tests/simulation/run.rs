@@ -21,8 +21,13 @@ use crate::node::{self, MATCHES, Node};
 use crate::player::{Player, Will};
 
 /// Time and clients of every simulation.
-pub(crate) const SHAPE: Shape =
-    Shape { clients: 3, faults: (3, 7), calm: Duration::from_secs(1), quiet_from: Duration::from_secs(5), total: Duration::from_secs(8) };
+pub(crate) const SHAPE: Shape = Shape {
+    clients: 3,
+    faults: (3, 7),
+    calm: Duration::from_secs(1),
+    quiet_from: Duration::from_secs(5),
+    total: Duration::from_secs(8),
+};
 /// Effects of the last ticks may still be on their way to their sink.
 const PENDING_TICKS: u64 = 30;
 
@@ -72,7 +77,8 @@ impl fmt::Display for Outcome {
         let Totals { ticks, inputs, beats, commands, quarantined } = total;
         write!(
             f,
-            "{faults} faults, {lives} lives, {ticks} ticks, {inputs} durable inputs, {commands} commands, {beats} hashes, {quarantined} quarantined"
+            "{faults} faults, {lives} lives, {ticks} ticks, {inputs} durable inputs, {commands} \
+             commands, {beats} hashes, {quarantined} quarantined"
         )
     }
 }
@@ -83,8 +89,11 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
     let stage = Stage::new(seed, Shape { faults, ..SHAPE });
     let disk = Disk::new(seed, &stage.schedule, variant.mutant);
     let fit = "the parts of the game fit together";
-    let game: Arc<dyn GameType> =
-        if variant.arena { Arc::new(Typed::<Arena>::new().expect(fit)) } else { Arc::new(Typed::<Sparks>::new().expect(fit)) };
+    let game: Arc<dyn GameType> = if variant.arena {
+        Arc::new(Typed::<Arena>::new().expect(fit))
+    } else {
+        Arc::new(Typed::<Sparks>::new().expect(fit))
+    };
     let lives = Arc::new(AtomicU64::new(0));
     let problems: Arc<Mutex<Vec<Violation>>> = Arc::default();
     let node = Node {
@@ -103,12 +112,20 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
         &disk,
         |signals| node.clone().live(signals),
         |number, address| {
-            let player = Player::new(seed, number, &keys, stage.trace.clone(), will(variant, &game), SHAPE.quiet_from);
+            let player = Player::new(
+                seed,
+                number,
+                &keys,
+                stage.trace.clone(),
+                will(variant, &game),
+                SHAPE.quiet_from,
+            );
             evidence.lock().push(player.evidence());
             player.play(address)
         },
     );
-    let evidence: Vec<Evidence> = evidence.into_inner().into_iter().map(|shared| shared.lock().clone()).collect();
+    let evidence: Vec<Evidence> =
+        evidence.into_inner().into_iter().map(|shared| shared.lock().clone()).collect();
     let mut violations = vec![];
     violations.extend(played.err().map(|error| Violation::new(Rule::Progress, error)));
     violations.append(&mut problems.lock());
@@ -127,16 +144,29 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
 }
 
 fn will(variant: Variant, game: &Arc<dyn GameType>) -> Will {
-    if variant.arena { Will::Bot { game: game.clone(), memory: Vec::new() } } else { Will::Dice { poisoned: false } }
+    if variant.arena {
+        Will::Bot { game: game.clone(), memory: Vec::new() }
+    } else {
+        Will::Dice { poisoned: false }
+    }
 }
 
 /// Holds the evidence of those who played in a match against its journal.
-fn judge(match_id: MatchId, disk: &Disk, game: &dyn GameType, evidence: &[&Evidence], violations: &mut Vec<Violation>, total: &mut Totals) {
+fn judge(
+    match_id: MatchId,
+    disk: &Disk,
+    game: &dyn GameType,
+    evidence: &[&Evidence],
+    violations: &mut Vec<Violation>,
+    total: &mut Totals,
+) {
     let mut found = vec![];
     let result = weigh(match_id, disk, game, evidence, &mut found, total);
     found.extend(result.err());
-    violations
-        .extend(found.into_iter().map(|violation| Violation { detail: format!("match {match_id}: {}", violation.detail), ..violation }));
+    violations.extend(found.into_iter().map(|violation| Violation {
+        detail: format!("match {match_id}: {}", violation.detail),
+        ..violation
+    }));
 }
 
 fn weigh(
@@ -147,14 +177,20 @@ fn weigh(
     found: &mut Vec<Violation>,
     total: &mut Totals,
 ) -> Result<(), Violation> {
-    let (lease, account, problems) = disk.account(match_id).map_err(|error| Violation::new(Rule::JournalWhole, error.to_string()))?;
+    let (lease, account, problems) = disk
+        .account(match_id)
+        .map_err(|error| Violation::new(Rule::JournalWhole, error.to_string()))?;
     found.extend(problems);
     found.extend(disk.kept(match_id, &account));
     total.ticks += account.last_tick().0;
     total.quarantined += account.quarantined();
-    let recomputed = account.resimulate(game, &lease).map_err(|error| Violation::new(Rule::HashesAgree, error))?;
+    let recomputed = account
+        .resimulate(game, &lease)
+        .map_err(|error| Violation::new(Rule::HashesAgree, error))?;
     found.extend(oracle::journal_hashes(&account, &recomputed));
-    let delivered = disk.delivered(match_id).map_err(|error| Violation::new(Rule::EffectsOnce, error.to_string()))?;
+    let delivered = disk
+        .delivered(match_id)
+        .map_err(|error| Violation::new(Rule::EffectsOnce, error.to_string()))?;
     found.extend(oracle::effects_once(&account, &recomputed, &delivered, PENDING_TICKS));
     for of in evidence {
         total.inputs += of.inputs.len();

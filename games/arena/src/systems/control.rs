@@ -6,11 +6,25 @@ use crate::Arena;
 use crate::components::{Aim, Dead, Intent, REWIND};
 
 /// Gives each fighter the newest input of its player. Fighters without one go on as before.
-pub fn steer(inputs: Inputs<Arena>, players: Res<Players>, time: Time, mut fighters: Query<(&mut Intent, &mut Aim), Without<Dead>>) {
+pub fn steer(
+    inputs: Inputs<Arena>,
+    players: Res<Players>,
+    time: Time,
+    mut fighters: Query<(&mut Intent, &mut Aim), Without<Dead>>,
+) {
     for given in &inputs {
-        let Some((mut intent, mut aim)) = players.avatar(given.player).and_then(|avatar| fighters.get_mut(avatar)) else { continue };
+        let Some((mut intent, mut aim)) =
+            players.avatar(given.player).and_then(|avatar| fighters.get_mut(avatar))
+        else {
+            continue;
+        };
         let behind = time.tick.0.saturating_sub(given.view_tick.0).min(u64::from(REWIND)) as u8;
-        *intent = Intent { direction: given.input.direction(), fire: given.input.fire, behind, since: time.tick };
+        *intent = Intent {
+            direction: given.input.direction(),
+            fire: given.input.fire,
+            behind,
+            since: time.tick,
+        };
         aim.set_if_neq(Aim { angle: given.input.angle(), firing: given.input.fire });
     }
 }

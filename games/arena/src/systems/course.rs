@@ -1,6 +1,9 @@
 //! The course of the match: applies the rules of [`crate::phases`].
 
-use rekindle_sim::{Commands, Const, Entity, EventReader, EventWriter, Output, Players, Query, Res, ResMut, Rng, Time, With};
+use rekindle_sim::{
+    Commands, Const, Entity, EventReader, EventWriter, Output, Players, Query, Res, ResMut, Rng,
+    Time, With,
+};
 
 use crate::components::{Clock, Dead, Fighter, Projectile, Score};
 use crate::config::Config;
@@ -81,19 +84,38 @@ pub fn conclude(
             fighter.ready = false;
             let player = fighter.player();
             let name = players.get(player).map_or_else(String::new, |player| player.name.clone());
-            standings.push(Standing { player, name, kills: score.kills, deaths: score.deaths, left: false });
+            standings.push(Standing {
+                player,
+                name,
+                kills: score.kills,
+                deaths: score.deaths,
+                left: false,
+            });
         }
         let (winner, standings) = phases::rank(standings);
         let (map, round) = (config.map.clone(), course.round);
         output.effect_json(
             "result",
-            &Outcome { game: "arena", map, round, reason: began.reason.text(), ticks: began.after, winner, standings },
+            &Outcome {
+                game: "arena",
+                map,
+                round,
+                reason: began.reason.text(),
+                ticks: began.after,
+                winner,
+                standings,
+            },
         );
     }
 }
 
 /// Keeps the clock that snapshots show.
-pub fn show_clock(time: Time, config: Const<Config>, course: Res<Course>, mut clocks: Query<&mut Clock>) {
+pub fn show_clock(
+    time: Time,
+    config: Const<Config>,
+    course: Res<Course>,
+    mut clocks: Query<&mut Clock>,
+) {
     let left = phases::remaining(&course, &config, time.tick).unwrap_or(0);
     let seconds = left.div_ceil(u64::from(TICK_RATE)).min(u64::from(u16::MAX)) as u16;
     for mut clock in &mut clocks {

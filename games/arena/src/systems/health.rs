@@ -1,6 +1,8 @@
 //! Wounds, deaths, and coming back.
 
-use rekindle_sim::{Commands, Const, Entity, EventReader, Output, Query, Res, Rng, Tick, Time, With, Without};
+use rekindle_sim::{
+    Commands, Const, Entity, EventReader, Output, Query, Res, Rng, Tick, Time, With, Without,
+};
 
 use crate::components::*;
 use crate::config::Config;
@@ -17,7 +19,11 @@ const FIGHTER_OUT_S: u32 = 2;
 const DRONE_OUT_S: u32 = 4;
 
 /// What a hit changes.
-type Victims<'w> = Query<'w, (&'static mut Health, &'static mut Velocity, Option<&'static Fighter>), Without<Dead>>;
+type Victims<'w> = Query<
+    'w,
+    (&'static mut Health, &'static mut Velocity, Option<&'static Fighter>),
+    Without<Dead>,
+>;
 
 /// Takes hits off healths, and counts who brought down whom.
 pub fn wound(
@@ -33,7 +39,9 @@ pub fn wound(
         return;
     }
     for hit in hits.read() {
-        let Some((mut health, mut velocity, fighter)) = victims.get_mut(hit.target) else { continue };
+        let Some((mut health, mut velocity, fighter)) = victims.get_mut(hit.target) else {
+            continue;
+        };
         if health.points == 0 {
             continue;
         }
@@ -46,7 +54,10 @@ pub fn wound(
         let out = if fighter.is_some() { FIGHTER_OUT_S } else { DRONE_OUT_S };
         commands.insert(hit.target, Dead { until: Tick(time.tick.0 + Config::ticks(out)) });
         let Some(fighter) = fighter else { continue };
-        output.announce("kill", &Kill { killer: hit.player, victim: fighter.player(), weapon: hit.weapon });
+        output.announce(
+            "kill",
+            &Kill { killer: hit.player, victim: fighter.player(), weapon: hit.weapon },
+        );
         if let Some(mut score) = scores.get_mut(hit.target) {
             score.deaths = score.deaths.saturating_add(1);
         }

@@ -8,7 +8,11 @@
 //! | PostUpdate | [`health::wound`], [`health::revive`], [`pickups::take`] | what follows from it |
 //! | Last | [`motion::record`], [`course::show_clock`] | what later ticks and displays need |
 
-#![expect(clippy::too_many_arguments, clippy::type_complexity, reason = "a system declares by its parameters what it touches")]
+#![expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "a system declares by its parameters what it touches"
+)]
 
 pub mod control;
 pub mod course;

@@ -2,7 +2,9 @@
 
 use rekindle_sim::{Output, Query, Tick, Time, Without};
 
-use crate::components::{Arms, Dead, FULL_HEALTH, Fighter, Health, PICKUP_RADIUS, Pickup, PickupKind, Position};
+use crate::components::{
+    Arms, Dead, FULL_HEALTH, Fighter, Health, PICKUP_RADIUS, Pickup, PickupKind, Position,
+};
 use crate::config::Config;
 use crate::events::Taken;
 use crate::movement::FIGHTER_RADIUS;
@@ -14,10 +16,19 @@ const HEALING: u8 = 50;
 const BACK_AFTER_S: u32 = 8;
 
 /// Who can take something.
-type Takers<'w> = Query<'w, (&'static Fighter, &'static Position, &'static mut Health, &'static mut Arms), Without<Dead>>;
+type Takers<'w> = Query<
+    'w,
+    (&'static Fighter, &'static Position, &'static mut Health, &'static mut Arms),
+    Without<Dead>,
+>;
 
 /// Fighters take what they touch, if they have a use for it.
-pub fn take(time: Time, mut pickups: Query<(&Position, &mut Pickup)>, mut takers: Takers, mut output: Output) {
+pub fn take(
+    time: Time,
+    mut pickups: Query<(&Position, &mut Pickup)>,
+    mut takers: Takers,
+    mut output: Output,
+) {
     let reach = PICKUP_RADIUS + FIGHTER_RADIUS;
     for (place, mut pickup) in &mut pickups {
         if !pickup.there {

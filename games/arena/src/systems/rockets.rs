@@ -29,14 +29,22 @@ pub fn fly(
     if rockets.is_empty() {
         return;
     }
-    let place = |entity: Entity, positions: &Query<&mut Position>| positions.get(entity).map(|position| position.vec());
-    let targets: Vec<Target> =
-        bodies.iter().filter_map(|(entity, body)| Some(Target { entity, at: place(entity, &positions)?, radius: body.radius() })).collect();
+    let place = |entity: Entity, positions: &Query<&mut Position>| {
+        positions.get(entity).map(|position| position.vec())
+    };
+    let targets: Vec<Target> = bodies
+        .iter()
+        .filter_map(|(entity, body)| {
+            Some(Target { entity, at: place(entity, &positions)?, radius: body.radius() })
+        })
+        .collect();
     for (entity, body, velocity, rocket) in &rockets {
         let Some(from) = place(entity, &positions) else { continue };
         let (way, radius) = (velocity.vec() * TICK, body.radius());
         let others = targets.iter().filter(|target| target.entity != rocket.shooter);
-        let met = others.filter_map(|target| ray_circle(from, way, target.at, radius + target.radius)).fold(1.0, f32::min);
+        let met = others
+            .filter_map(|target| ray_circle(from, way, target.at, radius + target.radius))
+            .fold(1.0, f32::min);
         let part = map.reach(from, way, radius).min(met);
         let at = from + way * part;
         if part < 1.0 || time.tick >= rocket.expires {
@@ -49,7 +57,13 @@ pub fn fly(
 }
 
 /// Hits everybody in reach of a burst, less with distance, and the shooter half as hard.
-fn burst(map: &Map, at: Vec2, rocket: &Projectile, targets: &[Target], hits: &mut EventWriter<Hit>) {
+fn burst(
+    map: &Map,
+    at: Vec2,
+    rocket: &Projectile,
+    targets: &[Target],
+    hits: &mut EventWriter<Hit>,
+) {
     let weapon = rocket.weapon.stats();
     let Shot::Projectile { blast, knockback, .. } = weapon.shot else { return };
     for target in targets {

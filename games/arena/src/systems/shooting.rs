@@ -12,11 +12,13 @@ use crate::spawn;
 use crate::weapons::Shot;
 
 /// What can be hit.
-type Targets<'w> = Query<'w, (Entity, &'static Body, &'static Position, &'static Trail), Without<Dead>>;
+type Targets<'w> =
+    Query<'w, (Entity, &'static Body, &'static Position, &'static Trail), Without<Dead>>;
 
 /// Fighters who pull the trigger shoot, if their weapon is ready.
 ///
-/// Rays hit what the shooter saw: targets stand where they were at the tick that the player was looking at.
+/// Rays hit what the shooter saw: targets stand where they were at the tick that the player was
+/// looking at.
 pub fn fire(
     map: Const<Map>,
     course: Res<Course>,
@@ -38,11 +40,19 @@ pub fn fire(
         let (weapon, from) = (kind.stats(), position.vec());
         match weapon.shot {
             Shot::Hitscan { range, rays, spread } => {
-                let seen = (intent.behind > 0).then(|| Tick(time.tick.0.saturating_sub(u64::from(intent.behind))));
+                let seen = (intent.behind > 0)
+                    .then(|| Tick(time.tick.0.saturating_sub(u64::from(intent.behind))));
                 for _ in 0..rays {
                     let way = Vec2::from_angle(aim.angle + rng.range(-spread, spread)) * range;
                     if let Some(target) = first_hit(&map, &targets, shooter, from, way, seen) {
-                        hits.send(Hit { target, shooter, player: fighter.player(), weapon: kind, damage: weapon.damage, push: Vec2::ZERO });
+                        hits.send(Hit {
+                            target,
+                            shooter,
+                            player: fighter.player(),
+                            weapon: kind,
+                            damage: weapon.damage,
+                            push: Vec2::ZERO,
+                        });
                     }
                 }
             }
@@ -51,7 +61,13 @@ pub fn fire(
                 let muzzle = direction * FIGHTER_RADIUS;
                 let at = from + muzzle * map.reach(from, muzzle, radius);
                 let expires = Tick(time.tick.0 + u64::from(lifetime));
-                commands.spawn(spawn::rocket(shooter, fighter.player(), at, direction * speed, expires));
+                commands.spawn(spawn::rocket(
+                    shooter,
+                    fighter.player(),
+                    at,
+                    direction * speed,
+                    expires,
+                ));
             }
         }
         arms.ready_at = Tick(time.tick.0 + u64::from(weapon.cooldown));
@@ -59,8 +75,16 @@ pub fn fire(
     }
 }
 
-/// Whom a ray hits first: nobody if a wall is nearer. `seen` is the tick to judge by, `None` for now.
-fn first_hit(map: &Map, targets: &Targets<'_>, shooter: Entity, from: Vec2, way: Vec2, seen: Option<Tick>) -> Option<Entity> {
+/// Whom a ray hits first: nobody if a wall is nearer. `seen` is the tick to judge by, `None` for
+/// now.
+fn first_hit(
+    map: &Map,
+    targets: &Targets<'_>,
+    shooter: Entity,
+    from: Vec2,
+    way: Vec2,
+    seen: Option<Tick>,
+) -> Option<Entity> {
     let mut nearest = (map.reach(from, way, 0.0), None);
     for (target, body, position, trail) in targets {
         let at = seen.map_or(position.vec(), |tick| trail.after(tick));
