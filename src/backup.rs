@@ -8,9 +8,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, copy};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_local::{LocalOptions, LocalStore};
 use serde::Serialize;
 
 use crate::cli::exit::{About as _, Exit, Failure};
@@ -199,7 +199,7 @@ fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

@@ -11,7 +11,7 @@ mod support;
 use std::time::Duration;
 
 use rekindle_schema::Tick;
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_memory::MemoryStore;
 use support::*;
 
 const SECONDS: u64 = 10;

@@ -14,8 +14,8 @@ use rekindle_schema::{Incarnation, MatchId, StateHash, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::chains::{self, Chain, Restorer};
 use rekindle_store::history::{self, LoadOptions};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 
 const MATCH: MatchId = MatchId(7);

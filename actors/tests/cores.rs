@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rekindle_actors::core::{Admission, Ingress, IngressLimits, OpenOutcome, Outbox, TickRecord};
 use rekindle_schema::record::{LeaveReason, Step};
 use rekindle_schema::{BatchNo, Incarnation, PlayerId, Seq, SessionId, Tick};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::Instant;
 

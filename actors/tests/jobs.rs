@@ -13,8 +13,8 @@ use rekindle_actors::jobs::{
 };
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
 use rekindle_schema::{Incarnation, JobId};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{JobFilter, NewJob, Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

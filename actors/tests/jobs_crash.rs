@@ -13,8 +13,8 @@ use rekindle_actors::jobs::{
 };
 use rekindle_schema::job::{Job, JobState, JobStatus};
 use rekindle_schema::{Incarnation, JobId};
-use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{NewJob, Store};
+use rekindle_store_local::{LocalOptions, LocalStore};
 
 const DIR: &str = "REKINDLE_JOBS_CRASH_DIR";
 const LEASE: Duration = Duration::from_secs(2);

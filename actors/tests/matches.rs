@@ -12,7 +12,7 @@ use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Incarnation, PlayerId, SessionId, Tick};
 use rekindle_store::StoreError;
-use rekindle_store::memory::{Fate, MemoryStore, Op};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::{Instant, sleep, timeout};
 

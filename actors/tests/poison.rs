@@ -19,7 +19,7 @@ use rekindle_schema::record::{Decision, LeaveReason};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Incarnation, MatchId, PlayerId, Tick};
 use rekindle_sim::{GameType, Typed};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_memory::MemoryStore;
 use support::*;
 use tokio::time::{sleep, timeout};
 

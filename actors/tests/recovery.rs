@@ -14,8 +14,8 @@ use rekindle_schema::record::{Decision, Step};
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, SessionId, StateHash, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::history::{self, End, LoadOptions, Start};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::{sleep, timeout};
 

@@ -15,8 +15,8 @@ use rekindle_schema::lease::{
 };
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 
 const MATCHES: [MatchId; 2] = [MatchId(1), MatchId(2)];
 const SECOND: u64 = 1_000;

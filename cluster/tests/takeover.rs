@@ -20,8 +20,8 @@ use rekindle_schema::lease::{
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
 use rekindle_store::history::History;
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 
 const WRITER: Incarnation = Incarnation(0xA);
 const TAKERS: [Incarnation; 2] = [Incarnation(0xB), Incarnation(0xC)];
@@ -388,7 +388,7 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
     assert!(writer.await.unwrap() > Seq(2));
     for seq in [1, 2] {
         let (meta, state) =
-            rekindle_store::conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
+            rekindle_store_conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
@@ -459,7 +459,7 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
     let store = memory.store();
     prepare(&memory).await;
     let log = WRITER;
-    let mut scribe = rekindle_store::conformance::Scribe::new(log);
+    let mut scribe = rekindle_store_conformance::Scribe::new(log);
     let written = scribe.append(&store, 9, &MATCHES).await;
     let reached = Reached {
         batch: BatchNo(8),
@@ -517,8 +517,7 @@ async fn a_log_that_was_trimmed_is_not_missed() {
     let memory = MemoryStore::new();
     let store = memory.store();
     prepare(&memory).await;
-    let written =
-        rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
+    let written = rekindle_store_conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
     let reached = Reached { batch: BatchNo(4), crc: written[3].crc(), at_ms: 1, checkpoint: None };
     store.leases.renew(WRITER, 9_000, Some(reached)).await.unwrap();
     store.leases.stop(WRITER).await.unwrap();

@@ -4,7 +4,7 @@
 use rekindle_cluster::takeover::{self, Loss};
 use rekindle_schema::Incarnation;
 use rekindle_store::StoreError;
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};

@@ -13,8 +13,8 @@ use rekindle_schema::record::Flush;
 use rekindle_schema::{BuildId, Seq, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
+use rekindle_store_open::address::StoreAddress;
 use serde_json::json;
 
 use super::exit::{Exit, Failure};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::lease::{MatchState, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId};
-use rekindle_store::address::{AddressError, StoreAddress};
 use rekindle_store::migration::SchemaState;
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_open::address::{AddressError, StoreAddress};
 use serde::Serialize;
 use serde_json::json;
 

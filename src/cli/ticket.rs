@@ -4,7 +4,7 @@
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 
 use super::args::TicketCommand;
 use super::exit::{Exit, Failure};

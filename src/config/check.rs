@@ -10,7 +10,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rustix::fs::{Access, access};
 
 use super::{Config, ConfigError};

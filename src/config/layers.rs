@@ -185,7 +185,7 @@ impl Settings {
         if key.is_secret() && !value.is_empty() {
             "(set)".to_owned()
         } else {
-            rekindle_store::address::redact(value)
+            rekindle_store_open::address::redact(value)
         }
     }
 
@@ -334,7 +334,7 @@ impl Settings {
 /// A value that is refused, as it may be shown.
 pub(super) fn shown(key: &str, value: &str) -> String {
     let is_secret = keys::find(key).is_some_and(Key::is_secret);
-    if is_secret { text::HIDDEN.to_owned() } else { rekindle_store::address::withhold(value) }
+    if is_secret { text::HIDDEN.to_owned() } else { rekindle_store_open::address::withhold(value) }
 }
 
 /// `line 3, column 7: `.

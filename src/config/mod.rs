@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use rekindle_cluster::retention::Policy;
-use rekindle_store::address::{AddressError, StoreAddress};
+use rekindle_store_open::address::{AddressError, StoreAddress};
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
 pub use secret::Secret;

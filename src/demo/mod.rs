@@ -18,7 +18,7 @@ use rekindle_gateway::keys::Keys;
 use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use tokio::time::sleep;
 
 use crate::admin::api::{CreateMatch, IssueTicket, MatchView};

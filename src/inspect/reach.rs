@@ -126,8 +126,8 @@ mod tests {
     use bytes::Bytes;
     use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec};
     use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
-    use rekindle_store::conformance::{Scribe, checkpoint, register};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_conformance::{Scribe, checkpoint, register};
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

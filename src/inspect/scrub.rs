@@ -144,8 +144,8 @@ async fn first_of(store: &Store, log: Incarnation) -> Result<Option<BatchNo>, St
 #[cfg(test)]
 mod tests {
     use rekindle_schema::MatchId;
-    use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_conformance::{Scribe, checkpoint, match_lease, register};
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

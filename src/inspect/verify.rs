@@ -11,8 +11,8 @@ use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BuildId, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::history::{self, End, HistoryError, Point};
-use rekindle_store::local::{LocalStore, Severity};
 use rekindle_store::{Store, StoreError, chains, witness};
+use rekindle_store_local::{LocalStore, Severity};
 use serde::Serialize;
 
 use super::reach::{self, Reach};

@@ -225,8 +225,8 @@ impl<'a> Walk<'a> {
 mod tests {
     use rekindle_schema::Incarnation;
     use rekindle_schema::lease::{Reached, StoredCheckpoint};
-    use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_conformance::{Scribe, checkpoint, match_lease, register};
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

@@ -63,7 +63,7 @@ async fn process(store: &Store, node: &NodeLease) -> Result<Holder, StoreError> 
 #[cfg(test)]
 mod tests {
     use rekindle_schema::lease::DEFAULT_REGION;
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

@@ -118,7 +118,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rekindle_store::AuditQuery;
-    use rekindle_store::memory::{Fate, MemoryStore, Op};
+    use rekindle_store_memory::{Fate, MemoryStore, Op};
 
     use super::*;
 

@@ -468,7 +468,7 @@ mod tests {
     use rekindle_actors::{Games, HostConfig, HostParts};
     use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec, MatchState};
     use rekindle_schema::{BatchNo, BuildId, Epoch, Seq};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rekindle::node::clock;
 use rekindle_schema::{Incarnation, JobId};
-use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{Claim, NewJob};
+use rekindle_store_local::{LocalOptions, LocalStore};
 use serde_json::Value;
 
 use crate::support::{Node, eventually, rekindle};

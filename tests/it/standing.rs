@@ -14,7 +14,7 @@ use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
 };
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_memory::MemoryStore;
 use rekindle_testservers as servers;
 use serde_json::Value;
 

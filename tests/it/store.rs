@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rekindle_testservers as servers;
 use serde_json::Value;
 

@@ -20,8 +20,8 @@ use rekindle_schema::{BatchNo, BuildId, PlayerId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, Marks, SessionState, SimError, Simulation, StepOutput, Typed};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
-use rekindle_store::conformance::match_lease;
+use rekindle_store_conformance::match_lease;
+use rekindle_store_open::address::StoreAddress;
 
 use crate::support::{Node, eventually, rekindle};
 

@@ -14,6 +14,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-sim", &["rekindle-schema", "rekindle-derive"]),
     ("rekindle-netcode", &["rekindle-schema"]),
     ("rekindle-store", &["rekindle-schema"]),
+    ("rekindle-store-conformance", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-cql", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-local", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-memory", &["rekindle-schema", "rekindle-store"]),
+    (
+        "rekindle-store-open",
+        &[
+            "rekindle-store",
+            "rekindle-store-cql",
+            "rekindle-store-local",
+            "rekindle-store-memory",
+            "rekindle-store-postgres",
+        ],
+    ),
+    ("rekindle-store-postgres", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-cluster", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store"]),
     ("rekindle-gateway", &["rekindle-schema", "rekindle-netcode"]),
@@ -50,7 +65,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What no product may carry, and what is not part of it.
-const FOR_TESTS: &[&str] = &["rekindle-testkit", "rekindle-testservers"];
+const FOR_TESTS: &[&str] =
+    &["rekindle-store-conformance", "rekindle-testkit", "rekindle-testservers"];
 const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
 
 /// Words that must not stand in the simulation's sources: each would let something else than the
@@ -65,7 +81,7 @@ const FORBIDDEN_IN_PRODUCTS: &[&str] = &["print!", "println!", "eprint!", "eprin
 const PRODUCTS: &[&str] =
     &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
 const NO_PRODUCTS: &[&str] =
-    &["/tests/", "/benches/", "/conformance/", "/testkit/", "/testservers/"];
+    &["/tests/", "/benches/", "/store-conformance/", "/testkit/", "/testservers/"];
 
 #[derive(Deserialize)]
 struct Metadata {

@@ -124,7 +124,7 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
 /// The two tests of damage, which in the usual suite try a share of the bits, try all of them:
 /// recovery by the store, and `verify`.
 fn bits() -> Result<()> {
-    for (package, test) in [("rekindle-store", "damage"), ("rekindle", "it")] {
+    for (package, test) in [("rekindle-store-local", "damage"), ("rekindle", "it")] {
         run(Command::new("cargo")
             .args([
                 "test",

@@ -24,7 +24,7 @@ use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, Tick};
 
 use crate::Store;
-use crate::port::StoreError;
+use crate::StoreError;
 
 /// How many checkpoints are looked up at the same time.
 const LOOKUPS: usize = 8;

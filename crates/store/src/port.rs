@@ -1,5 +1,5 @@
 //! The ports: what the rest of the node asks of a store. Every backend runs the one conformance
-//! suite in [`crate::conformance`].
+//! suite in `rekindle-store-conformance`.
 //!
 //! No method has a default: whoever writes a backend decides about each. All errors say whether a
 //! retry can help.
@@ -136,7 +136,7 @@ impl StoreError {
 }
 
 /// How the problem of an entry begins that was probably cut off as it was written.
-pub(crate) const TORN_TAIL: &str = "possibly a torn tail, the last entry cut off as it was written";
+pub const TORN_TAIL: &str = "possibly a torn tail, the last entry cut off as it was written";
 
 /// What a store's methods return.
 pub type StoreResult<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -40,10 +40,10 @@ use serde::Serialize;
 use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
 use crate::Store;
+use crate::StoreError;
 use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
 use crate::identity::{self, Fresh};
-use crate::port::StoreError;
 use crate::witness;
 
 /// How many logs are copied at the same time.

@@ -11,8 +11,8 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 use super::base::{Base, Position};
 use super::{End, HistoryError};
 use crate::Store;
+use crate::StoreError;
 use crate::archive::Placed;
-use crate::port::StoreError;
 use crate::witness::{self, Short, utc};
 
 /// How many bytes of a log are in memory at once.

@@ -10,8 +10,8 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
 use super::TransferError;
 use super::plan::{Ending, PlannedLog};
 use crate::Store;
-use crate::port::{Renewal, StoreError};
 use crate::witness;
+use crate::{Renewal, StoreError};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;

@@ -6,7 +6,7 @@ use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 use super::TransferError;
-use crate::port::{LogInfo, StoreError};
+use crate::{LogInfo, StoreError};
 
 /// How many conflicts are told of: more of the same tell nobody more.
 const TOLD: usize = 10;
