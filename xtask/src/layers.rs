@@ -68,6 +68,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 const FOR_TESTS: &[&str] =
     &["rekindle-store-conformance", "rekindle-testkit", "rekindle-testservers"];
 const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
+/// The cargo feature with which a test leaves out a guard of a store. No product may turn it on.
+const SABOTAGE: &str = "mutants";
 
 /// Words that must not stand in the simulation's sources: each would let something else than the
 /// inputs decide.
@@ -92,12 +94,19 @@ struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    /// Its cargo features, and what each turns on.
+    #[serde(default)]
+    features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
+    /// `None`: a normal dependency; `dev` and `build` are the others.
     kind: Option<String>,
+    /// Features of the dependency that are turned on.
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 /// Reports every import that a rule forbids.
@@ -157,8 +166,32 @@ fn imports(metadata: &Metadata) -> Vec<String> {
                 problems.push(format!("{} imports {name}, which is for tests only", package.name));
             }
         }
+        problems.extend(sabotage(package));
     }
     problems
+}
+
+/// How a package turns the guards of a store off outside of tests: through a dependency that is not
+/// for development, or through a feature of its own (a default one included).
+fn sabotage(package: &Package) -> Vec<String> {
+    let name = &package.name;
+    let dependencies = package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind.as_deref() != Some("dev"))
+        .filter(|dependency| dependency.features.iter().any(|feature| feature == SABOTAGE))
+        .map(|dependency| {
+            format!("{name} turns `{SABOTAGE}` of {} on outside of tests", dependency.name)
+        });
+    let turns_on = |feature: &String| {
+        feature == SABOTAGE || feature.split_once('/').is_some_and(|(_, of)| of == SABOTAGE)
+    };
+    let features = package
+        .features
+        .iter()
+        .filter(|(_, on)| on.iter().any(turns_on))
+        .map(|(feature, _)| format!("{name}: its feature `{feature}` turns `{SABOTAGE}` on"));
+    dependencies.chain(features).collect()
 }
 
 /// Words that sources must not contain.
@@ -206,4 +239,43 @@ fn scan(folder: &Path, rule: &Rule, problems: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        imports(&serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn guards_of_a_store_are_turned_off_in_tests_only() {
+        let metadata = |kind: &str, feature: &str, own: &str| {
+            format!(
+                r#"{{"packages": [{{"name": "rekindle-store-cql", "features": {{"mutants": []}},
+                "dependencies": []}}, {{"name": "rekindle", "features": {{{own}}}, "dependencies":
+                [{{"name": "rekindle-store-cql", "kind": {kind}, "features": ["{feature}"]}}]}}]}}"#
+            )
+        };
+        assert_eq!(problems(&metadata("null", "x", "")), [""; 0]);
+        assert_eq!(problems(&metadata(r#""dev""#, "mutants", "")), [""; 0]);
+        assert_eq!(problems(&metadata("null", "mutants", "")).len(), 1);
+        assert_eq!(problems(&metadata(r#""build""#, "mutants", "")).len(), 1);
+        let own = r#""default": ["rekindle-store-cql/mutants"]"#;
+        assert_eq!(problems(&metadata("null", "x", own)).len(), 1);
+    }
+
+    #[test]
+    fn the_conformance_suite_is_no_part_of_a_product() {
+        let metadata = |kind: &str| {
+            format!(
+                r#"{{"packages": [{{"name": "rekindle-store-conformance", "dependencies": []}},
+                {{"name": "rekindle", "dependencies": [{{"name": "rekindle-store-conformance",
+                "kind": {kind}}}]}}]}}"#
+            )
+        };
+        assert_eq!(problems(&metadata(r#""dev""#)), [""; 0]);
+        assert_eq!(problems(&metadata("null")).len(), 1);
+    }
 }

@@ -8,6 +8,7 @@ use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
+use super::guards::Guards;
 use super::{CqlStore, PART, PARTS_AT_ONCE, id, ordered, schema};
 use rekindle_store::MAX_CHUNK;
 use rekindle_store::backend;
@@ -114,7 +115,7 @@ impl CqlStore {
         let pieces: Vec<Vec<u8>> =
             futures::stream::iter(reads).buffered(PARTS_AT_ONCE).try_collect().await?;
         let bytes = Bytes::from(pieces.concat());
-        if self.options.mutant != super::Mutant::NoChecksum {
+        if Guards::checksums(Guards::of(&self.options)) {
             backend::check_chunk(meta, &bytes)?;
         }
         Ok(bytes)

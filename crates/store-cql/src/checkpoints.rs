@@ -7,6 +7,7 @@ use rekindle_schema::{Epoch, MatchId, Seq};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
+use super::guards::Guards;
 use super::{CqlStore, PART, PARTS_AT_ONCE, id, ordered, schema};
 use rekindle_store::MAX_CHECKPOINT;
 use rekindle_store::backend;
@@ -178,7 +179,7 @@ impl CqlStore {
         while let Some(chunk) = chunks.try_next().await? {
             state.extend_from_slice(&chunk);
         }
-        if self.options.mutant != super::Mutant::NoChecksum {
+        if Guards::checksums(Guards::of(&self.options)) {
             backend::check_state(&meta, &state)?;
         }
         Ok(state.into())

@@ -64,6 +64,7 @@ mod audit;
 mod checkpoints;
 mod driver;
 mod effects;
+mod guards;
 mod identity;
 mod jobs;
 mod leases;
@@ -88,7 +89,9 @@ use rekindle_store::Store;
 use rekindle_store::StoreError;
 use rekindle_store::migration::SchemaState;
 
-pub use self::options::{CqlOptions, Mutant, Replication};
+#[cfg(feature = "mutants")]
+pub use self::guards::Mutant;
+pub use self::options::{CqlOptions, Replication};
 
 /// The largest part of a batch, or chunk of a checkpoint, that is put into one row, in bytes.
 const PART: usize = 256 << 10;

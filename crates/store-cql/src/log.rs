@@ -8,7 +8,8 @@ use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation};
 use tokio::sync::{Mutex, Semaphore};
 
-use super::options::Mutant;
+#[cfg(feature = "mutants")]
+use super::guards::Mutant;
 use super::reader::{LogRow, Stored};
 use super::{CqlStore, NODE_SHARDS, PART, PARTS_AT_ONCE, id, ordered, shard};
 use rekindle_store::backend;
@@ -211,20 +212,19 @@ impl CqlStore {
             self.begins.lock().remove(&log);
         }
         end.sent = Some((number.0, envelope.crc));
-        match self.options.mutant {
-            Mutant::AcknowledgeFirst => {
-                self.verify(log, end).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-                self.write_batch(batch, end.size).await?;
-            }
-            _ => self.write_batch(batch, end.size).await?,
+        #[cfg(feature = "mutants")]
+        if self.options.mutant == Mutant::AcknowledgeFirst {
+            self.verify(log, end).await?;
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
         }
+        self.write_batch(batch, end.size).await?;
         (end.last, end.crc, end.sent) = (number.0, Some(envelope.crc), None);
         end.bytes += batch.bytes.len() as u64;
-        if self.options.mutant == Mutant::None || self.options.mutant == Mutant::NoChecksum {
-            self.verify(log, end).await?;
+        #[cfg(feature = "mutants")]
+        if matches!(self.options.mutant, Mutant::NoVerify | Mutant::AcknowledgeFirst) {
+            return Ok(());
         }
-        Ok(())
+        self.verify(log, end).await
     }
 
     /// The verifying read: only a node that is still live may acknowledge what it wrote.

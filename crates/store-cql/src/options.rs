@@ -10,20 +10,6 @@ use rekindle_store::backend;
 const PORT: u16 = 9042;
 const PARAMETERS: &str = "dc, replication, space, timeout, append_queue, bucket";
 
-/// What a test breaks on purpose, to show that the suite notices.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
-    /// Nothing.
-    None,
-    /// The lease is not read after a write.
-    NoVerify,
-    /// The lease is read, and the batch acknowledged, without waiting for the write.
-    AcknowledgeFirst,
-    /// Checksums are not checked when reading.
-    NoChecksum,
-}
-
 /// How many copies a keyspace keeps, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replication {
@@ -57,9 +43,9 @@ pub struct CqlOptions {
     /// The user, if the server asks for one.
     pub user: Option<String>,
     password: Option<String>,
-    /// Only for the tests that show that the suite notices.
-    #[doc(hidden)]
-    pub mutant: Mutant,
+    /// The guard that a test leaves out.
+    #[cfg(feature = "mutants")]
+    pub mutant: super::Mutant,
 }
 
 impl CqlOptions {
@@ -105,7 +91,8 @@ impl CqlOptions {
             bucket: 256,
             user,
             password,
-            mutant: Mutant::None,
+            #[cfg(feature = "mutants")]
+            mutant: super::Mutant::None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) =

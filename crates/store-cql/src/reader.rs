@@ -11,8 +11,8 @@ use scylla::errors::DeserializationError;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 
+use super::guards::Guards;
 use super::log::{bucket_of, log_shard};
-use super::options::Mutant;
 use super::{CqlStore, LISTS, NODE_SHARDS, PART, id, ordered};
 use rekindle_store::{StoreError, Tail};
 
@@ -83,7 +83,7 @@ impl Parts {
         self.of = of;
     }
 
-    fn finish(self, log: Incarnation, number: u64, check: bool) -> Stored {
+    fn finish(self, log: Incarnation, number: u64, guards: Guards) -> Stored {
         if self.found == 0 {
             return Stored::Missing;
         }
@@ -94,7 +94,7 @@ impl Parts {
             return Stored::Broken(format!("{} of {} parts", self.found, self.of));
         }
         let whole = Envelope::parse(&self.bytes, BATCH_MAGIC, "batch").and_then(|envelope| {
-            if check {
+            if Guards::checksums(guards) {
                 envelope.check(&self.bytes, "batch")?;
             }
             Ok(envelope)
@@ -122,10 +122,6 @@ impl CqlStore {
             place: format!("{}, table log_batch, log {log}, batch {number}", self.driver.place()),
             problem: problem.to_owned(),
         }
-    }
-
-    fn check(&self) -> bool {
-        self.options.mutant != Mutant::NoChecksum
     }
 
     /// The row of one log.
@@ -194,7 +190,7 @@ impl CqlStore {
             let (part, of, bytes) = row.map_err(|error| self.driver.unreadable(what, &error))?;
             parts.push(part, of.unwrap_or_default(), bytes);
         }
-        Ok(parts.finish(log, number, self.check()))
+        Ok(parts.finish(log, number, Guards::of(&self.options)))
     }
 
     /// Whole batches from `from` on, as [`Journal::read`](rekindle_store::Journal::read) says.
@@ -217,7 +213,7 @@ impl CqlStore {
             max_bytes,
             bytes: 0,
             found: Vec::new(),
-            check: self.check(),
+            guards: Guards::of(&self.options),
         };
         for bucket in bucket_of(from, row.size)..=row.last_bucket {
             match self.read_bucket(&mut reading, bucket).await? {
@@ -380,7 +376,7 @@ struct Reading {
     max_bytes: usize,
     bytes: usize,
     found: Vec<Batch>,
-    check: bool,
+    guards: Guards,
 }
 
 impl Reading {
@@ -394,7 +390,7 @@ impl Reading {
         if number != self.next {
             return Some(Bucket::Hole);
         }
-        match parts.finish(self.log, number, self.check) {
+        match parts.finish(self.log, number, self.guards) {
             Stored::Whole(batch) => {
                 self.bytes += batch.bytes.len();
                 self.next += 1;
@@ -406,28 +402,32 @@ impl Reading {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "mutants"))]
 mod tests {
+    use super::super::guards::Mutant;
     use super::*;
     use rekindle_schema::MatchId;
     use rekindle_store_conformance::Scribe;
 
     const LOG: Incarnation = Incarnation(7);
 
-    fn stored(parts: &[(i32, i32, &[u8])], check: bool) -> Stored {
+    fn stored(parts: &[(i32, i32, &[u8])], mutant: Mutant) -> Stored {
         let mut all = Parts::default();
         for &(part, of, bytes) in parts {
             all.push(part, of, Some(bytes));
         }
-        all.finish(LOG, 1, check)
+        all.finish(LOG, 1, Guards { mutant })
     }
 
     #[test]
     fn a_batch_counts_when_all_its_parts_are_there_and_right() {
         let batch = Scribe::new(LOG).small(&[MatchId(1)]);
         let (front, back) = batch.bytes.split_at(50);
-        assert_eq!(stored(&[(0, 2, front), (1, 2, back)], true), Stored::Whole(batch.clone()));
-        assert_eq!(stored(&[], true), Stored::Missing);
+        assert_eq!(
+            stored(&[(0, 2, front), (1, 2, back)], Mutant::None),
+            Stored::Whole(batch.clone())
+        );
+        assert_eq!(stored(&[], Mutant::None), Stored::Missing);
         let broken: [&[(i32, i32, &[u8])]; 5] = [
             &[(0, 2, front)],
             &[(1, 2, back)],
@@ -436,17 +436,17 @@ mod tests {
             &[(0, 2, back), (1, 2, front)],
         ];
         for parts in broken {
-            assert!(matches!(stored(parts, true), Stored::Broken(_)), "{parts:?}");
+            assert!(matches!(stored(parts, Mutant::None), Stored::Broken(_)), "{parts:?}");
         }
         let mut flipped = batch.bytes.to_vec();
         flipped[100] ^= 1;
-        assert!(matches!(stored(&[(0, 1, &flipped)], true), Stored::Broken(_)));
+        assert!(matches!(stored(&[(0, 1, &flipped)], Mutant::None), Stored::Broken(_)));
         assert!(
-            matches!(stored(&[(0, 1, &flipped)], false), Stored::Whole(_)),
+            matches!(stored(&[(0, 1, &flipped)], Mutant::NoChecksums), Stored::Whole(_)),
             "the mutant does not check"
         );
         let other = Scribe::new(Incarnation(8)).small(&[MatchId(1)]);
-        assert!(matches!(stored(&[(0, 1, &other.bytes)], true), Stored::Broken(_)));
+        assert!(matches!(stored(&[(0, 1, &other.bytes)], Mutant::None), Stored::Broken(_)));
     }
 
     #[test]

@@ -104,7 +104,7 @@ async fn flipped_bits_are_noticed_and_not_noticed_by_a_reader_that_does_not_chec
     register(&store, node).await;
     let written = Scribe::new(node).append(&store, 6, &[A]).await;
     damage(&space, node, 3).await;
-    let careless = space.with(|options| options.mutant = Mutant::NoChecksum).await;
+    let careless = space.with(|options| options.mutant = Mutant::NoChecksums).await;
     assert_ne!(
         read_all(&careless, node, 1, 1 << 20).await,
         written,

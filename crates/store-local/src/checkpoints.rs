@@ -11,6 +11,7 @@ use rekindle_schema::batch::{ENVELOPE, Envelope};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 
+use super::guards::Guards;
 use super::segment::{
     CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir,
     logs, segments,
@@ -75,7 +76,7 @@ struct Scanned {
 #[derive(Debug)]
 pub(super) struct Index {
     root: PathBuf,
-    check: bool,
+    guards: Guards,
     scanned: BTreeMap<(Incarnation, u64), Scanned>,
     /// Checkpoints that cover less are trimmed.
     trimmed: BTreeMap<MatchId, Seq>,
@@ -83,8 +84,8 @@ pub(super) struct Index {
 
 impl Index {
     /// An index that has read nothing yet.
-    pub(super) fn new(root: PathBuf, check: bool) -> Self {
-        Self { root, check, scanned: BTreeMap::new(), trimmed: BTreeMap::new() }
+    pub(super) fn new(root: PathBuf, guards: Guards) -> Self {
+        Self { root, guards, scanned: BTreeMap::new(), trimmed: BTreeMap::new() }
     }
 
     /// Reads what has been written since the last time. `own` says up to where a segment that this
@@ -107,7 +108,7 @@ impl Index {
                 .filter(|(first, _)| *first <= key.1)
                 .map(|&(first, end)| if first == key.1 { end } else { 0 });
             if known.end < limit.unwrap_or(segment.len) {
-                match scan(known, &segment, key.0, limit, self.check) {
+                match scan(known, &segment, key.0, limit, self.guards) {
                     // Not a file at all: the checkpoints of other segments stand in.
                     Err(StoreError::Corrupt { problem, .. }) => {
                         known.damage.insert(0, problem);
@@ -204,7 +205,7 @@ impl Index {
                 place.meta.match_id, place.meta.seq
             ))
         };
-        let reader = Reader::open(&place.path, Kind::Checkpoints, place.meta.log, self.check)?
+        let reader = Reader::open(&place.path, Kind::Checkpoints, place.meta.log, self.guards)?
             .ok_or_else(gone)?;
         let want = (place.meta.len as usize).min(rekindle_store::MAX_CHECKPOINT) + STRIDE / 4;
         let entry = match reader.entries(place.offset, want)? {
@@ -285,9 +286,9 @@ fn scan(
     segment: &Segment,
     log: Incarnation,
     limit: Option<u64>,
-    check: bool,
+    guards: Guards,
 ) -> Result<(), StoreError> {
-    let Some(reader) = Reader::open(&segment.path, Kind::Checkpoints, log, check)? else {
+    let Some(reader) = Reader::open(&segment.path, Kind::Checkpoints, log, guards)? else {
         return Ok(());
     };
     let limit = limit.unwrap_or(u64::MAX);

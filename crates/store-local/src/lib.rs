@@ -20,6 +20,7 @@ pub mod disk;
 mod facts;
 mod fence;
 mod file;
+mod guards;
 mod identity;
 mod jobs;
 mod ports;
@@ -44,6 +45,7 @@ use rekindle_schema::{BatchNo, Incarnation};
 use self::checkpoints::Index;
 use self::disk::{Disk, SystemDisk};
 use self::facts::Facts;
+use self::guards::Guards;
 use self::reader::LogReader;
 use self::segment::{Kind, io_error};
 use self::watch::Watch;
@@ -53,6 +55,8 @@ use rekindle_store::StoreError;
 
 pub use self::audit::{Audit, Finding, Severity};
 pub use self::file::open_regular;
+#[cfg(feature = "mutants")]
+pub use self::guards::Mutant;
 pub use self::segment::{
     CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION,
 };
@@ -72,10 +76,9 @@ pub struct LocalOptions {
     pub segment_bytes: u64,
     /// Where segments are written: replaced to inject faults.
     pub disk: Arc<dyn Disk>,
-    /// False leaves out the checksums of entries when reading. Only for the test that shows that
-    /// the conformance suite notices.
-    #[doc(hidden)]
-    pub check: bool,
+    /// The guard that a test leaves out.
+    #[cfg(feature = "mutants")]
+    pub mutant: Mutant,
 }
 
 impl Default for LocalOptions {
@@ -85,7 +88,8 @@ impl Default for LocalOptions {
             checkpoint_queue: 8,
             segment_bytes: SEGMENT,
             disk: Arc::new(SystemDisk),
-            check: true,
+            #[cfg(feature = "mutants")]
+            mutant: Mutant::None,
         }
     }
 }
@@ -136,11 +140,12 @@ impl LocalStore {
             return Err(StoreError::Corrupt { place: database.display().to_string(), problem });
         }
         wal::check(&database)?;
+        let guards = Guards::of(&options);
         let this = Arc::new(Self {
             facts: Arc::new(Facts::open(&database)?),
             watch: Arc::new(Watch::of(&database)?),
-            batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, options.check)),
-            index: Arc::new(Mutex::new(Index::new(root.clone(), options.check))),
+            batches: Arc::new(LogReader::new(root.clone(), Kind::Batches, guards)),
+            index: Arc::new(Mutex::new(Index::new(root.clone(), guards))),
             durable: Durable::default(),
             begins: Arc::default(),
             appends: Mutex::default(),

@@ -13,6 +13,7 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
 use super::disk::Disk;
 use super::facts::{Rows, Table};
+use super::guards::Guards;
 use super::segment::{CHECKPOINT_MAGIC, Kind, log_dir, logs, segments};
 use super::watch::Watch;
 use super::writer::{LogWriter, Writer, cut, forget_unacknowledged, gone};
@@ -108,7 +109,7 @@ impl LocalStore {
         let reader = Arc::new(super::reader::LogReader::new(
             root.clone(),
             Kind::Checkpoints,
-            self.options.check,
+            Guards::of(&self.options),
         ));
         let mut watched = Watched::new(&self.watch, Kind::Checkpoints, log);
         let durable = Arc::clone(&self.durable);
@@ -247,7 +248,7 @@ impl Journal for LocalStore {
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
         let (reader, disk, root) =
             (Arc::clone(&self.batches), Arc::clone(&self.options.disk), self.root.clone());
-        let check = self.options.check;
+        let guards = Guards::of(&self.options);
         Box::pin(blocking(move || {
             let dir = log_dir(&root, Kind::Batches, log);
             // Of a log whose beginning was trimmed the rest may be lost.
@@ -274,7 +275,7 @@ impl Journal for LocalStore {
                     disk.sync_dir(path).map_err(|error| super::io_error("sync", path, &error))?;
                 }
             }
-            if let Err(error) = tidy_checkpoints(&*disk, &root, log, check) {
+            if let Err(error) = tidy_checkpoints(&*disk, &root, log, guards) {
                 tracing::warn!(code = "RK-STORE-015", %log, %error, "a checkpoint that was cut off \
                     stays where it is; it does not count");
             }
@@ -314,7 +315,7 @@ fn tidy_checkpoints(
     disk: &dyn Disk,
     root: &std::path::Path,
     log: Incarnation,
-    check: bool,
+    guards: Guards,
 ) -> Result<(), StoreError> {
     let dir = log_dir(root, Kind::Checkpoints, log);
     if !dir.exists() {
@@ -325,7 +326,7 @@ fn tidy_checkpoints(
         return Ok(());
     }
     let end =
-        super::reader::LogReader::new(root.to_path_buf(), Kind::Checkpoints, check).end(log)?;
+        super::reader::LogReader::new(root.to_path_buf(), Kind::Checkpoints, guards).end(log)?;
     cut(disk, &dir, &end)
 }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 use rekindle_schema::batch::BatchError;
 
+use super::guards::Guards;
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, log_dir, segments};
 use rekindle_store::StoreError;
 
@@ -33,7 +34,7 @@ struct Cursor {
 pub(super) struct LogReader {
     root: PathBuf,
     kind: Kind,
-    check: bool,
+    guards: Guards,
     cursors: Mutex<BTreeMap<Incarnation, Cursor>>,
 }
 
@@ -74,10 +75,8 @@ impl LogEnd {
 }
 
 impl LogReader {
-    /// `check` false leaves out the checksums of entries: for a test that shows that they are
-    /// needed.
-    pub(super) fn new(root: PathBuf, kind: Kind, check: bool) -> Self {
-        Self { root, kind, check, cursors: Mutex::default() }
+    pub(super) fn new(root: PathBuf, kind: Kind, guards: Guards) -> Self {
+        Self { root, kind, guards, cursors: Mutex::default() }
     }
 
     fn place(&self, log: Incarnation, segment: &Segment, offset: u64, number: u64) -> String {
@@ -118,7 +117,7 @@ impl LogReader {
         let mut bytes = 0;
         'segments: loop {
             let segment = &segments[index];
-            let reader = match Reader::open(&segment.path, self.kind, log, self.check) {
+            let reader = match Reader::open(&segment.path, self.kind, log, self.guards) {
                 Ok(Some(reader)) => reader,
                 Ok(None) => {
                     return Err(StoreError::NotFound(format!(
@@ -218,7 +217,9 @@ impl LogReader {
         if entry.envelope.number.0 != number {
             return Err(BatchError::Layout { what: "log: another entry stands here" });
         }
-        if self.check && prev_crc.is_some_and(|crc| crc != entry.envelope.prev_crc) {
+        if Guards::checksums(self.guards)
+            && prev_crc.is_some_and(|crc| crc != entry.envelope.prev_crc)
+        {
             return Err(BatchError::Layout {
                 what: "log: the entry does not follow the one before it",
             });
@@ -243,7 +244,7 @@ impl LogReader {
             if behind.is_some() {
                 break;
             }
-            match Reader::open(&segment.path, self.kind, log, self.check) {
+            match Reader::open(&segment.path, self.kind, log, self.guards) {
                 Ok(Some(reader)) => behind = reader.resync(0)?,
                 // Gone, or no file: nothing whole is in it.
                 Ok(None) | Err(StoreError::Corrupt { .. }) => {}
@@ -270,7 +271,7 @@ impl LogReader {
         let mut traces = false;
         for (index, segment) in segments.iter().enumerate().rev() {
             end.traces = false;
-            let reader = match Reader::open(&segment.path, self.kind, log, self.check) {
+            let reader = match Reader::open(&segment.path, self.kind, log, self.guards) {
                 Ok(Some(reader)) => reader,
                 Ok(None) => continue,
                 // Something that is no file stands where a segment was begun: what the segment had

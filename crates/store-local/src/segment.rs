@@ -14,6 +14,7 @@ use rekindle_schema::Incarnation;
 use rekindle_schema::batch::{BATCH_MAGIC, BatchError, ENVELOPE, Envelope, MAX_BATCH};
 
 use super::file;
+use super::guards::Guards;
 use rekindle_store::MAX_CHECKPOINT;
 use rekindle_store::StoreError;
 
@@ -250,7 +251,7 @@ pub(super) struct Reader {
     path: PathBuf,
     kind: Kind,
     log: Incarnation,
-    check: bool,
+    guards: Guards,
 }
 
 impl Reader {
@@ -259,10 +260,10 @@ impl Reader {
         path: &Path,
         kind: Kind,
         log: Incarnation,
-        check: bool,
+        guards: Guards,
     ) -> Result<Option<Self>, StoreError> {
         match file::open_regular(path) {
-            Ok(file) => Ok(Some(Self { file, path: path.to_owned(), kind, log, check })),
+            Ok(file) => Ok(Some(Self { file, path: path.to_owned(), kind, log, guards })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("open", path, &error)),
         }
@@ -357,7 +358,7 @@ impl Reader {
                 return (found, Stop::Full, Some(len));
             }
             let bytes = rest.slice(..len.min(rest.len()));
-            if (bytes.len() < len || self.check)
+            if (bytes.len() < len || Guards::checksums(self.guards))
                 && let Err(error) = envelope.check(&bytes, self.kind.what())
             {
                 return (found, Stop::Bad(offset, error), None);

@@ -13,7 +13,7 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::{Store, StoreError};
 use rekindle_store_conformance::{Scribe, checkpoint, read_all, register};
 use rekindle_store_local::disk::{Disk, SystemDisk};
-use rekindle_store_local::{LocalOptions, LocalStore};
+use rekindle_store_local::{LocalOptions, LocalStore, Mutant};
 use support::{CachedDisk, Cheat, CheatingDisk, FailingDisk, Fault, SlowDisk};
 
 const NODE: Incarnation = Incarnation(1);
@@ -183,7 +183,7 @@ async fn a_store_that_acknowledges_before_it_syncs_fails_the_suite() {
 }
 
 /// Flips bits of a segment and returns the first batch that came back different without a word.
-async fn read_flipped(check: bool) -> Option<usize> {
+async fn read_flipped(mutant: Mutant) -> Option<usize> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), Arc::new(SystemDisk));
     register(&store, NODE).await;
@@ -192,7 +192,7 @@ async fn read_flipped(check: bool) -> Option<usize> {
     let path = dir.path().join("logs").join(NODE.to_string()).join(format!("{:020}.seg", 1));
     let bytes = fs::read(&path).unwrap();
     let store =
-        LocalStore::open(dir.path(), LocalOptions { check, ..LocalOptions::default() }).unwrap();
+        LocalStore::open(dir.path(), LocalOptions { mutant, ..LocalOptions::default() }).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
@@ -209,12 +209,12 @@ async fn read_flipped(check: bool) -> Option<usize> {
 
 #[tokio::test]
 async fn a_damaged_batch_never_comes_back() {
-    assert_eq!(read_flipped(true).await, None);
+    assert_eq!(read_flipped(Mutant::None).await, None);
 }
 
 #[tokio::test]
 async fn a_store_that_skips_the_checksums_fails_the_suite() {
-    assert!(read_flipped(false).await.is_some());
+    assert!(read_flipped(Mutant::NoChecksums).await.is_some());
 }
 
 struct Mounted<'a>(&'a Path);

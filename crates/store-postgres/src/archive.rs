@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::convert::{column, corrupt, count, decoded, id};
-use super::options::Mutant;
+use super::guards::Guards;
 use super::pools::Lane;
 use super::{Inner, PostgresStore};
 use rekindle_store::backend;
@@ -67,7 +67,7 @@ impl Inner {
             .await?;
         let row = rows.first().ok_or_else(|| backend::no_chunk(meta))?;
         let bytes: &[u8] = column(row, 0, TABLE)?;
-        if self.options.mutant != Mutant::NoChecksums {
+        if Guards::checksums(&self.options) {
             backend::check_chunk(meta, bytes)?;
         }
         Ok(Bytes::copy_from_slice(bytes))

@@ -16,7 +16,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::convert::{bound, column, corrupt, count, id};
-use super::options::Mutant;
+use super::guards::Guards;
 use super::pools::{Failure, Lane};
 use super::{Inner, PostgresStore};
 use rekindle_store::MAX_CHECKPOINT;
@@ -188,7 +188,7 @@ impl Inner {
 
     async fn checked_state(&self, stored: &Stored) -> Result<Bytes, StoreError> {
         let state = self.state(stored).await?;
-        if self.options.mutant != Mutant::NoChecksums {
+        if Guards::checksums(&self.options) {
             backend::check_state(&stored.meta, &state)?;
         }
         Ok(state)

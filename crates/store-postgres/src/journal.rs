@@ -37,7 +37,7 @@ use tokio_postgres::Row;
 
 use super::convert::{batch_no, bound, column, corrupt, count, id};
 use super::errors;
-use super::options::Mutant;
+use super::guards::Guards;
 use super::pools::{Failure, Lane};
 use super::{Inner, PostgresStore};
 use rekindle_store::backend;
@@ -128,18 +128,10 @@ impl Writers {
     }
 }
 
-/// Parameters: incarnation, number, checksum of the batch before, checksum, size, bytes.
-fn append_sql(segment: &Segment, mutant: Mutant) -> String {
+/// Inserts a batch if the query `lease` finds a row. Parameters: incarnation, number, checksum of
+/// the batch before, checksum, size, bytes.
+fn append_sql(segment: &Segment, lease: &str) -> String {
     let table = segment.table();
-    let lease = match mutant {
-        Mutant::NoFence | Mutant::AcknowledgeFirst => "SELECT $1::bigint",
-        Mutant::FenceWithoutLock => {
-            "SELECT FROM node_lease WHERE incarnation = $1 AND state = 'live'"
-        }
-        Mutant::None | Mutant::NoChecksums => {
-            "SELECT FROM node_lease WHERE incarnation = $1 AND state = 'live' FOR SHARE"
-        }
-    };
     format!(
         "INSERT INTO {table} (number, prev_crc, crc, size, bytes) \
          SELECT $2::bigint, $3::bigint, $4::bigint, $5::int, $6::bytea FROM ({lease}) AS lease ON CONFLICT (number) DO NOTHING"
@@ -317,13 +309,14 @@ impl Inner {
         let doing = "appending a batch";
         if position.segment.as_ref().is_none_or(|(segment, _)| !segment.holds(number)) {
             let segment = self.open_segment(Lane::Commit, log, number, position.origin).await?;
-            let sql = append_sql(&segment, self.options.mutant);
+            let sql = append_sql(&segment, Guards::live_lease(&self.options));
             (position.segment, position.ahead) = (Some((segment, sql)), false);
         }
         let Some((_, sql)) = &position.segment else {
             return Err(corrupt(place(log, number), "it has no partition"));
         };
-        if self.options.mutant == Mutant::AcknowledgeFirst && !self.is_live(log).await? {
+        #[cfg(feature = "mutants")]
+        if self.options.mutant == super::Mutant::AcknowledgeFirst && !self.is_live(log).await? {
             return Err(StoreError::Fenced(log));
         }
         let mut lent = self.pools.lend(Lane::Commit, doing).await?;
@@ -369,7 +362,8 @@ impl Inner {
     }
 
     async fn is_live(&self, log: Incarnation) -> Result<bool, StoreError> {
-        if self.options.mutant == Mutant::NoFence {
+        #[cfg(feature = "mutants")]
+        if self.options.mutant == super::Mutant::NoFence {
             return Ok(true);
         }
         let sql = "SELECT state = 'live' FROM node_lease WHERE incarnation = $1 FOR SHARE";
@@ -409,10 +403,10 @@ impl Inner {
             let bytes = Bytes::copy_from_slice(column(row, 1, &table)?);
             let checked = if number != expected {
                 Err(format!("it is missing; the log goes on with batch {number}"))
-            } else if self.options.mutant == Mutant::NoChecksums {
-                Ok(None)
-            } else {
+            } else if Guards::checksums(&self.options) {
                 check(log, number, &bytes, before).map(Some)
+            } else {
+                Ok(None)
             };
             match checked {
                 Ok(crc) => {
@@ -508,7 +502,7 @@ impl Inner {
             .rows(Lane::Bulk, doing, &sql, &[&TAIL_ROWS, &TAIL_BYTES, &bound(last.0)])
             .await?;
         let mut before: Option<(BatchNo, u32)> = None;
-        for row in rows.iter().filter(|_| self.options.mutant != Mutant::NoChecksums) {
+        for row in rows.iter().filter(|_| Guards::checksums(&self.options)) {
             let number = batch_no(row, 0, &table)?;
             let crc = before.filter(|(earlier, _)| earlier.next() == number).map(|(_, crc)| crc);
             match check(segment.log, number, &Bytes::copy_from_slice(column(row, 1, &table)?), crc)

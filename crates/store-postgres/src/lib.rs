@@ -26,6 +26,7 @@ mod audit;
 mod checkpoints;
 mod convert;
 mod errors;
+mod guards;
 mod identity;
 mod jobs;
 mod journal;
@@ -44,8 +45,10 @@ use self::pools::{Lane, Pools};
 use rekindle_store::Store;
 use rekindle_store::StoreError;
 
+#[cfg(feature = "mutants")]
+pub use self::guards::Mutant;
 pub use self::migrate::{SCHEMA_VERSION, discard, migrate, schema_state};
-pub use self::options::{DEFAULT_SCHEMA, Mutant, PostgresOptions, Tls};
+pub use self::options::{DEFAULT_SCHEMA, PostgresOptions, Tls};
 
 /// The oldest server that the tables work on.
 const MIN_SERVER: i32 = 130_000;

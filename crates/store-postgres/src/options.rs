@@ -29,23 +29,6 @@ pub enum Tls {
     VerifyFull,
 }
 
-/// Checks that are left out, to show that the tests notice. Not for use.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mutant {
-    /// None.
-    #[default]
-    None,
-    /// The lease is read without locking its row.
-    FenceWithoutLock,
-    /// A batch is acknowledged without a look at the lease.
-    NoFence,
-    /// The lease is read and the answer is yes before the batch is written.
-    AcknowledgeFirst,
-    /// Checksums of what is read are not looked at.
-    NoChecksums,
-}
-
 /// Where a Postgres store is and how it is used. [`PostgresOptions::parse`] reads them from an
 /// address.
 #[derive(Clone)]
@@ -69,8 +52,9 @@ pub struct PostgresOptions {
     pub checkpoint_queue: usize,
     /// Batches in one partition of a log.
     pub segment_batches: u64,
-    #[doc(hidden)]
-    pub mutant: Mutant,
+    /// The guard that a test leaves out.
+    #[cfg(feature = "mutants")]
+    pub mutant: super::Mutant,
 }
 
 fn refuse(problem: impl Into<String>) -> StoreError {
@@ -240,7 +224,8 @@ impl PostgresOptions {
             append_queue: 16,
             checkpoint_queue: 8,
             segment_batches: 16_384,
-            mutant: Mutant::None,
+            #[cfg(feature = "mutants")]
+            mutant: super::Mutant::None,
         };
         this.config.connect_timeout(this.connect_timeout).keepalives_idle(Duration::from_secs(10));
         if this.config.get_application_name().is_none() {
