@@ -27,22 +27,23 @@ pub mod archive;
 pub mod audit;
 pub mod backend;
 pub mod chains;
+mod errors;
 pub mod history;
 pub mod identity;
 pub mod jobs;
 pub mod migration;
-mod port;
+mod ports;
 pub mod process;
 pub mod transfer;
 pub mod witness;
 
 use std::sync::Arc;
 
-pub use port::{
-    Archive, Checkpoints, EffectSink, Identity, Journal, Leases, LogInfo, Renewal, StoreError,
-    StoreResult, TORN_TAIL, Tail,
+pub use errors::{StoreError, TORN_TAIL};
+pub use ports::{
+    Archive, AuditLog, AuditQuery, Checkpoints, Claim, EffectSink, Hold, Identity, JobFilter, Jobs,
+    Journal, Leases, LogInfo, NewJob, Outcome, QueueCounts, Renewal, StoreResult, Tail,
 };
-pub use port::{AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 
 /// The largest state of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 256 << 20;
