@@ -13,7 +13,7 @@ use rekindle_schema::batch::Batch;
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::Store;
 use rekindle_store_conformance::{Scribe, register};
-use rekindle_store_cql::{self, CqlOptions, CqlStore};
+use rekindle_store_cql::{self as cql, CqlOptions, CqlStore};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::frame::Compression;

@@ -9,7 +9,7 @@ use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::guards::Guards;
-use super::{CqlStore, PART, PARTS_AT_ONCE, id, ordered, schema};
+use super::{CqlStore, PART, PARTS_AT_ONCE, id, migrate, ordered};
 use rekindle_store::MAX_CHUNK;
 use rekindle_store::backend;
 use rekindle_store::{Archive, StoreError, StoreResult};
@@ -48,7 +48,7 @@ impl CqlStore {
         let decode = |row: Result<(Option<&[u8]>,), DeserializationError>| {
             let (meta,) = row.map_err(|error| unreadable(&error))?;
             let meta = ChunkMeta::decode(meta.unwrap_or_default());
-            Ok(meta.map_err(|error| schema::undecodable(&self.driver, "archive_chunk", &error)))
+            Ok(meta.map_err(|error| migrate::undecodable(&self.driver, "archive_chunk", &error)))
         };
         rows.map(decode).collect()
     }
@@ -199,7 +199,7 @@ impl CqlStore {
             let decode = |row: Result<(&[u8],), DeserializationError>| {
                 let (value,) = row.map_err(|error| self.driver.unreadable(what, &error))?;
                 Pin::decode(value)
-                    .map_err(|error| schema::undecodable(&self.driver, "archive_pin", &error))
+                    .map_err(|error| migrate::undecodable(&self.driver, "archive_pin", &error))
             };
             rows.map(decode).collect::<Result<Vec<_>, _>>()
         };

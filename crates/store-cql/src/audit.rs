@@ -4,7 +4,7 @@ use rekindle_schema::audit::AuditEntry;
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
-use super::{CqlStore, id, ordered, schema};
+use super::{CqlStore, id, migrate, ordered};
 use rekindle_store::{AuditLog, AuditQuery, StoreError, StoreResult};
 
 /// Milliseconds in a day.
@@ -32,7 +32,7 @@ impl CqlStore {
             let decode = |row: Result<(&[u8],), DeserializationError>| {
                 let (value,) = row.map_err(|error| self.driver.unreadable(what, &error))?;
                 AuditEntry::decode(value)
-                    .map_err(|error| schema::undecodable(&self.driver, "audit", &error))
+                    .map_err(|error| migrate::undecodable(&self.driver, "audit", &error))
             };
             rows.map(decode).collect::<Result<Vec<_>, _>>()
         };

@@ -8,7 +8,7 @@ use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::guards::Guards;
-use super::{CqlStore, PART, PARTS_AT_ONCE, id, ordered, schema};
+use super::{CqlStore, PART, PARTS_AT_ONCE, id, migrate, ordered};
 use rekindle_store::MAX_CHECKPOINT;
 use rekindle_store::backend;
 use rekindle_store::{Checkpoints, StoreError, StoreResult};
@@ -210,7 +210,9 @@ impl Checkpoints for CqlStore {
                 let Some(meta) = manifest.meta else { continue };
                 match CheckpointMeta::decode(&meta) {
                     Ok(meta) => good.push(meta),
-                    Err(error) => bad.push(schema::undecodable(&self.driver, "checkpoint", &error)),
+                    Err(error) => {
+                        bad.push(migrate::undecodable(&self.driver, "checkpoint", &error))
+                    }
                 }
             }
             good.sort_by_key(|meta| std::cmp::Reverse((meta.seq, meta.epoch)));

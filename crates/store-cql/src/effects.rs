@@ -4,7 +4,7 @@ use rekindle_schema::MatchId;
 use rekindle_schema::codec;
 use rekindle_schema::record::{EFFECT_TAG, Effect, EffectId};
 
-use super::{CqlStore, id, ordered, schema};
+use super::{CqlStore, id, migrate, ordered};
 use rekindle_store::{EffectSink, StoreError, StoreResult};
 
 impl EffectSink for CqlStore {
@@ -50,7 +50,7 @@ impl EffectSink for CqlStore {
                                     self.driver.unreadable(what, &error)
                                 })?;
                             let effect = codec::decode(EFFECT_TAG, value).map_err(|error| {
-                                schema::undecodable(&self.driver, "effect", &error)
+                                migrate::undecodable(&self.driver, "effect", &error)
                             })?;
                             Ok((MatchId(match_id as u64), effect))
                         };

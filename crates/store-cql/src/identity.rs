@@ -4,7 +4,7 @@
 use rekindle_schema::Epoch;
 use rekindle_schema::lease::NodeLease;
 
-use super::{CqlStore, id, schema};
+use super::{CqlStore, id, migrate};
 use rekindle_store::identity::{
     Fresh, Holder, StoreId, StoreIdentity, announce, first, highest, next,
 };
@@ -70,7 +70,7 @@ impl Identity for CqlStore {
     fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
         Box::pin(async move {
             let (found, here) =
-                (self.found().await?, schema::place(&self.driver, &self.options).await?);
+                (self.found().await?, migrate::place(&self.driver, &self.options).await?);
             let new = match &found {
                 Some(found) if found.place == here => return Ok(found.clone()),
                 Some(old) => {
@@ -91,7 +91,7 @@ impl Identity for CqlStore {
         let because = because.to_owned();
         Box::pin(async move {
             let (found, here) =
-                (self.found().await?, schema::place(&self.driver, &self.options).await?);
+                (self.found().await?, migrate::place(&self.driver, &self.options).await?);
             let highest = highest(&self.matches().await?).max(Some(above));
             let new = next(found.as_ref(), fresh, here, &because, highest);
             let (name, standing) = (new.id, self.replace_identity(found.as_ref(), new).await?);

@@ -27,7 +27,7 @@ use scylla::serialize::row::SerializeRow;
 
 use super::audit::DAY;
 use super::driver::Prepared;
-use super::{CqlStore, id, ordered, schema};
+use super::{CqlStore, id, migrate, ordered};
 use rekindle_store::jobs::{self, Change};
 use rekindle_store::{
     Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
@@ -103,7 +103,7 @@ impl CqlStore {
         let value: Option<(&[u8],)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let decode = |(value,): (&[u8],)| {
-            Job::decode(value).map_err(|error| schema::undecodable(&self.driver, "job", &error))
+            Job::decode(value).map_err(|error| migrate::undecodable(&self.driver, "job", &error))
         };
         value.map(decode).transpose()
     }
@@ -226,7 +226,8 @@ impl CqlStore {
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let Some((holder, pending, value)) = row else { return Ok(None) };
         let decode = || {
-            Job::decode(value).map_err(|error| schema::undecodable(&self.driver, "job_key", &error))
+            Job::decode(value)
+                .map_err(|error| migrate::undecodable(&self.driver, "job_key", &error))
         };
         Ok(Some(Key { holder: JobId(holder as u64), pending: pending.then(decode).transpose()? }))
     }

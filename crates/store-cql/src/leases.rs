@@ -9,7 +9,7 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use scylla::response::query_result::QueryRowsResult;
 
 use super::driver::Answer;
-use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, schema, shard};
+use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, migrate, shard};
 use rekindle_store::backend;
 use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 
@@ -86,7 +86,7 @@ impl CqlStore {
         for row in rows.rows::<NodeColumns<'_>>().map_err(|error| unreadable(&error))? {
             let (state, deadline, seal, value) = row.map_err(|error| unreadable(&error))?;
             let lease = NodeLease::decode(value)
-                .map_err(|error| schema::undecodable(&self.driver, "node_lease", &error))?;
+                .map_err(|error| migrate::undecodable(&self.driver, "node_lease", &error))?;
             let state = state_of(state)
                 .ok_or_else(|| unreadable(&format!("{state} is no state of a node")))?;
             found.push(NodeLease {
@@ -107,7 +107,7 @@ impl CqlStore {
         let decode = |row: Result<(&[u8],), scylla::errors::DeserializationError>| {
             let (value,) = row.map_err(|error| unreadable(&error))?;
             MatchLease::decode(value)
-                .map_err(|error| schema::undecodable(&self.driver, "match_lease", &error))
+                .map_err(|error| migrate::undecodable(&self.driver, "match_lease", &error))
         };
         rows.map(decode).collect()
     }
@@ -140,6 +140,7 @@ impl CqlStore {
 
     async fn set(&self, lease: MatchLease) -> Result<Result<(), Option<MatchLease>>, StoreError> {
         let what = "change a match's row";
+        backend::check_row(&lease)?;
         let _turn = self.turn(lease.match_id).await;
         let (key, value) =
             ((shard(lease.match_id.0, MATCH_SHARDS), id(lease.match_id.0)), lease.encode());
@@ -359,6 +360,7 @@ impl Leases for CqlStore {
 
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
         Box::pin(async move {
+            backend::check_row(&lease)?;
             let (match_id, value) = (lease.match_id, lease.encode());
             let values = (
                 self.space(),

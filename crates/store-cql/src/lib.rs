@@ -67,12 +67,12 @@ mod effects;
 mod guards;
 mod identity;
 mod jobs;
+mod journal;
 mod leases;
-mod log;
 mod meters;
+mod migrate;
 mod options;
 mod reader;
-mod schema;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ use rekindle_schema::Incarnation;
 use tokio::sync::Semaphore;
 
 use self::driver::Driver;
-use self::log::LogWriter;
+use self::journal::LogWriter;
 use self::statements::Statements;
 use rekindle_store::Store;
 use rekindle_store::StoreError;
@@ -95,6 +95,9 @@ pub use self::options::{CqlOptions, Replication};
 
 /// The largest part of a batch, or chunk of a checkpoint, that is put into one row, in bytes.
 const PART: usize = 256 << 10;
+const _: () = assert!(
+    PART < rekindle_schema::batch::MAX_BATCH && rekindle_store::MAX_CHUNK.is_multiple_of(PART)
+);
 /// How many parts of one batch or checkpoint are on the way at once.
 const PARTS_AT_ONCE: usize = 8;
 /// Over how many partitions the leases of nodes, and the rows of their logs, are spread.
@@ -124,9 +127,9 @@ impl CqlStore {
     /// user or the datacentre down; `Unavailable` if nobody answers.
     pub async fn connect(options: CqlOptions) -> Result<Store, StoreError> {
         let driver = Arc::new(Driver::connect(&options).await?);
-        schema::state(&driver, &options).await?.require_current(driver.place())?;
+        migrate::state(&driver, &options).await?.require_current(driver.place())?;
         let statements = Statements::prepare(&driver, &options.keyspace).await?;
-        schema::warn_if_unsynced(&driver).await;
+        migrate::warn_if_unsynced(&driver).await;
         tokio::spawn(meters::export(Arc::downgrade(&driver)));
         let this = Arc::new(Self {
             driver,
@@ -156,7 +159,7 @@ impl CqlStore {
 
 /// How the tables compare with those that this release needs.
 pub async fn schema_state(options: &CqlOptions) -> Result<SchemaState, StoreError> {
-    schema::state(&Driver::connect(options).await?, options).await
+    migrate::state(&Driver::connect(options).await?, options).await
 }
 
 /// Makes the keyspace and the tables, or brings them up to date; does nothing if they are.
@@ -165,13 +168,13 @@ pub async fn schema_state(options: &CqlOptions) -> Result<SchemaState, StoreErro
 /// Every statement can be repeated: one that was interrupted is simply run again. Run it from one
 /// place at a time, as any change of a CQL schema.
 pub async fn migrate(options: &CqlOptions) -> Result<SchemaState, StoreError> {
-    schema::migrate(options).await
+    migrate::migrate(options).await
 }
 
 /// Drops the keyspace with everything in it: for a store that was made for one purpose and has
 /// served it. Harmless to repeat.
 pub async fn discard(options: &CqlOptions) -> Result<(), StoreError> {
-    schema::discard(options).await
+    migrate::discard(options).await
 }
 
 /// An identifier as the tables hold it.

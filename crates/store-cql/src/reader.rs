@@ -12,7 +12,7 @@ use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::guards::Guards;
-use super::log::{bucket_of, log_shard};
+use super::journal::{bucket_of, log_shard};
 use super::{CqlStore, LISTS, NODE_SHARDS, PART, id, ordered};
 use rekindle_store::{StoreError, Tail};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::StoreError;
 use rekindle_store_conformance::{Scribe, match_lease, read_all, register};
-use rekindle_store_cql::{self, CqlOptions, CqlStore};
+use rekindle_store_cql::{self as cql, CqlOptions, CqlStore};
 use support::{Keyspace, bare, server, unique};
 
 const A: MatchId = MatchId(0x0a);

@@ -9,7 +9,7 @@ use rekindle_store::identity::Fresh;
 use rekindle_store::migration::SchemaState;
 use rekindle_store::{Claim, NewJob, Outcome};
 use rekindle_store_conformance::{Scribe, register};
-use rekindle_store_cql::{self, CqlOptions, CqlStore};
+use rekindle_store_cql::{self as cql, CqlOptions, CqlStore};
 use support::{Keyspace, bare, server, unique};
 
 async fn refused(options: &CqlOptions) -> String {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
+use rekindle_schema::codec::CodecError;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter,
 };
@@ -106,6 +107,14 @@ fn row_crc(table: Table, key: &Key, value: &[u8]) -> u32 {
         crc = crc32c::crc32c_append(crc, &part.to_le_bytes());
     }
     crc32c::crc32c_append(crc, value)
+}
+
+/// The value of a row of `table`; `Corrupt` if it cannot be decoded.
+pub(super) fn decoded<T>(table: Table, decoded: Result<T, CodecError>) -> Result<T, StoreError> {
+    decoded.map_err(|error| StoreError::Corrupt {
+        place: format!("node.db, table {}", table.name()),
+        problem: error.to_string(),
+    })
 }
 
 /// Whether whoever looks at rows wants the next one.

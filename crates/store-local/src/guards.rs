@@ -30,6 +30,11 @@ impl Guards {
         Self {}
     }
 
+    /// All guards, whatever the options say.
+    pub(crate) const fn all() -> Self {
+        Self {}
+    }
+
     /// Whether the checksums of entries are checked when they are read.
     pub(crate) const fn checksums(_: Self) -> bool {
         true
@@ -40,6 +45,10 @@ impl Guards {
 impl Guards {
     pub(crate) const fn of(options: &LocalOptions) -> Self {
         Self { mutant: options.mutant }
+    }
+
+    pub(crate) const fn all() -> Self {
+        Self { mutant: Mutant::None }
     }
 
     pub(crate) fn checksums(this: Self) -> bool {

@@ -17,15 +17,21 @@ mod archive;
 mod audit;
 mod checkpoints;
 pub mod disk;
+mod effects;
 mod facts;
 mod fence;
 mod file;
 mod guards;
 mod identity;
+mod identity_file;
+mod index;
 mod jobs;
-mod ports;
+mod journal;
+mod leases;
+mod options;
 mod reader;
 mod segment;
+mod verify;
 mod wal;
 mod watch;
 mod writer;
@@ -42,10 +48,10 @@ use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation};
 
-use self::checkpoints::Index;
-use self::disk::{Disk, SystemDisk};
+use self::disk::Disk;
 use self::facts::Facts;
 use self::guards::Guards;
+use self::index::Index;
 use self::reader::LogReader;
 use self::segment::{Kind, io_error};
 use self::watch::Watch;
@@ -53,46 +59,18 @@ use self::writer::Writer;
 use rekindle_store::Store;
 use rekindle_store::StoreError;
 
-pub use self::audit::{Audit, Finding, Severity};
 pub use self::file::open_regular;
 #[cfg(feature = "mutants")]
 pub use self::guards::Mutant;
+pub use self::options::LocalOptions;
 pub use self::segment::{
     CHECKPOINT_MAGIC, SEGMENT, SEGMENT_HEADER, SEGMENT_MAGIC, SEGMENT_VERSION,
 };
+pub use self::verify::{Audit, Finding, Severity};
 
 /// The version of the directory that this code writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "format";
-
-/// How a local store works.
-#[derive(Clone)]
-pub struct LocalOptions {
-    /// Most batches that wait for a log's thread; one more is `Overloaded`.
-    pub append_queue: usize,
-    /// Most checkpoints that wait.
-    pub checkpoint_queue: usize,
-    /// A segment takes no further entry that would make it longer than this, in bytes.
-    pub segment_bytes: u64,
-    /// Where segments are written: replaced to inject faults.
-    pub disk: Arc<dyn Disk>,
-    /// The guard that a test leaves out.
-    #[cfg(feature = "mutants")]
-    pub mutant: Mutant,
-}
-
-impl Default for LocalOptions {
-    fn default() -> Self {
-        Self {
-            append_queue: 16,
-            checkpoint_queue: 8,
-            segment_bytes: SEGMENT,
-            disk: Arc::new(SystemDisk),
-            #[cfg(feature = "mutants")]
-            mutant: Mutant::None,
-        }
-    }
-}
 
 type Appends = Arc<Writer<Batch>>;
 type Puts = Arc<Writer<(CheckpointMeta, Bytes)>>;
@@ -171,7 +149,7 @@ impl LocalStore {
     /// Checks every byte of a data directory; see [`Audit`]. Needs no store to be open, and changes
     /// none of what it checks.
     pub fn audit(root: impl AsRef<Path>) -> Result<Audit, StoreError> {
-        audit::run(root.as_ref())
+        verify::run(root.as_ref())
     }
 }
 

@@ -10,14 +10,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 
-use super::segment::{Kind, io_error};
-use super::wal;
 use rekindle_store::StoreError;
+
+use super::segment::{Kind, io_error};
+use super::writer::LogWriter;
+use super::{LocalStore, blocking, wal};
 
 /// Device and inode.
 type FileNo = (u64, u64);
@@ -139,6 +141,42 @@ impl Watch {
             place: path.display().to_string(),
             problem: problem.to_owned(),
         });
+    }
+}
+
+/// Tells the watch over open files which segment a log is written to.
+pub(super) struct Watched {
+    watch: Arc<Watch>,
+    kind: Kind,
+    log: Incarnation,
+    segment: Option<u64>,
+}
+
+impl Watched {
+    pub(super) fn new(watch: &Arc<Watch>, kind: Kind, log: Incarnation) -> Self {
+        Self { watch: Arc::clone(watch), kind, log, segment: None }
+    }
+
+    /// Refuses to acknowledge once files are not in their places any more.
+    pub(super) fn after_write(&mut self, writer: &LogWriter) -> Result<(), StoreError> {
+        if let Some((first, path)) =
+            writer.segment().filter(|(first, _)| self.segment != Some(*first))
+        {
+            self.watch.writes_to(self.kind, self.log, path);
+            self.segment = Some(first);
+        }
+        self.watch.check()
+    }
+}
+
+impl LocalStore {
+    /// Looks at files on the blocking pool.
+    pub(super) async fn watched(
+        &self,
+        look: impl FnOnce(&Watch) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let watch = Arc::clone(&self.watch);
+        blocking(move || look(&watch)).await
     }
 }
 

@@ -1,17 +1,14 @@
-//! Jobs and audit in memory: each request is one step under the lock, durable when it is answered.
+//! The job port: each request is one step under the lock, durable when it is answered.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use rekindle_schema::JobId;
-use rekindle_schema::audit::AuditEntry;
 use rekindle_schema::job::Job;
 
 use super::{MemoryStore, Op};
 use rekindle_store::jobs::{self, Change};
 use rekindle_store::{
-    AuditLog, AuditQuery, Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError,
-    StoreResult,
+    Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
 };
 
 type Rows = BTreeMap<JobId, Job>;
@@ -148,48 +145,6 @@ impl Jobs for MemoryStore {
             let old: Vec<JobId> = old.map(|job| job.id).take(limit).collect();
             for id in &old {
                 shared.jobs.remove(id);
-            }
-            Ok(old.len())
-        }))
-    }
-}
-
-impl AuditLog for MemoryStore {
-    fn append(&self, entry: AuditEntry) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::Audit, move |shared| {
-            rekindle_store::audit::check(&entry)?;
-            match shared.audit.entry(entry.key()) {
-                Entry::Occupied(stands) if *stands.get() != entry => {
-                    Err(rekindle_store::audit::differs(&entry))
-                }
-                Entry::Occupied(_) => Ok(()),
-                Entry::Vacant(place) => {
-                    place.insert(entry);
-                    Ok(())
-                }
-            }
-        }))
-    }
-
-    fn list(&self, query: AuditQuery) -> StoreResult<'_, Vec<AuditEntry>> {
-        Box::pin(self.run(Op::Audit, move |shared| {
-            let asked =
-                |entry: &&AuditEntry| (query.since_ms..query.until_ms).contains(&entry.time_ms);
-            Ok(shared.audit.values().rev().filter(asked).take(query.limit).cloned().collect())
-        }))
-    }
-
-    fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
-        Box::pin(self.run(Op::Audit, move |shared| {
-            let old: Vec<_> = shared
-                .audit
-                .keys()
-                .take_while(|(time_ms, ..)| *time_ms < before_ms)
-                .take(limit)
-                .copied()
-                .collect();
-            for key in &old {
-                shared.audit.remove(key);
             }
             Ok(old.len())
         }))

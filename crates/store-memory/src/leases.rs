@@ -1,14 +1,11 @@
-//! Leases, match directory and effects in memory: each request is one step under the lock, durable
-//! when it is answered.
+//! The lease port: each request is one step under the lock, durable when it is answered.
 
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
-use rekindle_schema::record::Effect;
-use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 use super::{MemoryStore, Op, Shared};
 use rekindle_store::backend;
-use rekindle_store::identity::{Fresh, Holder, StoreIdentity, first, next};
-use rekindle_store::{EffectSink, Identity, Leases, Renewal, StoreError, StoreResult};
+use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 
 fn node_row(shared: &mut Shared, node: Incarnation) -> Result<&mut NodeLease, StoreError> {
     shared
@@ -115,6 +112,7 @@ impl Leases for MemoryStore {
             move |shared| match shared.matches.get(&lease.match_id) {
                 Some(found) if *found != lease => Err(backend::created_twice(lease.match_id)),
                 _ => {
+                    backend::check_row(&lease)?;
                     shared.matches.insert(lease.match_id, lease);
                     Ok(())
                 }
@@ -130,6 +128,10 @@ impl Leases for MemoryStore {
             let found = shared.matches.get(&lease.match_id);
             if found.is_none_or(|found| found.version.checked_add(1) != Some(lease.version)) {
                 return Ok(Err(found.cloned()));
+            }
+            backend::check_row(&lease)?;
+            if let Some(stands) = found {
+                backend::check_successor(stands, &lease)?;
             }
             shared.matches.insert(lease.match_id, lease);
             Ok(Ok(()))
@@ -155,67 +157,6 @@ impl Leases for MemoryStore {
                 shared.matches.remove(&match_id);
             }
             Ok(same)
-        }))
-    }
-}
-
-/// Memory is copied by nobody: its place is always the same.
-const PLACE: &str = "memory";
-
-fn highest(shared: &Shared) -> Option<Epoch> {
-    shared.matches.values().map(|row| row.epoch).max()
-}
-
-impl Identity for MemoryStore {
-    fn current(&self) -> StoreResult<'_, Option<StoreIdentity>> {
-        Box::pin(self.run(Op::Identity, |shared| Ok(shared.identity.clone())))
-    }
-
-    fn ascertain(&self, fresh: Fresh) -> StoreResult<'_, StoreIdentity> {
-        Box::pin(self.run(Op::Identity, move |shared| {
-            let highest = highest(shared);
-            Ok(shared
-                .identity
-                .get_or_insert_with(|| first(fresh, PLACE.to_owned(), highest))
-                .clone())
-        }))
-    }
-
-    fn renew(&self, fresh: Fresh, because: &str, above: Epoch) -> StoreResult<'_, StoreIdentity> {
-        let because = because.to_owned();
-        Box::pin(self.run(Op::Identity, move |shared| {
-            let highest = highest(shared).max(Some(above));
-            let new = next(shared.identity.as_ref(), fresh, PLACE.to_owned(), &because, highest);
-            shared.identity = Some(new.clone());
-            Ok(new)
-        }))
-    }
-
-    fn holder(&self, lease: &NodeLease) -> StoreResult<'_, Holder> {
-        // Whoever has this memory is this process.
-        let mine = lease.pid == std::process::id()
-            && rekindle_store::process::start_time(lease.pid) == Some(lease.pid_start);
-        Box::pin(async move { Ok(if mine { Holder::Holds } else { Holder::Unknown }) })
-    }
-}
-
-impl EffectSink for MemoryStore {
-    fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool> {
-        Box::pin(self.run(Op::Effect, move |shared| {
-            let key = (match_id, effect.id);
-            let new = !shared.effects.contains_key(&key);
-            shared.effects.entry(key).or_insert(effect);
-            Ok(new)
-        }))
-    }
-
-    fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
-        Box::pin(self.run(Op::Effect, |shared| {
-            Ok(shared
-                .effects
-                .iter()
-                .map(|(&(match_id, _), effect)| (match_id, effect.clone()))
-                .collect())
         }))
     }
 }

@@ -6,7 +6,12 @@
 //! everything that it does.
 
 mod archive;
+mod audit;
+mod checkpoints;
+mod effects;
+mod identity;
 mod jobs;
+mod journal;
 mod leases;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,17 +22,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
 use rekindle_schema::audit::AuditEntry;
-use rekindle_schema::batch::{Batch, BatchView};
+use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::Job;
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, NodeLease};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
-
-use rekindle_store::backend;
 use rekindle_store::identity::StoreIdentity;
-use rekindle_store::{Checkpoints, Journal, LogInfo, StoreError, StoreResult, Tail};
-use rekindle_store::{MAX_CHECKPOINT, Store};
+use rekindle_store::{Store, StoreError};
 
 /// What is being asked of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,300 +284,6 @@ fn flipped(bytes: &Bytes, bit: usize) -> Bytes {
     bytes.into()
 }
 
-fn corrupt(log: Incarnation, number: u64, problem: impl ToString) -> StoreError {
-    StoreError::Corrupt {
-        place: format!("log {log}, batch {number}"),
-        problem: problem.to_string(),
-    }
-}
-
 fn power_failed() -> StoreError {
     StoreError::Io { what: "sync", path: "memory".to_owned(), cause: "the power failed".to_owned() }
-}
-
-/// Writes a batch into its log, unsynced.
-fn write(shared: &mut Shared, batch: &Batch) -> Result<(), StoreError> {
-    let envelope = backend::check_batch(batch)?;
-    let log = shared
-        .logs
-        .entry(batch.incarnation)
-        .or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
-    if let Some(error) = &log.failed {
-        return Err(error.clone());
-    }
-    let conflict = StoreError::Conflict { log: batch.incarnation, number: batch.number };
-    let last = log.last();
-    if batch.number.0 <= last {
-        let same = batch.number.0 < log.first
-            || log.batches[(batch.number.0 - log.first) as usize].bytes == batch.bytes;
-        return if same { Ok(()) } else { Err(conflict) };
-    }
-    if batch.number.0 != last + 1 {
-        return Err(StoreError::Gap {
-            log: batch.incarnation,
-            last: BatchNo(last),
-            got: batch.number,
-        });
-    }
-    if log.batches.back().is_some_and(|before| before.crc() != envelope.prev_crc) {
-        return Err(conflict);
-    }
-    log.batches.push_back(batch.clone());
-    Ok(())
-}
-
-impl Journal for MemoryStore {
-    fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::Maintain, move |shared| {
-            let first = first.max(BatchNo(1));
-            let entry = shared.logs.entry(log).or_default();
-            if !entry.batches.is_empty() {
-                let found = BatchNo(entry.first);
-                return if found == first {
-                    Ok(())
-                } else {
-                    Err(backend::begun_elsewhere(log, found, first))
-                };
-            }
-            (entry.first, entry.synced) = (first.0, first.0 - 1);
-            Ok(())
-        }))
-    }
-
-    fn append(&self, batch: Batch) -> StoreResult<'_, ()> {
-        Box::pin(async move {
-            let fate = (self.plan)(Op::Append(batch.incarnation, batch.number));
-            pause(fate.before).await;
-            let cuts = {
-                let mut shared = self.shared.lock();
-                if let Some(error) = fate.fail {
-                    if matches!(error, StoreError::Io { .. }) {
-                        let log = shared
-                            .logs
-                            .entry(batch.incarnation)
-                            .or_insert_with(|| MemoryLog { first: 1, ..MemoryLog::default() });
-                        log.failed = Some(error.clone());
-                    }
-                    return Err(error);
-                }
-                write(&mut shared, &batch)?;
-                shared.cuts
-            };
-            pause(fate.sync).await;
-            {
-                let mut shared = self.shared.lock();
-                if shared.cuts != cuts {
-                    return Err(power_failed());
-                }
-                if let Some(log) = shared.logs.get_mut(&batch.incarnation) {
-                    log.synced = log.synced.max(batch.number.0);
-                }
-                if shared
-                    .nodes
-                    .get(&batch.incarnation)
-                    .is_none_or(|lease| lease.state != NodeState::Live)
-                {
-                    return Err(StoreError::Fenced(batch.incarnation));
-                }
-            }
-            pause(fate.after).await;
-            if fate.lose_answer {
-                return Err(StoreError::Unavailable(format!(
-                    "the answer to batch {} was lost",
-                    batch.number
-                )));
-            }
-            Ok(())
-        })
-    }
-
-    fn read(
-        &self,
-        log: Incarnation,
-        from: BatchNo,
-        max_bytes: usize,
-    ) -> StoreResult<'_, Vec<Batch>> {
-        Box::pin(self.run(Op::Read(log), move |shared| {
-            let Some(entry) = shared.logs.get(&log) else { return Ok(Vec::new()) };
-            let from = from.0.max(1);
-            if from < entry.first {
-                return Err(StoreError::NotFound(format!(
-                    "batch {from} of log {log}: it was trimmed up to batch {},",
-                    entry.first
-                )));
-            }
-            let mut found: Vec<Batch> = Vec::new();
-            let mut bytes = 0;
-            for batch in entry.batches.iter().skip((from - entry.first) as usize) {
-                bytes += batch.bytes.len();
-                if bytes > max_bytes && !found.is_empty() {
-                    break;
-                }
-                match BatchView::parse(&batch.bytes) {
-                    Ok(_) => found.push(batch.clone()),
-                    Err(_) if batch.number.0 == entry.last() => break,
-                    Err(_) if !found.is_empty() => break,
-                    Err(error) => return Err(corrupt(log, batch.number.0, error)),
-                }
-            }
-            Ok(found)
-        }))
-    }
-
-    fn tail(&self, log: Incarnation) -> StoreResult<'_, Tail> {
-        Box::pin(self.run(Op::Tail(log), move |shared| {
-            let Some(entry) = shared.logs.get(&log) else {
-                return Ok(Tail { last: BatchNo(0), proven: BatchNo(0), torn: None, damage: None });
-            };
-            let mut tail =
-                Tail { last: BatchNo(entry.last()), proven: BatchNo(0), torn: None, damage: None };
-            let mut whole = false;
-            for batch in entry.batches.iter().rev() {
-                let Err(error) = BatchView::parse(&batch.bytes) else {
-                    whole = true;
-                    continue;
-                };
-                let report = Some(format!("log {log}, batch {}: {error}", batch.number));
-                if whole {
-                    tail.damage = report;
-                } else {
-                    (tail.last, tail.torn) = (BatchNo(batch.number.0 - 1), report);
-                }
-            }
-            tail.proven = tail.last;
-            Ok(tail)
-        }))
-    }
-
-    fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::Settle(log), move |shared| {
-            let Some(entry) = shared.logs.get_mut(&log) else {
-                return if last.0 == 0 {
-                    Ok(())
-                } else {
-                    Err(StoreError::NotFound(format!("log {log}")))
-                };
-            };
-            if last.0 > entry.last() {
-                return Err(StoreError::NotFound(format!("batch {last} of log {log}")));
-            }
-            while entry.last() > last.0
-                && entry.batches.back().is_some_and(|batch| BatchView::parse(&batch.bytes).is_err())
-            {
-                entry.batches.pop_back();
-            }
-            entry.synced = entry.synced.max(last.0);
-            Ok(())
-        }))
-    }
-
-    fn trim(&self, log: Incarnation, before: BatchNo) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::Maintain, move |shared| {
-            let lease = shared.nodes.get(&log);
-            let live = lease.is_some_and(|lease| lease.state == NodeState::Live);
-            let seal = lease.and_then(|lease| lease.seal);
-            let Some(entry) = shared.logs.get_mut(&log) else { return Ok(()) };
-            let counted = seal.map_or(entry.last(), |seal| seal.0.min(entry.last()));
-            if !live && before.0 > counted {
-                shared.logs.remove(&log);
-                return Ok(());
-            }
-            while entry.first < before.0 && entry.batches.len() > 1 {
-                entry.batches.pop_front();
-                entry.first += 1;
-            }
-            Ok(())
-        }))
-    }
-
-    fn logs(&self) -> StoreResult<'_, Vec<LogInfo>> {
-        Box::pin(self.run(Op::Maintain, |shared| {
-            let info = |(&log, entry): (&Incarnation, &MemoryLog)| LogInfo {
-                log,
-                first: BatchNo(entry.first),
-                bytes: entry.batches.iter().map(|batch| batch.bytes.len() as u64).sum(),
-            };
-            Ok(shared.logs.iter().map(info).collect())
-        }))
-    }
-}
-
-impl Checkpoints for MemoryStore {
-    fn put(&self, meta: CheckpointMeta, state: Bytes) -> StoreResult<'_, ()> {
-        Box::pin(async move {
-            if state.len() > MAX_CHECKPOINT {
-                return Err(StoreError::TooLarge {
-                    what: "a checkpoint",
-                    size: state.len(),
-                    limit: MAX_CHECKPOINT,
-                });
-            }
-            backend::check_state(&meta, &state)?;
-            let fate = (self.plan)(Op::PutCheckpoint(meta.match_id, state.len()));
-            pause(fate.before).await;
-            if let Some(error) = fate.fail {
-                return Err(error);
-            }
-            let cuts = self.shared.lock().cuts;
-            pause(fate.sync).await;
-            {
-                let mut shared = self.shared.lock();
-                if shared.cuts != cuts {
-                    return Err(power_failed());
-                }
-                let all = shared.checkpoints.entry(meta.match_id).or_default();
-                all.retain(|stored| (stored.meta.seq, stored.meta.epoch) != (meta.seq, meta.epoch));
-                all.push(StoredCheckpoint { meta, state });
-            }
-            pause(fate.after).await;
-            if fate.lose_answer {
-                return Err(StoreError::Unavailable(
-                    "the answer to a checkpoint was lost".to_owned(),
-                ));
-            }
-            Ok(())
-        })
-    }
-
-    fn list(&self, match_id: MatchId) -> StoreResult<'_, (Vec<CheckpointMeta>, Vec<StoreError>)> {
-        Box::pin(self.run(Op::ReadCheckpoint(match_id), move |shared| {
-            let mut good = Vec::new();
-            let mut bad = Vec::new();
-            for stored in shared.checkpoints.get(&match_id).into_iter().flatten() {
-                match backend::check_state(&stored.meta, &stored.state) {
-                    Ok(()) => good.push(stored.meta.clone()),
-                    Err(error) => bad.push(error),
-                }
-            }
-            good.sort_by_key(|meta| std::cmp::Reverse((meta.seq, meta.epoch)));
-            Ok((good, bad))
-        }))
-    }
-
-    fn get(&self, meta: &CheckpointMeta) -> StoreResult<'_, Bytes> {
-        let meta = meta.clone();
-        Box::pin(self.run(Op::ReadCheckpoint(meta.match_id), move |shared| {
-            let stored = shared
-                .checkpoints
-                .get(&meta.match_id)
-                .and_then(|all| all.iter().find(|stored| stored.meta == meta));
-            let stored = stored.ok_or_else(|| {
-                StoreError::NotFound(format!(
-                    "the checkpoint of match {} at seq {}",
-                    meta.match_id, meta.seq
-                ))
-            })?;
-            backend::check_state(&meta, &stored.state)?;
-            Ok(stored.state.clone())
-        }))
-    }
-
-    fn trim(&self, match_id: MatchId, before: Seq) -> StoreResult<'_, ()> {
-        Box::pin(self.run(Op::ReadCheckpoint(match_id), move |shared| {
-            if let Some(all) = shared.checkpoints.get_mut(&match_id) {
-                all.retain(|stored| stored.meta.seq >= before);
-            }
-            Ok(())
-        }))
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::{Store, StoreError};
-use rekindle_store_conformance::{Backend, Scribe, read_all, register};
+use rekindle_store_conformance::{Backend, Scribe, match_lease, read_all, register};
 use rekindle_store_memory::{Fate, MemoryStore, Op};
 
 struct Memory(MemoryStore);
@@ -83,4 +83,15 @@ async fn a_disk_error_is_the_last_word() {
         matches!(memory.store().journal.append(batch).await, Err(StoreError::Io { .. })),
         "a failed writer was used again"
     );
+}
+
+#[tokio::test]
+async fn an_epoch_that_goes_down_is_refused() {
+    let store = MemoryStore::new().store();
+    let row = match_lease(A, &[(NODE, 1), (Incarnation(9), 4)]);
+    store.leases.create(row.clone()).await.unwrap();
+    let mut lower = match_lease(A, &[(NODE, 1)]);
+    lower.version = row.version + 1;
+    assert!(matches!(store.leases.compare_and_set(lower).await, Err(StoreError::Refused { .. })));
+    assert_eq!(store.leases.get(A).await.unwrap(), Some(row));
 }

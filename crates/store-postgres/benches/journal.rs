@@ -12,7 +12,7 @@ use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::Store;
 use rekindle_store_conformance::{Scribe, register};
-use rekindle_store_postgres::{self, PostgresOptions, PostgresStore};
+use rekindle_store_postgres::{self as postgres, PostgresOptions, PostgresStore};
 use tokio_postgres::{Client, NoTls, Statement};
 
 const NODE: Incarnation = Incarnation(0xbe);

@@ -1,9 +1,7 @@
-//! Leases, the match directory and effects: each request is one statement that decides and changes
-//! at once.
+//! The lease port: each request is one statement that decides and changes at once.
 
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
-use rekindle_schema::record::{EFFECT_TAG, Effect};
-use rekindle_schema::{BatchNo, Incarnation, MatchId, codec};
+use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -11,11 +9,10 @@ use super::convert::{bound, column, corrupt, count, decoded, id};
 use super::pools::Lane;
 use super::{Inner, PostgresStore};
 use rekindle_store::backend;
-use rekindle_store::{EffectSink, Leases, Renewal, StoreError, StoreResult};
+use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 
 const NODES: &str = "node_lease";
 const MATCHES: &str = "match_lease";
-const EFFECTS: &str = "effect";
 
 fn node_word(state: NodeState) -> &'static str {
     match state {
@@ -62,7 +59,7 @@ fn unknown(node: Incarnation) -> StoreError {
 }
 
 impl Inner {
-    async fn facts(
+    pub(super) async fn facts(
         &self,
         doing: &str,
         sql: &str,
@@ -246,6 +243,7 @@ impl Leases for PostgresStore {
 
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
         Box::pin(async move {
+            backend::check_row(&lease)?;
             let sql = "INSERT INTO match_lease (match_id, version, epoch, incarnation, state, region, lease) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                        ON CONFLICT DO NOTHING RETURNING true";
             let (version, epoch) =
@@ -276,7 +274,8 @@ impl Leases for PostgresStore {
     ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         Box::pin(async move {
             let sql = "UPDATE match_lease SET version = $2::bigint, epoch = $3, incarnation = $4, state = $5, region = $6, lease = $7 \
-                       WHERE match_id = $1 AND version = $2::bigint - 1 RETURNING true";
+                       WHERE match_id = $1 AND version = $2::bigint - 1 AND epoch <= $3 RETURNING true";
+            backend::check_row(&lease)?;
             let (version, epoch) =
                 (count("version", lease.version)?, count("epoch", lease.epoch.0)?);
             let (state, bytes) = (match_word(&lease.state), lease.encode());
@@ -294,7 +293,13 @@ impl Leases for PostgresStore {
             {
                 return Ok(Ok(()));
             }
-            Ok(Err(self.0.match_row(lease.match_id).await?))
+            let stands = self.0.match_row(lease.match_id).await?;
+            if let Some(before) = &stands
+                && before.version.checked_add(1) == Some(lease.version)
+            {
+                backend::check_successor(before, &lease)?;
+            }
+            Ok(Err(stands))
         })
     }
 
@@ -325,43 +330,6 @@ impl Leases for PostgresStore {
                 (false, Some(state)) if state == "ended" => Ok(false),
                 (false, Some(_)) => Err(backend::removed_unended(match_id)),
             }
-        })
-    }
-}
-
-impl EffectSink for PostgresStore {
-    fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool> {
-        Box::pin(async move {
-            let sql = "INSERT INTO effect (match_id, tick, ordinal, kind, effect) VALUES ($1, $2, \
-                $3, $4, $5) ON CONFLICT DO NOTHING RETURNING true";
-            let (tick, ordinal) = (count("tick", effect.id.tick.0)?, i64::from(effect.id.ordinal));
-            let bytes = codec::encode(EFFECT_TAG, &effect);
-            let rows = self
-                .0
-                .facts(
-                    "delivering an effect",
-                    sql,
-                    &[&id(match_id.0), &tick, &ordinal, &effect.kind, &bytes],
-                )
-                .await?;
-            Ok(!rows.is_empty())
-        })
-    }
-
-    fn delivered(&self) -> StoreResult<'_, Vec<(MatchId, Effect)>> {
-        Box::pin(async move {
-            let rows =
-                self.0.facts("listing effects", "SELECT match_id, effect FROM effect", &[]).await?;
-            let read = |row: &Row| -> Result<(MatchId, Effect), StoreError> {
-                let match_id = MatchId(column::<i64>(row, 0, EFFECTS)?.cast_unsigned());
-                Ok((
-                    match_id,
-                    decoded(EFFECTS, codec::decode(EFFECT_TAG, column(row, 1, EFFECTS)?))?,
-                ))
-            };
-            let mut found = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            found.sort_by_key(|(match_id, effect)| (*match_id, effect.id));
-            Ok(found)
         })
     }
 }

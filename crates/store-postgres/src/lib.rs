@@ -25,6 +25,7 @@ mod archive;
 mod audit;
 mod checkpoints;
 mod convert;
+mod effects;
 mod errors;
 mod guards;
 mod identity;

@@ -12,7 +12,7 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::StoreError;
 use rekindle_store::migration::SchemaState;
 use rekindle_store_conformance::{Scribe, register};
-use rekindle_store_postgres::{self, PostgresOptions, PostgresStore, SCHEMA_VERSION};
+use rekindle_store_postgres::{self as postgres, PostgresOptions, PostgresStore, SCHEMA_VERSION};
 use support::{Fresh, PrivateServer, address};
 
 const NODE: Incarnation = Incarnation(0xa1);

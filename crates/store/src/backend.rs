@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use rekindle_schema::archive::ChunkMeta;
-use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope, MAX_BATCH};
+use rekindle_schema::batch::{BATCH_MAGIC, Batch, BatchView, Envelope, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{NodeLease, NodeState, Reached};
+use rekindle_schema::lease::{MatchLease, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 use crate::{MAX_CHUNK, StoreError, archive};
@@ -39,7 +39,47 @@ pub fn check_batch(batch: &Batch) -> Result<Envelope, StoreError> {
             envelope.number, envelope.log
         )));
     }
+    // Whoever packs a batch vouches for its directory; reading checks it again.
+    debug_assert!(
+        BatchView::parse(&batch.bytes).is_ok(),
+        "batch {} for log {} is sealed, but its directory does not fit its frames: {:?}",
+        batch.number,
+        batch.incarnation,
+        BatchView::parse(&batch.bytes).err()
+    );
     Ok(envelope)
+}
+
+/// What every backend checks of a match's row before it writes it: the epochs of its lineage
+/// ascend, and none is above the epoch of the row. A history that was read along another lineage
+/// would leave out records of an owner, or read them twice.
+pub fn check_row(row: &MatchLease) -> Result<(), StoreError> {
+    let ascends = row.lineage.windows(2).all(|pair| pair[0].epoch < pair[1].epoch);
+    if !ascends {
+        return Err(misuse(
+            format!("match {}", row.match_id),
+            "the epochs of its lineage do not ascend",
+        ));
+    }
+    if row.lineage.last().is_some_and(|newest| newest.epoch > row.epoch) {
+        return Err(misuse(
+            format!("match {}", row.match_id),
+            "its lineage has a later epoch than its row",
+        ));
+    }
+    Ok(())
+}
+
+/// What a backend that has the row at hand which `row` takes the place of checks besides: a match
+/// never goes back to an earlier epoch. Clients tell by the epoch which frame is newer.
+pub fn check_successor(stands: &MatchLease, row: &MatchLease) -> Result<(), StoreError> {
+    if row.epoch >= stands.epoch {
+        return Ok(());
+    }
+    Err(misuse(
+        format!("match {}", row.match_id),
+        "its epoch would go down, and clients would take old frames for new ones",
+    ))
 }
 
 /// Whether a checkpoint's state is what its manifest says.
@@ -159,4 +199,50 @@ pub fn time(text: &str, least: Duration, most: Duration) -> Option<Duration> {
         None => Duration::from_secs(text.strip_suffix('s').unwrap_or(text).parse().ok()?),
     };
     (least..=most).contains(&time).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::Epoch;
+    use rekindle_store_conformance::{Scribe, match_lease};
+
+    use super::*;
+
+    const LOG: Incarnation = Incarnation(7);
+
+    #[test]
+    #[should_panic(expected = "its directory does not fit its frames")]
+    fn a_badly_packed_batch_is_noticed_before_it_is_written() {
+        let mut batch = Scribe::new(LOG).small(&[MatchId(1)]);
+        let envelope = Envelope::parse(&batch.bytes, BATCH_MAGIC, "batch").unwrap();
+        let mut bytes = batch.bytes.to_vec();
+        // The first entry of the directory names another match than its frame.
+        bytes[rekindle_schema::batch::ENVELOPE] ^= 1;
+        envelope.seal(BATCH_MAGIC, &mut bytes);
+        batch.bytes = bytes.into();
+        let _ = check_batch(&batch);
+    }
+
+    #[test]
+    fn a_lineage_whose_epochs_do_not_ascend_is_refused() {
+        let row = match_lease(MatchId(1), &[(LOG, 1), (Incarnation(8), 5)]);
+        assert!(check_row(&row).is_ok());
+        let mut twice = row.clone();
+        twice.lineage[1].epoch = Epoch(1);
+        let mut ahead = row.clone();
+        ahead.epoch = Epoch(1);
+        for broken in [twice, ahead] {
+            assert!(matches!(check_row(&broken), Err(StoreError::Refused { .. })), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_goes_down_is_refused() {
+        let stands = match_lease(MatchId(1), &[(LOG, 1), (Incarnation(8), 5)]);
+        assert!(check_successor(&stands, &stands).is_ok());
+        let before = match_lease(MatchId(1), &[(LOG, 1)]);
+        assert!(check_successor(&before, &stands).is_ok());
+        let refused = check_successor(&stands, &before).unwrap_err();
+        assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+    }
 }

@@ -297,5 +297,38 @@ fn assemble(
         }
         _ => {}
     }
+    debug_assert_contiguous(&history.frames);
     Ok(history)
+}
+
+/// A history leaves no record out and has none twice: whoever replays it relies on that.
+fn debug_assert_contiguous(frames: &[Frame]) {
+    debug_assert!(
+        frames.windows(2).all(|pair| pair[1].header.seq == pair[0].header.seq.next()),
+        "the records of a history do not follow one another: {:?}",
+        frames.iter().map(|frame| frame.header.seq).collect::<Vec<_>>()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::Incarnation;
+    use rekindle_schema::batch::BatchView;
+    use rekindle_store_conformance::Scribe;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "do not follow one another")]
+    fn a_history_with_a_hole_is_noticed() {
+        let mut scribe = Scribe::new(Incarnation(1));
+        let mut frames = Vec::new();
+        for skipped in [0, 0, 1] {
+            scribe.skip(MatchId(1), skipped);
+            let batch = scribe.small(&[MatchId(1)]);
+            frames.extend_from_slice(BatchView::parse(&batch.bytes).unwrap().all_frames());
+        }
+        debug_assert_contiguous(&frames[..2]);
+        debug_assert_contiguous(&frames);
+    }
 }

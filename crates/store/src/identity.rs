@@ -29,6 +29,7 @@ const LEAP: u64 = 1 << 20;
 /// No clock is believed beyond this, so that epochs stay exact wherever numbers are floating-point
 /// (53 bits).
 const LATEST_MS: u64 = 1 << 50;
+const _: () = assert!(LATEST_MS + LEAP < 1 << 53, "epochs stay exact as floating-point numbers");
 
 /// The name of a store: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,6 +15,36 @@
 //!   [`jobs`] and [`audit`] are the rules of two ports, [`migration`] the versions of tables.
 //! * [`process`]: which process a lease names.
 //!
+//! # How a store is used
+//!
+//! ```
+//! use rekindle_schema::{BatchNo, Incarnation, MatchId};
+//! use rekindle_store::StoreError;
+//! use rekindle_store_conformance::{Scribe, register};
+//! use rekindle_store_memory::MemoryStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), StoreError> {
+//! let store = MemoryStore::new().store();
+//! let node = Incarnation(1);
+//! // A node registers a lease. Only while that is live it may acknowledge what it writes.
+//! register(&store, node).await;
+//! // The journal actor packs records into batches; here the scribe of the tests does.
+//! let mut scribe = Scribe::new(node);
+//! let batch = scribe.batch(&[(MatchId(7), b"a record")]);
+//! store.journal.append(batch.clone()).await?;
+//! // It is durable now.
+//! assert_eq!(store.journal.read(node, BatchNo(1), 1 << 20).await?, [batch]);
+//! // Another node fences it: what it writes from then on is not acknowledged.
+//! store.leases.fence(node).await?;
+//! let late = scribe.batch(&[(MatchId(7), b"too late")]);
+//! assert!(matches!(store.journal.append(late).await, Err(StoreError::Fenced(_))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where the rest is
+//!
 //! A backend is a crate of its own: `rekindle-store-local`, `rekindle-store-memory`,
 //! `rekindle-store-postgres`, `rekindle-store-cql`. `rekindle-store-open` opens the one that an
 //! address names; `rekindle-store-conformance` has the tests that each of them passes. No database
@@ -49,6 +79,12 @@ pub use ports::{
 pub const MAX_CHECKPOINT: usize = 256 << 20;
 /// The largest chunk of the archive as it is stored, in bytes.
 pub const MAX_CHUNK: usize = 32 << 20;
+
+const _: () = assert!(
+    archive::CHUNK_TARGET + rekindle_schema::batch::MAX_BATCH < MAX_CHUNK,
+    "a chunk that was filled with the largest record must still be storable"
+);
+const _: () = assert!(MAX_CHUNK <= MAX_CHECKPOINT, "backends size their reads by a checkpoint");
 
 /// A store, as one node holds it.
 #[derive(Clone)]

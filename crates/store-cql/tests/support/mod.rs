@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rekindle_store::Store;
 use rekindle_store_conformance::Backend;
-use rekindle_store_cql::{self, CqlOptions, CqlStore};
+use rekindle_store_cql::{self as cql, CqlOptions, CqlStore};
 use rekindle_testservers::Control;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;

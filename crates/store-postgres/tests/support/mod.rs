@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rekindle_store::Store;
 use rekindle_store_conformance::Backend;
-use rekindle_store_postgres::{self, PostgresOptions, PostgresStore};
+use rekindle_store_postgres::{self as postgres, PostgresOptions, PostgresStore};
 use rekindle_testservers::Proxy;
 use tokio::time::sleep;
 use tokio_postgres::config::Host;

@@ -47,10 +47,13 @@ pub trait Leases: Send + Sync + 'static {
     fn node(&self, node: Incarnation) -> StoreResult<'_, Option<NodeLease>>;
     /// Removes the row of a dead incarnation whose log is gone.
     fn forget(&self, node: Incarnation) -> StoreResult<'_, ()>;
-    /// Enters a new match, version 1.
+    /// Enters a new match, version 1. The same row again is harmless; `Refused` if another one is
+    /// there, or if the row is malformed.
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()>;
     /// Replaces a row if its version is `lease.version - 1`; `Ok(Err(row))` has the row that stands
-    /// instead.
+    /// instead. `Refused` if the row is malformed
+    /// ([`check_row`](crate::backend::check_row)) or, in stores that see it, would go back to an
+    /// earlier epoch ([`check_successor`](crate::backend::check_successor)).
     fn compare_and_set(&self, lease: MatchLease)
     -> StoreResult<'_, Result<(), Option<MatchLease>>>;
     /// The row of one match.
