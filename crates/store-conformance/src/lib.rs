@@ -227,7 +227,7 @@ struct Line {
 /// Writes the batches of one node, as its journal actor would.
 #[derive(Clone)]
 pub struct Scribe {
-    /// Whose log.
+    /// The node whose log is written.
     pub node: Incarnation,
     next: BatchNo,
     prev_crc: u32,

@@ -51,7 +51,7 @@ pub(super) struct Driver {
     plain: ExecutionProfile,
     reads: ExecutionProfile,
     place: String,
-    /// In which quorums are counted.
+    /// The datacentre in which quorums are counted.
     datacentre: String,
     timeout: Duration,
     meters: Meters,

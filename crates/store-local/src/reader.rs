@@ -267,7 +267,7 @@ impl LogReader {
             last: segments.first().map_or(0, |oldest| oldest.first - 1),
             ..LogEnd::default()
         };
-        // Of a later segment of which nothing is whole.
+        // A later segment was begun, but nothing whole is in it.
         let mut traces = false;
         for (index, segment) in segments.iter().enumerate().rev() {
             end.traces = false;

@@ -15,6 +15,7 @@ pub const DEFAULT_SCHEMA: &str = "rekindle";
 /// Fewest connections: one to commit, one for leases, one for the rest.
 const MIN_POOL: usize = 3;
 const MAX_POOL: usize = 1_000;
+const _: () = assert!(MIN_POOL <= 8 && 8 <= MAX_POOL, "the default is a pool that is allowed");
 
 /// How the connection is protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,113 @@ fn percent_decoded(key: &str, text: &str) -> Result<String, StoreError> {
     String::from_utf8(out).map_err(|_| refuse(format!("`{key}` is no UTF-8 text")))
 }
 
+/// The parameters of an address, those behind its `?`.
+struct Parameters<'a> {
+    /// Those that are left to `tokio-postgres`, `key=value`.
+    rest: Vec<&'a str>,
+    schema: String,
+    tls: Tls,
+    /// A PEM file with the root certificate.
+    root: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    pool: usize,
+    /// How long connecting and one statement may take.
+    timeouts: (Duration, Duration),
+    unsafe_server: bool,
+}
+
+impl<'a> Parameters<'a> {
+    fn read(query: &'a str) -> Result<Self, StoreError> {
+        let mut this = Self {
+            rest: Vec::new(),
+            schema: DEFAULT_SCHEMA.to_owned(),
+            tls: Tls::Prefer,
+            root: None,
+            password_file: None,
+            pool: 8,
+            timeouts: (Duration::from_secs(3), Duration::from_secs(5)),
+            unsafe_server: false,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, raw) =
+                pair.split_once('=').ok_or_else(|| refuse("a parameter has no `=`"))?;
+            let value = || percent_decoded(key, raw);
+            match key {
+                "schema" => this.schema = value()?,
+                "sslmode" => this.tls = tls_mode(&value()?)?,
+                "sslrootcert" => this.root = Some(PathBuf::from(value()?)),
+                "password_file" => this.password_file = Some(PathBuf::from(value()?)),
+                "pool" => this.pool = number(key, &value()?, MIN_POOL, MAX_POOL)?,
+                "timeout" => this.timeouts.1 = time(key, &value()?)?,
+                "connect_timeout" => this.timeouts.0 = time(key, &value()?)?,
+                "durability" => match value()?.as_str() {
+                    "checked" => this.unsafe_server = false,
+                    "unchecked" => this.unsafe_server = true,
+                    _ => return Err(refuse("`durability` should be `checked` or `unchecked`")),
+                },
+                _ if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+                    this.rest.push(pair)
+                }
+                _ => {
+                    return Err(refuse(
+                        "what stands behind `?` is no list of parameters; is there a `?` in the \
+                         password? write it as %3F",
+                    ));
+                }
+            }
+        }
+        Ok(this)
+    }
+}
+
+fn tls_mode(value: &str) -> Result<Tls, StoreError> {
+    match value {
+        "disable" => Ok(Tls::Disable),
+        "prefer" | "allow" => Ok(Tls::Prefer),
+        "require" => Ok(Tls::Require),
+        "verify-full" => Ok(Tls::VerifyFull),
+        _ => {
+            Err(refuse("`sslmode` should be one of `disable`, `prefer`, `require`, `verify-full`"))
+        }
+    }
+}
+
+/// The schema's name goes into statements as it is, so it must need no quotes.
+fn check_schema(schema: &str) -> Result<(), StoreError> {
+    let plain = schema
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if !plain
+        || schema.is_empty()
+        || schema.len() > 63
+        || schema.as_bytes()[0].is_ascii_digit()
+        || schema.starts_with("pg_")
+    {
+        return Err(refuse(
+            "`schema` should be 1 to 63 of a-z, 0-9 and _, not begin with a digit, and not \
+             with pg_",
+        ));
+    }
+    Ok(())
+}
+
+/// The address without our own parameters, as the driver reads it. It must name host and user.
+fn connection(plain: &str) -> Result<Config, StoreError> {
+    // What the parser says names parameters, never their values.
+    let config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error)
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        refuse(format!("it cannot be read: {cause}"))
+    })?;
+    if config.get_hosts().is_empty() {
+        return Err(refuse("it names no host"));
+    }
+    if config.get_user().is_none() {
+        return Err(refuse("it names no user: postgres://user@host/database"));
+    }
+    Ok(config)
+}
+
 impl PostgresOptions {
     /// Reads an address:
     /// `postgres://user@host:5432/database?sslmode=verify-full&schema=rekindle&pool=16`.
@@ -121,82 +229,13 @@ impl PostgresOptions {
             ));
         }
         let (base, query) = address.split_once('?').unwrap_or((address, ""));
-        let mut rest: Vec<&str> = Vec::new();
-        let mut schema = DEFAULT_SCHEMA.to_owned();
-        let mut tls = Tls::Prefer;
-        let (mut root, mut password_file) = (None, None);
-        let (mut pool, mut timeout, mut connect_timeout) =
-            (8, Duration::from_secs(5), Duration::from_secs(3));
-        let mut unsafe_server = false;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, raw) =
-                pair.split_once('=').ok_or_else(|| refuse("a parameter has no `=`"))?;
-            let value = || percent_decoded(key, raw);
-            match key {
-                "schema" => schema = value()?,
-                "sslmode" => {
-                    tls = match value()?.as_str() {
-                        "disable" => Tls::Disable,
-                        "prefer" | "allow" => Tls::Prefer,
-                        "require" => Tls::Require,
-                        "verify-full" => Tls::VerifyFull,
-                        _ => {
-                            return Err(refuse(
-                                "`sslmode` should be one of `disable`, `prefer`, `require`, \
-                                 `verify-full`",
-                            ));
-                        }
-                    }
-                }
-                "sslrootcert" => root = Some(PathBuf::from(value()?)),
-                "password_file" => password_file = Some(PathBuf::from(value()?)),
-                "pool" => pool = number(key, &value()?, MIN_POOL, MAX_POOL)?,
-                "timeout" => timeout = time(key, &value()?)?,
-                "connect_timeout" => connect_timeout = time(key, &value()?)?,
-                "durability" => match value()?.as_str() {
-                    "checked" => unsafe_server = false,
-                    "unchecked" => unsafe_server = true,
-                    _ => return Err(refuse("`durability` should be `checked` or `unchecked`")),
-                },
-                _ if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
-                    rest.push(pair)
-                }
-                _ => {
-                    return Err(refuse(
-                        "what stands behind `?` is no list of parameters; is there a `?` in the \
-                         password? write it as %3F",
-                    ));
-                }
-            }
-        }
-        let plain = schema
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-        if !plain
-            || schema.is_empty()
-            || schema.len() > 63
-            || schema.as_bytes()[0].is_ascii_digit()
-            || schema.starts_with("pg_")
-        {
-            return Err(refuse(
-                "`schema` should be 1 to 63 of a-z, 0-9 and _, not begin with a digit, and not \
-                 with pg_",
-            ));
-        }
+        let Parameters { rest, schema, tls, root, password_file, pool, timeouts, unsafe_server } =
+            Parameters::read(query)?;
+        check_schema(&schema)?;
+        let (connect_timeout, timeout) = timeouts;
         let plain =
             if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-        // What the parser says names parameters, never their values.
-        let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string);
-            refuse(format!("it cannot be read: {cause}"))
-        })?;
-        if config.get_hosts().is_empty() {
-            return Err(refuse("it names no host"));
-        }
-        if config.get_user().is_none() {
-            return Err(refuse("it names no user: postgres://user@host/database"));
-        }
+        let mut config = connection(&plain)?;
         if config.get_password().is_none() {
             if let Some(path) = password_file {
                 let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -212,7 +251,11 @@ impl PostgresOptions {
             Tls::Prefer => SslMode::Prefer,
             Tls::Require | Tls::VerifyFull => SslMode::Require,
         });
-        let mut this = Self {
+        config.connect_timeout(connect_timeout).keepalives_idle(Duration::from_secs(10));
+        if config.get_application_name().is_none() {
+            config.application_name("rekindle");
+        }
+        Ok(Self {
             config,
             tls,
             root,
@@ -226,12 +269,7 @@ impl PostgresOptions {
             segment_batches: 16_384,
             #[cfg(feature = "mutants")]
             mutant: super::Mutant::None,
-        };
-        this.config.connect_timeout(this.connect_timeout).keepalives_idle(Duration::from_secs(10));
-        if this.config.get_application_name().is_none() {
-            this.config.application_name("rekindle");
-        }
-        Ok(this)
+        })
     }
 
     /// The schema that holds the tables.

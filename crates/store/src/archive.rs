@@ -55,9 +55,9 @@ fn corrupt(meta: &ChunkMeta, problem: impl ToString) -> StoreError {
 pub struct Placed {
     /// The record.
     pub frame: Frame,
-    /// In whose log.
+    /// The log in which it lay, named by its writer.
     pub log: Incarnation,
-    /// In which batch.
+    /// The batch in which it lay.
     pub batch: BatchNo,
 }
 

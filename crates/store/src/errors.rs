@@ -20,15 +20,15 @@ pub enum StoreError {
          one log"
     )]
     Conflict {
-        /// In which log.
+        /// The log, named by its writer.
         log: Incarnation,
-        /// Which batch.
+        /// The number of the batch that was to be appended.
         number: BatchNo,
     },
     /// A batch would leave a hole in the log.
     #[error("RK-STORE-003: batch {got} of log {log} does not follow batch {last}")]
     Gap {
-        /// In which log.
+        /// The log, named by its writer.
         log: Incarnation,
         /// The last batch that is there.
         last: BatchNo,
@@ -39,11 +39,11 @@ pub enum StoreError {
     /// never tried again: that is terminal. Whoever only read may try again.
     #[error("RK-STORE-004: {what} {path}: {cause}; {}", advice(what))]
     Io {
-        /// What was being done.
+        /// What was being done, one word: `write`, `sync`, `open`, ...
         what: &'static str,
-        /// To which file.
+        /// The file or directory it was done to.
         path: String,
-        /// What the system said.
+        /// The words of the operating system.
         cause: String,
     },
     /// Stored bytes are not what was written.
@@ -53,7 +53,7 @@ pub enum StoreError {
     Corrupt {
         /// File and offset, or table and key.
         place: String,
-        /// Which check failed.
+        /// The check that failed, and what it found.
         problem: String,
     },
     /// The store cannot be reached or did not answer in time: whether the request took effect is
@@ -63,11 +63,11 @@ pub enum StoreError {
     /// Larger than the store takes.
     #[error("RK-STORE-007: {what} of {size} bytes is over the limit of {limit}")]
     TooLarge {
-        /// What is too large.
+        /// What is too large, in words: `a batch`, `a checkpoint`, ...
         what: &'static str,
-        /// Its size.
+        /// Its size in bytes.
         size: usize,
-        /// The limit.
+        /// The most bytes that the store takes.
         limit: usize,
     },
     /// More is waiting than the store's queue takes.
@@ -79,9 +79,9 @@ pub enum StoreError {
     /// The request contradicts what is stored; it was not carried out.
     #[error("RK-STORE-010: {place}: {problem}")]
     Refused {
-        /// What it was about.
+        /// The row, log or address that the request was about.
         place: String,
-        /// Why not.
+        /// The reason, in words.
         problem: String,
     },
     /// What is written arrives in files that nobody will find again. Terminal for the process.
@@ -90,9 +90,9 @@ pub enum StoreError {
          this process ends: put the files back, or start on another store"
     )]
     Misplaced {
-        /// Which file.
+        /// The file that is not in its place any more.
         place: String,
-        /// What became of it.
+        /// What became of it, in words: removed, replaced, covered.
         problem: String,
     },
 }

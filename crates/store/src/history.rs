@@ -84,12 +84,12 @@ impl End {
     }
 }
 
-/// What to load.
+/// Which part of a history is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Where to begin.
+    /// The checkpoint or state from which replay begins.
     pub start: Start,
-    /// Where to end.
+    /// The last record, tick or time that is wanted.
     pub end: End,
 }
 
@@ -121,11 +121,11 @@ pub enum HistoryError {
          log {log}: {problem}"
     )]
     Damaged {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
         /// The first record that could not be read.
         seq: Seq,
-        /// In which log.
+        /// The log that was read, named by its writer.
         log: Incarnation,
         /// Batch, file and offset, and which check failed.
         problem: String,
@@ -136,11 +136,11 @@ pub enum HistoryError {
          `rekindle verify`"
     )]
     Gap {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
-        /// In which log it should be.
+        /// The log in which the record should be, by the lineage.
         log: Incarnation,
-        /// Which record.
+        /// The record that should come next.
         expected: Seq,
         /// What is there instead, with its batch.
         found: String,
@@ -151,11 +151,11 @@ pub enum HistoryError {
          be read: {problem}"
     )]
     Archive {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
         /// The first record that could not be read.
         seq: Seq,
-        /// What is wrong with the archive.
+        /// What is wrong with the archive, in words.
         problem: String,
     },
     /// A record does not continue the one before it.
@@ -164,17 +164,17 @@ pub enum HistoryError {
          {found:08x} as the checksum of the record before it, which has {expected:08x}"
     )]
     Chain {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
-        /// In which log.
+        /// The log that was read, named by its writer.
         log: Incarnation,
-        /// In which batch.
+        /// The batch that holds the record.
         batch: BatchNo,
-        /// Which record.
+        /// The record that does not continue the one before it.
         seq: Seq,
-        /// What it says.
+        /// The checksum that it carries for the record before it.
         found: u32,
-        /// What it should say.
+        /// The checksum that the record before it has.
         expected: u32,
     },
 }

@@ -23,7 +23,7 @@ use crate::{LogInfo, StoreError, Tail};
 /// A log ends before a batch that it is known to have had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Short {
-    /// Whose log.
+    /// The log that ends too early, named by its writer.
     pub log: Incarnation,
     /// The last whole batch; `BatchNo(0)`: nothing is left of it.
     pub ends: BatchNo,

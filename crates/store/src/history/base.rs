@@ -44,7 +44,7 @@ pub(super) struct Base {
     pub(super) root: Option<Seq>,
     /// The first record that is needed of the logs.
     pub(super) next: Seq,
-    /// Where that is looked for.
+    /// The log and batch from which on `next` is looked for.
     pub(super) position: Option<Position>,
     /// Epoch and checksum of the record before it.
     pub(super) after: Option<(Epoch, u32)>,

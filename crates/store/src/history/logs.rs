@@ -51,9 +51,9 @@ pub(super) fn taken_out(logs: &mut Stretches, lease: &MatchLease) -> Vec<Stretch
 
 /// Records that are to be archived.
 pub struct Wanted<'a> {
-    /// Whose.
+    /// The row of the match whose records they are.
     pub lease: &'a MatchLease,
-    /// The first.
+    /// The first record that is wanted.
     pub from: Seq,
     /// Where it is looked for, if that is known.
     pub position: Option<Position>,

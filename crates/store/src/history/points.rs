@@ -18,7 +18,7 @@ use crate::chains::{Chain, Restorer};
 pub struct Point {
     /// The last record whose effect is in it.
     pub seq: Seq,
-    /// Where it stands.
+    /// The last tick that was executed before it was taken.
     pub tick: Tick,
     source: Source,
 }

@@ -9,11 +9,11 @@ use super::StoreResult;
 /// Which entries are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Not earlier, in milliseconds since 1970.
+    /// The earliest time of an entry, in milliseconds since 1970.
     pub since_ms: u64,
-    /// Earlier than this.
+    /// Entries are earlier than this, in milliseconds since 1970.
     pub until_ms: u64,
-    /// At most so many.
+    /// The most entries that are returned.
     pub limit: usize,
 }
 

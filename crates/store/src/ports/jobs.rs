@@ -14,9 +14,9 @@ pub struct NewJob {
     /// Chosen by the caller, so that a request whose answer was lost can be repeated; see
     /// [`JobId::at`].
     pub id: JobId,
-    /// Who works on it: 1 to 64 bytes of `a-z 0-9 - _ .`.
+    /// The queue whose workers take it: 1 to 64 bytes of `a-z 0-9 - _ .`.
     pub queue: String,
-    /// What is to be done: as `queue`.
+    /// Names the handler that does the work; as `queue`.
     pub kind: String,
     /// The handler's own encoding of its arguments, at most 64 KiB.
     pub payload: Bytes,
@@ -33,16 +33,16 @@ pub struct NewJob {
 /// What a node asks for when it has hands free.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Jobs of this queue.
+    /// The queue from which jobs are wanted.
     pub queue: String,
-    /// Who will work on them.
+    /// The node that will work on them.
     pub by: Incarnation,
     /// Now, in milliseconds since 1970: jobs that are due by then, and running ones whose lease
     /// ended by then.
     pub now_ms: u64,
     /// Until when others leave them alone.
     pub until_ms: u64,
-    /// At most so many.
+    /// The most jobs that are returned.
     pub limit: usize,
 }
 
@@ -93,7 +93,7 @@ pub struct JobFilter {
     pub kind: Option<String>,
     /// Those in one state.
     pub status: Option<JobStatus>,
-    /// At most so many.
+    /// The most jobs that are returned.
     pub limit: usize,
 }
 

@@ -25,10 +25,10 @@ pub struct Tail {
     pub damage: Option<String>,
 }
 
-/// Which logs there are, and from where on.
+/// One log, as it lies on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogInfo {
-    /// Whose log.
+    /// The log, named by its writer.
     pub log: Incarnation,
     /// The first batch that is still there.
     pub first: BatchNo,
