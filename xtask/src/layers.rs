@@ -56,10 +56,24 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["tokio", "quinn", "rand", "getrandom"],
         "netcode is sans-IO: time and bytes are arguments",
     ),
-    ("rekindle-cluster", &["rusqlite", "quinn"], "ownership speaks to ports, never to a backend"),
+    (
+        "rekindle-store",
+        &["rusqlite", "tokio-postgres", "deadpool-postgres", "scylla", "rustls"],
+        "who uses a port builds no database driver",
+    ),
+    (
+        "rekindle-store-conformance",
+        &["rusqlite", "tokio-postgres", "deadpool-postgres", "scylla", "rustls"],
+        "the suite knows ports only, so that any backend can run it",
+    ),
+    (
+        "rekindle-cluster",
+        &["rusqlite", "tokio-postgres", "scylla", "quinn"],
+        "ownership speaks to ports, never to a backend",
+    ),
     (
         "rekindle-actors",
-        &["rusqlite", "quinn"],
+        &["rusqlite", "tokio-postgres", "scylla", "quinn"],
         "actors speak to ports, never to a backend or a socket",
     ),
 ];

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::{MatchId, Seq, Tick};
-
-use super::{A, B, Backend, NODE, Scribe, checkpoint, match_lease, open_many};
-use rekindle_schema::batch::BatchView;
 use rekindle_store::StoreError;
 use rekindle_store::archive::{self, ChunkBuilder, Placed};
 use rekindle_store::{MAX_CHUNK, Store};
+
+use super::{A, B, Backend, NODE, Scribe, checkpoint, match_lease, open_many};
+use rekindle_schema::batch::BatchView;
 
 /// `count` records of a match from `first` on, as one chunk.
 pub fn chunk(match_id: MatchId, first: u64, count: u64) -> (ChunkMeta, Bytes) {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use rekindle_schema::ActionId;
 use rekindle_schema::audit::{AuditEntry, MAX_TEXT, Stage};
-
-use super::{Backend, NODE, open_many};
 use rekindle_store::Store;
 use rekindle_store::{AuditQuery, StoreError};
+
+use super::{Backend, NODE, open_many};
 
 const NOW: u64 = 1_700_000_000_000;
 

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::delta::{self, DeltaWriter};
 use rekindle_schema::{Epoch, Seq, Tick};
-
-use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, match_lease, register};
 use rekindle_store::history::{self, End, History, LoadOptions};
 use rekindle_store::{Store, chains};
+
+use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, match_lease, register};
 
 /// A checkpoint with its state: what a delta can be made to.
 pub type Whole = (CheckpointMeta, Bytes);

@@ -2,13 +2,13 @@
 
 use rekindle_schema::lease::{MatchLease, Reached};
 use rekindle_schema::{BatchNo, MatchId, Seq, Tick};
+use rekindle_store::Store;
+use rekindle_store::history::{self, End, History, HistoryError, LoadOptions, Start};
+use rekindle_store::witness;
 
 use super::{
     A, B, Backend, NODE, OTHER, Scribe, checkpoint, fence_and_seal, match_lease, register,
 };
-use rekindle_store::Store;
-use rekindle_store::history::{self, End, History, HistoryError, LoadOptions, Start};
-use rekindle_store::witness;
 
 async fn load(
     store: &Store,

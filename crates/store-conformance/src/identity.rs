@@ -3,9 +3,9 @@
 
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Epoch, MatchId};
+use rekindle_store::identity::Fresh;
 
 use super::{Backend, NODE, match_lease, open_many};
-use rekindle_store::identity::Fresh;
 
 const NOW: u64 = 1_795_000_000_000;
 

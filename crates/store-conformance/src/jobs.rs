@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use rekindle_schema::JobId;
 use rekindle_schema::job::{Job, JobState, JobStatus, MAX_NOTE, MAX_PAYLOAD, Unique};
-
-use super::{Backend, NODE, OTHER, open_many};
 use rekindle_store::Store;
 use rekindle_store::{Claim, Hold, JobFilter, NewJob, Outcome, QueueCounts, StoreError};
+
+use super::{Backend, NODE, OTHER, open_many};
 
 const NOW: u64 = 1_700_000_000_000;
 

@@ -4,9 +4,9 @@ use rekindle_schema::checkpoint::CheckpointBase;
 use rekindle_schema::lease::{MatchState, NodeState, Reached, StoredCheckpoint};
 use rekindle_schema::record::{Effect, EffectId};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
+use rekindle_store::{Renewal, StoreError};
 
 use super::{A, B, Backend, NODE, OTHER, Scribe, match_lease, node_lease, open_many, register};
-use rekindle_store::{Renewal, StoreError};
 
 /// From the moment it is fenced, an owner's batches are not acknowledged, whether or not they are
 /// written.

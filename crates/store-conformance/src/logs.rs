@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rekindle_schema::batch::{MAX_BATCH, MAX_PAYLOAD};
 use rekindle_schema::{BatchNo, Incarnation, Seq};
-
-use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, match_lease, read_all, register};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::{MAX_CHECKPOINT, Store};
 use rekindle_store::{StoreError, Tail};
+
+use super::{A, B, Backend, NODE, OTHER, Scribe, checkpoint, match_lease, read_all, register};
 
 fn whole(last: u64) -> Tail {
     Tail { last: BatchNo(last), proven: BatchNo(last), torn: None, damage: None }

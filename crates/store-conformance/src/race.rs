@@ -8,12 +8,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::history::{self, LoadOptions};
+use rekindle_store::{Store, StoreError};
 use tokio::sync::watch;
 
 use super::{A, Scribe, match_lease, read_all, register};
-use rekindle_store::Store;
-use rekindle_store::StoreError;
-use rekindle_store::history::{self, LoadOptions};
 
 /// In which order a taker does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

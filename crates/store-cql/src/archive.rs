@@ -5,14 +5,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::MatchId;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_store::MAX_CHUNK;
+use rekindle_store::backend;
+use rekindle_store::{Archive, StoreError, StoreResult};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::guards::Guards;
 use super::{CqlStore, PART, PARTS_AT_ONCE, id, migrate, ordered};
-use rekindle_store::MAX_CHUNK;
-use rekindle_store::backend;
-use rekindle_store::{Archive, StoreError, StoreResult};
 
 /// Pieces of 256 KiB in one partition: 16 MiB.
 const PIECES: usize = 64;

@@ -1,11 +1,11 @@
 //! The audit log: a partition for each day, deleted whole when the day is over its retention.
 
 use rekindle_schema::audit::AuditEntry;
+use rekindle_store::{AuditLog, AuditQuery, StoreError, StoreResult};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::{CqlStore, id, migrate, ordered};
-use rekindle_store::{AuditLog, AuditQuery, StoreError, StoreResult};
 
 /// Milliseconds in a day.
 pub(super) const DAY: u64 = 86_400_000;

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{Epoch, MatchId, Seq};
+use rekindle_store::MAX_CHECKPOINT;
+use rekindle_store::backend;
+use rekindle_store::{Checkpoints, StoreError, StoreResult};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 
 use super::guards::Guards;
 use super::{CqlStore, PART, PARTS_AT_ONCE, id, migrate, ordered};
-use rekindle_store::MAX_CHECKPOINT;
-use rekindle_store::backend;
-use rekindle_store::{Checkpoints, StoreError, StoreResult};
 
 /// Chunks in one partition: 16 MiB.
 const CHUNKS: usize = 64;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rekindle_store::StoreError;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -22,7 +23,6 @@ use scylla::value::{CqlValue, Row};
 
 use super::meters::Meters;
 use super::options::CqlOptions;
-use rekindle_store::StoreError;
 
 /// A read that was not answered for so long is asked of another replica as well.
 const SPECULATE_AFTER: Duration = Duration::from_millis(100);

@@ -3,9 +3,9 @@
 use rekindle_schema::MatchId;
 use rekindle_schema::codec;
 use rekindle_schema::record::{EFFECT_TAG, Effect, EffectId};
+use rekindle_store::{EffectSink, StoreError, StoreResult};
 
 use super::{CqlStore, id, migrate, ordered};
-use rekindle_store::{EffectSink, StoreError, StoreResult};
 
 impl EffectSink for CqlStore {
     fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool> {

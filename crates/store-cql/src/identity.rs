@@ -3,12 +3,12 @@
 
 use rekindle_schema::Epoch;
 use rekindle_schema::lease::NodeLease;
-
-use super::{CqlStore, id, migrate};
 use rekindle_store::identity::{
     Fresh, Holder, StoreId, StoreIdentity, announce, first, highest, next,
 };
 use rekindle_store::{Identity, Leases, StoreError, StoreResult};
+
+use super::{CqlStore, id, migrate};
 
 type Columns = (String, i64, i64, String, String);
 

@@ -21,6 +21,10 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::JobId;
 use rekindle_schema::job::{Job, Unique};
+use rekindle_store::jobs::{self, Change};
+use rekindle_store::{
+    Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
+};
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
@@ -28,10 +32,6 @@ use scylla::serialize::row::SerializeRow;
 use super::audit::DAY;
 use super::driver::Prepared;
 use super::{CqlStore, id, migrate, ordered};
-use rekindle_store::jobs::{self, Change};
-use rekindle_store::{
-    Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
-};
 
 /// Milliseconds of a window.
 const WINDOW: u64 = 600_000;

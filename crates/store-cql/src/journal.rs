@@ -6,14 +6,14 @@ use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::batch::{Batch, Envelope, MAX_BATCH};
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::backend;
+use rekindle_store::{Journal, LogInfo, StoreError, StoreResult, Tail};
 use tokio::sync::{Mutex, Semaphore};
 
 #[cfg(feature = "mutants")]
 use super::guards::Mutant;
 use super::reader::{LogRow, Stored};
 use super::{CqlStore, NODE_SHARDS, PART, PARTS_AT_ONCE, id, ordered, shard};
-use rekindle_store::backend;
-use rekindle_store::{Journal, LogInfo, StoreError, StoreResult, Tail};
 
 /// The writing side of a log, in memory.
 pub(super) struct LogWriter {

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_store::backend;
+use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 use scylla::response::query_result::QueryRowsResult;
 
 use super::driver::Answer;
 use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, migrate, shard};
-use rekindle_store::backend;
-use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 
 /// Before a transaction whose outcome is unknown is tried again.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -80,14 +80,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
+use rekindle_store::migration::SchemaState;
+use rekindle_store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
 use self::driver::Driver;
 use self::journal::LogWriter;
 use self::statements::Statements;
-use rekindle_store::Store;
-use rekindle_store::StoreError;
-use rekindle_store::migration::SchemaState;
 
 #[cfg(feature = "mutants")]
 pub use self::guards::Mutant;

@@ -1,14 +1,14 @@
 //! Tables and their version.
 
 use rekindle_schema::codec::CodecError;
+use rekindle_store::StoreError;
+use rekindle_store::migration::SchemaState;
 use scylla::client::session::Session;
 use scylla::statement::{Consistency, Statement};
 use scylla::value::CqlValue;
 
 use super::driver::Driver;
 use super::options::{CqlOptions, Replication};
-use rekindle_store::StoreError;
-use rekindle_store::migration::SchemaState;
 
 /// Migrations in their order; the nth brings the tables to version n.
 const MIGRATIONS: &[&str] = &[

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use rekindle_schema::batch::{BATCH_MAGIC, Batch, Envelope};
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::{StoreError, Tail};
 use scylla::errors::DeserializationError;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
@@ -14,7 +15,6 @@ use scylla::response::query_result::QueryRowsResult;
 use super::guards::Guards;
 use super::journal::{bucket_of, log_shard};
 use super::{CqlStore, LISTS, NODE_SHARDS, PART, id, ordered};
-use rekindle_store::{StoreError, Tail};
 
 /// Rows of the first page, before it is known how large they are.
 const FIRST_PAGE: i32 = 16;

@@ -2,9 +2,9 @@
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
+use rekindle_store::StoreError;
 
 use super::driver::{Driver, Kind, Prepared};
-use rekindle_store::StoreError;
 
 /// How many statements are prepared at once.
 const AT_ONCE: usize = 16;

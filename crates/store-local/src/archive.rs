@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use rekindle_schema::MatchId;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_store::backend;
+use rekindle_store::{Archive, StoreError, StoreResult};
 
 use super::disk::Disk;
 use super::file;
 use super::segment::io_error;
 use super::{LocalStore, blocking};
-use rekindle_store::backend;
-use rekindle_store::{Archive, StoreError, StoreResult};
 
 /// What every chunk file begins with.
 const CHUNK_MAGIC: [u8; 4] = *b"RKAC";

@@ -17,6 +17,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 use rekindle_schema::codec::CodecError;
+use rekindle_store::StoreError;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, TransactionBehavior, params, params_from_iter,
 };
@@ -24,7 +25,6 @@ use tokio::sync::oneshot;
 
 use super::file;
 use super::segment::io_error;
-use rekindle_store::StoreError;
 
 /// The version of the tables that this code writes and reads.
 pub(super) const TABLES_VERSION: i64 = 2;

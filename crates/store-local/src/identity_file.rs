@@ -14,11 +14,11 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use rekindle_schema::Epoch;
+use rekindle_store::StoreError;
+use rekindle_store::identity::{StoreId, StoreIdentity};
 
 use super::segment::io_error;
 use super::sync_dir;
-use rekindle_store::StoreError;
-use rekindle_store::identity::{StoreId, StoreIdentity};
 
 /// Its name in a data directory.
 pub(super) const FILE: &str = "identity";

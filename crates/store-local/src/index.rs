@@ -10,14 +10,14 @@ use bytes::Bytes;
 use rekindle_schema::batch::{ENVELOPE, Envelope};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
+use rekindle_store::backend;
+use rekindle_store::{StoreError, TORN_TAIL};
 
 use super::guards::Guards;
 use super::segment::{
     CHECKPOINT_MAGIC, Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, io_error, log_dir,
     logs, segments,
 };
-use rekindle_store::backend;
-use rekindle_store::{StoreError, TORN_TAIL};
 
 /// How much of a segment is looked at in one go.
 const STRIDE: usize = 4 << 20;

@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 use rekindle_schema::JobId;
 use rekindle_schema::job::Job;
-
-use super::LocalStore;
-use super::facts::{Key, Order, Rows, Table, decoded};
 use rekindle_store::jobs::{self, Change};
 use rekindle_store::{
     Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
 };
+
+use super::LocalStore;
+use super::facts::{Key, Order, Rows, Table, decoded};
 
 /// SQLite's numbers are signed; times behind the end of the world are as good as the end.
 pub(super) fn time(ms: u64) -> u64 {

@@ -47,6 +47,7 @@ use parking_lot::Mutex;
 use rekindle_schema::batch::Batch;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::{Store, StoreError};
 
 use self::disk::Disk;
 use self::facts::Facts;
@@ -56,8 +57,6 @@ use self::reader::LogReader;
 use self::segment::{Kind, io_error};
 use self::watch::Watch;
 use self::writer::Writer;
-use rekindle_store::Store;
-use rekindle_store::StoreError;
 
 pub use self::file::open_regular;
 #[cfg(feature = "mutants")]

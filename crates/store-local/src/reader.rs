@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 use rekindle_schema::batch::BatchError;
+use rekindle_store::StoreError;
 
 use super::guards::Guards;
 use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, log_dir, segments};
-use rekindle_store::StoreError;
 
 /// How much of a log is looked at in one go when nobody asks for the bytes.
 const STRIDE: usize = 4 << 20;

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rekindle_schema::Incarnation;
 use rekindle_schema::batch::{BATCH_MAGIC, BatchError, ENVELOPE, Envelope, MAX_BATCH};
+use rekindle_store::{MAX_CHECKPOINT, StoreError};
 
 use super::file;
 use super::guards::Guards;
-use rekindle_store::MAX_CHECKPOINT;
-use rekindle_store::StoreError;
 
 /// A segment takes no further entry once it is this long, in bytes.
 pub const SEGMENT: u64 = 64 << 20;

@@ -13,6 +13,7 @@ use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
+use rekindle_store::{StoreError, TORN_TAIL, Tail};
 
 use super::facts::{self, Rows, Table};
 use super::file;
@@ -22,7 +23,6 @@ use super::segment::{
     owner, segments,
 };
 use super::{FORMAT_FILE, archive, identity_file, index, jobs, parse_format, wal};
-use rekindle_store::{StoreError, TORN_TAIL, Tail};
 
 const STRIDE: usize = 4 << 20;
 

@@ -9,9 +9,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rekindle_store::StoreError;
+
 use super::file;
 use super::segment::io_error;
-use rekindle_store::StoreError;
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use rekindle_schema::batch::Envelope;
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::StoreError;
 use tokio::sync::oneshot;
 
 use super::LocalOptions;
@@ -19,7 +20,6 @@ use super::disk::{Disk, DiskFile};
 use super::file;
 use super::reader::{LogEnd, LogReader};
 use super::segment::{Kind, header, io_error, log_dir, segment_path, segments};
-use rekindle_store::StoreError;
 
 /// How often, and at which intervals, a lock is tried that somebody seems to hold.
 const LOCK_ATTEMPTS: u32 = 20;

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use rekindle_schema::MatchId;
 use rekindle_schema::archive::{ChunkMeta, Pin};
-
-use super::{MemoryStore, Op, pause, power_failed};
 use rekindle_store::backend;
 use rekindle_store::{Archive, StoreError, StoreResult};
+
+use super::{MemoryStore, Op, pause, power_failed};
 
 impl Archive for MemoryStore {
     fn put(&self, meta: ChunkMeta, bytes: Bytes) -> StoreResult<'_, ChunkMeta> {

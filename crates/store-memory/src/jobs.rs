@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use rekindle_schema::JobId;
 use rekindle_schema::job::Job;
-
-use super::{MemoryStore, Op};
 use rekindle_store::jobs::{self, Change};
 use rekindle_store::{
     Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
 };
+
+use super::{MemoryStore, Op};
 
 type Rows = BTreeMap<JobId, Job>;
 

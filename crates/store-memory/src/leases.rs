@@ -2,10 +2,10 @@
 
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-
-use super::{MemoryStore, Op, Shared};
 use rekindle_store::backend;
 use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
+
+use super::{MemoryStore, Op, Shared};
 
 fn node_row(shared: &mut Shared, node: Incarnation) -> Result<&mut NodeLease, StoreError> {
     shared

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rekindle_schema::MatchId;
 use rekindle_schema::archive::{ChunkMeta, Pin};
+use rekindle_store::backend;
+use rekindle_store::{Archive, StoreError, StoreResult};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -10,8 +12,6 @@ use super::convert::{column, corrupt, count, decoded, id};
 use super::guards::Guards;
 use super::pools::Lane;
 use super::{Inner, PostgresStore};
-use rekindle_store::backend;
-use rekindle_store::{Archive, StoreError, StoreResult};
 
 const TABLE: &str = "archive_chunk";
 /// How often a chunk that others replace at the same time is looked at.

@@ -1,12 +1,12 @@
 //! What operators did: rows that are only ever added.
 
 use rekindle_schema::audit::AuditEntry;
+use rekindle_store::{AuditLog, AuditQuery, StoreError, StoreResult};
 use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
 use super::convert::{bound, column, count, decoded, id};
 use super::pools::Lane;
-use rekindle_store::{AuditLog, AuditQuery, StoreError, StoreResult};
 
 const TABLE: &str = "audit";
 /// How often an entry that comes and goes is looked for.

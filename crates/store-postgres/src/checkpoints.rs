@@ -11,6 +11,9 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{MatchId, Seq};
+use rekindle_store::MAX_CHECKPOINT;
+use rekindle_store::backend;
+use rekindle_store::{Checkpoints, StoreError, StoreResult};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -19,9 +22,6 @@ use super::convert::{bound, column, corrupt, count, id};
 use super::guards::Guards;
 use super::pools::{Failure, Lane};
 use super::{Inner, PostgresStore};
-use rekindle_store::MAX_CHECKPOINT;
-use rekindle_store::backend;
-use rekindle_store::{Checkpoints, StoreError, StoreResult};
 
 const TABLE: &str = "checkpoint";
 /// A state up to this size stands in the row of its manifest; a larger one is cut into chunks of

@@ -4,15 +4,15 @@
 
 use rekindle_schema::Epoch;
 use rekindle_schema::lease::NodeLease;
+use rekindle_store::identity::{
+    Fresh, Holder, StoreId, StoreIdentity, announce, first, highest, next,
+};
+use rekindle_store::{Identity, Leases, StoreError, StoreResult};
 use tokio_postgres::types::ToSql;
 
 use super::convert::{bound, column, corrupt};
 use super::pools::Lane;
 use super::{Inner, PostgresStore};
-use rekindle_store::identity::{
-    Fresh, Holder, StoreId, StoreIdentity, announce, first, highest, next,
-};
-use rekindle_store::{Identity, Leases, StoreError, StoreResult};
 
 const TABLE: &str = "store_identity";
 /// Everybody may call these functions, unless an administrator or a provider has forbidden it.

@@ -6,6 +6,10 @@
 
 use rekindle_schema::JobId;
 use rekindle_schema::job::Job;
+use rekindle_store::jobs::{self, Change};
+use rekindle_store::{
+    Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
+};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -13,10 +17,6 @@ use tokio_postgres::types::ToSql;
 use super::convert::{bound, column, count, decoded, id};
 use super::pools::{Failure, Lane};
 use super::{Inner, PostgresStore};
-use rekindle_store::jobs::{self, Change};
-use rekindle_store::{
-    Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts, StoreError, StoreResult,
-};
 
 const TABLE: &str = "job";
 /// How often a row that others change at the same time is read anew before it is left to the

@@ -32,6 +32,8 @@ use parking_lot::Mutex;
 use rekindle_schema::batch::{Batch, BatchView, Envelope};
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation};
+use rekindle_store::backend;
+use rekindle_store::{Journal, LogInfo, StoreError, StoreResult, Tail};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -40,8 +42,6 @@ use super::errors;
 use super::guards::Guards;
 use super::pools::{Failure, Lane};
 use super::{Inner, PostgresStore};
-use rekindle_store::backend;
-use rekindle_store::{Journal, LogInfo, StoreError, StoreResult, Tail};
 
 const BATCHES: &str = "batch";
 const SEGMENTS: &str = "segment";

@@ -2,14 +2,14 @@
 
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
+use rekindle_store::backend;
+use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::convert::{bound, column, corrupt, count, decoded, id};
 use super::pools::Lane;
 use super::{Inner, PostgresStore};
-use rekindle_store::backend;
-use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 
 const NODES: &str = "node_lease";
 const MATCHES: &str = "match_lease";

@@ -39,12 +39,12 @@ mod tls;
 
 use std::sync::Arc;
 
+use rekindle_store::{Store, StoreError};
+
 use self::checkpoints::Known;
 use self::convert::column;
 use self::journal::Writers;
 use self::pools::{Lane, Pools};
-use rekindle_store::Store;
-use rekindle_store::StoreError;
 
 #[cfg(feature = "mutants")]
 pub use self::guards::Mutant;

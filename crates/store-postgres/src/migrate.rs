@@ -1,13 +1,13 @@
 //! Versions of the tables: numbered files in `schema/sql`, applied in order, each in a transaction
 //! together with its line in `schema_version`.
 
+use rekindle_store::StoreError;
+use rekindle_store::migration::SchemaState;
 use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::options::PostgresOptions;
 use super::{errors, pools, tls};
-use rekindle_store::StoreError;
-use rekindle_store::migration::SchemaState;
 
 /// All versions, ascending from 1 without gaps: name and statements.
 const MIGRATIONS: [(&str, &str); 4] = [

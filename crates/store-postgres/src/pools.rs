@@ -18,6 +18,7 @@ use deadpool_postgres::{
 };
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
+use rekindle_store::StoreError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
@@ -27,7 +28,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::errors;
 use super::options::PostgresOptions;
 use super::tls;
-use rekindle_store::StoreError;
 
 /// How much longer than the server this side waits for the answer to a statement.
 const GRACE: Duration = Duration::from_secs(1);

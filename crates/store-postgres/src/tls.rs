@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rekindle_store::StoreError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -10,7 +11,6 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::options::{PostgresOptions, Tls};
-use rekindle_store::StoreError;
 
 fn refuse(problem: String) -> StoreError {
     StoreError::Refused { place: "TLS to Postgres".to_owned(), problem }

@@ -23,8 +23,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, Tick};
 
-use crate::Store;
-use crate::StoreError;
+use crate::{Store, StoreError};
 
 /// How many checkpoints are looked up at the same time.
 const LOOKUPS: usize = 8;

@@ -39,12 +39,11 @@ use serde::Serialize;
 
 use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
-use crate::Store;
-use crate::StoreError;
 use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
 use crate::identity::{self, Fresh};
 use crate::witness;
+use crate::{Store, StoreError};
 
 /// How many logs are copied at the same time.
 const LOGS: usize = 4;

@@ -10,9 +10,8 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, Seq};
 
 use super::points::{Point, in_lineage};
 use super::{End, LoadOptions, Start};
-use crate::Store;
-use crate::StoreError;
 use crate::archive;
+use crate::{Store, StoreError};
 
 /// Where in the logs the records behind a checkpoint or a chunk begin: no later one lies in an
 /// earlier batch of that log.

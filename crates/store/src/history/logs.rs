@@ -10,10 +10,9 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use super::base::{Base, Position};
 use super::{End, HistoryError};
-use crate::Store;
-use crate::StoreError;
 use crate::archive::Placed;
 use crate::witness::{self, Short, utc};
+use crate::{Store, StoreError};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;

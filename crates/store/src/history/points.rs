@@ -8,10 +8,9 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Seq, Tick};
 
-use crate::Store;
-use crate::StoreError;
 use crate::archive;
 use crate::chains::{Chain, Restorer};
+use crate::{Store, StoreError};
 
 /// Somewhere from where a match can be replayed: a checkpoint, or a state in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
