@@ -87,6 +87,11 @@ impl LogReader {
         )
     }
 
+    /// What is wrong if `next` does not begin where the segment before it ends.
+    fn goes_on(&self, next: &Segment) -> String {
+        format!("the log goes on with {} {} in the next segment", self.kind.what(), next.first)
+    }
+
     /// Whole entries from `from` on: one if there is one, then as many as fit in `max` bytes.
     pub(super) fn read(
         &self,
@@ -109,103 +114,106 @@ impl LogReader {
         let cursor = self.cursors.lock().get(&log).copied();
         let cursor = cursor
             .filter(|cursor| cursor.segment == segments[index].first && cursor.number <= from);
-        let (mut number, mut offset, mut prev_crc) = cursor.map_or_else(
+        let (number, offset, prev_crc) = cursor.map_or_else(
             || begin(&segments[index]),
             |cursor| (cursor.number, cursor.offset, Some(cursor.prev_crc)),
         );
-        let mut found: Vec<Placed> = Vec::new();
-        let mut bytes = 0;
-        'segments: loop {
+        let mut scan = Scan { from, max, number, offset, prev_crc, bytes: 0, found: Vec::new() };
+        loop {
             let segment = &segments[index];
             let reader = match Reader::open(&segment.path, self.kind, log, self.guards) {
                 Ok(Some(reader)) => reader,
                 Ok(None) => {
                     return Err(StoreError::NotFound(format!(
-                        "{} {number} of log {log}",
-                        self.kind.what()
+                        "{} {} of log {log}",
+                        self.kind.what(),
+                        scan.number
                     )));
                 }
                 // What lies before it is whole.
-                Err(StoreError::Corrupt { .. }) if !found.is_empty() => {
+                Err(StoreError::Corrupt { .. }) if !scan.found.is_empty() => {
                     index -= 1;
                     break;
                 }
                 Err(error) => return Err(error),
             };
-            loop {
-                let (entries, mut stop) =
-                    reader.entries(offset, (max - bytes.min(max)).clamp(1, STRIDE))?;
-                for entry in entries {
-                    if let Err(error) = self.follows(&entry, number, prev_crc) {
-                        stop = Stop::Bad(entry.offset, error);
-                        break;
-                    }
-                    if number >= from {
-                        let len = entry.bytes.len();
-                        if bytes + len > max && !found.is_empty() {
-                            break 'segments;
-                        }
-                        bytes += len;
-                    }
-                    (offset, prev_crc) = (entry.end(), Some(entry.envelope.crc));
-                    if number >= from {
-                        found.push(Placed { path: segment.path.clone(), entry });
-                    }
-                    number += 1;
-                }
-                match stop {
-                    Stop::Full if bytes >= max && !found.is_empty() => break 'segments,
-                    Stop::Full => {}
-                    Stop::End => break,
-                    Stop::Bad(..) if !found.is_empty() => break 'segments,
-                    Stop::Bad(at, error) => match self.judge(
-                        &reader,
-                        log,
-                        at,
-                        number,
-                        prev_crc,
-                        &segments[index + 1..],
-                    )? {
-                        Verdict::WholeNow => offset = at,
-                        Verdict::Torn => break 'segments,
-                        Verdict::Corrupt(Some(behind))
-                            if behind.envelope.number.0 <= from
-                                && behind.envelope.number.0 > number =>
-                        {
-                            (number, offset, prev_crc) =
-                                (behind.envelope.number.0, behind.offset, None);
-                        }
-                        Verdict::Corrupt(_) => {
-                            let place = self.place(log, segment, at, number);
-                            return Err(StoreError::Corrupt { place, problem: error.to_string() });
-                        }
-                    },
-                }
+            if !self.read_segment(&reader, log, &segments, index, &mut scan)? {
+                break;
             }
             index += 1;
             let Some(next) = segments.get(index) else { break };
-            if next.first != number {
-                if found.is_empty() {
-                    let problem = format!(
-                        "the log goes on with {} {} in the next segment",
-                        self.kind.what(),
-                        next.first
-                    );
+            if next.first != scan.number {
+                if scan.found.is_empty() {
                     return Err(StoreError::Corrupt {
-                        place: self.place(log, segment, offset, number),
-                        problem,
+                        place: self.place(log, segment, scan.offset, scan.number),
+                        problem: self.goes_on(next),
                     });
                 }
                 index -= 1;
                 break;
             }
-            offset = SEGMENT_HEADER as u64;
+            scan.offset = SEGMENT_HEADER as u64;
         }
+        let Scan { number, offset, prev_crc, found, .. } = scan;
         if let Some(prev_crc) = prev_crc {
             let segment = segments[index.min(segments.len() - 1)].first;
             self.cursors.lock().insert(log, Cursor { segment, number, offset, prev_crc });
         }
         Ok(found)
+    }
+
+    /// Reads on in segment `index`, up to its end. False: enough was found, or what comes next is
+    /// not whole.
+    fn read_segment(
+        &self,
+        reader: &Reader,
+        log: Incarnation,
+        segments: &[Segment],
+        index: usize,
+        scan: &mut Scan,
+    ) -> Result<bool, StoreError> {
+        let segment = &segments[index];
+        loop {
+            let room = (scan.max - scan.bytes.min(scan.max)).clamp(1, STRIDE);
+            let (entries, mut stop) = reader.entries(scan.offset, room)?;
+            for entry in entries {
+                if let Err(error) = self.follows(&entry, scan.number, scan.prev_crc) {
+                    stop = Stop::Bad(entry.offset, error);
+                    break;
+                }
+                if !scan.take(segment, entry) {
+                    return Ok(false);
+                }
+            }
+            match stop {
+                Stop::Full if scan.bytes >= scan.max && !scan.found.is_empty() => return Ok(false),
+                Stop::Full => {}
+                Stop::End => return Ok(true),
+                Stop::Bad(..) if !scan.found.is_empty() => return Ok(false),
+                Stop::Bad(at, error) => match self.judge(
+                    reader,
+                    log,
+                    at,
+                    scan.number,
+                    scan.prev_crc,
+                    &segments[index + 1..],
+                )? {
+                    Verdict::WholeNow => scan.offset = at,
+                    Verdict::Torn => return Ok(false),
+                    Verdict::Corrupt(Some(behind))
+                        if behind.envelope.number.0 <= scan.from
+                            && behind.envelope.number.0 > scan.number =>
+                    {
+                        (scan.number, scan.offset, scan.prev_crc) =
+                            (behind.envelope.number.0, behind.offset, None);
+                    }
+                    Verdict::Corrupt(_) => {
+                        let place = self.place(log, segment, at, scan.number);
+                        return Err(StoreError::Corrupt { place, problem: error.to_string() });
+                    }
+                },
+            }
+        }
     }
 
     fn follows(
@@ -283,41 +291,68 @@ impl LogReader {
                 }
                 Err(error) => return Err(error),
             };
-            let (mut number, mut offset, mut prev_crc) =
-                (segment.first, SEGMENT_HEADER as u64, None);
-            loop {
-                let (entries, mut stop) = reader.entries(offset, STRIDE)?;
-                for entry in entries {
-                    if let Err(error) = self.follows(&entry, number, prev_crc) {
-                        stop = Stop::Bad(entry.offset, error);
-                        break;
-                    }
-                    (number, offset, prev_crc) =
-                        (number + 1, entry.end(), Some(entry.envelope.crc));
+            let (number, offset, prev_crc) =
+                self.end_of_segment(&reader, log, &segments, index, &mut end)?;
+            if let Some(next) = segments.get(index + 1).filter(|next| next.first != number) {
+                let place = self.place(log, segment, offset, number);
+                end.damage = Some(format!("{place}: {}", self.goes_on(next)));
+            }
+            if let Some(crc) = prev_crc {
+                end.traces |= traces;
+                return Ok(LogEnd {
+                    last: number - 1,
+                    crc,
+                    at: Some((segment.clone(), offset)),
+                    ..end
+                });
+            }
+            traces |= end.traces;
+            if !end.traces && !end.torn.iter().any(|(torn, _)| torn.first == segment.first) {
+                end.torn.push((segment.clone(), SEGMENT_HEADER as u64));
+            }
+        }
+        end.traces |= traces;
+        Ok(end)
+    }
+
+    /// Reads segment `index` to its last whole entry. Returns the number of the entry behind it,
+    /// where that lies, and the checksum of the last whole one, if there is any. What is torn or
+    /// damaged is noted in `end`.
+    fn end_of_segment(
+        &self,
+        reader: &Reader,
+        log: Incarnation,
+        segments: &[Segment],
+        index: usize,
+        end: &mut LogEnd,
+    ) -> Result<(u64, u64, Option<u32>), StoreError> {
+        let segment = &segments[index];
+        let (mut number, mut offset, mut prev_crc) = (segment.first, SEGMENT_HEADER as u64, None);
+        loop {
+            let (entries, mut stop) = reader.entries(offset, STRIDE)?;
+            for entry in entries {
+                if let Err(error) = self.follows(&entry, number, prev_crc) {
+                    stop = Stop::Bad(entry.offset, error);
+                    break;
                 }
-                match stop {
-                    Stop::Full => {}
-                    Stop::End
-                        if offset > SEGMENT_HEADER as u64
-                            || segment.len >= SEGMENT_HEADER as u64 =>
-                    {
-                        break;
-                    }
-                    Stop::End => {
-                        end.torn.push((segment.clone(), 0));
-                        end.report.get_or_insert_with(|| {
-                            format!("{}: the segment's header is cut off", segment.path.display())
-                        });
-                        break;
-                    }
-                    Stop::Bad(at, error) => match self.judge(
-                        &reader,
-                        log,
-                        at,
-                        number,
-                        prev_crc,
-                        &segments[index + 1..],
-                    )? {
+                (number, offset, prev_crc) = (number + 1, entry.end(), Some(entry.envelope.crc));
+            }
+            match stop {
+                Stop::Full => {}
+                Stop::End
+                    if offset > SEGMENT_HEADER as u64 || segment.len >= SEGMENT_HEADER as u64 =>
+                {
+                    break;
+                }
+                Stop::End => {
+                    end.torn.push((segment.clone(), 0));
+                    end.report.get_or_insert_with(|| {
+                        format!("{}: the segment's header is cut off", segment.path.display())
+                    });
+                    break;
+                }
+                Stop::Bad(at, error) => {
+                    match self.judge(reader, log, at, number, prev_crc, &segments[index + 1..])? {
                         Verdict::WholeNow => offset = at,
                         Verdict::Torn => {
                             end.report =
@@ -339,33 +374,48 @@ impl LogReader {
                                 }
                             }
                         }
-                    },
+                    }
                 }
             }
-            if let Some(next) = segments.get(index + 1).filter(|next| next.first != number) {
-                let place = self.place(log, segment, offset, number);
-                end.damage = Some(format!(
-                    "{place}: the log goes on with {} {} in the next segment",
-                    self.kind.what(),
-                    next.first
-                ));
-            }
-            if let Some(crc) = prev_crc {
-                end.traces |= traces;
-                return Ok(LogEnd {
-                    last: number - 1,
-                    crc,
-                    at: Some((segment.clone(), offset)),
-                    ..end
-                });
-            }
-            traces |= end.traces;
-            if !end.traces && !end.torn.iter().any(|(torn, _)| torn.first == segment.first) {
-                end.torn.push((segment.clone(), SEGMENT_HEADER as u64));
-            }
         }
-        end.traces |= traces;
-        Ok(end)
+        Ok((number, offset, prev_crc))
+    }
+}
+
+/// How far a reading has come.
+struct Scan {
+    /// The first entry that is wanted.
+    from: u64,
+    /// No further entry is taken that would make it more than this, in bytes, but the first.
+    max: usize,
+    /// The number of the next entry.
+    number: u64,
+    /// Where it lies in its segment.
+    offset: u64,
+    /// The checksum of the entry before it, if that was read.
+    prev_crc: Option<u32>,
+    /// Bytes of what was found.
+    bytes: usize,
+    found: Vec<Placed>,
+}
+
+impl Scan {
+    /// Takes the next entry, if it is wanted. False: it would be too much.
+    fn take(&mut self, segment: &Segment, entry: Located) -> bool {
+        let wanted = self.number >= self.from;
+        if wanted {
+            let len = entry.bytes.len();
+            if self.bytes + len > self.max && !self.found.is_empty() {
+                return false;
+            }
+            self.bytes += len;
+        }
+        (self.offset, self.prev_crc) = (entry.end(), Some(entry.envelope.crc));
+        if wanted {
+            self.found.push(Placed { path: segment.path.clone(), entry });
+        }
+        self.number += 1;
+        true
     }
 }
 
