@@ -33,12 +33,15 @@
 //! majority: its taker died half-way, or the answer timed out. A plain read may see such a fence on
 //! one replica while the writer, reading others, does not. So whoever did not fence itself learns
 //! of a fence by a serial read (`Leases::node`) or by fencing again: both finish a transaction that
-//! they find half-way, and answer when a majority has it. [`Leases::nodes`](rekindle_store::Leases::nodes)
-//! and [`Leases::matches`](rekindle_store::Leases::matches) are plain reads of few partitions. What they
-//! show was decided, and it is acted upon by a compare-and-set on the row's version or by fencing,
-//! which do not believe them; a *seal* that is seen was decided after its fence was answered. A row
-//! that they miss is one whose change has not been answered to anybody, which is the same as being
-//! asked a moment earlier.
+//! they find half-way, and answer when a majority has it. [`Leases::nodes`]
+//! and [`Leases::matches`] are plain reads of few partitions. What they show was decided, and it is
+//! acted upon by a compare-and-set on the row's version or by fencing, which do not believe them; a
+//! *seal* that is seen was decided after its fence was answered. A row that they miss is one
+//! whose change has not been answered to anybody, which is the same as being asked a moment
+//! earlier.
+//!
+//! [`Leases::nodes`]: rekindle_store::Leases::nodes
+//! [`Leases::matches`]: rekindle_store::Leases::matches
 //!
 //! *The last batch.* A batch that only one replica has may be seen by one reader of the tail and
 //! not by another. The taker writes the last whole batch again at `LOCAL_QUORUM`

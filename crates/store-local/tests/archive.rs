@@ -2,7 +2,8 @@
 //! dead process left; and an archive that an earlier release wrote is read.
 //!
 //! `schema/golden/archive-1` is never changed.
-//! `REKINDLE_GOLDEN=new cargo test -p rekindle-store-local --test archive` writes it if it is missing.
+//! `REKINDLE_GOLDEN=new cargo test -p rekindle-store-local --test archive` writes it if it
+//! is missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

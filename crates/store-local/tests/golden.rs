@@ -1,4 +1,5 @@
-//! A data directory that an earlier release wrote is opened, and its contents are what that release put there.
+//! A data directory that an earlier release wrote is opened, and its contents are
+//! what that release put there.
 //!
 //! `schema/golden/data-1` is never changed. `REKINDLE_GOLDEN=new cargo test -p
 //! rekindle-store-local --test golden` writes it if it is missing.

@@ -1,5 +1,5 @@
-//! Jobs. What a request makes of a job is decided by [`rekindle_store::jobs`] on a row that was just read;
-//! the row is replaced if its version still stands.
+//! The job port. What a request makes of a job is decided by [`rekindle_store::jobs`] on a row that
+//! was just read; the row is replaced if its version still stands.
 //!
 //! Claiming takes row locks and passes over those that others hold (`SKIP LOCKED`), so nodes that
 //! claim at the same time get different jobs instead of waiting for each other.

@@ -1,6 +1,7 @@
 //! The identity port: which store this is. The rules are in [`crate::identity`].
 //!
-//! Called by nodes when they start and before they take matches over, by copies, and by an operator.
+//! Called by nodes when they start and before they take matches over, by copies, and by an
+//! operator.
 
 use rekindle_schema::Epoch;
 use rekindle_schema::lease::NodeLease;
