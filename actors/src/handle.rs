@@ -15,10 +15,10 @@ use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::actor::MatchMsg;
-use crate::cell::{MatchCell, MatchPhase};
 use crate::core::{Admission, OpenOutcome, Opened, RawInput};
-use crate::journal::Durable;
+use crate::journal::actor::Durable;
+use crate::play::actor::MatchMsg;
+use crate::play::cell::{MatchCell, MatchPhase};
 
 /// What a match is and where it stands.
 #[derive(Debug, Clone)]

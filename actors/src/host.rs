@@ -11,7 +11,6 @@
 //! as fencing does.
 
 mod lifecycle;
-mod repair;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -30,15 +29,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::cell::{MatchCell, MatchPhase};
-use crate::checkpointer::{CheckpointMsg, Checkpointer, LookPending, Taken, Ticket};
+use crate::checkpoint::scheduler::{CheckpointMsg, Checkpointer, LookPending, Taken, Ticket};
 use crate::config::{Games, HostConfig, HostParts, WallClock};
 use crate::error::HostError;
 use crate::handle::MatchHandle;
-use crate::journal::{Halt, Journal, JournalMsg, JournalPort};
+use crate::journal::actor::{Halt, Journal, JournalMsg, JournalPort};
 use crate::meters::Meters;
-use crate::shard::Shard;
-use crate::watchdog;
+use crate::play::cell::{MatchCell, MatchPhase};
+use crate::shard::watchdog;
+use crate::shard::wheel::Shard;
 use supervisor::{Role, Supervisor, SupervisorMsg};
 
 pub use lifecycle::{DrainReport, RecoveryReport};
@@ -99,7 +98,7 @@ pub(crate) struct Inner {
     /// Some effect was acknowledged by its sink.
     pub(crate) effect_delivered: Notify,
     /// A match came or went.
-    changed: Notify,
+    pub(crate) changed: Notify,
     next_shard: AtomicUsize,
     /// Phases of ticks are counted from here.
     pub(crate) started: Instant,
@@ -376,9 +375,9 @@ impl Inner {
     pub(crate) fn store_checkpoint(self: &Arc<Self>, ticket: Ticket, taken: Taken) {
         let host = Arc::clone(self);
         self.spawn(async move {
-            match crate::checkpointer::store(&host, &ticket.cell, taken).await {
+            match crate::checkpoint::scheduler::store(&host, &ticket.cell, taken).await {
                 Ok(took) => {
-                    tokio::time::sleep(crate::checkpointer::rest(took)).await;
+                    tokio::time::sleep(crate::checkpoint::scheduler::rest(took)).await;
                     ticket.finish();
                 }
                 Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint \

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use rekindle_actors::jobs::{Drained, Kind};
 use rekindle_actors::{
     DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall,
     Output, RecoveryReport,
@@ -15,6 +14,7 @@ use rekindle_actors::{
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
+use rekindle_jobs::{Drained, Kind};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Renewal, Store, StoreError};
 use tokio::net::TcpListener;

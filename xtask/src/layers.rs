@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-store", &["rekindle-schema"]),
     ("rekindle-cluster", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store"]),
+    ("rekindle-jobs", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-gateway", &["rekindle-schema", "rekindle-netcode"]),
     ("rekindle-client", &["rekindle-schema", "rekindle-netcode", "rekindle-sim"]),
     ("rekindle-loadtest", &["rekindle-schema", "rekindle-client", "rekindle-netcode"]),

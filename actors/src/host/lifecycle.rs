@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Host, Inner};
-use crate::actor::{MatchActor, MatchArgs, MatchMsg, Start};
-use crate::cell::{CellParts, MatchCell, MatchPhase};
-use crate::checkpointer::Taken;
+use crate::checkpoint::scheduler::Taken;
 use crate::core::{Ingress, IngressLimits, MatchCore};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
-use crate::journal::Durable;
+use crate::journal::actor::Durable;
+use crate::play::actor::{MatchActor, MatchArgs, MatchMsg, Start};
+use crate::play::cell::{CellParts, MatchCell, MatchPhase};
 use crate::recovery::{self, Replayed, replay};
 
 /// Future ticks for which inputs are taken, in seconds of match time.
@@ -384,7 +384,7 @@ impl Inner {
     }
 
     /// Starts the actor of a match on its shard.
-    pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
+    pub(crate) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
         let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
         let shard = args.cell.shard;
         let supervisor = self
@@ -430,7 +430,9 @@ impl Inner {
                 delivered.await;
             }
             let last = taken.seq;
-            while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
+            while let Err(error) =
+                crate::checkpoint::scheduler::store(&host, &cell, taken.clone()).await
+            {
                 tracing::error!(
                     code = "RK-HOST-036", match_id = %cell.match_id, %error,
                     "the last checkpoint is not stored yet"
@@ -481,7 +483,7 @@ impl Inner {
         };
         match taken {
             Some(taken) => {
-                crate::checkpointer::store(self, cell, taken)
+                crate::checkpoint::scheduler::store(self, cell, taken)
                     .await
                     .map_err(|error| error.to_string())?;
                 // Behind this answer all durable frames are published.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::Inner;
-use crate::journal::Halt;
+use crate::journal::actor::Halt;
 
 /// Supervisors get no messages, only events.
 pub(crate) enum SupervisorMsg {}

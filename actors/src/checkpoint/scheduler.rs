@@ -8,7 +8,7 @@
 //! checkpoint, between two ticks; hashes, checksums, the wait for durability and the writing happen
 //! elsewhere.
 //!
-//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::core::Chain). Kept are
+//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::checkpoint::chain::Chain). Kept are
 //! the newest chain and the one before it, whole: they share no byte, so no damage to one keeps the
 //! match from being restored from the other (`rekindle_store::chains`).
 
@@ -25,10 +25,10 @@ use rekindle_store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use crate::actor::MatchMsg;
-use crate::cell::{MatchCell, MatchPhase, Stored};
-use crate::core::{Captured, Prepared};
+use crate::checkpoint::chain::{Captured, Prepared};
 use crate::host::Inner;
+use crate::play::actor::MatchMsg;
+use crate::play::cell::{MatchCell, MatchPhase, Stored};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What replaying one tick costs besides the step itself (decoding, comparing), in seconds.

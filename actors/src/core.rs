@@ -2,16 +2,13 @@
 //!
 //! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the
 //! step. [`Outbox`] packs what was made into records. [`Hashes`] remembers the newest hashes.
-//! [`Chain`] decides whether a checkpoint is full or a delta. The shell around them is
-//! `crate::actor`.
+//! The shell around them is `crate::play`.
 
-mod chain;
 mod hashes;
 mod ingress;
 mod match_core;
 mod outbox;
 
-pub use chain::{Baseline, Captured, Chain, Prepared};
 pub use hashes::Hashes;
 pub use ingress::{Admission, Drawn, Ingress, IngressLimits, OpenOutcome, Opened, RawInput};
 pub use match_core::{Advanced, MatchCore};

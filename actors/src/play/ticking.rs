@@ -13,13 +13,13 @@ use rekindle_schema::record::{Decision, LeaveReason, Step};
 use rekindle_sim::SimError;
 use tokio::time::Instant;
 
-use super::{MatchState, Mode, Pending};
-use crate::cell::MatchPhase;
+use super::actor::{MatchState, Mode, Pending};
 use crate::config::{OnStall, Output};
 use crate::core::{Advanced, Drawn, MAX_TICK_BYTES};
-use crate::journal::Durable;
-use crate::poison::{Outcome, Repair};
-use crate::shard::Wake;
+use crate::journal::actor::Durable;
+use crate::play::cell::MatchPhase;
+use crate::recovery::poison::{Outcome, Repair};
+use crate::shard::wheel::Wake;
 
 /// Quarantined inputs in one session after which the session is removed.
 const STRIKES: u32 = 3;

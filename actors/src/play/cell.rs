@@ -23,9 +23,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::actor::MatchMsg;
-use crate::core::{Chain, Hashes, Ingress, Opened, Outbox};
-use crate::journal::Durable;
+use crate::checkpoint::chain::Chain;
+use crate::core::{Hashes, Ingress, Opened, Outbox};
+use crate::journal::actor::Durable;
+use crate::play::actor::MatchMsg;
 
 /// What a match is doing, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

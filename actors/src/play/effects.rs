@@ -13,8 +13,8 @@ use rekindle_schema::record::Effect;
 use rekindle_store::StoreError;
 use tokio::time::sleep;
 
-use crate::cell::MatchCell;
 use crate::host::Inner;
+use crate::play::cell::MatchCell;
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);

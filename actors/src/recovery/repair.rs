@@ -9,11 +9,11 @@ use rekindle_schema::wire::RefuseCode;
 use rekindle_store::history::{self, HistoryError, LoadOptions};
 use tokio::time::{Instant, sleep};
 
-use super::Inner;
-use crate::actor::{MatchArgs, MatchMsg, Start};
-use crate::cell::{MatchCell, MatchPhase};
 use crate::core::MatchCore;
-use crate::poison::{self, Outcome, Repair};
+use crate::host::Inner;
+use crate::play::actor::{MatchArgs, MatchMsg, Start};
+use crate::play::cell::{MatchCell, MatchPhase};
+use crate::recovery::poison::{self, Outcome, Repair};
 use crate::recovery::{Replayed, replay};
 
 /// Restarts are counted over this long.

@@ -4,8 +4,6 @@
 //! traffic does not come through its mailbox: it waits in the match's
 //! [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
 
-mod ticking;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +16,13 @@ use rekindle_schema::{MatchId, StateHash, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::cell::{MatchCell, MatchPhase};
-use crate::checkpointer::{Taken, Ticket};
+use crate::checkpoint::scheduler::{Taken, Ticket};
 use crate::core::MatchCore;
 use crate::host::Inner;
-use crate::journal::Durable;
-use crate::poison::Repair;
-use crate::shard::Wake;
+use crate::journal::actor::Durable;
+use crate::play::cell::{MatchCell, MatchPhase};
+use crate::recovery::poison::Repair;
+use crate::shard::wheel::Wake;
 
 /// Messages of a match.
 pub(crate) enum MatchMsg {
@@ -65,16 +63,16 @@ pub(crate) struct MatchArgs {
 }
 
 /// A tick that is executed and not yet published or confirmed.
-struct Pending {
-    tick: Tick,
-    made: Instant,
-    frame: Option<TickFrame>,
-    effects: Vec<Effect>,
-    arrived: Vec<Instant>,
+pub(super) struct Pending {
+    pub(super) tick: Tick,
+    pub(super) made: Instant,
+    pub(super) frame: Option<TickFrame>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) arrived: Vec<Instant>,
 }
 
 /// What the actor is doing.
-enum Mode {
+pub(super) enum Mode {
     Waiting { until: Instant },
     Running,
     Poisoned { step: Box<Step>, arrived: Vec<Instant>, since: Instant },
@@ -84,17 +82,17 @@ enum Mode {
 
 /// State of a match actor.
 pub(crate) struct MatchState {
-    host: Arc<Inner>,
-    cell: Arc<MatchCell>,
-    core: MatchCore,
-    mode: Mode,
-    generation: u64,
-    deadline: Instant,
-    pending: VecDeque<Pending>,
+    pub(super) host: Arc<Inner>,
+    pub(super) cell: Arc<MatchCell>,
+    pub(super) core: MatchCore,
+    pub(super) mode: Mode,
+    pub(super) generation: u64,
+    pub(super) deadline: Instant,
+    pub(super) pending: VecDeque<Pending>,
     /// Set after a long pause: nothing is published before this tick is durable, whatever the
     /// output mode.
-    unverified: Option<Tick>,
-    me: ActorRef<MatchMsg>,
+    pub(super) unverified: Option<Tick>,
+    pub(super) me: ActorRef<MatchMsg>,
 }
 
 /// The match actor.
@@ -176,7 +174,7 @@ fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: Mat
 }
 
 impl MatchState {
-    fn set_mode(&mut self, mode: Mode) {
+    pub(super) fn set_mode(&mut self, mode: Mode) {
         self.cell.set_phase(match &mode {
             Mode::Waiting { .. } => MatchPhase::Waiting,
             Mode::Running => MatchPhase::Running,
@@ -188,7 +186,7 @@ impl MatchState {
     }
 
     /// Asks the wheel for the next wake-up; any earlier request is void.
-    fn wake_at(&mut self, deadline: Instant) {
+    pub(super) fn wake_at(&mut self, deadline: Instant) {
         self.generation += 1;
         self.deadline = deadline;
         let wake = Wake { deadline, generation: self.generation };
@@ -197,7 +195,7 @@ impl MatchState {
 
     /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last
     /// one, and the record that it covers.
-    fn take_checkpoint(&self, longest_chain: u32) -> Taken {
+    pub(super) fn take_checkpoint(&self, longest_chain: u32) -> Taken {
         let started = Instant::now();
         let seq = self.cell.outbox.lock().cut();
         let captured = self.cell.chain.lock().capture(self.core.sim(), longest_chain);
@@ -239,14 +237,14 @@ impl MatchState {
 
     /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished
     /// when its last tick is durable.
-    fn end(&mut self, reason: String) {
+    pub(super) fn end(&mut self, reason: String) {
         let last = Some(Box::new(self.take_checkpoint(0)));
         self.cell.close_doors(RefuseCode::Ended, &reason);
         self.set_mode(Mode::Ending { reason, last });
     }
 
     /// If the last tick of an ending match is durable, delivers what is left and closes its row.
-    fn settle_end(&mut self) {
+    pub(super) fn settle_end(&mut self) {
         let durable = self.cell.durable();
         let Mode::Ending { reason, last } = &mut self.mode else { return };
         if durable.tick < self.core.tick() {
@@ -258,7 +256,7 @@ impl MatchState {
     }
 
     /// Stops the match for good with a report.
-    fn park(&mut self, report: String) {
+    pub(super) fn park(&mut self, report: String) {
         self.set_mode(Mode::Stopped);
         self.pending.clear();
         self.host.park(&self.cell, report);

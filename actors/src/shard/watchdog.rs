@@ -14,7 +14,7 @@ use rekindle_schema::{MatchId, Tick};
 
 use crate::config::Hang;
 use crate::host::Inner;
-use crate::poison::list;
+use crate::recovery::poison::list;
 
 /// Consecutive looks that must see the same tick.
 const LOOKS: u32 = 10;
