@@ -15,10 +15,10 @@ use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{Admission, OpenOutcome, Opened, RawInput};
-use crate::journal::actor::Durable;
-use crate::play::actor::MatchMsg;
-use crate::play::cell::{MatchCell, MatchPhase};
+use crate::core::{Admission, Durable, OpenOutcome, Opened, RawInput};
+use crate::messages::MatchMsg;
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
 
 /// What a match is and where it stands.
 #[derive(Debug, Clone)]
@@ -81,9 +81,9 @@ impl MatchHandle {
 
     /// Resolves when `tick` is durable. `None` if the match stops before that.
     pub async fn wait_durable(&self, tick: Tick) -> Option<Durable> {
-        let mut durable = self.cell.durable.subscribe();
+        let mut durable = self.cell.books.subscribe();
         loop {
-            let now = *durable.borrow_and_update();
+            let now = durable.borrow_and_update().durable();
             if now.tick >= tick {
                 return Some(now);
             }
@@ -107,7 +107,7 @@ impl MatchHandle {
 
     /// The hash of the match after `tick`, if that is one of the newest beats.
     pub fn hash_at(&self, tick: Tick) -> Option<StateHash> {
-        self.cell.hashes.lock().at(tick)
+        self.cell.hash_at(tick)
     }
 
     /// Set if its recovery computed ticks again with another result than they had: the newest tick
@@ -136,7 +136,7 @@ impl MatchHandle {
         resume: Option<SessionId>,
     ) -> Result<Opened, (RefuseCode, String)> {
         let gone = || (RefuseCode::Unavailable, "the match stopped: try again".to_owned());
-        let mut durable = self.cell.durable.subscribe();
+        let mut durable = self.cell.books.subscribe();
         loop {
             durable.mark_unchanged();
             match self.ask(player, name.clone(), resume) {
@@ -217,13 +217,7 @@ impl MatchHandle {
     /// All frames that are published from now on, in order. The receiver is closed when the match
     /// ends or stops here, or when it lags by more than it holds.
     pub fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
-        let (sender, receiver) = mpsc::channel(self.cell.subscriber_frames.max(1));
-        let mut subscribers = self.cell.subscribers.lock();
-        // After it has stopped for good nobody would close the channel.
-        if self.cell.is_alive() {
-            subscribers.push(sender);
-        }
-        receiver
+        self.cell.subscribers.add(|| self.cell.is_alive())
     }
 
     /// A recovered match that waits for its sessions goes on when the last is back.

@@ -2,4 +2,4 @@
 
 pub(crate) mod actor;
 
-pub use actor::{Durable, Halt};
+pub use actor::Halt;

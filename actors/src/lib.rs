@@ -53,17 +53,19 @@ mod error;
 mod handle;
 mod host;
 mod journal;
+mod messages;
 mod meters;
 mod play;
 pub mod recovery;
 mod shard;
 
 pub use config::{
-    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock,
+    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, OtherBuild, Output,
+    WallClock,
 };
-pub use core::{Admission, Opened, RawInput};
+pub use core::{Admission, Durable, Opened, RawInput};
 pub use error::{HostError, RecoveryError};
 pub use handle::{MatchHandle, MatchInfo};
 pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
-pub use journal::{Durable, Halt};
-pub use play::cell::MatchPhase;
+pub use journal::Halt;
+pub use play::supervision::MatchPhase;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::{
     DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall,
-    Output, RecoveryReport,
+    OtherBuild, Output, RecoveryReport,
 };
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
@@ -565,7 +565,7 @@ fn host_config(config: &Config) -> HostConfig {
         trim_checkpoints: config.retention.checkpoints <= 2,
         checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
-        accept_build: config.accept_build,
+        other_build: OtherBuild::accepted_if(config.accept_build),
         on_hang: Arc::new(|_| {
             // What the watchdog has just said is to be read.
             telemetry::flush();

@@ -55,12 +55,7 @@ impl Actor for Supervisor {
                     .matches
                     .lock()
                     .values()
-                    .find(|cell| {
-                        cell.actor
-                            .lock()
-                            .as_ref()
-                            .is_some_and(|actor| actor.get_id() == who.get_id())
-                    })
+                    .find(|cell| cell.supervision.is_actor(who.get_id()))
                     .cloned();
                 if let Some(cell) = failed {
                     tracing::error!(

@@ -16,29 +16,19 @@ use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader, PushError};
 use rekindle_schema::codec;
 use rekindle_schema::lease::StoredCheckpoint;
 use rekindle_schema::record::FLUSH_TAG;
-use rekindle_schema::{BatchNo, BuildId, Incarnation, Seq, Tick};
+use rekindle_schema::{BatchNo, BuildId, Incarnation};
 use rekindle_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::config::WallClock;
+use crate::core::Durable;
+use crate::messages::MatchMsg;
 use crate::meters::Meters;
-use crate::play::actor::MatchMsg;
 use crate::play::cell::MatchCell;
 
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-
-/// How much of a match's journal is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Durable {
-    /// The last durable record.
-    pub seq: Seq,
-    /// The last durable tick.
-    pub tick: Tick,
-    /// The batch that record is in; before the first record, the batch that is to be written next.
-    pub batch: BatchNo,
-}
 
 /// Why a host can acknowledge nothing any more. The process must end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -98,7 +88,7 @@ impl JournalPort {
     }
 
     fn enlist(&self, cell: &Arc<MatchCell>) {
-        if !cell.dirty.swap(true, Ordering::AcqRel) {
+        if cell.enlist() {
             self.dirty.lock().push(Arc::clone(cell));
         }
     }
@@ -225,6 +215,14 @@ impl Actor for Journal {
     }
 }
 
+/// The records of a match do not follow each other: nothing may be written behind a gap.
+fn gap_of(cell: &MatchCell, error: &impl std::error::Error) -> StoreError {
+    StoreError::Corrupt {
+        place: format!("outbox of match {}", cell.match_id),
+        problem: error.to_string(),
+    }
+}
+
 impl Journal {
     /// One group commit: pack, append, tell.
     async fn commit(&self, end: &mut LogEnd) -> Result<(), StoreError> {
@@ -238,8 +236,10 @@ impl Journal {
         self.port.next.store(end.number.0, Ordering::Release);
         for Share { cell, durable, weight } in shares {
             self.port.backlog.fetch_sub(weight as isize, Ordering::AcqRel);
-            cell.durable.send_replace(durable);
-            cell.cast(MatchMsg::Durable(durable));
+            match cell.books.confirm(durable) {
+                Ok(()) => cell.cast(MatchMsg::Durable(durable)),
+                Err(fault) => cell.cast(MatchMsg::Faulty(fault)),
+            };
         }
         Ok(())
     }
@@ -253,14 +253,18 @@ impl Journal {
         let mut shares = Vec::with_capacity(cells.len());
         let mut full = false;
         for cell in cells {
-            cell.dirty.store(false, Ordering::Release);
+            cell.delist();
             if full {
                 self.port.enlist(&cell);
                 continue;
             }
             let mut share: Option<Share> = None;
+            let mut packed = None;
             loop {
-                let Some(record) = cell.outbox.lock().take() else { break };
+                let given = cell.books.give(packed.take());
+                let Some((record, prev_crc)) = given.map_err(|gap| gap_of(&cell, &gap))? else {
+                    break;
+                };
                 let header = FrameHeader {
                     match_id: cell.match_id,
                     epoch: cell.epoch,
@@ -269,18 +273,18 @@ impl Journal {
                     last_tick: record.flush.last,
                     build: self.build,
                     time_ms,
-                    prev_crc: cell.last_crc.load(Ordering::Acquire),
+                    prev_crc,
                 };
                 match builder.push(&header, &codec::encode(FLUSH_TAG, &record.flush)) {
                     Ok(crc) => {
-                        cell.last_crc.store(crc, Ordering::Release);
+                        packed = Some(crc);
                         let durable =
                             Durable { seq: record.seq, tick: record.flush.last, batch: end.number };
                         let weight = record.weight + share.as_ref().map_or(0, |share| share.weight);
                         share = Some(Share { cell: Arc::clone(&cell), durable, weight });
                     }
                     Err(PushError::Full) => {
-                        cell.outbox.lock().put_back(record);
+                        cell.books.take_back(record);
                         self.port.enlist(&cell);
                         full = true;
                         break;
@@ -293,10 +297,7 @@ impl Journal {
                         });
                     }
                     Err(error @ PushError::NotContiguous { .. }) => {
-                        return Err(StoreError::Corrupt {
-                            place: format!("outbox of match {}", cell.match_id),
-                            problem: error.to_string(),
-                        });
+                        return Err(gap_of(&cell, &error));
                     }
                 }
             }

@@ -12,37 +12,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{MatchId, StateHash, Tick};
+use rekindle_schema::{MatchId, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::checkpoint::scheduler::{Taken, Ticket};
+use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::MatchCore;
 use crate::host::Inner;
-use crate::journal::actor::Durable;
-use crate::play::cell::{MatchCell, MatchPhase};
-use crate::recovery::poison::Repair;
-use crate::shard::wheel::Wake;
-
-/// Messages of a match.
-pub(crate) enum MatchMsg {
-    /// The wheel: it is time.
-    Tick(Wake),
-    /// The journal: so much is durable.
-    Durable(Durable),
-    /// The last session that was waited for is back.
-    Present,
-    /// The checkpointer: it is this match's turn.
-    Checkpoint(Ticket),
-    /// A panicked tick was made without what triggered it, or cannot be.
-    Repaired(Box<Repair>),
-    /// Make no more ticks and hand over a last checkpoint.
-    Drain(oneshot::Sender<Option<Taken>>),
-    /// Where the world stands, with its hash.
-    Inspect(oneshot::Sender<(Tick, StateHash)>),
-}
-
-impl ractor::Message for MatchMsg {}
+use crate::messages::{MatchMsg, Wake};
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
 
 /// How a match starts.
 pub(crate) enum Start {
@@ -111,9 +90,9 @@ impl Actor for MatchActor {
         let MatchArgs { host, cell, core, start } = args;
         let now = Instant::now();
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
-        *cell.probe.lock() = core.sim().probe();
-        *cell.actor.lock() = Some(me.clone());
-        cell.chain.lock().break_off();
+        cell.supervision.set_probe(core.sim().probe());
+        cell.supervision.started(me.clone());
+        cell.checkpoints.break_off();
         let mut state = MatchState {
             host,
             cell,
@@ -132,7 +111,7 @@ impl Actor for MatchActor {
             }
             Start::Over(reason) => {
                 state.end(reason);
-                state.settle_end();
+                state.finish_if_durable();
             }
         }
         if matches!(state.mode, Mode::Running | Mode::Waiting { .. }) {
@@ -150,12 +129,13 @@ impl Actor for MatchActor {
         match message {
             MatchMsg::Tick(wake) => state.on_tick(wake),
             MatchMsg::Durable(durable) => state.on_durable(durable),
+            MatchMsg::Faulty(fault) => panic!("match {}: {fault}", state.cell.match_id),
             MatchMsg::Present => state.on_present(),
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
             MatchMsg::Repaired(repair) => state.on_repaired(*repair),
             MatchMsg::Drain(reply) => state.on_drain(reply),
             MatchMsg::Inspect(reply) => {
-                drop(reply.send((state.core.tick(), state.core.sim().state_hash())))
+                let _ = reply.send((state.core.tick(), state.core.sim().state_hash()));
             }
         }
         Ok(())
@@ -197,8 +177,8 @@ impl MatchState {
     /// one, and the record that it covers.
     pub(super) fn take_checkpoint(&self, longest_chain: u32) -> Taken {
         let started = Instant::now();
-        let seq = self.cell.outbox.lock().cut();
-        let captured = self.cell.chain.lock().capture(self.core.sim(), longest_chain);
+        let seq = self.cell.books.cut();
+        let captured = self.cell.checkpoints.capture(self.core.sim(), longest_chain);
         self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
         let log_floor = self.cell.durable().batch;
         Taken {
@@ -213,7 +193,7 @@ impl MatchState {
     fn on_checkpoint(&mut self, ticket: Ticket) {
         if matches!(self.mode, Mode::Running | Mode::Waiting { .. }) {
             let taken = self.take_checkpoint(self.host.config.checkpoint_chain);
-            self.host.store_checkpoint(ticket, taken);
+            self.host.store_checkpoint(Arc::clone(&self.cell), ticket, taken);
         }
     }
 
@@ -244,7 +224,7 @@ impl MatchState {
     }
 
     /// If the last tick of an ending match is durable, delivers what is left and closes its row.
-    pub(super) fn settle_end(&mut self) {
+    pub(super) fn finish_if_durable(&mut self) {
         let durable = self.cell.durable();
         let Mode::Ending { reason, last } = &mut self.mode else { return };
         if durable.tick < self.core.tick() {

@@ -12,7 +12,7 @@ use rekindle_schema::{BuildId, MatchId, Seq, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
-use crate::config::Games;
+use crate::config::{Games, OtherBuild};
 use crate::core::Hashes;
 use crate::error::RecoveryError;
 
@@ -87,10 +87,10 @@ pub fn replay(
     spec: &MatchSpec,
     history: &History,
     build: BuildId,
-    accept_build: bool,
+    other_build: OtherBuild,
     progress: &mut dyn FnMut(Tick),
 ) -> Result<Replayed, RecoveryError> {
-    Replay { game, spec, build, accept_build, until: None, match_id: None }
+    Replay { game, spec, build, other_build, until: None, match_id: None }
         .run(history, &mut |at| progress(at.tick))
 }
 
@@ -106,21 +106,21 @@ pub fn fits(
     lease: &MatchLease,
     history: &History,
     build: BuildId,
-    accept_build: bool,
+    other_build: OtherBuild,
 ) -> Result<(), RecoveryError> {
     let match_id = lease.match_id;
     let game = games.get(&lease.spec.game)?;
     let failed = |error| RecoveryError::Sim { match_id, error };
     let foreign = history.frames.iter().find(|frame| frame.header.build != build);
     match (foreign, &history.checkpoint) {
-        (Some(frame), _) if !accept_build => Err(RecoveryError::OtherBuild {
+        (Some(frame), _) if other_build == OtherBuild::Refuse => Err(RecoveryError::OtherBuild {
             match_id,
             tick: frame.header.first_tick,
             found: frame.header.build,
             ours: build,
         }),
         (Some(_), _) => {
-            replay(&*game, &lease.spec, history, build, accept_build, &mut |_| {}).map(drop)
+            replay(&*game, &lease.spec, history, build, other_build, &mut |_| {}).map(drop)
         }
         (None, Some((meta, state))) if meta.build != build => {
             game.restore(state).map(drop).map_err(failed)
@@ -134,10 +134,10 @@ pub fn fits(
 
 /// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread
 /// that others wait for.
-pub(crate) fn fits_at_once(history: &History, build: BuildId, accept_build: bool) -> bool {
+pub(crate) fn fits_at_once(history: &History, build: BuildId, other_build: OtherBuild) -> bool {
     let foreign = history.frames.iter().any(|frame| frame.header.build != build);
     match &history.checkpoint {
-        _ if foreign => !accept_build,
+        _ if foreign => other_build == OtherBuild::Refuse,
         Some((meta, _)) => meta.build == build,
         None => !history.frames.is_empty(),
     }
@@ -151,8 +151,8 @@ pub struct Replay<'a> {
     pub spec: &'a MatchSpec,
     /// The build that runs.
     pub build: BuildId,
-    /// Replay what another build computed, too.
-    pub accept_build: bool,
+    /// What to do about records of another build.
+    pub other_build: OtherBuild,
     /// The last tick to make; all of them without it.
     pub until: Option<Tick>,
     /// For errors; taken from the history if it has anything in it.
@@ -256,7 +256,7 @@ impl Replay<'_> {
         }
         let foreign = header.build != self.build;
         if foreign {
-            if !self.accept_build {
+            if self.other_build == OtherBuild::Refuse {
                 return Err(RecoveryError::OtherBuild {
                     match_id,
                     tick: flush.first,

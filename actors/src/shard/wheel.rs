@@ -17,14 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::HostError;
-use crate::play::actor::MatchMsg;
-
-/// Which tick a wake-up is for. A match ignores wake-ups that it has superseded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wake {
-    pub(crate) deadline: Instant,
-    pub(crate) generation: u64,
-}
+use crate::messages::{MatchMsg, Wake};
 
 struct Due {
     actor: ActorRef<MatchMsg>,
