@@ -57,6 +57,7 @@ mod messages;
 mod meters;
 mod play;
 pub mod recovery;
+mod services;
 mod shard;
 
 pub use config::{

@@ -2,7 +2,7 @@
 //!
 //! [`cell`] is what the node knows of a match, put together from [`admission`], [`books`],
 //! [`effects`], [`subscribers`], [`supervision`] and the match's checkpoints; [`actor`] owns the world and is the only one that
-//! steps it; [`ticking`] is the life of a tick; [`effects`] delivers what the match promised to the
+//! steps it; [`ticking`] is the life of a tick; [`delivery`] delivers what the match promised to the
 //! world outside. Called by the host, which starts and stops matches; the pure rules are in
 //! [`crate::core`].
 
@@ -10,7 +10,9 @@ pub(crate) mod actor;
 pub(crate) mod admission;
 pub(crate) mod books;
 pub(crate) mod cell;
+mod delivery;
 pub(crate) mod effects;
+mod finish;
 pub(crate) mod subscribers;
 pub(crate) mod supervision;
 mod ticking;

@@ -19,10 +19,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use super::ticket::{CheckpointMsg, Due};
-use crate::host::Inner;
 use crate::messages::MatchMsg;
 use crate::play::cell::MatchCell;
 use crate::play::supervision::MatchPhase;
+use crate::services::Services;
 
 /// How often the scheduler asks by itself whether a checkpoint is due.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const START_AT: f64 = 0.5;
 /// The checkpoint actor.
 pub(crate) struct Checkpointer {
-    pub(crate) host: Arc<Inner>,
+    pub(crate) host: Arc<Services>,
 }
 
 impl Actor for Checkpointer {

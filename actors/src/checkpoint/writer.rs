@@ -15,20 +15,49 @@ use rekindle_store::StoreError;
 use tokio::time::{Instant, sleep};
 
 use super::chain::{Captured, Prepared};
-use super::ticket::Taken;
+use super::ticket::{Taken, Ticket};
 use crate::core::Durable;
-use crate::host::Inner;
 use crate::play::cell::MatchCell;
+use crate::services::Services;
 
 /// A place for writing checkpoints rests for so many times as long as it wrote.
 const REST: u32 = 3;
 /// Attempts at writing one checkpoint; a later one takes its place.
 const ATTEMPTS: u32 = 5;
 
+impl Services {
+    /// Writes a checkpoint in the background.
+    pub(crate) fn store_checkpoint(
+        self: &Arc<Self>,
+        cell: Arc<MatchCell>,
+        ticket: Ticket,
+        taken: Taken,
+    ) {
+        let host = Arc::clone(self);
+        self.spawn(async move {
+            match store(&host, &cell, taken).await {
+                Ok(took) => {
+                    tokio::time::sleep(rest(took)).await;
+                    ticket.finish();
+                }
+                Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint \
+                    given up"),
+                Err(error) => {
+                    ticket.postpone();
+                    tracing::error!(
+                        code = "RK-HOST-033", match_id = %cell.match_id, %error,
+                        "checkpoint was not stored"
+                    );
+                }
+            }
+        });
+    }
+}
+
 /// Stores a checkpoint once the record that it covers is durable, and drops all but the newest two
 /// chains, if that is its task. Returns how long the writing took.
 pub(crate) async fn store(
-    host: &Inner,
+    host: &Services,
     cell: &MatchCell,
     taken: Taken,
 ) -> Result<Duration, StoreError> {
@@ -88,7 +117,7 @@ pub(crate) async fn store(
 /// Puts the bytes together, where it holds up no match, and hashes the state. A state with another
 /// hash than the match computed itself is not stored.
 async fn prepare(
-    host: &Inner,
+    host: &Services,
     cell: &MatchCell,
     seq: Seq,
     beat: Option<StateHash>,
@@ -143,7 +172,7 @@ pub(crate) fn rest(took: Duration) -> Duration {
     (took * REST).min(Duration::from_secs(1))
 }
 
-async fn put(host: &Inner, meta: CheckpointMeta, state: Bytes) -> Result<(), StoreError> {
+async fn put(host: &Services, meta: CheckpointMeta, state: Bytes) -> Result<(), StoreError> {
     let mut pause = Duration::from_millis(20);
     for attempt in 1..=ATTEMPTS {
         match host.store.checkpoints.put(meta.clone(), state.clone()).await {

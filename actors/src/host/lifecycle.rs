@@ -13,7 +13,7 @@ use rekindle_store::history::History;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Host, Inner};
+use super::Host;
 use crate::checkpoint::ticket::{Progress, Taken};
 use crate::checkpoint::writer;
 use crate::config::{HostConfig, OnStall, Output};
@@ -28,6 +28,7 @@ use crate::play::cell::{CellParts, MatchCell};
 use crate::play::subscribers::Subscribers;
 use crate::play::supervision::{MatchPhase, Supervision};
 use crate::recovery::{self, Replayed, replay};
+use crate::services::Services;
 
 /// Future ticks for which inputs are taken, in seconds of match time.
 const INPUT_WINDOW: Duration = Duration::from_secs(1);
@@ -39,8 +40,6 @@ const COMMANDS: usize = 64;
 const COMMANDS_PER_STEP: usize = 16;
 /// Checkpoints that a drain writes at the same time.
 const DRAIN_WRITES: usize = 8;
-/// Pause before the last checkpoint of an ended match is written again.
-const LAST_CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether wanted checkpoints are stored.
 const CHECK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for matches that are just ending.
@@ -103,10 +102,10 @@ pub struct DrainReport {
 impl Host {
     /// Runs a new match. Its row is in the directory and names this incarnation.
     pub async fn create(&self, lease: MatchLease) -> Result<MatchHandle, HostError> {
-        let inner = self.inner();
-        let game = inner.admit(&lease)?;
+        let services = self.services();
+        let game = services.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
-        let cell = inner.launch(&lease, game, Replayed::fresh(sim), Origin::Created).await?;
+        let cell = services.launch(&lease, game, Replayed::fresh(sim), Origin::Created).await?;
         tracing::info!(
             code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game,
             "match created"
@@ -123,19 +122,19 @@ impl Host {
         lease: MatchLease,
         history: History,
     ) -> Result<RecoveryReport, RecoveryError> {
-        let inner = self.inner();
-        match inner.recover(&lease, history).await {
+        let services = self.services();
+        match services.recover(&lease, history).await {
             Err(error) if error.parks() => {
                 if matches!(error, RecoveryError::HashMismatch { .. }) {
-                    inner.meters.hash_mismatches.increment(1);
+                    services.meters.hash_mismatches.increment(1);
                 }
-                inner.meters.parked.increment(1);
+                services.meters.parked.increment(1);
                 tracing::error!(
                     code = "RK-HOST-027", match_id = %lease.match_id, %error,
                     "match parked instead of recovered"
                 );
                 let state = MatchState::Parked { report: error.to_string() };
-                inner.set_row(lease.match_id, state).await.map_err(HostError::from)?;
+                services.set_row(lease.match_id, state).await.map_err(HostError::from)?;
                 Err(error)
             }
             done => done,
@@ -145,29 +144,29 @@ impl Host {
     /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it
     /// claims a match.
     pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
-        let inner = self.inner();
-        let (build, accept) = (inner.build, inner.config.other_build);
+        let services = self.services();
+        let (build, accept) = (services.build, services.config.other_build);
         if recovery::fits_at_once(history, build, accept) {
-            return recovery::fits(&inner.games, lease, history, build, accept);
+            return recovery::fits(&services.games, lease, history, build, accept);
         }
-        let (games, lease, history) = (inner.games.clone(), lease.clone(), history.clone());
+        let (games, lease, history) = (services.games.clone(), lease.clone(), history.clone());
         let work = move || recovery::fits(&games, &lease, &history, build, accept);
         let failed =
             |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
-        inner.offload(work).await.map_err(failed)?
+        services.offload(work).await.map_err(failed)?
     }
 
     /// Lets go of a match that is parked here, so that it can be recovered again; whether there was
     /// one. Its row stays as it is.
     pub fn forget_parked(&self, match_id: MatchId) -> bool {
-        let inner = self.inner();
-        let parked = inner
+        let services = self.services();
+        let parked = services
             .matches
             .lock()
             .get(&match_id)
             .is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
         if parked {
-            inner.remove(match_id);
+            services.remove(match_id);
         }
         parked
     }
@@ -179,21 +178,21 @@ impl Host {
         match_id: MatchId,
         reason: impl Into<String>,
     ) -> Result<(), HostError> {
-        let inner = self.inner();
+        let services = self.services();
         let reason = reason.into();
         let cell =
-            inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
+            services.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
         cell.supervision.request_stop(reason.clone());
-        let mut halted = inner.journal.halted();
+        let mut halted = services.journal.halted();
         loop {
-            let changed = inner.changed.notified();
-            if !inner.matches.lock().contains_key(&match_id) {
+            let changed = services.changed.notified();
+            if !services.matches.lock().contains_key(&match_id) {
                 return Ok(());
             }
             // It may have been parked before, or be parked meanwhile.
             if let MatchPhase::Parked(_) = cell.phase() {
-                inner.set_row(match_id, MatchState::Ended { reason }).await?;
-                inner.remove(match_id);
+                services.set_row(match_id, MatchState::Ended { reason }).await?;
+                services.remove(match_id);
                 return Ok(());
             }
             tokio::select! {
@@ -208,7 +207,7 @@ impl Host {
     /// allow, and returns how many were. Resolves when the last is stored; a match that ended or
     /// was parked meanwhile does not count. Dropping it leaves the wishes standing.
     pub async fn checkpoint_all(&self) -> usize {
-        let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
+        let cells: Vec<Arc<MatchCell>> = self.services().matches.lock().values().cloned().collect();
         let mut open: Vec<(Arc<MatchCell>, Tick)> =
             cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
         for (cell, tick) in &open {
@@ -216,7 +215,7 @@ impl Host {
         }
         let mut stored = 0;
         loop {
-            self.inner().checkpoints.ask();
+            self.services().checkpoints.ask();
             open.retain(|(cell, tick)| {
                 let covered = cell.checkpoints.newest().is_some_and(|newest| newest.tick >= *tick);
                 stored += usize::from(covered);
@@ -227,9 +226,9 @@ impl Host {
                         | MatchPhase::Stalled
                         | MatchPhase::Repairing
                 );
-                !covered && runs && self.inner().matches.lock().contains_key(&cell.match_id)
+                !covered && runs && self.services().matches.lock().contains_key(&cell.match_id)
             });
-            if open.is_empty() || self.inner().journal.is_halted() {
+            if open.is_empty() || self.services().journal.is_halted() {
                 return stored;
             }
             sleep(CHECK_AGAIN).await;
@@ -239,10 +238,10 @@ impl Host {
     /// Stops all matches between two ticks and stores a last checkpoint of each. Nobody gets in
     /// meanwhile. Afterwards the host only waits to be dropped.
     pub async fn drain(&self) -> DrainReport {
-        let inner = self.inner();
+        let services = self.services();
         let started = Instant::now();
-        inner.stopping.store(true, Ordering::Release);
-        let cells: Vec<_> = inner.matches.lock().values().cloned().collect();
+        services.stopping.store(true, Ordering::Release);
+        let cells: Vec<_> = services.matches.lock().values().cloned().collect();
         let mut report = DrainReport { matches: cells.len(), ..DrainReport::default() };
         // All stop before the first is written, so that no match runs on while others are put away.
         let mut stopped = Vec::with_capacity(cells.len());
@@ -252,7 +251,7 @@ impl Host {
             stopped.push((cell, answer));
         }
         let writes = futures::stream::iter(stopped).map(|(cell, answer)| async move {
-            let done = inner.put_away(&cell, answer).await;
+            let done = services.put_away(&cell, answer).await;
             (cell, done)
         });
         let results: Vec<_> = writes.buffer_unordered(DRAIN_WRITES).collect().await;
@@ -276,7 +275,7 @@ impl Host {
     }
 }
 
-impl Inner {
+impl Services {
     /// Whether `lease` may run here.
     fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
         if let Some(halt) = &*self.journal.halted().borrow() {
@@ -405,7 +404,7 @@ impl Inner {
     }
 
     /// Starts the actor of a match on its shard.
-    pub(crate) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
+    pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
         let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
         let shard = args.cell.shard;
         let supervisor = self
@@ -413,79 +412,12 @@ impl Inner {
             .get()
             .and_then(|actors| actors.shards.get(shard))
             .ok_or_else(|| fail("no such shard".to_owned()))?;
-        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.get_cell());
+        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.clone());
         let spawned = self.shards[shard].runtime.spawn(spawning).await;
         spawned
             .map_err(|error| fail(error.to_string()))?
             .map(drop)
             .map_err(|error| fail(error.to_string()))
-    }
-
-    pub(super) fn remove(&self, match_id: MatchId) {
-        let removed = self.matches.lock().remove(&match_id);
-        if let Some(cell) = removed {
-            cell.subscribers.close();
-            if let Some(actor) = cell.supervision.take_actor() {
-                actor.stop(None);
-            }
-            cell.books.wake();
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// A match has ended and its last tick is durable: delivers what it promised, keeps its last
-    /// checkpoint, closes its row, lets it go.
-    pub(crate) fn finish_match(
-        self: &Arc<Self>,
-        cell: Arc<MatchCell>,
-        taken: Taken,
-        reason: String,
-    ) {
-        let host = Arc::clone(self);
-        self.spawn(async move {
-            loop {
-                let delivered = host.effect_delivered.notified();
-                if cell.effects.is_empty() {
-                    break;
-                }
-                delivered.await;
-            }
-            let last = taken.seq;
-            while let Err(error) = writer::store(&host, &cell, taken.clone()).await {
-                tracing::error!(
-                    code = "RK-HOST-036", match_id = %cell.match_id, %error,
-                    "the last checkpoint is not stored yet"
-                );
-                if host.journal.is_halted() {
-                    return;
-                }
-                sleep(LAST_CHECKPOINT_RETRY).await;
-            }
-            match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
-                Ok(ours) => {
-                    tracing::info!(
-                        code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(),
-                        reason,
-                        "match ended"
-                    );
-                    if ours
-                        && let Err(error) = host.store.checkpoints.trim(cell.match_id, last).await
-                    {
-                        tracing::warn!(
-                            code = "RK-HOST-030", match_id = %cell.match_id, %error,
-                            "old checkpoints of an ended match are still there"
-                        );
-                    }
-                    host.remove(cell.match_id);
-                }
-                Err(error) => {
-                    tracing::error!(
-                        code = "RK-HOST-037", match_id = %cell.match_id, %error,
-                        "the row of an ended match still says that it runs"
-                    );
-                }
-            }
-        });
     }
 
     /// Stores the last checkpoint of one match of a drain.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::Inner;
-use crate::journal::actor::Halt;
+use crate::journal::Halt;
+use crate::services::Services;
 
 /// Supervisors get no messages, only events.
 pub(crate) enum SupervisorMsg {}
@@ -21,7 +21,7 @@ pub(crate) enum Role {
 }
 
 pub(crate) struct Supervisor {
-    pub(crate) host: Weak<Inner>,
+    pub(crate) host: Weak<Services>,
     pub(crate) role: Role,
 }
 

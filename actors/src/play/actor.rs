@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::MatchCore;
-use crate::host::Inner;
 use crate::messages::{MatchMsg, Wake};
 use crate::play::cell::MatchCell;
 use crate::play::supervision::MatchPhase;
+use crate::services::Services;
 
 /// How a match starts.
 pub(crate) enum Start {
@@ -35,7 +35,7 @@ pub(crate) enum Start {
 
 /// Arguments of a match actor.
 pub(crate) struct MatchArgs {
-    pub(crate) host: Arc<Inner>,
+    pub(crate) host: Arc<Services>,
     pub(crate) cell: Arc<MatchCell>,
     pub(crate) core: MatchCore,
     pub(crate) start: Start,
@@ -61,7 +61,7 @@ pub(super) enum Mode {
 
 /// State of a match actor.
 pub(crate) struct MatchState {
-    pub(super) host: Arc<Inner>,
+    pub(super) host: Arc<Services>,
     pub(super) cell: Arc<MatchCell>,
     pub(super) core: MatchCore,
     pub(super) mode: Mode,

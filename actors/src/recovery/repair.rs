@@ -1,4 +1,7 @@
-//! Rebuilding a match of this node in place: after a tick that panicked, or after its actor failed.
+//! Rebuilding the world of a match of this node from the store: after a tick that panicked, or after
+//! its actor failed; and parking a match that cannot go on.
+//!
+//! Called by the match's actor and by the host, which starts the actor again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +12,14 @@ use rekindle_schema::wire::RefuseCode;
 use rekindle_store::history::{self, HistoryError, LoadOptions};
 use tokio::time::sleep;
 
-use crate::core::MatchCore;
-use crate::host::Inner;
 use crate::messages::MatchMsg;
-use crate::play::actor::{MatchArgs, Start};
 use crate::play::cell::MatchCell;
 use crate::play::supervision::MatchPhase;
 use crate::recovery::poison::{self, Outcome};
 use crate::recovery::{Replayed, replay};
+use crate::services::Services;
 
-/// Restarts are counted over this long.
-const BUDGET_WINDOW: Duration = Duration::from_mins(1);
-
-impl Inner {
+impl Services {
     /// Finds out what makes `step` panic and answers the match with the step made without it.
     pub(crate) fn repair(self: &Arc<Self>, cell: Arc<MatchCell>, step: Step) {
         let host = Arc::clone(self);
@@ -38,58 +36,11 @@ impl Inner {
         });
     }
 
-    /// The actor of `cell` failed: starts another from what it had executed, within the restart
-    /// budget.
-    pub(crate) fn restart(self: &Arc<Self>, cell: Arc<MatchCell>, error: String) {
-        let host = Arc::clone(self);
-        cell.supervision.take_actor();
-        cell.set_phase(MatchPhase::Repairing);
-        // Frames that were waiting in the actor are gone: whoever listens must begin anew.
-        cell.subscribers.close();
-        let recent = cell.supervision.count_restart(BUDGET_WINDOW);
-        if recent > self.config.restarts as usize {
-            let report = format!(
-                "its actor failed {recent} times within {} seconds, last: {error}",
-                BUDGET_WINDOW.as_secs()
-            );
-            self.park(&cell, report);
-            return;
-        }
-        self.meters.restarts.increment(1);
-        self.spawn(async move {
-            let report = match host.rebuild(&cell).await {
-                Ok(replayed) => match host.rerun(&cell, replayed).await {
-                    Ok(()) => return,
-                    Err(error) => error.to_string(),
-                },
-                Err(report) => report,
-            };
-            host.park(
-                &cell,
-                format!("its actor failed ({error}) and could not be started again: {report}"),
-            );
-        });
-    }
-
-    async fn rerun(
+    /// The world of `cell` after its last executed tick, from the store, once that tick is durable.
+    pub(crate) async fn rebuild(
         self: &Arc<Self>,
         cell: &Arc<MatchCell>,
-        replayed: Replayed,
-    ) -> Result<(), crate::error::HostError> {
-        cell.doors.rebase(replayed.tick, &replayed.sim.sessions());
-        let start = replayed.ended.map_or(Start::Running, Start::Over);
-        let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim);
-        let open = core.sim().open_effects();
-        self.spawn_match(MatchArgs { host: Arc::clone(self), cell: Arc::clone(cell), core, start })
-            .await?;
-        if !open.is_empty() {
-            self.deliver(cell, open);
-        }
-        Ok(())
-    }
-
-    /// The world of `cell` after its last executed tick, from the store, once that tick is durable.
-    async fn rebuild(self: &Arc<Self>, cell: &Arc<MatchCell>) -> Result<Replayed, String> {
+    ) -> Result<Replayed, String> {
         let wanted = cell.tick();
         let mut ledger = cell.books.subscribe();
         ledger

@@ -13,8 +13,8 @@ use rekindle_schema::lease::MatchState;
 use rekindle_schema::{MatchId, Tick};
 
 use crate::config::Hang;
-use crate::host::Inner;
 use crate::recovery::poison::list;
+use crate::services::Services;
 
 /// Consecutive looks that must see the same tick.
 const LOOKS: u32 = 10;
@@ -46,7 +46,7 @@ impl Watch {
 }
 
 /// Starts the watchdog thread. It ends with the host.
-pub(crate) fn start(host: &Arc<Inner>) -> std::io::Result<()> {
+pub(crate) fn start(host: &Arc<Services>) -> std::io::Result<()> {
     let period = host.config.watchdog / LOOKS;
     let host = Arc::downgrade(host);
     std::thread::Builder::new()
@@ -55,7 +55,7 @@ pub(crate) fn start(host: &Arc<Inner>) -> std::io::Result<()> {
         .map(drop)
 }
 
-fn watch(host: &Weak<Inner>, period: Duration) {
+fn watch(host: &Weak<Services>, period: Duration) {
     let mut looks = Watch::default();
     loop {
         std::thread::sleep(period);
@@ -75,7 +75,7 @@ fn watch(host: &Weak<Inner>, period: Duration) {
     }
 }
 
-fn describe(host: &Inner, match_id: MatchId) -> Option<Hang> {
+fn describe(host: &Services, match_id: MatchId) -> Option<Hang> {
     let cell = host.matches.lock().get(&match_id).cloned()?;
     let probe = cell.supervision.probe();
     let (tick, system) = probe.running()?;
@@ -89,7 +89,7 @@ fn describe(host: &Inner, match_id: MatchId) -> Option<Hang> {
     })
 }
 
-fn report(host: &Inner, mut hang: Hang) {
+fn report(host: &Services, mut hang: Hang) {
     let limit = host.config.watchdog;
     let text = format!(
         "system `{}` did not return from tick {} within {limit:?} (players with inputs in that \
