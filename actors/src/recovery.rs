@@ -1,7 +1,6 @@
 //! From what is stored to a running world, and around a tick that panics.
 //!
-//! [`replay`](mod@replay) and [`poison`] are pure and synchronous; [`repair`] reads the store and
-//! calls both.
+//! `replay` and [`poison`] are pure and synchronous; `repair` reads the store and calls both.
 
 pub mod poison;
 pub(crate) mod repair;

@@ -8,7 +8,7 @@
 //! checkpoint, between two ticks; hashes, checksums, the wait for durability and the writing happen
 //! elsewhere.
 //!
-//! Whether a checkpoint is full or a delta is decided by [`Chain`](crate::checkpoint::chain::Chain). Kept are
+//! Whether a checkpoint is full or a delta is decided by [`Chain`](super::chain::Chain). Kept are
 //! the newest chain and the one before it, whole: they share no byte, so no damage to one keeps the
 //! match from being restored from the other (`rekindle_store::chains`).
 

@@ -1,7 +1,7 @@
 //! What the scheduler, a match and the writer hand each other, and what replaying a match costs.
 //!
-//! Writers of [`Progress`]: the match's actor (seconds per tick, the chain), the scheduler (that one
-//! is requested), the writer (what is stored), operators through the host (what they want).
+//! Writers of [`Progress`]: the match's actor (seconds per tick, the chain), the scheduler (that
+//! one is requested), the writer (what is stored), operators through the host (what they want).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -197,7 +197,9 @@ impl Host {
             }
             tokio::select! {
                 biased;
-                _ = halted.wait_for(Option::is_some) => return Err(HostError::Stopping("its journal has failed".to_owned())),
+                _ = halted.wait_for(Option::is_some) => {
+                    return Err(HostError::Stopping("its journal has failed".to_owned()));
+                }
                 () = changed => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Rebuilding the world of a match of this node from the store: after a tick that panicked, or after
+//! Rebuilding the world of a match of this node from the store, after a tick that panicked or after
 //! its actor failed; and parking a match that cannot go on.
 //!
 //! Called by the match's actor and by the host, which starts the actor again.
