@@ -46,11 +46,15 @@ impl Books {
         seq
     }
 
-    /// See [`Ledger::publish`].
-    pub(crate) fn publish(&self, tick: Tick) -> Tick {
-        let mut durable = Tick(0);
-        self.quietly(|ledger| durable = ledger.publish(tick).durable.tick);
-        durable
+    /// See [`Ledger::publish`]. Returns the durable tick, and the newest one that was published
+    /// before.
+    pub(crate) fn publish(&self, tick: Tick) -> (Tick, Tick) {
+        let mut ticks = (Tick(0), Tick(0));
+        self.quietly(|ledger| {
+            let before = ledger.publish(tick);
+            ticks = (before.durable.tick, before.published);
+        });
+        ticks
     }
 
     /// See [`Ledger::give`].

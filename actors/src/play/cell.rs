@@ -170,7 +170,8 @@ impl MatchCell {
     /// If the frame is of another ownership, or may not be shown yet: see [`Books::publish`].
     pub(crate) fn publish(&self, mut frame: TickFrame) -> usize {
         assert_eq!(frame.epoch, self.epoch, "a frame of another ownership");
-        frame.durable = self.books.publish(frame.tick);
+        let (durable, _) = self.books.publish(frame.tick);
+        frame.durable = durable;
         self.subscribers.send(frame)
     }
 
