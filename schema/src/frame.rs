@@ -64,3 +64,23 @@ pub struct TickFrame {
     /// Set on the last frame of a match: why it is over.
     pub ended: Option<String>,
 }
+
+impl TickFrame {
+    /// A frame in which nothing happened: an empty view, durable at once.
+    pub fn empty(match_id: MatchId, epoch: Epoch, tick: Tick) -> Self {
+        Self {
+            match_id,
+            epoch,
+            tick,
+            durable: tick,
+            view: Arc::default(),
+            applied: Vec::new(),
+            commands: Vec::new(),
+            joined: Vec::new(),
+            left: Vec::new(),
+            beat: None,
+            events: Vec::new(),
+            ended: None,
+        }
+    }
+}

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
-use rekindle_gateway::port::{
-    Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted,
+use rekindle_door::{
+    Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
 };
 use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::MatchState;
@@ -58,7 +58,7 @@ impl Links {
     }
 }
 
-impl Matches for Links {
+impl MatchFinder for Links {
     fn locate(&self, wanted: Wanted<'_>) -> Location {
         let found = match wanted.match_id {
             Some(id) => self.host.find(id),
@@ -78,24 +78,23 @@ impl Matches for Links {
                         "RK-NODE-137: match {id} waits: this build of the game cannot run it \
                          ({reason}): ask the operator"
                     );
-                    Location::Refused(RefuseCode::Unavailable, words)
+                    refused(RefuseCode::Unavailable, words)
                 }
-                Standing::Recovering => Location::Refused(
+                Standing::Recovering => refused(
                     RefuseCode::Unavailable,
                     format!("RK-NODE-138: match {id} is about to be recovered; try again"),
                 ),
             },
-            (None, _) if self.recovering.load(Ordering::Acquire) => Location::Refused(
+            (None, _) if self.recovering.load(Ordering::Acquire) => refused(
                 RefuseCode::Unavailable,
-                "RK-NODE-030: this node is recovering its matches; try again".to_owned(),
+                "RK-NODE-030: this node is recovering its matches; try again",
             ),
-            (None, Some(id)) => Location::Refused(
-                RefuseCode::NoMatch,
-                format!("RK-NODE-031: match {id} does not run here"),
-            ),
+            (None, Some(id)) => {
+                refused(RefuseCode::NoMatch, format!("RK-NODE-031: match {id} does not run here"))
+            }
             (None, None) => {
                 let of = wanted.game.map_or_else(String::new, |game| format!(" of `{game}`"));
-                Location::Refused(
+                refused(
                     RefuseCode::Full,
                     format!("RK-NODE-032: no match{of} here has room for a player"),
                 )
@@ -114,20 +113,24 @@ impl Matches for Links {
         })
     }
 
-    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>> {
         Box::pin(async move {
             // While the directory does not answer, nobody knows.
             let row = self.store.leases.get(match_id).await.ok()??;
             match row.state {
-                MatchState::Ended { reason } => Some((RefuseCode::Ended, reason)),
+                MatchState::Ended { reason } => Some(Refusal::new(RefuseCode::Ended, reason)),
                 MatchState::Running | MatchState::Parked { .. } => None,
             }
         })
     }
 }
 
+fn refused(code: RefuseCode, words: impl Into<String>) -> Location {
+    Location::Refused(Refusal::new(code, words))
+}
+
 fn parked(id: MatchId) -> Location {
-    Location::Refused(
+    refused(
         RefuseCode::Ended,
         format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"),
     )
@@ -135,7 +138,7 @@ fn parked(id: MatchId) -> Location {
 
 struct Link(MatchHandle);
 
-impl MatchLink for Link {
+impl MatchDoor for Link {
     fn info(&self) -> MatchInfo {
         let info = self.0.info();
         MatchInfo {
@@ -166,9 +169,10 @@ impl MatchLink for Link {
         player: PlayerId,
         name: String,
         resume: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
+    ) -> BoxFuture<'_, Result<Opened, Refusal>> {
         Box::pin(async move {
-            let opened = self.0.open(player, name, resume).await?;
+            let opened = self.0.open(player, name, resume).await;
+            let opened = opened.map_err(|(code, words)| Refusal::new(code, words))?;
             Ok(Opened {
                 session: opened.session,
                 resumed: opened.resumed,

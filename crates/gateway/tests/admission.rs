@@ -30,9 +30,11 @@ struct Raw {
 
 async fn dial(addr: SocketAddr) -> Result<Connection, ConnectionError> {
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec()))
-        .unwrap();
-    endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await
+    let quic = rekindle_transport::quic::client::config(&Trust::Certificate(
+        keys().certificate_der().to_vec(),
+    ))
+    .unwrap();
+    endpoint.connect_with(quic, addr, rekindle_transport::SERVER_NAME).unwrap().await
 }
 
 impl Raw {

@@ -2,8 +2,9 @@
 //! what came from there (RFC 9000, section 8.1).
 //!
 //! QUIC's own count lets a whole packet begin while a byte of the allowance is left, so the last
-//! one goes beyond it. This count is exact. The door enters an address ([`crate::gateway`]), the
-//! socket ([`crate::socket`]) counts and drops what is too much: to QUIC it is a lost packet.
+//! one goes beyond it. This count is exact. A connection that is taken enters
+//! its address ([`crate::Incoming::accept`]), the socket ([`crate::socket`]) counts and drops what
+//! is too much: to QUIC it is a lost packet.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,10 +44,12 @@ pub(crate) struct Unproven {
     addresses: Mutex<BTreeMap<SocketAddr, Address>>,
 }
 
-/// A connection from an address.
-pub(crate) struct AddressGuard {
+/// Keeps the address of a connection in the table of addresses, while the connection is served.
+#[derive(Debug)]
+pub struct AddressGuard {
     table: Arc<Unproven>,
     addr: SocketAddr,
+    /// The connection's handshake is complete: its client receives what is sent to `addr`.
     proven: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Many clients send a small packet each a tick, spread over the tick. To wake a thread for one of
 //! them costs more than to read and to decrypt it. So after a batch was read the socket rests for a
-//! moment ([`crate::GatewayConfig::gather`]) and reads all that came meanwhile at once. Only while
+//! moment ([`crate::SocketSetup::gather`]) and reads all that came meanwhile at once. Only while
 //! nothing comes does it wait for the system to say that something did: then the first packet is
 //! read without delay.
 //!
@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use rustix::net::sockopt;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::unproven::Unproven;
@@ -31,6 +32,30 @@ const READ_AGAIN: Duration = Duration::from_millis(20);
 const MAX_ERRORS: u32 = 1_000;
 /// When the system takes no packet, it is asked again after so long.
 const SEND_AGAIN: Duration = Duration::from_millis(1);
+
+/// A socket with large buffers: all clients of a node share it, and what does not fit is lost.
+/// `buffer`: wanted bytes of each of the two.
+pub(crate) fn bind(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(addr)?;
+    // The forced variant goes beyond the system's limit, where the process may.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, buffer).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, buffer)?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(&socket, buffer).is_err() {
+        sockopt::set_socket_send_buffer_size(&socket, buffer)?;
+    }
+    let granted = sockopt::socket_recv_buffer_size(&socket)?;
+    if granted < buffer {
+        tracing::info!(
+            code = "RK-GATE-020",
+            granted,
+            wanted = buffer,
+            "the system grants a smaller socket buffer: raise net.core.rmem_max and \
+             net.core.wmem_max for many clients"
+        );
+    }
+    Ok(socket)
+}
 
 /// A socket that gathers.
 #[derive(Debug)]

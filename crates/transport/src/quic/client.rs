@@ -1,4 +1,4 @@
-//! TLS and QUIC parameters of a client.
+//! How QUIC and TLS are set up on a client: whom it trusts, when it asks again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-use crate::client::ClientError;
-use crate::config::Trust;
+use crate::SetupError;
 
 /// The name that is asked for. Trust rests on the certificate, not on the name.
 pub const SERVER_NAME: &str = "rekindle";
@@ -27,13 +26,25 @@ const KEEP_ALIVE: Duration = Duration::from_millis(250);
 const FIRST_GUESS: Duration = Duration::from_millis(33);
 
 /// The server's acknowledgements travel with the snapshot of the next tick. They also tell that it
-/// lives: see `driver`.
+/// lives: the client SDK takes a server that acknowledges nothing for dead.
 const ACK_DELAY: Duration = Duration::from_millis(40);
 
+/// Which server is the right one. Part of what a client is configured with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The one with this certificate (DER), as a node writes it to `cert.der`.
+    Certificate(Vec<u8>),
+    /// The one whose certificate has this SHA-256.
+    Fingerprint([u8; 32]),
+    /// Whoever answers. Anybody on the path can read and change everything: for experiments on one
+    /// machine only.
+    InsecureAnyServer,
+}
+
 /// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
-pub fn quic_config(trust: &Trust) -> Result<quinn::ClientConfig, ClientError> {
+pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls_error = |error: &dyn std::fmt::Display| ClientError::Tls(error.to_string());
+    let tls_error = |error: &dyn std::fmt::Display| SetupError::Tls(error.to_string());
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| tls_error(&error))?
