@@ -10,6 +10,7 @@ mod support;
 
 use std::time::Duration;
 
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::Tick;
 use rekindle_store::memory::MemoryStore;
 use support::*;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ractor::ActorRef;
-use rekindle_schema::frame::TickFrame;
+use rekindle_door::{Opened, Refusal, TickFrame};
 use rekindle_schema::lease::{MatchLease, MatchSpec};
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::record::{Effect, EffectId, Step};
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::actor::MatchMsg;
-use crate::core::{Chain, Hashes, Ingress, Opened, Outbox};
+use crate::core::{Chain, Hashes, Ingress, Outbox};
 use crate::journal::Durable;
 
 /// What a match is doing, as an operator sees it.
@@ -47,7 +47,7 @@ pub enum MatchPhase {
 }
 
 /// Someone waits for a session to be durable.
-pub(crate) type OpenReply = oneshot::Sender<Result<Opened, (RefuseCode, String)>>;
+pub(crate) type OpenReply = oneshot::Sender<Result<Opened, Refusal>>;
 
 /// Admission, and who waits for it.
 pub(crate) struct Doors {
@@ -236,9 +236,15 @@ impl MatchCell {
 
     /// Hands a frame to all subscribers; one that lags by more than its channel holds is dropped.
     /// Returns how many were.
+    ///
+    /// # Panics
+    ///
+    /// If the frame is of another ownership, or its tick does not rise: the match is rebuilt.
     pub(crate) fn publish(&self, frame: TickFrame) -> usize {
         let last = frame.ended.is_some();
-        self.published.fetch_max(frame.tick.0, Ordering::AcqRel);
+        let before = Tick(self.published.fetch_max(frame.tick.0, Ordering::AcqRel));
+        assert_eq!(frame.epoch, self.epoch, "a frame of another ownership is published");
+        frame.assert_follows(self.epoch, before);
         let frame = Arc::new(frame);
         let mut subscribers = self.subscribers.lock();
         let mut dropped = 0;
@@ -256,9 +262,10 @@ impl MatchCell {
     /// Nobody gets in any more; those who wait are told why.
     pub(crate) fn close_doors(&self, code: RefuseCode, words: &str) {
         let mut doors = self.doors.lock();
-        doors.ingress.close_doors(code, words.to_owned());
+        let refusal = Refusal::new(code, words);
+        doors.ingress.close_doors(refusal.clone());
         for reply in std::mem::take(&mut doors.waiters).into_values().flatten() {
-            let _ = reply.send(Err((code, words.to_owned())));
+            let _ = reply.send(Err(refusal.clone()));
         }
         drop(doors);
         // Whoever waits for a durable tick looks again whether there will be one.
@@ -283,10 +290,8 @@ impl MatchCell {
         let lost: Vec<SessionId> =
             waiters.keys().copied().filter(|session| !ingress.contains(*session)).collect();
         for reply in lost.into_iter().filter_map(|session| waiters.remove(&session)).flatten() {
-            let _ = reply.send(Err((
-                RefuseCode::Unavailable,
-                "the match had to be restarted: try again".to_owned(),
-            )));
+            let words = "the match had to be restarted: try again";
+            let _ = reply.send(Err(Refusal::new(RefuseCode::Unavailable, words)));
         }
     }
 
@@ -295,7 +300,7 @@ impl MatchCell {
         let mut doors = self.doors.lock();
         doors.ingress.forget(session);
         for reply in doors.waiters.remove(&session).unwrap_or_default() {
-            let _ = reply.send(Err((RefuseCode::Unavailable, words.to_owned())));
+            let _ = reply.send(Err(Refusal::new(RefuseCode::Unavailable, words)));
         }
     }
 

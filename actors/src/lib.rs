@@ -2,8 +2,8 @@
 //!
 //! A [`Host`] runs the matches of one node incarnation. The node gives it a
 //! [store](rekindle_store::Store), its [`Games`] and a clock, tells it which matches to
-//! [create](Host::create) and [recover](Host::recover), and links the edge to them through
-//! [`MatchHandle`]s.
+//! [create](Host::create) and [recover](Host::recover), and hands the edge their doors: a
+//! [`MatchHandle`] is a [`rekindle_door::MatchDoor`].
 //!
 //! One tick's way: players' inputs wait in [`core::Ingress`] → the shard's wheel wakes the match's
 //! actor → [`core::Ingress::draw`] makes the step → [`core::MatchCore::step`] makes the world →
@@ -67,8 +67,7 @@ pub use cell::MatchPhase;
 pub use config::{
     Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock,
 };
-pub use core::{Admission, Opened, RawInput};
 pub use error::{HostError, RecoveryError};
-pub use handle::{MatchHandle, MatchInfo};
+pub use handle::MatchHandle;
 pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
 pub use journal::{Durable, Halt};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rekindle_actors::{HostConfig, MatchHandle};
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::record::Step;
 use rekindle_schema::{Incarnation, MatchId, StateHash, Tick};

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rekindle_actors::core::{Admission, Ingress, IngressLimits, OpenOutcome, Outbox, TickRecord};
+use rekindle_actors::core::{Ingress, IngressLimits, OpenOutcome, Outbox, TickRecord};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::record::{LeaveReason, Step};
 use rekindle_schema::{BatchNo, Incarnation, PlayerId, Seq, SessionId, Tick};
 use rekindle_store::memory::{Fate, MemoryStore, Op};

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rekindle_actors::recovery::{Replay, replay};
-use rekindle_actors::{Admission, HostConfig, MatchHandle, MatchPhase, RecoveryError};
+use rekindle_actors::{HostConfig, MatchHandle, MatchPhase, RecoveryError};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, Step};
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, SessionId, StateHash, Tick};
@@ -237,7 +238,7 @@ async fn a_drained_node_leaves_nothing_to_replay() {
     assert_eq!((report.matches, report.checkpointed), (5, 5), "{report:?}");
     for link in &ends {
         let refused = link.open(PlayerId(9), String::new(), None).await.expect_err("draining");
-        assert_eq!(refused.0, rekindle_schema::wire::RefuseCode::Draining);
+        assert_eq!(refused.code, rekindle_schema::wire::RefuseCode::Draining);
     }
     let hashes: Vec<_> = futures::future::join_all(
         ends.iter().map(|link| async move { link.inspect().await.expect("lives") }),

@@ -12,7 +12,6 @@
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
 //!   made from.
 //! * [`wire`]: the client protocol.
-//! * [`frame`]: what a match publishes each tick.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
 //! bytes mean and refuses those that mean nothing.
@@ -23,7 +22,6 @@ pub mod batch;
 pub mod checkpoint;
 pub mod codec;
 pub mod delta;
-pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod lease;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 

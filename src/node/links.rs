@@ -1,24 +1,19 @@
-//! Lets the edge see the matches of this node: adapts [`rekindle_actors::MatchHandle`] to the
-//! edge's port.
+//! Lets the edge find the matches of this node: what runs here, what may still come, what became of
+//! the others.
 //!
-//! The two crates do not know each other, so their message types are alike but not the same. Called
-//! by the gateway for every hello and every packet.
+//! Called by the gateway for each hello. The door that it answers with is the running match's own
+//! ([`MatchHandle`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
-use rekindle_door::{
-    Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
-};
-use rekindle_schema::frame::TickFrame;
+use rekindle_door::{Location, MatchDoor as _, MatchFinder, Refusal, Wanted};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
+use rekindle_schema::{Epoch, MatchId, PlayerId};
 use rekindle_store::Store;
-use tokio::sync::mpsc;
 
 use super::standing::{Standing, Standings};
 
@@ -70,7 +65,7 @@ impl MatchFinder for Links {
             (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
                 parked(handle.info().match_id)
             }
-            (Some(handle), _) => Location::Here(Arc::new(Link(handle))),
+            (Some(handle), _) => Location::Here(Arc::new(handle)),
             (None, Some(id)) if let Some(standing) = self.standings.of(id) => match standing {
                 Standing::Parked(_) => parked(id),
                 Standing::Waits(reason, _) => {
@@ -134,88 +129,4 @@ fn parked(id: MatchId) -> Location {
         RefuseCode::Ended,
         format!("RK-NODE-034: match {id} is parked after a failure: ask the operator"),
     )
-}
-
-struct Link(MatchHandle);
-
-impl MatchDoor for Link {
-    fn info(&self) -> MatchInfo {
-        let info = self.0.info();
-        MatchInfo {
-            match_id: info.match_id,
-            game: info.game,
-            epoch: info.epoch,
-            tick: info.tick,
-            tick_rate: info.tick_rate,
-            schema: info.schema,
-            config: info.config,
-        }
-    }
-
-    fn session_of(&self, player: PlayerId) -> Option<SessionId> {
-        self.0.session_of(player)
-    }
-
-    fn hash_at(&self, tick: Tick) -> Option<StateHash> {
-        self.0.hash_at(tick)
-    }
-
-    fn holds_until(&self) -> Option<Tick> {
-        self.0.holds_until()
-    }
-
-    fn open(
-        &self,
-        player: PlayerId,
-        name: String,
-        resume: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<Opened, Refusal>> {
-        Box::pin(async move {
-            let opened = self.0.open(player, name, resume).await;
-            let opened = opened.map_err(|(code, words)| Refusal::new(code, words))?;
-            Ok(Opened {
-                session: opened.session,
-                resumed: opened.resumed,
-                next_input: opened.next_input,
-                next_command: opened.next_command,
-            })
-        })
-    }
-
-    fn input(&self, input: RawInput) -> Admission {
-        let RawInput { session, seq, target, view, payload } = input;
-        admission(self.0.input(rekindle_actors::RawInput { session, seq, target, view, payload }))
-    }
-
-    fn command(&self, session: SessionId, seq: u64, payload: Bytes) -> Admission {
-        admission(self.0.command(session, seq, payload))
-    }
-
-    fn close(&self, session: SessionId) {
-        self.0.close(session);
-    }
-
-    fn away(&self, session: SessionId) {
-        self.0.away(session);
-    }
-
-    fn back(&self, session: SessionId) {
-        self.0.back(session);
-    }
-
-    fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
-        self.0.subscribe()
-    }
-}
-
-fn admission(outcome: rekindle_actors::Admission) -> Admission {
-    use rekindle_actors::Admission as Inner;
-    match outcome {
-        Inner::Queued => Admission::Queued,
-        Inner::Stale => Admission::Stale,
-        Inner::OutOfWindow => Admission::OutOfWindow,
-        Inner::Malformed => Admission::Malformed,
-        Inner::NoSession => Admission::NoSession,
-        Inner::Full => Admission::Full,
-    }
 }

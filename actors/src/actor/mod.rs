@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use rekindle_schema::frame::TickFrame;
+use rekindle_door::TickFrame;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{MatchId, StateHash, Tick};

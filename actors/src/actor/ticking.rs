@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rekindle_schema::frame::{CommandDone, TickFrame};
+use rekindle_door::{CommandDone, TickFrame};
 use rekindle_schema::record::{Decision, LeaveReason, Step};
 use rekindle_sim::SimError;
 use tokio::time::Instant;

@@ -13,6 +13,6 @@ mod outbox;
 
 pub use chain::{Baseline, Captured, Chain, Prepared};
 pub use hashes::Hashes;
-pub use ingress::{Admission, Drawn, Ingress, IngressLimits, OpenOutcome, Opened, RawInput};
+pub use ingress::{Drawn, Ingress, IngressLimits, OpenOutcome};
 pub use match_core::{Advanced, MatchCore};
 pub use outbox::{MAX_TICK_BYTES, Outbox, Record, TickRecord};

@@ -3,24 +3,25 @@
 //!
 //! A server that answers and does not serve is asked more and more rarely. Started by
 //! [`crate::client`]. While the old connection is merely silent, a new one is dialled beside it;
-//! whichever speaks first wins.
+//! whichever speaks first wins. [`enter`] shows the credential over a new connection, [`serve`]
+//! keeps it while it lasts.
 
 mod enter;
 mod serve;
+mod state;
 mod stream;
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_schema::wire::{Credential, RefuseCode};
+use rekindle_schema::wire::RefuseCode;
 use rekindle_transport::Connection;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::state::{Driver, reached};
 use self::stream::Gone;
 use crate::config::ClientConfig;
 use crate::dial::Dialer;
@@ -31,6 +32,7 @@ use crate::session::SharedSession;
 /// trouble than what was before. So was one that brought a newer tick and was not ended by a
 /// refusal: a server that is only slow must not be left alone for it.
 const STEADY: Duration = Duration::from_secs(2);
+
 /// Runs until the session ends for good.
 pub(crate) async fn run(
     config: ClientConfig,
@@ -51,22 +53,6 @@ pub(crate) async fn run(
     };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
-}
-
-/// The task's own state.
-struct Driver {
-    config: ClientConfig,
-    /// What is shown next: the ticket, and after the first welcome its resume token.
-    credential: Credential,
-    dialer: Dialer,
-    shared: Arc<SharedSession>,
-    events: mpsc::Sender<ClientEvent>,
-    /// When a server last said something about the match.
-    heard: Instant,
-    /// A search that began while the last connection was merely silent.
-    searching: Option<Dialling>,
-    /// Servers of an earlier ownership that were passed over once: another may have the later one.
-    declined: BTreeSet<SocketAddr>,
 }
 
 /// How a session ended for good: what the server said, if it did, and words.
@@ -204,30 +190,9 @@ impl Driver {
         }
         None
     }
-
-    async fn say_disconnected(&mut self, reason: String) {
-        tracing::debug!(code = "RK-CLIENT-012", reason, "disconnected");
-        let _ = self.events.send(ClientEvent::Disconnected { reason }).await;
-    }
 }
 
 /// The game ended the session.
 fn left() -> Ending {
     (None, "the client left".to_owned())
-}
-
-type Dialling = Pin<Box<dyn Future<Output = Connection> + Send>>;
-
-async fn reached(dialling: &mut Option<Dialling>) -> Connection {
-    match dialling {
-        Some(dialling) => dialling.await,
-        None => pending().await,
-    }
-}
-
-fn redirect(dialer: &mut Dialer, addr: &str) {
-    match addr.parse() {
-        Ok(addr) => dialer.prefer(addr),
-        Err(_) => tracing::warn!(code = "RK-CLIENT-014", addr, "a redirect to what is no address"),
-    }
 }

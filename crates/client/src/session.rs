@@ -1,7 +1,7 @@
 //! The client's side of its session: what was sent, what was learnt, where the match stands.
 //!
-//! Shared by the handle that a game holds ([`crate::client`]) and the task that keeps the connection
-//! ([`crate::driver`]). No method waits.
+//! Shared by the handle that a game holds ([`crate::client`]) and the task that keeps the
+//! connection ([`crate::driver`]). No method waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use rekindle_schema::frame::TickFrame;
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::mpsc;
 
+use crate::frame::TickFrame;
 use crate::refusal::Refusal;
 
 /// What a match is and where it stands. The edge makes a [`rekindle_schema::wire::Welcome`] of it.

@@ -24,8 +24,9 @@
 //!
 //! use bytes::Bytes;
 //! use futures::future::BoxFuture;
-//! use rekindle_door::{Admission, MatchDoor, MatchInfo, Opened, RawInput, Refusal, TickFrame};
-//! use rekindle_schema::frame::Applied;
+//! use rekindle_door::{
+//!     Admission, Applied, MatchDoor, MatchInfo, Opened, RawInput, Refusal, TickFrame,
+//! };
 //! use rekindle_schema::wire::RefuseCode;
 //! use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 //! use tokio::sync::mpsc;
@@ -118,9 +119,10 @@
 
 mod door;
 mod finder;
+mod frame;
 mod refusal;
 
 pub use door::{Admission, MatchDoor, MatchInfo, Opened, RawInput};
 pub use finder::{Location, MatchFinder, Wanted};
+pub use frame::{Applied, CommandDone, SessionEnded, TickFrame};
 pub use refusal::Refusal;
-pub use rekindle_schema::frame::TickFrame;

@@ -1,9 +1,9 @@
 //! The clients of one match: what each of them knows, and what a frame makes of that.
 //!
 //! Owned by the task of the match's room ([`crate::room`]), which hands over each frame. Makes one
-//! snapshot for each client and sends it as one datagram; what must arrive goes through the client's
-//! bounded queue. What a frame says is passed on as it is: whether it may be told yet was decided
-//! before it was published.
+//! snapshot for each client and sends it as one datagram; what must arrive goes through the
+//! client's bounded queue. What a frame says is passed on as it is: whether it may be told yet was
+//! decided before it was published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ struct Listener {
     snapshots: SnapshotSender,
     /// The newest tick that the client has said it has. It is reset with the ownership.
     acknowledged: Option<Tick>,
-    /// The numbers of the newest applied inputs and the ticks that applied them, newest last, at most
-    /// [`MAX_APPLIED`].
+    /// The numbers of the newest applied inputs and the ticks that applied them, newest last, at
+    /// most [`MAX_APPLIED`].
     applied: Vec<(u64, Tick)>,
 }
 
@@ -145,13 +145,9 @@ impl Audience {
         if frame.epoch > self.epoch {
             self.change_epoch(frame);
         }
-        assert!(
-            self.handed_over.is_none_or(|last| last < frame.tick),
-            "a frame of tick {} behind one of tick {:?} in epoch {}",
-            frame.tick,
-            self.handed_over,
-            frame.epoch
-        );
+        if let Some(last) = self.handed_over {
+            frame.assert_follows(self.epoch, last);
+        }
         self.handed_over = Some(frame.tick);
         self.tick = frame.tick;
         self.history.push(Arc::clone(&frame.view));
@@ -281,12 +277,7 @@ impl Audience {
                 budget,
                 datagram,
             );
-            // A client drops a delta against what it does not have, and this one would never know.
-            debug_assert!(
-                stats.baseline.is_none_or(|baseline| *acknowledged >= Some(baseline)),
-                "a delta against tick {:?}, the client has acknowledged {acknowledged:?}",
-                stats.baseline
-            );
+            check_baseline(stats.baseline, *acknowledged);
             if stats.bytes == 0 {
                 skipped += 1;
                 continue;
@@ -305,5 +296,72 @@ impl Audience {
         meters.snapshots_skipped.increment(skipped);
         meters.snapshots_partial.increment(partial);
         meters.snapshots_shared.increment(shared);
+    }
+}
+
+/// A client drops a delta against what it does not have, and nobody would ever know: the baseline
+/// of a delta is at most the newest tick that the client has acknowledged.
+fn check_baseline(baseline: Option<Tick>, acknowledged: Option<Tick>) {
+    debug_assert!(
+        baseline <= acknowledged,
+        "a delta against tick {baseline:?}, the client has acknowledged {acknowledged:?}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::MatchId;
+
+    use super::*;
+
+    fn audience() -> Audience {
+        let info = MatchInfo {
+            match_id: MatchId(1),
+            game: "game".to_owned(),
+            epoch: Epoch(3),
+            tick: Tick(10),
+            tick_rate: 30,
+            schema: Arc::default(),
+            config: Bytes::new(),
+        };
+        Audience::new(Arc::new(Meters::new()), info)
+    }
+
+    fn hand_over(audience: &mut Audience, epoch: u64, tick: u64) {
+        let frame = TickFrame::empty(MatchId(1), Epoch(epoch), Tick(tick));
+        audience.publish(&frame, Instant::now());
+    }
+
+    #[test]
+    fn frames_rise_or_come_with_a_new_epoch() {
+        let mut audience = audience();
+        // The first may be the one that `info` knew already.
+        for (epoch, tick) in [(3, 10), (3, 11), (3, 14), (4, 12), (4, 13)] {
+            hand_over(&mut audience, epoch, tick);
+            assert_eq!((audience.epoch, audience.tick), (Epoch(epoch), Tick(tick)));
+        }
+        hand_over(&mut audience, 3, 90);
+        assert_eq!((audience.epoch, audience.tick), (Epoch(4), Tick(13)), "it is dropped");
+    }
+
+    #[test]
+    #[should_panic(expected = "a frame of tick 11 in epoch 3 behind one of tick 12 in epoch 3")]
+    fn a_frame_that_goes_back_is_not_told() {
+        let mut audience = audience();
+        hand_over(&mut audience, 3, 12);
+        hand_over(&mut audience, 3, 11);
+    }
+
+    #[test]
+    fn a_baseline_that_was_acknowledged_is_fine() {
+        check_baseline(None, None);
+        check_baseline(None, Some(Tick(4)));
+        check_baseline(Some(Tick(4)), Some(Tick(4)));
+    }
+
+    #[test]
+    #[should_panic(expected = "a delta against tick Some(Tick(5))")]
+    fn a_baseline_that_was_not_acknowledged_is_noticed() {
+        check_baseline(Some(Tick(5)), Some(Tick(4)));
     }
 }

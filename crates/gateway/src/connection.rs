@@ -7,11 +7,12 @@
 //! * [`hello`]: the first message, the welcome. [`credential`] checks what the client shows,
 //!   [`lost`] what it has lost since it was here last.
 //! * [`datagrams`]: inputs. [`commands`]: the stream.
-//! * [`farewell`]: how a client is sent away.
+//! * [`farewell`]: how a client is sent away. [`end`]: why a connection ends.
 
 mod commands;
 mod credential;
 mod datagrams;
+mod end;
 mod farewell;
 mod hello;
 mod lost;
@@ -19,10 +20,7 @@ mod lost;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rekindle_door::Refusal;
-use rekindle_schema::wire::{
-    ClientMessage, PROTOCOL, RefuseCode, Role, ServerMessage, encode_server,
-};
+use rekindle_schema::wire::{ClientMessage, PROTOCOL, Role, ServerMessage, encode_server};
 use rekindle_transport::{
     Connection, Handshake, HandshakeError, MessageReader, MessageWriter, WriteError,
 };
@@ -30,28 +28,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::end::End;
 use self::farewell::{GOODBYE, say_goodbye};
 use self::hello::{Answered, Visit};
 use crate::edge::Edge;
 use crate::meters::Meters;
 use crate::pending::PendingGuard;
-use crate::seat::{Dismissal, Seat};
-
-/// How a connection came to its end.
-enum End {
-    /// Somebody here wants it to.
-    Dismissed(Dismissal),
-    /// The player leaves for good.
-    Bye,
-    /// The connection is gone.
-    Lost,
-}
-
-impl End {
-    fn refused(code: RefuseCode, words: impl Into<String>) -> Self {
-        Self::Dismissed(Refusal::new(code, words).into())
-    }
-}
+use crate::seat::Seat;
 
 /// Serves one connection. `number` counts the connections of the edge; `pending` counts this one
 /// until it has shown a good credential.

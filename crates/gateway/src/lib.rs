@@ -2,15 +2,15 @@
 //!
 //! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches
 //! ([`rekindle_door::MatchFinder`]); of the node the edge sees nothing else. It lets in who shows a
-//! signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over, and
-//! sends each client a snapshot per tick. It decides nothing about the game and nothing about
+//! signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over,
+//! and sends each client a snapshot per tick. It decides nothing about the game and nothing about
 //! durability: what a published frame says is passed on as it is. What carries the bytes is in
 //! `rekindle-transport`.
 //!
 //! One input's way: `connection::datagrams` reads a datagram, checks its rate, decodes it
-//! (`rekindle-netcode`) and offers each new input to [`rekindle_door::MatchDoor::input`]. One tick's
-//! way back: the task of the match's `room` takes the frame, `audience` makes a snapshot for each
-//! client.
+//! (`rekindle-netcode`) and offers each new input to [`rekindle_door::MatchDoor::input`]. One
+//! tick's way back: the task of the match's `room` takes the frame, `audience` makes a snapshot for
+//! each client.
 //!
 //! Who calls whom: `gateway` takes connections and starts `connection` for each; both use `edge`,
 //! which holds `crowd` (who is in), `room` (one task for each match with clients; it owns the

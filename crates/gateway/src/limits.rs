@@ -20,7 +20,9 @@ const MIN_SHARE: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
     rate: Rate,
+    /// What may be taken now; negative while turns are reserved.
     tokens: f64,
+    /// When `tokens` was computed.
     at: Instant,
 }
 
@@ -77,6 +79,7 @@ pub(crate) enum Verdict {
 /// What is known of a connection that wants in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Knock {
+    /// The address that it says it comes from.
     pub(crate) source: IpAddr,
     /// It has proved that it receives what is sent to `source`.
     pub(crate) validated: bool,
@@ -91,14 +94,21 @@ pub(crate) struct Knock {
 /// Decides on new connections.
 #[derive(Debug)]
 pub(crate) struct Gatekeeper {
+    /// See [`Limits::max_connections`].
     max_connections: usize,
+    /// See [`Limits::max_pending`].
     max_pending: usize,
+    /// See [`Limits::retry_above`].
     retry_above: usize,
+    /// What all sources together may do.
     all: Bucket,
+    /// What each source may do.
     per_source: Rate,
     /// By address, and whether it was proved.
     sources: BTreeMap<(IpAddr, bool), Bucket>,
+    /// What the sources together may do that have no bucket of their own.
     others: Bucket,
+    /// When buckets that are full again were last forgotten.
     swept: Instant,
 }
 

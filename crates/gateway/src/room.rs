@@ -1,8 +1,8 @@
 //! The matches that have clients here: one room, and one task, for each.
 //!
-//! [`crate::connection`] enters a room for each client that is let in, and leaves it. The room's task
-//! takes the frames of the match as they are published and hands them to its [`Audience`]; when they
-//! break off it looks for the match again. It is gone with the last client.
+//! [`crate::connection`] enters a room for each client that is let in, and leaves it. The room's
+//! task takes the frames of the match as they are published and hands them to its [`Audience`];
+//! when they break off it looks for the match again. It is gone with the last client.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime};
 
-use crate::SetupError;
 use crate::connection::{Closed, Connection};
+use crate::error::SetupError;
 use crate::quic::client::{self, SERVER_NAME, Trust};
 
 /// Whom a client trusts, prepared for its connections. Cheap to clone.

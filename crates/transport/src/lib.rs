@@ -30,6 +30,7 @@
 
 mod client;
 mod connection;
+mod error;
 pub mod quic;
 mod server;
 mod socket;
@@ -38,26 +39,9 @@ mod unproven;
 
 pub use client::{ClientEndpoint, ClientSetup, ConnectError, Connecting};
 pub use connection::{Closed, ClosedBy, Connection, NotSent};
+pub use error::SetupError;
 pub use quic::client::{SERVER_NAME, Trust};
-pub use server::{
-    Aftermath, Handshake, HandshakeError, Incoming, ServerEndpoint, ServerSetup, SocketSetup,
-};
+pub use quic::server::ServerSetup;
+pub use server::{Aftermath, Handshake, HandshakeError, Incoming, ServerEndpoint, SocketSetup};
 pub use stream::{MessageReader, MessageWriter, WriteError};
 pub use unproven::AddressGuard;
-
-/// Why an endpoint cannot be made. Its owner gives it a code and a next step.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// TLS does not accept the certificate or the key.
-    #[error("{0}")]
-    Tls(String),
-    /// The system has no randomness to give.
-    #[error("{0}")]
-    Random(String),
-    /// The UDP port cannot be had.
-    #[error("{0}")]
-    Bind(std::io::Error),
-    /// QUIC cannot use the socket.
-    #[error("{0}")]
-    Endpoint(std::io::Error),
-}

@@ -4,43 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{hkdf, hmac};
 use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime, VarInt};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::{sleep, timeout};
 
-use crate::SetupError;
 use crate::connection::Connection;
-use crate::quic::server;
+use crate::error::SetupError;
+use crate::quic::server::{self, ServerSetup};
 use crate::socket::{GatheringSocket, bind};
 use crate::unproven::{AddressGuard, Unproven};
 
 /// How long the allowance of an address that was not proved outlives its connection: until what
 /// closes it was sent, or dropped.
 const AFTERMATH: Duration = Duration::from_millis(200);
-
-/// What a node's endpoint is made from.
-pub struct ServerSetup {
-    /// The node's certificate.
-    pub certificate: CertificateDer<'static>,
-    /// The private key of [`ServerSetup::certificate`].
-    pub private_key: PrivateKeyDer<'static>,
-    /// Makes the tokens of stateless resets. A node that is started anew must have the same one.
-    pub reset_key: hmac::Key,
-    /// Seals the tokens of QUIC Retry.
-    pub retry_key: hkdf::Prk,
-    /// Proves that a connection id was given out by this node, in this process or an earlier one.
-    pub connection_id_key: u64,
-    /// Decides QUIC's random choices and connection ids, for simulations only; without it the
-    /// system's randomness does.
-    pub seed: Option<[u8; 32]>,
-    /// A connection that hears nothing for so long is gone.
-    pub idle_timeout: Duration,
-    /// Connections that may wait to be taken.
-    pub max_incoming: usize,
-    /// Bytes of datagrams that may wait to be sent on one connection.
-    pub datagram_send_buffer: usize,
-}
 
 /// How a node's own UDP socket behaves.
 #[derive(Debug, Clone, Copy)]

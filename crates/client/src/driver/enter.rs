@@ -10,8 +10,8 @@ use rekindle_schema::wire::{
 use rekindle_transport::Connection;
 use tokio::time::{Instant, timeout};
 
+use super::state::{Driver, redirect};
 use super::stream::{Gone, Stream};
-use super::{Driver, redirect};
 use crate::event::ClientEvent;
 use crate::watch::dead;
 
@@ -45,7 +45,9 @@ impl Driver {
         let lost = |words: &str| Gone::Lost(words.to_owned());
         let (stream, welcome, rewound) = tokio::select! {
             biased;
-            said = timeout(patience, said) => said.unwrap_or_else(|_| Err(lost("no welcome came")))?,
+            said = timeout(patience, said) => {
+                said.unwrap_or_else(|_| Err(lost("no welcome came")))?
+            }
             () = dead(connection) => return Err(lost("the server fell silent before its welcome")),
         };
         self.welcomed(connection, welcome, rewound).await?;

@@ -8,8 +8,8 @@ use rekindle_schema::wire::{ClientMessage, ServerMessage, encode_client};
 use rekindle_transport::Connection;
 use tokio::time::{Instant, sleep_until};
 
+use super::state::{Driver, reached, redirect};
 use super::stream::{Gone, Stream, next};
-use super::{Driver, reached, redirect};
 use crate::event::ClientEvent;
 use crate::watch::{Line, Watch};
 

@@ -8,7 +8,7 @@ use rekindle_schema::wire::{ClientMessage, RefuseCode, Role};
 use rekindle_transport::MessageReader;
 use tokio::time::{Instant, sleep};
 
-use super::End;
+use super::end::End;
 use crate::edge::Edge;
 use crate::limits::Bucket;
 use crate::meters::Meters;

@@ -9,7 +9,7 @@ use rekindle_netcode::InputPacket;
 use rekindle_schema::wire::{RefuseCode, Role};
 use tokio::time::Instant;
 
-use super::End;
+use super::end::End;
 use crate::edge::Edge;
 use crate::limits::Bucket;
 use crate::meters::Meters;

@@ -21,8 +21,8 @@ use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
 use rekindle_door::{
     Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
 };
+use rekindle_door::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
-use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::{Beat, Event, LeaveReason};
 use rekindle_schema::wire::{RefuseCode, Role};

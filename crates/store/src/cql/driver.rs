@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, PrepareError, RequestAttemptError,
+};
 use scylla::frame::Compression;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::DefaultRetryPolicy;
@@ -361,13 +364,35 @@ fn refusal(error: &ExecutionError) -> Option<String> {
     .then(|| format!("{kind}: {message}"))
 }
 
+/// Whether the server does not let this user in. The driver wraps that several layers deep.
+fn is_login_failure(error: &NewSessionError) -> bool {
+    let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(
+        ConnectionPoolError::Broken {
+            last_connection_error: ConnectionError::ConnectionSetupRequestError(failed),
+        },
+    )) = error
+    else {
+        return false;
+    };
+    turns_user_away(failed.get_error())
+}
+
+/// Whether the set-up of a connection failed for who asks.
+fn turns_user_away(error: &ConnectionSetupRequestErrorKind) -> bool {
+    use ConnectionSetupRequestErrorKind as Setup;
+    matches!(
+        error,
+        Setup::MissingAuthentication
+            | Setup::StartAuthSessionError(_)
+            | Setup::AuthChallengeEvaluationError(_)
+            | Setup::AuthFinishError(_)
+            | Setup::DbError(DbError::AuthenticationError | DbError::Unauthorized, _)
+    )
+}
+
 fn not_connected(place: &str, error: &NewSessionError) -> StoreError {
     let text = error.to_string();
-    // The driver wraps what the server says about a login several layers deep, in words.
-    if ["uthentication", "credentials", "AuthError", "requires"]
-        .iter()
-        .any(|word| text.contains(word))
-    {
+    if is_login_failure(error) {
         return StoreError::Refused {
             place: place.to_owned(),
             problem: format!("the server does not let this user in: {text}"),
@@ -400,6 +425,18 @@ fn datacentre(session: &Session, options: &CqlOptions) -> Result<String, StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_that_is_turned_down_is_told_from_a_server_that_is_not_there() {
+        use ConnectionSetupRequestErrorKind as Setup;
+        let said = |error| Setup::DbError(error, "Provided username is incorrect".to_owned());
+        assert!(turns_user_away(&Setup::MissingAuthentication));
+        assert!(turns_user_away(&said(DbError::AuthenticationError)));
+        assert!(turns_user_away(&said(DbError::Unauthorized)));
+        assert!(!turns_user_away(&said(DbError::Overloaded)));
+        assert!(!turns_user_away(&Setup::UnableToAllocStreamId));
+        assert!(!is_login_failure(&NewSessionError::EmptyKnownNodesList));
+    }
 
     #[test]
     fn an_answer_is_read_by_name_or_position() {

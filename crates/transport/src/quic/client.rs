@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
-use crate::SetupError;
+use crate::error::SetupError;
 
 /// The name that is asked for. Trust rests on the certificate, not on the name.
 pub const SERVER_NAME: &str = "rekindle";

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
 use rekindle_schema::wire;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::connection_ids::KeyedIds;
-use crate::SetupError;
-use crate::server::ServerSetup;
+use crate::error::SetupError;
 
 /// First guess of a round trip: decides how soon a lost first packet is sent again (three times
 /// this).
@@ -24,6 +25,29 @@ const ACK_DELAY: Duration = Duration::from_millis(40);
 /// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for
 /// thousands, and no amplifier.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What a node's endpoint is made from.
+pub struct ServerSetup {
+    /// The node's certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The private key of [`ServerSetup::certificate`].
+    pub private_key: PrivateKeyDer<'static>,
+    /// Makes the tokens of stateless resets. A node that is started anew must have the same one.
+    pub reset_key: hmac::Key,
+    /// Seals the tokens of QUIC Retry.
+    pub retry_key: hkdf::Prk,
+    /// Proves that a connection id was given out by this node, in this process or an earlier one.
+    pub connection_id_key: u64,
+    /// Decides QUIC's random choices and connection ids, for simulations only; without it the
+    /// system's randomness does.
+    pub seed: Option<[u8; 32]>,
+    /// A connection that hears nothing for so long is gone.
+    pub idle_timeout: Duration,
+    /// Connections that may wait to be taken.
+    pub max_incoming: usize,
+    /// Bytes of datagrams that may wait to be sent on one connection.
+    pub datagram_send_buffer: usize,
+}
 
 /// What QUIC is given for the endpoint and for each connection.
 pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfig), SetupError> {
