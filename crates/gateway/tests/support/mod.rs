@@ -147,18 +147,9 @@ impl FakeMatch {
         inner.tick = inner.tick.next();
         let tick = inner.tick;
         let mut frame = TickFrame {
-            match_id: MATCH,
-            epoch: inner.epoch,
-            tick,
-            durable: tick,
-            view: Arc::default(),
-            applied: Vec::new(),
-            commands: Vec::new(),
-            joined: Vec::new(),
-            left: Vec::new(),
             beat: inner.beat(tick),
-            events: Vec::new(),
             ended: inner.ended.clone(),
+            ..TickFrame::empty(MATCH, inner.epoch, tick)
         };
         for player in std::mem::take(&mut inner.removed) {
             if let Some(gone) = inner.players.remove(&player) {
