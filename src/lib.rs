@@ -41,7 +41,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
-use rekindle_actors::jobs::Kind;
+use rekindle_jobs::Kind;
 use rekindle_sim::{Game, GameType, SimError, Typed};
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
@@ -81,7 +81,7 @@ impl Node {
     }
 
     /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`,
-    /// `jobs.cron`), some node does it; see [`rekindle_actors::jobs`].
+    /// `jobs.cron`), some node does it; see [`rekindle_jobs`].
     #[must_use]
     pub fn job(mut self, kind: Kind) -> Self {
         self.kinds.push(kind);

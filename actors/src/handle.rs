@@ -15,10 +15,10 @@ use rekindle_schema::{PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::actor::MatchMsg;
-use crate::cell::{MatchCell, MatchPhase};
-use crate::core::OpenOutcome;
-use crate::journal::Durable;
+use crate::core::{Durable, OpenOutcome};
+use crate::messages::MatchMsg;
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
 
 /// The door of one match of this node, and what the node itself asks of the match. Cheap to clone.
 #[derive(Clone)]
@@ -48,9 +48,9 @@ impl MatchHandle {
 
     /// Resolves when `tick` is durable. `None` if the match stops before that.
     pub async fn wait_durable(&self, tick: Tick) -> Option<Durable> {
-        let mut durable = self.cell.durable.subscribe();
+        let mut durable = self.cell.books.subscribe();
         loop {
-            let now = *durable.borrow_and_update();
+            let now = durable.borrow_and_update().durable();
             if now.tick >= tick {
                 return Some(now);
             }
@@ -83,7 +83,7 @@ impl MatchHandle {
         resume: Option<SessionId>,
     ) -> Result<Opened, Refusal> {
         let gone = || Refusal::new(RefuseCode::Unavailable, "the match stopped: try again");
-        let mut durable = self.cell.durable.subscribe();
+        let mut durable = self.cell.books.subscribe();
         loop {
             durable.mark_unchanged();
             match self.ask(player, name.clone(), resume) {
@@ -158,7 +158,7 @@ impl MatchDoor for MatchHandle {
     }
 
     fn hash_at(&self, tick: Tick) -> Option<StateHash> {
-        self.cell.hashes.lock().at(tick)
+        self.cell.hash_at(tick)
     }
 
     fn holds_until(&self) -> Option<Tick> {
@@ -202,13 +202,7 @@ impl MatchDoor for MatchHandle {
     }
 
     fn subscribe(&self) -> mpsc::Receiver<Arc<TickFrame>> {
-        let (sender, receiver) = mpsc::channel(self.cell.subscriber_frames.max(1));
-        let mut subscribers = self.cell.subscribers.lock();
-        // After it has stopped for good nobody would close the channel.
-        if self.cell.is_alive() {
-            subscribers.push(sender);
-        }
-        receiver
+        self.cell.subscribers.add(|| self.cell.is_alive())
     }
 }
 

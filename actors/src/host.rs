@@ -11,7 +11,6 @@
 //! as fencing does.
 
 mod lifecycle;
-mod repair;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -27,18 +26,21 @@ use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, Tick};
 use rekindle_store::{Store, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cell::{MatchCell, MatchPhase};
-use crate::checkpointer::{CheckpointMsg, Checkpointer, LookPending, Taken, Ticket};
+use crate::checkpoint::scheduler::Checkpointer;
+use crate::checkpoint::ticket::{CheckpointMsg, CheckpointPort, Taken, Ticket};
+use crate::checkpoint::writer;
 use crate::config::{Games, HostConfig, HostParts, WallClock};
 use crate::error::HostError;
 use crate::handle::MatchHandle;
-use crate::journal::{Halt, Journal, JournalMsg, JournalPort};
+use crate::journal::actor::{Halt, Journal, JournalMsg, JournalPort};
 use crate::meters::Meters;
-use crate::shard::Shard;
-use crate::watchdog;
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
+use crate::shard::watchdog;
+use crate::shard::wheel::Shard;
 use supervisor::{Role, Supervisor, SupervisorMsg};
 
 pub use lifecycle::{DrainReport, RecoveryReport};
@@ -46,7 +48,7 @@ pub use lifecycle::{DrainReport, RecoveryReport};
 /// What a match is and where it stands.
 #[derive(Debug, Clone)]
 pub struct MatchStatus {
-    /// Which.
+    /// The match.
     pub match_id: MatchId,
     /// Its game type.
     pub game: String,
@@ -54,7 +56,7 @@ pub struct MatchStatus {
     pub tick_rate: u16,
     /// How many house bots play in it.
     pub house_bots: u16,
-    /// Its ownership.
+    /// The ownership under which it runs here.
     pub epoch: Epoch,
     /// What it is doing.
     pub phase: MatchPhase,
@@ -94,12 +96,11 @@ pub(crate) struct Inner {
     pub(crate) meters: Arc<Meters>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) matches: Mutex<BTreeMap<MatchId, Arc<MatchCell>>>,
-    pub(crate) checkpoint_slots: Arc<Semaphore>,
-    pub(crate) look_pending: LookPending,
+    pub(crate) checkpoints: Arc<CheckpointPort>,
     /// Some effect was acknowledged by its sink.
     pub(crate) effect_delivered: Notify,
     /// A match came or went.
-    changed: Notify,
+    pub(crate) changed: Notify,
     next_shard: AtomicUsize,
     /// Phases of ticks are counted from here.
     pub(crate) started: Instant,
@@ -143,7 +144,7 @@ impl Host {
         };
         let inner = Arc::new(Inner {
             journal: Arc::new(JournalPort::new(config.backlog_bytes)),
-            checkpoint_slots: Arc::new(Semaphore::new(config.checkpoints_in_flight.max(1))),
+            checkpoints: Arc::new(CheckpointPort::new(config.checkpoints_in_flight)),
             store,
             incarnation,
             build,
@@ -154,7 +155,6 @@ impl Host {
             meters: Arc::new(Meters::new()),
             shards,
             matches: Mutex::default(),
-            look_pending: LookPending::default(),
             effect_delivered: Notify::new(),
             changed: Notify::new(),
             next_shard: AtomicUsize::new(0),
@@ -249,6 +249,7 @@ fn status(cell: &MatchCell) -> MatchStatus {
         let doors = cell.doors.lock();
         (doors.ingress.len(), doors.ingress.capacity())
     };
+    let standing = cell.books.standing();
     MatchStatus {
         match_id: cell.match_id,
         game: cell.spec.game.clone(),
@@ -256,13 +257,13 @@ fn status(cell: &MatchCell) -> MatchStatus {
         house_bots: cell.spec.house_bots,
         epoch: cell.epoch,
         phase: cell.phase(),
-        tick: cell.tick(),
-        durable: cell.durable().tick,
-        published: cell.published(),
+        tick: standing.executed,
+        durable: standing.durable.tick,
+        published: standing.published,
         sessions,
         max_players,
-        late_ticks: cell.late.load(Ordering::Relaxed),
-        checkpoint: cell.cost.lock().newest.map(|stored| (stored.seq, stored.tick, stored.bytes)),
+        late_ticks: cell.supervision.late(),
+        checkpoint: cell.checkpoints.newest().map(|stored| (stored.seq, stored.tick, stored.bytes)),
     }
 }
 
@@ -293,6 +294,7 @@ impl Inner {
         let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell())
             .await
             .map_err(fail("checkpointer"))?;
+        self.checkpoints.attach(checkpointer.clone());
         let mut shards = Vec::with_capacity(self.shards.len());
         for (index, shard) in self.shards.iter().enumerate() {
             let spawning =
@@ -324,9 +326,9 @@ impl Inner {
         }
         let cells = std::mem::take(&mut *self.matches.lock());
         for cell in cells.values() {
-            cell.subscribers.lock().clear();
+            cell.subscribers.close();
             cell.set_phase(MatchPhase::Drained);
-            if let Some(actor) = cell.actor.lock().take() {
+            if let Some(actor) = cell.supervision.take_actor() {
                 actor.kill();
             }
             cell.close_doors(RefuseCode::Unavailable, "the node stopped: connect again");
@@ -365,20 +367,18 @@ impl Inner {
         }
     }
 
-    /// Asks the checkpointer to look again.
-    pub(crate) fn look(&self) {
-        if let Some(actors) = self.actors.get() {
-            self.look_pending.ask(&actors.checkpointer);
-        }
-    }
-
     /// Writes a checkpoint in the background.
-    pub(crate) fn store_checkpoint(self: &Arc<Self>, ticket: Ticket, taken: Taken) {
+    pub(crate) fn store_checkpoint(
+        self: &Arc<Self>,
+        cell: Arc<MatchCell>,
+        ticket: Ticket,
+        taken: Taken,
+    ) {
         let host = Arc::clone(self);
         self.spawn(async move {
-            match crate::checkpointer::store(&host, &ticket.cell, taken).await {
+            match writer::store(&host, &cell, taken).await {
                 Ok(took) => {
-                    tokio::time::sleep(crate::checkpointer::rest(took)).await;
+                    tokio::time::sleep(writer::rest(took)).await;
                     ticket.finish();
                 }
                 Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint \
@@ -386,7 +386,7 @@ impl Inner {
                 Err(error) => {
                     ticket.postpone();
                     tracing::error!(
-                        code = "RK-HOST-033", match_id = %ticket.cell.match_id, %error,
+                        code = "RK-HOST-033", match_id = %cell.match_id, %error,
                         "checkpoint was not stored"
                     );
                 }

@@ -1,4 +1,4 @@
-//! Supervised actors of a node: matches, journal, checkpoints, [jobs].
+//! Supervised actors of a node: matches, journal, checkpoints.
 //!
 //! A [`Host`] runs the matches of one node incarnation. The node gives it a
 //! [store](rekindle_store::Store), its [`Games`] and a clock, tells it which matches to
@@ -46,28 +46,26 @@
 //! | `rekindle_effects_delivered_total` | counter | effects that were new to their sink |
 //! | `rekindle_matches`, `rekindle_sessions` | gauge | on this node now |
 
-mod actor;
-mod cell;
-mod checkpointer;
+mod checkpoint;
 mod config;
 pub mod core;
-mod effects;
 mod error;
 mod handle;
 mod host;
-pub mod jobs;
 mod journal;
+mod messages;
 mod meters;
-pub mod poison;
+mod play;
 pub mod recovery;
 mod shard;
-mod watchdog;
 
-pub use cell::MatchPhase;
 pub use config::{
-    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock,
+    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, OtherBuild, Output,
+    WallClock,
 };
+pub use core::Durable;
 pub use error::{HostError, RecoveryError};
 pub use handle::MatchHandle;
 pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
-pub use journal::{Durable, Halt};
+pub use journal::Halt;
+pub use play::supervision::MatchPhase;

@@ -313,7 +313,7 @@ async fn an_input_that_never_returns_is_reported_with_its_player() {
 #[tokio::test(start_paused = true)]
 async fn poison_is_isolated_by_halves() {
     // 64 contributions, one of them poison: found in a handful of trials, all others kept.
-    use rekindle_actors::poison::{Outcome, isolate};
+    use rekindle_actors::recovery::poison::{Outcome, isolate};
     use rekindle_schema::SessionId;
     use rekindle_schema::record::{AppliedInput, Join, Step};
     let game = Tally::new();

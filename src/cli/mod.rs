@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 use rekindle_actors::Games;
-use rekindle_actors::jobs::Kind;
+use rekindle_jobs::Kind;
 use serde::Serialize;
 
 use crate::admin::client::AdminClient;

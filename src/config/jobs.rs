@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_actors::jobs::Schedule;
+use rekindle_jobs::Schedule;
 
 use super::{ConfigError, Settings, at_least_one, bad, parse, text};
 

@@ -55,7 +55,7 @@ const SETTINGS: &[&str] = &[
     "checkpoint.every_s=2",
     "recovery.healthy_ms=200",
     "recovery.attempts=20",
-    "log.filter=info,rekindle_actors::checkpointer=debug",
+    "log.filter=info,rekindle_actors::checkpoint=debug",
 ];
 
 /// Plays the show. [`Exit::Done`] only if the verdict is good.

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rekindle_actors::Host;
-use rekindle_actors::jobs::{Kind, QueueConfig, RetryPolicy, WorkError, WorkResult};
 use rekindle_cluster::retention::{self, Policy};
+use rekindle_jobs::{Kind, QueueConfig, RetryPolicy, WorkError, WorkResult};
 use rekindle_schema::Incarnation;
 use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::NodeState;

@@ -1,6 +1,6 @@
 //! Jobs, as operators see them: what the admin listener asks of a node about them.
 
-use rekindle_actors::jobs::{self, CronEntry, JobsConfig, JobsHandle, JobsParts, Kind};
+use rekindle_jobs::{CronEntry, JobsConfig, JobsHandle, JobsParts, Kind};
 use rekindle_schema::JobId;
 use rekindle_schema::job::{Job, JobState, Unique};
 use rekindle_store::{JobFilter, NewJob, StoreError};
@@ -49,7 +49,7 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         kinds,
         config: jobs,
     };
-    Ok(jobs::start(parts).await?)
+    Ok(rekindle_jobs::start(parts).await?)
 }
 
 impl Serving {

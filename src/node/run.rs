@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use rekindle_actors::jobs::{Drained, Kind};
 use rekindle_actors::{
     DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall,
-    Output, RecoveryReport,
+    OtherBuild, Output, RecoveryReport,
 };
 use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
+use rekindle_jobs::{Drained, Kind};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Renewal, Store, StoreError};
 use tokio::net::TcpListener;
@@ -565,7 +565,7 @@ fn host_config(config: &Config) -> HostConfig {
         trim_checkpoints: config.retention.checkpoints <= 2,
         checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
-        accept_build: config.accept_build,
+        other_build: OtherBuild::accepted_if(config.accept_build),
         on_hang: Arc::new(|_| {
             // What the watchdog has just said is to be read.
             telemetry::flush();

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use rekindle_actors::jobs::JobsHandle;
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
 use rekindle_cluster::directory::{self, Updated};
 use rekindle_cluster::{retention, takeover};
 use rekindle_gateway::Gateway;
+use rekindle_jobs::JobsHandle;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::{AuditQuery, Store, StoreError};

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_actors::Games;
 use rekindle_actors::recovery::Replay;
+use rekindle_actors::{Games, OtherBuild};
 use rekindle_schema::batch::{Frame, FrameHeader};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
@@ -471,12 +471,13 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
             let _ = say(&format!("at {tick}"));
         }
     };
-    let (build, accept_build) = (BuildId(request.build), request.accept_build);
+    let build = BuildId(request.build);
+    let other_build = OtherBuild::accepted_if(request.accept_build);
     let whole = Replay {
         game: &*game,
         spec: &lease.spec,
         build,
-        accept_build,
+        other_build,
         until: None,
         match_id: Some(lease.match_id),
     };

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-store", &["rekindle-schema"]),
     ("rekindle-cluster", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store", "rekindle-door"]),
+    ("rekindle-jobs", &["rekindle-schema", "rekindle-store"]),
     (
         "rekindle-gateway",
         &["rekindle-schema", "rekindle-netcode", "rekindle-door", "rekindle-transport"],

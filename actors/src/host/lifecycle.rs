@@ -14,13 +14,19 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Host, Inner};
-use crate::actor::{MatchActor, MatchArgs, MatchMsg, Start};
-use crate::cell::{CellParts, MatchCell, MatchPhase};
-use crate::checkpointer::Taken;
-use crate::core::{Ingress, IngressLimits, MatchCore};
+use crate::checkpoint::ticket::{Progress, Taken};
+use crate::checkpoint::writer;
+use crate::config::{HostConfig, OnStall, Output};
+use crate::core::{Durable, Ingress, IngressLimits, Ledger, MatchCore, PublishOrder};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
-use crate::journal::Durable;
+use crate::messages::MatchMsg;
+use crate::play::actor::{MatchActor, MatchArgs, Start};
+use crate::play::admission::Admissions;
+use crate::play::books::Books;
+use crate::play::cell::{CellParts, MatchCell};
+use crate::play::subscribers::Subscribers;
+use crate::play::supervision::{MatchPhase, Supervision};
 use crate::recovery::{self, Replayed, replay};
 
 /// Future ticks for which inputs are taken, in seconds of match time.
@@ -36,14 +42,31 @@ const DRAIN_WRITES: usize = 8;
 /// Pause before the last checkpoint of an ended match is written again.
 const LAST_CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether wanted checkpoints are stored.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const CHECK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for matches that are just ending.
 const DRAIN_ENDING: Duration = Duration::from_secs(5);
+
+/// Where a world that is about to run comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It was just set up: it ticks at once.
+    Created,
+    /// It was replayed: it waits for its sessions.
+    Recovered,
+}
+
+/// Whether a match under `config` may ever show what is not durable.
+fn publish_order(config: &HostConfig) -> PublishOrder {
+    match (config.output, config.on_stall) {
+        (Output::Durable, OnStall::Pause) => PublishOrder::AfterDurable,
+        (Output::Immediate, _) | (_, OnStall::Degrade) => PublishOrder::MayRunAhead,
+    }
+}
 
 /// How a recovery went.
 #[derive(Debug, Clone)]
 pub struct RecoveryReport {
-    /// Which match.
+    /// The match.
     pub match_id: MatchId,
     /// The tick it goes on from.
     pub tick: Tick,
@@ -83,7 +106,7 @@ impl Host {
         let inner = self.inner();
         let game = inner.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
-        let cell = inner.launch(&lease, game, Replayed::fresh(sim), false).await?;
+        let cell = inner.launch(&lease, game, Replayed::fresh(sim), Origin::Created).await?;
         tracing::info!(
             code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game,
             "match created"
@@ -123,7 +146,7 @@ impl Host {
     /// claims a match.
     pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
         let inner = self.inner();
-        let (build, accept) = (inner.build, inner.config.accept_build);
+        let (build, accept) = (inner.build, inner.config.other_build);
         if recovery::fits_at_once(history, build, accept) {
             return recovery::fits(&inner.games, lease, history, build, accept);
         }
@@ -160,7 +183,7 @@ impl Host {
         let reason = reason.into();
         let cell =
             inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
-        *cell.stop.lock() = Some(reason.clone());
+        cell.supervision.request_stop(reason.clone());
         let mut halted = inner.journal.halted();
         loop {
             let changed = inner.changed.notified();
@@ -189,16 +212,13 @@ impl Host {
         let mut open: Vec<(Arc<MatchCell>, Tick)> =
             cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
         for (cell, tick) in &open {
-            let mut cost = cell.cost.lock();
-            if cost.newest.is_none_or(|newest| newest.tick < *tick) {
-                cost.wanted = cost.wanted.max(Some(*tick));
-            }
+            cell.checkpoints.want(*tick);
         }
         let mut stored = 0;
         loop {
-            self.inner().look();
+            self.inner().checkpoints.ask();
             open.retain(|(cell, tick)| {
-                let covered = cell.cost.lock().newest.is_some_and(|newest| newest.tick >= *tick);
+                let covered = cell.checkpoints.newest().is_some_and(|newest| newest.tick >= *tick);
                 stored += usize::from(covered);
                 let runs = matches!(
                     cell.phase(),
@@ -212,7 +232,7 @@ impl Host {
             if open.is_empty() || self.inner().journal.is_halted() {
                 return stored;
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(CHECK_AGAIN).await;
         }
     }
 
@@ -241,7 +261,7 @@ impl Host {
                 Ok(()) => report.checkpointed += 1,
                 Err(problem) => report.left.push((cell.match_id, problem)),
             }
-            cell.subscribers.lock().clear();
+            cell.subscribers.close();
         }
         report.left.sort();
         report.took_ms = started.elapsed().as_millis() as u64;
@@ -283,7 +303,7 @@ impl Inner {
         let game = self.admit(lease)?;
         let notes = history.notes.clone();
         let (spec, build, accept, kind) =
-            (lease.spec.clone(), self.build, self.config.accept_build, Arc::clone(&game));
+            (lease.spec.clone(), self.build, self.config.other_build, Arc::clone(&game));
         let work = move || replay(&*kind, &spec, &history, build, accept, &mut |_| {});
         let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "replay", cause });
         let replayed = self.offload(work).await.map_err(failed)??;
@@ -298,7 +318,7 @@ impl Inner {
                 "ticks of another build were simulated again"
             );
         }
-        self.launch(lease, game, replayed, true).await?;
+        self.launch(lease, game, replayed, Origin::Recovered).await?;
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::debug!(
@@ -326,7 +346,7 @@ impl Inner {
         lease: &MatchLease,
         game: Arc<dyn GameType>,
         world: Replayed,
-        recovered: bool,
+        origin: Origin,
     ) -> Result<Arc<MatchCell>, HostError> {
         let expected = lease.lineage.last().map_or(Seq(1), |stretch| stretch.first_seq);
         if expected != world.seq.next() {
@@ -346,17 +366,18 @@ impl Inner {
             away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
         };
         let sessions = world.sim.sessions();
+        let durable =
+            Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() };
         let cell = Arc::new(MatchCell::new(CellParts {
             lease,
             game,
             shard: self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
             seed: self.seed,
-            subscriber_frames: self.config.subscriber_frames,
-            ingress: Ingress::new(limits, world.tick, &sessions),
-            next_seq: expected,
-            durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
-            probe: world.sim.probe(),
-            covered: world.root,
+            doors: Admissions::new(Ingress::new(limits, world.tick, &sessions)),
+            books: Books::new(Ledger::new(lease.epoch, publish_order(&self.config), durable)),
+            subscribers: Subscribers::new(self.config.subscriber_frames),
+            checkpoints: Progress::new(world.root),
+            supervision: Supervision::new(world.sim.probe()),
             hashes: world.hashes,
             holds_until: world.holds_until,
         }));
@@ -367,10 +388,10 @@ impl Inner {
         if !open.is_empty() {
             self.deliver(&cell, open);
         }
-        let start = match (world.ended, recovered) {
+        let start = match (world.ended, origin) {
             (Some(reason), _) => Start::Over(reason),
-            (None, true) => Start::Recovered,
-            (None, false) => Start::Running,
+            (None, Origin::Recovered) => Start::Recovered,
+            (None, Origin::Created) => Start::Running,
         };
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
@@ -379,12 +400,12 @@ impl Inner {
             return Err(error);
         }
         self.changed.notify_waiters();
-        self.look();
+        self.checkpoints.ask();
         Ok(cell)
     }
 
     /// Starts the actor of a match on its shard.
-    pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
+    pub(crate) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
         let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
         let shard = args.cell.shard;
         let supervisor = self
@@ -403,11 +424,11 @@ impl Inner {
     pub(super) fn remove(&self, match_id: MatchId) {
         let removed = self.matches.lock().remove(&match_id);
         if let Some(cell) = removed {
-            cell.subscribers.lock().clear();
-            if let Some(actor) = cell.actor.lock().take() {
+            cell.subscribers.close();
+            if let Some(actor) = cell.supervision.take_actor() {
                 actor.stop(None);
             }
-            cell.durable.send_modify(|_| {});
+            cell.books.wake();
         }
         self.changed.notify_waiters();
     }
@@ -424,13 +445,13 @@ impl Inner {
         self.spawn(async move {
             loop {
                 let delivered = host.effect_delivered.notified();
-                if cell.effects.lock().is_empty() {
+                if cell.effects.is_empty() {
                     break;
                 }
                 delivered.await;
             }
             let last = taken.seq;
-            while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
+            while let Err(error) = writer::store(&host, &cell, taken.clone()).await {
                 tracing::error!(
                     code = "RK-HOST-036", match_id = %cell.match_id, %error,
                     "the last checkpoint is not stored yet"
@@ -481,9 +502,7 @@ impl Inner {
         };
         match taken {
             Some(taken) => {
-                crate::checkpointer::store(self, cell, taken)
-                    .await
-                    .map_err(|error| error.to_string())?;
+                writer::store(self, cell, taken).await.map_err(|error| error.to_string())?;
                 // Behind this answer all durable frames are published.
                 let (reply, answer) = oneshot::channel();
                 cell.cast(MatchMsg::Inspect(reply));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::Inner;
-use crate::journal::Halt;
+use crate::journal::actor::Halt;
 
 /// Supervisors get no messages, only events.
 pub(crate) enum SupervisorMsg {}
@@ -55,12 +55,7 @@ impl Actor for Supervisor {
                     .matches
                     .lock()
                     .values()
-                    .find(|cell| {
-                        cell.actor
-                            .lock()
-                            .as_ref()
-                            .is_some_and(|actor| actor.get_id() == who.get_id())
-                    })
+                    .find(|cell| cell.supervision.is_actor(who.get_id()))
                     .cloned();
                 if let Some(cell) = failed {
                     tracing::error!(

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rekindle_actors::jobs::core::{
-    Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict,
-};
-use rekindle_actors::jobs::{CronEntry, QueueConfig, RetryPolicy, WorkError};
+use rekindle_jobs::core::{Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict};
+use rekindle_jobs::{CronEntry, QueueConfig, RetryPolicy, WorkError};
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
 use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::jobs::{self, Change};

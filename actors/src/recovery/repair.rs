@@ -7,13 +7,15 @@ use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::Step;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_store::history::{self, HistoryError, LoadOptions};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::Inner;
-use crate::actor::{MatchArgs, MatchMsg, Start};
-use crate::cell::{MatchCell, MatchPhase};
 use crate::core::MatchCore;
-use crate::poison::{self, Outcome, Repair};
+use crate::host::Inner;
+use crate::messages::MatchMsg;
+use crate::play::actor::{MatchArgs, Start};
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
+use crate::recovery::poison::{self, Outcome};
 use crate::recovery::{Replayed, replay};
 
 /// Restarts are counted over this long.
@@ -32,7 +34,7 @@ impl Inner {
                 }
                 Err(report) => Outcome::Hopeless(report),
             };
-            cell.cast(MatchMsg::Repaired(Box::new(Repair { outcome })));
+            cell.cast(MatchMsg::Repaired(Box::new(outcome)));
         });
     }
 
@@ -40,17 +42,11 @@ impl Inner {
     /// budget.
     pub(crate) fn restart(self: &Arc<Self>, cell: Arc<MatchCell>, error: String) {
         let host = Arc::clone(self);
-        *cell.actor.lock() = None;
+        cell.supervision.take_actor();
         cell.set_phase(MatchPhase::Repairing);
         // Frames that were waiting in the actor are gone: whoever listens must begin anew.
-        cell.subscribers.lock().clear();
-        let recent = {
-            let now = Instant::now();
-            let mut restarts = cell.restarts.lock();
-            restarts.retain(|&at| now.saturating_duration_since(at) < BUDGET_WINDOW);
-            restarts.push(now);
-            restarts.len()
-        };
+        cell.subscribers.close();
+        let recent = cell.supervision.count_restart(BUDGET_WINDOW);
         if recent > self.config.restarts as usize {
             let report = format!(
                 "its actor failed {recent} times within {} seconds, last: {error}",
@@ -80,7 +76,7 @@ impl Inner {
         cell: &Arc<MatchCell>,
         replayed: Replayed,
     ) -> Result<(), crate::error::HostError> {
-        cell.rebase(replayed.tick, &replayed.sim.sessions());
+        cell.doors.rebase(replayed.tick, &replayed.sim.sessions());
         let start = replayed.ended.map_or(Start::Running, Start::Over);
         let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim);
         let open = core.sim().open_effects();
@@ -95,9 +91,9 @@ impl Inner {
     /// The world of `cell` after its last executed tick, from the store, once that tick is durable.
     async fn rebuild(self: &Arc<Self>, cell: &Arc<MatchCell>) -> Result<Replayed, String> {
         let wanted = cell.tick();
-        let mut durable = cell.durable.subscribe();
-        durable
-            .wait_for(|durable| durable.tick >= wanted)
+        let mut ledger = cell.books.subscribe();
+        ledger
+            .wait_for(|ledger| ledger.durable().tick >= wanted)
             .await
             .map_err(|error| error.to_string())?;
         let mut pause = Duration::from_millis(20);
@@ -122,7 +118,7 @@ impl Inner {
         if lease.incarnation != self.incarnation || lease.epoch != cell.epoch {
             return Err(format!("the match now belongs to incarnation {}", lease.incarnation));
         }
-        let (game, build, accept) = (Arc::clone(&cell.game), self.build, self.config.accept_build);
+        let (game, build, accept) = (Arc::clone(&cell.game), self.build, self.config.other_build);
         let work = move || replay(&*game, &lease.spec, &history, build, accept, &mut |_| {});
         let replayed = self.offload(work).await?.map_err(|error| error.to_string())?;
         if replayed.tick != wanted {
@@ -140,8 +136,8 @@ impl Inner {
         self.meters.parked.increment(1);
         tracing::error!(code = "RK-HOST-026", match_id = %cell.match_id, report, "match parked");
         cell.set_phase(MatchPhase::Parked(report.clone()));
-        cell.subscribers.lock().clear();
-        *cell.actor.lock() = None;
+        cell.subscribers.close();
+        cell.supervision.take_actor();
         cell.close_doors(
             RefuseCode::Unavailable,
             "the match is parked after a failure: ask the operator",

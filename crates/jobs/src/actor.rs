@@ -17,8 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::core::{Effect, Event, Held, JobsCore, KindConfig, Mend, Open, Times, Verdict};
-use super::{Handler, JobsParts};
-use crate::error::HostError;
+use super::{Handler, JobsParts, StartError};
 
 /// How often the store is asked how many jobs it has, for the metrics.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
@@ -126,8 +125,8 @@ impl JobsHandle {
 
 /// Starts working on jobs. `Spawn` if an actor cannot be started, or an entry of the clock names a
 /// kind or a queue that does not exist.
-pub async fn start(parts: JobsParts) -> Result<JobsHandle, HostError> {
-    let spawn = |cause: String| HostError::Spawn { what: "the jobs actor", cause };
+pub async fn start(parts: JobsParts) -> Result<JobsHandle, StartError> {
+    let spawn = |cause: String| StartError { cause };
     for kind in &parts.kinds {
         if !parts.config.queues.iter().any(|queue| queue.name == kind.queue) {
             return Err(spawn(format!(

@@ -11,13 +11,41 @@ use rekindle_schema::record::Step;
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::{GameType, SimError, Simulation, StepOutput};
 
+/// What a player can contribute to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contribution {
+    /// The player enters.
+    Join,
+    /// An input of one tick.
+    Input,
+    /// A reliable command.
+    Command,
+}
+
+impl Contribution {
+    /// Its name in reports and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Input => "input",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl std::fmt::Display for Contribution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A contribution that was left out of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Culprit {
-    /// Whose.
+    /// The player whose contribution it was.
     pub player: PlayerId,
-    /// `input`, `command` or `join`.
-    pub what: &'static str,
+    /// What the player contributed.
+    pub what: Contribution,
     /// The client's number; 0 for a join.
     pub seq: u64,
     /// The session that did not enter, if the contribution was a join.
@@ -50,11 +78,6 @@ pub enum Outcome {
     Hopeless(String),
 }
 
-/// The answer to the match whose tick it is.
-pub(crate) struct Repair {
-    pub(crate) outcome: Outcome,
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Suspect {
     Join(usize),
@@ -74,7 +97,7 @@ pub fn isolate(game: &dyn GameType, checkpoint: &Bytes, step: &Step) -> Outcome 
         .map(Suspect::Join)
         .chain((0..step.inputs.len()).map(Suspect::Input))
         .chain((0..step.commands.len()).map(Suspect::Command));
-    trials.settle(&suspects.collect::<Vec<_>>());
+    trials.sift(&suspects.collect::<Vec<_>>());
     let Trials { culprits, best, .. } = trials;
     match best {
         Some((sim, step, output)) => {
@@ -122,15 +145,16 @@ struct Trials<'a> {
 }
 
 impl Trials<'_> {
-    fn settle(&mut self, group: &[Suspect]) {
+    /// Keeps what of `group` does no harm and accuses the rest.
+    fn sift(&mut self, group: &[Suspect]) {
         let Some((first, rest)) = group.split_first() else { return };
         match self.attempt(group) {
             Ok(()) => self.kept.extend_from_slice(group),
             Err(error) if rest.is_empty() => self.culprits.push(self.accuse(*first, &error)),
             Err(_) => {
                 let (left, right) = group.split_at(group.len() / 2);
-                self.settle(left);
-                self.settle(right);
+                self.sift(left);
+                self.sift(right);
             }
         }
     }
@@ -170,15 +194,15 @@ impl Trials<'_> {
         let (player, what, seq, session, joining) = match suspect {
             Suspect::Join(index) => {
                 let join = &self.step.joins[index];
-                (join.player, "join", 0, join.session, Some(join.session))
+                (join.player, Contribution::Join, 0, join.session, Some(join.session))
             }
             Suspect::Input(index) => {
                 let input = &self.step.inputs[index];
-                (input.player, "input", input.seq, input.session, None)
+                (input.player, Contribution::Input, input.seq, input.session, None)
             }
             Suspect::Command(index) => {
                 let command = &self.step.commands[index];
-                (command.player, "command", command.seq, command.session, None)
+                (command.player, Contribution::Command, command.seq, command.session, None)
             }
         };
         let system = match error {

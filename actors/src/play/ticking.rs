@@ -6,25 +6,21 @@
 //! tick is ever skipped.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rekindle_door::{CommandDone, TickFrame};
 use rekindle_schema::record::{Decision, LeaveReason, Step};
 use rekindle_sim::SimError;
 use tokio::time::Instant;
 
-use super::{MatchState, Mode, Pending};
-use crate::cell::MatchPhase;
+use super::actor::{MatchState, Mode, Pending};
 use crate::config::{OnStall, Output};
-use crate::core::{Advanced, Drawn, MAX_TICK_BYTES};
-use crate::journal::Durable;
-use crate::poison::{Outcome, Repair};
-use crate::shard::Wake;
+use crate::core::{Advanced, Drawn, Durable, MAX_TICK_BYTES};
+use crate::messages::Wake;
+use crate::play::supervision::MatchPhase;
+use crate::recovery::poison::{Contribution, Outcome};
 
 /// Quarantined inputs in one session after which the session is removed.
 const STRIKES: u32 = 3;
-/// Weight of the newest step in the smoothed cost of a tick.
-const SMOOTHING: f64 = 0.1;
 
 impl MatchState {
     pub(super) fn on_tick(&mut self, wake: Wake) {
@@ -58,7 +54,7 @@ impl MatchState {
         self.host.meters.tick_lateness.record(lateness);
         if lateness > self.cell.period / 2 {
             self.host.meters.late_ticks.increment(1);
-            self.cell.late.fetch_add(1, Ordering::Relaxed);
+            self.cell.supervision.count_late();
         }
         if lateness > self.host.config.stall_after {
             // The process may have been stopped, and its matches taken: nothing is shown before the
@@ -84,7 +80,7 @@ impl MatchState {
     fn behind(&self) -> bool {
         let allowed = (self.host.config.stall_after.as_secs_f64() / self.cell.period.as_secs_f64())
             .ceil() as u64;
-        self.core.tick().0 - self.cell.durable().tick.0.min(self.core.tick().0) >= allowed.max(1)
+        self.cell.books.at_risk() >= allowed.max(1)
     }
 
     fn schedule_next(&mut self, deadline: Instant) {
@@ -103,23 +99,21 @@ impl MatchState {
 
     fn make(&mut self, drawn: Drawn) {
         let Drawn { step, arrived } = drawn;
-        self.cell.begin_making(&step);
+        self.cell.supervision.begin_making(&step);
         let started = Instant::now();
         for arrival in &arrived {
             self.host.meters.input_to_apply.record(started.saturating_duration_since(*arrival));
         }
         let made = self.core.step(&step);
-        *self.cell.making.lock() = None;
+        self.cell.supervision.end_making();
         match made {
             Ok(output) => {
-                let stop = self.cell.stop.lock().take();
+                let stop = self.cell.supervision.take_stop();
                 let advanced =
-                    self.core.finish(step, output, Vec::new(), stop, self.cell.watched());
+                    self.core.finish(step, output, Vec::new(), stop, self.cell.subscribers.any());
                 let took = started.elapsed();
                 self.host.meters.tick_seconds.record(took);
-                let mut cost = self.cell.cost.lock();
-                cost.tick_seconds += SMOOTHING * (took.as_secs_f64() - cost.tick_seconds);
-                drop(cost);
+                self.cell.checkpoints.note_step(took);
                 self.executed(advanced, arrived);
             }
             Err(error) => self.poisoned(step, arrived, &error),
@@ -140,10 +134,9 @@ impl MatchState {
         }
         self.host.meters.ticks.increment(1);
         if let Some(beat) = record.beat {
-            self.cell.hashes.lock().push(beat);
+            self.cell.note_beat(beat);
         }
-        let weight = self.cell.outbox.lock().push(record);
-        self.cell.tick.store(tick.0, Ordering::Release);
+        let weight = self.cell.books.execute(record);
         self.host.journal.submit(&self.cell, weight);
         let eager = self.host.config.output == Output::Immediate
             || (self.host.config.on_stall == OnStall::Degrade && self.behind());
@@ -165,8 +158,7 @@ impl MatchState {
         }
     }
 
-    fn publish(&self, mut frame: TickFrame) {
-        frame.durable = self.cell.durable().tick;
+    fn publish(&self, frame: TickFrame) {
         let dropped = self.cell.publish(frame);
         if dropped > 0 {
             self.host.meters.subscribers_dropped.increment(dropped as u64);
@@ -195,9 +187,9 @@ impl MatchState {
         if self.unverified.is_some_and(|tick| durable.tick >= tick) {
             self.unverified = None;
         }
-        self.cell.published.fetch_max(durable.tick.0, Ordering::AcqRel);
-        self.cell.confirm_joins(durable.tick);
-        self.settle_end();
+        self.cell.books.publish(durable.tick);
+        self.cell.doors.confirm_joins(durable.tick);
+        self.finish_if_durable();
     }
 
     pub(super) fn on_present(&mut self) {
@@ -219,13 +211,13 @@ impl MatchState {
         self.set_mode(Mode::Poisoned { step: Box::new(step), arrived, since: Instant::now() });
     }
 
-    pub(super) fn on_repaired(&mut self, repair: Repair) {
+    pub(super) fn on_repaired(&mut self, outcome: Outcome) {
         let Mode::Poisoned { step: poisoned, arrived, since } =
             std::mem::replace(&mut self.mode, Mode::Stopped)
         else {
             return;
         };
-        let fixed = match repair.outcome {
+        let fixed = match outcome {
             Outcome::Fixed(fixed) => fixed,
             Outcome::Hopeless(report) => return self.park(report),
         };
@@ -240,7 +232,7 @@ impl MatchState {
                 player = %culprit.player,
                 system = %culprit.system,
                 tick = %poisoned.tick,
-                what = culprit.what,
+                what = culprit.what.as_str(),
                 seq = culprit.seq,
                 "quarantined: {reason}"
             );
@@ -250,7 +242,7 @@ impl MatchState {
                 seq: culprit.seq,
                 reason,
             });
-            if culprit.what == "command" {
+            if culprit.what == Contribution::Command {
                 refused.push(CommandDone {
                     session: culprit.session,
                     seq: culprit.seq,
@@ -258,7 +250,7 @@ impl MatchState {
                 });
             }
             if let Some(session) = culprit.joining {
-                self.cell.refuse_join(
+                self.cell.doors.refuse_join(
                     session,
                     "the game failed when this player entered; the operator was told",
                 );
@@ -272,12 +264,17 @@ impl MatchState {
             }
         }
         self.core.replace(fixed.sim);
-        self.cell.chain.lock().break_off();
-        *self.cell.probe.lock() = self.core.sim().probe();
+        self.cell.checkpoints.break_off();
+        self.cell.supervision.set_probe(self.core.sim().probe());
         self.set_mode(Mode::Running);
-        let stop = self.cell.stop.lock().take();
-        let mut advanced =
-            self.core.finish(fixed.step, fixed.output, decisions, stop, self.cell.watched());
+        let stop = self.cell.supervision.take_stop();
+        let mut advanced = self.core.finish(
+            fixed.step,
+            fixed.output,
+            decisions,
+            stop,
+            self.cell.subscribers.any(),
+        );
         if let Some(frame) = &mut advanced.frame {
             frame.commands.extend(refused);
         }

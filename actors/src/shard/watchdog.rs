@@ -14,7 +14,7 @@ use rekindle_schema::{MatchId, Tick};
 
 use crate::config::Hang;
 use crate::host::Inner;
-use crate::poison::list;
+use crate::recovery::poison::list;
 
 /// Consecutive looks that must see the same tick.
 const LOOKS: u32 = 10;
@@ -64,8 +64,9 @@ fn watch(host: &Weak<Inner>, period: Duration) {
             return;
         }
         let cells: Vec<_> = host.matches.lock().values().cloned().collect();
-        let running =
-            cells.iter().filter_map(|cell| Some((cell.match_id, cell.probe.lock().running()?.0)));
+        let running = cells
+            .iter()
+            .filter_map(|cell| Some((cell.match_id, cell.supervision.probe().running()?.0)));
         for match_id in looks.look(running) {
             if let Some(hang) = describe(&host, match_id) {
                 report(&host, hang);
@@ -76,14 +77,9 @@ fn watch(host: &Weak<Inner>, period: Duration) {
 
 fn describe(host: &Inner, match_id: MatchId) -> Option<Hang> {
     let cell = host.matches.lock().get(&match_id).cloned()?;
-    let probe = Arc::clone(&cell.probe.lock());
+    let probe = cell.supervision.probe();
     let (tick, system) = probe.running()?;
-    let players = cell
-        .making
-        .lock()
-        .as_ref()
-        .filter(|making| making.tick == tick)
-        .map(|making| making.players.clone());
+    let players = cell.supervision.players_in(tick);
     Some(Hang {
         match_id,
         tick,

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rekindle_actors::jobs::{
-    self, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy,
-};
+use rekindle_jobs::{JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy};
 use rekindle_schema::job::{Job, JobState, JobStatus};
 use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::local::{LocalOptions, LocalStore};
@@ -47,7 +45,7 @@ async fn work(store: Store, number: u64, kind: Kind) -> JobsHandle {
         kinds: vec![kind],
         config,
     };
-    jobs::start(parts).await.unwrap()
+    rekindle_jobs::start(parts).await.unwrap()
 }
 
 async fn until(store: &Store, wanted: impl Fn(&Job) -> bool) -> Job {

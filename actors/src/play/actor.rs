@@ -4,8 +4,6 @@
 //! traffic does not come through its mailbox: it waits in the match's
 //! [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
 
-mod ticking;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,37 +12,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_door::TickFrame;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{MatchId, StateHash, Tick};
+use rekindle_schema::{MatchId, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::cell::{MatchCell, MatchPhase};
-use crate::checkpointer::{Taken, Ticket};
+use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::MatchCore;
 use crate::host::Inner;
-use crate::journal::Durable;
-use crate::poison::Repair;
-use crate::shard::Wake;
-
-/// Messages of a match.
-pub(crate) enum MatchMsg {
-    /// The wheel: it is time.
-    Tick(Wake),
-    /// The journal: so much is durable.
-    Durable(Durable),
-    /// The last session that was waited for is back.
-    Present,
-    /// The checkpointer: it is this match's turn.
-    Checkpoint(Ticket),
-    /// A panicked tick was made without what triggered it, or cannot be.
-    Repaired(Box<Repair>),
-    /// Make no more ticks and hand over a last checkpoint.
-    Drain(oneshot::Sender<Option<Taken>>),
-    /// Where the world stands, with its hash.
-    Inspect(oneshot::Sender<(Tick, StateHash)>),
-}
-
-impl ractor::Message for MatchMsg {}
+use crate::messages::{MatchMsg, Wake};
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
 
 /// How a match starts.
 pub(crate) enum Start {
@@ -65,16 +42,16 @@ pub(crate) struct MatchArgs {
 }
 
 /// A tick that is executed and not yet published or confirmed.
-struct Pending {
-    tick: Tick,
-    made: Instant,
-    frame: Option<TickFrame>,
-    effects: Vec<Effect>,
-    arrived: Vec<Instant>,
+pub(super) struct Pending {
+    pub(super) tick: Tick,
+    pub(super) made: Instant,
+    pub(super) frame: Option<TickFrame>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) arrived: Vec<Instant>,
 }
 
 /// What the actor is doing.
-enum Mode {
+pub(super) enum Mode {
     Waiting { until: Instant },
     Running,
     Poisoned { step: Box<Step>, arrived: Vec<Instant>, since: Instant },
@@ -84,17 +61,17 @@ enum Mode {
 
 /// State of a match actor.
 pub(crate) struct MatchState {
-    host: Arc<Inner>,
-    cell: Arc<MatchCell>,
-    core: MatchCore,
-    mode: Mode,
-    generation: u64,
-    deadline: Instant,
-    pending: VecDeque<Pending>,
+    pub(super) host: Arc<Inner>,
+    pub(super) cell: Arc<MatchCell>,
+    pub(super) core: MatchCore,
+    pub(super) mode: Mode,
+    pub(super) generation: u64,
+    pub(super) deadline: Instant,
+    pub(super) pending: VecDeque<Pending>,
     /// Set after a long pause: nothing is published before this tick is durable, whatever the
     /// output mode.
-    unverified: Option<Tick>,
-    me: ActorRef<MatchMsg>,
+    pub(super) unverified: Option<Tick>,
+    pub(super) me: ActorRef<MatchMsg>,
 }
 
 /// The match actor.
@@ -113,9 +90,9 @@ impl Actor for MatchActor {
         let MatchArgs { host, cell, core, start } = args;
         let now = Instant::now();
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
-        *cell.probe.lock() = core.sim().probe();
-        *cell.actor.lock() = Some(me.clone());
-        cell.chain.lock().break_off();
+        cell.supervision.set_probe(core.sim().probe());
+        cell.supervision.started(me.clone());
+        cell.checkpoints.break_off();
         let mut state = MatchState {
             host,
             cell,
@@ -134,7 +111,7 @@ impl Actor for MatchActor {
             }
             Start::Over(reason) => {
                 state.end(reason);
-                state.settle_end();
+                state.finish_if_durable();
             }
         }
         if matches!(state.mode, Mode::Running | Mode::Waiting { .. }) {
@@ -152,12 +129,13 @@ impl Actor for MatchActor {
         match message {
             MatchMsg::Tick(wake) => state.on_tick(wake),
             MatchMsg::Durable(durable) => state.on_durable(durable),
+            MatchMsg::Faulty(fault) => panic!("match {}: {fault}", state.cell.match_id),
             MatchMsg::Present => state.on_present(),
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
             MatchMsg::Repaired(repair) => state.on_repaired(*repair),
             MatchMsg::Drain(reply) => state.on_drain(reply),
             MatchMsg::Inspect(reply) => {
-                drop(reply.send((state.core.tick(), state.core.sim().state_hash())))
+                let _ = reply.send((state.core.tick(), state.core.sim().state_hash()));
             }
         }
         Ok(())
@@ -176,7 +154,7 @@ fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: Mat
 }
 
 impl MatchState {
-    fn set_mode(&mut self, mode: Mode) {
+    pub(super) fn set_mode(&mut self, mode: Mode) {
         self.cell.set_phase(match &mode {
             Mode::Waiting { .. } => MatchPhase::Waiting,
             Mode::Running => MatchPhase::Running,
@@ -188,7 +166,7 @@ impl MatchState {
     }
 
     /// Asks the wheel for the next wake-up; any earlier request is void.
-    fn wake_at(&mut self, deadline: Instant) {
+    pub(super) fn wake_at(&mut self, deadline: Instant) {
         self.generation += 1;
         self.deadline = deadline;
         let wake = Wake { deadline, generation: self.generation };
@@ -197,10 +175,10 @@ impl MatchState {
 
     /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last
     /// one, and the record that it covers.
-    fn take_checkpoint(&self, longest_chain: u32) -> Taken {
+    pub(super) fn take_checkpoint(&self, longest_chain: u32) -> Taken {
         let started = Instant::now();
-        let seq = self.cell.outbox.lock().cut();
-        let captured = self.cell.chain.lock().capture(self.core.sim(), longest_chain);
+        let seq = self.cell.books.cut();
+        let captured = self.cell.checkpoints.capture(self.core.sim(), longest_chain);
         self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
         let log_floor = self.cell.durable().batch;
         Taken {
@@ -215,7 +193,7 @@ impl MatchState {
     fn on_checkpoint(&mut self, ticket: Ticket) {
         if matches!(self.mode, Mode::Running | Mode::Waiting { .. }) {
             let taken = self.take_checkpoint(self.host.config.checkpoint_chain);
-            self.host.store_checkpoint(ticket, taken);
+            self.host.store_checkpoint(Arc::clone(&self.cell), ticket, taken);
         }
     }
 
@@ -239,14 +217,14 @@ impl MatchState {
 
     /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished
     /// when its last tick is durable.
-    fn end(&mut self, reason: String) {
+    pub(super) fn end(&mut self, reason: String) {
         let last = Some(Box::new(self.take_checkpoint(0)));
         self.cell.close_doors(RefuseCode::Ended, &reason);
         self.set_mode(Mode::Ending { reason, last });
     }
 
     /// If the last tick of an ending match is durable, delivers what is left and closes its row.
-    fn settle_end(&mut self) {
+    pub(super) fn finish_if_durable(&mut self) {
         let durable = self.cell.durable();
         let Mode::Ending { reason, last } = &mut self.mode else { return };
         if durable.tick < self.core.tick() {
@@ -258,7 +236,7 @@ impl MatchState {
     }
 
     /// Stops the match for good with a report.
-    fn park(&mut self, report: String) {
+    pub(super) fn park(&mut self, report: String) {
         self.set_mode(Mode::Stopped);
         self.pending.clear();
         self.host.park(&self.cell, report);

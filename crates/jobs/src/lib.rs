@@ -36,7 +36,17 @@ use rekindle_store::Store;
 pub use self::actor::{Drained, JobsHandle, start};
 pub use self::core::{CronEntry, QueueConfig, RetryPolicy};
 pub use self::cron::{Schedule, ScheduleError};
-use crate::config::WallClock;
+
+/// Milliseconds since 1970. Jobs are due by it.
+pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The jobs actor could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("RK-HOST-008: cannot start the jobs actor: {cause}")]
+pub struct StartError {
+    /// What the actor system said.
+    pub cause: String,
+}
 
 /// Why a handler did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Which kind a match's next checkpoint is: full, or a delta to the last one.
+//! Whether a match's next checkpoint is full or a delta to the last one.
 //!
 //! Deltas go on what this owner has stored itself: the first checkpoint under an owner is full. A
 //! chain has at most so many deltas; then comes a full one, made from the world and not from a
@@ -19,22 +19,44 @@ const PAYS: usize = 2;
 
 /// A stored checkpoint that the next one can be a delta to.
 #[derive(Debug)]
-pub struct Baseline {
+pub(crate) struct Baseline {
     /// What deltas to it name.
-    pub name: CheckpointBase,
+    pub(crate) name: CheckpointBase,
     /// Its state.
-    pub state: Bytes,
+    pub(crate) state: Bytes,
     /// Where the parts of the state lie.
-    pub marks: Marks,
+    pub(crate) marks: Marks,
     /// What the full checkpoint of its chain covers.
-    pub root: Seq,
+    pub(crate) root: Seq,
     /// Deltas of its chain, itself included.
-    pub links: u32,
+    pub(crate) links: u32,
+}
+
+/// Whether a checkpoint stands alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointKind {
+    /// It has all of the state.
+    Full,
+    /// It has what changed since another one.
+    Delta,
+}
+
+impl CheckpointKind {
+    /// Both, in the order of their discriminants.
+    pub(crate) const ALL: [Self; 2] = [Self::Full, Self::Delta];
+
+    /// Its name in metrics and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Delta => "delta",
+        }
+    }
 }
 
 /// The bytes of a checkpoint as the match hands them over.
 #[derive(Debug, Clone)]
-pub enum Captured {
+pub(crate) enum Captured {
     /// All of the state. `marks`: a delta to it may follow.
     Full {
         /// The canonical bytes.
@@ -55,33 +77,33 @@ pub enum Captured {
 
 /// What is to be stored, and what a next delta can go on.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The state, or a delta.
-    pub stored: Bytes,
+    pub(crate) stored: Bytes,
     /// The state.
-    pub state: Bytes,
+    pub(crate) state: Bytes,
     /// What `stored` is a delta to.
-    pub base: Option<CheckpointBase>,
+    pub(crate) base: Option<CheckpointBase>,
     /// Where the parts of the state lie.
-    pub marks: Option<Marks>,
+    pub(crate) marks: Option<Marks>,
     /// What the full checkpoint of its chain covers, if that is another one.
-    pub root: Option<Seq>,
+    pub(crate) root: Option<Seq>,
     /// Deltas of its chain, itself included.
-    pub links: u32,
+    pub(crate) links: u32,
 }
 
 impl Captured {
-    /// `full` or `delta`.
-    pub fn kind(&self) -> &'static str {
+    /// Whether it is full or a delta.
+    pub(crate) fn kind(&self) -> CheckpointKind {
         match self {
-            Self::Full { .. } => "full",
-            Self::Changes { .. } => "delta",
+            Self::Full { .. } => CheckpointKind::Full,
+            Self::Changes { .. } => CheckpointKind::Delta,
         }
     }
 
     /// Puts the bytes together. Takes as long as copying and hashing the state: not for a shard
     /// thread.
-    pub fn prepare(self) -> Result<Prepared, DeltaError> {
+    pub(crate) fn prepare(self) -> Result<Prepared, DeltaError> {
         Ok(match self {
             Self::Full { state, marks } => {
                 Prepared { stored: state.clone(), state, base: None, marks, root: None, links: 0 }
@@ -103,7 +125,7 @@ impl Captured {
 
 /// The checkpoints that a match's owner has stored, as far as the next one depends on them.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub(crate) struct Chain {
     baseline: Option<Arc<Baseline>>,
     /// Deltas in a row that did not pay.
     missed: u32,
@@ -114,7 +136,7 @@ pub struct Chain {
 impl Chain {
     /// Takes the next checkpoint of `sim`. `longest` is the most deltas in a chain; 0: full ones
     /// only.
-    pub fn capture(&mut self, sim: &dyn Simulation, longest: u32) -> Captured {
+    pub(crate) fn capture(&mut self, sim: &dyn Simulation, longest: u32) -> Captured {
         if longest == 0 || self.rest > 0 {
             self.rest = self.rest.saturating_sub(1);
             self.baseline = None;
@@ -141,7 +163,7 @@ impl Chain {
     }
 
     /// A checkpoint is stored: the next can be a delta to it.
-    pub fn stored(&mut self, name: CheckpointBase, prepared: Prepared) {
+    pub(crate) fn stored(&mut self, name: CheckpointBase, prepared: Prepared) {
         let Prepared { state, marks, root, links, .. } = prepared;
         self.baseline = marks.map(|marks| {
             Arc::new(Baseline { name, state, marks, root: root.unwrap_or(name.seq), links })
@@ -150,12 +172,7 @@ impl Chain {
 
     /// Nothing is known of the world any more, or something of it is wrong: the next checkpoint is
     /// full.
-    pub fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         self.baseline = None;
-    }
-
-    /// The checkpoint that the next one would be a delta to.
-    pub fn baseline(&self) -> Option<CheckpointBase> {
-        self.baseline.as_ref().map(|baseline| baseline.name)
     }
 }

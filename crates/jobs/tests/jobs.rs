@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_actors::jobs::{
-    self, CronEntry, Drained, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy,
+use rekindle_jobs::{
+    CronEntry, Drained, JobsConfig, JobsHandle, JobsParts, Kind, QueueConfig, RetryPolicy,
     WorkError,
 };
 use rekindle_schema::job::{Job, JobState, JobStatus, Unique};
@@ -57,7 +57,7 @@ async fn node(
         kinds,
         config: config(cron),
     };
-    jobs::start(parts).await.unwrap()
+    rekindle_jobs::start(parts).await.unwrap()
 }
 
 fn new_job(id: u64, kind: &str, attempts: u32) -> NewJob {
@@ -337,7 +337,7 @@ async fn what_does_not_fit_together_is_refused_at_the_start() {
             kinds,
             config: config(cron),
         };
-        jobs::start(parts).await.unwrap_err().to_string()
+        rekindle_jobs::start(parts).await.unwrap_err().to_string()
     };
     let stray = Kind::new("stray", "nowhere", |_: Job| async { Ok(String::new()) });
     assert!(start(vec![stray], vec![]).await.contains("queue nowhere"));
