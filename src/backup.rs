@@ -13,9 +13,9 @@ use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, cop
 use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::cli::exit::{About as _, Exit, Failure};
-use crate::inspect::moment;
-use crate::node::clock;
+use crate::clock;
+use crate::exit::{About as _, Exit, Failure};
+use crate::moment;
 
 /// Says what a backup is; in its directory.
 const CARD: &str = "backup.json";

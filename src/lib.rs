@@ -25,12 +25,15 @@
 pub mod admin;
 pub mod backup;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dial;
 pub mod doctor;
+pub mod exit;
 mod hex;
 pub mod inspect;
+pub mod moment;
 pub mod node;
 pub mod output;
 pub mod screen;
@@ -109,6 +112,6 @@ impl Node {
             output::error(&error.to_string());
         }
         telemetry::flush();
-        cli::exit::Exit::Failed.into()
+        exit::Exit::Failed.into()
     }
 }

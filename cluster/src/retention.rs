@@ -5,6 +5,9 @@
 //! run it at any moment, several at once, and die in the middle. It never removes what a recovery
 //! or a pinned replay needs.
 
+pub mod archive;
+pub mod trim;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,8 +19,8 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::history;
 use rekindle_store::{LogInfo, Store, StoreError, chains};
 
-use crate::archive::{self, Need, Subject};
-use crate::trim::{self, Cut};
+use archive::{Need, Subject};
+use trim::Cut;
 
 /// How far the clocks of nodes may be apart. A time that is further ahead came from a clock that
 /// was wrong, in milliseconds.

@@ -154,7 +154,7 @@ impl World {
             line.epoch = line.epoch.next();
             line.prev_crc = 0;
             let (node, epoch, first_seq) = (self.node, line.epoch, line.next);
-            rekindle_cluster::directory::update(&*store.leases, line.match_id, |row| {
+            rekindle_cluster::ownership::directory::update(&*store.leases, line.match_id, |row| {
                 (row.epoch, row.incarnation) = (epoch, node);
                 row.lineage.push(Lineage {
                     epoch,
@@ -167,15 +167,20 @@ impl World {
             .await
             .unwrap();
             let keep_from = retention::lineage_needed(&store, policy, line.match_id).await.unwrap();
-            rekindle_cluster::takeover::settle_in(&store, node, line.match_id, keep_from)
-                .await
-                .unwrap();
+            rekindle_cluster::ownership::takeover::settle_in(
+                &store,
+                node,
+                line.match_id,
+                keep_from,
+            )
+            .await
+            .unwrap();
         }
     }
 
     async fn end(&self, match_id: MatchId) {
         let ended = MatchState::Ended { reason: "over".into() };
-        rekindle_cluster::directory::update(&*self.store().leases, match_id, |row| {
+        rekindle_cluster::ownership::directory::update(&*self.store().leases, match_id, |row| {
             row.state = ended.clone();
             true
         })

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::takeover::{
+use rekindle_cluster::ownership::takeover::{
     self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
 };
+use rekindle_cluster::retention::{self, Policy};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
@@ -341,7 +341,7 @@ async fn a_match_is_parked_by_what_its_claimer_saw_and_never_for_a_count_alone()
     let memory = MemoryStore::new();
     let (store, _) = secured(&memory).await;
     for id in MATCHES {
-        rekindle_cluster::directory::update(&*store.leases, id, |row| {
+        rekindle_cluster::ownership::directory::update(&*store.leases, id, |row| {
             row.attempts = 1_000;
             true
         })
@@ -434,10 +434,14 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     );
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-        rekindle_cluster::directory::update(&*store.leases, claim.lease.match_id, |row| {
-            row.state = MatchState::Ended { reason: "over".into() };
-            true
-        })
+        rekindle_cluster::ownership::directory::update(
+            &*store.leases,
+            claim.lease.match_id,
+            |row| {
+                row.state = MatchState::Ended { reason: "over".into() };
+                true
+            },
+        )
         .await
         .unwrap();
     }

@@ -1,7 +1,7 @@
 //! Logs are trimmed by what checkpoints rest on.
 
+use rekindle_cluster::retention::trim::Cut;
 use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::trim::Cut;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::Store;
 use rekindle_store::chains;

@@ -10,10 +10,10 @@ use rekindle_gateway::keys::Keys;
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::Role;
 
-use super::exit::{Exit, Failure};
 use super::{Context, matches};
 use crate::admin::api::{IssueTicket, NodeView, Ticket};
 use crate::admin::client::AdminClient;
+use crate::exit::{Exit, Failure};
 use crate::node::tickets;
 use crate::{dial, hex};
 
@@ -94,7 +94,7 @@ impl Access {
     /// A client's configuration to watch a match.
     pub(super) async fn spectator(&self, match_id: MatchId) -> Result<ClientConfig, Failure> {
         let ticket = self
-            .ticket(crate::node::clock::random() >> 2, "spectator".to_owned(), Role::Spectator)
+            .ticket(crate::clock::random() >> 2, "spectator".to_owned(), Role::Spectator)
             .await?;
         let mut config = ClientConfig::new(vec![self.addr], self.trust.clone(), ticket);
         config.role = Role::Spectator;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use rekindle_schema::job::JobStatus;
 
-use super::exit;
+use crate::exit;
 
 // None of these types is `Debug`: values on a command line may be secrets.
 

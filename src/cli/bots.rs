@@ -13,11 +13,11 @@ use rekindle_schema::{MatchId, PlayerId};
 
 use super::access::Access;
 use super::args::BotsArgs;
-use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::watch::coded;
 use super::{Context, matches};
-use crate::node::clock;
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::screen::terminal::asked_to_end;
 
 pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {

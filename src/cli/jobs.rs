@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::args::JobsCommand;
-use super::exit::{Exit, Failure};
 use super::matches::explain;
 use super::{Context, block_on};
 use crate::admin::api::{JobView, Nothing, RunJob};
 use crate::admin::client::AdminClient;
-use crate::inspect::moment;
+use crate::exit::{Exit, Failure};
+use crate::moment;
 
 /// How many jobs a prefix is looked for in.
 const LATEST: usize = 1_000;

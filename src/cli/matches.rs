@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use rekindle_schema::MatchId;
 
 use super::args::MatchCommand;
-use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on};
 use crate::admin::api::{
     CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch,
 };
 use crate::admin::client::{AdminClient, ClientError};
+use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 
 /// Most reasons that a list of matches gives.

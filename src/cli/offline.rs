@@ -17,17 +17,18 @@ use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::json;
 
-use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::hex;
-use crate::inspect::moment;
 use crate::inspect::pick::pick;
 use crate::inspect::reach;
 use crate::inspect::reading::Reading;
 use crate::inspect::resim::{self, Mismatch, Moment};
 use crate::inspect::verify::{self, Progress, Report};
-use crate::node::{build, clock};
+use crate::moment;
+use crate::node::build;
 use crate::output;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {

@@ -7,10 +7,10 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::args::RegionCommand;
-use super::exit::{Exit, Failure};
 use super::{Context, block_on};
 use crate::admin::client;
-use crate::node::clock;
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
 
 /// What a promotion finds and does.

@@ -8,11 +8,11 @@ use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
 use super::Context;
-use super::exit::{Exit, Failure};
 use crate::admin::api::CreateMatch;
+use crate::exit::{Exit, Failure};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
-use crate::node::run::{self, Milestone, Run};
+use crate::node::lifecycle::{self, Milestone, Run};
 use crate::text::plain;
 use crate::{dial, output, telemetry};
 
@@ -94,7 +94,7 @@ fn serve(
         let _ = write!(options, " --store '{}'", context.config.store);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(run::run(run, &mut |milestone| {
+    let exit = runtime.block_on(lifecycle::run(run, &mut |milestone| {
         let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
         output::milestone(&line);
     }));

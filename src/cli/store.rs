@@ -15,18 +15,19 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::StoreCommand;
-use super::exit::{Exit, Failure};
 use super::start::counted;
 use super::{Context, block_on, offline};
 use crate::admin::client;
 use crate::backup;
+use crate::clock;
 use crate::config::{self, ConfigError};
-use crate::inspect::moment;
+use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::inspect::verify;
+use crate::moment;
+use crate::node::alive;
 use crate::node::boot;
 use crate::node::operator::Operators;
-use crate::node::{alive, clock};
 use crate::output;
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {

@@ -7,9 +7,9 @@ use rekindle_store::Store;
 use rekindle_store::address::StoreAddress;
 
 use super::args::TicketCommand;
-use super::exit::{Exit, Failure};
 use super::{Context, block_on};
 use crate::admin::{api, client};
+use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
 use crate::node::tickets;
 

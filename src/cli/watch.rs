@@ -12,8 +12,8 @@ use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::access::Access;
-use super::exit::{Exit, Failure};
 use super::{Context, block_on, matches};
+use crate::exit::{Exit, Failure};
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;
 use crate::screen::terminal::{Screen, asked_to_end};

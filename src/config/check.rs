@@ -14,7 +14,7 @@ use rekindle_store::address::StoreAddress;
 use rustix::fs::{Access, access};
 
 use super::{Config, ConfigError};
-use crate::node::clock;
+use crate::clock;
 
 /// The kind of job that needs `backup.dir`.
 const BACKUP: &str = "backup";

@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::exit::{About as _, Exit, Failure};
+use crate::exit::{About as _, Exit, Failure};
 use crate::node::card::NodeCard;
 
 /// A node that is not ready by then is given up.

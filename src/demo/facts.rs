@@ -9,7 +9,7 @@ use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions, Start};
 
 use super::verdict::{Facts, Witness};
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 use crate::inspect::resim;
 
 /// The facts of every match in the store. Needs the whole journal of each, from the first record

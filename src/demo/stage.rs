@@ -11,7 +11,7 @@ use rekindle_schema::MatchId;
 use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 use crate::output;
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;

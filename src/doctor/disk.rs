@@ -9,8 +9,8 @@ use rekindle_store::address::StoreAddress;
 use rustix::fs::{statfs, statvfs};
 
 use super::{Finding, Level, Spread, mebibytes};
+use crate::clock;
 use crate::config::Config;
-use crate::node::clock;
 
 /// How many syncs are measured, at most, and for how long.
 const SYNCS: usize = 200;

@@ -16,9 +16,9 @@ use rekindle_store::address::StoreAddress;
 use rekindle_store::local::open_regular;
 use rekindle_store::{Store, StoreError};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
-use crate::node::clock;
 
 /// Names of copies begin with this.
 const PREFIX: &str = "rekindle-read-";

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_cluster::suspicion::{Observer, PATIENCE_MS, Process};
+use rekindle_cluster::ownership::suspicion::{Observer, PATIENCE_MS, Process};
 use rekindle_schema::Incarnation;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_store::identity::Holder;

@@ -5,17 +5,18 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
-use rekindle_cluster::lease::LEASE_MS;
+use rekindle_cluster::ownership::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
 use rekindle_store::{Store, StoreError};
 use tokio::time::Instant;
 
+use super::build;
 use super::card::{self, NodeCard};
-use super::{build, clock};
-use crate::cli::exit::{Exit, Failure};
+use crate::clock;
 use crate::config::Config;
+use crate::exit::{Exit, Failure};
 
 /// A node that may begin: its lease is registered and live.
 pub struct Booted {

@@ -5,7 +5,7 @@ use std::fs::File;
 use rekindle_schema::BuildId;
 use rekindle_sim::simulation::build_id;
 
-use crate::cli::exit::{About as _, Failure};
+use crate::exit::{About as _, Failure};
 
 /// The build of the running executable. A changed executable is another build, whatever changed.
 pub fn of_this_executable() -> Result<BuildId, Failure> {

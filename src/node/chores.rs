@@ -19,12 +19,12 @@ use rekindle_store::{JobFilter, Store};
 use tokio::runtime::Handle;
 
 use super::calendar::Calendar;
-use super::clock;
 use super::operator::Operators;
 use crate::backup;
-use crate::cli::exit::About as _;
+use crate::clock;
 use crate::config::Config;
-use crate::inspect::scrub;
+use crate::exit::About as _;
+use crate::node::scrub;
 
 /// The queue of short chores.
 const HOUSE: &str = "house";

@@ -7,10 +7,11 @@ use rekindle_store::{JobFilter, NewJob, StoreError};
 
 use super::calendar::Calendar;
 use super::chores::{self, Tools};
+use super::operator;
 use super::serving::{ControlError, Parts, Serving};
-use super::{clock, operator};
 use crate::admin::api::{JobView, RunJob};
-use crate::cli::exit::Failure;
+use crate::clock;
+use crate::exit::Failure;
 use crate::hex;
 
 /// How often an operator's retry tries a job.

@@ -7,7 +7,7 @@ use rekindle_schema::audit::{AuditEntry, MAX_TEXT, Stage};
 use rekindle_schema::{ActionId, Incarnation};
 use rekindle_store::{Store, StoreError};
 
-use super::clock;
+use crate::clock;
 
 /// The audit log could not be written.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -13,9 +13,11 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use rekindle_actors::{Host, HostError, RecoveryError, RecoveryReport};
+use rekindle_cluster::ownership::suspicion::{Observer, Process};
+use rekindle_cluster::ownership::takeover::{
+    self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
+};
 use rekindle_cluster::placement;
-use rekindle_cluster::suspicion::{Observer, Process};
-use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::history::History;
@@ -25,7 +27,7 @@ use rekindle_store::{Store, StoreError, witness};
 use super::card;
 use super::standing::{Standing, Standings};
 use super::trial::{self, TrialOptions, Trials, Verdict};
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// What became of one match.
 #[derive(Debug, Clone)]
@@ -544,7 +546,7 @@ mod tests {
         });
         let standings = Arc::<Standings>::default();
         let region = DEFAULT_REGION.to_owned();
-        let fresh = super::super::clock::fresh;
+        let fresh = crate::clock::fresh;
         let parts = CaretakerParts {
             host,
             store: store.clone(),

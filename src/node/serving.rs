@@ -1,5 +1,5 @@
 //! A node that runs matches, as its operators see it. Called by the admin listener and by
-//! [`super::run`].
+//! [`super::lifecycle`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,9 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use rekindle_actors::jobs::JobsHandle;
 use rekindle_actors::{Games, Host, MatchPhase, MatchStatus};
-use rekindle_cluster::directory::{self, Updated};
-use rekindle_cluster::{retention, takeover};
+use rekindle_cluster::ownership::directory::{self, Updated};
+use rekindle_cluster::ownership::takeover;
+use rekindle_cluster::retention;
 use rekindle_gateway::Gateway;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
@@ -21,10 +22,11 @@ use tokio::time::{Instant, timeout};
 
 use super::operator::{Abandoned, NotWritten, Operators};
 use super::standing::{Standing, Standings};
-use super::{bots, clock, tickets};
+use super::{bots, tickets};
 use crate::admin::api::{
     AuditView, CreateMatch, Draining, IssueTicket, MatchView, NodeView, Ticket,
 };
+use crate::clock;
 use crate::config::Config;
 use crate::hex;
 

@@ -5,8 +5,9 @@ use rekindle_gateway::ticket::{self, TicketError};
 use rekindle_schema::PlayerId;
 use rekindle_schema::wire::Role;
 
-use super::{bots, clock};
+use super::bots;
 use crate::admin::api;
+use crate::clock;
 
 /// What the audit log says of a ticket: for whom, and what it allows.
 pub fn words(wanted: &api::IssueTicket) -> (String, String) {

@@ -13,8 +13,8 @@ use rekindle::node::links::Links;
 use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
 use rekindle::node::standing::Standings;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
+use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_cluster::retention::{self, Keep, Policy};
-use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,

@@ -12,7 +12,7 @@ use rekindle_actors::{
     DrainReport, Games, HANG_EXIT_CODE, Halt, Host, HostConfig, HostParts, MatchPhase, OnStall,
     Output, RecoveryReport,
 };
-use rekindle_cluster::{lease, takeover};
+use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, GatewayConfig, Limits, Rate};
 use rekindle_schema::{Incarnation, MatchId};
@@ -31,11 +31,12 @@ use super::recover::{Caretaker, CaretakerParts, Outcome, Trouble};
 use super::serving::{Parts, Serving};
 use super::standing::Standings;
 use super::trial::TrialOptions;
-use super::{PARKED, READY, RESUMED, bots, clock, descriptors, jobs};
+use super::{PARKED, READY, RESUMED, bots, descriptors, jobs};
 use crate::admin::api::CreateMatch;
 use crate::admin::server::{self, Front};
-use crate::cli::exit::{About as _, Exit, Failure};
+use crate::clock;
 use crate::config::{self, Config};
+use crate::exit::{About as _, Exit, Failure};
 use crate::telemetry;
 
 /// How long the admin listener may finish answers after the matches are put away.

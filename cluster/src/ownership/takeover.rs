@@ -27,7 +27,7 @@ use rekindle_store::history::{self, History, HistoryError, LoadOptions};
 use rekindle_store::witness::{self, Short};
 use rekindle_store::{Store, StoreError};
 
-use crate::directory::{self, Updated};
+use super::directory::{self, Updated};
 
 /// Why nothing could be taken over.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rekindle_schema::Incarnation;
 use rekindle_schema::lease::{NodeLease, NodeState};
 
-use crate::lease::{LEASE_MS, RENEW_EVERY};
+use super::lease::{LEASE_MS, RENEW_EVERY};
 
 /// How long a lease must stand still under watch, in milliseconds.
 pub const PATIENCE_MS: u64 = LEASE_MS;

@@ -13,7 +13,7 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::history::{Position, in_lineage};
 use rekindle_store::{LogInfo, chains};
 
-use crate::archive::Need;
+use super::archive::Need;
 
 /// One log may lose its batches before `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

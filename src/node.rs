@@ -4,7 +4,7 @@
 //! [`trial`] says which of it may kill, [`standing`] why a match does not run; [`Serving`] is what
 //! runs then, asked by the admin listener and the edge ([`links`]); [`chores`] are what it does for
 //! itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do;
-//! [`run`](run::run) is its whole life from start to clean stop. [`bots`] plays house bots,
+//! [`lifecycle`] is its whole life from start to clean stop. [`bots`] plays house bots,
 //! [`card`] lets commands find the node.
 
 pub mod alive;
@@ -14,14 +14,14 @@ pub mod build;
 pub mod calendar;
 pub mod card;
 pub mod chores;
-pub mod clock;
 pub mod descriptors;
 mod edge;
 pub mod jobs;
+pub mod lifecycle;
 pub mod links;
 pub mod operator;
 pub mod recover;
-pub mod run;
+pub mod scrub;
 pub mod serving;
 pub mod standing;
 pub mod tickets;

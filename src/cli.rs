@@ -2,7 +2,6 @@
 //! that does what was asked; each subcommand has its own file.
 
 pub mod args;
-pub mod exit;
 
 mod access;
 mod audit;
@@ -30,11 +29,11 @@ use serde::Serialize;
 
 use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
+use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
 use crate::node::{chores, trial};
 use crate::{config as configuration, demo, dial, output, telemetry, text};
 use args::{Cli, Command, Common, MatchCommand};
-use exit::{Exit, Failure};
 
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase`
 /// configures the match of a first run.

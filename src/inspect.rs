@@ -3,14 +3,11 @@
 //!
 //! [`resim`] simulates a history again in this process, independently of the code that recovers
 //! matches; [`verify`] checks a whole store by it; [`reading`] opens a store without changing it;
-//! [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id;
-//! [`moment`] reads times. Nothing here writes.
+//! [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id; Nothing here writes.
 
-pub mod moment;
 pub mod pick;
 pub mod reach;
 pub mod reading;
 pub mod resim;
-pub mod scrub;
 pub mod verify;
 mod walk;
