@@ -14,7 +14,8 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use crate::clock;
-use crate::exit::{About as _, Exit, Failure};
+use crate::exit::{Exit, Failure};
+use crate::files::About as _;
 use crate::moment;
 
 /// Says what a backup is; in its directory.
@@ -150,7 +151,8 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
     }
     fs::create_dir_all(draft).about("create", draft)?;
     let mark = draft.join(UNFINISHED);
-    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)
+    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)?;
+    Ok(())
 }
 
 async fn write(
@@ -194,7 +196,8 @@ fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
         fs::remove_dir(place).about("replace", place)?;
     }
     fs::rename(draft, place).about("give a backup the name", place)?;
-    place.parent().map_or(Ok(()), synced)
+    place.parent().map_or(Ok(()), synced)?;
+    Ok(())
 }
 
 #[cfg(test)]

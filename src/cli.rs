@@ -27,13 +27,13 @@ use rekindle_actors::Games;
 use rekindle_actors::jobs::Kind;
 use serde::Serialize;
 
-use crate::admin::client::AdminClient;
 use crate::config::{Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
 use crate::node::{chores, trial};
 use crate::{config as configuration, demo, dial, output, telemetry, text};
 use args::{Cli, Command, Common, MatchCommand};
+use rekindle_admin::client::AdminClient;
 
 /// Does what the command line asks for. `games` are those that this executable knows, `showcase`
 /// configures the match of a first run.
@@ -212,7 +212,7 @@ impl Context {
     /// The running node to ask: the one of `--admin`, else the one whose card lies in the data
     /// directory.
     pub fn node(&self) -> Result<AdminClient, Failure> {
-        let token = self.config.admin_token.clone();
+        let token = self.config.admin_token.as_ref().map(|token| token.reveal().to_owned());
         if self.common.admin.is_some() {
             return Ok(AdminClient::new(dial::from_here(self.config.admin_listen), token));
         }

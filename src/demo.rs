@@ -21,8 +21,6 @@ use rekindle_schema::{MatchId, PlayerId};
 use rekindle_store::address::StoreAddress;
 use tokio::time::sleep;
 
-use crate::admin::api::{CreateMatch, IssueTicket, MatchView};
-use crate::admin::client::AdminClient;
 use crate::cli::args::DemoArgs;
 use crate::cli::start::{counted, room};
 use crate::cli::{Context, bots};
@@ -34,6 +32,8 @@ use crate::node::{PARKED, RECOVERING, RESUMED, tickets};
 use crate::screen::terminal::asked_to_end;
 use child::{Launch, NodeEvent, NodeProcess};
 use plan::Aim;
+use rekindle_admin::api::{CreateMatch, MatchView};
+use rekindle_admin::client::AdminClient;
 use stage::Stage;
 use verdict::{MIN_BEATS, MIN_INPUTS, Verdict};
 
@@ -305,7 +305,7 @@ async fn play(
     let bots: Vec<BotSpec> = (0..cast.players)
         .map(|index| {
             let player = u64::from(index) + 1;
-            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?.ticket;
+            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?;
             Ok(BotSpec {
                 player: PlayerId(player),
                 ticket,
@@ -324,7 +324,7 @@ async fn play(
     let swarm = Swarm::start(config)?;
     if stage.has_screen() {
         for &match_id in &matches {
-            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?.ticket;
+            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
             let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
             (config.role, config.match_id) = (Role::Spectator, Some(match_id));
             stage.seat(match_id, Client::connect(config)?);
@@ -389,11 +389,11 @@ async fn play(
     Ok(Show { evidence, kills: aims.len(), outages, hits, seconds })
 }
 
-fn ticket_for(player: u64, role: Role) -> IssueTicket {
-    IssueTicket {
-        player,
+fn ticket_for(player: u64, role: Role) -> tickets::Wanted {
+    tickets::Wanted {
+        player: PlayerId(player),
         name: Some(format!("bot-{player}")),
-        spectator: role == Role::Spectator,
+        role,
         match_id: None,
         ttl_s: 3_600,
     }

@@ -1,9 +1,15 @@
-//! What a command's exit code says. `rekindle --help` prints this table.
+//! What a command's exit code says: `rekindle --help` prints this table. Errors of all parts become
+//! a [`Failure`] here, words and exit code; only commands know it, and what they are made of.
 
 use std::any::Any;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
+
+use rekindle_actors::Halt;
+use rekindle_store::StoreError;
+
+use crate::node::NodeError;
+use crate::text;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,36 +76,22 @@ impl Failure {
     }
 }
 
-/// Gives an error of the system the file that it is about. [`Failure`] takes an error without one
-/// as well, but then nobody knows which file was meant.
-pub(crate) trait About<T> {
-    /// `doing` says what was tried: `read`, `write`, `create`.
-    fn about(self, doing: &str, path: &Path) -> Result<T, Failure>;
-}
-
-impl<T> About<T> for io::Result<T> {
-    fn about(self, doing: &str, path: &Path) -> Result<T, Failure> {
-        self.map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                format!("RK-CLI-143: cannot {doing} {}: {error}", path.display()),
-            )
-        })
+/// With which code a process ends that this error ends.
+fn exit_of(error: &NodeError) -> Exit {
+    match error {
+        NodeError::Fenced | NodeError::Halted(Halt::Store(StoreError::Fenced(_))) => Exit::Fenced,
+        NodeError::InUse { .. } => Exit::InUse,
+        _ => Exit::Failed,
     }
 }
 
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let is_system = (&error as &dyn Any).is::<io::Error>();
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            let text = inner.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = inner.source();
-        }
+        let any = &error as &dyn Any;
+        let of_node = any.downcast_ref::<NodeError>();
+        let is_system = any.is::<io::Error>() || matches!(of_node, Some(NodeError::System(_)));
+        let exit = of_node.map_or(Exit::Failed, exit_of);
+        let mut message = text::with_causes(&error);
         if !message.starts_with("RK-") {
             message = if is_system {
                 format!("RK-CLI-142: the system refused: {message}")
@@ -107,24 +99,51 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
                 format!("RK-CLI-144: {message}")
             };
         }
-        Self::new(Exit::Failed, message)
+        Self::new(exit, message)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use rekindle_schema::Incarnation;
+
     use super::*;
+    use crate::files::About as _;
 
     #[test]
     fn every_failure_has_a_code_and_one_of_a_file_its_path() {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let failure = Err::<(), _>(gone()).about("read", Path::new("/a/b")).unwrap_err();
+        let failure: Failure =
+            Err::<(), _>(gone()).about("read", Path::new("/a/b")).unwrap_err().into();
         assert_eq!(failure.message, format!("RK-CLI-143: cannot read /a/b: {}", gone()));
         assert_eq!(
             Failure::from(gone()).message,
             format!("RK-CLI-142: the system refused: {}", gone())
         );
+        assert_eq!(
+            Failure::from(NodeError::System(gone())).message,
+            format!("RK-CLI-142: the system refused: {}", gone())
+        );
         let other = "x".parse::<u8>().unwrap_err();
         assert!(Failure::from(other).message.starts_with("RK-CLI-144: "));
+    }
+
+    #[test]
+    fn a_node_that_is_fenced_or_finds_another_one_ends_with_a_code_of_its_own() {
+        let halted = Halt::Store(StoreError::Fenced(Incarnation(1)));
+        let failed = Halt::Actor("journal", "RK-HOST-009".to_owned());
+        for (error, exit) in [
+            (NodeError::Fenced, Exit::Fenced),
+            (NodeError::Halted(halted), Exit::Fenced),
+            (NodeError::Halted(failed), Exit::Failed),
+            (NodeError::InUse { dir: "d".into(), who: String::new() }, Exit::InUse),
+            (NodeError::PortLost, Exit::Failed),
+            (NodeError::Abandoned, Exit::Failed),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.exit, exit, "{}", failure.message);
+        }
     }
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
-//! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
+//! * [`node`]: a node at work, from boot to clean stop; [`control`]: joins it to the HTTP interface
+//!   of `rekindle-admin`.
 //! * [`backup`]: whole copies of stores at work.
 //! * [`output`]: what commands print, and [`text`]: what is done to it first; [`dial`]: which
 //!   address to dial.
@@ -22,15 +23,16 @@
 //! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts
 //! together those that do.
 
-pub mod admin;
 pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod dial;
 pub mod doctor;
 pub mod exit;
+pub mod files;
 mod hex;
 pub mod inspect;
 pub mod moment;

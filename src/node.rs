@@ -16,18 +16,25 @@ pub mod card;
 pub mod chores;
 pub mod descriptors;
 mod edge;
+pub mod error;
 pub mod jobs;
 pub mod lifecycle;
 pub mod links;
+pub mod listing;
+pub mod matches;
 pub mod operator;
 pub mod recover;
 pub mod scrub;
 pub mod serving;
+mod settings;
+mod signals;
 pub mod standing;
 pub mod tickets;
 pub mod trial;
+mod watch;
 
-pub use serving::{ControlError, Serving};
+pub use error::{ControlError, NodeError};
+pub use serving::Serving;
 
 /// Log code: the node serves players.
 pub const READY: &str = "RK-NODE-001";

@@ -7,7 +7,7 @@
 //! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base
 //!   stores.
 //! * [`archive`]: what the archive says of its chunks; pins.
-//! * [`lease`]: rows that decide who runs what.
+//! * [`lease`]: rows that decide who runs what. [`condition`]: where a match stands, in one word.
 //! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
 //!   made from.
@@ -22,6 +22,7 @@ pub mod audit;
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+pub mod condition;
 pub mod delta;
 pub mod frame;
 pub mod ids;

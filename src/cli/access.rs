@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 
 use rekindle_client::{ClientConfig, Trust};
 use rekindle_gateway::keys::Keys;
-use rekindle_schema::MatchId;
 use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
 
 use super::{Context, matches};
-use crate::admin::api::{IssueTicket, NodeView, Ticket};
-use crate::admin::client::AdminClient;
 use crate::exit::{Exit, Failure};
-use crate::node::tickets;
+use crate::node::tickets::{self, Wanted};
 use crate::{dial, hex};
+use rekindle_admin::api::{IssueTicket, NodeView, Ticket};
+use rekindle_admin::client::AdminClient;
 
 /// For how many seconds tickets of commands are valid.
 const TICKET_S: u64 = 600;
@@ -77,6 +77,11 @@ impl Access {
         name: String,
         role: Role,
     ) -> Result<String, Failure> {
+        if let Some(keys) = &self.keys {
+            let (player, name) = (PlayerId(player), Some(name));
+            let wanted = Wanted { player, name, role, match_id: None, ttl_s: TICKET_S };
+            return Ok(tickets::issue(keys, &wanted)?);
+        }
         let wanted = IssueTicket {
             player,
             name: Some(name),
@@ -84,10 +89,8 @@ impl Access {
             match_id: None,
             ttl_s: TICKET_S,
         };
-        let Ticket { ticket } = match &self.keys {
-            Some(keys) => tickets::issue(keys, &wanted)?,
-            None => self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?,
-        };
+        let Ticket { ticket } =
+            self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?;
         Ok(ticket)
     }
 

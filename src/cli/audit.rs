@@ -7,13 +7,13 @@ use rekindle_store::AuditQuery;
 use super::args::AuditArgs;
 use super::matches::explain;
 use super::{Context, block_on};
-use crate::admin::api::AuditView;
-use crate::admin::client::ClientError;
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::moment;
 use crate::output;
+use rekindle_admin::api::AuditView;
+use rekindle_admin::client::ClientError;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
     let parse = |text: &str| {

@@ -8,11 +8,11 @@ use rekindle_store::address::StoreAddress;
 use serde::Serialize;
 
 use super::{Context, block_on};
-use crate::admin::client;
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
 use crate::node::{alive, boot};
+use rekindle_admin::client;
 
 /// What is lost, and whether that was accepted.
 #[derive(Serialize)]

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::args::RegionCommand;
 use super::{Context, block_on};
-use crate::admin::client;
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
+use rekindle_admin::client;
 
 /// What a promotion finds and does.
 #[derive(Serialize)]

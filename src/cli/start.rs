@@ -8,13 +8,13 @@ use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
 use super::Context;
-use crate::admin::api::CreateMatch;
 use crate::exit::{Exit, Failure};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
 use crate::node::lifecycle::{self, Milestone, Run};
+use crate::node::matches::NewMatch;
 use crate::text::plain;
-use crate::{dial, output, telemetry};
+use crate::{control, dial, output, telemetry};
 
 /// House bots in the match of the first run, if it has room for so many.
 const HOUSE_BOTS: usize = 8;
@@ -24,7 +24,7 @@ pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
     // `arena` in our executable, a studio's own in theirs.
     let game = context.first_game()?;
     let house_bots = HOUSE_BOTS.min(room(context, game)?) as u16;
-    let first_match = CreateMatch {
+    let first_match = NewMatch {
         game: game.to_owned(),
         config: context.showcase.clone(),
         house_bots,
@@ -56,7 +56,7 @@ pub(crate) fn room(context: &Context, game: &str) -> Result<usize, Failure> {
 
 fn serve(
     context: &Context,
-    first_match: Option<CreateMatch>,
+    first_match: Option<NewMatch>,
     until_stdin_closes: bool,
 ) -> Result<Exit, Failure> {
     // Before anything is claimed: what ends here has cost nobody anything.
@@ -72,14 +72,7 @@ fn serve(
         );
     }
     let metrics = telemetry::init_metrics()?;
-    let run = Run {
-        config: context.config.clone(),
-        games: context.games.clone(),
-        metrics,
-        kinds: context.kinds.clone(),
-        first_match,
-        abandoned: until_stdin_closes.then(stdin_closed),
-    };
+    let abandoned = until_stdin_closes.then(stdin_closed);
     let json = context.common.json;
     // What later commands need to find this node again.
     let mut options = String::new();
@@ -94,13 +87,27 @@ fn serve(
         let _ = write!(options, " --store '{}'", context.config.store);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(lifecycle::run(run, &mut |milestone| {
-        let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
-        output::milestone(&line);
-    }));
+    let ended = runtime.block_on(async {
+        let front = Box::new(control::listen(&context.config, metrics.clone()).await?);
+        let run = Run {
+            config: context.config.clone(),
+            games: context.games.clone(),
+            metrics,
+            kinds: context.kinds.clone(),
+            front,
+            first_match,
+            abandoned,
+        };
+        let tell = &mut |milestone: Milestone<'_>| {
+            let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
+            output::milestone(&line);
+        };
+        lifecycle::run(run, tell).await?;
+        Ok(Exit::Done)
+    });
     // Blocking tasks of a node that failed must not hold up its end.
     runtime.shutdown_background();
-    exit
+    ended
 }
 
 /// Resolves when standard input is at its end. The thread ends with the process.

@@ -17,7 +17,6 @@ use serde_json::json;
 use super::args::StoreCommand;
 use super::start::counted;
 use super::{Context, block_on, offline};
-use crate::admin::client;
 use crate::backup;
 use crate::clock;
 use crate::config::{self, ConfigError};
@@ -29,6 +28,7 @@ use crate::node::alive;
 use crate::node::boot;
 use crate::node::operator::Operators;
 use crate::output;
+use rekindle_admin::client;
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {
     match command {

@@ -13,7 +13,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::exit::{About as _, Exit, Failure};
+use crate::exit::{Exit, Failure};
+use crate::files::About as _;
 use crate::node::card::NodeCard;
 
 /// A node that is not ready by then is given up.

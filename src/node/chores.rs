@@ -23,7 +23,7 @@ use super::operator::Operators;
 use crate::backup;
 use crate::clock;
 use crate::config::Config;
-use crate::exit::About as _;
+use crate::files::About as _;
 use crate::node::scrub;
 
 /// The queue of short chores.
@@ -247,7 +247,7 @@ async fn back_up(tools: Tools, store_name: String, place: Option<(PathBuf, usize
     };
     std::fs::create_dir_all(&dir)
         .about("create", &dir)
-        .map_err(|failure| WorkError::Retry(failure.message))?;
+        .map_err(|error| WorkError::Retry(error.to_string()))?;
     let target = dir.join(backup::name_at(clock::now_ms()));
     // On a thread of its own: it compares every byte that it copies. It does not end before it is
     // done, whatever becomes of the job.

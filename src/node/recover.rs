@@ -27,7 +27,6 @@ use rekindle_store::{Store, StoreError, witness};
 use super::card;
 use super::standing::{Standing, Standings};
 use super::trial::{self, TrialOptions, Trials, Verdict};
-use crate::exit::Failure;
 
 /// What became of one match.
 #[derive(Debug, Clone)]
@@ -41,17 +40,23 @@ pub enum Outcome {
 }
 
 /// Why a look came to nothing.
-#[derive(Debug)]
-pub struct Trouble {
-    /// In words, with an exit code.
-    pub failure: Failure,
-    /// The same may succeed later: the store does not answer.
-    pub transient: bool,
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This node is not live itself, so it may take over nothing.
+    #[error(transparent)]
+    NotLive(TakeoverError),
+    /// The host of the matches failed.
+    #[error(transparent)]
+    Host(HostError),
 }
 
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self { transient: error.is_transient(), failure: error.into() }
+impl Trouble {
+    /// The same may succeed later: the store does not answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
     }
 }
 
@@ -59,7 +64,7 @@ impl From<TakeoverError> for Trouble {
     fn from(error: TakeoverError) -> Self {
         match error {
             TakeoverError::Store(error) => error.into(),
-            error @ TakeoverError::NotLive(_) => Self { failure: error.into(), transient: false },
+            error @ TakeoverError::NotLive(_) => Self::NotLive(error),
         }
     }
 }
@@ -68,7 +73,7 @@ impl From<HostError> for Trouble {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Store(error) => error.into(),
-            error => Self { failure: error.into(), transient: false },
+            error => Self::Host(error),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::gauge;
 use parking_lot::Mutex;
+use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{Incarnation, MatchId};
 
@@ -26,11 +27,11 @@ pub enum Standing {
 
 impl Standing {
     /// As it is listed.
-    pub fn state(&self) -> &'static str {
+    pub fn condition(&self) -> Condition {
         match self {
-            Self::Recovering => "recovering",
-            Self::Waits(..) => "waits",
-            Self::Parked(_) => "parked",
+            Self::Recovering => Condition::Recovering,
+            Self::Waits(..) => Condition::Waits,
+            Self::Parked(_) => Condition::Parked,
         }
     }
 

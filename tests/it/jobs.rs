@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rekindle::node::clock;
+use rekindle::clock;
 use rekindle_schema::{Incarnation, JobId};
 use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{Claim, NewJob};

@@ -399,7 +399,7 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
         region,
         trials: Some(trials),
         standings: Arc::clone(&standings),
-        fresh: rekindle::node::clock::fresh,
+        fresh: rekindle::clock::fresh,
     });
     let mut resumed = BTreeSet::new();
     let nobody = BTreeSet::new();

@@ -17,7 +17,7 @@ pub(crate) struct Tables(StoreAddress);
 
 impl Tables {
     fn new(address: &str) -> Self {
-        let name = format!("it_{:08x}", rekindle::node::clock::random() >> 32);
+        let name = format!("it_{:08x}", rekindle::clock::random() >> 32);
         Self(address.parse::<StoreAddress>().unwrap().apart(&name))
     }
 

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-netcode", &["rekindle-schema"]),
     ("rekindle-store", &["rekindle-schema"]),
     ("rekindle-cluster", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-admin", &["rekindle-schema"]),
     ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store"]),
     ("rekindle-gateway", &["rekindle-schema", "rekindle-netcode"]),
     ("rekindle-client", &["rekindle-schema", "rekindle-netcode", "rekindle-sim"]),

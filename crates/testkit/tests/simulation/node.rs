@@ -1,5 +1,5 @@
 //! A whole node as one process of the simulation: lease, takeover, host, edge, trimming. It follows
-//! `rekindle::node::run` step by step, with its takeover and its links, on a virtual disk, socket
+//! `rekindle::node::lifecycle` step by step, with its takeover and its links, on a virtual disk, socket
 //! and clock; and it ends by itself when that one would: when it cannot start, when its journal has
 //! failed, when its lease is gone, and when it was asked to stop and all is put away.
 
@@ -198,7 +198,7 @@ impl Node {
                 self.trace.log("node", format_args!("match {id} is not resumed: {why}"))
             }
         });
-        looked.await.map_err(|trouble| trouble.failure.message)?;
+        looked.await.map_err(|trouble| trouble.to_string())?;
         for match_id in MATCHES {
             if store.leases.get(match_id).await?.is_none() {
                 let row = self.row(match_id, me, host.next_batch())?;

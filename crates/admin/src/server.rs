@@ -1,4 +1,8 @@
-//! The admin HTTP listener. `/livez` answers as long as the process turns; it never asks the store.
+//! The admin HTTP listener: the paths, who may ask, and what an answer looks like. `/livez` answers
+//! as long as the process turns; it never asks the store.
+//!
+//! Started by the node before anything else ([`serve`] with a [`Front`]). What a request asks for is
+//! done by the [`Control`] that [`Front::open`] was given.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,20 +15,17 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
-use rekindle_schema::{JobId, MatchId};
-use rekindle_store::{AuditQuery, JobFilter};
 use tokio::net::TcpListener;
 use tower_service::Service as _;
 
-use super::api::{
+use crate::api::{
     AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
     MatchView, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch, Ticket,
 };
-use super::listener;
-use super::who::Who;
-use crate::node::{ControlError, Serving};
+use crate::control::{Control, Refusal, RefusalClass};
+use crate::listener;
+use crate::who::Who;
 
 /// Every path with what it answers: the index page and the router are made of the same list.
 const PATHS: &[(&str, &str, &str)] = &[
@@ -48,10 +49,11 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
 ];
 
+/// What each request is answered with.
 #[derive(Clone)]
 struct Admin {
-    node: Arc<Serving>,
-    metrics: PrometheusHandle,
+    node: Arc<dyn Control>,
+    /// The configured `admin.token`; without one only requests to a loopback address are answered.
     token: Option<Arc<str>>,
 }
 
@@ -61,15 +63,17 @@ const STARTING: &str = "RK-ADMIN-130";
 /// What answers from the first moment on: by itself until the node is there, then by handing on to
 /// it. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Front(Arc<Door>);
+pub struct Front(Arc<Start>);
 
+/// How far the start of a node has come.
 #[derive(Default)]
-struct Door {
-    /// What the start is at.
+struct Start {
+    /// What the start is at, in words; written by [`Front::says`].
     phase: Mutex<String>,
-    /// What the node answers.
+    /// What the node answers; set by [`Front::open`].
     node: OnceLock<Router>,
-    started: AtomicBool,
+    /// Set by [`Front::started`].
+    over: AtomicBool,
 }
 
 impl Front {
@@ -78,15 +82,15 @@ impl Front {
         *self.0.phase.lock() = phase.into();
     }
 
-    /// The node is there and answers for itself. To be called once.
-    pub fn open(&self, node: Arc<Serving>, metrics: PrometheusHandle, token: Option<String>) {
-        // A second node would never be asked.
-        let _ = self.0.node.set(router(Admin { node, metrics, token: token.map(Into::into) }));
+    /// The node is there and answers for itself. To be called once. `token` is `admin.token`.
+    pub fn open(&self, node: Arc<dyn Control>, token: Option<String>) {
+        let opened = self.0.node.set(router(Admin { node, token: token.map(Into::into) }));
+        assert!(opened.is_ok(), "a second node behind the same listener would never be asked");
     }
 
     /// The start is over.
     pub fn started(&self) {
-        self.0.started.store(true, Ordering::Release);
+        self.0.over.store(true, Ordering::Release);
     }
 
     fn router(self) -> Router {
@@ -98,7 +102,7 @@ impl Front {
     }
 
     fn startup(&self) -> Response {
-        if self.0.started.load(Ordering::Acquire) {
+        if self.0.over.load(Ordering::Acquire) {
             return "started\n".into_response();
         }
         (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", self.0.phase.lock()))
@@ -119,7 +123,7 @@ impl Front {
             None => {
                 let words =
                     format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
+                Refused::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
             }
         }
     }
@@ -157,67 +161,49 @@ fn router(admin: Admin) -> Router {
         .route("/", get(index))
         .route("/readyz", get(ready))
         .fallback(async || {
-            Refusal::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them")
+            Refused::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them")
         })
         .with_state(admin)
 }
 
 /// An error answer.
-struct Refusal(StatusCode, Problem);
+struct Refused(StatusCode, Problem);
 
-impl Refusal {
+impl Refused {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         Self(status, Problem { code: code.to_owned(), message: message.into() })
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         (self.0, Json(self.1)).into_response()
     }
 }
 
-impl From<ControlError> for Refusal {
-    fn from(error: ControlError) -> Self {
-        let status = match &error {
-            ControlError::NoMatch(_) | ControlError::NoJob(_) => StatusCode::NOT_FOUND,
-            ControlError::Invalid(_) | ControlError::NoGame { .. } => StatusCode::BAD_REQUEST,
-            ControlError::Forbidden(_) => StatusCode::FORBIDDEN,
-            ControlError::Refused(_) => StatusCode::CONFLICT,
-            ControlError::Draining
-            | ControlError::NotReady
-            | ControlError::Unavailable(_)
-            | ControlError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+impl From<Refusal> for Refused {
+    fn from(Refusal { class, code, message }: Refusal) -> Self {
+        let status = match class {
+            RefusalClass::NotFound => StatusCode::NOT_FOUND,
+            RefusalClass::Invalid => StatusCode::BAD_REQUEST,
+            RefusalClass::Forbidden => StatusCode::FORBIDDEN,
+            RefusalClass::Conflict => StatusCode::CONFLICT,
+            RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalClass::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.code(), error.to_string())
+        Self::new(status, code, message)
     }
 }
 
-impl From<JsonRejection> for Refusal {
+impl From<JsonRejection> for Refused {
     fn from(rejection: JsonRejection) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
     }
 }
 
-impl From<QueryRejection> for Refusal {
+impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
-    }
-}
-
-impl Admin {
-    /// Does something that an operator asked for, with an audit entry before it and one after it.
-    async fn act<T: Send + 'static>(
-        &self,
-        Who(who): Who,
-        (action, target, detail): (&str, &str, &str),
-        work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
-        named: impl FnOnce(&T) -> Option<String> + Send + 'static,
-    ) -> Result<Json<T>, Refusal> {
-        Ok(Json(
-            self.node.operators().carry_out((&who, action, target, detail), work, named).await?,
-        ))
     }
 }
 
@@ -235,7 +221,7 @@ async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> 
             return next.run(request).await;
         }
         let message = "without admin.token only requests to a loopback address are answered";
-        return Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message).into_response();
+        return Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message).into_response();
     };
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
@@ -243,7 +229,7 @@ async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> 
         return next.run(request).await;
     }
     let message = "this node wants `Authorization: Bearer TOKEN` with its admin.token";
-    Refusal::new(StatusCode::UNAUTHORIZED, "RK-ADMIN-401", message).into_response()
+    Refused::new(StatusCode::UNAUTHORIZED, "RK-ADMIN-401", message).into_response()
 }
 
 /// Whether a `Host` header names this host: `127.0.0.1:7780`, `[::1]:7780`, `localhost`.
@@ -294,35 +280,31 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.node.metrics()).into_response()
 }
 
 async fn show_node(State(admin): State<Admin>) -> Json<NodeView> {
-    Json(admin.node.view())
+    Json(admin.node.node())
 }
 
-async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>, Refusal> {
+async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>, Refused> {
     Ok(Json(admin.node.matches().await?))
 }
 
 async fn show_match(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<MatchView>, Refusal> {
-    Ok(Json(admin.node.match_view(match_id(&id)?).await?))
+) -> Result<Json<MatchView>, Refused> {
+    Ok(Json(admin.node.match_view(id).await?))
 }
 
 async fn create_match(
     State(admin): State<Admin>,
     who: Who,
     body: Result<Json<CreateMatch>, JsonRejection>,
-) -> Result<Json<MatchView>, Refusal> {
+) -> Result<Json<MatchView>, Refused> {
     let Json(wanted) = body?;
-    let detail =
-        format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
-    let node = Arc::clone(&admin.node);
-    let work = async move { node.create_match(wanted).await };
-    admin.act(who, ("match.create", "", &detail), work, |created| Some(created.id.clone())).await
+    Ok(Json(admin.node.create_match(who, wanted).await?))
 }
 
 async fn stop_match(
@@ -330,12 +312,9 @@ async fn stop_match(
     who: Who,
     Path(id): Path<String>,
     body: Result<Json<StopMatch>, JsonRejection>,
-) -> Result<Json<MatchView>, Refusal> {
-    let Json(StopMatch { reason }) = body?;
-    let (id, detail) = (match_id(&id)?, format!("reason={reason}"));
-    let node = Arc::clone(&admin.node);
-    let work = async move { node.stop_match(id, reason).await };
-    admin.act(who, ("match.stop", &id.to_string(), &detail), work, |_| None).await
+) -> Result<Json<MatchView>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.stop_match(who, id, wanted).await?))
 }
 
 async fn resume_match(
@@ -343,89 +322,56 @@ async fn resume_match(
     who: Who,
     Path(id): Path<String>,
     body: Result<Json<ResumeMatch>, JsonRejection>,
-) -> Result<Json<MatchView>, Refusal> {
+) -> Result<Json<MatchView>, Refused> {
     let Json(ResumeMatch {}) = body?;
-    let id = match_id(&id)?;
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(
-            who,
-            ("match.resume", &id.to_string(), ""),
-            async move { node.resume_match(id).await },
-            |_| None,
-        )
-        .await
+    Ok(Json(admin.node.resume_match(who, id).await?))
 }
 
 async fn drain(
     State(admin): State<Admin>,
     who: Who,
     body: Result<Json<DrainNode>, JsonRejection>,
-) -> Result<Json<Draining>, Refusal> {
+) -> Result<Json<Draining>, Refused> {
     let Json(DrainNode {}) = body?;
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(
-            who,
-            ("node.drain", admin.node.name(), ""),
-            async move { Ok(node.begin_drain()) },
-            |_| None,
-        )
-        .await
+    Ok(Json(admin.node.drain(who).await?))
 }
 
 async fn issue_ticket(
     State(admin): State<Admin>,
     who: Who,
     body: Result<Json<IssueTicket>, JsonRejection>,
-) -> Result<Json<Ticket>, Refusal> {
+) -> Result<Json<Ticket>, Refused> {
     let Json(wanted) = body?;
     if !admin.node.is_dev() && admin.token.is_none() {
         let message = "tickets are handed out only in dev mode or with an admin.token; use \
             `rekindle ticket issue` on this host";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
+        return Err(Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
     }
-    let (target, detail) = crate::node::tickets::words(&wanted);
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(
-            who,
-            ("ticket.issue", &target, &detail),
-            async move { node.issue_ticket(&wanted) },
-            |_| None,
-        )
-        .await
+    Ok(Json(admin.node.issue_ticket(who, wanted).await?))
 }
 
 async fn list_jobs(
     State(admin): State<Admin>,
     query: Result<Query<ListJobs>, QueryRejection>,
-) -> Result<Json<Vec<JobView>>, Refusal> {
-    let Query(ListJobs { queue, kind, state, limit }) = query?;
-    let filter = JobFilter { queue, kind, status: state, limit: limit.unwrap_or(100).min(1_000) };
-    Ok(Json(admin.node.jobs(filter).await?))
+) -> Result<Json<Vec<JobView>>, Refused> {
+    let Query(wanted) = query?;
+    Ok(Json(admin.node.jobs(wanted).await?))
 }
 
 async fn show_job(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<JobView>, Refusal> {
-    Ok(Json(admin.node.job(job_id(&id)?).await?))
+) -> Result<Json<JobView>, Refused> {
+    Ok(Json(admin.node.job(id).await?))
 }
 
 async fn run_job(
     State(admin): State<Admin>,
     who: Who,
     body: Result<Json<RunJob>, JsonRejection>,
-) -> Result<Json<JobView>, Refusal> {
+) -> Result<Json<JobView>, Refused> {
     let Json(wanted) = body?;
-    let detail = format!("kind={} payload={}", wanted.kind, wanted.payload);
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(who, ("jobs.run", "", &detail), async move { node.run_job(wanted).await }, |job| {
-            Some(job.id.clone())
-        })
-        .await
+    Ok(Json(admin.node.run_job(who, wanted).await?))
 }
 
 async fn retry_job(
@@ -433,18 +379,9 @@ async fn retry_job(
     who: Who,
     Path(id): Path<String>,
     body: Result<Json<Nothing>, JsonRejection>,
-) -> Result<Json<JobView>, Refusal> {
+) -> Result<Json<JobView>, Refused> {
     let Json(Nothing {}) = body?;
-    let id = job_id(&id)?;
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(
-            who,
-            ("jobs.retry", &id.to_string(), ""),
-            async move { node.retry_job(id).await },
-            |_| None,
-        )
-        .await
+    Ok(Json(admin.node.retry_job(who, id).await?))
 }
 
 async fn cancel_job(
@@ -452,39 +389,17 @@ async fn cancel_job(
     who: Who,
     Path(id): Path<String>,
     body: Result<Json<Nothing>, JsonRejection>,
-) -> Result<Json<JobView>, Refusal> {
+) -> Result<Json<JobView>, Refused> {
     let Json(Nothing {}) = body?;
-    let id = job_id(&id)?;
-    let node = Arc::clone(&admin.node);
-    admin
-        .act(
-            who,
-            ("jobs.cancel", &id.to_string(), ""),
-            async move { node.cancel_job(id).await },
-            |_| None,
-        )
-        .await
+    Ok(Json(admin.node.cancel_job(who, id).await?))
 }
 
 async fn list_audit(
     State(admin): State<Admin>,
     query: Result<Query<ListAudit>, QueryRejection>,
-) -> Result<Json<Vec<AuditView>>, Refusal> {
-    let Query(ListAudit { since_ms, until_ms, limit }) = query?;
-    let query = AuditQuery {
-        since_ms: since_ms.unwrap_or(0),
-        until_ms: until_ms.unwrap_or(u64::MAX),
-        limit: limit.unwrap_or(1_000).min(10_000),
-    };
-    Ok(Json(admin.node.audit(query).await?))
-}
-
-fn job_id(text: &str) -> Result<JobId, ControlError> {
-    text.parse().map_err(|_| ControlError::NoJob(text.to_owned()))
-}
-
-fn match_id(text: &str) -> Result<MatchId, ControlError> {
-    text.parse().map_err(|_| ControlError::NoMatch(text.to_owned()))
+) -> Result<Json<Vec<AuditView>>, Refused> {
+    let Query(wanted) = query?;
+    Ok(Json(admin.node.audit(wanted).await?))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The admin listener's connections: how many, and for how long each may take. Called by
-//! [`super::server`].
+//! [`crate::server`].
 //!
 //! Every connection costs a descriptor, and players and the store need some too. So there is a
 //! bound, whoever sends a request or reads its answer slowly is let go, and a system that has no
@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::api::Problem;
+use crate::api::Problem;
 
 /// From the moment that a connection waits for a request to the end of its head. A connection
 /// without one is closed.
@@ -44,7 +44,7 @@ const ACCEPT_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration:
 
 /// Serves at most `most` connections at a time until `stop` resolves, then answers what is under
 /// way. More of them wait in the system's queue.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     most: usize,
@@ -159,6 +159,7 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 /// A stream whose reader may stand still for a while and no longer.
 struct Impatient {
     stream: TcpStream,
+    /// Runs while the client reads nothing; when it ends the connection is given up.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 

@@ -2,6 +2,7 @@
 
 use rekindle_schema::Incarnation;
 use rekindle_schema::audit::{AuditEntry, Stage};
+use rekindle_schema::condition::Condition;
 use rekindle_schema::job::JobStatus;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ pub struct Problem {
 pub struct NodeView {
     /// The configured name.
     pub name: String,
-    /// This run of the process.
+    /// This run of the process: 16 hexadecimal digits.
     pub incarnation: String,
     /// The build of the executable.
     pub build: String,
@@ -47,9 +48,8 @@ pub struct MatchView {
     pub id: String,
     /// The game type.
     pub game: String,
-    /// `running`, `stalled` (it waits for the store), `recovering`, `waits` (the build of this node
-    /// cannot run it), `elsewhere` (it runs on the node `node`), `parked` or `ended`.
-    pub state: String,
+    /// Where it stands, as the node that answers sees it.
+    pub state: Condition,
     /// Why it does not run here, is over, or stands still; of a running one, that the store does
     /// not answer.
     pub reason: Option<String>,
@@ -140,21 +140,21 @@ pub struct Draining {
 pub struct JobView {
     /// 16 hexadecimal digits.
     pub id: String,
-    /// Where it waits.
+    /// The queue in which it waits.
     pub queue: String,
-    /// What is to be done.
+    /// What is to be done: the name of its handler.
     pub kind: String,
-    /// `ready`, `running`, `done`, `dead` or `cancelled`.
-    pub state: String,
+    /// Where it stands: `ready`, `running`, `done`, `dead` or `cancelled`.
+    pub state: JobStatus,
     /// How often it was claimed.
     pub attempt: u32,
     /// After so many it is not tried again by itself.
     pub max_attempts: u32,
     /// When it was enqueued, in milliseconds since 1970.
     pub created_ms: u64,
-    /// From when on it may be claimed, if it is open.
+    /// From when on it may be claimed, in milliseconds since 1970; absent if it is not open.
     pub due_ms: Option<u64>,
-    /// When it came to its end.
+    /// When it came to its end, in milliseconds since 1970.
     pub finished_ms: Option<u64>,
     /// The incarnation that works on it.
     pub by: Option<String>,
@@ -172,14 +172,21 @@ pub struct JobView {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListJobs {
-    /// Those of one queue.
+    /// Only jobs of this queue.
     pub queue: Option<String>,
-    /// Those of one kind.
+    /// Only jobs of this kind.
     pub kind: Option<String>,
-    /// Those in one state.
+    /// Only jobs in this state.
     pub state: Option<JobStatus>,
     /// At most so many, 100 if absent, never more than 1,000.
     pub limit: Option<usize>,
+}
+
+impl ListJobs {
+    /// How many jobs are listed at most.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).min(1_000)
+    }
 }
 
 /// `POST /v1/jobs`.
@@ -192,7 +199,7 @@ pub struct RunJob {
     pub payload: String,
 }
 
-/// `POST /v1/jobs/ID/retry` and `POST /v1/jobs/ID/cancel`.
+/// `POST /v1/jobs/ID/retry` and `POST /v1/jobs/ID/cancel`: a body without arguments.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nothing {}
 
@@ -200,12 +207,19 @@ pub struct Nothing {}
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListAudit {
-    /// Not earlier, in milliseconds since 1970.
+    /// Only entries of this moment and later, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// Earlier than this.
+    /// Only entries before this moment, in milliseconds since 1970.
     pub until_ms: Option<u64>,
     /// At most so many, 1,000 if absent, never more than 10,000.
     pub limit: Option<usize>,
+}
+
+impl ListAudit {
+    /// How many entries are listed at most.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(1_000).min(10_000)
+    }
 }
 
 /// One entry of the audit log, in `GET /v1/audit`. An action has two: before and after it.
@@ -213,7 +227,7 @@ pub struct ListAudit {
 pub struct AuditView {
     /// In milliseconds since 1970.
     pub time_ms: u64,
-    /// Which action: 16 hexadecimal digits.
+    /// The id that both entries of an action share: 16 hexadecimal digits.
     pub action_id: String,
     /// `begun`, `done` or `failed`.
     pub stage: String,
@@ -223,11 +237,11 @@ pub struct AuditView {
     pub who: String,
     /// What was done.
     pub action: String,
-    /// To what.
+    /// The match, job or node to which it was done; empty if to nothing in particular.
     pub target: String,
-    /// With which arguments.
+    /// Its arguments, in words. Never a secret.
     pub detail: String,
-    /// Why it failed.
+    /// Why it failed, in words; absent unless `stage` is `failed`.
     pub error: Option<String>,
 }
 
@@ -249,5 +263,23 @@ impl AuditView {
                 None
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_and_states_of_jobs_have_the_same_word_in_json_and_for_people() {
+        for condition in Condition::ALL {
+            let json = serde_json::to_string(&condition).unwrap();
+            assert_eq!(json, format!("\"{condition}\""));
+            assert_eq!(serde_json::from_str::<Condition>(&json).unwrap(), condition);
+        }
+        for status in JobStatus::ALL {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{}\"", status.name()));
+        }
+        assert!(serde_json::from_str::<Condition>("\"asleep\"").is_err(), "no other word");
     }
 }

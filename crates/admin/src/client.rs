@@ -1,6 +1,7 @@
 //! How commands talk to a running node: one HTTP/1.0 request a connection, answered in JSON. Called
 //! by the command line only.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::api::Problem;
-use crate::config::Secret;
+use crate::api::Problem;
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -37,16 +37,24 @@ pub enum ClientError {
     Strange(SocketAddr, String),
 }
 
-/// A node's admin listener.
-#[derive(Debug, Clone)]
+/// A node's admin listener, as a command sees it.
+#[derive(Clone)]
 pub struct AdminClient {
+    /// Where the node listens.
     addr: SocketAddr,
-    token: Option<Secret>,
+    /// The node's `admin.token`, sent with each request. A secret: `Debug` leaves it out.
+    token: Option<String>,
+}
+
+impl fmt::Debug for AdminClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminClient").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl AdminClient {
-    /// The listener at `addr`.
-    pub fn new(addr: SocketAddr, token: Option<Secret>) -> Self {
+    /// The listener at `addr`; `token` is the node's `admin.token`, if it has one.
+    pub fn new(addr: SocketAddr, token: Option<String>) -> Self {
         Self { addr, token }
     }
 
@@ -105,7 +113,7 @@ impl AdminClient {
         let authorization = self
             .token
             .as_ref()
-            .map(|token| format!("Authorization: Bearer {}\r\n", token.reveal()))
+            .map(|token| format!("Authorization: Bearer {}\r\n", token))
             .unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: \
@@ -131,7 +139,7 @@ impl AdminClient {
 }
 
 /// Under which name commands ask: it stands in the node's audit log.
-pub(crate) fn agent() -> String {
+pub fn agent() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     let user: String = user.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
     if user.is_empty() { "rekindle-cli".to_owned() } else { format!("rekindle-cli ({user})") }
@@ -147,7 +155,13 @@ fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{AdminClient, split};
+
+    #[test]
+    fn the_token_is_not_printed() {
+        let client = AdminClient::new(([127, 0, 0, 1], 1).into(), Some("s3cret".to_owned()));
+        assert!(!format!("{client:?}").contains("s3cret"));
+    }
 
     #[test]
     fn an_answer_is_split_or_refused() {

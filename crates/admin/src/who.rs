@@ -14,8 +14,9 @@ use axum::http::request::Parts;
 /// The longest name that is taken over, in characters.
 const LONGEST: usize = 100;
 
-/// `rekindle-cli (alice) from 127.0.0.1:50312, with the token`.
-pub(super) struct Who(pub(super) String);
+/// The sender of a request in words: `rekindle-cli (alice) from 127.0.0.1:50312, with a token`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Who {
     type Rejection = Infallible;
