@@ -34,7 +34,7 @@ use super::serving::{Parts, Serving};
 use super::settings::{gateway_config, host_config};
 use super::signals::{Signals, gone};
 use super::standing::Standings;
-use super::watch::{caretaker, keep_watch, recover_all};
+use super::watch::{keep_watch, recover_all, recoverer};
 use super::{READY, jobs};
 use crate::config::Config;
 use crate::files::About as _;
@@ -237,11 +237,11 @@ async fn serve(
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Result<(), NodeError> {
     let Parts { incarnation, build, .. } = node.parts();
-    let mut caretaker = caretaker(node);
+    let mut recoverer = recoverer(node);
     let begun = Instant::now();
     let held_up = AtomicBool::new(false);
     let recovery = async {
-        recover_all(node, &mut caretaker, begun, &held_up, tell).await?;
+        recover_all(node, &mut recoverer, begun, &held_up, tell).await?;
         if let Some(wanted) = wishes.first_match {
             ensure_match(node, wanted).await?;
         }
@@ -263,7 +263,7 @@ async fn serve(
     tokio::select! {
         biased;
         () = until_drain(node, signals) => Ok(()),
-        never = keep_watch(node, caretaker, begun, tell) => match never {},
+        never = keep_watch(node, recoverer, begun, tell) => match never {},
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
+use rekindle_cluster::ownership::standing::Standing;
 use rekindle_gateway::port::{
     Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted,
 };
@@ -20,7 +21,7 @@ use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use rekindle_store::Store;
 use tokio::sync::mpsc;
 
-use super::standing::{Standing, Standings};
+use super::standing::Standings;
 
 /// The matches of this node.
 pub struct Links {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use rekindle_actors::{MatchPhase, MatchStatus};
+use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
 use rekindle_store::StoreError;
 use tokio::time::{Instant, timeout};
 
-use super::standing::Standing;
 use super::{ControlError, Serving};
 
 /// How long an answer waits for the store before it is given from what the node knows.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rekindle_cluster::ownership::directory::{self, Updated};
+use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeState};
 use rekindle_schema::{Epoch, MatchId, Seq};
@@ -11,7 +12,6 @@ use tokio::time::Instant;
 
 use super::listing::{MatchReport, report_of};
 use super::serving::Parts;
-use super::standing::Standing;
 use super::{ControlError, Serving};
 use crate::clock;
 

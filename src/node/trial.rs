@@ -31,7 +31,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedInput, Step};
-use rekindle_schema::{BuildId, Epoch, MatchId, PlayerId, Seq, Tick};
+use rekindle_schema::{BuildId, Epoch, PlayerId, Seq, Tick};
 use rekindle_store::history::History;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -515,18 +515,6 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
     }
     drop(sim.checkpoint());
 }
-
-/// What the report of a match that was parked by trials says.
-pub fn report(match_id: MatchId, deaths: u32, how: &str) -> String {
-    format!(
-        "{PARKED}: match {match_id} ended {deaths} processes that replayed it, the last one {how}; mend the game, then `rekindle match resume {}`, or raise \
-         recovery.attempts",
-        match_id.short()
-    )
-}
-
-/// The code of such a report.
-pub const PARKED: &str = "RK-RECOVERY-130";
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Looks after the matches of other nodes, from the start of this one to its stop: has the caretaker
+//! Looks after the matches of other nodes, from the start of this one to its stop: has the recoverer
 //! look once a second, says what came of it, and starts what goes with a match that came back.
 //! Called by [`super::lifecycle`].
 
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 
 use super::error::NodeError;
 use super::lifecycle::Milestone;
-use super::recover::{Caretaker, CaretakerParts, Outcome, Trouble};
+use super::recover::{Outcome, Recoverer, RecovererParts, Trouble};
 use super::serving::{Parts, Serving};
 use super::trial::TrialOptions;
 use super::{PARKED, RESUMED};
 use crate::{clock, text};
 
 /// Looks after the matches of other nodes on behalf of `node`.
-pub(super) fn caretaker(node: &Serving) -> Caretaker {
+pub(super) fn recoverer(node: &Serving) -> Recoverer {
     let Parts { host, store, incarnation, config, build, standings, .. } = node.parts();
-    Caretaker::new(CaretakerParts {
+    Recoverer::new(RecovererParts {
         host: host.clone(),
         store: store.clone(),
         me: *incarnation,
@@ -43,14 +43,14 @@ pub(super) fn caretaker(node: &Serving) -> Caretaker {
 /// waited for, as it is later on.
 pub(super) async fn recover_all(
     node: &Arc<Serving>,
-    caretaker: &mut Caretaker,
+    recoverer: &mut Recoverer,
     begun: Instant,
     held_up: &AtomicBool,
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Result<(), NodeError> {
     loop {
         let now_ms = begun.elapsed().as_millis() as u64;
-        match caretaker
+        match recoverer
             .look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell))
             .await
         {
@@ -70,7 +70,7 @@ pub(super) async fn recover_all(
 /// give at the next look.
 pub(super) async fn keep_watch(
     node: &Arc<Serving>,
-    mut caretaker: Caretaker,
+    mut recoverer: Recoverer,
     begun: Instant,
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Infallible {
@@ -82,7 +82,7 @@ pub(super) async fn keep_watch(
         let now_ms = begun.elapsed().as_millis() as u64;
         let asked = node.take_asked();
         if let Err(trouble) =
-            caretaker.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await
+            recoverer.look(now_ms, &asked, |outcome| brought_back(node, &outcome, tell)).await
         {
             not_looked_after(&trouble);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
-use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
+use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::ownership::{lease, takeover};
@@ -171,7 +171,7 @@ impl Node {
         // Kills come faster here than a match can run healthily, and none of them is the match's
         // fault.
         let (host_of, store_of, region) = (host.clone(), store.clone(), DEFAULT_REGION.to_owned());
-        let mut caretaker = Caretaker::new(CaretakerParts {
+        let mut recoverer = Recoverer::new(RecovererParts {
             host: host_of,
             store: store_of,
             me,
@@ -181,7 +181,7 @@ impl Node {
             fresh,
         });
         let nobody_asked = BTreeSet::new();
-        let looked = caretaker.look(0, &nobody_asked, |outcome| match outcome {
+        let looked = recoverer.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
                 self.trace.log(
