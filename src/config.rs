@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use rekindle_actors::{OnStall, Output};
 use rekindle_cluster::retention::Policy;
 use rekindle_store::address::{AddressError, StoreAddress};
 
@@ -23,24 +24,6 @@ pub use secret::Secret;
 
 /// The fewest characters of an admin token that can be tried from elsewhere than this host.
 const MIN_TOKEN: usize = 16;
-
-/// When a tick leaves the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// Once it is durable.
-    Durable,
-    /// At once, marked with the durable tick.
-    Immediate,
-}
-
-/// What a match does when its durable tick is too far behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnStall {
-    /// It waits.
-    Pause,
-    /// It runs on, marked as degraded.
-    Run,
-}
 
 /// How log events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,68 +147,30 @@ impl Config {
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
             node_region: name(settings, "node.region")?,
-            output: if text(settings, "output") == "durable" {
-                Output::Durable
-            } else {
-                Output::Immediate
-            },
-            on_stall: if text(settings, "on_stall") == "pause" {
-                OnStall::Pause
-            } else {
-                OnStall::Run
-            },
+            output: output(settings),
+            on_stall: on_stall(settings),
             retention: retention::policy(settings)?,
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
             checkpoint_every: Duration::from_secs(at_least_one(settings, "checkpoint.every_s")?),
-            checkpoint_chain: if parse(settings, "checkpoint.incremental", "true or false")? {
-                at_least_one(settings, "checkpoint.chain")?
-            } else {
-                0
-            },
+            checkpoint_chain: checkpoint_chain(settings)?,
             limits: limits(settings)?,
             jobs: jobs::load(settings)?,
-            backup: match text(settings, "backup.dir") {
-                dir if dir.is_empty() => None,
-                _ => Some((
-                    directory(settings, "backup.dir")?,
-                    at_least_one(settings, "backup.keep")?,
-                )),
-            },
+            backup: backup(settings)?,
             audit_keep: Some(parse(settings, "audit.keep_days", "days")?)
                 .filter(|&days| days > 0)
                 .map(jobs::days),
-            session_timeout: Duration::from_millis(parse(
-                settings,
-                "session_timeout_ms",
-                "milliseconds",
-            )?),
-            watchdog: Duration::from_millis(parse(settings, "watchdog_ms", "milliseconds")?),
+            session_timeout: millis(settings, "session_timeout_ms")?,
+            watchdog: millis(settings, "watchdog_ms")?,
             recovery_attempts: at_least_one(settings, "recovery.attempts")?,
-            healthy_after: Duration::from_millis(parse(
-                settings,
-                "recovery.healthy_ms",
-                "milliseconds",
-            )?),
-            recovery_budget: Duration::from_millis(parse(
-                settings,
-                "checkpoint.budget_ms",
-                "milliseconds",
-            )?),
-            resume_grace: Duration::from_millis(parse(
-                settings,
-                "resume_grace_ms",
-                "milliseconds",
-            )?),
+            healthy_after: millis(settings, "recovery.healthy_ms")?,
+            recovery_budget: millis(settings, "checkpoint.budget_ms")?,
+            resume_grace: millis(settings, "resume_grace_ms")?,
             shards: match parse(settings, "shards", "a whole number")? {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 count => count,
             },
-            log_format: match text(settings, "log.format").as_str() {
-                "human" => LogFormat::Human,
-                "json" => LogFormat::Json,
-                _ => LogFormat::Auto,
-            },
+            log_format: log_format(settings),
             log_filter: log_filter(settings)?,
             data_dir,
         };
@@ -273,6 +218,43 @@ impl Config {
             )));
         }
         Ok(())
+    }
+}
+
+fn output(settings: &Settings) -> Output {
+    if text(settings, "output") == "durable" { Output::Durable } else { Output::Immediate }
+}
+
+fn on_stall(settings: &Settings) -> OnStall {
+    if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Degrade }
+}
+
+/// How many deltas stand on a full checkpoint; 0: all are full.
+fn checkpoint_chain(settings: &Settings) -> Result<u32, ConfigError> {
+    if parse(settings, "checkpoint.incremental", "true or false")? {
+        at_least_one(settings, "checkpoint.chain")
+    } else {
+        Ok(0)
+    }
+}
+
+/// Where backups go and how many are kept, if there is a place.
+fn backup(settings: &Settings) -> Result<Option<(PathBuf, usize)>, ConfigError> {
+    if text(settings, "backup.dir").is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((directory(settings, "backup.dir")?, at_least_one(settings, "backup.keep")?)))
+}
+
+fn millis(settings: &Settings, key: &str) -> Result<Duration, ConfigError> {
+    Ok(Duration::from_millis(parse(settings, key, "milliseconds")?))
+}
+
+fn log_format(settings: &Settings) -> LogFormat {
+    match text(settings, "log.format").as_str() {
+        "human" => LogFormat::Human,
+        "json" => LogFormat::Json,
+        _ => LogFormat::Auto,
     }
 }
 

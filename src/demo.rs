@@ -22,14 +22,14 @@ use rekindle_store::address::StoreAddress;
 use tokio::time::sleep;
 
 use crate::cli::args::DemoArgs;
-use crate::cli::start::{counted, room};
-use crate::cli::{Context, bots};
+use crate::cli::context::Context;
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
 use crate::node::{PARKED, RECOVERING, RESUMED, tickets};
 use crate::screen::terminal::asked_to_end;
+use crate::text::counted;
 use child::{Launch, NodeEvent, NodeProcess};
 use plan::Aim;
 use rekindle_admin::api::{CreateMatch, MatchView};
@@ -118,7 +118,7 @@ impl Cast {
             Some(game) => game.as_str(),
             None => context.first_game()?,
         };
-        let room = room(context, game)?;
+        let room = context.room(game)?;
         let all = room * usize::from(args.matches);
         let players = args.players.map_or(PLAYERS.min(all), usize::from);
         if players > all {
@@ -235,6 +235,12 @@ impl Theatre<'_> {
         self.node.ready(&self.launch, &mut |event| report(stage, event)).await
     }
 
+    /// Waits for an event with this log code, for so long at most.
+    async fn hears(&mut self, code: &str, within: Duration) -> bool {
+        let stage = self.stage;
+        self.node.wait_for(code, within, &mut |event| report(stage, event)).await.is_some()
+    }
+
     fn restart(&mut self) -> Result<(), Failure> {
         self.node = NodeProcess::start(&self.launch)?;
         self.stage
@@ -270,7 +276,7 @@ async fn play(
     stage: &Stage,
 ) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
-    let mut launch = Launch {
+    let launch = Launch {
         data_dir: home.dir.clone(),
         store: home.store.clone(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -278,100 +284,21 @@ async fn play(
     };
     let node = NodeProcess::start(&launch)?;
     stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
-    let mut theatre =
-        Theatre { launch: launch.clone(), node, stage, after_kill: args.after_kill.as_deref() };
+    let mut theatre = Theatre { launch, node, stage, after_kill: args.after_kill.as_deref() };
     let card = theatre.ready().await?;
     // Clients come back to the same address, so every later start takes the port that the first one
     // found.
-    launch.listen = card.listen;
-    theatre.launch = launch;
-
-    let game = cast.game.as_str();
-    let admin = AdminClient::new(card.admin, None);
-    let mut matches = Vec::with_capacity(usize::from(cast.matches));
-    for number in 0..u64::from(cast.matches) {
-        let wanted = CreateMatch {
-            game: game.to_owned(),
-            config: context.showcase.clone(),
-            house_bots: 0,
-            seed: Some(args.seed.wrapping_add(number)),
-            tick_rate: None,
-        };
-        let created: MatchView = admin.post("/v1/matches", &wanted).await?;
-        matches.push(created.id.parse::<MatchId>()?);
-    }
-    let keys = Keys::load_or_create(&home.dir)?;
-    let trust = Trust::Certificate(keys.certificate_der().to_vec());
-    let bots: Vec<BotSpec> = (0..cast.players)
-        .map(|index| {
-            let player = u64::from(index) + 1;
-            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?;
-            Ok(BotSpec {
-                player: PlayerId(player),
-                ticket,
-                match_id: Some(matches[usize::from(index) % matches.len()]),
-            })
-        })
-        .collect::<Result<_, Failure>>()?;
-    let mut config = SwarmConfig::new(
-        vec![card.listen],
-        trust.clone(),
-        bots,
-        bots::brain(&context.games, game)?,
-    );
-    // Bots that are not let in say why before they are waited for no longer.
-    config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
-    let swarm = Swarm::start(config)?;
-    if stage.has_screen() {
-        for &match_id in &matches {
-            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
-            let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
-            (config.role, config.match_id) = (Role::Spectator, Some(match_id));
-            stage.seat(match_id, Client::connect(config)?);
-        }
-    }
+    theatre.launch.listen = card.listen;
+    let matches = create_matches(context, args, cast, &card).await?;
+    let swarm = let_in(context, cast, home, stage, &card, &matches)?;
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} over QUIC",
         cast.players,
         counted(matches.len(), "match", "matches")
     ));
-
     let aims = plan::kills(args.kills, args.seed);
-    let mut outages = Vec::with_capacity(aims.len());
-    let mut hits = 0;
-    for (index, &aim) in aims.iter().enumerate() {
-        match aim {
-            Aim::Fight(after) => watch_fight(&swarm, stage, after).await,
-            Aim::Recovery(delay) => {
-                // The node was killed just now and starts: hit it as soon as it replays.
-                let begun = theatre
-                    .node
-                    .wait_for(RECOVERING, PATIENCE, &mut |event| report(stage, event))
-                    .await;
-                hits += usize::from(begun.is_some());
-                sleep(delay).await;
-            }
-            Aim::Checkpoint(delay) => {
-                theatre.node.drain_events(&mut |event| report(stage, event));
-                let begun = theatre
-                    .node
-                    .wait_for(CHECKPOINT, CHECKPOINT_WITHIN, &mut |event| report(stage, event))
-                    .await;
-                hits += usize::from(begun.is_some());
-                sleep(delay).await;
-            }
-        }
-        let killed = swarm.elapsed();
-        theatre.kill(aim).await?;
-        theatre.restart()?;
-        if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
-            outages.push(killed);
-            theatre.ready().await?;
-            everybody_plays(&swarm, cast, "not every bot came back").await?;
-            stage.tell("every match goes on, every bot is back in its session");
-        }
-    }
+    let (outages, hits) = kill_again_and_again(&mut theatre, &swarm, cast, &aims).await?;
     watch_fight(&swarm, stage, EPILOGUE).await;
     // All bots of a match receive the same beats.
     let (players, played) =
@@ -387,6 +314,104 @@ async fn play(
     theatre.node.stop().await?;
     stage.tell("node stopped cleanly; now the verdict");
     Ok(Show { evidence, kills: aims.len(), outages, hits, seconds })
+}
+
+async fn create_matches(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    card: &NodeCard,
+) -> Result<Vec<MatchId>, Failure> {
+    let admin = AdminClient::new(card.admin, None);
+    let mut matches = Vec::with_capacity(usize::from(cast.matches));
+    for number in 0..u64::from(cast.matches) {
+        let wanted = CreateMatch {
+            game: cast.game.clone(),
+            config: context.showcase.clone(),
+            house_bots: 0,
+            seed: Some(args.seed.wrapping_add(number)),
+            tick_rate: None,
+        };
+        let created: MatchView = admin.post("/v1/matches", &wanted).await?;
+        matches.push(created.id.parse::<MatchId>()?);
+    }
+    Ok(matches)
+}
+
+/// Starts the bots, and seats spectators if there is a screen.
+fn let_in(
+    context: &Context,
+    cast: &Cast,
+    home: &Home,
+    stage: &Stage,
+    card: &NodeCard,
+    matches: &[MatchId],
+) -> Result<Swarm, Failure> {
+    let keys = Keys::load_or_create(&home.dir)?;
+    let trust = Trust::Certificate(keys.certificate_der().to_vec());
+    let bots: Vec<BotSpec> = (0..cast.players)
+        .map(|index| {
+            let player = u64::from(index) + 1;
+            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?;
+            Ok(BotSpec {
+                player: PlayerId(player),
+                ticket,
+                match_id: Some(matches[usize::from(index) % matches.len()]),
+            })
+        })
+        .collect::<Result<_, Failure>>()?;
+    let brain = context.brain(&cast.game)?;
+    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, brain);
+    // Bots that are not let in say why before they are waited for no longer.
+    config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
+    let swarm = Swarm::start(config)?;
+    if stage.has_screen() {
+        for &match_id in matches {
+            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
+            let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
+            (config.role, config.match_id) = (Role::Spectator, Some(match_id));
+            stage.seat(match_id, Client::connect(config)?);
+        }
+    }
+    Ok(swarm)
+}
+
+/// Kills the node as planned and starts it again. Returns when each outage began, since the swarm's
+/// start, and how many kills hit what they were aimed at.
+async fn kill_again_and_again(
+    theatre: &mut Theatre<'_>,
+    swarm: &Swarm,
+    cast: &Cast,
+    aims: &[Aim],
+) -> Result<(Vec<Duration>, usize), Failure> {
+    let stage = theatre.stage;
+    let mut outages = Vec::with_capacity(aims.len());
+    let mut hits = 0;
+    for (index, &aim) in aims.iter().enumerate() {
+        match aim {
+            Aim::Fight(after) => watch_fight(swarm, stage, after).await,
+            Aim::Recovery(delay) => {
+                // The node was killed just now and starts: hit it as soon as it replays.
+                hits += usize::from(theatre.hears(RECOVERING, PATIENCE).await);
+                sleep(delay).await;
+            }
+            Aim::Checkpoint(delay) => {
+                theatre.node.drain_events(&mut |event| report(stage, event));
+                hits += usize::from(theatre.hears(CHECKPOINT, CHECKPOINT_WITHIN).await);
+                sleep(delay).await;
+            }
+        }
+        let killed = swarm.elapsed();
+        theatre.kill(aim).await?;
+        theatre.restart()?;
+        if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
+            outages.push(killed);
+            theatre.ready().await?;
+            everybody_plays(swarm, cast, "not every bot came back").await?;
+            stage.tell("every match goes on, every bot is back in its session");
+        }
+    }
+    Ok((outages, hits))
 }
 
 fn ticket_for(player: u64, role: Role) -> tickets::Wanted {

@@ -88,6 +88,11 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     message
 }
 
+/// `1 match`, `2 matches`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The name under which this executable was started, without folders: `rekindle`, or what a studio
 /// calls its own.
 pub fn program() -> &'static str {

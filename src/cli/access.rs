@@ -10,7 +10,8 @@ use rekindle_gateway::keys::Keys;
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
-use super::{Context, matches};
+use super::context::Context;
+use super::matches;
 use crate::exit::{Exit, Failure};
 use crate::node::tickets::{self, Wanted};
 use crate::{dial, hex};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rekindle_store::AuditQuery;
 
 use super::args::AuditArgs;
+use super::context::{Context, block_on};
 use super::matches::explain;
-use super::{Context, block_on};
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;

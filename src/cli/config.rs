@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::Context;
 use super::args::ConfigCommand;
+use super::context::Context;
 use crate::config::Origin;
 use crate::config::keys::KEYS;
 use crate::exit::{Exit, Failure};

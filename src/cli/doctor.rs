@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Context, block_on};
+use super::context::{Context, block_on};
 use crate::doctor::{self, Finding, Level};
 use crate::exit::{Exit, Failure};
 

@@ -6,8 +6,8 @@ use rekindle_schema::job::JobStatus;
 use tokio::time::{Instant, sleep};
 
 use super::args::JobsCommand;
+use super::context::{Context, block_on};
 use super::matches::explain;
-use super::{Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::moment;
 use rekindle_admin::api::{JobView, Nothing, RunJob};

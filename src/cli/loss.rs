@@ -7,7 +7,7 @@ use rekindle_store::StoreError;
 use rekindle_store::address::StoreAddress;
 use serde::Serialize;
 
-use super::{Context, block_on};
+use super::context::{Context, block_on};
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;

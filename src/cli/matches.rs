@@ -7,10 +7,10 @@ use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 
 use super::args::MatchCommand;
-use super::start::counted;
-use super::{Context, block_on};
+use super::context::{Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
+use crate::text::counted;
 use rekindle_admin::api::{
     CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch,
 };

@@ -8,8 +8,8 @@ use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::{Value, json};
 
 use super::args::PinArgs;
+use super::context::{Context, block_on};
 use super::offline::find;
-use super::{Context, block_on};
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
-use super::Context;
+use super::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
 use crate::node::lifecycle::{self, Milestone, Run};
 use crate::node::matches::NewMatch;
-use crate::text::plain;
+use crate::text::{counted, plain};
 use crate::{control, dial, output, telemetry};
 
 /// House bots in the match of the first run, if it has room for so many.
@@ -23,7 +23,7 @@ const HOUSE_BOTS: usize = 8;
 pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
     // `arena` in our executable, a studio's own in theirs.
     let game = context.first_game()?;
-    let house_bots = HOUSE_BOTS.min(room(context, game)?) as u16;
+    let house_bots = HOUSE_BOTS.min(context.room(game)?) as u16;
     let first_match = NewMatch {
         game: game.to_owned(),
         config: context.showcase.clone(),
@@ -37,21 +37,6 @@ pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
 /// `start`: serves only what it is asked for.
 pub(super) fn start(context: &Context, until_stdin_closes: bool) -> Result<Exit, Failure> {
     serve(context, None, until_stdin_closes)
-}
-
-/// How many players a match of the showcase takes.
-pub(crate) fn room(context: &Context, game: &str) -> Result<usize, Failure> {
-    let kind = context.games.get(game)?;
-    let config = kind.config_from_json(&context.showcase.to_string()).map_err(|error| {
-        Failure::new(
-            Exit::Usage,
-            format!(
-                "RK-CLI-149: the showcase of this executable is no \
-            configuration of `{game}`: {error}"
-            ),
-        )
-    })?;
-    Ok(kind.max_players(&config))
 }
 
 fn serve(
@@ -232,11 +217,6 @@ fn to_json(milestone: &Milestone<'_>) -> String {
     .to_string()
 }
 
-/// `1 match`, `2 matches`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// `18204` as `18,204`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -252,7 +232,8 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{counted, grouped};
+    use super::grouped;
+    use crate::text::counted;
 
     #[test]
     fn numbers_are_grouped_in_thousands() {

@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::StoreCommand;
-use super::start::counted;
-use super::{Context, block_on, offline};
+use super::context::{Context, block_on};
+use super::offline;
 use crate::backup;
 use crate::clock;
 use crate::config::{self, ConfigError};
@@ -28,6 +28,7 @@ use crate::node::alive;
 use crate::node::boot;
 use crate::node::operator::Operators;
 use crate::output;
+use crate::text::counted;
 use rekindle_admin::client;
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {

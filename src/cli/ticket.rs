@@ -7,7 +7,7 @@ use rekindle_store::Store;
 use rekindle_store::address::StoreAddress;
 
 use super::args::TicketCommand;
-use super::{Context, block_on};
+use super::context::{Context, block_on};
 use crate::control::{ticket_wanted, ticket_words};
 use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;

@@ -12,7 +12,8 @@ use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::access::Access;
-use super::{Context, block_on, matches};
+use super::context::{Context, block_on};
+use super::matches;
 use crate::exit::{Exit, Failure};
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
@@ -367,6 +368,33 @@ async fn verify_match(
     Ok(found)
 }
 
+/// Reads a checkpoint; `None` if it cannot be read, which is a fault unless it `may_be_gone`: what
+/// is older than a restore point may have lost its base to trimming.
+async fn load_point(
+    store: &Store,
+    lease: &MatchLease,
+    point: &Point,
+    may_be_gone: bool,
+    place: &str,
+    report: &mut Report,
+) -> Result<Option<(CheckpointMeta, Bytes)>, StoreError> {
+    match point.load(store).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ StoreError::NotFound(_)) if may_be_gone => {
+            report.note(format!(
+                "match {}, checkpoint at tick {} was passed over: {error}",
+                lease.match_id, point.tick
+            ));
+            Ok(None)
+        }
+        Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
+            report.fault(format!("{place}: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Restores every checkpoint of a match, those in the archive included, and compares its hash.
 /// Oldest first. Whole is one whose bytes have the hash that its manifest says; a build whose
 /// components have changed since gets another hash out of it, and that is no damage.
@@ -394,23 +422,11 @@ async fn checkpoints(
     for point in points {
         let place =
             format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, point.tick);
-        let (meta, state) = match point.load(store).await {
-            Ok(found) => found,
-            // What is older than a restore point may have lost its base to trimming.
-            Err(error @ StoreError::NotFound(_))
-                if !point.is_whole() && newest > Some(point.seq) =>
-            {
-                report.note(format!(
-                    "match {}, checkpoint at tick {} was passed over: {error}",
-                    lease.match_id, point.tick
-                ));
-                continue;
-            }
-            Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
-                report.fault(format!("{place}: {error}"));
-                continue;
-            }
-            Err(error) => return Err(error),
+        let may_be_gone = !point.is_whole() && newest > Some(point.seq);
+        let Some((meta, state)) =
+            load_point(store, lease, &point, may_be_gone, &place, report).await?
+        else {
+            continue;
         };
         let stored = game.checkpoint_hash(&state);
         if stored != Some(meta.hash) {

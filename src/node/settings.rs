@@ -3,25 +3,19 @@
 
 use std::sync::Arc;
 
-use rekindle_actors::{HANG_EXIT_CODE, HostConfig, OnStall, Output};
+use rekindle_actors::{HANG_EXIT_CODE, HostConfig};
 use rekindle_gateway::{GatewayConfig, Limits, Rate};
 
 use super::bots;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::{clock, telemetry};
 
 /// How matches are run.
 pub(super) fn host_config(config: &Config) -> HostConfig {
     HostConfig {
         shards: config.shards,
-        output: match config.output {
-            config::Output::Durable => Output::Durable,
-            config::Output::Immediate => Output::Immediate,
-        },
-        on_stall: match config.on_stall {
-            config::OnStall::Pause => OnStall::Pause,
-            config::OnStall::Run => OnStall::Degrade,
-        },
+        output: config.output,
+        on_stall: config.on_stall,
         resume_grace: config.resume_grace,
         session_timeout: config.session_timeout,
         beat_every: config.beat_every,

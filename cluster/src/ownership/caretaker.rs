@@ -290,3 +290,202 @@ pub fn in_order(orphans: Vec<MatchLease>) -> [Vec<MatchLease>; 2] {
     let (suspects, healthy) = orphans.into_iter().partition(|row| row.attempts > 0);
     [healthy, suspects]
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rekindle_schema::lease::{DEFAULT_REGION, MatchSpec};
+    use rekindle_schema::{BatchNo, Epoch};
+
+    use super::super::standing::Lack;
+    use super::*;
+
+    const ME: Incarnation = Incarnation(1);
+    const DEAD: Incarnation = Incarnation(2);
+    const OTHER: Incarnation = Incarnation(3);
+
+    fn node(incarnation: Incarnation, state: NodeState) -> NodeLease {
+        NodeLease {
+            incarnation,
+            name: "n".into(),
+            state,
+            pid: 1,
+            pid_start: 1,
+            deadline_ms: 1,
+            seal: None,
+            host: String::new(),
+            region: DEFAULT_REGION.to_owned(),
+            reached: None,
+            loss_accepted_ms: None,
+        }
+    }
+
+    fn row(id: u64, owner: Incarnation, state: MatchState) -> MatchLease {
+        let spec = MatchSpec {
+            game: "test".into(),
+            config: Bytes::new(),
+            seed: 1,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms: 0,
+        };
+        MatchLease {
+            match_id: MatchId(id),
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: owner,
+            state,
+            attempts: 0,
+            lineage: Vec::new(),
+            spec,
+            region: DEFAULT_REGION.to_owned(),
+        }
+    }
+
+    fn parked(report: &str) -> MatchState {
+        MatchState::Parked { report: report.to_owned() }
+    }
+
+    fn new(deaths: Option<u32>) -> Caretaker {
+        Caretaker::new(Claimant { me: ME, region: DEFAULT_REGION.to_owned(), deaths })
+    }
+
+    /// One look with these nodes and rows, nothing running here: what is claimed.
+    fn look(
+        caretaker: &mut Caretaker,
+        now_ms: u64,
+        asked: &[u64],
+        others: &[NodeLease],
+        rows: &[MatchLease],
+    ) -> Vec<u64> {
+        let asked = asked.iter().copied().map(MatchId).collect();
+        let look = Look { now_ms, asked: &asked };
+        let none = BTreeSet::new();
+        let Some(dead) = caretaker.leases_read(look, others, &none) else { return Vec::new() };
+        let orphans = caretaker.directory_read(look, rows, &none, &dead);
+        let chosen = caretaker.choose(look, orphans, others, &dead);
+        caretaker.finished(dead);
+        chosen.iter().map(|row| row.match_id.0).collect()
+    }
+
+    #[test]
+    fn matches_of_dead_nodes_of_this_region_are_claimed_and_no_others() {
+        let others = [node(DEAD, NodeState::Stopped), node(OTHER, NodeState::Live)];
+        let rows = [
+            row(1, DEAD, MatchState::Running),
+            row(2, OTHER, MatchState::Running),
+            row(3, DEAD, MatchState::Ended { reason: String::new() }),
+            row(4, DEAD, parked("RK-RECOVERY-001: the hash differs")),
+            MatchLease { region: "elsewhere".into(), ..row(5, DEAD, MatchState::Running) },
+        ];
+        // Late enough that nobody else has the first choice.
+        let mut caretaker = new(Some(5));
+        look(&mut caretaker, 0, &[], &others, &rows);
+        assert_eq!(look(&mut caretaker, FIRST_CHOICE_MS, &[], &others, &rows), [1]);
+        let dead = BTreeSet::from([DEAD]);
+        let standing = |row: &MatchLease| caretaker.standing(row, &dead);
+        assert_eq!(standing(&rows[0]), Some(Standing::Recovering));
+        assert_eq!(standing(&rows[1]), None);
+        assert_eq!(standing(&rows[2]), None);
+        assert!(matches!(standing(&rows[3]), Some(Standing::Parked(_))));
+        assert_eq!(standing(&rows[4]), None);
+    }
+
+    #[test]
+    fn the_first_survivor_has_its_time_and_an_operator_does_not_wait() {
+        let others = [node(DEAD, NodeState::Stopped), node(OTHER, NodeState::Live)];
+        let rows: Vec<MatchLease> = (1..=40).map(|id| row(id, DEAD, MatchState::Running)).collect();
+        let mut caretaker = new(None);
+        let first = look(&mut caretaker, 0, &[], &others, &rows);
+        assert!(!first.is_empty() && first.len() < rows.len(), "shared out: {first:?}");
+        let left = (1..=40).find(|id| !first.contains(id)).unwrap();
+        let asked = look(&mut caretaker, 1_000, &[left], &others, &rows);
+        assert!(asked.contains(&left));
+        assert_eq!(look(&mut caretaker, FIRST_CHOICE_MS, &[], &others, &rows).len(), 40);
+    }
+
+    #[test]
+    fn what_a_build_cannot_run_is_looked_at_again_when_its_row_changes_or_somebody_asks() {
+        let others = [node(DEAD, NodeState::Stopped)];
+        let mut rows = [row(1, DEAD, MatchState::Running)];
+        let mut caretaker = new(None);
+        assert_eq!(look(&mut caretaker, 0, &[], &others, &rows), [1]);
+        let lacks = Standing::Waits(Lack::OtherBuild, "RK-RECOVERY-002".to_owned());
+        caretaker.refused(&rows[0], lacks.clone());
+        caretaker.decided(MatchId(1));
+        let dead = BTreeSet::from([DEAD]);
+        assert_eq!(caretaker.standing(&rows[0], &dead), Some(lacks.clone()));
+        for now in 1..20 {
+            assert_eq!(look(&mut caretaker, now * 1_000, &[], &others, &rows), [0; 0]);
+        }
+        assert_eq!(look(&mut caretaker, 20_000, &[1], &others, &rows), [1], "asked for");
+        caretaker.refused(&rows[0], lacks);
+        caretaker.decided(MatchId(1));
+        rows[0].version += 1;
+        let claimed: Vec<u64> = (21..=20 + u64::from(RESCAN))
+            .flat_map(|now| look(&mut caretaker, now * 1_000, &[], &others, &rows))
+            .collect();
+        assert!(claimed.contains(&1), "the directory is read now and then");
+    }
+
+    #[test]
+    fn parked_matches_come_back_only_if_what_parked_them_may_not_hold_any_more() {
+        let by_trials = super::super::parked::report_of_trials(MatchId(1), 3, "it ended");
+        let cases = [
+            (by_trials.as_str(), 3, Some(5), true),
+            (by_trials.as_str(), 5, Some(5), false),
+            (by_trials.as_str(), 5, None, true),
+            ("RK-HOST-001: no game `zoo` here", 0, Some(5), true),
+            ("RK-RECOVERY-001: the hash differs", 0, Some(5), false),
+        ];
+        for (report, attempts, deaths, comes_back) in cases {
+            let rows = [MatchLease { attempts, ..row(1, DEAD, parked(report)) }];
+            let others = [node(DEAD, NodeState::Stopped)];
+            let claimed = look(&mut new(deaths), 0, &[], &others, &rows);
+            assert_eq!(claimed == [1], comes_back, "{report} {attempts} {deaths:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_names_this_node_without_a_match_is_taken_up_after_a_while() {
+        let rows = [row(1, ME, MatchState::Running)];
+        let mut caretaker = new(None);
+        let mut claimed_at = None;
+        for now in (0..=2 * STRAY_MS).step_by(1_000) {
+            if !look(&mut caretaker, now, &[9], &[], &rows).is_empty() {
+                claimed_at.get_or_insert(now);
+            }
+        }
+        assert_eq!(claimed_at, Some(STRAY_MS));
+        assert_eq!(caretaker.standing(&rows[0], &BTreeSet::new()), Some(Standing::Recovering));
+        assert_eq!(look(&mut new(None), 0, &[1], &[], &rows), [1], "an operator does not wait");
+    }
+
+    #[test]
+    fn logs_are_secured_once_and_a_promotion_accepts_what_is_lost() {
+        let mut sealed = node(Incarnation(4), NodeState::Fenced);
+        sealed.seal = Some(BatchNo(7));
+        let far = |id| NodeLease { region: "far".into(), ..node(id, NodeState::Stopped) };
+        let others =
+            [node(DEAD, NodeState::Stopped), sealed, far(Incarnation(5)), far(Incarnation(6))];
+        let dead = others.iter().map(|node| node.incarnation).collect();
+        let orphans = [row(1, Incarnation(5), MatchState::Running)];
+        let secured = new(None).to_secure(&others, &orphans, &dead);
+        let secured: Vec<(u64, bool)> =
+            secured.iter().map(|log| (log.node.incarnation.0, log.loss_accepted)).collect();
+        assert_eq!(secured, [(2, false), (5, true)]);
+    }
+
+    #[test]
+    fn suspects_are_claimed_last() {
+        let suspect = MatchLease { attempts: 1, ..row(1, DEAD, MatchState::Running) };
+        let [healthy, suspects] = in_order(vec![suspect, row(2, DEAD, MatchState::Running)]);
+        assert_eq!((healthy[0].match_id, suspects[0].match_id), (MatchId(2), MatchId(1)));
+    }
+
+    #[test]
+    #[should_panic = "does not watch itself"]
+    fn a_caretaker_that_is_given_its_own_lease_is_stopped() {
+        look(&mut new(None), 0, &[], &[node(ME, NodeState::Live)], &[]);
+    }
+}

@@ -159,3 +159,67 @@ impl StandingTable {
         self.dead.contains(&node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rekindle_schema::Epoch;
+    use rekindle_schema::lease::{DEFAULT_REGION, MatchSpec};
+
+    use super::*;
+
+    fn row(id: u64) -> MatchLease {
+        let spec = MatchSpec {
+            game: "test".into(),
+            config: Bytes::new(),
+            seed: 1,
+            tick_rate: 30,
+            house_bots: 0,
+            created_ms: 0,
+        };
+        MatchLease {
+            match_id: MatchId(id),
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: Incarnation(1),
+            state: MatchState::Running,
+            attempts: 0,
+            lineage: Vec::new(),
+            spec,
+            region: DEFAULT_REGION.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_lack_is_found_by_its_label_and_has_its_own() {
+        for lack in Lack::ALL {
+            assert_eq!(Lack::from_label(lack.label()), Some(lack));
+        }
+        assert_eq!(Lack::from_label("parked"), None);
+        let all: BTreeSet<&str> = labels().collect();
+        assert_eq!(all.len(), Lack::ALL.len() + 1);
+    }
+
+    #[test]
+    fn what_comes_of_a_match_stands_in_the_table_until_the_next_scan() {
+        let mut table = StandingTable::default();
+        let dead = BTreeSet::from([Incarnation(9)]);
+        table.replace([(row(1), Standing::Recovering), (row(2), Standing::Recovering)], &dead);
+        assert!(table.is_dead(Incarnation(9)));
+        table.set(MatchId(1), None, Some(Standing::Parked("why".to_owned())));
+        let (parked, _) = table.all().next().unwrap();
+        assert_eq!(parked.state, MatchState::Parked { report: "why".to_owned() });
+        table.set(MatchId(2), None, None);
+        assert_eq!((table.of(MatchId(2)), table.count("parked")), (None, 1));
+        table.set(MatchId(3), None, Some(Standing::Recovering));
+        assert_eq!(table.of(MatchId(3)), None, "nothing is known of it");
+        table.replace([], &BTreeSet::new());
+        assert!(table.all().next().is_none() && !table.is_dead(Incarnation(9)));
+    }
+
+    #[test]
+    #[should_panic = "the row of another match"]
+    fn a_row_of_another_match_is_refused() {
+        StandingTable::default().set(MatchId(1), Some(&row(2)), Some(Standing::Recovering));
+    }
+}

@@ -46,9 +46,9 @@ pub enum TakeoverError {
 /// A fenced and sealed log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secured {
-    /// Whose.
+    /// The node that wrote it.
     pub incarnation: Incarnation,
-    /// The last batch that counts.
+    /// The last batch that counts; later ones of a zombie do not.
     pub seal: BatchNo,
     /// What was cut off behind the last whole batch, in words.
     pub torn: Option<String>,

@@ -18,7 +18,7 @@ use super::archive::Need;
 /// One log may lose its batches before `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// Whose log.
+    /// The node that wrote the log.
     pub log: Incarnation,
     /// The first batch that must stay.
     pub before: BatchNo,
