@@ -32,9 +32,9 @@ pub enum Origin {
     Default,
     /// A line of a file.
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
     /// An environment variable.
@@ -66,7 +66,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("RK-CONFIG-001: cannot read {path}: {cause}")]
     Unreadable {
-        /// Which file.
+        /// The path of the file, as it was given.
         path: String,
         /// What the system said.
         cause: String,
@@ -74,7 +74,7 @@ pub enum ConfigError {
     /// The file is no TOML.
     #[error("RK-CONFIG-002: {path} is not valid TOML: {cause}")]
     Syntax {
-        /// Which file.
+        /// The path of the file, as it was given.
         path: String,
         /// What the parser said, with line and column.
         cause: String,
@@ -86,19 +86,19 @@ pub enum ConfigError {
     UnknownKey {
         /// As it was written.
         key: String,
-        /// Where.
+        /// What set it.
         origin: Origin,
-        /// Which key may be meant.
+        /// The key that may be meant, in words; empty if none is like it.
         hint: String,
     },
     /// A value that its key does not take.
     #[error("RK-CONFIG-004: `{key}` = `{value}` ({origin}): expected {expected}")]
     BadValue {
-        /// Which key.
+        /// The name of the key.
         key: String,
         /// What it was set to.
         value: String,
-        /// Where.
+        /// What set it.
         origin: Origin,
         /// What it takes.
         expected: String,
