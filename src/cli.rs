@@ -27,15 +27,9 @@ use clap::FromArgMatches as _;
 use rekindle_actors::Games;
 use rekindle_actors::jobs::Kind;
 
-use crate::config::{Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
-use crate::exit::{Exit, Failure};
-use crate::node::card::NodeCard;
 use crate::node::trial;
-use crate::node::{chores, trial};
-use crate::{config as configuration, demo, dial, output, telemetry, text};
 use crate::{demo, output, telemetry, text};
-use args::{Cli, Command, Common, MatchCommand};
 use args::{Cli, Command, MatchCommand};
 use context::Context;
 

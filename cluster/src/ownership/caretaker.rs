@@ -360,9 +360,9 @@ mod tests {
     ) -> Vec<u64> {
         let asked = asked.iter().copied().map(MatchId).collect();
         let look = Look { now_ms, asked: &asked };
-        let none = BTreeSet::new();
-        let Some(dead) = caretaker.leases_read(look, others, &none) else { return Vec::new() };
-        let orphans = caretaker.directory_read(look, rows, &none, &dead);
+        let gone = BTreeSet::new();
+        let Some(dead) = caretaker.leases_read(look, others, &gone) else { return Vec::new() };
+        let orphans = caretaker.directory_read(look, rows, &BTreeSet::new(), &dead);
         let chosen = caretaker.choose(look, orphans, others, &dead);
         caretaker.finished(dead);
         chosen.iter().map(|row| row.match_id.0).collect()
