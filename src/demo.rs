@@ -2,8 +2,8 @@
 //!
 //! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the
 //! verdict. [`plan`] says when to kill, `home.rs` where the node keeps everything, [`child`] owns
-//! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`] compares
-//! it with what the bots saw on the wire.
+//! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`]
+//! compares it with what the bots saw on the wire.
 
 pub mod child;
 pub mod facts;

@@ -1,11 +1,16 @@
 //! A node at work.
 //!
-//! [`boot`] takes the data directory and a lease; [`recover`] brings back what others left,
-//! [`trial`] says which of it may kill, [`standing`] why a match does not run; [`Serving`] is what
-//! runs then, asked by the admin listener and the edge ([`links`]); [`chores`] are what it does for
-//! itself ([`calendar`] says what is old), [`operator`] writes down what it is told to do;
-//! [`lifecycle`] is its whole life from start to clean stop. [`bots`] plays house bots,
-//! [`card`] lets commands find the node.
+//! * [`lifecycle`]: its whole life from start to clean stop; it says [`milestone`]s on the way and
+//!   ends with a [`NodeError`]. [`boot`] takes the data directory and a lease.
+//! * [`recover`] brings back what other nodes left, as the caretaker of `rekindle-cluster` decides;
+//!   [`trial`] says which of it may kill, [`standing`] why a match does not run.
+//! * [`Serving`] is what runs then. Operators ask it through `src/control.rs` ([`listing`],
+//!   [`matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down what
+//!   it is told to do.
+//! * [`chores`] are what it does for itself; [`calendar`] says what is old.
+//! * [`bots`] plays house bots, [`card`] lets commands find the node.
+//!
+//! Nothing here knows the command line, exit codes or HTTP.
 
 pub mod alive;
 pub mod boot;
@@ -22,6 +27,7 @@ pub mod lifecycle;
 pub mod links;
 pub mod listing;
 pub mod matches;
+pub mod milestone;
 pub mod operator;
 pub mod recover;
 pub mod scrub;

@@ -11,8 +11,9 @@ use super::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
-use crate::node::lifecycle::{self, Milestone, Run};
+use crate::node::lifecycle::{self, Run};
 use crate::node::matches::NewMatch;
+use crate::node::milestone::Milestone;
 use crate::text::{counted, plain};
 use crate::{control, dial, output, telemetry};
 

@@ -11,7 +11,7 @@ use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, MatchId};
 use rekindle_store::{LogInfo, Store, StoreError, witness};
 
-use super::verify::Report;
+use super::report::Report;
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;

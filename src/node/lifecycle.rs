@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::jobs::{Drained, Kind};
-use rekindle_actors::{DrainReport, Games, Host, HostParts, MatchPhase, RecoveryReport};
+use rekindle_actors::{DrainReport, Games, Host, HostParts, MatchPhase};
 use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_gateway::Gateway;
 use rekindle_gateway::keys::CERTIFICATE_FILE;
@@ -30,6 +30,7 @@ use super::edge::EdgeThreads;
 use super::error::NodeError;
 use super::links::Links;
 use super::matches::NewMatch;
+use super::milestone::Milestone;
 use super::serving::{Parts, Serving};
 use super::settings::{gateway_config, host_config};
 use super::signals::{Signals, gone};
@@ -76,20 +77,6 @@ pub struct Run {
     pub abandoned: Option<oneshot::Receiver<()>>,
 }
 
-/// What a node tells whoever runs it.
-pub enum Milestone<'a> {
-    /// A match goes on.
-    Resumed(MatchId, &'a RecoveryReport),
-    /// A match could not be continued.
-    NotResumed(MatchId, &'a str),
-    /// Players are let in.
-    Ready(&'a NodeCard, &'a Arc<Serving>),
-    /// A clean stop has begun.
-    Draining,
-    /// All matches are put away: how many, and in how many milliseconds.
-    Drained(usize, u64),
-}
-
 /// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its
 /// milestones.
 ///
@@ -121,15 +108,14 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     front.open(Arc::clone(&node));
     card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
 
+    let wishes = Wishes { kinds, first_match };
     let ended = tokio::select! {
         biased;
         halt = node.parts().host.fenced() => Some(NodeError::Halted(halt)),
         fault = renewal => Some(lease_lost(fault)),
         () = node.parts().gateway.lost() => Some(NodeError::PortLost),
         () = &mut abandoned => Some(NodeError::Abandoned),
-        served = serve(&node, &*front, &card, Wishes { kinds, first_match }, &mut signals, tell) => {
-            served.err()
-        }
+        served = serve(&node, &*front, &card, wishes, &mut signals, tell) => served.err(),
         never = upkeep => match never {},
     };
     if let Some(error) = ended {

@@ -1,10 +1,10 @@
 //! Brings back the matches of nodes that died: carries out what the caretaker of
-//! `rekindle-cluster` decides. Claims, has suspects tried, has the host replay and run, and says what
-//! came of each match.
+//! `rekindle-cluster` decides. Claims, has suspects tried, has the host replay and run, and says
+//! what came of each match.
 //!
-//! [`Recoverer::look`] is called at the start and each second from then on (by [`super::watch`]). It
-//! calls [`round::look`], which decides and secures logs, then [`takeover::claim`]. What recovers
-//! well runs at once. What this build cannot run is not claimed: it waits for one that can, and its
+//! [`Recoverer::look`] is called at the start and each second from then on (by [`super::watch`]).
+//! It calls [`round::look`], which decides and secures logs, then [`takeover::claim`]. What
+//! recovers well runs at once. What this build cannot run is not claimed: it waits for one that can, and its
 //! row stays as it is. A match whose owners died before it had run healthily is tried in a process
 //! of its own first ([`super::trial`]). One that fails is parked with a report. The node goes on in
 //! any case.

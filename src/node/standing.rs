@@ -1,5 +1,5 @@
-//! The table of what does not run here and why, shared by all who ask: `match ls`, `match show`, the
-//! detail of `/readyz`, the metrics and the words for clients. The recoverer fills it
+//! The table of what does not run here and why, shared by all who ask: `match ls`, `match show`,
+//! the detail of `/readyz`, the metrics and the words for clients. The recoverer fills it
 //! ([`super::recover`]) with what the caretaker sees in the directory and with what comes of its
 //! claims.
 

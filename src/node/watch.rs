@@ -12,7 +12,7 @@ use rekindle_cluster::ownership::lease;
 use tokio::time::Instant;
 
 use super::error::NodeError;
-use super::lifecycle::Milestone;
+use super::milestone::Milestone;
 use super::recover::{Outcome, Recoverer, RecovererParts, Trouble};
 use super::serving::{Parts, Serving};
 use super::trial::TrialOptions;

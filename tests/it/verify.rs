@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::support::{Node, eventually, rekindle};
 use rekindle::inspect::reading::Reading;
-use rekindle::inspect::verify::{Report, verify};
+use rekindle::inspect::report::Report;
+use rekindle::inspect::verify::verify;
 use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;

@@ -1,8 +1,8 @@
 //! The admin HTTP listener: the paths, who may ask, and what an answer looks like. `/livez` answers
 //! as long as the process turns; it never asks the store.
 //!
-//! Started by the node before anything else ([`serve`] with a [`Front`]). What a request asks for is
-//! done by the [`Control`] that [`Front::open`] was given.
+//! Started by the node before anything else ([`serve`] with a [`Front`]). What a request asks for
+//! is done by the [`Control`] that [`Front::open`] was given.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

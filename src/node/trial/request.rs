@@ -1,6 +1,6 @@
 //! What the node sends to a trial process: a match's row and history. Both ends are the same
-//! executable, so the format needs no version: `u32` length, a [`Request`] as JSON, then the bytes of
-//! the lease row, the checkpoint and the records, in this order.
+//! executable, so the format needs no version: `u32` length, a [`Request`] as JSON, then the bytes
+//! of the lease row, the checkpoint and the records, in this order.
 
 use std::io::Read as _;
 
