@@ -181,7 +181,8 @@ impl Config {
     fn check_together(&self) -> Result<(), ConfigError> {
         if !self.admin_listen.ip().is_loopback() && self.admin_token.is_none() {
             return Err(ConfigError::Conflict(format!(
-                "admin.listen = {} is not loopback and admin.token is not set: anyone who reaches it could stop matches; \
+                "admin.listen = {} is not loopback and admin.token is not set: anyone who reaches \
+                 it could stop matches; \
                  set admin.token or use 127.0.0.1",
                 self.admin_listen
             )));
@@ -192,7 +193,8 @@ impl Config {
             .is_some_and(|token| token.reveal().chars().count() < MIN_TOKEN);
         if !self.admin_listen.ip().is_loopback() && short {
             return Err(ConfigError::Conflict(format!(
-                "admin.listen = {} is not loopback and admin.token has fewer than {MIN_TOKEN} characters: whoever guesses it could stop \
+                "admin.listen = {} is not loopback and admin.token has fewer than {MIN_TOKEN} \
+                 characters: whoever guesses it could stop \
                  matches; take a random one, as `openssl rand -hex 32` prints it",
                 self.admin_listen
             )));
@@ -206,7 +208,8 @@ impl Config {
         }
         if self.dev && !(self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback()) {
             return Err(ConfigError::Conflict(format!(
-                "dev = true hands out tickets to whoever asks, so listen ({}) and admin.listen ({}) must be loopback; \
+                "dev = true hands out tickets to whoever asks, so listen ({}) and admin.listen \
+                 ({}) must be loopback; \
                  set dev = false and issue tickets with `rekindle ticket issue`",
                 self.listen, self.admin_listen
             )));

@@ -183,7 +183,10 @@ fn lines_of_step(step: &Step) -> Vec<Line> {
     let tick = step.tick;
     let mut lines = Vec::new();
     for join in &step.joins {
-        let value = json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
+        let value = json!({
+            "tick": tick, "kind": "join", "player": join.player,
+            "session": join.session.to_string(), "name": join.name,
+        });
         lines.push((
             tick,
             value,
@@ -191,7 +194,10 @@ fn lines_of_step(step: &Step) -> Vec<Line> {
         ));
     }
     for leave in &step.leaves {
-        let value = json!({"tick": tick, "kind": "leave", "player": leave.player, "session": leave.session.to_string(), "reason": leave.reason});
+        let value = json!({
+            "tick": tick, "kind": "leave", "player": leave.player,
+            "session": leave.session.to_string(), "reason": leave.reason,
+        });
         lines.push((
             tick,
             value,
@@ -203,7 +209,11 @@ fn lines_of_step(step: &Step) -> Vec<Line> {
     }
     for input in &step.inputs {
         let payload = hex::encode(&input.payload);
-        let value = json!({"tick": tick, "kind": "input", "player": input.player, "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick, "payload": payload});
+        let value = json!({
+            "tick": tick, "kind": "input", "player": input.player,
+            "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick,
+            "payload": payload,
+        });
         lines.push((
             tick,
             value,
@@ -212,7 +222,10 @@ fn lines_of_step(step: &Step) -> Vec<Line> {
     }
     for command in &step.commands {
         let payload = hex::encode(&command.payload);
-        let value = json!({"tick": tick, "kind": "command", "player": command.player, "session": command.session.to_string(), "seq": command.seq, "payload": payload});
+        let value = json!({
+            "tick": tick, "kind": "command", "player": command.player,
+            "session": command.session.to_string(), "seq": command.seq, "payload": payload,
+        });
         lines.push((
             tick,
             value,
@@ -220,7 +233,9 @@ fn lines_of_step(step: &Step) -> Vec<Line> {
         ));
     }
     for done in &step.effects_done {
-        let value = json!({"tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal});
+        let value = json!({
+            "tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal,
+        });
         lines.push((tick, value, format!("done     effect {}.{}", done.tick, done.ordinal)));
     }
     lines
@@ -235,12 +250,18 @@ fn print_record(
     let mut lines: Vec<Line> = flush.steps.iter().flat_map(lines_of_step).collect();
     for event in &flush.events {
         let payload = hex::encode(&event.payload);
-        let value = json!({"tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind, "player": event.player, "payload": payload});
+        let value = json!({
+            "tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind,
+            "player": event.player, "payload": payload,
+        });
         lines.push((event.tick, value, format!("event    {} {payload}", event.kind)));
     }
     for effect in &flush.effects {
         let text = String::from_utf8_lossy(&effect.payload);
-        let value = json!({"tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal, "sink": effect.kind, "payload": hex::encode(&effect.payload)});
+        let value = json!({
+            "tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal,
+            "sink": effect.kind, "payload": hex::encode(&effect.payload),
+        });
         lines.push((effect.id.tick, value, format!("effect   {} {text}", effect.kind)));
     }
     for beat in &flush.beats {
@@ -375,8 +396,9 @@ fn tell_replayed(
     Shown { tick, hash, state }: &Shown,
 ) -> Result<(), Failure> {
     let value = json!({
-        "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "recorded": recorded,
-        "beats": doubts.beats, "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
+        "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash,
+        "recorded": recorded, "beats": doubts.beats,
+        "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
     });
     let pretty = serde_json::to_string_pretty(&state)?;
     let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));

@@ -23,7 +23,10 @@ async fn open(context: &Context) -> Result<Store, Failure> {
 }
 
 fn value(pin: &Pin) -> Value {
-    json!({"match": pin.match_id.to_string(), "from": pin.from, "to": pin.to, "created": moment::show(pin.created_ms)})
+    json!({
+        "match": pin.match_id.to_string(), "from": pin.from, "to": pin.to,
+        "created": moment::show(pin.created_ms),
+    })
 }
 
 fn line(pin: &Pin) -> String {

@@ -207,13 +207,18 @@ fn to_json(milestone: &Milestone<'_>) -> String {
     let id = |id: &MatchId| id.to_string();
     match milestone {
         Milestone::Resumed(match_id, report) => serde_json::json!({
-            "milestone": "resumed", "match": id(match_id), "tick": report.tick.0, "replayed": report.replayed, "took_ms": report.took_ms,
+            "milestone": "resumed", "match": id(match_id), "tick": report.tick.0,
+            "replayed": report.replayed, "took_ms": report.took_ms,
             "hash_ok": report.hash_ok, "beats_checked": report.beats_checked,
         }),
-        Milestone::NotResumed(match_id, why) => serde_json::json!({"milestone": "not_resumed", "match": id(match_id), "why": why}),
+        Milestone::NotResumed(match_id, why) => serde_json::json!({
+            "milestone": "not_resumed", "match": id(match_id), "why": why,
+        }),
         Milestone::Ready(card, _) => serde_json::json!({"milestone": "ready", "node": card}),
         Milestone::Draining => serde_json::json!({"milestone": "draining"}),
-        Milestone::Drained(matches, took_ms) => serde_json::json!({"milestone": "drained", "matches": matches, "took_ms": took_ms}),
+        Milestone::Drained(matches, took_ms) => serde_json::json!({
+            "milestone": "drained", "matches": matches, "took_ms": took_ms,
+        }),
     }
     .to_string()
 }

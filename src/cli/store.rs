@@ -202,7 +202,10 @@ fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
         action.end(None, renewed.as_ref().err().map(ToString::to_string)).await;
         Ok((old.map(|old| old.id.to_string()), renewed?))
     })?;
-    let answer = json!({ "store": address.to_string(), "old": old, "new": new.id.to_string(), "epoch_floor": new.floor.0 });
+    let answer = json!({
+        "store": address.to_string(), "old": old, "new": new.id.to_string(),
+        "epoch_floor": new.floor.0,
+    });
     context.answer(&answer, || {
         let old = old.as_deref().unwrap_or("none");
         vec![format!(
@@ -388,7 +391,9 @@ fn transfer(
     bar.finish();
     let (mut copied, faults) = reading.named(copied)?;
     copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
-    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults });
+    let answer = json!({
+        "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults,
+    });
     context.answer(&answer, || {
         let mut lines = copied_words(&copied);
         lines.extend(faults.iter().map(|fault| format!("FAULT: {fault}")));

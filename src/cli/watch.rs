@@ -148,7 +148,9 @@ impl Seen {
     /// Says why there is nothing more to see. Only the end of the match is what was waited for.
     fn last_words(&self, context: &Context, message: &str) -> Result<Exit, Failure> {
         if let Some(reason) = &self.over {
-            let value = serde_json::json!({ "match": self.match_id.to_string(), "tick": self.tick(), "over": reason });
+            let value = serde_json::json!({
+                "match": self.match_id.to_string(), "tick": self.tick(), "over": reason,
+            });
             context.answer(&value, || {
                 vec![format!("match {} is over: {reason}", self.match_id.short())]
             })?;
@@ -198,14 +200,17 @@ fn footer(seen: &Seen) -> String {
 fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
     let Some(welcome) = &seen.welcome else {
         let (id, addr, note) = (seen.match_id, seen.addr, &seen.note);
-        let value = serde_json::json!({ "match": id.to_string(), "waiting_for": addr.to_string(), "note": note });
+        let value = serde_json::json!({
+            "match": id.to_string(), "waiting_for": addr.to_string(), "note": note,
+        });
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
         return context.answer(&value, || {
             vec![format!("waiting for match {} at UDP {addr}{note}", id.short())]
         });
     };
     let value = serde_json::json!({
-        "match": welcome.match_id.to_string(), "game": welcome.game, "epoch": welcome.epoch, "tick": seen.tick(),
+        "match": welcome.match_id.to_string(), "game": welcome.game,
+        "epoch": welcome.epoch, "tick": seen.tick(),
         "entities": seen.entities, "beat": seen.beat, "note": seen.note,
     });
     context.answer(&value, || {

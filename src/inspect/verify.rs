@@ -192,11 +192,14 @@ impl Doubts {
             if self.count == 1 { String::new() } else { format!(" (and {} more)", self.count - 1) };
         match self.other {
             Some(other) => report.other_build.push(format!(
-                "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, does not repeat it: {first}{more}; verify it with \
+                "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, \
+                 does not repeat it: {first}{more}; verify it with \
                  the build that played it"
             )),
-            None => report.differs.push(format!("RK-VERIFY-151: match {id} was played by this \
-                build, {build}, which does not repeat it: {first}{more}")),
+            None => report.differs.push(format!(
+                "RK-VERIFY-151: match {id} was played by this \
+                build, {build}, which does not repeat it: {first}{more}"
+            )),
         }
     }
 }
@@ -275,7 +278,8 @@ async fn verify_match(
     {
         let (from, begins) = (older.tip().tick, start.tick);
         report.fault(format!(
-            "RK-VERIFY-110: match {id}: the records between its older restore point, tick {from}, and tick {begins} are gone: if the newer checkpoints were \
+            "RK-VERIFY-110: match {id}: the records between its older restore point, tick {from}, \
+             and tick {begins} are gone: if the newer checkpoints were \
              damaged, it could not be continued; restore the logs from a backup"
         ));
     }

@@ -189,7 +189,10 @@ mod tests {
             .carry_out(("http", "drain", "", ""), work, |()| None)
             .await;
         assert!(
-            matches!(&result, Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")),
+            matches!(
+                &result,
+                Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")
+            ),
             "{result:?}"
         );
         assert_eq!(stages(&memory).await, []);

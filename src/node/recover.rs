@@ -4,10 +4,10 @@
 //!
 //! [`Recoverer::look`] is called at the start and each second from then on (by [`super::watch`]).
 //! It calls [`round::look`], which decides and secures logs, then [`takeover::claim`]. What
-//! recovers well runs at once. What this build cannot run is not claimed: it waits for one that can, and its
-//! row stays as it is. A match whose owners died before it had run healthily is tried in a process
-//! of its own first ([`super::trial`]). One that fails is parked with a report. The node goes on in
-//! any case.
+//! recovers well runs at once. What this build cannot run is not claimed: it waits for one that
+//! can, and its row stays as it is. A match whose owners died before it had run healthily is tried
+//! in a process of its own first ([`super::trial`]). One that fails is parked with a report. The
+//! node goes on in any case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -443,9 +443,10 @@ mod tests {
             "{left:?}"
         );
         assert_eq!(store.leases.matches().await.unwrap(), rows, "the rows are as they were");
-        assert!(
-            matches!(standings.of(MatchId(1)), Some(Standing::Waits(Lack::UnknownGame, words)) if words.contains("gone"))
-        );
+        assert!(matches!(
+            standings.of(MatchId(1)),
+            Some(Standing::Waits(Lack::UnknownGame, words)) if words.contains("gone")
+        ));
         let again =
             recoverer.look(20_000, &none, |outcome| panic!("it is said once: {outcome:?}")).await;
         assert!(again.is_ok() && standings.all().len() == 2, "and it stays in the table");

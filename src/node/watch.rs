@@ -1,6 +1,6 @@
-//! Looks after the matches of other nodes, from the start of this one to its stop: has the recoverer
-//! look once a second, says what came of it, and starts what goes with a match that came back.
-//! Called by [`super::lifecycle`].
+//! Looks after the matches of other nodes, from the start of this one to its stop: has the
+//! recoverer look once a second, says what came of it, and starts what goes with a match that came
+//! back. Called by [`super::lifecycle`].
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -133,7 +133,8 @@ fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
     tokio::spawn(async move {
         let who = format!("node {} (accept_build)", node.name());
         let detail = format!(
-            "ticks {from} to {to} of another build were computed again with another result: {holds} is the last tick that holds; players who saw \
+            "ticks {from} to {to} of another build were computed again with another result: \
+             {holds} is the last tick that holds; players who saw \
              later ones are told so when they come back"
         );
         match node.operators().begin(&who, "match.rewound", &target, &detail).await {
