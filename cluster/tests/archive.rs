@@ -167,7 +167,7 @@ impl World {
             .await
             .unwrap();
             let keep_from = retention::lineage_needed(&store, policy, line.match_id).await.unwrap();
-            rekindle_cluster::ownership::takeover::settle_in(
+            rekindle_cluster::ownership::takeover::mark_healthy(
                 &store,
                 node,
                 line.match_id,

@@ -320,7 +320,7 @@ async fn forget_attempts(host: &Host, store: &Store, me: Incarnation, report: &D
         if left(match_id) || matches!(status.phase, MatchPhase::Parked(_)) {
             continue;
         }
-        if let Err(error) = takeover::settle_in(store, me, match_id, None).await {
+        if let Err(error) = takeover::mark_healthy(store, me, match_id, None).await {
             tracing::warn!(code = "RK-NODE-014", %match_id, %error, "recovery attempts are not \
                 forgotten");
         }

@@ -18,7 +18,7 @@ use crate::clock;
 /// How long [`Serving::resume_match`] waits for what comes of it.
 const RESUME_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it looks.
-const RESUME_LOOK: Duration = Duration::from_millis(50);
+const RESUME_POLL: Duration = Duration::from_millis(50);
 /// Slowest and fastest pace of a match, in ticks a second.
 const TICK_RATES: std::ops::RangeInclusive<u16> = 1..=240;
 
@@ -108,7 +108,7 @@ impl Serving {
         let Parts { host, standings, .. } = self.parts();
         let until = Instant::now() + RESUME_PATIENCE;
         while Instant::now() < until {
-            tokio::time::sleep(RESUME_LOOK).await;
+            tokio::time::sleep(RESUME_POLL).await;
             // Whether it runs, is parked again, waits again or was taken by another node.
             let decided = !matches!(standings.of(id), Some(Standing::Recovering));
             let taken = !self.is_asked_for(id);

@@ -236,7 +236,8 @@ impl Serving {
             // Until it is known what is needed, all of it is.
             let keep_from =
                 retention::lineage_needed(store, &config.retention, id).await.unwrap_or_default();
-            while let Err(error) = takeover::settle_in(store, *incarnation, id, keep_from).await {
+            while let Err(error) = takeover::mark_healthy(store, *incarnation, id, keep_from).await
+            {
                 tracing::warn!(code = "RK-NODE-014", match_id = %id, %error, "recovery attempts \
                     are not forgotten yet");
                 if !error.is_transient() {

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// How often a stop that waits for recovery looks whether that is held up.
-const HELD_UP_LOOK: Duration = Duration::from_millis(200);
+const HELD_UP_POLL: Duration = Duration::from_millis(200);
 
 /// Resolves when the parent is gone; never without one.
 pub(super) async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
@@ -58,7 +58,7 @@ impl Signals {
         );
         let for_ever = async {
             while !held_up.load(Ordering::Acquire) {
-                tokio::time::sleep(HELD_UP_LOOK).await;
+                tokio::time::sleep(HELD_UP_POLL).await;
             }
         };
         tokio::select! {

@@ -86,7 +86,7 @@ pub struct Caretaker {
     claimant: Claimant,
     observer: Observer,
     /// Who was dead at the last look that found nothing more to do.
-    settled: BTreeSet<Incarnation>,
+    dead_when_idle: BTreeSet<Incarnation>,
     looks: u32,
     /// Orphans that another survivor should take, and since when they have been waiting.
     waiting: BTreeMap<MatchId, u64>,
@@ -100,7 +100,7 @@ impl Caretaker {
         Self {
             claimant,
             observer: Observer::default(),
-            settled: BTreeSet::new(),
+            dead_when_idle: BTreeSet::new(),
             looks: 0,
             waiting: BTreeMap::new(),
             strays: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Caretaker {
         };
         let dead = self.observer.look(look.now_ms, others, process);
         self.looks = self.looks.wrapping_add(1);
-        if dead == self.settled
+        if dead == self.dead_when_idle
             && self.waiting.is_empty()
             && look.asked.is_empty()
             && !self.looks.is_multiple_of(RESCAN)
@@ -280,7 +280,7 @@ impl Caretaker {
     /// The look has come to its end. Until somebody else looks dead the directory need not be read
     /// at every look.
     pub fn finished(&mut self, dead: BTreeSet<Incarnation>) {
-        self.settled = dead;
+        self.dead_when_idle = dead;
     }
 }
 

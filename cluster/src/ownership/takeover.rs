@@ -329,7 +329,7 @@ async fn park(
 /// kept checkpoint needs.
 ///
 /// `keep_from` is the oldest epoch that must stay readable.
-pub async fn settle_in(
+pub async fn mark_healthy(
     store: &Store,
     me: Incarnation,
     match_id: MatchId,

@@ -139,7 +139,7 @@ impl Node {
         self.take_over(&host, &store, me, standings).await?;
         recovering.store(false, Ordering::Release);
         for match_id in MATCHES {
-            tokio::spawn(settle_in(host.clone(), store.clone(), me, match_id));
+            tokio::spawn(mark_healthy(host.clone(), store.clone(), me, match_id));
         }
         let lease = lease::keep(&*store.leases, me, clock_ms, || host.reached());
         tokio::select! {
@@ -260,7 +260,7 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
 
 /// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is
 /// cut, as `rekindle::node::serving` does it.
-async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
+async fn mark_healthy(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
     tokio::time::sleep(HEALTHY_AFTER).await;
     if host.find(match_id).is_none_or(|handle| {
         matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)
@@ -269,7 +269,7 @@ async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId)
     }
     // A store in trouble leaves it for the next life.
     let Ok(keep_from) = retention::lineage_needed(&store, &POLICY, match_id).await else { return };
-    let _ = takeover::settle_in(&store, me, match_id, keep_from).await;
+    let _ = takeover::mark_healthy(&store, me, match_id, keep_from).await;
 }
 
 /// Archives, and cuts what nobody needs off the logs, for ever.
