@@ -340,16 +340,16 @@ fn transfer(
 ) -> Result<Exit, Failure> {
     let only = matches.iter().map(|id| id.parse::<MatchId>()).collect::<Result<BTreeSet<_>, _>>();
     let only =
-        only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-031: --match {error}")))?;
+        only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-035: --match {error}")))?;
     if from == to {
         return Err(Failure::new(
             Exit::Usage,
-            format!("RK-CLI-032: {from} would be copied into itself"),
+            format!("RK-CLI-036: {from} would be copied into itself"),
         ));
     }
     if *to == StoreAddress::Memory {
         let message =
-            "RK-CLI-033: a store in memory is gone with this process: name another target";
+            "RK-CLI-037: a store in memory is gone with this process: name another target";
         return Err(Failure::new(Exit::Usage, message));
     }
     let reading = Reading::of(from)?;
