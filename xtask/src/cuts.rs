@@ -601,7 +601,8 @@ mod tests {
                      7 10.000200 fdatasync(12</d/logs/1.seg> <unfinished ...>\n\
                      8 10.000300 fsync(9</d/node.db-wal>) = 0 <0.001000>\n\
                      7 10.002200 <... fdatasync resumed>) = 0 <0.002000>\n\
-                     7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
+                     7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output \
+                     error) <0.000500>\n";
         let sync =
             |begun, ended, ok| Sync { path: "/d/logs/1.seg".into(), len: 132, begun, ended, ok };
         assert_eq!(

@@ -1,6 +1,6 @@
-//! Rule `codes`: `docs/ERRORS.md` is the registry of all error and log codes. Every code in a string
-//! of a product has an entry there, every entry is used, and no code stands in two strings unless
-//! its entry says why. Every code that another page names has an entry, too.
+//! Rule `codes`: `docs/ERRORS.md` is the registry of all error and log codes. Every code in a
+//! string of a product has an entry there, every entry is used, and no code stands in two strings
+//! unless its entry says why. Every code that another page names has an entry, too.
 //!
 //! An entry looks like this; the families are the headings over them:
 //!
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_registered_code_in_one_string_is_right() {
-        let source = "/// RK-A-001 in a doc.\nlog(\"RK-A-001: it broke, see RK-A-001\");\n#[cfg(test)]\nmod t {\n\
+        let source = "/// RK-A-001 in a doc.\nlog(\"RK-A-001: it broke, see RK-A-001\");\n\
+                      #[cfg(test)]\nmod t {\n\
                       assert(\"RK-A-001\")\n}\n";
         let tests = ("tests/it/a.rs", "assert(\"RK-A-001 RK-B-002\")");
         let none: [&str; 0] = [];

@@ -1,5 +1,5 @@
-//! Rule `lints`: the workspace allows at most 12 of clippy's pedantic lints, each with its reason in
-//! the comment above it.
+//! Rule `lints`: the workspace allows at most 12 of clippy's pedantic lints, each with its reason
+//! in the comment above it.
 
 use super::Finding;
 use super::tree::Tree;

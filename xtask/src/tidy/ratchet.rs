@@ -117,7 +117,8 @@ impl Ratchet {
                 let now = today.count(rule, file);
                 if now < *allowed {
                     problems.push(format!(
-                        "{rule}: {file}: {now} places, {FILE} still allows {allowed}: run `{UPDATE}`"
+                        "{rule}: {file}: {now} places, {FILE} still allows {allowed}: run \
+                         `{UPDATE}`"
                     ));
                 }
             }
