@@ -256,8 +256,8 @@ fn compare(
             println!(
                 "cut {number}, match {client}: durable {durable} was read {} us after the cut \
                  began ({} us before it ended), the match went on at {resumed}",
-                read as i128 - i128::from(begun),
-                i128::from(ended) - read as i128
+                i128::from(read) - i128::from(begun),
+                i128::from(ended) - i128::from(read)
             );
         }
     }
@@ -452,8 +452,8 @@ fn compare_syncs(number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &m
              began; the file has {len} bytes",
             sync.path.display(),
             sync.len,
-            sync.begun as i128 - i128::from(begun),
-            sync.ended as i128 - i128::from(begun),
+            i128::from(sync.begun) - i128::from(begun),
+            i128::from(sync.ended) - i128::from(begun),
         );
     }
 }

@@ -9,6 +9,7 @@ mod functions;
 mod lints;
 mod modules;
 mod node;
+mod paths;
 mod ratchet;
 mod release;
 mod rust;
@@ -79,6 +80,7 @@ fn all(tree: &Tree) -> Result<Findings> {
         ("lints", lints::check(tree)),
         ("modules", modules::check(tree)),
         ("node", node::check(tree)),
+        ("paths", paths::check(tree)),
         ("release", release::check()?),
         ("width", width::check(tree)),
     ]))

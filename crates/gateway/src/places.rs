@@ -75,10 +75,9 @@ impl Places {
             return Grant::Free;
         }
         match (place.purpose, self.spectator_to_go()) {
-            (Purpose::Watch, _) => Grant::None("full", open),
-            (_, Some(number)) => Grant::Instead(number),
+            (Purpose::Play | Purpose::Resume, Some(number)) => Grant::Instead(number),
             (Purpose::Resume, None) => Grant::Free,
-            (Purpose::Play, None) => Grant::None("full", open),
+            (Purpose::Watch, _) | (Purpose::Play, None) => Grant::None("full", open),
         }
     }
 

@@ -463,7 +463,9 @@ async fn garbage_on_the_port_is_no_more_than_garbage() {
     for round in 0..2000usize {
         let garbage: Vec<u8> = (0..round % 1500)
             .map(|_| {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (random >> 33) as u8
             })
             .collect();

@@ -253,6 +253,7 @@ impl Layout {
 
     /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate
     /// then is as in `new`.
+    #[expect(clippy::inline_always, reason = "measured: part of the cost of every client tick")]
     #[inline(always)]
     fn expected(
         &self,

@@ -75,6 +75,7 @@ impl SnapshotReceiver {
 
     /// Names the player whose avatar the snapshots tell, so that views have it in their list of
     /// avatars.
+    #[must_use]
     pub fn for_player(mut self, player: PlayerId) -> Self {
         self.player = Some(player);
         self

@@ -76,6 +76,7 @@ impl SnapshotSender {
     }
 
     /// Sets the ticks per second of the match, before the first snapshot.
+    #[must_use]
     pub fn with_tick_rate(mut self, tick_rate: u16) -> Self {
         self.tick_rate = tick_rate.max(1);
         self.layout = Layout::new(&self.schema, self.tick_rate);

@@ -34,6 +34,7 @@ impl Rng {
     }
 
     /// A stream of its own, for an entity or a player: what others draw does not move it.
+    #[must_use]
     pub fn fork(&self, purpose: u64) -> Self {
         Self { key: mix(self.key ^ mix(purpose.wrapping_add(STEP))), counter: 0 }
     }

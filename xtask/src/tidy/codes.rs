@@ -96,7 +96,7 @@ fn registry(tree: &Tree, findings: &mut Vec<Finding>) -> Entries {
         if code <= last.as_str() {
             wrong(format!("{code} must stand before {last}"));
         }
-        last = code.to_owned();
+        code.clone_into(&mut last);
         let end = lines[at + 1..].iter().position(|line| line.starts_with('#'));
         let body = &lines[at + 1..end.map_or(lines.len(), |end| at + 1 + end)];
         let has = |start: &str| body.iter().any(|line| line.starts_with(start));
@@ -132,7 +132,7 @@ fn used(tree: &Tree, findings: &mut Vec<Finding>) -> BTreeMap<String, Vec<(Strin
 
 /// Pages must not name codes that are gone.
 fn named_in_pages(tree: &Tree, entries: &Entries, findings: &mut Vec<Finding>) {
-    let pages = tree.files().iter().filter(|file| file.path.ends_with(".md"));
+    let pages = tree.files().iter().filter(|file| file.has_ending("md"));
     for page in pages.filter(|page| page.path != REGISTRY) {
         for (number, line) in page.text.lines().enumerate() {
             for code in codes_in(line).into_iter().filter(|code| !entries.contains_key(*code)) {

@@ -6,10 +6,12 @@ use super::rust::Source;
 use super::tree::Tree;
 
 /// What must not stand in its code, and why.
-const FORBIDDEN: [(&str, &str); 4] = [
+const FORBIDDEN: [(&str, &str); 6] = [
     ("crate::cli", "the node knows no commands: return an error, `src/cli` gives it an exit code"),
     ("super::cli", "the node knows no commands: return an error, `src/cli` gives it an exit code"),
     ("crate::admin", "the node knows no HTTP types: the admin server asks it through a trait"),
+    ("crate::exit", "the node knows no exit codes: return an error of its own"),
+    ("rekindle_admin", "the node knows no HTTP types: the admin server asks it through a trait"),
     ("axum", "the node knows no HTTP: that is the business of the admin server"),
 ];
 

@@ -106,7 +106,7 @@ impl Scanner {
                 .is_some_and(|c| c.is_alphanumeric() || *c == '_')
         };
         let prefix = self.at > 0 && matches!(self.chars[self.at - 1], 'b' | 'c');
-        word(1) && !(prefix && !word(2))
+        word(1) && (!prefix || word(2))
     }
 
     /// The number of `#` of the raw string that begins here, if one does.

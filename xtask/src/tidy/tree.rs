@@ -16,7 +16,12 @@ pub(super) struct File {
 impl File {
     /// Whether it is a Rust source.
     pub(super) fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
+        self.has_ending("rs")
+    }
+
+    /// Whether the file's name ends in `.ending`.
+    pub(super) fn has_ending(&self, ending: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|own| own == ending)
     }
 
     /// Whether all of it is for tests, benches or measuring, and no part of a product.

@@ -18,7 +18,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn lines(file: &File) -> Vec<Finding> {
-    let markdown = file.path.ends_with(".md");
+    let markdown = file.has_ending("md");
     let mut findings = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
         let most = if markdown && line.starts_with('|') { MOST_IN_TABLES } else { MOST };
