@@ -101,6 +101,7 @@ impl Kind {
     }
 
     /// With another number of attempts and another deadline.
+    #[must_use]
     pub fn with(self, attempts: u32, deadline: Duration) -> Self {
         Self { attempts, deadline, ..self }
     }

@@ -60,6 +60,7 @@ proptest! {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn what_is_no_number_has_a_quantum_too() {
     let float = FieldKind::Float { min: -1.0, max: 1.0, bits: 8 };
     let all = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -1.0, 1.0];

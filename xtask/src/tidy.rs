@@ -5,6 +5,7 @@
 //! are explained to people in `docs/CONTRIBUTING.md`.
 
 mod codes;
+mod drivers;
 mod functions;
 mod lints;
 mod modules;
@@ -76,6 +77,7 @@ pub(crate) fn tidy(wanted: &Tidy) -> Result<()> {
 fn all(tree: &Tree) -> Result<Findings> {
     Ok(BTreeMap::from([
         ("codes", codes::check(tree)),
+        ("drivers", drivers::check(tree)?),
         ("functions", functions::check(tree)),
         ("lints", lints::check(tree)),
         ("modules", modules::check(tree)),

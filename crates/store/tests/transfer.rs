@@ -359,9 +359,9 @@ async fn tidy(store: &Store) {
 
 #[tokio::test]
 async fn what_is_another_in_the_target_is_refused_before_anything_is_written() {
+    type Damage = fn(&mut MatchLease);
     let origin = MemoryStore::new().store();
     fill(&origin).await;
-    type Damage = fn(&mut MatchLease);
     let cases: &[(&str, Damage)] = &[
         ("gone on there", |row| {
             row.version += 1;

@@ -26,13 +26,32 @@ fn of_page(tree: &Tree, page: &File) -> Vec<Finding> {
             continue;
         }
         let spans = line.split('`').skip(1).step_by(2).filter_map(path_in_span);
-        let links = line.split("](").skip(1).filter_map(|rest| link(&page.path, rest));
-        for path in spans.chain(links).filter(|path| !exists(tree, path)) {
+        let links: Vec<_> =
+            line.split("](").skip(1).filter_map(|rest| link(&page.path, rest)).collect();
+        let files = links.iter().map(|(file, _)| file.clone());
+        for path in spans.chain(files).filter(|path| !tree.has(path)) {
             let problem = format!("`{path}` does not exist: name what is there now");
             findings.push(Finding::new(&page.path, number + 1, problem));
         }
+        for (file, anchor) in links.iter().filter(|(_, anchor)| !anchor.is_empty()) {
+            let target = tree.find(file).filter(|target| target.has_ending("md"));
+            if target.is_some_and(|target| !headings(&target.text).any(|own| own == *anchor)) {
+                let problem = format!("`{file}` has no heading for `#{anchor}`");
+                findings.push(Finding::new(&page.path, number + 1, problem));
+            }
+        }
     }
     findings
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let titles = text.lines().filter(|line| line.starts_with('#'));
+    titles.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 /// The path that a code span names, if it names one: `actors/src/lib.rs::a_test` without the test.
@@ -43,12 +62,15 @@ fn path_in_span(span: &str) -> Option<String> {
     (TOP.contains(&top) && path.chars().all(plain)).then(|| path.to_owned())
 }
 
-/// The file that a link leads to, if it leads to one of this workspace.
-fn link(page: &str, rest: &str) -> Option<String> {
+/// The file that a link leads to, if it leads to one of this workspace, and the anchor behind it.
+fn link(page: &str, rest: &str) -> Option<(String, String)> {
     let target = rest.split(')').next()?;
-    let file = target.split('#').next()?;
-    if file.is_empty() || file.contains(':') {
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    if file.contains(':') || target.is_empty() {
         return None;
+    }
+    if file.is_empty() {
+        return Some((page.to_owned(), anchor.to_owned()));
     }
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
@@ -59,12 +81,7 @@ fn link(page: &str, rest: &str) -> Option<String> {
             part => parts.push(part),
         }
     }
-    Some(parts.join("/"))
-}
-
-fn exists(tree: &Tree, path: &str) -> bool {
-    let folder = format!("{path}/");
-    tree.files().iter().any(|file| file.path == path || file.path.starts_with(&folder))
+    Some((parts.join("/"), anchor.to_owned()))
 }
 
 #[cfg(test)]
@@ -86,7 +103,9 @@ mod tests {
 
     #[test]
     fn links_that_lead_nowhere_are_found() {
-        assert_eq!(missing("[a](A.md#x) [b](../README.md) [c](#y) [d](https://x)").len(), 0);
+        let text = "## The `x` of a/b\n[a](A.md#the-x-of-ab) [b](../README.md) [d](https://x)";
+        assert_eq!(missing(text).len(), 0);
+        assert_eq!(missing("[a](#gone)"), ["`docs/A.md` has no heading for `#gone`"]);
         assert_eq!(missing("[a](GONE.md) [b](README.md)").len(), 2);
     }
 }

@@ -19,18 +19,23 @@ const SHIPPED: [&str; 3] = ["rekindle", "rekindle-loadtest", "rekindle-duel"];
 pub(super) fn check() -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for package in SHIPPED {
-        let output = Command::new("cargo")
-            .args(["tree", "--locked", "--package", package])
-            .args(["--edges", "normal", "--prefix", "none", "--format", "{p}|{f}"])
-            .current_dir(root())
-            .output()
-            .context("cannot start cargo")?;
-        if !output.status.success() {
-            bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        findings.extend(look_through(package, &String::from_utf8_lossy(&output.stdout)));
+        findings.extend(look_through(package, &normal_dependencies(package)?));
     }
     Ok(findings)
+}
+
+/// What is compiled into `package`, a line each: `name vVERSION (path)|feature,feature`.
+pub(super) fn normal_dependencies(package: &str) -> Result<String> {
+    let output = Command::new("cargo")
+        .args(["tree", "--locked", "--package", package])
+        .args(["--edges", "normal", "--prefix", "none", "--format", "{p}|{f}"])
+        .current_dir(root())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Reads lines such as `rekindle-store v0.1.0 (/path)|default,local`.

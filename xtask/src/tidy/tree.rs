@@ -38,13 +38,15 @@ impl File {
     }
 }
 
-/// The text files of the workspace, sorted by path.
+/// The files of the workspace, sorted by path.
 pub(super) struct Tree {
     files: Vec<File>,
+    /// All of them, those that are no text included.
+    paths: Vec<String>,
 }
 
 impl Tree {
-    /// Reads the workspace that this program was built in. Files that are no UTF-8 are left out.
+    /// Reads the workspace that this program was built in. Files that are no UTF-8 are listed only.
     pub(super) fn of_workspace() -> Result<Self> {
         let root = root();
         let output = Command::new("git")
@@ -56,18 +58,19 @@ impl Tree {
             bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
         }
         let listed = String::from_utf8(output.stdout).context("git named a file in no UTF-8")?;
-        let mut files = Vec::new();
+        let (mut files, mut paths) = (Vec::new(), Vec::new());
         for path in listed.split('\0').filter(|path| !path.is_empty()) {
             let Ok(bytes) = std::fs::read(root.join(path)) else {
                 // Removed, and git was not told yet.
                 continue;
             };
+            paths.push(path.to_owned());
             if let Ok(text) = String::from_utf8(bytes) {
                 files.push(File { path: path.to_owned(), text });
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { files })
+        Ok(Self { files, paths })
     }
 
     /// A tree made of given files, for the tests of the rules.
@@ -77,10 +80,11 @@ impl Tree {
             path: (*path).to_owned(),
             text: (*text).to_owned(),
         };
-        Self { files: files.iter().map(file).collect() }
+        let paths = files.iter().map(|(path, _)| (*path).to_owned()).collect();
+        Self { files: files.iter().map(file).collect(), paths }
     }
 
-    /// All of them.
+    /// The text files.
     pub(super) fn files(&self) -> &[File] {
         &self.files
     }
@@ -88,6 +92,12 @@ impl Tree {
     /// The Rust sources.
     pub(super) fn rust(&self) -> impl Iterator<Item = &File> {
         self.files.iter().filter(|file| file.is_rust())
+    }
+
+    /// Whether there is a file or a folder at `path`.
+    pub(super) fn has(&self, path: &str) -> bool {
+        let folder = format!("{path}/");
+        self.paths.iter().any(|file| file == path || file.starts_with(&folder))
     }
 
     /// The file with this path.

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn tables_have_more_room_and_addresses_are_free() {
-        let row = |columns: usize| format!("|{}", "x".repeat(columns - 1));
+        let row = |columns: usize| format!("| {}", "x".repeat(columns - 2));
         assert_eq!(broken("docs/A.md", &row(200)), 0);
         assert_eq!(broken("docs/A.md", &row(201)), 1);
         assert_eq!(broken("docs/A.md", &format!("see https://{}", "x".repeat(200))), 0);

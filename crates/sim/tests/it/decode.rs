@@ -33,7 +33,7 @@ fn try_restore(bytes: &[u8]) {
     let Ok(mut made) = game().restore(bytes) else { return };
     let again = game().restore(&made.checkpoint()).expect("the bytes of a state are a state");
     assert_eq!(again.state_hash(), made.state_hash());
-    let mut view = Default::default();
+    let mut view = rekindle_schema::net::NetView::default();
     made.extract(&mut view);
     made.describe();
     let next = rekindle_schema::record::Step { tick: made.tick().next(), ..Default::default() };

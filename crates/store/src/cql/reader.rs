@@ -142,11 +142,11 @@ impl CqlStore {
 
     /// The rows of all logs, ascending: few partitions.
     pub(super) async fn log_rows(&self) -> Result<Vec<(Incarnation, LogRow)>, StoreError> {
+        type Columns =
+            (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
         let what = "list logs";
         let read = |rows: &QueryRowsResult| {
             let unreadable = |error: &dyn std::fmt::Display| self.driver.unreadable(what, error);
-            type Columns =
-                (i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
             let rows = rows.rows::<Columns>().map_err(|error| unreadable(&error))?;
             let row = |row: Result<Columns, DeserializationError>| {
                 let (log, first, size, origin, last, bytes, dropped) =
