@@ -19,7 +19,7 @@ use rekindle_schema::lease::{
 };
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
-use rekindle_store::history::{self, History, LoadOptions};
+use rekindle_store::history::History;
 use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
 
@@ -230,7 +230,8 @@ async fn a_zombies_batches_behind_the_seal_are_not_in_the_history() {
     let sealed = store.leases.node(WRITER).await.unwrap().unwrap().seal.unwrap();
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-        let again = history::load(&store, &claim.lease, &LoadOptions::default()).await.unwrap();
+        let again =
+            rekindle_store::history::load(&store, &claim.lease, &Default::default()).await.unwrap();
         assert_eq!(
             again.last_seq(),
             Seq(sealed.0),

@@ -344,7 +344,7 @@ impl<G: Game> Typed<G> {
         })?;
         made.world.settle();
         // Nobody listens at tick 0: what setup says is said by no step.
-        made.world.outbox = std::cell::RefCell::default();
+        *made.world.outbox.get_mut() = Default::default();
         Ok(made)
     }
 

@@ -140,7 +140,6 @@ impl MemoryStore {
     }
 
     /// The same contents seen through other faults: a node's own path to the store.
-    #[must_use]
     pub fn with_faults(&self, plan: FaultPlan) -> Self {
         Self { shared: Arc::clone(&self.shared), plan }
     }
