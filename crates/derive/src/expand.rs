@@ -62,10 +62,12 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
     let marker = match role {
         Role::Value => None,
         Role::Component => {
-            Some(quote! { impl ::rekindle_sim::component::Component for #name { #net } })
+            Some(quote! { impl ::rekindle_sim::value::component::Component for #name { #net } })
         }
-        Role::Resource => Some(quote! { impl ::rekindle_sim::component::Resource for #name {} }),
-        Role::Event => Some(quote! { impl ::rekindle_sim::component::Event for #name {} }),
+        Role::Resource => {
+            Some(quote! { impl ::rekindle_sim::value::component::Resource for #name {} })
+        }
+        Role::Event => Some(quote! { impl ::rekindle_sim::value::component::Event for #name {} }),
     };
     Ok(quote! { #value #stored #marker })
 }
@@ -92,13 +94,13 @@ fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
     let TypeAttributes { id, version, migrate } = attributes;
     let migrate = migrate.as_ref().map(|function| {
         quote! {
-            fn migrate(from_version: u16, fields: &mut ::rekindle_sim::shape::Datum) -> ::core::result::Result<(), ::std::string::String> {
+            fn migrate(from_version: u16, fields: &mut ::rekindle_sim::value::shape::Datum) -> ::core::result::Result<(), ::std::string::String> {
                 #function(from_version, fields)
             }
         }
     });
     quote! {
-        impl ::rekindle_sim::component::Stored for #name {
+        impl ::rekindle_sim::value::component::Stored for #name {
             const ID: &'static str = #id;
             const VERSION: u16 = #version;
             #migrate
@@ -147,7 +149,7 @@ fn settle(field: &Field, place: &TokenStream) -> TokenStream {
 fn shapes(fields: &[Field]) -> TokenStream {
     let parts = fields.iter().map(|field| {
         let (name, ty, initial) = (&field.name, &field.ty, initial(field));
-        quote_spanned! { ty.span() => ::rekindle_sim::shape::Field::new::<#ty>(#name, &#initial) }
+        quote_spanned! { ty.span() => ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial) }
     });
     quote! { ::std::vec![#(#parts),*] }
 }
@@ -185,7 +187,7 @@ fn range_checks(fields: &[Field]) -> TokenStream {
         let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants \
             of its type", field.name));
         Some(quote_spanned! { Span::call_site().located_at(net.span) =>
-            const _: () = assert!(#bits >= <#ty as ::rekindle_sim::component::Quantised>::MIN_BITS, #message);
+            const _: () = assert!(#bits >= <#ty as ::rekindle_sim::value::component::Quantised>::MIN_BITS, #message);
         })
     });
     let ranges = fields.iter().filter_map(|field| {
@@ -215,8 +217,8 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
             fn initial() -> Self {
                 Self #initial
             }
-            fn shape() -> ::rekindle_sim::shape::Shape {
-                ::rekindle_sim::shape::Shape::Struct(#shapes)
+            fn shape() -> ::rekindle_sim::value::shape::Shape {
+                ::rekindle_sim::value::shape::Shape::Struct(#shapes)
             }
             #[inline]
             fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
@@ -280,8 +282,8 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
             fn initial() -> Self {
                 #first
             }
-            fn shape() -> ::rekindle_sim::shape::Shape {
-                ::rekindle_sim::shape::Shape::Enum(::std::vec![#(#shapes),*])
+            fn shape() -> ::rekindle_sim::value::shape::Shape {
+                ::rekindle_sim::value::shape::Shape::Enum(::std::vec![#(#shapes),*])
             }
             #[inline]
             fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
@@ -319,7 +321,7 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
         quote! { #index => Self::#variant {} }
     });
     quote! {
-        impl ::rekindle_sim::component::Quantised for #name {
+        impl ::rekindle_sim::value::component::Quantised for #name {
             const MIN_BITS: u8 = #bits;
             fn to_quantum(&self, kind: ::rekindle_sim::net::FieldKind) -> u32 {
                 kind.clamp_unsigned(match self { #(#to),* })
@@ -346,18 +348,18 @@ fn struct_net(fields: &[Field]) -> TokenStream {
             NetKind::Bool => quote! { ::rekindle_sim::net::FieldKind::Bool },
         };
         let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
-        quote_spanned! { net.span => ::rekindle_sim::component::NetFieldDef { name: #name, kind: #kind, rate: #rate } }
+        quote_spanned! { net.span => ::rekindle_sim::value::component::NetFieldDef { name: #name, kind: #kind, rate: #rate } }
     });
     let to = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
         quote_spanned! { ty.span() =>
-            quanta[#index] = <#ty as ::rekindle_sim::component::Quantised>::to_quantum(&self.#member, Self::NET[#index].kind);
+            quanta[#index] = <#ty as ::rekindle_sim::value::component::Quantised>::to_quantum(&self.#member, Self::NET[#index].kind);
         }
     });
     let count = networked.len();
     let from = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
-        quote! { value.#member = <#ty as ::rekindle_sim::component::Quantised>::from_quantum(quanta[#index], Self::NET[#index].kind); }
+        quote! { value.#member = <#ty as ::rekindle_sim::value::component::Quantised>::from_quantum(quanta[#index], Self::NET[#index].kind); }
     });
     let from = if networked.is_empty() {
         quote! { <Self as ::rekindle_sim::value::Value>::initial() }
@@ -371,7 +373,7 @@ fn struct_net(fields: &[Field]) -> TokenStream {
         }
     };
     quote! {
-        const NET: &'static [::rekindle_sim::component::NetFieldDef] = &[#(#definitions),*];
+        const NET: &'static [::rekindle_sim::value::component::NetFieldDef] = &[#(#definitions),*];
         #[inline]
         fn to_quanta(&self, quanta: &mut [u32]) {
             if let Some(quanta) = quanta.first_chunk_mut::<#count>() {

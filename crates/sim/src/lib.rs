@@ -8,7 +8,7 @@
 //!
 //! # How to write a game
 //!
-//! The vocabulary is bevy's. A whole small game is in `src/doc_game.rs`; a real one in
+//! The vocabulary is bevy's. A whole small game is in `src/game/doc_game.rs`; a real one in
 //! `games/arena`. In parts:
 //!
 //! **Components** are data of entities. The id stands in checkpoints and never changes; `#[value]`
@@ -100,61 +100,37 @@
 
 extern crate self as rekindle_sim;
 
-mod checkpoint;
-mod column;
-pub mod component;
-mod config;
-mod delta;
-mod describe;
-#[doc(hidden)]
-pub mod doc_game;
-mod entity;
-mod event;
-mod filter;
+mod ecs;
 mod game;
-mod harness;
-mod history;
-mod matches;
 pub mod math;
-mod migrate;
-pub mod net;
-mod output;
-mod params;
-mod players;
-mod query;
-mod registry;
-mod resource;
-mod rng;
-mod schedule;
-pub mod shape;
-pub mod simulation;
-pub mod sketch;
-mod stamp;
-mod system;
+mod persist;
+mod storage;
 pub mod value;
-mod world;
 
-pub use component::{Bundle, Component, Event, Resource};
-pub use delta::Marks;
-pub use entity::Entity;
-pub use event::{EventReader, EventWriter, RemovedComponents};
-pub use filter::{Added, Changed, QueryFilter, With, Without};
-pub use game::{Game, GameBuilder};
-pub use harness::Harness;
-pub use history::History;
-pub use matches::{Match, Typed, checkpoint_hash};
-pub use net::{View, ViewEntity};
-pub use output::Output;
-pub use params::{Commands, Const, Inputs, PlayerInput, Time};
-pub use players::{Player, Players};
-pub use query::{Mut, Query, QueryData};
+pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
+pub use ecs::output::Output;
+pub use ecs::params::{Commands, Const, Inputs, PlayerInput, Time};
+pub use ecs::query::filter::{Added, Changed, QueryFilter, With, Without};
+pub use ecs::query::{Mut, Query, QueryData};
+pub use ecs::resources::{Res, ResMut};
+pub use ecs::rng::Rng;
+pub use ecs::schedule::{IntoSystems, Stage, SystemName, Systems};
+pub use ecs::system::{SystemFunction, SystemParam};
+pub use ecs::world::World;
+pub use game::builder::{Game, GameBuilder};
+#[doc(hidden)]
+pub use game::doc_game;
+pub use game::harness::Harness;
+pub use game::matches::{Match, Typed, checkpoint_hash};
+pub use game::net::{View, ViewEntity};
+pub use game::players::{Player, Players};
+pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
+pub use game::{net, simulation, sketch};
+pub use persist::delta::Marks;
 pub use rekindle_derive::{Component, Event, Resource, Value};
 pub use rekindle_schema::record::LeaveReason;
 pub use rekindle_schema::{PlayerId, SessionId, Tick};
-pub use resource::{Res, ResMut};
-pub use rng::Rng;
-pub use schedule::{IntoSystems, Stage, SystemName, Systems};
-pub use simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
-pub use system::{SystemFunction, SystemParam};
+pub use storage::entities::Entity;
 pub use value::Value;
-pub use world::World;
+pub use value::component::{Bundle, Component, Event, Resource};
+pub use value::history::History;

@@ -21,13 +21,17 @@
 //! Decoding never panics and never allocates more than a constant (of the type) times the bytes
 //! that are there.
 
+pub mod component;
+pub(crate) mod history;
+pub mod shape;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use rekindle_schema::{PlayerId, SessionId, Tick};
 
-use crate::entity::Entity;
-use crate::shape::Shape;
+use crate::storage::entities::Entity;
+use crate::value::shape::Shape;
 
 /// Why bytes are not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::{LeaveReason, Step};
-use rekindle_sim::shape::Datum;
+use rekindle_sim::value::shape::Datum;
 use rekindle_sim::{
     Component, Event, Game, GameBuilder, Resource, SimError, Simulation, Typed, Value, World,
 };

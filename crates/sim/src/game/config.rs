@@ -14,8 +14,8 @@
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::game::Game;
-use crate::simulation::SimError;
+use crate::game::builder::Game;
+use crate::game::simulation::SimError;
 
 /// Keys that configurations of earlier builds had, as dotted paths.
 #[derive(Debug, Default)]

@@ -14,13 +14,13 @@ use rekindle_schema::Tick;
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::record::Effect;
 
-use crate::checkpoint::{encode_effects, encode_start};
-use crate::column::{Column, bits, encode_page_head, encode_stamps};
-use crate::component::Component;
-use crate::registry::Registry;
-use crate::stamp::{self, Stamp};
+use crate::ecs::registry::Registry;
+use crate::ecs::world::World;
+use crate::persist::checkpoint::{encode_effects, encode_start};
+use crate::storage::column::{Column, bits, encode_page_head, encode_stamps};
+use crate::storage::stamp::{self, Stamp};
 use crate::value::Value;
-use crate::world::World;
+use crate::value::component::Component;
 
 /// Where a page of a column lies in the bytes of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub(crate) struct Before<'a> {
 }
 
 impl<T: Component> Column<T> {
-    /// See [`crate::column::AnyColumn::encode_changes`].
+    /// See [`crate::storage::column::AnyColumn::encode_changes`].
     pub(crate) fn write_changes(
         &self,
         before: &Before<'_>,

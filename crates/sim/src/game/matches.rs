@@ -11,18 +11,18 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
-use crate::checkpoint;
-use crate::config;
-use crate::delta::{self, Marks};
-use crate::game::{Built, Game};
-use crate::migrate;
-use crate::net::{self, View};
-use crate::params::{InputSet, PlayerInput};
-use crate::players::{Player, Players};
-use crate::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
-use crate::sketch::Sketch;
+use crate::ecs::params::{InputSet, PlayerInput};
+use crate::ecs::world::{Constants, World};
+use crate::game::builder::{Built, Game};
+use crate::game::config;
+use crate::game::net::{self, View};
+use crate::game::players::{Player, Players};
+use crate::game::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
+use crate::game::sketch::Sketch;
+use crate::persist::checkpoint;
+use crate::persist::delta::{self, Marks};
+use crate::persist::migrate;
 use crate::value::{self, Reader};
-use crate::world::{Constants, World};
 
 /// A running match of `G`: its world and the effects that no sink has acknowledged yet.
 pub struct Match<G: Game> {
@@ -269,7 +269,7 @@ impl<G: Game> Simulation for Match<G> {
     }
 
     fn describe(&self) -> serde_json::Value {
-        crate::describe::world(&self.world)
+        crate::persist::describe::world(&self.world)
     }
 }
 

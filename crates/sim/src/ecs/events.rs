@@ -8,13 +8,13 @@ use std::any::Any;
 use std::cell::{Ref, RefCell};
 use std::marker::PhantomData;
 
-use crate::component::{Component, Event};
-use crate::entity::Entity;
-use crate::registry::{Access, Registry, Touched};
-use crate::stamp::{Run, Stamp, age};
-use crate::system::SystemParam;
+use crate::ecs::registry::{Access, Registry, Touched};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::entities::Entity;
+use crate::storage::stamp::{Run, Stamp, age};
+use crate::value::component::{Component, Event};
 use crate::value::{DecodeError, Reader, Value};
-use crate::world::World;
 
 /// Pending events of one type, ascending by stamp.
 pub(crate) struct Queue<T> {

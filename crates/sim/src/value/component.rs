@@ -2,8 +2,8 @@
 
 use rekindle_schema::net::FieldKind;
 
-use crate::shape::Datum;
 use crate::value::Value;
+use crate::value::shape::Datum;
 
 /// A value that stands in checkpoints under a stable name.
 pub trait Stored: Value {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rekindle_schema::Tick;
 
-use crate::shape::Shape;
+use crate::value::shape::Shape;
 use crate::value::{DecodeError, Reader, Value};
 
 /// Values of the last ticks, one each. Make it a field of a resource or component: what systems

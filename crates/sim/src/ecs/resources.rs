@@ -4,12 +4,12 @@ use std::any::Any;
 use std::cell::{Ref, RefCell, RefMut};
 use std::ops::{Deref, DerefMut};
 
-use crate::component::Resource;
-use crate::registry::{Access, Registry, Touched};
-use crate::stamp::{Run, Stamp, age};
-use crate::system::SystemParam;
+use crate::ecs::registry::{Access, Registry, Touched};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::stamp::{Run, Stamp, age};
+use crate::value::component::Resource;
 use crate::value::{DecodeError, Reader};
-use crate::world::World;
 
 /// A resource and when it was changed.
 pub(crate) struct Cell<T> {

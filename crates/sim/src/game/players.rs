@@ -2,7 +2,7 @@
 
 use rekindle_schema::{PlayerId, SessionId};
 
-use crate::entity::Entity;
+use crate::storage::entities::Entity;
 use crate::{Resource, Value};
 
 /// A player in the match.

@@ -5,13 +5,13 @@ use std::ops::Deref;
 
 use rekindle_schema::{PlayerId, Tick};
 
-use crate::component::{Bundle, Component};
-use crate::entity::Entity;
-use crate::game::Game;
-use crate::registry::{Access, Registry};
-use crate::stamp::Run;
-use crate::system::SystemParam;
-use crate::world::World;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::game::builder::Game;
+use crate::storage::entities::Entity;
+use crate::storage::stamp::Run;
+use crate::value::component::{Bundle, Component};
 
 /// A change that waits for the end of the stage.
 pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;

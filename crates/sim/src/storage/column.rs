@@ -4,7 +4,7 @@
 //! |---|---|
 //! | presence, one bit per slot | between stages only |
 //! | stamp of addition, page by page | between stages only |
-//! | stamp of the last change, page by page | at any time, through [`Mut`](crate::query::Mut) |
+//! | stamp of the last change, page by page | at any time, through [`Mut`](crate::ecs::query::Mut) |
 //! | values, page by page | at any time, by one system |
 //!
 //! A page is 64 slots, as the bits of one presence word, and exists once one of its slots has had
@@ -17,10 +17,10 @@ use std::cell::{Cell, RefCell};
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
 
-use crate::component::Component;
-use crate::delta::{Before, PageMark};
-use crate::entity::Entities;
-use crate::stamp::{Stamp, age};
+use crate::persist::delta::{Before, PageMark};
+use crate::storage::entities::Entities;
+use crate::storage::stamp::{Stamp, age};
+use crate::value::component::Component;
 use crate::value::{DecodeError, Reader, Value};
 
 /// Slots of a page.

@@ -9,21 +9,21 @@
 //!
 //! All values in canonical form, see [`crate::value`]. If the schema is that of the running build,
 //! byte for byte, the body is decoded directly. Otherwise each part whose schema differs is brought
-//! up to date by field name, see [`crate::migrate`].
+//! up to date by field name, see [`crate::persist::migrate`].
 
 use std::sync::Arc;
 
 use rekindle_schema::Tick;
 use rekindle_schema::record::{Effect, EffectId};
 
-use crate::delta::Marks;
-use crate::entity::{Entities, Entity};
-use crate::registry::{Kind, Registry};
-use crate::schedule::Schedule;
-use crate::shape::Shape;
-use crate::stamp::Stamp;
+use crate::ecs::registry::{Kind, Registry};
+use crate::ecs::schedule::Schedule;
+use crate::ecs::world::World;
+use crate::persist::delta::Marks;
+use crate::storage::entities::{Entities, Entity};
+use crate::storage::stamp::Stamp;
+use crate::value::shape::Shape;
 use crate::value::{DecodeError, Reader, Value};
-use crate::world::World;
 
 /// Format tag of a state.
 pub(crate) const STATE_TAG: u16 = 0x2101;

@@ -4,11 +4,11 @@
 use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::column::{AnyColumn, Column};
-use crate::component::{Component, Event, NetFieldDef, Resource, Stored};
-use crate::event::{AnyQueue, Queue};
-use crate::resource::{AnyResource, Cell};
-use crate::shape::{Datum, Shape};
+use crate::ecs::events::{AnyQueue, Queue};
+use crate::ecs::resources::{AnyResource, Cell};
+use crate::storage::column::{AnyColumn, Column};
+use crate::value::component::{Component, Event, NetFieldDef, Resource, Stored};
+use crate::value::shape::{Datum, Shape};
 
 /// A stored type.
 pub(crate) struct Kind<S: ?Sized> {

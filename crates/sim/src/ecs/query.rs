@@ -4,18 +4,20 @@
 //! and a velocity and are not frozen, ascending by slot. A query in which a component is optional
 //! (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
 
+pub(crate) mod filter;
+
 use std::cell::{Cell, Ref, RefMut};
 use std::ops::{Deref, DerefMut};
 use std::slice;
 
-use crate::column::{Column, PAGE, Pages, Stamps};
-use crate::component::Component;
-use crate::entity::{Entities, Entity};
-use crate::filter::QueryFilter;
-use crate::registry::{Access, Registry};
-use crate::stamp::{Run, Stamp};
-use crate::system::SystemParam;
-use crate::world::World;
+use crate::ecs::query::filter::QueryFilter;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::column::{Column, PAGE, Pages, Stamps};
+use crate::storage::entities::{Entities, Entity};
+use crate::storage::stamp::{Run, Stamp};
+use crate::value::component::Component;
 
 /// A component that can be changed: the first `&mut` access marks it as changed by this system in
 /// this tick.

@@ -3,12 +3,12 @@
 
 use std::marker::PhantomData;
 
-use crate::column::Column;
-use crate::component::Component;
-use crate::query::present;
-use crate::registry::{Access, Registry};
-use crate::stamp::Stamp;
-use crate::world::World;
+use crate::ecs::query::present;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::world::World;
+use crate::storage::column::Column;
+use crate::storage::stamp::Stamp;
+use crate::value::component::Component;
 
 /// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
 /// those.

@@ -3,10 +3,10 @@
 
 use rekindle_schema::Tick;
 
-use crate::registry::{Access, Registry};
-use crate::stamp::Run;
-use crate::system::SystemParam;
-use crate::world::World;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::stamp::Run;
 
 /// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
 ///

@@ -14,11 +14,11 @@ use rekindle_schema::record::{
 };
 use rekindle_schema::{PlayerId, SessionId, StateHash};
 
-use crate::game::Game;
-use crate::matches::{Match, Typed};
-use crate::simulation::{GameType, Simulation, StepOutput};
+use crate::ecs::world::World;
+use crate::game::builder::Game;
+use crate::game::matches::{Match, Typed};
+use crate::game::simulation::{GameType, Simulation, StepOutput};
 use crate::value::{Value, to_bytes};
-use crate::world::World;
 
 /// A match in a test, with everything that happened to it.
 ///

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use rekindle_schema::record::{Effect, EffectId, Event as Fact};
 use rekindle_schema::{PlayerId, Tick};
 
-use crate::registry::{Access, Registry};
-use crate::stamp::Run;
-use crate::system::SystemParam;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::stamp::Run;
 use crate::value::{Value, to_bytes};
-use crate::world::World;
 
 /// What the systems of one tick said, in order.
 #[derive(Debug, Default)]

@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use rekindle_schema::Tick;
 
-use crate::column::{AnyColumn, Column};
-use crate::component::{Bundle, Component, Event, Resource};
-use crate::entity::{Entities, Entity};
-use crate::event::{AnyQueue, Queue};
-use crate::filter::QueryFilter;
-use crate::output::Outbox;
-use crate::params::Command;
-use crate::query::{Mut, Query, QueryData};
-use crate::registry::{Access, Registry};
-use crate::resource::{AnyResource, Cell};
-use crate::rng::Rng;
-use crate::stamp::{self, Run, Stamp, age, stamp};
+use crate::ecs::events::{AnyQueue, Queue};
+use crate::ecs::output::Outbox;
+use crate::ecs::params::Command;
+use crate::ecs::query::filter::QueryFilter;
+use crate::ecs::query::{Mut, Query, QueryData};
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::resources::{AnyResource, Cell};
+use crate::ecs::rng::Rng;
+use crate::storage::column::{AnyColumn, Column};
+use crate::storage::entities::{Entities, Entity};
+use crate::storage::stamp::{self, Run, Stamp, age, stamp};
 use crate::value::Value;
+use crate::value::component::{Bundle, Component, Event, Resource};
 
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;

@@ -7,11 +7,11 @@
 
 use std::any::type_name;
 
-use crate::component::{Component, Event};
-use crate::registry::{Access, Registry};
-use crate::stamp::{POSITIONS, Run, Stamp, stamp};
-use crate::system::{FunctionSystem, System, SystemFunction};
-use crate::world::World;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::{FunctionSystem, System, SystemFunction};
+use crate::ecs::world::World;
+use crate::storage::stamp::{POSITIONS, Run, Stamp, stamp};
+use crate::value::component::{Component, Event};
 
 /// Parts of a tick. What systems ask for through `Commands` is done at the end of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +51,7 @@ fn name_of<F>() -> String {
     last_segment(type_name::<F>()).to_owned()
 }
 
-/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::system<crate::Type>`
+/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::ecs::system<crate::Type>`
 /// gives `system`.
 fn last_segment(path: &str) -> &str {
     let (mut depth, mut start, mut end) = (0, 0, path.len());

@@ -2,9 +2,9 @@
 #![expect(non_snake_case, reason = "in macros, parameters are named like their types")]
 #![expect(clippy::too_many_arguments, reason = "in macros, as many as a system has")]
 
-use crate::registry::{Access, Registry};
-use crate::stamp::Run;
-use crate::world::World;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::world::World;
+use crate::storage::stamp::Run;
 
 /// What a system can have as a parameter.
 ///

@@ -8,8 +8,8 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
-use crate::delta::Marks;
-use crate::sketch::Sketch;
+use crate::game::sketch::Sketch;
+use crate::persist::delta::Marks;
 
 /// What a step brought forth besides the new world.
 #[derive(Debug, Default, Clone, PartialEq)]

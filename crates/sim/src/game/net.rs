@@ -5,11 +5,11 @@ use rekindle_schema::{PlayerId, Tick};
 
 pub use rekindle_schema::net::FieldKind;
 
-use crate::column::{PAGE, bits};
-use crate::component::{Component, NetFieldDef};
-use crate::players::Players;
-use crate::registry::Registry;
-use crate::world::World;
+use crate::ecs::registry::Registry;
+use crate::ecs::world::World;
+use crate::game::players::Players;
+use crate::storage::column::{PAGE, bits};
+use crate::value::component::{Component, NetFieldDef};
 
 /// Networked components of a game: (index, number of fields), in schema order.
 pub(crate) fn networked(registry: &Registry) -> Vec<(usize, usize)> {

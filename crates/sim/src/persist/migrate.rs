@@ -4,7 +4,7 @@
 //! | the old build has | this build has | |
 //! |---|---|---|
 //! | same version and fields | | taken as it is |
-//! | other version or fields | | [`Stored::migrate`](crate::component::Stored::migrate), then fields by name, defaults for those that are missing |
+//! | other version or fields | | [`Stored::migrate`](crate::value::component::Stored::migrate), then fields by name, defaults for those that are missing |
 //! | a higher version | | refused: the checkpoint is of a newer build |
 //! | nothing | something | empty, or the defaults |
 //! | something | nothing | refused, unless the game says that it is [`retired`](crate::GameBuilder::retired) or there is none of it |
@@ -13,14 +13,14 @@ use std::sync::Arc;
 
 use rekindle_schema::record::Effect;
 
-use crate::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
-use crate::column::bits;
-use crate::entity::Entities;
-use crate::registry::{Kind, Kinds};
-use crate::shape::Shape;
-use crate::stamp::Stamp;
+use crate::ecs::registry::{Kind, Kinds};
+use crate::ecs::world::World;
+use crate::persist::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
+use crate::storage::column::bits;
+use crate::storage::entities::Entities;
+use crate::storage::stamp::Stamp;
+use crate::value::shape::Shape;
 use crate::value::{DecodeError, Reader, Value};
-use crate::world::World;
 
 /// How the entry of an old schema is read.
 enum Fate<'k, S: ?Sized> {

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::column::bits;
-use crate::shape::{Datum, Shape};
+use crate::ecs::world::World;
+use crate::storage::column::bits;
 use crate::value::Reader;
-use crate::world::World;
+use crate::value::shape::{Datum, Shape};
 
 /// Tick, resources by id, and entities with their components by id.
 pub(crate) fn world(world: &World) -> Json {
