@@ -3,6 +3,7 @@
 //! Called by [`crate::game`], which puts games together from it and makes ticks. Stands on
 //! [`crate::storage`].
 
+pub(crate) mod bundle;
 pub(crate) mod events;
 pub(crate) mod output;
 pub(crate) mod params;

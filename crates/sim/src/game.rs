@@ -9,6 +9,7 @@ pub(crate) mod config;
 #[doc(hidden)]
 pub mod doc_game;
 pub(crate) mod harness;
+pub(crate) mod inputs;
 pub(crate) mod matches;
 pub mod net;
 pub(crate) mod players;

@@ -10,7 +10,7 @@
 //! | `u8..u64`, `i8..i64` | little-endian |
 //! | `f32`, `f64` | bits, little-endian; every NaN as the one quiet NaN `0x7fc00000` (`0x7ff8000000000000`) |
 //! | `bool` | one byte, 0 or 1 |
-//! | [`Entity`] | slot, then generation, `u32` each |
+//! | [`Entity`](crate::Entity) | slot, then generation, `u32` each |
 //! | `Option<T>` | one byte, 0 or 1, then the value |
 //! | `[T; N]`, tuples | the elements |
 //! | `Vec<T>`, `VecDeque<T>`, `String` | count as `u32`, then the elements or UTF-8 bytes |
@@ -22,6 +22,7 @@
 //! that are there.
 
 pub mod component;
+pub(crate) mod entity;
 pub(crate) mod history;
 pub mod shape;
 
@@ -30,8 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rekindle_schema::{PlayerId, SessionId, Tick};
 
-use crate::storage::entities::Entity;
-use crate::value::shape::Shape;
+use self::shape::Shape;
 
 /// Why bytes are not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -239,25 +239,6 @@ impl Value for () {
     fn encode(&self, _out: &mut Vec<u8>) {}
     fn decode(_input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(())
-    }
-}
-
-impl Value for Entity {
-    const MIN_SIZE: usize = 8;
-    fn initial() -> Self {
-        Self::NONE
-    }
-    fn shape() -> Shape {
-        Shape::Entity
-    }
-    #[inline]
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.slot().encode(out);
-        self.generation().encode(out);
-    }
-    #[inline]
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self::from_parts(u32::decode(input)?, u32::decode(input)?))
     }
 }
 

@@ -6,10 +6,6 @@ use bytes::Bytes;
 use rekindle_schema::record::{Effect, EffectId, Event as Fact};
 use rekindle_schema::{PlayerId, Tick};
 
-use crate::ecs::registry::{Access, Registry};
-use crate::ecs::system::SystemParam;
-use crate::ecs::world::World;
-use crate::storage::stamp::Run;
 use crate::value::{Value, to_bytes};
 
 /// What the systems of one tick said, in order.
@@ -74,14 +70,5 @@ impl<'w> Output<'w> {
     /// The match is over after this tick. The first reason given in a tick stands.
     pub fn end_match(&mut self, reason: &str) {
         self.outbox.borrow_mut().ended.get_or_insert_with(|| reason.to_owned());
-    }
-}
-
-impl SystemParam for Output<'_> {
-    type State = ();
-    type Item<'w> = Output<'w>;
-    fn init(_registry: &Registry, _access: &mut Access) {}
-    fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Output<'w>> {
-        Some(Output::new(&world.outbox, run.tick))
     }
 }

@@ -3,18 +3,17 @@
 use std::any::TypeId;
 use std::ops::Deref;
 
-use rekindle_schema::{PlayerId, Tick};
+use rekindle_schema::Tick;
 
+use crate::ecs::bundle::Bundle;
+use crate::ecs::output::Output;
 use crate::ecs::registry::{Access, Registry};
+use crate::ecs::rng::Rng;
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
-use crate::game::builder::Game;
-use crate::storage::entities::Entity;
 use crate::storage::stamp::Run;
-use crate::value::component::{Bundle, Component};
-
-/// A change that waits for the end of the stage.
-pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;
+use crate::value::component::Component;
+use crate::value::entity::Entity;
 
 /// Changes which entities and components there are. They are made at the end of the stage, in the
 /// order of the systems that asked for them; those for an entity that is gone by then are left out.
@@ -97,59 +96,6 @@ impl SystemParam for Time {
     }
 }
 
-/// The input of one player in this tick.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlayerInput<I> {
-    /// Whose.
-    pub player: PlayerId,
-    /// The tick that the player was looking at when making it.
-    pub view_tick: Tick,
-    /// What the player wants.
-    pub input: I,
-}
-
-/// The decoded inputs of a tick.
-pub(crate) struct InputSet<I>(pub(crate) Vec<PlayerInput<I>>);
-
-/// The inputs of this tick: at most one for each player, none from a player who sent nothing.
-pub struct Inputs<'w, G: Game> {
-    inputs: &'w [PlayerInput<G::Input>],
-}
-
-impl<G: Game> Inputs<'_, G> {
-    /// Ascending by player.
-    pub fn iter(&self) -> std::slice::Iter<'_, PlayerInput<G::Input>> {
-        self.inputs.iter()
-    }
-
-    /// The input of one player.
-    pub fn get(&self, player: PlayerId) -> Option<&PlayerInput<G::Input>> {
-        self.inputs
-            .binary_search_by_key(&player, |input| input.player)
-            .ok()
-            .map(|index| &self.inputs[index])
-    }
-}
-
-impl<'a, G: Game> IntoIterator for &'a Inputs<'_, G> {
-    type Item = &'a PlayerInput<G::Input>;
-    type IntoIter = std::slice::Iter<'a, PlayerInput<G::Input>>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<G: Game> SystemParam for Inputs<'_, G> {
-    type State = ();
-    type Item<'w> = Inputs<'w, G>;
-    fn init(_registry: &Registry, _access: &mut Access) {}
-    fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Inputs<'w, G>> {
-        let inputs =
-            world.inputs.downcast_ref::<InputSet<G::Input>>().map_or(&[][..], |set| &set.0);
-        Some(Inputs { inputs })
-    }
-}
-
 /// A value computed from the configuration (`game.constant(…)`); the configuration itself is
 /// `Const<MyConfig>`.
 pub struct Const<'w, T> {
@@ -172,5 +118,23 @@ impl<T: Send + Sync + 'static> SystemParam for Const<'_, T> {
     fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Const<'w, T>> {
         let value = world.constants.get(&TypeId::of::<T>())?.downcast_ref()?;
         Some(Const { value })
+    }
+}
+
+impl SystemParam for Output<'_> {
+    type State = ();
+    type Item<'w> = Output<'w>;
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Output<'w>> {
+        Some(Output::new(&world.outbox, run.tick))
+    }
+}
+
+impl SystemParam for Rng {
+    type State = ();
+    type Item<'w> = Rng;
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Rng> {
+        Some(Rng::stream(world.seed, run.tick, run.stream))
     }
 }

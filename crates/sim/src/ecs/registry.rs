@@ -4,9 +4,9 @@
 use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ecs::events::{AnyQueue, Queue};
-use crate::ecs::resources::{AnyResource, Cell};
 use crate::storage::column::{AnyColumn, Column};
+use crate::storage::queue::{AnyQueue, Queue};
+use crate::storage::resource::{AnyResource, ResourceCell};
 use crate::value::component::{Component, Event, NetFieldDef, Resource, Stored};
 use crate::value::shape::{Datum, Shape};
 
@@ -101,7 +101,7 @@ impl Registry {
     }
 
     pub(crate) fn add_resource<T: Resource>(&mut self) {
-        self.resources.add(Kind::new::<T>(|| Box::new(Cell::<T>::new())), &mut self.errors);
+        self.resources.add(Kind::new::<T>(|| Box::new(ResourceCell::<T>::new())), &mut self.errors);
     }
 
     pub(crate) fn add_event<T: Event>(&mut self) {

@@ -1,65 +1,13 @@
-//! Storage of resources, and how systems get them.
+//! How systems read and change resources. They are stored by [`crate::storage::resource`].
 
-use std::any::Any;
-use std::cell::{Ref, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefMut};
 use std::ops::{Deref, DerefMut};
 
 use crate::ecs::registry::{Access, Registry, Touched};
 use crate::ecs::system::SystemParam;
 use crate::ecs::world::World;
-use crate::storage::stamp::{Run, Stamp, age};
+use crate::storage::stamp::{Run, Stamp};
 use crate::value::component::Resource;
-use crate::value::{DecodeError, Reader};
-
-/// A resource and when it was changed.
-pub(crate) struct Cell<T> {
-    pub(crate) value: RefCell<T>,
-    pub(crate) changed: std::cell::Cell<Stamp>,
-}
-
-impl<T: Resource> Cell<T> {
-    pub(crate) fn new() -> Self {
-        Self { value: RefCell::new(T::initial()), changed: std::cell::Cell::new(0) }
-    }
-}
-
-/// A resource without its type.
-pub(crate) trait AnyResource: Any + Send {
-    fn as_any(&self) -> &dyn Any;
-    fn settle(&mut self, since: Stamp);
-    fn age(&mut self);
-    fn encode_value(&self, out: &mut Vec<u8>);
-    fn decode_value(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError>;
-    fn changed(&self) -> Stamp;
-    fn set_changed(&mut self, stamp: Stamp);
-}
-
-impl<T: Resource> AnyResource for Cell<T> {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn settle(&mut self, since: Stamp) {
-        if T::SETTLES && self.changed.get() > since {
-            self.value.get_mut().settle();
-        }
-    }
-    fn age(&mut self) {
-        age(self.changed.get_mut());
-    }
-    fn encode_value(&self, out: &mut Vec<u8>) {
-        self.value.borrow().encode(out);
-    }
-    fn decode_value(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError> {
-        *self.value.get_mut() = T::decode(input)?;
-        Ok(())
-    }
-    fn changed(&self) -> Stamp {
-        self.changed.get()
-    }
-    fn set_changed(&mut self, stamp: Stamp) {
-        self.changed.set(stamp);
-    }
-}
 
 /// A resource to read.
 pub struct Res<'w, T> {
@@ -98,7 +46,7 @@ impl<T: Resource> SystemParam for Res<'_, T> {
 /// A resource to change: the first `&mut` access marks it as changed.
 pub struct ResMut<'w, T> {
     value: RefMut<'w, T>,
-    changed: &'w std::cell::Cell<Stamp>,
+    changed: &'w Cell<Stamp>,
     run: Run,
 }
 

@@ -3,11 +3,6 @@
 
 use rekindle_schema::Tick;
 
-use crate::ecs::registry::{Access, Registry};
-use crate::ecs::system::SystemParam;
-use crate::ecs::world::World;
-use crate::storage::stamp::Run;
-
 /// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
 ///
 /// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64).
@@ -78,14 +73,5 @@ impl Rng {
     /// An element, if there is one.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         of.get(self.below(of.len() as u32) as usize)
-    }
-}
-
-impl SystemParam for Rng {
-    type State = ();
-    type Item<'w> = Rng;
-    fn init(_registry: &Registry, _access: &mut Access) {}
-    fn get<'w>(_state: &'w (), world: &'w World, run: &Run) -> Option<Rng> {
-        Some(Rng::stream(world.seed, run.tick, run.stream))
     }
 }

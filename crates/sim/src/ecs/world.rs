@@ -8,19 +8,22 @@ use std::sync::Arc;
 
 use rekindle_schema::Tick;
 
-use crate::ecs::events::{AnyQueue, Queue};
+use crate::ecs::bundle::Bundle;
 use crate::ecs::output::Outbox;
-use crate::ecs::params::Command;
-use crate::ecs::query::filter::QueryFilter;
-use crate::ecs::query::{Mut, Query, QueryData};
-use crate::ecs::registry::{Access, Registry};
-use crate::ecs::resources::{AnyResource, Cell};
+use crate::ecs::registry::Registry;
 use crate::ecs::rng::Rng;
+use crate::storage::change::Mut;
 use crate::storage::column::{AnyColumn, Column};
-use crate::storage::entities::{Entities, Entity};
+use crate::storage::entities::Entities;
+use crate::storage::queue::{AnyQueue, Queue};
+use crate::storage::resource::{AnyResource, ResourceCell};
 use crate::storage::stamp::{self, Run, Stamp, age, stamp};
 use crate::value::Value;
-use crate::value::component::{Bundle, Component, Event, Resource};
+use crate::value::component::{Component, Event, Resource};
+use crate::value::entity::Entity;
+
+/// A change that waits for the end of the stage.
+pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;
 
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
@@ -198,24 +201,6 @@ impl World {
         Some(Mut::new(value, changed, self.now.stamp))
     }
 
-    /// Runs `body` with a query, as a system would see it:
-    /// `world.query::<(Entity, &mut Health), With<Player>, _>(|mut query| …)`.
-    ///
-    /// # Panics
-    /// If a component is not registered, or two parts of the query ask for the same one and one of
-    /// them changes it.
-    pub fn query<D: QueryData, F: QueryFilter, R>(
-        &mut self,
-        body: impl FnOnce(Query<'_, D, F>) -> R,
-    ) -> R {
-        let mut access = Access::default();
-        let state = (D::init(&self.registry, &mut access), F::init(&self.registry, &mut access));
-        match (access.errors.first(), Query::new(&state, self, &self.now)) {
-            (None, Some(query)) => body(query),
-            (problem, _) => panic!("{}", problem.map_or("a column is in use", String::as_str)),
-        }
-    }
-
     /// A resource.
     pub fn resource<T: Resource>(&self) -> std::cell::Ref<'_, T> {
         self.cell_of::<T>().value.borrow()
@@ -234,7 +219,7 @@ impl World {
         *self.resource_mut::<T>() = value;
     }
 
-    fn cell_of<T: Resource>(&self) -> &Cell<T> {
+    fn cell_of<T: Resource>(&self) -> &ResourceCell<T> {
         let cell = self.registry.resources.of::<T>().and_then(|index| self.cell::<T>(index));
         cell.unwrap_or_else(|| {
             panic!(
@@ -276,7 +261,7 @@ impl World {
     }
 
     #[inline]
-    pub(crate) fn cell<T: Resource>(&self, index: usize) -> Option<&Cell<T>> {
+    pub(crate) fn cell<T: Resource>(&self, index: usize) -> Option<&ResourceCell<T>> {
         self.resources.get(index)?.as_any().downcast_ref()
     }
 

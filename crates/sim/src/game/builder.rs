@@ -11,7 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ecs::registry::Registry;
-use crate::ecs::schedule::{Declarations, IntoSystems, Schedule, Stage};
+use crate::ecs::schedule::Schedule;
+use crate::ecs::schedule::declare::{IntoSystems, Stage};
+use crate::ecs::schedule::order::Declarations;
 use crate::ecs::world::{Constants, World};
 use crate::game::config::{self, FormerKeys};
 use crate::game::net::{self, View};

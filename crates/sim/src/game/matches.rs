@@ -11,17 +11,18 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
-use crate::ecs::params::{InputSet, PlayerInput};
 use crate::ecs::world::{Constants, World};
 use crate::game::builder::{Built, Game};
 use crate::game::config;
+use crate::game::inputs::{InputSet, PlayerInput};
 use crate::game::net::{self, View};
 use crate::game::players::{Player, Players};
 use crate::game::simulation::{GameType, Probe, SessionState, SimError, Simulation, StepOutput};
 use crate::game::sketch::Sketch;
 use crate::persist::checkpoint;
-use crate::persist::delta::{self, Marks};
+use crate::persist::delta;
 use crate::persist::migrate;
+use crate::storage::layout::Marks;
 use crate::value::{self, Reader};
 
 /// A running match of `G`: its world and the effects that no sink has acknowledged yet.

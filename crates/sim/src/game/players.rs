@@ -2,7 +2,7 @@
 
 use rekindle_schema::{PlayerId, SessionId};
 
-use crate::storage::entities::Entity;
+use crate::value::entity::Entity;
 use crate::{Resource, Value};
 
 /// A player in the match.

@@ -9,7 +9,7 @@ use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
 use crate::game::sketch::Sketch;
-use crate::persist::delta::Marks;
+use crate::storage::layout::Marks;
 
 /// What a step brought forth besides the new world.
 #[derive(Debug, Default, Clone, PartialEq)]

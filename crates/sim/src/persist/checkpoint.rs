@@ -19,9 +19,10 @@ use rekindle_schema::record::{Effect, EffectId};
 use crate::ecs::registry::{Kind, Registry};
 use crate::ecs::schedule::Schedule;
 use crate::ecs::world::World;
-use crate::persist::delta::Marks;
-use crate::storage::entities::{Entities, Entity};
+use crate::storage::entities::Entities;
+use crate::storage::layout::Marks;
 use crate::storage::stamp::Stamp;
+use crate::value::entity::Entity;
 use crate::value::shape::Shape;
 use crate::value::{DecodeError, Reader, Value};
 

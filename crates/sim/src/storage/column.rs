@@ -11,14 +11,16 @@
 //! the component: a rare component in a big world costs one bit per slot. Slots without the
 //! component hold its initial value.
 
+mod changes;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
 
-use crate::persist::delta::{Before, PageMark};
 use crate::storage::entities::Entities;
+use crate::storage::layout::{Before, PageMark};
 use crate::storage::stamp::{Stamp, age};
 use crate::value::component::Component;
 use crate::value::{DecodeError, Reader, Value};
@@ -112,6 +114,12 @@ impl<T> Column<T> {
     #[inline]
     pub(crate) fn has(&self, slot: usize) -> bool {
         self.present.get(slot / PAGE).is_some_and(|word| word >> (slot % PAGE) & 1 == 1)
+    }
+
+    /// The slots of a page that have the component, as bits.
+    #[inline]
+    pub(crate) fn presence(&self, page: usize) -> u64 {
+        self.present.get(page).copied().unwrap_or(0)
     }
 
     /// The pages with anything in them: number and presence.

@@ -1,54 +1,11 @@
-//! Entities: which slots are taken, by which generation.
+//! The allocator of entities: which slots are taken, by which generation.
+//!
+//! Called by the world, which spawns and ends entities; part of every checkpoint.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 
+use crate::value::entity::Entity;
 use crate::value::{DecodeError, Reader, Value};
-
-/// Names an entity of a world. A slot is used again after a despawn, with the next generation, so a
-/// stale name finds nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Entity {
-    slot: u32,
-    generation: u32,
-}
-
-impl Entity {
-    /// Names nothing, for ever.
-    pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
-
-    pub(crate) const fn from_parts(slot: u32, generation: u32) -> Self {
-        Self { slot, generation }
-    }
-
-    /// Where its components lie; what snapshots call the entity.
-    #[inline]
-    pub const fn slot(self) -> u32 {
-        self.slot
-    }
-
-    /// Which of the entities that had this slot.
-    #[inline]
-    pub const fn generation(self) -> u32 {
-        self.generation
-    }
-}
-
-impl Default for Entity {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-impl fmt::Debug for Entity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::NONE {
-            f.write_str("Entity(none)")
-        } else {
-            write!(f, "Entity({}v{})", self.slot, self.generation)
-        }
-    }
-}
 
 /// The allocator: it always takes the lowest free slot.
 ///
@@ -82,8 +39,8 @@ impl Entities {
 
     #[inline]
     pub(crate) fn contains(&self, entity: Entity) -> bool {
-        let slot = entity.slot as usize;
-        self.generations.get(slot) == Some(&entity.generation)
+        let slot = entity.slot() as usize;
+        self.generations.get(slot) == Some(&entity.generation())
             && self.alive[slot / 64] >> (slot % 64) & 1 == 1
     }
 
@@ -115,7 +72,7 @@ impl Entities {
         self.cursor.set(0);
         let mut reserved = std::mem::take(self.reserved.get_mut());
         for entity in reserved.drain(..) {
-            self.occupy(entity.slot as usize);
+            self.occupy(entity.slot() as usize);
         }
         *self.reserved.get_mut() = reserved;
     }
@@ -145,7 +102,7 @@ impl Entities {
 
     /// Frees the slot of `entity`, which must be alive.
     pub(crate) fn free(&mut self, entity: Entity) {
-        let slot = entity.slot as usize;
+        let slot = entity.slot() as usize;
         self.alive[slot / 64] &= !(1 << (slot % 64));
         self.generations[slot] = self.generations[slot].wrapping_add(1);
         self.free_from = self.free_from.min(slot / 64);

@@ -3,7 +3,6 @@
 
 use std::marker::PhantomData;
 
-use crate::ecs::query::present;
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::world::World;
 use crate::storage::column::Column;
@@ -55,8 +54,8 @@ macro_rules! filters {
 }
 
 filters! {
-    With |column, page, last| present(column, page);
-    Without |column, page, last| !present(column, page);
+    With |column, page, last| column.presence(page);
+    Without |column, page, last| !column.presence(page);
     Added |column, page, last| column.newer(page, last, true);
     Changed |column, page, last| column.newer(page, last, false);
 }
