@@ -45,6 +45,15 @@ impl Step {
             && self.commands.is_empty()
             && self.effects_done.is_empty()
     }
+
+    /// Whether its lists are in canonical order: joins, leaves and inputs ascending by player, with
+    /// one input for each at most; commands ascending by player and number.
+    pub fn is_canonical(&self) -> bool {
+        self.joins.is_sorted_by_key(|join| join.player)
+            && self.leaves.is_sorted_by_key(|leave| leave.player)
+            && self.inputs.is_sorted_by(|a, b| a.player < b.player)
+            && self.commands.is_sorted_by_key(|command| (command.player, command.seq))
+    }
 }
 
 /// A session enters the match. A resumed session does not join again.

@@ -137,12 +137,12 @@ fn decode(field: &Field) -> TokenStream {
     }
 }
 
-/// Settles `place`, an expression of type `&mut` field.
-fn settle(field: &Field, place: &TokenStream) -> TokenStream {
+/// Brings `place` into canonical form, an expression of type `&mut` field.
+fn canonicalise(field: &Field, place: &TokenStream) -> TokenStream {
     let ty = &field.ty;
     match &field.attributes.range {
         Some((low, high)) => quote! { ::rekindle_sim::value::clamp::<#ty>(#place, #low, #high); },
-        None => quote! { ::rekindle_sim::value::Value::settle(#place); },
+        None => quote! { ::rekindle_sim::value::Value::canonicalise(#place); },
     }
 }
 
@@ -154,19 +154,19 @@ fn shapes(fields: &[Field]) -> TokenStream {
     quote! { ::std::vec![#(#parts),*] }
 }
 
-/// The smallest size of all fields together, and whether one of them settles.
+/// The smallest size of all fields together, and whether one of them has other forms than the canonical one.
 fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
     let sizes = fields
         .iter()
         .map(|Field { ty, .. }| quote! { + <#ty as ::rekindle_sim::value::Value>::MIN_SIZE });
-    let settles = fields.iter().map(|Field { ty, attributes, .. }| {
+    let canonicalises = fields.iter().map(|Field { ty, attributes, .. }| {
         if attributes.range.is_some() {
             quote! { || true }
         } else {
-            quote! { || <#ty as ::rekindle_sim::value::Value>::SETTLES }
+            quote! { || <#ty as ::rekindle_sim::value::Value>::CANONICALISES }
         }
     });
-    (quote! { 0 #(#sizes)* }, quote! { false #(#settles)* })
+    (quote! { 0 #(#sizes)* }, quote! { false #(#canonicalises)* })
 }
 
 /// Wrong ranges are compile errors, at the place of the range.
@@ -199,21 +199,21 @@ fn range_checks(fields: &[Field]) -> TokenStream {
 }
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
-    let (min_size, settles) = constants(fields);
+    let (min_size, canonicalises) = constants(fields);
     let (initial, decode, shapes, checks) =
         (build(fields, initial), build(fields, decode), shapes(fields), range_checks(fields));
     let encode = fields.iter().map(
         |Field { member, .. }| quote! { ::rekindle_sim::value::Value::encode(&self.#member, out); },
     );
-    let settle = fields.iter().map(|field| {
+    let canonicalise = fields.iter().map(|field| {
         let member = &field.member;
-        settle(field, &quote! { &mut self.#member })
+        canonicalise(field, &quote! { &mut self.#member })
     });
     quote! {
         #checks
         impl ::rekindle_sim::value::Value for #name {
             const MIN_SIZE: usize = #min_size;
-            const SETTLES: bool = #settles;
+            const CANONICALISES: bool = #canonicalises;
             fn initial() -> Self {
                 Self #initial
             }
@@ -231,8 +231,8 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
                 Ok(Self #decode)
             }
             #[inline]
-            fn settle(&mut self) {
-                #(#settle)*
+            fn canonicalise(&mut self) {
+                #(#canonicalise)*
             }
         }
     }
@@ -244,7 +244,7 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         let fields = build(first_fields, initial);
         quote! { Self::#first #fields }
     };
-    let settles = variants.iter().map(|(_, fields)| constants(fields).1);
+    let canonicalises = variants.iter().map(|(_, fields)| constants(fields).1);
     let shapes = variants.iter().map(|(variant, fields)| {
         let (variant, shapes) = (variant.to_string(), shapes(fields));
         quote! { (#variant.to_owned(), #shapes) }
@@ -257,11 +257,11 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         );
         quote! { Self::#variant #pattern => { out.push(#index); #(#parts)* } }
     });
-    let settle = variants.iter().map(|(variant, fields)| {
+    let canonicalise = variants.iter().map(|(variant, fields)| {
         let pattern = pattern(fields);
         let parts = fields.iter().map(|field| {
             let local = &field.local;
-            settle(field, &quote! { #local })
+            canonicalise(field, &quote! { #local })
         });
         quote! { Self::#variant #pattern => { #(#parts)* } }
     });
@@ -278,7 +278,7 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         #(#checks)*
         impl ::rekindle_sim::value::Value for #name {
             const MIN_SIZE: usize = 1;
-            const SETTLES: bool = false #(|| #settles)*;
+            const CANONICALISES: bool = false #(|| #canonicalises)*;
             fn initial() -> Self {
                 #first
             }
@@ -300,8 +300,8 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
                 })
             }
             #[inline]
-            fn settle(&mut self) {
-                match self { #(#settle)* }
+            fn canonicalise(&mut self) {
+                match self { #(#canonicalise)* }
             }
         }
         #quantised

@@ -239,7 +239,7 @@ impl SnapshotSender {
             if out.len() > budget {
                 out.clear();
             } else {
-                self.priorities.settle(&items);
+                self.priorities.keep_waiting(&items);
             }
         }
         stats.bytes = out.len();

@@ -107,8 +107,8 @@ impl<'a> Reader<'a> {
 pub trait Value: Sized + Clone + Send + Sync + 'static {
     /// The fewest bytes that an encoded value takes.
     const MIN_SIZE: usize;
-    /// Whether [`Value::settle`] does anything.
-    const SETTLES: bool = false;
+    /// Whether [`Value::canonicalise`] does anything.
+    const CANONICALISES: bool = false;
 
     /// What a field has that nobody set: the fields' defaults.
     fn initial() -> Self;
@@ -116,12 +116,12 @@ pub trait Value: Sized + Clone + Send + Sync + 'static {
     fn shape() -> Shape;
     /// Appends the canonical bytes.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Reads what [`Value::encode`] wrote. The result is settled.
+    /// Reads what [`Value::encode`] wrote. The result is in canonical form.
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError>;
     /// Brings the value into the form that encoding and decoding would give it: one NaN, ranges
     /// kept. Runs at the end of each tick on what changed.
     #[inline]
-    fn settle(&mut self) {}
+    fn canonicalise(&mut self) {}
 }
 
 /// The canonical bytes of `value`.
@@ -178,7 +178,7 @@ macro_rules! floats {
     ($($type:ident $shape:ident $nan:literal),*) => {$(
         impl Value for $type {
             const MIN_SIZE: usize = size_of::<$type>();
-            const SETTLES: bool = true;
+            const CANONICALISES: bool = true;
             fn initial() -> Self {
                 0.0
             }
@@ -193,11 +193,11 @@ macro_rules! floats {
             #[inline]
             fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 let mut value = Self::from_le_bytes(input.array()?);
-                value.settle();
+                value.canonicalise();
                 Ok(value)
             }
             #[inline]
-            fn settle(&mut self) {
+            fn canonicalise(&mut self) {
                 if self.is_nan() {
                     *self = Self::from_bits($nan);
                 }
@@ -268,7 +268,7 @@ numbers!(Tick, PlayerId, SessionId);
 
 impl<T: Value> Value for Option<T> {
     const MIN_SIZE: usize = 1;
-    const SETTLES: bool = T::SETTLES;
+    const CANONICALISES: bool = T::CANONICALISES;
     fn initial() -> Self {
         None
     }
@@ -284,14 +284,14 @@ impl<T: Value> Value for Option<T> {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(if bool::decode(input)? { Some(T::decode(input)?) } else { None })
     }
-    fn settle(&mut self) {
-        self.iter_mut().for_each(T::settle);
+    fn canonicalise(&mut self) {
+        self.iter_mut().for_each(T::canonicalise);
     }
 }
 
 impl<T: Value, const N: usize> Value for [T; N] {
     const MIN_SIZE: usize = T::MIN_SIZE * N;
-    const SETTLES: bool = T::SETTLES;
+    const CANONICALISES: bool = T::CANONICALISES;
     fn initial() -> Self {
         std::array::from_fn(|_| T::initial())
     }
@@ -314,8 +314,8 @@ impl<T: Value, const N: usize> Value for [T; N] {
         }
         Ok(values)
     }
-    fn settle(&mut self) {
-        self.iter_mut().for_each(T::settle);
+    fn canonicalise(&mut self) {
+        self.iter_mut().for_each(T::canonicalise);
     }
 }
 
@@ -323,7 +323,7 @@ macro_rules! lists {
     ($($list:ident),*) => {$(
         impl<T: Value> Value for $list<T> {
             const MIN_SIZE: usize = 4;
-            const SETTLES: bool = T::SETTLES;
+            const CANONICALISES: bool = T::CANONICALISES;
             fn initial() -> Self {
                 Self::new()
             }
@@ -346,8 +346,8 @@ macro_rules! lists {
                 }
                 Ok(values)
             }
-            fn settle(&mut self) {
-                self.iter_mut().for_each(T::settle);
+            fn canonicalise(&mut self) {
+                self.iter_mut().for_each(T::canonicalise);
             }
         }
     )*};
@@ -377,7 +377,7 @@ impl Value for String {
 
 impl<K: Value + Ord, V: Value> Value for BTreeMap<K, V> {
     const MIN_SIZE: usize = 4;
-    const SETTLES: bool = V::SETTLES;
+    const CANONICALISES: bool = V::CANONICALISES;
     fn initial() -> Self {
         Self::new()
     }
@@ -404,8 +404,8 @@ impl<K: Value + Ord, V: Value> Value for BTreeMap<K, V> {
         }
         Ok(map)
     }
-    fn settle(&mut self) {
-        self.values_mut().for_each(V::settle);
+    fn canonicalise(&mut self) {
+        self.values_mut().for_each(V::canonicalise);
     }
 }
 
@@ -413,7 +413,7 @@ macro_rules! tuples {
     ($($name:ident),+) => {
         impl<$($name: Value),+> Value for ($($name,)+) {
             const MIN_SIZE: usize = 0 $(+ $name::MIN_SIZE)+;
-            const SETTLES: bool = false $(|| $name::SETTLES)+;
+            const CANONICALISES: bool = false $(|| $name::CANONICALISES)+;
             fn initial() -> Self {
                 ($($name::initial(),)+)
             }
@@ -429,9 +429,9 @@ macro_rules! tuples {
                 Ok(($($name::decode(input)?,)+))
             }
             #[expect(non_snake_case, reason = "the elements are named like their types")]
-            fn settle(&mut self) {
+            fn canonicalise(&mut self) {
                 let ($($name,)+) = self;
-                $($name.settle();)+
+                $($name.canonicalise();)+
             }
         }
     };

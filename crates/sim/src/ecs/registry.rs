@@ -11,7 +11,7 @@ use crate::value::component::{Component, Event, NetFieldDef, Resource, Stored};
 use crate::value::shape::{Datum, Shape};
 
 /// A stored type.
-pub(crate) struct Kind<S: ?Sized> {
+pub(crate) struct StoredType<S: ?Sized> {
     pub(crate) id: &'static str,
     pub(crate) version: u16,
     pub(crate) shape: Shape,
@@ -25,7 +25,7 @@ pub(crate) struct Kind<S: ?Sized> {
     type_id: TypeId,
 }
 
-impl<S: ?Sized> Kind<S> {
+impl<S: ?Sized> StoredType<S> {
     fn new<T: Stored>(storage: fn() -> Box<S>) -> Self {
         let shape = T::shape();
         Self {
@@ -42,30 +42,30 @@ impl<S: ?Sized> Kind<S> {
     }
 }
 
-/// Kinds ascending by id, found by type.
-pub(crate) struct Kinds<S: ?Sized> {
-    pub(crate) list: Vec<Kind<S>>,
+/// StoredTypes ascending by id, found by type.
+pub(crate) struct StoredTypes<S: ?Sized> {
+    pub(crate) list: Vec<StoredType<S>>,
     index: BTreeMap<TypeId, usize>,
 }
 
-impl<S: ?Sized> Default for Kinds<S> {
+impl<S: ?Sized> Default for StoredTypes<S> {
     fn default() -> Self {
         Self { list: Vec::new(), index: BTreeMap::new() }
     }
 }
 
-impl<S: ?Sized> Kinds<S> {
-    fn add(&mut self, kind: Kind<S>, errors: &mut Vec<String>) {
-        match self.list.binary_search_by_key(&kind.id, |kind| kind.id) {
-            Ok(place) if self.list[place].type_id == kind.type_id => {}
+impl<S: ?Sized> StoredTypes<S> {
+    fn add(&mut self, stored: StoredType<S>, errors: &mut Vec<String>) {
+        match self.list.binary_search_by_key(&stored.id, |stored| stored.id) {
+            Ok(place) if self.list[place].type_id == stored.type_id => {}
             Ok(place) => errors.push(format!(
                 "`{}` and `{}` have the same id `{}`",
-                self.list[place].type_name, kind.type_name, kind.id
+                self.list[place].type_name, stored.type_name, stored.id
             )),
-            Err(place) => self.list.insert(place, kind),
+            Err(place) => self.list.insert(place, stored),
         }
         self.index =
-            self.list.iter().enumerate().map(|(index, kind)| (kind.type_id, index)).collect();
+            self.list.iter().enumerate().map(|(index, stored)| (stored.type_id, index)).collect();
     }
 
     pub(crate) fn of<T: 'static>(&self) -> Option<usize> {
@@ -76,9 +76,9 @@ impl<S: ?Sized> Kinds<S> {
 /// All types that the world of a game can hold.
 #[derive(Default)]
 pub struct Registry {
-    pub(crate) components: Kinds<dyn AnyColumn>,
-    pub(crate) resources: Kinds<dyn AnyResource>,
-    pub(crate) events: Kinds<dyn AnyQueue>,
+    pub(crate) components: StoredTypes<dyn AnyColumn>,
+    pub(crate) resources: StoredTypes<dyn AnyResource>,
+    pub(crate) events: StoredTypes<dyn AnyQueue>,
     /// Networked components: (component, number of fields).
     pub(crate) networked: Vec<(usize, usize)>,
     pub(crate) constants: Vec<TypeId>,
@@ -93,19 +93,20 @@ pub struct Registry {
 
 impl Registry {
     pub(crate) fn add_component<T: Component>(&mut self) {
-        let kind = Kind {
+        let stored = StoredType {
             net: T::NET,
-            ..Kind::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new()))
+            ..StoredType::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new()))
         };
-        self.components.add(kind, &mut self.errors);
+        self.components.add(stored, &mut self.errors);
     }
 
     pub(crate) fn add_resource<T: Resource>(&mut self) {
-        self.resources.add(Kind::new::<T>(|| Box::new(ResourceCell::<T>::new())), &mut self.errors);
+        self.resources
+            .add(StoredType::new::<T>(|| Box::new(ResourceCell::<T>::new())), &mut self.errors);
     }
 
     pub(crate) fn add_event<T: Event>(&mut self) {
-        self.events.add(Kind::new::<T>(|| Box::new(Queue::<T>::new())), &mut self.errors);
+        self.events.add(StoredType::new::<T>(|| Box::new(Queue::<T>::new())), &mut self.errors);
     }
 
     pub(crate) fn component<T: Component>(&self, access: &mut Access) -> usize {

@@ -12,7 +12,7 @@ use crate::ecs::registry::Access;
 use crate::ecs::schedule::declare::{Stage, Trigger};
 use crate::ecs::system::System;
 use crate::ecs::world::World;
-use crate::storage::stamp::{Run, Stamp, stamp};
+use crate::storage::stamp::{Run, Stamp, StampOf, stamp};
 
 /// A system in its place.
 struct Placed {
@@ -44,6 +44,7 @@ impl Schedule {
     /// Runs all systems for the world's tick; `running` is told the index of each before it starts.
     pub(crate) fn run(&self, world: &mut World, running: impl Fn(usize)) {
         let tick = world.tick;
+        debug_assert_eq!(world.last_runs.len(), self.systems.len());
         for (index, placed) in self.systems.iter().enumerate() {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
                 world.flush(stamp(tick, placed.position - 1));
@@ -57,6 +58,13 @@ impl Schedule {
             if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
                 continue;
             }
+            debug_assert!(
+                run.last < run.stamp,
+                "system `{}` last ran at stamp {}, which is not before {}",
+                placed.name,
+                run.last,
+                run.stamp
+            );
             running(index);
             placed.system.run(world, &run);
             world.last_runs[index] = run.stamp;
@@ -70,8 +78,8 @@ impl Placed {
         self.triggers.is_empty()
             || self.triggers.iter().any(|trigger| match *trigger {
                 Trigger::Event(index) => world.events[index].any_newer(last),
-                Trigger::Added(index) => world.columns[index].any_newer(last, true),
-                Trigger::Changed(index) => world.columns[index].any_newer(last, false),
+                Trigger::Added(index) => world.columns[index].any_newer(last, StampOf::Addition),
+                Trigger::Changed(index) => world.columns[index].any_newer(last, StampOf::Change),
                 Trigger::Removed(index) => {
                     world.removed(index).last().is_some_and(|(stamp, _)| *stamp > last)
                 }

@@ -17,7 +17,7 @@ use crate::storage::column::{AnyColumn, Column};
 use crate::storage::entities::Entities;
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
-use crate::storage::stamp::{self, Run, Stamp, age, stamp};
+use crate::storage::stamp::{self, Run, Stamp, StampOf, age, stamp};
 use crate::value::Value;
 use crate::value::component::{Component, Event, Resource};
 use crate::value::entity::Entity;
@@ -62,10 +62,10 @@ impl World {
         tick_rate: u16,
     ) -> Self {
         Self {
-            columns: registry.components.list.iter().map(|kind| (kind.storage)()).collect(),
+            columns: registry.components.list.iter().map(|stored| (stored.storage)()).collect(),
             removed: vec![Vec::new(); registry.components.list.len()],
-            resources: registry.resources.list.iter().map(|kind| (kind.storage)()).collect(),
-            events: registry.events.list.iter().map(|kind| (kind.storage)()).collect(),
+            resources: registry.resources.list.iter().map(|stored| (stored.storage)()).collect(),
+            events: registry.events.list.iter().map(|stored| (stored.storage)()).collect(),
             registry,
             constants,
             tick: Tick(0),
@@ -275,7 +275,11 @@ impl World {
     /// They are marked with `now`, a place behind all systems of the stage: marked with the place
     /// of the system that asked, an addition would be old to a system that ran between it and the
     /// end of the stage.
+    ///
+    /// # Panics
+    /// If `now` lies before the last change. In builds with debug assertions only.
     pub(crate) fn flush(&mut self, now: Stamp) {
+        debug_assert!(now >= self.now.stamp, "stamps go back from {} to {now}", self.now.stamp);
         self.now.stamp = now;
         self.entities.flush();
         if self.commands.get_mut().is_empty() {
@@ -291,7 +295,16 @@ impl World {
 
     /// Starts the next tick: moves stamps at the start of an era, and drops what every reader has
     /// seen.
+    ///
+    /// # Panics
+    /// If `tick` is not the next one, or if something of the tick before is still to be done.
     pub(crate) fn begin(&mut self, tick: Tick) {
+        assert_eq!(tick, self.tick.next(), "a world makes one tick after the other");
+        assert!(
+            self.commands.get_mut().is_empty(),
+            "commands of tick {} were not carried out",
+            self.tick
+        );
         self.tick = tick;
         if stamp::starts_era(tick) {
             self.columns.iter_mut().for_each(|column| column.age());
@@ -316,6 +329,30 @@ impl World {
         }
     }
 
+    /// Sets the tick of a world that was decoded, and what direct changes are marked with: as
+    /// newer than everything in it.
+    pub(crate) fn stand_at(&mut self, tick: Tick) {
+        self.tick = tick;
+        self.now = Run { stamp: stamp::last_of(tick), last: 0, stream: 0, tick };
+    }
+
+    /// Whether everything in the world was changed by its tick at the latest, and what was removed
+    /// lies in order. A decoded world is refused otherwise: its systems would never see what is
+    /// newer than they are.
+    pub(crate) fn stamps_are_past(&self) -> bool {
+        let last = stamp::last_of(self.tick);
+        let in_order = |removed: &Vec<(Stamp, Entity)>| {
+            removed.is_sorted_by_key(|(stamp, _)| *stamp)
+                && removed.last().is_none_or(|(stamp, _)| *stamp <= last)
+        };
+        !self.columns.iter().any(|column| {
+            column.any_newer(last, StampOf::Addition) || column.any_newer(last, StampOf::Change)
+        }) && self.removed.iter().all(in_order)
+            && self.resources.iter().all(|resource| resource.changed() <= last)
+            && !self.events.iter().any(|queue| queue.any_newer(last))
+            && self.last_runs.iter().all(|run| *run <= last)
+    }
+
     /// Appends what was removed of each component: a count, then stamp and entity of each.
     pub(crate) fn encode_removed(&self, out: &mut Vec<u8>) {
         for removed in &self.removed {
@@ -328,9 +365,51 @@ impl World {
     }
 
     /// Ends the tick: what was changed in it gets its canonical form.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn canonicalise(&mut self) {
         let since = stamp(self.tick, 0).saturating_sub(1);
-        self.columns.iter_mut().for_each(|column| column.settle(since));
-        self.resources.iter_mut().for_each(|resource| resource.settle(since));
+        self.columns.iter_mut().for_each(|column| column.canonicalise(since));
+        self.resources.iter_mut().for_each(|resource| resource.canonicalise(since));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world() -> World {
+        World::new(Arc::default(), Arc::default(), 0, 1, 30)
+    }
+
+    #[test]
+    #[should_panic(expected = "a world makes one tick after the other")]
+    fn a_tick_that_is_left_out_is_noticed() {
+        world().begin(Tick(2));
+    }
+
+    #[test]
+    #[should_panic(expected = "commands of tick 1 were not carried out")]
+    fn commands_that_outlive_their_tick_are_noticed() {
+        let mut world = world();
+        world.begin(Tick(1));
+        world.commands.get_mut().push(Box::new(|_| {}));
+        world.begin(Tick(2));
+    }
+
+    #[test]
+    #[should_panic(expected = "stamps go back")]
+    fn a_stage_that_ends_before_it_began_is_noticed() {
+        let mut world = world();
+        world.begin(Tick(1));
+        world.flush(stamp(Tick(0), 3));
+    }
+
+    #[test]
+    fn a_world_with_changes_of_tomorrow_is_told_from_others() {
+        let mut world = world();
+        world.stand_at(Tick(5));
+        world.last_runs = vec![stamp(Tick(5), 1)];
+        assert!(world.stamps_are_past());
+        world.last_runs = vec![stamp(Tick(6), 1)];
+        assert!(!world.stamps_are_past());
     }
 }

@@ -110,6 +110,7 @@ pub(crate) fn extract(world: &World, stride: usize, view: &mut NetView) {
         world.columns[*index].extract(&view.entities, place, stride, offset, &mut view.values);
         offset += fields;
     }
+    debug_assert_eq!(offset, stride, "the columns of a row are those of the networked components");
     let alive = |player: &crate::Player| {
         world.contains(player.avatar).then_some((player.id, player.avatar.slot()))
     };

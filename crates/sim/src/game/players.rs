@@ -87,6 +87,7 @@ impl Players {
             Ok(place) => self.list[place] = player,
             Err(place) => self.list.insert(place, player),
         }
+        debug_assert!(self.list.is_sorted_by(|a, b| a.id < b.id), "players ascend by id");
     }
 
     pub(crate) fn leave(&mut self, id: PlayerId) {

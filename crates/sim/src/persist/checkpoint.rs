@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::record::{Effect, EffectId};
 
-use crate::ecs::registry::{Kind, Registry};
+use crate::ecs::registry::{Registry, StoredType};
 use crate::ecs::schedule::Schedule;
 use crate::ecs::world::World;
 use crate::storage::entities::Entities;
@@ -47,13 +47,13 @@ pub(crate) struct Schema {
     pub(crate) systems: Vec<String>,
 }
 
-fn entries<S: ?Sized>(kinds: &[Kind<S>]) -> Vec<Entry> {
-    kinds
+fn entries<S: ?Sized>(types: &[StoredType<S>]) -> Vec<Entry> {
+    types
         .iter()
-        .map(|kind| Entry {
-            id: kind.id.to_owned(),
-            version: kind.version,
-            shape: kind.shape.clone(),
+        .map(|stored| Entry {
+            id: stored.id.to_owned(),
+            version: stored.version,
+            shape: stored.shape.clone(),
         })
         .collect()
 }
@@ -164,6 +164,11 @@ pub(crate) fn encode_start(world: &World, config: &[u8], out: &mut Vec<u8>) {
     world.tick.encode(out);
 }
 
+/// The tick that a start, as [`encode_start`] wrote it, ends with; 0 if it is too short.
+pub(crate) fn tick_of_start(start: &[u8]) -> Tick {
+    start.last_chunk().map_or(Tick(0), |tick| Tick(u64::from_le_bytes(*tick)))
+}
+
 pub(crate) fn encode_effects(effects: &[Effect], out: &mut Vec<u8>) {
     (effects.len() as u32).encode(out);
     for effect in effects {
@@ -240,21 +245,21 @@ pub(crate) fn decode_world(
 ) -> Result<Vec<Effect>, String> {
     let registry = Arc::clone(&world.registry);
     world.entities = Entities::decode(input).map_err(within("entities", ""))?;
-    for (column, kind) in world.columns.iter_mut().zip(&registry.components.list) {
-        column.decode(input, &world.entities).map_err(within("component", kind.id))?;
+    for (column, stored) in world.columns.iter_mut().zip(&registry.components.list) {
+        column.decode(input, &world.entities).map_err(within("component", stored.id))?;
     }
-    for (removed, kind) in world.removed.iter_mut().zip(&registry.components.list) {
-        *removed = decode_removed(input).map_err(within("removals of component", kind.id))?;
+    for (removed, stored) in world.removed.iter_mut().zip(&registry.components.list) {
+        *removed = decode_removed(input).map_err(within("removals of component", stored.id))?;
     }
-    for (resource, kind) in world.resources.iter_mut().zip(&registry.resources.list) {
+    for (resource, stored) in world.resources.iter_mut().zip(&registry.resources.list) {
         let result = u32::decode(input).and_then(|changed| {
             resource.set_changed(changed);
             resource.decode_value(input)
         });
-        result.map_err(within("resource", kind.id))?;
+        result.map_err(within("resource", stored.id))?;
     }
-    for (queue, kind) in world.events.iter_mut().zip(&registry.events.list) {
-        queue.decode(input).map_err(within("event", kind.id))?;
+    for (queue, stored) in world.events.iter_mut().zip(&registry.events.list) {
+        queue.decode(input).map_err(within("event", stored.id))?;
     }
     for last in &mut world.last_runs {
         *last = u32::decode(input).map_err(within("systems", ""))?;

@@ -15,7 +15,7 @@ use rekindle_schema::record::Effect;
 
 use crate::ecs::registry::Registry;
 use crate::ecs::world::World;
-use crate::persist::checkpoint::{encode_effects, encode_start};
+use crate::persist::checkpoint::{encode_effects, encode_start, tick_of_start};
 use crate::storage::layout::{Before, Marks};
 use crate::storage::stamp;
 use crate::value::Value;
@@ -51,6 +51,13 @@ pub(crate) fn encode(
     {
         return None;
     }
+    let start = marks.ends[0] as usize..marks.ends[1] as usize;
+    let of_base = tick_of_start(&base[start]);
+    assert_eq!(
+        of_base, marks.tick,
+        "the base is a checkpoint of tick {of_base}, its marks are of tick {}",
+        marks.tick
+    );
     let since = stamp::last_of(marks.tick);
     let mut old = marks
         .ends
@@ -74,7 +81,7 @@ pub(crate) fn encode(
     compare(&mut writer, &mut new, old.next()?, &|out| encode_start(world, config, out));
     compare(&mut writer, &mut new, old.next()?, &|out| world.entities.encode(out));
     let mut from = 0;
-    for ((column, kind), &to) in
+    for ((column, stored), &to) in
         world.columns.iter().zip(&registry.components.list).zip(&marks.columns)
     {
         let part = old.next()?;
@@ -82,7 +89,7 @@ pub(crate) fn encode(
             bytes: base,
             start: part.start,
             pages: &marks.pages[from..to as usize],
-            size: kind.size,
+            size: stored.size,
             since,
         };
         column.encode_changes(&before, &mut writer, &mut new.pages);

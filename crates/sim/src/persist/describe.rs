@@ -11,20 +11,20 @@ use crate::value::shape::{Datum, Shape};
 pub(crate) fn world(world: &World) -> Json {
     let mut bytes = Vec::new();
     let mut resources = Map::new();
-    for (resource, kind) in world.resources.iter().zip(&world.registry.resources.list) {
+    for (resource, stored) in world.resources.iter().zip(&world.registry.resources.list) {
         bytes.clear();
         resource.encode_value(&mut bytes);
-        resources.insert(kind.id.to_owned(), read(&kind.shape, &bytes));
+        resources.insert(stored.id.to_owned(), read(&stored.shape, &bytes));
     }
     let mut entities = Vec::new();
     for (page, word) in world.entities.words().iter().enumerate() {
         for bit in bits(*word) {
             let slot = page * 64 + bit;
             let mut components = Map::new();
-            for (column, kind) in world.columns.iter().zip(&world.registry.components.list) {
+            for (column, stored) in world.columns.iter().zip(&world.registry.components.list) {
                 bytes.clear();
                 if column.encode_slot(slot, &mut bytes) {
-                    components.insert(kind.id.to_owned(), read(&kind.shape, &bytes));
+                    components.insert(stored.id.to_owned(), read(&stored.shape, &bytes));
                 }
             }
             let entity = world.entities.in_slot(slot);

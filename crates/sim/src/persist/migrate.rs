@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rekindle_schema::record::Effect;
 
-use crate::ecs::registry::{Kind, Kinds};
+use crate::ecs::registry::{StoredType, StoredTypes};
 use crate::ecs::world::World;
 use crate::persist::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
 use crate::storage::column::bits;
@@ -27,7 +27,7 @@ enum Fate<'k, S: ?Sized> {
     /// As it is, into the part with this index.
     Same(usize),
     /// Converted, into the part with this index.
-    Converted(usize, &'k Kind<S>),
+    Converted(usize, &'k StoredType<S>),
     /// Read and left out.
     Retired,
     /// Refused if there is any.
@@ -36,21 +36,21 @@ enum Fate<'k, S: ?Sized> {
 
 fn fate<'k, S: ?Sized>(
     old: &Entry,
-    kinds: &'k Kinds<S>,
+    types: &'k StoredTypes<S>,
     retired: &[&str],
 ) -> Result<Fate<'k, S>, String> {
-    let Ok(index) = kinds.list.binary_search_by(|kind| kind.id.cmp(&old.id)) else {
+    let Ok(index) = types.list.binary_search_by(|stored| stored.id.cmp(&old.id)) else {
         return Ok(if retired.contains(&old.id.as_str()) { Fate::Retired } else { Fate::Unknown });
     };
-    let kind = &kinds.list[index];
-    if old.version > kind.version {
+    let stored = &types.list[index];
+    if old.version > stored.version {
         return Err(format!(
             "its version {} is newer than version {} of this build: run the build that wrote it",
-            old.version, kind.version
+            old.version, stored.version
         ));
     }
-    let same = old.version == kind.version && encoded(&old.shape) == encoded(&kind.shape);
-    Ok(if same { Fate::Same(index) } else { Fate::Converted(index, kind) })
+    let same = old.version == stored.version && encoded(&old.shape) == encoded(&stored.shape);
+    Ok(if same { Fate::Same(index) } else { Fate::Converted(index, stored) })
 }
 
 fn encoded(shape: &Shape) -> Vec<u8> {
@@ -62,13 +62,13 @@ fn encoded(shape: &Shape) -> Vec<u8> {
 /// Reads one old value, and returns its bytes in today's form.
 fn convert<S: ?Sized>(
     old: &Entry,
-    kind: &Kind<S>,
+    stored: &StoredType<S>,
     input: &mut Reader<'_>,
 ) -> Result<Vec<u8>, String> {
     let mut datum = old.shape.read(input).map_err(|error| error.to_string())?;
-    (kind.migrate)(old.version, &mut datum)?;
+    (stored.migrate)(old.version, &mut datum)?;
     let mut out = Vec::new();
-    kind.shape.convert(&datum, &mut out)?;
+    stored.shape.convert(&datum, &mut out)?;
     Ok(out)
 }
 
@@ -94,9 +94,9 @@ pub(crate) fn decode_world(
             Ok(Fate::Same(index)) => world.columns[index]
                 .decode(input, &world.entities)
                 .map_err(|error| error.to_string()),
-            Ok(Fate::Converted(index, kind)) => {
+            Ok(Fate::Converted(index, stored)) => {
                 world.columns[index]
-                    .decode_with(input, &world.entities, &mut |input| convert(entry, kind, input))
+                    .decode_with(input, &world.entities, &mut |input| convert(entry, stored, input))
             }
             Ok(Fate::Retired) => {
                 skip_column(&entry.shape, input).map(|_| ()).map_err(|error| error.to_string())
@@ -112,7 +112,8 @@ pub(crate) fn decode_world(
     }
     for entry in &old.components {
         let removed = decode_removed(input).map_err(within("removals of component", &entry.id))?;
-        if let Ok(index) = registry.components.list.binary_search_by(|kind| kind.id.cmp(&entry.id))
+        if let Ok(index) =
+            registry.components.list.binary_search_by(|stored| stored.id.cmp(&entry.id))
         {
             world.removed[index] = removed;
         }
@@ -146,8 +147,8 @@ fn resource(
             world.resources[index].set_changed(changed);
             world.resources[index].decode_value(input).map_err(text)
         }
-        Fate::Converted(index, kind) => {
-            let bytes = convert(entry, kind, input)?;
+        Fate::Converted(index, stored) => {
+            let bytes = convert(entry, stored, input)?;
             world.resources[index].set_changed(changed);
             world.resources[index].decode_value(&mut Reader::new(&bytes)).map_err(text)
         }
@@ -171,8 +172,8 @@ fn events(
     for _ in 0..input.count(4).map_err(text)? {
         let stamp = Stamp::decode(input).map_err(text)?;
         match fate {
-            Fate::Converted(index, kind) => {
-                let bytes = convert(entry, kind, input)?;
+            Fate::Converted(index, stored) => {
+                let bytes = convert(entry, stored, input)?;
                 world.events[index].push_encoded(stamp, &bytes).map_err(text)?;
             }
             Fate::Retired => drop(entry.shape.read(input).map_err(text)?),

@@ -77,12 +77,18 @@ impl Entities {
         *self.reserved.get_mut() = reserved;
     }
 
+    /// Marks a slot as taken.
+    ///
+    /// # Panics
+    /// If it is taken already: two entities would have one name.
     fn occupy(&mut self, slot: usize) {
         if slot >= self.generations.len() {
             self.generations.resize(slot + 1, 0);
             self.alive.resize(slot / 64 + 1, 0);
         }
-        self.alive[slot / 64] |= 1 << (slot % 64);
+        let word = &mut self.alive[slot / 64];
+        assert!(*word >> (slot % 64) & 1 == 0, "slot {slot} is given away twice");
+        *word |= 1 << (slot % 64);
         self.count += 1;
     }
 
@@ -96,21 +102,41 @@ impl Entities {
         self.free_from = word;
         let slot =
             word * 64 + self.alive.get(word).map_or(0, |word| (!word).trailing_zeros() as usize);
+        debug_assert!(
+            self.alive[..word.min(self.alive.len())].iter().all(|word| *word == u64::MAX),
+            "slot {slot} is not the lowest that is free"
+        );
         self.occupy(slot);
         self.in_slot(slot)
     }
 
-    /// Frees the slot of `entity`, which must be alive.
+    /// Frees the slot of `entity`. Its next entity has the next generation.
+    ///
+    /// # Panics
+    /// If the entity is not alive, or if no generation is left for the slot: a stale name would
+    /// find another entity.
     pub(crate) fn free(&mut self, entity: Entity) {
+        assert!(self.contains(entity), "{entity:?} is freed, but it is not alive");
         let slot = entity.slot() as usize;
         self.alive[slot / 64] &= !(1 << (slot % 64));
-        self.generations[slot] = self.generations[slot].wrapping_add(1);
+        let next = self.generations[slot].checked_add(1);
+        self.generations[slot] = next.expect("a slot has had all entities that it can name");
         self.free_from = self.free_from.min(slot / 64);
         self.count -= 1;
     }
 
     /// Slots ever used as `u32`, their generations, then the words of taken slots.
+    ///
+    /// # Panics
+    /// If slots are reserved that are no entities yet: they would be lost.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        assert!(self.reserved.borrow().is_empty(), "reserved slots are in no checkpoint");
+        debug_assert_eq!(self.alive.len(), self.generations.len().div_ceil(64));
+        debug_assert_eq!(
+            self.alive.iter().map(|word| word.count_ones()).sum::<u32>(),
+            self.count,
+            "the number of entities is not that of the slots taken"
+        );
         (self.generations.len() as u32).encode(out);
         self.generations.iter().for_each(|generation| generation.encode(out));
         self.alive.iter().for_each(|word| word.encode(out));
@@ -134,5 +160,75 @@ impl Entities {
             return Err(DecodeError::Invalid("an entity lies beyond the last slot"));
         }
         Ok(Self { alive, generations, count, ..Self::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> (Entities, [Entity; 3]) {
+        let mut entities = Entities::default();
+        let names = [entities.spawn(), entities.spawn(), entities.spawn()];
+        (entities, names)
+    }
+
+    #[test]
+    fn the_lowest_free_slot_is_taken_with_the_next_generation() {
+        let (mut entities, [first, second, _]) = three();
+        entities.free(second);
+        entities.free(first);
+        let reserved = entities.reserve();
+        assert_eq!((reserved.slot(), reserved.generation()), (0, 1));
+        entities.flush();
+        assert_eq!((entities.spawn().slot(), entities.len()), (1, 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "slot 1 is given away twice")]
+    fn a_slot_that_is_given_away_twice_is_noticed() {
+        let (mut entities, [_, second, _]) = three();
+        entities.reserved.get_mut().push(second);
+        entities.flush();
+    }
+
+    #[test]
+    #[should_panic(expected = "slot 64 is not the lowest that is free")]
+    fn a_search_that_begins_too_late_is_noticed() {
+        let (mut entities, _) = three();
+        entities.free_from = 1;
+        entities.spawn();
+    }
+
+    #[test]
+    #[should_panic(expected = "Entity(0v0) is freed, but it is not alive")]
+    fn an_entity_that_is_freed_twice_is_noticed() {
+        let (mut entities, [first, ..]) = three();
+        entities.free(first);
+        entities.free(first);
+    }
+
+    #[test]
+    #[should_panic(expected = "all entities that it can name")]
+    fn a_generation_never_goes_back_to_zero() {
+        let (mut entities, [first, ..]) = three();
+        entities.generations[0] = u32::MAX;
+        entities.free(Entity::from_parts(first.slot(), u32::MAX));
+    }
+
+    #[test]
+    #[should_panic(expected = "reserved slots are in no checkpoint")]
+    fn a_reserved_slot_is_not_forgotten_by_a_checkpoint() {
+        let (entities, _) = three();
+        entities.reserve();
+        entities.encode(&mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "the number of entities is not that of the slots taken")]
+    fn a_wrong_count_is_noticed() {
+        let (mut entities, _) = three();
+        entities.count = 2;
+        entities.encode(&mut Vec::new());
     }
 }

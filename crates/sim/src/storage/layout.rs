@@ -24,7 +24,9 @@ pub(crate) struct PageMark {
 }
 
 /// Bytes of a page in front of its values.
-const PAGE_HEAD: usize = 12;
+pub(crate) const PAGE_HEAD: usize = 12;
+
+const _: () = assert!(PAGE_HEAD == size_of::<u32>() + size_of::<u64>());
 
 impl PageMark {
     /// The same page, beginning elsewhere.
@@ -75,10 +77,20 @@ impl Marks {
         Self { tick, edits, ..Self::default() }
     }
 
+    /// Notes that a part ends at this byte.
+    ///
+    /// # Panics
+    /// If that is before the end of the part before it, or beyond 4 GiB.
     pub(crate) fn end(&mut self, at: usize) {
-        self.ends.push(at as u32);
+        let end = u32::try_from(at).expect("a checkpoint is far smaller than 4 GiB");
+        assert!(
+            self.ends.last().is_none_or(|last| *last <= end),
+            "the parts of a checkpoint ascend"
+        );
+        self.ends.push(end);
     }
 
+    /// Notes that a column ends at this byte. Its pages were noted before.
     pub(crate) fn end_column(&mut self, at: usize) {
         self.end(at);
         self.columns.push(self.pages.len() as u32);
@@ -109,5 +121,18 @@ impl Before<'_> {
             .get(place..)
             .and_then(|bytes| bytes.first_chunk())
             .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "the parts of a checkpoint ascend")]
+    fn parts_that_go_back_are_noticed() {
+        let mut marks = Marks::new(Tick(1), 0);
+        marks.end(20);
+        marks.end(19);
     }
 }

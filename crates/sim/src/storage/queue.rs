@@ -21,8 +21,13 @@ impl<T: Event> Queue<T> {
     }
 
     pub(crate) fn send(&self, stamp: Stamp, mut event: T) {
-        event.settle();
-        self.events.borrow_mut().push((stamp, event));
+        event.canonicalise();
+        let mut events = self.events.borrow_mut();
+        debug_assert!(
+            events.last().is_none_or(|(last, _)| *last <= stamp),
+            "an event with stamp {stamp} behind a newer one: readers would miss it"
+        );
+        events.push((stamp, event));
     }
 }
 
@@ -79,5 +84,20 @@ impl<T: Event> AnyQueue for Queue<T> {
     fn push_encoded(&mut self, stamp: Stamp, bytes: &[u8]) -> Result<(), DecodeError> {
         self.events.get_mut().push((stamp, crate::value::from_bytes(bytes)?));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PlayerId;
+    use crate::game::doc_game::Collected;
+
+    #[test]
+    #[should_panic(expected = "an event with stamp 4 behind a newer one")]
+    fn events_that_go_back_are_noticed() {
+        let queue = Queue::new();
+        queue.send(5, Collected { player: PlayerId(1), worth: 1 });
+        queue.send(4, Collected { player: PlayerId(1), worth: 1 });
     }
 }

@@ -22,7 +22,7 @@ impl<T: Resource> ResourceCell<T> {
 /// A resource without its type.
 pub(crate) trait AnyResource: Any + Send {
     fn as_any(&self) -> &dyn Any;
-    fn settle(&mut self, since: Stamp);
+    fn canonicalise(&mut self, since: Stamp);
     fn age(&mut self);
     fn encode_value(&self, out: &mut Vec<u8>);
     fn decode_value(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError>;
@@ -34,9 +34,9 @@ impl<T: Resource> AnyResource for ResourceCell<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn settle(&mut self, since: Stamp) {
-        if T::SETTLES && self.changed.get() > since {
-            self.value.get_mut().settle();
+    fn canonicalise(&mut self, since: Stamp) {
+        if T::CANONICALISES && self.changed.get() > since {
+            self.value.get_mut().canonicalise();
         }
     }
     fn age(&mut self) {

@@ -14,11 +14,16 @@ const ERA: u64 = 1 << 20;
 /// What stamps move down by at the start of an era.
 const SHIFT: u32 = ERA as u32 * POSITIONS;
 
+// Two eras of ticks, each with all its places, are exactly what a stamp can say.
+const _: () = assert!(2 * ERA * POSITIONS as u64 - 1 <= Stamp::MAX as u64);
+const _: () = assert!(POSITIONS.is_power_of_two() && ERA.is_power_of_two());
+
 /// When something was changed.
 pub(crate) type Stamp = u32;
 
 /// The stamp of a place in a tick.
 pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
+    debug_assert!(position < POSITIONS, "place {position} of a tick: there are {POSITIONS}");
     ((tick.0 % ERA + ERA) as u32) * POSITIONS + position.min(POSITIONS - 1)
 }
 
@@ -49,6 +54,15 @@ pub(crate) fn age(stamp: &mut Stamp) {
     *stamp = stamp.saturating_sub(SHIFT);
 }
 
+/// Which of the two stamps of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StampOf {
+    /// When the entity got the component.
+    Addition,
+    /// When the component was added or changed last.
+    Change,
+}
+
 /// What runs now, and since when it did not: by this, changes are told apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
@@ -60,4 +74,26 @@ pub struct Run {
     pub(crate) stream: u64,
     /// The tick being made.
     pub(crate) tick: Tick,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_ascend_through_the_ticks_of_an_era_and_its_places() {
+        let last = Tick(ERA - 1);
+        assert_eq!(stamp(last, POSITIONS - 1), Stamp::MAX);
+        assert!(stamp(Tick(7), POSITIONS - 1) < stamp(Tick(8), 0));
+        assert!(stamp(last, 0) > stamp(Tick(ERA), POSITIONS - 1));
+        let mut old = stamp(last, 5);
+        age(&mut old);
+        assert!(old < stamp(Tick(ERA), 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "place 2048 of a tick")]
+    fn a_place_that_no_tick_has_is_noticed() {
+        stamp(Tick(1), POSITIONS);
+    }
 }

@@ -57,7 +57,7 @@ impl<T> History<T> {
 
 impl<T: Value> Value for History<T> {
     const MIN_SIZE: usize = 12;
-    const SETTLES: bool = T::SETTLES;
+    const CANONICALISES: bool = T::CANONICALISES;
     fn initial() -> Self {
         Self::default()
     }
@@ -71,8 +71,8 @@ impl<T: Value> Value for History<T> {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { newest: Tick::decode(input)?, entries: VecDeque::decode(input)? })
     }
-    fn settle(&mut self) {
-        self.entries.settle();
+    fn canonicalise(&mut self) {
+        self.entries.canonicalise();
     }
 }
 

@@ -90,6 +90,7 @@ impl<'g, T> WriteCursor<'g, T> {
     pub(super) fn seek(&mut self, page: usize) -> u64 {
         self.mask = self.present.get(page).copied().unwrap_or(0);
         if self.mask != 0 {
+            debug_assert!(page >= self.next_page, "pages are asked for in ascending order");
             let values = self.pages.nth(page - self.next_page).and_then(Option::as_deref_mut);
             self.next_page = page + 1;
             self.values = values.unwrap_or_default().iter_mut();
@@ -102,6 +103,7 @@ impl<'g, T> WriteCursor<'g, T> {
 
     #[inline]
     pub(super) fn item(&mut self, bit: usize) -> Option<Mut<'g, T>> {
+        debug_assert!(bit >= self.next_bit, "slots are asked for in ascending order");
         let value = self.values.nth(bit - self.next_bit)?;
         self.next_bit = bit + 1;
         Some(Mut::new(value, &self.changed?[bit], self.stamp))

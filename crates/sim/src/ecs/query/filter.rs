@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::world::World;
 use crate::storage::column::Column;
-use crate::storage::stamp::Stamp;
+use crate::storage::stamp::{Stamp, StampOf};
 use crate::value::component::Component;
 
 /// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
@@ -56,8 +56,8 @@ macro_rules! filters {
 filters! {
     With |column, page, last| column.presence(page);
     Without |column, page, last| !column.presence(page);
-    Added |column, page, last| column.newer(page, last, true);
-    Changed |column, page, last| column.newer(page, last, false);
+    Added |column, page, last| column.newer(page, last, StampOf::Addition);
+    Changed |column, page, last| column.newer(page, last, StampOf::Change);
 }
 
 macro_rules! filter_tuples {

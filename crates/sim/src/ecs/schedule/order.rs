@@ -64,11 +64,32 @@ impl Declarations {
                     *kept = system.every.max(*kept);
                 }
             }
+            assert_total(&systems);
             Ok(Schedule { systems })
         } else {
             Err(errors)
         }
     }
+}
+
+/// Checks what the stamps of a tick stand on: systems go through the stages in order, and each has a
+/// place of its own, behind that of the system before it.
+///
+/// # Panics
+/// If they do not.
+fn assert_total(systems: &[Placed]) {
+    for pair in systems.windows(2) {
+        let [before, system] = pair else { continue };
+        let gap = 1 + u32::from(before.stage != system.stage);
+        assert!(
+            before.stage <= system.stage && before.position + gap == system.position,
+            "systems `{}` and `{}` are not in one order",
+            before.name,
+            system.name
+        );
+    }
+    // The end of the last stage has a place as well.
+    assert!(systems.last().is_none_or(|last| last.position + 1 < POSITIONS));
 }
 
 fn check_names(systems: &[Placed], errors: &mut Vec<String>) {

@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use rekindle_schema::delta::DeltaWriter;
 
-use crate::storage::column::{Column, bits, encode_page_head, encode_stamps};
-use crate::storage::layout::{Before, PageMark};
+use crate::storage::column::{Column, bits, encode_page_head, encode_stamps, missing};
+use crate::storage::layout::{Before, PAGE_HEAD, PageMark};
+use crate::storage::stamp::StampOf;
 use crate::value::component::Component;
 
 /// So many changed values of a page are encoded one by one; of more, all are encoded and compared.
@@ -58,7 +59,7 @@ impl<T: Component> Column<T> {
             .get(page)
             .and_then(Option::as_ref)
             .is_some_and(|stamps| stamps.still_since(before.since));
-        let newer = if still { 0 } else { self.newer(page, before.since, false) };
+        let newer = if still { 0 } else { self.newer(page, before.since, StampOf::Change) };
         if newer == 0 {
             writer.copy(mark.start as usize..mark.end as usize);
             return mark.moved(start);
@@ -72,6 +73,12 @@ impl<T: Component> Column<T> {
                 writer.copy(from..at);
                 from = at + size;
                 self.encode_values(page, 1 << bit, scratch);
+                assert_eq!(
+                    scratch.len(),
+                    size,
+                    "a `{}` takes another number of bytes than its shape says",
+                    T::ID
+                );
                 writer.replace(at..from, scratch);
             }
             writer.copy(from..mark.values().end);
@@ -80,14 +87,14 @@ impl<T: Component> Column<T> {
             writer.replace(mark.values(), scratch);
         }
         let added = writer.position();
-        if self.newer(page, before.since, true) == 0 {
+        if self.newer(page, before.since, StampOf::Addition) == 0 {
             writer.copy(mark.added());
         } else {
-            self.encode_page_stamps(page, present, true, scratch);
+            self.encode_page_stamps(page, present, StampOf::Addition, scratch);
             writer.replace(mark.added(), scratch);
         }
         let changed = writer.position();
-        self.encode_page_stamps(page, present, false, scratch);
+        self.encode_page_stamps(page, present, StampOf::Change, scratch);
         writer.replace(mark.changed(), scratch);
         page_mark(page, start, added, changed, writer.position())
     }
@@ -113,10 +120,10 @@ impl<T: Component> Column<T> {
         self.encode_values(page, present, scratch);
         put(writer, mark.map(PageMark::values), scratch);
         let added = writer.position();
-        self.encode_page_stamps(page, present, true, scratch);
+        self.encode_page_stamps(page, present, StampOf::Addition, scratch);
         put(writer, mark.map(PageMark::added), scratch);
         let changed = writer.position();
-        self.encode_page_stamps(page, present, false, scratch);
+        self.encode_page_stamps(page, present, StampOf::Change, scratch);
         put(writer, mark.map(PageMark::changed), scratch);
         page_mark(page, start, added, changed, writer.position())
     }
@@ -124,25 +131,25 @@ impl<T: Component> Column<T> {
     /// Replaces what is in `out` by the values of these slots of a page.
     fn encode_values(&self, page: usize, slots: u64, out: &mut Vec<u8>) {
         out.clear();
-        if let Some(Some(values)) = self.values.borrow().get(page) {
-            bits(slots).for_each(|bit| values[bit].encode(out));
-        }
+        let pages = self.values.borrow();
+        let Some(Some(values)) = pages.get(page) else { missing(page) };
+        bits(slots).for_each(|bit| values[bit].encode(out));
     }
 
     /// Replaces what is in `out` by the stamps of a page.
-    fn encode_page_stamps(&self, page: usize, present: u64, added: bool, out: &mut Vec<u8>) {
+    fn encode_page_stamps(&self, page: usize, present: u64, of: StampOf, out: &mut Vec<u8>) {
         out.clear();
-        if let Some(Some(stamps)) = self.stamps.get(page) {
-            encode_stamps(
-                present,
-                |bit| if added { stamps.added[bit] } else { stamps.changed[bit].get() },
-                out,
-            );
+        let Some(Some(stamps)) = self.stamps.get(page) else { missing(page) };
+        match of {
+            StampOf::Addition => encode_stamps(present, |bit| stamps.added[bit], out),
+            StampOf::Change => encode_stamps(present, |bit| stamps.changed[bit].get(), out),
         }
     }
 }
 
+/// Notes where a page lies.
 fn page_mark(page: usize, start: usize, added: usize, changed: usize, end: usize) -> PageMark {
+    debug_assert!(start + PAGE_HEAD <= added && added < changed && changed < end);
     PageMark {
         page: page as u32,
         start: start as u32,
