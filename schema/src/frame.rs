@@ -9,7 +9,7 @@ use crate::record::{Beat, Event, LeaveReason};
 /// One input of a session was part of the step that made this frame's tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// Whose.
+    /// The session whose input it was.
     pub session: SessionId,
     /// The client's number.
     pub seq: u64,
@@ -18,7 +18,7 @@ pub struct Applied {
 /// What became of a reliable command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandDone {
-    /// Whose.
+    /// The session whose command it was.
     pub session: SessionId,
     /// The client's number.
     pub seq: u64,
@@ -29,9 +29,9 @@ pub struct CommandDone {
 /// A session ended in this tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionEnded {
-    /// Which.
+    /// The session that ended.
     pub session: SessionId,
-    /// Why.
+    /// Why it ended: said by the match.
     pub reason: LeaveReason,
 }
 
@@ -39,11 +39,11 @@ pub struct SessionEnded {
 /// durable.
 #[derive(Debug, Clone)]
 pub struct TickFrame {
-    /// Which match.
+    /// The match that published it.
     pub match_id: MatchId,
     /// Under which ownership: clients drop frames of lower epochs.
     pub epoch: Epoch,
-    /// Which tick.
+    /// The tick after which the world was as `view` says.
     pub tick: Tick,
     /// The newest durable tick when the frame was published; `>= tick` under output commit.
     pub durable: Tick,

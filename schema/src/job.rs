@@ -60,7 +60,7 @@ pub enum JobState {
     },
     /// It was done.
     Done {
-        /// When.
+        /// When, in milliseconds since 1970.
         at_ms: u64,
         /// What came of it, in words.
         note: String,
@@ -74,7 +74,7 @@ pub enum JobState {
     },
     /// An operator called it off.
     Cancelled {
-        /// When.
+        /// When, in milliseconds since 1970.
         at_ms: u64,
     },
 }

@@ -13,6 +13,7 @@
 //!   made from.
 //! * [`wire`]: the client protocol.
 //! * [`frame`]: what a match publishes each tick.
+//! * [`mix`]: random numbers from a seed.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
 //! bytes mean and refuses those that mean nothing.
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod lease;
+pub mod mix;
 pub mod net;
 pub mod record;
 pub mod wire;

@@ -167,6 +167,14 @@ pub struct NetView {
 }
 
 impl NetView {
+    /// Whether its parts fit together: entities and avatars ascend, each once, and there is a row
+    /// of `stride` quanta for each entity.
+    pub fn is_consistent(&self, stride: usize) -> bool {
+        self.entities.is_sorted_by(|a, b| a.slot < b.slot)
+            && self.avatars.is_sorted_by(|a, b| a.0 < b.0)
+            && self.values.len() == self.entities.len() * stride
+    }
+
     /// The quanta of the `index`th entity.
     pub fn row(&self, index: usize, stride: usize) -> &[u32] {
         &self.values[index * stride..(index + 1) * stride]

@@ -59,7 +59,7 @@ impl Step {
 /// A session enters the match. A resumed session does not join again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// Who.
+    /// The player's account, as the ticket named it.
     pub player: PlayerId,
     /// The session that the player's inputs will carry.
     pub session: SessionId,
@@ -82,18 +82,18 @@ pub enum LeaveReason {
 /// A session ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leave {
-    /// Who.
+    /// The player who leaves.
     pub player: PlayerId,
     /// Which of the player's sessions.
     pub session: SessionId,
-    /// Why.
+    /// Why the session ended.
     pub reason: LeaveReason,
 }
 
 /// The newest input of a player for this tick.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedInput {
-    /// Who.
+    /// The player whose input it is.
     pub player: PlayerId,
     /// The player's session.
     pub session: SessionId,
@@ -108,7 +108,7 @@ pub struct AppliedInput {
 /// A reliable command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedCommand {
-    /// Who.
+    /// The player whose command it is.
     pub player: PlayerId,
     /// The player's session.
     pub session: SessionId,
@@ -130,7 +130,7 @@ pub struct Beat {
 /// A fact that the game declared, to tell clients and to query later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// In which tick.
+    /// The tick whose step declared it.
     pub tick: Tick,
     /// Which one within that tick, from 0.
     pub ordinal: u32,
@@ -181,7 +181,7 @@ pub enum Decision {
     End {
         /// The last tick.
         tick: Tick,
-        /// In words.
+        /// Why it ends, for people.
         reason: String,
     },
 }

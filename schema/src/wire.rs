@@ -37,6 +37,11 @@ pub const SERVER_TAG: FormatTag = FormatTag(0x4101);
 /// Longest message on the stream, in bytes.
 pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 
+// What the stream lets through, the codec decodes; a whole `Enter` with its names fits.
+const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
+const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
+const _: () = assert!(PROTOCOL < PROTOCOL_2);
+
 /// What a client shows to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Credential {
@@ -230,14 +235,14 @@ pub enum ServerMessage {
     },
     /// The hash of the match at a tick.
     Beat {
-        /// Which tick.
+        /// The tick after which the match had this hash.
         tick: Tick,
         /// Of the canonical bytes.
         hash: StateHash,
     },
     /// Something happened in the game.
     Event {
-        /// In which tick.
+        /// The tick whose step declared it.
         tick: Tick,
         /// Which one within it.
         ordinal: u32,
@@ -262,7 +267,7 @@ pub enum ServerMessage {
     },
     /// The match is over.
     Ended {
-        /// In words.
+        /// Why it is over, for people.
         reason: String,
     },
 }

@@ -325,6 +325,11 @@ pub(crate) fn encode(
     rows: &[u32],
     out: &mut Vec<u8>,
 ) {
+    debug_assert!(
+        items.is_sorted_by_key(|item| (item.known.is_none(), item.slot)),
+        "known entities come first, then new ones, both ascending"
+    );
+    debug_assert!(items.iter().filter_map(|item| item.known).all(|at| (at as usize) < known));
     let stride = layout.stride();
     let row = |item: &Item| &rows[item.view as usize * stride..][..stride];
     let mut bits = BitWriter::new(out);

@@ -13,6 +13,9 @@ use crate::deltas::{Deltas, Subject};
 /// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
 pub const HISTORY: u64 = 64;
 
+// The receiver keeps in a `u64` which snapshots it has; the acknowledgement names 33 of them.
+const _: () = assert!(HISTORY == u64::BITS as u64);
+
 /// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all
 /// sessions read it.
 #[derive(Debug, Default)]

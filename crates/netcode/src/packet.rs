@@ -14,6 +14,8 @@ pub const MAX_INPUTS: usize = 32;
 /// How many inputs a client keeps for sending again: two seconds at 60 Hz.
 const MAX_KEPT: usize = 128;
 
+const _: () = assert!(MAX_INPUTS <= MAX_KEPT && MAX_INPUTS <= u8::MAX as usize);
+
 /// Why bytes are no input packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
@@ -94,6 +96,7 @@ impl InputPacket {
     /// Appends the packet. Inputs behind the first [`MAX_INPUTS`] are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let inputs = &self.inputs[..self.inputs.len().min(MAX_INPUTS)];
+        debug_assert!(inputs.is_sorted_by(|a, b| a.seq < b.seq), "inputs ascend by number");
         encode_head((self.ack_tick, self.ack_bits), self.clock_ms, out);
         out.push(inputs.len() as u8);
         let mut last = 0;

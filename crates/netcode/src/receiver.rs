@@ -197,6 +197,7 @@ impl SnapshotReceiver {
         }
         let at = self.states.partition_point(|state| state.tick < tick);
         self.states.insert(at, state);
+        debug_assert!(self.states.iter().is_sorted_by(|a, b| a.tick < b.tick));
         Ok(Received { header, view, stamps, complete: !framing.partial })
     }
 

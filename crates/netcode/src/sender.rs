@@ -161,6 +161,12 @@ impl SnapshotSender {
         let known: &[Known] = knowledge.as_ref().map_or(&[], |known| known);
         let baseline = baseline.map(|sent| sent.tick);
 
+        debug_assert_eq!(header.tick, tick, "the header is of another tick than the view");
+        debug_assert!(view.is_consistent(layout.stride()), "the view of tick {tick} is broken");
+        debug_assert!(
+            baseline.is_none_or(|baseline| baseline < tick && tick.0 - baseline.0 < HISTORY),
+            "the baseline {baseline:?} of tick {tick} is beyond what clients keep"
+        );
         let interest = Interest::new(layout, view, focus, interest_radius);
         let mut shared = history.shared().lock();
         shared.start(Subject {
@@ -458,4 +464,75 @@ fn remember(
         }
     }
     next.extend(new.map(sent));
+    debug_assert!(
+        next.is_sorted_by(|a, b| a.slot < b.slot),
+        "what a client knows ascends by slot, each once"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField};
+
+    use super::*;
+
+    fn schema() -> Arc<NetSchema> {
+        let field =
+            NetField { name: "x".to_owned(), kind: FieldKind::Unsigned { bits: 8 }, rate: None };
+        let component = NetComponent { name: "place".to_owned(), fields: vec![field] };
+        Arc::new(NetSchema { components: vec![component], position: None })
+    }
+
+    fn view(tick: u64, slots: &[u32]) -> Arc<NetView> {
+        let entity = |slot: &u32| NetEntity { slot: *slot, generation: 0, components: 1 };
+        Arc::new(NetView {
+            tick: Tick(tick),
+            entities: slots.iter().map(entity).collect(),
+            values: slots.to_vec(),
+            avatars: Vec::new(),
+        })
+    }
+
+    /// Sends the snapshot of a view to a client that nothing is known of.
+    fn send(sender: &mut SnapshotSender, tick: u64, view: &Arc<NetView>) -> usize {
+        let mut history = ViewHistory::new();
+        history.push(Arc::clone(view));
+        let header = SnapshotHeader { tick: Tick(tick), ..SnapshotHeader::default() };
+        let mut out = Vec::new();
+        sender.encode(&header, view, &history, None, None, 1000, &mut out).sent
+    }
+
+    #[test]
+    fn a_sound_view_is_sent() {
+        assert_eq!(send(&mut SnapshotSender::new(schema()), 1, &view(1, &[2, 5])), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "the view of tick 1 is broken")]
+    fn a_view_that_does_not_ascend_is_noticed() {
+        send(&mut SnapshotSender::new(schema()), 1, &view(1, &[5, 2]));
+    }
+
+    #[test]
+    #[should_panic(expected = "the header is of another tick than the view")]
+    fn a_header_of_another_tick_is_noticed() {
+        send(&mut SnapshotSender::new(schema()), 2, &view(1, &[2]));
+    }
+
+    #[test]
+    #[should_panic(expected = "300 has over 8 bits")]
+    fn a_quantum_out_of_range_is_noticed() {
+        let mut broken = NetView::clone(&view(1, &[2]));
+        broken.values[0] = 300;
+        send(&mut SnapshotSender::new(schema()), 1, &Arc::new(broken));
+    }
+
+    #[test]
+    #[should_panic(expected = "what a client knows ascends by slot")]
+    fn knowledge_that_does_not_ascend_is_noticed() {
+        let layout = Layout::new(&schema(), 30).unwrap();
+        let known = |slot| Known { slot, generation: 0, row: 0, as_of: 1, stamp: 1 };
+        let view = view(2, &[2, 5]);
+        remember(&layout, Tick(2), &[known(5), known(2)], &view, &[], &mut Vec::new());
+    }
 }

@@ -468,7 +468,10 @@ fn chains(c: &mut Criterion<CpuTime>) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(30).without_plots().with_measurement(CpuTime(Instant::now()));
+    config = Criterion::default()
+        .sample_size(30)
+        .without_plots()
+        .with_measurement(CpuTime(Instant::now()));
     targets = ticks, states, chains
 }
 criterion_main!(benches);

@@ -22,7 +22,8 @@
 //! #[derive(Clone, Component)]
 //! #[component(id = "position")]
 //! struct Position {
-//!     #[net(min = -100.0, max = 100.0, bits = 16, rate = "velocity.x")] // clients extrapolate x by velocity.x
+//!     // Clients extrapolate x by velocity.x.
+//!     #[net(min = -100.0, max = 100.0, bits = 16, rate = "velocity.x")]
 //!     x: f32,
 //!     #[net(angle, bits = 10)] // radians
 //!     heading: f32,
@@ -42,7 +43,7 @@
 //!
 //! #[derive(Clone, Resource)]
 //! #[resource(id = "phase")]
-//! struct Phase { ends_at: u64 } // a world has each resource once, always, at first with its defaults
+//! struct Phase { ends_at: u64 } // a world has it once, always, at first with its defaults
 //!
 //! #[derive(Clone, Event)]
 //! #[event(id = "hit")]
@@ -106,6 +107,51 @@ pub mod math;
 mod persist;
 mod storage;
 pub mod value;
+
+/// Types that stand in the signatures of [`SystemParam`], [`QueryData`], [`QueryFilter`] and
+/// [`IntoSystems`]. Their contents are this crate's own: a parameter of one's own is put together
+/// from parameters that are here, and hands these types on to them.
+///
+/// ```
+/// use rekindle_sim::doc_game::Score;
+/// use rekindle_sim::signature::{Access, Registry, Run};
+/// use rekindle_sim::{IntoSystems as _, ResMut, SystemParam, Time, World};
+///
+/// /// The score, and the time it is.
+/// struct Clocked<'w> {
+///     time: Time,
+///     score: ResMut<'w, Score>,
+/// }
+///
+/// type State = (<Time as SystemParam>::State, <ResMut<'static, Score> as SystemParam>::State);
+///
+/// impl SystemParam for Clocked<'_> {
+///     type State = State;
+///     type Item<'w> = Clocked<'w>;
+///     fn init(registry: &Registry, access: &mut Access) -> State {
+///         (Time::init(registry, access), ResMut::<Score>::init(registry, access))
+///     }
+///     fn get<'w>(state: &'w State, world: &'w World, run: &Run) -> Option<Clocked<'w>> {
+///         let (time, score) = state;
+///         let score = ResMut::<Score>::get(score, world, run)?;
+///         Some(Clocked { time: Time::get(time, world, run)?, score })
+///     }
+/// }
+///
+/// fn count(mut clocked: Clocked) {
+///     clocked.score.total = clocked.time.tick.0;
+/// }
+/// let system = count.every(2);
+/// ```
+pub mod signature {
+    pub use crate::ecs::query::cursor::{ReadCursor, ReadGuard, WriteCursor, WriteGuard};
+    pub use crate::ecs::query::{QueryIter, QueryIterMut};
+    pub use crate::ecs::registry::{Access, Registry};
+    pub use crate::ecs::schedule::declare::Trigger;
+    pub use crate::storage::column::Column;
+    pub use crate::storage::entities::Entities;
+    pub use crate::storage::stamp::{Run, Stamp};
+}
 
 pub use ecs::bundle::Bundle;
 pub use ecs::events::{EventReader, EventWriter, RemovedComponents};

@@ -99,6 +99,21 @@ impl<'a> Reader<'a> {
 ///
 /// Derive it (`#[derive(Value)]`, or through `Component`, `Resource`, `Event`); write it by hand
 /// only for a primitive.
+///
+/// ```
+/// use rekindle_sim::Value;
+/// use rekindle_sim::value::{from_bytes, to_bytes};
+///
+/// #[derive(Debug, Clone, PartialEq, Value)]
+/// enum Order { Wait, Fire { at: f32 } }
+///
+/// assert_eq!(to_bytes(&Order::Wait), [0]);
+/// assert_eq!(to_bytes(&Order::Fire { at: 0.5 }), [1, 0, 0, 0, 63]);
+/// assert_eq!(from_bytes(&[1, 0, 0, 0, 63]), Ok(Order::Fire { at: 0.5 }));
+/// assert!(from_bytes::<Order>(&[2]).is_err()); // no such variant
+/// // Every NaN has one form.
+/// assert_eq!(to_bytes(&f32::from_bits(0xffc0_0001)), to_bytes(&f32::NAN));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a world",
     note = "derive `rekindle_sim::Value` for a type of your own; for a map use `BTreeMap`, for a \
@@ -296,7 +311,9 @@ impl<T: Value, const N: usize> Value for [T; N] {
         std::array::from_fn(|_| T::initial())
     }
     fn shape() -> Shape {
-        const { assert!(N <= 65_535, "an array in a world has at most 65,535 elements: use a Vec") };
+        const {
+            assert!(N <= 65_535, "an array in a world has at most 65,535 elements: use a Vec");
+        };
         Shape::Array(N as u32, Box::new(T::shape()))
     }
     fn encode(&self, out: &mut Vec<u8>) {

@@ -285,7 +285,11 @@ mod tests {
         }
 
         #[test]
-        fn a_swept_circle_stops_at_first_touch(from in point(), way in point(), radius in 0.1f32..2.0) {
+        fn a_swept_circle_stops_at_first_touch(
+            from in point(),
+            way in point(),
+            radius in 0.1f32..2.0,
+        ) {
             prop_assume!(BOX.distance(from) > radius);
             let reached = BOX.sweep(from, way, radius).unwrap_or(1.0);
             for i in 0u8..=50 {

@@ -1,8 +1,8 @@
 //! Events: what systems tell each other, and the removals that hooks wait for.
 //!
-//! A queue ([`crate::storage::queue`]) keeps events with the stamp of their sender. A reader gets those
-//! that are newer than its own last run, so each system sees each event once, in the tick it was sent in
-//! or in the next.
+//! A queue ([`crate::storage::queue`]) keeps events with the stamp of their sender. A reader gets
+//! those that are newer than its own last run, so each system sees each event once, in the tick it
+//! was sent in or in the next.
 
 use std::cell::Ref;
 use std::marker::PhantomData;
@@ -16,6 +16,25 @@ use crate::value::component::{Component, Event};
 use crate::value::entity::Entity;
 
 /// The events that were sent since this system last ran.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Collected, Duel, Score};
+/// use rekindle_sim::{EventReader, Harness, IntoSystems as _, PlayerId, ResMut};
+///
+/// fn tally(collected: EventReader<Collected>, mut score: ResMut<Score>) {
+///     for event in collected.read() {
+///         score.total += u64::from(event.worth);
+///     }
+/// }
+/// let system = tally.on_event::<Collected>();
+///
+/// // The game of this documentation has such a system.
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.world_mut().send(Collected { player: PlayerId(1), worth: 2 });
+/// duel.tick();
+/// duel.tick();
+/// assert_eq!(duel.world().resource::<Score>().total, 2); // each event is seen once
+/// ```
 pub struct EventReader<'w, T> {
     events: Ref<'w, Vec<(Stamp, T)>>,
     from: usize,
@@ -55,6 +74,18 @@ impl<T: Event> SystemParam for EventReader<'_, T> {
 }
 
 /// Sends events.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Collected};
+/// use rekindle_sim::{EventWriter, IntoSystems as _, PlayerId, Query};
+///
+/// fn tax(coins: Query<&Coin>, mut collected: EventWriter<Collected>) {
+///     for coin in &coins {
+///         collected.send(Collected { player: PlayerId(1), worth: coin.worth });
+///     }
+/// }
+/// let system = tax.every(300);
+/// ```
 pub struct EventWriter<'w, T> {
     queue: &'w Queue<T>,
     stamp: Stamp,
@@ -81,6 +112,16 @@ impl<T: Event> SystemParam for EventWriter<'_, T> {
 }
 
 /// The entities that lost their `T` (by `remove` or by a despawn) since this system last ran.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Score};
+/// use rekindle_sim::{IntoSystems as _, RemovedComponents, ResMut};
+///
+/// fn count(gone: RemovedComponents<Coin>, mut score: ResMut<Score>) {
+///     score.total += gone.read().count() as u64;
+/// }
+/// let system = count.on_remove::<Coin>();
+/// ```
 pub struct RemovedComponents<'w, T> {
     removed: &'w [(Stamp, Entity)],
     of: PhantomData<T>,

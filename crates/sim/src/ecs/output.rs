@@ -17,6 +17,19 @@ pub(crate) struct Outbox {
 }
 
 /// Tells players, asks for effects, ends the match.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Ask, Duel};
+/// use rekindle_sim::{Harness, PlayerId};
+///
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.join(PlayerId(1));
+/// duel.tick();
+/// // The game answers this command with `output().announce("said", ..)`.
+/// duel.command(PlayerId(1), &Ask::Say { text: "hello".to_owned() });
+/// let said = duel.tick();
+/// assert_eq!((said.commands.as_slice(), said.events[0].kind.as_str()), (&[true][..], "said"));
+/// ```
 pub struct Output<'w> {
     outbox: &'w RefCell<Outbox>,
     tick: Tick,

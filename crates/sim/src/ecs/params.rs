@@ -17,6 +17,23 @@ use crate::value::entity::Entity;
 
 /// Changes which entities and components there are. They are made at the end of the stage, in the
 /// order of the systems that asked for them; those for an entity that is gone by then are left out.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Position};
+/// use rekindle_sim::{Commands, Entity, IntoSystems as _, Query};
+///
+/// /// Coins that lie too far out are put back into the middle, as new ones.
+/// fn recoin(mut commands: Commands, coins: Query<(Entity, &Position, &Coin)>) {
+///     for (entity, position, coin) in &coins {
+///         if position.x.abs() > 50.0 {
+///             commands.despawn(entity);
+///             let new = commands.spawn((Position { x: 0.0, y: 0.0 }, coin.clone()));
+///             assert_ne!(new, entity); // its slot is free from the end of the stage on
+///         }
+///     }
+/// }
+/// let system = recoin.every(30);
+/// ```
 pub struct Commands<'w> {
     world: &'w World,
 }
@@ -66,6 +83,14 @@ impl SystemParam for Commands<'_> {
 }
 
 /// The time of the match.
+///
+/// ```
+/// use rekindle_sim::{Tick, Time};
+///
+/// let time = Time { tick: Tick(90), rate: 30, delta: 1.0 / 30.0 };
+/// assert_eq!(time.ticks(0.5), 15);
+/// assert_eq!(time.ticks(0.0), 1);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Time {
     /// The tick that is being made.
@@ -98,6 +123,18 @@ impl SystemParam for Time {
 
 /// A value computed from the configuration (`game.constant(…)`); the configuration itself is
 /// `Const<MyConfig>`.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Rules, Score};
+/// use rekindle_sim::{Const, IntoSystems as _, Output, Res};
+///
+/// fn finish(score: Res<Score>, rules: Const<Rules>, mut output: Output) {
+///     if score.total >= rules.goal {
+///         output.end_match("all collected");
+///     }
+/// }
+/// let system = finish.on_event::<rekindle_sim::doc_game::Collected>();
+/// ```
 pub struct Const<'w, T> {
     value: &'w T,
 }

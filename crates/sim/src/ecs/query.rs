@@ -4,7 +4,7 @@
 //! and a velocity and are not frozen, ascending by slot. A query in which a component is optional
 //! (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
 
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod data;
 pub(crate) mod filter;
 
@@ -19,6 +19,27 @@ use crate::storage::stamp::{Run, Stamp};
 use crate::value::entity::Entity;
 
 /// The entities that have what `D` fetches and pass `F`.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Duel, Position};
+/// use rekindle_sim::{Entity, Harness, Without};
+///
+/// let mut duel = Harness::<Duel>::with_config(7, r#"{"coins": 4}"#);
+/// let world = duel.world_mut();
+/// world.spawn(Position { x: 9.0, y: 9.0 });
+///
+/// // All coins, to change.
+/// world.query::<(&mut Position, &Coin), (), _>(|mut coins| {
+///     for (mut position, coin) in &mut coins {
+///         position.y = f32::from(coin.worth);
+///     }
+/// });
+/// // What has a place and is no coin, to read.
+/// let others = world.query::<(Entity, &Position), Without<Coin>, _>(|things| {
+///     things.iter().map(|(entity, position)| (entity.slot(), position.y)).collect::<Vec<_>>()
+/// });
+/// assert_eq!(others, [(4, 9.0)]);
+/// ```
 pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
     entities: &'w Entities,
     data: D::Guard<'w>,
@@ -113,7 +134,11 @@ macro_rules! iterators {
                     self.page += 1;
                     if alive != 0 {
                         let mask = alive & D::$seek(&mut self.cursor, page);
-                        self.mask = if mask == 0 { 0 } else { mask & F::mask(self.filter, page, self.last) };
+                        self.mask = if mask == 0 {
+                            0
+                        } else {
+                            mask & F::mask(self.filter, page, self.last)
+                        };
                     }
                 }
                 let bit = self.mask.trailing_zeros() as usize;

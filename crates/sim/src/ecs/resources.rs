@@ -44,6 +44,20 @@ impl<T: Resource> SystemParam for Res<'_, T> {
 }
 
 /// A resource to change: the first `&mut` access marks it as changed.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Duel, Score};
+/// use rekindle_sim::{Harness, IntoSystems as _, ResMut};
+///
+/// fn double(mut score: ResMut<Score>) {
+///     score.total *= 2;
+/// }
+/// let system = double.priority(1);
+///
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.world_mut().insert_resource(Score { total: 21 });
+/// assert_eq!(duel.world().resource::<Score>().total, 21);
+/// ```
 pub struct ResMut<'w, T> {
     value: RefMut<'w, T>,
     changed: &'w Cell<Stamp>,

@@ -2,23 +2,31 @@
 //! store, nothing to share.
 
 use rekindle_schema::Tick;
+use rekindle_schema::mix::{STEP, mix};
 
 /// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
 ///
 /// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64).
 /// Good for games, useless for secrets.
+///
+/// ```
+/// use rekindle_sim::{Rng, Tick};
+///
+/// let draw = |tick| Rng::stream(7, Tick(tick), 1).below(6);
+/// assert_eq!(draw(3), draw(3)); // the same seed, tick and purpose: the same numbers
+/// let mut rng = Rng::stream(7, Tick(3), 1);
+/// assert!((0..100).all(|_| rng.below(6) < 6 && rng.range(-1.0, 1.0).abs() <= 1.0));
+/// // What the fork draws does not move the stream.
+/// let mut copy = rng.clone();
+/// rng.fork(42).next_u64();
+/// assert_eq!(rng.next_u64(), copy.next_u64());
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rng {
+    /// Which stream: mixed from seed, tick and purpose.
     key: u64,
+    /// How many numbers were drawn.
     counter: u64,
-}
-
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Rng {

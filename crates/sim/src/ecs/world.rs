@@ -32,6 +32,22 @@ pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
 ///
 /// Systems see it through their parameters. `Game::setup`, `join`, `leave` and `command` get it
 /// whole and change it at once.
+///
+/// ```
+/// use rekindle_sim::Harness;
+/// use rekindle_sim::doc_game::{Coin, Duel, Position};
+///
+/// let mut duel = Harness::<Duel>::with_config(7, r#"{"coins": 0}"#);
+/// let world = duel.world_mut();
+/// let coin = world.spawn((Position { x: 1.0, y: 0.0 }, Coin { worth: 3 }));
+/// assert_eq!(world.get::<Coin>(coin), Some(Coin { worth: 3 }));
+/// if let Some(mut position) = world.get_mut::<Position>(coin) {
+///     position.x += 1.0;
+/// }
+/// assert_eq!(world.get::<Position>(coin).map(|position| position.x), Some(2.0));
+/// assert!(world.despawn(coin));
+/// assert!(world.is_empty());
+/// ```
 pub struct World {
     pub(crate) registry: Arc<Registry>,
     pub(crate) constants: Arc<Constants>,

@@ -27,6 +27,20 @@ use crate::value::component::{Component, Event, Resource};
 ///
 /// The type itself is a name, usually an empty struct: state lives in the [`World`]. See the
 /// [crate's documentation](crate) for a whole game.
+///
+/// ```
+/// use rekindle_sim::doc_game::Duel;
+/// use rekindle_sim::{GameType as _, Typed};
+///
+/// // Registering a game puts its parts in order, or says everything that is wrong with them.
+/// let game = Typed::<Duel>::new()?;
+/// assert_eq!((game.name(), game.tick_rate()), ("duel", 30));
+/// // Configurations are JSON over the defaults; unknown keys are errors.
+/// assert!(game.config_from_json(r#"{"goal": 10}"#).is_ok());
+/// let problem = game.config_from_json(r#"{"gaol": 10}"#).unwrap_err().to_string();
+/// assert!(problem.contains("unknown key `gaol`"));
+/// # Ok::<(), rekindle_sim::SimError>(())
+/// ```
 pub trait Game: Sized + Send + Sync + 'static {
     /// The name in match specifications: `a-z`, `0-9`, `-`.
     const NAME: &'static str;

@@ -37,7 +37,7 @@ pub struct Velocity {
 #[derive(Debug, Clone, PartialEq, Component)]
 #[component(id = "runner", version = 2)]
 pub struct Runner {
-    /// Whose.
+    /// The player who steers it.
     pub player: PlayerId,
     /// How long nobody can tag it again, in ticks. An older checkpoint without this field gets the
     /// default.
@@ -59,7 +59,7 @@ pub struct Coin {
 #[derive(Debug, Clone, PartialEq, Resource)]
 #[resource(id = "score")]
 pub struct Score {
-    /// By all.
+    /// The worth of all coins that any player has taken.
     pub total: u64,
 }
 
@@ -67,7 +67,7 @@ pub struct Score {
 #[derive(Debug, Clone, PartialEq, Event)]
 #[event(id = "collected")]
 pub struct Collected {
-    /// Who.
+    /// The player whose runner took it.
     pub player: PlayerId,
     /// Its worth.
     pub worth: u8,

@@ -11,7 +11,7 @@ use crate::storage::stamp::Run;
 /// The input of one player in this tick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlayerInput<I> {
-    /// Whose.
+    /// The player who sent it.
     pub player: PlayerId,
     /// The tick that the player was looking at when making it.
     pub view_tick: Tick,
@@ -23,6 +23,29 @@ pub struct PlayerInput<I> {
 pub(crate) struct InputSet<I>(pub(crate) Vec<PlayerInput<I>>);
 
 /// The inputs of this tick: at most one for each player, none from a player who sent nothing.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Duel, Run, Runner, Velocity};
+/// use rekindle_sim::{Harness, Inputs, IntoSystems as _, PlayerId, Players, Query, Res};
+///
+/// fn steer(inputs: Inputs<Duel>, players: Res<Players>, mut runners: Query<&mut Velocity>) {
+///     for input in &inputs {
+///         let avatar = players.avatar(input.player).unwrap_or_default();
+///         if let Some(mut velocity) = runners.get_mut(avatar) {
+///             velocity.x = if input.input == Run::Left { -8.0 } else { 8.0 };
+///         }
+///     }
+/// }
+/// let system = steer.before("movement");
+///
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.join(PlayerId(1));
+/// duel.tick();
+/// duel.input(PlayerId(1), &Run::Left);
+/// duel.tick();
+/// let avatar = duel.world().resource::<Players>().avatar(PlayerId(1)).unwrap();
+/// assert_eq!(duel.world().get::<Velocity>(avatar), Some(Velocity { x: -8.0 }));
+/// ```
 pub struct Inputs<'w, G: Game> {
     inputs: &'w [PlayerInput<G::Input>],
 }

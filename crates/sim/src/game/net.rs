@@ -118,6 +118,23 @@ pub(crate) fn extract(world: &World, stride: usize, view: &mut NetView) {
 }
 
 /// A snapshot with typed access: what bots and clients see of a match.
+///
+/// ```
+/// use rekindle_schema::net::NetView;
+/// use rekindle_sim::doc_game::{Coin, Duel, Position};
+/// use rekindle_sim::{GameType as _, Simulation as _, Typed, View};
+///
+/// let game = Typed::<Duel>::new()?;
+/// let duel = game.create(br#"{"coins": 3}"#, 7)?;
+/// let mut networked = NetView::default();
+/// duel.extract(&mut networked);
+/// let view = View::new(game.net_schema(), &networked);
+/// assert_eq!(view.entities().filter(|entity| entity.has::<Coin>()).count(), 3);
+/// // Positions are as coarse as `#[net]` says: 200 metres in 16 bits.
+/// let coin = view.entity(0).and_then(|entity| entity.get::<Position>()).unwrap();
+/// assert!(coin.x.abs() <= 50.01);
+/// # Ok::<(), rekindle_sim::SimError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     schema: &'a NetSchema,

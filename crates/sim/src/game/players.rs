@@ -8,7 +8,7 @@ use crate::{Resource, Value};
 /// A player in the match.
 #[derive(Debug, Clone, PartialEq, Value)]
 pub struct Player {
-    /// Who.
+    /// The player's account, from the join.
     pub id: PlayerId,
     /// The session that inputs must carry.
     pub session: SessionId,
@@ -37,6 +37,19 @@ impl Player {
 
 /// The players in the match, ascending by id. A resource: `Res<Players>`, `ResMut<Players>`; always
 /// registered.
+///
+/// ```
+/// use rekindle_sim::doc_game::Duel;
+/// use rekindle_sim::{Harness, PlayerId, Players};
+///
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.join(PlayerId(5));
+/// duel.join(PlayerId(2));
+/// duel.tick();
+/// let players = duel.world().resource::<Players>();
+/// assert_eq!(players.iter().map(|player| player.id.0).collect::<Vec<_>>(), [2, 5]);
+/// assert!(players.avatar(PlayerId(2)).is_some());
+/// ```
 #[derive(Debug, Clone, PartialEq, Resource)]
 #[resource(id = "rekindle.players")]
 pub struct Players {
@@ -49,7 +62,7 @@ impl Players {
         self.list.iter()
     }
 
-    /// How many.
+    /// How many players are in the match.
     pub fn len(&self) -> usize {
         self.list.len()
     }
@@ -59,7 +72,7 @@ impl Players {
         self.list.is_empty()
     }
 
-    /// One of them.
+    /// The player with this id, if in the match.
     pub fn get(&self, id: PlayerId) -> Option<&Player> {
         self.place(id).ok().map(|place| &self.list[place])
     }

@@ -29,9 +29,9 @@ pub struct StepOutput {
 /// twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionState {
-    /// Whose.
+    /// The player whose session it is.
     pub player: PlayerId,
-    /// Which.
+    /// The session that the player's inputs and commands must carry.
     pub session: SessionId,
     /// The newest input that was applied; 0 before the first.
     pub last_input: u64,
@@ -45,7 +45,7 @@ pub enum SimError {
     /// The configuration is not one of this game.
     #[error("RK-SIM-001: configuration of game `{game}`: {problem}")]
     Config {
-        /// Which game.
+        /// The game's name.
         game: String,
         /// What is wrong with it, and what would be right.
         problem: String,
@@ -53,7 +53,7 @@ pub enum SimError {
     /// The bytes are no checkpoint of this game.
     #[error("RK-SIM-002: checkpoint of game `{game}`: {problem}")]
     Checkpoint {
-        /// Which game.
+        /// The name of the game that was to read it.
         game: String,
         /// Which check failed.
         problem: String,
@@ -61,7 +61,7 @@ pub enum SimError {
     /// The systems of the game cannot be put in one order.
     #[error("RK-SIM-003: schedule of game `{game}`: {problem}")]
     Schedule {
-        /// Which game.
+        /// The game's name.
         game: String,
         /// The systems by name.
         problem: String,
@@ -109,6 +109,45 @@ impl Probe {
 }
 
 /// A running match of some game: a deterministic function of its checkpoint and the steps since.
+///
+/// A match goes on from a checkpoint as if nothing had happened:
+///
+/// ```
+/// use rekindle_schema::record::Step;
+/// use rekindle_sim::doc_game::Duel;
+/// use rekindle_sim::{Simulation as _, Tick, Typed};
+///
+/// let game = Typed::<Duel>::new()?;
+/// let mut duel = game.create(b"{}", 7)?;
+/// duel.step(&Step { tick: Tick(1), ..Step::default() })?;
+/// let mut restored = game.restore(&duel.checkpoint())?;
+/// for tick in 2..100 {
+///     let step = Step { tick: Tick(tick), ..Step::default() };
+///     assert_eq!(duel.step(&step)?, restored.step(&step)?);
+/// }
+/// assert_eq!(duel.state_hash(), restored.state_hash());
+/// assert_eq!(duel.checkpoint(), restored.checkpoint());
+/// # Ok::<(), rekindle_sim::SimError>(())
+/// ```
+///
+/// What changed since a checkpoint is told as operations on its bytes:
+///
+/// ```
+/// use rekindle_schema::{delta, record::Step};
+/// use rekindle_sim::doc_game::Duel;
+/// use rekindle_sim::{Simulation as _, Tick, Typed};
+///
+/// let game = Typed::<Duel>::new()?;
+/// let mut duel = game.create(b"{}", 7)?;
+/// let (base, marks) = duel.capture();
+/// duel.step(&Step { tick: Tick(1), ..Step::default() })?;
+/// let (operations, _) = duel.changes(&base, &marks, 4096).expect("little has changed");
+/// let (stored, state) = delta::seal(&base, &operations).unwrap();
+/// assert_eq!(state, duel.checkpoint());
+/// assert_eq!(delta::apply(&base, &stored), Ok(state));
+/// assert!(stored.len() < base.len());
+/// # Ok::<(), rekindle_sim::SimError>(())
+/// ```
 pub trait Simulation: Send {
     /// The tick it stands at; 0 when newly set up.
     fn tick(&self) -> Tick;

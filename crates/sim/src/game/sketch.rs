@@ -20,9 +20,9 @@ pub enum Ink {
 pub enum Shape {
     /// A dot.
     Point {
-        /// Where.
+        /// Its place: x and y.
         at: [f32; 2],
-        /// With what.
+        /// What it is drawn with.
         ink: Ink,
     },
     /// The outline of a circle.
@@ -31,16 +31,16 @@ pub enum Shape {
         at: [f32; 2],
         /// Its radius.
         radius: f32,
-        /// With what.
+        /// What it is drawn with.
         ink: Ink,
     },
     /// A straight line.
     Line {
-        /// From here.
+        /// One end: x and y.
         from: [f32; 2],
-        /// To here.
+        /// The other end: x and y.
         to: [f32; 2],
-        /// With what.
+        /// What it is drawn with.
         ink: Ink,
     },
     /// The outline of a rectangle.
@@ -49,7 +49,7 @@ pub enum Shape {
         min: [f32; 2],
         /// Upper right corner.
         max: [f32; 2],
-        /// With what.
+        /// What it is drawn with.
         ink: Ink,
     },
 }

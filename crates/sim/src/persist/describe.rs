@@ -28,10 +28,20 @@ pub(crate) fn world(world: &World) -> Json {
                 }
             }
             let entity = world.entities.in_slot(slot);
-            entities.push(json!({ "slot": entity.slot(), "generation": entity.generation(), "components": components }));
+            entities.push(json!({
+                "slot": entity.slot(),
+                "generation": entity.generation(),
+                "components": components,
+            }));
         }
     }
-    json!({ "tick": world.tick.0, "tick_rate": world.tick_rate, "seed": world.seed, "resources": resources, "entities": entities })
+    json!({
+        "tick": world.tick.0,
+        "tick_rate": world.tick_rate,
+        "seed": world.seed,
+        "resources": resources,
+        "entities": entities,
+    })
 }
 
 fn read(shape: &Shape, bytes: &[u8]) -> Json {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | presence, one bit per slot | between stages only |
 //! | stamp of addition, page by page | between stages only |
-//! | stamp of the last change, page by page | at any time, through [`Mut`](crate::ecs::query::Mut) |
+//! | stamp of the last change, page by page | at any time, through [`Mut`](crate::Mut) |
 //! | values, page by page | at any time, by one system |
 //!
 //! A page is 64 slots, as the bits of one presence word, and exists once one of its slots has had

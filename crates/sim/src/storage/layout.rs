@@ -1,7 +1,7 @@
 //! Where the parts of a checkpoint lie in its bytes.
 //!
-//! Written by [`crate::persist::checkpoint`] while it encodes, and by [`crate::persist::delta`], which
-//! also reads what it noted of the base.
+//! Written by [`crate::persist::checkpoint`] while it encodes, and by [`crate::persist::delta`],
+//! which also reads what was noted of the base.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(crate) struct PageMark {
     pub(crate) added: u32,
     /// Stamps of change.
     pub(crate) changed: u32,
-    /// Behind it.
+    /// The first byte behind the page.
     pub(crate) end: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Storage of the pending events of one type.
 //!
-//! A queue keeps events with the stamp of their sender, ascending. Those that every reader has seen are
-//! dropped at the start of a tick. Queues are part of the state.
+//! A queue keeps events with the stamp of their sender, ascending. Those that every reader has seen
+//! are dropped at the start of a tick. Queues are part of the state.
 
 use std::any::Any;
 use std::cell::RefCell;

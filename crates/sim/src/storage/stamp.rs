@@ -19,7 +19,7 @@ const _: () = assert!(2 * ERA * POSITIONS as u64 - 1 <= Stamp::MAX as u64);
 const _: () = assert!(POSITIONS.is_power_of_two() && ERA.is_power_of_two());
 
 /// When something was changed.
-pub(crate) type Stamp = u32;
+pub type Stamp = u32;
 
 /// The stamp of a place in a tick.
 pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {

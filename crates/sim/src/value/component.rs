@@ -6,6 +6,35 @@ use crate::value::Value;
 use crate::value::shape::Datum;
 
 /// A value that stands in checkpoints under a stable name.
+///
+/// A field that has another unit than in version 1:
+///
+/// ```
+/// use rekindle_sim::Component;
+/// use rekindle_sim::value::component::Stored as _;
+/// use rekindle_sim::value::shape::Datum;
+///
+/// /// Version 1 kept seconds.
+/// fn in_ticks(version: u16, fields: &mut Datum) -> Result<(), String> {
+///     if let (1, Datum::Struct(fields)) = (version, fields)
+///         && let Some(Datum::Int(seconds)) = fields.get_mut("left")
+///     {
+///         *seconds *= 30;
+///     }
+///     Ok(())
+/// }
+///
+/// #[derive(Clone, Component)]
+/// #[component(id = "fuse", version = 2, migrate = in_ticks)]
+/// struct Fuse {
+///     left: u32,
+/// }
+///
+/// let mut old = Datum::Struct([("left".to_owned(), Datum::Int(2))].into());
+/// Fuse::migrate(1, &mut old)?;
+/// assert_eq!(old, Datum::Struct([("left".to_owned(), Datum::Int(60))].into()));
+/// # Ok::<(), String>(())
+/// ```
 pub trait Stored: Value {
     /// The name in checkpoints and snapshots. It stays when the Rust type is renamed.
     const ID: &'static str;

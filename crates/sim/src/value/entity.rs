@@ -7,6 +7,21 @@ use crate::value::{DecodeError, Reader, Value};
 
 /// Names an entity of a world. A slot is used again after a despawn, with the next generation, so a
 /// stale name finds nothing.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Duel};
+/// use rekindle_sim::{Entity, Harness};
+///
+/// let mut duel = Harness::<Duel>::with_config(7, r#"{"coins": 0}"#);
+/// let world = duel.world_mut();
+/// let first = world.spawn(Coin { worth: 1 });
+/// world.despawn(first);
+/// let second = world.spawn(Coin { worth: 2 });
+/// assert_eq!((first.slot(), first.generation()), (0, 0));
+/// assert_eq!((second.slot(), second.generation()), (0, 1));
+/// assert!(!world.contains(first) && world.contains(second));
+/// assert!(!world.contains(Entity::NONE));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entity {
     slot: u32,

@@ -9,6 +9,17 @@ use crate::value::{DecodeError, Reader, Value};
 
 /// Values of the last ticks, one each. Make it a field of a resource or component: what systems
 /// look back on is part of the state.
+///
+/// ```
+/// use rekindle_sim::{History, Tick};
+///
+/// let mut places = History::default();
+/// for tick in 1..=10 {
+///     places.record(Tick(tick), tick as f32, 4); // keeps four ticks
+/// }
+/// assert_eq!(places.at(Tick(8)), Some(&8.0));
+/// assert_eq!(places.at(Tick(1)), Some(&7.0)); // further back: the oldest
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History<T> {
     /// The tick of the last entry.

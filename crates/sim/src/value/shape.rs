@@ -27,7 +27,7 @@ pub enum Shape {
     String,
     /// Absent or there.
     Option(Box<Shape>),
-    /// So many of them.
+    /// An array: the number of its elements, and the shape of each.
     Array(u32, Box<Shape>),
     /// A count, then so many of them.
     List(Box<Shape>),
@@ -61,6 +61,26 @@ impl Field {
 }
 
 /// A value without its Rust type.
+///
+/// ```
+/// use rekindle_sim::Value;
+/// use rekindle_sim::value::shape::Datum;
+/// use rekindle_sim::value::{Reader, to_bytes};
+///
+/// #[derive(Clone, Value)]
+/// struct Old { ammo: u8 }
+/// #[derive(Clone, Value)]
+/// struct New { ammo: u32, #[value(default = 5)] armour: u8 }
+///
+/// // What an old build wrote is read by its shape alone, and converted by field name.
+/// let bytes = to_bytes(&Old { ammo: 7 });
+/// let datum = Old::shape().read(&mut Reader::new(&bytes)).unwrap();
+/// assert_eq!(datum, Datum::Struct([("ammo".to_owned(), Datum::Int(7))].into()));
+/// let mut converted = Vec::new();
+/// New::shape().convert(&datum, &mut converted)?;
+/// assert_eq!(converted, to_bytes(&New { ammo: 7, armour: 5 }));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Datum {
     /// Any whole number.

@@ -112,7 +112,11 @@ macro_rules! component_data {
             cursor.item(bit)
         }
         component_data!(@reads $guard item);
-        fn get_mut<'g>(guard: &'g mut $guard<'_, T>, slot: usize, _stamp: Stamp) -> Option<Self::Item<'g>> {
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
             read_get(guard.column, &guard.values, slot)
         }
         fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
@@ -131,7 +135,11 @@ macro_rules! component_data {
             cursor.item(bit)
         }
         component_data!(@reads $guard item);
-        fn get_mut<'g>(guard: &'g mut $guard<'_, T>, slot: usize, stamp: Stamp) -> Option<Self::Item<'g>> {
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
             write_get(guard, slot, stamp)
         }
         fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
@@ -150,7 +158,11 @@ macro_rules! component_data {
             Some(cursor.item_if_present(bit))
         }
         component_data!(@reads_option $guard);
-        fn get_mut<'g>(guard: &'g mut $guard<'_, T>, slot: usize, _stamp: Stamp) -> Option<Self::Item<'g>> {
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
             Some(read_get(guard.column, &guard.values, slot))
         }
         fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
@@ -169,7 +181,11 @@ macro_rules! component_data {
             Some(cursor.item_if_present(bit))
         }
         component_data!(@reads_option $guard);
-        fn get_mut<'g>(guard: &'g mut $guard<'_, T>, slot: usize, stamp: Stamp) -> Option<Self::Item<'g>> {
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
             Some(write_get(guard, slot, stamp))
         }
         fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
@@ -202,7 +218,10 @@ macro_rules! component_data {
     };
 }
 
-component_data!(&T, ReadGuard, ReadCursor, &'g T, &'g T, reads, try_borrow, mask(column, page) column.presence(page), read, (|found| found));
+component_data!(
+    &T, ReadGuard, ReadCursor, &'g T, &'g T, reads, try_borrow,
+    mask(column, page) column.presence(page), read, (|found| found)
+);
 component_data!(
     &mut T, WriteGuard, WriteCursor, Mut<'g, T>, &'g T, writes, try_borrow_mut,
     mask(column, page) column.presence(page), write, (|found| found)
@@ -212,8 +231,8 @@ component_data!(
     mask(column, page) u64::MAX, read_option, (|_found| u64::MAX)
 );
 component_data!(
-    Option<&mut T>, WriteGuard, WriteCursor, Option<Mut<'g, T>>, Option<&'g T>, writes, try_borrow_mut,
-    mask(column, page) u64::MAX, write_option, (|_found| u64::MAX)
+    Option<&mut T>, WriteGuard, WriteCursor, Option<Mut<'g, T>>, Option<&'g T>, writes,
+    try_borrow_mut, mask(column, page) u64::MAX, write_option, (|_found| u64::MAX)
 );
 
 impl QueryData for Entity {
@@ -315,7 +334,10 @@ macro_rules! data_tuples {
                 u64::MAX $(& $name::read_seek($name, page))+
             }
             #[inline]
-            fn read_item<'g>(cursor: &Self::ReadCursor<'g>, bit: usize) -> Option<Self::ReadItem<'g>> {
+            fn read_item<'g>(
+                cursor: &Self::ReadCursor<'g>,
+                bit: usize,
+            ) -> Option<Self::ReadItem<'g>> {
                 let ($($name,)+) = cursor;
                 Some(($($name::read_item($name, bit)?,)+))
             }
@@ -323,7 +345,11 @@ macro_rules! data_tuples {
                 let ($($name,)+) = guard;
                 Some(($($name::get($name, slot)?,)+))
             }
-            fn get_mut<'g>(guard: &'g mut Self::Guard<'_>, slot: usize, stamp: Stamp) -> Option<Self::Item<'g>> {
+            fn get_mut<'g>(
+                guard: &'g mut Self::Guard<'_>,
+                slot: usize,
+                stamp: Stamp,
+            ) -> Option<Self::Item<'g>> {
                 let ($($name,)+) = guard;
                 Some(($($name::get_mut($name, slot, stamp)?,)+))
             }

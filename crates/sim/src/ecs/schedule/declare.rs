@@ -46,7 +46,7 @@ fn name_of<F>() -> String {
     last_segment(type_name::<F>()).to_owned()
 }
 
-/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::ecs::system<crate::Type>`
+/// `<crate::Game as Trait>::build::{{closure}}` gives `{{closure}}`, `crate::system<crate::Type>`
 /// gives `system`.
 fn last_segment(path: &str) -> &str {
     let (mut depth, mut start, mut end) = (0, 0, path.len());
@@ -87,14 +87,32 @@ pub(super) struct Declared {
 /// What makes a system run besides the passing of ticks.
 #[derive(Debug, Clone, Copy)]
 pub enum Trigger {
+    /// An event of the type with this index was sent.
     Event(usize),
+    /// An entity got the component with this index.
     Added(usize),
+    /// The component with this index was added or changed somewhere.
     Changed(usize),
+    /// An entity lost the component with this index.
     Removed(usize),
 }
 
 /// A system, a tuple of systems, or systems with declarations: `movement.after(input)`,
 /// `(aim, fire).chain()`, `regenerate.every(30)`.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Collected, Position, Velocity};
+/// use rekindle_sim::{EventReader, IntoSystems as _, Query, Time};
+///
+/// fn steer(mut velocities: Query<&mut Velocity>) {}
+/// fn movement(time: Time, mut moving: Query<(&mut Position, &Velocity)>) {}
+/// fn cheer(collected: EventReader<Collected>) {}
+///
+/// let systems = (steer, movement).chain(); // movement runs after steer
+/// let systems = movement.after(steer).before("collect"); // by function or by name
+/// let systems = cheer.on_event::<Collected>(); // only if there is something new to read
+/// let systems = (|coins: Query<&Coin>| {}).named("count").every(30); // a closure needs a name
+/// ```
 pub trait IntoSystems<Marker>: Sized {
     /// The systems.
     fn into_systems(self) -> Systems;

@@ -72,8 +72,8 @@ impl Declarations {
     }
 }
 
-/// Checks what the stamps of a tick stand on: systems go through the stages in order, and each has a
-/// place of its own, behind that of the system before it.
+/// Checks what the stamps of a tick stand on: systems go through the stages in order, and each has
+/// a place of its own, behind that of the system before it.
 ///
 /// # Panics
 /// If they do not.
@@ -198,8 +198,8 @@ fn check_conflicts(
             }
             if let Some(what) = earlier.access.conflict(&system.access) {
                 errors.push(format!(
-                    "systems `{}` and `{}` of stage {:?} both touch `{what}` and one of them changes it, but nothing says which runs first: \
-                     use `after`, `before`, `chain` or `priority`",
+                    "systems `{}` and `{}` of stage {:?} both touch `{what}` and one of them \
+                     changes it, but nothing says which runs first: use `after`, `before`, `chain` or `priority`",
                     earlier.name, system.name, system.stage
                 ));
             }
