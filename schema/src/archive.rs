@@ -24,7 +24,7 @@ pub enum ChunkKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Encoding {
-    /// As it is.
+    /// The content, byte for byte.
     Plain,
     /// One Zstandard frame.
     Zstd,

@@ -72,7 +72,7 @@ const _: () = assert!(MAX_PAYLOAD <= crate::codec::MAX_STORED);
 /// checksums).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Whose record.
+    /// The match whose record it is.
     pub match_id: MatchId,
     /// Under which ownership it was written.
     pub epoch: Epoch,
@@ -104,7 +104,7 @@ pub struct Frame {
 /// One line of a batch's directory: the frames of one match in it are contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Whose frames.
+    /// The match whose frames they are.
     pub match_id: MatchId,
     /// The ownership of the match under which they were written.
     pub epoch: Epoch,
@@ -152,7 +152,7 @@ pub enum BatchError {
     Version {
         /// `batch`, `frame` or `checkpoint`.
         what: &'static str,
-        /// Its version.
+        /// The version that it was written in.
         found: u16,
     },
     /// A checksum does not match.
@@ -160,7 +160,7 @@ pub enum BatchError {
     Checksum {
         /// Of what: `envelope`, `batch`, `frame` or `checkpoint`.
         what: &'static str,
-        /// What is stored.
+        /// The checksum that is stored.
         found: u32,
         /// What it should be.
         computed: u32,
@@ -198,7 +198,7 @@ pub enum PushError {
 /// length is only believed if it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// Whose log.
+    /// The run of a node in whose log the entry stands.
     pub log: Incarnation,
     /// The entry's number in it.
     pub number: BatchNo,

@@ -180,3 +180,19 @@ impl fmt::Debug for StateHash {
         write!(f, "StateHash({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_jobs_sort_by_time() {
+        assert!(JobId::at(1, u64::MAX) < JobId::at(2, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "milliseconds since 1970 take 42 bits")]
+    fn a_time_that_does_not_fit_is_noticed() {
+        let _ = JobId::at(1 << 42, 0);
+    }
+}

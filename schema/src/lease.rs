@@ -27,7 +27,7 @@ pub const DEFAULT_REGION: &str = "main";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum NodeState {
-    /// It may.
+    /// It may acknowledge what it wrote.
     Live,
     /// It stopped cleanly: its matches are checkpointed and its log holds nothing that a recovery
     /// needs.
@@ -62,7 +62,7 @@ pub struct StoredCheckpoint {
 /// One row for each run of a node process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeLease {
-    /// Which run.
+    /// The run of a node process that the row is about.
     pub incarnation: Incarnation,
     /// The node's configured name.
     pub name: String,

@@ -19,18 +19,18 @@ pub enum FieldKind {
         min: f32,
         /// Largest value.
         max: f32,
-        /// 1 to 24.
+        /// Width of a quantum in bits, 1 to 24.
         bits: u8,
     },
     /// An angle in radians, wrapped to `-pi..pi`; quantum = round((v + pi) / 2pi * 2^bits) modulo
     /// 2^bits.
     Angle {
-        /// 1 to 24.
+        /// Width of a quantum in bits, 1 to 24.
         bits: u8,
     },
     /// An unsigned integer, clamped to `bits` bits.
     Unsigned {
-        /// 1 to 32.
+        /// Width of a quantum in bits, 1 to 32.
         bits: u8,
     },
     /// One bit.
@@ -156,7 +156,7 @@ pub struct NetEntity {
 /// The networked part of a world after a tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetView {
-    /// After which tick.
+    /// The tick after which the world was so.
     pub tick: Tick,
     /// Ascending by slot.
     pub entities: Vec<NetEntity>,

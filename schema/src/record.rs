@@ -121,7 +121,7 @@ pub struct AppliedCommand {
 /// The hash of a match after a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// After which tick.
+    /// The tick after which the match had this hash.
     pub tick: Tick,
     /// Of the canonical bytes.
     pub hash: StateHash,
@@ -168,9 +168,9 @@ pub struct Effect {
 pub enum Decision {
     /// The inputs of this player make a system panic at this tick: they are left out of its step.
     Quarantine {
-        /// At which tick.
+        /// The tick whose step goes without them.
         tick: Tick,
-        /// Whose input.
+        /// The player whose input it is.
         player: PlayerId,
         /// Which input or command.
         seq: u64,

@@ -121,7 +121,7 @@ pub struct Welcome {
     pub match_id: MatchId,
     /// Name of its game type.
     pub game: String,
-    /// Its present ownership.
+    /// Its present ownership: frames of lower epochs are to be dropped.
     pub epoch: Epoch,
     /// The newest published tick.
     pub tick: Tick,
@@ -219,7 +219,7 @@ pub enum ServerMessage {
     Welcome(Box<Welcome>),
     /// The client is not in, or is no longer; the connection closes.
     Refused {
-        /// For programs.
+        /// The reason, for programs.
         code: RefuseCode,
         /// For people: what happened and what to do.
         message: String,
@@ -280,7 +280,7 @@ pub enum StreamError {
     TooLong {
         /// What the length says.
         len: usize,
-        /// What is allowed.
+        /// The longest that is allowed, in bytes.
         limit: usize,
     },
     /// The message is not one.

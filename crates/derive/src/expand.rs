@@ -94,7 +94,10 @@ fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
     let TypeAttributes { id, version, migrate } = attributes;
     let migrate = migrate.as_ref().map(|function| {
         quote! {
-            fn migrate(from_version: u16, fields: &mut ::rekindle_sim::value::shape::Datum) -> ::core::result::Result<(), ::std::string::String> {
+            fn migrate(
+                from_version: u16,
+                fields: &mut ::rekindle_sim::value::shape::Datum,
+            ) -> ::core::result::Result<(), ::std::string::String> {
                 #function(from_version, fields)
             }
         }
@@ -131,7 +134,11 @@ fn decode(field: &Field) -> TokenStream {
         quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::decode(input)? };
     match &field.attributes.range {
         Some((low, high)) => {
-            quote! { { let mut value: #ty = #decode; ::rekindle_sim::value::clamp(&mut value, #low, #high); value } }
+            quote! { {
+                let mut value: #ty = #decode;
+                ::rekindle_sim::value::clamp(&mut value, #low, #high);
+                value
+            } }
         }
         None => decode,
     }
@@ -149,12 +156,15 @@ fn canonicalise(field: &Field, place: &TokenStream) -> TokenStream {
 fn shapes(fields: &[Field]) -> TokenStream {
     let parts = fields.iter().map(|field| {
         let (name, ty, initial) = (&field.name, &field.ty, initial(field));
-        quote_spanned! { ty.span() => ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial) }
+        quote_spanned! { ty.span() =>
+            ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial)
+        }
     });
     quote! { ::std::vec![#(#parts),*] }
 }
 
-/// The smallest size of all fields together, and whether one of them has other forms than the canonical one.
+/// The smallest size of all fields together, and whether one of them has other forms than the
+/// canonical one.
 fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
     let sizes = fields
         .iter()
@@ -174,26 +184,52 @@ fn range_checks(fields: &[Field]) -> TokenStream {
     // Of the expansion, so that lints about constant comparisons leave it alone.
     let at = |bound: &syn::Expr| Span::call_site().located_at(bound.span());
     let nets = fields.iter().filter_map(|field| {
-        let NetKind::Float { bounds, .. } = &field.attributes.net.as_ref()?.kind else { return None };
-        let ((min, max), message) = (&**bounds, format!("field `{}`: `min` must be less than \
-            `max`, both finite", field.name));
+        let net = field.attributes.net.as_ref()?;
+        let NetKind::Float { bounds, .. } = &net.kind else { return None };
+        let ((min, max), message) = (
+            &**bounds,
+            format!(
+                "field `{}`: `min` must be less than \
+            `max`, both finite",
+                field.name
+            ),
+        );
         Some(quote_spanned! { at(min) =>
-            const _: () = { const MIN: f32 = #min; const MAX: f32 = #max; assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message); };
+            const _: () = {
+                const MIN: f32 = #min;
+                const MAX: f32 = #max;
+                assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message);
+            };
         })
     });
     let widths = fields.iter().filter_map(|field| {
         let net = field.attributes.net.as_ref()?;
         let NetKind::Unsigned { bits } = net.kind else { return None };
-        let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants \
-            of its type", field.name));
+        let (ty, message) = (
+            &field.ty,
+            format!(
+                "field `{}`: `bits` is too small for the variants \
+            of its type",
+                field.name
+            ),
+        );
         Some(quote_spanned! { Span::call_site().located_at(net.span) =>
-            const _: () = assert!(#bits >= <#ty as ::rekindle_sim::value::component::Quantised>::MIN_BITS, #message);
+            const _: () = assert!(
+                #bits >= <#ty as ::rekindle_sim::value::component::Quantised>::MIN_BITS,
+                #message
+            );
         })
     });
     let ranges = fields.iter().filter_map(|field| {
         let (low, high) = field.attributes.range.as_ref()?;
         let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
-        Some(quote_spanned! { at(low) => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
+        Some(quote_spanned! { at(low) =>
+            const _: () = {
+                const LOW: #ty = #low;
+                const HIGH: #ty = #high;
+                assert!(LOW <= HIGH, #message);
+            };
+        })
     });
     quote! { #(#nets)* #(#widths)* #(#ranges)* }
 }
@@ -226,7 +262,9 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
                 #(#encode)*
             }
             #[inline]
-            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+            fn decode(
+                input: &mut ::rekindle_sim::value::Reader<'_>,
+            ) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
                 let _ = &input;
                 Ok(Self #decode)
             }
@@ -240,10 +278,8 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
 
 fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
     let (first, first_fields) = &variants[0];
-    let first = {
-        let fields = build(first_fields, initial);
-        quote! { Self::#first #fields }
-    };
+    let initial = build(first_fields, initial);
+    let first = quote! { Self::#first #initial };
     let canonicalises = variants.iter().map(|(_, fields)| constants(fields).1);
     let shapes = variants.iter().map(|(variant, fields)| {
         let (variant, shapes) = (variant.to_string(), shapes(fields));
@@ -290,7 +326,9 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
                 match self { #(#encode)* }
             }
             #[inline]
-            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+            fn decode(
+                input: &mut ::rekindle_sim::value::Reader<'_>,
+            ) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
                 let [variant] = input.array::<1>()?;
                 Ok(match variant {
                     #(#decode,)*
@@ -338,28 +376,39 @@ fn struct_net(fields: &[Field]) -> TokenStream {
         fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
     let definitions = networked.iter().map(|(field, net)| {
         let name = &field.name;
+        let of = quote! { ::rekindle_sim::net::FieldKind };
         let kind = match &net.kind {
             NetKind::Float { bounds, bits } => {
                 let (min, max) = &**bounds;
-                quote! { ::rekindle_sim::net::FieldKind::Float { min: #min, max: #max, bits: #bits } }
+                quote! { #of::Float { min: #min, max: #max, bits: #bits } }
             }
-            NetKind::Angle { bits } => quote! { ::rekindle_sim::net::FieldKind::Angle { bits: #bits } },
-            NetKind::Unsigned { bits } => quote! { ::rekindle_sim::net::FieldKind::Unsigned { bits: #bits } },
-            NetKind::Bool => quote! { ::rekindle_sim::net::FieldKind::Bool },
+            NetKind::Angle { bits } => quote! { #of::Angle { bits: #bits } },
+            NetKind::Unsigned { bits } => quote! { #of::Unsigned { bits: #bits } },
+            NetKind::Bool => quote! { #of::Bool },
         };
         let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
-        quote_spanned! { net.span => ::rekindle_sim::value::component::NetFieldDef { name: #name, kind: #kind, rate: #rate } }
+        quote_spanned! { net.span =>
+            ::rekindle_sim::value::component::NetFieldDef { name: #name, kind: #kind, rate: #rate }
+        }
     });
     let to = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
         quote_spanned! { ty.span() =>
-            quanta[#index] = <#ty as ::rekindle_sim::value::component::Quantised>::to_quantum(&self.#member, Self::NET[#index].kind);
+            quanta[#index] = <#ty as ::rekindle_sim::value::component::Quantised>::to_quantum(
+                &self.#member,
+                Self::NET[#index].kind,
+            );
         }
     });
     let count = networked.len();
     let from = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
-        quote! { value.#member = <#ty as ::rekindle_sim::value::component::Quantised>::from_quantum(quanta[#index], Self::NET[#index].kind); }
+        quote! {
+            value.#member = <#ty as ::rekindle_sim::value::component::Quantised>::from_quantum(
+                quanta[#index],
+                Self::NET[#index].kind,
+            );
+        }
     });
     let from = if networked.is_empty() {
         quote! { <Self as ::rekindle_sim::value::Value>::initial() }

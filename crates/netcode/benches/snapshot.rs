@@ -159,8 +159,8 @@ fn snapshots(c: &mut Criterion) {
         });
         let per_view = |sum: u64| sum as f64 / game.fight.views as f64;
         println!(
-            "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in a \
-             tick; {:.1} B a snapshot, at most {} B, \
+            "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in \
+             a tick; {:.1} B a snapshot, at most {} B, \
              error at most {:.3} quanta, {} snapshots\n",
             per_view(game.fight.entities),
             per_view(game.fight.moved),

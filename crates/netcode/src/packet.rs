@@ -28,9 +28,9 @@ pub enum PacketError {
     /// A payload that is longer than the receiver allows.
     #[error("RK-NET-022: an input of {len} bytes, at most {most} are allowed")]
     Oversized {
-        /// What it says.
+        /// The length that the packet claims, in bytes.
         len: u64,
-        /// What is allowed.
+        /// The longest that the receiver allows, in bytes.
         most: usize,
     },
     /// More inputs than a packet may have.
@@ -245,5 +245,18 @@ impl InputSender {
     /// The number that the next input gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "inputs ascend by number")]
+    fn inputs_that_do_not_ascend_are_noticed() {
+        let item = |seq| InputItem { seq, target: Tick(1), view: Tick(1), payload: Bytes::new() };
+        let packet = InputPacket { inputs: vec![item(2), item(1)], ..InputPacket::default() };
+        packet.encode(&mut Vec::new());
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod builder;
 pub(crate) mod config;
 #[doc(hidden)]
 pub mod doc_game;
+pub(crate) mod former;
 pub(crate) mod harness;
 pub(crate) mod inputs;
 pub(crate) mod matches;
@@ -15,3 +16,4 @@ pub mod net;
 pub(crate) mod players;
 pub mod simulation;
 pub mod sketch;
+pub(crate) mod typed;

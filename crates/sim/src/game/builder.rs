@@ -15,7 +15,7 @@ use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
 use crate::ecs::schedule::order::Declarations;
 use crate::ecs::world::{Constants, World};
-use crate::game::config::{self, FormerKeys};
+use crate::game::former::{FormerKeys, check_former};
 use crate::game::net::{self, View};
 use crate::game::players::Players;
 use crate::game::simulation::SimError;
@@ -234,7 +234,7 @@ impl<G: Game> Built<G> {
         if G::TICK_RATE == 0 {
             problems.push("a tick rate of 0".to_owned());
         }
-        problems.extend(config::check_former::<G>(&former));
+        problems.extend(check_former(&former, &G::Config::default()));
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);

@@ -91,7 +91,7 @@ pub enum Ask {
     Home,
     /// Say something.
     Say {
-        /// Words.
+        /// What to say, up to 80 bytes.
         text: String,
     },
 }

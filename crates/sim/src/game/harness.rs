@@ -16,8 +16,9 @@ use rekindle_schema::{PlayerId, SessionId, StateHash};
 
 use crate::ecs::world::World;
 use crate::game::builder::Game;
-use crate::game::matches::{Match, Typed};
+use crate::game::matches::Match;
 use crate::game::simulation::{GameType, Simulation, StepOutput};
+use crate::game::typed::Typed;
 use crate::value::{Value, to_bytes};
 
 /// A match in a test, with everything that happened to it.

@@ -159,7 +159,7 @@ impl<'a> View<'a> {
         Self { schema, view }
     }
 
-    /// After which tick.
+    /// The tick after which the world was so.
     pub fn tick(&self) -> Tick {
         self.view.tick
     }
@@ -211,5 +211,19 @@ impl ViewEntity<'_> {
     pub fn has<T: Component>(&self) -> bool {
         let place = self.schema.components.iter().position(|component| component.name == T::ID);
         place.is_some_and(|place| self.components >> place & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Typed;
+    use crate::game::doc_game::Duel;
+
+    #[test]
+    #[should_panic(expected = "the columns of a row are those of the networked components")]
+    fn a_row_of_another_schema_is_noticed() {
+        let duel = Typed::<Duel>::new().unwrap().create(b"", 7).unwrap();
+        extract(duel.world(), 5, &mut NetView::default());
     }
 }

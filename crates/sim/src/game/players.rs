@@ -121,3 +121,19 @@ impl<'a> IntoIterator for &'a Players {
         self.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn player(id: u64) -> Player {
+        Player::new(PlayerId(id), SessionId(id), "")
+    }
+
+    #[test]
+    #[should_panic(expected = "players ascend by id")]
+    fn players_who_do_not_ascend_are_noticed() {
+        let mut players = Players { list: vec![player(2), player(1)] };
+        players.enter(player(3));
+    }
+}

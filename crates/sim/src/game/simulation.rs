@@ -55,7 +55,7 @@ pub enum SimError {
     Checkpoint {
         /// The name of the game that was to read it.
         game: String,
-        /// Which check failed.
+        /// The check that failed, and where.
         problem: String,
     },
     /// The systems of the game cannot be put in one order.
@@ -69,7 +69,7 @@ pub enum SimError {
     /// A step was not for the next tick.
     #[error("RK-SIM-004: the state stands at tick {at}, the step makes tick {got}")]
     OutOfOrder {
-        /// Where it stands.
+        /// The tick that the state stands at.
         at: Tick,
         /// What the step makes.
         got: Tick,

@@ -58,67 +58,98 @@ pub(crate) fn encode(
         "the base is a checkpoint of tick {of_base}, its marks are of tick {}",
         marks.tick
     );
-    let since = stamp::last_of(marks.tick);
-    let mut old = marks
-        .ends
-        .iter()
-        .scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize));
-    let mut new = Marks::new(world.tick, edits);
-    let mut writer = DeltaWriter::new(base);
-    let mut scratch = Vec::new();
-    let mut compare = |writer: &mut DeltaWriter<'_>,
-                       new: &mut Marks,
-                       old: Range<usize>,
-                       encode: &dyn Fn(&mut Vec<u8>)| {
-        scratch.clear();
-        encode(&mut scratch);
-        writer.replace(old, &scratch);
-        new.end(writer.position());
-    };
-
-    writer.copy(old.next()?);
-    new.end(writer.position());
-    compare(&mut writer, &mut new, old.next()?, &|out| encode_start(world, config, out));
-    compare(&mut writer, &mut new, old.next()?, &|out| world.entities.encode(out));
-    let mut from = 0;
-    for ((column, stored), &to) in
-        world.columns.iter().zip(&registry.components.list).zip(&marks.columns)
-    {
-        let part = old.next()?;
-        let before = Before {
-            bytes: base,
-            start: part.start,
-            pages: &marks.pages[from..to as usize],
-            size: stored.size,
-            since,
-        };
-        column.encode_changes(&before, &mut writer, &mut new.pages);
-        new.end_column(writer.position());
-        from = to as usize;
-        if writer.size() > limit {
-            return None;
-        }
-    }
-    compare(&mut writer, &mut new, old.next()?, &|out| world.encode_removed(out));
+    let mut parts = Parts::new(base, marks, Marks::new(world.tick, edits));
+    parts.copy()?;
+    parts.compare(|out| encode_start(world, config, out))?;
+    parts.compare(|out| world.entities.encode(out))?;
+    parts.columns(world, marks, limit)?;
+    parts.compare(|out| world.encode_removed(out))?;
     for resource in &world.resources {
-        let part = old.next()?;
-        if resource.changed() > since {
-            compare(&mut writer, &mut new, part, &|out| {
+        if resource.changed() > stamp::last_of(marks.tick) {
+            parts.compare(|out| {
                 resource.changed().encode(out);
                 resource.encode_value(out);
-            });
+            })?;
         } else {
-            writer.copy(part);
-            new.end(writer.position());
+            parts.copy()?;
         }
     }
     for queue in &world.events {
-        compare(&mut writer, &mut new, old.next()?, &|out| queue.encode(out));
+        parts.compare(|out| queue.encode(out))?;
     }
-    compare(&mut writer, &mut new, old.next()?, &|out| {
-        world.last_runs.iter().for_each(|last| last.encode(out))
-    });
-    compare(&mut writer, &mut new, old.next()?, &|out| encode_effects(effects, out));
-    let operations = writer.finish();
+    parts.compare(|out| world.last_runs.iter().for_each(|last| last.encode(out)))?;
+    parts.compare(|out| encode_effects(effects, out))?;
+    let (operations, new) = parts.finish();
     (operations.len() <= limit).then_some((operations, new))
+}
+
+/// Goes through the parts of a base from front to back, and writes for each what leads to that part
+/// of the bytes of now.
+struct Parts<'a> {
+    base: &'a [u8],
+    /// Where the parts of the base end, in bytes; those that were gone through are left out.
+    ends: std::slice::Iter<'a, u32>,
+    /// Where the next part of the base begins.
+    at: usize,
+    writer: DeltaWriter<'a>,
+    /// Where the parts of the bytes of now end.
+    new: Marks,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(base: &'a [u8], marks: &'a Marks, new: Marks) -> Self {
+        let writer = DeltaWriter::new(base);
+        Self { base, ends: marks.ends.iter(), at: 0, writer, new, scratch: Vec::new() }
+    }
+
+    /// The next part of the base; `None` if there is no more.
+    fn next(&mut self) -> Option<Range<usize>> {
+        let end = *self.ends.next()? as usize;
+        Some(std::mem::replace(&mut self.at, end)..end)
+    }
+
+    /// The next part is as in the base.
+    fn copy(&mut self) -> Option<()> {
+        let part = self.next()?;
+        self.writer.copy(part);
+        self.new.end(self.writer.position());
+        Some(())
+    }
+
+    /// The next part is what `encode` writes: what it shares with the base is copied.
+    fn compare(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Option<()> {
+        let part = self.next()?;
+        self.scratch.clear();
+        encode(&mut self.scratch);
+        self.writer.replace(part, &self.scratch);
+        self.new.end(self.writer.position());
+        Some(())
+    }
+
+    /// The next parts are the columns. `None` if the operations take more than `limit` bytes.
+    fn columns(&mut self, world: &World, marks: &Marks, limit: usize) -> Option<()> {
+        let mut from = 0;
+        let types = &world.registry.components.list;
+        for ((column, stored), &to) in world.columns.iter().zip(types).zip(&marks.columns) {
+            let before = Before {
+                bytes: self.base,
+                start: self.next()?.start,
+                pages: &marks.pages[from..to as usize],
+                size: stored.size,
+                since: stamp::last_of(marks.tick),
+            };
+            column.encode_changes(&before, &mut self.writer, &mut self.new.pages);
+            self.new.end_column(self.writer.position());
+            from = to as usize;
+            if self.writer.size() > limit {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn finish(self) -> (Vec<u8>, Marks) {
+        (self.writer.finish(), self.new)
+    }
 }

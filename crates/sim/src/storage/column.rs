@@ -166,7 +166,7 @@ pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 pub(crate) trait AnyColumn: Any + Send {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
-    /// Presence words.
+    /// Which slots have the component: bit `i % 64` of word `i / 64`.
     fn present(&self) -> &[u64];
     /// Drops the component of a slot; whether it was there.
     fn remove(&mut self, slot: usize) -> bool;

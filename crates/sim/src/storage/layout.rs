@@ -12,12 +12,13 @@ use crate::storage::stamp::Stamp;
 /// Where a page of a column lies in the bytes of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageMark {
+    /// The number of the page in its column.
     pub(crate) page: u32,
-    /// Number and presence, 12 bytes, then the values.
+    /// Byte at which the page begins: number and presence, 12 bytes, then the values.
     pub(crate) start: u32,
-    /// Stamps of addition.
+    /// Byte at which the stamps of addition begin, behind the values.
     pub(crate) added: u32,
-    /// Stamps of change.
+    /// Byte at which the stamps of change begin, behind those of addition.
     pub(crate) changed: u32,
     /// The first byte behind the page.
     pub(crate) end: u32,

@@ -135,3 +135,21 @@ pub(super) fn read_get<'g, T>(
 ) -> Option<&'g T> {
     if column.has(slot) { values.get(slot / PAGE)?.as_ref()?.get(slot % PAGE) } else { None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::game::doc_game::Coin;
+
+    #[test]
+    #[should_panic(expected = "pages are asked for in ascending order")]
+    fn a_cursor_that_goes_back_is_noticed() {
+        let mut column = Column::new();
+        column.insert(3, Coin { worth: 1 }, 1);
+        column.insert(70, Coin { worth: 1 }, 1);
+        let mut guard = WriteGuard { column: &column, values: column.values.borrow_mut() };
+        let mut cursor = WriteCursor::new(&mut guard, 2);
+        cursor.seek(1);
+        cursor.seek(0);
+    }
+}

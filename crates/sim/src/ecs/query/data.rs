@@ -18,7 +18,7 @@ use crate::value::entity::Entity;
 ///
 /// A *guard* holds the borrow of the columns, a *cursor* goes over them page by page.
 pub trait QueryData {
-    /// Which columns.
+    /// Indices of the columns that it fetches; found once, when the game is built.
     type State: Send + Sync + 'static;
     /// The borrowed columns.
     type Guard<'w>;

@@ -12,7 +12,7 @@ use crate::value::component::Component;
 /// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
 /// those.
 pub trait QueryFilter {
-    /// Which columns.
+    /// Indices of the columns that it looks at; found once, when the game is built.
     type State: Send + Sync + 'static;
     /// What the filter looks at.
     type Guard<'w>;

@@ -199,10 +199,60 @@ fn check_conflicts(
             if let Some(what) = earlier.access.conflict(&system.access) {
                 errors.push(format!(
                     "systems `{}` and `{}` of stage {:?} both touch `{what}` and one of them \
-                     changes it, but nothing says which runs first: use `after`, `before`, `chain` or `priority`",
+                     changes it, but nothing says which runs first: use `after`, `before`, \
+                     `chain` or `priority`",
                     earlier.name, system.name, system.stage
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rekindle_schema::Tick;
+
+    use super::*;
+    use crate::ecs::schedule::declare::IntoSystems as _;
+    use crate::ecs::world::World;
+
+    fn nothing() {}
+
+    fn two() -> Schedule {
+        let mut declarations = Declarations::default();
+        declarations.add(Stage::Update, nothing.named("two"));
+        declarations.add(Stage::First, nothing.named("one"));
+        declarations.build(&mut Registry::default()).unwrap()
+    }
+
+    fn world() -> World {
+        let mut world = World::new(Arc::default(), Arc::default(), 2, 1, 30);
+        world.begin(Tick(1));
+        world
+    }
+
+    #[test]
+    fn systems_run_by_stage() {
+        let schedule = two();
+        assert_eq!(schedule.names().collect::<Vec<_>>(), ["one", "two"]);
+        schedule.run(&mut world(), |_| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "systems `one` and `two` are not in one order")]
+    fn two_systems_with_one_place_are_noticed() {
+        let mut schedule = two();
+        schedule.systems[1].position = schedule.systems[0].position;
+        assert_total(&schedule.systems);
+    }
+
+    #[test]
+    #[should_panic(expected = "system `one` last ran at stamp 4294967295, which is not before")]
+    fn a_system_that_ran_tomorrow_is_noticed() {
+        let mut world = world();
+        world.last_runs[0] = u32::MAX;
+        two().run(&mut world, |_| {});
     }
 }

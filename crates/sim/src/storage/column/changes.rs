@@ -158,3 +158,39 @@ fn page_mark(page: usize, start: usize, added: usize, changed: usize, end: usize
         end: end as u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::game::doc_game::Coin;
+    use crate::storage::column::AnyColumn as _;
+
+    /// What leads from a column with one coin to one in which it is worth more, if all coins take
+    /// `size` bytes.
+    fn changes(size: usize) -> Vec<u8> {
+        let (mut base, mut marks) = (Vec::new(), Vec::new());
+        let mut column = Column::new();
+        column.insert(3, Coin { worth: 1 }, 10);
+        column.encode(&mut base, Some(&mut marks));
+        column.insert(3, Coin { worth: 2 }, 20);
+        let before = Before { bytes: &base, start: 0, pages: &marks, size: Some(size), since: 10 };
+        let mut writer = DeltaWriter::new(&base);
+        column.write_changes(&before, &mut writer, &mut Vec::new());
+        let mut now = Vec::new();
+        column.encode(&mut now, None);
+        let (_, state) = rekindle_schema::delta::seal(&base, &writer.finish()).unwrap();
+        assert_eq!(state, now);
+        now
+    }
+
+    #[test]
+    fn what_changed_leads_to_the_bytes_of_now() {
+        assert!(!changes(1).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "a `coin` takes another number of bytes than its shape says")]
+    fn a_value_of_another_size_is_noticed() {
+        changes(2);
+    }
+}
