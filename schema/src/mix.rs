@@ -1,4 +1,4 @@
-//! SplitMix64: numbers that look random, from a seed.
+//! `SplitMix64`: numbers that look random, from a seed.
 //!
 //! Good for spreading things, for games and for simulated faults; useless for secrets. Replays
 //! depend on the output, so it never changes. Called wherever chance has to come from a seed.
@@ -14,7 +14,7 @@
 /// What the state of [`SplitMix64`] grows by: 2^64 divided by the golden ratio, made odd.
 pub const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finaliser of SplitMix64: each bit of `z` changes about half of the bits of the result.
+/// The finaliser of `SplitMix64`: each bit of `z` changes about half of the bits of the result.
 /// Different arguments give different results; 0 gives 0.
 #[inline]
 #[must_use]

@@ -69,7 +69,7 @@ pub fn schema() -> Arc<NetSchema> {
     })
 }
 
-/// SplitMix64, by its state.
+/// `SplitMix64`, by its state.
 #[derive(Clone)]
 pub struct Rng(pub u64);
 

@@ -6,7 +6,7 @@ use rekindle_schema::mix::{STEP, mix};
 
 /// A stream of random numbers. As a system parameter: a fresh stream for each system and tick.
 ///
-/// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of SplitMix64).
+/// Counter based: number `n` is a mix of the stream's key and `n` (the finaliser of `SplitMix64`).
 /// Good for games, useless for secrets.
 ///
 /// ```
