@@ -67,7 +67,9 @@ impl Game for Counting {
 
     fn leave(world: &mut World, player: PlayerId, _reason: LeaveReason) {
         let avatar = world.resource::<Players>().avatar(player);
-        avatar.is_some_and(|avatar| world.despawn(avatar));
+        if let Some(avatar) = avatar {
+            world.despawn(avatar);
+        }
     }
 
     fn bot(player: PlayerId, view: &View<'_>, _rules: &Rules, _memory: &mut ()) -> Option<Push> {
