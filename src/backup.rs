@@ -8,14 +8,15 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, TransferError, copy};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_local::{LocalOptions, LocalStore};
 use serde::Serialize;
 
-use crate::cli::exit::{About as _, Exit, Failure};
-use crate::inspect::moment;
-use crate::node::clock;
+use crate::clock;
+use crate::exit::{Exit, Failure};
+use crate::files::About as _;
+use crate::moment;
 
 /// Says what a backup is; in its directory.
 const CARD: &str = "backup.json";
@@ -67,7 +68,7 @@ pub async fn make(
             Err(TransferError::Overtaken { .. } | TransferError::Incomplete { .. })
                 if attempt < ATTEMPTS =>
             {
-                attempt += 1
+                attempt += 1;
             }
             Err(error) => {
                 let exit = if matches!(error, TransferError::Damaged(_)) {
@@ -150,7 +151,8 @@ fn prepare(draft: &Path) -> Result<(), Failure> {
     }
     fs::create_dir_all(draft).about("create", draft)?;
     let mark = draft.join(UNFINISHED);
-    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)
+    File::create(&mark).and_then(|file| file.sync_all()).about("write", &mark)?;
+    Ok(())
 }
 
 async fn write(
@@ -194,12 +196,13 @@ fn publish(draft: &Path, place: &Path, backup: &Backup) -> Result<(), Failure> {
         fs::remove_dir(place).about("replace", place)?;
     }
     fs::rename(draft, place).about("give a backup the name", place)?;
-    place.parent().map_or(Ok(()), synced)
+    place.parent().map_or(Ok(()), synced)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

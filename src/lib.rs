@@ -11,7 +11,8 @@
 //! ```
 //!
 //! * [`cli`]: the commands; [`config`]: what they are set to; [`telemetry`]: logs and metrics.
-//! * [`node`]: a node at work, from boot to clean stop; [`admin`]: its HTTP interface.
+//! * [`node`]: a node at work, from boot to clean stop; [`control`]: joins it to the HTTP interface
+//!   of `rekindle-admin`.
 //! * [`backup`]: whole copies of stores at work.
 //! * [`output`]: what commands print, and [`text`]: what is done to it first; [`dial`]: which
 //!   address to dial.
@@ -22,15 +23,19 @@
 //! Nothing imports this crate. It decides nothing about worlds, journals or ownership: it puts
 //! together those that do.
 
-pub mod admin;
 pub mod backup;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod dial;
 pub mod doctor;
+pub mod exit;
+pub mod files;
 mod hex;
 pub mod inspect;
+pub mod moment;
 pub mod node;
 pub mod output;
 pub mod screen;
@@ -41,7 +46,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
-use rekindle_actors::jobs::Kind;
+use rekindle_jobs::Kind;
 use rekindle_sim::{Game, GameType, SimError, Typed};
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
@@ -81,7 +86,7 @@ impl Node {
     }
 
     /// Registers a kind of job of the queue `default`. Whatever enqueues it (`rekindle jobs run`,
-    /// `jobs.cron`), some node does it; see [`rekindle_actors::jobs`].
+    /// `jobs.cron`), some node does it; see [`rekindle_jobs`].
     #[must_use]
     pub fn job(mut self, kind: Kind) -> Self {
         self.kinds.push(kind);
@@ -109,6 +114,6 @@ impl Node {
             output::error(&error.to_string());
         }
         telemetry::flush();
-        cli::exit::Exit::Failed.into()
+        exit::Exit::Failed.into()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::io::{self, Write as _};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::{telemetry, text};
 
 /// Writes the lines of an answer to standard output, [plain](text::plain) each, and flushes.

@@ -10,9 +10,10 @@ mod support;
 
 use std::time::Duration;
 
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::Tick;
-use rekindle_store::memory::MemoryStore;
-use support::*;
+use rekindle_store_memory::MemoryStore;
+use support::{Node, RATE, add, config, enter, input};
 
 const SECONDS: u64 = 10;
 

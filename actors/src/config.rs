@@ -68,11 +68,27 @@ pub enum OnStall {
     Degrade,
 }
 
+/// What a replay does about records that another build of the game computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherBuild {
+    /// It fails, and names the first of them.
+    Refuse,
+    /// It computes them again and reports where its results differ.
+    Accept,
+}
+
+impl OtherBuild {
+    /// What the option `accept_build` says.
+    pub fn accepted_if(accept: bool) -> Self {
+        if accept { Self::Accept } else { Self::Refuse }
+    }
+}
+
 /// A tick that does not return, as the watchdog saw it. By the time this is handed over, the
 /// match's lease row says so too (unless the store did not answer).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hang {
-    /// Which match.
+    /// The match.
     pub match_id: MatchId,
     /// The tick being made.
     pub tick: Tick,
@@ -127,8 +143,8 @@ pub struct HostConfig {
     pub checkpoints_in_flight: usize,
     /// A tick that has not returned for this long ends the process. Zero turns the watchdog off.
     pub watchdog: Duration,
-    /// Replays journals of another build instead of refusing them.
-    pub accept_build: bool,
+    /// What a recovery does about records of another build.
+    pub other_build: OtherBuild,
     /// How long a group commit waits for company.
     pub commit_linger: Duration,
     /// Bytes that may wait for the journal before matches pause.
@@ -164,7 +180,7 @@ impl Default for HostConfig {
             checkpoint_chain: 8,
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
-            accept_build: false,
+            other_build: OtherBuild::Refuse,
             commit_linger: Duration::from_millis(1),
             backlog_bytes: 16 << 20,
             batch_bytes: 1 << 20,

@@ -11,42 +11,44 @@
 //! as fencing does.
 
 mod lifecycle;
-mod repair;
+mod restart;
 mod supervisor;
 
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use ractor::{Actor, ActorRef};
-use rekindle_schema::lease::{MatchState, Reached};
+use ractor::Actor;
+use rekindle_schema::lease::Reached;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, Tick};
-use rekindle_store::{Store, StoreError};
+use rekindle_schema::{BatchNo, Epoch, MatchId, PlayerId, Seq, Tick};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cell::{MatchCell, MatchPhase};
-use crate::checkpointer::{CheckpointMsg, Checkpointer, LookPending, Taken, Ticket};
-use crate::config::{Games, HostConfig, HostParts, WallClock};
+use crate::checkpoint::scheduler::Checkpointer;
+use crate::checkpoint::ticket::CheckpointPort;
+use crate::config::{Games, HostParts};
 use crate::error::HostError;
 use crate::handle::MatchHandle;
-use crate::journal::{Halt, Journal, JournalMsg, JournalPort};
+use crate::journal::Halt;
+use crate::journal::actor::Journal;
+use crate::journal::pack::Packer;
+use crate::journal::port::JournalPort;
 use crate::meters::Meters;
-use crate::shard::Shard;
-use crate::watchdog;
-use supervisor::{Role, Supervisor, SupervisorMsg};
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
+use crate::services::{Actors, Services};
+use crate::shard::watchdog;
+use crate::shard::wheel::Shard;
+use supervisor::{Role, Supervisor};
 
 pub use lifecycle::{DrainReport, RecoveryReport};
 
 /// What a match is and where it stands.
 #[derive(Debug, Clone)]
 pub struct MatchStatus {
-    /// Which.
+    /// The match.
     pub match_id: MatchId,
     /// Its game type.
     pub game: String,
@@ -54,7 +56,7 @@ pub struct MatchStatus {
     pub tick_rate: u16,
     /// How many house bots play in it.
     pub house_bots: u16,
-    /// Its ownership.
+    /// The ownership under which it runs here.
     pub epoch: Epoch,
     /// What it is doing.
     pub phase: MatchPhase,
@@ -74,41 +76,6 @@ pub struct MatchStatus {
     pub checkpoint: Option<(Seq, Tick, usize)>,
 }
 
-struct Actors {
-    root: ActorRef<SupervisorMsg>,
-    journal: ActorRef<JournalMsg>,
-    checkpointer: ActorRef<CheckpointMsg>,
-    shards: Vec<ActorRef<SupervisorMsg>>,
-}
-
-/// What all actors of a host share.
-pub(crate) struct Inner {
-    pub(crate) store: Store,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) build: BuildId,
-    pub(crate) games: Games,
-    pub(crate) clock: WallClock,
-    pub(crate) seed: u64,
-    pub(crate) config: HostConfig,
-    pub(crate) journal: Arc<JournalPort>,
-    pub(crate) meters: Arc<Meters>,
-    pub(crate) shards: Vec<Shard>,
-    pub(crate) matches: Mutex<BTreeMap<MatchId, Arc<MatchCell>>>,
-    pub(crate) checkpoint_slots: Arc<Semaphore>,
-    pub(crate) look_pending: LookPending,
-    /// Some effect was acknowledged by its sink.
-    pub(crate) effect_delivered: Notify,
-    /// A match came or went.
-    changed: Notify,
-    next_shard: AtomicUsize,
-    /// Phases of ticks are counted from here.
-    pub(crate) started: Instant,
-    stopping: AtomicBool,
-    runtime: Handle,
-    stop: watch::Sender<bool>,
-    actors: OnceLock<Actors>,
-}
-
 /// The handle of a node's matches. Cheap to clone; when the last clone is dropped, everything stops
 /// as in a crash: [`Host::drain`] first.
 #[derive(Clone)]
@@ -116,7 +83,7 @@ pub struct Host {
     guard: Arc<Guard>,
 }
 
-struct Guard(Arc<Inner>);
+struct Guard(Arc<Services>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -141,9 +108,9 @@ impl Host {
                 .map(|index| Shard::thread(index, stop.subscribe()))
                 .collect::<Result<_, _>>()?,
         };
-        let inner = Arc::new(Inner {
+        let services = Arc::new(Services {
             journal: Arc::new(JournalPort::new(config.backlog_bytes)),
-            checkpoint_slots: Arc::new(Semaphore::new(config.checkpoints_in_flight.max(1))),
+            checkpoints: Arc::new(CheckpointPort::new(config.checkpoints_in_flight)),
             store,
             incarnation,
             build,
@@ -154,7 +121,6 @@ impl Host {
             meters: Arc::new(Meters::new()),
             shards,
             matches: Mutex::default(),
-            look_pending: LookPending::default(),
             effect_delivered: Notify::new(),
             changed: Notify::new(),
             next_shard: AtomicUsize::new(0),
@@ -164,38 +130,38 @@ impl Host {
             stop,
             actors: OnceLock::new(),
         });
-        let guard = Arc::new(Guard(Arc::clone(&inner)));
-        inner.start_actors().await?;
-        if !inner.config.watchdog.is_zero() && inner.threaded() {
-            watchdog::start(&inner)
+        let guard = Arc::new(Guard(Arc::clone(&services)));
+        services.start_actors().await?;
+        if !services.config.watchdog.is_zero() && services.threaded() {
+            watchdog::start(&services)
                 .map_err(|error| HostError::Spawn { what: "watchdog", cause: error.to_string() })?;
         }
         Ok(Self { guard })
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    fn services(&self) -> &Arc<Services> {
         &self.guard.0
     }
 
     /// A running match of this node.
     pub fn find(&self, match_id: MatchId) -> Option<MatchHandle> {
-        self.inner().matches.lock().get(&match_id).cloned().map(MatchHandle::new)
+        self.services().matches.lock().get(&match_id).cloned().map(MatchHandle::new)
     }
 
     /// All matches of this node, parked ones included, ascending by id.
     pub fn list(&self) -> Vec<MatchStatus> {
-        self.inner().matches.lock().values().map(|cell| status(cell)).collect()
+        self.services().matches.lock().values().map(|cell| status(cell)).collect()
     }
 
     /// How far the node's log has come, and which checkpoint it stored last: each renewal of its
     /// lease writes that down, apart from the log. `None` before the first batch.
     pub fn reached(&self) -> Option<Reached> {
-        let journal = &self.inner().journal;
+        let journal = &self.services().journal;
         let (batch, crc) = journal.reached()?;
         Some(Reached {
             batch,
             crc,
-            at_ms: (self.inner().clock)(),
+            at_ms: (self.services().clock)(),
             checkpoint: journal.last_checkpoint(),
         })
     }
@@ -213,25 +179,25 @@ impl Host {
             );
             serves && cell.doors.lock().ingress.session_of(player).is_some()
         };
-        let matches = self.inner().matches.lock();
+        let matches = self.services().matches.lock();
         matches.values().find(|cell| plays(cell)).map(|cell| cell.match_id)
     }
 
     /// The batch that will be written next: a lower bound for the lineage of a match that is about
     /// to be created or taken over.
     pub fn next_batch(&self) -> BatchNo {
-        self.inner().journal.next_batch()
+        self.services().journal.next_batch()
     }
 
     /// The games that this host serves.
     pub fn games(&self) -> &Games {
-        &self.inner().games
+        &self.services().games
     }
 
     /// Resolves when nothing can be acknowledged any more: the incarnation is fenced, or its log's
     /// end is unknown. The process must end.
     pub async fn fenced(&self) -> Halt {
-        let mut halted = self.inner().journal.halted();
+        let mut halted = self.services().journal.halted();
         match halted.wait_for(Option::is_some).await {
             Ok(halt) => halt.clone().unwrap_or_else(|| Halt::Actor("host", "halted".to_owned())),
             Err(_) => Halt::Actor("host", "gone".to_owned()),
@@ -240,7 +206,7 @@ impl Host {
 
     /// Stops everything at once, as a crash would: nothing is flushed, nobody is told.
     pub fn abort(&self) {
-        self.inner().abort();
+        self.services().abort();
     }
 }
 
@@ -249,6 +215,7 @@ fn status(cell: &MatchCell) -> MatchStatus {
         let doors = cell.doors.lock();
         (doors.ingress.len(), doors.ingress.capacity())
     };
+    let standing = cell.books.standing();
     MatchStatus {
         match_id: cell.match_id,
         game: cell.spec.game.clone(),
@@ -256,17 +223,17 @@ fn status(cell: &MatchCell) -> MatchStatus {
         house_bots: cell.spec.house_bots,
         epoch: cell.epoch,
         phase: cell.phase(),
-        tick: cell.tick(),
-        durable: cell.durable().tick,
-        published: cell.published(),
+        tick: standing.executed,
+        durable: standing.durable.tick,
+        published: standing.published,
         sessions,
         max_players,
-        late_ticks: cell.late.load(Ordering::Relaxed),
-        checkpoint: cell.cost.lock().newest.map(|stored| (stored.seq, stored.tick, stored.bytes)),
+        late_ticks: cell.supervision.late(),
+        checkpoint: cell.checkpoints.newest().map(|stored| (stored.seq, stored.tick, stored.bytes)),
     }
 }
 
-impl Inner {
+impl Services {
     async fn start_actors(self: &Arc<Self>) -> Result<(), HostError> {
         let fail = |what: &'static str| {
             move |error: ractor::SpawnErr| HostError::Spawn { what, cause: error.to_string() }
@@ -275,16 +242,16 @@ impl Inner {
         let (root, _) = Actor::spawn(None, supervisor(Role::Root), ())
             .await
             .map_err(fail("root supervisor"))?;
-        let journal = Journal {
-            store: self.store.clone(),
+        let packer = Packer {
             port: Arc::clone(&self.journal),
             incarnation: self.incarnation,
             build: self.build,
             clock: Arc::clone(&self.clock),
-            linger: self.config.commit_linger,
             batch_bytes: self.config.batch_bytes,
             meters: Arc::clone(&self.meters),
         };
+        let journal =
+            Journal { store: self.store.clone(), packer, linger: self.config.commit_linger };
         let (journal, _) = Actor::spawn_linked(None, journal, (), root.get_cell())
             .await
             .map_err(fail("journal"))?;
@@ -293,6 +260,7 @@ impl Inner {
         let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell())
             .await
             .map_err(fail("checkpointer"))?;
+        self.checkpoints.attach(checkpointer.clone());
         let mut shards = Vec::with_capacity(self.shards.len());
         for (index, shard) in self.shards.iter().enumerate() {
             let spawning =
@@ -302,19 +270,15 @@ impl Inner {
                 what: "shard supervisor",
                 cause: error.to_string(),
             })?;
-            shards.push(spawned.map_err(fail("shard supervisor"))?.0);
+            shards.push(spawned.map_err(fail("shard supervisor"))?.0.get_cell());
         }
-        let _ = self.actors.set(Actors { root, journal, checkpointer, shards });
+        let _ = self.actors.set(Actors {
+            root: root.get_cell(),
+            journal: journal.get_cell(),
+            scheduler: checkpointer.get_cell(),
+            shards,
+        });
         Ok(())
-    }
-
-    /// Shards are threads; without them everything runs on one runtime, and nothing may block it.
-    pub(crate) fn threaded(&self) -> bool {
-        self.shards.iter().any(Shard::is_thread)
-    }
-
-    pub(crate) fn is_aborted(&self) -> bool {
-        *self.stop.borrow()
     }
 
     fn abort(&self) {
@@ -324,114 +288,20 @@ impl Inner {
         }
         let cells = std::mem::take(&mut *self.matches.lock());
         for cell in cells.values() {
-            cell.subscribers.lock().clear();
+            cell.subscribers.close();
             cell.set_phase(MatchPhase::Drained);
-            if let Some(actor) = cell.actor.lock().take() {
+            if let Some(actor) = cell.supervision.take_actor() {
                 actor.kill();
             }
             cell.close_doors(RefuseCode::Unavailable, "the node stopped: connect again");
         }
-        if let Some(Actors { root, journal, checkpointer, shards }) = self.actors.get() {
+        if let Some(Actors { root, journal, scheduler, shards }) = self.actors.get() {
             for shard in shards {
                 shard.kill();
             }
-            checkpointer.kill();
+            scheduler.kill();
             journal.kill();
             root.kill();
-        }
-    }
-
-    /// Runs `future` on the host's runtime until it is done or the host stops.
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let mut stop = self.stop.subscribe();
-        self.runtime.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => {}
-                () = future => {}
-            }
-        });
-    }
-
-    /// Runs `work` where it holds up no match; inline in a simulation.
-    pub(crate) async fn offload<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, String> {
-        if self.threaded() {
-            self.runtime.spawn_blocking(work).await.map_err(|error| error.to_string())
-        } else {
-            Ok(work())
-        }
-    }
-
-    /// Asks the checkpointer to look again.
-    pub(crate) fn look(&self) {
-        if let Some(actors) = self.actors.get() {
-            self.look_pending.ask(&actors.checkpointer);
-        }
-    }
-
-    /// Writes a checkpoint in the background.
-    pub(crate) fn store_checkpoint(self: &Arc<Self>, ticket: Ticket, taken: Taken) {
-        let host = Arc::clone(self);
-        self.spawn(async move {
-            match crate::checkpointer::store(&host, &ticket.cell, taken).await {
-                Ok(took) => {
-                    tokio::time::sleep(crate::checkpointer::rest(took)).await;
-                    ticket.finish();
-                }
-                Err(error) if host.journal.is_halted() => tracing::debug!(%error, "checkpoint \
-                    given up"),
-                Err(error) => {
-                    ticket.postpone();
-                    tracing::error!(
-                        code = "RK-HOST-033", match_id = %ticket.cell.match_id, %error,
-                        "checkpoint was not stored"
-                    );
-                }
-            }
-        });
-    }
-
-    /// Sets the state in a match's row if the row is ours and running (or parked, by us).
-    /// `Ok(false)` if it is not.
-    pub(crate) async fn set_row(
-        &self,
-        match_id: MatchId,
-        state: MatchState,
-    ) -> Result<bool, StoreError> {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match self.try_set_row(match_id, &state).await {
-                Err(error) if error.is_transient() && !self.journal.is_halted() => {
-                    tracing::warn!(code = "RK-HOST-034", %match_id, %error, "lease row will be \
-                        written again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                done => return done,
-            }
-        }
-    }
-
-    async fn try_set_row(&self, match_id: MatchId, state: &MatchState) -> Result<bool, StoreError> {
-        let Some(mut row) = self.store.leases.get(match_id).await? else { return Ok(false) };
-        loop {
-            if row.incarnation != self.incarnation || matches!(row.state, MatchState::Ended { .. })
-            {
-                return Ok(false);
-            }
-            if row.state == *state {
-                return Ok(true);
-            }
-            row.version += 1;
-            row.state = state.clone();
-            match self.store.leases.compare_and_set(row).await? {
-                Ok(()) => return Ok(true),
-                Err(Some(standing)) => row = standing,
-                Err(None) => return Ok(false),
-            }
         }
     }
 }

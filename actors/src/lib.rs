@@ -1,9 +1,9 @@
-//! Supervised actors of a node: matches, journal, checkpoints, [jobs].
+//! Supervised actors of a node: matches, journal, checkpoints.
 //!
 //! A [`Host`] runs the matches of one node incarnation. The node gives it a
 //! [store](rekindle_store::Store), its [`Games`] and a clock, tells it which matches to
-//! [create](Host::create) and [recover](Host::recover), and links the edge to them through
-//! [`MatchHandle`]s.
+//! [create](Host::create) and [recover](Host::recover), and hands the edge their doors: a
+//! [`MatchHandle`] is a [`rekindle_door::MatchDoor`].
 //!
 //! One tick's way: players' inputs wait in [`core::Ingress`] → the shard's wheel wakes the match's
 //! actor → [`core::Ingress::draw`] makes the step → [`core::MatchCore::step`] makes the world →
@@ -46,29 +46,27 @@
 //! | `rekindle_effects_delivered_total` | counter | effects that were new to their sink |
 //! | `rekindle_matches`, `rekindle_sessions` | gauge | on this node now |
 
-mod actor;
-mod cell;
-mod checkpointer;
+mod checkpoint;
 mod config;
 pub mod core;
-mod effects;
 mod error;
 mod handle;
 mod host;
-pub mod jobs;
 mod journal;
+mod messages;
 mod meters;
-pub mod poison;
+mod play;
 pub mod recovery;
+mod services;
 mod shard;
-mod watchdog;
 
-pub use cell::MatchPhase;
 pub use config::{
-    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, Output, WallClock,
+    Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, OtherBuild, Output,
+    WallClock,
 };
-pub use core::{Admission, Opened, RawInput};
+pub use core::Durable;
 pub use error::{HostError, RecoveryError};
-pub use handle::{MatchHandle, MatchInfo};
+pub use handle::MatchHandle;
 pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
-pub use journal::{Durable, Halt};
+pub use journal::Halt;
+pub use play::supervision::MatchPhase;

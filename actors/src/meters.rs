@@ -1,5 +1,6 @@
 //! The metrics of a host. Their names and meanings are in the crate documentation.
 
+use crate::checkpoint::chain::CheckpointKind;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// Handles, looked up once: recording is then a few nanoseconds.
@@ -35,19 +36,16 @@ pub(crate) struct Meters {
     pub(crate) sessions: Gauge,
 }
 
-/// What `Captured::kind` says.
-const CHECKPOINT_KINDS: [&str; 2] = ["full", "delta"];
-
-fn of_kind<'a>(all: &'a [Histogram; 2], kind: &str) -> &'a Histogram {
-    &all[usize::from(kind != CHECKPOINT_KINDS[0])]
+fn of_kind(all: &[Histogram; 2], kind: CheckpointKind) -> &Histogram {
+    &all[kind as usize]
 }
 
 impl Meters {
-    pub(crate) fn checkpoint_bytes(&self, kind: &str) -> &Histogram {
+    pub(crate) fn checkpoint_bytes(&self, kind: CheckpointKind) -> &Histogram {
         of_kind(&self.checkpoint_bytes, kind)
     }
 
-    pub(crate) fn checkpoint_encode(&self, kind: &str) -> &Histogram {
+    pub(crate) fn checkpoint_encode(&self, kind: CheckpointKind) -> &Histogram {
         of_kind(&self.checkpoint_encode, kind)
     }
 
@@ -69,10 +67,11 @@ impl Meters {
             batch_bytes: histogram!("rekindle_journal_batch_bytes"),
             backlog: gauge!("rekindle_journal_backlog_bytes"),
             checkpoint_age: gauge!("rekindle_checkpoint_age_seconds"),
-            checkpoint_bytes: CHECKPOINT_KINDS
-                .map(|kind| histogram!("rekindle_checkpoint_bytes", "kind" => kind)),
-            checkpoint_encode: CHECKPOINT_KINDS
-                .map(|kind| histogram!("rekindle_checkpoint_encode_seconds", "kind" => kind)),
+            checkpoint_bytes: CheckpointKind::ALL
+                .map(|kind| histogram!("rekindle_checkpoint_bytes", "kind" => kind.as_str())),
+            checkpoint_encode: CheckpointKind::ALL.map(
+                |kind| histogram!("rekindle_checkpoint_encode_seconds", "kind" => kind.as_str()),
+            ),
             checkpoint_put: histogram!("rekindle_checkpoint_put_seconds"),
             replay_estimate: gauge!("rekindle_replay_estimate_seconds"),
             recovery_replay: histogram!("rekindle_recovery_seconds", "phase" => "replay"),

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rekindle_actors::{HostConfig, MatchHandle};
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::record::Step;
 use rekindle_schema::{Incarnation, MatchId, StateHash, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::chains::{self, Chain, Restorer};
 use rekindle_store::history::{self, LoadOptions};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 
 const MATCH: MatchId = MatchId(7);

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rekindle_actors::core::{Admission, Ingress, IngressLimits, OpenOutcome, Outbox, TickRecord};
+use rekindle_actors::core::{Ingress, IngressLimits, OpenOutcome, Outbox, TickRecord};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::record::{LeaveReason, Step};
 use rekindle_schema::{BatchNo, Incarnation, PlayerId, Seq, SessionId, Tick};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::Instant;
 
@@ -58,7 +59,7 @@ struct Rules {
 impl Rules {
     fn check(&mut self, step: &Step) {
         let ascending = |players: Vec<PlayerId>| {
-            assert!(players.windows(2).all(|pair| pair[0] < pair[1]), "{step:?}")
+            assert!(players.windows(2).all(|pair| pair[0] < pair[1]), "{step:?}");
         };
         ascending(step.joins.iter().map(|join| join.player).collect());
         ascending(step.leaves.iter().map(|leave| leave.player).collect());

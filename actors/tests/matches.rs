@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rekindle_actors::{Admission, HostConfig, MatchPhase, OnStall, Output};
+use rekindle_actors::{HostConfig, MatchPhase, OnStall, Output};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Incarnation, PlayerId, SessionId, Tick};
 use rekindle_store::StoreError;
-use rekindle_store::memory::{Fate, MemoryStore, Op};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -214,7 +215,7 @@ async fn a_degraded_match_runs_on_and_says_so() {
     assert_eq!(frame(&mut frames).await.tick.0 - 1, frame_before(&degraded));
 }
 
-fn frame_before(frame: &rekindle_schema::frame::TickFrame) -> u64 {
+fn frame_before(frame: &rekindle_door::TickFrame) -> u64 {
     frame.tick.0
 }
 
@@ -311,7 +312,7 @@ async fn a_player_has_one_session_and_comes_back_to_it() {
     assert!(again.resumed);
     assert_eq!((again.session, again.next_input, again.next_command), (first.session, 6, 2));
     let stolen = link.open(PlayerId(2), "b".to_owned(), Some(first.session)).await;
-    assert_eq!(stolen.expect_err("not theirs").0, RefuseCode::Credential);
+    assert_eq!(stolen.expect_err("not theirs").code, RefuseCode::Credential);
     // Leaves and comes again: another session.
     link.close(first.session);
     let fresh = link.open(PlayerId(1), "a".to_owned(), None).await.expect("open");
@@ -329,13 +330,13 @@ async fn a_session_that_is_over_is_not_resumed_and_makes_no_new_one() {
     link.close(over);
     frame_where(&mut frames, |frame| !frame.left.is_empty()).await;
     let refused = link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("over");
-    assert_eq!(refused.0, RefuseCode::Removed);
+    assert_eq!(refused.code, RefuseCode::Removed);
     assert_eq!(link.occupancy().0, 0, "nobody came in");
     // A ticket lets the player in again; the old token is of no use even then.
     let fresh = enter(&link, 1).await;
     assert_ne!(fresh, over);
     assert_eq!(
-        link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("still over").0,
+        link.open(PlayerId(1), "a".to_owned(), Some(over)).await.expect_err("still over").code,
         RefuseCode::Removed
     );
     assert!(link.open(PlayerId(1), "a".to_owned(), Some(fresh)).await.expect("resume").resumed);
@@ -350,7 +351,7 @@ async fn a_full_match_says_so() {
         enter(&link, player).await;
     }
     let refused = link.open(PlayerId(65), String::new(), None).await.expect_err("full");
-    assert_eq!(refused.0, RefuseCode::Full);
+    assert_eq!(refused.code, RefuseCode::Full);
     assert_eq!(link.occupancy(), (64, 64));
 }
 

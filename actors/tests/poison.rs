@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hazard::{Ask, Hazard, Move, command};
-use rekindle_actors::{Admission, Games, Hang, HostConfig, MatchHandle, MatchPhase};
+use rekindle_actors::{Games, Hang, HostConfig, MatchHandle, MatchPhase};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, LeaveReason};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Incarnation, MatchId, PlayerId, Tick};
 use rekindle_sim::{GameType, Typed};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_memory::MemoryStore;
 use support::*;
 use tokio::time::{sleep, timeout};
 
@@ -150,7 +151,7 @@ async fn a_command_and_a_join_that_panic_are_left_out_and_answered() {
     let refused = timeout(Duration::from_secs(5), link.open(PlayerId(2), "boom".to_owned(), None))
         .await
         .expect("answered");
-    assert_eq!(refused.expect_err("refused").0, RefuseCode::Unavailable);
+    assert_eq!(refused.expect_err("refused").code, RefuseCode::Unavailable);
     let tick = link.inspect().await.expect("lives").0;
     timeout(Duration::from_secs(1), link.wait_durable(Tick(tick.0 + 5)))
         .await
@@ -187,7 +188,7 @@ async fn a_tick_that_panics_by_itself_parks_its_match_only() {
     assert_eq!(last, Tick(39), "all that was made was published, nothing else");
     assert!(matches!(link.phase(), MatchPhase::Parked(_)));
     assert_eq!(
-        link.open(PlayerId(1), String::new(), None).await.expect_err("parked").0,
+        link.open(PlayerId(1), String::new(), None).await.expect_err("parked").code,
         RefuseCode::Unavailable
     );
     assert!(link.wait_durable(Tick(40)).await.is_none());
@@ -312,7 +313,7 @@ async fn an_input_that_never_returns_is_reported_with_its_player() {
 #[tokio::test(start_paused = true)]
 async fn poison_is_isolated_by_halves() {
     // 64 contributions, one of them poison: found in a handful of trials, all others kept.
-    use rekindle_actors::poison::{Outcome, isolate};
+    use rekindle_actors::recovery::poison::{Outcome, isolate};
     use rekindle_schema::SessionId;
     use rekindle_schema::record::{AppliedInput, Join, Step};
     let game = Tally::new();

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rekindle_actors::recovery::{Replay, replay};
-use rekindle_actors::{Admission, HostConfig, MatchHandle, MatchPhase, RecoveryError};
+use rekindle_actors::{HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError};
+use rekindle_door::{Admission, MatchDoor as _};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, Step};
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, SessionId, StateHash, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::history::{self, End, LoadOptions, Start};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 use support::*;
 use tokio::time::{sleep, timeout};
 
@@ -237,7 +238,7 @@ async fn a_drained_node_leaves_nothing_to_replay() {
     assert_eq!((report.matches, report.checkpointed), (5, 5), "{report:?}");
     for link in &ends {
         let refused = link.open(PlayerId(9), String::new(), None).await.expect_err("draining");
-        assert_eq!(refused.0, rekindle_schema::wire::RefuseCode::Draining);
+        assert_eq!(refused.code, rekindle_schema::wire::RefuseCode::Draining);
     }
     let hashes: Vec<_> = futures::future::join_all(
         ends.iter().map(|link| async move { link.inspect().await.expect("lives") }),
@@ -438,15 +439,16 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
             .expect("history");
     let game = Tally::new();
     let other = BuildId(2);
-    let refused =
-        replay(&game, &lease.spec, &history, other, false, &mut |_| {}).err().expect("refused");
+    let refused = replay(&game, &lease.spec, &history, other, OtherBuild::Refuse, &mut |_| {})
+        .err()
+        .expect("refused");
     assert!(
         matches!(refused, RecoveryError::OtherBuild { found: BUILD, ours, .. } if ours == other),
         "{refused}"
     );
     assert!(!refused.parks(), "the old build can still go on with it");
-    let accepted =
-        replay(&game, &lease.spec, &history, other, true, &mut |_| {}).expect("accepted");
+    let accepted = replay(&game, &lease.spec, &history, other, OtherBuild::Accept, &mut |_| {})
+        .expect("accepted");
     assert_eq!(accepted.resimulated, Some((Tick(1), accepted.tick)));
     assert_eq!((accepted.beats_differing, accepted.holds_until), (0, None));
     assert!(
@@ -456,8 +458,8 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
     // One that computes otherwise: from the first hash on nothing holds.
     let mut otherwise = lease.spec.clone();
     otherwise.seed += 1;
-    let differing =
-        replay(&game, &otherwise, &history, other, true, &mut |_| {}).expect("accepted");
+    let differing = replay(&game, &otherwise, &history, other, OtherBuild::Accept, &mut |_| {})
+        .expect("accepted");
     assert!(differing.beats_differing > 0);
     assert_ne!(differing.hashes.at(Tick(30)), accepted.hashes.at(Tick(30)));
     assert_eq!(differing.holds_until, Some(Tick(0)));
@@ -466,7 +468,7 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
         game: &game,
         spec: &lease.spec,
         build: BUILD,
-        accept_build: false,
+        other_build: OtherBuild::Refuse,
         until: Some(Tick(47)),
         match_id: None,
     };
@@ -487,9 +489,10 @@ async fn a_history_with_a_hole_is_refused() {
             .await
             .expect("history");
     history.frames.remove(5);
-    let error = replay(&Tally::new(), &lease.spec, &history, BUILD, false, &mut |_| {})
-        .err()
-        .expect("refused");
+    let error =
+        replay(&Tally::new(), &lease.spec, &history, BUILD, OtherBuild::Refuse, &mut |_| {})
+            .err()
+            .expect("refused");
     assert!(matches!(error, RecoveryError::Broken { .. }), "{error}");
 }
 

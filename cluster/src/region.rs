@@ -7,7 +7,7 @@ use rekindle_schema::{MatchId, Seq, Tick};
 use rekindle_store::history::{self, HistoryError, LoadOptions};
 use rekindle_store::{Store, StoreError};
 
-use crate::directory::{self, Updated};
+use crate::ownership::directory::{self, Updated};
 
 /// What this side of the store has of a match: where it would go on.
 #[derive(Debug, Clone)]

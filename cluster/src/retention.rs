@@ -4,85 +4,31 @@
 //! what nobody needs, drop checkpoints, chunks and ended matches whose time is over. Any node may
 //! run it at any moment, several at once, and die in the middle. It never removes what a recovery
 //! or a pinned replay needs.
+//!
+//! What is to be kept is said and judged in `policy.rs` (pure); [`archive`] moves records into the
+//! archive, [`trim`] says which batches nobody needs any more.
+
+pub mod archive;
+mod policy;
+pub mod trim;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use rekindle_schema::archive::{ChunkKind, ChunkMeta, Pin};
+use rekindle_schema::archive::{ChunkMeta, Pin};
 use rekindle_schema::batch::BatchView;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeState};
-use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::history;
 use rekindle_store::{LogInfo, Store, StoreError, chains};
 
-use crate::archive::{self, Need, Subject};
-use crate::trim::{self, Cut};
+use archive::{Need, Subject};
+use policy::{Age, is_open, is_over};
+pub use policy::{Keep, Policy, expired};
+use trim::Cut;
 
-/// How far the clocks of nodes may be apart. A time that is further ahead came from a clock that
-/// was wrong, in milliseconds.
-const AHEAD_MS: u64 = history::CLOCK_SLACK_MS;
 /// How many bytes of a log are read at once in search of its first young batch.
 const STRIDE: usize = 1 << 20;
-
-/// For how long something is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// No longer than something else needs it.
-    Needed,
-    /// For this long, and while something else needs it.
-    For(Duration),
-    /// For ever.
-    All,
-}
-
-impl Keep {
-    /// What is older than this, in milliseconds since 1970, may go; `None`: nothing may.
-    fn cutoff(self, now_ms: u64) -> Option<u64> {
-        match self {
-            Self::Needed => Some(u64::MAX),
-            Self::For(time) => {
-                Some(now_ms.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
-            }
-            Self::All => None,
-        }
-    }
-}
-
-/// What is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// Records in the log, beyond what recovery needs.
-    pub journal: Keep,
-    /// How many checkpoints of each match, at least 2.
-    pub checkpoints: usize,
-    /// Records in the archive. `Needed`: nothing is archived but what is pinned.
-    pub archive: Keep,
-    /// Matches that have ended, with all that belongs to them. `Needed` is not used.
-    pub ended: Keep,
-    /// How much time a chunk of the archive covers at least.
-    pub chunk_every: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            journal: Keep::Needed,
-            checkpoints: 2,
-            archive: Keep::Needed,
-            ended: Keep::All,
-            chunk_every: Duration::from_mins(1),
-        }
-    }
-}
-
-impl Policy {
-    /// Whether a match has ended, and began so long ago that all of it may be over.
-    fn may_be_over(&self, lease: &MatchLease, now_ms: u64) -> bool {
-        matches!((&lease.state, self.ended), (MatchState::Ended { .. }, Keep::For(_)))
-            && self.ended.cutoff(now_ms).is_some_and(|cutoff| lease.spec.created_ms < cutoff)
-    }
-}
 
 /// What one run did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,7 +66,7 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
     for lease in &matches {
         let Some(state) = states.get(&lease.match_id) else { continue };
         let pin = pins.get(&lease.match_id);
-        if is_over(lease, state, pin, policy, now_ms) {
+        if is_over(lease, &state.checkpoints, &state.chunks, pin, policy, now_ms) {
             if remove_match(store, lease).await? {
                 done.matches_removed.push(lease.match_id);
             }
@@ -185,16 +131,6 @@ impl State {
         };
         Ok(Self { checkpoints, chunks, wanted })
     }
-}
-
-/// Whether records that a pin asks for are still to come.
-fn is_open(pin: &Pin, chunks: &[ChunkMeta]) -> bool {
-    let last = chunks
-        .iter()
-        .filter(|meta| meta.kind == ChunkKind::Records)
-        .map(|meta| meta.last_tick)
-        .max();
-    pin.to.is_none_or(|to| last.is_none_or(|last| last < to))
 }
 
 async fn archive_due(
@@ -278,21 +214,6 @@ async fn trim_logs(
     Ok(cuts)
 }
 
-/// What is too old, by times that a clock gave which may have been set in between.
-#[derive(Debug, Clone, Copy)]
-struct Age {
-    cutoff: u64,
-    now_ms: u64,
-}
-
-impl Age {
-    /// Whether something of this moment has to stay. What lies ahead of now got its time from a
-    /// clock that was wrong: that says nothing.
-    fn is_kept(self, ms: u64) -> bool {
-        (self.cutoff..=self.now_ms.saturating_add(AHEAD_MS)).contains(&ms)
-    }
-}
-
 /// The first batch in `first..before` with a record that has to stay; `before` if there is none.
 /// Read from the oldest on, as the times of a log do not ascend when its node's clock was set: what
 /// is read is what goes, and the first batch that stays. What cannot be read stays.
@@ -327,73 +248,6 @@ async fn older_than(
         stride = STRIDE;
     }
     Ok(before)
-}
-
-/// The chunks whose time is over: those before the newest state that is older than `cutoff`, except
-/// what a pinned replay needs. From that state on a replay stays possible. `None`: nothing is too
-/// old.
-pub fn expired<'a>(
-    chunks: &'a [ChunkMeta],
-    pin: Option<&Pin>,
-    cutoff: Option<u64>,
-) -> Vec<&'a ChunkMeta> {
-    let states = || chunks.iter().filter(|meta| meta.kind == ChunkKind::State);
-    let Some(cutoff) = cutoff else { return Vec::new() };
-    // Records that stay need a state before them. Where times ascend, none of them lies before the
-    // newest old state.
-    let young = chunks
-        .iter()
-        .filter(|meta| meta.kind == ChunkKind::Records && meta.last_ms >= cutoff)
-        .map(|meta| meta.last_seq)
-        .min();
-    let is_base = |meta: &&ChunkMeta| {
-        meta.last_ms < cutoff && young.is_none_or(|young| meta.last_seq <= young)
-    };
-    let Some(base) = states().filter(is_base).map(|meta| meta.last_seq).max() else {
-        return Vec::new();
-    };
-    let pinned = pin.map(|pin| {
-        let from = states()
-            .filter(|meta| meta.last_tick <= pin.from)
-            .map(|meta| meta.last_seq)
-            .max()
-            .unwrap_or_default();
-        (from, pin.to.unwrap_or(Tick(u64::MAX)))
-    });
-    let is_pinned = |meta: &ChunkMeta| {
-        pinned.is_some_and(|(from, to)| {
-            let reaches = if meta.kind == ChunkKind::State {
-                meta.last_seq >= from
-            } else {
-                meta.last_seq > from
-            };
-            reaches && meta.first_tick <= to
-        })
-    };
-    let is_old = |meta: &ChunkMeta| match meta.kind {
-        ChunkKind::Records => meta.last_seq <= base && meta.last_ms < cutoff,
-        ChunkKind::State => meta.last_seq < base,
-    };
-    chunks.iter().filter(|meta| is_old(meta) && !is_pinned(meta)).collect()
-}
-
-/// Whether a match has ended so long ago that all of it may go. Times ahead of now came from a
-/// clock that was wrong; without any other nothing is known.
-fn is_over(
-    lease: &MatchLease,
-    state: &State,
-    pin: Option<&Pin>,
-    policy: &Policy,
-    now_ms: u64,
-) -> bool {
-    let checkpoints = state.checkpoints.iter().map(|meta| meta.time_ms);
-    let times = || checkpoints.clone().chain(state.chunks.iter().map(|meta| meta.last_ms));
-    let last = times().filter(|&ms| ms <= now_ms.saturating_add(AHEAD_MS)).max();
-    let known = last.is_some() || times().next().is_none();
-    pin.is_none()
-        && known
-        && policy.may_be_over(lease, now_ms)
-        && policy.ended.cutoff(now_ms).is_some_and(|cutoff| last.unwrap_or_default() < cutoff)
 }
 
 /// Removes a match: the row last, so that whoever dies in between leaves something that the next

@@ -15,13 +15,13 @@ use rekindle_schema::lease::{
 };
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
-use rekindle_store::memory::{Fate, MemoryStore, Op};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 
 const MATCHES: [MatchId; 2] = [MatchId(1), MatchId(2)];
 const SECOND: u64 = 1_000;
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Draw(u64);
 
 impl Draw {
@@ -154,7 +154,7 @@ impl World {
             line.epoch = line.epoch.next();
             line.prev_crc = 0;
             let (node, epoch, first_seq) = (self.node, line.epoch, line.next);
-            rekindle_cluster::directory::update(&*store.leases, line.match_id, |row| {
+            rekindle_cluster::ownership::directory::update(&*store.leases, line.match_id, |row| {
                 (row.epoch, row.incarnation) = (epoch, node);
                 row.lineage.push(Lineage {
                     epoch,
@@ -167,15 +167,20 @@ impl World {
             .await
             .unwrap();
             let keep_from = retention::lineage_needed(&store, policy, line.match_id).await.unwrap();
-            rekindle_cluster::takeover::settle_in(&store, node, line.match_id, keep_from)
-                .await
-                .unwrap();
+            rekindle_cluster::ownership::takeover::mark_healthy(
+                &store,
+                node,
+                line.match_id,
+                keep_from,
+            )
+            .await
+            .unwrap();
         }
     }
 
     async fn end(&self, match_id: MatchId) {
         let ended = MatchState::Ended { reason: "over".into() };
-        rekindle_cluster::directory::update(&*self.store().leases, match_id, |row| {
+        rekindle_cluster::ownership::directory::update(&*self.store().leases, match_id, |row| {
             row.state = ended.clone();
             true
         })

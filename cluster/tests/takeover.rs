@@ -9,25 +9,25 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::takeover::{
+use rekindle_cluster::ownership::takeover::{
     self, Anything, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
 };
+use rekindle_cluster::retention::{self, Policy};
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
 };
 use rekindle_schema::record::{FLUSH_TAG, Flush};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
-use rekindle_store::history::History;
-use rekindle_store::memory::{Fate, MemoryStore, Op};
+use rekindle_store::history::{self, History, LoadOptions};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_memory::{Fate, MemoryStore, Op};
 
 const WRITER: Incarnation = Incarnation(0xA);
 const TAKERS: [Incarnation; 2] = [Incarnation(0xB), Incarnation(0xC)];
 const MATCHES: [MatchId; 3] = [MatchId(1), MatchId(2), MatchId(3)];
 
-/// SplitMix64: enough to draw delays from.
+/// `SplitMix64`: enough to draw delays from.
 struct Draw(u64);
 
 impl Draw {
@@ -230,8 +230,7 @@ async fn a_zombies_batches_behind_the_seal_are_not_in_the_history() {
     let sealed = store.leases.node(WRITER).await.unwrap().unwrap().seal.unwrap();
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-        let again =
-            rekindle_store::history::load(&store, &claim.lease, &Default::default()).await.unwrap();
+        let again = history::load(&store, &claim.lease, &LoadOptions::default()).await.unwrap();
         assert_eq!(
             again.last_seq(),
             Seq(sealed.0),
@@ -341,7 +340,7 @@ async fn a_match_is_parked_by_what_its_claimer_saw_and_never_for_a_count_alone()
     let memory = MemoryStore::new();
     let (store, _) = secured(&memory).await;
     for id in MATCHES {
-        rekindle_cluster::directory::update(&*store.leases, id, |row| {
+        rekindle_cluster::ownership::directory::update(&*store.leases, id, |row| {
             row.attempts = 1_000;
             true
         })
@@ -388,7 +387,7 @@ async fn a_device_that_fails_parks_nobody_and_an_older_checkpoint_stands_in() {
     assert!(writer.await.unwrap() > Seq(2));
     for seq in [1, 2] {
         let (meta, state) =
-            rekindle_store::conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
+            rekindle_store_conformance::checkpoint(MATCHES[0], 1, WRITER, seq, 1, 100);
         store.checkpoints.put(meta, state).await.unwrap();
     }
     let rows = takeover::orphans(&store, &BTreeSet::from([WRITER])).await.unwrap();
@@ -434,10 +433,14 @@ async fn a_dead_log_that_nobody_needs_goes_with_its_lease() {
     );
     for claimed in claims {
         let Claimed::Ours(claim) = claimed else { panic!("nobody else takes") };
-        rekindle_cluster::directory::update(&*store.leases, claim.lease.match_id, |row| {
-            row.state = MatchState::Ended { reason: "over".into() };
-            true
-        })
+        rekindle_cluster::ownership::directory::update(
+            &*store.leases,
+            claim.lease.match_id,
+            |row| {
+                row.state = MatchState::Ended { reason: "over".into() };
+                true
+            },
+        )
         .await
         .unwrap();
     }
@@ -459,7 +462,7 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
     let store = memory.store();
     prepare(&memory).await;
     let log = WRITER;
-    let mut scribe = rekindle_store::conformance::Scribe::new(log);
+    let mut scribe = rekindle_store_conformance::Scribe::new(log);
     let written = scribe.append(&store, 9, &MATCHES).await;
     let reached = Reached {
         batch: BatchNo(8),
@@ -499,13 +502,7 @@ async fn a_log_that_lost_its_end_parks_its_matches_until_the_loss_is_accepted() 
     }
     // What was accepted is what there is: nobody is told again.
     let rows = store.leases.matches().await.unwrap();
-    for history in rekindle_store::history::load_many(
-        &store,
-        &rows,
-        &rekindle_store::history::LoadOptions::default(),
-    )
-    .await
-    {
+    for history in history::load_many(&store, &rows, &LoadOptions::default()).await {
         assert_eq!(history.unwrap().last_seq(), Seq(5));
     }
 }
@@ -517,8 +514,7 @@ async fn a_log_that_was_trimmed_is_not_missed() {
     let memory = MemoryStore::new();
     let store = memory.store();
     prepare(&memory).await;
-    let written =
-        rekindle_store::conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
+    let written = rekindle_store_conformance::Scribe::new(WRITER).append(&store, 4, &MATCHES).await;
     let reached = Reached { batch: BatchNo(4), crc: written[3].crc(), at_ms: 1, checkpoint: None };
     store.leases.renew(WRITER, 9_000, Some(reached)).await.unwrap();
     store.leases.stop(WRITER).await.unwrap();

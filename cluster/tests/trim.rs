@@ -1,13 +1,13 @@
 //! Logs are trimmed by what checkpoints rest on.
 
+use rekindle_cluster::retention::trim::Cut;
 use rekindle_cluster::retention::{self, Policy};
-use rekindle_cluster::trim::Cut;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::Store;
 use rekindle_store::chains;
-use rekindle_store::conformance::{Scribe, as_delta, checkpoint, match_lease, register};
 use rekindle_store::history::{self, LoadOptions};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_conformance::{Scribe, as_delta, checkpoint, match_lease, register};
+use rekindle_store_memory::MemoryStore;
 
 const NODE: Incarnation = Incarnation(1);
 const MATCH: MatchId = MatchId(1);

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
-use rekindle_client::{ClientError, SERVER_NAME, Trust, quic_config};
+use rekindle_client::{ClientError, Trust};
+use rekindle_transport::SERVER_NAME;
+use rekindle_transport::quic::client::config as quic_config;
 use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -162,7 +164,7 @@ async fn captured_initial() -> Result<Vec<u8>, FloodError> {
     let trap = UdpSocket::bind(("127.0.0.1", 0)).await?;
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into())?;
     let attempt = endpoint.connect_with(
-        quic_config(&Trust::InsecureAnyServer)?,
+        quic_config(&Trust::InsecureAnyServer).map_err(ClientError::from)?,
         trap.local_addr()?,
         SERVER_NAME,
     );
@@ -179,7 +181,7 @@ async fn open_connections(config: &FloodConfig, start: Instant) -> Result<FloodR
         return Ok(report);
     }
     let endpoint = Endpoint::client(local(config.target))?;
-    let quic = quic_config(&Trust::InsecureAnyServer)?;
+    let quic = quic_config(&Trust::InsecureAnyServer).map_err(ClientError::from)?;
     let mut attempts = tokio::task::JoinSet::new();
     let mut timer = interval(Duration::from_secs(1) / config.connections_per_second);
     timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -235,7 +237,7 @@ fn local(target: SocketAddr) -> SocketAddr {
     SocketAddr::new(target.ip(), 0)
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {

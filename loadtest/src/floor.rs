@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{AckFrequencyConfig, Connection, Endpoint, ServerConfig, TransportConfig, VarInt};
-use rekindle_client::{SERVER_NAME, Trust, quic_config};
+use rekindle_client::ClientError;
+use rekindle_transport::quic::client::config as quic_config;
+use rekindle_transport::{SERVER_NAME, Trust};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -198,7 +200,7 @@ pub async fn clients(
     packets: Packets,
 ) -> Result<(), FloorError> {
     let config = quic_config(&Trust::Certificate(certificate))
-        .map_err(|error| FloorError::Tls(error.to_string()))?;
+        .map_err(|error| FloorError::Tls(ClientError::from(error).to_string()))?;
     let mut endpoints = Vec::new();
     for _ in 0..packets.clients.div_ceil(CLIENTS_PER_SOCKET) {
         endpoints.push(Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into())?);

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::Endpoint;
-use rekindle_client::{Client, ClientConfig, ClientError, Timing, Trust};
+use rekindle_client::{Client, ClientConfig, ClientEndpoint, ClientError, Timing, Trust};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{MatchId, PlayerId};
 use tokio::sync::watch;
@@ -54,7 +53,7 @@ pub struct SwarmConfig {
     /// Time over which the bots start, evenly: nobody's players all come in the same millisecond.
     pub ramp: Duration,
     /// Endpoints to connect from, for simulations; without, the swarm makes one for every 32 bots.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<ClientEndpoint>,
 }
 
 impl SwarmConfig {
@@ -110,7 +109,7 @@ impl Swarm {
         let mut endpoints = config.endpoints.clone();
         if endpoints.is_empty() {
             for _ in 0..config.bots.len().div_ceil(BOTS_PER_SOCKET) {
-                endpoints.push(Endpoint::client(local).map_err(ClientError::Socket)?);
+                endpoints.push(ClientEndpoint::bind(local).map_err(ClientError::Socket)?);
             }
         }
         let (stop, stopped) = watch::channel(Stop::GoOn);
@@ -205,7 +204,7 @@ impl Swarm {
                 Ok(log) => evidence.bots.push(log),
                 Err(error) => {
                     tracing::error!(code = "RK-LOAD-002", %error, "a bot died; its evidence is \
-                        lost")
+                        lost");
                 }
             }
         }

@@ -24,7 +24,7 @@ pub enum ChunkKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Encoding {
-    /// As it is.
+    /// The content, byte for byte.
     Plain,
     /// One Zstandard frame.
     Zstd,
@@ -34,7 +34,7 @@ pub enum Encoding {
 /// the archive's index: by seq, by tick, by time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkMeta {
-    /// Of which match.
+    /// The match whose records or state it holds.
     pub match_id: MatchId,
     /// Records or a state. Match, kind and `first_seq` name a chunk.
     pub kind: ChunkKind,
@@ -90,7 +90,7 @@ impl ChunkMeta {
 /// match has at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Of which match.
+    /// The match that is pinned.
     pub match_id: MatchId,
     /// The first tick.
     pub from: Tick,

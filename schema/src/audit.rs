@@ -50,7 +50,7 @@ impl fmt::Display for Stage {
 pub struct AuditEntry {
     /// Wall clock of the node, in milliseconds since 1970.
     pub time_ms: u64,
-    /// Which action.
+    /// The action that the entry is about; both its entries have it.
     pub action_id: ActionId,
     /// How far it had come.
     pub stage: Stage,

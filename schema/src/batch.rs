@@ -4,6 +4,35 @@
 //! writes: a directory of the matches in it, then their frames. The journal actor fills a
 //! [`BatchBuilder`]; stores keep what it [finishes](BatchBuilder::finish); recovery reads it back
 //! through a [`BatchView`]. See `docs/FORMATS.md` for the bytes.
+//!
+//! ```
+//! use rekindle_schema::batch::{BatchBuilder, BatchView, FrameHeader, MAX_BATCH};
+//! use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
+//!
+//! let header = |seq| FrameHeader {
+//!     match_id: MatchId(7),
+//!     epoch: Epoch(1),
+//!     seq: Seq(seq),
+//!     first_tick: Tick(2 * seq),
+//!     last_tick: Tick(2 * seq + 1),
+//!     build: BuildId(1),
+//!     time_ms: 0,
+//!     prev_crc: 0,
+//! };
+//! let mut builder = BatchBuilder::new(Incarnation(3), BatchNo(1), 0, MAX_BATCH);
+//! builder.push(&header(1), b"first")?;
+//! builder.push(&header(2), b"second")?;
+//! assert!(builder.push(&header(4), b"fourth").is_err()); // a gap
+//! let batch = builder.finish();
+//!
+//! let view = BatchView::parse(&batch.bytes).unwrap(); // checks every checksum
+//! let frames = view.frames(MatchId(7), Epoch(1));
+//! assert_eq!(frames.iter().map(|frame| &frame.payload[..]).collect::<Vec<_>>(), [
+//!     &b"first"[..],
+//!     b"second"
+//! ]);
+//! # Ok::<(), rekindle_schema::batch::PushError>(())
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -28,13 +57,22 @@ pub const FRAME_MAGIC: [u8; 4] = *b"RKFR";
 /// The version of frames, batches and envelopes that this code writes and reads.
 pub const BATCH_VERSION: u16 = 1;
 
+// The largest payload fits into an otherwise empty batch, and all lengths and offsets into a `u32`.
 const _: () = assert!(MAX_PAYLOAD + FRAME_HEADER + DIR_ENTRY + ENVELOPE <= MAX_BATCH);
+const _: () = assert!(MAX_BATCH <= u32::MAX as usize);
+// Magic, version and padding; seven `u64`; previous checksum, length and checksum.
+const _: () = assert!(FRAME_HEADER == 8 + 7 * 8 + 3 * 4);
+// Match, epoch and first seq; count and offset.
+const _: () = assert!(DIR_ENTRY == 3 * 8 + 2 * 4);
+// Magic, version and padding; log and number; previous checksum, three lengths, two checksums.
+const _: () = assert!(ENVELOPE == 8 + 2 * 8 + 6 * 4);
+const _: () = assert!(MAX_PAYLOAD <= crate::codec::MAX_STORED);
 
 /// The header of a frame, without the parts that encoding computes (magic, version, lengths,
 /// checksums).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Whose record.
+    /// The match whose record it is.
     pub match_id: MatchId,
     /// Under which ownership it was written.
     pub epoch: Epoch,
@@ -66,13 +104,13 @@ pub struct Frame {
 /// One line of a batch's directory: the frames of one match in it are contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Whose frames.
+    /// The match whose frames they are.
     pub match_id: MatchId,
-    /// Under which ownership.
+    /// The ownership of the match under which they were written.
     pub epoch: Epoch,
     /// The number of the first of them.
     pub first_seq: Seq,
-    /// How many.
+    /// How many frames of the match the batch has, at least 1.
     pub count: u32,
     /// Where the first begins, in bytes from the start of the batch.
     pub offset: u32,
@@ -81,7 +119,7 @@ pub struct DirEntry {
 /// A whole batch as it is written: encoded bytes and what they say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// In whose log.
+    /// The run of a node in whose log it stands.
     pub incarnation: Incarnation,
     /// Its number in that log.
     pub number: BatchNo,
@@ -114,7 +152,7 @@ pub enum BatchError {
     Version {
         /// `batch`, `frame` or `checkpoint`.
         what: &'static str,
-        /// Its version.
+        /// The version that it was written in.
         found: u16,
     },
     /// A checksum does not match.
@@ -122,7 +160,7 @@ pub enum BatchError {
     Checksum {
         /// Of what: `envelope`, `batch`, `frame` or `checkpoint`.
         what: &'static str,
-        /// What is stored.
+        /// The checksum that is stored.
         found: u32,
         /// What it should be.
         computed: u32,
@@ -147,7 +185,7 @@ pub enum PushError {
     /// It does not follow the match's frame before it in this batch.
     #[error("seq {got} of match {match_id} does not follow {last}")]
     NotContiguous {
-        /// Whose.
+        /// The match whose frame it is.
         match_id: MatchId,
         /// The last one in the batch.
         last: Seq,
@@ -160,7 +198,7 @@ pub enum PushError {
 /// length is only believed if it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// Whose log.
+    /// The run of a node in whose log the entry stands.
     pub log: Incarnation,
     /// The entry's number in it.
     pub number: BatchNo,
@@ -216,6 +254,7 @@ impl Envelope {
     /// # Panics
     /// If `entry` is shorter than an envelope or longer than `u32::MAX`.
     pub fn seal(&self, magic: [u8; 4], entry: &mut [u8]) -> u32 {
+        assert!(entry.len() >= ENVELOPE, "an entry of {} bytes has no envelope", entry.len());
         let len = u32::try_from(entry.len()).expect("an entry is far smaller than 4 GiB");
         entry[..4].copy_from_slice(&magic);
         entry[4..6].copy_from_slice(&BATCH_VERSION.to_le_bytes());
@@ -405,6 +444,10 @@ impl BatchBuilder {
 
     /// The encoded batch. The directory ascends by (match, epoch); each match's frames stand in the
     /// order in which they were pushed.
+    ///
+    /// # Panics
+    /// If what was counted while frames were pushed is not what stands in the batch: recovery would
+    /// refuse it, after its ticks were acknowledged.
     pub fn finish(self) -> Batch {
         let mut bytes = vec![0; ENVELOPE];
         bytes.reserve_exact(self.len - ENVELOPE);
@@ -420,6 +463,7 @@ impl BatchBuilder {
         for group in self.groups.values() {
             bytes.extend_from_slice(&group.frames);
         }
+        self.assert_counted(offset, bytes.len());
         let envelope = Envelope {
             log: self.incarnation,
             number: self.number,
@@ -431,6 +475,24 @@ impl BatchBuilder {
         };
         envelope.seal(BATCH_MAGIC, &mut bytes);
         Batch { incarnation: self.incarnation, number: self.number, bytes: bytes.into() }
+    }
+}
+
+impl BatchBuilder {
+    /// Compares what was counted with where the directory ends up and with the bytes.
+    fn assert_counted(&self, end: usize, bytes: usize) {
+        assert_eq!(end, bytes, "the directory of batch {} names other frames", self.number);
+        assert_eq!(self.len, bytes, "batch {} has another length than counted", self.number);
+        let frames: u64 = self.groups.values().map(|group| u64::from(group.count)).sum();
+        assert_eq!(frames, u64::from(self.frames), "frames of batch {}", self.number);
+        for ((match_id, _), group) in &self.groups {
+            assert_eq!(
+                group.last_seq.0 - group.first_seq.0 + 1,
+                u64::from(group.count),
+                "the records of match {match_id} in batch {} have a gap",
+                self.number
+            );
+        }
     }
 }
 
@@ -559,4 +621,61 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> BatchBuilder {
+        let mut builder = BatchBuilder::new(Incarnation(1), BatchNo(3), 0, MAX_BATCH);
+        let header = |seq| FrameHeader {
+            match_id: MatchId(7),
+            epoch: Epoch(1),
+            seq: Seq(seq),
+            first_tick: Tick(seq),
+            last_tick: Tick(seq),
+            build: BuildId(0),
+            time_ms: 0,
+            prev_crc: 0,
+        };
+        builder.push(&header(4), b"one").unwrap();
+        builder.push(&header(5), b"two").unwrap();
+        builder
+    }
+
+    fn group(builder: &mut BatchBuilder) -> &mut Group {
+        builder.groups.values_mut().next().unwrap()
+    }
+
+    #[test]
+    #[should_panic(expected = "batch 3 has another length than counted")]
+    fn a_byte_that_was_not_counted_is_noticed() {
+        let mut builder = builder();
+        group(&mut builder).frames.push(0);
+        builder.finish();
+    }
+
+    #[test]
+    #[should_panic(expected = "frames of batch 3")]
+    fn a_frame_that_was_not_counted_is_noticed() {
+        let mut builder = builder();
+        builder.frames += 1;
+        builder.finish();
+    }
+
+    #[test]
+    #[should_panic(expected = "the records of match 0000000000000007 in batch 3 have a gap")]
+    fn a_record_that_is_missing_is_noticed() {
+        let mut builder = builder();
+        group(&mut builder).last_seq = Seq(6);
+        builder.finish();
+    }
+
+    #[test]
+    #[should_panic(expected = "an entry of 47 bytes has no envelope")]
+    fn an_entry_that_is_too_short_is_not_sealed() {
+        let envelope = Envelope::parse(&builder().finish().bytes, BATCH_MAGIC, "batch").unwrap();
+        envelope.seal(BATCH_MAGIC, &mut [0; 47]);
+    }
 }

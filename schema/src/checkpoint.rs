@@ -25,7 +25,7 @@ pub struct CheckpointBase {
 /// reader that knows of no bases refuses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointMeta {
-    /// Of which match.
+    /// The match whose state it is.
     pub match_id: MatchId,
     /// Under which ownership it was taken.
     pub epoch: Epoch,

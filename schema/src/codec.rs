@@ -26,6 +26,8 @@ pub const MAX_STORED: usize = 256 << 20;
 /// The largest value that is decoded from a network peer, in bytes.
 pub const MAX_MESSAGE: usize = 64 << 10;
 
+const _: () = assert!(MAX_MESSAGE < MAX_STORED);
+
 /// Why bytes could not be turned into a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {

@@ -272,6 +272,7 @@ fn carry_out(
 }
 
 fn write_number(mut number: usize, out: &mut Vec<u8>) {
+    assert!(u32::try_from(number).is_ok(), "no delta can say {number}: its numbers have 32 bits");
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -293,4 +294,23 @@ fn read_number(input: &mut &[u8]) -> Result<usize, DeltaError> {
         }
     }
     Err(DeltaError::Malformed("a number has more than 32 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "stretches ascend")]
+    fn a_stretch_that_goes_back_is_noticed() {
+        let mut writer = DeltaWriter::new(b"0123456789");
+        writer.copy(4..8);
+        writer.copy(2..3);
+    }
+
+    #[test]
+    #[should_panic(expected = "no delta can say 4294967296")]
+    fn a_number_that_cannot_be_read_is_not_written() {
+        write_number(1 << 32, &mut Vec::new());
+    }
 }

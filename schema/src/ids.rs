@@ -17,7 +17,8 @@ pub struct ParseIdError {
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -51,7 +52,8 @@ macro_rules! counter {
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -75,7 +77,8 @@ macro_rules! identity {
                     what: stringify!($name),
                     expected: "1 to 16 hexadecimal digits",
                 };
-                if text.is_empty() || text.len() > 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let digits = text.bytes().all(|b| b.is_ascii_hexdigit());
+                if text.is_empty() || text.len() > 16 || !digits {
                     return Err(fail());
                 }
                 u64::from_str_radix(text, 16).map(Self).map_err(|_| fail())
@@ -133,6 +136,7 @@ identity! {
 
 /// An identifier that sorts by time: 42 bits of milliseconds, then 22 bits of chance.
 const fn timed(now_ms: u64, chance: u64) -> u64 {
+    debug_assert!(now_ms < 1 << 42, "milliseconds since 1970 take 42 bits");
     now_ms << 22 | chance & ((1 << 22) - 1)
 }
 
@@ -174,5 +178,21 @@ impl fmt::Display for StateHash {
 impl fmt::Debug for StateHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StateHash({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_jobs_sort_by_time() {
+        assert!(JobId::at(1, u64::MAX) < JobId::at(2, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "milliseconds since 1970 take 42 bits")]
+    fn a_time_that_does_not_fit_is_noticed() {
+        let _ = JobId::at(1 << 42, 0);
     }
 }

@@ -51,7 +51,7 @@ pub enum JobState {
     },
     /// A node has claimed it.
     Running {
-        /// Which node.
+        /// The node that works on it.
         by: Incarnation,
         /// When it was claimed.
         since_ms: u64,
@@ -60,21 +60,21 @@ pub enum JobState {
     },
     /// It was done.
     Done {
-        /// When.
+        /// When, in milliseconds since 1970.
         at_ms: u64,
         /// What came of it, in words.
         note: String,
     },
     /// Its attempts are used up, or it cannot be done: a dead letter. An operator decides.
     Dead {
-        /// Since when.
+        /// When it was given up, in milliseconds since 1970.
         at_ms: u64,
         /// Why, in words.
         error: String,
     },
     /// An operator called it off.
     Cancelled {
-        /// When.
+        /// When, in milliseconds since 1970.
         at_ms: u64,
     },
 }

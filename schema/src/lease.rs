@@ -27,7 +27,7 @@ pub const DEFAULT_REGION: &str = "main";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum NodeState {
-    /// It may.
+    /// It may acknowledge what it wrote.
     Live,
     /// It stopped cleanly: its matches are checkpointed and its log holds nothing that a recovery
     /// needs.
@@ -53,7 +53,7 @@ pub struct Reached {
 /// Names a checkpoint that was stored: it, or a newer one of the same match, is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCheckpoint {
-    /// Of which match.
+    /// The match that it is of.
     pub match_id: MatchId,
     /// Which one of it.
     pub name: CheckpointBase,
@@ -62,7 +62,7 @@ pub struct StoredCheckpoint {
 /// One row for each run of a node process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeLease {
-    /// Which run.
+    /// The run of a node process that the row is about.
     pub incarnation: Incarnation,
     /// The node's configured name.
     pub name: String,
@@ -167,7 +167,7 @@ pub enum MatchState {
     },
     /// It is over.
     Ended {
-        /// In words.
+        /// Why it is over: said by the game or by an operator, for people.
         reason: String,
     },
 }
@@ -177,7 +177,7 @@ pub enum MatchState {
 pub struct Lineage {
     /// The ownership that wrote it.
     pub epoch: Epoch,
-    /// In whose log.
+    /// The run of a node in whose log it stands.
     pub incarnation: Incarnation,
     /// No record of this stretch lies in an earlier batch.
     pub first_batch: BatchNo,
@@ -189,7 +189,7 @@ pub struct Lineage {
 /// was just read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchLease {
-    /// Which match.
+    /// The match that the row is about.
     pub match_id: MatchId,
     /// Grows by one with every change of the row.
     pub version: u64,

@@ -7,12 +7,12 @@
 //! * [`checkpoint`]: what a stored checkpoint says of itself; [`delta`]: what one with a base
 //!   stores.
 //! * [`archive`]: what the archive says of its chunks; pins.
-//! * [`lease`]: rows that decide who runs what.
+//! * [`lease`]: rows that decide who runs what. [`condition`]: where a match stands, in one word.
 //! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
 //!   made from.
 //! * [`wire`]: the client protocol.
-//! * [`frame`]: what a match publishes each tick.
+//! * [`mix`]: random numbers from a seed.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
 //! bytes mean and refuses those that mean nothing.
@@ -22,11 +22,12 @@ pub mod audit;
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+pub mod condition;
 pub mod delta;
-pub mod frame;
 pub mod ids;
 pub mod job;
 pub mod lease;
+pub mod mix;
 pub mod net;
 pub mod record;
 pub mod wire;

@@ -19,18 +19,18 @@ pub enum FieldKind {
         min: f32,
         /// Largest value.
         max: f32,
-        /// 1 to 24.
+        /// Width of a quantum in bits, 1 to 24.
         bits: u8,
     },
     /// An angle in radians, wrapped to `-pi..pi`; quantum = round((v + pi) / 2pi * 2^bits) modulo
     /// 2^bits.
     Angle {
-        /// 1 to 24.
+        /// Width of a quantum in bits, 1 to 24.
         bits: u8,
     },
     /// An unsigned integer, clamped to `bits` bits.
     Unsigned {
-        /// 1 to 32.
+        /// Width of a quantum in bits, 1 to 32.
         bits: u8,
     },
     /// One bit.
@@ -156,7 +156,7 @@ pub struct NetEntity {
 /// The networked part of a world after a tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetView {
-    /// After which tick.
+    /// The tick after which the world was so.
     pub tick: Tick,
     /// Ascending by slot.
     pub entities: Vec<NetEntity>,
@@ -167,6 +167,14 @@ pub struct NetView {
 }
 
 impl NetView {
+    /// Whether its parts fit together: entities and avatars ascend, each once, and there is a row
+    /// of `stride` quanta for each entity.
+    pub fn is_consistent(&self, stride: usize) -> bool {
+        self.entities.is_sorted_by(|a, b| a.slot < b.slot)
+            && self.avatars.is_sorted_by(|a, b| a.0 < b.0)
+            && self.values.len() == self.entities.len() * stride
+    }
+
     /// The quanta of the `index`th entity.
     pub fn row(&self, index: usize, stride: usize) -> &[u32] {
         &self.values[index * stride..(index + 1) * stride]

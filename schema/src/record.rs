@@ -45,12 +45,21 @@ impl Step {
             && self.commands.is_empty()
             && self.effects_done.is_empty()
     }
+
+    /// Whether its lists are in canonical order: joins, leaves and inputs ascending by player, with
+    /// one input for each at most; commands ascending by player and number.
+    pub fn is_canonical(&self) -> bool {
+        self.joins.is_sorted_by_key(|join| join.player)
+            && self.leaves.is_sorted_by_key(|leave| leave.player)
+            && self.inputs.is_sorted_by(|a, b| a.player < b.player)
+            && self.commands.is_sorted_by_key(|command| (command.player, command.seq))
+    }
 }
 
 /// A session enters the match. A resumed session does not join again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// Who.
+    /// The player's account, as the ticket named it.
     pub player: PlayerId,
     /// The session that the player's inputs will carry.
     pub session: SessionId,
@@ -73,18 +82,18 @@ pub enum LeaveReason {
 /// A session ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leave {
-    /// Who.
+    /// The player who leaves.
     pub player: PlayerId,
     /// Which of the player's sessions.
     pub session: SessionId,
-    /// Why.
+    /// Why the session ended.
     pub reason: LeaveReason,
 }
 
 /// The newest input of a player for this tick.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedInput {
-    /// Who.
+    /// The player whose input it is.
     pub player: PlayerId,
     /// The player's session.
     pub session: SessionId,
@@ -99,7 +108,7 @@ pub struct AppliedInput {
 /// A reliable command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedCommand {
-    /// Who.
+    /// The player whose command it is.
     pub player: PlayerId,
     /// The player's session.
     pub session: SessionId,
@@ -112,7 +121,7 @@ pub struct AppliedCommand {
 /// The hash of a match after a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// After which tick.
+    /// The tick after which the match had this hash.
     pub tick: Tick,
     /// Of the canonical bytes.
     pub hash: StateHash,
@@ -121,7 +130,7 @@ pub struct Beat {
 /// A fact that the game declared, to tell clients and to query later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// In which tick.
+    /// The tick whose step declared it.
     pub tick: Tick,
     /// Which one within that tick, from 0.
     pub ordinal: u32,
@@ -159,9 +168,9 @@ pub struct Effect {
 pub enum Decision {
     /// The inputs of this player make a system panic at this tick: they are left out of its step.
     Quarantine {
-        /// At which tick.
+        /// The tick whose step goes without them.
         tick: Tick,
-        /// Whose input.
+        /// The player whose input it is.
         player: PlayerId,
         /// Which input or command.
         seq: u64,
@@ -172,7 +181,7 @@ pub enum Decision {
     End {
         /// The last tick.
         tick: Tick,
-        /// In words.
+        /// Why it ends, for people.
         reason: String,
     },
 }

@@ -37,6 +37,11 @@ pub const SERVER_TAG: FormatTag = FormatTag(0x4101);
 /// Longest message on the stream, in bytes.
 pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 
+// What the stream lets through, the codec decodes; a whole `Enter` with its names fits.
+const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
+const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
+const _: () = assert!(PROTOCOL < PROTOCOL_2);
+
 /// What a client shows to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Credential {
@@ -116,7 +121,7 @@ pub struct Welcome {
     pub match_id: MatchId,
     /// Name of its game type.
     pub game: String,
-    /// Its present ownership.
+    /// Its present ownership: frames of lower epochs are to be dropped.
     pub epoch: Epoch,
     /// The newest published tick.
     pub tick: Tick,
@@ -214,7 +219,7 @@ pub enum ServerMessage {
     Welcome(Box<Welcome>),
     /// The client is not in, or is no longer; the connection closes.
     Refused {
-        /// For programs.
+        /// The reason, for programs.
         code: RefuseCode,
         /// For people: what happened and what to do.
         message: String,
@@ -230,14 +235,14 @@ pub enum ServerMessage {
     },
     /// The hash of the match at a tick.
     Beat {
-        /// Which tick.
+        /// The tick after which the match had this hash.
         tick: Tick,
         /// Of the canonical bytes.
         hash: StateHash,
     },
     /// Something happened in the game.
     Event {
-        /// In which tick.
+        /// The tick whose step declared it.
         tick: Tick,
         /// Which one within it.
         ordinal: u32,
@@ -262,7 +267,7 @@ pub enum ServerMessage {
     },
     /// The match is over.
     Ended {
-        /// In words.
+        /// Why it is over, for people.
         reason: String,
     },
 }
@@ -275,7 +280,7 @@ pub enum StreamError {
     TooLong {
         /// What the length says.
         len: usize,
-        /// What is allowed.
+        /// The longest that is allowed, in bytes.
         limit: usize,
     },
     /// The message is not one.

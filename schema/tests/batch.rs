@@ -98,7 +98,12 @@ fn an_empty_batch_is_a_batch() {
 
 proptest! {
     #[test]
-    fn whatever_is_pushed_comes_back(pushes in prop::collection::vec((0u64..5, prop::collection::vec(any::<u8>(), 0..200)), 0..60)) {
+    fn whatever_is_pushed_comes_back(
+        pushes in prop::collection::vec(
+            (0u64..5, prop::collection::vec(any::<u8>(), 0..200)),
+            0..60,
+        ),
+    ) {
         let mut builder = BatchBuilder::new(Incarnation(1), BatchNo(1), 0, MAX_BATCH);
         let mut next = [1u64; 5];
         let mut expected: Vec<Vec<(u32, Vec<u8>)>> = vec![Vec::new(); 5];
@@ -111,7 +116,8 @@ proptest! {
         let view = BatchView::parse(&builder.finish().bytes).unwrap();
         for (match_id, expected) in expected.iter().enumerate() {
             let frames = view.frames(MatchId(match_id as u64), Epoch(3));
-            let found: Vec<_> = frames.iter().map(|frame| (frame.crc, frame.payload.to_vec())).collect();
+            let found: Vec<_> =
+                frames.iter().map(|frame| (frame.crc, frame.payload.to_vec())).collect();
             prop_assert_eq!(&found, expected);
         }
     }

@@ -1,7 +1,7 @@
 //! Bytes that earlier releases wrote are read, and what is read is written as the same bytes.
 //!
-//! A file in `golden/` is never changed. A new format version gets a new file: `REKINDLE_GOLDEN=new cargo test -p rekindle-schema --test golden`
-//! writes those that are missing.
+//! A file in `golden/` is never changed. A new format version gets a new file:
+//! `REKINDLE_GOLDEN=new cargo test -p rekindle-schema --test golden` writes those that are missing.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -252,7 +252,8 @@ fn deltas_of_version_1() {
     writer.replace(650..1_000, &new[650..]);
     let (delta, state) = delta::seal(&base, &writer.finish()).unwrap();
     assert_eq!(state, [&new[..600], &new[650..]].concat());
-    // Another writer may make another delta; what this one made must go on leading to the same bytes.
+    // Another writer may make another delta; what this one made must go on leading to the same
+    // bytes.
     let written = golden("delta-1.bin", &delta);
     assert_eq!(delta::apply(&base, &written).as_ref(), Ok(&state));
     assert!(written.len() < 200, "{}", written.len());

@@ -6,10 +6,18 @@ use rekindle_schema::net::FieldKind;
 const PI: f32 = std::f32::consts::PI;
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(4000)
+    })]
 
     #[test]
-    fn floats_come_back_within_half_a_quantum(low in -1e6f32..1e6, size in 1e-2f32..1e6, bits in 1u8..=24, part in -0.5f32..1.5) {
+    fn floats_come_back_within_half_a_quantum(
+        low in -1e6f32..1e6,
+        size in 1e-2f32..1e6,
+        bits in 1u8..=24,
+        part in -0.5f32..1.5,
+    ) {
         let (min, max) = (low, low + size);
         prop_assume!(min < max);
         let kind = FieldKind::Float { min, max, bits };
@@ -19,19 +27,27 @@ proptest! {
         let back = kind.dequantise(quantum);
         let half = (f64::from(max) - f64::from(min)) / f64::from(kind.max_quantum()) / 2.0;
         let bound = half + 2.0 * f64::from(f32::EPSILON) * f64::from(min.abs().max(max.abs()));
-        prop_assert!((f64::from(back) - f64::from(value.clamp(min, max))).abs() <= bound, "{value} came back as {back}");
+        let error = (f64::from(back) - f64::from(value.clamp(min, max))).abs();
+        prop_assert!(error <= bound, "{value} came back as {back}");
         prop_assert!((min..=max).contains(&back));
         prop_assert!(kind.quantise(back).abs_diff(quantum) <= 1);
     }
 
     #[test]
-    fn quanta_of_floats_grow_with_the_value(a in -2.0f32..2.0, b in -2.0f32..2.0, bits in 1u8..=24) {
+    fn quanta_of_floats_grow_with_the_value(
+        a in -2.0f32..2.0,
+        b in -2.0f32..2.0,
+        bits in 1u8..=24,
+    ) {
         let kind = FieldKind::Float { min: -1.0, max: 1.0, bits };
         prop_assert!(a > b || kind.quantise(a) <= kind.quantise(b));
     }
 
     #[test]
-    fn angles_come_back_within_half_a_quantum_along_the_circle(value in -100.0f32..100.0, bits in 1u8..=24) {
+    fn angles_come_back_within_half_a_quantum_along_the_circle(
+        value in -100.0f32..100.0,
+        bits in 1u8..=24,
+    ) {
         let kind = FieldKind::Angle { bits };
         let quantum = kind.quantise(value);
         prop_assert!(quantum <= kind.max_quantum());
@@ -39,7 +55,8 @@ proptest! {
         prop_assert!((-PI..=PI).contains(&back));
         let turn = std::f64::consts::TAU;
         let difference = (f64::from(back) - f64::from(value)).rem_euclid(turn);
-        let bound = std::f64::consts::PI / f64::from(1u32 << bits) + 1e-6 * (1.0 + f64::from(value.abs()));
+        let half = std::f64::consts::PI / f64::from(1u32 << bits);
+        let bound = half + 1e-6 * (1.0 + f64::from(value.abs()));
         prop_assert!(difference.min(turn - difference) <= bound, "{value} came back as {back}");
     }
 
@@ -51,15 +68,22 @@ proptest! {
     }
 
     #[test]
-    fn every_quantum_of_a_coarse_field_is_stable(low in -1e3f32..1e3, size in 1.0f32..1e3, bits in 1u8..=12, quantum in any::<u32>()) {
+    fn every_quantum_of_a_coarse_field_is_stable(
+        low in -1e3f32..1e3,
+        size in 1.0f32..1e3,
+        bits in 1u8..=12,
+        quantum in any::<u32>(),
+    ) {
         let quantum = quantum & (u32::MAX >> (32 - u32::from(bits)));
-        for kind in [FieldKind::Float { min: low, max: low + size, bits }, FieldKind::Angle { bits }, FieldKind::Unsigned { bits }] {
+        let float = FieldKind::Float { min: low, max: low + size, bits };
+        for kind in [float, FieldKind::Angle { bits }, FieldKind::Unsigned { bits }] {
             prop_assert_eq!(kind.quantise(kind.dequantise(quantum)), quantum);
         }
     }
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn what_is_no_number_has_a_quantum_too() {
     let float = FieldKind::Float { min: -1.0, max: 1.0, bits: 8 };
     let all = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -1.0, 1.0];

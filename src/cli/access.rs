@@ -7,15 +7,16 @@ use std::net::SocketAddr;
 
 use rekindle_client::{ClientConfig, Trust};
 use rekindle_gateway::keys::Keys;
-use rekindle_schema::MatchId;
 use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
 
-use super::exit::{Exit, Failure};
-use super::{Context, matches};
-use crate::admin::api::{IssueTicket, NodeView, Ticket};
-use crate::admin::client::AdminClient;
-use crate::node::tickets;
+use super::context::Context;
+use super::matches;
+use crate::exit::{Exit, Failure};
+use crate::node::tickets::{self, Wanted};
 use crate::{dial, hex};
+use rekindle_admin::api::{IssueTicket, NodeView, Ticket};
+use rekindle_admin::client::AdminClient;
 
 /// For how many seconds tickets of commands are valid.
 const TICKET_S: u64 = 600;
@@ -77,6 +78,11 @@ impl Access {
         name: String,
         role: Role,
     ) -> Result<String, Failure> {
+        if let Some(keys) = &self.keys {
+            let (player, name) = (PlayerId(player), Some(name));
+            let wanted = Wanted { player, name, role, match_id: None, ttl_s: TICKET_S };
+            return Ok(tickets::issue(keys, &wanted)?);
+        }
         let wanted = IssueTicket {
             player,
             name: Some(name),
@@ -84,17 +90,15 @@ impl Access {
             match_id: None,
             ttl_s: TICKET_S,
         };
-        let Ticket { ticket } = match &self.keys {
-            Some(keys) => tickets::issue(keys, &wanted)?,
-            None => self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?,
-        };
+        let Ticket { ticket } =
+            self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?;
         Ok(ticket)
     }
 
     /// A client's configuration to watch a match.
     pub(super) async fn spectator(&self, match_id: MatchId) -> Result<ClientConfig, Failure> {
         let ticket = self
-            .ticket(crate::node::clock::random() >> 2, "spectator".to_owned(), Role::Spectator)
+            .ticket(crate::clock::random() >> 2, "spectator".to_owned(), Role::Spectator)
             .await?;
         let mut config = ClientConfig::new(vec![self.addr], self.trust.clone(), ticket);
         config.role = Role::Spectator;

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use rekindle_store::AuditQuery;
 
 use super::args::AuditArgs;
-use super::exit::{Exit, Failure};
+use super::context::{Context, block_on};
 use super::matches::explain;
-use super::{Context, block_on};
-use crate::admin::api::AuditView;
-use crate::admin::client::ClientError;
-use crate::inspect::moment;
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
-use crate::node::clock;
+use crate::moment;
 use crate::output;
+use rekindle_admin::api::AuditView;
+use rekindle_admin::client::ClientError;
 
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
     let parse = |text: &str| {

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekindle_actors::Games;
-use rekindle_loadtest::{BotLog, BotSpec, Brain, Fact, Swarm, SwarmConfig};
+use rekindle_loadtest::{BotLog, BotSpec, Fact, Summary, Swarm, SwarmConfig};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
 use super::access::Access;
 use super::args::BotsArgs;
-use super::exit::{Exit, Failure};
-use super::start::counted;
+use super::context::Context;
+use super::matches;
 use super::watch::coded;
-use super::{Context, matches};
-use crate::node::clock;
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::screen::terminal::asked_to_end;
+use crate::text::counted;
 
 pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -32,7 +31,7 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
         Some(_) => wanted.id.parse::<MatchId>().ok(),
         None => None,
     };
-    let brain = brain(&context.games, &wanted.game)?;
+    let brain = context.brain(&wanted.game)?;
     // Other swarms may play in the same match, so the players' numbers are drawn from a wide range.
     let first = (clock::random() >> 3) | 1;
     let mut bots = Vec::with_capacity(usize::from(args.count));
@@ -60,36 +59,7 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     bar.finish_and_clear();
     let evidence = swarm.stop(true).await;
     let (summary, reasons) = (evidence.summary(), reasons(&evidence.bots, access.addr));
-    let mut value = serde_json::to_value(&summary)?;
-    value["reasons"] = serde_json::to_value(&reasons)?;
-    context.answer(&value, || {
-        let mut lines = vec![
-            format!(
-                "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats",
-                counted(summary.bots, "bot", "bots"),
-                counted(summary.matches, "match", "matches"),
-                summary.inputs_sent,
-                summary.inputs_durable,
-                summary.snapshots,
-                summary.beats
-            ),
-            format!(
-                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, \
-                 stopped early {}",
-                summary.latency.p50_ms,
-                summary.latency.p99_ms,
-                summary.latency.max_ms,
-                summary.sessions_resumed,
-                summary.closed
-            ),
-        ];
-        lines.extend(
-            reasons
-                .iter()
-                .map(|(reason, count)| format!("{}: {reason}", counted(*count, "bot", "bots"))),
-        );
-        lines
-    })?;
+    tell(context, &summary, &reasons)?;
     let played = summary.closed == 0 && summary.inputs_durable > 0;
     if played || !finished {
         return Ok(Exit::Done);
@@ -143,10 +113,42 @@ async fn wait(swarm: &Swarm, args: &BotsArgs, bar: &ProgressBar) {
     }
 }
 
-/// How bots of a game play: by what any client sees.
-pub(crate) fn brain(games: &Games, game: &str) -> Result<Brain, Failure> {
-    let game = games.get(game)?;
-    Ok(Arc::new(move |player, view, config, memory| game.bot(player, view, config, memory)))
+/// Prints what the bots measured, and why some stopped early.
+fn tell(
+    context: &Context,
+    summary: &Summary,
+    reasons: &BTreeMap<String, usize>,
+) -> Result<(), Failure> {
+    let mut value = serde_json::to_value(summary)?;
+    value["reasons"] = serde_json::to_value(reasons)?;
+    context.answer(&value, || {
+        let mut lines = vec![
+            format!(
+                "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats",
+                counted(summary.bots, "bot", "bots"),
+                counted(summary.matches, "match", "matches"),
+                summary.inputs_sent,
+                summary.inputs_durable,
+                summary.snapshots,
+                summary.beats
+            ),
+            format!(
+                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, \
+                 stopped early {}",
+                summary.latency.p50_ms,
+                summary.latency.p99_ms,
+                summary.latency.max_ms,
+                summary.sessions_resumed,
+                summary.closed
+            ),
+        ];
+        lines.extend(
+            reasons
+                .iter()
+                .map(|(reason, count)| format!("{}: {reason}", counted(*count, "bot", "bots"))),
+        );
+        lines
+    })
 }
 
 fn bar(seconds: u64, quiet: bool) -> ProgressBar {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::Context;
 use super::args::ConfigCommand;
-use super::exit::{Exit, Failure};
+use super::context::Context;
 use crate::config::Origin;
 use crate::config::keys::KEYS;
+use crate::exit::{Exit, Failure};
 
 #[derive(Serialize)]
 struct Line<'a> {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::exit::{Exit, Failure};
-use super::{Context, block_on};
+use super::context::{Context, block_on};
 use crate::doctor::{self, Finding, Level};
+use crate::exit::{Exit, Failure};
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let mut findings = block_on(async { Ok(doctor::examine(&context.config).await) })?;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use rekindle_schema::job::JobStatus;
 use tokio::time::{Instant, sleep};
 
 use super::args::JobsCommand;
-use super::exit::{Exit, Failure};
+use super::context::{Context, block_on};
 use super::matches::explain;
-use super::{Context, block_on};
-use crate::admin::api::{JobView, Nothing, RunJob};
-use crate::admin::client::AdminClient;
-use crate::inspect::moment;
+use crate::exit::{Exit, Failure};
+use crate::moment;
+use rekindle_admin::api::{JobView, Nothing, RunJob};
+use rekindle_admin::client::AdminClient;
 
 /// How many jobs a prefix is looked for in.
 const LATEST: usize = 1_000;
@@ -49,7 +50,7 @@ pub(super) fn run(context: &Context, command: JobsCommand) -> Result<Exit, Failu
                     None => started,
                 };
                 context.answer(&job, || details(&job))?;
-                return Ok(if matches!(job.state.as_str(), "dead" | "cancelled") {
+                return Ok(if matches!(job.state, JobStatus::Dead | JobStatus::Cancelled) {
                     Exit::Broken
                 } else {
                     Exit::Done
@@ -111,7 +112,7 @@ async fn wait_for(
     patience: Duration,
 ) -> Result<JobView, Failure> {
     let deadline = Instant::now() + patience;
-    while matches!(job.state.as_str(), "ready" | "running") {
+    while matches!(job.state, JobStatus::Ready | JobStatus::Running) {
         if Instant::now() >= deadline {
             let message = format!(
                 "RK-CLI-033: job {} is still {} after {} s; it goes on",

@@ -1,17 +1,18 @@
 //! `rekindle store accept-loss`: an operator decides that the end of a log is lost, and that its
 //! matches go on without it. Works on the store itself.
 
-use rekindle_cluster::takeover::{self, Loss};
+use rekindle_cluster::ownership::takeover::{self, Loss};
 use rekindle_schema::Incarnation;
 use rekindle_store::StoreError;
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
-use super::{Context, block_on};
-use crate::admin::client;
+use super::context::{Context, block_on};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
-use crate::node::{alive, boot, clock};
+use crate::node::{alive, boot};
+use rekindle_admin::client;
 
 /// What is lost, and whether that was accepted.
 #[derive(Serialize)]

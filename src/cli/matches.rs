@@ -4,16 +4,17 @@
 use std::collections::BTreeSet;
 
 use rekindle_schema::MatchId;
+use rekindle_schema::condition::Condition;
 
 use super::args::MatchCommand;
-use super::exit::{Exit, Failure};
-use super::start::counted;
-use super::{Context, block_on};
-use crate::admin::api::{
+use super::context::{Context, block_on};
+use crate::exit::{Exit, Failure};
+use crate::inspect::pick::{PickError, pick};
+use crate::text::counted;
+use rekindle_admin::api::{
     CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch,
 };
-use crate::admin::client::{AdminClient, ClientError};
-use crate::inspect::pick::{PickError, pick};
+use rekindle_admin::client::{AdminClient, ClientError};
 
 /// Most reasons that a list of matches gives.
 const NOTES: usize = 20;
@@ -153,7 +154,7 @@ fn table(matches: &[MatchView]) -> Vec<String> {
         ));
     }
     // Of many matches that wait for the same, each gives the same reason but for its own id.
-    let told = matches.iter().filter(|view| view.state != "ended");
+    let told = matches.iter().filter(|view| view.state != Condition::Ended);
     let notes: BTreeSet<String> =
         told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
     let more = notes.len().saturating_sub(NOTES);
@@ -170,7 +171,7 @@ fn number(number: Option<u64>) -> String {
 }
 
 fn is_live(view: &MatchView) -> bool {
-    matches!(view.state.as_str(), "running" | "stalled")
+    view.state.is_live()
 }
 
 fn details(view: &MatchView) -> Vec<String> {

@@ -5,30 +5,33 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
-use rekindle_schema::record::Flush;
+use rekindle_schema::record::{Flush, Step};
 use rekindle_schema::{BuildId, Seq, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
 use rekindle_store::history::{self, End, LoadOptions, Start};
+use rekindle_store_open::address::StoreAddress;
 use serde_json::json;
 
-use super::exit::{Exit, Failure};
-use super::start::counted;
-use super::{Context, block_on};
+use super::context::{Context, block_on};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::hex;
-use crate::inspect::moment;
 use crate::inspect::pick::pick;
 use crate::inspect::reach;
 use crate::inspect::reading::Reading;
+use crate::inspect::report::Report;
 use crate::inspect::resim::{self, Mismatch, Moment};
-use crate::inspect::verify::{self, Progress, Report};
-use crate::node::{build, clock};
+use crate::inspect::verify::{self, Progress};
+use crate::moment;
+use crate::node::build;
 use crate::output;
+use crate::text::counted;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
     let reading =
@@ -172,65 +175,93 @@ fn when(text: &str) -> Result<u64, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
+/// One line of a journal: its tick, as JSON, and for people.
+type Line = (Tick, serde_json::Value, String);
+
+/// What a step contributes.
+fn lines_of_step(step: &Step) -> Vec<Line> {
+    let tick = step.tick;
+    let mut lines = Vec::new();
+    for join in &step.joins {
+        let value = json!({
+            "tick": tick, "kind": "join", "player": join.player,
+            "session": join.session.to_string(), "name": join.name,
+        });
+        lines.push((
+            tick,
+            value,
+            format!("join     player {} session {} {:?}", join.player, join.session, join.name),
+        ));
+    }
+    for leave in &step.leaves {
+        let value = json!({
+            "tick": tick, "kind": "leave", "player": leave.player,
+            "session": leave.session.to_string(), "reason": leave.reason,
+        });
+        lines.push((
+            tick,
+            value,
+            format!(
+                "leave    player {} session {} {:?}",
+                leave.player, leave.session, leave.reason
+            ),
+        ));
+    }
+    for input in &step.inputs {
+        let payload = hex::encode(&input.payload);
+        let value = json!({
+            "tick": tick, "kind": "input", "player": input.player,
+            "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick,
+            "payload": payload,
+        });
+        lines.push((
+            tick,
+            value,
+            format!("input    player {} seq {} {payload}", input.player, input.seq),
+        ));
+    }
+    for command in &step.commands {
+        let payload = hex::encode(&command.payload);
+        let value = json!({
+            "tick": tick, "kind": "command", "player": command.player,
+            "session": command.session.to_string(), "seq": command.seq, "payload": payload,
+        });
+        lines.push((
+            tick,
+            value,
+            format!("command  player {} seq {} {payload}", command.player, command.seq),
+        ));
+    }
+    for done in &step.effects_done {
+        let value = json!({
+            "tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal,
+        });
+        lines.push((tick, value, format!("done     effect {}.{}", done.tick, done.ordinal)));
+    }
+    lines
+}
+
 /// One line for each thing that happened, in order of ticks.
 fn print_record(
     context: &Context,
     flush: &Flush,
     wanted: &std::ops::RangeInclusive<Tick>,
 ) -> Result<(), Failure> {
-    let mut lines: Vec<(Tick, serde_json::Value, String)> = Vec::new();
-    for step in &flush.steps {
-        let tick = step.tick;
-        for join in &step.joins {
-            let value = json!({"tick": tick, "kind": "join", "player": join.player, "session": join.session.to_string(), "name": join.name});
-            lines.push((
-                tick,
-                value,
-                format!("join     player {} session {} {:?}", join.player, join.session, join.name),
-            ));
-        }
-        for leave in &step.leaves {
-            let value = json!({"tick": tick, "kind": "leave", "player": leave.player, "session": leave.session.to_string(), "reason": leave.reason});
-            lines.push((
-                tick,
-                value,
-                format!(
-                    "leave    player {} session {} {:?}",
-                    leave.player, leave.session, leave.reason
-                ),
-            ));
-        }
-        for input in &step.inputs {
-            let payload = hex::encode(&input.payload);
-            let value = json!({"tick": tick, "kind": "input", "player": input.player, "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick, "payload": payload});
-            lines.push((
-                tick,
-                value,
-                format!("input    player {} seq {} {payload}", input.player, input.seq),
-            ));
-        }
-        for command in &step.commands {
-            let payload = hex::encode(&command.payload);
-            let value = json!({"tick": tick, "kind": "command", "player": command.player, "session": command.session.to_string(), "seq": command.seq, "payload": payload});
-            lines.push((
-                tick,
-                value,
-                format!("command  player {} seq {} {payload}", command.player, command.seq),
-            ));
-        }
-        for done in &step.effects_done {
-            let value = json!({"tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal});
-            lines.push((tick, value, format!("done     effect {}.{}", done.tick, done.ordinal)));
-        }
-    }
+    let mut lines: Vec<Line> = flush.steps.iter().flat_map(lines_of_step).collect();
     for event in &flush.events {
         let payload = hex::encode(&event.payload);
-        let value = json!({"tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind, "player": event.player, "payload": payload});
+        let value = json!({
+            "tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind,
+            "player": event.player, "payload": payload,
+        });
         lines.push((event.tick, value, format!("event    {} {payload}", event.kind)));
     }
     for effect in &flush.effects {
         let text = String::from_utf8_lossy(&effect.payload);
-        let value = json!({"tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal, "sink": effect.kind, "payload": hex::encode(&effect.payload)});
+        let value = json!({
+            "tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal,
+            "sink": effect.kind, "payload": hex::encode(&effect.payload),
+        });
         lines.push((effect.id.tick, value, format!("effect   {} {text}", effect.kind)));
     }
     for beat in &flush.beats {
@@ -272,32 +303,24 @@ pub(super) fn replay(
             (None, Some(tick)) => End::Tick(Tick(tick)),
             (None, None) => End::Newest,
         };
-        if let Some(ms) = at.filter(|&ms| ms < lease.spec.created_ms) {
-            let (asked, created) = (moment::show(ms), moment::show(lease.spec.created_ms));
-            let message = format!("RK-CLI-015: match {} did not exist at {asked}: it was created \
-                at {created}", lease.match_id);
-            return Err(Failure::new(Exit::NotFound, message));
-        }
-        let history = history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
+        existed(&lease, at)?;
+        let history =
+            history::load(store, &lease, &LoadOptions { start: Start::Newest, end }).await?;
         history.notes.iter().for_each(|note| output::note(&reading.real(note)));
         let mut doubts = Replayed::default();
         let me = build::of_this_executable()?;
-        let sim = match &history.checkpoint {
-            Some((meta, state)) => {
-                doubts.made_by(meta.build, me);
-                let sim = game.restore(state)?;
-                doubts.begins(store, &lease, meta, sim.state_hash()).await?;
-                sim
-            }
-            None => game.create(&lease.spec.config, lease.spec.seed)?,
-        };
+        let sim =
+            begin(store, &lease, &*game, history.checkpoint.as_ref(), &mut doubts, me).await?;
         let from = sim.tick();
         let last = history.frames.last().map(|frame| &frame.header);
         let goal = to.map_or_else(|| last.map_or(from, |header| header.last_tick).max(from), Tick);
         let recorded = last.filter(|_| from < goal).map(|header| moment::show(header.time_ms));
         let mut frames = history.frames;
         if end != End::Newest {
-            let next = frames.last().map(|frame| frame.header.seq).or(history.checkpoint.as_ref().map(|(meta, _)| meta.seq));
+            let next = frames
+                .last()
+                .map(|frame| frame.header.seq)
+                .or(history.checkpoint.as_ref().map(|(meta, _)| meta.seq));
             frames.extend(behind(store, &lease, next.unwrap_or_default(), goal).await);
         }
         frames.retain(|frame| frame.header.last_tick > from);
@@ -316,31 +339,79 @@ pub(super) fn replay(
         });
         let Some(Shown { tick, hash, state }) = reached else {
             let end = ran?.tick();
-            let message = format!("RK-CLI-013: tick {goal} cannot be reached: the journal of match \
-                {} ends at tick {end}", lease.match_id);
+            let message = format!(
+                "RK-CLI-013: tick {goal} cannot be reached: the journal of match \
+                {} ends at tick {end}",
+                lease.match_id
+            );
             return Err(Failure::new(Exit::NotFound, message));
         };
-        if let Some((meta, _)) = history.checkpoint.as_ref().filter(|_| doubts.beats == 0 && doubts.first.is_none()) {
+        if let Some((meta, _)) =
+            history.checkpoint.as_ref().filter(|_| doubts.beats == 0 && doubts.first.is_none())
+        {
             doubts.proves(store, &lease, &*game, meta).await?;
         }
-        let value = json!({
-            "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash, "recorded": recorded,
-            "beats": doubts.beats, "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
-        });
-        let pretty = serde_json::to_string_pretty(&state)?;
-        let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
-        context.answer(&value, || {
-            let compared = counted(doubts.beats, "beat", "beats");
-            let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
-            lines.push(format!(
-                "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; \
-                 {compared} compared",
-                lease.match_id
-            ));
-            lines
-        })?;
+        let shown = Shown { tick, hash, state };
+        tell_replayed(context, &lease, from, recorded, &doubts, &shown)?;
         doubts.verdict(&lease)
     }))
+}
+
+/// Refuses a moment at which the match did not exist yet.
+fn existed(lease: &MatchLease, at: Option<u64>) -> Result<(), Failure> {
+    let Some(ms) = at.filter(|&ms| ms < lease.spec.created_ms) else { return Ok(()) };
+    let (asked, created) = (moment::show(ms), moment::show(lease.spec.created_ms));
+    let message = format!(
+        "RK-CLI-015: match {} did not exist at {asked}: it was created at {created}",
+        lease.match_id
+    );
+    Err(Failure::new(Exit::NotFound, message))
+}
+
+/// The world from which a replay goes on: that of the checkpoint, or a new one.
+async fn begin(
+    store: &Store,
+    lease: &MatchLease,
+    game: &dyn GameType,
+    checkpoint: Option<&(CheckpointMeta, Bytes)>,
+    doubts: &mut Replayed,
+    me: BuildId,
+) -> Result<Box<dyn Simulation>, Failure> {
+    let Some((meta, state)) = checkpoint else {
+        return Ok(game.create(&lease.spec.config, lease.spec.seed)?);
+    };
+    doubts.made_by(meta.build, me);
+    let sim = game.restore(state)?;
+    doubts.begins(store, lease, meta, sim.state_hash()).await?;
+    Ok(sim)
+}
+
+/// Prints the state that a replay reached, and how it was compared.
+fn tell_replayed(
+    context: &Context,
+    lease: &MatchLease,
+    from: Tick,
+    recorded: Option<String>,
+    doubts: &Replayed,
+    Shown { tick, hash, state }: &Shown,
+) -> Result<(), Failure> {
+    let value = json!({
+        "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash,
+        "recorded": recorded, "beats": doubts.beats,
+        "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
+    });
+    let pretty = serde_json::to_string_pretty(&state)?;
+    let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
+    context.answer(&value, || {
+        let compared = counted(doubts.beats, "beat", "beats");
+        let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
+        lines.push(format!(
+            "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; \
+             {compared} compared",
+            lease.match_id
+        ));
+        lines
+    })
 }
 
 /// The records behind `seq` and `goal`, as far as a beat may be in them. What cannot be read there

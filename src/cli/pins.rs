@@ -8,12 +8,12 @@ use rekindle_store::history::{self, End, LoadOptions, Start};
 use serde_json::{Value, json};
 
 use super::args::PinArgs;
-use super::exit::{Exit, Failure};
+use super::context::{Context, block_on};
 use super::offline::find;
-use super::{Context, block_on};
-use crate::inspect::moment;
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
-use crate::node::clock;
+use crate::moment;
 
 /// The store itself, not a view of it: pins are written.
 async fn open(context: &Context) -> Result<Store, Failure> {
@@ -23,7 +23,10 @@ async fn open(context: &Context) -> Result<Store, Failure> {
 }
 
 fn value(pin: &Pin) -> Value {
-    json!({"match": pin.match_id.to_string(), "from": pin.from, "to": pin.to, "created": moment::show(pin.created_ms)})
+    json!({
+        "match": pin.match_id.to_string(), "from": pin.from, "to": pin.to,
+        "created": moment::show(pin.created_ms),
+    })
 }
 
 fn line(pin: &Pin) -> String {

@@ -7,11 +7,11 @@ use rekindle_store::{Store, StoreError};
 use serde::Serialize;
 
 use super::args::RegionCommand;
-use super::exit::{Exit, Failure};
-use super::{Context, block_on};
-use crate::admin::client;
-use crate::node::clock;
+use super::context::{Context, block_on};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
+use rekindle_admin::client;
 
 /// What a promotion finds and does.
 #[derive(Serialize)]

@@ -4,17 +4,19 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use rekindle_door::MatchDoor as _;
 use rekindle_schema::MatchId;
 use tokio::sync::oneshot;
 
-use super::Context;
-use super::exit::{Exit, Failure};
-use crate::admin::api::CreateMatch;
+use super::context::Context;
+use crate::exit::{Exit, Failure};
 use crate::node::Serving;
 use crate::node::card::NodeCard;
-use crate::node::run::{self, Milestone, Run};
-use crate::text::plain;
-use crate::{dial, output, telemetry};
+use crate::node::lifecycle::{self, Run};
+use crate::node::matches::NewMatch;
+use crate::node::milestone::Milestone;
+use crate::text::{counted, plain};
+use crate::{control, dial, output, telemetry};
 
 /// House bots in the match of the first run, if it has room for so many.
 const HOUSE_BOTS: usize = 8;
@@ -23,8 +25,8 @@ const HOUSE_BOTS: usize = 8;
 pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
     // `arena` in our executable, a studio's own in theirs.
     let game = context.first_game()?;
-    let house_bots = HOUSE_BOTS.min(room(context, game)?) as u16;
-    let first_match = CreateMatch {
+    let house_bots = HOUSE_BOTS.min(context.room(game)?) as u16;
+    let first_match = NewMatch {
         game: game.to_owned(),
         config: context.showcase.clone(),
         house_bots,
@@ -39,24 +41,9 @@ pub(super) fn start(context: &Context, until_stdin_closes: bool) -> Result<Exit,
     serve(context, None, until_stdin_closes)
 }
 
-/// How many players a match of the showcase takes.
-pub(crate) fn room(context: &Context, game: &str) -> Result<usize, Failure> {
-    let kind = context.games.get(game)?;
-    let config = kind.config_from_json(&context.showcase.to_string()).map_err(|error| {
-        Failure::new(
-            Exit::Usage,
-            format!(
-                "RK-CLI-149: the showcase of this executable is no \
-            configuration of `{game}`: {error}"
-            ),
-        )
-    })?;
-    Ok(kind.max_players(&config))
-}
-
 fn serve(
     context: &Context,
-    first_match: Option<CreateMatch>,
+    first_match: Option<NewMatch>,
     until_stdin_closes: bool,
 ) -> Result<Exit, Failure> {
     // Before anything is claimed: what ends here has cost nobody anything.
@@ -72,14 +59,7 @@ fn serve(
         );
     }
     let metrics = telemetry::init_metrics()?;
-    let run = Run {
-        config: context.config.clone(),
-        games: context.games.clone(),
-        metrics,
-        kinds: context.kinds.clone(),
-        first_match,
-        abandoned: until_stdin_closes.then(stdin_closed),
-    };
+    let abandoned = until_stdin_closes.then(stdin_closed);
     let json = context.common.json;
     // What later commands need to find this node again.
     let mut options = String::new();
@@ -94,13 +74,27 @@ fn serve(
         let _ = write!(options, " --store '{}'", context.config.store);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(run::run(run, &mut |milestone| {
-        let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
-        output::milestone(&line);
-    }));
+    let ended = runtime.block_on(async {
+        let front = Box::new(control::listen(&context.config, metrics.clone()).await?);
+        let run = Run {
+            config: context.config.clone(),
+            games: context.games.clone(),
+            metrics,
+            kinds: context.kinds.clone(),
+            front,
+            first_match,
+            abandoned,
+        };
+        let tell = &mut |milestone: Milestone<'_>| {
+            let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
+            output::milestone(&line);
+        };
+        lifecycle::run(run, tell).await?;
+        Ok(Exit::Done)
+    });
     // Blocking tasks of a node that failed must not hold up its end.
     runtime.shutdown_background();
-    exit
+    ended
 }
 
 /// Resolves when standard input is at its end. The thread ends with the process.
@@ -214,20 +208,20 @@ fn to_json(milestone: &Milestone<'_>) -> String {
     let id = |id: &MatchId| id.to_string();
     match milestone {
         Milestone::Resumed(match_id, report) => serde_json::json!({
-            "milestone": "resumed", "match": id(match_id), "tick": report.tick.0, "replayed": report.replayed, "took_ms": report.took_ms,
+            "milestone": "resumed", "match": id(match_id), "tick": report.tick.0,
+            "replayed": report.replayed, "took_ms": report.took_ms,
             "hash_ok": report.hash_ok, "beats_checked": report.beats_checked,
         }),
-        Milestone::NotResumed(match_id, why) => serde_json::json!({"milestone": "not_resumed", "match": id(match_id), "why": why}),
+        Milestone::NotResumed(match_id, why) => serde_json::json!({
+            "milestone": "not_resumed", "match": id(match_id), "why": why,
+        }),
         Milestone::Ready(card, _) => serde_json::json!({"milestone": "ready", "node": card}),
         Milestone::Draining => serde_json::json!({"milestone": "draining"}),
-        Milestone::Drained(matches, took_ms) => serde_json::json!({"milestone": "drained", "matches": matches, "took_ms": took_ms}),
+        Milestone::Drained(matches, took_ms) => serde_json::json!({
+            "milestone": "drained", "matches": matches, "took_ms": took_ms,
+        }),
     }
     .to_string()
-}
-
-/// `1 match`, `2 matches`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// `18204` as `18,204`.
@@ -245,7 +239,8 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{counted, grouped};
+    use super::grouped;
+    use crate::text::counted;
 
     #[test]
     fn numbers_are_grouped_in_thousands() {

@@ -7,27 +7,29 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::lease::{MatchState, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId};
-use rekindle_store::address::{AddressError, StoreAddress};
 use rekindle_store::migration::SchemaState;
 use rekindle_store::transfer::{Copied, CopyOptions, Progress, Step, TransferError, copy};
 use rekindle_store::{Store, StoreError};
+use rekindle_store_open::address::{AddressError, StoreAddress};
 use serde::Serialize;
 use serde_json::json;
 
 use super::args::StoreCommand;
-use super::exit::{Exit, Failure};
-use super::start::counted;
-use super::{Context, block_on, offline};
-use crate::admin::client;
+use super::context::{Context, block_on};
+use super::offline;
 use crate::backup;
+use crate::clock;
 use crate::config::{self, ConfigError};
-use crate::inspect::moment;
+use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::inspect::verify;
+use crate::moment;
+use crate::node::alive;
 use crate::node::boot;
 use crate::node::operator::Operators;
-use crate::node::{alive, clock};
 use crate::output;
+use crate::text::counted;
+use rekindle_admin::client;
 
 pub(super) fn run(context: &Context, command: StoreCommand) -> Result<Exit, Failure> {
     match command {
@@ -163,7 +165,7 @@ async fn identify(reading: &Reading, store: &Store, status: &mut Status) -> Resu
         }
         // The next node to start replaces it.
         Err(StoreError::Corrupt { place, problem }) => {
-            status.identity_because = format!("damaged: {}: {problem}", reading.real(&place))
+            status.identity_because = format!("damaged: {}: {problem}", reading.real(&place));
         }
         Err(error) => return Err(error),
     }
@@ -200,7 +202,10 @@ fn renew_identity(context: &Context, reason: &str) -> Result<Exit, Failure> {
         action.end(None, renewed.as_ref().err().map(ToString::to_string)).await;
         Ok((old.map(|old| old.id.to_string()), renewed?))
     })?;
-    let answer = json!({ "store": address.to_string(), "old": old, "new": new.id.to_string(), "epoch_floor": new.floor.0 });
+    let answer = json!({
+        "store": address.to_string(), "old": old, "new": new.id.to_string(),
+        "epoch_floor": new.floor.0,
+    });
     context.answer(&answer, || {
         let old = old.as_deref().unwrap_or("none");
         vec![format!(
@@ -340,16 +345,16 @@ fn transfer(
 ) -> Result<Exit, Failure> {
     let only = matches.iter().map(|id| id.parse::<MatchId>()).collect::<Result<BTreeSet<_>, _>>();
     let only =
-        only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-031: --match {error}")))?;
+        only.map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-035: --match {error}")))?;
     if from == to {
         return Err(Failure::new(
             Exit::Usage,
-            format!("RK-CLI-032: {from} would be copied into itself"),
+            format!("RK-CLI-036: {from} would be copied into itself"),
         ));
     }
     if *to == StoreAddress::Memory {
         let message =
-            "RK-CLI-033: a store in memory is gone with this process: name another target";
+            "RK-CLI-037: a store in memory is gone with this process: name another target";
         return Err(Failure::new(Exit::Usage, message));
     }
     let reading = Reading::of(from)?;
@@ -386,7 +391,9 @@ fn transfer(
     bar.finish();
     let (mut copied, faults) = reading.named(copied)?;
     copied.notes.iter_mut().for_each(|note| *note = reading.real(note));
-    let answer = json!({ "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults });
+    let answer = json!({
+        "from": from.to_string(), "to": to.to_string(), "copied": copied, "faults": faults,
+    });
     context.answer(&answer, || {
         let mut lines = copied_words(&copied);
         lines.extend(faults.iter().map(|fault| format!("FAULT: {fault}")));

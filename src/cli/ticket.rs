@@ -4,14 +4,15 @@
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 
 use super::args::TicketCommand;
-use super::exit::{Exit, Failure};
-use super::{Context, block_on};
-use crate::admin::{api, client};
+use super::context::{Context, block_on};
+use crate::control::{ticket_wanted, ticket_words};
+use crate::exit::{Exit, Failure};
 use crate::node::operator::Operators;
 use crate::node::tickets;
+use rekindle_admin::{api, client};
 
 pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Failure> {
     let TicketCommand::Issue { player, name, spectator, match_id, ttl } = command;
@@ -28,11 +29,13 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
         ttl_s: *ttl,
     };
     let issue = || {
-        tickets::issue(&keys, &wanted).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+        tickets::issue(&keys, &ticket_wanted(&wanted))
+            .map(|ticket| api::Ticket { ticket })
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
     };
     let ticket = block_on(async {
         let Some(store) = store(context).await? else { return issue() };
-        let (target, detail) = tickets::words(&wanted);
+        let (target, detail) = ticket_words(&wanted);
         let operators = Operators::new(store, Incarnation::default());
         let action = operators.begin(&client::agent(), "ticket.issue", &target, &detail).await?;
         let ticket = issue();

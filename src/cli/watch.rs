@@ -12,8 +12,9 @@ use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::access::Access;
-use super::exit::{Exit, Failure};
-use super::{Context, block_on, matches};
+use super::context::{Context, block_on};
+use super::matches;
+use crate::exit::{Exit, Failure};
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;
 use crate::screen::terminal::{Screen, asked_to_end};
@@ -133,7 +134,7 @@ impl Seen {
                     .and_then(|welcome| Picture::of(games, welcome, &snapshot.view));
             }
             ClientEvent::Beat { tick, hash } => {
-                self.beat = format!("hash {} at tick {tick}", &hash.to_string()[..16])
+                self.beat = format!("hash {} at tick {tick}", &hash.to_string()[..16]);
             }
             ClientEvent::Disconnected { reason } => self.note = format!("no connection: {reason}"),
             ClientEvent::Ended { reason } => {
@@ -147,7 +148,9 @@ impl Seen {
     /// Says why there is nothing more to see. Only the end of the match is what was waited for.
     fn last_words(&self, context: &Context, message: &str) -> Result<Exit, Failure> {
         if let Some(reason) = &self.over {
-            let value = serde_json::json!({ "match": self.match_id.to_string(), "tick": self.tick(), "over": reason });
+            let value = serde_json::json!({
+                "match": self.match_id.to_string(), "tick": self.tick(), "over": reason,
+            });
             context.answer(&value, || {
                 vec![format!("match {} is over: {reason}", self.match_id.short())]
             })?;
@@ -197,14 +200,17 @@ fn footer(seen: &Seen) -> String {
 fn line(context: &Context, seen: &Seen) -> Result<(), Failure> {
     let Some(welcome) = &seen.welcome else {
         let (id, addr, note) = (seen.match_id, seen.addr, &seen.note);
-        let value = serde_json::json!({ "match": id.to_string(), "waiting_for": addr.to_string(), "note": note });
+        let value = serde_json::json!({
+            "match": id.to_string(), "waiting_for": addr.to_string(), "note": note,
+        });
         let note = if note.is_empty() { String::new() } else { format!(": {note}") };
         return context.answer(&value, || {
             vec![format!("waiting for match {} at UDP {addr}{note}", id.short())]
         });
     };
     let value = serde_json::json!({
-        "match": welcome.match_id.to_string(), "game": welcome.game, "epoch": welcome.epoch, "tick": seen.tick(),
+        "match": welcome.match_id.to_string(), "game": welcome.game,
+        "epoch": welcome.epoch, "tick": seen.tick(),
         "entities": seen.entities, "beat": seen.beat, "note": seen.note,
     });
     context.answer(&value, || {

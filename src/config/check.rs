@@ -10,11 +10,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rustix::fs::{Access, access};
 
 use super::{Config, ConfigError};
-use crate::node::clock;
+use crate::clock;
 
 /// The kind of job that needs `backup.dir`.
 const BACKUP: &str = "backup";

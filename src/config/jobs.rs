@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekindle_actors::jobs::Schedule;
+use rekindle_jobs::Schedule;
 
 use super::{ConfigError, Settings, at_least_one, bad, parse, text};
 
@@ -18,7 +18,7 @@ pub struct Jobs {
     pub keep: Duration,
     /// For how long a claim stands.
     pub lease: Duration,
-    /// Which kind is due when.
+    /// Kinds of job that are due by the clock, each with its schedule.
     pub cron: Vec<(String, Schedule)>,
 }
 

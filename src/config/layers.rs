@@ -32,9 +32,9 @@ pub enum Origin {
     Default,
     /// A line of a file.
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
     /// An environment variable.
@@ -66,7 +66,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("RK-CONFIG-001: cannot read {path}: {cause}")]
     Unreadable {
-        /// Which file.
+        /// The path of the file, as it was given.
         path: String,
         /// What the system said.
         cause: String,
@@ -74,7 +74,7 @@ pub enum ConfigError {
     /// The file is no TOML.
     #[error("RK-CONFIG-002: {path} is not valid TOML: {cause}")]
     Syntax {
-        /// Which file.
+        /// The path of the file, as it was given.
         path: String,
         /// What the parser said, with line and column.
         cause: String,
@@ -86,19 +86,19 @@ pub enum ConfigError {
     UnknownKey {
         /// As it was written.
         key: String,
-        /// Where.
+        /// What set it.
         origin: Origin,
-        /// Which key may be meant.
+        /// The key that may be meant, in words; empty if none is like it.
         hint: String,
     },
     /// A value that its key does not take.
     #[error("RK-CONFIG-004: `{key}` = `{value}` ({origin}): expected {expected}")]
     BadValue {
-        /// Which key.
+        /// The name of the key.
         key: String,
         /// What it was set to.
         value: String,
-        /// Where.
+        /// What set it.
         origin: Origin,
         /// What it takes.
         expected: String,
@@ -161,7 +161,7 @@ impl Settings {
         match named {
             Some(path) => settings.add_file(&path)?,
             None if Path::new(DEFAULT_FILE).exists() => {
-                settings.add_file(Path::new(DEFAULT_FILE))?
+                settings.add_file(Path::new(DEFAULT_FILE))?;
             }
             None => {}
         }
@@ -185,7 +185,7 @@ impl Settings {
         if key.is_secret() && !value.is_empty() {
             "(set)".to_owned()
         } else {
-            rekindle_store::address::redact(value)
+            rekindle_store_open::address::redact(value)
         }
     }
 
@@ -289,7 +289,7 @@ impl Settings {
                     });
                 }
                 (None, value) if links::is_service_link(&name, value.unwrap_or_default()) => {
-                    self.passed_over.push(name)
+                    self.passed_over.push(name);
                 }
                 (None, _) => {
                     let variables: Vec<String> = KEYS.iter().map(Key::env).collect();
@@ -334,7 +334,7 @@ impl Settings {
 /// A value that is refused, as it may be shown.
 pub(super) fn shown(key: &str, value: &str) -> String {
     let is_secret = keys::find(key).is_some_and(Key::is_secret);
-    if is_secret { text::HIDDEN.to_owned() } else { rekindle_store::address::withhold(value) }
+    if is_secret { text::HIDDEN.to_owned() } else { rekindle_store_open::address::withhold(value) }
 }
 
 /// `line 3, column 7: `.

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::exit::{About as _, Exit, Failure};
+use crate::exit::{Exit, Failure};
+use crate::files::About as _;
 use crate::node::card::NodeCard;
 
 /// A node that is not ready by then is given up.

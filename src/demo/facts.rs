@@ -9,7 +9,7 @@ use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions, Start};
 
 use super::verdict::{Facts, Witness};
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 use crate::inspect::resim;
 
 /// The facts of every match in the store. Needs the whole journal of each, from the first record
@@ -79,7 +79,7 @@ pub fn witness(log: &BotLog) -> Witness {
                 (session, epoch, witness.playing) = (Some(*same), *now, log.tally.newest > *tick);
             }
             Fact::Durable(input) => {
-                witness.durable.extend(session.map(|session| (session, input.seq, input.tick)))
+                witness.durable.extend(session.map(|session| (session, input.seq, input.tick)));
             }
             Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
             Fact::Gap { from_tick, interrupted: true, .. } => {

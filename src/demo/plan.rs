@@ -43,7 +43,7 @@ pub fn kills(kills: u32, seed: u64) -> Vec<Aim> {
         .collect()
 }
 
-/// SplitMix64: enough to spread kills over time.
+/// `SplitMix64`: enough to spread kills over time.
 struct SplitMix(u64);
 
 impl SplitMix {

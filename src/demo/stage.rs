@@ -11,7 +11,7 @@ use rekindle_schema::MatchId;
 use rekindle_schema::wire::Welcome;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 use crate::output;
 use crate::screen::draw::Pane;
 use crate::screen::picture::Picture;
@@ -86,7 +86,7 @@ impl Stage {
             while let Some(event) = client.event().await {
                 match event {
                     ClientEvent::Welcome(new) | ClientEvent::Resumed { welcome: new, .. } => {
-                        welcome = Some(new)
+                        welcome = Some(new);
                     }
                     ClientEvent::Snapshot(snapshot) => {
                         let Some(welcome) = &welcome else { continue };
@@ -100,7 +100,7 @@ impl Stage {
                         seat.picture = Picture::of(&games, welcome, &snapshot.view);
                     }
                     ClientEvent::Disconnected { .. } => {
-                        seat.lock().title = format!("match {}  NODE DEAD", match_id.short())
+                        seat.lock().title = format!("match {}  NODE DEAD", match_id.short());
                     }
                     _ => {}
                 }

@@ -102,26 +102,47 @@ pub fn judge(
     }
     for witness in witnesses {
         let facts = facts.get(&witness.match_id).unwrap_or(&nothing);
+        verdict.hear(witness, facts, first_kill.is_empty(), &mut seen, &mut beats);
+    }
+    for (match_id, facts) in facts {
+        verdict.read(*match_id, facts, first_kill.get(match_id).copied());
+    }
+    verdict.beats_distinct = beats.len();
+    verdict.sum_up();
+    verdict
+}
+
+impl Verdict {
+    /// Compares what one bot saw with the journal of its match. `seen` has the durable inputs and
+    /// `beats` the hash beats of all bots so far.
+    fn hear(
+        &mut self,
+        witness: &Witness,
+        facts: &Facts,
+        unkilled: bool,
+        seen: &mut BTreeSet<(SessionId, u64, Tick)>,
+        beats: &mut BTreeSet<(MatchId, Tick)>,
+    ) {
         for &(session, seq, tick) in &witness.durable {
             if !seen.insert((session, seq, tick)) {
                 continue;
             }
-            verdict.inputs_durable += 1;
+            self.inputs_durable += 1;
             let ticks = facts.applied.get(&(session, seq)).map_or(&[][..], Vec::as_slice);
             if !ticks.contains(&tick) {
-                verdict.lost += 1;
-                verdict.fault(format!(
+                self.lost += 1;
+                self.fault(format!(
                     "input {seq} of session {session} was durable at tick \
                     {tick}; the journal has it at {ticks:?}"
                 ));
             }
         }
         for &(tick, hash) in &witness.beats {
-            verdict.beats_checked += 1;
+            self.beats_checked += 1;
             beats.insert((witness.match_id, tick));
             if facts.hashes.get(&tick) != Some(&hash) {
-                verdict.mismatches += 1;
-                verdict.fault(format!(
+                self.mismatches += 1;
+                self.fault(format!(
                     "match {}: a bot received hash {hash} for tick {tick}, the \
                         simulation has another",
                     witness.match_id
@@ -131,16 +152,13 @@ pub fn judge(
         for (epoch, &tick) in &witness.newest {
             let durable =
                 facts.last_tick.range(..=epoch).next_back().map_or(Tick(0), |(_, &tick)| tick);
-            verdict.rolled_back_max = verdict.rolled_back_max.max(tick.0.saturating_sub(durable.0));
+            self.rolled_back_max = self.rolled_back_max.max(tick.0.saturating_sub(durable.0));
         }
-        verdict.rolled_back_max = verdict.rolled_back_max.max(witness.taken_back);
-        if witness.playing
-            && witness.sessions.len() == 1
-            && (witness.resumes > 0 || first_kill.is_empty())
-        {
-            verdict.sessions_resumed += 1;
+        self.rolled_back_max = self.rolled_back_max.max(witness.taken_back);
+        if witness.playing && witness.sessions.len() == 1 && (witness.resumes > 0 || unkilled) {
+            self.sessions_resumed += 1;
         } else {
-            verdict.fault(format!(
+            self.fault(format!(
                 "match {}: a bot had {} sessions, was resumed {} times, {} at the end",
                 witness.match_id,
                 witness.sessions.len(),
@@ -149,12 +167,14 @@ pub fn judge(
             ));
         }
     }
-    for (match_id, facts) in facts {
+
+    /// Looks into the journal of one match for what must not be in it.
+    fn read(&mut self, match_id: MatchId, facts: &Facts, first_kill: Option<Tick>) {
         let duplicates = facts.applied.values().filter(|ticks| ticks.len() > 1).count();
-        verdict.duplicates += duplicates;
-        verdict.mismatches += facts.journal_mismatches;
+        self.duplicates += duplicates;
+        self.mismatches += facts.journal_mismatches;
         if duplicates + facts.journal_mismatches > 0 {
-            verdict.fault(format!(
+            self.fault(format!(
                 "match {match_id}: {duplicates} inputs applied twice, {} beats contradicted",
                 facts.journal_mismatches
             ));
@@ -162,40 +182,42 @@ pub fn judge(
         let asked: BTreeSet<_> = facts.asked.iter().copied().collect();
         let wrong =
             facts.asked.len() - asked.len() + asked.symmetric_difference(&facts.delivered).count();
-        verdict.results += facts.delivered.len();
-        verdict.results_wrong += wrong;
+        self.results += facts.delivered.len();
+        self.results_wrong += wrong;
         if wrong > 0 {
-            verdict.fault(format!(
+            self.fault(format!(
                 "match {match_id}: the game asked for {:?}, the sink has {:?}",
                 facts.asked, facts.delivered
             ));
         }
-        if let Some(&kill) = first_kill.get(match_id) {
-            verdict.joins_after_kill +=
+        if let Some(kill) = first_kill {
+            self.joins_after_kill +=
                 facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
         }
     }
-    verdict.beats_distinct = beats.len();
-    if verdict.inputs_durable < MIN_INPUTS || verdict.beats_distinct < MIN_BEATS {
-        verdict.fault(format!(
-            "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and \
-             {MIN_BEATS} are needed",
-            verdict.inputs_durable, verdict.beats_distinct
-        ));
+
+    /// What all of it together proves, or does not.
+    fn sum_up(&mut self) {
+        if self.inputs_durable < MIN_INPUTS || self.beats_distinct < MIN_BEATS {
+            self.fault(format!(
+                "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and \
+                 {MIN_BEATS} are needed",
+                self.inputs_durable, self.beats_distinct
+            ));
+        }
+        if self.rolled_back_max > 0 {
+            self.fault(format!(
+                "{} ticks that a bot had been shown were undone",
+                self.rolled_back_max
+            ));
+        }
+        if self.joins_after_kill > 0 {
+            self.fault(format!(
+                "{} sessions had to be opened anew after a kill",
+                self.joins_after_kill
+            ));
+        }
     }
-    if verdict.rolled_back_max > 0 {
-        verdict.fault(format!(
-            "{} ticks that a bot had been shown were undone",
-            verdict.rolled_back_max
-        ));
-    }
-    if verdict.joins_after_kill > 0 {
-        verdict.fault(format!(
-            "{} sessions had to be opened anew after a kill",
-            verdict.joins_after_kill
-        ));
-    }
-    verdict
 }
 
 impl Verdict {

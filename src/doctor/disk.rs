@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rustix::fs::{statfs, statvfs};
 
 use super::{Finding, Level, Spread, mebibytes};
+use crate::clock;
 use crate::config::Config;
-use crate::node::clock;
 
 /// How many syncs are measured, at most, and for how long.
 const SYNCS: usize = 200;
@@ -40,7 +40,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     match statfs(&place) {
         Ok(found) => {
-            findings.push(file_system(&place, found.f_type as u64 & 0xffff_ffff, holds_matches))
+            findings.push(file_system(&place, found.f_type as u64 & 0xffff_ffff, holds_matches));
         }
         Err(error) => findings.push(unreadable("file_system", &place, error)),
     }

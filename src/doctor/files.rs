@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use rekindle_gateway::keys::{CERTIFICATE_FILE, KEY_FILE, Keys};
-use rekindle_store::address::StoreAddress;
-use rekindle_store::local::open_regular;
+use rekindle_store_local::open_regular;
+use rekindle_store_open::address::StoreAddress;
 
 use super::{Finding, Level};
 use crate::config::Config;

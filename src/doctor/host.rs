@@ -55,7 +55,8 @@ fn memory(available: Option<u64>, group: Option<Room>) -> Finding {
         0x0800_0000..0x2000_0000 => Level::Warn,
         _ => Level::Ok,
     };
-    let fix = "free memory, or raise the limit of the container: a node needs 128 MiB and about 100 KiB for each arena match; when it runs out, the \
+    let fix = "free memory, or raise the limit of the container: a node needs 128 MiB and about \
+        100 KiB for each arena match; when it runs out, the \
                kernel ends the node";
     let limit = group.map_or_else(String::new, |room| {
         format!(" of the {} that its control group may use", mebibytes(room.limit))
@@ -70,7 +71,8 @@ fn udp_buffers(receive: Option<u64>, send: Option<u64>) -> Finding {
     };
     let level = if receive.min(send) < SOCKET_BUFFER { Level::Warn } else { Level::Ok };
     let fix = format!(
-        "sysctl -w net.core.rmem_max={SOCKET_BUFFER} net.core.wmem_max={SOCKET_BUFFER} (and the same in /etc/sysctl.d): with smaller buffers \
+        "sysctl -w net.core.rmem_max={SOCKET_BUFFER} net.core.wmem_max={SOCKET_BUFFER} (and the \
+         same in /etc/sysctl.d): with smaller buffers \
          datagrams are dropped when many players send at once"
     );
     Finding::new(

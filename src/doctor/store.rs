@@ -4,19 +4,20 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rekindle_cluster::lease::LEASE_MS;
+use rekindle_cluster::ownership::lease::LEASE_MS;
 use rekindle_schema::batch::{BatchBuilder, FrameHeader, MAX_BATCH};
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
-use rekindle_store::address::StoreAddress;
 use rekindle_store::identity::StoreIdentity;
 use rekindle_store::migration::SchemaState;
 use rekindle_store::{Store, StoreError, witness};
+use rekindle_store_open::address::StoreAddress;
 
 use super::{Finding, Level, Spread, disk};
+use crate::clock;
 use crate::config::Config;
 use crate::inspect::reading::Reading;
-use crate::node::{card, clock};
+use crate::node::card;
 
 /// How many commits are measured, at most, and for how long.
 const COMMITS: u64 = 300;
@@ -307,7 +308,7 @@ fn commit(measured: Result<Option<Spread>, StoreError>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
     use crate::config::Settings;

@@ -67,7 +67,7 @@ pub async fn longest_each<'a>(
                         Some(Ok(Reach { start: start(index), frames: history.frames, notes }));
                 }
                 Err(HistoryError::Store(error)) if error.is_transient() => {
-                    found[index] = Some(Err(error.into()))
+                    found[index] = Some(Err(error.into()));
                 }
                 Err(error) => {
                     first_problems[index].get_or_insert(error);
@@ -126,8 +126,8 @@ mod tests {
     use bytes::Bytes;
     use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec};
     use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
-    use rekindle_store::conformance::{Scribe, checkpoint, register};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_conformance::{Scribe, checkpoint, register};
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

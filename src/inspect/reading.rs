@@ -12,13 +12,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rekindle_store::address::StoreAddress;
-use rekindle_store::local::open_regular;
 use rekindle_store::{Store, StoreError};
+use rekindle_store_local::open_regular;
+use rekindle_store_open::address::StoreAddress;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::clock;
+use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
-use crate::node::clock;
 
 /// Names of copies begin with this.
 const PREFIX: &str = "rekindle-read-";

@@ -20,9 +20,9 @@ pub enum ResimError {
     /// A record is not what its format says, behind a checksum that is right.
     #[error("RK-VERIFY-001: match {match_id}, record {seq}: {error}")]
     Record {
-        /// Which match.
+        /// The match whose history is simulated.
         match_id: MatchId,
-        /// Which record.
+        /// The number of the record in the history of its match.
         seq: Seq,
         /// What the decoder found.
         error: CodecError,
@@ -33,9 +33,9 @@ pub enum ResimError {
          expected was {expected}"
     )]
     Ticks {
-        /// Which match.
+        /// The match whose history is simulated.
         match_id: MatchId,
-        /// Which record.
+        /// The number of the record in the history of its match.
         seq: Seq,
         /// Its first tick.
         first: Tick,
@@ -47,9 +47,9 @@ pub enum ResimError {
     /// A step or beat lies outside the ticks of its record, or out of order.
     #[error("RK-VERIFY-003: match {match_id}, record {seq}: {what} of tick {tick} is out of place")]
     Misplaced {
-        /// Which match.
+        /// The match whose history is simulated.
         match_id: MatchId,
-        /// Which record.
+        /// The number of the record in the history of its match.
         seq: Seq,
         /// Step or beat.
         what: &'static str,
@@ -59,7 +59,7 @@ pub enum ResimError {
     /// The game cannot repeat a step.
     #[error("RK-VERIFY-004: match {match_id}: {error}")]
     Sim {
-        /// Which match.
+        /// The match whose history is simulated.
         match_id: MatchId,
         /// What the game said.
         error: SimError,

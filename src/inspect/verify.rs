@@ -5,80 +5,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::{BuildId, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::history::{self, End, HistoryError, Point};
-use rekindle_store::local::{LocalStore, Severity};
 use rekindle_store::{Store, StoreError, chains, witness};
-use serde::Serialize;
+use rekindle_store_local::{LocalStore, Severity};
 
 use super::reach::{self, Reach};
 use super::reading::Reading;
+use super::report::{MatchReport, Report};
 use super::resim::{self, Mismatch, ResimError};
 use super::walk;
 
 /// Matches whose records are in memory together: a log is read once for all of them.
 const GROUP: usize = 32;
-
-/// What was found in one match.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct MatchReport {
-    /// 16 hexadecimal digits.
-    pub id: String,
-    /// The game type.
-    pub game: String,
-    /// `running`, `parked` or `ended`, as its row says.
-    pub state: String,
-    /// Its owner's count.
-    pub epoch: u64,
-    /// The tick at which the simulation began: 0, or that of the oldest checkpoint when earlier
-    /// records are trimmed.
-    pub from_tick: u64,
-    /// The last durable tick.
-    pub to_tick: u64,
-    /// Records read.
-    pub records: usize,
-    /// Inputs and commands applied.
-    pub inputs: usize,
-    /// Hash beats that were computed again and compared.
-    pub beats: usize,
-    /// Checkpoints that were restored and compared, those that are deltas included.
-    pub checkpoints: usize,
-    /// The state at the end.
-    pub hash: Option<String>,
-}
-
-/// What was found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
-    /// The store is on servers: it was read through them.
-    pub remote: bool,
-    /// Segment files of logs and checkpoints; of a store on servers: logs.
-    pub segments: u64,
-    /// Whole batches in them.
-    pub batches: u64,
-    /// Records in them, of all matches.
-    pub records: u64,
-    /// Chunks of the archive.
-    pub chunks: u64,
-    /// Bytes of all segments and chunks.
-    pub bytes: u64,
-    /// Each match.
-    pub matches: Vec<MatchReport>,
-    /// What is no fault but worth knowing: a torn tail, another build, a parked match.
-    pub notes: Vec<String>,
-    /// Stored bytes that are not what was written, or that contradict each other.
-    pub faults: Vec<String>,
-    /// Matches that this build computes differently than they were played, though it is the build
-    /// that played them: one line each.
-    pub differs: Vec<String>,
-    /// Matches that another build played and this one cannot repeat: one line each. Nothing is
-    /// wrong with what is stored; that build can verify it.
-    pub other_build: Vec<String>,
-}
 
 /// How far a verification has come, for a progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +60,7 @@ pub async fn verify(
         }
         Err(error) if report.remote => return Err(error),
         Err(error) => {
-            report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}"))
+            report.fault(format!("RK-VERIFY-011: the matches cannot be simulated: {error}"));
         }
     }
     let Report { notes, faults, differs, other_build, .. } = &mut report;
@@ -129,13 +73,12 @@ pub async fn verify(
 /// Checks that what a store holds is whole, byte by byte, without simulating it. `dir` is where a
 /// local one lies.
 pub async fn bytes(store: &Store, dir: Option<&Path>) -> Result<Report, StoreError> {
-    let mut report = match dir {
-        Some(dir) => audit(dir).or_else(unreadable)?,
-        None => {
-            let mut report = Report { remote: true, ..Report::default() };
-            walk::everything(store, &mut report).await?;
-            report
-        }
+    let mut report = if let Some(dir) = dir {
+        audit(dir).or_else(unreadable)?
+    } else {
+        let mut report = Report { remote: true, ..Report::default() };
+        walk::everything(store, &mut report).await?;
+        report
     };
     missing_checkpoints(store, &mut report).await?;
     Ok(report)
@@ -248,11 +191,14 @@ impl Doubts {
             if self.count == 1 { String::new() } else { format!(" (and {} more)", self.count - 1) };
         match self.other {
             Some(other) => report.other_build.push(format!(
-                "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, does not repeat it: {first}{more}; verify it with \
+                "RK-VERIFY-150: match {id} was played by build {other}, and this build, {build}, \
+                 does not repeat it: {first}{more}; verify it with \
                  the build that played it"
             )),
-            None => report.differs.push(format!("RK-VERIFY-151: match {id} was played by this \
-                build, {build}, which does not repeat it: {first}{more}")),
+            None => report.differs.push(format!(
+                "RK-VERIFY-151: match {id} was played by this \
+                build, {build}, which does not repeat it: {first}{more}"
+            )),
         }
     }
 }
@@ -331,7 +277,8 @@ async fn verify_match(
     {
         let (from, begins) = (older.tip().tick, start.tick);
         report.fault(format!(
-            "RK-VERIFY-110: match {id}: the records between its older restore point, tick {from}, and tick {begins} are gone: if the newer checkpoints were \
+            "RK-VERIFY-110: match {id}: the records between its older restore point, tick {from}, \
+             and tick {begins} are gone: if the newer checkpoints were \
              damaged, it could not be continued; restore the logs from a backup"
         ));
     }
@@ -367,6 +314,33 @@ async fn verify_match(
     Ok(found)
 }
 
+/// Reads a checkpoint; `None` if it cannot be read, which is a fault unless it `may_be_gone`: what
+/// is older than a restore point may have lost its base to trimming.
+async fn load_point(
+    store: &Store,
+    lease: &MatchLease,
+    point: &Point,
+    may_be_gone: bool,
+    place: &str,
+    report: &mut Report,
+) -> Result<Option<(CheckpointMeta, Bytes)>, StoreError> {
+    match point.load(store).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ StoreError::NotFound(_)) if may_be_gone => {
+            report.note(format!(
+                "match {}, checkpoint at tick {} was passed over: {error}",
+                lease.match_id, point.tick
+            ));
+            Ok(None)
+        }
+        Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
+            report.fault(format!("{place}: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Restores every checkpoint of a match, those in the archive included, and compares its hash.
 /// Oldest first. Whole is one whose bytes have the hash that its manifest says; a build whose
 /// components have changed since gets another hash out of it, and that is no damage.
@@ -384,7 +358,7 @@ async fn checkpoints(
             // All bytes were looked at before: damage is among the faults already, the rest of a
             // write that was cut off is none.
             StoreError::Corrupt { .. } => {
-                report.note(format!("a checkpoint was passed over: {error}"))
+                report.note(format!("a checkpoint was passed over: {error}"));
             }
             _ => report.fault(error.to_string()),
         }
@@ -394,23 +368,11 @@ async fn checkpoints(
     for point in points {
         let place =
             format!("RK-VERIFY-014: match {}, checkpoint at tick {}", lease.match_id, point.tick);
-        let (meta, state) = match point.load(store).await {
-            Ok(found) => found,
-            // What is older than a restore point may have lost its base to trimming.
-            Err(error @ StoreError::NotFound(_))
-                if !point.is_whole() && newest > Some(point.seq) =>
-            {
-                report.note(format!(
-                    "match {}, checkpoint at tick {} was passed over: {error}",
-                    lease.match_id, point.tick
-                ));
-                continue;
-            }
-            Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
-                report.fault(format!("{place}: {error}"));
-                continue;
-            }
-            Err(error) => return Err(error),
+        let may_be_gone = !point.is_whole() && newest > Some(point.seq);
+        let Some((meta, state)) =
+            load_point(store, lease, &point, may_be_gone, &place, report).await?
+        else {
+            continue;
         };
         let stored = game.checkpoint_hash(&state);
         if stored != Some(meta.hash) {
@@ -484,7 +446,7 @@ fn simulate(
             found.beats += 1;
             match mismatch {
                 Some(mismatch) => {
-                    pending.drain(..).chain([mismatch]).for_each(|mismatch| doubts.add(mismatch))
+                    pending.drain(..).chain([mismatch]).for_each(|mismatch| doubts.add(mismatch));
                 }
                 None => pending.drain(..).for_each(|mismatch| report.fault(wrong(mismatch))),
             }
@@ -519,26 +481,5 @@ fn simulate(
         }
         Err(error @ ResimError::Sim { .. }) => doubts.add(error),
         Err(error) => report.fault(error.to_string()),
-    }
-}
-
-impl Report {
-    /// Adds what is worth knowing, once.
-    pub(super) fn note(&mut self, words: String) {
-        if !self.notes.contains(&words) {
-            self.notes.push(words);
-        }
-    }
-
-    /// Adds what is wrong, once.
-    pub(super) fn fault(&mut self, words: String) {
-        if !self.faults.contains(&words) {
-            self.faults.push(words);
-        }
-    }
-
-    /// Nothing is damaged, and this build repeats what was played.
-    pub fn is_clean(&self) -> bool {
-        self.faults.is_empty() && self.differs.is_empty() && self.other_build.is_empty()
     }
 }

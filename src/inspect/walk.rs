@@ -11,7 +11,7 @@ use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, MatchId};
 use rekindle_store::{LogInfo, Store, StoreError, witness};
 
-use super::verify::Report;
+use super::report::Report;
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -225,8 +225,8 @@ impl<'a> Walk<'a> {
 mod tests {
     use rekindle_schema::Incarnation;
     use rekindle_schema::lease::{Reached, StoredCheckpoint};
-    use rekindle_store::conformance::{Scribe, checkpoint, match_lease, register};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_conformance::{Scribe, checkpoint, match_lease, register};
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

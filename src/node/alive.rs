@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_cluster::suspicion::{Observer, PATIENCE_MS, Process};
+use rekindle_cluster::ownership::suspicion::{Observer, PATIENCE_MS, Process};
 use rekindle_schema::Incarnation;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_store::identity::Holder;
@@ -63,7 +63,7 @@ async fn process(store: &Store, node: &NodeLease) -> Result<Holder, StoreError> 
 #[cfg(test)]
 mod tests {
     use rekindle_schema::lease::DEFAULT_REGION;
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 

@@ -5,16 +5,17 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
-use rekindle_cluster::lease::LEASE_MS;
+use rekindle_cluster::ownership::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
 use rekindle_store::{Store, StoreError};
 use tokio::time::Instant;
 
+use super::build;
 use super::card::{self, NodeCard};
-use super::{build, clock};
-use crate::cli::exit::{Exit, Failure};
+use super::error::NodeError;
+use crate::clock;
 use crate::config::Config;
 
 /// A node that may begin: its lease is registered and live.
@@ -41,7 +42,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// Takes the data directory, opens the store and registers a new incarnation. A store that does not
 /// answer is waited for, up to `store_wait_s`: `waiting` is told what it waits for. Dropping it
 /// gives up.
-pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, Failure> {
+pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, NodeError> {
     let lock = lock(&config.data_dir)?;
     let keys = Keys::load_or_create(&config.data_dir)?;
     let (begun, mut said) = (Instant::now(), None::<Instant>);
@@ -62,12 +63,7 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
         };
         let waited = begun.elapsed();
         if waited >= config.store_wait {
-            let message = format!(
-                "RK-NODE-131: the store has not answered for {} s, which is as long as store_wait_s lets a start wait ({error}): start the store, or check the \
-                 address in `store`",
-                waited.as_secs()
-            );
-            return Err(Failure::new(Exit::Failed, message));
+            return Err(NodeError::StoreSilent { waited_s: waited.as_secs(), error });
         }
         if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             said = Some(Instant::now());
@@ -114,14 +110,8 @@ async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreE
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.
-pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
-    let place = |error: std::io::Error| {
-        let message = format!(
-            "RK-NODE-021: data directory {}: {error}; choose another with --data-dir",
-            dir.display()
-        );
-        Failure::new(Exit::Failed, message)
-    };
+pub(crate) fn lock(dir: &Path) -> Result<File, NodeError> {
+    let place = |error: std::io::Error| NodeError::DataDir { dir: dir.to_owned(), error };
     std::fs::create_dir_all(dir).map_err(place)?;
     let file = File::options()
         .create(true)
@@ -135,12 +125,7 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Failure> {
             let who = NodeCard::running(dir).map_or_else(String::new, |card| {
                 format!(" (pid {}, http://{})", card.pid, card.admin)
             });
-            let message = format!(
-                "RK-NODE-022: a live node{who} uses {}; stop it with `rekindle drain`, or choose \
-                 another directory with --data-dir",
-                dir.display()
-            );
-            Err(Failure::new(Exit::InUse, message))
+            Err(NodeError::InUse { dir: dir.to_owned(), who })
         }
         Err(TryLockError::Error(error)) => Err(place(error)),
     }

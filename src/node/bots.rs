@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_actors::{MatchHandle, RawInput};
-use rekindle_schema::frame::TickFrame;
+use rekindle_actors::MatchHandle;
+use rekindle_door::{MatchDoor as _, RawInput, Refusal, TickFrame};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{PlayerId, SessionId};
 use rekindle_sim::GameType;
@@ -30,7 +30,7 @@ pub async fn play(handle: MatchHandle, game: Arc<dyn GameType>, count: u16) {
     for number in 0..u64::from(count) {
         match enter(&handle, number).await {
             Ok(bot) => bots.push(bot),
-            Err((code, reason)) => {
+            Err(Refusal { code, words: reason }) => {
                 tracing::warn!(
                     code = "RK-NODE-040", match_id = %info.match_id, refusal = ?code, %reason,
                     "house bot not let in"
@@ -57,7 +57,7 @@ pub async fn play(handle: MatchHandle, game: Arc<dyn GameType>, count: u16) {
     }
 }
 
-async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, (RefuseCode, String)> {
+async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, Refusal> {
     let player = PlayerId(FIRST_HOUSE_PLAYER + number);
     loop {
         match handle.open(player, format!("bot-{}", number + 1), None).await {
@@ -70,10 +70,12 @@ async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, (RefuseCode, St
                     memory: Vec::new(),
                 });
             }
-            Err((RefuseCode::Unavailable | RefuseCode::Overloaded, _)) => {
-                tokio::time::sleep(RETRY).await
+            Err(refusal)
+                if matches!(refusal.code, RefuseCode::Unavailable | RefuseCode::Overloaded) =>
+            {
+                tokio::time::sleep(RETRY).await;
             }
-            Err(refused) => return Err(refused),
+            Err(refusal) => return Err(refusal),
         }
     }
 }

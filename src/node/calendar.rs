@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 use rekindle_store::{Store, StoreError};
 
-use super::clock;
+use crate::clock;
 
 /// A clock that is ahead by more than this has leapt.
 const LEAP_MS: u64 = Duration::from_hours(1).as_millis() as u64;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rekindle_store::identity::Holder;
-pub use rekindle_store::local::this_host;
-use rekindle_store::local::{holder, start_time};
+pub use rekindle_store::process::this_host;
+use rekindle_store::process::{holder, start_time};
 use serde::{Deserialize, Serialize};
 
 /// A node holds an exclusive lock on it as long as it runs.

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rekindle_actors::Host;
-use rekindle_actors::jobs::{Kind, QueueConfig, RetryPolicy, WorkError, WorkResult};
 use rekindle_cluster::retention::{self, Policy};
+use rekindle_jobs::{Kind, QueueConfig, RetryPolicy, WorkError, WorkResult};
 use rekindle_schema::Incarnation;
 use rekindle_schema::job::JobStatus;
 use rekindle_schema::lease::NodeState;
@@ -19,12 +19,12 @@ use rekindle_store::{JobFilter, Store};
 use tokio::runtime::Handle;
 
 use super::calendar::Calendar;
-use super::clock;
 use super::operator::Operators;
 use crate::backup;
-use crate::cli::exit::About as _;
+use crate::clock;
 use crate::config::Config;
-use crate::inspect::scrub;
+use crate::files::About as _;
+use crate::node::scrub;
 
 /// The queue of short chores.
 const HOUSE: &str = "house";
@@ -247,7 +247,7 @@ async fn back_up(tools: Tools, store_name: String, place: Option<(PathBuf, usize
     };
     std::fs::create_dir_all(&dir)
         .about("create", &dir)
-        .map_err(|failure| WorkError::Retry(failure.message))?;
+        .map_err(|error| WorkError::Retry(error.to_string()))?;
     let target = dir.join(backup::name_at(clock::now_ms()));
     // On a thread of its own: it compares every byte that it copies. It does not end before it is
     // done, whatever becomes of the job.

@@ -2,7 +2,7 @@
 //!
 //! Players cost none: they share one UDP socket. Compared at the start, and by `rekindle doctor`.
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! Threads for the edge alone. Made by [`super::run`], which binds the gateway inside them.
+//! Threads for the edge alone. Made by [`super::lifecycle`], which binds the gateway inside them.
 //!
 //! A packet passes from task to task within the edge. On one thread that costs nothing; between
 //! threads that also do other work, each passing wakes a thread up, which costs more than the

@@ -1,23 +1,23 @@
 //! Jobs, as operators see them: what the admin listener asks of a node about them.
 
-use rekindle_actors::jobs::{self, CronEntry, JobsConfig, JobsHandle, JobsParts, Kind};
+use bytes::Bytes;
+use rekindle_jobs::{CronEntry, JobsConfig, JobsHandle, JobsParts, Kind};
 use rekindle_schema::JobId;
-use rekindle_schema::job::{Job, JobState, Unique};
+use rekindle_schema::job::{Job, Unique};
 use rekindle_store::{JobFilter, NewJob, StoreError};
 
 use super::calendar::Calendar;
 use super::chores::{self, Tools};
-use super::serving::{ControlError, Parts, Serving};
-use super::{clock, operator};
-use crate::admin::api::{JobView, RunJob};
-use crate::cli::exit::Failure;
-use crate::hex;
+use super::error::{ControlError, NodeError};
+use super::operator;
+use super::serving::{Parts, Serving};
+use crate::clock;
 
 /// How often an operator's retry tries a job.
 pub const RETRY_ATTEMPTS: u32 = 3;
 
 /// Starts working on jobs: the node's chores, and the kinds that its executable brings along.
-pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure> {
+pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, NodeError> {
     let Parts { config, host, store, incarnation, .. } = parts;
     let tools = Tools {
         store: store.clone(),
@@ -49,30 +49,29 @@ pub async fn start(parts: &Parts, more: Vec<Kind>) -> Result<JobsHandle, Failure
         kinds,
         config: jobs,
     };
-    Ok(jobs::start(parts).await?)
+    Ok(rekindle_jobs::start(parts).await?)
 }
 
 impl Serving {
     /// Jobs of the store, newest first.
-    pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobView>, ControlError> {
-        Ok(self.parts().store.jobs.list(filter).await?.iter().map(view).collect())
+    pub async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, ControlError> {
+        Ok(self.parts().store.jobs.list(filter).await?)
     }
 
     /// One job.
-    pub async fn job(&self, id: JobId) -> Result<JobView, ControlError> {
+    pub async fn job(&self, id: JobId) -> Result<Job, ControlError> {
         let job = self.parts().store.jobs.get(id).await?;
-        job.as_ref().map(view).ok_or_else(|| ControlError::NoJob(id.to_string()))
+        job.ok_or_else(|| ControlError::NoJob(id.to_string()))
     }
 
     /// Enqueues a job, unless an operator's job of this kind is open: then that one is returned.
-    pub async fn run_job(&self, wanted: RunJob) -> Result<JobView, ControlError> {
+    pub async fn run_job(&self, name: String, payload: Bytes) -> Result<Job, ControlError> {
         let jobs = self.working().ok_or(ControlError::NotReady)?;
-        let kind = jobs.kind(&wanted.kind).ok_or_else(|| {
+        let kind = jobs.kind(&name).ok_or_else(|| {
             let mut known = jobs.kinds();
             known.sort_unstable();
             ControlError::Invalid(format!(
-                "no job of kind `{}` here; this node knows: {}",
-                wanted.kind,
+                "no job of kind `{name}` here; this node knows: {}",
                 known.join(", ")
             ))
         })?;
@@ -80,8 +79,8 @@ impl Serving {
         let job = NewJob {
             id: JobId::at(now_ms, clock::random()),
             queue: kind.queue.clone(),
-            kind: wanted.kind,
-            payload: wanted.payload.into(),
+            kind: name,
+            payload,
             unique: Some(Unique::WhileOpen(format!("run:{}:{}", kind.queue, kind.name))),
             run_at_ms: now_ms,
             max_attempts: kind.attempts,
@@ -93,7 +92,7 @@ impl Serving {
     }
 
     /// Makes a dead, cancelled or waiting job ready now.
-    pub async fn retry_job(&self, id: JobId) -> Result<JobView, ControlError> {
+    pub async fn retry_job(&self, id: JobId) -> Result<Job, ControlError> {
         let job = self
             .parts()
             .store
@@ -104,12 +103,12 @@ impl Serving {
         if let Some(jobs) = self.working() {
             jobs.nudge();
         }
-        Ok(view(&job))
+        Ok(job)
     }
 
     /// Calls a job off.
-    pub async fn cancel_job(&self, id: JobId) -> Result<JobView, ControlError> {
-        Ok(view(&self.parts().store.jobs.cancel(id, clock::now_ms()).await.map_err(refused)?))
+    pub async fn cancel_job(&self, id: JobId) -> Result<Job, ControlError> {
+        self.parts().store.jobs.cancel(id, clock::now_ms()).await.map_err(refused)
     }
 }
 
@@ -122,32 +121,4 @@ fn refused(error: StoreError) -> ControlError {
         }
         other => other.into(),
     }
-}
-
-fn view(job: &Job) -> JobView {
-    let payload =
-        std::str::from_utf8(&job.payload).ok().filter(|text| !text.chars().any(char::is_control));
-    let mut view = JobView {
-        id: job.id.to_string(),
-        queue: job.queue.clone(),
-        kind: job.kind.clone(),
-        state: job.status().name().to_owned(),
-        attempt: job.attempt,
-        max_attempts: job.max_attempts,
-        created_ms: job.created_ms,
-        due_ms: job.due_ms(),
-        finished_ms: job.finished_ms(),
-        by: None,
-        note: None,
-        error: job.last_error.clone(),
-        key: job.unique.as_ref().map(|unique| unique.key().to_owned()),
-        payload: payload.map_or_else(|| format!("0x{}", hex::encode(&job.payload)), str::to_owned),
-    };
-    match &job.state {
-        JobState::Running { by, .. } => view.by = Some(by.to_string()),
-        JobState::Done { note, .. } => view.note = Some(note.clone()),
-        JobState::Dead { error, .. } => view.error = Some(error.clone()),
-        JobState::Ready { .. } | JobState::Cancelled { .. } => {}
-    }
-    view
 }

@@ -7,7 +7,7 @@ use rekindle_schema::audit::{AuditEntry, MAX_TEXT, Stage};
 use rekindle_schema::{ActionId, Incarnation};
 use rekindle_store::{Store, StoreError};
 
-use super::clock;
+use crate::clock;
 
 /// The audit log could not be written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -118,7 +118,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rekindle_store::AuditQuery;
-    use rekindle_store::memory::{Fate, MemoryStore, Op};
+    use rekindle_store_memory::{Fate, MemoryStore, Op};
 
     use super::*;
 
@@ -189,7 +189,10 @@ mod tests {
             .carry_out(("http", "drain", "", ""), work, |()| None)
             .await;
         assert!(
-            matches!(&result, Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")),
+            matches!(
+                &result,
+                Err(Failed::NotWritten(error)) if error.to_string().contains("RK-ADMIN-507")
+            ),
             "{result:?}"
         );
         assert_eq!(stages(&memory).await, []);

@@ -1,10 +1,13 @@
-//! Brings back the matches of nodes that died: secures their logs, claims their matches, has the
-//! host replay them.
+//! Brings back the matches of nodes that died: carries out what the caretaker of
+//! `rekindle-cluster` decides. Claims, has suspects tried, has the host replay and run, and says
+//! what came of each match.
 //!
-//! Called at the start and each second from then on. What recovers well runs at once. What this
-//! build cannot run is not claimed: it waits for one that can, and its row stays as it is. A match
-//! whose owners died before it had run healthily is tried in a process of its own first
-//! ([`super::trial`]). One that fails is parked with a report. The node goes on in any case.
+//! [`Recoverer::look`] is called at the start and each second from then on (by [`super::watch`]).
+//! It calls [`round::look`], which decides and secures logs, then [`takeover::claim`]. What
+//! recovers well runs at once. What this build cannot run is not claimed: it waits for one that
+//! can, and its row stays as it is. A match whose owners died before it had run healthily is tried
+//! in a process of its own first ([`super::trial`]). One that fails is parked with a report. The
+//! node goes on in any case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,19 +16,22 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use rekindle_actors::{Host, HostError, RecoveryError, RecoveryReport};
-use rekindle_cluster::placement;
-use rekindle_cluster::suspicion::{Observer, Process};
-use rekindle_cluster::takeover::{self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError};
+use rekindle_cluster::ownership::caretaker::{self, Caretaker, Claimant, Look};
+use rekindle_cluster::ownership::parked;
+use rekindle_cluster::ownership::round::{self, Surroundings};
+use rekindle_cluster::ownership::standing::{Lack, Standing};
+use rekindle_cluster::ownership::takeover::{
+    self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
+};
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::history::History;
 use rekindle_store::identity::{Fresh, Holder};
-use rekindle_store::{Store, StoreError, witness};
+use rekindle_store::{Store, StoreError};
 
 use super::card;
-use super::standing::{Standing, Standings};
-use super::trial::{self, TrialOptions, Trials, Verdict};
-use crate::cli::exit::Failure;
+use super::standing::Standings;
+use super::trial::{TrialOptions, Trials, Verdict};
 
 /// What became of one match.
 #[derive(Debug, Clone)]
@@ -38,18 +44,33 @@ pub enum Outcome {
     Left(MatchId, String),
 }
 
-/// Why a look came to nothing.
-#[derive(Debug)]
-pub struct Trouble {
-    /// In words, with an exit code.
-    pub failure: Failure,
-    /// The same may succeed later: the store does not answer.
-    pub transient: bool,
+impl Outcome {
+    /// The match that it is about.
+    pub fn match_id(&self) -> MatchId {
+        match self {
+            Self::Resumed(id, _) | Self::Parked(id, _) | Self::Left(id, _) => *id,
+        }
+    }
 }
 
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self { transient: error.is_transient(), failure: error.into() }
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This node is not live itself, so it may take over nothing.
+    #[error(transparent)]
+    NotLive(TakeoverError),
+    /// The host of the matches failed.
+    #[error(transparent)]
+    Host(HostError),
+}
+
+impl Trouble {
+    /// The same may succeed later: the store does not answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
     }
 }
 
@@ -57,7 +78,7 @@ impl From<TakeoverError> for Trouble {
     fn from(error: TakeoverError) -> Self {
         match error {
             TakeoverError::Store(error) => error.into(),
-            error @ TakeoverError::NotLive(_) => Self { failure: error.into(), transient: false },
+            error @ TakeoverError::NotLive(_) => Self::NotLive(error),
         }
     }
 }
@@ -66,26 +87,13 @@ impl From<HostError> for Trouble {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Store(error) => error.into(),
-            error => Self { failure: error.into(), transient: false },
+            error => Self::Host(error),
         }
     }
 }
 
-/// How long the survivor that comes first for a match has it to itself, in milliseconds.
-const FIRST_CHOICE_MS: u64 = 3_000;
-/// The directory is read at least at every so many looks, whether or not anything has changed.
-const RESCAN: u32 = 10;
-/// A row that says that this node runs a match which it does not run is believed to be left over
-/// from a claim or a creation that was cut off after so many milliseconds.
-const STRAY_MS: u64 = 10_000;
-/// Reports of matches that were parked because a build could not run them: what earlier releases
-/// did, and what one that can run them undoes.
-const OF_A_BUILD: [&str; 3] = ["RK-SIM-001", "RK-SIM-002", "RK-HOST-001"];
-/// Reports of matches that earlier releases parked for the number of their recoveries alone.
-const OF_A_COUNT: &str = "recoveries in a row ended before the match had run healthily";
-
-/// What a caretaker works with.
-pub struct CaretakerParts {
+/// What a recoverer works with.
+pub struct RecovererParts {
     /// Runs the matches.
     pub host: Host,
     /// Where they are.
@@ -104,34 +112,22 @@ pub struct CaretakerParts {
 }
 
 /// Looks after the matches of nodes that died.
-pub struct Caretaker {
-    parts: CaretakerParts,
+pub struct Recoverer {
+    parts: RecovererParts,
     trials: Option<Trials>,
-    observer: Observer,
-    /// Who was dead at the last look that found nothing more to do.
-    settled: BTreeSet<Incarnation>,
-    looks: u32,
-    /// Orphans that another survivor should take, and since when they have been waiting.
-    waiting: BTreeMap<MatchId, u64>,
-    /// Rows that say that this node runs a match, while it does not: their version, and since when.
-    strays: BTreeMap<MatchId, (u64, u64)>,
-    /// What this build cannot run: the version of the row, and what it lacks.
-    refused: BTreeMap<MatchId, (u64, Standing)>,
+    caretaker: Caretaker,
 }
 
-impl Caretaker {
+impl Recoverer {
     /// Begins with nothing seen.
-    pub fn new(parts: CaretakerParts) -> Self {
-        Self {
-            trials: parts.trials.map(Trials::new),
-            parts,
-            observer: Observer::default(),
-            settled: BTreeSet::new(),
-            looks: 0,
-            waiting: BTreeMap::new(),
-            strays: BTreeMap::new(),
-            refused: BTreeMap::new(),
-        }
+    pub fn new(parts: RecovererParts) -> Self {
+        let claimant = Claimant {
+            me: parts.me,
+            region: parts.region.clone(),
+            deaths: parts.trials.map(|trials| trials.deaths),
+        };
+        let trials = parts.trials.map(Trials::new);
+        Self { parts, trials, caretaker: Caretaker::new(claimant) }
     }
 
     /// Takes over what belongs to nodes that are dead as far as this one can tell. To be called
@@ -144,172 +140,24 @@ impl Caretaker {
         asked: &BTreeSet<MatchId>,
         mut each: impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
-        let store = self.parts.store.clone();
-        let me = self.parts.me;
-        let nodes = store.leases.nodes().await?;
-        let others: Vec<NodeLease> =
-            nodes.into_iter().filter(|node| node.incarnation != me).collect();
-        let gone = gone(&store, &others).await?;
-        let process = |node: &NodeLease| {
-            if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown }
-        };
-        let dead = self.observer.look(now_ms, &others, process);
-        self.looks += 1;
-        if dead == self.settled
-            && self.waiting.is_empty()
-            && asked.is_empty()
-            && !self.looks.is_multiple_of(RESCAN)
-        {
-            return Ok(());
-        }
-        self.refused.retain(|id, _| !asked.contains(id));
-        let mut rows = store.leases.matches().await?;
-        let mut orphans = self.orphans(&rows, &dead, asked, now_ms);
-        let owners: BTreeSet<Incarnation> = orphans.iter().map(|row| row.incarnation).collect();
-        let region = self.parts.region.clone();
-        let ours = |node: &&NodeLease| {
-            dead.contains(&node.incarnation)
-                && (node.region == region || owners.contains(&node.incarnation))
-        };
-        let mut secured_any = false;
-        for node in others
-            .iter()
-            .filter(ours)
-            .filter(|node| !(node.state == NodeState::Fenced && node.seal.is_some()))
-        {
-            let secured = takeover::secure(&store, me, node.incarnation).await?;
-            secured_any = true;
-            if secured.short.is_some() && node.region != region {
-                // Matches of another region are here because an operator promoted this one, and was
-                // told that what had not been replicated is lost.
-                takeover::accept_loss(&store, node.incarnation, (self.parts.fresh)().now_ms)
-                    .await?;
-            }
-            if let Some(problem) = witness::missing_checkpoint(&store, node).await? {
-                tracing::error!(
-                    code = "RK-NODE-110", log = %node.incarnation, %problem,
-                    "a checkpoint is missing"
-                );
-            }
-            if let Some(torn) = secured.torn {
-                tracing::warn!(code = "RK-NODE-012", log = %node.incarnation, %torn, "a write that \
-                    was cut off has been trimmed");
-            }
-        }
-        if secured_any {
-            // What its owner entered before it was fenced is in the directory now.
-            rows = store.leases.matches().await?;
-            orphans = self.orphans(&rows, &dead, asked, now_ms);
-        }
-        let survivors: Vec<Incarnation> = others
-            .iter()
-            .filter(|node| node.region == region && !dead.contains(&node.incarnation))
-            .map(|node| node.incarnation)
-            .collect();
-        self.parts.standings.scan(&rows, &dead, |row| self.standing(row, &dead));
-        self.waiting.retain(|id, _| orphans.iter().any(|row| row.match_id == *id));
-        orphans.retain(|row| {
-            let since = *self.waiting.entry(row.match_id).or_insert(now_ms);
-            let first = placement::is_first(row.match_id, me, survivors.iter().copied());
-            first
-                || row.incarnation == me
-                || asked.contains(&row.match_id)
-                || now_ms - since >= FIRST_CHOICE_MS
-        });
-        let taken = self.take(orphans, &mut each).await;
+        let look = Look { now_ms, asked };
+        let found = round::look(&mut self.caretaker, &self.parts.store, &self.parts, look).await?;
+        let Some(found) = found else { return Ok(()) };
+        self.parts.standings.replace(found.standings, &found.dead);
+        let taken = self.take(found.claims, &mut each).await;
         self.trials.iter().for_each(Trials::rest);
         taken?;
-        self.settled = dead;
+        self.caretaker.finished(found.dead);
         Ok(())
     }
 
-    /// Matches at home here that nobody runs and that this node may be able to.
-    fn orphans(
-        &mut self,
-        rows: &[MatchLease],
-        dead: &BTreeSet<Incarnation>,
-        asked: &BTreeSet<MatchId>,
-        now_ms: u64,
-    ) -> Vec<MatchLease> {
-        let CaretakerParts { host, me, region, .. } = &self.parts;
-        let running: BTreeSet<MatchId> =
-            host.list().into_iter().map(|status| status.match_id).collect();
-        let stray = |row: &&MatchLease| {
-            row.incarnation == *me
-                && row.state == MatchState::Running
-                && !running.contains(&row.match_id)
-        };
-        let seen = std::mem::take(&mut self.strays);
-        self.strays = rows
-            .iter()
-            .filter(stray)
-            .map(|row| {
-                let since = seen
-                    .get(&row.match_id)
-                    .filter(|(version, _)| *version == row.version)
-                    .map_or(now_ms, |&(_, since)| since);
-                (row.match_id, (row.version, since))
-            })
-            .collect();
-        let wanted = |row: &&MatchLease| {
-            if self.refused.get(&row.match_id).is_some_and(|(version, _)| *version == row.version) {
-                return false;
-            }
-            if let Some(&(_, since)) = self.strays.get(&row.match_id) {
-                return asked.contains(&row.match_id) || now_ms - since >= STRAY_MS;
-            }
-            dead.contains(&row.incarnation) && row.region == *region && self.may_run(row)
-        };
-        rows.iter().filter(wanted).cloned().collect()
-    }
-
-    /// Whether a row is to be claimed, as far as it tells itself: it runs, or it was parked for a
-    /// reason that may not hold here and now.
-    fn may_run(&self, row: &MatchLease) -> bool {
-        match &row.state {
-            MatchState::Running => true,
-            MatchState::Parked { report } if report.starts_with(trial::PARKED) => {
-                self.parts.trials.is_none_or(|trials| row.attempts < trials.deaths)
-            }
-            MatchState::Parked { report } => {
-                report.contains(OF_A_COUNT) || OF_A_BUILD.iter().any(|code| report.contains(code))
-            }
-            MatchState::Ended { .. } => false,
-        }
-    }
-
-    /// What keeps a match from running here, by its row.
-    fn standing(&self, row: &MatchLease, dead: &BTreeSet<Incarnation>) -> Option<Standing> {
-        let CaretakerParts { me, region, .. } = &self.parts;
-        let mine = row.incarnation == *me;
-        if !(mine || row.region == *region && dead.contains(&row.incarnation)) {
-            return None;
-        }
-        match (&row.state, self.refused.get(&row.match_id)) {
-            (MatchState::Ended { .. }, _) => None,
-            (MatchState::Parked { report }, _) => Some(Standing::Parked(report.clone())),
-            (MatchState::Running, Some((version, standing))) if *version == row.version => {
-                Some(standing.clone())
-            }
-            (MatchState::Running, _) if mine => {
-                self.strays.contains_key(&row.match_id).then_some(Standing::Recovering)
-            }
-            (MatchState::Running, _) => Some(Standing::Recovering),
-        }
-    }
-
+    /// Claims these matches and runs them.
     async fn take(
         &mut self,
         orphans: Vec<MatchLease>,
         each: &mut impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
-        let Self {
-            parts: CaretakerParts { host, store, me, standings, fresh, .. },
-            trials,
-            refused,
-            waiting,
-            ..
-        } = self;
+        let Self { parts: RecovererParts { host, store, me, fresh, .. }, .. } = self;
         if orphans.is_empty() {
             return Ok(());
         }
@@ -320,51 +168,74 @@ impl Caretaker {
                 "orphaned match is claimed"
             );
         }
-        // Suspects last: their trials take time.
-        let (suspects, fresh): (Vec<MatchLease>, Vec<MatchLease>) =
-            orphans.into_iter().partition(|row| row.attempts > 0);
         let options = ClaimOptions { me: *me, first_batch: host.next_batch(), floor };
-        let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
-        for rows in [fresh, suspects] {
-            if rows.is_empty() {
-                continue;
-            }
-            let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
-            let claims = takeover::claim(store, rows, options, &fitness).await?;
-            let mut lacks = fitness.lacks.into_inner();
-            let mut recoveries = futures::stream::iter(claims)
-                .map(|claimed| {
-                    let lacks = match &claimed {
-                        Claimed::Waits(row) => lacks.remove(&row.match_id),
-                        _ => None,
-                    };
-                    recover(host, claimed, lacks)
-                })
-                .buffer_unordered(at_once);
-            while let Some(outcome) = recoveries.next().await {
-                let (outcome, row, standing) = match outcome? {
-                    Came::Gone => continue,
-                    Came::Resumed(id, report) => (Outcome::Resumed(id, report), None, None),
-                    Came::Parked(id, report) => {
-                        (Outcome::Parked(id, report.clone()), None, Some(Standing::Parked(report)))
-                    }
-                    Came::Left(row, standing) => {
-                        refused.insert(row.match_id, (row.version, standing.clone()));
-                        // Parked it was before, and parked it stays: that is no news.
-                        if matches!(row.state, MatchState::Parked { .. }) {
-                            continue;
-                        }
-                        (Outcome::Left(row.match_id, standing.words()), Some(row), Some(standing))
-                    }
-                };
-                let (Outcome::Resumed(id, _) | Outcome::Parked(id, _) | Outcome::Left(id, _)) =
-                    &outcome;
-                waiting.remove(id);
-                standings.set(*id, row.as_deref(), standing);
-                each(outcome);
+        for rows in caretaker::in_order(orphans) {
+            if !rows.is_empty() {
+                self.claim(rows, options, each).await?;
             }
         }
         Ok(())
+    }
+
+    /// Claims matches of one kind, and recovers as many at once as there are cores for.
+    async fn claim(
+        &mut self,
+        rows: Vec<MatchLease>,
+        options: ClaimOptions,
+        each: &mut impl FnMut(Outcome),
+    ) -> Result<(), Trouble> {
+        let Self { parts: RecovererParts { host, store, standings, .. }, trials, caretaker } = self;
+        let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
+        let claims = takeover::claim(store, rows, options, &fitness).await?;
+        let mut lacks = fitness.lacks.into_inner();
+        let mut recoveries = futures::stream::iter(claims)
+            .map(|claimed| {
+                let lacks = match &claimed {
+                    Claimed::Waits(row) => lacks.remove(&row.match_id),
+                    _ => None,
+                };
+                recover(host, claimed, lacks)
+            })
+            .buffer_unordered(at_once);
+        while let Some(came) = recoveries.next().await {
+            let (outcome, row, standing) = match came? {
+                Came::Gone => continue,
+                Came::Resumed(id, report) => (Outcome::Resumed(id, report), None, None),
+                Came::Parked(id, report) => {
+                    (Outcome::Parked(id, report.clone()), None, Some(Standing::Parked(report)))
+                }
+                Came::Left(row, standing) => {
+                    caretaker.refused(&row, standing.clone());
+                    // Parked it was before, and parked it stays: that is no news.
+                    if matches!(row.state, MatchState::Parked { .. }) {
+                        continue;
+                    }
+                    (Outcome::Left(row.match_id, standing.words()), Some(row), Some(standing))
+                }
+            };
+            caretaker.decided(outcome.match_id());
+            standings.set(outcome.match_id(), row.as_deref(), standing);
+            each(outcome);
+        }
+        Ok(())
+    }
+}
+
+impl Surroundings for RecovererParts {
+    fn gone<'a>(
+        &'a self,
+        others: &'a [NodeLease],
+    ) -> BoxFuture<'a, Result<BTreeSet<Incarnation>, StoreError>> {
+        gone(&self.store, others).boxed()
+    }
+
+    fn running(&self) -> BTreeSet<MatchId> {
+        self.host.list().into_iter().map(|status| status.match_id).collect()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        (self.fresh)().now_ms
     }
 }
 
@@ -390,16 +261,17 @@ impl Fitness for OfThisNode<'_> {
                             died early is recovered without a trial");
                     }
                     Verdict::Died(deaths, how) => {
-                        return Fit::Parks(trial::report(match_id, deaths, &how), deaths);
+                        return Fit::Parks(
+                            parked::report_of_trials(match_id, deaths, &how),
+                            deaths,
+                        );
                     }
                 }
             }
             match self.host.fits(row, history).await {
                 Ok(()) => Fit::Runs,
                 Err(error) => {
-                    self.lacks
-                        .lock()
-                        .insert(match_id, Standing::Waits(error.lacks(), error.to_string()));
+                    self.lacks.lock().insert(match_id, waits(&error));
                     Fit::Waits
                 }
             }
@@ -435,6 +307,12 @@ async fn gone(store: &Store, nodes: &[NodeLease]) -> Result<BTreeSet<Incarnation
     Ok(gone)
 }
 
+/// What this build lacks, as the host says it.
+fn waits(error: &RecoveryError) -> Standing {
+    Standing::Waits(Lack::from_label(error.lacks()).unwrap_or(Lack::Replay), error.to_string())
+}
+
+/// Has the host replay and run a match that was claimed.
 async fn recover(host: &Host, claimed: Claimed, lacks: Option<Standing>) -> Result<Came, Trouble> {
     let Claim { lease, history } = match claimed {
         Claimed::Ours(claim) => *claim,
@@ -456,9 +334,7 @@ async fn recover(host: &Host, claimed: Claimed, lacks: Option<Standing>) -> Resu
         Err(RecoveryError::Host(
             error @ (HostError::Store(_) | HostError::Stopping(_) | HostError::LogInUse(..)),
         )) => Err(error.into()),
-        Err(error) => {
-            Ok(Came::Left(Box::new(lease), Standing::Waits(error.lacks(), error.to_string())))
-        }
+        Err(error) => Ok(Came::Left(Box::new(lease), waits(&error))),
     }
 }
 
@@ -468,7 +344,7 @@ mod tests {
     use rekindle_actors::{Games, HostConfig, HostParts};
     use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec, MatchState};
     use rekindle_schema::{BatchNo, BuildId, Epoch, Seq};
-    use rekindle_store::memory::MemoryStore;
+    use rekindle_store_memory::MemoryStore;
 
     use super::*;
 
@@ -544,8 +420,8 @@ mod tests {
         });
         let standings = Arc::<Standings>::default();
         let region = DEFAULT_REGION.to_owned();
-        let fresh = super::super::clock::fresh;
-        let parts = CaretakerParts {
+        let fresh = crate::clock::fresh;
+        let parts = RecovererParts {
             host,
             store: store.clone(),
             me,
@@ -554,10 +430,10 @@ mod tests {
             standings: Arc::clone(&standings),
             fresh,
         };
-        let mut caretaker = Caretaker::new(parts);
+        let mut recoverer = Recoverer::new(parts);
         let rows = store.leases.matches().await.unwrap();
         let none = BTreeSet::new();
-        let looked = caretaker.look(0, &none, |outcome| match outcome {
+        let looked = recoverer.look(0, &none, |outcome| match outcome {
             Outcome::Left(id, report) => left.push((id, report)),
             other => panic!("{other:?}"),
         });
@@ -567,11 +443,12 @@ mod tests {
             "{left:?}"
         );
         assert_eq!(store.leases.matches().await.unwrap(), rows, "the rows are as they were");
-        assert!(
-            matches!(standings.of(MatchId(1)), Some(Standing::Waits("unknown_game", words)) if words.contains("gone"))
-        );
+        assert!(matches!(
+            standings.of(MatchId(1)),
+            Some(Standing::Waits(Lack::UnknownGame, words)) if words.contains("gone")
+        ));
         let again =
-            caretaker.look(20_000, &none, |outcome| panic!("it is said once: {outcome:?}")).await;
+            recoverer.look(20_000, &none, |outcome| panic!("it is said once: {outcome:?}")).await;
         assert!(again.is_ok() && standings.all().len() == 2, "and it stays in the table");
     }
 }

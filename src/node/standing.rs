@@ -1,134 +1,54 @@
-//! Why matches do not run here: one table for all who ask, which are `match ls`, `match show`, the
-//! detail of `/readyz`, the metrics and the words for clients. The caretaker fills it
-//! ([`super::recover`]) with what it sees in the directory and with what comes of its claims.
+//! The table of what does not run here and why, shared by all who ask: `match ls`, `match show`,
+//! the detail of `/readyz`, the metrics and the words for clients. The recoverer fills it
+//! ([`super::recover`]) with what the caretaker sees in the directory and with what comes of its
+//! claims.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use metrics::gauge;
 use parking_lot::Mutex;
-use rekindle_schema::lease::{MatchLease, MatchState};
+use rekindle_cluster::ownership::standing::{self, Standing, StandingTable};
+use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Incarnation, MatchId};
 
-/// Why a match waits or is parked, in one word: the values of the label `reason` of the metric.
-pub const REASONS: [&str; 6] =
-    ["unknown_game", "other_build", "config", "checkpoint", "replay", "parked"];
-
-/// What keeps a match from running here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Its owner is gone, and it is about to be recovered.
-    Recovering,
-    /// This build cannot run it, another one may: one of [`REASONS`], and the words.
-    Waits(&'static str, String),
-    /// An operator decides: the report.
-    Parked(String),
-}
-
-impl Standing {
-    /// As it is listed.
-    pub fn state(&self) -> &'static str {
-        match self {
-            Self::Recovering => "recovering",
-            Self::Waits(..) => "waits",
-            Self::Parked(_) => "parked",
-        }
-    }
-
-    /// The label of the metric.
-    pub fn label(&self) -> Option<&'static str> {
-        match self {
-            Self::Recovering => None,
-            Self::Waits(reason, _) => Some(reason),
-            Self::Parked(_) => Some("parked"),
-        }
-    }
-
-    /// In words, for operators.
-    pub fn words(&self) -> String {
-        match self {
-            Self::Recovering => {
-                "the node that ran it is gone; it is about to be recovered".to_owned()
-            }
-            Self::Waits(_, words) | Self::Parked(words) => words.clone(),
-        }
-    }
-}
-
-/// Matches that do not run here although their home is here or they are this node's, each with its
-/// row as last seen.
+/// A [`StandingTable`] that threads share. Each change is published as metrics.
 #[derive(Default)]
-pub struct Standings(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    matches: BTreeMap<MatchId, (MatchLease, Standing)>,
-    /// Nodes that look dead to this one.
-    dead: BTreeSet<Incarnation>,
-}
+pub struct Standings(Mutex<StandingTable>);
 
 impl Standings {
-    /// What the directory says, as just read: `standing` tells for a row what keeps it from running
-    /// here, if anything does.
-    pub fn scan(
-        &self,
-        rows: &[MatchLease],
-        dead: &BTreeSet<Incarnation>,
-        standing: impl Fn(&MatchLease) -> Option<Standing>,
-    ) {
+    /// Puts what the directory says now in place of what was known.
+    pub fn replace(&self, matches: Vec<(MatchLease, Standing)>, dead: &BTreeSet<Incarnation>) {
         let mut table = self.0.lock();
-        table.dead.clone_from(dead);
-        table.matches = rows
-            .iter()
-            .filter_map(|row| Some((row.match_id, (row.clone(), standing(row)?))))
-            .collect();
-        table.publish();
+        table.replace(matches, dead);
+        publish(&table);
     }
 
-    /// What has come of one match: `None` if it runs.
+    /// What has come of one match: no `standing` if it runs or is over. Without a `row` the one
+    /// that is known stays.
     pub fn set(&self, match_id: MatchId, row: Option<&MatchLease>, standing: Option<Standing>) {
         let mut table = self.0.lock();
-        match (standing, row) {
-            (None, _) => drop(table.matches.remove(&match_id)),
-            (Some(standing), Some(row)) => {
-                drop(table.matches.insert(match_id, (row.clone(), standing)))
-            }
-            (Some(standing), None) => {
-                if let Some((row, known)) = table.matches.get_mut(&match_id) {
-                    if let Standing::Parked(report) = &standing {
-                        row.state = MatchState::Parked { report: report.clone() };
-                    }
-                    *known = standing;
-                }
-            }
-        }
-        table.publish();
+        table.set(match_id, row, standing);
+        publish(&table);
     }
 
     /// What keeps a match from running here.
     pub fn of(&self, match_id: MatchId) -> Option<Standing> {
-        self.0.lock().matches.get(&match_id).map(|(_, standing)| standing.clone())
+        self.0.lock().of(match_id).cloned()
     }
 
     /// All of them, ascending by match.
     pub fn all(&self) -> Vec<(MatchLease, Standing)> {
-        self.0.lock().matches.values().cloned().collect()
+        self.0.lock().all().cloned().collect()
     }
 
     /// Whether a node looks dead to this one.
     pub fn is_dead(&self, node: Incarnation) -> bool {
-        self.0.lock().dead.contains(&node)
+        self.0.lock().is_dead(node)
     }
 }
 
-impl Table {
-    fn publish(&self) {
-        for reason in REASONS {
-            let count = self
-                .matches
-                .values()
-                .filter(|(_, standing)| standing.label() == Some(reason))
-                .count();
-            gauge!("rekindle_matches_not_running", "reason" => reason).set(count as f64);
-        }
+fn publish(table: &StandingTable) {
+    for reason in standing::labels() {
+        gauge!("rekindle_matches_not_running", "reason" => reason).set(table.count(reason) as f64);
     }
 }

@@ -1,38 +1,46 @@
-//! Issues tickets from a request, for `ticket issue` and for the admin listener.
+//! Signs tickets, for `ticket issue` and for the admin listener.
 
 use rekindle_gateway::keys::Keys;
 use rekindle_gateway::ticket::{self, TicketError};
-use rekindle_schema::PlayerId;
 use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
 
-use super::{bots, clock};
-use crate::admin::api;
+use super::bots;
+use crate::clock;
 
-/// What the audit log says of a ticket: for whom, and what it allows.
-pub fn words(wanted: &api::IssueTicket) -> (String, String) {
-    let role = if wanted.spectator { "spectator" } else { "player" };
-    let only = wanted.match_id.as_ref().map(|id| format!(" match={id}")).unwrap_or_default();
-    (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
+/// The ticket that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The player's account.
+    pub player: PlayerId,
+    /// The name to show; `player-N` if absent.
+    pub name: Option<String>,
+    /// Whether its owner plays or watches.
+    pub role: Role,
+    /// The only match that it opens; any if absent.
+    pub match_id: Option<MatchId>,
+    /// For how many seconds it is valid.
+    pub ttl_s: u64,
 }
 
 /// Signs the ticket that `wanted` asks for, but none for a house bot's number: its holder would
-/// play in its place. A match id that is none counts as no wish: check it before.
-pub fn issue(keys: &Keys, wanted: &api::IssueTicket) -> Result<api::Ticket, TicketError> {
-    if wanted.player >= bots::FIRST_HOUSE_PLAYER {
+/// play in its place.
+pub fn issue(keys: &Keys, wanted: &Wanted) -> Result<String, TicketError> {
+    if wanted.player.0 >= bots::FIRST_HOUSE_PLAYER {
         return Err(TicketError::Claims(format!(
             "players from {} on are house bots",
             bots::FIRST_HOUSE_PLAYER
         )));
     }
-    let ticket = ticket::Ticket {
-        player: PlayerId(wanted.player),
-        name: wanted.name.clone().unwrap_or_else(|| format!("player-{}", wanted.player)),
-        match_id: wanted.match_id.as_deref().and_then(|id| id.parse().ok()),
-        role: if wanted.spectator { Role::Spectator } else { Role::Player },
+    let name = wanted.name.clone();
+    keys.issue_ticket(&ticket::Ticket {
+        player: wanted.player,
+        name: name.unwrap_or_else(|| format!("player-{}", wanted.player.0)),
+        match_id: wanted.match_id,
+        role: wanted.role,
         expires_ms: clock::now_ms().saturating_add(wanted.ttl_s.saturating_mul(1_000)),
         nonce: clock::random(),
-    };
-    keys.issue_ticket(&ticket).map(|ticket| api::Ticket { ticket })
+    })
 }
 
 #[cfg(test)]
@@ -42,10 +50,10 @@ mod tests {
     #[test]
     fn nobody_gets_the_ticket_of_a_house_bot() {
         let keys = Keys::ephemeral([7; 32]).unwrap();
-        let wanted = |player| api::IssueTicket {
-            player,
+        let wanted = |player| Wanted {
+            player: PlayerId(player),
             name: None,
-            spectator: false,
+            role: Role::Player,
             match_id: None,
             ttl_s: 60,
         };

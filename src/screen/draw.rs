@@ -108,7 +108,7 @@ fn color(ink: Ink) -> Color {
 fn draw(context: &mut Context<'_>, shape: &Shape) {
     match *shape {
         Shape::Point { at: [x, y], ink } => {
-            context.draw(&Points { coords: &[(x.into(), y.into())], color: color(ink) })
+            context.draw(&Points { coords: &[(x.into(), y.into())], color: color(ink) });
         }
         Shape::Circle { at: [x, y], radius, ink } => {
             context.draw(&Circle {

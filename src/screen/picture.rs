@@ -125,6 +125,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "these numbers are exact")]
     fn entities_of_an_unknown_game_stand_where_the_schema_says() {
         let float = |name: &str| NetField {
             name: name.into(),

@@ -258,7 +258,7 @@ fn ticks_that_another_build_computes_in_another_way_are_taken_back_and_written_d
         .and_then(|mut file| file.write_all(b"another build"))
         .expect("it is longer");
     runtime.block_on(async {
-        let store = rekindle_store::address::StoreAddress::Local(place.data())
+        let store = rekindle_store_open::address::StoreAddress::Local(place.data())
             .open()
             .await
             .expect("the store");

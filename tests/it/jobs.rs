@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use rekindle::node::clock;
+use rekindle::clock;
 use rekindle_schema::{Incarnation, JobId};
-use rekindle_store::local::{LocalOptions, LocalStore};
 use rekindle_store::{Claim, NewJob};
+use rekindle_store_local::{LocalOptions, LocalStore};
 use serde_json::Value;
 
 use crate::support::{Node, eventually, rekindle};

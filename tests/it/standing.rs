@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
+use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
 use rekindle::node::trial::TrialOptions;
 use rekindle_actors::{Games, Host, HostConfig, HostParts};
@@ -14,7 +14,7 @@ use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
 };
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq};
-use rekindle_store::memory::MemoryStore;
+use rekindle_store_memory::MemoryStore;
 use rekindle_testservers as servers;
 use serde_json::Value;
 
@@ -392,18 +392,18 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
     };
     let standings = Arc::<Standings>::default();
     let region = DEFAULT_REGION.to_owned();
-    let mut caretaker = Caretaker::new(CaretakerParts {
+    let mut recoverer = Recoverer::new(RecovererParts {
         host,
         store: store.clone(),
         me,
         region,
         trials: Some(trials),
         standings: Arc::clone(&standings),
-        fresh: rekindle::node::clock::fresh,
+        fresh: rekindle::clock::fresh,
     });
     let mut resumed = BTreeSet::new();
     let nobody = BTreeSet::new();
-    let looked = caretaker.look(0, &nobody, |outcome| match outcome {
+    let looked = recoverer.look(0, &nobody, |outcome| match outcome {
         Outcome::Resumed(id, _) => drop(resumed.insert(id)),
         other => panic!("{other:?}"),
     });

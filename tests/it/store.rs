@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use rekindle_store::address::StoreAddress;
+use rekindle_store_open::address::StoreAddress;
 use rekindle_testservers as servers;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(crate) struct Tables(StoreAddress);
 
 impl Tables {
     fn new(address: &str) -> Self {
-        let name = format!("it_{:08x}", rekindle::node::clock::random() >> 32);
+        let name = format!("it_{:08x}", rekindle::clock::random() >> 32);
         Self(address.parse::<StoreAddress>().unwrap().apart(&name))
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rekindle::inspect::reading::Reading;
-use rekindle::inspect::verify::{Report, verify};
+use rekindle::inspect::report::Report;
+use rekindle::inspect::verify::verify;
 use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Encoding};
@@ -20,8 +21,8 @@ use rekindle_schema::{BatchNo, BuildId, PlayerId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, Marks, SessionState, SimError, Simulation, StepOutput, Typed};
 use rekindle_store::Store;
-use rekindle_store::address::StoreAddress;
-use rekindle_store::conformance::match_lease;
+use rekindle_store_conformance::match_lease;
+use rekindle_store_open::address::StoreAddress;
 
 use crate::support::{Node, eventually, rekindle};
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::support::{Node, eventually, rekindle};
 use rekindle::inspect::reading::Reading;
-use rekindle::inspect::verify::{Report, verify};
+use rekindle::inspect::report::Report;
+use rekindle::inspect::verify::verify;
 use rekindle::node::build;
 use rekindle_arena::Arena;
 use rekindle_schema::BuildId;
 use rekindle_sim::{GameType, Typed};
-use rekindle_store::address::StoreAddress;
 use rekindle_store::chains;
+use rekindle_store_open::address::StoreAddress;
 
 /// A directory that a killed node left: one match, two bots, a second or so.
 fn remains(dir: &Path) -> PathBuf {

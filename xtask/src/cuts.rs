@@ -256,8 +256,8 @@ fn compare(
             println!(
                 "cut {number}, match {client}: durable {durable} was read {} us after the cut \
                  began ({} us before it ended), the match went on at {resumed}",
-                read as i128 - i128::from(begun),
-                i128::from(ended) - read as i128
+                i128::from(read) - i128::from(begun),
+                i128::from(ended) - i128::from(read)
             );
         }
     }
@@ -452,8 +452,8 @@ fn compare_syncs(number: u32, (begun, _): (u64, u64), syncs: &[Sync], counts: &m
              began; the file has {len} bytes",
             sync.path.display(),
             sync.len,
-            sync.begun as i128 - i128::from(begun),
-            sync.ended as i128 - i128::from(begun),
+            i128::from(sync.begun) - i128::from(begun),
+            i128::from(sync.ended) - i128::from(begun),
         );
     }
 }
@@ -601,7 +601,8 @@ mod tests {
                      7 10.000200 fdatasync(12</d/logs/1.seg> <unfinished ...>\n\
                      8 10.000300 fsync(9</d/node.db-wal>) = 0 <0.001000>\n\
                      7 10.002200 <... fdatasync resumed>) = 0 <0.002000>\n\
-                     7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output error) <0.000500>\n";
+                     7 10.003000 fdatasync(12</d/logs/1.seg>) = -1 EIO (Input/output \
+                     error) <0.000500>\n";
         let sync =
             |begun, ended, ok| Sync { path: "/d/logs/1.seg".into(), len: 132, begun, ended, ok };
         assert_eq!(

@@ -13,12 +13,40 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-derive", &[]),
     ("rekindle-sim", &["rekindle-schema", "rekindle-derive"]),
     ("rekindle-netcode", &["rekindle-schema"]),
+    ("rekindle-door", &["rekindle-schema"]),
+    ("rekindle-transport", &["rekindle-schema"]),
     ("rekindle-store", &["rekindle-schema"]),
+    ("rekindle-store-conformance", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-cql", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-local", &["rekindle-schema", "rekindle-store"]),
+    ("rekindle-store-memory", &["rekindle-schema", "rekindle-store"]),
+    (
+        "rekindle-store-open",
+        &[
+            "rekindle-store",
+            "rekindle-store-cql",
+            "rekindle-store-local",
+            "rekindle-store-memory",
+            "rekindle-store-postgres",
+        ],
+    ),
+    ("rekindle-store-postgres", &["rekindle-schema", "rekindle-store"]),
     ("rekindle-cluster", &["rekindle-schema", "rekindle-store"]),
-    ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store"]),
-    ("rekindle-gateway", &["rekindle-schema", "rekindle-netcode"]),
-    ("rekindle-client", &["rekindle-schema", "rekindle-netcode", "rekindle-sim"]),
-    ("rekindle-loadtest", &["rekindle-schema", "rekindle-client", "rekindle-netcode"]),
+    ("rekindle-admin", &["rekindle-schema"]),
+    ("rekindle-actors", &["rekindle-schema", "rekindle-sim", "rekindle-store", "rekindle-door"]),
+    ("rekindle-jobs", &["rekindle-schema", "rekindle-store"]),
+    (
+        "rekindle-gateway",
+        &["rekindle-schema", "rekindle-netcode", "rekindle-door", "rekindle-transport"],
+    ),
+    (
+        "rekindle-client",
+        &["rekindle-schema", "rekindle-netcode", "rekindle-transport", "rekindle-sim"],
+    ),
+    (
+        "rekindle-loadtest",
+        &["rekindle-schema", "rekindle-client", "rekindle-netcode", "rekindle-transport"],
+    ),
     ("rekindle-arena", &["rekindle-sim"]),
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
     ("rekindle-testservers", &[]),
@@ -41,17 +69,45 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["tokio", "quinn", "rand", "getrandom"],
         "netcode is sans-IO: time and bytes are arguments",
     ),
-    ("rekindle-cluster", &["rusqlite", "quinn"], "ownership speaks to ports, never to a backend"),
+    ("rekindle-door", &["quinn", "rusqlite"], "the contract knows no carrier and no driver"),
+    (
+        "rekindle-gateway",
+        &["quinn", "quinn-proto", "rusqlite"],
+        "carriers are in rekindle-transport",
+    ),
+    (
+        "rekindle-client",
+        &["quinn", "quinn-proto", "rusqlite"],
+        "carriers are in rekindle-transport",
+    ),
+    (
+        "rekindle-store",
+        &["rusqlite", "tokio-postgres", "deadpool-postgres", "scylla", "rustls"],
+        "who uses a port builds no database driver",
+    ),
+    (
+        "rekindle-store-conformance",
+        &["rusqlite", "tokio-postgres", "deadpool-postgres", "scylla", "rustls"],
+        "the suite knows ports only, so that any backend can run it",
+    ),
+    (
+        "rekindle-cluster",
+        &["rusqlite", "tokio-postgres", "scylla", "quinn"],
+        "ownership speaks to ports, never to a backend",
+    ),
     (
         "rekindle-actors",
-        &["rusqlite", "quinn"],
+        &["rusqlite", "tokio-postgres", "scylla", "quinn"],
         "actors speak to ports, never to a backend or a socket",
     ),
 ];
 
 /// What no product may carry, and what is not part of it.
-const FOR_TESTS: &[&str] = &["rekindle-testkit", "rekindle-testservers"];
+const FOR_TESTS: &[&str] =
+    &["rekindle-store-conformance", "rekindle-testkit", "rekindle-testservers"];
 const MAY_TEST: &[&str] = &["rekindle-testkit", "xtask"];
+/// The cargo feature with which a test leaves out a guard of a store. No product may turn it on.
+const SABOTAGE: &str = "mutants";
 
 /// Words that must not stand in the simulation's sources: each would let something else than the
 /// inputs decide.
@@ -65,7 +121,7 @@ const FORBIDDEN_IN_PRODUCTS: &[&str] = &["print!", "println!", "eprint!", "eprin
 const PRODUCTS: &[&str] =
     &["src", "schema/src", "actors/src", "cluster/src", "loadtest/src", "crates", "games"];
 const NO_PRODUCTS: &[&str] =
-    &["/tests/", "/benches/", "/conformance/", "/testkit/", "/testservers/"];
+    &["/tests/", "/benches/", "/store-conformance/", "/testkit/", "/testservers/"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -76,12 +132,19 @@ struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    /// Its cargo features, and what each turns on.
+    #[serde(default)]
+    features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
+    /// `None`: a normal dependency; `dev` and `build` are the others.
     kind: Option<String>,
+    /// Features of the dependency that are turned on.
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 /// Reports every import that a rule forbids.
@@ -141,8 +204,32 @@ fn imports(metadata: &Metadata) -> Vec<String> {
                 problems.push(format!("{} imports {name}, which is for tests only", package.name));
             }
         }
+        problems.extend(sabotage(package));
     }
     problems
+}
+
+/// How a package turns the guards of a store off outside of tests: through a dependency that is not
+/// for development, or through a feature of its own (a default one included).
+fn sabotage(package: &Package) -> Vec<String> {
+    let name = &package.name;
+    let dependencies = package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind.as_deref() != Some("dev"))
+        .filter(|dependency| dependency.features.iter().any(|feature| feature == SABOTAGE))
+        .map(|dependency| {
+            format!("{name} turns `{SABOTAGE}` of {} on outside of tests", dependency.name)
+        });
+    let turns_on = |feature: &String| {
+        feature == SABOTAGE || feature.split_once('/').is_some_and(|(_, of)| of == SABOTAGE)
+    };
+    let features = package
+        .features
+        .iter()
+        .filter(|(_, on)| on.iter().any(turns_on))
+        .map(|(feature, _)| format!("{name}: its feature `{feature}` turns `{SABOTAGE}` on"));
+    dependencies.chain(features).collect()
 }
 
 /// Words that sources must not contain.
@@ -190,4 +277,43 @@ fn scan(folder: &Path, rule: &Rule, problems: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        imports(&serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn guards_of_a_store_are_turned_off_in_tests_only() {
+        let metadata = |kind: &str, feature: &str, own: &str| {
+            format!(
+                r#"{{"packages": [{{"name": "rekindle-store-cql", "features": {{"mutants": []}},
+                "dependencies": []}}, {{"name": "rekindle", "features": {{{own}}}, "dependencies":
+                [{{"name": "rekindle-store-cql", "kind": {kind}, "features": ["{feature}"]}}]}}]}}"#
+            )
+        };
+        assert_eq!(problems(&metadata("null", "x", "")), [""; 0]);
+        assert_eq!(problems(&metadata(r#""dev""#, "mutants", "")), [""; 0]);
+        assert_eq!(problems(&metadata("null", "mutants", "")).len(), 1);
+        assert_eq!(problems(&metadata(r#""build""#, "mutants", "")).len(), 1);
+        let own = r#""default": ["rekindle-store-cql/mutants"]"#;
+        assert_eq!(problems(&metadata("null", "x", own)).len(), 1);
+    }
+
+    #[test]
+    fn the_conformance_suite_is_no_part_of_a_product() {
+        let metadata = |kind: &str| {
+            format!(
+                r#"{{"packages": [{{"name": "rekindle-store-conformance", "dependencies": []}},
+                {{"name": "rekindle", "dependencies": [{{"name": "rekindle-store-conformance",
+                "kind": {kind}}}]}}]}}"#
+            )
+        };
+        assert_eq!(problems(&metadata(r#""dev""#)), [""; 0]);
+        assert_eq!(problems(&metadata("null")).len(), 1);
+    }
 }

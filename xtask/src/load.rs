@@ -94,7 +94,8 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     );
     let down = mean("rekindle_gateway_snapshot_bytes_sum", "rekindle_gateway_snapshot_bytes_count");
     println!(
-        "{} matches x {} players, {} drones each, flood {}/s, {} s: {ticks} ticks ({:.2} Hz a match), late {late} ({:.4} %), paused {}, \
+        "{} matches x {} players, {} drones each, flood {}/s, {} s: \
+         {ticks} ticks ({:.2} Hz a match), late {late} ({:.4} %), paused {}, \
          node CPU {:.1} us a client tick, {:.0} % of a core, memory {} MiB at most",
         load.matches,
         load.players,

@@ -1,7 +1,7 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`, `cargo xtask bits`,
 //! `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`,
-//! `cargo xtask services`.
+//! `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
 mod cuts;
@@ -15,6 +15,7 @@ mod restart;
 mod services;
 mod stores;
 mod suite;
+mod tidy;
 
 use std::process::{Command, ExitCode};
 
@@ -33,7 +34,9 @@ enum Task {
     /// Run every test, on servers of its own (Postgres, Java and Maven are installed where that is
     /// possible)
     Test(suite::Suite),
-    /// Check that no crate imports what its layer must not see
+    /// Check the rules that a tool keeps: widths, sizes, error codes, lints, layers (seconds)
+    Tidy(tidy::Tidy),
+    /// Check that no crate imports what its layer must not see (part of `tidy`)
     Layers,
     /// Run whole nodes in simulation, one seed after another
     Sim {
@@ -80,6 +83,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Test(wanted) => suite::test(&wanted),
+        Task::Tidy(wanted) => tidy::tidy(&wanted),
         Task::Layers => layers::check(),
         Task::Sim { seeds, from } => sim(seeds, from),
         Task::Attack(wanted) => attack::attack(&wanted),
@@ -124,7 +128,7 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
 /// The two tests of damage, which in the usual suite try a share of the bits, try all of them:
 /// recovery by the store, and `verify`.
 fn bits() -> Result<()> {
-    for (package, test) in [("rekindle-store", "damage"), ("rekindle", "it")] {
+    for (package, test) in [("rekindle-store-local", "damage"), ("rekindle", "it")] {
         run(Command::new("cargo")
             .args([
                 "test",

@@ -269,7 +269,8 @@ mod tests {
     fn wait(counts: [u32; 3]) -> Metrics {
         let [one, two, all] = counts;
         Metrics::parse(&format!(
-            "# TYPE wait histogram\nwait_bucket{{le=\"1\"}} {one}\nwait_bucket{{le=\"2\"}} {two}\nwait_bucket{{le=\"+Inf\"}} {all}\n\
+            "# TYPE wait histogram\nwait_bucket{{le=\"1\"}} {one}\n\
+             wait_bucket{{le=\"2\"}} {two}\nwait_bucket{{le=\"+Inf\"}} {all}\n\
              sent{{kind=\"a\"}} {one}\nsent{{kind=\"b\"}} {two}\n"
         ))
     }

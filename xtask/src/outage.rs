@@ -109,9 +109,11 @@ pub(crate) fn outage(wanted: &Outage) -> Result<()> {
     std::thread::sleep(CALM);
     let (after, end) = (node.metrics()?, shown(&node)?);
     println!(
-        "{name} away for {} s, {mode}, {} matches x 16 bots: tick shown {killed} -> {stood} while it was away, {} ticks paused; {:.1} s to start the \
-         server, {:.1} s until the journal had caught up; {:.1} ticks/s in the {} s after; memory {memory_before} MiB before, {memory_during} at the end \
-         of the outage, {} at most; {:.0} KiB waited; {} appends were repeated",
+        "{name} away for {} s, {mode}, {} matches x 16 bots: tick shown \
+         {killed} -> {stood} while it was away, {} ticks paused; {:.1} s to start the server, \
+         {:.1} s until the journal had caught up; {:.1} ticks/s in the {} s after; memory \
+         {memory_before} MiB before, {memory_during} at the end of the outage, {} at most; \
+         {:.0} KiB waited; {} appends were repeated",
         wanted.seconds,
         wanted.matches,
         during.grown(&before, "rekindle_paused_ticks_total"),

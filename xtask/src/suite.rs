@@ -19,7 +19,7 @@ pub(crate) struct Suite {
     /// Leave out the tests that need a Postgres or a CQL server
     #[arg(long)]
     without_services: bool,
-    /// Passed on to `cargo test`: `--package rekindle-store`, `-- name_of_a_test`
+    /// Passed on to `cargo test`: `--package rekindle-store-local`, `-- name_of_a_test`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use rekindle_door::{Admission, Opened, RawInput, Refusal};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
 };
@@ -37,51 +38,6 @@ pub struct IngressLimits {
     pub away_ticks: u64,
 }
 
-/// An input as it arrived.
-#[derive(Debug, Clone)]
-pub struct RawInput {
-    /// Whose.
-    pub session: SessionId,
-    /// The client's number; it only grows within a session.
-    pub seq: u64,
-    /// The tick that it is meant for; applied at the first tick that is not earlier.
-    pub target: Tick,
-    /// The tick that the player was looking at.
-    pub view: Tick,
-    /// The game's encoding.
-    pub payload: Bytes,
-}
-
-/// What became of something that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It waits for its tick.
-    Queued,
-    /// It is older than one that was already taken, or was taken before.
-    Stale,
-    /// It is too far in the future, or out of sequence.
-    OutOfWindow,
-    /// The game does not understand it.
-    Malformed,
-    /// There is no such session (any more).
-    NoSession,
-    /// The queue is full.
-    Full,
-}
-
-/// A session that was opened or resumed. It is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
-    /// Which.
-    pub session: SessionId,
-    /// It existed before.
-    pub resumed: bool,
-    /// The number that the next input must have at least.
-    pub next_input: u64,
-    /// The number that the next command must have.
-    pub next_command: u64,
-}
-
 /// What [`Ingress::open`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenOutcome {
@@ -92,18 +48,19 @@ pub enum OpenOutcome {
     /// The player's earlier session is just ending: ask again after the next tick.
     Later,
     /// Not admitted.
-    Refused(RefuseCode, String),
+    Refused(Refusal),
 }
 
 /// The next step, and when the inputs in it arrived.
 #[derive(Debug, Default)]
 pub struct Drawn {
-    /// In canonical order.
+    /// The step, its contributions in canonical order.
     pub step: Step,
     /// Arrival of each input in `step.inputs`, in that order.
     pub arrived: Vec<Instant>,
 }
 
+/// Where a session stands between its join and its leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Waits for the step that lets it in.
@@ -116,26 +73,39 @@ enum Phase {
     Leaving(LeaveReason),
 }
 
+/// An input that waits for its tick.
 #[derive(Debug)]
 struct Waiting {
+    /// The tick that it is meant for.
     target: Tick,
+    /// The tick that the player was looking at; not ahead of the world when it arrived.
     view: Tick,
+    /// The game's encoding, which the game accepts.
     payload: Bytes,
+    /// When it arrived, for the metrics alone.
     arrived: Instant,
 }
 
+/// One session and what waits on it.
 #[derive(Debug)]
 struct Slot {
     player: PlayerId,
+    /// What the player is called; empty if the session came with the world.
     name: String,
     phase: Phase,
     /// It is part of the world: a step has let it in.
     inside: bool,
+    /// The number of the newest input that a step has taken; 0 before the first.
     last_input: u64,
+    /// The number of the newest command that a step has taken; 0 before the first.
     last_command: u64,
+    /// Inputs that wait, by number; all are above `last_input`.
     inputs: BTreeMap<u64, Waiting>,
+    /// Commands that wait; the first is number `last_command + 1`.
     commands: VecDeque<Bytes>,
+    /// The tick at which its connection was gone, until one is back.
     away_since: Option<Tick>,
+    /// How often its input or command made the world panic.
     strikes: u32,
 }
 
@@ -158,8 +128,10 @@ pub struct Ingress {
     /// The last tick that was drawn.
     tick: Tick,
     sessions: BTreeMap<SessionId, Slot>,
+    /// Effects that a sink has acknowledged since the last step, ascending.
     effects_done: Vec<EffectId>,
-    closed: Option<(RefuseCode, String)>,
+    /// Set once nobody gets in any more: what [`Ingress::open`] answers.
+    closed: Option<Refusal>,
 }
 
 impl Ingress {
@@ -205,9 +177,9 @@ impl Ingress {
         }
     }
 
-    /// Takes nothing more; [`Ingress::open`] answers with these words.
-    pub fn close_doors(&mut self, code: RefuseCode, words: String) {
-        self.closed = Some((code, words));
+    /// Lets nobody in any more; [`Ingress::open`] answers with this refusal.
+    pub fn close_doors(&mut self, refusal: Refusal) {
+        self.closed = Some(refusal);
     }
 
     /// How many sessions are in or about to be.
@@ -298,13 +270,13 @@ impl Ingress {
         resume: Option<SessionId>,
         mut fresh: impl FnMut() -> SessionId,
     ) -> OpenOutcome {
-        if let Some((code, words)) = &self.closed {
-            return OpenOutcome::Refused(*code, words.clone());
+        if let Some(refusal) = &self.closed {
+            return OpenOutcome::Refused(refusal.clone());
         }
         if let Some(wanted) = resume
             && self.sessions.get(&wanted).is_some_and(|slot| slot.player != player)
         {
-            return OpenOutcome::Refused(
+            return refused(
                 RefuseCode::Credential,
                 format!("session {wanted} belongs to another player"),
             );
@@ -313,7 +285,7 @@ impl Ingress {
         if let Some(wanted) = resume
             && !self.sessions.contains_key(&wanted)
         {
-            return OpenOutcome::Refused(
+            return refused(
                 RefuseCode::Removed,
                 format!("session {wanted} is over: show a ticket"),
             );
@@ -330,7 +302,7 @@ impl Ingress {
             };
         }
         if self.sessions.len() >= self.limits.players {
-            return OpenOutcome::Refused(
+            return refused(
                 RefuseCode::Full,
                 format!("all {} places are taken", self.limits.players),
             );
@@ -466,6 +438,10 @@ impl Ingress {
         drawn.step.effects_done = std::mem::take(&mut self.effects_done);
         drawn
     }
+}
+
+fn refused(code: RefuseCode, words: String) -> OpenOutcome {
+    OpenOutcome::Refused(Refusal::new(code, words))
 }
 
 /// The newest input whose target has come; it and all before it leave the queue.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
+use rekindle_door::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{Beat, Decision, Effect, Step};
 use rekindle_schema::{Epoch, MatchId, StateHash, Tick};

@@ -13,15 +13,22 @@ use rekindle_store::history::History;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Host, Inner};
-use crate::actor::{MatchActor, MatchArgs, MatchMsg, Start};
-use crate::cell::{CellParts, MatchCell, MatchPhase};
-use crate::checkpointer::Taken;
-use crate::core::{Ingress, IngressLimits, MatchCore};
+use super::Host;
+use crate::checkpoint::ticket::{Progress, Taken};
+use crate::checkpoint::writer;
+use crate::config::{HostConfig, OnStall, Output};
+use crate::core::{Durable, Ingress, IngressLimits, Ledger, MatchCore, PublishOrder};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
-use crate::journal::Durable;
+use crate::messages::MatchMsg;
+use crate::play::actor::{MatchActor, MatchArgs, Start};
+use crate::play::admission::Admissions;
+use crate::play::books::Books;
+use crate::play::cell::{CellParts, MatchCell};
+use crate::play::subscribers::Subscribers;
+use crate::play::supervision::{MatchPhase, Supervision};
 use crate::recovery::{self, Replayed, replay};
+use crate::services::Services;
 
 /// Future ticks for which inputs are taken, in seconds of match time.
 const INPUT_WINDOW: Duration = Duration::from_secs(1);
@@ -33,17 +40,32 @@ const COMMANDS: usize = 64;
 const COMMANDS_PER_STEP: usize = 16;
 /// Checkpoints that a drain writes at the same time.
 const DRAIN_WRITES: usize = 8;
-/// Pause before the last checkpoint of an ended match is written again.
-const LAST_CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether wanted checkpoints are stored.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const CHECK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for matches that are just ending.
 const DRAIN_ENDING: Duration = Duration::from_secs(5);
+
+/// Where a world that is about to run comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It was just set up: it ticks at once.
+    Created,
+    /// It was replayed: it waits for its sessions.
+    Recovered,
+}
+
+/// Whether a match under `config` may ever show what is not durable.
+fn publish_order(config: &HostConfig) -> PublishOrder {
+    match (config.output, config.on_stall) {
+        (Output::Durable, OnStall::Pause) => PublishOrder::AfterDurable,
+        (Output::Immediate, _) | (_, OnStall::Degrade) => PublishOrder::MayRunAhead,
+    }
+}
 
 /// How a recovery went.
 #[derive(Debug, Clone)]
 pub struct RecoveryReport {
-    /// Which match.
+    /// The match.
     pub match_id: MatchId,
     /// The tick it goes on from.
     pub tick: Tick,
@@ -80,10 +102,10 @@ pub struct DrainReport {
 impl Host {
     /// Runs a new match. Its row is in the directory and names this incarnation.
     pub async fn create(&self, lease: MatchLease) -> Result<MatchHandle, HostError> {
-        let inner = self.inner();
-        let game = inner.admit(&lease)?;
+        let services = self.services();
+        let game = services.admit(&lease)?;
         let sim = game.create(&lease.spec.config, lease.spec.seed)?;
-        let cell = inner.launch(&lease, game, Replayed::fresh(sim), false).await?;
+        let cell = services.launch(&lease, game, Replayed::fresh(sim), Origin::Created).await?;
         tracing::info!(
             code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game,
             "match created"
@@ -100,19 +122,19 @@ impl Host {
         lease: MatchLease,
         history: History,
     ) -> Result<RecoveryReport, RecoveryError> {
-        let inner = self.inner();
-        match inner.recover(&lease, history).await {
+        let services = self.services();
+        match services.recover(&lease, history).await {
             Err(error) if error.parks() => {
                 if matches!(error, RecoveryError::HashMismatch { .. }) {
-                    inner.meters.hash_mismatches.increment(1);
+                    services.meters.hash_mismatches.increment(1);
                 }
-                inner.meters.parked.increment(1);
+                services.meters.parked.increment(1);
                 tracing::error!(
                     code = "RK-HOST-027", match_id = %lease.match_id, %error,
                     "match parked instead of recovered"
                 );
                 let state = MatchState::Parked { report: error.to_string() };
-                inner.set_row(lease.match_id, state).await.map_err(HostError::from)?;
+                services.set_row(lease.match_id, state).await.map_err(HostError::from)?;
                 Err(error)
             }
             done => done,
@@ -122,29 +144,29 @@ impl Host {
     /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it
     /// claims a match.
     pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
-        let inner = self.inner();
-        let (build, accept) = (inner.build, inner.config.accept_build);
+        let services = self.services();
+        let (build, accept) = (services.build, services.config.other_build);
         if recovery::fits_at_once(history, build, accept) {
-            return recovery::fits(&inner.games, lease, history, build, accept);
+            return recovery::fits(&services.games, lease, history, build, accept);
         }
-        let (games, lease, history) = (inner.games.clone(), lease.clone(), history.clone());
+        let (games, lease, history) = (services.games.clone(), lease.clone(), history.clone());
         let work = move || recovery::fits(&games, &lease, &history, build, accept);
         let failed =
             |cause| RecoveryError::Host(HostError::Spawn { what: "a look at a match", cause });
-        inner.offload(work).await.map_err(failed)?
+        services.offload(work).await.map_err(failed)?
     }
 
     /// Lets go of a match that is parked here, so that it can be recovered again; whether there was
     /// one. Its row stays as it is.
     pub fn forget_parked(&self, match_id: MatchId) -> bool {
-        let inner = self.inner();
-        let parked = inner
+        let services = self.services();
+        let parked = services
             .matches
             .lock()
             .get(&match_id)
             .is_some_and(|cell| matches!(cell.phase(), MatchPhase::Parked(_)));
         if parked {
-            inner.remove(match_id);
+            services.remove(match_id);
         }
         parked
     }
@@ -156,26 +178,28 @@ impl Host {
         match_id: MatchId,
         reason: impl Into<String>,
     ) -> Result<(), HostError> {
-        let inner = self.inner();
+        let services = self.services();
         let reason = reason.into();
         let cell =
-            inner.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
-        *cell.stop.lock() = Some(reason.clone());
-        let mut halted = inner.journal.halted();
+            services.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
+        cell.supervision.request_stop(reason.clone());
+        let mut halted = services.journal.halted();
         loop {
-            let changed = inner.changed.notified();
-            if !inner.matches.lock().contains_key(&match_id) {
+            let changed = services.changed.notified();
+            if !services.matches.lock().contains_key(&match_id) {
                 return Ok(());
             }
             // It may have been parked before, or be parked meanwhile.
             if let MatchPhase::Parked(_) = cell.phase() {
-                inner.set_row(match_id, MatchState::Ended { reason }).await?;
-                inner.remove(match_id);
+                services.set_row(match_id, MatchState::Ended { reason }).await?;
+                services.remove(match_id);
                 return Ok(());
             }
             tokio::select! {
                 biased;
-                _ = halted.wait_for(Option::is_some) => return Err(HostError::Stopping("its journal has failed".to_owned())),
+                _ = halted.wait_for(Option::is_some) => {
+                    return Err(HostError::Stopping("its journal has failed".to_owned()));
+                }
                 () = changed => {}
             }
         }
@@ -185,20 +209,17 @@ impl Host {
     /// allow, and returns how many were. Resolves when the last is stored; a match that ended or
     /// was parked meanwhile does not count. Dropping it leaves the wishes standing.
     pub async fn checkpoint_all(&self) -> usize {
-        let cells: Vec<Arc<MatchCell>> = self.inner().matches.lock().values().cloned().collect();
+        let cells: Vec<Arc<MatchCell>> = self.services().matches.lock().values().cloned().collect();
         let mut open: Vec<(Arc<MatchCell>, Tick)> =
             cells.into_iter().map(|cell| (Arc::clone(&cell), cell.tick())).collect();
         for (cell, tick) in &open {
-            let mut cost = cell.cost.lock();
-            if cost.newest.is_none_or(|newest| newest.tick < *tick) {
-                cost.wanted = cost.wanted.max(Some(*tick));
-            }
+            cell.checkpoints.want(*tick);
         }
         let mut stored = 0;
         loop {
-            self.inner().look();
+            self.services().checkpoints.ask();
             open.retain(|(cell, tick)| {
-                let covered = cell.cost.lock().newest.is_some_and(|newest| newest.tick >= *tick);
+                let covered = cell.checkpoints.newest().is_some_and(|newest| newest.tick >= *tick);
                 stored += usize::from(covered);
                 let runs = matches!(
                     cell.phase(),
@@ -207,22 +228,22 @@ impl Host {
                         | MatchPhase::Stalled
                         | MatchPhase::Repairing
                 );
-                !covered && runs && self.inner().matches.lock().contains_key(&cell.match_id)
+                !covered && runs && self.services().matches.lock().contains_key(&cell.match_id)
             });
-            if open.is_empty() || self.inner().journal.is_halted() {
+            if open.is_empty() || self.services().journal.is_halted() {
                 return stored;
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(CHECK_AGAIN).await;
         }
     }
 
     /// Stops all matches between two ticks and stores a last checkpoint of each. Nobody gets in
     /// meanwhile. Afterwards the host only waits to be dropped.
     pub async fn drain(&self) -> DrainReport {
-        let inner = self.inner();
+        let services = self.services();
         let started = Instant::now();
-        inner.stopping.store(true, Ordering::Release);
-        let cells: Vec<_> = inner.matches.lock().values().cloned().collect();
+        services.stopping.store(true, Ordering::Release);
+        let cells: Vec<_> = services.matches.lock().values().cloned().collect();
         let mut report = DrainReport { matches: cells.len(), ..DrainReport::default() };
         // All stop before the first is written, so that no match runs on while others are put away.
         let mut stopped = Vec::with_capacity(cells.len());
@@ -232,7 +253,7 @@ impl Host {
             stopped.push((cell, answer));
         }
         let writes = futures::stream::iter(stopped).map(|(cell, answer)| async move {
-            let done = inner.put_away(&cell, answer).await;
+            let done = services.put_away(&cell, answer).await;
             (cell, done)
         });
         let results: Vec<_> = writes.buffer_unordered(DRAIN_WRITES).collect().await;
@@ -241,7 +262,7 @@ impl Host {
                 Ok(()) => report.checkpointed += 1,
                 Err(problem) => report.left.push((cell.match_id, problem)),
             }
-            cell.subscribers.lock().clear();
+            cell.subscribers.close();
         }
         report.left.sort();
         report.took_ms = started.elapsed().as_millis() as u64;
@@ -256,7 +277,7 @@ impl Host {
     }
 }
 
-impl Inner {
+impl Services {
     /// Whether `lease` may run here.
     fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
         if let Some(halt) = &*self.journal.halted().borrow() {
@@ -283,7 +304,7 @@ impl Inner {
         let game = self.admit(lease)?;
         let notes = history.notes.clone();
         let (spec, build, accept, kind) =
-            (lease.spec.clone(), self.build, self.config.accept_build, Arc::clone(&game));
+            (lease.spec.clone(), self.build, self.config.other_build, Arc::clone(&game));
         let work = move || replay(&*kind, &spec, &history, build, accept, &mut |_| {});
         let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "replay", cause });
         let replayed = self.offload(work).await.map_err(failed)??;
@@ -298,7 +319,7 @@ impl Inner {
                 "ticks of another build were simulated again"
             );
         }
-        self.launch(lease, game, replayed, true).await?;
+        self.launch(lease, game, replayed, Origin::Recovered).await?;
         self.meters.recovery_total.record(started.elapsed());
         let took_ms = started.elapsed().as_millis() as u64;
         tracing::debug!(
@@ -326,7 +347,7 @@ impl Inner {
         lease: &MatchLease,
         game: Arc<dyn GameType>,
         world: Replayed,
-        recovered: bool,
+        origin: Origin,
     ) -> Result<Arc<MatchCell>, HostError> {
         let expected = lease.lineage.last().map_or(Seq(1), |stretch| stretch.first_seq);
         if expected != world.seq.next() {
@@ -346,17 +367,18 @@ impl Inner {
             away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
         };
         let sessions = world.sim.sessions();
+        let durable =
+            Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() };
         let cell = Arc::new(MatchCell::new(CellParts {
             lease,
             game,
             shard: self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
             seed: self.seed,
-            subscriber_frames: self.config.subscriber_frames,
-            ingress: Ingress::new(limits, world.tick, &sessions),
-            next_seq: expected,
-            durable: Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() },
-            probe: world.sim.probe(),
-            covered: world.root,
+            doors: Admissions::new(Ingress::new(limits, world.tick, &sessions)),
+            books: Books::new(Ledger::new(lease.epoch, publish_order(&self.config), durable)),
+            subscribers: Subscribers::new(self.config.subscriber_frames),
+            checkpoints: Progress::new(world.root),
+            supervision: Supervision::new(world.sim.probe()),
             hashes: world.hashes,
             holds_until: world.holds_until,
         }));
@@ -367,10 +389,10 @@ impl Inner {
         if !open.is_empty() {
             self.deliver(&cell, open);
         }
-        let start = match (world.ended, recovered) {
+        let start = match (world.ended, origin) {
             (Some(reason), _) => Start::Over(reason),
-            (None, true) => Start::Recovered,
-            (None, false) => Start::Running,
+            (None, Origin::Recovered) => Start::Recovered,
+            (None, Origin::Created) => Start::Running,
         };
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
@@ -379,7 +401,7 @@ impl Inner {
             return Err(error);
         }
         self.changed.notify_waiters();
-        self.look();
+        self.checkpoints.ask();
         Ok(cell)
     }
 
@@ -392,79 +414,12 @@ impl Inner {
             .get()
             .and_then(|actors| actors.shards.get(shard))
             .ok_or_else(|| fail("no such shard".to_owned()))?;
-        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.get_cell());
+        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.clone());
         let spawned = self.shards[shard].runtime.spawn(spawning).await;
         spawned
             .map_err(|error| fail(error.to_string()))?
             .map(drop)
             .map_err(|error| fail(error.to_string()))
-    }
-
-    pub(super) fn remove(&self, match_id: MatchId) {
-        let removed = self.matches.lock().remove(&match_id);
-        if let Some(cell) = removed {
-            cell.subscribers.lock().clear();
-            if let Some(actor) = cell.actor.lock().take() {
-                actor.stop(None);
-            }
-            cell.durable.send_modify(|_| {});
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// A match has ended and its last tick is durable: delivers what it promised, keeps its last
-    /// checkpoint, closes its row, lets it go.
-    pub(crate) fn finish_match(
-        self: &Arc<Self>,
-        cell: Arc<MatchCell>,
-        taken: Taken,
-        reason: String,
-    ) {
-        let host = Arc::clone(self);
-        self.spawn(async move {
-            loop {
-                let delivered = host.effect_delivered.notified();
-                if cell.effects.lock().is_empty() {
-                    break;
-                }
-                delivered.await;
-            }
-            let last = taken.seq;
-            while let Err(error) = crate::checkpointer::store(&host, &cell, taken.clone()).await {
-                tracing::error!(
-                    code = "RK-HOST-036", match_id = %cell.match_id, %error,
-                    "the last checkpoint is not stored yet"
-                );
-                if host.journal.is_halted() {
-                    return;
-                }
-                sleep(LAST_CHECKPOINT_RETRY).await;
-            }
-            match host.set_row(cell.match_id, MatchState::Ended { reason: reason.clone() }).await {
-                Ok(ours) => {
-                    tracing::info!(
-                        code = "RK-HOST-016", match_id = %cell.match_id, tick = %cell.tick(),
-                        reason,
-                        "match ended"
-                    );
-                    if ours
-                        && let Err(error) = host.store.checkpoints.trim(cell.match_id, last).await
-                    {
-                        tracing::warn!(
-                            code = "RK-HOST-030", match_id = %cell.match_id, %error,
-                            "old checkpoints of an ended match are still there"
-                        );
-                    }
-                    host.remove(cell.match_id);
-                }
-                Err(error) => {
-                    tracing::error!(
-                        code = "RK-HOST-037", match_id = %cell.match_id, %error,
-                        "the row of an ended match still says that it runs"
-                    );
-                }
-            }
-        });
     }
 
     /// Stores the last checkpoint of one match of a drain.
@@ -481,9 +436,7 @@ impl Inner {
         };
         match taken {
             Some(taken) => {
-                crate::checkpointer::store(self, cell, taken)
-                    .await
-                    .map_err(|error| error.to_string())?;
+                writer::store(self, cell, taken).await.map_err(|error| error.to_string())?;
                 // Behind this answer all durable frames are published.
                 let (reply, answer) = oneshot::channel();
                 cell.cast(MatchMsg::Inspect(reply));

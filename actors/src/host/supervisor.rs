@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::Inner;
 use crate::journal::Halt;
+use crate::services::Services;
 
 /// Supervisors get no messages, only events.
 pub(crate) enum SupervisorMsg {}
@@ -21,7 +21,7 @@ pub(crate) enum Role {
 }
 
 pub(crate) struct Supervisor {
-    pub(crate) host: Weak<Inner>,
+    pub(crate) host: Weak<Services>,
     pub(crate) role: Role,
 }
 
@@ -55,12 +55,7 @@ impl Actor for Supervisor {
                     .matches
                     .lock()
                     .values()
-                    .find(|cell| {
-                        cell.actor
-                            .lock()
-                            .as_ref()
-                            .is_some_and(|actor| actor.get_id() == who.get_id())
-                    })
+                    .find(|cell| cell.supervision.is_actor(who.get_id()))
                     .cloned();
                 if let Some(cell) = failed {
                     tracing::error!(

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use rekindle_actors::{
-    Games, Host, HostConfig, HostParts, MatchHandle, RawInput, RecoveryError, RecoveryReport,
+    Games, Host, HostConfig, HostParts, MatchHandle, RecoveryError, RecoveryReport,
 };
+use rekindle_door::{MatchDoor as _, RawInput, TickFrame};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::DeltaWriter;
-use rekindle_schema::frame::TickFrame;
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
 };

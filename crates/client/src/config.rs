@@ -5,18 +5,7 @@ use std::time::Duration;
 
 use rekindle_schema::MatchId;
 use rekindle_schema::wire::{Credential, Role};
-
-/// Which server is the right one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trust {
-    /// The one with this certificate (DER), as a node writes it to `cert.der`.
-    Certificate(Vec<u8>),
-    /// The one whose certificate has this SHA-256.
-    Fingerprint([u8; 32]),
-    /// Whoever answers. Anybody on the path can read and change everything: for experiments on one
-    /// machine only.
-    InsecureAnyServer,
-}
+use rekindle_transport::Trust;
 
 /// When a client becomes impatient. The defaults suit action games.
 #[derive(Debug, Clone, Copy)]

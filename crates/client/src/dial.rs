@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use quinn::{Connection, Endpoint};
+use rekindle_transport::{ClientEndpoint, ClientSetup, Connecting, Connection};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Timing;
-use crate::tls::SERVER_NAME;
 
 /// Between the first two tries at a server that answers and does not serve; longer between later
 /// ones.
@@ -36,8 +35,8 @@ const MAX_ADDRS: usize = 32;
 /// Knows where servers may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
-    endpoint: Endpoint,
-    quic: quinn::ClientConfig,
+    endpoint: ClientEndpoint,
+    setup: ClientSetup,
     timing: Timing,
     /// The next attempt goes to the first.
     addrs: VecDeque<SocketAddr>,
@@ -53,14 +52,14 @@ impl Dialer {
     /// `seed` should differ between clients, and be the same for the same one: a simulation's must
     /// repeat itself.
     pub(crate) fn new(
-        endpoint: Endpoint,
-        quic: quinn::ClientConfig,
+        endpoint: ClientEndpoint,
+        setup: ClientSetup,
         timing: Timing,
         addrs: &[SocketAddr],
         seed: u64,
     ) -> Self {
         let addrs = addrs.iter().copied().take(MAX_ADDRS).collect();
-        Self { endpoint, quic, timing, addrs, seed, rounds: 0, last_error: None }
+        Self { endpoint, setup, timing, addrs, seed, rounds: 0, last_error: None }
     }
 
     /// A server has taken the session on, or answers: the next search begins as hastily as the
@@ -117,21 +116,27 @@ impl Dialer {
                     if attempts.len() < MAX_ATTEMPTS
                         && let Some(connecting) = self.attempt()
                     {
-                        attempts.push(timeout(doubled(self.timing.attempt, self.rounds), connecting));
+                        let patience = doubled(self.timing.attempt, self.rounds);
+                        attempts.push(timeout(patience, connecting));
                     }
                     started += 1;
                     let round_is_over = started % self.addrs.len().max(1) == 0;
-                    next = Instant::now() + if round_is_over { self.pause(self.timing.redial_round, self.rounds) } else { self.timing.redial };
+                    let pause = if round_is_over {
+                        self.pause(self.timing.redial_round, self.rounds)
+                    } else {
+                        self.timing.redial
+                    };
+                    next = Instant::now() + pause;
                     self.rounds = self.rounds.saturating_add(u32::from(round_is_over));
                 }
             }
         }
     }
 
-    fn attempt(&mut self) -> Option<quinn::Connecting> {
+    fn attempt(&mut self) -> Option<Connecting> {
         let addr = self.addrs.front().copied()?;
         self.addrs.rotate_left(1);
-        match self.endpoint.connect_with(self.quic.clone(), addr, SERVER_NAME) {
+        match self.endpoint.connect(&self.setup, addr) {
             Ok(connecting) => Some(connecting),
             Err(error) => {
                 self.failed(&error);

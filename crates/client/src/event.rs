@@ -26,16 +26,16 @@ pub enum ClientEvent {
     Snapshot(Snapshot),
     /// The hash of the match at a tick.
     Beat {
-        /// Which tick.
+        /// The tick after which it was taken.
         tick: Tick,
-        /// Of the canonical bytes.
+        /// The hash of the match's canonical bytes.
         hash: StateHash,
     },
     /// Something happened in the game.
     Event {
-        /// In which tick.
+        /// The tick in which it happened.
         tick: Tick,
-        /// Which one within it.
+        /// Its place among the events of the tick, from 0.
         ordinal: u32,
         /// The game's name for it.
         kind: String,
@@ -44,7 +44,7 @@ pub enum ClientEvent {
     },
     /// What became of a command.
     CommandDone {
-        /// Its number.
+        /// The number of the command, as [`crate::Client::command`] returned it.
         seq: u64,
         /// The tick whose step contained it; `None` if the server that knew has died.
         tick: Option<Tick>,
@@ -63,19 +63,19 @@ pub enum ClientEvent {
     },
     /// The connection is gone or silent; the client is looking for a server.
     Disconnected {
-        /// In words.
+        /// Why, for people.
         reason: String,
     },
     /// The match is over. [`ClientEvent::Closed`] follows.
     Ended {
-        /// In words.
+        /// Why it is over, as the game says it.
         reason: String,
     },
     /// The last event: the client has stopped.
     Closed {
         /// What the server said, if it did.
         code: Option<RefuseCode>,
-        /// In words.
+        /// Why, for people.
         message: String,
     },
 }

@@ -3,16 +3,20 @@
 //!
 //! A game calls [`Client::connect`], sends with [`Client::input`] and [`Client::command`], and
 //! reads [`ClientEvent`]s. One task for each client (`driver`) does the rest: it acknowledges
-//! snapshots, keeps the clock, and dials again when the server is silent. Prediction and
+//! snapshots, keeps the clock, and dials again when the server is silent. What both share is the
+//! `session`; `dial` finds a server, `watch` tells a dead one from a quiet one; what carries the
+//! bytes is in `rekindle-transport`. Prediction and
 //! interpolation are in `rekindle-netcode`; the SDK hands over what they need (header, view,
 //! stamps, [`Client::render_tick`]).
 //!
 //! ```no_run
-//! # async fn play(ticket: String, certificate: Vec<u8>) -> Result<(), rekindle_client::ClientError> {
+//! # use rekindle_client::ClientError;
+//! # async fn play(ticket: String, certificate: Vec<u8>) -> Result<(), ClientError> {
 //! use rekindle_client::{Client, ClientConfig, ClientEvent, Trust};
 //!
 //! let addrs = vec![([127, 0, 0, 1], 7777).into()];
-//! let mut client = Client::connect(ClientConfig::new(addrs, Trust::Certificate(certificate), ticket))?;
+//! let config = ClientConfig::new(addrs, Trust::Certificate(certificate), ticket);
+//! let mut client = Client::connect(config)?;
 //! while let Some(event) = client.event().await {
 //!     match event {
 //!         ClientEvent::Snapshot(snapshot) => println!("tick {}", snapshot.header.tick),
@@ -28,12 +32,15 @@ mod client;
 mod config;
 mod dial;
 mod driver;
+mod error;
 mod event;
-mod tls;
+mod session;
+mod watch;
 
-pub use client::{Client, ClientError, MAX_COMMANDS, SentInput, endpoint_on_socket};
-pub use config::{ClientConfig, Timing, Trust};
+pub use client::Client;
+pub use config::{ClientConfig, Timing};
+pub use error::{ClientError, MAX_COMMANDS};
 pub use event::{ClientEvent, Snapshot};
-pub use quinn::Endpoint;
 pub use rekindle_netcode::SnapshotHeader;
-pub use tls::{SERVER_NAME, quic_config};
+pub use rekindle_transport::{ClientEndpoint, Trust};
+pub use session::SentInput;

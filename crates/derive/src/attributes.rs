@@ -176,8 +176,9 @@ fn bounds(range: ExprRange) -> Result<(Expr, Expr)> {
     }
 }
 
-const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle` and `bits` for an `f32` in radians, `bits` for unsigned integers and \
-                        enums, nothing for a `bool`; and `rate = \"component-id.field\"`";
+const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle` and `bits` for \
+                        an `f32` in radians, `bits` for unsigned integers and enums, nothing for \
+                        a `bool`; and `rate = \"component-id.field\"`";
 
 impl Net {
     fn read(attribute: &Attribute, ty: &Type) -> Result<Self> {

@@ -62,10 +62,12 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
     let marker = match role {
         Role::Value => None,
         Role::Component => {
-            Some(quote! { impl ::rekindle_sim::component::Component for #name { #net } })
+            Some(quote! { impl ::rekindle_sim::value::component::Component for #name { #net } })
         }
-        Role::Resource => Some(quote! { impl ::rekindle_sim::component::Resource for #name {} }),
-        Role::Event => Some(quote! { impl ::rekindle_sim::component::Event for #name {} }),
+        Role::Resource => {
+            Some(quote! { impl ::rekindle_sim::value::component::Resource for #name {} })
+        }
+        Role::Event => Some(quote! { impl ::rekindle_sim::value::component::Event for #name {} }),
     };
     Ok(quote! { #value #stored #marker })
 }
@@ -92,13 +94,16 @@ fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
     let TypeAttributes { id, version, migrate } = attributes;
     let migrate = migrate.as_ref().map(|function| {
         quote! {
-            fn migrate(from_version: u16, fields: &mut ::rekindle_sim::shape::Datum) -> ::core::result::Result<(), ::std::string::String> {
+            fn migrate(
+                from_version: u16,
+                fields: &mut ::rekindle_sim::value::shape::Datum,
+            ) -> ::core::result::Result<(), ::std::string::String> {
                 #function(from_version, fields)
             }
         }
     });
     quote! {
-        impl ::rekindle_sim::component::Stored for #name {
+        impl ::rekindle_sim::value::component::Stored for #name {
             const ID: &'static str = #id;
             const VERSION: u16 = #version;
             #migrate
@@ -117,9 +122,10 @@ fn build(fields: &[Field], expression: impl Fn(&Field) -> TokenStream) -> TokenS
 
 fn initial(field: &Field) -> TokenStream {
     let ty = &field.ty;
-    match &field.attributes.default {
-        Some(default) => quote! { { let default: #ty = #default; default } },
-        None => quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::initial() },
+    if let Some(default) = &field.attributes.default {
+        quote! { { let default: #ty = #default; default } }
+    } else {
+        quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::initial() }
     }
 }
 
@@ -129,42 +135,50 @@ fn decode(field: &Field) -> TokenStream {
         quote_spanned! { ty.span() => <#ty as ::rekindle_sim::value::Value>::decode(input)? };
     match &field.attributes.range {
         Some((low, high)) => {
-            quote! { { let mut value: #ty = #decode; ::rekindle_sim::value::clamp(&mut value, #low, #high); value } }
+            quote! { {
+                let mut value: #ty = #decode;
+                ::rekindle_sim::value::clamp(&mut value, #low, #high);
+                value
+            } }
         }
         None => decode,
     }
 }
 
-/// Settles `place`, an expression of type `&mut` field.
-fn settle(field: &Field, place: &TokenStream) -> TokenStream {
+/// Brings `place` into canonical form, an expression of type `&mut` field.
+fn canonicalise(field: &Field, place: &TokenStream) -> TokenStream {
     let ty = &field.ty;
-    match &field.attributes.range {
-        Some((low, high)) => quote! { ::rekindle_sim::value::clamp::<#ty>(#place, #low, #high); },
-        None => quote! { ::rekindle_sim::value::Value::settle(#place); },
+    if let Some((low, high)) = &field.attributes.range {
+        quote! { ::rekindle_sim::value::clamp::<#ty>(#place, #low, #high); }
+    } else {
+        quote! { ::rekindle_sim::value::Value::canonicalise(#place); }
     }
 }
 
 fn shapes(fields: &[Field]) -> TokenStream {
     let parts = fields.iter().map(|field| {
         let (name, ty, initial) = (&field.name, &field.ty, initial(field));
-        quote_spanned! { ty.span() => ::rekindle_sim::shape::Field::new::<#ty>(#name, &#initial) }
+        quote_spanned! { ty.span() =>
+            ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial)
+        }
     });
     quote! { ::std::vec![#(#parts),*] }
 }
 
-/// The smallest size of all fields together, and whether one of them settles.
+/// The smallest size of all fields together, and whether one of them has other forms than the
+/// canonical one.
 fn constants(fields: &[Field]) -> (TokenStream, TokenStream) {
     let sizes = fields
         .iter()
         .map(|Field { ty, .. }| quote! { + <#ty as ::rekindle_sim::value::Value>::MIN_SIZE });
-    let settles = fields.iter().map(|Field { ty, attributes, .. }| {
+    let canonicalises = fields.iter().map(|Field { ty, attributes, .. }| {
         if attributes.range.is_some() {
             quote! { || true }
         } else {
-            quote! { || <#ty as ::rekindle_sim::value::Value>::SETTLES }
+            quote! { || <#ty as ::rekindle_sim::value::Value>::CANONICALISES }
         }
     });
-    (quote! { 0 #(#sizes)* }, quote! { false #(#settles)* })
+    (quote! { 0 #(#sizes)* }, quote! { false #(#canonicalises)* })
 }
 
 /// Wrong ranges are compile errors, at the place of the range.
@@ -172,51 +186,77 @@ fn range_checks(fields: &[Field]) -> TokenStream {
     // Of the expansion, so that lints about constant comparisons leave it alone.
     let at = |bound: &syn::Expr| Span::call_site().located_at(bound.span());
     let nets = fields.iter().filter_map(|field| {
-        let NetKind::Float { bounds, .. } = &field.attributes.net.as_ref()?.kind else { return None };
-        let ((min, max), message) = (&**bounds, format!("field `{}`: `min` must be less than \
-            `max`, both finite", field.name));
+        let net = field.attributes.net.as_ref()?;
+        let NetKind::Float { bounds, .. } = &net.kind else { return None };
+        let ((min, max), message) = (
+            &**bounds,
+            format!(
+                "field `{}`: `min` must be less than \
+            `max`, both finite",
+                field.name
+            ),
+        );
         Some(quote_spanned! { at(min) =>
-            const _: () = { const MIN: f32 = #min; const MAX: f32 = #max; assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message); };
+            const _: () = {
+                const MIN: f32 = #min;
+                const MAX: f32 = #max;
+                assert!(MIN < MAX && MAX - MIN < f32::INFINITY, #message);
+            };
         })
     });
     let widths = fields.iter().filter_map(|field| {
         let net = field.attributes.net.as_ref()?;
         let NetKind::Unsigned { bits } = net.kind else { return None };
-        let (ty, message) = (&field.ty, format!("field `{}`: `bits` is too small for the variants \
-            of its type", field.name));
+        let (ty, message) = (
+            &field.ty,
+            format!(
+                "field `{}`: `bits` is too small for the variants \
+            of its type",
+                field.name
+            ),
+        );
         Some(quote_spanned! { Span::call_site().located_at(net.span) =>
-            const _: () = assert!(#bits >= <#ty as ::rekindle_sim::component::Quantised>::MIN_BITS, #message);
+            const _: () = assert!(
+                #bits >= <#ty as ::rekindle_sim::value::component::Quantised>::MIN_BITS,
+                #message
+            );
         })
     });
     let ranges = fields.iter().filter_map(|field| {
         let (low, high) = field.attributes.range.as_ref()?;
         let (ty, message) = (&field.ty, format!("the range of field `{}` is empty", field.name));
-        Some(quote_spanned! { at(low) => const _: () = { const LOW: #ty = #low; const HIGH: #ty = #high; assert!(LOW <= HIGH, #message); }; })
+        Some(quote_spanned! { at(low) =>
+            const _: () = {
+                const LOW: #ty = #low;
+                const HIGH: #ty = #high;
+                assert!(LOW <= HIGH, #message);
+            };
+        })
     });
     quote! { #(#nets)* #(#widths)* #(#ranges)* }
 }
 
 fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
-    let (min_size, settles) = constants(fields);
+    let (min_size, canonicalises) = constants(fields);
     let (initial, decode, shapes, checks) =
         (build(fields, initial), build(fields, decode), shapes(fields), range_checks(fields));
     let encode = fields.iter().map(
         |Field { member, .. }| quote! { ::rekindle_sim::value::Value::encode(&self.#member, out); },
     );
-    let settle = fields.iter().map(|field| {
+    let canonicalise = fields.iter().map(|field| {
         let member = &field.member;
-        settle(field, &quote! { &mut self.#member })
+        canonicalise(field, &quote! { &mut self.#member })
     });
     quote! {
         #checks
         impl ::rekindle_sim::value::Value for #name {
             const MIN_SIZE: usize = #min_size;
-            const SETTLES: bool = #settles;
+            const CANONICALISES: bool = #canonicalises;
             fn initial() -> Self {
                 Self #initial
             }
-            fn shape() -> ::rekindle_sim::shape::Shape {
-                ::rekindle_sim::shape::Shape::Struct(#shapes)
+            fn shape() -> ::rekindle_sim::value::shape::Shape {
+                ::rekindle_sim::value::shape::Shape::Struct(#shapes)
             }
             #[inline]
             fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
@@ -224,13 +264,15 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
                 #(#encode)*
             }
             #[inline]
-            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+            fn decode(
+                input: &mut ::rekindle_sim::value::Reader<'_>,
+            ) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
                 let _ = &input;
                 Ok(Self #decode)
             }
             #[inline]
-            fn settle(&mut self) {
-                #(#settle)*
+            fn canonicalise(&mut self) {
+                #(#canonicalise)*
             }
         }
     }
@@ -238,11 +280,9 @@ fn struct_value(name: &Ident, fields: &[Field]) -> TokenStream {
 
 fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
     let (first, first_fields) = &variants[0];
-    let first = {
-        let fields = build(first_fields, initial);
-        quote! { Self::#first #fields }
-    };
-    let settles = variants.iter().map(|(_, fields)| constants(fields).1);
+    let initial = build(first_fields, initial);
+    let first = quote! { Self::#first #initial };
+    let canonicalises = variants.iter().map(|(_, fields)| constants(fields).1);
     let shapes = variants.iter().map(|(variant, fields)| {
         let (variant, shapes) = (variant.to_string(), shapes(fields));
         quote! { (#variant.to_owned(), #shapes) }
@@ -255,11 +295,11 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         );
         quote! { Self::#variant #pattern => { out.push(#index); #(#parts)* } }
     });
-    let settle = variants.iter().map(|(variant, fields)| {
+    let canonicalise = variants.iter().map(|(variant, fields)| {
         let pattern = pattern(fields);
         let parts = fields.iter().map(|field| {
             let local = &field.local;
-            settle(field, &quote! { #local })
+            canonicalise(field, &quote! { #local })
         });
         quote! { Self::#variant #pattern => { #(#parts)* } }
     });
@@ -276,19 +316,21 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
         #(#checks)*
         impl ::rekindle_sim::value::Value for #name {
             const MIN_SIZE: usize = 1;
-            const SETTLES: bool = false #(|| #settles)*;
+            const CANONICALISES: bool = false #(|| #canonicalises)*;
             fn initial() -> Self {
                 #first
             }
-            fn shape() -> ::rekindle_sim::shape::Shape {
-                ::rekindle_sim::shape::Shape::Enum(::std::vec![#(#shapes),*])
+            fn shape() -> ::rekindle_sim::value::shape::Shape {
+                ::rekindle_sim::value::shape::Shape::Enum(::std::vec![#(#shapes),*])
             }
             #[inline]
             fn encode(&self, out: &mut ::std::vec::Vec<u8>) {
                 match self { #(#encode)* }
             }
             #[inline]
-            fn decode(input: &mut ::rekindle_sim::value::Reader<'_>) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
+            fn decode(
+                input: &mut ::rekindle_sim::value::Reader<'_>,
+            ) -> ::core::result::Result<Self, ::rekindle_sim::value::DecodeError> {
                 let [variant] = input.array::<1>()?;
                 Ok(match variant {
                     #(#decode,)*
@@ -298,8 +340,8 @@ fn enum_value(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream {
                 })
             }
             #[inline]
-            fn settle(&mut self) {
-                match self { #(#settle)* }
+            fn canonicalise(&mut self) {
+                match self { #(#canonicalise)* }
             }
         }
         #quantised
@@ -319,7 +361,7 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
         quote! { #index => Self::#variant {} }
     });
     quote! {
-        impl ::rekindle_sim::component::Quantised for #name {
+        impl ::rekindle_sim::value::component::Quantised for #name {
             const MIN_BITS: u8 = #bits;
             fn to_quantum(&self, kind: ::rekindle_sim::net::FieldKind) -> u32 {
                 kind.clamp_unsigned(match self { #(#to),* })
@@ -336,28 +378,39 @@ fn struct_net(fields: &[Field]) -> TokenStream {
         fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
     let definitions = networked.iter().map(|(field, net)| {
         let name = &field.name;
+        let of = quote! { ::rekindle_sim::net::FieldKind };
         let kind = match &net.kind {
             NetKind::Float { bounds, bits } => {
                 let (min, max) = &**bounds;
-                quote! { ::rekindle_sim::net::FieldKind::Float { min: #min, max: #max, bits: #bits } }
+                quote! { #of::Float { min: #min, max: #max, bits: #bits } }
             }
-            NetKind::Angle { bits } => quote! { ::rekindle_sim::net::FieldKind::Angle { bits: #bits } },
-            NetKind::Unsigned { bits } => quote! { ::rekindle_sim::net::FieldKind::Unsigned { bits: #bits } },
-            NetKind::Bool => quote! { ::rekindle_sim::net::FieldKind::Bool },
+            NetKind::Angle { bits } => quote! { #of::Angle { bits: #bits } },
+            NetKind::Unsigned { bits } => quote! { #of::Unsigned { bits: #bits } },
+            NetKind::Bool => quote! { #of::Bool },
         };
         let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
-        quote_spanned! { net.span => ::rekindle_sim::component::NetFieldDef { name: #name, kind: #kind, rate: #rate } }
+        quote_spanned! { net.span =>
+            ::rekindle_sim::value::component::NetFieldDef { name: #name, kind: #kind, rate: #rate }
+        }
     });
     let to = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
         quote_spanned! { ty.span() =>
-            quanta[#index] = <#ty as ::rekindle_sim::component::Quantised>::to_quantum(&self.#member, Self::NET[#index].kind);
+            quanta[#index] = <#ty as ::rekindle_sim::value::component::Quantised>::to_quantum(
+                &self.#member,
+                Self::NET[#index].kind,
+            );
         }
     });
     let count = networked.len();
     let from = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
-        quote! { value.#member = <#ty as ::rekindle_sim::component::Quantised>::from_quantum(quanta[#index], Self::NET[#index].kind); }
+        quote! {
+            value.#member = <#ty as ::rekindle_sim::value::component::Quantised>::from_quantum(
+                quanta[#index],
+                Self::NET[#index].kind,
+            );
+        }
     });
     let from = if networked.is_empty() {
         quote! { <Self as ::rekindle_sim::value::Value>::initial() }
@@ -371,7 +424,7 @@ fn struct_net(fields: &[Field]) -> TokenStream {
         }
     };
     quote! {
-        const NET: &'static [::rekindle_sim::component::NetFieldDef] = &[#(#definitions),*];
+        const NET: &'static [::rekindle_sim::value::component::NetFieldDef] = &[#(#definitions),*];
         #[inline]
         fn to_quanta(&self, quanta: &mut [u32]) {
             if let Some(quanta) = quanta.first_chunk_mut::<#count>() {

@@ -1,207 +1,65 @@
-//! Publishes a match to all its clients: one task for each match that has any.
+//! The clients of one match: what each of them knows, and what a frame makes of that.
 //!
-//! Started by [`crate::gateway`] for the first client of a match and gone with the last. Takes the
-//! frames of the match as they are published, makes one snapshot for each client and sends it as
-//! one datagram; what must arrive goes through the client's bounded queue. What a frame says is
-//! passed on as it is: whether it may be told yet was decided before it was published.
+//! Owned by the task of the match's room ([`crate::room`]), which hands over each frame. Makes one
+//! snapshot for each client and sends it as one datagram; what must arrive goes through the
+//! client's bounded queue. What a frame says is passed on as it is: whether it may be told yet was
+//! decided before it was published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use rekindle_door::{MatchInfo, Refusal, TickFrame};
 use rekindle_netcode::{MAX_APPLIED, SnapshotHeader, SnapshotSender, ViewHistory};
-use rekindle_schema::frame::TickFrame;
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::{RefuseCode, Role, ServerMessage, encode_server};
-use rekindle_schema::{Epoch, MatchId, SessionId, Tick};
-use tokio::sync::mpsc;
+use rekindle_schema::{Epoch, SessionId, Tick};
 use tokio::time::Instant;
 
-use crate::gateway::Shared;
 use crate::meters::Meters;
-use crate::port::{Location, MatchInfo, MatchLink, Wanted};
-use crate::seat::{Refusal, Seat};
-
-/// How often a match that left is looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often the pause before listening again doubles, for a match whose frames break off without
-/// one having come.
-const DOUBLINGS: u32 = 4;
-/// Clients that may wait to be seated.
-const CHANGES: usize = 64;
-
-pub(crate) enum Change {
-    Enter(Arc<Seat>),
-    Leave(u64),
-}
-
-/// A match that has clients here.
-pub(crate) struct Room {
-    pub(crate) match_id: MatchId,
-    /// Replaced when the match was recovered in this process.
-    link: Mutex<Arc<dyn MatchLink>>,
-    changes: mpsc::Sender<Change>,
-}
-
-impl Room {
-    /// Starts publishing. The caller must see to it that there is one room for a match.
-    pub(crate) fn open(
-        shared: &Arc<Shared>,
-        match_id: MatchId,
-        link: Arc<dyn MatchLink>,
-    ) -> Arc<Self> {
-        let (changes, receiver) = mpsc::channel(CHANGES);
-        let room = Arc::new(Self { match_id, link: Mutex::new(link), changes });
-        tokio::spawn(publish(Arc::clone(shared), Arc::clone(&room), receiver));
-        room
-    }
-
-    pub(crate) fn link(&self) -> Arc<dyn MatchLink> {
-        Arc::clone(&self.link.lock())
-    }
-
-    /// False if the room has just closed: open another.
-    pub(crate) async fn enter(&self, seat: Arc<Seat>) -> bool {
-        self.changes.send(Change::Enter(seat)).await.is_ok()
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.changes.is_closed()
-    }
-
-    pub(crate) async fn leave(&self, number: u64) {
-        // A room that is gone has been left.
-        let _ = self.changes.send(Change::Leave(number)).await;
-    }
-}
-
-async fn publish(shared: Arc<Shared>, room: Arc<Room>, mut changes: mpsc::Receiver<Change>) {
-    let mut audience = Audience::new(
-        Arc::clone(&shared.meters),
-        room.link().info(),
-        shared.config.interest_radius,
-    );
-    let mut frames = room.link().subscribe();
-    let mut silence = Silence::default();
-    loop {
-        tokio::select! {
-            biased;
-            change = changes.recv() => match change {
-                Some(Change::Enter(seat)) => audience.enter(seat),
-                Some(Change::Leave(number)) => audience.leave(number),
-                None => break,
-            },
-            frame = frames.recv() => match frame {
-                Some(frame) => {
-                    silence = Silence::default();
-                    audience.publish(&frame, Instant::now());
-                }
-                None if audience.over => audience.clear(),
-                None => match find_again(&shared, &room, &mut silence).await {
-                    Ok(link) => {
-                        tracing::info!(
-                            code = "RK-GATE-031", match_id = %room.match_id,
-                            "the match's frames broke off; listening again"
-                        );
-                        audience.each(|seat| if seat.role == Role::Player { link.back(seat.session) });
-                        frames = link.subscribe();
-                    }
-                    Err(refusal) => audience.dismiss_all(&refusal),
-                },
-            },
-        }
-        if audience.is_empty() && changes.is_empty() {
-            // Whoever sends from now on is told to open another room.
-            changes.close();
-            match changes.recv().await {
-                Some(Change::Enter(seat)) => {
-                    seat.dismiss(Refusal::new(
-                        RefuseCode::Unavailable,
-                        "RK-GATE-032: you came just as the last one left: connect again",
-                    ));
-                }
-                Some(Change::Leave(_)) => {}
-                None => break,
-            }
-        }
-    }
-    shared.forget_room(&room);
-}
-
-/// How often frames broke off since the last one came, and since when.
-#[derive(Default)]
-struct Silence {
-    breaks: u32,
-    since: Option<Instant>,
-}
-
-/// The match's frames ended without a last one: it was recovered, moved, or we were too slow. One
-/// that is found and gives no frames either, again and again, is given up: else the search would be
-/// a hot loop.
-async fn find_again(
-    shared: &Shared,
-    room: &Room,
-    silence: &mut Silence,
-) -> Result<Arc<dyn MatchLink>, Refusal> {
-    let until =
-        *silence.since.get_or_insert_with(Instant::now) + shared.config.limits.unavailable_wait;
-    if silence.breaks > 0 {
-        if Instant::now() >= until {
-            return Err(Refusal::new(
-                RefuseCode::Unavailable,
-                "RK-GATE-036: the match is here but gives no frames: ask its operator",
-            ));
-        }
-        tokio::time::sleep(LOOK_AGAIN * (1 << silence.breaks.min(DOUBLINGS))).await;
-    }
-    silence.breaks = silence.breaks.saturating_add(1);
-    loop {
-        match shared.locate(Wanted { match_id: Some(room.match_id), game: None }).await {
-            Location::Here(link) => {
-                *room.link.lock() = Arc::clone(&link);
-                return Ok(link);
-            }
-            Location::Elsewhere(addr) => return Err(Refusal::moved(addr)),
-            Location::Refused(code, message)
-                if !code.is_temporary() || Instant::now() >= until || shared.is_draining() =>
-            {
-                return Err(Refusal::new(code, message));
-            }
-            Location::Refused(..) => tokio::time::sleep(LOOK_AGAIN).await,
-        }
-    }
-}
+use crate::seat::{Dismissal, Seat};
 
 /// One client and what it knows.
 struct Listener {
     seat: Arc<Seat>,
     snapshots: SnapshotSender,
-    /// The newest applied inputs, newest last, at most [`MAX_APPLIED`].
+    /// The newest tick that the client has said it has. It is reset with the ownership.
+    acknowledged: Option<Tick>,
+    /// The numbers of the newest applied inputs and the ticks that applied them, newest last, at
+    /// most [`MAX_APPLIED`].
     applied: Vec<(u64, Tick)>,
 }
 
 /// All clients of one match.
-struct Audience {
+pub(crate) struct Audience {
     meters: Arc<Meters>,
     schema: Arc<NetSchema>,
+    /// Ticks per second.
     tick_rate: u16,
+    /// The ownership of the newest frame. It never falls.
     epoch: Epoch,
+    /// The tick of the newest frame; before the first one, what the match had published.
     tick: Tick,
+    /// The tick of the newest frame that was handed over in this epoch.
+    handed_over: Option<Tick>,
+    /// The match's last frame has come.
     over: bool,
+    /// The newest views, which snapshots are deltas against.
     history: ViewHistory,
     /// By number of the connection.
     listeners: BTreeMap<u64, Listener>,
+    /// The number of the connection of each session.
     by_session: BTreeMap<SessionId, u64>,
+    /// Kept for its memory: filled anew for each client.
     header: SnapshotHeader,
+    /// Kept for its memory: the snapshot that is being made.
     datagram: Vec<u8>,
-    interest_radius: Option<f32>,
 }
 
 impl Audience {
-    fn new(meters: Arc<Meters>, info: MatchInfo, interest_radius: Option<f32>) -> Self {
+    /// For a match that stands where `info` says. Nobody is in yet.
+    pub(crate) fn new(meters: Arc<Meters>, info: MatchInfo) -> Self {
         let MatchInfo { schema, tick_rate, epoch, tick, .. } = info;
         Self {
             meters,
@@ -209,21 +67,28 @@ impl Audience {
             tick_rate,
             epoch,
             tick,
+            handed_over: None,
             over: false,
             history: ViewHistory::new(),
             listeners: BTreeMap::new(),
             by_session: BTreeMap::new(),
             header: SnapshotHeader::default(),
             datagram: Vec::new(),
-            interest_radius,
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether the match's last frame has come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether nobody is in.
+    pub(crate) fn is_empty(&self) -> bool {
         self.listeners.is_empty()
     }
 
-    fn enter(&mut self, seat: Arc<Seat>) {
+    /// A client was let in. It gets a full snapshot with the next frame.
+    pub(crate) fn enter(&mut self, seat: Arc<Seat>) {
         if seat.role == Role::Player
             && let Some(earlier) = self.by_session.insert(seat.session, seat.number)
         {
@@ -231,10 +96,13 @@ impl Audience {
         }
         let snapshots =
             SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
-        self.listeners.insert(seat.number, Listener { seat, snapshots, applied: Vec::new() });
+        let number = seat.number;
+        let listener = Listener { seat, snapshots, acknowledged: None, applied: Vec::new() };
+        self.listeners.insert(number, listener);
     }
 
-    fn leave(&mut self, number: u64) {
+    /// The client of the connection with this number is gone.
+    pub(crate) fn leave(&mut self, number: u64) {
         if let Some(listener) = self.listeners.remove(&number)
             && self.by_session.get(&listener.seat.session) == Some(&number)
         {
@@ -242,12 +110,14 @@ impl Audience {
         }
     }
 
-    fn clear(&mut self) {
+    /// Forgets all clients.
+    pub(crate) fn clear(&mut self) {
         self.listeners.clear();
         self.by_session.clear();
     }
 
-    fn each(&self, act: impl Fn(&Seat)) {
+    /// Does something for each client.
+    pub(crate) fn each(&self, act: impl Fn(&Seat)) {
         self.listeners.values().for_each(|listener| act(&listener.seat));
     }
 
@@ -255,18 +125,30 @@ impl Audience {
         self.by_session.get(&session).and_then(|number| self.listeners.get_mut(number))
     }
 
-    fn dismiss_all(&mut self, refusal: &Refusal) {
-        self.each(|seat| seat.dismiss(refusal.clone()));
+    /// Sends all clients away.
+    pub(crate) fn dismiss_all(&mut self, why: &Dismissal) {
+        self.each(|seat| seat.dismiss(why.clone()));
         self.clear();
     }
 
-    fn publish(&mut self, frame: &TickFrame, now: Instant) {
+    /// Takes the next frame of the match: tells each client what it must hear and sends it a
+    /// snapshot. A frame of an ownership that is over is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the ticks of one ownership do not rise: deltas would be made against views that the
+    /// clients do not have.
+    pub(crate) fn publish(&mut self, frame: &TickFrame, now: Instant) {
         if frame.epoch < self.epoch {
             return;
         }
         if frame.epoch > self.epoch {
             self.change_epoch(frame);
         }
+        if let Some(last) = self.handed_over {
+            frame.assert_follows(self.epoch, last);
+        }
+        self.handed_over = Some(frame.tick);
         self.tick = frame.tick;
         self.history.push(Arc::clone(&frame.view));
         self.tell(frame);
@@ -299,9 +181,11 @@ impl Audience {
             self.each(|seat| seat.tell(message.clone()));
         }
         self.epoch = frame.epoch;
+        self.handed_over = None;
         self.history.clear();
         for listener in self.listeners.values_mut() {
             listener.snapshots.reset();
+            listener.acknowledged = None;
             listener.applied.retain(|&(_, tick)| tick <= to);
         }
     }
@@ -358,13 +242,13 @@ impl Audience {
     }
 
     fn send_snapshots(&mut self, frame: &TickFrame, now: Instant) {
-        let Self { meters, history, listeners, header, datagram, interest_radius, .. } = self;
+        let Self { meters, history, listeners, header, datagram, .. } = self;
         header.epoch = frame.epoch;
         header.tick = frame.tick;
         header.durable = frame.durable;
         // Counted here and told once: each telling is a few atomic operations.
         let (mut sent, mut skipped, mut partial, mut shared) = (0, 0, 0, 0);
-        for Listener { seat, snapshots, applied } in listeners.values_mut() {
+        for Listener { seat, snapshots, acknowledged, applied } in listeners.values_mut() {
             // A snapshot that has not left yet means a link that cannot keep up: a second one would
             // only be later.
             if seat.has_datagram_waiting() {
@@ -375,6 +259,7 @@ impl Audience {
             (header.echo_ms, header.hold_ms) = (0, 0);
             if let Some(feedback) = seat.feedback() {
                 snapshots.acknowledge(feedback.ack.0, feedback.ack.1);
+                *acknowledged = (*acknowledged).max(Some(feedback.ack.0));
                 header.echo_ms = feedback.clock_ms;
                 header.hold_ms = now
                     .saturating_duration_since(feedback.at)
@@ -388,10 +273,11 @@ impl Audience {
                 &frame.view,
                 history,
                 header.avatar,
-                *interest_radius,
+                None,
                 budget,
                 datagram,
             );
+            check_baseline(stats.baseline, *acknowledged);
             if stats.bytes == 0 {
                 skipped += 1;
                 continue;
@@ -410,5 +296,72 @@ impl Audience {
         meters.snapshots_skipped.increment(skipped);
         meters.snapshots_partial.increment(partial);
         meters.snapshots_shared.increment(shared);
+    }
+}
+
+/// A client drops a delta against what it does not have, and nobody would ever know: the baseline
+/// of a delta is at most the newest tick that the client has acknowledged.
+fn check_baseline(baseline: Option<Tick>, acknowledged: Option<Tick>) {
+    debug_assert!(
+        baseline <= acknowledged,
+        "a delta against tick {baseline:?}, the client has acknowledged {acknowledged:?}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::MatchId;
+
+    use super::*;
+
+    fn audience() -> Audience {
+        let info = MatchInfo {
+            match_id: MatchId(1),
+            game: "game".to_owned(),
+            epoch: Epoch(3),
+            tick: Tick(10),
+            tick_rate: 30,
+            schema: Arc::default(),
+            config: Bytes::new(),
+        };
+        Audience::new(Arc::new(Meters::new()), info)
+    }
+
+    fn hand_over(audience: &mut Audience, epoch: u64, tick: u64) {
+        let frame = TickFrame::empty(MatchId(1), Epoch(epoch), Tick(tick));
+        audience.publish(&frame, Instant::now());
+    }
+
+    #[test]
+    fn frames_rise_or_come_with_a_new_epoch() {
+        let mut audience = audience();
+        // The first may be the one that `info` knew already.
+        for (epoch, tick) in [(3, 10), (3, 11), (3, 14), (4, 12), (4, 13)] {
+            hand_over(&mut audience, epoch, tick);
+            assert_eq!((audience.epoch, audience.tick), (Epoch(epoch), Tick(tick)));
+        }
+        hand_over(&mut audience, 3, 90);
+        assert_eq!((audience.epoch, audience.tick), (Epoch(4), Tick(13)), "it is dropped");
+    }
+
+    #[test]
+    #[should_panic(expected = "a frame of tick 11 in epoch 3 behind one of tick 12 in epoch 3")]
+    fn a_frame_that_goes_back_is_not_told() {
+        let mut audience = audience();
+        hand_over(&mut audience, 3, 12);
+        hand_over(&mut audience, 3, 11);
+    }
+
+    #[test]
+    fn a_baseline_that_was_acknowledged_is_fine() {
+        check_baseline(None, None);
+        check_baseline(None, Some(Tick(4)));
+        check_baseline(Some(Tick(4)), Some(Tick(4)));
+    }
+
+    #[test]
+    #[should_panic(expected = "a delta against tick Some(Tick(5))")]
+    fn a_baseline_that_was_not_acknowledged_is_noticed() {
+        check_baseline(Some(Tick(5)), Some(Tick(4)));
     }
 }

@@ -13,9 +13,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// How often something may happen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// In the long run.
+    /// How often in the long run, per second.
     pub per_second: f64,
-    /// At once.
+    /// How often at once.
     pub burst: f64,
 }
 
@@ -131,9 +131,6 @@ pub struct GatewayConfig {
     /// How long packets gather in the socket after some were read, before the next ones are. Waking
     /// up costs more than a packet does; an input waits half of this on average.
     pub gather: Duration,
-    /// Players are told only of entities within this distance of their avatar, in the world's
-    /// units; without it, of all. Entities without a position are always told.
-    pub interest_radius: Option<f32>,
 }
 
 impl GatewayConfig {
@@ -146,7 +143,6 @@ impl GatewayConfig {
             seed: None,
             socket_buffer: 4 << 20,
             gather: GATHER,
-            interest_radius: None,
         }
     }
 

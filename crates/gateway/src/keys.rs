@@ -42,7 +42,7 @@ pub enum KeysError {
          written, and belong to the user that runs the node"
     )]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -53,7 +53,7 @@ pub enum KeysError {
          away to get new keys (all tickets and sessions end)"
     )]
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,

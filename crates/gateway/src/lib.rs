@@ -1,14 +1,21 @@
 //! The edge of a node: one UDP port that game clients speak QUIC with.
 //!
 //! The node calls [`Gateway::bind`] with [`Keys`] and something that finds matches
-//! ([`port::Matches`]); of the node the edge sees nothing else. It lets in who shows a signed
-//! [`ticket`], opens or resumes a session with the match, hands inputs and commands over, and sends
-//! each client a snapshot per tick. It decides nothing about the game and nothing about durability:
-//! what a published frame says is passed on as it is.
+//! ([`rekindle_door::MatchFinder`]); of the node the edge sees nothing else. It lets in who shows a
+//! signed [`ticket`], opens or resumes a session with the match, hands inputs and commands over,
+//! and sends each client a snapshot per tick. It decides nothing about the game and nothing about
+//! durability: what a published frame says is passed on as it is. What carries the bytes is in
+//! `rekindle-transport`.
 //!
-//! One input's way: `connection` reads a datagram, checks its rate, decodes it (`rekindle-netcode`)
-//! and offers each new input to [`port::MatchLink::input`]. One tick's way back: `audience` takes
-//! the frame of the match and makes a snapshot for each client.
+//! One input's way: `connection::datagrams` reads a datagram, checks its rate, decodes it
+//! (`rekindle-netcode`) and offers each new input to [`rekindle_door::MatchDoor::input`]. One
+//! tick's way back: the task of the match's `room` takes the frame, `audience` makes a snapshot for
+//! each client.
+//!
+//! Who calls whom: `gateway` takes connections and starts `connection` for each; both use `edge`,
+//! which holds `crowd` (who is in), `room` (one task for each match with clients; it owns the
+//! `audience`), `finding` (where matches are) and `pending` (who is not yet let in). `limits`,
+//! `places` and `stood` are pure decisions.
 //!
 //! # Metrics
 //!
@@ -37,18 +44,19 @@
 mod audience;
 mod config;
 mod connection;
+mod crowd;
+mod edge;
+mod finding;
 mod gateway;
 pub mod keys;
 mod limits;
 mod meters;
+mod pending;
 mod places;
-pub mod port;
-mod quic;
+mod room;
 mod seat;
-mod socket;
 mod stood;
 pub mod ticket;
-mod unproven;
 
 pub use config::{Clock, GatewayConfig, Limits, Rate};
 pub use gateway::{Gateway, GatewayError};

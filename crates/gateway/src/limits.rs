@@ -20,7 +20,9 @@ const MIN_SHARE: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
     rate: Rate,
+    /// What may be taken now; negative while turns are reserved.
     tokens: f64,
+    /// When `tokens` was computed.
     at: Instant,
 }
 
@@ -77,6 +79,7 @@ pub(crate) enum Verdict {
 /// What is known of a connection that wants in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Knock {
+    /// The address that it says it comes from.
     pub(crate) source: IpAddr,
     /// It has proved that it receives what is sent to `source`.
     pub(crate) validated: bool,
@@ -90,19 +93,26 @@ pub(crate) struct Knock {
 
 /// Decides on new connections.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Gatekeeper {
+    /// See [`Limits::max_connections`].
     max_connections: usize,
+    /// See [`Limits::max_pending`].
     max_pending: usize,
+    /// See [`Limits::retry_above`].
     retry_above: usize,
+    /// What all sources together may do.
     all: Bucket,
+    /// What each source may do.
     per_source: Rate,
     /// By address, and whether it was proved.
     sources: BTreeMap<(IpAddr, bool), Bucket>,
+    /// What the sources together may do that have no bucket of their own.
     others: Bucket,
+    /// When buckets that are full again were last forgotten.
     swept: Instant,
 }
 
-impl Door {
+impl Gatekeeper {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             max_connections: limits.max_connections,
@@ -215,21 +225,21 @@ mod tests {
     #[test]
     fn a_source_over_its_rate_must_prove_its_address_and_is_then_refused() {
         let now = Instant::now();
-        let mut door = Door::new(&limits(), now);
+        let mut gatekeeper = Gatekeeper::new(&limits(), now);
         for _ in 0..5 {
-            assert_eq!(door.decide(knock(1, false), now), Verdict::Accept);
+            assert_eq!(gatekeeper.decide(knock(1, false), now), Verdict::Accept);
         }
-        assert_eq!(door.decide(knock(1, false), now), Verdict::Retry);
+        assert_eq!(gatekeeper.decide(knock(1, false), now), Verdict::Retry);
         for _ in 0..5 {
             assert_eq!(
-                door.decide(knock(1, true), now),
+                gatekeeper.decide(knock(1, true), now),
                 Verdict::Accept,
                 "whoever abused the address did not own it"
             );
         }
-        assert_eq!(door.decide(knock(1, true), now), Verdict::Refuse("source"));
+        assert_eq!(gatekeeper.decide(knock(1, true), now), Verdict::Refuse("source"));
         assert_eq!(
-            door.decide(knock(2, false), now),
+            gatekeeper.decide(knock(2, false), now),
             Verdict::Accept,
             "another source has its own"
         );
@@ -238,9 +248,9 @@ mod tests {
     #[test]
     fn all_sources_together_have_a_rate_too() {
         let now = Instant::now();
-        let mut door = Door::new(&limits(), now);
+        let mut gatekeeper = Gatekeeper::new(&limits(), now);
         let accepted = (0..=255)
-            .filter(|&last| door.decide(knock(last, true), now) == Verdict::Accept)
+            .filter(|&last| gatekeeper.decide(knock(last, true), now) == Verdict::Accept)
             .count();
         assert_eq!(accepted, 50);
     }
@@ -248,35 +258,36 @@ mod tests {
     #[test]
     fn many_pending_handshakes_ask_for_proof_and_too_many_are_ignored() {
         let now = Instant::now();
-        let mut door = Door::new(&Limits { retry_above: 10, max_pending: 20, ..limits() }, now);
+        let mut gatekeeper =
+            Gatekeeper::new(&Limits { retry_above: 10, max_pending: 20, ..limits() }, now);
         let at = |pending| Knock { pending, ..knock(1, false) };
-        assert_eq!(door.decide(at(9), now), Verdict::Accept);
-        assert_eq!(door.decide(at(10), now), Verdict::Retry);
-        assert_eq!(door.decide(Knock { validated: true, ..at(10) }, now), Verdict::Accept);
-        assert_eq!(door.decide(at(20), now), Verdict::Ignore("pending"));
+        assert_eq!(gatekeeper.decide(at(9), now), Verdict::Accept);
+        assert_eq!(gatekeeper.decide(at(10), now), Verdict::Retry);
+        assert_eq!(gatekeeper.decide(Knock { validated: true, ..at(10) }, now), Verdict::Accept);
+        assert_eq!(gatekeeper.decide(at(20), now), Verdict::Ignore("pending"));
     }
 
     #[test]
     fn one_source_does_not_take_all_pending_places() {
         let now = Instant::now();
-        let mut door =
-            Door::new(&Limits { retry_above: 2_000, max_pending: 1_024, ..limits() }, now);
+        let mut gatekeeper =
+            Gatekeeper::new(&Limits { retry_above: 2_000, max_pending: 1_024, ..limits() }, now);
         let at = |pending_from_source, validated| Knock {
             pending: 600,
             pending_from_source,
             ..knock(1, validated)
         };
-        assert_eq!(door.decide(at(127, false), now), Verdict::Accept);
+        assert_eq!(gatekeeper.decide(at(127, false), now), Verdict::Accept);
         assert_eq!(
-            door.decide(at(128, false), now),
+            gatekeeper.decide(at(128, false), now),
             Verdict::Retry,
             "it may be somebody else's address"
         );
-        assert_eq!(door.decide(at(511, true), now), Verdict::Accept);
-        assert_eq!(door.decide(at(512, true), now), Verdict::Refuse("source_pending"));
+        assert_eq!(gatekeeper.decide(at(511, true), now), Verdict::Accept);
+        assert_eq!(gatekeeper.decide(at(512, true), now), Verdict::Refuse("source_pending"));
         let other = Knock { pending: 600, ..knock(2, false) };
-        assert_eq!(door.decide(other, now), Verdict::Accept, "another source still gets in");
-        let mut small = Door::new(&Limits { max_pending: 80, ..limits() }, now);
+        assert_eq!(gatekeeper.decide(other, now), Verdict::Accept, "another source still gets in");
+        let mut small = Gatekeeper::new(&Limits { max_pending: 80, ..limits() }, now);
         assert_eq!(
             small.decide(Knock { pending: 63, pending_from_source: 63, ..knock(3, false) }, now),
             Verdict::Accept
@@ -287,14 +298,15 @@ mod tests {
     fn the_table_of_sources_is_bounded() {
         let now = Instant::now();
         let limits = Limits { handshakes: Rate::new(1e9, 1e9), ..limits() };
-        let mut door = Door::new(&limits, now);
+        let mut gatekeeper = Gatekeeper::new(&limits, now);
         for n in 0..3 * MAX_SOURCES as u32 {
-            door.decide(Knock { source: IpAddr::from(n.to_be_bytes()), ..knock(0, true) }, now);
+            gatekeeper
+                .decide(Knock { source: IpAddr::from(n.to_be_bytes()), ..knock(0, true) }, now);
         }
-        assert!(door.sources.len() <= MAX_SOURCES);
+        assert!(gatekeeper.sources.len() <= MAX_SOURCES);
         let later = now + Duration::from_secs(10);
-        door.decide(knock(1, true), later);
-        assert_eq!(door.sources.len(), 1, "sources that have been quiet are forgotten");
+        gatekeeper.decide(knock(1, true), later);
+        assert_eq!(gatekeeper.sources.len(), 1, "sources that have been quiet are forgotten");
     }
 
     #[test]

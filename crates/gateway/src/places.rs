@@ -1,7 +1,7 @@
 //! Who may have a place among the clients that are in. Pure.
 //!
-//! Called by [`crate::gateway`] under its lock, once for each client whose credential is good. The
-//! door ([`crate::limits`]) bounds who may knock.
+//! Called by [`crate::crowd`] under its lock, once for each client whose credential is good.
+//! [`crate::limits`] bounds who may knock.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,11 +24,11 @@ pub(crate) enum Purpose {
 /// A place that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Of its credential.
+    /// The player that the client's credential names.
     pub(crate) player: PlayerId,
-    /// By [`crate::limits::subscriber`].
+    /// The client's address, as [`crate::limits::subscriber`] shortens it.
     pub(crate) source: IpAddr,
-    /// What for.
+    /// What the client does there.
     pub(crate) purpose: Purpose,
 }
 
@@ -47,8 +47,11 @@ pub(crate) enum Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     taken: BTreeMap<u64, Place>,
+    /// How many places each player has; one with none has no entry.
     by_player: BTreeMap<PlayerId, usize>,
+    /// How many places each source has; one with none has no entry.
     by_source: BTreeMap<IpAddr, usize>,
+    /// How many places are for [`Purpose::Watch`].
     spectators: usize,
 }
 
@@ -75,10 +78,9 @@ impl Places {
             return Grant::Free;
         }
         match (place.purpose, self.spectator_to_go()) {
-            (Purpose::Watch, _) => Grant::None("full", open),
-            (_, Some(number)) => Grant::Instead(number),
+            (Purpose::Play | Purpose::Resume, Some(number)) => Grant::Instead(number),
             (Purpose::Resume, None) => Grant::Free,
-            (Purpose::Play, None) => Grant::None("full", open),
+            (Purpose::Watch, _) | (Purpose::Play, None) => Grant::None("full", open),
         }
     }
 

@@ -1,34 +1,39 @@
 //! One client that was let in, as the other tasks of the edge see it.
 //!
 //! Made by [`crate::connection`], which alone reads the client's packets and writes to its stream.
-//! The task that publishes a match ([`crate::audience`]) queues messages here and sends snapshots
-//! on the connection; a dismissal may come from anywhere.
+//! The task of the match's room ([`crate::room`]) queues messages here and sends snapshots on the
+//! connection; a dismissal may come from anywhere.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rekindle_door::Refusal;
 use rekindle_schema::wire::{RefuseCode, Role};
 use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_transport::Connection;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-/// Why a client has to go: for programs, and in words for people.
+/// Why a client has to go, and where it may ask instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) code: RefuseCode,
-    pub(crate) message: String,
-    /// Where to ask instead.
+pub(crate) struct Dismissal {
+    /// What the client is told.
+    pub(crate) refusal: Refusal,
+    /// `host:port` of the node that has the match. The client is redirected there before it hears
+    /// the refusal.
     pub(crate) elsewhere: Option<String>,
 }
 
-impl Refusal {
-    pub(crate) fn new(code: RefuseCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), elsewhere: None }
-    }
-
+impl Dismissal {
     /// The match is at `addr` (`host:port`) now.
     pub(crate) fn moved(addr: String) -> Self {
-        let message = format!("RK-GATE-033: the match is served at {addr}");
-        Self { code: RefuseCode::Unavailable, message, elsewhere: Some(addr) }
+        let words = format!("RK-GATE-033: the match is served at {addr}");
+        Self { refusal: Refusal::new(RefuseCode::Unavailable, words), elsewhere: Some(addr) }
+    }
+}
+
+impl From<Refusal> for Dismissal {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, elsewhere: None }
     }
 }
 
@@ -51,12 +56,12 @@ pub(crate) struct Seat {
     /// 0 for a spectator.
     pub(crate) session: SessionId,
     pub(crate) role: Role,
-    pub(crate) connection: quinn::Connection,
+    pub(crate) connection: Connection,
     feedback: Mutex<Option<Feedback>>,
     queue: mpsc::Sender<Bytes>,
     /// Free bytes in the connection's datagram queue when nothing waits there.
     send_buffer: usize,
-    dismissal: Mutex<Option<Refusal>>,
+    dismissal: Mutex<Option<Dismissal>>,
     dismissed: Notify,
 }
 
@@ -66,7 +71,7 @@ impl Seat {
         player: PlayerId,
         session: SessionId,
         role: Role,
-        connection: quinn::Connection,
+        connection: Connection,
         queue: mpsc::Sender<Bytes>,
     ) -> Self {
         let send_buffer = connection.datagram_send_buffer_space();
@@ -96,16 +101,16 @@ impl Seat {
     }
 
     /// Tells the connection's task to say goodbye and close. The first reason counts.
-    pub(crate) fn dismiss(&self, refusal: Refusal) {
-        self.dismissal.lock().get_or_insert(refusal);
+    pub(crate) fn dismiss(&self, why: impl Into<Dismissal>) {
+        self.dismissal.lock().get_or_insert(why.into());
         self.dismissed.notify_one();
     }
 
     /// Resolves when somebody has dismissed the client.
-    pub(crate) async fn dismissed(&self) -> Refusal {
+    pub(crate) async fn dismissed(&self) -> Dismissal {
         loop {
-            if let Some(refusal) = self.dismissal.lock().clone() {
-                return refusal;
+            if let Some(dismissal) = self.dismissal.lock().clone() {
+                return dismissal;
             }
             self.dismissed.notified().await;
         }

@@ -1,7 +1,7 @@
 //! What a client that comes back has to be told of what it saw: whether the match goes on from
 //! there. Pure.
 //!
-//! Called by [`crate::connection`] for a hello that says where the client stood. Whatever it claims
+//! Called by `connection::lost` for a hello that says where the client stood. Whatever it claims
 //! decides only what this client is told.
 
 use rekindle_schema::wire::{MAX_STOOD_BEATS, Stood};
@@ -29,7 +29,7 @@ pub(crate) fn lost(
         match hash_at(beat.tick) {
             Some(hash) if hash == beat.hash => equal = equal.max(beat.tick),
             Some(_) => {
-                differs = Some(differs.map_or(beat.tick, |first: Tick| first.min(beat.tick)))
+                differs = Some(differs.map_or(beat.tick, |first: Tick| first.min(beat.tick)));
             }
             None => {}
         }

@@ -54,11 +54,11 @@ pub struct Ticket {
 /// The session that a resume token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
-    /// In which match.
+    /// The match that the session is in.
     pub match_id: MatchId,
-    /// Whose.
+    /// The player whose session it is.
     pub player: PlayerId,
-    /// Which.
+    /// The session.
     pub session: SessionId,
 }
 

@@ -30,9 +30,11 @@ struct Raw {
 
 async fn dial(addr: SocketAddr) -> Result<Connection, ConnectionError> {
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    let quic = rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec()))
-        .unwrap();
-    endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await
+    let quic = rekindle_transport::quic::client::config(&Trust::Certificate(
+        keys().certificate_der().to_vec(),
+    ))
+    .unwrap();
+    endpoint.connect_with(quic, addr, rekindle_transport::SERVER_NAME).unwrap().await
 }
 
 impl Raw {
@@ -463,7 +465,9 @@ async fn garbage_on_the_port_is_no_more_than_garbage() {
     for round in 0..2000usize {
         let garbage: Vec<u8> = (0..round % 1500)
             .map(|_| {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (random >> 33) as u8
             })
             .collect();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rekindle_client::{Client, ClientConfig, ClientEvent, Timing, Trust};
-use rekindle_gateway::port::Matches;
+use rekindle_door::MatchFinder;
 use rekindle_gateway::{Gateway, Limits, Ticket};
 use rekindle_schema::wire::{RefuseCode, Role};
 use rekindle_schema::{MatchId, PlayerId};
@@ -83,7 +83,8 @@ async fn a_ticket_that_expired_leads_back_into_the_session_that_lives_and_opens_
     let mut config = gateway_config(Limits::default());
     let clock = Arc::clone(&time);
     config.clock = Arc::new(move || clock.load(Ordering::Relaxed));
-    let gateway = Gateway::bind(config, FakeNode::with(&game) as Arc<dyn Matches>, keys()).unwrap();
+    let gateway =
+        Gateway::bind(config, FakeNode::with(&game) as Arc<dyn MatchFinder>, keys()).unwrap();
     let mut first = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     snapshot(&mut first, |_| true).await;
     let session = first.welcome().unwrap().session;
@@ -165,9 +166,9 @@ async fn one_packet_makes_the_port_send_three_times_its_bytes_at_most() {
     let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
     sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    let quic = rekindle_client::quic_config(&Trust::InsecureAnyServer).unwrap();
+    let quic = rekindle_transport::quic::client::config(&Trust::InsecureAnyServer).unwrap();
     let connecting = endpoint
-        .connect_with(quic, sink.local_addr().unwrap(), rekindle_client::SERVER_NAME)
+        .connect_with(quic, sink.local_addr().unwrap(), rekindle_transport::SERVER_NAME)
         .unwrap();
     let mut first = vec![0; 2048];
     let len = tokio::task::spawn_blocking(move || {

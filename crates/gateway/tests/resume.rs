@@ -152,11 +152,15 @@ struct Raw {
 impl Raw {
     async fn open(addr: std::net::SocketAddr) -> Self {
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let quic =
-            rekindle_client::quic_config(&Trust::Certificate(keys().certificate_der().to_vec()))
-                .unwrap();
-        let connection =
-            endpoint.connect_with(quic, addr, rekindle_client::SERVER_NAME).unwrap().await.unwrap();
+        let quic = rekindle_transport::quic::client::config(&Trust::Certificate(
+            keys().certificate_der().to_vec(),
+        ))
+        .unwrap();
+        let connection = endpoint
+            .connect_with(quic, addr, rekindle_transport::SERVER_NAME)
+            .unwrap()
+            .await
+            .unwrap();
         let (send, recv) = connection.open_bi().await.unwrap();
         Self { connection, send, recv, decoder: StreamDecoder::of_server() }
     }

@@ -424,3 +424,25 @@ async fn a_spectator_sees_everything_and_takes_no_place() {
     assert!(spectator.command(Bytes::from_static(b"go")).is_err());
     assert_eq!(game.inner.lock().players.len(), 1);
 }
+
+#[tokio::test]
+async fn a_match_whose_ticks_go_back_costs_its_clients_a_reconnect_and_nothing_else() {
+    let game = FakeMatch::start(60);
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
+    let seen = snapshot(&mut client, |snapshot| snapshot.header.tick > Tick(20)).await.header.tick;
+    // The match tells ticks again, in the same epoch.
+    game.inner.lock().tick = Tick(seen.0 - 15);
+    let why = until(&mut client, |event| match event {
+        ClientEvent::Disconnected { reason } => Some(reason),
+        _ => None,
+    })
+    .await;
+    assert!(why.starts_with("RK-GATE-130"), "{why}");
+    until(&mut client, |event| matches!(event, ClientEvent::Resumed { .. }).then_some(())).await;
+    let sent = client.input(Bytes::from_static(b"on")).unwrap();
+    snapshot(&mut client, |snapshot| {
+        snapshot.header.applied.iter().any(|(seq, _)| *seq == sent.seq)
+    })
+    .await;
+}

@@ -152,14 +152,15 @@ fn snapshots(c: &mut Criterion) {
     {
         let mut game = Match::new(fighters, drones);
         c.bench_function(&format!("encode_{name}"), |b| {
-            b.iter_custom(|count| game.run(count, |game| game.encode))
+            b.iter_custom(|count| game.run(count, |game| game.encode));
         });
         c.bench_function(&format!("decode_{name}"), |b| {
-            b.iter_custom(|count| game.run(count, |game| game.decode))
+            b.iter_custom(|count| game.run(count, |game| game.decode));
         });
         let per_view = |sum: u64| sum as f64 / game.fight.views as f64;
         println!(
-            "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in a tick; {:.1} B a snapshot, at most {} B, \
+            "{name}: {fighters} fighters, {drones} drones; {:.1} entities, {:.1} of them moved in \
+             a tick; {:.1} B a snapshot, at most {} B, \
              error at most {:.3} quanta, {} snapshots\n",
             per_view(game.fight.entities),
             per_view(game.fight.moved),
@@ -180,7 +181,7 @@ fn inputs(c: &mut Criterion) {
     let bytes = sender.packet((Tick(997), u32::MAX), 123_456, 1200);
     println!("a packet of 4 inputs of 6 bytes: {} B", bytes.len());
     c.bench_function("input_packet_decode", |b| {
-        b.iter(|| black_box(InputPacket::decode(black_box(&bytes), 256).is_ok()))
+        b.iter(|| black_box(InputPacket::decode(black_box(&bytes), 256).is_ok()));
     });
 }
 

@@ -11,6 +11,9 @@ pub(crate) struct Truncated;
 /// plus 38 bits.
 pub(crate) const ESCAPE: u32 = 16;
 
+// A quotient below the escape, its zero and the longest remainder are put in one go.
+const _: () = assert!(ESCAPE + 15 <= 32);
+
 /// Appends bits to a byte vector.
 pub(crate) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -26,6 +29,7 @@ impl<'a> BitWriter<'a> {
     /// The lowest `bits` bits of `value`, at most 32. Higher bits of `value` must be 0.
     #[inline]
     pub(crate) fn put(&mut self, value: u32, bits: u32) {
+        debug_assert!(bits <= 32 && u64::from(value) >> bits == 0, "{value} has over {bits} bits");
         self.acc |= u64::from(value) << self.fill;
         self.fill += bits;
         if self.fill >= 32 {
@@ -182,5 +186,16 @@ impl<'a> ByteReader<'a> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(Truncated)?;
         self.rest = rest;
         Ok(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "256 has over 8 bits")]
+    fn a_quantum_that_is_too_large_is_noticed() {
+        BitWriter::new(&mut Vec::new()).put(256, 8);
     }
 }

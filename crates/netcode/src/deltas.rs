@@ -24,7 +24,7 @@ pub(crate) struct Subject {
 pub(crate) enum Delta {
     /// What the client knows is not in the history, or is of other components.
     Unrelated,
-    /// It is equal.
+    /// The row is what the client knows.
     Equal,
     /// It is not: mask of the residuals that are not 0.
     Changed(u128),
@@ -60,7 +60,7 @@ pub(crate) struct Deltas {
 }
 
 impl Deltas {
-    /// Begins anew.
+    /// Forgets all deltas: those that follow are of `subject`.
     pub(crate) fn start(&mut self, subject: Subject) {
         (self.entities, self.stride) = (subject.entities, subject.stride);
         self.used = 0;

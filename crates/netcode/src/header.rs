@@ -22,12 +22,16 @@ const DURABLE: u8 = 8;
 const STEADY: u8 = 16;
 const ECHO: u8 = 32;
 
+const _: () = assert!(MAX_APPLIED <= COUNT as usize);
+const _: () = assert!(KIND & (FULL | PARTIAL | AVATAR | NEXT_INPUT) == 0);
+const _: () = assert!(COUNT + DURABLE + STEADY + ECHO == COUNT | DURABLE | STEADY | ECHO);
+
 /// What a snapshot says besides the state of the world.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SnapshotHeader {
     /// Under which ownership: clients drop lower ones.
     pub epoch: Epoch,
-    /// Which tick.
+    /// The tick after which the world was as the snapshot says.
     pub tick: Tick,
     /// The newest durable tick when the snapshot was made.
     pub durable: Tick,
@@ -57,6 +61,12 @@ pub(crate) struct Framing {
 }
 
 pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8>) {
+    assert!(
+        framing.baseline.is_none_or(|baseline| baseline < header.tick),
+        "the snapshot of tick {} builds on {:?}, which is not before it",
+        header.tick,
+        framing.baseline
+    );
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
         KIND | flag(framing.baseline.is_none(), FULL)
@@ -171,5 +181,18 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
 impl From<Truncated> for SnapshotError {
     fn from(_: Truncated) -> Self {
         Self::Truncated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "the snapshot of tick 5 builds on Some(Tick(5))")]
+    fn a_snapshot_that_builds_on_itself_is_noticed() {
+        let header = SnapshotHeader { tick: Tick(5), ..SnapshotHeader::default() };
+        let framing = Framing { baseline: Some(Tick(5)), tick_rate: 30, partial: false };
+        encode(&header, framing, &mut Vec::new());
     }
 }

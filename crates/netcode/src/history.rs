@@ -13,23 +13,26 @@ use crate::deltas::{Deltas, Subject};
 /// How many ticks back a baseline may lie. Older ones are forgotten on both sides.
 pub const HISTORY: u64 = 64;
 
+// The receiver keeps in a `u64` which snapshots it has; the acknowledgement names 33 of them.
+const _: () = assert!(HISTORY == u64::BITS as u64);
+
 /// A ring of the last [`HISTORY`] views of one match. The edge pushes each published view once; all
 /// sessions read it.
 #[derive(Debug, Default)]
 pub struct ViewHistory {
     views: VecDeque<Arc<NetView>>,
-    shared: Mutex<Shared>,
+    findings: Mutex<Findings>,
 }
 
 /// What sessions have found out about the newest view.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub(crate) struct Findings {
     subject: Option<Subject>,
     pub(crate) deltas: Deltas,
     pub(crate) bodies: Bodies,
 }
 
-impl Shared {
+impl Findings {
     /// Whatever was found out about anything else is forgotten.
     pub(crate) fn start(&mut self, subject: Subject) {
         if self.subject != Some(subject) {
@@ -48,7 +51,7 @@ impl Shared {
 
 impl Clone for ViewHistory {
     fn clone(&self) -> Self {
-        Self { views: self.views.clone(), shared: Mutex::default() }
+        Self { views: self.views.clone(), findings: Mutex::default() }
     }
 }
 
@@ -58,8 +61,8 @@ impl ViewHistory {
         Self::default()
     }
 
-    pub(crate) fn shared(&self) -> &Mutex<Shared> {
-        &self.shared
+    pub(crate) fn findings(&self) -> &Mutex<Findings> {
+        &self.findings
     }
 
     /// Adds the view of a newer tick and forgets those that are [`HISTORY`] ticks older. A view
@@ -76,7 +79,7 @@ impl ViewHistory {
             self.views.pop_front();
         }
         self.views.push_back(view);
-        self.shared.get_mut().forget();
+        self.findings.get_mut().forget();
     }
 
     /// The view of `tick`, if it is still there.
@@ -107,6 +110,6 @@ impl ViewHistory {
     /// Forgets all views: the match went back behind them, or another one is served.
     pub fn clear(&mut self) {
         self.views.clear();
-        self.shared.get_mut().forget();
+        self.findings.get_mut().forget();
     }
 }

@@ -11,7 +11,7 @@ const KEPT: usize = 32;
 /// The world at a moment between ticks, in numbers.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Scene {
-    /// At which tick.
+    /// The tick at which the scene is so; between two ticks it has a fraction.
     pub tick: f64,
     /// Ascending by slot.
     pub entities: Vec<NetEntity>,

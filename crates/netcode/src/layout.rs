@@ -13,6 +13,11 @@ pub const MAX_COMPONENTS: usize = 32;
 /// Expectations reach no further than this many ticks; behind that a column is expected to have
 /// stayed.
 pub(crate) const MAX_EXTRAPOLATION: u64 = 64;
+// Masks of columns are `u128`, masks of components `u32`.
+const _: () = assert!(MAX_COLUMNS == u128::BITS as usize);
+const _: () = assert!(MAX_COMPONENTS == u32::BITS as usize);
+const _: () = assert!(MAX_EXTRAPOLATION <= crate::history::HISTORY);
+
 /// Fraction bits of a rate in quanta per tick.
 const FRACTION: u32 = 16;
 
@@ -253,6 +258,7 @@ impl Layout {
 
     /// What column `at` of an entity is expected to hold `ticks` ticks after `old`, if its rate
     /// then is as in `new`.
+    #[expect(clippy::inline_always, reason = "measured: part of the cost of every client tick")]
     #[inline(always)]
     fn expected(
         &self,

@@ -6,8 +6,51 @@
 //! time comes in as an argument.
 //!
 //! ```text
-//! server:  push view -> ViewHistory;  per session: acknowledge(packet) ... encode(header, view) -> datagram
+//! server:  push view -> ViewHistory
+//!          per session: acknowledge(packet) ... encode(header, view) -> datagram
 //! client:  receive(datagram) -> view; acknowledgement() -> InputSender::packet -> datagram
+//! ```
+//!
+//! One snapshot from a server to a client, and its acknowledgement back:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use rekindle_netcode::{
+//!     InputPacket, InputSender, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+//! };
+//! use rekindle_schema::Tick;
+//! use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
+//!
+//! let kind = FieldKind::Float { min: -100.0, max: 100.0, bits: 16 };
+//! let field = NetField { name: "x".to_owned(), kind, rate: None };
+//! let place = NetComponent { name: "place".to_owned(), fields: vec![field] };
+//! let schema = Arc::new(NetSchema { components: vec![place], position: None });
+//!
+//! // The server publishes tick 7, with one entity at x = 12.5.
+//! let view = Arc::new(NetView {
+//!     tick: Tick(7),
+//!     entities: vec![NetEntity { slot: 3, generation: 0, components: 1 }],
+//!     values: vec![kind.quantise(12.5)],
+//!     avatars: Vec::new(),
+//! });
+//! let mut history = ViewHistory::new();
+//! history.push(Arc::clone(&view));
+//! let mut sender = SnapshotSender::new(Arc::clone(&schema));
+//! let header = SnapshotHeader { tick: Tick(7), ..SnapshotHeader::default() };
+//! let mut datagram = Vec::new();
+//! let stats = sender.encode(&header, &view, &history, None, None, 1200, &mut datagram);
+//! assert_eq!((stats.baseline, stats.sent), (None, 1)); // full: the client knows nothing
+//!
+//! // The client reads it, and says so in its next input packet.
+//! let mut receiver = SnapshotReceiver::new(schema);
+//! let received = receiver.receive(&datagram)?;
+//! assert!((kind.dequantise(received.view.values[0]) - 12.5).abs() < 0.01);
+//! let packet = InputSender::new(1).packet(receiver.acknowledgement(), 0, 1200);
+//! let packet = InputPacket::decode(&packet, 64).unwrap();
+//! sender.acknowledge(packet.ack_tick, packet.ack_bits);
+//! assert_eq!(sender.baseline(), Some(Tick(7)));
+//! # Ok::<(), rekindle_netcode::SnapshotError>(())
 //! ```
 
 mod bits;

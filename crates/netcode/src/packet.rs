@@ -14,6 +14,8 @@ pub const MAX_INPUTS: usize = 32;
 /// How many inputs a client keeps for sending again: two seconds at 60 Hz.
 const MAX_KEPT: usize = 128;
 
+const _: () = assert!(MAX_INPUTS <= MAX_KEPT && MAX_INPUTS <= u8::MAX as usize);
+
 /// Why bytes are no input packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
@@ -26,9 +28,9 @@ pub enum PacketError {
     /// A payload that is longer than the receiver allows.
     #[error("RK-NET-022: an input of {len} bytes, at most {most} are allowed")]
     Oversized {
-        /// What it says.
+        /// The length that the packet claims, in bytes.
         len: u64,
-        /// What is allowed.
+        /// The longest that the receiver allows, in bytes.
         most: usize,
     },
     /// More inputs than a packet may have.
@@ -94,6 +96,7 @@ impl InputPacket {
     /// Appends the packet. Inputs behind the first [`MAX_INPUTS`] are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let inputs = &self.inputs[..self.inputs.len().min(MAX_INPUTS)];
+        debug_assert!(inputs.is_sorted_by(|a, b| a.seq < b.seq), "inputs ascend by number");
         encode_head((self.ack_tick, self.ack_bits), self.clock_ms, out);
         out.push(inputs.len() as u8);
         let mut last = 0;
@@ -242,5 +245,18 @@ impl InputSender {
     /// The number that the next input gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "inputs ascend by number")]
+    fn inputs_that_do_not_ascend_are_noticed() {
+        let item = |seq| InputItem { seq, target: Tick(1), view: Tick(1), payload: Bytes::new() };
+        let packet = InputPacket { inputs: vec![item(2), item(1)], ..InputPacket::default() };
+        packet.encode(&mut Vec::new());
     }
 }

@@ -59,7 +59,7 @@ impl Priorities {
     }
 
     /// Keeps the weights of those that wait on.
-    pub(crate) fn settle(&mut self, items: &[Item]) {
+    pub(crate) fn keep_waiting(&mut self, items: &[Item]) {
         self.waiting.clear();
         let waiting = items.iter().zip(&self.weights).filter(|(item, _)| item.deferred);
         self.waiting.extend(waiting.map(|(item, &weight)| (item.slot, weight)));

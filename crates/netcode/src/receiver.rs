@@ -75,6 +75,7 @@ impl SnapshotReceiver {
 
     /// Names the player whose avatar the snapshots tell, so that views have it in their list of
     /// avatars.
+    #[must_use]
     pub fn for_player(mut self, player: PlayerId) -> Self {
         self.player = Some(player);
         self
@@ -109,80 +110,39 @@ impl SnapshotReceiver {
     /// epoch, if it builds on something unknown, makes it forget the lower one.
     pub fn receive(&mut self, datagram: &[u8]) -> Result<Received, SnapshotError> {
         let (header, framing, bytes) = header::decode(datagram)?;
-        if header.epoch < self.epoch {
-            return Err(SnapshotError::StaleEpoch { found: header.epoch, current: self.epoch });
-        }
+        self.refuse_known(&header)?;
         let tick = header.tick;
-        let same_epoch = header.epoch == self.epoch;
-        if same_epoch && self.seen != 0 && tick <= self.newest {
-            let back = self.newest.0 - tick.0;
-            if back >= HISTORY {
-                return Err(SnapshotError::TooOld(tick));
-            }
-            if self.seen & (1 << back) != 0 {
-                return Err(SnapshotError::Duplicate(tick));
-            }
-        }
+        let found = framing.baseline.map(|baseline| self.find(&header, baseline)).transpose()?;
         let empty = State {
             tick: Tick(0),
             tick_rate: framing.tick_rate,
             view: Arc::default(),
             stamps: Arc::default(),
         };
-        let base = match framing.baseline {
-            None => &empty,
-            Some(baseline) => {
-                let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok();
-                let Some(found) = found.filter(|_| same_epoch) else {
-                    if !same_epoch {
-                        // What the server takes for acknowledged is of the epoch before. It hears
-                        // that nothing of the new one is here.
-                        self.forget();
-                        self.epoch = header.epoch;
-                    }
-                    return Err(SnapshotError::UnknownBaseline { tick, baseline });
-                };
-                &self.states[found]
-            }
-        };
-        if base.tick_rate != self.tick_rate {
-            self.tick_rate = base.tick_rate;
-            self.layout = Layout::new(&self.schema, base.tick_rate);
+        let base = found.map_or(&empty, |found| &self.states[found]);
+        let tick_rate = base.tick_rate;
+        if tick_rate != self.tick_rate {
+            self.tick_rate = tick_rate;
+            self.layout = Layout::new(&self.schema, tick_rate);
         }
         let layout = self.layout.as_ref().map_err(Clone::clone)?;
         let mut next = Next::new(layout, base, tick);
         body::decode(layout, base.view.entities.len(), bytes, &mut next)?;
-        let tick_rate = base.tick_rate;
         let removed = std::mem::take(&mut next.removed);
         let (mut view, stamps) = next.finish();
         if let (Some(player), Some(slot)) = (self.player, header.avatar) {
             view.avatars.push((player, slot));
         }
-        let (view, stamps) = (Arc::new(view), Arc::new(stamps));
 
-        if !same_epoch {
+        if header.epoch != self.epoch {
             self.forget();
             self.epoch = header.epoch;
         }
         self.note(tick);
+        let state = State { tick, tick_rate, view: Arc::new(view), stamps: Arc::new(stamps) };
+        let (mut view, mut stamps) = (Arc::clone(&state.view), Arc::clone(&state.stamps));
         if tick == self.newest {
-            // The sender never goes back behind a baseline that it has used.
-            if let Some(baseline) = framing.baseline {
-                while self.states.front().is_some_and(|state| state.tick < baseline) {
-                    self.states.pop_front();
-                }
-            }
-            while self
-                .states
-                .front()
-                .is_some_and(|state| state.tick.0.saturating_add(HISTORY) <= tick.0)
-            {
-                self.states.pop_front();
-            }
-        }
-        let state = State { tick, tick_rate, view: Arc::clone(&view), stamps: Arc::clone(&stamps) };
-        let (mut view, mut stamps) = (view, stamps);
-        if tick == self.newest {
+            self.drop_useless(tick, framing.baseline);
             if let Some((shown, shown_stamps)) = self.shown.as_ref().filter(|_| framing.partial) {
                 let newer = overlay(
                     &state,
@@ -197,7 +157,60 @@ impl SnapshotReceiver {
         }
         let at = self.states.partition_point(|state| state.tick < tick);
         self.states.insert(at, state);
+        debug_assert!(self.states.iter().is_sorted_by(|a, b| a.tick < b.tick));
         Ok(Received { header, view, stamps, complete: !framing.partial })
+    }
+
+    /// Refuses a snapshot of an earlier ownership, one that was received before, and one that is
+    /// too old for anything to build on it.
+    fn refuse_known(&self, header: &SnapshotHeader) -> Result<(), SnapshotError> {
+        let tick = header.tick;
+        if header.epoch < self.epoch {
+            return Err(SnapshotError::StaleEpoch { found: header.epoch, current: self.epoch });
+        }
+        if header.epoch == self.epoch && self.seen != 0 && tick <= self.newest {
+            let back = self.newest.0 - tick.0;
+            if back >= HISTORY {
+                return Err(SnapshotError::TooOld(tick));
+            }
+            if self.seen & (1 << back) != 0 {
+                return Err(SnapshotError::Duplicate(tick));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the baseline of a snapshot stands among the states.
+    fn find(&mut self, header: &SnapshotHeader, baseline: Tick) -> Result<usize, SnapshotError> {
+        let same_epoch = header.epoch == self.epoch;
+        let found = self.states.binary_search_by_key(&baseline, |state| state.tick).ok();
+        found.filter(|_| same_epoch).ok_or_else(|| {
+            if !same_epoch {
+                // What the server takes for acknowledged is of the epoch before. It hears that
+                // nothing of the new one is here.
+                self.forget();
+                self.epoch = header.epoch;
+            }
+            SnapshotError::UnknownBaseline { tick: header.tick, baseline }
+        })
+    }
+
+    /// Drops the states that no later snapshot can build on, now that the one of `tick` built on
+    /// `baseline`.
+    fn drop_useless(&mut self, tick: Tick, baseline: Option<Tick>) {
+        // The sender never goes back behind a baseline that it has used.
+        if let Some(baseline) = baseline {
+            while self.states.front().is_some_and(|state| state.tick < baseline) {
+                self.states.pop_front();
+            }
+        }
+        while self
+            .states
+            .front()
+            .is_some_and(|state| state.tick.0.saturating_add(HISTORY) <= tick.0)
+        {
+            self.states.pop_front();
+        }
     }
 
     fn note(&mut self, tick: Tick) {

@@ -31,7 +31,7 @@ pub enum SnapshotError {
          (any more)"
     )]
     UnknownBaseline {
-        /// Which snapshot.
+        /// The tick of the snapshot that was received.
         tick: Tick,
         /// What it builds on.
         baseline: Tick,
@@ -39,7 +39,7 @@ pub enum SnapshotError {
     /// It is from an earlier ownership of the match.
     #[error("RK-NET-015: a snapshot of epoch {found}, the match is in epoch {current}")]
     StaleEpoch {
-        /// Of the snapshot.
+        /// The epoch that the snapshot carries.
         found: Epoch,
         /// The newest seen.
         current: Epoch,

@@ -179,6 +179,7 @@ fn after_an_outage_the_clock_finds_the_new_time() {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn nothing_is_known_before_the_first_snapshot() {
     let mut clock = ClockSync::new(RATE);
     assert_eq!(clock.target_tick(123), Tick(0));

@@ -32,6 +32,7 @@ fn view(tick: u64, entities: &[(u32, u32, u32)]) -> NetView {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn angles_turn_the_shorter_way() {
     // 250 and 6 of 256: over the seam, 12 steps apart.
     let scene = sample(&one_angle(), &view(1, &[(0, 1, 250)]), &view(2, &[(0, 1, 6)]), 0.5);
@@ -46,6 +47,7 @@ fn angles_turn_the_shorter_way() {
 }
 
 #[test]
+#[expect(clippy::float_cmp, reason = "these numbers are exact")]
 fn another_entity_in_the_slot_is_not_blended_with_the_one_before() {
     let (a, b) = (view(1, &[(0, 1, 10), (4, 1, 10)]), view(2, &[(0, 2, 90), (7, 1, 90)]));
     let scene = sample(&one_angle(), &a, &b, 0.9);

@@ -82,10 +82,17 @@ fn a_refused_datagram_leaves_the_receiver_as_it_was() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(256)
+    })]
 
     #[test]
-    fn random_bytes_are_no_harm(seed in any::<u64>(), len in 0usize..1300, kind in prop::option::of(0x10u8..0x20)) {
+    fn random_bytes_are_no_harm(
+        seed in any::<u64>(),
+        len in 0usize..1300,
+        kind in prop::option::of(0x10u8..0x20),
+    ) {
         let (_, _, _, mut receiver, _) = SESSION.with(Clone::clone);
         let mut rng = Rng(seed);
         let mut bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
@@ -111,7 +118,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_input_packets_are_no_harm(packet in packet(), bit in any::<prop::sample::Index>(), limit in 0usize..64) {
+    fn damaged_input_packets_are_no_harm(
+        packet in packet(),
+        bit in any::<prop::sample::Index>(),
+        limit in 0usize..64,
+    ) {
         let mut out = Vec::new();
         packet.encode(&mut out);
         let bit = bit.index(out.len() * 8);

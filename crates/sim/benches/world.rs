@@ -432,7 +432,7 @@ fn full_and_delta<G: Game>(
     group
         .bench_function("delta", |b| b.iter(|| black_box(made.changes(&base, &marks, usize::MAX))));
     group.bench_function("off the shard: seal", |b| {
-        b.iter(|| black_box(delta::seal(&base, &operations)))
+        b.iter(|| black_box(delta::seal(&base, &operations)));
     });
     group.bench_function("apply", |b| b.iter(|| black_box(delta::apply(&base, &delta))));
     group.finish();
@@ -468,7 +468,10 @@ fn chains(c: &mut Criterion<CpuTime>) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(30).without_plots().with_measurement(CpuTime(Instant::now()));
+    config = Criterion::default()
+        .sample_size(30)
+        .without_plots()
+        .with_measurement(CpuTime(Instant::now()));
     targets = ticks, states, chains
 }
 criterion_main!(benches);

@@ -8,7 +8,7 @@
 //!
 //! # How to write a game
 //!
-//! The vocabulary is bevy's. A whole small game is in `src/doc_game.rs`; a real one in
+//! The vocabulary is bevy's. A whole small game is in `src/game/doc_game.rs`; a real one in
 //! `games/arena`. In parts:
 //!
 //! **Components** are data of entities. The id stands in checkpoints and never changes; `#[value]`
@@ -22,7 +22,8 @@
 //! #[derive(Clone, Component)]
 //! #[component(id = "position")]
 //! struct Position {
-//!     #[net(min = -100.0, max = 100.0, bits = 16, rate = "velocity.x")] // clients extrapolate x by velocity.x
+//!     // Clients extrapolate x by velocity.x.
+//!     #[net(min = -100.0, max = 100.0, bits = 16, rate = "velocity.x")]
 //!     x: f32,
 //!     #[net(angle, bits = 10)] // radians
 //!     heading: f32,
@@ -42,7 +43,7 @@
 //!
 //! #[derive(Clone, Resource)]
 //! #[resource(id = "phase")]
-//! struct Phase { ends_at: u64 } // a world has each resource once, always, at first with its defaults
+//! struct Phase { ends_at: u64 } // a world has it once, always, at first with its defaults
 //!
 //! #[derive(Clone, Event)]
 //! #[event(id = "hit")]
@@ -100,61 +101,87 @@
 
 extern crate self as rekindle_sim;
 
-mod checkpoint;
-mod column;
-pub mod component;
-mod config;
-mod delta;
-mod describe;
-#[doc(hidden)]
-pub mod doc_game;
-mod entity;
-mod event;
-mod filter;
+mod ecs;
 mod game;
-mod harness;
-mod history;
-mod matches;
 pub mod math;
-mod migrate;
-pub mod net;
-mod output;
-mod params;
-mod players;
-mod query;
-mod registry;
-mod resource;
-mod rng;
-mod schedule;
-pub mod shape;
-pub mod simulation;
-pub mod sketch;
-mod stamp;
-mod system;
+mod persist;
+mod storage;
 pub mod value;
-mod world;
 
-pub use component::{Bundle, Component, Event, Resource};
-pub use delta::Marks;
-pub use entity::Entity;
-pub use event::{EventReader, EventWriter, RemovedComponents};
-pub use filter::{Added, Changed, QueryFilter, With, Without};
-pub use game::{Game, GameBuilder};
-pub use harness::Harness;
-pub use history::History;
-pub use matches::{Match, Typed, checkpoint_hash};
-pub use net::{View, ViewEntity};
-pub use output::Output;
-pub use params::{Commands, Const, Inputs, PlayerInput, Time};
-pub use players::{Player, Players};
-pub use query::{Mut, Query, QueryData};
+/// Types that stand in the signatures of [`SystemParam`], [`QueryData`], [`QueryFilter`] and
+/// [`IntoSystems`]. Their contents are this crate's own: a parameter of one's own is put together
+/// from parameters that are here, and hands these types on to them.
+///
+/// ```
+/// use rekindle_sim::doc_game::Score;
+/// use rekindle_sim::signature::{Access, Registry, Run};
+/// use rekindle_sim::{IntoSystems as _, ResMut, SystemParam, Time, World};
+///
+/// /// The score, and the time it is.
+/// struct Clocked<'w> {
+///     time: Time,
+///     score: ResMut<'w, Score>,
+/// }
+///
+/// type State = (<Time as SystemParam>::State, <ResMut<'static, Score> as SystemParam>::State);
+///
+/// impl SystemParam for Clocked<'_> {
+///     type State = State;
+///     type Item<'w> = Clocked<'w>;
+///     fn init(registry: &Registry, access: &mut Access) -> State {
+///         (Time::init(registry, access), ResMut::<Score>::init(registry, access))
+///     }
+///     fn get<'w>(state: &'w State, world: &'w World, run: &Run) -> Option<Clocked<'w>> {
+///         let (time, score) = state;
+///         let score = ResMut::<Score>::get(score, world, run)?;
+///         Some(Clocked { time: Time::get(time, world, run)?, score })
+///     }
+/// }
+///
+/// fn count(mut clocked: Clocked) {
+///     clocked.score.total = clocked.time.tick.0;
+/// }
+/// let system = count.every(2);
+/// ```
+pub mod signature {
+    pub use crate::ecs::query::cursor::{ReadCursor, ReadGuard, WriteCursor, WriteGuard};
+    pub use crate::ecs::query::{QueryIter, QueryIterMut};
+    pub use crate::ecs::registry::{Access, Registry};
+    pub use crate::ecs::schedule::declare::Trigger;
+    pub use crate::storage::column::Column;
+    pub use crate::storage::entities::Entities;
+    pub use crate::storage::stamp::{Run, Stamp};
+}
+
+pub use ecs::bundle::Bundle;
+pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
+pub use ecs::output::Output;
+pub use ecs::params::{Commands, Const, Time};
+pub use ecs::query::Query;
+pub use ecs::query::data::QueryData;
+pub use ecs::query::filter::{Added, Changed, QueryFilter, With, Without};
+pub use ecs::resources::{Res, ResMut};
+pub use ecs::rng::Rng;
+pub use ecs::schedule::declare::{IntoSystems, Stage, SystemName, Systems};
+pub use ecs::system::{SystemFunction, SystemParam};
+pub use ecs::world::World;
+pub use game::builder::{Game, GameBuilder};
+#[doc(hidden)]
+pub use game::doc_game;
+pub use game::harness::Harness;
+pub use game::inputs::{Inputs, PlayerInput};
+pub use game::matches::Match;
+pub use game::net::{View, ViewEntity};
+pub use game::players::{Player, Players};
+pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
+pub use game::typed::{Typed, checkpoint_hash};
+pub use game::{net, simulation, sketch};
 pub use rekindle_derive::{Component, Event, Resource, Value};
 pub use rekindle_schema::record::LeaveReason;
 pub use rekindle_schema::{PlayerId, SessionId, Tick};
-pub use resource::{Res, ResMut};
-pub use rng::Rng;
-pub use schedule::{IntoSystems, Stage, SystemName, Systems};
-pub use simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
-pub use system::{SystemFunction, SystemParam};
+pub use storage::change::Mut;
+pub use storage::layout::Marks;
 pub use value::Value;
-pub use world::World;
+pub use value::component::{Component, Event, Resource};
+pub use value::entity::Entity;
+pub use value::history::History;

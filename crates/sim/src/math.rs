@@ -3,6 +3,14 @@
 //! `+ - * /` and `sqrt` of `f32` are exact by IEEE 754 on every machine. Everything else of the
 //! standard library (`f32::sin`, `powf`, `exp`, …) calls the platform and may differ between builds
 //! and machines: use these instead. They are [`libm`], compiled with the game.
+//!
+//! ```
+//! use rekindle_sim::math;
+//!
+//! assert_eq!(math::atan2(0.0, -1.0).to_bits(), 0x4049_0fdb);
+//! assert_eq!(math::normalize(3.0, 4.0), (0.6, 0.8));
+//! assert_eq!(math::normalize(0.0, 0.0), (0.0, 0.0));
+//! ```
 
 /// Square root, correctly rounded.
 #[inline]

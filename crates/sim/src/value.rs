@@ -10,7 +10,7 @@
 //! | `u8..u64`, `i8..i64` | little-endian |
 //! | `f32`, `f64` | bits, little-endian; every NaN as the one quiet NaN `0x7fc00000` (`0x7ff8000000000000`) |
 //! | `bool` | one byte, 0 or 1 |
-//! | [`Entity`] | slot, then generation, `u32` each |
+//! | [`Entity`](crate::Entity) | slot, then generation, `u32` each |
 //! | `Option<T>` | one byte, 0 or 1, then the value |
 //! | `[T; N]`, tuples | the elements |
 //! | `Vec<T>`, `VecDeque<T>`, `String` | count as `u32`, then the elements or UTF-8 bytes |
@@ -21,13 +21,17 @@
 //! Decoding never panics and never allocates more than a constant (of the type) times the bytes
 //! that are there.
 
+pub mod component;
+pub(crate) mod entity;
+pub(crate) mod history;
+pub mod shape;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use rekindle_schema::{PlayerId, SessionId, Tick};
 
-use crate::entity::Entity;
-use crate::shape::Shape;
+use self::shape::Shape;
 
 /// Why bytes are not a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +99,21 @@ impl<'a> Reader<'a> {
 ///
 /// Derive it (`#[derive(Value)]`, or through `Component`, `Resource`, `Event`); write it by hand
 /// only for a primitive.
+///
+/// ```
+/// use rekindle_sim::Value;
+/// use rekindle_sim::value::{from_bytes, to_bytes};
+///
+/// #[derive(Debug, Clone, PartialEq, Value)]
+/// enum Order { Wait, Fire { at: f32 } }
+///
+/// assert_eq!(to_bytes(&Order::Wait), [0]);
+/// assert_eq!(to_bytes(&Order::Fire { at: 0.5 }), [1, 0, 0, 0, 63]);
+/// assert_eq!(from_bytes(&[1, 0, 0, 0, 63]), Ok(Order::Fire { at: 0.5 }));
+/// assert!(from_bytes::<Order>(&[2]).is_err()); // no such variant
+/// // Every NaN has one form.
+/// assert_eq!(to_bytes(&f32::from_bits(0xffc0_0001)), to_bytes(&f32::NAN));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be stored in a world",
     note = "derive `rekindle_sim::Value` for a type of your own; for a map use `BTreeMap`, for a \
@@ -103,8 +122,8 @@ impl<'a> Reader<'a> {
 pub trait Value: Sized + Clone + Send + Sync + 'static {
     /// The fewest bytes that an encoded value takes.
     const MIN_SIZE: usize;
-    /// Whether [`Value::settle`] does anything.
-    const SETTLES: bool = false;
+    /// Whether [`Value::canonicalise`] does anything.
+    const CANONICALISES: bool = false;
 
     /// What a field has that nobody set: the fields' defaults.
     fn initial() -> Self;
@@ -112,12 +131,12 @@ pub trait Value: Sized + Clone + Send + Sync + 'static {
     fn shape() -> Shape;
     /// Appends the canonical bytes.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Reads what [`Value::encode`] wrote. The result is settled.
+    /// Reads what [`Value::encode`] wrote. The result is in canonical form.
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError>;
     /// Brings the value into the form that encoding and decoding would give it: one NaN, ranges
     /// kept. Runs at the end of each tick on what changed.
     #[inline]
-    fn settle(&mut self) {}
+    fn canonicalise(&mut self) {}
 }
 
 /// The canonical bytes of `value`.
@@ -174,7 +193,7 @@ macro_rules! floats {
     ($($type:ident $shape:ident $nan:literal),*) => {$(
         impl Value for $type {
             const MIN_SIZE: usize = size_of::<$type>();
-            const SETTLES: bool = true;
+            const CANONICALISES: bool = true;
             fn initial() -> Self {
                 0.0
             }
@@ -189,11 +208,11 @@ macro_rules! floats {
             #[inline]
             fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 let mut value = Self::from_le_bytes(input.array()?);
-                value.settle();
+                value.canonicalise();
                 Ok(value)
             }
             #[inline]
-            fn settle(&mut self) {
+            fn canonicalise(&mut self) {
                 if self.is_nan() {
                     *self = Self::from_bits($nan);
                 }
@@ -238,25 +257,6 @@ impl Value for () {
     }
 }
 
-impl Value for Entity {
-    const MIN_SIZE: usize = 8;
-    fn initial() -> Self {
-        Self::NONE
-    }
-    fn shape() -> Shape {
-        Shape::Entity
-    }
-    #[inline]
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.slot().encode(out);
-        self.generation().encode(out);
-    }
-    #[inline]
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self::from_parts(u32::decode(input)?, u32::decode(input)?))
-    }
-}
-
 macro_rules! numbers {
     ($($type:ident),*) => {$(
         impl Value for $type {
@@ -283,7 +283,7 @@ numbers!(Tick, PlayerId, SessionId);
 
 impl<T: Value> Value for Option<T> {
     const MIN_SIZE: usize = 1;
-    const SETTLES: bool = T::SETTLES;
+    const CANONICALISES: bool = T::CANONICALISES;
     fn initial() -> Self {
         None
     }
@@ -299,19 +299,21 @@ impl<T: Value> Value for Option<T> {
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(if bool::decode(input)? { Some(T::decode(input)?) } else { None })
     }
-    fn settle(&mut self) {
-        self.iter_mut().for_each(T::settle);
+    fn canonicalise(&mut self) {
+        self.iter_mut().for_each(T::canonicalise);
     }
 }
 
 impl<T: Value, const N: usize> Value for [T; N] {
     const MIN_SIZE: usize = T::MIN_SIZE * N;
-    const SETTLES: bool = T::SETTLES;
+    const CANONICALISES: bool = T::CANONICALISES;
     fn initial() -> Self {
         std::array::from_fn(|_| T::initial())
     }
     fn shape() -> Shape {
-        const { assert!(N <= 65_535, "an array in a world has at most 65,535 elements: use a Vec") };
+        const {
+            assert!(N <= 65_535, "an array in a world has at most 65,535 elements: use a Vec");
+        };
         Shape::Array(N as u32, Box::new(T::shape()))
     }
     fn encode(&self, out: &mut Vec<u8>) {
@@ -329,8 +331,8 @@ impl<T: Value, const N: usize> Value for [T; N] {
         }
         Ok(values)
     }
-    fn settle(&mut self) {
-        self.iter_mut().for_each(T::settle);
+    fn canonicalise(&mut self) {
+        self.iter_mut().for_each(T::canonicalise);
     }
 }
 
@@ -338,7 +340,7 @@ macro_rules! lists {
     ($($list:ident),*) => {$(
         impl<T: Value> Value for $list<T> {
             const MIN_SIZE: usize = 4;
-            const SETTLES: bool = T::SETTLES;
+            const CANONICALISES: bool = T::CANONICALISES;
             fn initial() -> Self {
                 Self::new()
             }
@@ -361,8 +363,8 @@ macro_rules! lists {
                 }
                 Ok(values)
             }
-            fn settle(&mut self) {
-                self.iter_mut().for_each(T::settle);
+            fn canonicalise(&mut self) {
+                self.iter_mut().for_each(T::canonicalise);
             }
         }
     )*};
@@ -392,7 +394,7 @@ impl Value for String {
 
 impl<K: Value + Ord, V: Value> Value for BTreeMap<K, V> {
     const MIN_SIZE: usize = 4;
-    const SETTLES: bool = V::SETTLES;
+    const CANONICALISES: bool = V::CANONICALISES;
     fn initial() -> Self {
         Self::new()
     }
@@ -419,8 +421,8 @@ impl<K: Value + Ord, V: Value> Value for BTreeMap<K, V> {
         }
         Ok(map)
     }
-    fn settle(&mut self) {
-        self.values_mut().for_each(V::settle);
+    fn canonicalise(&mut self) {
+        self.values_mut().for_each(V::canonicalise);
     }
 }
 
@@ -428,7 +430,7 @@ macro_rules! tuples {
     ($($name:ident),+) => {
         impl<$($name: Value),+> Value for ($($name,)+) {
             const MIN_SIZE: usize = 0 $(+ $name::MIN_SIZE)+;
-            const SETTLES: bool = false $(|| $name::SETTLES)+;
+            const CANONICALISES: bool = false $(|| $name::CANONICALISES)+;
             fn initial() -> Self {
                 ($($name::initial(),)+)
             }
@@ -444,9 +446,9 @@ macro_rules! tuples {
                 Ok(($($name::decode(input)?,)+))
             }
             #[expect(non_snake_case, reason = "the elements are named like their types")]
-            fn settle(&mut self) {
+            fn canonicalise(&mut self) {
                 let ($($name,)+) = self;
-                $($name.settle();)+
+                $($name.canonicalise();)+
             }
         }
     };

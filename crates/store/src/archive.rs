@@ -13,7 +13,7 @@ use rekindle_schema::batch::{Frame, MAX_BATCH};
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::{BatchNo, Incarnation};
 
-use crate::port::StoreError;
+use crate::StoreError;
 use crate::{MAX_CHECKPOINT, MAX_CHUNK};
 
 /// A chunk of records is closed once its content is as long as this, in bytes.
@@ -55,9 +55,9 @@ fn corrupt(meta: &ChunkMeta, problem: impl ToString) -> StoreError {
 pub struct Placed {
     /// The record.
     pub frame: Frame,
-    /// In whose log.
+    /// The log in which it lay, named by its writer.
     pub log: Incarnation,
-    /// In which batch.
+    /// The batch in which it lay.
     pub batch: BatchNo,
 }
 
@@ -165,7 +165,7 @@ fn pack(meta: ChunkMeta, content: Vec<u8>) -> (ChunkMeta, Bytes) {
 }
 
 fn content(meta: &ChunkMeta, bytes: &Bytes) -> Result<Bytes, StoreError> {
-    crate::check_chunk(meta, bytes)?;
+    crate::backend::check_chunk(meta, bytes)?;
     let content = match meta.encoding {
         Encoding::Plain => bytes.clone(),
         Encoding::Zstd => {
@@ -254,7 +254,7 @@ pub fn records(meta: &ChunkMeta, bytes: &Bytes) -> Result<Vec<Frame>, StoreError
 }
 
 /// Whether `frame` is the record behind one of this epoch, checksum and seq.
-pub(crate) fn follows(
+pub fn follows(
     epoch: rekindle_schema::Epoch,
     crc: u32,
     seq: rekindle_schema::Seq,
@@ -291,7 +291,7 @@ pub fn state(meta: &ChunkMeta, bytes: &Bytes) -> Result<(CheckpointMeta, Bytes),
     let checkpoint: CheckpointMeta =
         CheckpointMeta::decode(manifest).map_err(|error| corrupt(meta, error))?;
     let state = content.slice(end..);
-    crate::check_state(&checkpoint, &state)?;
+    crate::backend::check_state(&checkpoint, &state)?;
     if (checkpoint.match_id, checkpoint.epoch, checkpoint.seq, checkpoint.tick)
         != (meta.match_id, meta.first_epoch, meta.first_seq, meta.first_tick)
     {

@@ -2,7 +2,7 @@
 
 use rekindle_schema::audit::{AuditEntry, MAX_TEXT, Stage};
 
-use crate::port::StoreError;
+use crate::StoreError;
 
 /// What every backend checks of an audit entry before it writes it.
 pub fn check(entry: &AuditEntry) -> Result<(), StoreError> {

@@ -16,7 +16,7 @@ use rekindle_schema::Seq;
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::delta;
 
-use crate::port::{Checkpoints, StoreError};
+use crate::{Checkpoints, StoreError};
 
 /// A checkpoint and all that it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,7 @@ mod tests {
     use rekindle_schema::{Epoch, Incarnation, MatchId};
 
     use super::*;
-    use crate::conformance::checkpoint;
+    use rekindle_store_conformance::checkpoint;
 
     /// (epoch, seq, base) of each; newest first.
     fn list(of: &[(u64, u64, Option<u64>)]) -> Vec<CheckpointMeta> {

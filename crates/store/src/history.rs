@@ -23,8 +23,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq, Tick};
 
-use crate::Store;
-use crate::port::StoreError;
+use crate::{Store, StoreError};
 
 /// How many checkpoints are looked up at the same time.
 const LOOKUPS: usize = 8;
@@ -84,12 +83,12 @@ impl End {
     }
 }
 
-/// What to load.
+/// Which part of a history is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Where to begin.
+    /// The checkpoint or state from which replay begins.
     pub start: Start,
-    /// Where to end.
+    /// The last record, tick or time that is wanted.
     pub end: End,
 }
 
@@ -121,11 +120,11 @@ pub enum HistoryError {
          log {log}: {problem}"
     )]
     Damaged {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
         /// The first record that could not be read.
         seq: Seq,
-        /// In which log.
+        /// The log that was read, named by its writer.
         log: Incarnation,
         /// Batch, file and offset, and which check failed.
         problem: String,
@@ -136,11 +135,11 @@ pub enum HistoryError {
          `rekindle verify`"
     )]
     Gap {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
-        /// In which log it should be.
+        /// The log in which the record should be, by the lineage.
         log: Incarnation,
-        /// Which record.
+        /// The record that should come next.
         expected: Seq,
         /// What is there instead, with its batch.
         found: String,
@@ -151,11 +150,11 @@ pub enum HistoryError {
          be read: {problem}"
     )]
     Archive {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
         /// The first record that could not be read.
         seq: Seq,
-        /// What is wrong with the archive.
+        /// What is wrong with the archive, in words.
         problem: String,
     },
     /// A record does not continue the one before it.
@@ -164,17 +163,17 @@ pub enum HistoryError {
          {found:08x} as the checksum of the record before it, which has {expected:08x}"
     )]
     Chain {
-        /// Which match.
+        /// The match whose history was wanted.
         match_id: MatchId,
-        /// In which log.
+        /// The log that was read, named by its writer.
         log: Incarnation,
-        /// In which batch.
+        /// The batch that holds the record.
         batch: BatchNo,
-        /// Which record.
+        /// The record that does not continue the one before it.
         seq: Seq,
-        /// What it says.
+        /// The checksum that it carries for the record before it.
         found: u32,
-        /// What it should say.
+        /// The checksum that the record before it has.
         expected: u32,
     },
 }
@@ -284,7 +283,9 @@ fn assemble(
     }
     match end {
         End::Seq(seq) if next <= seq => {
-            history.notes.push(format!("the journal ends with record {}, before {seq}", next.0 - 1))
+            history
+                .notes
+                .push(format!("the journal ends with record {}, before {seq}", next.0 - 1));
         }
         End::Tick(tick)
             if history.frames.last().is_some_and(|frame| frame.header.last_tick < tick) =>
@@ -297,5 +298,38 @@ fn assemble(
         }
         _ => {}
     }
+    debug_assert_contiguous(&history.frames);
     Ok(history)
+}
+
+/// A history leaves no record out and has none twice: whoever replays it relies on that.
+fn debug_assert_contiguous(frames: &[Frame]) {
+    debug_assert!(
+        frames.windows(2).all(|pair| pair[1].header.seq == pair[0].header.seq.next()),
+        "the records of a history do not follow one another: {:?}",
+        frames.iter().map(|frame| frame.header.seq).collect::<Vec<_>>()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::Incarnation;
+    use rekindle_schema::batch::BatchView;
+    use rekindle_store_conformance::Scribe;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "do not follow one another")]
+    fn a_history_with_a_hole_is_noticed() {
+        let mut scribe = Scribe::new(Incarnation(1));
+        let mut frames = Vec::new();
+        for skipped in [0, 0, 1] {
+            scribe.skip(MatchId(1), skipped);
+            let batch = scribe.small(&[MatchId(1)]);
+            frames.extend_from_slice(BatchView::parse(&batch.bytes).unwrap().all_frames());
+        }
+        debug_assert_contiguous(&frames[..2]);
+        debug_assert_contiguous(&frames);
+    }
 }

@@ -7,7 +7,7 @@
 //!
 //! * [`crate::transfer`] gives one to its target, before it writes the rows.
 //! * A store that finds itself at another *place* than the one that its identity names (see
-//!   [`crate::port::Identity::ascertain`]) was copied or restored by other means, and takes a new
+//!   [`crate::Identity::ascertain`]) was copied or restored by other means, and takes a new
 //!   one.
 //! * What a store cannot notice (a snapshot that was put back under it), an operator tells it:
 //!   `rekindle store renew-identity`.
@@ -29,6 +29,7 @@ const LEAP: u64 = 1 << 20;
 /// No clock is believed beyond this, so that epochs stay exact wherever numbers are floating-point
 /// (53 bits).
 const LATEST_MS: u64 = 1 << 50;
+const _: () = assert!(LATEST_MS + LEAP < 1 << 53, "epochs stay exact as floating-point numbers");
 
 /// The name of a store: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +43,7 @@ impl fmt::Display for StoreId {
 
 impl StoreId {
     /// Reads what `Display` writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(Self)).flatten()
     }
 }
@@ -86,7 +87,7 @@ pub enum Holder {
 }
 
 /// The highest epoch of some rows; `None` if there are none.
-pub(crate) fn highest(rows: &[MatchLease]) -> Option<Epoch> {
+pub fn highest(rows: &[MatchLease]) -> Option<Epoch> {
     rows.iter().map(|row| row.epoch).max()
 }
 
@@ -96,7 +97,7 @@ fn floor(now_ms: u64, above: Epoch) -> Epoch {
 
 /// The first identity of a store. Matches that are there already may have been copied: they are
 /// continued above the floor.
-pub(crate) fn first(fresh: Fresh, place: String, highest: Option<Epoch>) -> StoreIdentity {
+pub fn first(fresh: Fresh, place: String, highest: Option<Epoch>) -> StoreIdentity {
     let (floor, because) = match highest {
         None => (Epoch(0), "the store is new"),
         Some(above) => (
@@ -114,7 +115,7 @@ pub(crate) fn first(fresh: Fresh, place: String, highest: Option<Epoch>) -> Stor
 }
 
 /// Takes the place of `old`, whose epochs and those up to `highest` may have been seen elsewhere.
-pub(crate) fn next(
+pub fn next(
     old: Option<&StoreIdentity>,
     fresh: Fresh,
     place: String,
@@ -133,7 +134,7 @@ pub(crate) fn next(
 }
 
 /// Says so in the log. `store` is the store's address or directory.
-pub(crate) fn announce(store: &str, old: Option<&StoreIdentity>, new: &StoreIdentity) {
+pub fn announce(store: &str, old: Option<&StoreIdentity>, new: &StoreIdentity) {
     if old.is_none() && new.floor == Epoch(0) {
         tracing::debug!(store, id = %new.id, "a new store");
         return;

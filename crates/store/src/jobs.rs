@@ -9,7 +9,7 @@ use rekindle_schema::job::{
     Job, JobState, JobStatus, MAX_KEY, MAX_NAME, MAX_NOTE, MAX_PAYLOAD, Unique,
 };
 
-use crate::port::{JobFilter, NewJob, Outcome, QueueCounts, StoreError};
+use crate::{JobFilter, NewJob, Outcome, QueueCounts, StoreError};
 
 /// What a request makes of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Versions of the tables of remote stores. Opening a store never changes its tables;
 //! `rekindle store migrate` does.
 
-use crate::port::StoreError;
+use crate::StoreError;
 
 /// How the tables of a store compare with those that this release knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,12 +39,11 @@ use serde::Serialize;
 
 use self::logs::LogCopy;
 use self::plan::{Plan, Survey};
-use crate::Store;
 use crate::chains::Chain;
 use crate::history::{self, HistoryError, LoadOptions};
 use crate::identity::{self, Fresh};
-use crate::port::StoreError;
 use crate::witness;
+use crate::{Store, StoreError};
 
 /// How many logs are copied at the same time.
 const LOGS: usize = 4;
@@ -67,7 +66,7 @@ pub struct CopyOptions<'a> {
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }
 
-/// What is being done.
+/// The steps of a copy, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Logs are copied; counted in bytes.
@@ -87,7 +86,7 @@ pub enum Step {
 /// How far a step has come. `total` is an estimate while nodes write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Which step.
+    /// The step that is under way.
     pub step: Step,
     /// How much is done.
     pub done: u64,
@@ -145,7 +144,7 @@ pub enum TransferError {
          again"
     )]
     Overtaken {
-        /// Which log.
+        /// The log that was being copied.
         log: Incarnation,
         /// The first batch that was wanted.
         number: BatchNo,
@@ -165,9 +164,9 @@ pub enum TransferError {
     /// A match could not be recovered from the copy, although it could from the source.
     #[error("RK-STORE-054: the copy of match {match_id} cannot be recovered: {error}")]
     Incomplete {
-        /// Which match.
+        /// The match whose copy cannot be recovered.
         match_id: MatchId,
-        /// What is missing.
+        /// Why its history cannot be had from the copy.
         error: HistoryError,
     },
     /// Somebody fenced what was being written.

@@ -18,12 +18,12 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use crate::Store;
 use crate::chains::Chain;
 use crate::history::in_lineage;
-use crate::port::{LogInfo, StoreError, Tail};
+use crate::{LogInfo, StoreError, Tail};
 
 /// A log ends before a batch that it is known to have had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Short {
-    /// Whose log.
+    /// The log that ends too early, named by its writer.
     pub log: Incarnation,
     /// The last whole batch; `BatchNo(0)`: nothing is left of it.
     pub ends: BatchNo,
@@ -159,7 +159,7 @@ pub async fn strangers(
 }
 
 /// A log without a lease.
-pub(crate) fn stranger(log: Incarnation) -> String {
+pub fn stranger(log: Incarnation) -> String {
     format!(
         "RK-STORE-111: there is a log {log}, but no lease of the node that wrote it: leases and directory are lost or older than the log; restore what belongs to \
          it from a backup, or move the log away to go on without it"

@@ -14,8 +14,8 @@ use rekindle_schema::lease::{Lineage, MatchLease, NodeLease, Reached};
 use rekindle_schema::record::Effect;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::history::{self, End, LoadOptions, Start};
-use rekindle_store::memory::{Fate, FaultPlan, MemoryStore, Op};
 use rekindle_store::{Journal, Leases, LogInfo, Renewal, Store, StoreError, StoreResult, Tail};
+use rekindle_store_memory::{Fate, FaultPlan, MemoryStore, Op};
 
 use crate::faults::{Fault, Schedule};
 use crate::history::{Account, Logs};
@@ -93,7 +93,7 @@ impl Trouble {
             match *fault {
                 Fault::SlowDisk { sync, .. } if !over && durable => fate.sync += sync,
                 Fault::FullDisk { .. } if !over && durable => {
-                    fate.fail = broken("no space left on device")
+                    fate.fail = broken("no space left on device");
                 }
                 Fault::FailedWrite => failures_due += 1,
                 Fault::Unanswered { percent, .. } if !over && dice.chance(percent) => {

@@ -231,10 +231,10 @@ impl Schedule {
             match fault {
                 Fault::Partition { client: of, .. } if of == client => link.down = true,
                 Fault::Loss { client: of, percent, .. } if of == client => {
-                    link.loss = link.loss.max(percent)
+                    link.loss = link.loss.max(percent);
                 }
                 Fault::Delay { client: of, up_to, .. } if of == client => {
-                    link.delay = link.delay.max(up_to)
+                    link.delay = link.delay.max(up_to);
                 }
                 _ => {}
             }

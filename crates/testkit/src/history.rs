@@ -51,7 +51,7 @@ impl Account {
             problems.push(Violation::new(
                 Rule::JournalWhole,
                 format!("match {}: {detail}", lease.match_id.short()),
-            ))
+            ));
         };
         let mut records: Vec<Record> = vec![];
         for stretch in &lease.lineage {

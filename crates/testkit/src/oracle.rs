@@ -187,7 +187,7 @@ pub fn nothing_undone(
 ) -> Vec<Violation> {
     let mut bad = vec![];
     let mut undone = |detail: String| {
-        bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)))
+        bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)));
     };
     for tick in &evidence.rewinds {
         undone(format!("the server took back everything behind tick {tick}"));
@@ -235,7 +235,7 @@ pub fn sessions_kept(account: &Account, evidence: &Evidence) -> Vec<Violation> {
         account.steps().flat_map(|step| &step.leaves).map(|leave| leave.session).collect();
     let mut bad = vec![];
     let mut broken = |detail: String| {
-        bad.push(Violation::new(Rule::SessionsKept, format!("{}: {detail}", evidence.name)))
+        bad.push(Violation::new(Rule::SessionsKept, format!("{}: {detail}", evidence.name)));
     };
     for welcome in &evidence.welcomes {
         if !joins.contains(&(evidence.player, welcome.session)) {

@@ -1,7 +1,7 @@
 //! Random numbers of a simulation: a function of the seed alone, the same on every machine and in
 //! every build.
 
-/// SplitMix64: small, fast, and good enough to choose faults with. Never used for anything that
+/// `SplitMix64`: small, fast, and good enough to choose faults with. Never used for anything that
 /// must be secret.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);

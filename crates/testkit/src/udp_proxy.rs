@@ -268,7 +268,7 @@ impl Relay {
         }
     }
 
-    /// An even draw from 0 to 1 (SplitMix64).
+    /// An even draw from 0 to 1 (`SplitMix64`).
     fn draw(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;

@@ -321,7 +321,7 @@ fn an_event_that_never_was_is_found() {
         [Rule::EventsAgree]
     );
     let whispered = doctored(|case| {
-        case.recomputed.events.values_mut().for_each(|event| event.player = Some(PlayerId(4)))
+        case.recomputed.events.values_mut().for_each(|event| event.player = Some(PlayerId(4)));
     });
     assert_eq!(whispered, [Rule::EventsAgree], "it was for somebody else");
 }

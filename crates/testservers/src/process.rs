@@ -109,12 +109,12 @@ mod tests {
             )
         };
         for name in ["java", "a b", ") R 1 (", "tmux: server"] {
-            assert_eq!(parse(&line(name, "S", 1)).unwrap(), Some((7, 987654)), "{name}");
+            assert_eq!(parse(&line(name, "S", 1)).unwrap(), Some((7, 987_654)), "{name}");
         }
         assert_eq!(parse(&line("java", "Z", 1)).unwrap(), None, "a zombie is gone");
         assert_eq!(
             parse(&line("java", "Z", 7)).unwrap(),
-            Some((7, 987654)),
+            Some((7, 987_654)),
             "its other threads are still there"
         );
         assert!(parse("42 (java) S 7").is_err());

@@ -54,7 +54,7 @@ fn benches(criterion: &mut Criterion) {
     let mut view = NetView::default();
     running.extract(&mut view);
     group.bench_function("extract", |bencher| {
-        bencher.iter(|| running.extract(black_box(&mut view)))
+        bencher.iter(|| running.extract(black_box(&mut view)));
     });
     group.bench_function("state hash", |bencher| bencher.iter(|| running.state_hash()));
     group.bench_function("checkpoint", |bencher| bencher.iter(|| running.checkpoint()));
@@ -80,11 +80,11 @@ fn benches(criterion: &mut Criterion) {
             made.checkpoint().len()
         );
         group.bench_function(format!("delta after {ticks}"), |bencher| {
-            bencher.iter(|| made.changes(&base, &marks, usize::MAX))
+            bencher.iter(|| made.changes(&base, &marks, usize::MAX));
         });
     }
     group.bench_function("restore", |bencher| {
-        bencher.iter(|| game.restore(black_box(&checkpoint)).expect("just saved"))
+        bencher.iter(|| game.restore(black_box(&checkpoint)).expect("just saved"));
     });
 
     let config = game.config_from_json(&config).expect("a valid configuration");

@@ -6,7 +6,9 @@
 
 use rekindle_sim::{PlayerId, Rng, Tick, Value, View, ViewEntity};
 
-use crate::components::*;
+use crate::components::{
+    Arms, Body, BodyKind, Clock, Health, PICKUP_RADIUS, Pickup, PickupKind, Position, Velocity,
+};
 use crate::config::Config;
 use crate::geometry::{Vec2, turn, vec2};
 use crate::input::Input;

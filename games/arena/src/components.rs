@@ -388,6 +388,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "these numbers are exact")]
     fn a_trail_remembers_as_far_as_shots_go_back() {
         let mut trail = Trail::at(vec2(-1.0, 0.0));
         for tick in 100..=120 {

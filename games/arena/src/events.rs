@@ -17,7 +17,7 @@ pub struct Hit {
     pub shooter: Entity,
     /// The player who steers that fighter.
     pub player: PlayerId,
-    /// With what.
+    /// The weapon that hit.
     pub weapon: WeaponKind,
     /// Hit points.
     pub damage: u8,
@@ -29,9 +29,9 @@ pub struct Hit {
 #[derive(Debug, Clone, PartialEq, Eq, Event)]
 #[event(id = "arena.began")]
 pub struct Began {
-    /// Which.
+    /// The phase that begins.
     pub phase: Phase,
-    /// Why.
+    /// Why it begins.
     pub reason: Reason,
     /// How many ticks the phase before took.
     pub after: u64,
@@ -59,7 +59,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// In words.
+    /// The reason as players read it.
     pub const fn text(self) -> &'static str {
         match self {
             Self::EnoughPlayers => "enough players",
@@ -79,7 +79,7 @@ impl Reason {
 pub struct PhaseChange {
     /// Which phase begins.
     pub phase: Phase,
-    /// Why.
+    /// Why it begins.
     pub reason: Reason,
 }
 
@@ -106,6 +106,6 @@ pub struct Respawn {
 pub struct Taken {
     /// Who took it.
     pub player: PlayerId,
-    /// What.
+    /// What was picked up.
     pub kind: PickupKind,
 }

@@ -58,23 +58,27 @@ impl Vec2 {
     }
 
     /// The same direction with length 1; the zero vector stays.
+    #[must_use]
     pub fn normalised(self) -> Self {
         let length = self.length();
         if length > 0.0 { self * (1.0 / length) } else { Self::ZERO }
     }
 
     /// The same direction, no longer than `most`.
+    #[must_use]
     pub fn clamped(self, most: f32) -> Self {
         let length = self.length();
         if length > most { self * (most / length) } else { self }
     }
 
     /// Turned left by a quarter.
+    #[must_use]
     pub fn perpendicular(self) -> Self {
         vec2(-self.y, self.x)
     }
 
     /// Turned counter-clockwise by the angle of `by`, a vector of length 1.
+    #[must_use]
     pub fn rotated(self, by: Self) -> Self {
         vec2(self.x * by.x - self.y * by.y, self.x * by.y + self.y * by.x)
     }
@@ -146,6 +150,7 @@ impl Aabb {
     }
 
     /// The box with `by` added on every side.
+    #[must_use]
     pub fn grown(&self, by: f32) -> Self {
         let by = vec2(by, by);
         Self { min: self.min - by, max: self.max + by }
@@ -153,6 +158,7 @@ impl Aabb {
 
     /// Where a circle at `centre` has to go so that it no longer overlaps the box: the shift, and 0
     /// if it does not.
+    #[expect(clippy::float_cmp, reason = "the smallest of four is one of them, bit for bit")]
     pub fn push_out(&self, centre: Vec2, radius: f32) -> Vec2 {
         let away = centre - self.closest(centre);
         let squared = away.length_squared();
@@ -199,6 +205,7 @@ impl Aabb {
     }
 
     /// As [`Aabb::entry`], for a circle that moves: when it first touches the box.
+    #[expect(clippy::float_cmp, reason = "`closest` clamps a coordinate or gives it back")]
     pub fn sweep(&self, from: Vec2, way: Vec2, radius: f32) -> Option<f32> {
         let enter = self.grown(radius).entry(from, way)?;
         let at = from + way * enter;
@@ -285,7 +292,11 @@ mod tests {
         }
 
         #[test]
-        fn a_swept_circle_stops_at_first_touch(from in point(), way in point(), radius in 0.1f32..2.0) {
+        fn a_swept_circle_stops_at_first_touch(
+            from in point(),
+            way in point(),
+            radius in 0.1f32..2.0,
+        ) {
             prop_assume!(BOX.distance(from) > radius);
             let reached = BOX.sweep(from, way, radius).unwrap_or(1.0);
             for i in 0u8..=50 {

@@ -64,7 +64,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_input_keeps_what_it_was_made_from(angle in -9.0f32..9.0, x in -0.7f32..0.7, y in -0.7f32..0.7) {
+        fn an_input_keeps_what_it_was_made_from(
+            angle in -9.0f32..9.0,
+            x in -0.7f32..0.7,
+            y in -0.7f32..0.7,
+        ) {
             let input = Input::new(vec2(x, y), angle, true);
             prop_assert!(turn(input.angle(), angle).abs() < 1e-3);
             prop_assert!(input.direction().distance(vec2(x, y)) < 0.01);

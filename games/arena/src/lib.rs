@@ -41,7 +41,10 @@ use rekindle_sim::{
 };
 
 use crate::bot::Memory;
-use crate::components::*;
+use crate::components::{
+    Aim, Arms, Body, Clock, Dead, Drone, Fighter, Health, Intent, Pickup, Position, Projectile,
+    Score, Trail, Velocity,
+};
 use crate::departed::Departed;
 use crate::events::{Began, Hit};
 use crate::geometry::Vec2;

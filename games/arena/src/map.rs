@@ -255,7 +255,12 @@ mod tests {
         }
 
         #[test]
-        fn a_circle_reaches_only_free_places(x in -23.0f32..23.0, y in -15.0f32..15.0, dx in -40.0f32..40.0, dy in -40.0f32..40.0) {
+        fn a_circle_reaches_only_free_places(
+            x in -23.0f32..23.0,
+            y in -15.0f32..15.0,
+            dx in -40.0f32..40.0,
+            dy in -40.0f32..40.0,
+        ) {
             let map = Map::named("crossing", 48.0, 32.0).unwrap();
             let from = vec2(x, y);
             prop_assume!(map.is_free(from, 0.25, 0.0));

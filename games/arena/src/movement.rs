@@ -87,7 +87,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_wall_is_ever_crossed(seed in 0usize..400, turns in proptest::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 1..60)) {
+        fn no_wall_is_ever_crossed(
+            seed in 0usize..400,
+            turns in proptest::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 1..60),
+        ) {
             let map = Map::named(["pillars", "crossing"][seed % 2], 40.0, 28.0).unwrap();
             let spawns = crate::map::Spawns::of(&map).points;
             let mut at = spawns[seed % spawns.len()];
@@ -95,7 +98,8 @@ mod tests {
             for (x, y) in turns {
                 for _ in 0..7 {
                     let from = at;
-                    velocity = accelerate(velocity, vec2(x, y) * MAX_SPEED, 300.0).clamped(MAX_SPEED);
+                    let wished = vec2(x, y) * MAX_SPEED;
+                    velocity = accelerate(velocity, wished, 300.0).clamped(MAX_SPEED);
                     (at, velocity) = advance(&map, at, velocity, FIGHTER_RADIUS);
                     prop_assert!(map.is_free(at, FIGHTER_RADIUS, 1e-3));
                     prop_assert!(map.is_clear(from, at, 0.0), "went through a wall from {from:?} \

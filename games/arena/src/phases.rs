@@ -99,7 +99,7 @@ pub fn remaining(course: &Course, config: &Config, now: Tick) -> Option<u64> {
 /// How one player did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Value)]
 pub struct Standing {
-    /// Who.
+    /// The player who is told about.
     pub player: PlayerId,
     /// The name to show.
     pub name: String,

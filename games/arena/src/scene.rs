@@ -4,7 +4,10 @@
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{PlayerId, View};
 
-use crate::components::*;
+use crate::components::{
+    Aim, Arms, Body, BodyKind, Clock, Fighter, Health, PICKUP_RADIUS, Pickup, PickupKind, Position,
+    Score, Velocity,
+};
 use crate::config::Config;
 use crate::geometry::Vec2;
 use crate::map::Map;
@@ -78,15 +81,6 @@ pub fn sketch(view: &View<'_>, config: &Config) -> Sketch {
         }
     }
     board.sort_by_key(|(score, player, _)| (u16::MAX - score.kills, score.deaths, *player));
-    let line = |(score, player, health): (Score, PlayerId, Health)| {
-        (
-            player,
-            format!(
-                "kills {:>2}  deaths {:>2}  health {:>3}",
-                score.kills, score.deaths, health.points
-            ),
-        )
-    };
     let walls = map.walls.iter().map(|wall| Shape::Rectangle {
         min: point(wall.min),
         max: point(wall.max),
@@ -98,8 +92,17 @@ pub fn sketch(view: &View<'_>, config: &Config) -> Sketch {
         y: [-map.half.y, map.half.y],
         title: clock.map_or_else(String::new, title),
         shapes: walls.chain([edge]).chain(below).chain(above).collect(),
-        board: board.into_iter().map(line).collect(),
+        board: board.into_iter().map(standing).collect(),
     }
+}
+
+/// A line of the board.
+fn standing((score, player, health): (Score, PlayerId, Health)) -> (PlayerId, String) {
+    let text = format!(
+        "kills {:>2}  deaths {:>2}  health {:>3}",
+        score.kills, score.deaths, health.points
+    );
+    (player, text)
 }
 
 fn point(at: Vec2) -> [f32; 2] {

@@ -2,7 +2,10 @@
 
 use rekindle_sim::{Bundle, Entity, PlayerId, Rng, Tick};
 
-use crate::components::*;
+use crate::components::{
+    Aim, Arms, Body, BodyKind, Clock, DRONE_HEALTH, Drone, FULL_HEALTH, Fighter, Health, Intent,
+    Pickup, Position, Projectile, Score, Trail, Velocity,
+};
 use crate::geometry::{Vec2, vec2};
 use crate::map::{PickupSpot, Spawns};
 use crate::movement::snap;

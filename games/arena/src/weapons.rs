@@ -127,6 +127,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "these numbers are exact")]
     fn a_projectile_lives_long_enough_to_get_somewhere() {
         for kind in WeaponKind::ALL {
             if let Shot::Projectile { speed, lifetime, .. } = kind.stats().shot {

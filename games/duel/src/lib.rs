@@ -32,7 +32,7 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Component)]
 #[component(id = "duel.runner")]
 pub struct Runner {
-    /// Whose.
+    /// The player who steers it.
     pub player: PlayerId,
     /// Where it runs: -1, 0 or 1.
     #[value(range = -1.0..=1.0)]

@@ -438,11 +438,11 @@ impl Start {
     fn look(&mut self, id: &str, durable: u64, resumed: Option<u64>, view: Option<&View>) {
         match (resumed, view) {
             (Some(tick), _) if tick + UNWITNESSED < durable => {
-                self.lost.push(format!("{id} goes on at {tick} instead of {durable}"))
+                self.lost.push(format!("{id} goes on at {tick} instead of {durable}"));
             }
             (Some(tick), _) => self.behind = self.behind.max(durable.saturating_sub(tick)),
             (None, Some(view)) if view.state == "running" => {
-                self.lost.push(format!("{id} runs, nobody knows from where"))
+                self.lost.push(format!("{id} runs, nobody knows from where"));
             }
             (None, Some(_)) => self.waiting += 1,
             (None, None) => self.lost.push(format!("{id} is unknown")),

@@ -1,4 +1,4 @@
-//! A private Apache Cassandra, the server whose protocol ScyllaDB speaks, assembled from its
+//! A private Apache Cassandra, the server whose protocol `ScyllaDB` speaks, assembled from its
 //! published jars.
 //!
 //! One node per datacentre, each on its own loopback address and with one token, so that a second

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_their_whole_name() {
-        let passwd = "postgres2:x:7:7::/:/bin/sh\npostgres:x:101:104:admin,,,:/var/lib/postgresql:/bin/bash\nbroken:x\n";
+        let passwd = "postgres2:x:7:7::/:/bin/sh\n\
+            postgres:x:101:104:admin,,,:/var/lib/postgresql:/bin/bash\nbroken:x\n";
         assert_eq!(user(passwd, "postgres"), Some((101, 104)));
         assert_eq!(user(passwd, "nobody"), None);
         assert_eq!(user(passwd, "broken"), None);

@@ -18,11 +18,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
-use rekindle_gateway::port::{
-    Admission, Location, MatchInfo, MatchLink, Matches, Opened, RawInput, Wanted,
+use rekindle_door::{
+    Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
 };
+use rekindle_door::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
-use rekindle_schema::frame::{Applied, CommandDone, SessionEnded, TickFrame};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::{Beat, Event, LeaveReason};
 use rekindle_schema::wire::{RefuseCode, Role};
@@ -147,18 +147,9 @@ impl FakeMatch {
         inner.tick = inner.tick.next();
         let tick = inner.tick;
         let mut frame = TickFrame {
-            match_id: MATCH,
-            epoch: inner.epoch,
-            tick,
-            durable: tick,
-            view: Arc::default(),
-            applied: Vec::new(),
-            commands: Vec::new(),
-            joined: Vec::new(),
-            left: Vec::new(),
             beat: inner.beat(tick),
-            events: Vec::new(),
             ended: inner.ended.clone(),
+            ..TickFrame::empty(MATCH, inner.epoch, tick)
         };
         for player in std::mem::take(&mut inner.removed) {
             if let Some(gone) = inner.players.remove(&player) {
@@ -231,7 +222,7 @@ impl FakeMatch {
     }
 }
 
-impl MatchLink for FakeMatch {
+impl MatchDoor for FakeMatch {
     fn info(&self) -> MatchInfo {
         let inner = self.inner.lock();
         MatchInfo {
@@ -263,13 +254,13 @@ impl MatchLink for FakeMatch {
         player: PlayerId,
         name: String,
         resume: Option<SessionId>,
-    ) -> BoxFuture<'_, Result<Opened, (RefuseCode, String)>> {
+    ) -> BoxFuture<'_, Result<Opened, Refusal>> {
         Box::pin(async move {
             let mut inner = self.inner.lock();
             inner.calls.push(format!("open {player} {name:?} {resume:?}"));
             if let Some(known) = inner.players.get_mut(&player) {
                 if resume.is_some_and(|resume| resume != known.session) {
-                    return Err((RefuseCode::Removed, "no such session".to_owned()));
+                    return Err(Refusal::new(RefuseCode::Removed, "no such session"));
                 }
                 known.present = true;
                 // What waits is lost with the connection that brought it, as it is when a node
@@ -283,7 +274,7 @@ impl MatchLink for FakeMatch {
                 });
             }
             if resume.is_some() {
-                return Err((RefuseCode::Removed, "no such session".to_owned()));
+                return Err(Refusal::new(RefuseCode::Removed, "no such session"));
             }
             inner.next_session += 1;
             let session = SessionId(inner.next_session);
@@ -386,22 +377,22 @@ impl FakeNode {
     }
 }
 
-impl Matches for FakeNode {
+impl MatchFinder for FakeNode {
     fn locate(&self, wanted: Wanted<'_>) -> Location {
         match &*self.0.lock() {
-            None => Location::Refused(
+            None => Location::Refused(Refusal::new(
                 RefuseCode::Unavailable,
-                "the match is being recovered".to_owned(),
-            ),
+                "the match is being recovered",
+            )),
             Some(_) if wanted.match_id.is_some_and(|wanted| wanted != MATCH) => {
-                Location::Refused(RefuseCode::NoMatch, "no such match".to_owned())
+                Location::Refused(Refusal::new(RefuseCode::NoMatch, "no such match"))
             }
             Some(_)
                 if wanted.match_id.is_none() && wanted.game.is_some_and(|game| game != "fake") =>
             {
-                Location::Refused(RefuseCode::Full, "no match of that game".to_owned())
+                Location::Refused(Refusal::new(RefuseCode::Full, "no match of that game"))
             }
-            Some(game) => Location::Here(Arc::clone(game) as Arc<dyn MatchLink>),
+            Some(game) => Location::Here(Arc::clone(game) as Arc<dyn MatchDoor>),
         }
     }
 
@@ -414,9 +405,9 @@ impl Matches for FakeNode {
         Box::pin(async move { owns })
     }
 
-    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<(RefuseCode, String)>> {
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>> {
         Box::pin(
-            async move { (match_id == OVER).then(|| (RefuseCode::Ended, "blue won".to_owned())) },
+            async move { (match_id == OVER).then(|| Refusal::new(RefuseCode::Ended, "blue won")) },
         )
     }
 }
@@ -432,7 +423,7 @@ pub fn gateway_config(limits: Limits) -> GatewayConfig {
 }
 
 pub fn start(limits: Limits, node: &Arc<FakeNode>) -> Gateway {
-    Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn Matches>, keys()).unwrap()
+    Gateway::bind(gateway_config(limits), Arc::clone(node) as Arc<dyn MatchFinder>, keys()).unwrap()
 }
 
 /// A node process: it has its own threads, and can die without a word.
@@ -452,7 +443,7 @@ impl Process {
             .unwrap();
         let mut config = gateway_config(limits);
         config.bind = addr;
-        let node = Arc::clone(node) as Arc<dyn Matches>;
+        let node = Arc::clone(node) as Arc<dyn MatchFinder>;
         let gateway = {
             let _inside = runtime.enter();
             Gateway::bind(config, node, keys()).unwrap()

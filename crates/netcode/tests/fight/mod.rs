@@ -30,7 +30,8 @@ impl Fight {
     /// So many bots that fight each other and so many drones that wander, in the middle of a match.
     pub fn new(seed: u64, fighters: usize, drones: usize) -> Self {
         let json = format!(
-            r#"{{"endless":true,"max_players":64,"width":64,"height":48,"movers":{drones},"lobby_s":0,"countdown_s":0}}"#
+            r#"{{"endless":true,"max_players":64,"width":64,"height":48,"movers":{drones},
+                "lobby_s":0,"countdown_s":0}}"#
         );
         let schema =
             Typed::<Arena>::new().expect("the arena's schedule is in order").net_schema().clone();

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use rekindle_schema::Tick;
+use rekindle_schema::mix;
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 
 pub const TICK_RATE: u16 = 30;
@@ -68,16 +69,14 @@ pub fn schema() -> Arc<NetSchema> {
     })
 }
 
-/// splitmix64.
+/// `SplitMix64`, by its state.
 #[derive(Clone)]
 pub struct Rng(pub u64);
 
 impl Rng {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        self.0 = self.0.wrapping_add(mix::STEP);
+        mix::mix(self.0)
     }
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n

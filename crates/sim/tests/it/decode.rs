@@ -33,7 +33,7 @@ fn try_restore(bytes: &[u8]) {
     let Ok(mut made) = game().restore(bytes) else { return };
     let again = game().restore(&made.checkpoint()).expect("the bytes of a state are a state");
     assert_eq!(again.state_hash(), made.state_hash());
-    let mut view = Default::default();
+    let mut view = rekindle_schema::net::NetView::default();
     made.extract(&mut view);
     made.describe();
     let next = rekindle_schema::record::Step { tick: made.tick().next(), ..Default::default() };
@@ -132,7 +132,7 @@ fn round_trip<T: Value + std::fmt::Debug>(mut given: T) {
     let bytes = value::to_bytes(&given);
     assert!(bytes.len() >= T::MIN_SIZE);
     let back: T = value::from_bytes(&bytes).unwrap();
-    given.settle();
+    given.canonicalise();
     assert_eq!(value::to_bytes(&back), value::to_bytes(&given), "{back:?} {given:?}");
     assert!(value::from_bytes::<T>(&[&bytes[..], &[0]].concat()).is_err());
     if !bytes.is_empty() {
@@ -141,7 +141,10 @@ fn round_trip<T: Value + std::fmt::Debug>(mut given: T) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    })]
 
     #[test]
     fn random_bytes_are_no_checkpoint(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
@@ -167,7 +170,9 @@ proptest! {
 
     #[test]
     fn random_operations_never_panic_or_allocate_beyond_their_bytes(
-        bytes in prop::collection::vec(any::<u8>(), 0..200), claim in any::<u32>(), head in any::<bool>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        claim in any::<u32>(),
+        head in any::<bool>(),
     ) {
         let (base, delta, _) = link();
         if let Ok((_, state)) = delta::seal(base, &bytes) {
@@ -192,8 +197,14 @@ proptest! {
 
     #[test]
     fn values_survive_their_bytes(
-        a in any::<(u8, i16, u32, i64)>(), f in any::<f32>(), d in any::<f64>(), text in ".{0,12}", list in prop::collection::vec(any::<u16>(), 0..9),
-        map in prop::collection::btree_map(any::<u8>(), any::<(i64, bool)>(), 0..5), plan in plans(), some in any::<Option<u64>>(),
+        a in any::<(u8, i16, u32, i64)>(),
+        f in any::<f32>(),
+        d in any::<f64>(),
+        text in ".{0,12}",
+        list in prop::collection::vec(any::<u16>(), 0..9),
+        map in prop::collection::btree_map(any::<u8>(), any::<(i64, bool)>(), 0..5),
+        plan in plans(),
+        some in any::<Option<u64>>(),
     ) {
         round_trip(a);
         round_trip(f);

@@ -1,7 +1,9 @@
-//! The same steps give the same hash in another process, in a debug and in a release build, and in later versions of this code.
+//! The same steps give the same hash in another process, in a debug and in a release build, and in
+//! later versions of this code.
 //!
-//! `tests/golden/zoo.txt` is asserted by whatever profile the tests are built with: `cargo test -p rekindle-sim golden` and
-//! `cargo test --release -p rekindle-sim golden`. After a deliberate change of what worlds compute or of their bytes, write the files anew with
+//! `tests/golden/zoo.txt` is asserted by whatever profile the tests are built with:
+//! `cargo test -p rekindle-sim golden` and `cargo test --release -p rekindle-sim golden`. After a
+//! deliberate change of what worlds compute or of their bytes, write the files anew with
 //! `cargo test -p rekindle-sim --test it -- --ignored write_the_golden_files`.
 
 use std::fmt::Write;

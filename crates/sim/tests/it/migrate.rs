@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::{LeaveReason, Step};
-use rekindle_sim::shape::Datum;
+use rekindle_sim::value::shape::Datum;
 use rekindle_sim::{
     Component, Event, Game, GameBuilder, Resource, SimError, Simulation, Typed, Value, World,
 };
@@ -251,7 +251,8 @@ fn what_this_build_does_not_know_is_refused_by_name() {
     let forgetful = Typed::<new::Forgetful>::new().unwrap();
     assert_eq!(
         problem(forgetful.restore(&checkpoint()).map(|_| ())),
-        "RK-SIM-002: checkpoint of game `evolving`: component `dropped`: this build has no such component: \
+        "RK-SIM-002: checkpoint of game `evolving`: component `dropped`: this build has no such \
+         component: \
          if it was dropped on purpose, say so with `game.retired(\"…\")`"
     );
     let newer = Typed::<new::Build>::new().unwrap().create(b"", 1).unwrap().checkpoint();

@@ -79,7 +79,8 @@ fn systems_that_conflict_without_an_order_are_named_with_what_they_conflict_abou
         .add_systems(Stage::Update, (write_left, read_left)));
     assert_eq!(
         problem,
-        "systems `read_left` and `write_left` of stage Update both touch `twin` and one of them changes it, but nothing says which runs first: \
+        "systems `read_left` and `write_left` of stage Update both touch `twin` and one of them \
+         changes it, but nothing says which runs first: \
          use `after`, `before`, `chain` or `priority`"
     );
 }

@@ -10,9 +10,8 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, Seq};
 
 use super::points::{Point, in_lineage};
 use super::{End, LoadOptions, Start};
-use crate::Store;
 use crate::archive;
-use crate::port::StoreError;
+use crate::{Store, StoreError};
 
 /// Where in the logs the records behind a checkpoint or a chunk begin: no later one lies in an
 /// earlier batch of that log.
@@ -44,7 +43,7 @@ pub(super) struct Base {
     pub(super) root: Option<Seq>,
     /// The first record that is needed of the logs.
     pub(super) next: Seq,
-    /// Where that is looked for.
+    /// The log and batch from which on `next` is looked for.
     pub(super) position: Option<Position>,
     /// Epoch and checksum of the record before it.
     pub(super) after: Option<(Epoch, u32)>,
@@ -143,7 +142,7 @@ impl Base {
                     });
                 }
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::NotFound(_))) => {
-                    notes.push(passed_over(&error))
+                    notes.push(passed_over(&error));
                 }
                 Err(error @ StoreError::Io { .. }) => {
                     notes.push(passed_over(&error));

@@ -10,10 +10,9 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq, Tick};
 
 use super::base::{Base, Position};
 use super::{End, HistoryError};
-use crate::Store;
 use crate::archive::Placed;
-use crate::port::StoreError;
 use crate::witness::{self, Short, utc};
+use crate::{Store, StoreError};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -51,9 +50,9 @@ pub(super) fn taken_out(logs: &mut Stretches, lease: &MatchLease) -> Vec<Stretch
 
 /// Records that are to be archived.
 pub struct Wanted<'a> {
-    /// Whose.
+    /// The row of the match whose records they are.
     pub lease: &'a MatchLease,
-    /// The first.
+    /// The first record that is wanted.
     pub from: Seq,
     /// Where it is looked for, if that is known.
     pub position: Option<Position>,

@@ -8,17 +8,16 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{Seq, Tick};
 
-use crate::Store;
 use crate::archive;
 use crate::chains::{Chain, Restorer};
-use crate::port::StoreError;
+use crate::{Store, StoreError};
 
 /// Somewhere from where a match can be replayed: a checkpoint, or a state in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// The last record whose effect is in it.
     pub seq: Seq,
-    /// Where it stands.
+    /// The last tick that was executed before it was taken.
     pub tick: Tick,
     source: Source,
 }

@@ -10,8 +10,8 @@ use rekindle_schema::{BatchNo, Incarnation, MatchId, Tick};
 use super::TransferError;
 use super::plan::{Ending, PlannedLog};
 use crate::Store;
-use crate::port::{Renewal, StoreError};
 use crate::witness;
+use crate::{Renewal, StoreError};
 
 /// How many bytes of a log are in memory at once.
 const CHUNK: usize = 4 << 20;
@@ -86,6 +86,39 @@ impl LogCopy {
         grown: &(dyn Fn(u64) + Sync),
     ) -> Result<(), TransferError> {
         let log = self.log;
+        let limit = self.limit(from, planned).await?;
+        let mut next = match self.verified {
+            Some(verified) => verified.next(),
+            None => self.open(to, planned, limit, clock).await?,
+        };
+        let there = to.journal.tail(log).await?.last;
+        // A copy is held to the checkpoint that the source had stored, if the source still has it.
+        let lacks = witness::missing_checkpoint(from, &planned.lease).await?.is_some();
+        let checkpoint =
+            planned.lease.reached.and_then(|reached| reached.checkpoint).filter(|_| !lacks);
+        while planned.first.is_some() && next <= limit {
+            let chunk = read_source(from, log, next, limit).await?;
+            let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
+                return Err(TransferError::Damaged(format!(
+                    "log {log} ends before batch {next}, but should reach batch {limit}"
+                )));
+            };
+            let (first, last) = (first.number, last.number);
+            self.write(to, &chunk, there, grown).await?;
+            read_back(to, &chunk, first, last, there).await?;
+            (self.verified, next) = (Some(last), last.next());
+            if !self.closed {
+                let crc = chunk.last().map_or(0, Batch::crc);
+                let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint };
+                to.leases.renew(log, clock() + LEASE_MS, Some(reached)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last batch that is copied now.
+    async fn limit(&self, from: &Store, planned: &PlannedLog) -> Result<BatchNo, TransferError> {
+        let log = self.log;
         let tail = witness::tail_of(from, &planned.lease).await?;
         if let Some(damage) = tail.damage {
             return Err(TransferError::Damaged(damage));
@@ -98,69 +131,43 @@ impl LogCopy {
         {
             return Err(TransferError::Damaged(short.to_string()));
         }
-        let limit = match planned.ending {
+        match planned.ending {
             Ending::Sealed(seal) if planned.first.is_some() && tail.last < seal => {
-                return Err(TransferError::Damaged(format!(
+                Err(TransferError::Damaged(format!(
                     "log {log} is sealed at batch {seal}, but ends with batch {}",
                     tail.last
-                )));
+                )))
             }
-            Ending::Sealed(seal) => seal,
-            Ending::Stopped | Ending::AtEnd => tail.last,
-        };
-        let mut next = match self.verified {
-            Some(verified) => verified.next(),
-            None => self.open(to, planned, limit, clock).await?,
-        };
-        let there = to.journal.tail(log).await?.last;
-        // A copy is held to the checkpoint that the source had stored, if the source still has it.
-        let lacks = witness::missing_checkpoint(from, &planned.lease).await?.is_some();
-        let checkpoint =
-            planned.lease.reached.and_then(|reached| reached.checkpoint).filter(|_| !lacks);
-        while planned.first.is_some() && next <= limit {
-            let chunk = match from.journal.read(log, next, CHUNK).await {
-                Ok(chunk) => chunk,
-                Err(StoreError::NotFound(_)) => {
-                    return Err(TransferError::Overtaken { log, number: next });
-                }
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    return Err(TransferError::Damaged(error.to_string()));
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let chunk: Vec<Batch> =
-                chunk.into_iter().take_while(|batch| batch.number <= limit).collect();
-            let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
-                return Err(TransferError::Damaged(format!(
-                    "log {log} ends before batch {next}, but should reach batch {limit}"
-                )));
-            };
-            let (first, last) = (first.number, last.number);
-            for batch in &chunk {
-                self.note(batch)?;
-                let bytes = batch.bytes.len() as u64;
-                if batch.number > there {
-                    persist(|| to.journal.append(batch.clone())).await.map_err(
-                        |error| match error {
-                            StoreError::Fenced(log) => TransferError::Disturbed(log),
-                            error => error.into(),
-                        },
-                    )?;
-                    self.counts.written += 1;
-                    self.counts.written_bytes += bytes;
-                } else {
-                    self.counts.compared += 1;
-                    self.counts.compared_bytes += bytes;
-                }
-                grown(bytes);
+            Ending::Sealed(seal) => Ok(seal),
+            Ending::Stopped | Ending::AtEnd => Ok(tail.last),
+        }
+    }
+
+    /// Appends those of `batches` that the target does not have: those behind batch `there`.
+    async fn write(
+        &mut self,
+        to: &Store,
+        batches: &[Batch],
+        there: BatchNo,
+        grown: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), TransferError> {
+        for batch in batches {
+            self.note(batch)?;
+            let bytes = batch.bytes.len() as u64;
+            if batch.number > there {
+                persist(|| to.journal.append(batch.clone())).await.map_err(
+                    |error| match error {
+                        StoreError::Fenced(log) => TransferError::Disturbed(log),
+                        error => error.into(),
+                    },
+                )?;
+                self.counts.written += 1;
+                self.counts.written_bytes += bytes;
+            } else {
+                self.counts.compared += 1;
+                self.counts.compared_bytes += bytes;
             }
-            read_back(to, &chunk, first, last, there).await?;
-            (self.verified, next) = (Some(last), last.next());
-            if !self.closed {
-                let crc = chunk.last().map_or(0, Batch::crc);
-                let reached = Reached { batch: last, crc, at_ms: clock(), checkpoint };
-                to.leases.renew(log, clock() + LEASE_MS, Some(reached)).await?;
-            }
+            grown(bytes);
         }
         Ok(())
     }
@@ -309,4 +316,19 @@ async fn read_back(
         }
     }
     Ok(())
+}
+
+/// The next batches of a log of the source, from `next` up to `limit`; empty if they are not there.
+async fn read_source(
+    from: &Store,
+    log: Incarnation,
+    next: BatchNo,
+    limit: BatchNo,
+) -> Result<Vec<Batch>, TransferError> {
+    let read = from.journal.read(log, next, CHUNK).await.map_err(|error| match error {
+        StoreError::NotFound(_) => TransferError::Overtaken { log, number: next },
+        StoreError::Corrupt { .. } => TransferError::Damaged(error.to_string()),
+        error => error.into(),
+    })?;
+    Ok(read.into_iter().take_while(|batch| batch.number <= limit).collect())
 }

@@ -6,7 +6,7 @@ use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 
 use super::TransferError;
-use crate::port::{LogInfo, StoreError};
+use crate::{LogInfo, StoreError};
 
 /// How many conflicts are told of: more of the same tell nobody more.
 const TOLD: usize = 10;
@@ -105,36 +105,8 @@ impl Plan {
                 continue;
             };
             let found = target.nodes.get(&log).cloned();
-            if let Some(found) = found
-                .as_ref()
-                .filter(|found| (&found.name, &found.region) != (&lease.name, &lease.region))
-            {
-                conflicts.push(format!(
-                    "incarnation {log} is node {} there, and node {} here",
-                    found.name, lease.name
-                ));
-            }
-            if found.as_ref().is_some_and(|found| found.state == NodeState::Live && found.pid != 0)
-            {
-                conflicts.push(format!(
-                    "incarnation {log} is not known to be dead there: start and \
-                    stop a node on it first"
-                ));
-            }
-            let ending = match (lease.state, lease.seal) {
-                (_, Some(seal)) => Ending::Sealed(seal),
-                (NodeState::Stopped, None) => Ending::Stopped,
-                (NodeState::Live | NodeState::Fenced, None) => Ending::AtEnd,
-            };
-            let planned = PlannedLog {
-                first: info.map(|info| info.first),
-                bytes: info.map_or(0, |info| info.bytes),
-                ending,
-                found,
-                in_use: used.contains(&log),
-                lease: lease.clone(),
-            };
-            logs.insert(log, planned);
+            conflicts.extend(found.iter().flat_map(|found| in_the_way(lease, found)));
+            logs.insert(log, plan_log(lease, info, found, used.contains(&log)));
         }
         if conflicts.is_empty() {
             return Ok(Self { rows, present, logs });
@@ -158,4 +130,45 @@ fn differs(row: &MatchLease, found: &MatchLease) -> String {
     let how =
         if found.version > row.version { "it has gone on there" } else { "it is another there" };
     format!("match {}: {how} ({}; here {})", row.match_id, at(found), at(row))
+}
+
+/// Why the log of `lease` cannot be written in the target, where its lease is `found`.
+fn in_the_way(lease: &NodeLease, found: &NodeLease) -> Vec<String> {
+    let log = lease.incarnation;
+    let mut conflicts = Vec::new();
+    if (&found.name, &found.region) != (&lease.name, &lease.region) {
+        conflicts.push(format!(
+            "incarnation {log} is node {} there, and node {} here",
+            found.name, lease.name
+        ));
+    }
+    if found.state == NodeState::Live && found.pid != 0 {
+        conflicts.push(format!(
+            "incarnation {log} is not known to be dead there: start and stop a node on it first"
+        ));
+    }
+    conflicts
+}
+
+/// How the log of `lease` is copied. `found` is its lease in the target, `in_use` says that a row
+/// there rests on it.
+fn plan_log(
+    lease: &NodeLease,
+    info: Option<&LogInfo>,
+    found: Option<NodeLease>,
+    in_use: bool,
+) -> PlannedLog {
+    let ending = match (lease.state, lease.seal) {
+        (_, Some(seal)) => Ending::Sealed(seal),
+        (NodeState::Stopped, None) => Ending::Stopped,
+        (NodeState::Live | NodeState::Fenced, None) => Ending::AtEnd,
+    };
+    PlannedLog {
+        first: info.map(|info| info.first),
+        bytes: info.map_or(0, |info| info.bytes),
+        ending,
+        found,
+        in_use,
+        lease: lease.clone(),
+    }
 }

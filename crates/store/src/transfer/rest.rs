@@ -10,7 +10,7 @@ use super::logs::persist;
 use super::plan::Plan;
 use super::{Run, Step, TransferError};
 use crate::archive;
-use crate::port::{AuditQuery, JobFilter, NewJob, StoreError};
+use crate::{AuditQuery, JobFilter, NewJob, StoreError};
 
 /// How many entries of the audit log are asked for at once, at first.
 const PAGE: usize = 4_096;

@@ -1,5 +1,5 @@
 //! A whole node as one process of the simulation: lease, takeover, host, edge, trimming. It follows
-//! `rekindle::node::run` step by step, with its takeover and its links, on a virtual disk, socket
+//! `rekindle::node::lifecycle` step by step, with its takeover and its links, on a virtual disk, socket
 //! and clock; and it ends by itself when that one would: when it cannot start, when its journal has
 //! failed, when its lease is gone, and when it was asked to stop and all is put away.
 
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
-use rekindle::node::recover::{Caretaker, CaretakerParts, Outcome};
+use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
+use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_cluster::retention::{self, Keep, Policy};
-use rekindle_cluster::{lease, takeover};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
@@ -139,7 +139,7 @@ impl Node {
         self.take_over(&host, &store, me, standings).await?;
         recovering.store(false, Ordering::Release);
         for match_id in MATCHES {
-            tokio::spawn(settle_in(host.clone(), store.clone(), me, match_id));
+            tokio::spawn(mark_healthy(host.clone(), store.clone(), me, match_id));
         }
         let lease = lease::keep(&*store.leases, me, clock_ms, || host.reached());
         tokio::select! {
@@ -171,7 +171,7 @@ impl Node {
         // Kills come faster here than a match can run healthily, and none of them is the match's
         // fault.
         let (host_of, store_of, region) = (host.clone(), store.clone(), DEFAULT_REGION.to_owned());
-        let mut caretaker = Caretaker::new(CaretakerParts {
+        let mut recoverer = Recoverer::new(RecovererParts {
             host: host_of,
             store: store_of,
             me,
@@ -181,7 +181,7 @@ impl Node {
             fresh,
         });
         let nobody_asked = BTreeSet::new();
-        let looked = caretaker.look(0, &nobody_asked, |outcome| match outcome {
+        let looked = recoverer.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
                 self.trace.log(
@@ -195,10 +195,10 @@ impl Node {
                 }
             }
             Outcome::Parked(id, why) | Outcome::Left(id, why) => {
-                self.trace.log("node", format_args!("match {id} is not resumed: {why}"))
+                self.trace.log("node", format_args!("match {id} is not resumed: {why}"));
             }
         });
-        looked.await.map_err(|trouble| trouble.failure.message)?;
+        looked.await.map_err(|trouble| trouble.to_string())?;
         for match_id in MATCHES {
             if store.leases.get(match_id).await?.is_none() {
                 let row = self.row(match_id, me, host.next_batch())?;
@@ -260,7 +260,7 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
 
 /// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is
 /// cut, as `rekindle::node::serving` does it.
-async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
+async fn mark_healthy(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
     tokio::time::sleep(HEALTHY_AFTER).await;
     if host.find(match_id).is_none_or(|handle| {
         matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)
@@ -269,7 +269,7 @@ async fn settle_in(host: Host, store: Store, me: Incarnation, match_id: MatchId)
     }
     // A store in trouble leaves it for the next life.
     let Ok(keep_from) = retention::lineage_needed(&store, &POLICY, match_id).await else { return };
-    let _ = takeover::settle_in(&store, me, match_id, keep_from).await;
+    let _ = takeover::mark_healthy(&store, me, match_id, keep_from).await;
 }
 
 /// Archives, and cuts what nobody needs off the logs, for ever.

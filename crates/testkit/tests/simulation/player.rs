@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_client::{Client, ClientConfig, ClientEvent, Trust, endpoint_on_socket};
+use rekindle_client::{Client, ClientConfig, ClientEndpoint, ClientEvent, Trust};
 use rekindle_gateway::{Keys, Ticket};
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::Beat;
@@ -107,7 +107,7 @@ impl Player {
     pub(crate) async fn play(mut self, node: IpAddr) -> turmoil::Result {
         // Nobody connects in the same instant.
         tokio::time::sleep(Duration::from_millis(self.dice.between(5, 200))).await;
-        let endpoint = endpoint_on_socket(
+        let endpoint = ClientEndpoint::on_socket(
             quic::socket(0).await?,
             Arc::new(VirtualRuntime),
             self.dice.bytes(),
@@ -261,7 +261,7 @@ impl Player {
             ClientEvent::Disconnected { reason } => say(format_args!("disconnected: {reason}")),
             ClientEvent::Ended { reason } => say(format_args!("ended: {reason}")),
             ClientEvent::Closed { code, message } => {
-                say(format_args!("closed: {code:?} {message}"))
+                say(format_args!("closed: {code:?} {message}"));
             }
         }
     }

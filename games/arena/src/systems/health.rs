@@ -4,7 +4,7 @@ use rekindle_sim::{
     Commands, Const, Entity, EventReader, Output, Query, Res, Rng, Tick, Time, With, Without,
 };
 
-use crate::components::*;
+use crate::components::{Dead, Fighter, Health, Position, Score, Velocity};
 use crate::config::Config;
 use crate::events::{Hit, Kill, Respawn};
 use crate::geometry::Vec2;

@@ -1,0 +1,18 @@
+//! The pure part of a match: no clock, no channel, no store.
+//!
+//! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the
+//! step. [`Outbox`] packs what was made into records. [`Ledger`] knows
+//! what is executed, durable and published. [`Hashes`] remembers the newest hashes.
+//! The shell around them is `crate::play`.
+
+mod hashes;
+mod ingress;
+mod ledger;
+mod match_core;
+mod outbox;
+
+pub use hashes::Hashes;
+pub use ingress::{Drawn, Ingress, IngressLimits, OpenOutcome};
+pub use ledger::{Durable, Ledger, LedgerFault, PublishOrder, SeqGap, Standing};
+pub use match_core::{Advanced, MatchCore};
+pub use outbox::{MAX_TICK_BYTES, Outbox, Record, TickRecord};

@@ -1,0 +1,41 @@
+//! What a match's actor is told, and by whom.
+
+use rekindle_schema::{StateHash, Tick};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::checkpoint::ticket::{Taken, Ticket};
+use crate::core::{Durable, LedgerFault};
+use crate::recovery::poison::Outcome;
+
+/// Messages of a match.
+pub(crate) enum MatchMsg {
+    /// The wheel: it is time.
+    Tick(Wake),
+    /// The journal: so much is durable.
+    Durable(Durable),
+    /// The journal: it has confirmed what cannot be. The actor panics, so that the match is rebuilt
+    /// from the store.
+    Faulty(LedgerFault),
+    /// The last session that was waited for is back.
+    Present,
+    /// The checkpoint scheduler: it is this match's turn.
+    Checkpoint(Ticket),
+    /// A panicked tick was made without what triggered it, or cannot be.
+    Repaired(Box<Outcome>),
+    /// Make no more ticks and hand over a last checkpoint.
+    Drain(oneshot::Sender<Option<Taken>>),
+    /// Where the world stands, with its hash.
+    Inspect(oneshot::Sender<(Tick, StateHash)>),
+}
+
+impl ractor::Message for MatchMsg {}
+
+/// Which tick a wake-up is for. A match ignores wake-ups that it has superseded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wake {
+    /// When the tick was to start.
+    pub(crate) deadline: Instant,
+    /// The match's number of the request: it counts up with each.
+    pub(crate) generation: u64,
+}

@@ -1,0 +1,245 @@
+//! The match actor: a thin shell around [`crate::core`].
+//!
+//! The wheel sends it `Tick`, the journal `Durable`, the checkpointer `Checkpoint`. Players'
+//! traffic does not come through its mailbox: it waits in the match's
+//! [`Ingress`](crate::core::Ingress), which is bounded. No handler awaits anything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rekindle_door::TickFrame;
+use rekindle_schema::record::{Effect, Step};
+use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::{MatchId, Tick};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::checkpoint::ticket::{Taken, Ticket};
+use crate::core::MatchCore;
+use crate::messages::{MatchMsg, Wake};
+use crate::play::cell::MatchCell;
+use crate::play::supervision::MatchPhase;
+use crate::services::Services;
+
+/// How a match starts.
+pub(crate) enum Start {
+    /// New, or restarted in place: it ticks at once.
+    Running,
+    /// Recovered: it waits for its sessions.
+    Recovered,
+    /// Its history says that it is over: only what it promised is left to do.
+    Over(String),
+}
+
+/// Arguments of a match actor.
+pub(crate) struct MatchArgs {
+    pub(crate) host: Arc<Services>,
+    pub(crate) cell: Arc<MatchCell>,
+    pub(crate) core: MatchCore,
+    pub(crate) start: Start,
+}
+
+/// A tick that is executed and not yet published or confirmed.
+pub(super) struct Pending {
+    pub(super) tick: Tick,
+    pub(super) made: Instant,
+    pub(super) frame: Option<TickFrame>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) arrived: Vec<Instant>,
+}
+
+/// What the actor is doing.
+pub(super) enum Mode {
+    Waiting { until: Instant },
+    Running,
+    Poisoned { step: Box<Step>, arrived: Vec<Instant>, since: Instant },
+    Ending { reason: String, last: Option<Box<Taken>> },
+    Stopped,
+}
+
+/// State of a match actor.
+pub(crate) struct MatchState {
+    pub(super) host: Arc<Services>,
+    pub(super) cell: Arc<MatchCell>,
+    pub(super) core: MatchCore,
+    pub(super) mode: Mode,
+    pub(super) generation: u64,
+    pub(super) deadline: Instant,
+    pub(super) pending: VecDeque<Pending>,
+    /// Set after a long pause: nothing is published before this tick is durable, whatever the
+    /// output mode.
+    pub(super) unverified: Option<Tick>,
+    pub(super) me: ActorRef<MatchMsg>,
+}
+
+/// The match actor.
+pub(crate) struct MatchActor;
+
+impl Actor for MatchActor {
+    type Msg = MatchMsg;
+    type State = MatchState;
+    type Arguments = MatchArgs;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<MatchMsg>,
+        args: MatchArgs,
+    ) -> Result<MatchState, ActorProcessingErr> {
+        let MatchArgs { host, cell, core, start } = args;
+        let now = Instant::now();
+        let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
+        cell.supervision.set_probe(core.sim().probe());
+        cell.supervision.started(me.clone());
+        cell.checkpoints.break_off();
+        let mut state = MatchState {
+            host,
+            cell,
+            core,
+            mode: Mode::Running,
+            generation: 0,
+            deadline,
+            pending: VecDeque::new(),
+            unverified: None,
+            me,
+        };
+        match start {
+            Start::Running => state.set_mode(Mode::Running),
+            Start::Recovered => {
+                state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace });
+            }
+            Start::Over(reason) => {
+                state.end(reason);
+                state.finish_if_durable();
+            }
+        }
+        if matches!(state.mode, Mode::Running | Mode::Waiting { .. }) {
+            state.wake_at(state.deadline);
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<MatchMsg>,
+        message: MatchMsg,
+        state: &mut MatchState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MatchMsg::Tick(wake) => state.on_tick(wake),
+            MatchMsg::Durable(durable) => state.on_durable(durable),
+            MatchMsg::Faulty(fault) => panic!("match {}: {fault}", state.cell.match_id),
+            MatchMsg::Present => state.on_present(),
+            MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
+            MatchMsg::Repaired(repair) => state.on_repaired(*repair),
+            MatchMsg::Drain(reply) => state.on_drain(reply),
+            MatchMsg::Inspect(reply) => {
+                let _ = reply.send((state.core.tick(), state.core.sim().state_hash()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The next time that is a whole number of periods and the match's own phase after `origin`. Phases
+/// are spread over the tick by the golden ratio, so that matches keep apart however they were
+/// started.
+fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: MatchId) -> Instant {
+    let spread = match_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let phase = period.mul_f64(spread as f64 / 4_294_967_296.0);
+    let elapsed = now.saturating_duration_since(origin);
+    let periods = elapsed.as_nanos().div_ceil(period.as_nanos().max(1));
+    origin + period * periods as u32 + phase
+}
+
+impl MatchState {
+    pub(super) fn set_mode(&mut self, mode: Mode) {
+        self.cell.set_phase(match &mode {
+            Mode::Waiting { .. } => MatchPhase::Waiting,
+            Mode::Running => MatchPhase::Running,
+            Mode::Poisoned { .. } => MatchPhase::Repairing,
+            Mode::Ending { .. } => MatchPhase::Ending,
+            Mode::Stopped => MatchPhase::Drained,
+        });
+        self.mode = mode;
+    }
+
+    /// Asks the wheel for the next wake-up; any earlier request is void.
+    pub(super) fn wake_at(&mut self, deadline: Instant) {
+        self.generation += 1;
+        self.deadline = deadline;
+        let wake = Wake { deadline, generation: self.generation };
+        self.host.shards[self.cell.shard].wheel.schedule(wake, self.me.clone());
+    }
+
+    /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last
+    /// one, and the record that it covers.
+    pub(super) fn take_checkpoint(&self, longest_chain: u32) -> Taken {
+        let started = Instant::now();
+        let seq = self.cell.books.cut();
+        let captured = self.cell.checkpoints.capture(self.core.sim(), longest_chain);
+        self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
+        let log_floor = self.cell.durable().batch;
+        Taken {
+            seq,
+            tick: self.core.tick(),
+            batch: log_floor,
+            beat: self.core.hash_now(),
+            captured,
+        }
+    }
+
+    fn on_checkpoint(&mut self, ticket: Ticket) {
+        if matches!(self.mode, Mode::Running | Mode::Waiting { .. }) {
+            let taken = self.take_checkpoint(self.host.config.checkpoint_chain);
+            self.host.store_checkpoint(Arc::clone(&self.cell), ticket, taken);
+        }
+    }
+
+    fn on_drain(&mut self, reply: oneshot::Sender<Option<Taken>>) {
+        self.cell.close_doors(
+            RefuseCode::Draining,
+            "this node is going down: connect again, another one goes on",
+        );
+        let taken = match self.mode {
+            Mode::Running | Mode::Waiting { .. } | Mode::Stopped => {
+                Some(self.take_checkpoint(self.host.config.checkpoint_chain))
+            }
+            // The world is not in a state to be kept: whoever comes next replays it.
+            Mode::Poisoned { .. } | Mode::Ending { .. } => None,
+        };
+        if !matches!(self.mode, Mode::Ending { .. }) {
+            self.set_mode(Mode::Stopped);
+        }
+        let _ = reply.send(taken);
+    }
+
+    /// The match is over: takes its last checkpoint, a full one, for all others go. It is finished
+    /// when its last tick is durable.
+    pub(super) fn end(&mut self, reason: String) {
+        let last = Some(Box::new(self.take_checkpoint(0)));
+        self.cell.close_doors(RefuseCode::Ended, &reason);
+        self.set_mode(Mode::Ending { reason, last });
+    }
+
+    /// If the last tick of an ending match is durable, delivers what is left and closes its row.
+    pub(super) fn finish_if_durable(&mut self) {
+        let durable = self.cell.durable();
+        let Mode::Ending { reason, last } = &mut self.mode else { return };
+        if durable.tick < self.core.tick() {
+            return;
+        }
+        if let Some(taken) = last.take() {
+            self.host.finish_match(Arc::clone(&self.cell), *taken, reason.clone());
+        }
+    }
+
+    /// Stops the match for good with a report.
+    pub(super) fn park(&mut self, report: String) {
+        self.set_mode(Mode::Stopped);
+        self.pending.clear();
+        self.host.park(&self.cell, report);
+        self.me.stop(None);
+    }
+}

@@ -1,0 +1,184 @@
+//! What a match shares with the rest of the node, put together from parts that each have their own
+//! lock and their own writers.
+//!
+//! The world itself belongs to the match's actor alone. Nothing here is locked across an await.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rekindle_door::TickFrame;
+use rekindle_schema::lease::{MatchLease, MatchSpec};
+use rekindle_schema::net::NetSchema;
+use rekindle_schema::record::Beat;
+use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::{Epoch, MatchId, StateHash, Tick};
+use rekindle_sim::GameType;
+
+use super::admission::Admissions;
+use super::books::Books;
+use super::effects::EffectOutbox;
+use super::subscribers::Subscribers;
+use super::supervision::{MatchPhase, Supervision};
+use crate::checkpoint::ticket::Progress;
+use crate::core::{Durable, Hashes};
+use crate::messages::MatchMsg;
+
+/// The shared part of a match.
+pub(crate) struct MatchCell {
+    pub(crate) match_id: MatchId,
+    /// The ownership under which it runs here. A cell never changes it.
+    pub(crate) epoch: Epoch,
+    pub(crate) spec: MatchSpec,
+    pub(crate) game: Arc<dyn GameType>,
+    pub(crate) schema: Arc<NetSchema>,
+    /// Time from tick to tick.
+    pub(crate) period: Duration,
+    /// The shard on which its actor runs, as an index into the host's shards.
+    pub(crate) shard: usize,
+    /// Session ids are drawn from it.
+    pub(crate) seed: u64,
+    /// Set if the recovery computed ticks again with another result: the newest tick that still
+    /// holds.
+    pub(crate) holds_until: Option<Tick>,
+    pub(crate) doors: Admissions,
+    pub(crate) books: Books,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) checkpoints: Arc<Progress>,
+    pub(crate) effects: EffectOutbox,
+    pub(crate) supervision: Supervision,
+    /// Hashes of the newest beats, those of the replay included. Written by the match's actor, read
+    /// by handles.
+    hashes: Mutex<Hashes>,
+    /// It is in the journal's list of matches that have records. Written by the match's actor and
+    /// the journal actor.
+    enlisted: AtomicBool,
+}
+
+/// What a new cell is made from.
+pub(crate) struct CellParts<'a> {
+    pub(crate) lease: &'a MatchLease,
+    pub(crate) game: Arc<dyn GameType>,
+    pub(crate) shard: usize,
+    pub(crate) seed: u64,
+    pub(crate) doors: Admissions,
+    pub(crate) books: Books,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) checkpoints: Progress,
+    pub(crate) supervision: Supervision,
+    pub(crate) hashes: Hashes,
+    pub(crate) holds_until: Option<Tick>,
+}
+
+impl MatchCell {
+    /// # Panics
+    ///
+    /// If the ledger is of another ownership than the row.
+    pub(crate) fn new(parts: CellParts<'_>) -> Self {
+        let CellParts {
+            lease,
+            game,
+            shard,
+            seed,
+            doors,
+            books,
+            subscribers,
+            checkpoints,
+            supervision,
+            hashes,
+            holds_until,
+        } = parts;
+        assert_eq!(books.standing().epoch, lease.epoch, "a ledger of another ownership");
+        Self {
+            match_id: lease.match_id,
+            epoch: lease.epoch,
+            spec: lease.spec.clone(),
+            schema: Arc::new(game.net_schema().clone()),
+            period: Duration::from_secs(1) / u32::from(lease.spec.tick_rate.max(1)),
+            game,
+            shard,
+            seed,
+            holds_until,
+            doors,
+            books,
+            subscribers,
+            checkpoints: Arc::new(checkpoints),
+            effects: EffectOutbox::default(),
+            supervision,
+            hashes: Mutex::new(hashes),
+            enlisted: AtomicBool::new(false),
+        }
+    }
+
+    /// See [`Supervision::cast`].
+    pub(crate) fn cast(&self, message: MatchMsg) -> bool {
+        self.supervision.cast(message)
+    }
+
+    /// The last tick executed and handed to the outbox.
+    pub(crate) fn tick(&self) -> Tick {
+        self.books.standing().executed
+    }
+
+    pub(crate) fn published(&self) -> Tick {
+        self.books.standing().published
+    }
+
+    pub(crate) fn durable(&self) -> Durable {
+        self.books.standing().durable
+    }
+
+    pub(crate) fn phase(&self) -> MatchPhase {
+        self.supervision.phase()
+    }
+
+    pub(crate) fn set_phase(&self, phase: MatchPhase) {
+        self.supervision.set_phase(phase);
+    }
+
+    /// See [`Supervision::is_alive`].
+    pub(crate) fn is_alive(&self) -> bool {
+        self.supervision.is_alive()
+    }
+
+    /// Puts it on the journal's list; false if it was there already.
+    pub(crate) fn enlist(&self) -> bool {
+        !self.enlisted.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes it off the list: whoever has records from now on enlists it again.
+    pub(crate) fn delist(&self) {
+        self.enlisted.store(false, Ordering::Release);
+    }
+
+    /// A beat was computed.
+    pub(crate) fn note_beat(&self, beat: Beat) {
+        self.hashes.lock().push(beat);
+    }
+
+    /// The hash after `tick`, if that is one of the newest beats.
+    pub(crate) fn hash_at(&self, tick: Tick) -> Option<StateHash> {
+        self.hashes.lock().at(tick)
+    }
+
+    /// Hands a frame to all subscribers, marked with the durable tick. Called by the match's actor.
+    /// Returns how many subscribers lagged and were dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the frame is of another ownership, or may not be shown yet: see [`Books::publish`].
+    pub(crate) fn publish(&self, mut frame: TickFrame) -> usize {
+        assert_eq!(frame.epoch, self.epoch, "a frame of another ownership");
+        let (durable, _) = self.books.publish(frame.tick);
+        frame.durable = durable;
+        self.subscribers.send(frame)
+    }
+
+    /// Nobody gets in any more; those who wait are told why.
+    pub(crate) fn close_doors(&self, code: RefuseCode, words: &str) {
+        self.doors.close_doors(code, words);
+        // Whoever waits for a durable tick asks again whether there will be one.
+        self.books.wake();
+    }
+}

@@ -1,0 +1,330 @@
+//! From a history to a running world: restore, replay, check.
+//!
+//! Pure and synchronous. Called by [`crate::Host::recover`] off the shards, by poison handling, and
+//! by the commands that verify, replay and list journals.
+
+use rekindle_schema::batch::Frame;
+use rekindle_schema::checkpoint::CheckpointMeta;
+use rekindle_schema::codec;
+use rekindle_schema::lease::{MatchLease, MatchSpec};
+use rekindle_schema::record::{Beat, Decision, FLUSH_TAG, Flush, Step};
+use rekindle_schema::{BuildId, MatchId, Seq, Tick};
+use rekindle_sim::{GameType, Simulation, StepOutput};
+use rekindle_store::history::History;
+
+use crate::config::{Games, OtherBuild};
+use crate::core::Hashes;
+use crate::error::RecoveryError;
+
+/// What a replay led to.
+pub struct Replayed {
+    /// The world.
+    pub sim: Box<dyn Simulation>,
+    /// The last record that is in it; 0 if there was none.
+    pub seq: Seq,
+    /// Where it stands.
+    pub tick: Tick,
+    /// The checksum of the last record, 0 if there was none.
+    pub crc: u32,
+    /// The checkpoint it began with, if there was one.
+    pub checkpoint: Option<CheckpointMeta>,
+    /// What the full checkpoint under it covers.
+    pub root: Option<Seq>,
+    /// Ticks that were made again.
+    pub replayed: u64,
+    /// Hashes that were compared and found equal, that of the checkpoint included.
+    pub beats_checked: u64,
+    /// Hashes of ticks that another build computed and this one computes differently. Always 0
+    /// unless other builds were accepted.
+    pub beats_differing: u64,
+    /// First and last tick that another build had computed.
+    pub resimulated: Option<(Tick, Tick)>,
+    /// Set if a hash differed: the newest tick before it whose state is known to be what it was.
+    pub holds_until: Option<Tick>,
+    /// The newest hashes that were computed on the way.
+    pub hashes: Hashes,
+    /// Set if the match has ended: why.
+    pub ended: Option<String>,
+}
+
+impl Replayed {
+    /// A world that was just set up: nothing was replayed.
+    pub fn fresh(sim: Box<dyn Simulation>) -> Self {
+        Self {
+            tick: sim.tick(),
+            sim,
+            seq: Seq(0),
+            crc: 0,
+            checkpoint: None,
+            root: None,
+            replayed: 0,
+            beats_checked: 0,
+            beats_differing: 0,
+            resimulated: None,
+            holds_until: None,
+            hashes: Hashes::default(),
+            ended: None,
+        }
+    }
+}
+
+/// What the observer of [`Replay::run`] is told after each tick.
+pub struct Replaying<'a> {
+    /// The tick that was made.
+    pub tick: Tick,
+    /// From what.
+    pub step: &'a Step,
+    /// What came of it.
+    pub output: &'a StepOutput,
+    /// The world after it.
+    pub sim: &'a dyn Simulation,
+}
+
+/// Restores and replays a whole history; `progress` is told each tick. See [`Replay`] for more
+/// control.
+pub fn replay(
+    game: &dyn GameType,
+    spec: &MatchSpec,
+    history: &History,
+    build: BuildId,
+    other_build: OtherBuild,
+    progress: &mut dyn FnMut(Tick),
+) -> Result<Replayed, RecoveryError> {
+    Replay { game, spec, build, other_build, until: None, match_id: None }
+        .run(history, &mut |at| progress(at.tick))
+}
+
+/// Whether this build can go on with a match, found out before the match is claimed. An error says
+/// what this build lacks and nothing about the match: another build may have it.
+///
+/// A history that this build made, begun with a checkpoint that it made, is not looked into: what
+/// is wrong with it shows in the replay. A checkpoint of another build is restored, and what
+/// another build computed is replayed, if that is accepted. Called by whoever claims matches,
+/// through [`crate::Host::fits`].
+pub fn fits(
+    games: &Games,
+    lease: &MatchLease,
+    history: &History,
+    build: BuildId,
+    other_build: OtherBuild,
+) -> Result<(), RecoveryError> {
+    let match_id = lease.match_id;
+    let game = games.get(&lease.spec.game)?;
+    let failed = |error| RecoveryError::Sim { match_id, error };
+    let foreign = history.frames.iter().find(|frame| frame.header.build != build);
+    match (foreign, &history.checkpoint) {
+        (Some(frame), _) if other_build == OtherBuild::Refuse => Err(RecoveryError::OtherBuild {
+            match_id,
+            tick: frame.header.first_tick,
+            found: frame.header.build,
+            ours: build,
+        }),
+        (Some(_), _) => {
+            replay(&*game, &lease.spec, history, build, other_build, &mut |_| {}).map(drop)
+        }
+        (None, Some((meta, state))) if meta.build != build => {
+            game.restore(state).map(drop).map_err(failed)
+        }
+        (None, None) if history.frames.is_empty() => {
+            game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed)
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+/// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread
+/// that others wait for.
+pub(crate) fn fits_at_once(history: &History, build: BuildId, other_build: OtherBuild) -> bool {
+    let foreign = history.frames.iter().any(|frame| frame.header.build != build);
+    match &history.checkpoint {
+        _ if foreign => other_build == OtherBuild::Refuse,
+        Some((meta, _)) => meta.build == build,
+        None => !history.frames.is_empty(),
+    }
+}
+
+/// How to replay.
+pub struct Replay<'a> {
+    /// The game.
+    pub game: &'a dyn GameType,
+    /// What the match is, for a history without a checkpoint.
+    pub spec: &'a MatchSpec,
+    /// The build that runs.
+    pub build: BuildId,
+    /// What to do about records of another build.
+    pub other_build: OtherBuild,
+    /// The last tick to make; all of them without it.
+    pub until: Option<Tick>,
+    /// For errors; taken from the history if it has anything in it.
+    pub match_id: Option<MatchId>,
+}
+
+impl Replay<'_> {
+    /// Restores the checkpoint, makes every recorded tick again, compares every hash on the way.
+    pub fn run(
+        &self,
+        history: &History,
+        observe: &mut dyn FnMut(Replaying<'_>),
+    ) -> Result<Replayed, RecoveryError> {
+        let mut state = self.begin(history)?;
+        for frame in &history.frames {
+            if self.until.is_some_and(|until| state.tick >= until) {
+                break;
+            }
+            self.apply(&mut state, frame, observe)?;
+        }
+        Ok(state)
+    }
+
+    fn match_id(&self, history: &History) -> MatchId {
+        let in_frames = history.frames.first().map(|frame| frame.header.match_id);
+        self.match_id
+            .or(in_frames)
+            .or_else(|| history.checkpoint.as_ref().map(|(meta, _)| meta.match_id))
+            .unwrap_or_default()
+    }
+
+    /// The world that replay begins with.
+    fn begin(&self, history: &History) -> Result<Replayed, RecoveryError> {
+        let match_id = self.match_id(history);
+        let failed = |error| RecoveryError::Sim { match_id, error };
+        let sim = match &history.checkpoint {
+            Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
+            None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
+        };
+        let mut state = Replayed { root: history.root, ..Replayed::fresh(sim) };
+        if let Some((meta, _)) = &history.checkpoint {
+            self.check_checkpoint(&mut state, meta)?;
+        }
+        state.tick = state.sim.tick();
+        Ok(state)
+    }
+
+    fn check_checkpoint(
+        &self,
+        state: &mut Replayed,
+        meta: &CheckpointMeta,
+    ) -> Result<(), RecoveryError> {
+        if state.sim.tick() != meta.tick {
+            let problem = format!(
+                "its checkpoint stands at tick {}, the manifest says {}",
+                state.sim.tick(),
+                meta.tick
+            );
+            return Err(RecoveryError::Broken { match_id: meta.match_id, seq: meta.seq, problem });
+        }
+        // A checkpoint of another build may have been migrated while it was decoded: its hash says
+        // nothing then.
+        if meta.build == self.build {
+            let computed = state.sim.state_hash();
+            if computed != meta.hash {
+                return Err(RecoveryError::HashMismatch {
+                    match_id: meta.match_id,
+                    tick: meta.tick,
+                    recorded: meta.hash,
+                    computed,
+                    source_of: "checkpoint",
+                });
+            }
+            state.beats_checked += 1;
+            state.hashes.push(Beat { tick: meta.tick, hash: computed });
+        }
+        state.seq = meta.seq;
+        state.checkpoint = Some(meta.clone());
+        Ok(())
+    }
+
+    fn apply(
+        &self,
+        state: &mut Replayed,
+        frame: &Frame,
+        observe: &mut dyn FnMut(Replaying<'_>),
+    ) -> Result<(), RecoveryError> {
+        let header = &frame.header;
+        let match_id = header.match_id;
+        let broken = |problem: String| RecoveryError::Broken { match_id, seq: header.seq, problem };
+        if header.seq != state.seq.next() && state.seq != Seq(0) || header.seq == Seq(0) {
+            return Err(broken(format!("it follows record {}", state.seq)));
+        }
+        let flush: Flush =
+            codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| broken(error.to_string()))?;
+        if flush.first != state.tick.next() || flush.last < flush.first {
+            return Err(broken(format!(
+                "it covers ticks {} to {}, the world stands at {}",
+                flush.first, flush.last, state.tick
+            )));
+        }
+        let foreign = header.build != self.build;
+        if foreign {
+            if self.other_build == OtherBuild::Refuse {
+                return Err(RecoveryError::OtherBuild {
+                    match_id,
+                    tick: flush.first,
+                    found: header.build,
+                    ours: self.build,
+                });
+            }
+            let from = state.resimulated.map_or(flush.first, |(from, _)| from);
+            state.resimulated = Some((from, flush.last));
+        }
+        let mut steps = flush.steps.iter().peekable();
+        let mut beats = flush.beats.iter().peekable();
+        for number in flush.first.0..=flush.last.0 {
+            let tick = Tick(number);
+            if self.until.is_some_and(|until| tick > until) {
+                break;
+            }
+            let empty = Step { tick, ..Step::default() };
+            let step = steps.next_if(|step| step.tick == tick).unwrap_or(&empty);
+            let output =
+                state.sim.step(step).map_err(|error| RecoveryError::Sim { match_id, error })?;
+            state.tick = tick;
+            state.replayed += 1;
+            if let Some(beat) = beats.next_if(|beat| beat.tick == tick) {
+                let computed = state.sim.state_hash();
+                if computed == beat.hash {
+                    state.beats_checked += 1;
+                } else if foreign {
+                    if state.beats_differing == 0 {
+                        // Without an equal hash before it, all that was computed again is in doubt.
+                        let begin = state.resimulated.map_or(flush.first, |(from, _)| from);
+                        state.holds_until = Some(
+                            state
+                                .hashes
+                                .newest()
+                                .map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick),
+                        );
+                    }
+                    state.beats_differing += 1;
+                } else {
+                    return Err(RecoveryError::HashMismatch {
+                        match_id,
+                        tick,
+                        recorded: beat.hash,
+                        computed,
+                        source_of: "journal",
+                    });
+                }
+                state.hashes.push(Beat { tick, hash: computed });
+            }
+            observe(Replaying { tick, step, output: &output, sim: &*state.sim });
+        }
+        if self.until.is_none() {
+            let left =
+                (steps.next().map(|step| step.tick)).or_else(|| beats.next().map(|beat| beat.tick));
+            if let Some(tick) = left {
+                return Err(broken(format!(
+                    "it has something for tick {tick}, which is out of order or outside {} to {}",
+                    flush.first, flush.last
+                )));
+            }
+        }
+        state.ended = flush.decisions.iter().find_map(|decision| match decision {
+            Decision::End { reason, .. } => Some(reason.clone()),
+            Decision::Quarantine { .. } => None,
+        });
+        state.seq = header.seq;
+        state.crc = frame.crc;
+        Ok(())
+    }
+}

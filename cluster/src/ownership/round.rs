@@ -1,0 +1,92 @@
+//! One look after the matches of dead nodes, with a store: reads what the [`Caretaker`] decides
+//! from, and secures the logs that it names. Called by the node once a second; what it returns is
+//! claimed and run by the node.
+
+use std::collections::BTreeSet;
+
+use futures::future::BoxFuture;
+use rekindle_schema::lease::{MatchLease, NodeLease};
+use rekindle_schema::{Incarnation, MatchId};
+use rekindle_store::{Store, StoreError, witness};
+
+use super::caretaker::{Caretaker, Look};
+use super::standing::Standing;
+use super::takeover::{self, TakeoverError};
+
+/// What a look asks of the node on whose behalf it is taken.
+pub trait Surroundings: Sync {
+    /// Those of these nodes that are live by their leases and whose process is known to have ended.
+    fn gone<'a>(
+        &'a self,
+        others: &'a [NodeLease],
+    ) -> BoxFuture<'a, Result<BTreeSet<Incarnation>, StoreError>>;
+    /// The matches that run on this node.
+    fn running(&self) -> BTreeSet<MatchId>;
+    /// The wall clock, in milliseconds since 1970.
+    fn wall_ms(&self) -> u64;
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub struct Found {
+    /// Who looks dead.
+    pub dead: BTreeSet<Incarnation>,
+    /// What does not run here and why, with the rows.
+    pub standings: Vec<(MatchLease, Standing)>,
+    /// What is to be claimed now. The logs that it needs are secured.
+    pub claims: Vec<MatchLease>,
+}
+
+/// Takes one look; `None` if there is nothing to do.
+pub async fn look(
+    caretaker: &mut Caretaker,
+    store: &Store,
+    around: &dyn Surroundings,
+    look: Look<'_>,
+) -> Result<Option<Found>, TakeoverError> {
+    let me = caretaker.claimant().me;
+    let nodes = store.leases.nodes().await?;
+    let others: Vec<NodeLease> = nodes.into_iter().filter(|node| node.incarnation != me).collect();
+    let gone = around.gone(&others).await?;
+    let Some(dead) = caretaker.leases_read(look, &others, &gone) else { return Ok(None) };
+    let mut rows = store.leases.matches().await?;
+    let mut orphans = caretaker.directory_read(look, &rows, &around.running(), &dead);
+    let logs = caretaker.to_secure(&others, &orphans, &dead);
+    for log in &logs {
+        secure(store, me, &log.node, log.loss_accepted, around.wall_ms()).await?;
+    }
+    if !logs.is_empty() {
+        // What its owner entered before it was fenced is in the directory now.
+        rows = store.leases.matches().await?;
+        orphans = caretaker.directory_read(look, &rows, &around.running(), &dead);
+    }
+    let standings = rows
+        .into_iter()
+        .filter_map(|row| caretaker.standing(&row, &dead).map(|standing| (row, standing)))
+        .collect();
+    let claims = caretaker.choose(look, orphans, &others, &dead);
+    Ok(Some(Found { dead, standings, claims }))
+}
+
+/// Secures the log of a dead node and says what is missing of it.
+async fn secure(
+    store: &Store,
+    me: Incarnation,
+    node: &NodeLease,
+    loss_accepted: bool,
+    wall_ms: u64,
+) -> Result<(), TakeoverError> {
+    let log = node.incarnation;
+    let secured = takeover::secure(store, me, log).await?;
+    if secured.short.is_some() && loss_accepted {
+        takeover::accept_loss(store, log, wall_ms).await?;
+    }
+    if let Some(problem) = witness::missing_checkpoint(store, node).await? {
+        tracing::error!(code = "RK-NODE-110", %log, %problem, "a checkpoint is missing");
+    }
+    if let Some(torn) = secured.torn {
+        tracing::warn!(code = "RK-NODE-012", %log, %torn, "a write that was cut off has been \
+            trimmed");
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! What the admin listener and the commands say to each other, as JSON.
+
+use rekindle_schema::Incarnation;
+use rekindle_schema::audit::{AuditEntry, Stage};
+use rekindle_schema::condition::Condition;
+use rekindle_schema::job::JobStatus;
+use serde::{Deserialize, Serialize};
+
+/// A refusal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable, for programs: `RK-ADMIN-404`.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// `GET /v1/node`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeView {
+    /// The configured name.
+    pub name: String,
+    /// This run of the process: 16 hexadecimal digits.
+    pub incarnation: String,
+    /// The build of the executable.
+    pub build: String,
+    /// The package version.
+    pub version: String,
+    /// UDP address for players.
+    pub listen: String,
+    /// Where players reach it from elsewhere, if that is configured.
+    #[serde(default)]
+    pub public: Option<String>,
+    /// The certificate that it shows to players: DER, in hexadecimal.
+    pub certificate: String,
+    /// Names of the registered game types.
+    pub games: Vec<String>,
+    /// Seconds since the process was ready.
+    pub uptime_s: u64,
+    /// It stops as soon as its matches are checkpointed.
+    pub draining: bool,
+}
+
+/// One match, in `GET /v1/matches` and `GET /v1/matches/ID`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MatchView {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// The game type.
+    pub game: String,
+    /// Where it stands, as the node that answers sees it.
+    pub state: Condition,
+    /// Why it does not run here, is over, or stands still; of a running one, that the store does
+    /// not answer.
+    pub reason: Option<String>,
+    /// The newest published tick; of one that does not run here, that of its newest checkpoint.
+    /// Absent if this node does not know.
+    pub tick: Option<u64>,
+    /// The newest tick that is in the journal for good, if it runs here. Behind `tick` only with
+    /// `output = "immediate"` or `on_stall = "run"`.
+    pub durable: Option<u64>,
+    /// The name of the node that runs it, or ran it last; absent if nobody knows it any more.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Ticks per second.
+    pub tick_rate: u16,
+    /// Its owner's count: grows with every recovery.
+    pub epoch: u64,
+    /// Sessions in it, house bots included.
+    pub players: usize,
+    /// How many of them are house bots.
+    pub house_bots: u16,
+    /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
+    /// died of it.
+    pub attempts: u32,
+}
+
+/// `POST /v1/matches`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreateMatch {
+    /// The game type.
+    pub game: String,
+    /// The game's configuration.
+    pub config: serde_json::Value,
+    /// How many house bots play in it.
+    pub house_bots: u16,
+    /// Seed of the world; random if absent.
+    pub seed: Option<u64>,
+    /// Ticks per second; the game's if absent.
+    pub tick_rate: Option<u16>,
+}
+
+/// `POST /v1/matches/ID/stop`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StopMatch {
+    /// Why, for the players.
+    pub reason: String,
+}
+
+/// `POST /v1/matches/ID/resume`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResumeMatch {}
+
+/// `POST /v1/tickets`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IssueTicket {
+    /// Number of the player's account.
+    pub player: u64,
+    /// The name to show, 1 to 32 bytes; `player-N` if absent.
+    pub name: Option<String>,
+    /// Lets its owner watch only.
+    #[serde(default)]
+    pub spectator: bool,
+    /// The only match that it opens.
+    pub match_id: Option<String>,
+    /// For how many seconds.
+    pub ttl_s: u64,
+}
+
+/// The answer to [`IssueTicket`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ticket {
+    /// PASETO v4.public.
+    pub ticket: String,
+}
+
+/// `POST /v1/drain`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainNode {}
+
+/// The answer to [`DrainNode`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Draining {
+    /// How many matches will be checkpointed.
+    pub matches: usize,
+}
+
+/// One job, in `GET /v1/jobs` and `GET /v1/jobs/ID`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobView {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// The queue in which it waits.
+    pub queue: String,
+    /// What is to be done: the name of its handler.
+    pub kind: String,
+    /// Where it stands: `ready`, `running`, `done`, `dead` or `cancelled`.
+    pub state: JobStatus,
+    /// How often it was claimed.
+    pub attempt: u32,
+    /// After so many it is not tried again by itself.
+    pub max_attempts: u32,
+    /// When it was enqueued, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// From when on it may be claimed, in milliseconds since 1970; absent if it is not open.
+    pub due_ms: Option<u64>,
+    /// When it came to its end, in milliseconds since 1970.
+    pub finished_ms: Option<u64>,
+    /// The incarnation that works on it.
+    pub by: Option<String>,
+    /// What came of it.
+    pub note: Option<String>,
+    /// Why the last attempt that failed did so.
+    pub error: Option<String>,
+    /// Its unique key.
+    pub key: Option<String>,
+    /// Its arguments: text, or `0x` and hexadecimal digits.
+    pub payload: String,
+}
+
+/// The query of `GET /v1/jobs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListJobs {
+    /// Only jobs of this queue.
+    pub queue: Option<String>,
+    /// Only jobs of this kind.
+    pub kind: Option<String>,
+    /// Only jobs in this state.
+    pub state: Option<JobStatus>,
+    /// At most so many, 100 if absent, never more than 1,000.
+    pub limit: Option<usize>,
+}
+
+impl ListJobs {
+    /// How many jobs are listed at most.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(100).min(1_000)
+    }
+}
+
+/// `POST /v1/jobs`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunJob {
+    /// What is to be done.
+    pub kind: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub payload: String,
+}
+
+/// `POST /v1/jobs/ID/retry` and `POST /v1/jobs/ID/cancel`: a body without arguments.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Nothing {}
+
+/// The query of `GET /v1/audit`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListAudit {
+    /// Only entries of this moment and later, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Only entries before this moment, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
+    /// At most so many, 1,000 if absent, never more than 10,000.
+    pub limit: Option<usize>,
+}
+
+impl ListAudit {
+    /// How many entries are listed at most.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(1_000).min(10_000)
+    }
+}
+
+/// One entry of the audit log, in `GET /v1/audit`. An action has two: before and after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// In milliseconds since 1970.
+    pub time_ms: u64,
+    /// The id that both entries of an action share: 16 hexadecimal digits.
+    pub action_id: String,
+    /// `begun`, `done` or `failed`.
+    pub stage: String,
+    /// The incarnation that carried it out; absent if no node did.
+    pub node: Option<String>,
+    /// Who asked for it.
+    pub who: String,
+    /// What was done.
+    pub action: String,
+    /// The match, job or node to which it was done; empty if to nothing in particular.
+    pub target: String,
+    /// Its arguments, in words. Never a secret.
+    pub detail: String,
+    /// Why it failed, in words; absent unless `stage` is `failed`.
+    pub error: Option<String>,
+}
+
+impl AuditView {
+    /// Of a stored entry.
+    pub fn of(entry: &AuditEntry) -> Self {
+        Self {
+            time_ms: entry.time_ms,
+            action_id: entry.action_id.to_string(),
+            stage: entry.stage.to_string(),
+            node: (entry.node != Incarnation::default()).then(|| entry.node.to_string()),
+            who: entry.who.clone(),
+            action: entry.action.clone(),
+            target: entry.target.clone(),
+            detail: entry.detail.clone(),
+            error: if let Stage::Failed { error } = &entry.stage {
+                Some(error.clone())
+            } else {
+                None
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_and_states_of_jobs_have_the_same_word_in_json_and_for_people() {
+        for condition in Condition::ALL {
+            let json = serde_json::to_string(&condition).unwrap();
+            assert_eq!(json, format!("\"{condition}\""));
+            assert_eq!(serde_json::from_str::<Condition>(&json).unwrap(), condition);
+        }
+        for status in JobStatus::ALL {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{}\"", status.name()));
+        }
+        assert!(serde_json::from_str::<Condition>("\"asleep\"").is_err(), "no other word");
+    }
+}

@@ -1,0 +1,172 @@
+//! How commands talk to a running node: one HTTP/1.0 request a connection, answered in JSON. Called
+//! by the command line only.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::api::Problem;
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: u64 = 16 << 20;
+/// A node that takes longer than this to answer counts as hung.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a node gave no useful answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there, or not any more.
+    #[error(
+        "RK-ADMIN-001: no node answers at http://{0}: {1}; start one with `rekindle` or name \
+         another with --admin"
+    )]
+    Unreachable(SocketAddr, String),
+    /// The node refused.
+    #[error("{}", .1.message)]
+    Refused(u16, Problem),
+    /// What answers is no node of this version.
+    #[error(
+        "RK-ADMIN-002: the answer of http://{0} is not understood ({1}): is it a Rekindle node of \
+         this version?"
+    )]
+    Strange(SocketAddr, String),
+}
+
+/// A node's admin listener, as a command sees it.
+#[derive(Clone)]
+pub struct AdminClient {
+    /// Where the node listens.
+    addr: SocketAddr,
+    /// The node's `admin.token`, sent with each request. A secret: `Debug` leaves it out.
+    token: Option<String>,
+}
+
+impl fmt::Debug for AdminClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminClient").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl AdminClient {
+    /// The listener at `addr`; `token` is the node's `admin.token`, if it has one.
+    pub fn new(addr: SocketAddr, token: Option<String>) -> Self {
+        Self { addr, token }
+    }
+
+    /// Where it asks.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `GET path`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.json("GET", path, Vec::new()).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Strange(self.addr, error.to_string()))?;
+        self.json("POST", path, body).await
+    }
+
+    /// `GET path` as text, whatever the status.
+    pub async fn text(&self, path: &str) -> Result<(u16, String), ClientError> {
+        let (status, body) = self.exchange("GET", path, Vec::new()).await?;
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let (status, body) = self.exchange(method, path, body).await?;
+        let strange = |error: serde_json::Error| {
+            ClientError::Strange(self.addr, format!("status {status}, {error}"))
+        };
+        if status == 200 {
+            serde_json::from_slice(&body).map_err(strange)
+        } else {
+            Err(ClientError::Refused(status, serde_json::from_slice(&body).map_err(strange)?))
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Vec<u8>), ClientError> {
+        let unreachable =
+            |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
+        let authorization = self
+            .token
+            .as_ref()
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}User-Agent: \
+             {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.addr,
+            agent(),
+            body.len()
+        );
+        let talk = async {
+            let mut stream = TcpStream::connect(self.addr).await?;
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body).await?;
+            let mut answer = Vec::new();
+            stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+            Ok(answer)
+        };
+        let answer = match tokio::time::timeout(TIMEOUT, talk).await {
+            Ok(answer) => answer.map_err(unreachable)?,
+            Err(_) => return Err(unreachable(std::io::ErrorKind::TimedOut.into())),
+        };
+        split(&answer).ok_or_else(|| ClientError::Strange(self.addr, "no HTTP".to_owned()))
+    }
+}
+
+/// Under which name commands ask: it stands in the node's audit log.
+pub fn agent() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let user: String = user.chars().filter(char::is_ascii_graphic).take(64).collect();
+    if user.is_empty() { "rekindle-cli".to_owned() } else { format!("rekindle-cli ({user})") }
+}
+
+/// Status and body of an HTTP/1.x answer that ended with its connection.
+fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer[end + 4..].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AdminClient, split};
+
+    #[test]
+    fn the_token_is_not_printed() {
+        let client = AdminClient::new(([127, 0, 0, 1], 1).into(), Some("s3cret".to_owned()));
+        assert!(!format!("{client:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn an_answer_is_split_or_refused() {
+        assert_eq!(split(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nbody"), Some((200, b"body".to_vec())));
+        assert_eq!(split(b"HTTP/1.0 200 OK\r\n"), None);
+        assert_eq!(split(b"SSH-2.0-OpenSSH\r\n\r\n"), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! What a node must be able to do for its operators. Called by [`crate::server`] for each request;
+//! implemented by the `rekindle` crate, which writes each action into the audit log.
+//!
+//! Ids of matches and jobs arrive as the request spells them: whoever implements this parses them
+//! and refuses what is none.
+
+use futures::future::BoxFuture;
+
+use crate::api::{
+    AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
+    NodeView, RunJob, StopMatch, Ticket,
+};
+use crate::who::Who;
+
+/// Which kind of no it is; [`crate::server`] has an HTTP status for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// There is no such thing (404).
+    NotFound,
+    /// The request makes no sense (400).
+    Invalid,
+    /// The request is understood and not allowed (403).
+    Forbidden,
+    /// It cannot be done to the thing as it stands (409).
+    Conflict,
+    /// Not now: the node starts or stops, or its store does not answer (503).
+    Unavailable,
+    /// It was tried and failed (500).
+    Failed,
+}
+
+/// Why a node does not do what an operator asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which kind of no it is.
+    pub class: RefusalClass,
+    /// The stable code, for programs.
+    pub code: &'static str,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// What comes of a question or an order.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
+
+/// A node that serves, as its operators see it.
+///
+/// Questions change nothing. Orders (those with a [`Who`]) are written into the audit log before
+/// and after they are carried out, and come to their end even if whoever asked goes away.
+pub trait Control: Send + Sync + 'static {
+    /// The configured name of the node.
+    fn name(&self) -> &str;
+    /// Whether tickets are for whoever asks: the node is in dev mode.
+    fn is_dev(&self) -> bool;
+    /// Whether players are let in, and if not, why.
+    fn ready(&self) -> Result<(), &'static str>;
+    /// Which matches do not run as they should, one line each. The answer is for everybody: it has
+    /// no words that players or games wrote.
+    fn detail(&self) -> Vec<String>;
+    /// All metrics in Prometheus's text format.
+    fn metrics(&self) -> String;
+    /// What the node is.
+    fn node(&self) -> NodeView;
+
+    /// All matches.
+    fn matches(&self) -> Answer<'_, Vec<MatchView>>;
+    /// One match.
+    fn match_view(&self, id: String) -> Answer<'_, MatchView>;
+    /// Jobs of the store, newest first.
+    fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>>;
+    /// One job.
+    fn job(&self, id: String) -> Answer<'_, JobView>;
+    /// What operators did, newest first.
+    fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>>;
+
+    /// Creates a match and runs it on the node.
+    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, MatchView>;
+    /// Ends a match.
+    fn stop_match(&self, who: Who, id: String, wanted: StopMatch) -> Answer<'_, MatchView>;
+    /// Has a match tried again that is parked or waits.
+    fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView>;
+    /// Begins a clean stop.
+    fn drain(&self, who: Who) -> Answer<'_, Draining>;
+    /// Signs a ticket.
+    fn issue_ticket(&self, who: Who, wanted: IssueTicket) -> Answer<'_, Ticket>;
+    /// Enqueues a job.
+    fn run_job(&self, who: Who, wanted: RunJob) -> Answer<'_, JobView>;
+    /// Makes a dead, cancelled or waiting job ready now.
+    fn retry_job(&self, who: Who, id: String) -> Answer<'_, JobView>;
+    /// Calls a job off.
+    fn cancel_job(&self, who: Who, id: String) -> Answer<'_, JobView>;
+}

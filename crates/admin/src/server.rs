@@ -1,0 +1,425 @@
+//! The admin HTTP listener: the paths, who may ask, and what an answer looks like. `/livez` answers
+//! as long as the process turns; it never asks the store.
+//!
+//! Started by the node before anything else ([`serve`] with a [`Front`]). What a request asks for
+//! is done by the [`Control`] that [`Front::open`] was given.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tower_service::Service as _;
+
+use crate::api::{
+    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
+    MatchView, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch, Ticket,
+};
+use crate::control::{Control, Refusal, RefusalClass};
+use crate::listener;
+use crate::who::Who;
+
+/// Every path with what it answers: the index page and the router are made of the same list.
+const PATHS: &[(&str, &str, &str)] = &[
+    ("GET", "/livez", "the process turns"),
+    ("GET", "/startupz", "the node has started: its store answers and its matches are recovered"),
+    ("GET", "/readyz", "players are let in; behind the first line, matches that do not run"),
+    ("GET", "/metrics", "Prometheus metrics"),
+    ("GET", "/v1/node", "this node"),
+    ("GET", "/v1/matches", "all matches"),
+    ("POST", "/v1/matches", "creates one: `rekindle match create`"),
+    ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
+    ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
+    ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
+    ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
+    ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
+    ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
+    ("POST", "/v1/jobs/{id}/retry", "has it tried again: `rekindle jobs retry`"),
+    ("POST", "/v1/jobs/{id}/cancel", "calls it off: `rekindle jobs cancel`"),
+    ("GET", "/v1/audit", "what operators did: `rekindle audit`"),
+    ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
+    ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
+];
+
+/// What each request is answered with.
+#[derive(Clone)]
+struct Admin {
+    node: Arc<dyn Control>,
+    /// The configured `admin.token`; without one only requests to a loopback address are answered.
+    token: Option<Arc<str>>,
+}
+
+/// The code of whatever is asked too early.
+const STARTING: &str = "RK-ADMIN-130";
+
+/// What answers from the first moment on: by itself until the node is there, then by handing on to
+/// it. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Front(Arc<Start>);
+
+/// How far the start of a node has come.
+#[derive(Default)]
+struct Start {
+    /// What the start is at, in words; written by [`Front::says`].
+    phase: Mutex<String>,
+    /// What the node answers; set by [`Front::open`].
+    node: OnceLock<Router>,
+    /// Set by [`Front::started`].
+    over: AtomicBool,
+}
+
+impl Front {
+    /// What the start is at, for `/startupz` and whoever asks too early.
+    pub fn says(&self, phase: impl Into<String>) {
+        *self.0.phase.lock() = phase.into();
+    }
+
+    /// The node is there and answers for itself. To be called once. `token` is `admin.token`.
+    pub fn open(&self, node: Arc<dyn Control>, token: Option<String>) {
+        let opened = self.0.node.set(router(Admin { node, token: token.map(Into::into) }));
+        assert!(opened.is_ok(), "a second node behind the same listener would never be asked");
+    }
+
+    /// The start is over.
+    pub fn started(&self) {
+        self.0.over.store(true, Ordering::Release);
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/startupz", get(async |State(front): State<Self>| front.startup()))
+            .fallback(Self::hand_on)
+            .with_state(self)
+    }
+
+    fn startup(&self) -> Response {
+        if self.0.over.load(Ordering::Acquire) {
+            return "started\n".into_response();
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {}\n", self.0.phase.lock()))
+            .into_response()
+    }
+
+    async fn hand_on(State(front): State<Self>, request: Request) -> Response {
+        match front.0.node.get() {
+            Some(node) => match node.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            None if request.uri().path() == "/readyz" => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: starting: {}\n", front.0.phase.lock()),
+            )
+                .into_response(),
+            None => {
+                let words =
+                    format!("{STARTING}: this node is still starting: {}", front.0.phase.lock());
+                Refused::new(StatusCode::SERVICE_UNAVAILABLE, STARTING, words).into_response()
+            }
+        }
+    }
+}
+
+/// Serves until `stop` resolves, then answers what is under way.
+///
+/// At most `most` connections are open at once.
+pub async fn serve(
+    listener: TcpListener,
+    front: Front,
+    most: usize,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    listener::serve(listener, front.router(), most, stop).await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/v1/node", get(show_node))
+        .route("/v1/matches", get(list_matches).post(create_match))
+        .route("/v1/matches/{id}", get(show_match))
+        .route("/v1/matches/{id}/stop", post(stop_match))
+        .route("/v1/matches/{id}/resume", post(resume_match))
+        .route("/v1/jobs", get(list_jobs).post(run_job))
+        .route("/v1/jobs/{id}", get(show_job))
+        .route("/v1/jobs/{id}/retry", post(retry_job))
+        .route("/v1/jobs/{id}/cancel", post(cancel_job))
+        .route("/v1/audit", get(list_audit))
+        .route("/v1/drain", post(drain))
+        .route("/v1/tickets", post(issue_ticket))
+        .layer(middleware::from_fn_with_state(admin.clone(), authorize))
+        // Probes carry no secrets.
+        .route("/", get(index))
+        .route("/readyz", get(ready))
+        .fallback(async || {
+            Refused::new(StatusCode::NOT_FOUND, "RK-ADMIN-404", "no such path; GET / lists them")
+        })
+        .with_state(admin)
+}
+
+/// An error answer.
+struct Refused(StatusCode, Problem);
+
+impl Refused {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self(status, Problem { code: code.to_owned(), message: message.into() })
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(Refusal { class, code, message }: Refusal) -> Self {
+        let status = match class {
+            RefusalClass::NotFound => StatusCode::NOT_FOUND,
+            RefusalClass::Invalid => StatusCode::BAD_REQUEST,
+            RefusalClass::Forbidden => StatusCode::FORBIDDEN,
+            RefusalClass::Conflict => StatusCode::CONFLICT,
+            RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalClass::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, code, message)
+    }
+}
+
+impl From<JsonRejection> for Refused {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", rejection.body_text())
+    }
+}
+
+async fn authorize(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let Some(token) = &admin.token else {
+        // Without a token the only guard is that requests come from this host, so a web page must
+        // not get through by a name that resolves to loopback (DNS rebinding), nor by a form
+        // (bodies must be `application/json`, which a form cannot send).
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if is_loopback(host) {
+            return next.run(request).await;
+        }
+        let message = "without admin.token only requests to a loopback address are answered";
+        return Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message).into_response();
+    };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if same_secret(given.as_bytes(), token.as_bytes()) {
+        return next.run(request).await;
+    }
+    let message = "this node wants `Authorization: Bearer TOKEN` with its admin.token";
+    Refused::new(StatusCode::UNAUTHORIZED, "RK-ADMIN-401", message).into_response()
+}
+
+/// Whether a `Host` header names this host: `127.0.0.1:7780`, `[::1]:7780`, `localhost`.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name == "localhost"
+        || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
+}
+
+async fn index(State(admin): State<Admin>) -> Html<String> {
+    let mut page = String::from(
+        "<!doctype html><meta charset=utf-8><title>Rekindle</title><link rel=icon href=data:,>\
+         <style>body{font:16px/1.5 system-ui;margin:2em;max-width:50em}td{padding:0 1em 0 0}</style>",
+    );
+    let _ = write!(page, "<h1>Rekindle node {}</h1><table>", admin.node.name());
+    for (method, path, what) in PATHS {
+        let shown = if *method == "GET" && !path.contains('{') {
+            format!("<a href={path}>{path}</a>")
+        } else {
+            (*path).to_owned()
+        };
+        let _ = write!(page, "<tr><td>{method}<td><code>{shown}</code><td>{what}");
+    }
+    page.push_str("</table>");
+    Html(page)
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    let ready = admin.node.ready();
+    let (status, mut text) = match ready {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    };
+    // What does not run is no reason to send players of all other matches elsewhere.
+    for line in admin.node.detail() {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    (status, text).into_response()
+}
+
+async fn render_metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.node.metrics()).into_response()
+}
+
+async fn show_node(State(admin): State<Admin>) -> Json<NodeView> {
+    Json(admin.node.node())
+}
+
+async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>, Refused> {
+    Ok(Json(admin.node.matches().await?))
+}
+
+async fn show_match(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<MatchView>, Refused> {
+    Ok(Json(admin.node.match_view(id).await?))
+}
+
+async fn create_match(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<CreateMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.create_match(who, wanted).await?))
+}
+
+async fn stop_match(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<StopMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.stop_match(who, id, wanted).await?))
+}
+
+async fn resume_match(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<ResumeMatch>, JsonRejection>,
+) -> Result<Json<MatchView>, Refused> {
+    let Json(ResumeMatch {}) = body?;
+    Ok(Json(admin.node.resume_match(who, id).await?))
+}
+
+async fn drain(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<DrainNode>, JsonRejection>,
+) -> Result<Json<Draining>, Refused> {
+    let Json(DrainNode {}) = body?;
+    Ok(Json(admin.node.drain(who).await?))
+}
+
+async fn issue_ticket(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<IssueTicket>, JsonRejection>,
+) -> Result<Json<Ticket>, Refused> {
+    let Json(wanted) = body?;
+    if !admin.node.is_dev() && admin.token.is_none() {
+        let message = "tickets are handed out only in dev mode or with an admin.token; use \
+            `rekindle ticket issue` on this host";
+        return Err(Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
+    }
+    Ok(Json(admin.node.issue_ticket(who, wanted).await?))
+}
+
+async fn list_jobs(
+    State(admin): State<Admin>,
+    query: Result<Query<ListJobs>, QueryRejection>,
+) -> Result<Json<Vec<JobView>>, Refused> {
+    let Query(wanted) = query?;
+    Ok(Json(admin.node.jobs(wanted).await?))
+}
+
+async fn show_job(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Refused> {
+    Ok(Json(admin.node.job(id).await?))
+}
+
+async fn run_job(
+    State(admin): State<Admin>,
+    who: Who,
+    body: Result<Json<RunJob>, JsonRejection>,
+) -> Result<Json<JobView>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.run_job(who, wanted).await?))
+}
+
+async fn retry_job(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<JobView>, Refused> {
+    let Json(Nothing {}) = body?;
+    Ok(Json(admin.node.retry_job(who, id).await?))
+}
+
+async fn cancel_job(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<Nothing>, JsonRejection>,
+) -> Result<Json<JobView>, Refused> {
+    let Json(Nothing {}) = body?;
+    Ok(Json(admin.node.cancel_job(who, id).await?))
+}
+
+async fn list_audit(
+    State(admin): State<Admin>,
+    query: Result<Query<ListAudit>, QueryRejection>,
+) -> Result<Json<Vec<AuditView>>, Refused> {
+    let Query(wanted) = query?;
+    Ok(Json(admin.node.audit(wanted).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_host_pass_without_a_token() {
+        for host in ["127.0.0.1:7780", "127.0.0.1", "[::1]:7780", "localhost:1", "localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["evil.example:7780", "127.0.0.1.evil.example", "10.0.0.1:7780", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_whole() {
+        assert!(same_secret(b"abc", b"abc"));
+        assert!(!same_secret(b"abc", b"abd"));
+        assert!(!same_secret(b"", b"abc"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Serves a connection that carries the session: takes in what comes, sends commands, watches
+//! whether the server lives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rekindle_schema::wire::{ClientMessage, ServerMessage, encode_client};
+use rekindle_transport::Connection;
+use tokio::time::{Instant, sleep_until};
+
+use super::state::{Driver, reached, redirect};
+use super::stream::{Gone, Stream, next};
+use crate::event::ClientEvent;
+use crate::watch::{Line, Watch};
+
+impl Driver {
+    /// Serves the connection until it, or the session, ends.
+    pub(super) async fn serve(&mut self, connection: &Connection, mut stream: Stream) -> Gone {
+        let tick_rate = self.tick_rate();
+        let tick = Duration::from_secs(1) / u32::from(tick_rate);
+        let tick_ms = tick.as_millis() as u64;
+        let mut watch = Watch::new(&self.config.timing, tick, connection);
+        let mut sent_command = 0;
+        loop {
+            if stream.writer.is_idle()
+                && let Some((seq, payload)) = self.shared.state.lock().command_behind(sent_command)
+            {
+                sent_command = seq;
+                stream.writer.queue(encode_client(&ClientMessage::Command { seq, payload }));
+            }
+            let Stream { reader, writer } = &mut stream;
+            tokio::select! {
+                biased;
+                () = self.shared.leave.notified() => {
+                    stream.say_goodbye(connection).await;
+                    return Gone::Left;
+                }
+                datagram = connection.read_datagram() => match datagram {
+                    Ok(datagram) => {
+                        watch.heard(connection);
+                        self.take_in(&datagram, tick_ms).await;
+                    }
+                    Err(closed) => return closed.into(),
+                },
+                message = next(reader, connection) => {
+                    if let Err(gone) = self.told(message).await {
+                        return gone;
+                    }
+                }
+                flushed = writer.flush(), if !writer.is_idle() => {
+                    if let Err(error) = flushed {
+                        return error.into();
+                    }
+                }
+                () = self.shared.commands.notified() => {}
+                fresh = reached(&mut self.searching) => return Gone::Replaced(fresh),
+                () = sleep_until(watch.next) => {
+                    let line = watch.look(connection);
+                    self.react(line, tick_ms);
+                }
+            }
+        }
+    }
+
+    /// Ticks per second of the match.
+    fn tick_rate(&self) -> u16 {
+        let state = self.shared.state.lock();
+        state.welcome.as_ref().map_or(30, |welcome| welcome.tick_rate.max(1))
+    }
+
+    /// Takes in a datagram. `tick_ms`: milliseconds a tick.
+    async fn take_in(&mut self, datagram: &Bytes, tick_ms: u64) {
+        self.heard = Instant::now();
+        self.searching = None;
+        let news = self.shared.state.lock().received(datagram, self.shared.now_ms(), tick_ms);
+        if let Some(snapshot) = news.snapshot {
+            // A game that does not keep up wants the newer one that comes anyway.
+            let _ = self.events.try_send(ClientEvent::Snapshot(snapshot));
+        }
+        for event in news.lapsed {
+            let _ = self.events.send(event).await;
+        }
+    }
+
+    /// Takes in a message of the stream. An error ends the connection.
+    async fn told(&mut self, message: Result<ServerMessage, Gone>) -> Result<(), Gone> {
+        match message? {
+            ServerMessage::Refused { code, message } => return Err(Gone::Refused(code, message)),
+            ServerMessage::Redirect { addr } => redirect(&mut self.dialer, &addr),
+            message => {
+                let event = self.shared.state.lock().told(message);
+                if let Some(event) = event {
+                    let _ = self.events.send(event).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a server that is quiet; looks for another when it is silent.
+    fn react(&mut self, line: Line, tick_ms: u64) {
+        if line != Line::Fine {
+            // A living server acknowledges what we send; one that was started anew answers with a
+            // reset, which is the fastest way to learn of it.
+            let now_ms = self.shared.now_ms();
+            let mut state = self.shared.state.lock();
+            if now_ms >= state.sent_ms + tick_ms {
+                state.send_packet(now_ms);
+            }
+        }
+        if line == Line::Silent && self.searching.is_none() {
+            tracing::debug!(
+                code = "RK-CLIENT-016",
+                "the server is silent: looking for one that is not"
+            );
+            let mut dialer = self.dialer.clone();
+            self.searching = Some(Box::pin(async move { dialer.dial().await }));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Why a client cannot do what it was asked for.
+
+use rekindle_transport::SetupError;
+
+/// Most commands that may wait for their result.
+pub const MAX_COMMANDS: usize = 256;
+
+/// Why a client cannot do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no server to ask.
+    #[error("RK-CLIENT-001: no address of a node was given")]
+    NoAddress,
+    /// The certificate or the TLS library is of no use.
+    #[error("RK-CLIENT-002: TLS cannot be set up: {0}")]
+    Tls(String),
+    /// No local socket.
+    #[error("RK-CLIENT-003: no UDP socket: {0}")]
+    Socket(std::io::Error),
+    /// There has been no welcome yet, or the client has stopped.
+    #[error("RK-CLIENT-004: there is no session (yet): wait for `Welcome`")]
+    NoSession,
+    /// Too many commands wait for their result.
+    #[error("RK-CLIENT-005: {MAX_COMMANDS} commands wait for their result: wait for `CommandDone`")]
+    TooManyCommands,
+    /// Spectators do not play.
+    #[error("RK-CLIENT-006: a spectator sends no inputs and no commands")]
+    Spectator,
+}
+
+impl From<SetupError> for ClientError {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Tls(problem) | SetupError::Random(problem) => Self::Tls(problem),
+            SetupError::Bind(problem) | SetupError::Endpoint(problem) => Self::Socket(problem),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Finding a match: what the edge asks the node for, and what the node answers.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use rekindle_schema::{Epoch, MatchId, PlayerId};
+
+use crate::door::MatchDoor;
+use crate::refusal::Refusal;
+
+/// What a client asks for. Made by the edge from the client's first message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The match that the client, or its credential, names.
+    pub match_id: Option<MatchId>,
+    /// The name of a game type. It counts only if no match is named: then any match of this game is
+    /// wanted. With neither, any match.
+    pub game: Option<&'a str>,
+}
+
+/// Where a match is.
+pub enum Location {
+    /// On this node.
+    Here(Arc<dyn MatchDoor>),
+    /// On another node, at `host:port`. The client is redirected there.
+    Elsewhere(String),
+    /// Nowhere, or not now.
+    Refused(Refusal),
+}
+
+/// Finds matches. The node implements it; the edge calls it for each client that wants in.
+pub trait MatchFinder: Send + Sync + 'static {
+    /// Where the wanted match is; if none is named, one that has room for a player. Answers at
+    /// once, from what this node knows.
+    fn locate(&self, wanted: Wanted<'_>) -> Location;
+    /// The match of this node in which `player` has a session.
+    fn plays_in(&self, player: PlayerId) -> Option<MatchId>;
+    /// What became of a match that [`MatchFinder::locate`] does not find (any more), if the
+    /// directory of matches knows: what the client is to be told. `None` if the directory does not
+    /// answer. Asks the store; the caller bounds how many ask at once and for how long.
+    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>>;
+    /// Whether the directory of matches says that this node owns the match in `epoch`. Asks the
+    /// store; false if it does not answer.
+    fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool>;
+}

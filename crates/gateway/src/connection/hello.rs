@@ -1,0 +1,292 @@
+//! The first message of a connection: who comes, to which match, and the welcome that answers.
+//!
+//! Called by [`super::serve`] once for each connection. Nothing here but the opening of a session
+//! waits for the match.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rekindle_door::{Location, MatchDoor, MatchInfo, Opened, Refusal, Wanted};
+use rekindle_schema::wire::{
+    ClientMessage, Enter, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, RefuseCode, Role, Stood,
+    Welcome,
+};
+use rekindle_schema::{MatchId, PlayerId, SessionId};
+use rekindle_transport::{Connection, MessageReader, MessageWriter};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::credential::{Shown, check};
+use super::farewell::close;
+use super::lost::{lost, tell_lost};
+use crate::crowd::{OpeningGuard, PlaceGuard};
+use crate::edge::Edge;
+use crate::limits::subscriber;
+use crate::meters::Meters;
+use crate::pending::PendingGuard;
+use crate::places::{Place, Purpose};
+use crate::seat::Dismissal;
+use crate::stood::Lost;
+use crate::ticket::{Resume, TicketError};
+
+/// How often a client that waits for its match asks for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// A client that is let in, and where.
+pub(super) struct Visit {
+    pub(super) door: Arc<dyn MatchDoor>,
+    pub(super) role: Role,
+    /// The version of the protocol that the client speaks.
+    pub(super) version: u16,
+    pub(super) welcome: Welcome,
+    /// What the client saw and the match does not have.
+    pub(super) lost: Option<Lost>,
+    /// The client has a place as long as this.
+    pub(super) place: PlaceGuard,
+}
+
+/// The stream of a connection and what its first message came to.
+pub(super) struct Answered {
+    pub(super) reader: MessageReader<ClientMessage>,
+    pub(super) writer: MessageWriter,
+    pub(super) admitted: Result<Visit, Dismissal>,
+}
+
+/// Waits for the first message and answers it. `None` if there is nobody to answer (any more).
+pub(super) async fn receive(
+    edge: &Arc<Edge>,
+    (connection, number): (&Connection, u64),
+    pending: PendingGuard,
+) -> Option<Answered> {
+    let limits = &edge.config.limits;
+    let hello = timeout(limits.hello_timeout, async {
+        let (mut reader, writer) = connection.accept_stream(limits.max_hello).await.ok()?;
+        let message = reader.next().await;
+        Some((reader, writer, message))
+    });
+    let Ok(heard) = hello.await else {
+        Meters::malformed("hello_timeout");
+        close(connection, &Refusal::new(RefuseCode::Malformed, "RK-GATE-040: no hello came"));
+        return None;
+    };
+    let (reader, writer, message) = heard?;
+    let admitted = match message {
+        Ok(Some(ClientMessage::Hello(hello))) => {
+            let first = Enter { hello, game: None, stood: None };
+            admit(edge, (connection, number), PROTOCOL, first, pending).await
+        }
+        Ok(Some(ClientMessage::Enter(enter))) => {
+            admit(edge, (connection, number), PROTOCOL_2, enter, pending).await
+        }
+        Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye)) => {
+            let words = "RK-GATE-041: the first message must be a hello";
+            Err(Refusal::new(RefuseCode::Malformed, words).into())
+        }
+        Ok(None) => return None,
+        Err(error) => Err(Refusal::new(RefuseCode::Malformed, error.to_string()).into()),
+    };
+    if admitted.as_ref().is_err_and(|why| why.refusal.code == RefuseCode::Malformed) {
+        Meters::malformed("hello");
+    }
+    Some(Answered { reader, writer, admitted })
+}
+
+/// Checks the first message of a connection and opens or resumes the session it asks for. `number`
+/// is the connection's, `version` that of the protocol the message belongs to.
+async fn admit(
+    edge: &Arc<Edge>,
+    (connection, number): (&Connection, u64),
+    version: u16,
+    first: Enter,
+    pending: PendingGuard,
+) -> Result<Visit, Dismissal> {
+    let Enter { hello, game, stood } = first;
+    check_form(version, hello.protocol, game.as_deref())?;
+    let mut shown = check(edge, &hello)?;
+    // No stranger any more: while all wait for a recovery, others can still knock.
+    drop(pending);
+    let _turn = if shown.unbound && hello.role == Role::Player {
+        let turn = turn(edge, shown.player).await?;
+        shown.wanted = at_home(edge, &shown)?;
+        Some(turn)
+    } else {
+        None
+    };
+    let wanted = Wanted { match_id: shown.wanted, game: game.as_deref() };
+    let door = locate(edge, connection, wanted).await?;
+    check_match(edge, &door.info(), game.as_deref(), stood.as_ref()).await?;
+    let (place, opened) = open(edge, (connection, number), &*door, &hello, &shown).await?;
+    let info = door.info();
+    let lost = lost(&*door, &info, stood.as_ref(), opened.resumed);
+    if let Some(lost) = lost {
+        tell_lost(edge, &info, shown.player, stood.as_ref(), lost);
+    }
+    let welcome = welcome(edge, info, hello.role, shown.player, opened)?;
+    Ok(Visit { door, role: hello.role, version, welcome, lost, place })
+}
+
+/// Whether the message says what its version allows.
+fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
+    if said != version {
+        let words = format!(
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} and {PROTOCOL_2}, you speak {said}"
+        );
+        return Err(Refusal::new(RefuseCode::Protocol, words));
+    }
+    if game.is_some_and(|game| game.len() > MAX_GAME_NAME) {
+        let words = format!("RK-GATE-124: the name of a game has at most {MAX_GAME_NAME} bytes");
+        return Err(Refusal::new(RefuseCode::Malformed, words));
+    }
+    Ok(())
+}
+
+/// Whether the match that was found is one that the client can be brought into.
+async fn check_match(
+    edge: &Edge,
+    info: &MatchInfo,
+    game: Option<&str>,
+    stood: Option<&Stood>,
+) -> Result<(), Refusal> {
+    if let Some(game) = game.filter(|game| *game != info.game) {
+        let words = format!(
+            "RK-GATE-125: match {} is one of `{}`, not of `{game}`",
+            info.match_id, info.game
+        );
+        return Err(Refusal::new(RefuseCode::NoMatch, words));
+    }
+    // An owner that does not know yet that it was replaced must not tell anybody that what the new
+    // one showed has not happened.
+    if stood.is_some_and(|stood| stood.epoch > info.epoch)
+        && !edge.finding.owns(info.match_id, info.epoch).await
+    {
+        let words = "RK-GATE-129: you have seen a later owner of the match, and this node cannot \
+            prove that it is the owner: try again";
+        return Err(Refusal::new(RefuseCode::Unavailable, words));
+    }
+    Ok(())
+}
+
+/// Takes a place for the client, and for a player opens or resumes its session.
+async fn open(
+    edge: &Edge,
+    (connection, number): (&Connection, u64),
+    door: &dyn MatchDoor,
+    hello: &Hello,
+    shown: &Shown,
+) -> Result<(PlaceGuard, Opened), Refusal> {
+    let lives = if hello.role == Role::Player { door.session_of(shown.player) } else { None };
+    // One that has expired opens no session, and leads back into the one that lives.
+    let back = match (&shown.expired, lives) {
+        (Some(expired), None) => {
+            return Err(Refusal::new(RefuseCode::Credential, expired.to_string()));
+        }
+        (Some(_), lives) => lives,
+        (None, _) => None,
+    };
+    let purpose = match hello.role {
+        Role::Spectator => Purpose::Watch,
+        Role::Player if lives.is_some() || shown.resume.is_some() => Purpose::Resume,
+        Role::Player => Purpose::Play,
+    };
+    let source = subscriber(connection.remote_address().ip());
+    let place = edge.crowd.place(number, Place { player: shown.player, source, purpose })?;
+    let opened = match hello.role {
+        Role::Player => door.open(shown.player, shown.name.clone(), shown.resume.or(back)).await?,
+        Role::Spectator => {
+            Opened { session: SessionId(0), resumed: false, next_input: 0, next_command: 0 }
+        }
+    };
+    Ok((place, opened))
+}
+
+fn welcome(
+    edge: &Edge,
+    info: MatchInfo,
+    role: Role,
+    player: PlayerId,
+    opened: Opened,
+) -> Result<Welcome, Refusal> {
+    let Opened { session, resumed, next_input, next_command } = opened;
+    let resume_token = match role {
+        Role::Player => edge
+            .keys
+            .issue_resume(&Resume { match_id: info.match_id, player, session })
+            .map_err(|error| Refusal::new(RefuseCode::Unavailable, error.to_string()))?,
+        Role::Spectator => String::new(),
+    };
+    Ok(Welcome {
+        match_id: info.match_id,
+        game: info.game,
+        epoch: info.epoch,
+        tick: info.tick,
+        tick_rate: info.tick_rate,
+        player,
+        session,
+        resumed,
+        resume_token,
+        next_input,
+        next_command,
+        schema: (*info.schema).clone(),
+        config: info.config,
+    })
+}
+
+/// Waits until no other hello of this player is being answered: two at once could open two
+/// sessions.
+async fn turn(edge: &Arc<Edge>, player: PlayerId) -> Result<OpeningGuard, Refusal> {
+    let until = Instant::now() + edge.config.limits.unavailable_wait;
+    loop {
+        if let Some(turn) = edge.crowd.opening(player) {
+            return Ok(turn);
+        }
+        if Instant::now() >= until {
+            return Err(Refusal::new(
+                RefuseCode::Unavailable,
+                "RK-GATE-128: another hello with your ticket is being answered: try again",
+            ));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A ticket that names no match is good for one match at a time: its player comes back to the
+/// session that lives.
+fn at_home(edge: &Edge, shown: &Shown) -> Result<Option<MatchId>, Refusal> {
+    match (edge.finding.plays_in(shown.player), shown.wanted) {
+        (Some(home), Some(wanted)) if home != wanted => {
+            let error = TicketError::NotForThis {
+                found: format!(
+                    "one match at a time, and you play in {home}: leave it, or get a ticket that \
+                     names the other match"
+                ),
+                wanted: format!("match {wanted}"),
+            };
+            Err(Refusal::new(RefuseCode::Credential, error.to_string()))
+        }
+        (home, wanted) => Ok(wanted.or(home)),
+    }
+}
+
+/// Finds the match. One that is not ready (the node recovers it) is waited for a while, which
+/// spares client and node the next handshake.
+async fn locate(
+    edge: &Edge,
+    connection: &Connection,
+    wanted: Wanted<'_>,
+) -> Result<Arc<dyn MatchDoor>, Dismissal> {
+    let until = Instant::now() + edge.config.limits.unavailable_wait;
+    loop {
+        match edge.finding.locate(wanted).await {
+            Location::Here(door) => return Ok(door),
+            Location::Elsewhere(addr) => return Err(Dismissal::moved(addr)),
+            Location::Refused(refusal) => {
+                let wait = refusal.code == RefuseCode::Unavailable
+                    && Instant::now() < until
+                    && !edge.crowd.is_draining();
+                if !wait || connection.is_closed() {
+                    return Err(refusal.into());
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}

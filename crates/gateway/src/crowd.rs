@@ -1,0 +1,169 @@
+//! Who is in: the clients that were let in, which connection carries each session, the places that
+//! are taken.
+//!
+//! [`crate::connection`] enters and removes clients, [`crate::gateway`] sends all of them away when
+//! the node goes down. [`crate::places`] decides who gets a place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rekindle_door::Refusal;
+use rekindle_schema::wire::{RefuseCode, Role};
+use rekindle_schema::{PlayerId, SessionId};
+
+use crate::config::Limits;
+use crate::meters::Meters;
+use crate::places::{Grant, Place, Places};
+use crate::seat::Seat;
+
+/// All clients that are in.
+pub(crate) struct Crowd {
+    limits: Limits,
+    meters: Arc<Meters>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Set once the edge goes down: what clients are told.
+    draining: Option<String>,
+    /// All clients that were let in, by number of their connection.
+    seats: BTreeMap<u64, Arc<Seat>>,
+    /// The number of the connection that carries each session.
+    sessions: BTreeMap<SessionId, u64>,
+    /// The places that are taken: also of clients that are still being let in.
+    places: Places,
+    /// Players whose hello is being answered, of those whose ticket names no match.
+    opening: BTreeSet<PlayerId>,
+}
+
+impl Crowd {
+    pub(crate) fn new(limits: Limits, meters: Arc<Meters>) -> Arc<Self> {
+        Arc::new(Self { limits, meters, state: Mutex::default() })
+    }
+
+    /// Gives the client of connection `number` a place, or says why it gets none.
+    pub(crate) fn place(
+        self: &Arc<Self>,
+        number: u64,
+        place: Place,
+    ) -> Result<PlaceGuard, Refusal> {
+        let mut state = self.state.lock();
+        match state.places.decide(place, &self.limits) {
+            Grant::Free => {}
+            Grant::Instead(spectator) => {
+                Meters::no_place("shed");
+                state.places.free(spectator);
+                if let Some(seat) = state.seats.get(&spectator) {
+                    seat.dismiss(Refusal::new(
+                        RefuseCode::RateLimited,
+                        "RK-GATE-121: players need your place: watch again in a while",
+                    ));
+                }
+            }
+            Grant::None(why, bound) => {
+                Meters::no_place(why);
+                let (who, what) = match why {
+                    "player" => ("clients with tickets of this player", "close one of them"),
+                    "address" => ("clients from this address", "close one of them"),
+                    "spectators" => ("spectators", "watch again in a while"),
+                    _ => ("clients", "try again in a while, or at another node"),
+                };
+                let words =
+                    format!("RK-GATE-122: {bound} {who} are in, and more may not be: {what}");
+                return Err(Refusal::new(RefuseCode::RateLimited, words));
+            }
+        }
+        state.places.take(number, place);
+        Ok(PlaceGuard { crowd: Arc::clone(self), number })
+    }
+
+    /// Notes that a hello of this player is being answered; `None` if another one is.
+    pub(crate) fn opening(self: &Arc<Self>, player: PlayerId) -> Option<OpeningGuard> {
+        self.state
+            .lock()
+            .opening
+            .insert(player)
+            .then(|| OpeningGuard { crowd: Arc::clone(self), player })
+    }
+
+    /// Whether the edge goes down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.lock().draining.is_some()
+    }
+
+    /// How many clients are in.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().seats.len()
+    }
+
+    /// Sends all clients away, and whoever comes from now on: the node goes down for `reason`.
+    pub(crate) fn drain(&self, reason: &str) {
+        let seats: Vec<Arc<Seat>> = {
+            let mut state = self.state.lock();
+            state.draining = Some(reason.to_owned());
+            state.seats.values().cloned().collect()
+        };
+        for seat in &seats {
+            seat.dismiss(Refusal::new(RefuseCode::Draining, reason));
+        }
+    }
+
+    /// Notes a client that was let in. An earlier connection of the same session is let go.
+    pub(crate) fn seat(&self, seat: &Arc<Seat>) {
+        let mut state = self.state.lock();
+        if let Some(reason) = state.draining.clone() {
+            seat.dismiss(Refusal::new(RefuseCode::Draining, reason));
+        }
+        let earlier = match seat.role {
+            Role::Player => state.sessions.insert(seat.session, seat.number),
+            Role::Spectator => None,
+        };
+        if let Some(earlier) = earlier.and_then(|number| state.seats.get(&number)) {
+            self.meters.superseded.increment(1);
+            earlier.dismiss(Refusal::new(
+                RefuseCode::Superseded,
+                "RK-GATE-035: your session goes on over another connection",
+            ));
+        }
+        state.seats.insert(seat.number, Arc::clone(seat));
+        self.meters.sessions.set(state.seats.len() as f64);
+    }
+
+    /// Forgets a client. True if no other connection carries its session.
+    pub(crate) fn unseat(&self, seat: &Seat) -> bool {
+        let mut state = self.state.lock();
+        state.seats.remove(&seat.number);
+        self.meters.sessions.set(state.seats.len() as f64);
+        let last = state.sessions.get(&seat.session) == Some(&seat.number);
+        if last {
+            state.sessions.remove(&seat.session);
+        }
+        last
+    }
+}
+
+/// A client has a place as long as this.
+pub(crate) struct PlaceGuard {
+    crowd: Arc<Crowd>,
+    number: u64,
+}
+
+impl Drop for PlaceGuard {
+    fn drop(&mut self) {
+        self.crowd.state.lock().places.free(self.number);
+    }
+}
+
+/// A hello of a player is being answered as long as this.
+pub(crate) struct OpeningGuard {
+    crowd: Arc<Crowd>,
+    player: PlayerId,
+}
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.crowd.state.lock().opening.remove(&self.player);
+    }
+}

@@ -1,0 +1,62 @@
+//! The parts of an edge that its connections use. Made once by [`crate::gateway`].
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::config::{GatewayConfig, Rate};
+use crate::crowd::Crowd;
+use crate::finding::Finding;
+use crate::keys::Keys;
+use crate::limits::Bucket;
+use crate::meters::Meters;
+use crate::pending::Connections;
+use crate::room::Rooms;
+
+/// How often it is logged that a client saw what the match does not have: what it says is up to the
+/// client.
+const REWOUND_LINES: Rate = Rate::new(2.0, 32.0);
+
+/// What the connections of an edge have in common.
+pub(crate) struct Edge {
+    pub(crate) config: GatewayConfig,
+    /// Checks tickets and issues resume tokens.
+    pub(crate) keys: Keys,
+    pub(crate) meters: Arc<Meters>,
+    /// Finds matches.
+    pub(crate) finding: Arc<Finding>,
+    /// Counts connections.
+    pub(crate) connections: Arc<Connections>,
+    /// The clients that are in.
+    pub(crate) crowd: Arc<Crowd>,
+    /// The matches that have clients here.
+    pub(crate) rooms: Arc<Rooms>,
+    /// Paces the lines about clients that saw what the match does not have.
+    pub(crate) rewound_lines: Mutex<Bucket>,
+}
+
+impl Edge {
+    /// Must be called after the recorder of metrics is installed.
+    pub(crate) fn new(config: GatewayConfig, keys: Keys, finding: Finding) -> Arc<Self> {
+        let meters = Arc::new(Meters::new());
+        let finding = Arc::new(finding);
+        let crowd = Crowd::new(config.limits.clone(), Arc::clone(&meters));
+        let rooms = Rooms::new(
+            Arc::clone(&finding),
+            Arc::clone(&crowd),
+            Arc::clone(&meters),
+            config.limits.unavailable_wait,
+        );
+        Arc::new(Self {
+            keys,
+            finding,
+            connections: Connections::new(Arc::clone(&meters)),
+            crowd,
+            rooms,
+            rewound_lines: Mutex::new(Bucket::new(REWOUND_LINES, Instant::now())),
+            meters,
+            config,
+        })
+    }
+}

@@ -1,0 +1,16 @@
+//! The world, and what systems see of it: queries, parameters, and the order in which systems run.
+//!
+//! Called by [`crate::game`], which puts games together from it and makes ticks. Stands on
+//! [`crate::storage`].
+
+pub(crate) mod bundle;
+pub(crate) mod events;
+pub(crate) mod output;
+pub(crate) mod params;
+pub(crate) mod query;
+pub(crate) mod registry;
+pub(crate) mod resources;
+pub(crate) mod rng;
+pub(crate) mod schedule;
+pub(crate) mod system;
+pub(crate) mod world;

@@ -1,0 +1,42 @@
+//! Components that are put on an entity together.
+
+use crate::ecs::world::World;
+use crate::value::component::Component;
+use crate::value::entity::Entity;
+
+/// Components that are inserted together: a component, or a tuple of bundles.
+pub trait Bundle: Send + 'static {
+    /// Puts the parts into the world.
+    fn insert(self, world: &mut World, entity: Entity);
+}
+
+impl<T: Component> Bundle for T {
+    fn insert(self, world: &mut World, entity: Entity) {
+        world.insert_one(entity, self);
+    }
+}
+
+macro_rules! bundles {
+    ($($name:ident),*) => {
+        impl<$($name: Bundle),*> Bundle for ($($name,)*) {
+            #[expect(non_snake_case, reason = "the elements are named like their types")]
+            fn insert(self, world: &mut World, entity: Entity) {
+                let ($($name,)*) = self;
+                $($name.insert(world, entity);)*
+            }
+        }
+    };
+}
+
+bundles!(A);
+bundles!(A, B);
+bundles!(A, B, C);
+bundles!(A, B, C, D);
+bundles!(A, B, C, D, E);
+bundles!(A, B, C, D, E, F);
+bundles!(A, B, C, D, E, F, G);
+bundles!(A, B, C, D, E, F, G, H);
+bundles!(A, B, C, D, E, F, G, H, I);
+bundles!(A, B, C, D, E, F, G, H, I, J);
+bundles!(A, B, C, D, E, F, G, H, I, J, K);
+bundles!(A, B, C, D, E, F, G, H, I, J, K, L);

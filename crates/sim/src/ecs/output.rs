@@ -1,0 +1,87 @@
+//! What a step tells the outside: facts for players, effects for sinks, the end of the match.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use rekindle_schema::record::{Effect, EffectId, Event as Fact};
+use rekindle_schema::{PlayerId, Tick};
+
+use crate::value::{Value, to_bytes};
+
+/// What the systems of one tick said, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) events: Vec<Fact>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) ended: Option<String>,
+}
+
+/// Tells players, asks for effects, ends the match.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Ask, Duel};
+/// use rekindle_sim::{Harness, PlayerId};
+///
+/// let mut duel = Harness::<Duel>::new(7);
+/// duel.join(PlayerId(1));
+/// duel.tick();
+/// // The game answers this command with `output().announce("said", ..)`.
+/// duel.command(PlayerId(1), &Ask::Say { text: "hello".to_owned() });
+/// let said = duel.tick();
+/// assert_eq!((said.commands.as_slice(), said.events[0].kind.as_str()), (&[true][..], "said"));
+/// ```
+pub struct Output<'w> {
+    outbox: &'w RefCell<Outbox>,
+    tick: Tick,
+}
+
+impl<'w> Output<'w> {
+    pub(crate) fn new(outbox: &'w RefCell<Outbox>, tick: Tick) -> Self {
+        Self { outbox, tick }
+    }
+
+    /// Tells everybody that something happened: `kind` is the game's name for it.
+    pub fn announce<T: Value>(&mut self, kind: &str, payload: &T) {
+        self.fact(kind, None, payload);
+    }
+
+    /// Tells one player.
+    pub fn tell<T: Value>(&mut self, player: PlayerId, kind: &str, payload: &T) {
+        self.fact(kind, Some(player), payload);
+    }
+
+    fn fact<T: Value>(&mut self, kind: &str, player: Option<PlayerId>, payload: &T) {
+        let mut outbox = self.outbox.borrow_mut();
+        let ordinal = outbox.events.len() as u32;
+        outbox.events.push(Fact {
+            tick: self.tick,
+            ordinal,
+            kind: kind.to_owned(),
+            player,
+            payload: to_bytes(payload).into(),
+        });
+    }
+
+    /// Asks for an effect: `kind` names the sink (`result`), which gets it at least once and keeps
+    /// it once.
+    pub fn effect(&mut self, kind: &str, payload: impl Into<Bytes>) {
+        let mut outbox = self.outbox.borrow_mut();
+        let id = EffectId { tick: self.tick, ordinal: outbox.effects.len() as u32 };
+        outbox.effects.push(Effect { id, kind: kind.to_owned(), payload: payload.into() });
+    }
+
+    /// As [`Output::effect`], with a payload in JSON.
+    ///
+    /// # Panics
+    /// If the value cannot be written as JSON (a map whose keys are no texts).
+    pub fn effect_json<T: serde::Serialize>(&mut self, kind: &str, payload: &T) {
+        let json = serde_json::to_vec(payload)
+            .unwrap_or_else(|error| panic!("the payload of effect `{kind}` is no JSON: {error}"));
+        self.effect(kind, json);
+    }
+
+    /// The match is over after this tick. The first reason given in a tick stands.
+    pub fn end_match(&mut self, reason: &str) {
+        self.outbox.borrow_mut().ended.get_or_insert_with(|| reason.to_owned());
+    }
+}

@@ -1,0 +1,204 @@
+//! Queries: what a system sees of the entities.
+//!
+//! `Query<(&mut Position, &Velocity), Without<Frozen>>` goes over the entities that have a position
+//! and a velocity and are not frozen, ascending by slot. A query in which a component is optional
+//! (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
+
+pub(crate) mod cursor;
+pub(crate) mod data;
+pub(crate) mod filter;
+
+use crate::ecs::query::data::QueryData;
+use crate::ecs::query::filter::QueryFilter;
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::system::SystemParam;
+use crate::ecs::world::World;
+use crate::storage::column::PAGE;
+use crate::storage::entities::Entities;
+use crate::storage::stamp::{Run, Stamp};
+use crate::value::entity::Entity;
+
+/// The entities that have what `D` fetches and pass `F`.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Duel, Position};
+/// use rekindle_sim::{Entity, Harness, Without};
+///
+/// let mut duel = Harness::<Duel>::with_config(7, r#"{"coins": 4}"#);
+/// let world = duel.world_mut();
+/// world.spawn(Position { x: 9.0, y: 9.0 });
+///
+/// // All coins, to change.
+/// world.query::<(&mut Position, &Coin), (), _>(|mut coins| {
+///     for (mut position, coin) in &mut coins {
+///         position.y = f32::from(coin.worth);
+///     }
+/// });
+/// // What has a place and is no coin, to read.
+/// let others = world.query::<(Entity, &Position), Without<Coin>, _>(|things| {
+///     things.iter().map(|(entity, position)| (entity.slot(), position.y)).collect::<Vec<_>>()
+/// });
+/// assert_eq!(others, [(4, 9.0)]);
+/// ```
+pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
+    entities: &'w Entities,
+    data: D::Guard<'w>,
+    filter: F::Guard<'w>,
+    run: Run,
+}
+
+impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
+    pub(crate) fn new(state: &(D::State, F::State), world: &'w World, run: &Run) -> Option<Self> {
+        Some(Self {
+            entities: world.entities(),
+            data: D::guard(&state.0, world)?,
+            filter: F::guard(&state.1, world)?,
+            run: *run,
+        })
+    }
+
+    /// All items, ascending by slot, to read.
+    pub fn iter(&self) -> QueryIter<'_, 'w, D, F> {
+        let cursor = D::read_cursor(&self.data);
+        QueryIter {
+            entities: self.entities.words(),
+            filter: &self.filter,
+            cursor,
+            last: self.run.last,
+            page: 0,
+            mask: 0,
+        }
+    }
+
+    /// All items, ascending by slot, to change.
+    pub fn iter_mut(&mut self) -> QueryIterMut<'_, 'w, D, F> {
+        let cursor = D::cursor(&mut self.data, self.run.stamp);
+        QueryIterMut {
+            entities: self.entities.words(),
+            filter: &self.filter,
+            cursor,
+            last: self.run.last,
+            page: 0,
+            mask: 0,
+        }
+    }
+
+    /// The item of one entity, to read; `None` if it is gone or not of this query.
+    pub fn get(&self, entity: Entity) -> Option<D::ReadItem<'_>> {
+        if self.contains(entity) { D::get(&self.data, entity.slot() as usize) } else { None }
+    }
+
+    /// The item of one entity, to change; `None` if it is gone or not of this query.
+    pub fn get_mut(&mut self, entity: Entity) -> Option<D::Item<'_>> {
+        if self.contains(entity) {
+            D::get_mut(&mut self.data, entity.slot() as usize, self.run.stamp)
+        } else {
+            None
+        }
+    }
+
+    /// Whether an entity is alive and of this query.
+    pub fn contains(&self, entity: Entity) -> bool {
+        let (page, bit) = (entity.slot() as usize / PAGE, entity.slot() as usize % PAGE);
+        self.entities.contains(entity)
+            && (D::mask(&self.data, page) & F::mask(&self.filter, page, self.run.last)) >> bit & 1
+                == 1
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+macro_rules! iterators {
+    ($($(#[$doc:meta])* $iter:ident, $cursor:ident, $item:ident, $seek:ident, $next:ident;)*) => {$(
+        $(#[$doc])*
+        pub struct $iter<'g, 'w, D: QueryData, F: QueryFilter> {
+            entities: &'g [u64],
+            filter: &'g F::Guard<'w>,
+            cursor: D::$cursor<'g>,
+            last: Stamp,
+            /// The page after the one that `mask` is of.
+            page: usize,
+            mask: u64,
+        }
+
+        impl<'g, D: QueryData, F: QueryFilter> Iterator for $iter<'g, '_, D, F> {
+            type Item = D::$item<'g>;
+            #[inline]
+            fn next(&mut self) -> Option<Self::Item> {
+                while self.mask == 0 {
+                    let alive = *self.entities.get(self.page)?;
+                    let page = self.page;
+                    self.page += 1;
+                    if alive != 0 {
+                        let mask = alive & D::$seek(&mut self.cursor, page);
+                        self.mask = if mask == 0 {
+                            0
+                        } else {
+                            mask & F::mask(self.filter, page, self.last)
+                        };
+                    }
+                }
+                let bit = self.mask.trailing_zeros() as usize;
+                self.mask &= self.mask - 1;
+                D::$next(&mut self.cursor, bit)
+            }
+        }
+    )*};
+}
+
+iterators! {
+    /// See [`Query::iter`].
+    QueryIter, ReadCursor, ReadItem, read_seek, read_item;
+    /// See [`Query::iter_mut`].
+    QueryIterMut, Cursor, Item, seek, item;
+}
+
+impl<'g, 'w, D: QueryData, F: QueryFilter> IntoIterator for &'g Query<'w, D, F> {
+    type Item = D::ReadItem<'g>;
+    type IntoIter = QueryIter<'g, 'w, D, F>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'g, 'w, D: QueryData, F: QueryFilter> IntoIterator for &'g mut Query<'w, D, F> {
+    type Item = D::Item<'g>;
+    type IntoIter = QueryIterMut<'g, 'w, D, F>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<D: QueryData + 'static, F: QueryFilter + 'static> SystemParam for Query<'_, D, F> {
+    type State = (D::State, F::State);
+    type Item<'w> = Query<'w, D, F>;
+    fn init(registry: &Registry, access: &mut Access) -> Self::State {
+        (D::init(registry, access), F::init(registry, access))
+    }
+    fn get<'w>(state: &'w Self::State, world: &'w World, run: &Run) -> Option<Query<'w, D, F>> {
+        Query::new(state, world, run)
+    }
+}
+
+impl World {
+    /// Runs `body` with a query, as a system would see it:
+    /// `world.query::<(Entity, &mut Health), With<Player>, _>(|mut query| …)`.
+    ///
+    /// # Panics
+    /// If a component is not registered, or two parts of the query ask for the same one and one of
+    /// them changes it.
+    pub fn query<D: QueryData, F: QueryFilter, R>(
+        &mut self,
+        body: impl FnOnce(Query<'_, D, F>) -> R,
+    ) -> R {
+        let mut access = Access::default();
+        let state = (D::init(&self.registry, &mut access), F::init(&self.registry, &mut access));
+        match (access.errors.first(), Query::new(&state, self, &self.now)) {
+            (None, Some(query)) => body(query),
+            (problem, _) => panic!("{}", problem.map_or("a column is in use", String::as_str)),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What queries fetch: [`QueryData`], for references to components, for optional ones, for
+//! [`Entity`], and for tuples.
+
+use crate::ecs::query::cursor::{
+    ReadCursor, ReadGuard, WriteCursor, WriteGuard, read_get, write_get,
+};
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::world::World;
+use crate::storage::change::Mut;
+use crate::storage::column::PAGE;
+use crate::storage::entities::Entities;
+use crate::storage::stamp::Stamp;
+use crate::value::component::Component;
+use crate::value::entity::Entity;
+
+/// What a query can fetch: `&T`, `&mut T`, `Option<&T>`, `Option<&mut T>`, [`Entity`], and tuples
+/// of those.
+///
+/// A *guard* holds the borrow of the columns, a *cursor* goes over them page by page.
+pub trait QueryData {
+    /// Indices of the columns that it fetches; found once, when the game is built.
+    type State: Send + Sync + 'static;
+    /// The borrowed columns.
+    type Guard<'w>;
+    /// Goes over the pages and may change values.
+    type Cursor<'g>;
+    /// Goes over the pages.
+    type ReadCursor<'g>;
+    /// What `iter_mut` yields.
+    type Item<'g>;
+    /// What `iter` yields.
+    type ReadItem<'g>;
+
+    /// Resolves and declares the columns.
+    fn init(registry: &Registry, access: &mut Access) -> Self::State;
+    /// Borrows the columns.
+    fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>>;
+    /// Which slots of a page qualify.
+    fn mask(guard: &Self::Guard<'_>, page: usize) -> u64;
+    /// Starts at the first page.
+    fn cursor<'g>(guard: &'g mut Self::Guard<'_>, stamp: Stamp) -> Self::Cursor<'g>;
+    /// The qualifying slots of a page; pages are asked for in ascending order.
+    fn seek(cursor: &mut Self::Cursor<'_>, page: usize) -> u64;
+    /// The item of a slot of that page; slots are asked for in ascending order.
+    fn item<'g>(cursor: &mut Self::Cursor<'g>, bit: usize) -> Option<Self::Item<'g>>;
+    /// As [`QueryData::cursor`].
+    fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g>;
+    /// As [`QueryData::seek`].
+    fn read_seek(cursor: &mut Self::ReadCursor<'_>, page: usize) -> u64;
+    /// As [`QueryData::item`].
+    fn read_item<'g>(cursor: &Self::ReadCursor<'g>, bit: usize) -> Option<Self::ReadItem<'g>>;
+    /// The item of any slot.
+    fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>>;
+    /// The item of any slot.
+    fn get_mut<'g>(
+        guard: &'g mut Self::Guard<'_>,
+        slot: usize,
+        stamp: Stamp,
+    ) -> Option<Self::Item<'g>>;
+}
+
+macro_rules! component_data {
+    (
+        $data:ty, $guard:ident, $cursor:ident, $item:ty, $read:ty, $access:ident, $borrow:ident,
+        mask($column:ident, $page:ident) $mask:expr, $next:ident, $wrap:expr
+    ) => {
+        impl<T: Component> QueryData for $data {
+            type State = usize;
+            type Guard<'w> = $guard<'w, T>;
+            type Cursor<'g> = $cursor<'g, T>;
+            type ReadCursor<'g> = ReadCursor<'g, T>;
+            type Item<'g> = $item;
+            type ReadItem<'g> = $read;
+
+            fn init(registry: &Registry, access: &mut Access) -> usize {
+                let index = registry.component::<T>(access);
+                access.$access(index, T::ID);
+                index
+            }
+            fn guard<'w>(state: &usize, world: &'w World) -> Option<$guard<'w, T>> {
+                let column = world.column::<T>(*state)?;
+                Some($guard { column, values: column.values.$borrow().ok()? })
+            }
+            #[inline]
+            fn mask(guard: &$guard<'_, T>, $page: usize) -> u64 {
+                let $column = guard.column;
+                let _ = ($column, $page);
+                $mask
+            }
+            #[inline]
+            fn seek(cursor: &mut $cursor<'_, T>, $page: usize) -> u64 {
+                let found = cursor.seek($page);
+                $wrap(found)
+            }
+            #[inline]
+            fn read_seek(cursor: &mut ReadCursor<'_, T>, page: usize) -> u64 {
+                let found = cursor.seek(page);
+                $wrap(found)
+            }
+            component_data!(@$next $guard $cursor);
+        }
+    };
+    (@read $guard:ident $cursor:ident) => {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
+            ReadCursor::new(guard)
+        }
+        #[inline]
+        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        where
+            'g: 'g,
+        {
+            cursor.item(bit)
+        }
+        component_data!(@reads $guard item);
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
+            read_get(guard.column, &guard.values, slot)
+        }
+        fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
+            read_get(guard.column, &guard.values, slot)
+        }
+    };
+    (@write $guard:ident $cursor:ident) => {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
+            WriteCursor::new(guard, stamp)
+        }
+        #[inline]
+        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        where
+            'g: 'g,
+        {
+            cursor.item(bit)
+        }
+        component_data!(@reads $guard item);
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
+            write_get(guard, slot, stamp)
+        }
+        fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
+            read_get(guard.column, &guard.values, slot)
+        }
+    };
+    (@read_option $guard:ident $cursor:ident) => {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
+            ReadCursor::new(guard)
+        }
+        #[inline]
+        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        where
+            'g: 'g,
+        {
+            Some(cursor.item_if_present(bit))
+        }
+        component_data!(@reads_option $guard);
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            _stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
+            Some(read_get(guard.column, &guard.values, slot))
+        }
+        fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
+            Some(read_get(guard.column, &guard.values, slot))
+        }
+    };
+    (@write_option $guard:ident $cursor:ident) => {
+        fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
+            WriteCursor::new(guard, stamp)
+        }
+        #[inline]
+        fn item<'g>(cursor: &mut $cursor<'g, T>, bit: usize) -> Option<Self::Item<'g>>
+        where
+            'g: 'g,
+        {
+            Some(cursor.item_if_present(bit))
+        }
+        component_data!(@reads_option $guard);
+        fn get_mut<'g>(
+            guard: &'g mut $guard<'_, T>,
+            slot: usize,
+            stamp: Stamp,
+        ) -> Option<Self::Item<'g>> {
+            Some(write_get(guard, slot, stamp))
+        }
+        fn get<'g>(guard: &'g $guard<'_, T>, slot: usize) -> Option<Self::ReadItem<'g>> {
+            Some(read_get(guard.column, &guard.values, slot))
+        }
+    };
+    (@reads $guard:ident $item:ident) => {
+        fn read_cursor<'g>(guard: &'g $guard<'_, T>) -> ReadCursor<'g, T> {
+            ReadCursor::over(guard.column, &guard.values)
+        }
+        #[inline]
+        fn read_item<'g>(cursor: &ReadCursor<'g, T>, bit: usize) -> Option<Self::ReadItem<'g>>
+        where
+            'g: 'g,
+        {
+            cursor.$item(bit)
+        }
+    };
+    (@reads_option $guard:ident) => {
+        fn read_cursor<'g>(guard: &'g $guard<'_, T>) -> ReadCursor<'g, T> {
+            ReadCursor::over(guard.column, &guard.values)
+        }
+        #[inline]
+        fn read_item<'g>(cursor: &ReadCursor<'g, T>, bit: usize) -> Option<Self::ReadItem<'g>>
+        where
+            'g: 'g,
+        {
+            Some(cursor.item_if_present(bit))
+        }
+    };
+}
+
+component_data!(
+    &T, ReadGuard, ReadCursor, &'g T, &'g T, reads, try_borrow,
+    mask(column, page) column.presence(page), read, (|found| found)
+);
+component_data!(
+    &mut T, WriteGuard, WriteCursor, Mut<'g, T>, &'g T, writes, try_borrow_mut,
+    mask(column, page) column.presence(page), write, (|found| found)
+);
+component_data!(
+    Option<&T>, ReadGuard, ReadCursor, Option<&'g T>, Option<&'g T>, reads, try_borrow,
+    mask(column, page) u64::MAX, read_option, (|_found| u64::MAX)
+);
+component_data!(
+    Option<&mut T>, WriteGuard, WriteCursor, Option<Mut<'g, T>>, Option<&'g T>, writes,
+    try_borrow_mut, mask(column, page) u64::MAX, write_option, (|_found| u64::MAX)
+);
+
+impl QueryData for Entity {
+    type State = ();
+    type Guard<'w> = &'w Entities;
+    type Cursor<'g> = (&'g Entities, usize);
+    type ReadCursor<'g> = (&'g Entities, usize);
+    type Item<'g> = Entity;
+    type ReadItem<'g> = Entity;
+
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn guard<'w>(_state: &(), world: &'w World) -> Option<&'w Entities> {
+        Some(world.entities())
+    }
+    fn mask(_guard: &&Entities, _page: usize) -> u64 {
+        u64::MAX
+    }
+    fn cursor<'g>(guard: &'g mut &Entities, _stamp: Stamp) -> (&'g Entities, usize) {
+        (guard, 0)
+    }
+    #[inline]
+    fn seek(cursor: &mut (&Entities, usize), page: usize) -> u64 {
+        cursor.1 = page;
+        u64::MAX
+    }
+    #[inline]
+    fn item<'g>(cursor: &mut (&'g Entities, usize), bit: usize) -> Option<Entity>
+    where
+        'g: 'g,
+    {
+        Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
+    }
+    fn read_cursor<'g>(guard: &'g &Entities) -> (&'g Entities, usize) {
+        (guard, 0)
+    }
+    #[inline]
+    fn read_seek(cursor: &mut (&Entities, usize), page: usize) -> u64 {
+        cursor.1 = page;
+        u64::MAX
+    }
+    #[inline]
+    fn read_item<'g>(cursor: &(&'g Entities, usize), bit: usize) -> Option<Entity>
+    where
+        'g: 'g,
+    {
+        Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
+    }
+    fn get(guard: &&Entities, slot: usize) -> Option<Entity> {
+        Some(guard.in_slot(slot))
+    }
+    fn get_mut(guard: &mut &Entities, slot: usize, _stamp: Stamp) -> Option<Entity> {
+        Some(guard.in_slot(slot))
+    }
+}
+
+macro_rules! data_tuples {
+    ($($name:ident),+) => {
+        #[expect(non_snake_case, reason = "the elements are named like their types")]
+        impl<$($name: QueryData),+> QueryData for ($($name,)+) {
+            type State = ($($name::State,)+);
+            type Guard<'w> = ($($name::Guard<'w>,)+);
+            type Cursor<'g> = ($($name::Cursor<'g>,)+);
+            type ReadCursor<'g> = ($($name::ReadCursor<'g>,)+);
+            type Item<'g> = ($($name::Item<'g>,)+);
+            type ReadItem<'g> = ($($name::ReadItem<'g>,)+);
+
+            fn init(registry: &Registry, access: &mut Access) -> Self::State {
+                ($($name::init(registry, access),)+)
+            }
+            fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>> {
+                let ($($name,)+) = state;
+                Some(($($name::guard($name, world)?,)+))
+            }
+            fn mask(guard: &Self::Guard<'_>, page: usize) -> u64 {
+                let ($($name,)+) = guard;
+                u64::MAX $(& $name::mask($name, page))+
+            }
+            fn cursor<'g>(guard: &'g mut Self::Guard<'_>, stamp: Stamp) -> Self::Cursor<'g> {
+                let ($($name,)+) = guard;
+                ($($name::cursor($name, stamp),)+)
+            }
+            #[inline]
+            fn seek(cursor: &mut Self::Cursor<'_>, page: usize) -> u64 {
+                let ($($name,)+) = cursor;
+                u64::MAX $(& $name::seek($name, page))+
+            }
+            #[inline]
+            fn item<'g>(cursor: &mut Self::Cursor<'g>, bit: usize) -> Option<Self::Item<'g>> {
+                let ($($name,)+) = cursor;
+                Some(($($name::item($name, bit)?,)+))
+            }
+            fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g> {
+                let ($($name,)+) = guard;
+                ($($name::read_cursor($name),)+)
+            }
+            #[inline]
+            fn read_seek(cursor: &mut Self::ReadCursor<'_>, page: usize) -> u64 {
+                let ($($name,)+) = cursor;
+                u64::MAX $(& $name::read_seek($name, page))+
+            }
+            #[inline]
+            fn read_item<'g>(
+                cursor: &Self::ReadCursor<'g>,
+                bit: usize,
+            ) -> Option<Self::ReadItem<'g>> {
+                let ($($name,)+) = cursor;
+                Some(($($name::read_item($name, bit)?,)+))
+            }
+            fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>> {
+                let ($($name,)+) = guard;
+                Some(($($name::get($name, slot)?,)+))
+            }
+            fn get_mut<'g>(
+                guard: &'g mut Self::Guard<'_>,
+                slot: usize,
+                stamp: Stamp,
+            ) -> Option<Self::Item<'g>> {
+                let ($($name,)+) = guard;
+                Some(($($name::get_mut($name, slot, stamp)?,)+))
+            }
+        }
+    };
+}
+
+data_tuples!(A);
+data_tuples!(A, B);
+data_tuples!(A, B, C);
+data_tuples!(A, B, C, D);
+data_tuples!(A, B, C, D, E);
+data_tuples!(A, B, C, D, E, F);
+data_tuples!(A, B, C, D, E, F, G);
+data_tuples!(A, B, C, D, E, F, G, H);

@@ -1,0 +1,101 @@
+//! Filters of queries: which entities pass, without fetching anything. A filter looks at presence
+//! and stamps only, so it never conflicts with what a system changes.
+
+use std::marker::PhantomData;
+
+use crate::ecs::registry::{Access, Registry};
+use crate::ecs::world::World;
+use crate::storage::column::Column;
+use crate::storage::stamp::{Stamp, StampOf};
+use crate::value::component::Component;
+
+/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
+/// those.
+pub trait QueryFilter {
+    /// Indices of the columns that it looks at; found once, when the game is built.
+    type State: Send + Sync + 'static;
+    /// What the filter looks at.
+    type Guard<'w>;
+    /// Resolves the columns.
+    fn init(registry: &Registry, access: &mut Access) -> Self::State;
+    /// Looks at the columns; it never keeps them from being changed.
+    fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>>;
+    /// Which slots of a page pass.
+    fn mask(guard: &Self::Guard<'_>, page: usize, last: Stamp) -> u64;
+}
+
+/// Passes entities that have a `T`.
+pub struct With<T>(PhantomData<T>);
+/// Passes entities that have no `T`.
+pub struct Without<T>(PhantomData<T>);
+/// Passes entities that got their `T` since this system last ran.
+pub struct Added<T>(PhantomData<T>);
+/// Passes entities whose `T` was added or changed since this system last ran.
+pub struct Changed<T>(PhantomData<T>);
+
+macro_rules! filters {
+    ($($filter:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*) => {$(
+        impl<T: Component> QueryFilter for $filter<T> {
+            type State = usize;
+            type Guard<'w> = &'w Column<T>;
+            fn init(registry: &Registry, access: &mut Access) -> usize {
+                registry.component::<T>(access)
+            }
+            fn guard<'w>(state: &usize, world: &'w World) -> Option<&'w Column<T>> {
+                world.column::<T>(*state)
+            }
+            #[inline]
+            fn mask($column: &&Column<T>, $page: usize, $last: Stamp) -> u64 {
+                let _ = $last;
+                $mask
+            }
+        }
+    )*};
+}
+
+filters! {
+    With |column, page, last| column.presence(page);
+    Without |column, page, last| !column.presence(page);
+    Added |column, page, last| column.newer(page, last, StampOf::Addition);
+    Changed |column, page, last| column.newer(page, last, StampOf::Change);
+}
+
+macro_rules! filter_tuples {
+    ($($name:ident),*) => {
+        #[expect(non_snake_case, reason = "the elements are named like their types")]
+        impl<$($name: QueryFilter),*> QueryFilter for ($($name,)*) {
+            type State = ($($name::State,)*);
+            type Guard<'w> = ($($name::Guard<'w>,)*);
+            fn init(registry: &Registry, access: &mut Access) -> Self::State {
+                ($($name::init(registry, access),)*)
+            }
+            fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>> {
+                let ($($name,)*) = state;
+                Some(($($name::guard($name, world)?,)*))
+            }
+            #[inline]
+            fn mask(guard: &Self::Guard<'_>, page: usize, last: Stamp) -> u64 {
+                let ($($name,)*) = guard;
+                u64::MAX $(& $name::mask($name, page, last))*
+            }
+        }
+    };
+}
+
+filter_tuples!(A);
+filter_tuples!(A, B);
+filter_tuples!(A, B, C);
+filter_tuples!(A, B, C, D);
+
+impl QueryFilter for () {
+    type State = ();
+    type Guard<'w> = ();
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn guard(_state: &(), _world: &World) -> Option<()> {
+        Some(())
+    }
+    #[inline]
+    fn mask(_guard: &(), _page: usize, _last: Stamp) -> u64 {
+        u64::MAX
+    }
+}

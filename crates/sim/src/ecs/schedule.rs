@@ -1,0 +1,88 @@
+//! In which order systems run, and when.
+//!
+//! The order is total and depends on declarations alone: stage, then `after` / `before`, then
+//! priority (higher first), then name. Systems of one stage that touch the same thing, one of them
+//! changing it, must be put in order by `after`, `before` or priority: left to their names they are
+//! an error.
+
+pub(crate) mod declare;
+pub(crate) mod order;
+
+use crate::ecs::registry::Access;
+use crate::ecs::schedule::declare::{Stage, Trigger};
+use crate::ecs::system::System;
+use crate::ecs::world::World;
+use crate::storage::stamp::{Run, Stamp, StampOf, stamp};
+
+/// A system in its place.
+struct Placed {
+    name: String,
+    stage: Stage,
+    system: Box<dyn System>,
+    access: Access,
+    after: Vec<String>,
+    before: Vec<String>,
+    priority: i32,
+    every: u64,
+    triggers: Vec<Trigger>,
+    stream: u64,
+    /// Its place in the stamps of a tick.
+    position: u32,
+}
+
+/// The systems of a game in the order in which they run.
+pub(crate) struct Schedule {
+    systems: Vec<Placed>,
+}
+
+impl Schedule {
+    /// Names in the order in which the systems run.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.systems.iter().map(|system| system.name.as_str())
+    }
+
+    /// Runs all systems for the world's tick; `running` is told the index of each before it starts.
+    pub(crate) fn run(&self, world: &mut World, running: impl Fn(usize)) {
+        let tick = world.tick;
+        debug_assert_eq!(world.last_runs.len(), self.systems.len());
+        for (index, placed) in self.systems.iter().enumerate() {
+            if index > 0 && self.systems[index - 1].stage != placed.stage {
+                world.flush(stamp(tick, placed.position - 1));
+            }
+            let run = Run {
+                stamp: stamp(tick, placed.position),
+                last: world.last_runs[index],
+                stream: placed.stream,
+                tick,
+            };
+            if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
+                continue;
+            }
+            debug_assert!(
+                run.last < run.stamp,
+                "system `{}` last ran at stamp {}, which is not before {}",
+                placed.name,
+                run.last,
+                run.stamp
+            );
+            running(index);
+            placed.system.run(world, &run);
+            world.last_runs[index] = run.stamp;
+        }
+        world.flush(stamp(tick, self.systems.last().map_or(1, |last| last.position + 1)));
+    }
+}
+
+impl Placed {
+    fn triggered(&self, world: &World, last: Stamp) -> bool {
+        self.triggers.is_empty()
+            || self.triggers.iter().any(|trigger| match *trigger {
+                Trigger::Event(index) => world.events[index].any_newer(last),
+                Trigger::Added(index) => world.columns[index].any_newer(last, StampOf::Addition),
+                Trigger::Changed(index) => world.columns[index].any_newer(last, StampOf::Change),
+                Trigger::Removed(index) => {
+                    world.removed(index).last().is_some_and(|(stamp, _)| *stamp > last)
+                }
+            })
+    }
+}

@@ -1,0 +1,293 @@
+//! A running match of a game: its world, and how a step makes the next tick of it.
+//!
+//! Made by [`crate::game::typed`]. Everything above this crate sees it as a [`Simulation`].
+
+#[cfg(debug_assertions)]
+mod checks;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rekindle_schema::net::NetView;
+use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
+use rekindle_schema::{PlayerId, StateHash, Tick};
+
+use crate::ecs::world::World;
+use crate::game::builder::{Built, Game};
+use crate::game::config::Configured;
+use crate::game::inputs::{InputSet, PlayerInput};
+use crate::game::net;
+use crate::game::players::{Player, Players};
+use crate::game::simulation::{Probe, SessionState, SimError, Simulation, StepOutput};
+use crate::persist::{checkpoint, delta};
+use crate::storage::layout::Marks;
+use crate::value;
+
+/// A running match of `G`: its world and the effects that no sink has acknowledged yet.
+pub struct Match<G: Game> {
+    built: Arc<Built<G>>,
+    pub(crate) world: World,
+    /// The configuration as JSON, with all its keys.
+    config: Bytes,
+    pub(crate) effects: Vec<Effect>,
+    probe: Arc<Probe>,
+    /// How often the world was changed outside of steps: change stamps do not tell what was.
+    edits: u64,
+}
+
+/// What a probe names besides systems: the game's own functions that a step calls.
+pub(crate) const CALLBACKS: [&str; 3] = ["leave", "join", "command"];
+
+impl<G: Game> Match<G> {
+    /// A match with an empty world at tick 0. `names` are what probes can name: the systems in
+    /// schedule order, then [`CALLBACKS`].
+    pub(crate) fn new(
+        built: Arc<Built<G>>,
+        names: Arc<[String]>,
+        config: &Configured<G>,
+        seed: u64,
+        tick_rate: u16,
+    ) -> Self {
+        let count = built.schedule.names().len();
+        Self {
+            world: World::new(
+                Arc::clone(&built.registry),
+                Arc::clone(&config.constants),
+                count,
+                seed,
+                tick_rate,
+            ),
+            built,
+            config: config.bytes.clone(),
+            effects: Vec::new(),
+            probe: Arc::new(Probe {
+                tick: AtomicU64::new(0),
+                system: AtomicUsize::new(0),
+                systems: names,
+            }),
+            edits: 0,
+        }
+    }
+
+    /// The world, to look at.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The world, to change in tests: a change outside of steps is not in any journal.
+    pub fn world_mut(&mut self) -> &mut World {
+        self.edits += 1;
+        &mut self.world
+    }
+
+    /// Moves the match to a later tick without making those between: tests of very long matches
+    /// start there.
+    #[doc(hidden)]
+    pub fn skip_to(&mut self, tick: Tick) {
+        self.edits += 1;
+        self.world.tick = tick;
+    }
+
+    fn callback(&self, index: usize) {
+        self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
+    }
+
+    fn apply(&mut self, step: &Step) -> StepOutput {
+        debug_assert!(step.is_canonical(), "the step of tick {} is not in order", step.tick);
+        self.world.begin(step.tick);
+        self.effects.retain(|effect| !step.effects_done.contains(&effect.id));
+        // A session that ends in the tick in which it begins is entered first; one that makes room
+        // for its player's next goes first.
+        let (early, late): (Vec<_>, Vec<_>) =
+            step.leaves.iter().partition(|leave| self.is_session(leave.player, leave));
+        for leave in early {
+            self.leave(leave);
+        }
+        for join in &step.joins {
+            self.join(join);
+        }
+        for leave in late {
+            self.leave(leave);
+        }
+        let commands = step.commands.iter().map(|command| self.command(command)).collect();
+        self.take_inputs(step);
+        let (schedule, probe) = (&self.built.schedule, &self.probe);
+        schedule.run(&mut self.world, |index| probe.system.store(index, Ordering::Release));
+        self.world.canonicalise();
+        let outbox = std::mem::take(self.world.outbox.get_mut());
+        self.effects.extend_from_slice(&outbox.effects);
+        StepOutput { events: outbox.events, effects: outbox.effects, commands, ended: outbox.ended }
+    }
+
+    fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
+        self.world
+            .resource::<Players>()
+            .get(player)
+            .is_some_and(|known| known.session == leave.session)
+    }
+
+    fn leave(&mut self, leave: &Leave) {
+        if self.is_session(leave.player, leave) {
+            self.callback(0);
+            G::leave(&mut self.world, leave.player, leave.reason);
+            self.world.resource_mut::<Players>().leave(leave.player);
+        }
+    }
+
+    fn join(&mut self, join: &Join) {
+        let avatar = self.world.resource::<Players>().get(join.player).map(|known| known.avatar);
+        let mut player = Player::new(join.player, join.session, &join.name);
+        player.avatar = avatar.unwrap_or_default();
+        self.world.resource_mut::<Players>().enter(player);
+        // A player who is there under another session goes on with the new one.
+        if avatar.is_none() {
+            self.callback(1);
+            G::join(&mut self.world, join.player);
+        }
+    }
+
+    fn command(&mut self, command: &AppliedCommand) -> bool {
+        {
+            let mut players = self.world.resource_mut::<Players>();
+            let Some(player) = players.get_mut(command.player) else { return false };
+            if player.session != command.session || command.seq <= player.last_command {
+                return false;
+            }
+            player.last_command = command.seq;
+        }
+        let Ok(payload) = value::from_bytes(&command.payload) else { return false };
+        self.callback(2);
+        G::command(&mut self.world, command.player, payload)
+    }
+
+    fn take_inputs(&mut self, step: &Step) {
+        let mut set = std::mem::replace(&mut self.world.inputs, Box::new(()));
+        if !set.is::<InputSet<G::Input>>() {
+            set = Box::new(InputSet::<G::Input>(Vec::new()));
+        }
+        if let Some(InputSet(inputs)) = set.downcast_mut::<InputSet<G::Input>>() {
+            inputs.clear();
+            if !step.inputs.is_empty() {
+                let mut players = self.world.resource_mut::<Players>();
+                for applied in &step.inputs {
+                    let Some(player) = players.get_mut(applied.player) else { continue };
+                    let Ok(input) = value::from_bytes(&applied.payload) else { continue };
+                    if player.session == applied.session && applied.seq > player.last_input {
+                        player.last_input = applied.seq;
+                        inputs.push(PlayerInput {
+                            player: applied.player,
+                            view_tick: applied.view_tick,
+                            input,
+                        });
+                    }
+                }
+                // The canonical order of a step is ascending by player already.
+                inputs.sort_by_key(|input| input.player);
+                debug_assert!(inputs.is_sorted_by(|a, b| a.player < b.player));
+            }
+        }
+        self.world.inputs = set;
+    }
+}
+
+/// Runs game code; a panic becomes what it said.
+pub(crate) fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| message(&*payload))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+impl<G: Game> Simulation for Match<G> {
+    fn tick(&self) -> Tick {
+        self.world.tick
+    }
+
+    fn step(&mut self, step: &Step) -> Result<StepOutput, SimError> {
+        if step.tick != self.world.tick.next() {
+            return Err(SimError::OutOfOrder { at: self.world.tick, got: step.tick });
+        }
+        self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
+        let result = guarded(|| self.apply(step));
+        let system = self
+            .probe
+            .systems
+            .get(self.probe.system.load(Ordering::Acquire))
+            .cloned()
+            .unwrap_or_default();
+        self.probe.tick.store(0, Ordering::Release);
+        result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
+    }
+
+    fn state_hash(&self) -> StateHash {
+        let mut body = Vec::with_capacity(16 << 10);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body, None);
+        StateHash(*blake3::hash(&body).as_bytes())
+    }
+
+    fn checkpoint(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
+        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut out, None);
+        #[cfg(debug_assertions)]
+        self.assert_restorable(&out);
+        out.into()
+    }
+
+    fn capture(&self) -> (Bytes, Marks) {
+        let mut marks = Marks::new(self.world.tick, self.edits);
+        let mut out = Vec::with_capacity(self.built.schema.len() + (16 << 10));
+        checkpoint::encode_head(G::NAME, &self.built.schema, &mut out);
+        checkpoint::encode_body(
+            &self.world,
+            &self.config,
+            &self.effects,
+            &mut out,
+            Some(&mut marks),
+        );
+        #[cfg(debug_assertions)]
+        self.assert_restorable(&out);
+        (out.into(), marks)
+    }
+
+    fn changes(&self, base: &[u8], marks: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)> {
+        let (world, config, effects) = (&self.world, &self.config, &self.effects);
+        let found = delta::encode(world, config, effects, self.edits, base, marks, limit)?;
+        #[cfg(debug_assertions)]
+        self.assert_leads_here(base, &found.0);
+        Some(found)
+    }
+
+    fn extract(&self, view: &mut NetView) {
+        net::extract(&self.world, self.built.net.stride(), view);
+    }
+
+    fn sessions(&self) -> Vec<SessionState> {
+        let players = self.world.resource::<Players>();
+        let session = |player: &Player| SessionState {
+            player: player.id,
+            session: player.session,
+            last_input: player.last_input,
+            last_command: player.last_command,
+        };
+        players.iter().map(session).collect()
+    }
+
+    fn open_effects(&self) -> Vec<Effect> {
+        self.effects.clone()
+    }
+
+    fn probe(&self) -> Arc<Probe> {
+        Arc::clone(&self.probe)
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        crate::persist::describe::world(&self.world)
+    }
+}

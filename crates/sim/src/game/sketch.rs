@@ -1,0 +1,70 @@
+//! A match as shapes to draw. A game makes a sketch of what a client sees; displays (terminals,
+//! consoles) draw it without knowing the game.
+
+use rekindle_schema::PlayerId;
+
+/// What a shape is drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    /// What stands still: walls, the dead.
+    Still,
+    /// One of the game's kinds of things; a display has a few colours for them and starts again
+    /// behind the last.
+    Kind(u8),
+    /// What belongs to a player; a display gives each player a colour.
+    Player(PlayerId),
+}
+
+/// One shape, in the game's own units, y upwards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// A dot.
+    Point {
+        /// Its place: x and y.
+        at: [f32; 2],
+        /// What it is drawn with.
+        ink: Ink,
+    },
+    /// The outline of a circle.
+    Circle {
+        /// Its middle.
+        at: [f32; 2],
+        /// Its radius.
+        radius: f32,
+        /// What it is drawn with.
+        ink: Ink,
+    },
+    /// A straight line.
+    Line {
+        /// One end: x and y.
+        from: [f32; 2],
+        /// The other end: x and y.
+        to: [f32; 2],
+        /// What it is drawn with.
+        ink: Ink,
+    },
+    /// The outline of a rectangle.
+    Rectangle {
+        /// Lower left corner.
+        min: [f32; 2],
+        /// Upper right corner.
+        max: [f32; 2],
+        /// What it is drawn with.
+        ink: Ink,
+    },
+}
+
+/// A whole picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sketch {
+    /// Left and right edge.
+    pub x: [f32; 2],
+    /// Lower and upper edge.
+    pub y: [f32; 2],
+    /// What goes on, in a few words.
+    pub title: String,
+    /// Back to front.
+    pub shapes: Vec<Shape>,
+    /// Who stands how, best first: player and text.
+    pub board: Vec<(PlayerId, String)>,
+}

@@ -1,0 +1,192 @@
+//! A game as a type of matches: registered with a node under its name, it makes new matches, and
+//! matches from checkpoints.
+//!
+//! Everything above this crate sees it as a [`GameType`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::{PlayerId, StateHash, Tick};
+
+use crate::game::builder::{Built, Game};
+use crate::game::config::{self, Configured};
+use crate::game::matches::{CALLBACKS, Match, guarded};
+use crate::game::net::View;
+use crate::game::simulation::{GameType, SimError, Simulation};
+use crate::game::sketch::Sketch;
+use crate::persist::{checkpoint, migrate};
+use crate::value::{self, Reader};
+
+/// The hash of the state that a checkpoint holds, from its bytes alone: what
+/// [`Simulation::state_hash`] says after a restore, for the price of reading the bytes once. `None`
+/// if they are no checkpoint.
+pub fn checkpoint_hash(bytes: &[u8]) -> Option<StateHash> {
+    checkpoint::decode_head(bytes).ok().map(|head| StateHash(*blake3::hash(head.body).as_bytes()))
+}
+/// A game as a type of matches.
+pub struct Typed<G: Game> {
+    built: Arc<Built<G>>,
+    /// What probes can name.
+    names: Arc<[String]>,
+    /// Configurations that were asked for lately, by their bytes: bots and edges ask again and
+    /// again, and matches share the constants.
+    configs: Mutex<BTreeMap<Vec<u8>, Arc<Configured<G>>>>,
+}
+
+/// How many configurations are kept.
+const CONFIGS: usize = 64;
+
+impl<G: Game> Typed<G> {
+    /// Puts the parts of the game together; or says all that is wrong with them.
+    pub fn new() -> Result<Self, SimError> {
+        let built = guarded(Built::new).map_err(|problem| SimError::Schedule {
+            game: G::NAME.to_owned(),
+            problem: format!("`Game::build` panicked: {problem}"),
+        })??;
+        let names =
+            built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
+        Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
+    }
+
+    fn config(&self, bytes: &[u8]) -> Result<Arc<Configured<G>>, SimError> {
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(bytes) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(config::parse::<G>(bytes, &self.built.former)?);
+        let constants =
+            guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| {
+                SimError::Config {
+                    game: G::NAME.to_owned(),
+                    problem: format!("computing a constant from it panicked: {problem}"),
+                }
+            })?;
+        let config =
+            Arc::new(Configured { bytes: config::to_bytes::<G>(&config)?, config, constants });
+        if configs.len() >= CONFIGS {
+            configs.clear();
+        }
+        configs.insert(bytes.to_vec(), Arc::clone(&config));
+        Ok(config)
+    }
+
+    /// As [`GameType::create`], with the type kept.
+    pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
+        let config = self.config(config)?;
+        let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
+        let mut made = Match::new(built, names, &config, seed, G::TICK_RATE);
+        guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| {
+            SimError::Panicked { system: "setup".to_owned(), tick: Tick(0), message }
+        })?;
+        made.world.canonicalise();
+        // Nobody listens at tick 0: what setup says is said by no step.
+        made.world.outbox = std::cell::RefCell::default();
+        Ok(made)
+    }
+
+    /// As [`GameType::restore`], with the type kept.
+    pub fn restore(&self, bytes: &[u8]) -> Result<Match<G>, SimError> {
+        let fail = |problem: String| SimError::Checkpoint { game: G::NAME.to_owned(), problem };
+        let head = checkpoint::decode_head(bytes).map_err(fail)?;
+        if head.game != G::NAME {
+            return Err(fail(format!("it is of game `{}`", head.game)));
+        }
+        let mut input = Reader::new(head.body);
+        let start =
+            checkpoint::decode_start(&mut input).map_err(|error| fail(error.to_string()))?;
+        let config = self.config(start.config)?;
+        let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
+        let mut made = Match::new(built, names, &config, start.seed, start.tick_rate);
+        made.world.stand_at(start.tick);
+        made.effects = if head.schema == self.built.schema {
+            checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?
+        } else {
+            let old = checkpoint::Schema::from_bytes(head.schema)
+                .map_err(|error| fail(format!("schema: {error}")))?;
+            let names: Vec<_> = self.built.schedule.names().collect();
+            // The game's own hook runs in there.
+            let result = guarded(|| {
+                migrate::decode_world(
+                    &mut made.world,
+                    &old,
+                    &names,
+                    &self.built.retired,
+                    &mut input,
+                )
+            });
+            result
+                .unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}")))
+                .map_err(fail)?
+        };
+        input.finish().map_err(|error| fail(error.to_string()))?;
+        if !made.world.stamps_are_past() {
+            return Err(fail(format!(
+                "it has changes that are newer than its tick {}",
+                start.tick
+            )));
+        }
+        Ok(made)
+    }
+}
+
+impl<G: Game> GameType for Typed<G> {
+    fn name(&self) -> &'static str {
+        G::NAME
+    }
+
+    fn net_schema(&self) -> &NetSchema {
+        &self.built.net
+    }
+
+    fn tick_rate(&self) -> u16 {
+        G::TICK_RATE
+    }
+
+    fn max_players(&self, config: &[u8]) -> usize {
+        self.config(config).map_or(0, |config| G::max_players(&config.config))
+    }
+
+    fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
+        config::to_bytes::<G>(&config::parse::<G>(json.as_bytes(), &self.built.former)?)
+    }
+
+    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(Self::create(self, config, seed)?))
+    }
+
+    fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(Self::restore(self, checkpoint)?))
+    }
+
+    fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
+        checkpoint_hash(checkpoint)
+    }
+
+    fn accepts_input(&self, payload: &[u8]) -> bool {
+        value::from_bytes::<G::Input>(payload).is_ok()
+    }
+
+    fn accepts_command(&self, payload: &[u8]) -> bool {
+        value::from_bytes::<G::Command>(payload).is_ok()
+    }
+
+    fn bot(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes> {
+        let config = self.config(config).ok()?;
+        let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
+        let input = G::bot(player, &View::new(&self.built.net, view), &config.config, &mut memory);
+        *state = value::to_bytes(&memory);
+        Some(value::to_bytes(&input?).into())
+    }
+
+    fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
+        G::sketch(&View::new(&self.built.net, view), &self.config(config).ok()?.config)
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads a checkpoint of another build: parts are matched by id, and those whose fields or version
+//! differ are converted by field name.
+//!
+//! | the old build has | this build has | |
+//! |---|---|---|
+//! | same version and fields | | taken as it is |
+//! | other version or fields | | [`Stored::migrate`](crate::value::component::Stored::migrate), then fields by name, defaults for those that are missing |
+//! | a higher version | | refused: the checkpoint is of a newer build |
+//! | nothing | something | empty, or the defaults |
+//! | something | nothing | refused, unless the game says that it is [`retired`](crate::GameBuilder::retired) or there is none of it |
+
+use std::sync::Arc;
+
+use rekindle_schema::record::Effect;
+
+use crate::ecs::registry::{StoredType, StoredTypes};
+use crate::ecs::world::World;
+use crate::persist::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
+use crate::storage::column::bits;
+use crate::storage::entities::Entities;
+use crate::storage::stamp::Stamp;
+use crate::value::shape::Shape;
+use crate::value::{DecodeError, Reader, Value};
+
+/// How the entry of an old schema is read.
+enum Fate<'k, S: ?Sized> {
+    /// As it is, into the part with this index.
+    Same(usize),
+    /// Converted, into the part with this index.
+    Converted(usize, &'k StoredType<S>),
+    /// Read and left out.
+    Retired,
+    /// Refused if there is any.
+    Unknown,
+}
+
+fn fate<'k, S: ?Sized>(
+    old: &Entry,
+    types: &'k StoredTypes<S>,
+    retired: &[&str],
+) -> Result<Fate<'k, S>, String> {
+    let Ok(index) = types.list.binary_search_by(|stored| stored.id.cmp(&old.id)) else {
+        return Ok(if retired.contains(&old.id.as_str()) { Fate::Retired } else { Fate::Unknown });
+    };
+    let stored = &types.list[index];
+    if old.version > stored.version {
+        return Err(format!(
+            "its version {} is newer than version {} of this build: run the build that wrote it",
+            old.version, stored.version
+        ));
+    }
+    let same = old.version == stored.version && encoded(&old.shape) == encoded(&stored.shape);
+    Ok(if same { Fate::Same(index) } else { Fate::Converted(index, stored) })
+}
+
+fn encoded(shape: &Shape) -> Vec<u8> {
+    let mut out = Vec::new();
+    shape.encode(&mut out);
+    out
+}
+
+/// Reads one old value, and returns its bytes in today's form.
+fn convert<S: ?Sized>(
+    old: &Entry,
+    stored: &StoredType<S>,
+    input: &mut Reader<'_>,
+) -> Result<Vec<u8>, String> {
+    let mut datum = old.shape.read(input).map_err(|error| error.to_string())?;
+    (stored.migrate)(old.version, &mut datum)?;
+    let mut out = Vec::new();
+    stored.shape.convert(&datum, &mut out)?;
+    Ok(out)
+}
+
+fn unknown(what: &str) -> String {
+    format!(
+        "this build has no such {what}: if it was dropped on purpose, say so with \
+         `game.retired(\"…\")`"
+    )
+}
+
+/// Fills a new world from the rest of a body with an old schema, and returns the open effects.
+pub(crate) fn decode_world(
+    world: &mut World,
+    old: &Schema,
+    names: &[&str],
+    retired: &[&str],
+    input: &mut Reader<'_>,
+) -> Result<Vec<Effect>, String> {
+    let registry = Arc::clone(&world.registry);
+    world.entities = Entities::decode(input).map_err(within("entities", ""))?;
+    for entry in &old.components {
+        let result = match fate(entry, &registry.components, retired) {
+            Ok(Fate::Same(index)) => world.columns[index]
+                .decode(input, &world.entities)
+                .map_err(|error| error.to_string()),
+            Ok(Fate::Converted(index, stored)) => {
+                world.columns[index]
+                    .decode_with(input, &world.entities, &mut |input| convert(entry, stored, input))
+            }
+            Ok(Fate::Retired) => {
+                skip_column(&entry.shape, input).map(|_| ()).map_err(|error| error.to_string())
+            }
+            Ok(Fate::Unknown) => match skip_column(&entry.shape, input) {
+                Ok(0) => Ok(()),
+                Ok(_) => Err(unknown("component")),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(problem) => Err(problem),
+        };
+        result.map_err(within("component", &entry.id))?;
+    }
+    for entry in &old.components {
+        let removed = decode_removed(input).map_err(within("removals of component", &entry.id))?;
+        if let Ok(index) =
+            registry.components.list.binary_search_by(|stored| stored.id.cmp(&entry.id))
+        {
+            world.removed[index] = removed;
+        }
+    }
+    for entry in &old.resources {
+        resource(world, entry, retired, input).map_err(within("resource", &entry.id))?;
+    }
+    for entry in &old.events {
+        events(world, entry, retired, input).map_err(within("event", &entry.id))?;
+    }
+    for name in &old.systems {
+        let last = Stamp::decode(input).map_err(within("systems", ""))?;
+        if let Some(index) = names.iter().position(|known| known == name) {
+            world.last_runs[index] = last;
+        }
+    }
+    decode_effects(input).map_err(within("effects", ""))
+}
+
+fn resource(
+    world: &mut World,
+    entry: &Entry,
+    retired: &[&str],
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
+    let registry = Arc::clone(&world.registry);
+    let text = |error: DecodeError| error.to_string();
+    let changed = Stamp::decode(input).map_err(text)?;
+    match fate(entry, &registry.resources, retired)? {
+        Fate::Same(index) => {
+            world.resources[index].set_changed(changed);
+            world.resources[index].decode_value(input).map_err(text)
+        }
+        Fate::Converted(index, stored) => {
+            let bytes = convert(entry, stored, input)?;
+            world.resources[index].set_changed(changed);
+            world.resources[index].decode_value(&mut Reader::new(&bytes)).map_err(text)
+        }
+        Fate::Retired => entry.shape.read(input).map(|_| ()).map_err(text),
+        Fate::Unknown => Err(unknown("resource")),
+    }
+}
+
+fn events(
+    world: &mut World,
+    entry: &Entry,
+    retired: &[&str],
+    input: &mut Reader<'_>,
+) -> Result<(), String> {
+    let registry = Arc::clone(&world.registry);
+    let text = |error: DecodeError| error.to_string();
+    let fate = fate(entry, &registry.events, retired)?;
+    if let Fate::Same(index) = fate {
+        return world.events[index].decode(input).map_err(text);
+    }
+    for _ in 0..input.count(4).map_err(text)? {
+        let stamp = Stamp::decode(input).map_err(text)?;
+        match fate {
+            Fate::Converted(index, stored) => {
+                let bytes = convert(entry, stored, input)?;
+                world.events[index].push_encoded(stamp, &bytes).map_err(text)?;
+            }
+            Fate::Retired => drop(entry.shape.read(input).map_err(text)?),
+            Fate::Same(_) | Fate::Unknown => return Err(unknown("event")),
+        }
+    }
+    Ok(())
+}
+
+/// Reads over a column; how many values it had.
+fn skip_column(shape: &Shape, input: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    let mut values = 0;
+    for _ in 0..input.count(12)? {
+        u32::decode(input)?;
+        let present = u64::decode(input)?;
+        values += present.count_ones();
+        for _ in bits(present) {
+            shape.read(input)?;
+        }
+        for _ in ["added", "changed"] {
+            let stamps = if bool::decode(input)? { present.count_ones() } else { 1 };
+            input.slice(4 * stamps as usize)?;
+        }
+    }
+    Ok(values)
+}

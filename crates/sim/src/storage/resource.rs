@@ -1,0 +1,58 @@
+//! Storage of one resource, and when it was changed.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+
+use crate::storage::stamp::{Stamp, age};
+use crate::value::component::Resource;
+use crate::value::{DecodeError, Reader};
+
+/// A resource and when it was changed.
+pub(crate) struct ResourceCell<T> {
+    pub(crate) value: RefCell<T>,
+    pub(crate) changed: Cell<Stamp>,
+}
+
+impl<T: Resource> ResourceCell<T> {
+    pub(crate) fn new() -> Self {
+        Self { value: RefCell::new(T::initial()), changed: Cell::new(0) }
+    }
+}
+
+/// A resource without its type.
+pub(crate) trait AnyResource: Any + Send {
+    fn as_any(&self) -> &dyn Any;
+    fn canonicalise(&mut self, since: Stamp);
+    fn age(&mut self);
+    fn encode_value(&self, out: &mut Vec<u8>);
+    fn decode_value(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError>;
+    fn changed(&self) -> Stamp;
+    fn set_changed(&mut self, stamp: Stamp);
+}
+
+impl<T: Resource> AnyResource for ResourceCell<T> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn canonicalise(&mut self, since: Stamp) {
+        if T::CANONICALISES && self.changed.get() > since {
+            self.value.get_mut().canonicalise();
+        }
+    }
+    fn age(&mut self) {
+        age(self.changed.get_mut());
+    }
+    fn encode_value(&self, out: &mut Vec<u8>) {
+        self.value.borrow().encode(out);
+    }
+    fn decode_value(&mut self, input: &mut Reader<'_>) -> Result<(), DecodeError> {
+        *self.value.get_mut() = T::decode(input)?;
+        Ok(())
+    }
+    fn changed(&self) -> Stamp {
+        self.changed.get()
+    }
+    fn set_changed(&mut self, stamp: Stamp) {
+        self.changed.set(stamp);
+    }
+}

@@ -1,0 +1,7 @@
+//! The parameters of QUIC and TLS, and what a simulation puts under them.
+
+pub mod client;
+mod connection_ids;
+pub(crate) mod server;
+
+pub use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};

@@ -1,0 +1,113 @@
+//! How QUIC and TLS are set up on a node, the bounds among their parameters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::{hkdf, hmac};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+};
+use rekindle_schema::wire;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::connection_ids::KeyedIds;
+use crate::error::SetupError;
+
+/// First guess of a round trip: decides how soon a lost first packet is sent again (three times
+/// this).
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// A little more than a tick at 30 Hz. Clients tell a dead server from a quiet one by its
+/// acknowledgements, so it must not be much more.
+const ACK_DELAY: Duration = Duration::from_millis(40);
+
+/// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for
+/// thousands, and no amplifier.
+const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What a node's endpoint is made from.
+pub struct ServerSetup {
+    /// The node's certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The private key of [`ServerSetup::certificate`].
+    pub private_key: PrivateKeyDer<'static>,
+    /// Makes the tokens of stateless resets. A node that is started anew must have the same one.
+    pub reset_key: hmac::Key,
+    /// Seals the tokens of QUIC Retry.
+    pub retry_key: hkdf::Prk,
+    /// Proves that a connection id was given out by this node, in this process or an earlier one.
+    pub connection_id_key: u64,
+    /// Decides QUIC's random choices and connection ids, for simulations only; without it the
+    /// system's randomness does.
+    pub seed: Option<[u8; 32]>,
+    /// A connection that hears nothing for so long is gone.
+    pub idle_timeout: Duration,
+    /// Connections that may wait to be taken.
+    pub max_incoming: usize,
+    /// Bytes of datagrams that may wait to be sent on one connection.
+    pub datagram_send_buffer: usize,
+}
+
+/// What QUIC is given for the endpoint and for each connection.
+pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfig), SetupError> {
+    let transport = transport(setup.idle_timeout, setup.datagram_send_buffer);
+    let mut endpoint = EndpointConfig::new(Arc::new(setup.reset_key));
+    let mut start = [0; 8];
+    match setup.seed {
+        Some(seed) => start.copy_from_slice(&seed[..8]),
+        None => {
+            getrandom::fill(&mut start).map_err(|error| SetupError::Random(error.to_string()))?;
+        }
+    }
+    endpoint.rng_seed(setup.seed);
+    let (key, start) = (setup.connection_id_key, u64::from_le_bytes(start));
+    endpoint.cid_generator(move || Box::new(KeyedIds::new(key, start)));
+    endpoint.min_reset_interval(MIN_RESET_INTERVAL);
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| {
+            let builder = builder.with_no_client_auth();
+            builder.with_single_cert(vec![setup.certificate], setup.private_key)
+        })
+        .map_err(|error| SetupError::Tls(error.to_string()))?;
+    tls.alpn_protocols = vec![wire::ALPN_2.to_vec(), wire::ALPN.to_vec()];
+    // Clients reconnect after the node died: what was resumable in the old process means nothing to
+    // the new one.
+    tls.send_tls13_tickets = 0;
+    let crypto =
+        QuicServerConfig::try_from(tls).map_err(|error| SetupError::Tls(error.to_string()))?;
+    let mut server = ServerConfig::new(Arc::new(crypto), Arc::new(setup.retry_key));
+    server
+        .transport_config(Arc::new(transport))
+        .max_incoming(setup.max_incoming)
+        .incoming_buffer_size(8 << 10)
+        .incoming_buffer_size_total(4 << 20);
+    Ok((endpoint, server))
+}
+
+fn transport(idle_timeout: Duration, datagram_send_buffer: usize) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let idle = IdleTimeout::try_from(idle_timeout).ok();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(64 << 10))
+        .receive_window(VarInt::from_u32(64 << 10))
+        .send_window(256 << 10)
+        .datagram_receive_buffer_size(Some(32 << 10))
+        .datagram_send_buffer_size(datagram_send_buffer)
+        .max_idle_timeout(idle)
+        .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(rare_acks()));
+    transport
+}
+
+/// Acknowledgements travel with the packets of the next tick instead of in packets of their own.
+fn rare_acks() -> AckFrequencyConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(4)).max_ack_delay(Some(ACK_DELAY));
+    acks
+}

@@ -1,0 +1,137 @@
+//! The commands. [`run`] reads the command line, loads the configuration and calls the one function
+//! that does what was asked; each subcommand has its own file.
+
+pub mod args;
+
+mod access;
+mod audit;
+pub(crate) mod bots;
+mod config;
+pub mod context;
+mod doctor;
+mod jobs;
+mod loss;
+mod matches;
+mod offline;
+mod pins;
+mod region;
+pub(crate) mod start;
+mod store;
+mod ticket;
+mod watch;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::FromArgMatches as _;
+use rekindle_actors::Games;
+use rekindle_jobs::Kind;
+
+use crate::exit::{Exit, Failure};
+use crate::node::trial;
+use crate::{demo, output, telemetry, text};
+use args::{Cli, Command, MatchCommand};
+use context::Context;
+
+/// Does what the command line asks for. `games` are those that this executable knows, `showcase`
+/// configures the match of a first run.
+pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitCode {
+    let names: Vec<&str> = games.names().collect();
+    let parsed = args::command_line(text::program(), &names)
+        .try_get_matches()
+        .and_then(|typed| Cli::from_arg_matches(&typed));
+    let Cli { common, command } = match parsed {
+        Ok(cli) => cli,
+        Err(other) => {
+            let ended = not_parsed(&other).unwrap_or_else(said);
+            telemetry::flush();
+            return ended.into();
+        }
+    };
+    // It has no configuration: the node that started it has one.
+    if matches!(command, Some(Command::TryReplay)) {
+        // An error means that the node is gone.
+        return trial::process::serve(&games).map_or(Exit::Failed, |()| Exit::Done).into();
+    }
+    let json = common.json;
+    let exit =
+        Context::load(common, command.as_ref(), games, kinds, showcase).and_then(|context| {
+            telemetry::init_logs(context.config.log_format, &context.config.log_filter);
+            carry_out(&context, command)
+        });
+    let ended = exit.unwrap_or_else(|failure| {
+        if json && failure.exit != Exit::ReaderGone {
+            let message = text::without_credentials(&failure.message);
+            // Not written directly: a node that fails must end, whether or not somebody reads why.
+            output::milestone(
+                &serde_json::json!({ "error": text::own(&message), "exit": failure.exit as u8 })
+                    .to_string(),
+            );
+        }
+        said(failure)
+    });
+    telemetry::flush();
+    ended.into()
+}
+
+/// Calls the one function that does what was asked.
+fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failure> {
+    match command {
+        None => start::first_run(context),
+        Some(Command::Start { until_stdin_closes, .. }) => {
+            start::start(context, until_stdin_closes)
+        }
+        Some(Command::TryReplay) => Ok(Exit::Done),
+        Some(Command::Demo(args)) => demo::run(context, &args),
+        Some(Command::Watch { prefix, seconds }) => watch::run(context, prefix.as_deref(), seconds),
+        Some(Command::Bots(args)) => bots::run(context, &args),
+        Some(Command::Match { command: MatchCommand::Pin(args) }) => pins::pin(context, &args),
+        Some(Command::Match { command: MatchCommand::Unpin { prefix } }) => {
+            pins::unpin(context, &prefix)
+        }
+        Some(Command::Match { command: MatchCommand::Pins }) => pins::list(context),
+        Some(Command::Match { command }) => matches::run(context, command),
+        Some(Command::Jobs { command }) => jobs::run(context, command),
+        Some(Command::Audit(args)) => audit::run(context, &args),
+        Some(Command::Drain) => matches::drain(context),
+        Some(Command::Journal { prefix, from, to, since, until }) => {
+            offline::journal(context, &prefix, (from, to), (since, until))
+        }
+        Some(Command::Verify { dir }) => offline::verify(context, dir),
+        Some(Command::Store { command }) => store::run(context, command),
+        Some(Command::Doctor) => doctor::run(context),
+        Some(Command::Replay { prefix, to, at }) => offline::replay(context, &prefix, to, at),
+        Some(Command::Region { command }) => region::run(context, &command),
+        Some(Command::Ticket { command }) => ticket::run(context, &command),
+        Some(Command::Config { command }) => config::run(context, &command),
+    }
+}
+
+/// Says why a command ended. A reader that has gone is told nothing.
+fn said(failure: Failure) -> Exit {
+    if failure.exit != Exit::ReaderGone {
+        output::error(&failure.message);
+    }
+    failure.exit
+}
+
+/// The help, the version, or what is wrong with the command line.
+fn not_parsed(other: &clap::Error) -> Result<Exit, Failure> {
+    if other.use_stderr() {
+        // It repeats what was typed, which may come from elsewhere or hold a password.
+        let words = other.render().to_string();
+        let lines = words
+            .trim_end()
+            .lines()
+            .map(|line| text::plain(&text::without_credentials(line)).into_owned());
+        output::complain(&lines.collect::<Vec<_>>().join("\n"));
+        return Ok(Exit::Usage);
+    }
+    let styled = other.render();
+    output::written(&if std::io::stdout().is_terminal() {
+        styled.ansi().to_string()
+    } else {
+        styled.to_string()
+    })?;
+    Ok(Exit::Done)
+}

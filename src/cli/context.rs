@@ -1,0 +1,187 @@
+//! What every command works with: the settings, the games, where the running node is, and how an
+//! answer is printed. Made by [`super::run`]; used by all commands and the demo.
+
+use std::sync::Arc;
+
+use rekindle_actors::Games;
+use rekindle_admin::client::AdminClient;
+use rekindle_jobs::Kind;
+use rekindle_loadtest::Brain;
+use serde::Serialize;
+
+use super::args::{Command, Common};
+use crate::config::{self as configuration, Config, Settings, Sources};
+use crate::exit::{Exit, Failure};
+use crate::node::card::NodeCard;
+use crate::node::chores;
+use crate::{dial, output};
+
+/// What every command works with.
+pub struct Context {
+    /// The settings of the command line.
+    pub common: Common,
+    /// All values with their origins.
+    pub settings: Settings,
+    /// The checked configuration.
+    pub config: Config,
+    /// The games of this executable.
+    pub games: Games,
+    /// The kinds of job that it brings along.
+    pub kinds: Vec<Kind>,
+    /// Configuration of the match that a first run and the demo play.
+    pub showcase: serde_json::Value,
+}
+
+impl Context {
+    pub(super) fn load(
+        common: Common,
+        command: Option<&Command>,
+        games: Games,
+        kinds: Vec<Kind>,
+        showcase: serde_json::Value,
+    ) -> Result<Self, Failure> {
+        let sources = Sources {
+            implied: implied(command),
+            file: common.config.clone(),
+            env: std::env::vars_os().collect(),
+            flags: flags(&common, command)?,
+        };
+        let wrong =
+            |error: configuration::ConfigError| Failure::new(Exit::Usage, error.to_string());
+        let settings = Settings::load(&sources).map_err(wrong)?;
+        let config = Config::from_settings(&settings).map_err(wrong)?;
+        Ok(Self { common, settings, config, games, kinds, showcase })
+    }
+
+    /// Prints what a command answers: lines for people, or one line of JSON if asked for. Whatever
+    /// comes from outside may stand in a line: it stays on it and does nothing to the terminal.
+    pub fn answer(
+        &self,
+        value: &impl Serialize,
+        human: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Failure> {
+        if self.common.json {
+            output::json(&serde_json::to_string(value)?)
+        } else {
+            output::answer(&human())
+        }
+    }
+
+    /// Refuses what would make a start on this host fail.
+    pub fn fit_to_start(&self) -> Result<(), Failure> {
+        let own = self.kinds.iter().map(|kind| kind.name.as_str());
+        let kinds: Vec<&str> = chores::NAMES.iter().copied().chain(own).collect();
+        configuration::check::check(&self.config, &kinds)
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    }
+
+    /// The game that is played when nobody says which: the first of this executable.
+    pub fn first_game(&self) -> Result<&'static str, Failure> {
+        self.games.names().next().ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                "RK-CLI-020: this executable has no game: register one with \
+                Node::new().game::<MyGame>()",
+            )
+        })
+    }
+
+    /// How many players a match of the showcase takes.
+    pub(crate) fn room(&self, game: &str) -> Result<usize, Failure> {
+        let kind = self.games.get(game)?;
+        let config = kind.config_from_json(&self.showcase.to_string()).map_err(|error| {
+            Failure::new(
+                Exit::Usage,
+                format!(
+                    "RK-CLI-149: the showcase of this executable is no configuration of \
+                     `{game}`: {error}"
+                ),
+            )
+        })?;
+        Ok(kind.max_players(&config))
+    }
+
+    /// How the house bots of a game play, for bots that come over the network.
+    pub(crate) fn brain(&self, game: &str) -> Result<Brain, Failure> {
+        let game = self.games.get(game)?;
+        Ok(Arc::new(move |player, view, config, memory| game.bot(player, view, config, memory)))
+    }
+
+    /// The running node to ask: the one of `--admin`, else the one whose card lies in the data
+    /// directory.
+    pub fn node(&self) -> Result<AdminClient, Failure> {
+        let token = self.config.admin_token.as_ref().map(|token| token.reveal().to_owned());
+        if self.common.admin.is_some() {
+            return Ok(AdminClient::new(dial::from_here(self.config.admin_listen), token));
+        }
+        Ok(AdminClient::new(dial::from_here(self.card()?.admin), token))
+    }
+
+    /// The card of the node that runs on the data directory.
+    pub fn card(&self) -> Result<NodeCard, Failure> {
+        let dir = &self.config.data_dir;
+        NodeCard::running(dir).ok_or_else(|| {
+            let message = format!(
+                "RK-CLI-001: no node runs on {}; start one with `rekindle`, or \
+                name one with --admin",
+                dir.display()
+            );
+            Failure::new(Exit::NoNode, message)
+        })
+    }
+}
+
+/// What a command sets unless somebody says otherwise.
+fn implied(command: Option<&Command>) -> Vec<(String, String, String)> {
+    let set =
+        |label: &str, key: &str, value: &str| (label.to_owned(), key.to_owned(), value.to_owned());
+    match command {
+        None => vec![set("first run", "dev", "true"), set("first run", "log.filter", "warn")],
+        // `config` shows what `start` would run with.
+        Some(Command::Start { .. } | Command::Config { .. }) => Vec::new(),
+        Some(_) => vec![set("command", "log.filter", "warn")],
+    }
+}
+
+fn flags(
+    common: &Common,
+    command: Option<&Command>,
+) -> Result<Vec<(String, String, String)>, Failure> {
+    let mut flags = Vec::new();
+    let named = [
+        ("--data-dir", "data_dir", &common.data_dir),
+        ("--store", "store", &common.store),
+        ("--listen", "listen", &common.listen),
+        ("--admin", "admin.listen", &common.admin),
+        ("--log", "log.format", &common.log),
+    ];
+    for (flag, key, value) in named {
+        flags.extend(value.iter().map(|value| (flag.to_owned(), key.to_owned(), value.clone())));
+    }
+    if let Some(Command::Start { dev, accept_build, .. }) = command {
+        let set = [(dev, "--dev", "dev"), (accept_build, "--accept-build", "accept_build")];
+        let set = set.into_iter().filter(|(given, ..)| **given);
+        flags
+            .extend(set.map(|(_, flag, key)| (flag.to_owned(), key.to_owned(), "true".to_owned())));
+    }
+    for pair in &common.set {
+        let Some((key, value)) = pair.split_once('=') else {
+            // What stands behind the key may be a secret.
+            let key: String = pair
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
+                .collect();
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("RK-CLI-002: --set {key}: expected KEY=VALUE, such as --set shards=4"),
+            ));
+        };
+        flags.push(("--set".to_owned(), key.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(flags)
+}
+
+/// Runs a command that waits for others: one thread is enough.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

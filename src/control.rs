@@ -1,0 +1,346 @@
+//! Joins a node to the HTTP interface of `rekindle-admin`: binds its listener ([`listen`]), answers
+//! what it asks ([`Control`]) with the audit entries around each order, and says in its types what
+//! the node says in its own.
+//!
+//! Called by `cli/start.rs`, which hands the [`Listening`] to [`crate::node::lifecycle`]. The node
+//! itself knows no HTTP.
+
+mod views;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
+use rekindle_admin::api::{
+    AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
+    NodeView, RunJob, StopMatch, Ticket,
+};
+use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
+use rekindle_admin::server;
+use rekindle_admin::who::Who;
+use rekindle_schema::{JobId, MatchId};
+use rekindle_store::{AuditQuery, JobFilter};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Secret};
+use crate::exit::{Exit, Failure};
+use crate::node::lifecycle::Front;
+use crate::node::{ControlError, Serving, descriptors};
+pub(crate) use views::{new_match, ticket_wanted, ticket_words};
+
+/// How long the admin listener may finish answers after the matches are put away.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// An admin listener that answers already, by itself until a node is there.
+pub struct Listening {
+    /// What answers.
+    front: server::Front,
+    /// Where it is bound.
+    addr: SocketAddr,
+    /// Renders `/metrics`.
+    metrics: PrometheusHandle,
+    /// The configured `admin.token`.
+    token: Option<Secret>,
+    /// The listener at work, until somebody ends it.
+    task: Mutex<Option<Serve>>,
+}
+
+/// A listener at work: what ends it when it is sent or dropped, and its task.
+type Serve = (oneshot::Sender<()>, JoinHandle<std::io::Result<()>>);
+
+/// Binds the admin listener of this configuration and answers from now on.
+pub async fn listen(config: &Config, metrics: PrometheusHandle) -> Result<Listening, Failure> {
+    let listener = TcpListener::bind(config.admin_listen).await.map_err(|error| {
+        let message = format!(
+            "RK-NODE-024: admin.listen {}: {error}; choose another address with --admin",
+            config.admin_listen
+        );
+        Failure::new(Exit::Failed, message)
+    })?;
+    let addr = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
+        // An error means that the sender is gone: the node has ended.
+        let _ = stopped.await;
+    };
+    let front = server::Front::default();
+    let most = descriptors::prepare(config);
+    let task = tokio::spawn(server::serve(listener, front.clone(), most, until_stopped));
+    let task = Mutex::new(Some((stop, task)));
+    Ok(Listening { front, addr, metrics, token: config.admin_token.clone(), task })
+}
+
+impl Front for Listening {
+    fn says(&self, phase: &str) {
+        self.front.says(phase);
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    fn open(&self, node: Arc<Serving>) {
+        let token = self.token.as_ref().map(|token| token.reveal().to_owned());
+        self.front.open(Arc::new(Operated { node, metrics: self.metrics.clone() }), token);
+    }
+
+    fn started(&self) {
+        self.front.started();
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let task = self.task.lock().take();
+        async move {
+            if let Some((stop, task)) = task {
+                // Whoever listens may have ended by itself.
+                let _ = stop.send(());
+                let _ = tokio::time::timeout(LAST_ANSWERS, task).await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A node, as its admin listener asks it.
+struct Operated {
+    node: Arc<Serving>,
+    /// Renders `/metrics`.
+    metrics: PrometheusHandle,
+}
+
+/// What the audit log says of an order: what is done, to what, with which arguments.
+struct Order<'a> {
+    /// `match.create`, `jobs.cancel`.
+    action: &'a str,
+    /// A match, a job, a node; empty if only the result tells.
+    target: &'a str,
+    /// The arguments, in words.
+    detail: &'a str,
+}
+
+impl Operated {
+    /// Does what an operator asked for, with an audit entry before it and one after it. `named`
+    /// says to what it was done, if only its result tells.
+    async fn act<T: Send + 'static>(
+        &self,
+        Who(who): Who,
+        Order { action, target, detail }: Order<'_>,
+        work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+        named: impl FnOnce(&T) -> Option<String> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let what = (&*who, action, target, detail);
+        self.node.operators().carry_out(what, work, named).await.map_err(refused)
+    }
+
+    /// [`Operated::act`] for an order whose target is known before.
+    async fn act_on<T: Send + 'static>(
+        &self,
+        who: Who,
+        order: Order<'_>,
+        work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.act(who, order, work, |_| None).await
+    }
+}
+
+impl Control for Operated {
+    fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    fn is_dev(&self) -> bool {
+        self.node.is_dev()
+    }
+
+    fn ready(&self) -> Result<(), &'static str> {
+        self.node.ready()
+    }
+
+    fn detail(&self) -> Vec<String> {
+        self.node.detail()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn node(&self) -> NodeView {
+        views::node(self.node.report())
+    }
+
+    fn matches(&self) -> Answer<'_, Vec<MatchView>> {
+        async move {
+            let matches = self.node.matches().await.map_err(refused)?;
+            Ok(matches.into_iter().map(views::of_match).collect())
+        }
+        .boxed()
+    }
+
+    fn match_view(&self, id: String) -> Answer<'_, MatchView> {
+        async move {
+            let found = self.node.match_report(match_id(&id)?).await.map_err(refused)?;
+            Ok(views::of_match(found))
+        }
+        .boxed()
+    }
+
+    fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>> {
+        async move {
+            let limit = wanted.limit();
+            let ListJobs { queue, kind, state, limit: _ } = wanted;
+            let filter = JobFilter { queue, kind, status: state, limit };
+            let jobs = self.node.jobs(filter).await.map_err(refused)?;
+            Ok(jobs.iter().map(views::job).collect())
+        }
+        .boxed()
+    }
+
+    fn job(&self, id: String) -> Answer<'_, JobView> {
+        async move {
+            let job = self.node.job(job_id(&id)?).await.map_err(refused)?;
+            Ok(views::job(&job))
+        }
+        .boxed()
+    }
+
+    fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>> {
+        async move {
+            let query = AuditQuery {
+                since_ms: wanted.since_ms.unwrap_or(0),
+                until_ms: wanted.until_ms.unwrap_or(u64::MAX),
+                limit: wanted.limit(),
+            };
+            let entries = self.node.audit(query).await.map_err(refused)?;
+            Ok(entries.iter().map(AuditView::of).collect())
+        }
+        .boxed()
+    }
+
+    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, MatchView> {
+        async move {
+            let detail =
+                format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
+            let order = Order { action: "match.create", target: "", detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.create_match(new_match(wanted)).await };
+            let created =
+                self.act(who, order, work, |created| Some(created.match_id.to_string())).await?;
+            Ok(views::of_match(created))
+        }
+        .boxed()
+    }
+
+    fn stop_match(&self, who: Who, id: String, wanted: StopMatch) -> Answer<'_, MatchView> {
+        async move {
+            let StopMatch { reason } = wanted;
+            let id = match_id(&id)?;
+            let (target, detail) = (id.to_string(), format!("reason={reason}"));
+            let order = Order { action: "match.stop", target: &target, detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.stop_match(id, reason).await };
+            Ok(views::of_match(self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+
+    fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView> {
+        async move {
+            let id = match_id(&id)?;
+            let target = id.to_string();
+            let order = Order { action: "match.resume", target: &target, detail: "" };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.resume_match(id).await };
+            Ok(views::of_match(self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+
+    fn drain(&self, who: Who) -> Answer<'_, Draining> {
+        async move {
+            let order = Order { action: "node.drain", target: self.node.name(), detail: "" };
+            let node = Arc::clone(&self.node);
+            let work = async move { Ok(node.begin_drain()) };
+            let matches = self.act_on(who, order, work).await?;
+            Ok(Draining { matches })
+        }
+        .boxed()
+    }
+
+    fn issue_ticket(&self, who: Who, wanted: IssueTicket) -> Answer<'_, Ticket> {
+        async move {
+            let (target, detail) = ticket_words(&wanted);
+            let order = Order { action: "ticket.issue", target: &target, detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.issue_ticket(&ticket_wanted(&wanted)) };
+            let ticket = self.act_on(who, order, work).await?;
+            Ok(Ticket { ticket })
+        }
+        .boxed()
+    }
+
+    fn run_job(&self, who: Who, wanted: RunJob) -> Answer<'_, JobView> {
+        async move {
+            let RunJob { kind, payload } = wanted;
+            let detail = format!("kind={kind} payload={payload}");
+            let order = Order { action: "jobs.run", target: "", detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.run_job(kind, payload.into()).await };
+            Ok(views::job(&self.act(who, order, work, |job| Some(job.id.to_string())).await?))
+        }
+        .boxed()
+    }
+
+    fn retry_job(&self, who: Who, id: String) -> Answer<'_, JobView> {
+        async move {
+            let id = job_id(&id)?;
+            let target = id.to_string();
+            let order = Order { action: "jobs.retry", target: &target, detail: "" };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.retry_job(id).await };
+            Ok(views::job(&self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+
+    fn cancel_job(&self, who: Who, id: String) -> Answer<'_, JobView> {
+        async move {
+            let id = job_id(&id)?;
+            let target = id.to_string();
+            let order = Order { action: "jobs.cancel", target: &target, detail: "" };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.cancel_job(id).await };
+            Ok(views::job(&self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+}
+
+fn job_id(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map_err(|_| refused(ControlError::NoJob(text.to_owned())))
+}
+
+fn match_id(text: &str) -> Result<MatchId, Refusal> {
+    text.parse().map_err(|_| refused(ControlError::NoMatch(text.to_owned())))
+}
+
+/// A no of the node, as the HTTP interface says it.
+fn refused(error: ControlError) -> Refusal {
+    let class = match &error {
+        ControlError::NoMatch(_) | ControlError::NoJob(_) => RefusalClass::NotFound,
+        ControlError::Invalid(_) | ControlError::NoGame { .. } => RefusalClass::Invalid,
+        ControlError::Forbidden(_) => RefusalClass::Forbidden,
+        ControlError::Refused(_) => RefusalClass::Conflict,
+        ControlError::Draining
+        | ControlError::NotReady
+        | ControlError::Unavailable(_)
+        | ControlError::NotWritten(_) => RefusalClass::Unavailable,
+        ControlError::Failed(_) => RefusalClass::Failed,
+    };
+    Refusal { class, code: error.code(), message: error.to_string() }
+}

@@ -1,0 +1,113 @@
+//! What the node says, in the types of the HTTP interface, and the other way round. Pure.
+
+use rekindle_admin::api::{CreateMatch, IssueTicket, JobView, MatchView, NodeView};
+use rekindle_schema::PlayerId;
+use rekindle_schema::job::{Job, JobState};
+use rekindle_schema::wire::Role;
+
+use crate::hex;
+use crate::node::listing::MatchReport;
+use crate::node::matches::NewMatch;
+use crate::node::serving::NodeReport;
+use crate::node::tickets;
+
+/// What a node is.
+pub(super) fn node(report: NodeReport) -> NodeView {
+    NodeView {
+        name: report.name,
+        incarnation: report.incarnation.to_string(),
+        build: report.build.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listen: report.listen.to_string(),
+        public: report.public.map(|address| address.to_string()),
+        certificate: hex::encode(&report.certificate),
+        games: report.games,
+        uptime_s: report.uptime.as_secs(),
+        draining: report.draining,
+    }
+}
+
+/// Where a match stands.
+pub(super) fn of_match(report: MatchReport) -> MatchView {
+    let MatchReport {
+        match_id,
+        game,
+        condition,
+        reason,
+        tick,
+        durable,
+        node,
+        tick_rate,
+        epoch,
+        players,
+        house_bots,
+        attempts,
+    } = report;
+    MatchView {
+        id: match_id.to_string(),
+        game,
+        state: condition,
+        reason,
+        tick: tick.map(|tick| tick.0),
+        durable: durable.map(|tick| tick.0),
+        node,
+        tick_rate,
+        epoch: epoch.0,
+        players,
+        house_bots,
+        attempts,
+    }
+}
+
+/// A match that is wanted.
+pub(crate) fn new_match(wanted: CreateMatch) -> NewMatch {
+    let CreateMatch { game, config, house_bots, seed, tick_rate } = wanted;
+    NewMatch { game, config, house_bots, seed, tick_rate }
+}
+
+/// A ticket that is wanted. A match id that is none counts as no wish: check it before.
+pub(crate) fn ticket_wanted(wanted: &IssueTicket) -> tickets::Wanted {
+    tickets::Wanted {
+        player: PlayerId(wanted.player),
+        name: wanted.name.clone(),
+        role: if wanted.spectator { Role::Spectator } else { Role::Player },
+        match_id: wanted.match_id.as_deref().and_then(|id| id.parse().ok()),
+        ttl_s: wanted.ttl_s,
+    }
+}
+
+/// What the audit log says of a ticket: for whom, and what it allows.
+pub(crate) fn ticket_words(wanted: &IssueTicket) -> (String, String) {
+    let role = if wanted.spectator { "spectator" } else { "player" };
+    let only = wanted.match_id.as_ref().map(|id| format!(" match={id}")).unwrap_or_default();
+    (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
+}
+
+/// One job.
+pub(super) fn job(job: &Job) -> JobView {
+    let payload =
+        std::str::from_utf8(&job.payload).ok().filter(|text| !text.chars().any(char::is_control));
+    let mut view = JobView {
+        id: job.id.to_string(),
+        queue: job.queue.clone(),
+        kind: job.kind.clone(),
+        state: job.status(),
+        attempt: job.attempt,
+        max_attempts: job.max_attempts,
+        created_ms: job.created_ms,
+        due_ms: job.due_ms(),
+        finished_ms: job.finished_ms(),
+        by: None,
+        note: None,
+        error: job.last_error.clone(),
+        key: job.unique.as_ref().map(|unique| unique.key().to_owned()),
+        payload: payload.map_or_else(|| format!("0x{}", hex::encode(&job.payload)), str::to_owned),
+    };
+    match &job.state {
+        JobState::Running { by, .. } => view.by = Some(by.to_string()),
+        JobState::Done { note, .. } => view.note = Some(note.clone()),
+        JobState::Dead { error, .. } => view.error = Some(error.clone()),
+        JobState::Ready { .. } | JobState::Cancelled { .. } => {}
+    }
+    view
+}

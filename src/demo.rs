@@ -1,0 +1,531 @@
+//! `rekindle demo`: the promise, tried before your eyes.
+//!
+//! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the
+//! verdict. [`plan`] says when to kill, `home.rs` where the node keeps everything, [`child`] owns
+//! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`]
+//! compares it with what the bots saw on the wire.
+
+pub mod child;
+pub mod facts;
+mod home;
+pub mod plan;
+pub mod stage;
+pub mod verdict;
+
+use std::time::Duration;
+
+use rekindle_client::{Client, ClientConfig};
+use rekindle_gateway::keys::Keys;
+use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
+use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
+use rekindle_store_open::address::StoreAddress;
+use tokio::time::sleep;
+
+use crate::cli::args::DemoArgs;
+use crate::cli::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::inspect::reading::Reading;
+use crate::node::card::NodeCard;
+use crate::node::{PARKED, RECOVERING, RESUMED, tickets};
+use crate::screen::terminal::asked_to_end;
+use crate::text::counted;
+use child::{Launch, NodeEvent, NodeProcess};
+use home::Home;
+use plan::Aim;
+use rekindle_admin::api::{CreateMatch, MatchView};
+use rekindle_admin::client::AdminClient;
+use stage::Stage;
+use verdict::{MIN_BEATS, MIN_INPUTS, Verdict};
+
+/// Log code that says that a node is ready.
+const READY: &str = crate::node::READY;
+/// Log code that says that a checkpoint is about to be written.
+const CHECKPOINT: &str = "RK-HOST-038";
+/// Nothing in a demo takes longer than this.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the fight goes on after the last kill, at least.
+const EPILOGUE: Duration = Duration::from_millis(1_500);
+/// How long a kill that waits for a checkpoint waits.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(4);
+
+/// Settings of the node: everything is kept for the verdict, checkpoints come often so that kills
+/// can hit them, and matches that are killed again and again are not taken for the cause.
+const SETTINGS: &[&str] = &[
+    "retention.journal=all",
+    "output=durable",
+    "checkpoint.every_s=2",
+    "recovery.healthy_ms=200",
+    "recovery.attempts=20",
+    "log.filter=info,rekindle_actors::checkpoint=debug",
+];
+
+/// Plays the show. [`Exit::Done`] only if the verdict is good.
+pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(perform(context, args))
+}
+
+async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
+    let cast = Cast::choose(context, args)?;
+    let home = Home::choose(context)?;
+    let stage = Stage::open(context.common.json, context.games.clone())?;
+    let script = async {
+        home.prepare().await?;
+        let show = play(context, args, &cast, &home, &stage).await?;
+        judge(context, args, &cast, &home.store, &stage, show).await
+    };
+    // A signal must not leave the terminal, and the node, as they are.
+    let signals = asked_to_end()?;
+    let outcome = tokio::select! {
+        biased;
+        outcome = script => outcome,
+        () = signals => {
+            stage.close();
+            return Err(stopped());
+        }
+        drawn = stage.draw() => {
+            stage.close();
+            drawn?;
+            return Err(stopped());
+        }
+    };
+    stage.close();
+    let (summary, verdict) = outcome?;
+    let kept = home.finish(verdict.holds()).await;
+    context.answer(&summary.json(&verdict, kept.as_ref()), || {
+        summary.words(&verdict, kept.as_ref())
+    })?;
+    Ok(if verdict.holds() { Exit::Done } else { Exit::Broken })
+}
+
+fn stopped() -> Failure {
+    Failure::new(Exit::Failed, "RK-DEMO-005: stopped before the verdict")
+}
+
+/// What is played: which game, by how many bots, in how many matches.
+struct Cast {
+    game: String,
+    players: u16,
+    matches: u16,
+}
+
+/// So many bots play unless somebody says otherwise, if there is room for them.
+const PLAYERS: usize = 32;
+
+impl Cast {
+    fn choose(context: &Context, args: &DemoArgs) -> Result<Self, Failure> {
+        let game = match &args.game {
+            Some(game) => game.as_str(),
+            None => context.first_game()?,
+        };
+        let room = context.room(game)?;
+        let all = room * usize::from(args.matches);
+        let players = args.players.map_or(PLAYERS.min(all), usize::from);
+        if players > all {
+            let message = format!(
+                "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and \
+                 there are {}; use --players {all}, or more --matches",
+                counted(usize::from(args.matches), "match", "matches")
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(Self { game: game.to_owned(), players: players as u16, matches: args.matches })
+    }
+}
+
+/// What the show leaves behind.
+struct Show {
+    evidence: Evidence,
+    kills: usize,
+    /// When each outage began, since the swarm's start: at the last kill of a row, for one that
+    /// hits a recovery only makes an outage longer.
+    outages: Vec<Duration>,
+    /// Kills that hit what they were aimed at: a recovery, or the writing of a checkpoint.
+    hits: usize,
+    seconds: f64,
+}
+
+/// The node, and all that has to be told of it.
+struct Theatre<'a> {
+    launch: Launch,
+    node: NodeProcess,
+    stage: &'a Stage,
+    after_kill: Option<&'a str>,
+}
+
+impl Theatre<'_> {
+    async fn ready(&mut self) -> Result<NodeCard, Failure> {
+        let stage = self.stage;
+        self.node.ready(&self.launch, &mut |event| report(stage, event)).await
+    }
+
+    /// Waits for an event with this log code, for so long at most.
+    async fn hears(&mut self, code: &str, within: Duration) -> bool {
+        let stage = self.stage;
+        self.node.wait_for(code, within, &mut |event| report(stage, event)).await.is_some()
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.node = NodeProcess::start(&self.launch)?;
+        self.stage
+            .tell(&format!("node started again, pid {}", self.node.pid().unwrap_or_default()));
+        Ok(())
+    }
+
+    async fn kill(&mut self, aim: Aim) -> Result<(), Failure> {
+        let pid = self.node.pid().unwrap_or_default();
+        self.node.kill().await?;
+        self.stage.tell(&format!("SIGKILL {} (pid {pid})", aim.words()));
+        let Some(command) = self.after_kill else { return Ok(()) };
+        let status = tokio::process::Command::new("sh")
+            .args(["-c", command])
+            .kill_on_drop(true)
+            .status()
+            .await?;
+        if !status.success() {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("RK-DEMO-008: `{command}` ended with {status}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn play(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    home: &Home,
+    stage: &Stage,
+) -> Result<Show, Failure> {
+    let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
+    let launch = Launch {
+        data_dir: home.dir.clone(),
+        store: home.store.clone(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        settings,
+    };
+    let node = NodeProcess::start(&launch)?;
+    stage.tell(&format!("node started, pid {}", node.pid().unwrap_or_default()));
+    let mut theatre = Theatre { launch, node, stage, after_kill: args.after_kill.as_deref() };
+    let card = theatre.ready().await?;
+    // Clients come back to the same address, so every later start takes the port that the first one
+    // found.
+    theatre.launch.listen = card.listen;
+    let matches = create_matches(context, args, cast, &card).await?;
+    let swarm = let_in(context, cast, home, stage, &card, &matches)?;
+    everybody_plays(&swarm, cast, "the bots did not all get in").await?;
+    stage.tell(&format!(
+        "{} bots play in {} over QUIC",
+        cast.players,
+        counted(matches.len(), "match", "matches")
+    ));
+    let aims = plan::kills(args.kills, args.seed);
+    let (outages, hits) = kill_again_and_again(&mut theatre, &swarm, cast, &aims).await?;
+    watch_fight(&swarm, stage, EPILOGUE).await;
+    // All bots of a match receive the same beats.
+    let (players, played) =
+        (u64::from(cast.players).max(1), matches.len().min(usize::from(cast.players)) as u64);
+    let enough = |progress: &rekindle_loadtest::Progress| {
+        progress.durable >= MIN_INPUTS as u64 + 200
+            && progress.beats * played / players >= MIN_BEATS as u64 + played
+    };
+    swarm.wait_until(PATIENCE, enough).await;
+    let seconds = swarm.elapsed().as_secs_f64();
+    // The sessions stay open: leaving is not what is tried here.
+    let evidence = swarm.stop(false).await;
+    theatre.node.stop().await?;
+    stage.tell("node stopped cleanly; now the verdict");
+    Ok(Show { evidence, kills: aims.len(), outages, hits, seconds })
+}
+
+async fn create_matches(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    card: &NodeCard,
+) -> Result<Vec<MatchId>, Failure> {
+    let admin = AdminClient::new(card.admin, None);
+    let mut matches = Vec::with_capacity(usize::from(cast.matches));
+    for number in 0..u64::from(cast.matches) {
+        let wanted = CreateMatch {
+            game: cast.game.clone(),
+            config: context.showcase.clone(),
+            house_bots: 0,
+            seed: Some(args.seed.wrapping_add(number)),
+            tick_rate: None,
+        };
+        let created: MatchView = admin.post("/v1/matches", &wanted).await?;
+        matches.push(created.id.parse::<MatchId>()?);
+    }
+    Ok(matches)
+}
+
+/// Starts the bots, and seats spectators if there is a screen.
+fn let_in(
+    context: &Context,
+    cast: &Cast,
+    home: &Home,
+    stage: &Stage,
+    card: &NodeCard,
+    matches: &[MatchId],
+) -> Result<Swarm, Failure> {
+    let keys = Keys::load_or_create(&home.dir)?;
+    let trust = Trust::Certificate(keys.certificate_der().to_vec());
+    let bots: Vec<BotSpec> = (0..cast.players)
+        .map(|index| {
+            let player = u64::from(index) + 1;
+            let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?;
+            Ok(BotSpec {
+                player: PlayerId(player),
+                ticket,
+                match_id: Some(matches[usize::from(index) % matches.len()]),
+            })
+        })
+        .collect::<Result<_, Failure>>()?;
+    let brain = context.brain(&cast.game)?;
+    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, brain);
+    // Bots that are not let in say why before they are waited for no longer.
+    config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
+    let swarm = Swarm::start(config)?;
+    if stage.has_screen() {
+        for &match_id in matches {
+            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
+            let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
+            (config.role, config.match_id) = (Role::Spectator, Some(match_id));
+            stage.seat(match_id, Client::connect(config)?);
+        }
+    }
+    Ok(swarm)
+}
+
+/// Kills the node as planned and starts it again. Returns when each outage began, since the swarm's
+/// start, and how many kills hit what they were aimed at.
+async fn kill_again_and_again(
+    theatre: &mut Theatre<'_>,
+    swarm: &Swarm,
+    cast: &Cast,
+    aims: &[Aim],
+) -> Result<(Vec<Duration>, usize), Failure> {
+    let stage = theatre.stage;
+    let mut outages = Vec::with_capacity(aims.len());
+    let mut hits = 0;
+    for (index, &aim) in aims.iter().enumerate() {
+        match aim {
+            Aim::Fight(after) => watch_fight(swarm, stage, after).await,
+            Aim::Recovery(delay) => {
+                // The node was killed just now and starts: hit it as soon as it replays.
+                hits += usize::from(theatre.hears(RECOVERING, PATIENCE).await);
+                sleep(delay).await;
+            }
+            Aim::Checkpoint(delay) => {
+                theatre.node.drain_events(&mut |event| report(stage, event));
+                hits += usize::from(theatre.hears(CHECKPOINT, CHECKPOINT_WITHIN).await);
+                sleep(delay).await;
+            }
+        }
+        let killed = swarm.elapsed();
+        theatre.kill(aim).await?;
+        theatre.restart()?;
+        if !matches!(aims.get(index + 1), Some(Aim::Recovery(_))) {
+            outages.push(killed);
+            theatre.ready().await?;
+            everybody_plays(swarm, cast, "not every bot came back").await?;
+            stage.tell("every match goes on, every bot is back in its session");
+        }
+    }
+    Ok((outages, hits))
+}
+
+fn ticket_for(player: u64, role: Role) -> tickets::Wanted {
+    tickets::Wanted {
+        player: PlayerId(player),
+        name: Some(format!("bot-{player}")),
+        role,
+        match_id: None,
+        ttl_s: 3_600,
+    }
+}
+
+/// Waits until every bot's session is served and gets ticks.
+async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<(), Failure> {
+    let all = usize::from(cast.players);
+    let before = swarm.progress().snapshots;
+    let back = swarm
+        .wait_until(PATIENCE, |progress| {
+            progress.connected >= all && progress.snapshots > before + 2 * all as u64
+        })
+        .await;
+    let now = swarm.progress();
+    if back {
+        return Ok(());
+    }
+    let why =
+        swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
+    let message = format!(
+        "RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}",
+        now.connected,
+        PATIENCE.as_secs()
+    );
+    Err(Failure::new(Exit::Broken, message))
+}
+
+/// Lets them fight, with the counts below the picture.
+async fn watch_fight(swarm: &Swarm, stage: &Stage, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        let progress = swarm.progress();
+        stage.foot(format!(
+            "{} bots play   {} inputs durable   {} hash beats   {} sessions resumed   q ends",
+            progress.connected, progress.durable, progress.beats, progress.resumed
+        ));
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100)))
+            .await;
+    }
+}
+
+/// What the node says of its recoveries goes on the timeline.
+fn report(stage: &Stage, event: &NodeEvent) {
+    let field = |name: &str| {
+        event
+            .fields
+            .get(name)
+            .map_or_else(String::new, |value| value.to_string().trim_matches('"').to_owned())
+    };
+    let id = field("match_id");
+    let short = id.get(..8).unwrap_or(&id);
+    match event.code.as_str() {
+        RESUMED => stage.tell(&format!(
+            "match {short} resumed at tick {}: {} ticks replayed in {} ms, hash {}",
+            field("tick"),
+            field("replayed"),
+            field("took_ms"),
+            if field("hash_ok") == "true" { "ok" } else { "DIFFERS" }
+        )),
+        PARKED => stage.tell(&format!("match {short} NOT resumed: {}", field("report"))),
+        _ => {}
+    }
+}
+
+async fn judge(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    store: &StoreAddress,
+    stage: &Stage,
+    show: Show,
+) -> Result<(Summary, Verdict), Failure> {
+    let reading = Reading::of(store)?;
+    let facts = facts::read(&reading.store().await?, &context.games).await?;
+    let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
+    let verdict = verdict::judge(
+        usize::from(cast.players),
+        &witnesses,
+        &facts,
+        &facts::first_cut(&show.evidence.bots),
+    );
+    let mut back: Vec<Duration> =
+        show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
+    back.sort_unstable();
+    let ms = |at: Option<&Duration>| {
+        at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0)
+    };
+    stage.tell("the journal is read and every match simulated again");
+    let summary = Summary {
+        kills: show.kills,
+        hits: show.hits,
+        matches: facts.len(),
+        players: usize::from(cast.players),
+        seed: args.seed,
+        seconds: show.seconds,
+        p50_ms: ms(back.get(back.len() / 2)),
+        max_ms: ms(back.last()),
+    };
+    Ok((summary, verdict))
+}
+
+/// The figures besides the verdict.
+struct Summary {
+    kills: usize,
+    hits: usize,
+    matches: usize,
+    players: usize,
+    seed: u64,
+    seconds: f64,
+    p50_ms: f64,
+    max_ms: f64,
+}
+
+impl Summary {
+    fn json(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> serde_json::Value {
+        serde_json::json!({
+            "kills": self.kills,
+            "kills_aimed": self.hits,
+            "matches": self.matches,
+            "players": self.players,
+            "inputs_durable": verdict.inputs_durable,
+            "durable_inputs_lost": verdict.lost,
+            "duplicate_inputs": verdict.duplicates,
+            "beats_checked": verdict.beats_checked,
+            "beats_distinct": verdict.beats_distinct,
+            "hash_mismatches": verdict.mismatches,
+            "sessions_resumed": verdict.sessions_resumed,
+            "joins_after_kill": verdict.joins_after_kill,
+            "ticks_rolled_back_max": verdict.rolled_back_max,
+            "results": verdict.results,
+            "results_wrong": verdict.results_wrong,
+            "kill_to_tick_ms_p50": self.p50_ms,
+            "kill_to_tick_ms_max": self.max_ms,
+            "seed": self.seed,
+            "seconds": (self.seconds * 10.0).round() / 10.0,
+            "holds": verdict.holds(),
+            "faults": verdict.faults,
+            "store": kept.map(ToString::to_string),
+        })
+    }
+
+    fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> Vec<String> {
+        let mut lines = vec![
+            String::new(),
+            format!(
+                "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, \
+                 {:.0} s",
+                self.kills, self.hits, self.matches, self.players, self.seconds
+            ),
+            format!("durable inputs seen on the wire   {:>8}", verdict.inputs_durable),
+            format!("  of them lost                    {:>8}", verdict.lost),
+            format!("  inputs applied twice            {:>8}", verdict.duplicates),
+            format!("state hashes compared             {:>8}", verdict.beats_checked),
+            format!("  of them different               {:>8}", verdict.mismatches),
+            format!(
+                "sessions that went on             {:>8} of {}",
+                verdict.sessions_resumed, self.players
+            ),
+            format!("ticks rolled back, at most        {:>8}", verdict.rolled_back_max),
+            format!("results of finished rounds        {:>8}", verdict.results),
+            format!("  of them missing or invented     {:>8}", verdict.results_wrong),
+            format!(
+                "kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max",
+                self.p50_ms, self.max_ms
+            ),
+            String::new(),
+        ];
+        lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
+        lines.push(if verdict.holds() {
+            "every promise held".to_owned()
+        } else {
+            "a promise was broken".to_owned()
+        });
+        match kept {
+            Some(StoreAddress::Local(dir)) => {
+                lines.push(format!("the journal is kept: `rekindle verify {}`", dir.display()));
+            }
+            Some(store) => lines
+                .push(format!("the journal is kept: `rekindle store verify --store '{store}'`")),
+            None => {}
+        }
+        lines
+    }
+}

@@ -1,0 +1,15 @@
+//! Looking into stored matches without running them: `journal`, `replay`, `verify`, and the demo's
+//! verdict.
+//!
+//! [`resim`] simulates a history again in this process, independently of the code that recovers
+//! matches; [`verify`] checks a whole store by it and gives a [`report`]; [`reading`] opens a store
+//! without changing it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a
+//! prefix of its id. Nothing here writes.
+
+pub mod pick;
+pub mod reach;
+pub mod reading;
+pub mod report;
+pub mod resim;
+pub mod verify;
+mod walk;

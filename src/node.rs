@@ -1,0 +1,52 @@
+//! A node at work.
+//!
+//! * [`lifecycle`]: its whole life from start to clean stop; it says [`milestone`]s on the way and
+//!   ends with a [`NodeError`]. [`boot`] takes the data directory and a lease.
+//! * [`recover`] brings back what other nodes left, as the caretaker of `rekindle-cluster` decides;
+//!   [`trial`] says which of it may kill, [`standing`] why a match does not run.
+//! * [`Serving`] is what runs then. Operators ask it through `src/control.rs` ([`listing`],
+//!   [`matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down what
+//!   it is told to do.
+//! * [`chores`] are what it does for itself; [`calendar`] says what is old.
+//! * [`bots`] plays house bots, [`card`] lets commands find the node.
+//!
+//! Nothing here knows the command line, exit codes or HTTP.
+
+pub mod alive;
+pub mod boot;
+pub mod bots;
+pub mod build;
+pub mod calendar;
+pub mod card;
+pub mod chores;
+pub mod descriptors;
+mod edge;
+pub mod error;
+pub mod jobs;
+pub mod lifecycle;
+pub mod links;
+pub mod listing;
+pub mod matches;
+pub mod milestone;
+pub mod operator;
+pub mod recover;
+pub mod scrub;
+pub mod serving;
+mod settings;
+mod signals;
+pub mod standing;
+pub mod tickets;
+pub mod trial;
+mod watch;
+
+pub use error::{ControlError, NodeError};
+pub use serving::Serving;
+
+/// Log code: the node serves players.
+pub const READY: &str = "RK-NODE-001";
+/// Log code: a match is about to be replayed.
+pub const RECOVERING: &str = "RK-NODE-009";
+/// Log code: a match goes on.
+pub const RESUMED: &str = "RK-NODE-010";
+/// Log code: a match could not be continued.
+pub const PARKED: &str = "RK-NODE-011";

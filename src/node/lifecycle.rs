@@ -1,0 +1,368 @@
+//! The life of a node: boot, recover, serve, drain, stop. [`run`] is called by `cli/start.rs`.
+//!
+//! The parts are put together in [`assemble`]; what the configuration means for them is in
+//! [`super::settings`], who ends a node from outside in [`super::signals`], and what is done about
+//! the matches of other nodes in [`super::watch`].
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use rekindle_actors::{DrainReport, Games, Host, HostParts, MatchPhase};
+use rekindle_cluster::ownership::{lease, takeover};
+use rekindle_gateway::Gateway;
+use rekindle_gateway::keys::CERTIFICATE_FILE;
+use rekindle_jobs::{Drained, Kind};
+use rekindle_schema::{Incarnation, MatchId};
+use rekindle_store::{Renewal, Store, StoreError};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::boot::{self, Booted};
+use super::card::NodeCard;
+use super::edge::EdgeThreads;
+use super::error::NodeError;
+use super::links::Links;
+use super::matches::NewMatch;
+use super::milestone::Milestone;
+use super::serving::{Parts, Serving};
+use super::settings::{gateway_config, host_config};
+use super::signals::{Signals, gone};
+use super::standing::Standings;
+use super::watch::{keep_watch, recover_all, recoverer};
+use super::{READY, jobs};
+use crate::config::Config;
+use crate::files::About as _;
+use crate::{clock, text};
+
+/// How often samples are folded into histograms.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What tells operators how the node is, from before its start until after its stop. It listens
+/// already when the node is run.
+pub trait Front: Send + Sync {
+    /// The start is at this, in words.
+    fn says(&self, phase: &str);
+    /// Where it can be asked.
+    fn addr(&self) -> SocketAddr;
+    /// The node is there: it may be asked for everything. Called once.
+    fn open(&self, node: Arc<Serving>);
+    /// The start is over: the matches are recovered.
+    fn started(&self);
+    /// The node has stopped: answers under way are finished, new questions are not taken.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a node is run with.
+pub struct Run {
+    /// The checked configuration.
+    pub config: Config,
+    /// The game types.
+    pub games: Games,
+    /// Its samples are folded now and then.
+    pub metrics: PrometheusHandle,
+    /// Kinds of job that the executable brings along.
+    pub kinds: Vec<Kind>,
+    /// What answers operators.
+    pub front: Box<dyn Front>,
+    /// Created when no match runs after the recovery.
+    pub first_match: Option<NewMatch>,
+    /// Ends the process at once when this resolves.
+    pub abandoned: Option<oneshot::Receiver<()>>,
+}
+
+/// Runs a node until it is drained, fenced, or its store fails for good. `tell` hears of its
+/// milestones.
+///
+/// Whatever can refuse a start does so before anything is claimed: the configuration was looked at
+/// before (`config/check.rs`), and `run.front` listens already.
+pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), NodeError> {
+    let Run { config, games, metrics, kinds, front, first_match, abandoned } = run;
+    let mut signals = Signals::listen()?;
+    front.says("opening the store");
+    let mut abandoned = Box::pin(gone(abandoned));
+    let waiting = |words: &str| {
+        front.says(words);
+        tracing::info!(code = "RK-NODE-139", admin = %front.addr(), "the admin listener answers \
+            meanwhile: /livez, /startupz");
+    };
+    let booted = tokio::select! {
+        biased;
+        () = signals.next() => {
+            tracing::info!(code = "RK-NODE-004", "stopped");
+            return Ok(());
+        }
+        () = &mut abandoned => return Err(NodeError::Abandoned),
+        booted = boot::boot(&config, waiting) => booted?,
+    };
+    front.says("recovering matches");
+    let assembled = assemble(&config, games, &*front, booted).await?;
+    let Assembled { node, renewal, card, lock, edge } = assembled;
+    let upkeep = keep_metrics(metrics);
+    front.open(Arc::clone(&node));
+    card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
+
+    let wishes = Wishes { kinds, first_match };
+    let ended = tokio::select! {
+        biased;
+        halt = node.parts().host.fenced() => Some(NodeError::Halted(halt)),
+        fault = renewal => Some(lease_lost(fault)),
+        () = node.parts().gateway.lost() => Some(NodeError::PortLost),
+        () = &mut abandoned => Some(NodeError::Abandoned),
+        served = serve(&node, &*front, &card, wishes, &mut signals, tell) => served.err(),
+        never = upkeep => match never {},
+    };
+    if let Some(error) = ended {
+        let reason = text::with_causes(&error);
+        tracing::error!(code = "RK-NODE-003", %reason, "the node ends");
+        node.parts().host.abort();
+        if let Some(jobs) = node.working() {
+            jobs.stop();
+        }
+        return Err(error);
+    }
+    let stopped = stop(&node, &*front, &mut signals, tell).await;
+    // Kept until the last: the edge's threads, and the data directory.
+    drop((edge, lock));
+    stopped
+}
+
+/// What [`run`] makes of what was booted.
+struct Assembled {
+    /// The node, which lets nobody in yet.
+    node: Arc<Serving>,
+    /// Renews the lease; ends when that is over.
+    renewal: JoinHandle<Result<(), StoreError>>,
+    /// How commands on this host find the node.
+    card: NodeCard,
+    /// Keeps other processes from the data directory.
+    lock: File,
+    /// The edge runs on these until they are dropped.
+    edge: EdgeThreads,
+}
+
+/// Puts the parts together: host, edge, lease.
+async fn assemble(
+    config: &Config,
+    games: Games,
+    front: &dyn Front,
+    booted: Booted,
+) -> Result<Assembled, NodeError> {
+    let Booted { lock, keys, store, incarnation, build, pid_start } = booted;
+    let started = Arc::new(OnceLock::new());
+    let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
+    let host = Host::start(HostParts {
+        store: store.clone(),
+        incarnation,
+        build,
+        games: games.clone(),
+        clock: clock::wall(),
+        seed: clock::random(),
+        config: host_config(config),
+    })
+    .await?;
+    // Set once, here.
+    let _ = started.set(host.clone());
+    let recovering = Arc::new(AtomicBool::new(true));
+    let standings = Arc::<Standings>::default();
+    let links = Arc::new(Links::new(
+        host.clone(),
+        store.clone(),
+        Arc::clone(&recovering),
+        Arc::clone(&standings),
+    ));
+    let edge = EdgeThreads::start()?;
+    let gateway = {
+        let _inside = edge.handle().enter();
+        Gateway::bind(gateway_config(config), links, keys)?
+    };
+    let card = NodeCard {
+        pid: std::process::id(),
+        pid_start,
+        incarnation: incarnation.to_string(),
+        admin: front.addr(),
+        listen: gateway.local_addr(),
+        certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
+    };
+    let parts = Parts {
+        config: config.clone(),
+        games,
+        host,
+        store,
+        gateway,
+        incarnation,
+        build,
+        recovering,
+        standings,
+    };
+    Ok(Assembled { node: Arc::new(Serving::new(parts)), renewal, card, lock, edge })
+}
+
+/// What a node is to do besides its matches.
+struct Wishes {
+    /// Kinds of job that the executable brings along.
+    kinds: Vec<Kind>,
+    /// Created when no match runs after the recovery.
+    first_match: Option<NewMatch>,
+}
+
+/// Recovers, lets players in and takes over what other nodes leave, until a clean stop is asked
+/// for.
+async fn serve(
+    node: &Arc<Serving>,
+    front: &dyn Front,
+    card: &NodeCard,
+    wishes: Wishes,
+    signals: &mut Signals,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) -> Result<(), NodeError> {
+    let Parts { incarnation, build, .. } = node.parts();
+    let mut recoverer = recoverer(node);
+    let begun = Instant::now();
+    let held_up = AtomicBool::new(false);
+    let recovery = async {
+        recover_all(node, &mut recoverer, begun, &held_up, tell).await?;
+        if let Some(wanted) = wishes.first_match {
+            ensure_match(node, wanted).await?;
+        }
+        node.works(jobs::start(node.parts(), wishes.kinds).await?);
+        Ok::<(), NodeError>(())
+    };
+    tokio::select! {
+        biased;
+        recovered = recovery => recovered?,
+        () = signals.insist(&held_up) => return Err(NodeError::StoppedAtOnce),
+    }
+    node.parts().recovering.store(false, Ordering::Release);
+    front.started();
+    tracing::info!(
+        code = READY, listen = %card.listen, admin = %card.admin, %incarnation, %build,
+        "ready"
+    );
+    tell(Milestone::Ready(card, node));
+    tokio::select! {
+        biased;
+        () = until_drain(node, signals) => Ok(()),
+        never = keep_watch(node, recoverer, begun, tell) => match never {},
+    }
+}
+
+/// Puts all matches away and gives up the lease.
+async fn stop(
+    node: &Serving,
+    front: &dyn Front,
+    signals: &mut Signals,
+    tell: &mut (dyn FnMut(Milestone<'_>) + Send),
+) -> Result<(), NodeError> {
+    let Parts { config, host, store, incarnation, gateway, .. } = node.parts();
+    tracing::info!(code = "RK-NODE-002", "draining");
+    tell(Milestone::Draining);
+    let put_away = async {
+        stop_jobs(node).await;
+        let report = host.drain().await;
+        gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
+        report
+    };
+    let report = tokio::select! {
+        biased;
+        report = put_away => report,
+        () = signals.next() => return Err(NodeError::StoppedAtOnce),
+    };
+    for (match_id, problem) in &report.left {
+        tracing::warn!(code = "RK-NODE-015", %match_id, problem, "this match will be replayed at \
+            the next start");
+    }
+    forget_attempts(host, store, *incarnation, &report).await;
+    // The last word about how far the log has come.
+    store.leases.renew(*incarnation, clock::now_ms() + lease::LEASE_MS, host.reached()).await?;
+    let stopped = store.leases.stop(*incarnation).await?;
+    front.close().await;
+    NodeCard::remove(&config.data_dir);
+    tell(Milestone::Drained(report.checkpointed, report.took_ms));
+    tracing::info!(code = "RK-NODE-004", "stopped");
+    if stopped == Renewal::Fenced {
+        return Err(NodeError::Fenced);
+    }
+    if !report.left.is_empty() {
+        return Err(NodeError::NotPutAway { matches: report.left.len() });
+    }
+    Ok(())
+}
+
+/// Lets jobs come to an end for a moment, and gives back those that do not.
+async fn stop_jobs(node: &Serving) {
+    if let Some(jobs) = node.working() {
+        let Drained { finished, given_back } = jobs.drain().await;
+        if finished + given_back > 0 {
+            tracing::info!(code = "RK-NODE-043", finished, given_back, "jobs put away");
+        }
+    }
+}
+
+async fn ensure_match(node: &Serving, wanted: NewMatch) -> Result<(), NodeError> {
+    if node.parts().host.list().is_empty() {
+        node.create_match(wanted).await?;
+    }
+    Ok(())
+}
+
+/// Matches that were put away in good health are not suspected of anything at the next start.
+async fn forget_attempts(host: &Host, store: &Store, me: Incarnation, report: &DrainReport) {
+    let left = |id: MatchId| report.left.iter().any(|(match_id, _)| *match_id == id);
+    for status in host.list() {
+        let match_id = status.match_id;
+        if left(match_id) || matches!(status.phase, MatchPhase::Parked(_)) {
+            continue;
+        }
+        if let Err(error) = takeover::mark_healthy(store, me, match_id, None).await {
+            tracing::warn!(code = "RK-NODE-014", %match_id, %error, "recovery attempts are not \
+                forgotten");
+        }
+    }
+}
+
+/// Folds samples into histograms: without it they gather until somebody reads `/metrics`.
+async fn keep_metrics(metrics: PrometheusHandle) -> Infallible {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
+    }
+}
+
+/// Renews the lease beside everything else; a fence found by it ends the node as one found by a
+/// commit does. From when `host` is set each renewal says how far the log has come.
+fn keep_lease(
+    store: Store,
+    me: Incarnation,
+    host: Arc<OnceLock<Host>>,
+) -> JoinHandle<Result<(), StoreError>> {
+    tokio::spawn(async move {
+        lease::keep(&*store.leases, me, clock::now_ms, || host.get()?.reached()).await
+    })
+}
+
+fn lease_lost(fault: Result<Result<(), StoreError>, tokio::task::JoinError>) -> NodeError {
+    match fault {
+        Ok(Ok(())) => NodeError::Fenced,
+        Ok(Err(error)) => error.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// A signal, be it one from before the node was ready, or an operator's word.
+async fn until_drain(node: &Serving, signals: &mut Signals) {
+    if !signals.asked {
+        tokio::select! {
+            biased;
+            () = signals.next() => {}
+            () = node.draining() => {}
+        }
+    }
+    node.begin_drain();
+}

@@ -1,0 +1,237 @@
+//! What operators do to matches: create, stop, resume. Called through [`Serving`].
+
+use std::time::Duration;
+
+use rekindle_cluster::ownership::directory::{self, Updated};
+use rekindle_cluster::ownership::standing::Standing;
+use rekindle_schema::condition::Condition;
+use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeState};
+use rekindle_schema::{Epoch, MatchId, Seq};
+use rekindle_store::StoreError;
+use tokio::time::Instant;
+
+use super::listing::{MatchReport, report_of};
+use super::serving::Parts;
+use super::{ControlError, Serving};
+use crate::clock;
+
+/// How long [`Serving::resume_match`] waits for what comes of it.
+const RESUME_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it looks.
+const RESUME_POLL: Duration = Duration::from_millis(50);
+/// Slowest and fastest pace of a match, in ticks a second.
+const TICK_RATES: std::ops::RangeInclusive<u16> = 1..=240;
+
+/// A match that somebody wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewMatch {
+    /// The name of its game type.
+    pub game: String,
+    /// The game's configuration, as the game reads it.
+    pub config: serde_json::Value,
+    /// How many house bots play in it.
+    pub house_bots: u16,
+    /// Seed of the world; random if absent.
+    pub seed: Option<u64>,
+    /// Ticks per second; the game's if absent.
+    pub tick_rate: Option<u16>,
+}
+
+impl Serving {
+    /// Has a match tried again that is parked, or that waits for another build; returns what has
+    /// come of it. A match of another live node is that node's business.
+    pub async fn resume_match(&self, id: MatchId) -> Result<MatchReport, ControlError> {
+        if self.is_draining() {
+            return Err(ControlError::Draining);
+        }
+        let row = self.may_resume(id).await?;
+        let Parts { host, store, standings, .. } = self.parts();
+        host.forget_parked(id);
+        let begun = directory::update(&*store.leases, id, |row| {
+            let parked = matches!(row.state, MatchState::Parked { .. });
+            row.state = MatchState::Running;
+            // Suspect it stays: it is tried in a process of its own before it runs here.
+            row.attempts = row.attempts.max(1);
+            parked
+        });
+        let before = match begun.await? {
+            Updated::Done(row) | Updated::Declined(row) => row.version,
+        };
+        standings.set(id, Some(&row), Some(Standing::Recovering));
+        self.ask_for(id);
+        self.until_decided(id).await;
+        let after = self.match_report(id).await?;
+        tracing::info!(
+            code = "RK-NODE-136", match_id = %id, version = before, state = after.condition.word(),
+            "a match was tried again, as an operator asked"
+        );
+        Ok(after)
+    }
+
+    /// Refuses to resume what does not stand still, or is not this node's to resume; returns the
+    /// row.
+    async fn may_resume(&self, id: MatchId) -> Result<MatchLease, ControlError> {
+        let before = self.match_report(id).await?;
+        if !matches!(before.condition, Condition::Parked | Condition::Waits) {
+            return Err(ControlError::Refused(format!(
+                "match {id} is {}, and neither parked nor waiting: there is nothing to resume",
+                before.condition
+            )));
+        }
+        let Parts { store, incarnation, config, standings, .. } = self.parts();
+        let row =
+            store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
+        let owner =
+            store.leases.node(row.incarnation).await?.filter(|node| node.state == NodeState::Live);
+        if let Some(owner) = owner.filter(|owner| {
+            owner.incarnation != *incarnation && !standings.is_dead(owner.incarnation)
+        }) {
+            return Err(ControlError::Refused(format!(
+                "match {id} belongs to node {}, which is up: resume it there",
+                owner.name
+            )));
+        }
+        if row.region != config.node_region {
+            let words = format!(
+                "match {id} is at home in region {}: resume it on a node there, or move it with \
+                 `rekindle region promote`",
+                row.region
+            );
+            return Err(ControlError::Refused(words));
+        }
+        Ok(row)
+    }
+
+    /// Waits until it is known what has come of a match that is to be tried again, or for
+    /// [`RESUME_PATIENCE`].
+    async fn until_decided(&self, id: MatchId) {
+        let Parts { host, standings, .. } = self.parts();
+        let until = Instant::now() + RESUME_PATIENCE;
+        while Instant::now() < until {
+            tokio::time::sleep(RESUME_POLL).await;
+            // Whether it runs, is parked again, waits again or was taken by another node.
+            let decided = !matches!(standings.of(id), Some(Standing::Recovering));
+            let taken = !self.is_asked_for(id);
+            if host.find(id).is_some() || taken && decided {
+                break;
+            }
+        }
+    }
+
+    /// Creates a match and runs it here.
+    pub async fn create_match(&self, wanted: NewMatch) -> Result<MatchReport, ControlError> {
+        if self.is_draining() {
+            return Err(ControlError::Draining);
+        }
+        let Parts { config, host, store, incarnation, .. } = self.parts();
+        let spec = self.spec_of(wanted)?;
+        let lease = MatchLease {
+            match_id: MatchId(clock::random()),
+            version: 1,
+            epoch: Epoch(1),
+            incarnation: *incarnation,
+            state: MatchState::Running,
+            attempts: 0,
+            lineage: vec![Lineage {
+                epoch: Epoch(1),
+                incarnation: *incarnation,
+                first_batch: host.next_batch(),
+                first_seq: Seq(1),
+            }],
+            spec,
+            region: config.node_region.clone(),
+        };
+        let id = lease.match_id;
+        store.leases.create(lease.clone()).await?;
+        host.create(lease).await.map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.play_house_bots(id);
+        self.match_report(id).await
+    }
+
+    /// What is stored of a match that somebody wants, if this node may run one like it.
+    fn spec_of(&self, wanted: NewMatch) -> Result<MatchSpec, ControlError> {
+        let Parts { config, games, host, .. } = self.parts();
+        let game = games.get(&wanted.game).map_err(|_| ControlError::NoGame {
+            name: wanted.game.clone(),
+            known: games.names().collect::<Vec<_>>().join(", "),
+        })?;
+        if host.list().len() >= config.limits.matches {
+            return Err(ControlError::Forbidden(format!(
+                "limits.matches = {} matches run here already",
+                config.limits.matches
+            )));
+        }
+        let encoded = game
+            .config_from_json(&wanted.config.to_string())
+            .map_err(|error| ControlError::Invalid(error.to_string()))?;
+        let room = game.max_players(&encoded);
+        if usize::from(wanted.house_bots) > room {
+            return Err(ControlError::Invalid(format!(
+                "{} house bots in a match for {room} players",
+                wanted.house_bots
+            )));
+        }
+        // The world computes with the game's own rate, whatever the pace: another pace would only
+        // be slow or fast motion.
+        if let Some(rate) = wanted.tick_rate.filter(|&rate| rate != game.tick_rate()) {
+            return Err(ControlError::Invalid(format!(
+                "tick_rate {rate}: game `{}` is made for {} ticks a second and for no other rate; \
+                 leave it out",
+                wanted.game,
+                game.tick_rate()
+            )));
+        }
+        let spec = MatchSpec {
+            game: wanted.game,
+            config: encoded,
+            seed: wanted.seed.unwrap_or_else(clock::random),
+            tick_rate: game.tick_rate(),
+            house_bots: wanted.house_bots,
+            created_ms: clock::now_ms(),
+        };
+        if !TICK_RATES.contains(&spec.tick_rate) {
+            return Err(ControlError::Invalid(format!(
+                "tick_rate {}: expected {} to {} ticks a second",
+                spec.tick_rate,
+                TICK_RATES.start(),
+                TICK_RATES.end()
+            )));
+        }
+        Ok(spec)
+    }
+
+    /// Ends a match; its result is delivered before this returns. Of a parked match that does not
+    /// run only the row is closed.
+    pub async fn stop_match(
+        &self,
+        id: MatchId,
+        reason: String,
+    ) -> Result<MatchReport, ControlError> {
+        if self.parts().host.find(id).is_none() {
+            let closed = directory::update(&*self.parts().store.leases, id, |row| {
+                let parked = matches!(row.state, MatchState::Parked { .. });
+                row.state = MatchState::Ended { reason: reason.clone() };
+                parked
+            });
+            match closed.await {
+                Ok(Updated::Done(row)) => {
+                    self.parts().standings.set(id, None, None);
+                    return Ok(report_of(&row, None));
+                }
+                Ok(Updated::Declined(_)) | Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let row = self.match_report(id).await?;
+            return Err(ControlError::Invalid(format!(
+                "match {id} does not run here: it is {}",
+                row.condition
+            )));
+        }
+        self.parts()
+            .host
+            .stop_match(id, reason)
+            .await
+            .map_err(|error| ControlError::Failed(error.to_string()))?;
+        self.match_report(id).await
+    }
+}
