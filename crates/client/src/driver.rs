@@ -62,8 +62,6 @@ type Ending = (Option<RefuseCode>, String);
 struct Search {
     /// Since when no connection was good.
     since: Instant,
-    /// When the search for the present connection would have been given up.
-    until: Instant,
     /// Connections in a row that were not.
     failures: u32,
     /// What the last server said that refused.
@@ -75,7 +73,7 @@ struct Search {
 impl Search {
     fn new() -> Self {
         let now = Instant::now();
-        Self { since: now, until: now, failures: 0, last_refusal: None, ready: None }
+        Self { since: now, failures: 0, last_refusal: None, ready: None }
     }
 }
 
@@ -108,7 +106,6 @@ impl Driver {
     /// The next connection to a server.
     async fn connection(&mut self, search: &mut Search) -> Result<Connection, Ending> {
         let give_up = self.config.timing.give_up;
-        search.until = search.since + give_up;
         if let Some(connection) = search.ready.take() {
             return Ok(connection);
         }
@@ -119,7 +116,7 @@ impl Driver {
                 Ok(connection)
             }
             connection = self.dialer.dial(), if self.searching.is_none() => Ok(connection),
-            () = sleep_until(search.until) => {
+            () = sleep_until(search.since + give_up) => {
                 let why = search.last_refusal.take().or(self.dialer.last_error.take());
                 let why = why.unwrap_or_else(|| "no server answered".to_owned());
                 Err((None, format!("RK-CLIENT-011: no session for {give_up:?}: {why}")))
@@ -179,7 +176,8 @@ impl Driver {
                 // here.
                 let patient = code.is_temporary()
                     || code == RefuseCode::NoMatch && self.shared.state.lock().welcome.is_some();
-                if !patient || Instant::now() >= search.until {
+                // Counted from the last good connection: a refusal after a long one is the first.
+                if !patient || search.since.elapsed() >= self.config.timing.give_up {
                     return Some((Some(code), message));
                 }
                 search.last_refusal = Some(message.clone());

@@ -409,6 +409,29 @@ async fn a_shutdown_sends_clients_to_the_other_node() {
 }
 
 #[tokio::test]
+async fn a_session_longer_than_the_clients_patience_outlives_a_shutdown() {
+    let game = FakeMatch::start(60);
+    let node = FakeNode::with(&game);
+    let (old, new) = (start(Limits::default(), &node), start(Limits::default(), &node));
+    let mut config = client_config(old.local_addr(), 1);
+    config.addrs.push(new.local_addr());
+    config.timing.give_up = Duration::from_secs(1);
+    let mut client = Client::connect(config).unwrap();
+    let session = welcome(&mut client).await.session;
+    let began = game.inner.lock().tick;
+    // Longer than it would search for a server, and long enough to count as a good connection.
+    snapshot(&mut client, |snapshot| snapshot.header.tick.0 >= began.0 + 3 * 60).await;
+    old.shutdown("an upgrade").await;
+    let again = until(&mut client, |event| match event {
+        ClientEvent::Resumed { welcome, .. } => Some(welcome),
+        ClientEvent::Closed { code, message } => panic!("given up: {code:?}, {message}"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(again.session, session);
+}
+
+#[tokio::test]
 async fn a_spectator_sees_everything_and_takes_no_place() {
     let game = FakeMatch::start(60);
     let gateway = start(Limits::default(), &FakeNode::with(&game));
