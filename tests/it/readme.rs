@@ -32,7 +32,8 @@ fn every_command_in_the_readme_works() {
     let bin = dir.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     let cargo = format!(
-        "#!/bin/sh\n[ \"$1 $2\" = 'run --release' ] || {{ echo \"the README runs: cargo $*\" >&2; exit 1; }}\nshift 2\n\
+        "#!/bin/sh\n[ \"$1 $2\" = 'run --release' ] || {{ echo \"the README runs: cargo $*\" >&2; \
+         exit 1; }}\nshift 2\n\
          [ \"$1\" = -- ] && shift\nexec {REKINDLE} \"$@\"\n"
     );
     std::fs::write(bin.join("cargo"), cargo).unwrap();

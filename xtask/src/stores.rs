@@ -62,7 +62,8 @@ pub(crate) fn stores(wanted: &Stores) -> Result<()> {
     let names = if wanted.store.is_empty() { &all[..] } else { &wanted.store };
     println!(
         "| store | matches | ticks/s | late | paused | records/s | appends/s | append p50 / p99 ms \
-         | ack p50 / p99 ms | node CPU, cores | µs a record | journal + checkpoints MB/s | bytes to disk a byte | memory MiB |"
+         | ack p50 / p99 ms | node CPU, cores | µs a record | journal + checkpoints MB/s | bytes \
+         to disk a byte | memory MiB |"
     );
     println!("|{}", "---|".repeat(14));
     for &matches in &wanted.matches {

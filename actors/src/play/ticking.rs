@@ -128,7 +128,8 @@ impl MatchState {
         if size > MAX_TICK_BYTES {
             // The journal would refuse its record and end the node, at every start anew.
             return self.park(format!(
-                "RK-HOST-040: tick {tick} asks for about {size} bytes in the journal, over the limit of {MAX_TICK_BYTES} for one tick: \
+                "RK-HOST-040: tick {tick} asks for about {size} bytes in the journal, over the \
+                 limit of {MAX_TICK_BYTES} for one tick: \
                  the game emits too many events or effects at once"
             ));
         }

@@ -250,7 +250,8 @@ fn same_secret(a: &[u8], b: &[u8]) -> bool {
 async fn index(State(admin): State<Admin>) -> Html<String> {
     let mut page = String::from(
         "<!doctype html><meta charset=utf-8><title>Rekindle</title><link rel=icon href=data:,>\
-         <style>body{font:16px/1.5 system-ui;margin:2em;max-width:50em}td{padding:0 1em 0 0}</style>",
+         <style>body{font:16px/1.5 system-ui;margin:2em;max-width:50em}td{padding:0 1em 0 \
+         0}</style>",
     );
     let _ = write!(page, "<h1>Rekindle node {}</h1><table>", admin.node.name());
     for (method, path, what) in PATHS {

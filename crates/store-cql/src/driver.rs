@@ -277,7 +277,8 @@ impl Driver {
         }
         let counted = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
         let problem = format!(
-            "RK-STORE-130: with this replication {required} nodes must answer, and datacentre {here} has {counted}: for trials make the keyspace with \
+            "RK-STORE-130: with this replication {required} nodes must answer, and datacentre \
+             {here} has {counted}: for trials make the keyspace with \
              `?replication=1` (under another name, if it is there already), for play add nodes"
         );
         Err(StoreError::Refused { place: self.place.clone(), problem })

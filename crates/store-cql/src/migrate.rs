@@ -201,7 +201,8 @@ pub(super) async fn warn_if_unsynced(driver: &Driver) {
             tracing::warn!(
                 code = "RK-STORE-040",
                 place = driver.place(),
-                "the server answers writes before they are on disk (commitlog_sync: periodic): what is acknowledged is lost if a majority of its \
+                "the server answers writes before they are on disk (commitlog_sync: periodic): \
+                 what is acknowledged is lost if a majority of its \
                  replicas loses power at once; set it to batch or group"
             );
         }

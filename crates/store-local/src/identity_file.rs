@@ -229,8 +229,11 @@ mod tests {
     use super::*;
 
     /// As release 0.1 writes it: never changed.
-    const GOLDEN: &str = "rekindle store identity, format 1\nid 000102030405060708090a0b0c0d0e0f\nfloor 1795000000000\nmade 1795000000000\n\
-        because the directory is a copy\nplace identity 12.1795000000000000001 node.db 13.0 device 66305 boot 5f0c\ncrc ";
+    const GOLDEN: &str = "rekindle store identity, format 1\nid \
+                          000102030405060708090a0b0c0d0e0f\nfloor 1795000000000\nmade \
+                          1795000000000\n\
+        because the directory is a copy\nplace identity 12.1795000000000000001 node.db 13.0 device \
+        66305 boot 5f0c\ncrc ";
 
     fn golden() -> StoreIdentity {
         StoreIdentity {

@@ -340,7 +340,8 @@ impl LoopMount {
     /// Everything that is not on the disk is gone: `EXT4_IOC_SHUTDOWN` with
     /// `EXT4_GOING_FLAGS_NOLOGFLUSH`.
     fn power_switch(&self) -> Result<Switch, String> {
-        let script = "import fcntl, os, struct, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\nprint('ready', flush=True)\n\
+        let script = "import fcntl, os, struct, sys\nfd = os.open(sys.argv[1], \
+                      os.O_RDONLY)\nprint('ready', flush=True)\n\
             sys.stdin.readline()\nfcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))";
         let child = Command::new("python3")
             .args(["-c", script])

@@ -118,15 +118,18 @@ async fn record_rows(sql: &Client, statement: &Statement, batch: u64, records: u
 async fn compare(address: &str, records: u64, rounds: usize) {
     let bench = Bench::open(address, 16_384).await;
     let tables = "CREATE TABLE bare (LIKE batch INCLUDING STORAGE, PRIMARY KEY (number)); \
-                  CREATE TABLE record (match_id bigint, seq bigint, payload bytea, PRIMARY KEY (match_id, seq))";
+                  CREATE TABLE record (match_id bigint, seq bigint, payload bytea, \
+                  PRIMARY KEY (match_id, seq))";
     bench.sql.batch_execute(tables).await.expect("tables to compare with");
     let (bare_sql, rows_sql) = (connect(&bench.config).await, connect(&bench.config).await);
     let bare = bare_sql
         .prepare("INSERT INTO bare VALUES ($1, $2, $3, $4, $5)")
         .await
         .expect("a statement");
-    let by_record = "WITH lease AS MATERIALIZED (SELECT state = 'live' AS live FROM node_lease WHERE incarnation = $1 FOR SHARE), \
-                     written AS (INSERT INTO record SELECT u.* FROM lease, unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS u WHERE live \
+    let by_record = "WITH lease AS MATERIALIZED (SELECT state = 'live' AS live FROM node_lease \
+                     WHERE incarnation = $1 FOR SHARE), \
+                     written AS (INSERT INTO record SELECT u.* \
+                     FROM lease, unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS u WHERE live \
                                  ON CONFLICT DO NOTHING) SELECT live FROM lease";
     let by_record = rows_sql.prepare(by_record).await.expect("a statement");
     let (mut scribe, mut sides) =
@@ -194,8 +197,10 @@ async fn trimming(address: &str, records: u64, rounds: u64) {
     const EVERY: u64 = 512;
     let bench = Bench::open(address, EVERY).await;
     // The same shape in one table, vacuumed as eagerly as it can be.
-    let table = "CREATE TABLE bare (LIKE batch INCLUDING STORAGE, PRIMARY KEY (number)) WITH (autovacuum_vacuum_threshold = 500, \
-                 autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_threshold = 500, \
+    let table = "CREATE TABLE bare (LIKE batch INCLUDING STORAGE, PRIMARY KEY (number)) \
+                 WITH (autovacuum_vacuum_threshold = 500, \
+                 autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0, \
+                 toast.autovacuum_vacuum_threshold = 500, \
                  toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_cost_delay = 0)";
     bench.sql.batch_execute(table).await.expect("a table to compare with");
     let bare_sql = connect(&bench.config).await;

@@ -86,8 +86,10 @@ impl Inner {
         let (encoded, content) = (meta.encode(), &bytes[..]);
         let crc = i64::from(crc32c::crc32c(&encoded));
         for _ in 0..TRIES {
-            let insert = "INSERT INTO archive_chunk (match_id, first_seq, kind, put, meta, meta_crc, bytes) \
-                          VALUES ($1, $2, $3, nextval('archive_put'), $4, $5, $6) ON CONFLICT DO NOTHING RETURNING true";
+            let insert = "INSERT INTO archive_chunk (match_id, first_seq, kind, put, meta, \
+                          meta_crc, bytes) \
+                          VALUES ($1, $2, $3, nextval('archive_put'), $4, $5, $6) ON CONFLICT \
+                          DO NOTHING RETURNING true";
             let Some((put, stands)) = self.chunk(&meta).await? else {
                 let parameters: [&(dyn ToSql + Sync); 6] =
                     [&match_id, &seq, &kind, &encoded, &crc, &content];
@@ -104,8 +106,10 @@ impl Inner {
                 Ok(stands) => return Ok(stands),
                 Err(StoreError::NotFound(_)) => {}
                 Err(StoreError::Corrupt { .. }) => {
-                    let replace = "UPDATE archive_chunk SET put = nextval('archive_put'), meta = $5, meta_crc = $6, bytes = $7 \
-                                   WHERE match_id = $1 AND first_seq = $2 AND kind = $3 AND put = $4 RETURNING true";
+                    let replace = "UPDATE archive_chunk SET put = nextval('archive_put'), meta = \
+                                   $5, meta_crc = $6, bytes = $7 \
+                                   WHERE match_id = $1 AND first_seq = $2 AND kind = $3 \
+                                   AND put = $4 RETURNING true";
                     let parameters: [&(dyn ToSql + Sync); 7] =
                         [&match_id, &seq, &kind, &put, &encoded, &crc, &content];
                     if !self.pools.rows(Lane::Bulk, DOING, replace, &parameters).await?.is_empty() {

@@ -26,7 +26,8 @@ impl AuditLog for PostgresStore {
                 (count("time", time_ms)?, id(action.0), i16::from(stage));
             let (who, what, target, bytes) =
                 (text(&entry.who), text(&entry.action), text(&entry.target), entry.encode());
-            let insert = "INSERT INTO audit (time_ms, action_id, stage, who, action, target, entry) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+            let insert = "INSERT INTO audit (time_ms, action_id, stage, who, action, target, \
+                          entry) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                           ON CONFLICT DO NOTHING RETURNING true";
             let parameters: [&(dyn ToSql + Sync); 7] =
                 [&time_ms, &action, &stage, &who, &what, &target, &bytes];
@@ -68,7 +69,8 @@ impl AuditLog for PostgresStore {
         Box::pin(async move {
             // Ids from 2^63 on are the highest, though SQL takes them for negative.
             let sql = "SELECT entry FROM audit WHERE time_ms >= $1 AND time_ms < $2 \
-                       ORDER BY time_ms DESC, (action_id >= 0), action_id DESC, stage DESC LIMIT $3";
+                       ORDER BY time_ms DESC, (action_id >= 0), action_id DESC, stage DESC \
+                       LIMIT $3";
             let parameters: [&(dyn ToSql + Sync); 3] =
                 [&bound(query.since_ms), &bound(query.until_ms), &bound(query.limit as u64)];
             let rows =
@@ -81,8 +83,10 @@ impl AuditLog for PostgresStore {
 
     fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
         Box::pin(async move {
-            let sql = "DELETE FROM audit WHERE (time_ms, action_id, stage) IN (SELECT time_ms, action_id, stage FROM audit WHERE time_ms < $1 \
-                       ORDER BY time_ms, (action_id < 0), action_id, stage LIMIT $2) RETURNING true";
+            let sql = "DELETE FROM audit WHERE (time_ms, action_id, stage) IN (SELECT time_ms, \
+                       action_id, stage FROM audit WHERE time_ms < $1 \
+                       ORDER BY time_ms, (action_id < 0), action_id, stage LIMIT $2) \
+                       RETURNING true";
             let rows = self
                 .0
                 .pools

@@ -30,10 +30,13 @@ const CHUNK: usize = 256 << 10;
 /// How many whole checkpoints are remembered: 8 bytes and a little more for each.
 const MAX_KNOWN: usize = 65_536;
 
-const PUT: &str = "WITH gone AS (DELETE FROM checkpoint_chunk USING checkpoint old WHERE old.match_id = $1 AND old.seq = $2 AND old.epoch = $3 \
+const PUT: &str = "WITH gone AS (DELETE FROM checkpoint_chunk USING checkpoint old \
+                   WHERE old.match_id = $1 AND old.seq = $2 AND old.epoch = $3 \
                                 AND checkpoint_chunk.put = old.put) \
-                   INSERT INTO checkpoint (match_id, seq, epoch, put, meta, meta_crc, chunks, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                   ON CONFLICT (match_id, seq, epoch) DO UPDATE SET put = excluded.put, meta = excluded.meta, meta_crc = excluded.meta_crc, \
+                   INSERT INTO checkpoint (match_id, seq, epoch, put, meta, meta_crc, chunks, \
+                   state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                   ON CONFLICT (match_id, seq, epoch) DO UPDATE \
+                   SET put = excluded.put, meta = excluded.meta, meta_crc = excluded.meta_crc, \
                                 chunks = excluded.chunks, state = excluded.state";
 
 /// Checkpoints on their way, and those that are known to be whole.
@@ -242,7 +245,8 @@ impl Inner {
     }
 
     async fn trim_checkpoints(&self, match_id: MatchId, before: Seq) -> Result<(), StoreError> {
-        let sql = "WITH old AS (DELETE FROM checkpoint WHERE match_id = $1 AND seq < $2 RETURNING put) \
+        let sql = "WITH old AS (DELETE FROM checkpoint WHERE match_id = $1 AND seq < $2 \
+                   RETURNING put) \
                    DELETE FROM checkpoint_chunk USING old WHERE checkpoint_chunk.put = old.put";
         self.pools
             .rows(Lane::Bulk, "trimming checkpoints", sql, &[&id(match_id.0), &bound(before.0)])

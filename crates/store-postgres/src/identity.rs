@@ -16,8 +16,10 @@ use super::{Inner, PostgresStore};
 
 const TABLE: &str = "store_identity";
 /// Everybody may call these functions, unless an administrator or a provider has forbidden it.
-const PLACE: &str = "SELECT format('system %s timeline %s database %s table %s', (SELECT system_identifier FROM pg_control_system()), \
-                     left(pg_walfile_name(pg_current_wal_lsn()), 8), (SELECT oid FROM pg_database WHERE datname = current_database()), 'node_lease'::regclass::oid)";
+const PLACE: &str = "SELECT format('system %s timeline %s database %s table %s', (SELECT \
+                     system_identifier FROM pg_control_system()), \
+                     left(pg_walfile_name(pg_current_wal_lsn()), 8), (SELECT oid FROM pg_database \
+                     WHERE datname = current_database()), 'node_lease'::regclass::oid)";
 /// What is left where they may not be called.
 const PLAIN_PLACE: &str = "SELECT format('database %s table %s', (SELECT oid FROM pg_database \
     WHERE datname = current_database()), 'node_lease'::regclass::oid)";

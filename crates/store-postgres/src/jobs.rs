@@ -23,7 +23,8 @@ const TABLE: &str = "job";
 /// caller.
 const TRIES: usize = 16;
 
-const REPLACE: &str = "UPDATE job SET version = $3, queue = $4, kind = $5, status = $6, due_ms = $7, finished_ms = $8, held_key = $9, job = $10 \
+const REPLACE: &str = "UPDATE job SET version = $3, queue = $4, kind = $5, status = $6, due_ms = \
+                       $7, finished_ms = $8, held_key = $9, job = $10 \
                        WHERE id = $1 AND version = $2 RETURNING true";
 
 fn job(row: &Row) -> Result<Job, StoreError> {
@@ -113,8 +114,10 @@ impl Inner {
     }
 
     async fn enqueue(&self, job: Job) -> Result<JobId, StoreError> {
-        let sql = "INSERT INTO job (id, version, queue, kind, status, due_ms, finished_ms, held_key, job) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING true";
+        let sql = "INSERT INTO job (id, version, queue, kind, status, due_ms, finished_ms, \
+                   held_key, job) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING \
+                   RETURNING true";
         let (version, due, finished) =
             (count("version", job.version)?, job.due_ms().map(bound), job.finished_ms().map(bound));
         let (status, key, bytes) = (job.status().name(), job.held_key(), job.encode());
@@ -175,8 +178,10 @@ impl Inner {
             bytes.push(mine.encode());
             claimed.push(mine);
         }
-        let take = "UPDATE job SET version = mine.version, status = 'running', due_ms = mine.due_ms, job = mine.job \
-                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) AS mine (id, version, due_ms, job) WHERE job.id = mine.id";
+        let take = "UPDATE job SET version = mine.version, status = 'running', due_ms = \
+                    mine.due_ms, job = mine.job \
+                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) AS mine \
+                    (id, version, due_ms, job) WHERE job.id = mine.id";
         lent.ask(take, &[&ids, &versions, &dues, &bytes]).await.map_err(told)?;
         lent.commit().await.map_err(told)?;
         Ok(claimed)
@@ -241,7 +246,8 @@ impl Jobs for PostgresStore {
     fn list(&self, filter: JobFilter) -> StoreResult<'_, Vec<Job>> {
         Box::pin(async move {
             // Ids from 2^63 on are the highest, though SQL takes them for negative.
-            let sql = "SELECT job FROM job WHERE ($1::text IS NULL OR queue = $1) AND ($2::text IS NULL OR kind = $2) \
+            let sql = "SELECT job FROM job WHERE ($1::text IS NULL OR queue = $1) \
+                       AND ($2::text IS NULL OR kind = $2) \
                        AND ($3::text IS NULL OR status = $3) ORDER BY (id >= 0), id DESC LIMIT $4";
             let (status, limit) = (
                 filter.status.map(rekindle_schema::job::JobStatus::name),
@@ -263,9 +269,12 @@ impl Jobs for PostgresStore {
 
     fn counts(&self) -> StoreResult<'_, Vec<QueueCounts>> {
         Box::pin(async move {
-            let sql = "SELECT queue, count(*) FILTER (WHERE status = 'ready'), count(*) FILTER (WHERE status = 'running'), \
-                              count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'dead'), \
-                              count(*) FILTER (WHERE status = 'cancelled'), min(due_ms) FILTER (WHERE status = 'ready') \
+            let sql = "SELECT queue, count(*) FILTER (WHERE status = 'ready'), count(*) FILTER \
+                       (WHERE status = 'running'), \
+                              count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE \
+                              status = 'dead'), \
+                              count(*) FILTER (WHERE status = 'cancelled'), min(due_ms) FILTER \
+                              (WHERE status = 'ready') \
                        FROM job GROUP BY queue";
             let rows = self.0.pools.rows(Lane::Facts, "counting jobs", sql, &[]).await?;
             let number =
@@ -297,7 +306,8 @@ impl Jobs for PostgresStore {
 
     fn prune(&self, before_ms: u64, limit: usize) -> StoreResult<'_, usize> {
         Box::pin(async move {
-            let sql = "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE finished_ms < $1 ORDER BY finished_ms, id LIMIT $2 \
+            let sql = "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE finished_ms < $1 \
+                       ORDER BY finished_ms, id LIMIT $2 \
                        FOR UPDATE SKIP LOCKED) RETURNING true";
             let rows = self
                 .0

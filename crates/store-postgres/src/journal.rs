@@ -134,7 +134,8 @@ fn append_sql(segment: &Segment, lease: &str) -> String {
     let table = segment.table();
     format!(
         "INSERT INTO {table} (number, prev_crc, crc, size, bytes) \
-         SELECT $2::bigint, $3::bigint, $4::bigint, $5::int, $6::bytea FROM ({lease}) AS lease ON CONFLICT (number) DO NOTHING"
+         SELECT $2::bigint, $3::bigint, $4::bigint, $5::int, $6::bytea FROM ({lease}) AS lease \
+         ON CONFLICT (number) DO NOTHING"
     )
 }
 
@@ -382,8 +383,10 @@ impl Inner {
         let doing = "reading a log";
         let table = segment.table();
         let sql = format!(
-            "SELECT number, bytes FROM (SELECT number, bytes, sum(size) OVER (ORDER BY number) AS total, row_number() OVER (ORDER BY number) AS nth \
-             FROM (SELECT number, size, bytes FROM {table} WHERE number >= $1 ORDER BY number LIMIT $3) near) counted \
+            "SELECT number, bytes FROM (SELECT number, bytes, sum(size) OVER (ORDER BY number) AS \
+             total, row_number() OVER (ORDER BY number) AS nth \
+             FROM (SELECT number, size, bytes FROM {table} WHERE number >= $1 ORDER BY number \
+             LIMIT $3) near) counted \
              WHERE total <= $2 OR nth = 1 ORDER BY number"
         );
         let mut lent = self.pools.lend(Lane::Bulk, doing).await?;
@@ -494,8 +497,10 @@ impl Inner {
             }
         }
         let sql = format!(
-            "SELECT number, bytes FROM (SELECT number, bytes, sum(size) OVER (ORDER BY number DESC) AS total FROM \
-             (SELECT number, size, bytes FROM {table} ORDER BY number DESC LIMIT $1) near) counted WHERE total <= $2 OR number = $3 ORDER BY number"
+            "SELECT number, bytes FROM (SELECT number, bytes, sum(size) OVER (ORDER BY number \
+             DESC) AS total FROM \
+             (SELECT number, size, bytes FROM {table} ORDER BY number DESC LIMIT $1) near) counted \
+             WHERE total <= $2 OR number = $3 ORDER BY number"
         );
         let rows = self
             .pools
@@ -590,7 +595,9 @@ impl Inner {
     }
 
     async fn logs(&self) -> Result<Vec<LogInfo>, StoreError> {
-        let sql = "SELECT log, min(first), coalesce(sum(pg_total_relation_size(to_regclass(segment_name(log, first)))), 0)::bigint \
+        let sql = "SELECT log, min(first), \
+                   coalesce(sum(pg_total_relation_size(to_regclass(segment_name(log, first)))), \
+                   0)::bigint \
                    FROM segment GROUP BY log";
         let rows = self.pools.rows(Lane::Bulk, "listing logs", sql, &[]).await?;
         let read = |row: &Row| {

@@ -106,7 +106,8 @@ impl Inner {
 impl Leases for PostgresStore {
     fn register(&self, lease: NodeLease) -> StoreResult<'_, ()> {
         Box::pin(async move {
-            let sql = "INSERT INTO node_lease (incarnation, state, deadline_ms, seal, region, lease) VALUES ($1, $2, $3, $4, $5, $6) \
+            let sql = "INSERT INTO node_lease (incarnation, state, deadline_ms, seal, region, \
+                       lease) VALUES ($1, $2, $3, $4, $5, $6) \
                        ON CONFLICT DO NOTHING RETURNING true";
             let seal = lease.seal.map(|seal| count("batch", seal.0)).transpose()?;
             let (state, deadline, bytes) =
@@ -138,9 +139,11 @@ impl Leases for PostgresStore {
                 None => None,
             };
             let bytes = standing.map(|lease| NodeLease { reached, ..lease }.encode());
-            let sql = "WITH changed AS (UPDATE node_lease SET deadline_ms = $2, lease = coalesce($3, lease) \
+            let sql = "WITH changed AS (UPDATE node_lease \
+                       SET deadline_ms = $2, lease = coalesce($3, lease) \
                        WHERE incarnation = $1 AND state = 'live' RETURNING 1) \
-                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease WHERE incarnation = $1)";
+                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease \
+                       WHERE incarnation = $1)";
             match self
                 .0
                 .change("renewing a node's lease", sql, &[&id(node.0), &bound(deadline_ms), &bytes])
@@ -155,8 +158,10 @@ impl Leases for PostgresStore {
 
     fn stop(&self, node: Incarnation) -> StoreResult<'_, Renewal> {
         Box::pin(async move {
-            let sql = "WITH changed AS (UPDATE node_lease SET state = 'stopped' WHERE incarnation = $1 AND state IN ('live', 'stopped') RETURNING 1) \
-                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease WHERE incarnation = $1)";
+            let sql = "WITH changed AS (UPDATE node_lease SET state = 'stopped' \
+                       WHERE incarnation = $1 AND state IN ('live', 'stopped') RETURNING 1) \
+                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease \
+                       WHERE incarnation = $1)";
             match self.0.change("stopping a node's lease", sql, &[&id(node.0)]).await? {
                 (true, _) => Ok(Renewal::Live),
                 (false, Some(_)) => Ok(Renewal::Fenced),
@@ -232,8 +237,10 @@ impl Leases for PostgresStore {
 
     fn forget(&self, node: Incarnation) -> StoreResult<'_, ()> {
         Box::pin(async move {
-            let sql = "WITH changed AS (DELETE FROM node_lease WHERE incarnation = $1 AND state <> 'live' RETURNING 1) \
-                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease WHERE incarnation = $1)";
+            let sql = "WITH changed AS (DELETE FROM node_lease WHERE incarnation = $1 \
+                       AND state <> 'live' RETURNING 1) \
+                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM node_lease \
+                       WHERE incarnation = $1)";
             match self.0.change("removing a node's lease", sql, &[&id(node.0)]).await? {
                 (false, Some(state)) if state == "live" => Err(backend::forgot_live(node)),
                 _ => Ok(()),
@@ -244,7 +251,8 @@ impl Leases for PostgresStore {
     fn create(&self, lease: MatchLease) -> StoreResult<'_, ()> {
         Box::pin(async move {
             backend::check_row(&lease)?;
-            let sql = "INSERT INTO match_lease (match_id, version, epoch, incarnation, state, region, lease) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+            let sql = "INSERT INTO match_lease (match_id, version, epoch, incarnation, state, \
+                       region, lease) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                        ON CONFLICT DO NOTHING RETURNING true";
             let (version, epoch) =
                 (count("version", lease.version)?, count("epoch", lease.epoch.0)?);
@@ -273,8 +281,10 @@ impl Leases for PostgresStore {
         lease: MatchLease,
     ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         Box::pin(async move {
-            let sql = "UPDATE match_lease SET version = $2::bigint, epoch = $3, incarnation = $4, state = $5, region = $6, lease = $7 \
-                       WHERE match_id = $1 AND version = $2::bigint - 1 AND epoch <= $3 RETURNING true";
+            let sql = "UPDATE match_lease SET version = $2::bigint, epoch = $3, incarnation = $4, \
+                       state = $5, region = $6, lease = $7 \
+                       WHERE match_id = $1 AND version = $2::bigint - 1 AND epoch <= $3 \
+                       RETURNING true";
             backend::check_row(&lease)?;
             let (version, epoch) =
                 (count("version", lease.version)?, count("epoch", lease.epoch.0)?);
@@ -319,8 +329,10 @@ impl Leases for PostgresStore {
 
     fn remove(&self, match_id: MatchId, version: u64) -> StoreResult<'_, bool> {
         Box::pin(async move {
-            let sql = "WITH changed AS (DELETE FROM match_lease WHERE match_id = $1 AND version = $2 AND state = 'ended' RETURNING 1) \
-                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM match_lease WHERE match_id = $1)";
+            let sql = "WITH changed AS (DELETE FROM match_lease WHERE match_id = $1 \
+                       AND version = $2 AND state = 'ended' RETURNING 1) \
+                       SELECT EXISTS (SELECT FROM changed), (SELECT state FROM match_lease \
+                       WHERE match_id = $1)";
             match self
                 .0
                 .change("removing a match's row", sql, &[&id(match_id.0), &bound(version)])

@@ -109,7 +109,8 @@ impl PostgresStore {
 
     /// A server that loses what it has committed makes every promise of this store void.
     async fn check_server(&self) -> Result<(), StoreError> {
-        let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes'), \
+        let sql = "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
+                   current_setting('full_page_writes'), \
                    current_setting('synchronous_commit'), pg_is_in_recovery()";
         let rows =
             self.0.pools.rows(Lane::Facts, "asking for the server's settings", sql, &[]).await?;

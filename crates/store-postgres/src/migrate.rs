@@ -95,7 +95,8 @@ pub async fn discard(options: &PostgresOptions) -> Result<(), StoreError> {
     let client = connect(options, DOING).await?;
     // In pieces: one transaction that drops hundreds of partitions may need more locks than there
     // are.
-    let partitions = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
+    let partitions = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) \
+                      FROM pg_tables \
                       WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
     for row in client.query(partitions, &[&options.schema()]).await.map_err(failed)? {
         client.batch_execute(row.try_get(0).map_err(failed)?).await.map_err(failed)?;

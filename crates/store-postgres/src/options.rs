@@ -281,8 +281,10 @@ impl PostgresOptions {
     pub(super) fn session(&self, statement_timeout: Duration) -> Config {
         let mut config = self.config.clone();
         let own = format!(
-            "-c search_path={} -c synchronous_commit=on -c statement_timeout={} -c idle_in_transaction_session_timeout=30s -c \
-             default_transaction_isolation=read\\ committed -c plan_cache_mode=force_generic_plan -c jit=off",
+            "-c search_path={} -c synchronous_commit=on -c statement_timeout={} -c \
+             idle_in_transaction_session_timeout=30s -c \
+             default_transaction_isolation=read\\ committed -c plan_cache_mode=force_generic_plan \
+             -c jit=off",
             self.schema,
             statement_timeout.as_millis(),
         );

@@ -280,11 +280,16 @@ impl Pools {
     /// asked for is undone; it was told nothing of it.
     async fn unblock(&self) {
         const DOING: &str = "looking for sessions that hold up others";
-        let sql = "SELECT holder.pid, pg_terminate_backend(holder.pid) FROM pg_stat_activity holder \
-                   WHERE holder.state = 'active' AND holder.wait_event = 'ClientRead' AND holder.usename = current_user \
-                     AND holder.datname = current_database() AND holder.query_start < clock_timestamp() - interval '1 second' \
-                     AND holder.pid IN (SELECT unnest(pg_blocking_pids(waiting.pid)) FROM pg_stat_activity waiting \
-                                        WHERE waiting.wait_event_type = 'Lock' AND waiting.usename = current_user)";
+        let sql = "SELECT holder.pid, pg_terminate_backend(holder.pid) \
+                   FROM pg_stat_activity holder \
+                   WHERE holder.state = 'active' AND holder.wait_event = 'ClientRead' \
+                   AND holder.usename = current_user \
+                     AND holder.datname = current_database() \
+                     AND holder.query_start < clock_timestamp() - interval '1 second' \
+                     AND holder.pid IN (SELECT unnest(pg_blocking_pids(waiting.pid)) \
+                     FROM pg_stat_activity waiting \
+                                        WHERE waiting.wait_event_type = 'Lock' \
+                                        AND waiting.usename = current_user)";
         let ended = async {
             let mut lent = self.lend(Lane::Bulk, DOING).await?;
             lent.ask(sql, &[]).await.map_err(|failure| failure.told(DOING))

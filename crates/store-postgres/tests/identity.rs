@@ -96,7 +96,8 @@ async fn a_server_that_does_not_tell_what_it_is_has_an_identity_all_the_same() {
     let admin = Fresh::on(&server.address()).await;
     let sql = admin.client().await;
     let plain = format!(
-        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; CREATE ROLE plain LOGIN; GRANT ALL ON SCHEMA {0} TO plain; \
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC; CREATE ROLE plain LOGIN; \
+         GRANT ALL ON SCHEMA {0} TO plain; \
          GRANT ALL ON ALL TABLES IN SCHEMA {0} TO plain",
         admin.schema()
     );

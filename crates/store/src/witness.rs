@@ -161,7 +161,8 @@ pub async fn strangers(
 /// A log without a lease.
 pub fn stranger(log: Incarnation) -> String {
     format!(
-        "RK-STORE-111: there is a log {log}, but no lease of the node that wrote it: leases and directory are lost or older than the log; restore what belongs to \
+        "RK-STORE-111: there is a log {log}, but no lease of the node that wrote it: leases and \
+         directory are lost or older than the log; restore what belongs to \
          it from a backup, or move the log away to go on without it"
     )
 }
@@ -193,7 +194,8 @@ pub async fn missing_checkpoint(
     // The match may have been removed meanwhile.
     match store.leases.get(stored.match_id).await? {
         Some(row) if !is_there(&row).await? => Ok(Some(format!(
-            "RK-STORE-112: match {}: node incarnation {} had stored a checkpoint at record {}, but neither that nor a newer one is there; the match is \
+            "RK-STORE-112: match {}: node incarnation {} had stored a checkpoint at record {}, but \
+             neither that nor a newer one is there; the match is \
              replayed from what is left; restore the checkpoints from a backup if it is not enough",
             stored.match_id, lease.incarnation, stored.name.seq
         ))),

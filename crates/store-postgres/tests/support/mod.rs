@@ -127,12 +127,14 @@ impl Drop for Fresh {
                 tokio::spawn(connection);
                 // In pieces: one transaction that drops hundreds of partitions may need more locks
                 // than there are.
-                let tables = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) FROM pg_tables \
+                let tables = "SELECT format('DROP TABLE IF EXISTS %I.%I', schemaname, tablename) \
+                              FROM pg_tables \
                               WHERE schemaname = $1 AND tablename LIKE 'batch\\_%'";
                 for row in client.query(tables, &[&schema]).await.unwrap_or_default() {
                     let _ = client.batch_execute(row.get(0)).await;
                 }
-                let _ = client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
+                let _ =
+                    client.batch_execute(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
             });
         };
         let _ = std::thread::spawn(drop_it).join();
