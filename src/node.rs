@@ -33,7 +33,7 @@ pub mod recover;
 pub mod scrub;
 pub mod serving;
 mod settings;
-mod signals;
+pub mod signals;
 pub mod standing;
 pub mod tickets;
 pub mod trial;

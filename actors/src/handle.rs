@@ -68,7 +68,7 @@ impl MatchHandle {
     }
 
     /// The tick where the world stands, executed but perhaps not yet durable, and its hash. `None`
-    /// if the match has stopped.
+    /// if the match has stopped, or while the cause of a failed tick is looked for.
     pub async fn inspect(&self) -> Option<(Tick, StateHash)> {
         let (reply, answer) = oneshot::channel();
         self.cell.cast(MatchMsg::Inspect(reply));

@@ -15,6 +15,7 @@ use crate::node::card::NodeCard;
 use crate::node::lifecycle::{self, Run};
 use crate::node::matches::NewMatch;
 use crate::node::milestone::Milestone;
+use crate::node::signals::Signals;
 use crate::text::{counted, plain};
 use crate::{control, dial, output, telemetry};
 
@@ -75,12 +76,14 @@ fn serve(
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
+        let signals = Signals::listen()?;
         let front = Box::new(control::listen(&context.config, metrics.clone()).await?);
         let run = Run {
             config: context.config.clone(),
             games: context.games.clone(),
             metrics,
             kinds: context.kinds.clone(),
+            signals,
             front,
             first_match,
             abandoned,

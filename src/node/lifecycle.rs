@@ -69,6 +69,8 @@ pub struct Run {
     pub metrics: PrometheusHandle,
     /// Kinds of job that the executable brings along.
     pub kinds: Vec<Kind>,
+    /// Listened for before anything else: from then on a signal stops the node cleanly.
+    pub signals: Signals,
     /// What answers operators.
     pub front: Box<dyn Front>,
     /// Created when no match runs after the recovery.
@@ -83,8 +85,7 @@ pub struct Run {
 /// Whatever can refuse a start does so before anything is claimed: the configuration was looked at
 /// before (`config/check.rs`), and `run.front` listens already.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), NodeError> {
-    let Run { config, games, metrics, kinds, front, first_match, abandoned } = run;
-    let mut signals = Signals::listen()?;
+    let Run { config, games, metrics, kinds, mut signals, front, first_match, abandoned } = run;
     front.says("opening the store");
     let mut abandoned = Box::pin(gone(abandoned));
     let waiting = |words: &str| {

@@ -20,7 +20,7 @@ pub(super) async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
 }
 
 /// Ctrl-C and SIGTERM. From [`Signals::listen`] on they no longer end the process by themselves.
-pub(super) struct Signals {
+pub struct Signals {
     /// Ctrl-C.
     interrupt: Signal,
     /// SIGTERM.
@@ -31,7 +31,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// From now on signals are heard here.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

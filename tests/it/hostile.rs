@@ -42,6 +42,42 @@ fn ends(dir: &Path, args: &[&str]) -> Done {
     }
 }
 
+/// What a start does that finds a pipe.
+enum Start {
+    IsRefused,
+    /// It serves, without the matches of the log.
+    Parks,
+}
+
+fn starts(dir: &Path, wanted: Start, name: &str) {
+    let log = dir.join("start.log");
+    let mut node = command(dir)
+        .args(["start", "--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .arg("--until-stdin-closes")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    match wanted {
+        Start::IsRefused => {
+            let ended = eventually("the end of the start", || node.try_wait().unwrap());
+            assert!(!ended.success() && !said().contains("RK-NODE-025"), "{name}: {}", said());
+        }
+        Start::Parks => {
+            eventually("the matches of that log are parked, and the node serves others", || {
+                assert!(node.try_wait().unwrap().is_none(), "{name}: {}", said());
+                let parked = said().contains("RK-CLUSTER-004") && said().contains("a named pipe");
+                let list = rekindle(dir, &["match", "ls", "--json"]);
+                (parked && list.code == 0 && list.stdout.contains("parked")).then_some(())
+            });
+            node.kill().unwrap();
+            node.wait().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_pipe_where_a_file_should_be_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,28 +119,7 @@ fn a_pipe_where_a_file_should_be_holds_nobody_up() {
             doctor.code == 5 && doctor.stdout.contains("not a regular file"),
             "{name}: {doctor:?}"
         );
-        let start = ends(
-            dir.path(),
-            &[
-                "start",
-                "--dev",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-                "--until-stdin-closes",
-            ],
-        );
-        if batches {
-            let parked =
-                start.stderr.contains("RK-CLUSTER-004") && start.stderr.contains("a named pipe");
-            assert!(
-                start.code == 0 && parked,
-                "its matches are parked, the node serves others: {start:?}"
-            );
-        } else {
-            assert_ne!(start.code, 0, "{name}: {start:?}");
-        }
+        starts(dir.path(), if batches { Start::Parks } else { Start::IsRefused }, name);
         std::fs::remove_file(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
     }

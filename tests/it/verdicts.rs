@@ -215,8 +215,12 @@ async fn records(store: &Store, lease: &MatchLease) -> Vec<(BatchNo, Frame, Flus
 async fn forge(data: &Path, wanted: impl Fn(Tick) -> bool) -> Option<Tick> {
     let (store, lease) = open(data).await;
     let records = records(&store, &lease).await;
+    // A checkpoint that is stored already is not stored again.
+    let (stored, _) = store.checkpoints.list(lease.match_id).await.unwrap();
     let fits = |(_, frame, _): &&(BatchNo, Frame, Flush)| {
-        frame.header.last_tick.0 > 25 && wanted(frame.header.last_tick)
+        frame.header.last_tick.0 > 25
+            && wanted(frame.header.last_tick)
+            && stored.iter().all(|meta| meta.seq != frame.header.seq)
     };
     let (batch, last, _) = records.iter().rev().skip(5).find(fits)?;
     let mut sim = arena().create(&lease.spec.config, lease.spec.seed ^ 1).unwrap();

@@ -129,11 +129,16 @@ impl Actor for MatchActor {
         match message {
             MatchMsg::Tick(wake) => state.on_tick(wake),
             MatchMsg::Durable(durable) => state.on_durable(durable),
-            MatchMsg::Faulty(fault) => panic!("match {}: {fault}", state.cell.match_id),
+            // A rebuild would wait for a durable tick that does not come.
+            MatchMsg::Faulty(fault) => {
+                state.park(format!("the journal contradicts itself: {fault}"))
+            }
             MatchMsg::Present => state.on_present(),
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
             MatchMsg::Repaired(repair) => state.on_repaired(*repair),
             MatchMsg::Drain(reply) => state.on_drain(reply),
+            // A world whose step panicked half-way is no state of the match.
+            MatchMsg::Inspect(_) if matches!(state.mode, Mode::Poisoned { .. }) => {}
             MatchMsg::Inspect(reply) => {
                 let _ = reply.send((state.core.tick(), state.core.sim().state_hash()));
             }

@@ -213,6 +213,10 @@ impl MatchState {
     }
 
     pub(super) fn on_repaired(&mut self, outcome: Outcome) {
+        // The answer to a question that an actor before this one asked.
+        if !matches!(self.mode, Mode::Poisoned { .. }) {
+            return;
+        }
         let Mode::Poisoned { step: poisoned, arrived, since } =
             std::mem::replace(&mut self.mode, Mode::Stopped)
         else {
