@@ -131,7 +131,7 @@ impl Actor for MatchActor {
             MatchMsg::Durable(durable) => state.on_durable(durable),
             // A rebuild would wait for a durable tick that does not come.
             MatchMsg::Faulty(fault) => {
-                state.park(format!("the journal contradicts itself: {fault}"))
+                state.park(format!("the journal contradicts itself: {fault}"));
             }
             MatchMsg::Present => state.on_present(),
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),

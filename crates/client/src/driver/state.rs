@@ -54,8 +54,8 @@ pub(super) async fn reached(dialling: &mut Option<Dialling>) -> Connection {
 /// The match is served at `addr`, says a server: the next attempt goes there.
 pub(super) fn redirect(dialer: &mut Dialer, addr: &str) {
     if let Ok(addr) = addr.parse() {
-        dialer.prefer(addr)
+        dialer.prefer(addr);
     } else {
-        tracing::warn!(code = "RK-CLIENT-014", addr, "a redirect to what is no address")
+        tracing::warn!(code = "RK-CLIENT-014", addr, "a redirect to what is no address");
     }
 }
