@@ -279,10 +279,12 @@ async fn of_two_takers_one_wins() {
             }
             acknowledged
         };
+        // Both begin with the row as it stands now: whoever read it after the other had won would
+        // take the match over from the winner.
+        let row = owner.leases.get(match_id).await.unwrap().unwrap();
         let take = async |store: &Store, me: u64| {
-            let row = store.leases.get(match_id).await.unwrap().unwrap();
             let seal = fence_and_seal(store, node).await;
-            let mut wanted = row;
+            let mut wanted = row.clone();
             (wanted.version, wanted.epoch, wanted.incarnation) =
                 (wanted.version + 1, wanted.epoch.next(), Incarnation(me));
             (seal, store.leases.compare_and_set(wanted).await.unwrap().is_ok())
