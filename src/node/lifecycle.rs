@@ -1,8 +1,8 @@
 //! The life of a node: boot, recover, serve, drain, stop. [`run`] is called by `cli/start.rs`.
 //!
-//! The parts are put together in [`assemble`]; what the configuration means for them is in
-//! [`super::settings`], who ends a node from outside in [`super::signals`], and what is done about
-//! the matches of other nodes in [`super::watch`].
+//! The parts are put together in `assemble`; what the configuration means for them is in
+//! `settings`, who ends a node from outside in [`super::signals`], and what is done about
+//! the matches of other nodes in `watch`.
 
 use std::convert::Infallible;
 use std::fs::File;

@@ -1,5 +1,5 @@
 //! What a node tells whoever runs it, for the terminal. Told by [`super::lifecycle`] and
-//! [`super::watch`].
+//! `watch`.
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //! `rekindle-cluster` decides. Claims, has suspects tried, has the host replay and run, and says
 //! what came of each match.
 //!
-//! [`Recoverer::look`] is called at the start and each second from then on (by [`super::watch`]).
+//! [`Recoverer::look`] is called at the start and each second from then on (by `watch`).
 //! It calls [`round::look`], which decides and secures logs, then [`takeover::claim`]. What
 //! recovers well runs at once. What this build cannot run is not claimed: it waits for one that
 //! can, and its row stays as it is. A match whose owners died before it had run healthily is tried

@@ -1,7 +1,7 @@
 //! Which store: one line of text, checked before anything is opened, shown without its secrets.
 //!
 //! Called by the configuration and by commands; [`open`](crate::open) opens what it names. The
-//! parameters of a server's URL are read by its backend ([`dialect`]), if this build has it.
+//! parameters of a server's URL are read by its backend (`dialect`), if this build has it.
 //!
 //! ```text
 //! local  local:DIR  memory  postgres://user@host:port/database?...  scylla://a,b,c/keyspace?...
