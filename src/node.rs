@@ -5,8 +5,8 @@
 //! * [`recover`] brings back what other nodes left, as the caretaker of `rekindle-cluster` decides;
 //!   [`trial`] says which of it may kill, [`standing`] why a match does not run.
 //! * [`Serving`] is what runs then. Operators ask it through `src/control.rs` ([`listing`],
-//!   [`mod@matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down what
-//!   it is told to do.
+//!   [`mod@matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down
+//!   what it is told to do.
 //! * [`chores`] are what it does for itself; [`calendar`] says what is old.
 //! * [`bots`] plays house bots, [`card`] lets commands find the node.
 //!
