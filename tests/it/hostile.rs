@@ -119,7 +119,10 @@ fn a_pipe_where_a_file_should_be_holds_nobody_up() {
             doctor.code == 5 && doctor.stdout.contains("not a regular file"),
             "{name}: {doctor:?}"
         );
-        starts(dir.path(), if batches { Start::Parks } else { Start::IsRefused }, name);
+        // Without that checkpoint nothing is lost: the log leads to the same state.
+        if !path.starts_with(data.join("checkpoints")) {
+            starts(dir.path(), if batches { Start::Parks } else { Start::IsRefused }, name);
+        }
         std::fs::remove_file(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
     }
