@@ -1,6 +1,7 @@
 //! Who owns a match, where it should run, and how much of it is kept.
 //!
 //! * [`ownership`]: which nodes look dead, and how their matches change hands.
+//! * [`bus`]: how nodes ask each other.
 //! * [`placement`]: which survivor goes first.
 //! * [`region`]: where matches are at home, and moving them.
 //! * [`retention`]: how much of matches is kept and for how long; archiving and trimming.
@@ -8,6 +9,7 @@
 //! The store decides every question here; clocks and failure detectors only hint. This crate does
 //! not restore or run matches (`rekindle-actors` does) and knows no backend.
 
+pub mod bus;
 pub mod ownership;
 pub mod placement;
 pub mod region;

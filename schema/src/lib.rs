@@ -11,7 +11,9 @@
 //! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
 //!   made from.
-//! * [`wire`]: the client protocol.
+//! * [`wire`]: the client protocol. [`member`]: what a node says of itself; [`peer`]: what nodes ask
+//!   of each other.
+//! * [`registry`]: what belongs to the cluster and to no match.
 //! * [`mix`]: random numbers from a seed.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
@@ -27,9 +29,12 @@ pub mod delta;
 pub mod ids;
 pub mod job;
 pub mod lease;
+pub mod member;
 pub mod mix;
 pub mod net;
+pub mod peer;
 pub mod record;
+pub mod registry;
 pub mod wire;
 
 pub use ids::{

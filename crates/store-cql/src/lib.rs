@@ -76,6 +76,7 @@ mod meters;
 mod migrate;
 mod options;
 mod reader;
+mod registry;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -150,7 +151,8 @@ impl CqlStore {
             archive: this.clone(),
             jobs: this.clone(),
             audit: this.clone(),
-            identity: this,
+            identity: this.clone(),
+            registry: this,
         })
     }
 

@@ -27,7 +27,7 @@ use super::file;
 use super::segment::io_error;
 
 /// The version of the tables that this code writes and reads.
-pub(super) const TABLES_VERSION: i64 = 2;
+pub(super) const TABLES_VERSION: i64 = 3;
 /// How long a request waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 /// Most changes in one transaction.
@@ -55,6 +55,8 @@ pub(super) enum Table {
     JobKey,
     /// The audit log, by time, action, place in the action.
     Audit,
+    /// The registry, by two numbers of the name's hash.
+    Registry,
 }
 
 /// The key of a row; unused parts are 0.
@@ -62,7 +64,7 @@ pub(super) type Key = [u64; 3];
 
 impl Table {
     /// All tables.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::NodeLease,
         Self::MatchLease,
         Self::Effect,
@@ -71,6 +73,7 @@ impl Table {
         Self::JobFinished,
         Self::JobKey,
         Self::Audit,
+        Self::Registry,
     ];
 
     /// The version of the database since which it exists.
@@ -78,6 +81,7 @@ impl Table {
         match self {
             Self::NodeLease | Self::MatchLease | Self::Effect => 1,
             Self::Job | Self::JobDue | Self::JobFinished | Self::JobKey | Self::Audit => 2,
+            Self::Registry => 3,
         }
     }
 
@@ -97,6 +101,7 @@ impl Table {
             Self::JobFinished => "job_finished",
             Self::JobKey => "job_key",
             Self::Audit => "audit",
+            Self::Registry => "registry",
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn time(ms: u64) -> u64 {
 }
 
 /// Names in keys of rows: 127 bits, as two numbers that are not negative.
-fn hash(text: &str) -> [u64; 2] {
+pub(super) fn hash(text: &str) -> [u64; 2] {
     let hash = blake3::hash(text.as_bytes());
     let half = |at: usize| {
         u64::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[at + index])) >> 1

@@ -30,6 +30,7 @@ mod journal;
 mod leases;
 mod options;
 mod reader;
+mod registry;
 mod segment;
 mod verify;
 mod wal;
@@ -141,7 +142,8 @@ impl LocalStore {
             archive: this.clone(),
             jobs: this.clone(),
             audit: this.clone(),
-            identity: this,
+            identity: this.clone(),
+            registry: this,
         })
     }
 

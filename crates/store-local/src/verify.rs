@@ -12,6 +12,7 @@ use rekindle_schema::codec;
 use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::record::{EFFECT_TAG, Effect};
+use rekindle_schema::registry::RegistryEntry;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::{StoreError, TORN_TAIL, Tail};
 
@@ -295,6 +296,7 @@ fn rows(
                     Ok(())
                 }
                 Table::Audit => AuditEntry::decode(&value).map(|_| ()),
+                Table::Registry => RegistryEntry::decode(&value).map(|_| ()),
             };
             if let Err(error) = decoded {
                 audit.report(

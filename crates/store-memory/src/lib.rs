@@ -13,6 +13,7 @@ mod identity;
 mod jobs;
 mod journal;
 mod leases;
+mod registry;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::job::Job;
 use rekindle_schema::lease::{MatchLease, NodeLease};
 use rekindle_schema::record::{Effect, EffectId};
+use rekindle_schema::registry::RegistryEntry;
 use rekindle_schema::{ActionId, BatchNo, Incarnation, JobId, MatchId, Seq};
 use rekindle_store::identity::StoreIdentity;
 use rekindle_store::{Store, StoreError};
@@ -66,6 +68,8 @@ pub enum Op {
     Audit,
     /// The identity is changed or read.
     Identity,
+    /// The registry is changed or read.
+    Registry,
 }
 
 /// What becomes of one request.
@@ -119,6 +123,7 @@ struct Shared {
     jobs: BTreeMap<JobId, Job>,
     audit: BTreeMap<(u64, ActionId, u8), AuditEntry>,
     identity: Option<StoreIdentity>,
+    registry: BTreeMap<String, RegistryEntry>,
     /// Counts power cuts: what was under way during one never becomes durable.
     cuts: u64,
 }
@@ -159,7 +164,8 @@ impl MemoryStore {
             archive: this.clone(),
             jobs: this.clone(),
             audit: this.clone(),
-            identity: this,
+            identity: this.clone(),
+            registry: this,
         }
     }
 

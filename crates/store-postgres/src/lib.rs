@@ -35,6 +35,7 @@ mod leases;
 mod migrate;
 mod options;
 mod pools;
+mod registry;
 mod tls;
 
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl PostgresStore {
             archive: this.clone(),
             jobs: this.clone(),
             audit: this.clone(),
-            identity: this,
+            identity: this.clone(),
+            registry: this,
         }
     }
 

@@ -2,7 +2,7 @@
 //! not depend on the backend.
 //!
 //! * [`Journal`], [`Checkpoints`], [`Leases`], [`EffectSink`], [`Archive`], [`Jobs`], [`AuditLog`],
-//!   [`Identity`]: the ports, one trait each. A [`Store`] is one of each.
+//!   [`Identity`], [`Registry`]: the ports, one trait each. A [`Store`] is one of each.
 //! * [`history`]: a match's checkpoint and records, put together from the logs that its lineage
 //!   names and the archive.
 //! * [`chains`]: full checkpoints and the deltas on them: which can be restored, which must be
@@ -12,7 +12,7 @@
 //! * [`identity`]: which store this is, and in which epochs its matches may be continued.
 //! * [`witness`]: how far a log is known to have come, held against where it ends.
 //! * [`backend`]: for backends: what all of them check before they write and after they read.
-//!   [`jobs`] and [`audit`] are the rules of two ports, [`migration`] the versions of tables.
+//!   [`jobs`], [`audit`] and [`registry`] are the rules of ports, [`migration`] the versions of tables.
 //! * [`process`]: which process a lease names.
 //!
 //! # How a store is used
@@ -64,6 +64,7 @@ pub mod jobs;
 pub mod migration;
 mod ports;
 pub mod process;
+pub mod registry;
 pub mod transfer;
 pub mod witness;
 
@@ -72,7 +73,7 @@ use std::sync::Arc;
 pub use errors::{StoreError, TORN_TAIL};
 pub use ports::{
     Archive, AuditLog, AuditQuery, Checkpoints, Claim, EffectSink, Hold, Identity, JobFilter, Jobs,
-    Journal, Leases, LogInfo, NewJob, Outcome, QueueCounts, Renewal, StoreResult, Tail,
+    Journal, Leases, LogInfo, NewJob, Outcome, QueueCounts, Registry, Renewal, StoreResult, Tail,
 };
 
 /// The largest state of a checkpoint, in bytes.
@@ -105,4 +106,6 @@ pub struct Store {
     pub audit: Arc<dyn AuditLog>,
     /// Which store this is.
     pub identity: Arc<dyn Identity>,
+    /// What belongs to the cluster and to no match: members, keys, assignments.
+    pub registry: Arc<dyn Registry>,
 }

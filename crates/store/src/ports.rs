@@ -11,6 +11,7 @@ mod identity;
 mod jobs;
 mod journal;
 mod leases;
+mod registry;
 
 use futures::future::BoxFuture;
 
@@ -22,6 +23,7 @@ pub use self::identity::Identity;
 pub use self::jobs::{Claim, Hold, JobFilter, Jobs, NewJob, Outcome, QueueCounts};
 pub use self::journal::{Journal, LogInfo, Tail};
 pub use self::leases::{Leases, Renewal};
+pub use self::registry::Registry;
 use crate::StoreError;
 
 /// What a store's methods return.

@@ -1,0 +1,124 @@
+//! What nodes ask of each other over their links. Bulk bytes never travel here: matches are followed
+//! through the store.
+//!
+//! A request is answered once, or the link breaks and its outcome is unknown. Nothing here decides
+//! who owns a match: the directory row does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::FormatTag;
+use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
+
+/// The peer protocol that this build speaks best.
+pub const PEER_VERSION: u16 = 1;
+/// The oldest that it understands.
+pub const PEER_VERSION_MIN: u16 = 1;
+/// Format tag of an encoded [`PeerRequest`].
+pub const REQUEST_TAG: FormatTag = FormatTag(0x7101);
+/// Format tag of an encoded [`PeerReply`].
+pub const REPLY_TAG: FormatTag = FormatTag(0x7102);
+/// The largest request or reply, in bytes.
+pub const MAX_PEER_MESSAGE: usize = 64 << 10;
+
+const _: () = assert!(PEER_VERSION_MIN <= PEER_VERSION);
+
+/// Why a node follows a match of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// It is about to own it: a migration.
+    Migration,
+    /// It will own it when the owner dies.
+    Standby,
+    /// It checks that the owner computes what it should.
+    Audit,
+}
+
+/// Where a match was stopped to change hands: all of it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The ownership under which it was stopped.
+    pub epoch: Epoch,
+    /// The last tick.
+    pub tick: Tick,
+    /// The last record.
+    pub seq: Seq,
+    /// The hash after that tick.
+    pub hash: StateHash,
+}
+
+/// What one node asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerRequest {
+    /// Are you there? Answered with [`PeerReply::Done`].
+    Ping,
+    /// Follow this match from the store, until it is yours or [`PeerRequest::Unfollow`]. Harmless to
+    /// repeat.
+    Follow {
+        /// The match.
+        match_id: MatchId,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// How far have you followed? Answered with [`PeerReply::Follows`].
+    Followed {
+        /// The match.
+        match_id: MatchId,
+    },
+    /// Follow no longer.
+    Unfollow {
+        /// The match.
+        match_id: MatchId,
+    },
+    /// The match was stopped here: answer with [`PeerReply::Ready`] when you stand there with the
+    /// same hash.
+    Stopped {
+        /// The match.
+        match_id: MatchId,
+        /// Where.
+        cut: Cut,
+    },
+    /// The row of the match names you: run it. Harmless to repeat.
+    Yours {
+        /// The match.
+        match_id: MatchId,
+        /// The version of the row that names you.
+        version: u64,
+    },
+}
+
+/// What comes of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerReply {
+    /// It was done.
+    Done,
+    /// How far a match is followed.
+    Follows {
+        /// The last tick that was made here.
+        tick: Tick,
+        /// The last record that was applied.
+        seq: Seq,
+    },
+    /// The follower stands at the cut with its hash.
+    Ready {
+        /// No record that the follower will write for the match lies in an earlier batch of its log.
+        first_batch: BatchNo,
+    },
+    /// It cannot be done, and was not.
+    Refused {
+        /// Why, with a code, for people.
+        words: String,
+    },
+}
+
+/// A request with what the receiver must know of its sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCall {
+    /// [`PEER_VERSION`] of the sender.
+    pub version: u16,
+    /// Who asks.
+    pub from: Incarnation,
+    /// Whom it means: an incarnation that was replaced since must not answer.
+    pub to: Incarnation,
+    /// What is asked.
+    pub request: PeerRequest,
+}
