@@ -232,10 +232,10 @@ fn every_line_of_a_json_log_is_an_object_with_each_key_once() {
     let mut node = Unheard { child, _kept: Vec::new() };
     let id = create(dir.path());
     reaches(dir.path(), &id, 10);
-    // More house bots than the game has places: the one that is not let in is logged with a
-    // refusal.
-    rekindle(dir.path(), &["match", "create", "--bots", "40", "--json"]);
-    rekindle(dir.path(), &["bots", "--count", "2", "--seconds", "1", "--match", &id]);
+    // 2 house bots and 16 others where 16 may play: that some are not let in is logged, and those
+    // lines have had a key twice.
+    let bots = ["bots", "--count", "16", "--seconds", "1", "--match", &id];
+    let refused = rekindle(dir.path(), &bots);
     node.signal(Signal::TERM);
     assert_eq!(node.code(), Some(0));
     let text = std::fs::read_to_string(&log).unwrap();
@@ -254,4 +254,5 @@ fn every_line_of_a_json_log_is_an_object_with_each_key_once() {
         text.lines().count() > 5 && text.lines().last().unwrap().contains("RK-NODE-004"),
         "the last words are there: {text}"
     );
+    assert!(refused.stderr.contains("all 16 places are taken"), "{}", refused.stderr);
 }
