@@ -8,7 +8,7 @@ use rekindle_store::{Claim, NewJob};
 use rekindle_store_local::{LocalOptions, LocalStore};
 use serde_json::Value;
 
-use crate::support::{Node, eventually, rekindle};
+use crate::support::{Node, eventually, http_get, rekindle};
 
 fn jobs(dir: &Path, args: &[&str]) -> Vec<Value> {
     let listed = rekindle(dir, &[&["jobs", "ls", "--json"], args].concat()).expect(0).json();
@@ -22,6 +22,27 @@ fn audit(dir: &Path, args: &[&str]) -> Vec<Value> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+/// How many checkpoints the node has stored.
+fn checkpoints(dir: &Path) -> u64 {
+    let page = http_get(&admin(dir), "/metrics");
+    let line =
+        page.lines().find_map(|line| line.strip_prefix("rekindle_checkpoint_put_seconds_count"));
+    let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    count.unwrap_or_else(|| panic!("no count of checkpoints: {page}"))
+}
+
+/// Where the node's only match is.
+fn tick(dir: &Path) -> u64 {
+    let listed = rekindle(dir, &["match", "ls", "--json"]).expect(0).json();
+    listed[0]["tick"].as_u64().unwrap_or_else(|| panic!("no tick: {listed}"))
+}
+
+fn admin(dir: &Path) -> String {
+    let card = std::fs::read(dir.join("rekindle-data/node.json")).unwrap();
+    let card: Value = serde_json::from_slice(&card).unwrap();
+    text(&card["admin"]).to_owned()
 }
 
 #[test]
@@ -61,6 +82,12 @@ fn chores_run_by_the_clock_and_by_hand() {
         .expect(0)
         .json();
     assert_eq!(stored["note"], "1 matches checkpointed", "{stored}");
+    // The wish is answered once: later ticks have no checkpoints of their own.
+    let stored_by_then = checkpoints(dir.path());
+    let behind = tick(dir.path()) + 60;
+    eventually("sixty ticks more", || (tick(dir.path()) >= behind).then_some(()));
+    let since = checkpoints(dir.path()) - stored_by_then;
+    assert!(since <= 1, "{since} checkpoints in 60 ticks after one wish");
     let shown = rekindle(dir.path(), &["jobs", "show", text(&stored["id"])]).expect(0).stdout;
     assert!(
         shown.contains("checkpoint-all in queue node-") && shown.contains("state      done"),
