@@ -53,6 +53,10 @@ async fn watch(config: ClientConfig) -> Result<(), Box<dyn Error>> {
             }
             ClientEvent::Disconnected { reason } => println!("away: {reason}"),
             ClientEvent::Resumed { outage, .. } => println!("back after {} ms", outage.as_millis()),
+            ClientEvent::Moved { from, to, gap } => {
+                println!("moved from {from} to {to} in {} ms", gap.as_millis());
+            }
+            ClientEvent::EventsMissed { from, to } => println!("events of {from} to {to} missed"),
             ClientEvent::Ended { reason } => println!("the match is over: {reason}"),
             ClientEvent::Closed { message, .. } => println!("closed: {message}"),
             _ => {}

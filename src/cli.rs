@@ -6,12 +6,17 @@ pub mod args;
 mod access;
 mod audit;
 pub(crate) mod bots;
+mod ca;
+mod cluster;
 mod config;
 pub mod context;
+mod dev;
 mod doctor;
 mod jobs;
+mod keys;
 mod loss;
 mod matches;
+mod node;
 mod offline;
 mod pins;
 mod region;
@@ -83,6 +88,9 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         }
         Some(Command::TryReplay) => Ok(Exit::Done),
         Some(Command::Demo(args)) => demo::run(context, &args),
+        Some(Command::Dev { nodes }) => dev::run(context, nodes),
+        Some(Command::Node { command }) => node::run(context, command),
+        Some(Command::Cluster { command }) => cluster::run(context, &command),
         Some(Command::Watch { prefix, seconds }) => watch::run(context, prefix.as_deref(), seconds),
         Some(Command::Bots(args)) => bots::run(context, &args),
         Some(Command::Match { command: MatchCommand::Pin(args) }) => pins::pin(context, &args),
@@ -101,8 +109,10 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         Some(Command::Store { command }) => store::run(context, command),
         Some(Command::Doctor) => doctor::run(context),
         Some(Command::Replay { prefix, to, at }) => offline::replay(context, &prefix, to, at),
+        Some(Command::Keys { command }) => keys::run(context, &command),
         Some(Command::Region { command }) => region::run(context, &command),
         Some(Command::Ticket { command }) => ticket::run(context, &command),
+        Some(Command::Ca { command }) => ca::run(context, &command),
         Some(Command::Config { command }) => config::run(context, &command),
     }
 }

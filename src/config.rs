@@ -3,6 +3,7 @@
 //! before anything is opened.
 
 pub mod check;
+pub mod cluster;
 pub mod jobs;
 pub mod keys;
 pub mod layers;
@@ -78,6 +79,10 @@ pub struct Config {
     pub admin_connections: usize,
     /// What admin requests must carry.
     pub admin_token: Option<Secret>,
+    /// Other nodes.
+    pub cluster: cluster::Cluster,
+    /// Seals the keys of the cluster.
+    pub cluster_secret: Option<Secret>,
     /// Tickets for whoever asks.
     pub dev: bool,
     /// Name of this node.
@@ -144,6 +149,10 @@ impl Config {
             admin_token: Some(text(settings, "admin.token"))
                 .filter(|token| !token.is_empty())
                 .map(Secret::new),
+            cluster: cluster::load(settings)?,
+            cluster_secret: Some(text(settings, "cluster.secret"))
+                .filter(|secret| !secret.is_empty())
+                .map(Secret::new),
             dev: parse(settings, "dev", "true or false")?,
             node_name: name(settings, "node.name")?,
             node_region: name(settings, "node.region")?,
@@ -197,6 +206,13 @@ impl Config {
                  characters: whoever guesses it could stop \
                  matches; take a random one, as `openssl rand -hex 32` prints it",
                 self.admin_listen
+            )));
+        }
+        let secret = self.cluster_secret.as_ref();
+        if secret.is_some_and(|secret| secret.reveal().chars().count() < MIN_TOKEN) {
+            return Err(ConfigError::Conflict(format!(
+                "cluster.secret has fewer than {MIN_TOKEN} characters: whoever guesses it has the \
+                 keys of the cluster; take a random one, as `openssl rand -hex 32` prints it"
             )));
         }
         let Limits { connections, reserve, spectators, .. } = self.limits;
@@ -462,6 +478,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_secret_is_long_and_shown_to_nobody() {
+        let error = with(&[("cluster.secret", "s3cret")]).unwrap_err().to_string();
+        assert!(error.contains("cluster.secret") && !error.contains("s3cret"), "{error}");
+        assert_eq!(with(&[]).unwrap().cluster_secret, None);
+        let config = with(&[("cluster.secret", "a-s3cret-of-some-length")]).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert_eq!(config.cluster_secret.unwrap().reveal(), "a-s3cret-of-some-length");
+    }
+
+    #[test]
     fn the_defaults_are_a_valid_configuration() {
         let config = with(&[]).unwrap();
         assert_eq!(config.store, StoreAddress::Local(PathBuf::from("./rekindle-data")));
@@ -490,6 +516,36 @@ mod tests {
         assert!(with(&[("admin.token", "x")]).is_ok(), "only this host can try it");
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
+    }
+
+    #[test]
+    fn nodes_speak_plainly_on_loopback_only() {
+        let tls = |ca: &'static str, cert: &'static str, key: &'static str| {
+            [("cluster.tls.ca", ca), ("cluster.tls.cert", cert), ("cluster.tls.key", key)]
+        };
+        let far = ("cluster.listen", "10.0.0.1:7790");
+        let anywhere = ("cluster.listen", "0.0.0.0:7790");
+        let public = ("cluster.public", "10.0.0.1:7790");
+        for (flags, words) in [
+            (vec![far], "RK-CONFIG-150"),
+            (vec![far], "rekindle ca init"),
+            (vec![anywhere, public], "RK-CONFIG-150"),
+            (tls("a", "b", "").to_vec(), "RK-CONFIG-151"),
+            ([&[anywhere][..], &tls("a", "b", "c")].concat(), "RK-CONFIG-152"),
+            (vec![("cluster.join", "a:1,b")], "cluster.join"),
+            (vec![("cluster.join", "a:0")], "cluster.join"),
+            (vec![("cluster.public", "0.0.0.0:1")], "cluster.public"),
+            (vec![("cluster.listen", "here")], "cluster.listen"),
+        ] {
+            let error = with(&flags).unwrap_err().to_string();
+            assert!(error.contains(words), "{flags:?}: {error}");
+        }
+        let config = with(&[&[anywhere, public][..], &tls("a", "b", "c")].concat()).unwrap();
+        assert!(config.cluster.tls.is_some());
+        let config = with(&[("cluster.listen", ""), ("cluster.join", "a:1, b.example:2")]).unwrap();
+        assert_eq!(config.cluster.listen, None);
+        assert_eq!(config.cluster.join, ["a:1", "b.example:2"]);
+        assert!(with(&[]).unwrap().cluster.listen.unwrap().ip().is_loopback());
     }
 
     #[test]

@@ -17,8 +17,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
     AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    NodeView, RunJob, StopMatch, Ticket,
+    MigrateMatch, Migrated, NodeView, RunJob, StopMatch, Ticket, WhereView,
 };
+use rekindle_admin::cluster::ClusterView;
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
 use rekindle_admin::server;
 use rekindle_admin::who::Who;
@@ -32,6 +33,7 @@ use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
 use crate::node::lifecycle::Front;
 use crate::node::{ControlError, Serving, descriptors};
+use crate::{clock, inspect};
 pub(crate) use views::{new_match, ticket_wanted, ticket_words};
 
 /// How long the admin listener may finish answers after the matches are put away.
@@ -190,6 +192,14 @@ impl Control for Operated {
         .boxed()
     }
 
+    fn match_where(&self, id: String) -> Answer<'_, WhereView> {
+        async move {
+            let id = match_id(&id)?;
+            Ok(views::whereabouts(id, self.node.whereabouts(id).await.map_err(refused)?))
+        }
+        .boxed()
+    }
+
     fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>> {
         async move {
             let limit = wanted.limit();
@@ -205,6 +215,14 @@ impl Control for Operated {
         async move {
             let job = self.node.job(job_id(&id)?).await.map_err(refused)?;
             Ok(views::job(&job))
+        }
+        .boxed()
+    }
+
+    fn cluster(&self) -> Answer<'_, ClusterView> {
+        async move {
+            let view = inspect::cluster::read(&self.node.parts().store, clock::now_ms());
+            view.await.map_err(|error| refused(error.into()))
         }
         .boxed()
     }
@@ -257,6 +275,20 @@ impl Control for Operated {
             let node = Arc::clone(&self.node);
             let work = async move { node.resume_match(id).await };
             Ok(views::of_match(self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+
+    fn migrate_match(&self, who: Who, id: String, wanted: MigrateMatch) -> Answer<'_, Migrated> {
+        async move {
+            let MigrateMatch { to } = wanted;
+            let id = match_id(&id)?;
+            let (target, detail) = (id.to_string(), format!("to={to}"));
+            let order = Order { action: "match.migrate", target: &target, detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.migrate_match(id, &to).await };
+            let moved = self.act_on(who, order, work).await?;
+            Ok(Migrated { id: target, node: moved.to, pause_ms: moved.pause_ms })
         }
         .boxed()
     }

@@ -3,11 +3,15 @@
 //! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the
 //! verdict. [`plan`] says when to kill, `home.rs` where the node keeps everything, [`child`] owns
 //! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`]
-//! compares it with what the bots saw on the wire.
+//! compares it with what the bots saw on the wire. With several nodes [`cluster`] plays instead:
+//! one is killed, one frozen, one drained, and the matches go on at the others; [`outage`] says
+//! what that cost.
 
 pub mod child;
+pub mod cluster;
 pub mod facts;
 mod home;
+pub mod outage;
 pub mod plan;
 pub mod stage;
 pub mod verdict;
@@ -15,7 +19,6 @@ pub mod verdict;
 use std::time::Duration;
 
 use rekindle_client::{Client, ClientConfig};
-use rekindle_gateway::keys::Keys;
 use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
@@ -27,11 +30,12 @@ use crate::cli::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
-use crate::node::{PARKED, RECOVERING, RESUMED, tickets};
+use crate::node::{PARKED, RECOVERING, RESUMED, keyring, tickets};
 use crate::screen::terminal::asked_to_end;
 use crate::text::counted;
 use child::{Launch, NodeEvent, NodeProcess};
 use home::Home;
+use outage::Outage;
 use plan::Aim;
 use rekindle_admin::api::{CreateMatch, MatchView};
 use rekindle_admin::client::AdminClient;
@@ -68,11 +72,15 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
 
 async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     let cast = Cast::choose(context, args)?;
-    let home = Home::choose(context)?;
+    let home = Home::choose(context, args.nodes)?;
     let stage = Stage::open(context.common.json, context.games.clone())?;
     let script = async {
         home.prepare().await?;
-        let show = play(context, args, &cast, &home, &stage).await?;
+        let show = if args.nodes > 1 {
+            cluster::play(context, args, &cast, &home, &stage).await?
+        } else {
+            play(context, args, &cast, &home, &stage).await?
+        };
         judge(context, args, &cast, &home.store, &stage, show).await
     };
     // A signal must not leave the terminal, and the node, as they are.
@@ -120,17 +128,18 @@ impl Cast {
             None => context.first_game()?,
         };
         let room = context.room(game)?;
-        let all = room * usize::from(args.matches);
+        let matches = args.matches.unwrap_or_else(|| 2 * args.nodes);
+        let all = room * usize::from(matches);
         let players = args.players.map_or(PLAYERS.min(all), usize::from);
         if players > all {
             let message = format!(
                 "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and \
                  there are {}; use --players {all}, or more --matches",
-                counted(usize::from(args.matches), "match", "matches")
+                counted(usize::from(matches), "match", "matches")
             );
             return Err(Failure::new(Exit::Usage, message));
         }
-        Ok(Self { game: game.to_owned(), players: players as u16, matches: args.matches })
+        Ok(Self { game: game.to_owned(), players: players as u16, matches })
     }
 }
 
@@ -143,6 +152,8 @@ struct Show {
     outages: Vec<Duration>,
     /// Kills that hit what they were aimed at: a recovery, or the writing of a checkpoint.
     hits: usize,
+    /// What was done to several nodes, in order.
+    acts: Vec<Outage>,
     seconds: f64,
 }
 
@@ -214,8 +225,9 @@ async fn play(
     // Clients come back to the same address, so every later start takes the port that the first one
     // found.
     theatre.launch.listen = card.listen;
-    let matches = create_matches(context, args, cast, &card).await?;
-    let swarm = let_in(context, cast, home, stage, &card, &matches)?;
+    let cards = [card];
+    let matches = create_matches(context, args, cast, &cards).await?;
+    let swarm = let_in(context, cast, &home.store, stage, &cards, &matches).await?;
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} over QUIC",
@@ -225,31 +237,37 @@ async fn play(
     let aims = plan::kills(args.kills, args.seed);
     let (outages, hits) = kill_again_and_again(&mut theatre, &swarm, cast, &aims).await?;
     watch_fight(&swarm, stage, EPILOGUE).await;
-    // All bots of a match receive the same beats.
-    let (players, played) =
-        (u64::from(cast.players).max(1), matches.len().min(usize::from(cast.players)) as u64);
-    let enough = |progress: &rekindle_loadtest::Progress| {
-        progress.durable >= MIN_INPUTS as u64 + 200
-            && progress.beats * played / players >= MIN_BEATS as u64 + played
-    };
-    swarm.wait_until(PATIENCE, enough).await;
+    enough_seen(&swarm, cast).await;
     let seconds = swarm.elapsed().as_secs_f64();
     // The sessions stay open: leaving is not what is tried here.
     let evidence = swarm.stop(false).await;
     theatre.node.stop().await?;
     stage.tell("node stopped cleanly; now the verdict");
-    Ok(Show { evidence, kills: aims.len(), outages, hits, seconds })
+    Ok(Show { evidence, kills: aims.len(), outages, hits, acts: Vec::new(), seconds })
 }
 
+/// Waits until the bots have seen what a verdict needs.
+async fn enough_seen(swarm: &Swarm, cast: &Cast) {
+    // All bots of a match receive the same beats.
+    let players = u64::from(cast.players).max(1);
+    let played = u64::from(cast.matches.min(cast.players));
+    let enough = |progress: &rekindle_loadtest::Progress| {
+        progress.durable >= MIN_INPUTS as u64 + 200
+            && progress.beats * played / players >= MIN_BEATS as u64 + played
+    };
+    swarm.wait_until(PATIENCE, enough).await;
+}
+
+/// Has the nodes create the matches, in turn.
 async fn create_matches(
     context: &Context,
     args: &DemoArgs,
     cast: &Cast,
-    card: &NodeCard,
+    cards: &[NodeCard],
 ) -> Result<Vec<MatchId>, Failure> {
-    let admin = AdminClient::new(card.admin, None);
     let mut matches = Vec::with_capacity(usize::from(cast.matches));
-    for number in 0..u64::from(cast.matches) {
+    for (number, card) in (0..u64::from(cast.matches)).zip(cards.iter().cycle()) {
+        let admin = AdminClient::new(card.admin, None);
         let wanted = CreateMatch {
             game: cast.game.clone(),
             config: context.showcase.clone(),
@@ -263,17 +281,21 @@ async fn create_matches(
     Ok(matches)
 }
 
-/// Starts the bots, and seats spectators if there is a screen.
-fn let_in(
+/// Starts the bots, and seats spectators if there is a screen. The nodes have the keys of `store`,
+/// and run the matches in turn.
+async fn let_in(
     context: &Context,
     cast: &Cast,
-    home: &Home,
+    store: &StoreAddress,
     stage: &Stage,
-    card: &NodeCard,
+    cards: &[NodeCard],
     matches: &[MatchId],
 ) -> Result<Swarm, Failure> {
-    let keys = Keys::load_or_create(&home.dir)?;
-    let trust = Trust::Certificate(keys.certificate_der().to_vec());
+    let keys = keyring::of_store(store, context.config.cluster_secret.as_ref()).await?;
+    let addrs: Vec<_> = cards.iter().map(|card| card.listen).collect();
+    let home_of = |place: usize| addrs[place % addrs.len()];
+    // All nodes of a cluster show the same one.
+    let trust = Trust::Certificate(std::fs::read(&cards[0].certificate)?);
     let bots: Vec<BotSpec> = (0..cast.players)
         .map(|index| {
             let player = u64::from(index) + 1;
@@ -282,18 +304,21 @@ fn let_in(
                 player: PlayerId(player),
                 ticket,
                 match_id: Some(matches[usize::from(index) % matches.len()]),
+                first: Some(home_of(usize::from(index) % matches.len())),
             })
         })
         .collect::<Result<_, Failure>>()?;
     let brain = context.brain(&cast.game)?;
-    let mut config = SwarmConfig::new(vec![card.listen], trust.clone(), bots, brain);
+    let mut config = SwarmConfig::new(addrs.clone(), trust.clone(), bots, brain);
     // Bots that are not let in say why before they are waited for no longer.
     config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
     let swarm = Swarm::start(config)?;
     if stage.has_screen() {
-        for &match_id in matches {
+        for (place, &match_id) in matches.iter().enumerate() {
+            let others = addrs.iter().copied().filter(|&addr| addr != home_of(place));
+            let addrs = std::iter::once(home_of(place)).chain(others).collect();
             let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
-            let mut config = ClientConfig::new(vec![card.listen], trust.clone(), ticket);
+            let mut config = ClientConfig::new(addrs, trust.clone(), ticket);
             (config.role, config.match_id) = (Role::Spectator, Some(match_id));
             stage.seat(match_id, Client::connect(config)?);
         }
@@ -420,7 +445,7 @@ async fn judge(
     let reading = Reading::of(store)?;
     let facts = facts::read(&reading.store().await?, &context.games).await?;
     let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
-    let verdict = verdict::judge(
+    let mut verdict = verdict::judge(
         usize::from(cast.players),
         &witnesses,
         &facts,
@@ -429,9 +454,9 @@ async fn judge(
     let mut back: Vec<Duration> =
         show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();
-    let ms = |at: Option<&Duration>| {
-        at.map_or(0.0, |time| (time.as_secs_f64() * 10_000.0).round() / 10.0)
-    };
+    let ms = |at: Option<&Duration>| at.map_or(0.0, |&time| outage::ms(time));
+    let costs = outage::Costs::of(&show.acts, &show.evidence.bots);
+    verdict.faults.extend(costs.faults());
     stage.tell("the journal is read and every match simulated again");
     let summary = Summary {
         kills: show.kills,
@@ -442,6 +467,7 @@ async fn judge(
         seconds: show.seconds,
         p50_ms: ms(back.get(back.len() / 2)),
         max_ms: ms(back.last()),
+        costs: (args.nodes > 1).then_some(costs),
     };
     Ok((summary, verdict))
 }
@@ -456,11 +482,13 @@ struct Summary {
     seconds: f64,
     p50_ms: f64,
     max_ms: f64,
+    /// Of several nodes: what each thing that was done to them cost.
+    costs: Option<outage::Costs>,
 }
 
 impl Summary {
     fn json(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> serde_json::Value {
-        serde_json::json!({
+        let mut all = serde_json::json!({
             "kills": self.kills,
             "kills_aimed": self.hits,
             "matches": self.matches,
@@ -483,11 +511,16 @@ impl Summary {
             "holds": verdict.holds(),
             "faults": verdict.faults,
             "store": kept.map(ToString::to_string),
-        })
+        });
+        if let (Some(costs), Some(all)) = (&self.costs, all.as_object_mut()) {
+            all.extend(costs.json(verdict.rolled_back_max));
+        }
+        all
     }
 
     fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> Vec<String> {
-        let mut lines = vec![
+        let mut lines = self.costs.as_ref().map_or_else(Vec::new, outage::Costs::words);
+        lines.extend([
             String::new(),
             format!(
                 "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, \
@@ -511,7 +544,7 @@ impl Summary {
                 self.p50_ms, self.max_ms
             ),
             String::new(),
-        ];
+        ]);
         lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
         lines.push(if verdict.holds() {
             "every promise held".to_owned()

@@ -6,6 +6,7 @@
 //! without changing it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a
 //! prefix of its id. Nothing here writes.
 
+pub mod cluster;
 pub mod pick;
 pub mod reach;
 pub mod reading;

@@ -7,6 +7,8 @@
 //! * [`Serving`] is what runs then. Operators ask it through `src/control.rs` ([`listing`],
 //!   [`mod@matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down
 //!   what it is told to do.
+//! * [`cluster`] is its part among other nodes.
+//! * [`migrate`] moves matches between this node and others.
 //! * [`chores`] are what it does for itself; [`calendar`] says what is old.
 //! * [`bots`] plays house bots, [`card`] lets commands find the node.
 //!
@@ -19,14 +21,18 @@ pub mod build;
 pub mod calendar;
 pub mod card;
 pub mod chores;
+pub mod cluster;
 pub mod descriptors;
 mod edge;
 pub mod error;
 pub mod jobs;
+pub mod keyring;
 pub mod lifecycle;
 pub mod links;
 pub mod listing;
 pub mod matches;
+pub mod members;
+pub mod migrate;
 pub mod milestone;
 pub mod operator;
 pub mod recover;
@@ -38,6 +44,7 @@ pub mod standing;
 pub mod tickets;
 pub mod trial;
 mod watch;
+pub mod whereabouts;
 
 pub use error::{ControlError, NodeError};
 pub use serving::Serving;

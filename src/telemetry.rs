@@ -24,6 +24,10 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long a thread that panics waits for its words to be read.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
+/// What libraries say of links and gossip the node says itself, with codes. A filter that names one
+/// of them is stronger.
+const LIBRARIES: &str = "ractor_cluster=off,chitchat=error";
+
 /// Starts writing log events to standard error, without ever waiting for it, and has panics written
 /// the same way. A second call in one process changes nothing.
 pub fn init_logs(format: LogFormat, filter: &str) {
@@ -33,7 +37,8 @@ pub fn init_logs(format: LogFormat, filter: &str) {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{LIBRARIES},{filter}"))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .log_internal_errors(false)
@@ -139,6 +144,13 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "rekindle_late_ticks_total",
         "ticks that began more than half a tick after their deadline",
     ),
+    (Gauge, "rekindle_peer_links", "links to other nodes"),
+    (Gauge, "rekindle_peer_suspected", "other nodes that look dead from here"),
+    (Gauge, "rekindle_peer_trip_microseconds", "last round trip to another node"),
+    (Counter, "rekindle_peer_calls_total", "requests to other nodes"),
+    (Counter, "rekindle_peer_failures_total", "requests to other nodes without an answer, by why"),
+    (Counter, "rekindle_peer_served_total", "requests of other nodes"),
+    (Counter, "rekindle_peer_suspicions_total", "times that another node began to look dead"),
     (Counter, "rekindle_paused_ticks_total", "ticks that waited for the store"),
     (
         Counter,
@@ -229,6 +241,7 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "matches at home here that wait for another build or are parked, by reason",
     ),
     (Counter, "rekindle_match_restarts_total", "matches restored after a panic"),
+    (Counter, "rekindle_matches_moved_total", "matches that went on at another node"),
     (Counter, "rekindle_effects_delivered_total", "effects acknowledged by a sink"),
     (
         Counter,
@@ -260,6 +273,8 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "rekindle_gateway_no_place_total",
         "clients refused or let go because places are bounded, by reason",
     ),
+    (Counter, "rekindle_gateway_redirects_total", "clients whose match is elsewhere, by outcome"),
+    (Counter, "rekindle_gateway_events_missed_total", "clients told that events are gone"),
     (
         Counter,
         "rekindle_gateway_rewound_total",

@@ -2,15 +2,18 @@
 //!
 //! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the
 //! step. [`Outbox`] packs what was made into records. [`Ledger`] knows
-//! what is executed, durable and published. [`Hashes`] remembers the newest hashes.
+//! what is executed, durable and published. [`Hashes`] remembers the newest hashes,
+//! [`EventLog`] the newest events.
 //! The shell around them is `crate::play`.
 
+mod events;
 mod hashes;
 mod ingress;
 mod ledger;
 mod match_core;
 mod outbox;
 
+pub use events::EventLog;
 pub use hashes::Hashes;
 pub use ingress::{Drawn, Ingress, IngressLimits, OpenOutcome};
 pub use ledger::{Durable, Ledger, LedgerFault, PublishOrder, SeqGap, Standing};

@@ -52,6 +52,12 @@ pub enum HostError {
     /// No such match on this host.
     #[error("RK-HOST-007: match {0} does not run on this node")]
     NotHere(MatchId),
+    /// A match cannot be handed to another node now.
+    #[error("RK-HOST-052: match {0} cannot be moved now: {1}")]
+    NotMoved(MatchId, String),
+    /// A match is between two owners.
+    #[error("RK-HOST-054: match {0} is being handed to another node: try again")]
+    OnTheMove(MatchId),
     /// An actor or thread could not be started.
     #[error("RK-HOST-008: cannot start {what}: {cause}")]
     Spawn {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use rekindle_door::{Admission, MatchDoor, MatchInfo, Opened, RawInput, Refusal, TickFrame};
+use rekindle_door::{
+    Admission, MatchDoor, MatchInfo, Opened, RawInput, Recalled, Refusal, TickFrame,
+};
 use rekindle_schema::lease::MatchSpec;
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
@@ -159,6 +161,10 @@ impl MatchDoor for MatchHandle {
 
     fn hash_at(&self, tick: Tick) -> Option<StateHash> {
         self.cell.hash_at(tick)
+    }
+
+    fn events_from(&self, from: Tick) -> Recalled {
+        self.cell.events_from(from)
     }
 
     fn holds_until(&self) -> Option<Tick> {

@@ -11,6 +11,7 @@
 //! as fencing does.
 
 mod lifecycle;
+mod moving;
 mod restart;
 mod supervisor;
 

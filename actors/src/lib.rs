@@ -43,6 +43,7 @@
 //! | `rekindle_quarantined_total` | counter | contributions left out because they make a system panic |
 //! | `rekindle_parked_total` | counter | matches parked by this process |
 //! | `rekindle_match_restarts_total` | counter | match actors started again |
+//! | `rekindle_matches_moved_total` | counter | matches that went on at another node |
 //! | `rekindle_effects_delivered_total` | counter | effects that were new to their sink |
 //! | `rekindle_matches`, `rekindle_sessions` | gauge | on this node now |
 
@@ -70,3 +71,4 @@ pub use handle::MatchHandle;
 pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
 pub use journal::Halt;
 pub use play::supervision::MatchPhase;
+pub use recovery::follow::{FollowError, Following};

@@ -1,5 +1,6 @@
 //! What a match's actor is told, and by whom.
 
+use rekindle_schema::peer::Cut;
 use rekindle_schema::{StateHash, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -25,6 +26,10 @@ pub(crate) enum MatchMsg {
     Repaired(Box<Outcome>),
     /// Make no more ticks and hand over a last checkpoint.
     Drain(oneshot::Sender<Option<Taken>>),
+    /// Stop behind the last executed tick and say where, once all of it is durable.
+    HandOff(oneshot::Sender<Result<Cut, String>>),
+    /// Go on after a hand-off.
+    Keep,
     /// Where the world stands, with its hash.
     Inspect(oneshot::Sender<(Tick, StateHash)>),
 }

@@ -13,6 +13,7 @@ pub(crate) mod cell;
 mod delivery;
 pub(crate) mod effects;
 mod finish;
+mod moving;
 pub(crate) mod subscribers;
 pub(crate) mod supervision;
 mod ticking;

@@ -1,7 +1,9 @@
 //! From what is stored to a running world, and around a tick that panics.
 //!
 //! `replay` and [`poison`] are pure and synchronous; `repair` reads the store and calls both.
+//! [`follow`] is a replay that goes on while the match's owner does.
 
+pub mod follow;
 pub mod poison;
 pub(crate) mod repair;
 mod replay;

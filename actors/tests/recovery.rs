@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rekindle_actors::recovery::{Replay, replay};
 use rekindle_actors::{HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError};
-use rekindle_door::{Admission, MatchDoor as _};
+use rekindle_door::{Admission, MatchDoor as _, Recalled};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, Step};
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, SessionId, StateHash, Tick};
@@ -220,6 +221,53 @@ async fn a_recovered_match_waits_for_its_sessions_but_not_for_ever() {
         .await
         .expect("after a second")
         .expect("lives");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_idle_before_the_crash_is_not_waited_for() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    let first = Node::start(&store, 1, config()).await;
+    let link = first.create(7).await;
+    let active = enter(&link, 1).await;
+    let idle = enter(&link, 2).await;
+    link.away(idle);
+    play(&link, &[active], 1, 90).await;
+    first.host.abort();
+
+    let second = Node::start(&store, 2, config()).await;
+    let stood = second.take_over(Incarnation(1)).await.remove(0).expect("recovered").tick;
+    let link = second.host.find(MatchId(7)).expect("runs");
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(link.inspect().await.expect("lives").0, stood, "it waits for who was there");
+    link.back(active);
+    timeout(Duration::from_millis(50), link.wait_durable(stood.next()))
+        .await
+        .expect("at once: nobody else is worth waiting for")
+        .expect("lives");
+    assert_eq!(link.session_of(PlayerId(2)), Some(idle), "the other one may come back as before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_remembered_without_listeners_and_across_a_recovery() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    let first = Node::start(&store, 1, config()).await;
+    let link = first.create(7).await;
+    let session = enter(&link, 1).await;
+    assert_eq!(link.command(session, 1, Bytes::from_static(&[4, 0])), Admission::Queued);
+    play(&link, &[session], 1, 20).await;
+    let told = link.events_from(Tick(0));
+    assert_eq!(told.events.len(), 1, "{told:?}");
+    let at = told.events[0].tick;
+    assert_eq!(link.events_from(at), Recalled { from: at, events: told.events.clone() });
+    assert_eq!(link.events_from(at.next()).events, []);
+    first.host.abort();
+
+    let second = Node::start(&store, 2, config()).await;
+    second.take_over(Incarnation(1)).await.remove(0).expect("recovered");
+    let again = second.host.find(MatchId(7)).expect("runs").events_from(Tick(0));
+    assert_eq!((again.events, again.from), (told.events, Tick(1)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,18 @@
 //! [`PeerBus`] is implemented over links between processes, and over direct calls in tests and
 //! simulations. What is asked is answered by the node's [`PeerService`]. A reply proves nothing
 //! about ownership, and a missing one neither: the directory row decides.
+//!
+//! * [`ractor`]: the bus over links between processes. [`greeting`]: their first words; [`tls`]:
+//!   who may speak at all; [`budget`]: how much may wait; [`figures`]: what is counted.
+
+mod agent;
+pub mod budget;
+pub mod figures;
+pub mod greeting;
+pub mod ractor;
+mod table;
+pub mod tap;
+pub mod tls;
 
 use std::time::Duration;
 

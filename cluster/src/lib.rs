@@ -2,7 +2,9 @@
 //!
 //! * [`ownership`]: which nodes look dead, and how their matches change hands.
 //! * [`bus`]: how nodes ask each other.
-//! * [`placement`]: which survivor goes first.
+//! * [`membership`]: which other nodes there are, and which look dead.
+//! * [`migration`]: moving a match between live nodes.
+//! * [`placement`]: which node should run what.
 //! * [`region`]: where matches are at home, and moving them.
 //! * [`retention`]: how much of matches is kept and for how long; archiving and trimming.
 //!
@@ -10,6 +12,8 @@
 //! not restore or run matches (`rekindle-actors` does) and knows no backend.
 
 pub mod bus;
+pub mod membership;
+pub mod migration;
 pub mod ownership;
 pub mod placement;
 pub mod region;

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use rekindle_schema::archive::{ChunkMeta, Pin};
 use rekindle_schema::batch::BatchView;
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{MatchLease, MatchState, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::history;
 use rekindle_store::{LogInfo, Store, StoreError, chains};
@@ -46,7 +46,10 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
     // The order matters. What is in the archive before the rows: a match with chunks and without a
     // row is one that was removed. Checkpoints before the rows that are judged by them: a match
     // that appears after the rows were read writes behind every checkpoint that was listed, so no
-    // cut reaches its records.
+    // cut reaches its records. Leases before the rows: what a node acknowledged that was fenced by
+    // then was written under claims that were in the directory by then. The other way round the log
+    // of a node that claimed a match and was sealed in between would seem to be needed by nobody.
+    let nodes = store.leases.nodes().await?;
     let archived = store.archive.matches().await?;
     let pins: BTreeMap<MatchId, Pin> =
         store.archive.pins().await?.into_iter().map(|pin| (pin.match_id, pin)).collect();
@@ -61,7 +64,10 @@ pub async fn run(store: &Store, policy: &Policy, now_ms: u64) -> Result<Done, St
 
     let mut done = Done::default();
     if policy.journal != Keep::All {
-        done.cuts = trim_logs(store, policy, &matches, &states, &needs, &logs, now_ms).await?;
+        done.cuts = {
+            let logs = Logs { nodes: &nodes, found: &logs };
+            trim_logs(store, policy, &matches, &states, &needs, logs, now_ms).await?
+        };
     }
     for lease in &matches {
         let Some(state) = states.get(&lease.match_id) else { continue };
@@ -175,19 +181,25 @@ async fn archive_due(
     Ok(needs)
 }
 
+/// The logs that there are, and the leases of their writers, which were read before all rows.
+#[derive(Clone, Copy)]
+struct Logs<'a> {
+    nodes: &'a [NodeLease],
+    found: &'a [LogInfo],
+}
+
 async fn trim_logs(
     store: &Store,
     policy: &Policy,
     matches: &[MatchLease],
     states: &BTreeMap<MatchId, State>,
     needs: &BTreeMap<MatchId, Need>,
-    logs: &[LogInfo],
+    Logs { nodes, found: logs }: Logs<'_>,
     now_ms: u64,
 ) -> Result<Vec<Cut>, StoreError> {
     let checkpoints =
         states.iter().map(|(match_id, state)| (*match_id, state.checkpoints.clone())).collect();
     let floors = trim::floors(matches, &checkpoints, policy.checkpoints, needs);
-    let nodes = store.leases.nodes().await?;
     let seals: BTreeMap<_, _> =
         nodes.iter().filter_map(|node| Some((node.incarnation, node.seal?))).collect();
     let mut cuts = trim::plan(logs, &floors, &seals);
@@ -204,10 +216,13 @@ async fn trim_logs(
         store.journal.trim(cut.log, cut.before).await?;
     }
     let remaining = store.journal.logs().await?;
+    // A claim of a node that is fenced may have come late: its row still names the node.
+    let rows = store.leases.matches().await?;
     for node in nodes.iter().filter(|node| node.state != NodeState::Live && node.seal.is_some()) {
         let referenced = floors.contains_key(&node.incarnation)
-            || matches.iter().any(|lease| lease.incarnation == node.incarnation);
+            || rows.iter().any(|row| row.incarnation == node.incarnation);
         if !referenced && !remaining.iter().any(|info| info.log == node.incarnation) {
+            rekindle_store::members::withdraw(store, node.incarnation).await?;
             store.leases.forget(node.incarnation).await?;
         }
     }

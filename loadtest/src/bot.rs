@@ -201,6 +201,8 @@ impl Bot {
                 log.facts.push(Fact::Closed { at_us, message });
             }
             ClientEvent::Event { .. }
+            | ClientEvent::EventsMissed { .. }
+            | ClientEvent::Moved { .. }
             | ClientEvent::CommandDone { .. }
             | ClientEvent::Ended { .. } => {}
         }

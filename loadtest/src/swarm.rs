@@ -33,6 +33,8 @@ pub struct BotSpec {
     pub ticket: String,
     /// Where; without it, where the ticket says, else anywhere.
     pub match_id: Option<MatchId>,
+    /// The node to ask first; without it, the first of all.
+    pub first: Option<SocketAddr>,
 }
 
 /// What a swarm is given.
@@ -117,8 +119,9 @@ impl Swarm {
         let start = Instant::now();
         let count = config.bots.len();
         let bots = config.bots.into_iter().enumerate().map(|(index, spec)| {
-            let mut client =
-                ClientConfig::new(config.addrs.clone(), config.trust.clone(), spec.ticket);
+            let others = config.addrs.iter().filter(|addr| Some(**addr) != spec.first);
+            let addrs = spec.first.iter().chain(others).copied().collect();
+            let mut client = ClientConfig::new(addrs, config.trust.clone(), spec.ticket);
             client.match_id = spec.match_id;
             client.game.clone_from(&config.game);
             client.timing = config.timing;

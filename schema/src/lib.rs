@@ -11,8 +11,8 @@
 //! * [`job`]: work that a store remembers. [`audit`]: what operators did.
 //! * [`net`]: descriptors of networked fields and the quantised view of a world that snapshots are
 //!   made from.
-//! * [`wire`]: the client protocol. [`member`]: what a node says of itself; [`peer`]: what nodes ask
-//!   of each other.
+//! * [`wire`]: the client protocol. [`member`]: what a node says of itself; [`peer`]: what nodes
+//!   ask of each other; [`hello`]: their first words on a link.
 //! * [`registry`]: what belongs to the cluster and to no match.
 //! * [`mix`]: random numbers from a seed.
 //!
@@ -26,8 +26,10 @@ pub mod checkpoint;
 pub mod codec;
 pub mod condition;
 pub mod delta;
+pub mod hello;
 pub mod ids;
 pub mod job;
+pub mod keyring;
 pub mod lease;
 pub mod member;
 pub mod mix;

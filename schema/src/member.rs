@@ -24,6 +24,9 @@ pub struct Member {
     pub region: String,
     /// What computes its games.
     pub build: BuildId,
+    /// Names the kernel and the process namespace that it runs in, as its lease does: a loopback
+    /// address means something there alone. Empty if unknown.
+    pub host: String,
     /// Where players reach it: `host:port`, UDP.
     pub players: String,
     /// Its admin listener: `host:port`, as other nodes and operators reach it.

@@ -1,5 +1,5 @@
-//! What nodes ask of each other over their links. Bulk bytes never travel here: matches are followed
-//! through the store.
+//! What nodes ask of each other over their links. Bulk bytes never travel here: matches are
+//! followed through the store.
 //!
 //! A request is answered once, or the link breaks and its outcome is unknown. Nothing here decides
 //! who owns a match: the directory row does.
@@ -51,8 +51,8 @@ pub struct Cut {
 pub enum PeerRequest {
     /// Are you there? Answered with [`PeerReply::Done`].
     Ping,
-    /// Follow this match from the store, until it is yours or [`PeerRequest::Unfollow`]. Harmless to
-    /// repeat.
+    /// Follow this match from the store, until it is yours or [`PeerRequest::Unfollow`]. Harmless
+    /// to repeat.
     Follow {
         /// The match.
         match_id: MatchId,
@@ -100,7 +100,8 @@ pub enum PeerReply {
     },
     /// The follower stands at the cut with its hash.
     Ready {
-        /// No record that the follower will write for the match lies in an earlier batch of its log.
+        /// No record that the follower will write for the match lies in an earlier batch of its
+        /// log.
         first_batch: BatchNo,
     },
     /// It cannot be done, and was not.

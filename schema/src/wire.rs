@@ -1,9 +1,11 @@
-//! The client protocol, versions 1 and 2 (ALPN `rekindle/1`, `rekindle/2`). `docs/PROTOCOL.md` has
-//! it byte by byte.
+//! The client protocol, versions 1 to 3 (ALPN `rekindle/1`, `rekindle/2`, `rekindle/3`).
+//! `docs/PROTOCOL.md` has it byte by byte.
 //!
 //! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`],
 //! and a server that cannot go on from where the client stood says [`ServerMessage::Rewound`]
-//! before its [`Welcome`]. Both sides settle the version with ALPN, in the handshake.
+//! before its [`Welcome`]. Under version 3 the client says [`Arrive`], which adds how far events
+//! were told and how often it was redirected; the server may say [`ServerMessage::Nodes`] and
+//! [`ServerMessage::EventsMissed`]. Both sides settle the version with ALPN, in the handshake.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
 //! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
@@ -22,10 +24,21 @@ use crate::record::Beat;
 pub const ALPN: &[u8] = b"rekindle/1";
 /// ALPN of native clients that speak version 2.
 pub const ALPN_2: &[u8] = b"rekindle/2";
+/// ALPN of native clients that speak version 3.
+pub const ALPN_3: &[u8] = b"rekindle/3";
 /// Version in [`Hello`].
 pub const PROTOCOL: u16 = 1;
 /// Version in [`Enter`].
 pub const PROTOCOL_2: u16 = 2;
+/// Version in [`Arrive`].
+pub const PROTOCOL_3: u16 = 3;
+/// Redirects in a row, without a welcome, that a client follows. A server does not send a client on
+/// that has followed so many.
+pub const MAX_REDIRECTS: u8 = 4;
+/// Most addresses in [`ServerMessage::Nodes`]; what is beyond them is not looked at.
+pub const MAX_NODES: usize = 32;
+/// Longest address in [`ServerMessage::Nodes`] and [`ServerMessage::Redirect`], in bytes.
+pub const MAX_ADDR: usize = 255;
 /// Most beats that count in [`Stood`]; what is beyond them is not looked at.
 pub const MAX_STOOD_BEATS: usize = 8;
 /// Longest name of a game in [`Enter`], in bytes.
@@ -40,7 +53,8 @@ pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 // What the stream lets through, the codec decodes; a whole `Enter` with its names fits.
 const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
 const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
-const _: () = assert!(PROTOCOL < PROTOCOL_2);
+const _: () = assert!(PROTOCOL < PROTOCOL_2 && PROTOCOL_2 < PROTOCOL_3);
+const _: () = assert!(MAX_NODES * (MAX_ADDR + 8) < MAX_STREAM_MESSAGE);
 
 /// What a client shows to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +77,7 @@ pub enum Role {
 /// The first message of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`PROTOCOL`]; [`PROTOCOL_2`] within an [`Enter`].
+    /// [`PROTOCOL`]; [`PROTOCOL_2`] within an [`Enter`], [`PROTOCOL_3`] within an [`Arrive`].
     pub protocol: u16,
     /// To play or to watch.
     pub role: Role,
@@ -96,6 +110,47 @@ pub struct Enter {
     pub stood: Option<Stood>,
 }
 
+/// How far a client was told the events of its match: all of the ticks before `tick`, and of `tick`
+/// those before `ordinal`. A claim: it decides what its sender is told, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Heard {
+    /// The first tick of which an event may be missing.
+    pub tick: Tick,
+    /// The first event of it that may be missing.
+    pub ordinal: u32,
+}
+
+impl Heard {
+    /// All events up to and with those of `tick`.
+    #[must_use]
+    pub fn through(tick: Tick) -> Self {
+        Self { tick: Tick(tick.0.saturating_add(1)), ordinal: 0 }
+    }
+
+    /// All events up to and with this one.
+    #[must_use]
+    pub fn event(tick: Tick, ordinal: u32) -> Self {
+        Self { tick, ordinal: ordinal.saturating_add(1) }
+    }
+
+    /// Whether this event lies behind what was told.
+    #[must_use]
+    pub fn is_before(&self, tick: Tick, ordinal: u32) -> bool {
+        *self <= Self { tick, ordinal }
+    }
+}
+
+/// The first message of a connection under version 3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrive {
+    /// As in version 2, with [`PROTOCOL_3`].
+    pub enter: Enter,
+    /// How far the client was told events, if it comes back.
+    pub heard: Option<Heard>,
+    /// Redirects that the client has followed since it was last welcome.
+    pub redirects: u8,
+}
+
 /// Client to server, on the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientMessage {
@@ -112,6 +167,8 @@ pub enum ClientMessage {
     Bye,
     /// First message under version 2.
     Enter(Enter),
+    /// First message under version 3.
+    Arrive(Arrive),
 }
 
 /// The client is in.
@@ -269,6 +326,20 @@ pub enum ServerMessage {
     Ended {
         /// Why it is over, for people.
         reason: String,
+    },
+    /// Version 3: where the nodes of the cluster are that take players. It follows the welcome if
+    /// there is any to name, and comes again whenever it changes.
+    Nodes {
+        /// `host:port` each, at most [`MAX_NODES`] of at most [`MAX_ADDR`] bytes.
+        addrs: Vec<String>,
+    },
+    /// Version 3: events of these ticks may have happened that this client was not told and that
+    /// nobody remembers any more. It comes before the events behind them.
+    EventsMissed {
+        /// The first tick of which an event may be missing.
+        from: Tick,
+        /// The last one.
+        to: Tick,
     },
 }
 

@@ -12,7 +12,9 @@ use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BA
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
+use rekindle_schema::hello::{HELLO_ANSWER_TAG, HELLO_TAG, Hello, HelloAnswer};
 use rekindle_schema::job::{JOB_TAG, Job, JobState, Unique};
+use rekindle_schema::keyring::{KEPT_TAG, KEYRING_TAG, KeptKeyring, KeySet, Keyring};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
     StoredCheckpoint,
@@ -187,6 +189,28 @@ fn rows() {
 }
 
 #[test]
+fn keyrings_of_version_1() {
+    let set = |id: u8, accepted_until_ms| KeySet {
+        id: u64::from(id),
+        made_ms: 1_700_000_000_000,
+        signs_from_ms: 1_700_000_010_000,
+        accepted_until_ms,
+        signing: [id; 32],
+        tls: [id + 1; 32],
+        certificate: b"a certificate".to_vec().into(),
+        reset: [id + 2; 32],
+    };
+    let mut ring = Keyring::new(set(10, None));
+    ring.rotate(set(20, None), 86_400_000, 1_700_000_000_000).unwrap();
+    check("keyring-1.bin", KEYRING_TAG, &ring);
+    let open = KeptKeyring::Open(ring.encode().into());
+    check("keyring-kept-open-1.bin", KEPT_TAG, &open);
+    let sealed = b"sealed bytes".to_vec().into();
+    let sealed = KeptKeyring::Sealed { salt: [1; 32], nonce: [2; 12], sealed };
+    check("keyring-kept-sealed-1.bin", KEPT_TAG, &sealed);
+}
+
+#[test]
 fn jobs_and_audit_entries_of_version_1() {
     let job = |name: &str, unique, state| {
         let job = Job {
@@ -342,4 +366,22 @@ fn archive_of_version_1() {
     check("pin-1.bin", PIN_TAG, &pin);
     assert_eq!(ChunkMeta::decode(&codec::encode(CHUNK_META_TAG, &state)), Ok(state));
     assert_eq!(Pin::decode(&pin.encode()), Ok(pin));
+}
+
+#[test]
+fn hello_of_version_1() {
+    let hello = Hello {
+        speaks: (1, 2),
+        store: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
+        from: Incarnation(0xbb),
+        name: "n1".to_owned(),
+        to: Some(Incarnation(0xaa)),
+    };
+    check("hello-1.bin", HELLO_TAG, &hello);
+    assert_eq!(Hello::decode(&hello.encode()), Ok(hello.clone()));
+    let welcome = HelloAnswer::Welcome(hello);
+    check("hello-welcome-1.bin", HELLO_ANSWER_TAG, &welcome);
+    let refused = HelloAnswer::Refused { words: "RK-PEER-005: another store".to_owned() };
+    check("hello-refused-1.bin", HELLO_ANSWER_TAG, &refused);
+    assert_eq!(HelloAnswer::decode(&refused.encode()), Ok(refused));
 }

@@ -13,6 +13,7 @@ use rekindle_schema::{MatchId, PlayerId};
 use super::context::Context;
 use super::matches;
 use crate::exit::{Exit, Failure};
+use crate::node::keyring;
 use crate::node::tickets::{self, Wanted};
 use crate::{dial, hex};
 use rekindle_admin::api::{IssueTicket, NodeView, Ticket};
@@ -61,11 +62,13 @@ impl Access {
             let addr = connect.map(dial::from_here).or(told).ok_or_else(strange)?;
             return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
         }
-        let keys = Keys::load_or_create(&context.config.data_dir)?;
-        let addr = dial::from_here(connect.unwrap_or(context.card()?.listen));
+        let keys = keyring::of_host(&context.config).await?;
+        let card = context.card()?;
+        let addr = dial::from_here(connect.unwrap_or(card.listen));
         Ok(Self {
             addr,
-            trust: Trust::Certificate(keys.certificate_der().to_vec()),
+            // The one that the node shows, which a rotation since its start has not changed.
+            trust: Trust::Certificate(std::fs::read(&card.certificate)?),
             node,
             keys: Some(keys),
         })

@@ -90,6 +90,15 @@ pub enum Command {
         /// Resumes matches whose records another build made, and reports what was simulated again.
         #[arg(long)]
         accept_build: bool,
+        /// Joins these nodes: HOST:PORT,HOST:PORT [default: those that the store knows].
+        #[arg(long, value_name = "NODES")]
+        join: Option<String>,
+        /// The name of this node.
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// Where it runs: it takes over matches of this region only.
+        #[arg(long, value_name = "REGION")]
+        region: Option<String>,
         /// Ends without ado when standard input is closed: for parents that must not leave a node
         /// behind.
         #[arg(long, hide = true)]
@@ -100,6 +109,24 @@ pub enum Command {
     TryReplay,
     /// The show: matches full of bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
+    /// Several nodes on one store in this terminal, for developers. Ctrl-C stops all cleanly.
+    Dev {
+        /// How many.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+        nodes: u16,
+    },
+    /// Lists and shows the nodes that share a store.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Says how all nodes of a store are, on one page.
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Draws a live match in the terminal.
     Watch {
         /// Which match: a unique prefix of its id [default: the first].
@@ -177,11 +204,23 @@ pub enum Command {
         #[command(subcommand)]
         command: RegionCommand,
     },
+    /// Lists or rotates the keys with which the cluster signs tickets and resume tokens.
+    Keys {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Issues tickets that let players in.
     Ticket {
         /// What to do.
         #[command(subcommand)]
         command: TicketCommand,
+    },
+    /// Makes the certificates with which nodes of a cluster know each other.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
     },
     /// Checks or shows the configuration.
     Config {
@@ -197,15 +236,23 @@ pub struct DemoArgs {
     /// How often the node is killed.
     #[arg(long, default_value_t = 1)]
     pub kills: u32,
+    /// So many nodes on one store: one is killed, one frozen, one drained, in turn.
+    #[arg(long, default_value_t = 1, conflicts_with = "kills",
+        value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// With --nodes: how often all of that happens.
+    #[arg(long, default_value_t = 1, conflicts_with = "kills",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
     /// Decides when. The same seed aims at the same moments.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How many bots [default: 32, or as many as there is room for].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub players: Option<u16>,
-    /// How many matches.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
-    pub matches: u16,
+    /// How many matches [default: two for each node].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub matches: Option<u16>,
     /// Which game [default: the first of this executable].
     #[arg(long)]
     pub game: Option<String>,
@@ -213,6 +260,32 @@ pub struct DemoArgs {
     /// disk with it.
     #[arg(long, value_name = "COMMAND", hide = true)]
     pub after_kill: Option<String>,
+}
+
+/// `rekindle node ...`.
+#[derive(Subcommand)]
+pub enum NodeCommand {
+    /// Lists nodes: those that run, and those that ended within the last hour.
+    Ls {
+        /// Also those that ended before, as long as the store remembers them.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows one node.
+    Show {
+        /// Its name, or the incarnation of one of its runs.
+        #[arg(value_name = "NODE")]
+        name: String,
+    },
+}
+
+/// `rekindle cluster ...`.
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// The verdict first, then matches without an owner, whether one more node may die, what
+    /// happened in the last hour, and what can be done. Exit code 5 if players are hurt or matches
+    /// wait for an operator.
+    Status,
 }
 
 /// `rekindle bots`.
@@ -239,6 +312,12 @@ pub enum MatchCommand {
     Ls,
     /// Shows one match.
     Show {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+    },
+    /// Says which node of the cluster has a match, and where players reach it.
+    Where {
         /// A unique prefix of its id.
         #[arg(value_name = "MATCH")]
         prefix: String,
@@ -276,6 +355,15 @@ pub enum MatchCommand {
         /// A unique prefix of its id.
         #[arg(value_name = "MATCH")]
         prefix: String,
+    },
+    /// Moves a match to another node; its players follow, and no tick is lost.
+    Migrate {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// The node that takes it: its name, or its incarnation.
+        #[arg(long, value_name = "NODE")]
+        to: String,
     },
     /// Ends a match.
     Stop {
@@ -391,6 +479,25 @@ pub enum RegionCommand {
     },
 }
 
+/// `rekindle keys ...`.
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Lists the sets of keys: which signs, and until when each is accepted. Never a secret.
+    Ls,
+    /// Adds a set of keys, which signs from ten seconds on. Nodes that run learn of it by
+    /// themselves, and no session ends.
+    Rotate {
+        /// For how long tickets and resume tokens of the keys before are accepted: as long as the
+        /// longest match; 0s if a key has become known to others.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        /// Makes a certificate as well. Nodes show it from their next start on; clients that pin
+        /// the one before have to be given the new one.
+        #[arg(long)]
+        tls: bool,
+    },
+}
+
 /// `rekindle jobs ...`.
 #[derive(Subcommand)]
 pub enum JobsCommand {
@@ -474,6 +581,28 @@ pub enum TicketCommand {
         /// For how many seconds it is valid.
         #[arg(long, default_value_t = 3600)]
         ttl: u64,
+    },
+}
+
+/// `rekindle ca ...`.
+#[derive(Subcommand)]
+pub enum CaCommand {
+    /// Makes a private authority in a new directory. Keep its key off the nodes.
+    Init {
+        /// Which directory.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Makes the certificate of one node: ca.pem, node.pem and node.key, for cluster.tls.*.
+    Issue {
+        /// The node's name, as in node.name.
+        name: String,
+        /// The directory of the authority.
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// Where the three files go.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
 }
 

@@ -38,7 +38,7 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     for number in 0..u64::from(args.count) {
         let player = first + number;
         let ticket = access.ticket(player, format!("bot-{}", number + 1), Role::Player).await?;
-        bots.push(BotSpec { player: PlayerId(player), ticket, match_id });
+        bots.push(BotSpec { player: PlayerId(player), ticket, match_id, first: None });
     }
     let game = Some(wanted.game.clone());
     let mut config = SwarmConfig {

@@ -158,7 +158,16 @@ fn flags(
     for (flag, key, value) in named {
         flags.extend(value.iter().map(|value| (flag.to_owned(), key.to_owned(), value.clone())));
     }
-    if let Some(Command::Start { dev, accept_build, .. }) = command {
+    if let Some(Command::Start { dev, accept_build, join, node, region, .. }) = command {
+        let named = [
+            ("--join", "cluster.join", join),
+            ("--node", "node.name", node),
+            ("--region", "node.region", region),
+        ];
+        for (flag, key, value) in named {
+            flags
+                .extend(value.iter().map(|value| (flag.to_owned(), key.to_owned(), value.clone())));
+        }
         let set = [(dev, "--dev", "dev"), (accept_build, "--accept-build", "accept_build")];
         let set = set.into_iter().filter(|(given, ..)| **given);
         flags

@@ -1,5 +1,5 @@
-//! `rekindle match ls|show|create|stop` and `drain`: questions to a running node. Pins are in
-//! `pins.rs`.
+//! `rekindle match ls|show|create|migrate|stop` and `drain`: questions to a running node. Pins are
+//! in `pins.rs`.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
 use rekindle_admin::api::{
-    CreateMatch, DrainNode, Draining, MatchView, NodeView, ResumeMatch, StopMatch,
+    CreateMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated, NodeView, Place,
+    ResumeMatch, StopMatch, WhereView,
 };
 use rekindle_admin::client::{AdminClient, ClientError};
 
@@ -30,6 +31,12 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
             MatchCommand::Show { prefix } => {
                 let found = find(&node, Some(&prefix)).await?;
                 context.answer(&found, || details(&found))?;
+            }
+            MatchCommand::Where { prefix } => {
+                let found = find(&node, Some(&prefix)).await?;
+                let path = format!("/v1/matches/{}/where", found.id);
+                let place: WhereView = node.get(&path).await.map_err(explain)?;
+                context.answer(&place, || whereabouts(&place))?;
             }
             MatchCommand::Create { game, game_config, bots, seed, tick_rate } => {
                 let game = match game {
@@ -54,6 +61,18 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                     node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
                 context.answer(&resumed, || details(&resumed))?;
                 return Ok(if is_live(&resumed) { Exit::Done } else { Exit::Broken });
+            }
+            MatchCommand::Migrate { prefix, to } => {
+                let found = find(&node, Some(&prefix)).await?;
+                let path = format!("/v1/matches/{}/migrate", found.id);
+                let moved: Migrated =
+                    node.post(&path, &MigrateMatch { to }).await.map_err(explain)?;
+                context.answer(&moved, || {
+                    let Migrated { id, node, pause_ms } = &moved;
+                    vec![format!(
+                        "match {id} is at node {node} now; it stood still for {pause_ms} ms"
+                    )]
+                })?;
             }
             MatchCommand::Stop { prefix, reason } => {
                 let found = find(&node, Some(&prefix)).await?;
@@ -172,6 +191,23 @@ fn number(number: Option<u64>) -> String {
 
 fn is_live(view: &MatchView) -> bool {
     view.state.is_live()
+}
+
+fn whereabouts(view: &WhereView) -> Vec<String> {
+    let node = view.node.as_deref().unwrap_or("another node");
+    let words = match view.place {
+        Place::Here | Place::Elsewhere => {
+            let players = view.players.as_deref().unwrap_or("an unknown address");
+            format!("match {} is on {node}: players reach it at {players}", view.id)
+        }
+        Place::Between => format!("match {} is between two owners: ask again", view.id),
+        Place::Parked => format!("match {} is parked: `rekindle match show` says why", view.id),
+        Place::Over => {
+            let reason = view.reason.as_deref().unwrap_or_default();
+            format!("match {} is over: {reason}", view.id)
+        }
+    };
+    vec![words]
 }
 
 fn details(view: &MatchView) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! `rekindle ticket issue`: signs with the key in the data directory, so no node need run. The
-//! audit log of the store has it, if there is a store.
+//! `rekindle ticket issue`: signs with the key of the cluster, so no node need run. The audit log
+//! of the store has it, if there is a store.
 
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::{Incarnation, MatchId};
@@ -10,6 +10,7 @@ use super::args::TicketCommand;
 use super::context::{Context, block_on};
 use crate::control::{ticket_wanted, ticket_words};
 use crate::exit::{Exit, Failure};
+use crate::node::keyring;
 use crate::node::operator::Operators;
 use crate::node::tickets;
 use rekindle_admin::{api, client};
@@ -20,7 +21,6 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
         text.parse::<MatchId>()
             .map_err(|error| Failure::new(Exit::Usage, format!("RK-CLI-004: --match: {error}")))?;
     }
-    let keys = Keys::load_or_create(&context.config.data_dir)?;
     let wanted = api::IssueTicket {
         player: *player,
         name: name.clone(),
@@ -28,17 +28,18 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
         match_id: match_id.clone(),
         ttl_s: *ttl,
     };
-    let issue = || {
-        tickets::issue(&keys, &ticket_wanted(&wanted))
+    let issue = |keys: &Keys| {
+        tickets::issue(keys, &ticket_wanted(&wanted))
             .map(|ticket| api::Ticket { ticket })
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
     };
     let ticket = block_on(async {
-        let Some(store) = store(context).await? else { return issue() };
+        let keys = keyring::of_host(&context.config).await?;
+        let Some(store) = store(context).await? else { return issue(&keys) };
         let (target, detail) = ticket_words(&wanted);
         let operators = Operators::new(store, Incarnation::default());
         let action = operators.begin(&client::agent(), "ticket.issue", &target, &detail).await?;
-        let ticket = issue();
+        let ticket = issue(&keys);
         action.end(None, ticket.as_ref().err().map(|failure| failure.message.clone())).await;
         ticket
     })?;
@@ -48,7 +49,7 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
 
 /// The store in whose audit log it is written, if there is one already.
 async fn store(context: &Context) -> Result<Option<Store>, Failure> {
-    match &context.config.store {
+    match keyring::store_of_host(&context.config) {
         StoreAddress::Memory => Ok(None),
         StoreAddress::Local(dir) if !dir.join("format").exists() => Ok(None),
         address => Ok(Some(address.open().await?)),

@@ -15,6 +15,7 @@ use rustix::fs::{Access, access};
 
 use super::{Config, ConfigError};
 use crate::clock;
+use crate::node::cluster;
 
 /// The kind of job that needs `backup.dir`.
 const BACKUP: &str = "backup";
@@ -22,7 +23,8 @@ const BACKUP: &str = "backup";
 /// Refuses what would make a start fail on this host. `kinds` are the kinds of job that this
 /// executable knows, its own chores included.
 pub fn check(config: &Config, kinds: &[&str]) -> Result<(), ConfigError> {
-    let problems: Vec<String> = [places(config), addresses(config), jobs(config, kinds)].concat();
+    let problems: Vec<String> =
+        [places(config), addresses(config), certificates(config), jobs(config, kinds)].concat();
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::Unfit(problems.join("; and "))) }
 }
 
@@ -77,10 +79,21 @@ fn addresses(config: &Config) -> Vec<String> {
     let udp = |address: SocketAddr| UdpSocket::bind(address).map(drop);
     let tcp = |address: SocketAddr| TcpListener::bind(address).map(drop);
     let listen = unbindable("listen", "--listen", config.listen, udp);
+    let cluster = config
+        .cluster
+        .listen
+        .and_then(|listen| unbindable("cluster.listen", "--set cluster.listen=", listen, tcp));
     listen
         .into_iter()
         .chain(unbindable("admin.listen", "--admin", config.admin_listen, tcp))
+        .chain(cluster)
         .collect()
+}
+
+/// Certificates that are of no use.
+fn certificates(config: &Config) -> Vec<String> {
+    let loaded = cluster::tls(&config.cluster);
+    loaded.err().map(|error| error.to_string()).into_iter().collect()
 }
 
 /// Why this host, or this user, can never listen there. That another process listens there now is

@@ -42,7 +42,7 @@ pub struct Key {
 impl Key {
     /// Whether its value is shown to nobody.
     pub fn is_secret(&self) -> bool {
-        matches!(self.name, "admin.token" | "store_password")
+        matches!(self.name, "admin.token" | "cluster.secret" | "store_password")
     }
 
     /// The environment variable that sets it: `REKINDLE_ADMIN_LISTEN`.
@@ -120,6 +120,45 @@ pub const KEYS: &[Key] = &[
         "true",
         "checkpoints may be deltas to the one before; a match then keeps its last state in memory",
     ),
+    key(
+        "cluster.join",
+        Kind::Text,
+        "",
+        "HOST:PORT,HOST:PORT of nodes to join; nodes of one store also find each other through it",
+    ),
+    key(
+        "cluster.listen",
+        Kind::Text,
+        "127.0.0.1:0",
+        "address for other nodes, TCP and UDP; other than loopback only with cluster.tls; empty: \
+         nothing to do with other nodes",
+    ),
+    key(
+        "cluster.public",
+        Kind::Text,
+        "",
+        "ADDRESS:PORT at which other nodes reach this one, if that is not `cluster.listen`",
+    ),
+    key(
+        "cluster.secret",
+        Kind::Text,
+        "",
+        "seals the keys of the cluster in the store; the same on all nodes, at least 16 \
+         characters; empty: they lie open",
+    ),
+    key(
+        "cluster.tls.ca",
+        Kind::Text,
+        "",
+        "PEM file: certificate of the authority of all nodes (`rekindle ca init`)",
+    ),
+    key(
+        "cluster.tls.cert",
+        Kind::Text,
+        "",
+        "PEM file: certificate of this node, for its node.name (`rekindle ca issue`)",
+    ),
+    key("cluster.tls.key", Kind::Text, "", "PEM file: key of that certificate"),
     key(
         "data_dir",
         Kind::Text,

@@ -106,6 +106,9 @@ pub enum ConfigError {
     /// Values that do not go together.
     #[error("RK-CONFIG-005: {0}")]
     Conflict(String),
+    /// What is wrong about the keys under `cluster`, with its code.
+    #[error("{0}")]
+    Cluster(String),
     /// What this host, or this executable, does not give.
     #[error("RK-CONFIG-140: {0}")]
     Unfit(String),

@@ -1,15 +1,18 @@
 //! What the node says, in the types of the HTTP interface, and the other way round. Pure.
 
-use rekindle_admin::api::{CreateMatch, IssueTicket, JobView, MatchView, NodeView};
-use rekindle_schema::PlayerId;
+use rekindle_admin::api::{
+    CreateMatch, IssueTicket, JobView, MatchView, NodeView, Place, WhereView,
+};
 use rekindle_schema::job::{Job, JobState};
 use rekindle_schema::wire::Role;
+use rekindle_schema::{MatchId, PlayerId};
 
 use crate::hex;
 use crate::node::listing::MatchReport;
 use crate::node::matches::NewMatch;
 use crate::node::serving::NodeReport;
 use crate::node::tickets;
+use crate::node::whereabouts::{Owner, Whereabouts};
 
 /// What a node is.
 pub(super) fn node(report: NodeReport) -> NodeView {
@@ -25,6 +28,19 @@ pub(super) fn node(report: NodeReport) -> NodeView {
         uptime_s: report.uptime.as_secs(),
         draining: report.draining,
     }
+}
+
+/// Where a match is.
+pub(super) fn whereabouts(id: MatchId, (found, here): (Whereabouts, Owner)) -> WhereView {
+    let (place, owner, reason) = match found {
+        Whereabouts::Here => (Place::Here, Some(here), None),
+        Whereabouts::At(owner) => (Place::Elsewhere, Some(owner), None),
+        Whereabouts::Nobody | Whereabouts::Unknown => (Place::Between, None, None),
+        Whereabouts::Parked => (Place::Parked, None, None),
+        Whereabouts::Ended(reason) => (Place::Over, None, Some(reason)),
+    };
+    let (node, players) = owner.map(|owner| (owner.node, owner.players)).unzip();
+    WhereView { id: id.to_string(), place, node, players, reason }
 }
 
 /// Where a match stands.

@@ -90,6 +90,9 @@ impl NodeProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C in the terminal is for its parent alone: a node takes the second signal that
+            // reaches it for an order to stop at once.
+            .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().about("start", &executable)?;
         let (sender, events) = mpsc::channel(1024);
@@ -165,12 +168,37 @@ impl NodeProcess {
         Ok(at)
     }
 
-    /// SIGTERM, and waits for the clean end.
-    pub async fn stop(&mut self) -> Result<(), Failure> {
+    /// SIGSTOP: the process stands still with all that it holds.
+    pub fn freeze(&self) -> Result<(), Failure> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// SIGCONT, if the process is still there.
+    pub fn wake(&self) -> Result<(), Failure> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    /// Whether the process ends by itself within that time.
+    pub async fn ends(&mut self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.child.wait()).await.is_ok_and(|ended| ended.is_ok())
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().ok().flatten().map(|status| status.to_string())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<(), Failure> {
         let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
         if let Some(pid) = pid {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+            rustix::process::kill_process(pid, signal)?;
         }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the clean end.
+    pub async fn stop(&mut self) -> Result<(), Failure> {
+        self.signal(rustix::process::Signal::TERM)?;
         match tokio::time::timeout(STOPPED_WITHIN, self.child.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
             Ok(status) => Err(Failure::new(

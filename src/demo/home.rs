@@ -20,17 +20,19 @@ pub(super) struct Home {
 
 impl Home {
     /// A new directory, or what the command line names.
-    pub(super) fn choose(context: &Context) -> Result<Self, Failure> {
+    /// Several nodes have a directory of their own in it each, and the store beside those.
+    pub(super) fn choose(context: &Context, nodes: u16) -> Result<Self, Failure> {
         let temporary = context.common.data_dir.is_none();
         let dir = if temporary {
             std::env::temp_dir().join(format!("rekindle-demo-{:08x}", clock::random() >> 32))
         } else {
             context.config.data_dir.clone()
         };
+        let own = if nodes > 1 { dir.join("store") } else { dir.clone() };
         let store = match &context.config.store {
             // A file or the environment may name a store at work: the demo goes there only if it is
             // told to.
-            _ if context.common.store.is_none() => StoreAddress::Local(dir.clone()),
+            _ if context.common.store.is_none() => StoreAddress::Local(own),
             StoreAddress::Memory => {
                 let message = "RK-DEMO-009: a store in memory is gone with the node that the demo \
                     kills; name another one";
@@ -38,7 +40,7 @@ impl Home {
             }
             // `local` alone: in the data directory.
             StoreAddress::Local(named) if *named == context.config.data_dir => {
-                StoreAddress::Local(dir.clone())
+                StoreAddress::Local(own)
             }
             StoreAddress::Local(named) => StoreAddress::Local(named.clone()),
             remote => remote.apart(&format!("demo_{:08x}", clock::random() >> 32)),
@@ -75,7 +77,7 @@ impl Home {
         let own_tables = self.store.is_remote();
         let kept = !holds
             || !(self.temporary || own_tables)
-            || matches!(&self.store, StoreAddress::Local(dir) if *dir != self.dir);
+            || matches!(&self.store, StoreAddress::Local(dir) if !dir.starts_with(&self.dir));
         if own_tables
             && !kept
             && let Err(error) = self.store.discard().await

@@ -27,7 +27,12 @@ fn keys(dir: &Path) -> Finding {
     let fix = "give the user that runs the node the right to read them, or put back a copy; \
         without them all clients have to log in anew";
     if !dir.join(KEY_FILE).exists() {
-        return Finding::new("keys", Level::Ok, "none yet: the first start makes them", "");
+        return Finding::new(
+            "keys",
+            Level::Ok,
+            "they are in the store, or the first start makes them",
+            "",
+        );
     }
     let certificate = dir.join(CERTIFICATE_FILE);
     let readable = Keys::check(dir).map_err(|error| error.to_string()).and_then(|()| {

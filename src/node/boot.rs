@@ -9,12 +9,13 @@ use rekindle_cluster::ownership::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::Store;
 use tokio::time::Instant;
 
 use super::build;
 use super::card::{self, NodeCard};
 use super::error::NodeError;
+use super::keyring;
 use crate::clock;
 use crate::config::Config;
 
@@ -44,11 +45,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// gives up.
 pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, NodeError> {
     let lock = lock(&config.data_dir)?;
-    let keys = Keys::load_or_create(&config.data_dir)?;
     let (begun, mut said) = (Instant::now(), None::<Instant>);
     loop {
         let error = match take_lease(config).await {
-            Ok((store, incarnation, pid_start)) => {
+            Ok((store, keys, incarnation, pid_start)) => {
                 return Ok(Booted {
                     lock,
                     keys,
@@ -58,8 +58,8 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
                     pid_start,
                 });
             }
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(error.into()),
+            Err(NodeError::Store(error)) if error.is_transient() => error,
+            Err(error) => return Err(error),
         };
         let waited = begun.elapsed();
         if waited >= config.store_wait {
@@ -79,10 +79,12 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
     }
 }
 
-/// Opens the store and registers a new incarnation: an attempt whose answer was lost leaves one
-/// behind that owns nothing.
-async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreError> {
+/// Opens the store, takes its cluster's keys, and registers a new incarnation: an attempt whose
+/// answer was lost leaves one behind that owns nothing.
+async fn take_lease(config: &Config) -> Result<(Store, Keys, Incarnation, u64), NodeError> {
     let store = config.store.open().await?;
+    // Before anything is written: a node with the wrong secret changes nothing.
+    let keys = keyring::begin(config, &store).await?;
     // Before the first lease: a copy learns that it is one before it does anything.
     let identity = store.identity.ascertain(clock::fresh()).await?;
     tracing::info!(
@@ -106,7 +108,7 @@ async fn take_lease(config: &Config) -> Result<(Store, Incarnation, u64), StoreE
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;
-    Ok((store, incarnation, pid_start))
+    Ok((store, keys, incarnation, pid_start))
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.

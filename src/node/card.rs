@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rekindle_store::identity::Holder;
 pub use rekindle_store::process::this_host;
 use rekindle_store::process::{holder, start_time};
+use rekindle_store_open::address::StoreAddress;
 use serde::{Deserialize, Serialize};
 
 /// A node holds an exclusive lock on it as long as it runs.
@@ -29,8 +30,11 @@ pub struct NodeCard {
     pub admin: SocketAddr,
     /// UDP address for players.
     pub listen: SocketAddr,
-    /// The certificate that the node shows, PEM.
+    /// The certificate that the node shows, DER.
     pub certificate: PathBuf,
+    /// The address of its store, without a password. Empty in cards of earlier releases.
+    #[serde(default)]
+    pub store: String,
 }
 
 impl NodeCard {
@@ -80,6 +84,15 @@ impl NodeCard {
     }
 }
 
+/// The address of a store as commands in any directory of this host understand it.
+pub fn store_text(address: &StoreAddress) -> String {
+    let absolute = match address {
+        StoreAddress::Local(dir) => std::path::absolute(dir).ok().map(StoreAddress::Local),
+        _ => None,
+    };
+    absolute.as_ref().unwrap_or(address).to_string()
+}
+
 /// Start time of a process in clock ticks since boot, if it runs (a zombie does not).
 pub fn process_start(pid: u32) -> Option<u64> {
     start_time(pid)
@@ -99,7 +112,8 @@ mod tests {
             incarnation: "1".to_owned(),
             admin: ([127, 0, 0, 1], 1).into(),
             listen: ([127, 0, 0, 1], 2).into(),
-            certificate: dir.path().join("cert.pem"),
+            certificate: dir.path().join("cert.der"),
+            store: "memory".to_owned(),
         };
         card.write(dir.path()).unwrap();
         let read = NodeCard::read(dir.path()).unwrap();

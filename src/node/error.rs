@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 use rekindle_actors::{Halt, HostError};
 use rekindle_gateway::GatewayError;
-use rekindle_gateway::keys::KeysError;
 use rekindle_store::StoreError;
 
+use super::cluster::ClusterError;
+use super::keyring::KeyringError;
 use super::operator::{Abandoned, NotWritten};
 use super::recover::Trouble;
 use crate::files::FileError;
@@ -94,12 +95,15 @@ pub enum NodeError {
     /// The edge failed.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// The keys cannot be read or made.
+    /// The keys of the cluster cannot be had.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Keyring(KeyringError),
     /// The first match could not be created.
     #[error(transparent)]
     FirstMatch(#[from] ControlError),
+    /// It cannot listen for other nodes, or its certificate is of no use.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// A task that the node does not work without has failed.
     #[error(transparent)]
     Task(#[from] tokio::task::JoinError),
@@ -109,6 +113,15 @@ pub enum NodeError {
     /// The system refused.
     #[error(transparent)]
     System(#[from] io::Error),
+}
+
+impl From<KeyringError> for NodeError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Store(error) => Self::Store(error),
+            error => Self::Keyring(error),
+        }
+    }
 }
 
 /// Why a node does not do what an operator asks.

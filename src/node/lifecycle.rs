@@ -25,17 +25,22 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::boot::{self, Booted};
-use super::card::NodeCard;
+use super::card::{self, NodeCard};
+use super::cluster::Cluster;
 use super::edge::EdgeThreads;
 use super::error::NodeError;
+use super::keyring;
 use super::links::Links;
 use super::matches::NewMatch;
+use super::members::{self, Members};
+use super::migrate::{EMPTYING, Mover};
 use super::milestone::Milestone;
 use super::serving::{Parts, Serving};
 use super::settings::{gateway_config, host_config};
 use super::signals::{Signals, gone};
 use super::standing::Standings;
 use super::watch::{keep_watch, recover_all, recoverer};
+use super::whereabouts::Lookup;
 use super::{READY, jobs};
 use crate::config::Config;
 use crate::files::About as _;
@@ -106,6 +111,11 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     let assembled = assemble(&config, games, &*front, booted).await?;
     let Assembled { node, renewal, card, lock, edge } = assembled;
     let upkeep = keep_metrics(metrics);
+    let listing = node.parts().lookup.keep_listing();
+    let members = Arc::clone(&node.parts().members);
+    if let Err(error) = members.announce(|_| {}).await {
+        tracing::warn!(code = "RK-NODE-160", %error, "this node is not among the members yet");
+    }
     front.open(Arc::clone(&node));
     card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
 
@@ -118,6 +128,11 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         () = &mut abandoned => Some(NodeError::Abandoned),
         served = serve(&node, &*front, &card, wishes, &mut signals, tell) => served.err(),
         never = upkeep => match never {},
+        never = listing => match never {},
+        never = members.keep() => match never {},
+        never = keyring::keep(&config, &node.parts().store, node.parts().gateway.keys()) => {
+            match never {}
+        }
     };
     if let Some(error) = ended {
         let reason = text::with_causes(&error);
@@ -170,13 +185,14 @@ async fn assemble(
     .await?;
     // Set once, here.
     let _ = started.set(host.clone());
-    let recovering = Arc::new(AtomicBool::new(true));
-    let standings = Arc::<Standings>::default();
+    let (recovering, standings) = (Arc::new(AtomicBool::new(true)), Arc::<Standings>::default());
+    let lookup = Arc::new(Lookup::new(store.clone(), incarnation));
     let links = Arc::new(Links::new(
         host.clone(),
         store.clone(),
         Arc::clone(&recovering),
         Arc::clone(&standings),
+        Arc::clone(&lookup),
     ));
     let edge = EdgeThreads::start()?;
     let gateway = {
@@ -190,8 +206,17 @@ async fn assemble(
         admin: front.addr(),
         listen: gateway.local_addr(),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
+        store: card::store_text(&config.store),
     };
+    let cluster = Arc::new(Cluster::join(config, &store, incarnation).await?);
+    let of_this = (incarnation, build);
+    let mut own = members::describe(config, of_this, (card.listen, card.admin));
+    own.peers = cluster.address().unwrap_or_default();
+    let members = Arc::new(Members::new(store.clone(), own));
+    cluster.keep(host.clone(), Arc::clone(&members));
+    let mover = Mover::start(config, host.clone(), store.clone(), of_this, Arc::clone(&cluster));
     let parts = Parts {
+        members,
         config: config.clone(),
         games,
         host,
@@ -199,10 +224,16 @@ async fn assemble(
         gateway,
         incarnation,
         build,
+        peers: cluster.peers(),
+        cluster,
+        mover,
         recovering,
         standings,
+        lookup,
     };
-    Ok(Assembled { node: Arc::new(Serving::new(parts)), renewal, card, lock, edge })
+    let node = Arc::new(Serving::new(parts));
+    node.parts().mover.serves(&node);
+    Ok(Assembled { node, renewal, card, lock, edge })
 }
 
 /// What a node is to do besides its matches.
@@ -261,11 +292,17 @@ async fn stop(
     signals: &mut Signals,
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Result<(), NodeError> {
-    let Parts { config, host, store, incarnation, gateway, .. } = node.parts();
+    let Parts { config, host, store, incarnation, gateway, cluster, .. } = node.parts();
     tracing::info!(code = "RK-NODE-002", "draining");
     tell(Milestone::Draining);
+    let members = &node.parts().members;
     let put_away = async {
+        if let Err(error) = members.announce(|own| own.draining = true).await {
+            tracing::warn!(code = "RK-NODE-161", %error, "other nodes are not told that this one \
+                goes down");
+        }
         stop_jobs(node).await;
+        move_away(node).await;
         let report = host.drain().await;
         gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
         report
@@ -280,9 +317,14 @@ async fn stop(
             the next start");
     }
     forget_attempts(host, store, *incarnation, &report).await;
+    if let Err(error) = members.withdraw().await {
+        tracing::warn!(code = "RK-NODE-162", %error, "this node stays among the members until its \
+            lease is gone");
+    }
     // The last word about how far the log has come.
     store.leases.renew(*incarnation, clock::now_ms() + lease::LEASE_MS, host.reached()).await?;
     let stopped = store.leases.stop(*incarnation).await?;
+    cluster.leave();
     front.close().await;
     NodeCard::remove(&config.data_dir);
     tell(Milestone::Drained(report.checkpointed, report.took_ms));
@@ -294,6 +336,27 @@ async fn stop(
         return Err(NodeError::NotPutAway { matches: report.left.len() });
     }
     Ok(())
+}
+
+/// Gives the matches to other nodes, as far as there are any that take them. What stays is
+/// checkpointed.
+async fn move_away(node: &Serving) {
+    let Parts { mover, peers, .. } = node.parts();
+    if peers.linked().is_empty() {
+        return;
+    }
+    let emptied = mover.empty(Instant::now() + EMPTYING).await;
+    for (match_id, why) in &emptied.stayed {
+        tracing::warn!(code = "RK-NODE-186", %match_id, why, "a match did not move to another \
+            node: it is checkpointed here");
+    }
+    tracing::info!(
+        code = "RK-NODE-187",
+        moved = emptied.moved.len(),
+        stayed = emptied.stayed.len(),
+        worst_pause_ms = emptied.worst_pause_ms(),
+        "matches moved to other nodes"
+    );
 }
 
 /// Lets jobs come to an end for a moment, and gives back those that do not.

@@ -1,5 +1,5 @@
-//! Lets the edge find the matches of this node: what runs here, what may still come, what became of
-//! the others.
+//! Lets the edge find matches: what runs here, what may still come, where the others are and what
+//! became of them.
 //!
 //! Called by the gateway for each hello. The door that it answers with is the running match's own
 //! ([`MatchHandle`]).
@@ -11,12 +11,13 @@ use futures::future::BoxFuture;
 use rekindle_actors::{Host, MatchHandle, MatchPhase};
 use rekindle_cluster::ownership::standing::Standing;
 use rekindle_door::{Location, MatchDoor as _, MatchFinder, Refusal, Wanted};
-use rekindle_schema::lease::MatchState;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId};
 use rekindle_store::Store;
+use tokio::sync::watch;
 
 use super::standing::Standings;
+use super::whereabouts::{Lookup, Whereabouts};
 
 /// The matches of this node.
 pub struct Links {
@@ -24,18 +25,20 @@ pub struct Links {
     store: Store,
     recovering: Arc<AtomicBool>,
     standings: Arc<Standings>,
+    lookup: Arc<Lookup>,
 }
 
 impl Links {
     /// While `recovering` is set, a match that is not here may still come. Of those that do not
-    /// run, `standings` says why.
+    /// run, `standings` says why; `lookup` finds those of other nodes.
     pub fn new(
         host: Host,
         store: Store,
         recovering: Arc<AtomicBool>,
         standings: Arc<Standings>,
+        lookup: Arc<Lookup>,
     ) -> Self {
-        Self { host, store, recovering, standings }
+        Self { host, store, recovering, standings, lookup }
     }
 }
 
@@ -109,16 +112,40 @@ impl MatchFinder for Links {
         })
     }
 
-    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>> {
+    fn seek<'a>(&'a self, wanted: Wanted<'a>, hops: Option<u8>) -> BoxFuture<'a, Option<Location>> {
         Box::pin(async move {
             // While the directory does not answer, nobody knows.
-            let row = self.store.leases.get(match_id).await.ok()??;
-            match row.state {
-                MatchState::Ended { reason } => Some(Refusal::new(RefuseCode::Ended, reason)),
-                MatchState::Running | MatchState::Parked { .. } => None,
-            }
+            let Some(match_id) = wanted.match_id else {
+                let next = self.lookup.next_room(wanted.game, hops?).await.ok()??;
+                return Some(Location::Elsewhere(next.players));
+            };
+            let found = self.lookup.of(match_id).await.ok()?;
+            Some(match found {
+                Whereabouts::At(owner) if self.standings.is_dead(owner.incarnation) => {
+                    orphan(match_id)
+                }
+                Whereabouts::At(owner) => Location::Elsewhere(owner.players),
+                Whereabouts::Here | Whereabouts::Nobody => orphan(match_id),
+                Whereabouts::Ended(reason) => refused(RefuseCode::Ended, reason),
+                Whereabouts::Parked => parked(match_id),
+                Whereabouts::Unknown => refused(
+                    RefuseCode::NoMatch,
+                    format!("RK-NODE-171: no node of this store has a match {match_id}"),
+                ),
+            })
         })
     }
+
+    fn nodes(&self) -> watch::Receiver<Vec<String>> {
+        self.lookup.addrs()
+    }
+}
+
+fn orphan(id: MatchId) -> Location {
+    refused(
+        RefuseCode::Unavailable,
+        format!("RK-NODE-170: match {id} is between two owners; try again"),
+    )
 }
 
 fn refused(code: RefuseCode, words: impl Into<String>) -> Location {

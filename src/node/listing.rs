@@ -14,6 +14,7 @@ use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
 use rekindle_store::StoreError;
 use tokio::time::{Instant, timeout};
 
+use super::whereabouts::{Owner, Whereabouts};
 use super::{ControlError, Serving};
 
 /// How long an answer waits for the store before it is given from what the node knows.
@@ -183,6 +184,18 @@ impl Serving {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Where in the cluster a match is, and what this node is to players.
+    pub async fn whereabouts(&self, id: MatchId) -> Result<(Whereabouts, Owner), ControlError> {
+        let found = self.soon(self.parts().lookup.of(id)).await?;
+        // Its row may name this node before it runs here.
+        let found = match (found, self.parts().host.find(id)) {
+            (Whereabouts::Unknown, None) => return Err(ControlError::NoMatch(id.to_string())),
+            (Whereabouts::Here, None) => Whereabouts::Nobody,
+            (found, _) => found,
+        };
+        Ok((found, Owner::of(&self.parts().members.own())))
     }
 
     /// One match. While the store does not answer, what this node knows of it.

@@ -11,6 +11,7 @@ use rekindle_store::StoreError;
 use tokio::time::Instant;
 
 use super::listing::{MatchReport, report_of};
+use super::migrate::Moved;
 use super::serving::Parts;
 use super::{ControlError, Serving};
 use crate::clock;
@@ -116,6 +117,12 @@ impl Serving {
                 break;
             }
         }
+    }
+
+    /// Moves a match of this node to the node of this name or incarnation. It goes on there at the
+    /// next tick.
+    pub async fn migrate_match(&self, id: MatchId, to: &str) -> Result<Moved, ControlError> {
+        self.parts().mover.move_to(id, to).await
     }
 
     /// Creates a match and runs it here.

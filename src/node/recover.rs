@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rekindle_actors::{Host, HostError, RecoveryError, RecoveryReport};
 use rekindle_cluster::ownership::caretaker::{self, Caretaker, Claimant, Look};
 use rekindle_cluster::ownership::parked;
-use rekindle_cluster::ownership::round::{self, Surroundings};
+use rekindle_cluster::ownership::round::{self, Hints, NoHints, Surroundings};
 use rekindle_cluster::ownership::standing::{Lack, Standing};
 use rekindle_cluster::ownership::takeover::{
     self, Claim, ClaimOptions, Claimed, Fit, Fitness, TakeoverError,
@@ -116,6 +116,7 @@ pub struct Recoverer {
     parts: RecovererParts,
     trials: Option<Trials>,
     caretaker: Caretaker,
+    hints: Arc<dyn Hints>,
 }
 
 impl Recoverer {
@@ -127,7 +128,13 @@ impl Recoverer {
             deaths: parts.trials.map(|trials| trials.deaths),
         };
         let trials = parts.trials.map(Trials::new);
-        Self { parts, trials, caretaker: Caretaker::new(claimant) }
+        Self { parts, trials, caretaker: Caretaker::new(claimant), hints: Arc::new(NoHints) }
+    }
+
+    /// The same, with hints who looks dead: without, leases and processes alone say it.
+    #[must_use]
+    pub fn hinted(self, hints: Arc<dyn Hints>) -> Self {
+        Self { hints, ..self }
     }
 
     /// Takes over what belongs to nodes that are dead as far as this one can tell. To be called
@@ -141,7 +148,8 @@ impl Recoverer {
         mut each: impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
         let look = Look { now_ms, asked };
-        let found = round::look(&mut self.caretaker, &self.parts.store, &self.parts, look).await?;
+        let Self { parts, caretaker, hints, .. } = self;
+        let found = round::look(caretaker, &parts.store, &*parts, &**hints, look).await?;
         let Some(found) = found else { return Ok(()) };
         self.parts.standings.replace(found.standings, &found.dead);
         let taken = self.take(found.claims, &mut each).await;
@@ -184,7 +192,8 @@ impl Recoverer {
         options: ClaimOptions,
         each: &mut impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
-        let Self { parts: RecovererParts { host, store, standings, .. }, trials, caretaker } = self;
+        let Self { parts, trials, caretaker, .. } = self;
+        let RecovererParts { host, store, standings, .. } = parts;
         let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
         let claims = takeover::claim(store, rows, options, &fitness).await?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_actors::{Games, Host, MatchPhase};
+use rekindle_cluster::bus::PeerBus;
 use rekindle_cluster::ownership::takeover;
 use rekindle_cluster::retention;
 use rekindle_gateway::Gateway;
@@ -20,9 +21,13 @@ use rekindle_store::{AuditQuery, Store};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::cluster::Cluster;
 use super::listing::LastTicks;
+use super::members::Members;
+use super::migrate::Mover;
 use super::operator::Operators;
 use super::standing::Standings;
+use super::whereabouts::Lookup;
 use super::{ControlError, bots, tickets};
 use crate::config::Config;
 
@@ -42,10 +47,20 @@ pub struct Parts {
     pub incarnation: Incarnation,
     /// What computes the games.
     pub build: BuildId,
+    /// Asks other nodes.
+    pub peers: Arc<dyn PeerBus>,
+    /// This node's part among them.
+    pub cluster: Arc<Cluster>,
+    /// Moves matches to and from others.
+    pub mover: Arc<Mover>,
     /// Set while matches are still to come.
     pub recovering: Arc<AtomicBool>,
     /// What does not run, and why.
     pub standings: Arc<Standings>,
+    /// Finds the matches of other nodes.
+    pub lookup: Arc<Lookup>,
+    /// The nodes of this store.
+    pub members: Arc<Members>,
 }
 
 /// What a node is.
@@ -202,6 +217,7 @@ impl Serving {
     /// Begins a clean stop; returns how many matches will be checkpointed. Harmless to repeat.
     pub fn begin_drain(&self) -> usize {
         self.drain.send_replace(true);
+        self.parts.mover.takes_nothing();
         self.parts.host.list().len()
     }
 

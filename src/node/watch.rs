@@ -1,6 +1,6 @@
 //! Looks after the matches of other nodes, from the start of this one to its stop: has the
-//! recoverer look once a second, says what came of it, and starts what goes with a match that came
-//! back. Called by [`super::lifecycle`].
+//! recoverer look once a second, and when somebody may have died, says what came of it, and starts
+//! what goes with a match that came back. Called by [`super::lifecycle`].
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -21,8 +21,8 @@ use crate::{clock, text};
 
 /// Looks after the matches of other nodes on behalf of `node`.
 pub(super) fn recoverer(node: &Serving) -> Recoverer {
-    let Parts { host, store, incarnation, config, build, standings, .. } = node.parts();
-    Recoverer::new(RecovererParts {
+    let Parts { host, store, incarnation, config, build, standings, cluster, .. } = node.parts();
+    let parts = RecovererParts {
         host: host.clone(),
         store: store.clone(),
         me: *incarnation,
@@ -36,7 +36,8 @@ pub(super) fn recoverer(node: &Serving) -> Recoverer {
         }),
         standings: Arc::clone(standings),
         fresh: clock::fresh,
-    })
+    };
+    Recoverer::new(parts).hinted(cluster.hints())
 }
 
 /// The first look: brings back what is left of earlier nodes. A store that is away in between is
@@ -78,6 +79,7 @@ pub(super) async fn keep_watch(
         tokio::select! {
             () = tokio::time::sleep(lease::RENEW_EVERY) => {}
             () = node.asking() => {}
+            () = node.parts().cluster.look() => {}
         }
         let now_ms = begun.elapsed().as_millis() as u64;
         let asked = node.take_asked();

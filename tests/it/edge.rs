@@ -65,6 +65,12 @@ impl Place {
         self.start_with(command(self.path()), &[])
     }
 
+    /// Players reach the node through `proxy` alone: it tells them no other address.
+    fn start_behind(&self, proxy: &UdpProxy) -> Node {
+        let public = format!("public={}", proxy.addr());
+        self.start_with(command(self.path()), &["--set", &public])
+    }
+
     fn create(&self) -> MatchId {
         let created = rekindle(self.path(), &["match", "create", "--json"]).expect(0).json();
         created["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
@@ -207,11 +213,11 @@ fn a_store_that_was_put_back_rewinds_its_players_at_once() {
 #[test]
 fn a_store_that_was_put_back_and_went_on_in_another_way_rewinds_who_comes_later() {
     let place = Place::new();
-    let node = place.start();
-    let match_id = place.create();
     let runtime = runtime();
     let _inside = runtime.enter();
     let proxy = runtime.block_on(UdpProxy::start(place.addr(), Link::GOOD, 1)).expect("a proxy");
+    let node = place.start_behind(&proxy);
+    let match_id = place.create();
     let mut client = place.client(proxy.addr(), 7, match_id);
     runtime.block_on(play_to(&mut client, 7, 60));
     let saved = place.path().join("saved");
@@ -223,7 +229,7 @@ fn a_store_that_was_put_back_and_went_on_in_another_way_rewinds_who_comes_later(
     node.kill();
     proxy.set_link(Link::CUT);
     put_back(&place, &saved);
-    let _node = place.start();
+    let _node = place.start_behind(&proxy);
     // Nobody plays now, so the match is another one when it passes that tick.
     eventually("the match has passed that tick", || {
         let view = rekindle(place.path(), &["match", "show", &match_id.to_string(), "--json"]);

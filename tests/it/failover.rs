@@ -71,12 +71,8 @@ fn the_matches_of_a_killed_node_go_on_at_the_other_one() {
 
     // The other way round: a clean stop hands over, too, and to a node that came later.
     let mut first = pair.start("a", &[]);
+    first.wait_for("RK-PEER-020");
     assert_eq!(second.terminate(), 0);
-    let resumed = first.wait_for("RK-NODE-010");
-    assert_eq!(
-        (resumed["match_id"].as_str(), &resumed["replayed"]),
-        (Some(id.as_str()), &Value::from(0))
-    );
     reaches(&pair.place("a"), &id, before + 40);
 }
 

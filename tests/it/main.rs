@@ -1,18 +1,26 @@
 //! Black-box tests of the executable: what a user, an operator and a script meet. One binary, so
 //! that it is linked once.
 
+mod checker;
 mod clock;
+mod cluster;
+mod cluster_demo;
+mod cluster_load;
 mod config;
 mod demo;
 mod edge;
 mod failover;
+mod follow;
 mod history;
 mod hostile;
 mod identity;
 mod jobs;
+mod keys;
 mod logging;
+mod migrate;
 mod node;
 mod outage;
+mod peers;
 mod readme;
 mod secrets;
 mod standing;

@@ -1,7 +1,7 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
-//! `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`, `cargo xtask bits`,
-//! `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`, `cargo xtask restart`,
-//! `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
+//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`,
+//! `cargo xtask restart`, `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
 mod cuts;
@@ -40,12 +40,22 @@ enum Task {
     Layers,
     /// Run whole nodes in simulation, one seed after another
     Sim {
+        /// How many nodes share the store: 1 (with clients over QUIC, bad disks, power cuts) or 3
+        /// (with takeovers, pauses, wrong suspicions, a store that is hard to reach)
+        #[arg(long, default_value_t = 1)]
+        nodes: u64,
         /// How many seeds
         #[arg(long, default_value_t = 50)]
         seeds: u64,
         /// The first seed
         #[arg(long, default_value_t = 1)]
         from: u64,
+    },
+    /// Look at more states of the model of the ownership protocol than the suite does
+    Model {
+        /// How long each of its four parts may take
+        #[arg(long, default_value_t = 240)]
+        seconds: u64,
     },
     /// Kill nodes under load, and cut the power of their disk (minutes; needs root for power cuts)
     Drill {
@@ -85,7 +95,8 @@ fn main() -> ExitCode {
         Task::Test(wanted) => suite::test(&wanted),
         Task::Tidy(wanted) => tidy::tidy(&wanted),
         Task::Layers => layers::check(),
-        Task::Sim { seeds, from } => sim(seeds, from),
+        Task::Sim { nodes, seeds, from } => sim(nodes, seeds, from),
+        Task::Model { seconds } => model(seconds),
         Task::Attack(wanted) => attack::attack(&wanted),
         Task::Cuts(wanted) => cuts::cuts(&wanted),
         Task::Bits => bits(),
@@ -105,7 +116,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn sim(seeds: u64, from: u64) -> Result<()> {
+fn sim(nodes: u64, seeds: u64, from: u64) -> Result<()> {
+    let test = match nodes {
+        1 => "seeds_hold",
+        3 => "cluster::cluster_seeds_hold",
+        other => bail!("--nodes {other}: there are simulations of 1 node and of 3"),
+    };
     if seeds == 0 {
         bail!("--seeds 0 would prove nothing");
     }
@@ -119,10 +135,29 @@ fn sim(seeds: u64, from: u64) -> Result<()> {
             "simulation",
             "--",
             "--nocapture",
-            "seeds_hold",
+            "--exact",
+            test,
         ])
         .env("REKINDLE_SEEDS", seeds.to_string())
         .env("REKINDLE_FIRST_SEED", from.to_string()))
+}
+
+/// The part of the model that the suite leaves out.
+fn model(seconds: u64) -> Result<()> {
+    run(Command::new("cargo")
+        .args([
+            "test",
+            "--release",
+            "--locked",
+            "--package",
+            "rekindle-cluster",
+            "--test",
+            "model",
+            "--",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("REKINDLE_MODEL_SECONDS", seconds.to_string()))
 }
 
 /// The two tests of damage, which in the usual suite try a share of the bits, try all of them:

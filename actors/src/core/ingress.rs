@@ -105,6 +105,8 @@ struct Slot {
     commands: VecDeque<Bytes>,
     /// The tick at which its connection was gone, until one is back.
     away_since: Option<Tick>,
+    /// A match that goes on after a recovery waits a while for its player.
+    awaited: bool,
     /// How often its input or command made the world panic.
     strikes: u32,
 }
@@ -166,6 +168,7 @@ impl Ingress {
                 inputs: BTreeMap::new(),
                 commands: VecDeque::new(),
                 away_since: Some(tick),
+                awaited: true,
                 strikes: 0,
             });
             slot.last_input = state.last_input;
@@ -197,9 +200,17 @@ impl Ingress {
         self.limits.players
     }
 
-    /// No session waits for its player.
+    /// Only these sessions are worth waiting for: the players of the others were gone, or idle,
+    /// before the match stopped.
+    pub fn await_only(&mut self, present: impl Fn(SessionId) -> bool) {
+        for (&session, slot) in &mut self.sessions {
+            slot.awaited = present(session);
+        }
+    }
+
+    /// No session that is worth waiting for waits for its player.
     pub fn all_present(&self) -> bool {
-        self.sessions.values().all(|slot| slot.away_since.is_none())
+        self.sessions.values().all(|slot| !slot.awaited || slot.away_since.is_none())
     }
 
     /// Whether `session` is in the match.
@@ -323,6 +334,7 @@ impl Ingress {
                 inputs: BTreeMap::new(),
                 commands: VecDeque::new(),
                 away_since: None,
+                awaited: false,
                 strikes: 0,
             },
         );

@@ -69,8 +69,8 @@ impl MatchCore {
     }
 
     /// Turns the output of a step that the world has made into what goes to the journal and to
-    /// subscribers. `stop` ends the match after it; a frame is made if it is `wanted`, and of the
-    /// last tick always.
+    /// subscribers. `stop` ends the match after it; a frame is made if it is `wanted`, if there are
+    /// events to remember, and of the last tick always.
     pub fn finish(
         &mut self,
         step: Step,
@@ -89,7 +89,8 @@ impl MatchCore {
         if let Some(reason) = &ended {
             decisions.push(Decision::End { tick, reason: reason.clone() });
         }
-        let frame = (wanted || ended.is_some()).then(|| TickFrame {
+        let wanted = wanted || ended.is_some() || !output.events.is_empty();
+        let frame = wanted.then(|| TickFrame {
             match_id: self.match_id,
             epoch: self.epoch,
             tick,

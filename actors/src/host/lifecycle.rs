@@ -47,11 +47,13 @@ const DRAIN_ENDING: Duration = Duration::from_secs(5);
 
 /// Where a world that is about to run comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// It was just set up: it ticks at once.
     Created,
     /// It was replayed: it waits for its sessions.
     Recovered,
+    /// It was followed, and its sessions are on their way: it ticks at once.
+    Moved,
 }
 
 /// Whether a match under `config` may ever show what is not durable.
@@ -182,11 +184,17 @@ impl Host {
         let reason = reason.into();
         let cell =
             services.matches.lock().get(&match_id).cloned().ok_or(HostError::NotHere(match_id))?;
+        if cell.supervision.is_moving() {
+            return Err(HostError::OnTheMove(match_id));
+        }
         cell.supervision.request_stop(reason.clone());
         let mut halted = services.journal.halted();
         loop {
             let changed = services.changed.notified();
             if !services.matches.lock().contains_key(&match_id) {
+                if cell.supervision.is_moving() {
+                    return Err(HostError::OnTheMove(match_id));
+                }
                 return Ok(());
             }
             // It may have been parked before, or be parked meanwhile.
@@ -279,7 +287,7 @@ impl Host {
 
 impl Services {
     /// Whether `lease` may run here.
-    fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
+    pub(super) fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
         if let Some(halt) = &*self.journal.halted().borrow() {
             return Err(HostError::Stopping(halt.to_string()));
         }
@@ -342,7 +350,7 @@ impl Services {
     }
 
     /// Puts a world into a cell and an actor around it.
-    async fn launch(
+    pub(super) async fn launch(
         self: &Arc<Self>,
         lease: &MatchLease,
         game: Arc<dyn GameType>,
@@ -367,6 +375,13 @@ impl Services {
             away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
         };
         let sessions = world.sim.sessions();
+        let mut ingress = Ingress::new(limits, world.tick, &sessions);
+        // With less than a second of history nobody knows who was there.
+        let second = u64::from(lease.spec.tick_rate.max(1));
+        if world.replayed >= second {
+            let lately = |active: &Tick| active.0 + second > world.tick.0;
+            ingress.await_only(|session| world.active.get(&session).is_some_and(lately));
+        }
         let durable =
             Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() };
         let cell = Arc::new(MatchCell::new(CellParts {
@@ -374,12 +389,13 @@ impl Services {
             game,
             shard: self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
             seed: self.seed,
-            doors: Admissions::new(Ingress::new(limits, world.tick, &sessions)),
+            doors: Admissions::new(ingress),
             books: Books::new(Ledger::new(lease.epoch, publish_order(&self.config), durable)),
             subscribers: Subscribers::new(self.config.subscriber_frames),
             checkpoints: Progress::new(world.root),
             supervision: Supervision::new(world.sim.probe()),
             hashes: world.hashes,
+            events: world.events,
             holds_until: world.holds_until,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
@@ -392,7 +408,7 @@ impl Services {
         let start = match (world.ended, origin) {
             (Some(reason), _) => Start::Over(reason),
             (None, Origin::Recovered) => Start::Recovered,
-            (None, Origin::Created) => Start::Running,
+            (None, Origin::Created | Origin::Moved) => Start::Running,
         };
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
@@ -444,6 +460,9 @@ impl Services {
                 Ok(())
             }
             None if cell.phase() == MatchPhase::Ending => self.await_end(cell.match_id).await,
+            None if cell.phase() == MatchPhase::Moving => {
+                Err("it was being handed to another node".to_owned())
+            }
             None => Err("it was being repaired".to_owned()),
         }
     }

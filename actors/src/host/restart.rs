@@ -20,6 +20,15 @@ impl Services {
     pub(crate) fn restart(self: &Arc<Self>, cell: Arc<MatchCell>, error: String) {
         let host = Arc::clone(self);
         cell.supervision.take_actor();
+        if cell.supervision.fail_moving() {
+            // Another node may own it by now: whoever moves it says what becomes of it.
+            cell.subscribers.close();
+            tracing::error!(
+                code = "RK-HOST-053", match_id = %cell.match_id, error,
+                "match actor failed while the match was handed over"
+            );
+            return;
+        }
         cell.set_phase(MatchPhase::Repairing);
         // Frames that were waiting in the actor are gone: whoever listens must begin anew.
         cell.subscribers.close();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rekindle_door::TickFrame;
+use rekindle_schema::peer::Cut;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{MatchId, Tick};
@@ -52,10 +53,24 @@ pub(super) struct Pending {
 
 /// What the actor is doing.
 pub(super) enum Mode {
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Running,
-    Poisoned { step: Box<Step>, arrived: Vec<Instant>, since: Instant },
-    Ending { reason: String, last: Option<Box<Taken>> },
+    Poisoned {
+        step: Box<Step>,
+        arrived: Vec<Instant>,
+        since: Instant,
+    },
+    /// Stopped behind its last tick, which is to become durable; then `reply` is told.
+    Moving {
+        cut: Cut,
+        reply: Option<oneshot::Sender<Result<Cut, String>>>,
+    },
+    Ending {
+        reason: String,
+        last: Option<Box<Taken>>,
+    },
     Stopped,
 }
 
@@ -137,6 +152,8 @@ impl Actor for MatchActor {
             MatchMsg::Checkpoint(ticket) => state.on_checkpoint(ticket),
             MatchMsg::Repaired(repair) => state.on_repaired(*repair),
             MatchMsg::Drain(reply) => state.on_drain(reply),
+            MatchMsg::HandOff(reply) => state.on_hand_off(reply),
+            MatchMsg::Keep => state.on_keep(),
             // A world whose step panicked half-way is no state of the match.
             MatchMsg::Inspect(_) if matches!(state.mode, Mode::Poisoned { .. }) => {}
             MatchMsg::Inspect(reply) => {
@@ -164,6 +181,7 @@ impl MatchState {
             Mode::Waiting { .. } => MatchPhase::Waiting,
             Mode::Running => MatchPhase::Running,
             Mode::Poisoned { .. } => MatchPhase::Repairing,
+            Mode::Moving { .. } => MatchPhase::Moving,
             Mode::Ending { .. } => MatchPhase::Ending,
             Mode::Stopped => MatchPhase::Drained,
         });
@@ -211,10 +229,11 @@ impl MatchState {
             Mode::Running | Mode::Waiting { .. } | Mode::Stopped => {
                 Some(self.take_checkpoint(self.host.config.checkpoint_chain))
             }
-            // The world is not in a state to be kept: whoever comes next replays it.
-            Mode::Poisoned { .. } | Mode::Ending { .. } => None,
+            // The world is not in a state to be kept: whoever comes next replays it. Or it may be
+            // another node's already: whoever moves it says what becomes of it.
+            Mode::Poisoned { .. } | Mode::Moving { .. } | Mode::Ending { .. } => None,
         };
-        if !matches!(self.mode, Mode::Ending { .. }) {
+        if !matches!(self.mode, Mode::Ending { .. } | Mode::Moving { .. }) {
             self.set_mode(Mode::Stopped);
         }
         let _ = reply.send(taken);

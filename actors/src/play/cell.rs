@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rekindle_door::TickFrame;
+use rekindle_door::{Recalled, TickFrame};
 use rekindle_schema::lease::{MatchLease, MatchSpec};
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::record::Beat;
@@ -22,7 +22,7 @@ use super::effects::EffectOutbox;
 use super::subscribers::Subscribers;
 use super::supervision::{MatchPhase, Supervision};
 use crate::checkpoint::ticket::Progress;
-use crate::core::{Durable, Hashes};
+use crate::core::{Durable, EventLog, Hashes};
 use crate::messages::MatchMsg;
 
 /// The shared part of a match.
@@ -51,6 +51,9 @@ pub(crate) struct MatchCell {
     /// Hashes of the newest beats, those of the replay included. Written by the match's actor, read
     /// by handles.
     hashes: Mutex<Hashes>,
+    /// The newest published events, those of the replay included. Written by the match's actor,
+    /// read by handles.
+    events: Mutex<EventLog>,
     /// It is in the journal's list of matches that have records. Written by the match's actor and
     /// the journal actor.
     enlisted: AtomicBool,
@@ -68,6 +71,7 @@ pub(crate) struct CellParts<'a> {
     pub(crate) checkpoints: Progress,
     pub(crate) supervision: Supervision,
     pub(crate) hashes: Hashes,
+    pub(crate) events: EventLog,
     pub(crate) holds_until: Option<Tick>,
 }
 
@@ -87,6 +91,7 @@ impl MatchCell {
             checkpoints,
             supervision,
             hashes,
+            events,
             holds_until,
         } = parts;
         assert_eq!(books.standing().epoch, lease.epoch, "a ledger of another ownership");
@@ -107,6 +112,7 @@ impl MatchCell {
             effects: EffectOutbox::default(),
             supervision,
             hashes: Mutex::new(hashes),
+            events: Mutex::new(events),
             enlisted: AtomicBool::new(false),
         }
     }
@@ -162,6 +168,11 @@ impl MatchCell {
         self.hashes.lock().at(tick)
     }
 
+    /// The newest published events of ticks from `from` on.
+    pub(crate) fn events_from(&self, from: Tick) -> Recalled {
+        self.events.lock().recall(from)
+    }
+
     /// Hands a frame to all subscribers, marked with the durable tick. Called by the match's actor.
     /// Returns how many subscribers lagged and were dropped.
     ///
@@ -172,6 +183,9 @@ impl MatchCell {
         assert_eq!(frame.epoch, self.epoch, "a frame of another ownership");
         let (durable, _) = self.books.publish(frame.tick);
         frame.durable = durable;
+        if !frame.events.is_empty() {
+            self.events.lock().push(&frame.events);
+        }
         self.subscribers.send(frame)
     }
 

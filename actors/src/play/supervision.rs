@@ -27,6 +27,8 @@ pub enum MatchPhase {
     Stalled,
     /// A tick panicked: the input that triggers it is being looked for.
     Repairing,
+    /// It stands still and is about to go on at another node.
+    Moving,
     /// Its last tick is made; what it promised is being delivered.
     Ending,
     /// It has stopped ticking because the node drains.
@@ -42,6 +44,27 @@ struct Making {
     players: Vec<PlayerId>,
 }
 
+/// Whether a match is between two owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moving {
+    No,
+    /// It was handed off, and it is not settled who goes on with it: no actor is started again.
+    Yes,
+    /// The same, and its actor has failed since.
+    Failed,
+}
+
+/// What becomes of a match that is not handed over any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It was not handed off.
+    Untouched,
+    /// Its actor goes on. If that fails, it is started again as ever.
+    GoesOn,
+    /// Its actor failed while nobody was to start another one: now somebody has to.
+    Failed,
+}
+
 /// What is known of a match's actor.
 pub(crate) struct Supervision {
     phase: Mutex<MatchPhase>,
@@ -54,6 +77,8 @@ pub(crate) struct Supervision {
     restarts: Mutex<Vec<Instant>>,
     /// Ticks that started more than half a period late.
     late: AtomicU64,
+    /// Locked before the phase where both are.
+    moving: Mutex<Moving>,
 }
 
 impl Supervision {
@@ -67,6 +92,7 @@ impl Supervision {
             stop: Mutex::default(),
             restarts: Mutex::default(),
             late: AtomicU64::new(0),
+            moving: Mutex::new(Moving::No),
         }
     }
 
@@ -159,6 +185,42 @@ impl Supervision {
         restarts.len()
     }
 
+    /// It is handed off from now on. False if it was before.
+    pub(crate) fn begin_moving(&self) -> bool {
+        let mut moving = self.moving.lock();
+        let begins = *moving == Moving::No;
+        if begins {
+            *moving = Moving::Yes;
+        }
+        begins
+    }
+
+    /// It is not handed off any more. Of several callers one hears that its actor has failed.
+    pub(crate) fn end_moving(&self) -> Kept {
+        match std::mem::replace(&mut *self.moving.lock(), Moving::No) {
+            Moving::No => Kept::Untouched,
+            Moving::Yes => Kept::GoesOn,
+            Moving::Failed => Kept::Failed,
+        }
+    }
+
+    /// Its actor has failed. Whether that is left to whoever hands it off, who then hears of it
+    /// from [`Self::end_moving`].
+    pub(crate) fn fail_moving(&self) -> bool {
+        let mut moving = self.moving.lock();
+        if *moving == Moving::No {
+            return false;
+        }
+        *moving = Moving::Failed;
+        self.set_phase(MatchPhase::Moving);
+        true
+    }
+
+    /// It was handed off, and it is not settled who goes on with it.
+    pub(crate) fn is_moving(&self) -> bool {
+        *self.moving.lock() != Moving::No
+    }
+
     /// A tick started late.
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
@@ -167,5 +229,34 @@ impl Supervision {
     /// Ticks that started late.
     pub(crate) fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supervision() -> Supervision {
+        Supervision::new(Arc::default())
+    }
+
+    #[test]
+    fn an_actor_that_fails_while_its_match_is_handed_over_is_left_to_one_caller() {
+        let known = supervision();
+        assert!(!known.fail_moving(), "nobody hands it over: it is started again at once");
+        assert!(known.begin_moving() && !known.begin_moving(), "one caller hands it over");
+        assert!(known.fail_moving());
+        assert_eq!((known.phase(), known.is_moving()), (MatchPhase::Moving, true));
+        assert_eq!(known.end_moving(), Kept::Failed);
+        assert_eq!(known.end_moving(), Kept::Untouched, "nobody else starts it again");
+    }
+
+    #[test]
+    fn an_actor_that_fails_after_its_match_was_kept_is_started_again_as_ever() {
+        let known = supervision();
+        assert!(known.begin_moving());
+        assert_eq!(known.end_moving(), Kept::GoesOn);
+        assert!(!known.fail_moving() && !known.is_moving());
+        assert!(known.begin_moving(), "it can be handed over again");
     }
 }

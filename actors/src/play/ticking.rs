@@ -41,7 +41,9 @@ impl MatchState {
                 );
                 self.set_mode(Mode::Running);
             }
-            Mode::Poisoned { .. } | Mode::Ending { .. } | Mode::Stopped => return,
+            Mode::Poisoned { .. } | Mode::Moving { .. } | Mode::Ending { .. } | Mode::Stopped => {
+                return;
+            }
         }
         if self.stalled() {
             self.host.meters.paused_ticks.increment(1);
@@ -190,6 +192,7 @@ impl MatchState {
         }
         self.cell.books.publish(durable.tick);
         self.cell.doors.confirm_joins(durable.tick);
+        self.tell_cut_if_durable();
         self.finish_if_durable();
     }
 

@@ -3,17 +3,19 @@
 //! Pure and synchronous. Called by [`crate::Host::recover`] off the shards, by poison handling, and
 //! by the commands that verify, replay and list journals.
 
+use std::collections::BTreeMap;
+
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::codec;
 use rekindle_schema::lease::{MatchLease, MatchSpec};
 use rekindle_schema::record::{Beat, Decision, FLUSH_TAG, Flush, Step};
-use rekindle_schema::{BuildId, MatchId, Seq, Tick};
+use rekindle_schema::{BuildId, MatchId, Seq, SessionId, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
 use crate::config::{Games, OtherBuild};
-use crate::core::Hashes;
+use crate::core::{EventLog, Hashes};
 use crate::error::RecoveryError;
 
 /// What a replay led to.
@@ -43,6 +45,10 @@ pub struct Replayed {
     pub holds_until: Option<Tick>,
     /// The newest hashes that were computed on the way.
     pub hashes: Hashes,
+    /// The newest events that were computed on the way.
+    pub events: EventLog,
+    /// The last replayed tick in which each session did something.
+    pub active: BTreeMap<SessionId, Tick>,
     /// Set if the match has ended: why.
     pub ended: Option<String>,
 }
@@ -52,6 +58,7 @@ impl Replayed {
     pub fn fresh(sim: Box<dyn Simulation>) -> Self {
         Self {
             tick: sim.tick(),
+            events: EventLog::behind(sim.tick()),
             sim,
             seq: Seq(0),
             crc: 0,
@@ -63,6 +70,7 @@ impl Replayed {
             resimulated: None,
             holds_until: None,
             hashes: Hashes::default(),
+            active: BTreeMap::new(),
             ended: None,
         }
     }
@@ -185,7 +193,7 @@ impl Replay<'_> {
     }
 
     /// The world that replay begins with.
-    fn begin(&self, history: &History) -> Result<Replayed, RecoveryError> {
+    pub(super) fn begin(&self, history: &History) -> Result<Replayed, RecoveryError> {
         let match_id = self.match_id(history);
         let failed = |error| RecoveryError::Sim { match_id, error };
         let sim = match &history.checkpoint {
@@ -234,7 +242,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn apply(
+    /// Makes the ticks of the next record.
+    pub(super) fn apply(
         &self,
         state: &mut Replayed,
         frame: &Frame,
@@ -280,6 +289,10 @@ impl Replay<'_> {
                 state.sim.step(step).map_err(|error| RecoveryError::Sim { match_id, error })?;
             state.tick = tick;
             state.replayed += 1;
+            state.events.push(&output.events);
+            let joined = step.joins.iter().map(|join| join.session);
+            let moved = step.inputs.iter().map(|input| input.session);
+            state.active.extend(joined.chain(moved).map(|session| (session, tick)));
             if let Some(beat) = beats.next_if(|beat| beat.tick == tick) {
                 let computed = state.sim.state_hash();
                 if computed == beat.hash {

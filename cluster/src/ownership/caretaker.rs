@@ -17,7 +17,7 @@ use rekindle_schema::{Incarnation, MatchId};
 
 use super::parked::ParkedFor;
 use super::standing::Standing;
-use super::suspicion::{Observer, PATIENCE_MS, Process};
+use super::suspicion::{self, Observer, PATIENCE_MS, Process};
 use crate::placement;
 
 /// How long the survivor that comes first for a match has it to itself, in milliseconds.
@@ -113,20 +113,23 @@ impl Caretaker {
         &self.claimant
     }
 
-    /// The leases of all other nodes were read, and of those in `gone` the process has ended.
-    /// Returns who looks dead, or `None` if there is nothing to do at this look.
+    /// The leases of all other nodes were read; of those in `gone` the process has ended, and those
+    /// in `suspected` look dead to membership, which is a hint only. Returns who looks dead, or
+    /// `None` if there is nothing to do at this look.
     pub fn leases_read(
         &mut self,
         look: Look<'_>,
         others: &[NodeLease],
         gone: &BTreeSet<Incarnation>,
+        suspected: &BTreeSet<Incarnation>,
     ) -> Option<BTreeSet<Incarnation>> {
         let me = self.claimant.me;
         assert!(others.iter().all(|node| node.incarnation != me), "{me} does not watch itself");
         let process = |node: &NodeLease| {
             if gone.contains(&node.incarnation) { Process::Gone } else { Process::Unknown }
         };
-        let dead = self.observer.look(look.now_ms, others, process);
+        let mut dead = self.observer.look(look.now_ms, others, process);
+        suspicion::believe(&mut dead, others, suspected);
         self.looks = self.looks.wrapping_add(1);
         if dead == self.dead_when_idle
             && self.waiting.is_empty()
@@ -360,8 +363,10 @@ mod tests {
     ) -> Vec<u64> {
         let asked = asked.iter().copied().map(MatchId).collect();
         let look = Look { now_ms, asked: &asked };
-        let gone = BTreeSet::new();
-        let Some(dead) = caretaker.leases_read(look, others, &gone) else { return Vec::new() };
+        let nobody = BTreeSet::new();
+        let Some(dead) = caretaker.leases_read(look, others, &nobody, &nobody) else {
+            return Vec::new();
+        };
         let orphans = caretaker.directory_read(look, rows, &BTreeSet::new(), &dead);
         let chosen = caretaker.choose(look, orphans, others, &dead);
         caretaker.finished(dead);

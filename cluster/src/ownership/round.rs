@@ -1,11 +1,11 @@
 //! One look after the matches of dead nodes, with a store: reads what the [`Caretaker`] decides
-//! from, and secures the logs that it names. Called by the node once a second; what it returns is
-//! claimed and run by the node.
+//! from, and secures the logs that it names. Called by the node once a second, and at once when
+//! membership has seen that somebody may have died; what it returns is claimed and run by the node.
 
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
-use rekindle_schema::lease::{MatchLease, NodeLease};
+use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Store, StoreError, witness};
 
@@ -26,6 +26,21 @@ pub trait Surroundings: Sync {
     fn wall_ms(&self) -> u64;
 }
 
+/// What membership makes of the other nodes. Only ever a hint.
+pub trait Hints: Send + Sync + 'static {
+    /// The nodes that look dead, told which ones the store has as live.
+    fn suspected(&self, live: BTreeSet<Incarnation>) -> BTreeSet<Incarnation>;
+}
+
+/// Of a node that has no membership.
+pub struct NoHints;
+
+impl Hints for NoHints {
+    fn suspected(&self, _: BTreeSet<Incarnation>) -> BTreeSet<Incarnation> {
+        BTreeSet::new()
+    }
+}
+
 /// What a look found.
 #[derive(Debug)]
 pub struct Found {
@@ -42,13 +57,18 @@ pub async fn look(
     caretaker: &mut Caretaker,
     store: &Store,
     around: &dyn Surroundings,
+    hints: &dyn Hints,
     look: Look<'_>,
 ) -> Result<Option<Found>, TakeoverError> {
     let me = caretaker.claimant().me;
     let nodes = store.leases.nodes().await?;
     let others: Vec<NodeLease> = nodes.into_iter().filter(|node| node.incarnation != me).collect();
     let gone = around.gone(&others).await?;
-    let Some(dead) = caretaker.leases_read(look, &others, &gone) else { return Ok(None) };
+    let live = others.iter().filter(|node| node.state == NodeState::Live);
+    let suspected = hints.suspected(live.map(|node| node.incarnation).collect());
+    let Some(dead) = caretaker.leases_read(look, &others, &gone, &suspected) else {
+        return Ok(None);
+    };
     let mut rows = store.leases.matches().await?;
     let mut orphans = caretaker.directory_read(look, &rows, &around.running(), &dead);
     let logs = caretaker.to_secure(&others, &orphans, &dead);

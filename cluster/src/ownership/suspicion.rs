@@ -84,6 +84,26 @@ impl Observer {
     }
 }
 
+/// Adds to `dead` the nodes that membership suspects, unless more than half of all nodes, this one
+/// counted, would look dead by hints alone: then it is this node that is cut off, most likely, and
+/// the leases have to stand still before anything is done. `others` are the leases of all other
+/// nodes as just read.
+pub fn believe(
+    dead: &mut BTreeSet<Incarnation>,
+    others: &[NodeLease],
+    suspected: &BTreeSet<Incarnation>,
+) {
+    let standing: Vec<Incarnation> = others
+        .iter()
+        .filter(|node| node.state == NodeState::Live && !dead.contains(&node.incarnation))
+        .map(|node| node.incarnation)
+        .collect();
+    let hinted = || standing.iter().filter(|node| suspected.contains(node));
+    if 2 * hinted().count() <= standing.len() + 1 {
+        dead.extend(hinted());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rekindle_schema::lease::DEFAULT_REGION;
@@ -143,6 +163,29 @@ mod tests {
             assert!(observer.look(now, &rows, unknown).is_empty(), "judged by an outage");
         }
         assert_eq!(observer.look(back + 4 * STEP, &rows, unknown).len(), 1);
+    }
+
+    #[test]
+    fn hints_of_a_minority_that_sees_nobody_do_not_count() {
+        let ids = |ids: &[u64]| ids.iter().copied().map(Incarnation).collect::<BTreeSet<_>>();
+        let rows: Vec<NodeLease> = (1..=4).map(|id| row(id, 1, NodeState::Live)).collect();
+        let believed = |rows: &[NodeLease], known_dead: &[u64], suspected: &[u64]| {
+            let mut dead = ids(known_dead);
+            believe(&mut dead, rows, &ids(suspected));
+            dead.into_iter().map(|node| node.0).collect::<Vec<_>>()
+        };
+        // Of five nodes two look dead: three do not.
+        assert_eq!(believed(&rows, &[], &[1, 2]), [1, 2]);
+        assert_eq!(believed(&rows, &[], &[1, 2, 3]), [0; 0]);
+        // A process that has ended on this host is no hint, and the dead have no voice.
+        assert_eq!(believed(&rows, &[1, 2], &[3]), [1, 2, 3]);
+        assert_eq!(believed(&rows, &[1, 2], &[3, 4]), [1, 2]);
+        // Of two nodes one may look dead.
+        assert_eq!(believed(&rows[..1], &[], &[1]), [1]);
+        // Whom the store does not have as live is no subject of hints.
+        assert_eq!(believed(&rows[..1], &[], &[1, 7, 8, 9]), [1]);
+        let fenced = [row(1, 1, NodeState::Fenced), row(2, 1, NodeState::Live)];
+        assert_eq!(believed(&fenced, &[1], &[1, 2]), [1, 2]);
     }
 
     #[test]

@@ -22,12 +22,15 @@ use std::collections::BTreeSet;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeLease, NodeState};
-use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
+use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
 use rekindle_store::witness::{self, Short};
 use rekindle_store::{Store, StoreError};
 
 use super::directory::{self, Updated};
+
+/// Log code: a node was fenced and its log sealed; `took_ms` says for how long that was at work.
+pub const SEALED: &str = "RK-CLUSTER-003";
 
 /// Why nothing could be taken over.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -127,6 +130,7 @@ pub async fn secure(
     if !live {
         return Err(TakeoverError::NotLive(me));
     }
+    let begun = tokio::time::Instant::now();
     let before = store.leases.node(dead).await?;
     store.leases.fence(dead).await?;
     // Its last renewal came before the fence.
@@ -147,8 +151,10 @@ pub async fn secure(
         tracing::error!(code = "RK-CLUSTER-005", %dead, %damage, "damaged batch: matches with \
             records in it will be parked");
     }
-    tracing::info!(code = "RK-CLUSTER-003", %dead, %seal, torn = tail.torn.as_deref(), "log fenced \
-        and sealed");
+    let took_ms = begun.elapsed().as_millis() as u64;
+    tracing::info!(
+        code = SEALED, %dead, %seal, torn = tail.torn.as_deref(), took_ms, "log fenced and sealed"
+    );
     Ok(Secured { incarnation: dead, seal, torn: tail.torn, short })
 }
 
@@ -259,6 +265,24 @@ pub async fn claim(
     futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
 }
 
+/// The row with which `options.me` claims a match whose last record is `last_seq`: the next version
+/// and epoch, and a new stretch of lineage behind those that stand. `row` was just read: it is
+/// written only if that version still stands.
+pub fn next_owner(mut row: MatchLease, options: ClaimOptions, last_seq: Seq) -> MatchLease {
+    row.state = MatchState::Running;
+    row.version += 1;
+    row.epoch = row.epoch.next().max(options.floor);
+    row.incarnation = options.me;
+    row.attempts += 1;
+    row.lineage.push(Lineage {
+        epoch: row.epoch,
+        incarnation: options.me,
+        first_batch: options.first_batch,
+        first_seq: last_seq.next(),
+    });
+    row
+}
+
 async fn claim_one(
     store: &Store,
     row: MatchLease,
@@ -286,18 +310,7 @@ async fn claim_one(
         Fit::Waits => return Ok(Claimed::Waits(Box::new(row))),
         Fit::Parks(report, attempts) => return park(store, row, report, attempts).await,
     }
-    let mut wanted = row;
-    wanted.state = MatchState::Running;
-    wanted.version += 1;
-    wanted.epoch = wanted.epoch.next().max(options.floor);
-    wanted.incarnation = options.me;
-    wanted.attempts += 1;
-    wanted.lineage.push(Lineage {
-        epoch: wanted.epoch,
-        incarnation: options.me,
-        first_batch: options.first_batch,
-        first_seq: history.last_seq().next(),
-    });
+    let wanted = next_owner(row, options, history.last_seq());
     match store.leases.compare_and_set(wanted.clone()).await? {
         Ok(()) => Ok(Claimed::Ours(Box::new(Claim { lease: wanted, history }))),
         Err(_) => Ok(Claimed::Lost(match_id)),

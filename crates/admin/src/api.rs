@@ -75,6 +75,38 @@ pub struct MatchView {
     pub attempts: u32,
 }
 
+/// `GET /v1/matches/ID/where`: what a game's own servers tell a client that is to play there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhereView {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Where it is.
+    pub place: Place,
+    /// The name of the node that has it.
+    pub node: Option<String>,
+    /// Where players reach that node: `host:port`, UDP. Any other node of the cluster redirects
+    /// them there.
+    pub players: Option<String>,
+    /// Why it is over.
+    pub reason: Option<String>,
+}
+
+/// Where a match is in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On the node that answers.
+    Here,
+    /// On another node.
+    Elsewhere,
+    /// Between two owners: ask again.
+    Between,
+    /// Nowhere, until an operator decides.
+    Parked,
+    /// It is over.
+    Over,
+}
+
 /// `POST /v1/matches`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreateMatch {
@@ -122,6 +154,25 @@ pub struct IssueTicket {
 pub struct Ticket {
     /// PASETO v4.public.
     pub ticket: String,
+}
+
+/// `POST /v1/matches/ID/migrate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateMatch {
+    /// The node that takes it: its name, or its incarnation.
+    pub to: String,
+}
+
+/// The answer to [`MigrateMatch`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Migrated {
+    /// The match.
+    pub id: String,
+    /// The name of the node that has it now.
+    pub node: String,
+    /// How long it stood still at the node that gave it, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// `POST /v1/drain`.

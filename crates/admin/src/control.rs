@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 
 use crate::api::{
     AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    NodeView, RunJob, StopMatch, Ticket,
+    MigrateMatch, Migrated, NodeView, RunJob, StopMatch, Ticket, WhereView,
 };
+use crate::cluster::ClusterView;
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -66,10 +67,14 @@ pub trait Control: Send + Sync + 'static {
     fn matches(&self) -> Answer<'_, Vec<MatchView>>;
     /// One match.
     fn match_view(&self, id: String) -> Answer<'_, MatchView>;
+    /// Where in the cluster a match is.
+    fn match_where(&self, id: String) -> Answer<'_, WhereView>;
     /// Jobs of the store, newest first.
     fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>>;
     /// One job.
     fn job(&self, id: String) -> Answer<'_, JobView>;
+    /// What the store says of all nodes and matches.
+    fn cluster(&self) -> Answer<'_, ClusterView>;
     /// What operators did, newest first.
     fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>>;
 
@@ -79,6 +84,8 @@ pub trait Control: Send + Sync + 'static {
     fn stop_match(&self, who: Who, id: String, wanted: StopMatch) -> Answer<'_, MatchView>;
     /// Has a match tried again that is parked or waits.
     fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView>;
+    /// Moves a match to another node.
+    fn migrate_match(&self, who: Who, id: String, wanted: MigrateMatch) -> Answer<'_, Migrated>;
     /// Begins a clean stop.
     fn drain(&self, who: Who) -> Answer<'_, Draining>;
     /// Signs a ticket.

@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod client;
+pub mod cluster;
 pub mod control;
 mod listener;
 pub mod server;

@@ -21,8 +21,10 @@ use tower_service::Service as _;
 
 use crate::api::{
     AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    MatchView, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch, Ticket,
+    MatchView, MigrateMatch, Migrated, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch,
+    Ticket, WhereView,
 };
+use crate::cluster::ClusterView;
 use crate::control::{Control, Refusal, RefusalClass};
 use crate::listener;
 use crate::who::Who;
@@ -37,13 +39,16 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/v1/matches", "all matches"),
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
+    ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
     ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
+    ("POST", "/v1/matches/{id}/migrate", "moves it to another node: `rekindle match migrate`"),
     ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
     ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
     ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
     ("POST", "/v1/jobs/{id}/retry", "has it tried again: `rekindle jobs retry`"),
     ("POST", "/v1/jobs/{id}/cancel", "calls it off: `rekindle jobs cancel`"),
+    ("GET", "/v1/cluster", "all nodes of the store: `rekindle cluster status`"),
     ("GET", "/v1/audit", "what operators did: `rekindle audit`"),
     ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
     ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
@@ -147,13 +152,16 @@ fn router(admin: Admin) -> Router {
         .route("/v1/node", get(show_node))
         .route("/v1/matches", get(list_matches).post(create_match))
         .route("/v1/matches/{id}", get(show_match))
+        .route("/v1/matches/{id}/where", get(match_where))
         .route("/v1/matches/{id}/stop", post(stop_match))
         .route("/v1/matches/{id}/resume", post(resume_match))
         .route("/v1/jobs", get(list_jobs).post(run_job))
         .route("/v1/jobs/{id}", get(show_job))
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job))
+        .route("/v1/cluster", get(show_cluster))
         .route("/v1/audit", get(list_audit))
+        .route("/v1/matches/{id}/migrate", post(migrate_match))
         .route("/v1/drain", post(drain))
         .route("/v1/tickets", post(issue_ticket))
         .layer(middleware::from_fn_with_state(admin.clone(), authorize))
@@ -299,6 +307,13 @@ async fn show_match(
     Ok(Json(admin.node.match_view(id).await?))
 }
 
+async fn match_where(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<WhereView>, Refused> {
+    Ok(Json(admin.node.match_where(id).await?))
+}
+
 async fn create_match(
     State(admin): State<Admin>,
     who: Who,
@@ -326,6 +341,16 @@ async fn resume_match(
 ) -> Result<Json<MatchView>, Refused> {
     let Json(ResumeMatch {}) = body?;
     Ok(Json(admin.node.resume_match(who, id).await?))
+}
+
+async fn migrate_match(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<MigrateMatch>, JsonRejection>,
+) -> Result<Json<Migrated>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.migrate_match(who, id, wanted).await?))
 }
 
 async fn drain(
@@ -393,6 +418,10 @@ async fn cancel_job(
 ) -> Result<Json<JobView>, Refused> {
     let Json(Nothing {}) = body?;
     Ok(Json(admin.node.cancel_job(who, id).await?))
+}
+
+async fn show_cluster(State(admin): State<Admin>) -> Result<Json<ClusterView>, Refused> {
+    Ok(Json(admin.node.cluster().await?))
 }
 
 async fn list_audit(

@@ -16,7 +16,7 @@ use crate::dial::Dialer;
 use crate::driver;
 use crate::error::{ClientError, MAX_COMMANDS};
 use crate::event::ClientEvent;
-use crate::session::{SentInput, SharedSession};
+use crate::session::{Counts, SentInput, SharedSession};
 
 /// A client of one match. It keeps its session by itself: when the server falls silent it dials all
 /// known addresses until one takes the session on. Dropping it closes the connection and leaves the
@@ -101,6 +101,11 @@ impl Client {
     /// Whether a session is being served now, as far as the client knows.
     pub fn is_connected(&self) -> bool {
         self.shared.state.lock().connection.is_some()
+    }
+
+    /// What the client went through so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.state.lock().counts
     }
 
     /// The smoothed round trip in milliseconds; 0 before the first measurement.

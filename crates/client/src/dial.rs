@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rekindle_schema::wire::{MAX_ADDR, MAX_NODES};
 use rekindle_transport::{ClientEndpoint, ClientSetup, Connecting, Connection};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -32,6 +33,9 @@ const DOUBLINGS: u32 = 2;
 /// Most addresses that are remembered.
 const MAX_ADDRS: usize = 32;
 
+// Those that were given and what a server may name of them fit, but for a few.
+const _: () = assert!(MAX_NODES <= MAX_ADDRS);
+
 /// Knows where servers may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
@@ -40,6 +44,8 @@ pub(crate) struct Dialer {
     timing: Timing,
     /// The next attempt goes to the first.
     addrs: VecDeque<SocketAddr>,
+    /// Those that the game named. No server makes the client forget them.
+    given: Vec<SocketAddr>,
     /// Makes this client's moments differ from those of others.
     seed: u64,
     /// Rounds over all addresses since a server last took the session on.
@@ -58,8 +64,9 @@ impl Dialer {
         addrs: &[SocketAddr],
         seed: u64,
     ) -> Self {
-        let addrs = addrs.iter().copied().take(MAX_ADDRS).collect();
-        Self { endpoint, setup, timing, addrs, seed, rounds: 0, last_error: None }
+        let given: Vec<SocketAddr> = addrs.iter().copied().take(MAX_ADDRS).collect();
+        let addrs = given.iter().copied().collect();
+        Self { endpoint, setup, timing, addrs, given, seed, rounds: 0, last_error: None }
     }
 
     /// A server has taken the session on, or answers: the next search begins as hastily as the
@@ -87,8 +94,30 @@ impl Dialer {
     /// The next attempt goes to `addr`.
     pub(crate) fn prefer(&mut self, addr: SocketAddr) {
         self.addrs.retain(|known| *known != addr);
-        self.addrs.truncate(MAX_ADDRS - 1);
         self.addrs.push_front(addr);
+        while self.addrs.len() > MAX_ADDRS {
+            let given = &self.given;
+            let spare = self.addrs.iter().rposition(|known| !given.contains(known));
+            // The one in front, if all others were given.
+            self.addrs.remove(spare.unwrap_or(0));
+        }
+    }
+
+    /// The cluster's nodes are at `named`, says the server at `keep`: what was learnt before and is
+    /// not among them is forgotten. Each client takes new ones in an order of its own, so that not
+    /// all run to the same node when theirs has died.
+    pub(crate) fn learn(&mut self, named: &[String], keep: SocketAddr) {
+        let mut named: Vec<SocketAddr> =
+            named.iter().take(MAX_NODES).filter_map(|addr| usable(addr)).collect();
+        let turns = named.len().max(1) as u64;
+        named.rotate_left((self.seed % turns) as usize);
+        let given = &self.given;
+        self.addrs.retain(|known| *known == keep || given.contains(known) || named.contains(known));
+        for addr in named {
+            if self.addrs.len() < MAX_ADDRS && !self.addrs.contains(&addr) {
+                self.addrs.push_back(addr);
+            }
+        }
     }
 
     /// The next attempt does not go to `addr` if there is another.
@@ -151,6 +180,17 @@ impl Dialer {
     }
 }
 
+/// The address in `text`, if it is one that can be dialled.
+pub(crate) fn usable(text: &str) -> Option<SocketAddr> {
+    if text.len() > MAX_ADDR {
+        return None;
+    }
+    let addr: SocketAddr = text.parse().ok()?;
+    let ip = addr.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    (addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast).then_some(addr)
+}
+
 fn doubled(time: Duration, times: u32) -> Duration {
     time * (1 << times.min(DOUBLINGS))
 }
@@ -187,6 +227,56 @@ mod tests {
                     "seed {seed}, round {round}: {pause:?}"
                 );
             }
+        }
+    }
+
+    fn dialer(given: &[SocketAddr]) -> Dialer {
+        let endpoint = ClientEndpoint::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let trust = rekindle_transport::Trust::Certificate(Vec::new());
+        let setup = ClientSetup::new(&trust).unwrap();
+        Dialer::new(endpoint, setup, Timing::default(), given, 7)
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[tokio::test]
+    async fn what_servers_name_is_bounded_and_never_drives_out_what_the_game_named() {
+        let given = [at(1), at(2)];
+        let mut dialer = dialer(&given);
+        let named: Vec<String> = (100..10_100).map(|port| at(port).to_string()).collect();
+        dialer.learn(&named, at(1));
+        assert_eq!(dialer.addrs.len(), MAX_ADDRS);
+        for port in 20_000..30_000 {
+            dialer.prefer(at(port));
+        }
+        assert_eq!((dialer.addrs.len(), dialer.addrs[0]), (MAX_ADDRS, at(29_999)));
+        assert!(given.iter().all(|addr| dialer.addrs.contains(addr)));
+        // A list that says something else replaces what was learnt before.
+        dialer.learn(&[at(7).to_string(), "nonsense".to_owned(), at(7).to_string()], at(2));
+        let mut known: Vec<u16> = dialer.addrs.iter().map(SocketAddr::port).collect();
+        known.sort_unstable();
+        assert_eq!(known, [1, 2, 7]);
+    }
+
+    #[test]
+    fn nobody_is_at_some_addresses() {
+        assert_eq!(usable("192.0.2.1:7777"), Some(at(7777)));
+        assert!(usable("[2001:db8::1]:7777").is_some());
+        let long = "9".repeat(MAX_ADDR + 1);
+        for text in [
+            "",
+            "x",
+            "192.0.2.1",
+            "192.0.2.1:0",
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            &long,
+        ] {
+            assert_eq!(usable(text), None, "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::wire::{MAX_REDIRECTS, RefuseCode};
 use rekindle_transport::Connection;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -50,6 +50,9 @@ pub(crate) async fn run(
         heard,
         searching: None,
         declined: BTreeSet::new(),
+        redirects: 0,
+        moving: false,
+        served_by: None,
     };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
@@ -57,6 +60,9 @@ pub(crate) async fn run(
 
 /// How a session ended for good: what the server said, if it did, and words.
 type Ending = (Option<RefuseCode>, String);
+
+/// So often a client that was never in its match asks other addresses for it.
+const ASKED_ELSEWHERE: u32 = 6;
 
 /// How the search for a server goes.
 struct Search {
@@ -157,7 +163,28 @@ impl Driver {
             Gone::Left => return Some(left()),
             Gone::Replaced(connection) => {
                 search.ready = Some(connection);
-                self.say_disconnected("the server fell silent".to_owned()).await;
+                let why = if self.moving {
+                    search.failures = 0;
+                    "the match is served elsewhere"
+                } else {
+                    "the server fell silent"
+                };
+                self.say_disconnected(why.to_owned()).await;
+            }
+            Gone::Redirected if self.goes_in_circles() => {
+                let words = format!(
+                    "RK-CLIENT-021: {MAX_REDIRECTS} servers in a row sent the client on, and none \
+                     has the match"
+                );
+                (self.moving, self.searching) = (false, None);
+                search.last_refusal = Some(words.clone());
+                search.failures = search.failures.max(1);
+                self.say_disconnected(words).await;
+            }
+            // Nothing has failed: the next server is asked at once.
+            Gone::Redirected => {
+                search.failures = 0;
+                self.say_disconnected("the match is served elsewhere".to_owned()).await;
             }
             Gone::Restarted => {
                 // It answers now. Attempts that knocked while it did not would knock again later
@@ -168,18 +195,23 @@ impl Driver {
                 self.say_disconnected("the server was started anew".to_owned()).await;
             }
             Gone::Lost(reason) => {
+                self.moving = false;
                 self.dialer.avoid(remote);
                 self.say_disconnected(reason).await;
             }
             Gone::Refused(code, message) => {
                 // A match that this node has not heard of may be known to another, or be on its way
                 // here.
+                let elsewhere =
+                    self.dialer.knows_another(remote) && search.failures < ASKED_ELSEWHERE;
                 let patient = code.is_temporary()
-                    || code == RefuseCode::NoMatch && self.shared.state.lock().welcome.is_some();
+                    || code == RefuseCode::NoMatch
+                        && (elsewhere || self.shared.state.lock().welcome.is_some());
                 // Counted from the last good connection: a refusal after a long one is the first.
                 if !patient || search.since.elapsed() >= self.config.timing.give_up {
                     return Some((Some(code), message));
                 }
+                self.moving = false;
                 search.last_refusal = Some(message.clone());
                 self.say_disconnected(message).await;
                 // Also behind a good connection: who says "not now" means it.

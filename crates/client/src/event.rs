@@ -1,5 +1,6 @@
 //! What a client tells its game.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,23 @@ pub enum ClientEvent {
         /// The present ownership; it may be lower than one seen before.
         epoch: Epoch,
         /// The newest tick that still holds.
+        to: Tick,
+    },
+    /// The session goes on at another node. It follows [`ClientEvent::Resumed`].
+    Moved {
+        /// The node that had it before.
+        from: SocketAddr,
+        /// The node that has it now.
+        to: SocketAddr,
+        /// From the last that the old node said about the match to the welcome of the new one.
+        gap: Duration,
+    },
+    /// Events of these ticks may have happened that this client was not told: it was away for
+    /// longer than the match remembers events. Both ends are included.
+    EventsMissed {
+        /// The first tick of which an event may be missing.
+        from: Tick,
+        /// The last one.
         to: Tick,
     },
     /// The connection is gone or silent; the client is looking for a server.

@@ -43,4 +43,4 @@ pub use error::{ClientError, MAX_COMMANDS};
 pub use event::{ClientEvent, Snapshot};
 pub use rekindle_netcode::SnapshotHeader;
 pub use rekindle_transport::{ClientEndpoint, Trust};
-pub use session::SentInput;
+pub use session::{Counts, SentInput};

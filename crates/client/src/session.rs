@@ -10,7 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_netcode::{ClockSync, InputSender, SnapshotReceiver};
 use rekindle_schema::record::Beat;
-use rekindle_schema::wire::{MAX_STOOD_BEATS, Role, ServerMessage, Stood, Welcome};
+use rekindle_schema::wire::{
+    Heard, MAX_STOOD_BEATS, PROTOCOL_3, Role, ServerMessage, Stood, Welcome,
+};
 use rekindle_schema::{Epoch, Tick};
 use rekindle_transport::Connection;
 use tokio::sync::Notify;
@@ -85,8 +87,25 @@ pub(crate) struct Session {
     pub(crate) newest: Tick,
     /// The newest hashes told, newest first, at most [`MAX_STOOD_BEATS`].
     beats: VecDeque<Beat>,
+    /// How far events were told; `None` until a server has said from where it tells them.
+    heard: Option<Heard>,
+    /// What this client went through.
+    pub(crate) counts: Counts,
     /// When the last packet was sent, on the client's clock.
     pub(crate) sent_ms: u64,
+}
+
+/// What a client went through since it was made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Redirects that it followed.
+    pub redirects: u64,
+    /// Times that its session went on at another node.
+    pub moves: u64,
+    /// Events that came again and were not told twice.
+    pub repeated: u64,
+    /// Times that a server said that events may be missing.
+    pub gaps: u64,
 }
 
 impl Session {
@@ -105,6 +124,8 @@ impl Session {
             epoch: Epoch(0),
             newest: Tick(0),
             beats: VecDeque::new(),
+            heard: None,
+            counts: Counts::default(),
             sent_ms: 0,
         }
     }
@@ -157,22 +178,30 @@ impl Session {
         })
     }
 
+    /// How far events were told, for a server that it comes back to.
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        self.heard
+    }
+
     /// Ticks behind `to` have not happened. False if none of them was seen.
     fn rewind(&mut self, to: Tick) -> bool {
         self.beats.retain(|beat| beat.tick <= to);
+        self.heard = self.heard.map(|heard| heard.min(Heard::through(to)));
         let seen = to < self.newest;
         self.newest = self.newest.min(to);
         seen
     }
 
     /// A connection carries the session now, and what its server says counts, whatever was heard of
-    /// others. `to` is the newest tick that still holds, if the server said so. Returns what there
-    /// is to tell.
+    /// others. `to` is the newest tick that still holds, if the server said so. `moved`: the match
+    /// went on without a pause, so that inputs that were on their way are still wanted. Returns
+    /// what there is to tell.
     pub(crate) fn take_up(
         &mut self,
         connection: &Connection,
         welcome: &Arc<Welcome>,
         to: Option<Tick>,
+        moved: bool,
     ) -> Vec<ClientEvent> {
         let mut news = Vec::new();
         // A server of version 1 does not say it; that it stands behind what was seen says the same.
@@ -187,9 +216,18 @@ impl Session {
         }
         self.receiver =
             SnapshotReceiver::new(Arc::new(welcome.schema.clone())).for_player(welcome.player);
-        // Inputs of before were meant for ticks that are over.
-        self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
-        self.targets.clear();
+        if moved && welcome.resumed {
+            // The new owner has those that were applied, and takes the rest by their numbers.
+            self.inputs.skip_to(welcome.next_input);
+            self.targets.retain(|sent| sent.seq >= welcome.next_input);
+        } else {
+            // Inputs of before were meant for ticks that are over.
+            self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
+            self.targets.clear();
+        }
+        if connection.protocol() == PROTOCOL_3 {
+            self.heard.get_or_insert(Heard::through(welcome.tick));
+        }
         news.extend(self.align_commands(welcome.next_command));
         self.sent_ms = 0;
         self.connection = Some(connection.clone());
@@ -285,9 +323,16 @@ impl Session {
             ServerMessage::Beat { tick, hash } => {
                 self.beats.truncate(MAX_STOOD_BEATS - 1);
                 self.beats.push_front(Beat { tick, hash });
+                // The server tells the events of a tick before its hash.
+                self.heard = self.heard.max(Some(Heard::through(tick)));
                 ClientEvent::Beat { tick, hash }
             }
             ServerMessage::Event { tick, ordinal, kind, payload } => {
+                if self.heard.is_some_and(|heard| !heard.is_before(tick, ordinal)) {
+                    self.counts.repeated += 1;
+                    return None;
+                }
+                self.heard = Some(Heard::event(tick, ordinal));
                 ClientEvent::Event { tick, ordinal, kind, payload }
             }
             ServerMessage::Rewound { epoch, to } => {
@@ -300,9 +345,15 @@ impl Session {
                 }
                 ClientEvent::Rewound { epoch, to }
             }
+            ServerMessage::EventsMissed { from, to } => {
+                self.heard = self.heard.max(Some(Heard::through(to)));
+                self.counts.gaps += 1;
+                ClientEvent::EventsMissed { from, to }
+            }
             ServerMessage::Ended { reason } => ClientEvent::Ended { reason },
             ServerMessage::Welcome(_)
             | ServerMessage::Refused { .. }
+            | ServerMessage::Nodes { .. }
             | ServerMessage::Redirect { .. } => return None,
         })
     }

@@ -8,7 +8,7 @@ use rekindle_schema::net::NetSchema;
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::mpsc;
 
-use crate::frame::TickFrame;
+use crate::frame::{Recalled, TickFrame};
 use crate::refusal::Refusal;
 
 /// What a match is and where it stands. The edge makes a [`rekindle_schema::wire::Welcome`] of it.
@@ -89,6 +89,8 @@ pub trait MatchDoor: Send + Sync + 'static {
     /// Set if its recovery computed ticks again with another result than clients had been shown:
     /// the newest tick that still holds.
     fn holds_until(&self) -> Option<Tick>;
+    /// The events of the newest published ticks that are remembered, of ticks from `from` on.
+    fn events_from(&self, from: Tick) -> Recalled;
     /// Opens a session for `player`, or resumes the one that the player has. Resolves once the
     /// session is durable.
     ///

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rekindle_schema::{Epoch, MatchId, PlayerId};
+use tokio::sync::watch;
 
 use crate::door::MatchDoor;
 use crate::refusal::Refusal;
@@ -30,16 +31,21 @@ pub enum Location {
 
 /// Finds matches. The node implements it; the edge calls it for each client that wants in.
 pub trait MatchFinder: Send + Sync + 'static {
-    /// Where the wanted match is; if none is named, one that has room for a player. Answers at
-    /// once, from what this node knows.
+    /// Where the wanted match is on this node; if none is named, one that has room for a player.
+    /// Answers at once, from what this node knows.
     fn locate(&self, wanted: Wanted<'_>) -> Location;
     /// The match of this node in which `player` has a session.
     fn plays_in(&self, player: PlayerId) -> Option<MatchId>;
-    /// What became of a match that [`MatchFinder::locate`] does not find (any more), if the
-    /// directory of matches knows: what the client is to be told. `None` if the directory does not
-    /// answer. Asks the store; the caller bounds how many ask at once and for how long.
-    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>>;
+    /// Where in the cluster the wanted match is, or what became of it: asked for what
+    /// [`MatchFinder::locate`] does not find here. Never [`Location::Here`]. `hops`: how many nodes
+    /// have sent this client on already, if it says so; without a match to look for it is sent on
+    /// only if it does, since each node knows only its own room. Asks the store; the caller bounds
+    /// how many ask at once and for how long. `None`: the directory does not answer.
+    fn seek<'a>(&'a self, wanted: Wanted<'a>, hops: Option<u8>) -> BoxFuture<'a, Option<Location>>;
     /// Whether the directory of matches says that this node owns the match in `epoch`. Asks the
     /// store; false if it does not answer.
     fn owns(&self, match_id: MatchId, epoch: Epoch) -> BoxFuture<'_, bool>;
+    /// Where players reach the nodes of the cluster that take them, as `host:port`. Clients are
+    /// told when they come and whenever it changes.
+    fn nodes(&self) -> watch::Receiver<Vec<String>>;
 }

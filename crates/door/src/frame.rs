@@ -36,6 +36,16 @@ pub struct SessionEnded {
     pub reason: LeaveReason,
 }
 
+/// Events of a match that were published and are remembered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recalled {
+    /// All events of ticks from this one on that were published are here. Of earlier ones nothing
+    /// is known.
+    pub from: Tick,
+    /// In the order in which they happened.
+    pub events: Vec<Event>,
+}
+
 /// A tick of a match, as seen from outside. Under output commit it is published once the tick is
 /// durable.
 #[derive(Debug, Clone)]

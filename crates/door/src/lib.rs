@@ -25,7 +25,7 @@
 //! use bytes::Bytes;
 //! use futures::future::BoxFuture;
 //! use rekindle_door::{
-//!     Admission, Applied, MatchDoor, MatchInfo, Opened, RawInput, Refusal, TickFrame,
+//!     Admission, Applied, MatchDoor, MatchInfo, Opened, RawInput, Recalled, Refusal, TickFrame,
 //! };
 //! use rekindle_schema::wire::RefuseCode;
 //! use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
@@ -90,6 +90,9 @@
 //!     fn holds_until(&self) -> Option<Tick> {
 //!         None
 //!     }
+//!     fn events_from(&self, from: Tick) -> Recalled {
+//!         Recalled { from, events: Vec::new() }
+//!     }
 //!     fn close(&self, _: SessionId) {}
 //!     fn away(&self, _: SessionId) {}
 //!     fn back(&self, _: SessionId) {}
@@ -124,5 +127,5 @@ mod refusal;
 
 pub use door::{Admission, MatchDoor, MatchInfo, Opened, RawInput};
 pub use finder::{Location, MatchFinder, Wanted};
-pub use frame::{Applied, CommandDone, SessionEnded, TickFrame};
+pub use frame::{Applied, CommandDone, Recalled, SessionEnded, TickFrame};
 pub use refusal::Refusal;

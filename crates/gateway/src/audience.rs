@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rekindle_door::{MatchInfo, Refusal, TickFrame};
+use bytes::{Bytes, BytesMut};
+use rekindle_door::{MatchDoor, MatchInfo, Recalled, Refusal, TickFrame};
 use rekindle_netcode::{MAX_APPLIED, SnapshotHeader, SnapshotSender, ViewHistory};
 use rekindle_schema::net::NetSchema;
-use rekindle_schema::record::LeaveReason;
-use rekindle_schema::wire::{RefuseCode, Role, ServerMessage, encode_server};
+use rekindle_schema::record::{Event, LeaveReason};
+use rekindle_schema::wire::{Heard, PROTOCOL_3, RefuseCode, Role, ServerMessage, encode_server};
 use rekindle_schema::{Epoch, SessionId, Tick};
 use tokio::time::Instant;
 
@@ -23,12 +23,59 @@ use crate::seat::{Dismissal, Seat};
 /// One client and what it knows.
 struct Listener {
     seat: Arc<Seat>,
+    /// How far it was told events.
+    heard: Heard,
     snapshots: SnapshotSender,
     /// The newest tick that the client has said it has. It is reset with the ownership.
     acknowledged: Option<Tick>,
     /// The numbers of the newest applied inputs and the ticks that applied them, newest last, at
     /// most [`MAX_APPLIED`].
     applied: Vec<(u64, Tick)>,
+}
+
+impl Listener {
+    /// Whether the client is to hear of an event, which is noted as told then.
+    fn hears(&mut self, event: &Event) -> bool {
+        if !self.heard.is_before(event.tick, event.ordinal) {
+            return false;
+        }
+        self.heard = Heard::event(event.tick, event.ordinal);
+        event
+            .player
+            .is_none_or(|player| player == self.seat.player && self.seat.role == Role::Player)
+    }
+
+    /// Tells what the match remembers and the client has not heard. It goes into the queue as one
+    /// piece: many small ones would look like a client that does not read. Returns how many
+    /// messages that were.
+    fn catch_up(&mut self, recalled: Recalled) -> u64 {
+        let (mut piece, mut messages) = (BytesMut::new(), 0);
+        if recalled.from > self.heard.tick && self.seat.listening.version >= PROTOCOL_3 {
+            let (from, to) = (self.heard.tick, Tick(recalled.from.0 - 1));
+            piece.extend_from_slice(&encode_server(&ServerMessage::EventsMissed { from, to }));
+            messages += 1;
+            Meters::events_missed();
+        }
+        for event in recalled.events {
+            if self.hears(&event) {
+                piece.extend_from_slice(&encode_event(&event));
+                messages += 1;
+            }
+        }
+        if messages > 0 {
+            self.seat.tell(piece.freeze());
+        }
+        messages
+    }
+}
+
+fn encode_event(event: &Event) -> Bytes {
+    encode_server(&ServerMessage::Event {
+        tick: event.tick,
+        ordinal: event.ordinal,
+        kind: event.kind.clone(),
+        payload: event.payload.clone(),
+    })
 }
 
 /// All clients of one match.
@@ -97,8 +144,25 @@ impl Audience {
         let snapshots =
             SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
         let number = seat.number;
-        let listener = Listener { seat, snapshots, acknowledged: None, applied: Vec::new() };
+        let heard = seat.listening.heard;
+        let listener = Listener { seat, heard, snapshots, acknowledged: None, applied: Vec::new() };
         self.listeners.insert(number, listener);
+    }
+
+    /// Tells a client the events that it missed since it was told some last, as far as the match
+    /// remembers them. Frames on their way have some of them too: nobody is told one twice.
+    pub(crate) fn catch_up(&mut self, number: u64, door: &dyn MatchDoor) {
+        let Some(listener) = self.listeners.get_mut(&number) else { return };
+        let told = listener.catch_up(door.events_from(listener.heard.tick));
+        self.meters.messages.increment(told);
+    }
+
+    /// As [`Audience::catch_up`], for all clients: frames broke off, and what was in them is past.
+    pub(crate) fn catch_up_all(&mut self, door: &dyn MatchDoor) {
+        for listener in self.listeners.values_mut() {
+            let told = listener.catch_up(door.events_from(listener.heard.tick));
+            self.meters.messages.increment(told);
+        }
     }
 
     /// The client of the connection with this number is gone.
@@ -178,7 +242,10 @@ impl Audience {
         let to = Tick(frame.tick.0.saturating_sub(1));
         if frame.tick <= self.tick {
             let message = encode_server(&ServerMessage::Rewound { epoch: frame.epoch, to });
-            self.each(|seat| seat.tell(message.clone()));
+            for listener in self.listeners.values_mut() {
+                listener.heard = listener.heard.min(Heard::through(to));
+                listener.seat.tell(message.clone());
+            }
         }
         self.epoch = frame.epoch;
         self.handed_over = None;
@@ -208,20 +275,12 @@ impl Audience {
             }
         }
         for event in &frame.events {
-            let message = encode_server(&ServerMessage::Event {
-                tick: event.tick,
-                ordinal: event.ordinal,
-                kind: event.kind.clone(),
-                payload: event.payload.clone(),
-            });
-            self.each(|seat| {
-                if event
-                    .player
-                    .is_none_or(|player| player == seat.player && seat.role == Role::Player)
-                {
-                    tell(seat, message.clone());
+            let message = encode_event(event);
+            for listener in self.listeners.values_mut() {
+                if listener.hears(event) {
+                    tell(&listener.seat, message.clone());
                 }
-            });
+            }
         }
         if let Some(beat) = frame.beat {
             let message = encode_server(&ServerMessage::Beat { tick: beat.tick, hash: beat.hash });
@@ -248,7 +307,7 @@ impl Audience {
         header.durable = frame.durable;
         // Counted here and told once: each telling is a few atomic operations.
         let (mut sent, mut skipped, mut partial, mut shared) = (0, 0, 0, 0);
-        for Listener { seat, snapshots, acknowledged, applied } in listeners.values_mut() {
+        for Listener { seat, snapshots, acknowledged, applied, .. } in listeners.values_mut() {
             // A snapshot that has not left yet means a link that cannot keep up: a second one would
             // only be later.
             if seat.has_datagram_waiting() {

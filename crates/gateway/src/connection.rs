@@ -17,10 +17,14 @@ mod farewell;
 mod hello;
 mod lost;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rekindle_schema::wire::{ClientMessage, PROTOCOL, Role, ServerMessage, encode_server};
+use rekindle_schema::wire::{
+    ClientMessage, MAX_ADDR, MAX_NODES, PROTOCOL, PROTOCOL_3, Role, ServerMessage, encode_server,
+};
 use rekindle_transport::{
     Connection, Handshake, HandshakeError, MessageReader, MessageWriter, WriteError,
 };
@@ -34,7 +38,7 @@ use self::hello::{Answered, Visit};
 use crate::edge::Edge;
 use crate::meters::Meters;
 use crate::pending::PendingGuard;
-use crate::seat::Seat;
+use crate::seat::{Listening, Seat};
 
 /// Serves one connection. `number` counts the connections of the edge; `pending` counts this one
 /// until it has shown a good credential.
@@ -98,6 +102,7 @@ async fn stay(
     let end = tokio::select! {
         biased;
         why = seat.dismissed() => End::Dismissed(why),
+        never = tell_nodes(edge, &seat) => match never {},
         end = ended_by(&mut datagrams) => end,
         end = commands::read_commands(edge, &seat, &room, &mut reader) => end,
         end = write_messages(&mut writer, &mut messages) => end,
@@ -132,7 +137,9 @@ fn seat(
 ) -> Arc<Seat> {
     let Visit { welcome, lost, .. } = visit;
     let (player, session) = (welcome.player, welcome.session);
-    let seat = Arc::new(Seat::new(number, player, session, visit.role, connection, queue));
+    let listening = Listening { version: visit.version, heard: visit.heard };
+    let part = (visit.role, listening);
+    let seat = Arc::new(Seat::new(number, player, session, part, connection, queue));
     let rewound = lost
         .map(|lost| encode_server(&ServerMessage::Rewound { epoch: welcome.epoch, to: lost.to }));
     let welcome = encode_server(&ServerMessage::Welcome(Box::new(welcome.clone())));
@@ -147,6 +154,28 @@ fn seat(
 async fn ended_by(datagrams: &mut JoinSet<End>) -> End {
     // One that panicked takes its connection with it.
     datagrams.join_next().await.and_then(Result::ok).unwrap_or(End::Lost)
+}
+
+/// Tells a client of version 3 where the cluster's nodes are, and again whenever that changes.
+async fn tell_nodes(edge: &Edge, seat: &Seat) -> Infallible {
+    let mut nodes = edge.finding.nodes();
+    if seat.listening.version < PROTOCOL_3 {
+        return pending().await;
+    }
+    loop {
+        let addrs: Vec<String> = {
+            let known = nodes.borrow_and_update();
+            let short = known.iter().filter(|addr| addr.len() <= MAX_ADDR);
+            short.take(MAX_NODES).cloned().collect()
+        };
+        if !addrs.is_empty() {
+            seat.tell(encode_server(&ServerMessage::Nodes { addrs }));
+        }
+        // It ends with the node.
+        if nodes.changed().await.is_err() {
+            return pending().await;
+        }
+    }
 }
 
 async fn write_messages(writer: &mut MessageWriter, messages: &mut mpsc::Receiver<Bytes>) -> End {

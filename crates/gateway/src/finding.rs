@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_door::{Location, MatchFinder, Refusal, Wanted};
-use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::wire::{MAX_REDIRECTS, RefuseCode};
 use rekindle_schema::{Epoch, MatchId, PlayerId};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+
+use crate::meters::Meters;
 
 /// How many clients may have the directory asked at once.
 const QUESTIONS_AT_ONCE: usize = 8;
@@ -35,34 +37,64 @@ impl Finding {
         Self { finder, questions: Semaphore::new(QUESTIONS_AT_ONCE), over: Mutex::default() }
     }
 
-    /// Where the wanted match is. The directory is asked what became of one that is not here (any
-    /// more).
-    pub(crate) async fn locate(&self, wanted: Wanted<'_>) -> Location {
+    /// Where the wanted match is. The directory is asked for one that is not here (any more), or
+    /// that has no room here. `hops`: how many nodes have sent the client on, if it says so.
+    pub(crate) async fn locate(&self, wanted: Wanted<'_>, hops: Option<u8>) -> Location {
         let location = self.finder.locate(wanted);
-        let (Some(match_id), Location::Refused(Refusal { code: RefuseCode::NoMatch, .. })) =
-            (wanted.match_id, &location)
-        else {
+        let Location::Refused(refusal) = &location else { return location };
+        // A node that says "not yet" may not know that another was faster.
+        let not_yet = refusal.code == RefuseCode::Unavailable;
+        let absent = matches!(refusal.code, RefuseCode::NoMatch | RefuseCode::Full);
+        let may_be_elsewhere = absent || not_yet && wanted.match_id.is_some();
+        if !may_be_elsewhere {
             return location;
-        };
-        if let Some(reason) = self.over.lock().get(&match_id).cloned() {
+        }
+        if let Some(match_id) = wanted.match_id
+            && let Some(reason) = self.over.lock().get(&match_id).cloned()
+        {
             return Location::Refused(Refusal::new(RefuseCode::Ended, reason));
         }
-        let Some(refusal) = self.ask(self.finder.fate(match_id)).await.flatten() else {
-            return location;
+        let sought = match self.ask(self.finder.seek(wanted, hops)).await.flatten() {
+            Some(sought) => sought,
+            // Nobody knows now; a moment later somebody may.
+            None if refusal.code == RefuseCode::NoMatch => return silent(),
+            None => return location,
         };
-        if refusal.code == RefuseCode::Ended {
-            let mut over = self.over.lock();
-            if over.len() >= MAX_OVER {
-                over.pop_first();
+        match (&sought, wanted.match_id) {
+            (Location::Elsewhere(_), _) if hops.is_some_and(|hops| hops >= MAX_REDIRECTS) => {
+                Meters::redirect("circle");
+                circle()
             }
-            over.insert(match_id, refusal.words.clone());
+            (Location::Elsewhere(_), _) => {
+                Meters::redirect("sent");
+                sought
+            }
+            (Location::Refused(refusal), Some(match_id)) if refusal.code == RefuseCode::Ended => {
+                self.note_over(match_id, &refusal.words);
+                sought
+            }
+            _ if not_yet => location,
+            _ => sought,
         }
-        Location::Refused(refusal)
+    }
+
+    /// A match is over, for good.
+    fn note_over(&self, match_id: MatchId, why: &str) {
+        let mut over = self.over.lock();
+        if over.len() >= MAX_OVER {
+            over.pop_first();
+        }
+        over.insert(match_id, why.to_owned());
     }
 
     /// The match of this node in which `player` has a session.
     pub(crate) fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
         self.finder.plays_in(player)
+    }
+
+    /// Where the cluster's nodes are, as clients are told.
+    pub(crate) fn nodes(&self) -> watch::Receiver<Vec<String>> {
+        self.finder.nodes()
     }
 
     /// Whether the directory confirms that this node owns the match: a client has heard of a later
@@ -79,4 +111,16 @@ impl Finding {
         };
         timeout(ANSWER_PATIENCE, asking).await.ok().flatten()
     }
+}
+
+/// The directory does not answer.
+fn silent() -> Location {
+    let words = "RK-GATE-150: the store does not say where the match is: try again";
+    Location::Refused(Refusal::new(RefuseCode::Unavailable, words))
+}
+
+/// Nodes send the client to each other.
+fn circle() -> Location {
+    let words = "RK-GATE-151: you were sent from node to node and none has the match: try again";
+    Location::Refused(Refusal::new(RefuseCode::Unavailable, words))
 }

@@ -3,20 +3,24 @@
 //!
 //! Called by the node at its start. Three 32-byte seeds decide everything: the key that signs
 //! tickets and resume tokens, the key of the TLS certificate, and the key behind QUIC's stateless
-//! resets and connection ids. They are made once and kept in one file, so that after a restart
-//! tickets and resume tokens are still good, clients still know the certificate, and a client that
-//! talks to a connection of the process before is told at once that it is gone.
+//! resets and connection ids. They are made once and kept, so that after a restart, and on every
+//! other node of the cluster, tickets and resume tokens are still good and clients still know the
+//! certificate. They are kept in the store's registry ([`Keys::of_ring`], [`crate::keyring`]); in
+//! files of a directory ([`Keys::load_or_create`]) if the store is in memory, or not there yet.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use aws_lc_rs::{hkdf, hmac};
+use parking_lot::RwLock;
 use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
 use pasetors::version4::V4;
+use rekindle_schema::keyring::{KeySet, Keyring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
@@ -80,16 +84,30 @@ struct KeyFile {
     reset: String,
 }
 
-struct Seeds {
-    signing: [u8; 32],
-    tls: [u8; 32],
-    reset: [u8; 32],
+/// The seeds of one set of keys.
+pub(crate) struct Seeds {
+    /// Of the key that signs.
+    pub(crate) signing: [u8; 32],
+    /// Of the certificate's key.
+    pub(crate) tls: [u8; 32],
+    /// Of stateless resets and connection ids.
+    pub(crate) reset: [u8; 32],
+}
+
+/// Who signs, and whose signatures count.
+pub(crate) struct Signers {
+    /// Signs.
+    pub(crate) signing: AsymmetricSecretKey<V4>,
+    /// Our own keys, the one that signs first, and until when each of them counts, in milliseconds
+    /// since 1970.
+    pub(crate) own: Vec<(AsymmetricPublicKey<V4>, u64)>,
 }
 
 /// The secrets of an edge, ready for use.
 pub struct Keys {
-    pub(crate) signing: AsymmetricSecretKey<V4>,
-    /// Whose signatures count: our own first.
+    /// Replaced while the edge runs, when the keys of the cluster are rotated.
+    signers: RwLock<Arc<Signers>>,
+    /// Others who let players in.
     pub(crate) issuers: Vec<AsymmetricPublicKey<V4>>,
     certificate: CertificateDer<'static>,
     tls: PrivatePkcs8KeyDer<'static>,
@@ -179,31 +197,85 @@ impl Keys {
         })
     }
 
-    fn from_seeds(seeds: &Seeds) -> Result<Self, KeysError> {
-        let crypto = |what| {
-            move |problem: &dyn std::fmt::Display| KeysError::Crypto {
-                what,
-                problem: problem.to_string(),
-            }
-        };
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seeds.signing)
-            .map_err(|e| crypto("signing key")(&e))?;
-        let public = pair.public_key().as_ref();
-        let secret = [&seeds.signing[..], public].concat();
-        let signing =
-            AsymmetricSecretKey::<V4>::from(&secret).map_err(|e| crypto("signing key")(&e))?;
-        let verifying =
-            AsymmetricPublicKey::<V4>::from(public).map_err(|e| crypto("signing key")(&e))?;
+    /// The keys of a cluster at `now_ms`. The certificate, and what connections are made with, are
+    /// those of the newest set for as long as these keys are used; see [`Keys::adopt`].
+    pub fn of_ring(ring: &Keyring, now_ms: u64) -> Result<Self, KeysError> {
+        let KeySet { signing, tls, reset, ref certificate, .. } = *ring.newest();
+        let mut keys = Self::from_seeds(&Seeds { signing, tls, reset })?;
+        if !keys.is_for(certificate) {
+            let problem = "it is not one of the key next to it".to_owned();
+            return Err(KeysError::Crypto { what: "certificate of the cluster", problem });
+        }
+        keys.certificate = CertificateDer::from(certificate.to_vec());
+        keys.adopt(ring, now_ms)?;
+        Ok(keys)
+    }
 
+    /// Signs, and accepts, as the keys of the cluster have it at `now_ms`. Called now and then by
+    /// the node while the edge runs; the certificate stays the one that it began with.
+    pub fn adopt(&self, ring: &Keyring, now_ms: u64) -> Result<(), KeysError> {
+        let signer = ring.signer(now_ms);
+        let (signing, public) = signing_pair(&signer.signing)?;
+        let until = |set: &KeySet| set.accepted_until_ms.unwrap_or(u64::MAX);
+        let mut own = vec![(public, until(signer))];
+        for set in ring.sets().iter().filter(|set| set.id != signer.id) {
+            own.push((signing_pair(&set.signing)?.1, until(set)));
+        }
+        *self.signers.write() = Arc::new(Signers { signing, own });
+        Ok(())
+    }
+
+    /// Who signs now, and whose signatures count.
+    pub(crate) fn signers(&self) -> Arc<Signers> {
+        Arc::clone(&self.signers.read())
+    }
+
+    /// Writes the certificate into `dir`, as `cert.der`, unless it is there: clients on this host
+    /// trust it.
+    pub fn publish_certificate(&self, dir: &Path) -> Result<(), KeysError> {
+        let path = dir.join(CERTIFICATE_FILE);
+        if read_regular(&path).is_ok_and(|kept| kept == self.certificate_der()) {
+            return Ok(());
+        }
+        publish(dir, CERTIFICATE_FILE, self.certificate_der(), 0o644, Replace::Always)
+            .map_err(|source| KeysError::Io { path, source })
+    }
+
+    /// The seeds and the certificate in the files of `dir`, if it has a key file. Changes nothing.
+    pub(crate) fn stored(dir: &Path) -> Result<Option<(Seeds, Vec<u8>)>, KeysError> {
+        let path = dir.join(KEY_FILE);
+        let text = match open_regular(&path).and_then(std::io::read_to_string) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(KeysError::Io { path, source }),
+        };
+        let seeds =
+            Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
+        let keys = Self::from_seeds(&seeds)?;
+        let path = dir.join(CERTIFICATE_FILE);
+        let certificate = match read_regular(&path) {
+            Ok(kept) if keys.is_for(&kept) => kept,
+            Ok(_) => keys.certificate_der().to_vec(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                keys.certificate_der().to_vec()
+            }
+            Err(source) => return Err(KeysError::Io { path, source }),
+        };
+        Ok(Some((seeds, certificate)))
+    }
+
+    pub(crate) fn from_seeds(seeds: &Seeds) -> Result<Self, KeysError> {
+        let (signing, verifying) = signing_pair(&seeds.signing)?;
         let tls = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seeds.tls].concat());
         let tls_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519)
-            .map_err(|e| crypto("TLS key")(&e))?;
+            .map_err(|error| crypto("TLS key", &error))?;
         let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
             .and_then(|params| params.self_signed(&tls_pair))
-            .map_err(|e| crypto("certificate")(&e))?;
+            .map_err(|error| crypto("certificate", &error))?;
+        let signers = Signers { signing, own: vec![(verifying, u64::MAX)] };
         Ok(Self {
-            signing,
-            issuers: vec![verifying],
+            signers: RwLock::new(Arc::new(signers)),
+            issuers: Vec::new(),
             certificate: certificate.der().clone(),
             tls,
             reset: seeds.reset,
@@ -257,6 +329,24 @@ impl Keys {
     }
 }
 
+fn crypto(what: &'static str, problem: &dyn std::fmt::Display) -> KeysError {
+    KeysError::Crypto { what, problem: problem.to_string() }
+}
+
+/// The key that signs and the key that checks, of one seed.
+fn signing_pair(
+    seed: &[u8; 32],
+) -> Result<(AsymmetricSecretKey<V4>, AsymmetricPublicKey<V4>), KeysError> {
+    const WHAT: &str = "signing key";
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| crypto(WHAT, &error))?;
+    let public = pair.public_key().as_ref();
+    let secret = [&seed[..], public].concat();
+    let signing = AsymmetricSecretKey::<V4>::from(&secret).map_err(|error| crypto(WHAT, &error))?;
+    let verifying =
+        AsymmetricPublicKey::<V4>::from(public).map_err(|error| crypto(WHAT, &error))?;
+    Ok((signing, verifying))
+}
+
 /// SHA-256 of a certificate in DER form: what a client can pin instead of the certificate.
 pub fn fingerprint(certificate_der: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -265,7 +355,7 @@ pub fn fingerprint(certificate_der: &[u8]) -> [u8; 32] {
 }
 
 impl Seeds {
-    fn random() -> Result<Self, KeysError> {
+    pub(crate) fn random() -> Result<Self, KeysError> {
         let fresh = || -> Result<[u8; 32], KeysError> {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(|error| KeysError::Random(error.to_string()))?;

@@ -48,6 +48,7 @@ mod crowd;
 mod edge;
 mod finding;
 mod gateway;
+pub mod keyring;
 pub mod keys;
 mod limits;
 mod meters;

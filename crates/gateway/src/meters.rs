@@ -74,6 +74,16 @@ impl Meters {
         counter!("rekindle_gateway_rewound_total", "why" => why).increment(1);
     }
 
+    /// A client was told that it may have missed events.
+    pub(crate) fn events_missed() {
+        counter!("rekindle_gateway_events_missed_total").increment(1);
+    }
+
+    /// A client was redirected (`sent`), or would have been once more (`circle`).
+    pub(crate) fn redirect(outcome: &'static str) {
+        counter!("rekindle_gateway_redirects_total", "outcome" => outcome).increment(1);
+    }
+
     /// A client was refused or let go.
     pub(crate) fn refused(code: RefuseCode) {
         counter!("rekindle_gateway_refused_total", "code" => format!("{code:?}").to_lowercase())

@@ -139,7 +139,11 @@ impl Publisher {
             tokio::select! {
                 biased;
                 change = self.changes.recv() => match change {
-                    Some(Change::Enter(seat)) => self.audience.enter(seat),
+                    Some(Change::Enter(seat)) => {
+                        let number = seat.number;
+                        self.audience.enter(seat);
+                        self.audience.catch_up(number, &*self.room.door());
+                    }
                     Some(Change::Leave(number)) => self.audience.leave(number),
                     None => break,
                 },
@@ -150,7 +154,10 @@ impl Publisher {
                     }
                     None if self.audience.is_over() => self.audience.clear(),
                     None => match find_again(&self.rooms, &self.room, &mut silence).await {
-                        Ok(door) => frames = self.listen_again(&*door),
+                        Ok(door) => {
+                            frames = self.listen_again(&*door);
+                            self.audience.catch_up_all(&*door);
+                        }
                         Err(dismissal) => self.audience.dismiss_all(&dismissal),
                     },
                 },
@@ -241,7 +248,8 @@ async fn find_again(
     }
     silence.breaks = silence.breaks.saturating_add(1);
     loop {
-        match rooms.finding.locate(Wanted { match_id: Some(room.match_id), game: None }).await {
+        let wanted = Wanted { match_id: Some(room.match_id), game: None };
+        match rooms.finding.locate(wanted, None).await {
             Location::Here(door) => {
                 *room.door.lock() = Arc::clone(&door);
                 return Ok(door);

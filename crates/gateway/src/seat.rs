@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_door::Refusal;
-use rekindle_schema::wire::{RefuseCode, Role};
+use rekindle_schema::wire::{Heard, RefuseCode, Role};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_transport::Connection;
 use tokio::sync::{Notify, mpsc};
@@ -48,6 +48,15 @@ pub(crate) struct Feedback {
     pub(crate) at: Instant,
 }
 
+/// What a client understands, and how far it was told events when it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listening {
+    /// The version of the protocol that it speaks.
+    pub(crate) version: u16,
+    /// Events from there on are to be told.
+    pub(crate) heard: Heard,
+}
+
 /// A client that was let in.
 pub(crate) struct Seat {
     /// Counts the connections of this edge: tells apart two connections of one session.
@@ -56,6 +65,7 @@ pub(crate) struct Seat {
     /// 0 for a spectator.
     pub(crate) session: SessionId,
     pub(crate) role: Role,
+    pub(crate) listening: Listening,
     pub(crate) connection: Connection,
     feedback: Mutex<Option<Feedback>>,
     queue: mpsc::Sender<Bytes>,
@@ -70,7 +80,7 @@ impl Seat {
         number: u64,
         player: PlayerId,
         session: SessionId,
-        role: Role,
+        (role, listening): (Role, Listening),
         connection: Connection,
         queue: mpsc::Sender<Bytes>,
     ) -> Self {
@@ -80,6 +90,7 @@ impl Seat {
             player,
             session,
             role,
+            listening,
             connection,
             feedback: Mutex::new(None),
             queue,

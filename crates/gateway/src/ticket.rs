@@ -10,6 +10,7 @@
 //! cannot be read refuses the token. `docs/PROTOCOL.md` has the rule in words.
 
 use pasetors::Public;
+use pasetors::keys::AsymmetricPublicKey;
 use pasetors::token::UntrustedToken;
 use pasetors::version4::{PublicToken, V4};
 use rekindle_schema::wire::Role;
@@ -235,7 +236,7 @@ impl Keys {
         now_ms: u64,
     ) -> Result<(Ticket, Option<TicketError>), TicketError> {
         let claims: TicketClaims =
-            self.open(token, TICKET_ASSERTION, "ticket", self.issuers.len())?;
+            self.open(token, TICKET_ASSERTION, "ticket", (&self.issuers, now_ms))?;
         check_name(&claims.name)?;
         let ends = [claims.expires_ms, claims.registered.check(now_ms)?];
         let expires_ms = ends.into_iter().flatten().min();
@@ -272,8 +273,9 @@ impl Keys {
     /// Reads a resume token that is good at `now_ms`: those that nodes make have no end. Whether
     /// the match still has the session is the match's to say.
     pub fn verify_resume(&self, token: &str, now_ms: u64) -> Result<Resume, TicketError> {
-        // Only our own key: another issuer may let players in, but knows no sessions.
-        let claims: ResumeClaims = self.open(token, RESUME_ASSERTION, "resume token", 1)?;
+        // Only our own keys: another issuer may let players in, but knows no sessions.
+        let claims: ResumeClaims =
+            self.open(token, RESUME_ASSERTION, "resume token", (&[], now_ms))?;
         if let Some(expired) = claims.registered.check(now_ms)?.and_then(|end| expired(end, now_ms))
         {
             return Err(expired);
@@ -288,7 +290,7 @@ impl Keys {
     fn sign<T: Serialize>(&self, claims: &T, assertion: &[u8]) -> Result<String, TicketError> {
         let message =
             serde_json::to_vec(claims).map_err(|error| TicketError::Claims(error.to_string()))?;
-        PublicToken::sign(&self.signing, &message, None, Some(assertion))
+        PublicToken::sign(&self.signers().signing, &message, None, Some(assertion))
             .map_err(|error| TicketError::Claims(error.to_string()))
     }
 
@@ -297,7 +299,7 @@ impl Keys {
         token: &str,
         assertion: &[u8],
         what: &'static str,
-        issuers: usize,
+        (others, now_ms): (&[AsymmetricPublicKey<V4>], u64),
     ) -> Result<T, TicketError> {
         if token.len() > MAX_TOKEN {
             return Err(TicketError::Malformed(format!(
@@ -307,10 +309,11 @@ impl Keys {
         }
         let untrusted = UntrustedToken::<Public, V4>::try_from(token)
             .map_err(|error| TicketError::Malformed(error.to_string()))?;
-        let trusted = self
-            .issuers
-            .iter()
-            .take(issuers)
+        let signers = self.signers();
+        let own = signers.own.iter().filter(|(_, until_ms)| now_ms < *until_ms);
+        let trusted = own
+            .map(|(key, _)| key)
+            .chain(others)
             .find_map(|issuer| PublicToken::verify(issuer, &untrusted, None, Some(assertion)).ok())
             .ok_or(TicketError::Forged(what))?;
         serde_json::from_str(trusted.payload())
@@ -384,7 +387,7 @@ mod tests {
         let token = login.issue_ticket(&ticket()).unwrap();
         assert_eq!(keys.verify_ticket(&token, 0), Err(TicketError::Forged("ticket")));
         let mut public = [0; 32];
-        public.copy_from_slice(login.issuers[0].as_bytes());
+        public.copy_from_slice(login.signers().own[0].0.as_bytes());
         keys.trust_issuer(&public).unwrap();
         assert_eq!(keys.verify_ticket(&token, 0).unwrap(), ticket());
         let resume = Resume { match_id: MatchId(1), player: PlayerId(7), session: SessionId(9) };
@@ -411,7 +414,8 @@ mod tests {
 
     /// Tokens with other claims than this node's own.
     fn signed(keys: &Keys, claims: &str, assertion: &[u8]) -> String {
-        PublicToken::sign(&keys.signing, claims.as_bytes(), None, Some(assertion)).unwrap()
+        PublicToken::sign(&keys.signers().signing, claims.as_bytes(), None, Some(assertion))
+            .unwrap()
     }
 
     #[test]
@@ -475,6 +479,35 @@ mod tests {
             1_000_000_001
         );
         assert!(matches!(keys.verify_ticket(&both(""), now_ms), Err(TicketError::Claims(_))));
+    }
+
+    #[test]
+    fn a_rotation_loses_no_token_within_its_overlap() {
+        use crate::keyring::make_set;
+        use rekindle_schema::keyring::Keyring;
+        let first = make_set(1, (0, 0), None).unwrap();
+        let mut ring = Keyring::new(first.clone());
+        let keys = Keys::of_ring(&ring, 0).unwrap();
+        let of = |session| {
+            let session = SessionId(session);
+            Resume { match_id: MatchId(1), player: PlayerId(2), session }
+        };
+        let old = keys.issue_resume(&of(1)).unwrap();
+        ring.rotate(make_set(2, (100, 200), Some(&first)).unwrap(), 1_000, 100).unwrap();
+        // A node that has read the new keys signs with the old one until all have.
+        keys.adopt(&ring, 150).unwrap();
+        assert_eq!(keys.issue_resume(&of(1)).unwrap(), old);
+        keys.adopt(&ring, 200).unwrap();
+        let new = keys.issue_resume(&of(2)).unwrap();
+        let started_later = Keys::of_ring(&ring, 200).unwrap();
+        for keys in [&keys, &started_later] {
+            assert_eq!(keys.verify_resume(&old, 1_199).unwrap(), of(1));
+            assert_eq!(keys.verify_resume(&new, 5_000).unwrap(), of(2));
+            assert!(matches!(keys.verify_resume(&old, 1_200), Err(TicketError::Forged(_))));
+        }
+        assert_eq!(started_later.certificate_der(), keys.certificate_der());
+        let unaware = Keys::of_ring(&Keyring::new(first), 0).unwrap();
+        assert!(matches!(unaware.verify_resume(&new, 200), Err(TicketError::Forged(_))));
     }
 
     #[test]

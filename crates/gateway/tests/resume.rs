@@ -6,17 +6,14 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::{Connection, RecvStream, SendStream};
-use rekindle_client::{Client, ClientEvent, Trust};
+use rekindle_client::{Client, ClientEvent};
 use rekindle_gateway::Limits;
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
     ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, Role, ServerMessage, Stood,
-    StreamDecoder, encode_client,
 };
 use rekindle_schema::{Epoch, StateHash, Tick};
 use support::*;
-use tokio::time::timeout;
 
 /// Plays until `tick` on a node of epoch 5, which is then killed. What a player saw.
 async fn play_until(
@@ -139,54 +136,6 @@ async fn ticks_that_a_recovery_computed_in_another_way_are_taken_back() {
     old.say(&ClientMessage::Hello(hello)).await;
     assert!(matches!(old.hear().await, ServerMessage::Welcome(welcome) if welcome.resumed));
     assert_eq!(old.hear().await, ServerMessage::Rewound { epoch: Epoch(6), to: Tick(33) });
-}
-
-/// A client made by hand.
-struct Raw {
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
-    decoder: StreamDecoder,
-}
-
-impl Raw {
-    async fn open(addr: std::net::SocketAddr) -> Self {
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let quic = rekindle_transport::quic::client::config(&Trust::Certificate(
-            keys().certificate_der().to_vec(),
-        ))
-        .unwrap();
-        let connection = endpoint
-            .connect_with(quic, addr, rekindle_transport::SERVER_NAME)
-            .unwrap()
-            .await
-            .unwrap();
-        let (send, recv) = connection.open_bi().await.unwrap();
-        Self { connection, send, recv, decoder: StreamDecoder::of_server() }
-    }
-
-    async fn say(&mut self, message: &ClientMessage) {
-        self.send.write_all(&encode_client(message)).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> ServerMessage {
-        timeout(Duration::from_secs(5), async {
-            loop {
-                if let Some(message) = self.decoder.next_message().unwrap() {
-                    return message;
-                }
-                let chunk = self
-                    .recv
-                    .read_chunk(4096, true)
-                    .await
-                    .unwrap()
-                    .expect("a message before the end");
-                self.decoder.push(&chunk.bytes);
-            }
-        })
-        .await
-        .expect("a message within 5 s")
-    }
 }
 
 #[tokio::test]

@@ -273,12 +273,12 @@ async fn a_command_whose_answer_died_with_the_node_is_not_repeated() {
 #[tokio::test]
 async fn a_match_that_is_being_recovered_is_waited_for() {
     let game = FakeMatch::start(60);
-    let node = Arc::new(FakeNode(parking_lot::Mutex::new(None)));
+    let node = Arc::new(FakeNode::default());
     let gateway = start(Limits::default(), &node);
     let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(client.try_event().is_none(), "neither let in nor refused");
-    *node.0.lock() = Some(Arc::clone(&game));
+    *node.game.lock() = Some(Arc::clone(&game));
     welcome(&mut client).await;
 }
 
@@ -298,7 +298,7 @@ async fn a_match_that_was_recovered_in_the_same_process_goes_on_for_its_clients(
         inner.tick = Tick(seen.0 - 30);
         inner.players = std::mem::take(&mut before.inner.lock().players);
     }
-    *node.0.lock() = Some(Arc::clone(&after));
+    *node.game.lock() = Some(Arc::clone(&after));
     before.inner.lock().paused = true;
     before.inner.lock().drop_subscribers();
     let mut rewound = None;

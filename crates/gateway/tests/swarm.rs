@@ -23,6 +23,7 @@ fn swarm(addr: std::net::SocketAddr, count: u64) -> Swarm {
         player: PlayerId(player),
         ticket: ticket(player, Role::Player),
         match_id: Some(MATCH),
+        first: None,
     });
     let trust = Trust::Fingerprint(keys().fingerprint());
     Swarm::start(SwarmConfig {

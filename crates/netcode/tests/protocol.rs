@@ -16,8 +16,8 @@ use rekindle_netcode::{
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, RefuseCode, Role, ServerMessage,
-    Stood, StreamDecoder, Welcome, encode_client, encode_server,
+    Arrive, ClientMessage, Credential, Enter, Heard, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
+    RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome, encode_client, encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -207,6 +207,37 @@ fn the_first_message_of_version_2() {
     let mut decoder = StreamDecoder::of_client(4096);
     decoder.push(&bytes);
     assert_eq!(decoder.next_message().expect("it is one"), Some(message));
+}
+
+#[test]
+fn messages_of_version_3() {
+    let hello = Hello {
+        protocol: PROTOCOL_3,
+        role: Role::Player,
+        credential: Credential::Resume("v4.public.sample".into()),
+        match_id: Some(MatchId(0x7f3a_91c2_0000_0001)),
+    };
+    let beats = vec![Beat { tick: Tick(990), hash: StateHash([0x5a; 32]) }];
+    let stood = Some(Stood { epoch: Epoch(2), tick: Tick(1003), beats });
+    let enter = Enter { hello, game: Some("arena".into()), stood };
+    let heard = Some(Heard { tick: Tick(991), ordinal: 2 });
+    let message = ClientMessage::Arrive(Arrive { enter, heard, redirects: 1 });
+    let bytes = encode_client(&message);
+    assert_eq!(bytes, golden("arrive.bin", &bytes));
+    let mut decoder = StreamDecoder::of_client(4096);
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
+    let addrs = vec!["192.0.2.7:4433".into(), "192.0.2.8:4433".into()];
+    for (name, message) in [
+        ("nodes.bin", ServerMessage::Nodes { addrs }),
+        ("events-missed.bin", ServerMessage::EventsMissed { from: Tick(991), to: Tick(1003) }),
+    ] {
+        let bytes = encode_server(&message);
+        assert_eq!(bytes, golden(name, &bytes), "{name}");
+        let mut decoder = StreamDecoder::of_server();
+        decoder.push(&bytes);
+        assert_eq!(decoder.next_message().expect(name), Some(message), "{name}");
+    }
 }
 
 #[test]

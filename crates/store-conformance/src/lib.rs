@@ -14,6 +14,7 @@ mod jobs;
 mod leases;
 mod logs;
 mod race;
+mod registry;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,7 @@ pub use self::jobs::*;
 pub use self::leases::*;
 pub use self::logs::*;
 pub use self::race::*;
+pub use self::registry::*;
 use rekindle_store::Store;
 
 /// A place that holds the data of one test.
@@ -105,6 +107,11 @@ macro_rules! conformance_suite {
             trimming_by_chains_keeps_what_deltas_rest_on,
             an_identity_stays_until_it_is_renewed,
             of_many_nodes_one_names_the_store,
+            registry_entries_come_back,
+            a_registry_entry_changes_by_its_next_version_alone,
+            a_registry_entry_is_removed_by_its_version,
+            malformed_registry_entries_are_refused,
+            of_many_writers_one_changes_a_registry_entry,
         );
     };
     (@ $fresh:expr, $($case:ident),* $(,)?) => {

@@ -14,6 +14,7 @@ use super::options::{CqlOptions, Replication};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/cql/0001_tables.cql"),
     include_str!("../../../schema/cql/0002_identity.cql"),
+    include_str!("../../../schema/cql/0003_registry.cql"),
 ];
 /// The version that this release needs.
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;

@@ -18,11 +18,15 @@ macro_rules! statements {
 
         impl Statements {
             /// Prepares all of them. `KS` stands for the keyspace.
-            pub(super) async fn prepare(driver: &Driver, keyspace: &str) -> Result<Self, StoreError> {
+            pub(super) async fn prepare(
+                driver: &Driver,
+                keyspace: &str,
+            ) -> Result<Self, StoreError> {
                 // Boxed: together they would not fit on a stack.
                 let all: Vec<BoxFuture<'_, Result<Prepared, StoreError>>> =
                     vec![$(Box::pin(driver.prepare(Kind::$kind, $cql.replace("KS", keyspace))),)*];
-                let all: Vec<Prepared> = futures::stream::iter(all).buffered(AT_ONCE).try_collect().await?;
+                let all: Vec<Prepared> =
+                    futures::stream::iter(all).buffered(AT_ONCE).try_collect().await?;
                 let mut all = all.into_iter();
                 let missing = || StoreError::Unavailable("a statement was not prepared".to_owned());
                 Ok(Self { $($name: all.next().ok_or_else(missing)?,)* })
@@ -185,6 +189,16 @@ statements! {
         because = ?, place = ? WHERE space = ? IF id = ?";
     identity_row: SerialRead = "SELECT id, floor, made, because, place FROM KS.store_identity \
         WHERE space = ?";
+    // The registry.
+    registry_enter: Transaction = "INSERT INTO KS.registry (space, name, version, value) VALUES \
+        (?, ?, ?, ?) IF NOT EXISTS";
+    registry_set: Transaction = "UPDATE KS.registry SET version = ?, value = ? WHERE space = ? AND \
+        name = ? IF version = ?";
+    registry_remove: Transaction = "DELETE FROM KS.registry WHERE space = ? AND name = ? IF \
+        version = ?";
+    registry_row: SerialRead = "SELECT value FROM KS.registry WHERE space = ? AND name = ?";
+    registry_rows: Read = "SELECT value FROM KS.registry \
+        WHERE space = ? AND name >= ? AND name < ?";
     // Effects.
     effect_deliver: Transaction = "INSERT INTO KS.effect (space, match_id, tick, ordinal, value) \
         VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";

@@ -7,7 +7,7 @@
 //! begun, or the entry belongs to another log. A log may grow while it is read, so before anything
 //! is called corrupt it is read once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
@@ -21,6 +21,10 @@ use super::segment::{Kind, Located, Reader, SEGMENT_HEADER, Segment, Stop, log_d
 /// How much of a log is looked at in one go when nobody asks for the bytes.
 const STRIDE: usize = 4 << 20;
 
+/// Of how many sequential readers of one log the places are kept; the one that was used longest ago
+/// is forgotten. More readers than that still read right, from the beginning of the segment on.
+const READERS: usize = 64;
+
 /// Where the next entry begins that a sequential reader will ask for.
 #[derive(Debug, Clone, Copy)]
 struct Cursor {
@@ -30,12 +34,32 @@ struct Cursor {
     prev_crc: u32,
 }
 
+/// The places of a log's sequential readers, the newest last, none twice.
+#[derive(Debug, Default)]
+struct Cursors(VecDeque<Cursor>);
+
+impl Cursors {
+    /// The place from which the fewest entries lie before entry `from` of `segment`.
+    fn nearest(&self, segment: u64, from: u64) -> Option<Cursor> {
+        let usable = |cursor: &&Cursor| cursor.segment == segment && cursor.number <= from;
+        self.0.iter().filter(usable).max_by_key(|cursor| cursor.number).copied()
+    }
+
+    fn keep(&mut self, cursor: Cursor) {
+        self.0.retain(|known| known.number != cursor.number);
+        if self.0.len() >= READERS {
+            self.0.pop_front();
+        }
+        self.0.push_back(cursor);
+    }
+}
+
 /// Reads the logs of one kind below a data directory.
 pub(super) struct LogReader {
     root: PathBuf,
     kind: Kind,
     guards: Guards,
-    cursors: Mutex<BTreeMap<Incarnation, Cursor>>,
+    cursors: Mutex<BTreeMap<Incarnation, Cursors>>,
 }
 
 /// An entry and the file that it lies in.
@@ -111,9 +135,10 @@ impl LogReader {
         }
         let mut index = segments.partition_point(|segment| segment.first <= from) - 1;
         let begin = |segment: &Segment| (segment.first, SEGMENT_HEADER as u64, None);
-        let cursor = self.cursors.lock().get(&log).copied();
-        let cursor = cursor
-            .filter(|cursor| cursor.segment == segments[index].first && cursor.number <= from);
+        let cursors = self.cursors.lock();
+        let cursor =
+            cursors.get(&log).and_then(|places| places.nearest(segments[index].first, from));
+        drop(cursors);
         let (number, offset, prev_crc) = cursor.map_or_else(
             || begin(&segments[index]),
             |cursor| (cursor.number, cursor.offset, Some(cursor.prev_crc)),
@@ -157,7 +182,8 @@ impl LogReader {
         let Scan { number, offset, prev_crc, found, .. } = scan;
         if let Some(prev_crc) = prev_crc {
             let segment = segments[index.min(segments.len() - 1)].first;
-            self.cursors.lock().insert(log, Cursor { segment, number, offset, prev_crc });
+            let cursor = Cursor { segment, number, offset, prev_crc };
+            self.cursors.lock().entry(log).or_default().keep(cursor);
         }
         Ok(found)
     }
@@ -425,4 +451,39 @@ enum Verdict {
     Torn,
     /// There were entries behind it: here is one that is whole, if it lies in the same segment.
     Corrupt(Option<Located>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Cursor {
+        Cursor { segment: 1, number, offset: number * 100, prev_crc: 0 }
+    }
+
+    #[test]
+    fn readers_of_one_log_at_different_places_each_go_on_where_they_stopped() {
+        let mut places = Cursors::default();
+        for number in [50, 20, 48] {
+            places.keep(at(number));
+        }
+        let begins = |from| places.nearest(1, from).map(|cursor| cursor.number);
+        // The one that is behind does not begin again because another one is ahead.
+        let expected = [Some(50), Some(48), Some(48), Some(20), None];
+        assert_eq!([50, 49, 48, 20, 19].map(begins), expected);
+        assert!(places.nearest(2, 50).is_none(), "a place in another segment");
+    }
+
+    #[test]
+    fn the_place_that_was_used_longest_ago_is_forgotten() {
+        let mut places = Cursors::default();
+        for number in 1..=READERS as u64 {
+            places.keep(at(number));
+        }
+        places.keep(at(1));
+        places.keep(at(1_000));
+        assert_eq!(places.0.len(), READERS);
+        assert!(places.nearest(1, 1).is_some(), "used again, so kept");
+        assert_eq!(places.nearest(1, 2).map(|cursor| cursor.number), Some(1), "2 is forgotten");
+    }
 }

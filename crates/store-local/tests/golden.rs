@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::record::{Effect, EffectId};
+use rekindle_schema::registry::RegistryEntry;
 use rekindle_schema::{ActionId, BatchNo, Incarnation, MatchId, Tick};
 use rekindle_store::history::{self, LoadOptions};
 use rekindle_store::{AuditQuery, Store};
@@ -121,7 +122,7 @@ async fn tables_of_version_1_get_what_they_lack() {
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
     assert_eq!(tables(dir.path()), 1, "whoever only looks changes nothing");
     let (one, two) = (open(dir.path()), open(dir.path()));
-    assert_eq!(tables(dir.path()), 2);
+    assert_eq!(tables(dir.path()), 3);
     let id = one.jobs.enqueue(job(1)).await.unwrap();
     let entry = AuditEntry {
         time_ms: 5,
@@ -139,6 +140,9 @@ async fn tables_of_version_1_get_what_they_lack() {
         two.audit.list(AuditQuery { since_ms: 0, until_ms: 6, limit: 9 }).await.unwrap(),
         [entry]
     );
+    let shared = RegistryEntry { name: "keys".into(), version: 1, value: "k".into() };
+    assert_eq!(one.registry.put(shared.clone()).await.unwrap(), Ok(()));
+    assert_eq!(two.registry.get("keys").await.unwrap(), Some(shared));
     assert_eq!(
         one.leases.get(A).await.unwrap().unwrap().version,
         2,
@@ -146,13 +150,13 @@ async fn tables_of_version_1_get_what_they_lack() {
     );
     drop((one, two));
     assert!(LocalStore::audit(dir.path()).unwrap().is_clean());
-    // A release that is newer than this one would write version 3.
+    // A release that is newer than this one would write version 4.
     rusqlite::Connection::open(dir.path().join("node.db"))
         .unwrap()
-        .pragma_update(None, "user_version", 3)
+        .pragma_update(None, "user_version", 4)
         .unwrap();
     let refused = LocalStore::open(dir.path(), LocalOptions::default()).err().unwrap().to_string();
-    assert!(refused.contains("version 3") && refused.contains("version 2"), "{refused}");
+    assert!(refused.contains("version 4") && refused.contains("version 3"), "{refused}");
 }
 
 #[tokio::test]

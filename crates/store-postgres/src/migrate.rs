@@ -10,11 +10,12 @@ use super::options::PostgresOptions;
 use super::{errors, pools, tls};
 
 /// All versions, ascending from 1 without gaps: name and statements.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("base", include_str!("../../../schema/sql/0001_base.sql")),
     ("jobs_audit", include_str!("../../../schema/sql/0002_jobs_audit.sql")),
     ("archive", include_str!("../../../schema/sql/0003_archive.sql")),
     ("identity", include_str!("../../../schema/sql/0004_identity.sql")),
+    ("registry", include_str!("../../../schema/sql/0005_registry.sql")),
 ];
 
 /// The version of the tables that this release needs.

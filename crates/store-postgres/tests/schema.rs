@@ -59,7 +59,7 @@ async fn tables_of_other_releases_are_refused() {
 
     // As the first release left it.
     sql.batch_execute(
-        "DROP TABLE job, audit, archive_chunk, pin, store_identity; DROP SEQUENCE \
+        "DROP TABLE job, audit, archive_chunk, pin, store_identity, registry; DROP SEQUENCE \
         archive_put; DELETE FROM schema_version WHERE version > 1",
     )
     .await

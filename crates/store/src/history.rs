@@ -8,12 +8,14 @@
 //! not look into the archive.
 
 mod base;
+mod follow;
 mod logs;
 mod points;
 
 use base::Base;
 pub use base::Position;
 use bytes::Bytes;
+pub use follow::LogFollower;
 use futures::{FutureExt, StreamExt};
 use logs::{Stretch, read_logs, taken_out};
 pub use logs::{Wanted, records_in_logs};

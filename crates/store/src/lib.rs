@@ -12,7 +12,9 @@
 //! * [`identity`]: which store this is, and in which epochs its matches may be continued.
 //! * [`witness`]: how far a log is known to have come, held against where it ends.
 //! * [`backend`]: for backends: what all of them check before they write and after they read.
-//!   [`jobs`], [`audit`] and [`registry`] are the rules of ports, [`migration`] the versions of tables.
+//!   [`jobs`], [`audit`] and [`registry`] are the rules of ports, [`migration`] the versions of
+//!   tables.
+//! * [`members`]: what nodes say of themselves, in the registry.
 //! * [`process`]: which process a lease names.
 //!
 //! # How a store is used
@@ -61,6 +63,7 @@ mod errors;
 pub mod history;
 pub mod identity;
 pub mod jobs;
+pub mod members;
 pub mod migration;
 mod ports;
 pub mod process;

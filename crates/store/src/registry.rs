@@ -9,25 +9,42 @@ pub const MAX_NAME: usize = 120;
 /// Largest value of an entry, in bytes.
 pub const MAX_VALUE: usize = 64 << 10;
 
-/// Checks an entry that is about to be written. Called by every backend.
-///
-/// `Refused` if its name or version is none, `TooLarge` if its value is.
-pub fn check(entry: &RegistryEntry) -> Result<(), StoreError> {
+/// Highest version of an entry: what every backend's numbers hold.
+pub const MAX_VERSION: u64 = i64::MAX as u64;
+
+/// Whether an entry may have this name.
+pub fn is_name(name: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
     };
+    name.len() <= MAX_NAME && name.split('/').all(part)
+}
+
+/// The names that begin with `prefix`, as a range: from the first bound to before the second, byte
+/// by byte. None if no name can begin so. Called by backends that list by ranges.
+pub fn range(prefix: &str) -> Option<(String, String)> {
+    // Behind every character that names have.
+    const BEHIND: char = '~';
+    let may = prefix.is_empty() || is_name(prefix.strip_suffix('/').unwrap_or(prefix));
+    may.then(|| (prefix.to_owned(), format!("{prefix}{BEHIND}")))
+}
+
+/// Checks an entry that is about to be written. Called by every backend.
+///
+/// `Refused` if its name or version is none, `TooLarge` if its value is.
+pub fn check(entry: &RegistryEntry) -> Result<(), StoreError> {
     let refused = |problem: String| StoreError::Refused {
         place: format!("entry `{}`", entry.name.escape_debug()),
         problem,
     };
-    if entry.name.len() > MAX_NAME || !entry.name.split('/').all(part) {
+    if !is_name(&entry.name) {
         return Err(refused(format!(
             "a name has up to {MAX_NAME} bytes of a-z 0-9 - _ . in parts with / between them"
         )));
     }
-    if entry.version == 0 {
-        return Err(refused("versions begin with 1".to_owned()));
+    if !(1..=MAX_VERSION).contains(&entry.version) {
+        return Err(refused(format!("versions are 1 to {MAX_VERSION}")));
     }
     if entry.value.len() > MAX_VALUE {
         let size = entry.value.len();
@@ -36,12 +53,14 @@ pub fn check(entry: &RegistryEntry) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether `entry` may take the place of what stands: it is the one that stands, or the next version
-/// of it. Called by every backend.
+/// Whether `entry` may take the place of what stands: it is the one that stands, or the next
+/// version of it. Called by every backend.
 pub fn follows(entry: &RegistryEntry, standing: Option<&RegistryEntry>) -> bool {
     match standing {
         None => entry.version == 1,
-        Some(standing) => entry == standing || entry.version == standing.version + 1,
+        Some(standing) => {
+            entry == standing || standing.version.checked_add(1) == Some(entry.version)
+        }
     }
 }
 
@@ -66,8 +85,23 @@ mod tests {
     }
 
     #[test]
+    fn a_range_holds_the_names_that_begin_so() {
+        let holds = |prefix: &str, name: &str| {
+            range(prefix).is_some_and(|(from, to)| *name >= *from && *name < *to)
+        };
+        for (prefix, name) in [("", "a"), ("a", "a"), ("a", "az"), ("a/", "a/z_.-"), ("a", "a/b")] {
+            assert!(holds(prefix, name), "{prefix} {name}");
+        }
+        for (prefix, name) in [("a", "b"), ("b", "a"), ("a/", "a"), ("a/", "a.b"), ("\0", "a")] {
+            assert!(!holds(prefix, name), "{prefix} {name}");
+        }
+    }
+
+    #[test]
     fn versions_begin_with_1_and_values_have_a_limit() {
-        assert!(matches!(check(&entry("a", 0, 0)), Err(StoreError::Refused { .. })));
+        for version in [0, MAX_VERSION + 1] {
+            assert!(matches!(check(&entry("a", version, 0)), Err(StoreError::Refused { .. })));
+        }
         assert!(check(&entry("a", 1, MAX_VALUE)).is_ok());
         assert!(matches!(check(&entry("a", 1, MAX_VALUE + 1)), Err(StoreError::TooLarge { .. })));
     }

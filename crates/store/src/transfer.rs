@@ -11,7 +11,9 @@
 //!    as a writer would append them. A batch that is there already is compared.
 //! 2. Checkpoints, the archive and effects follow; every match's history is read back.
 //! 3. Leases get the state of the original: stopped, or fenced and sealed.
-//! 4. Open jobs and the audit log, if all matches are copied.
+//! 4. Open jobs, the audit log and the keys of the cluster, if all matches are copied: players come
+//!    back into their sessions on the copy. Nothing else of the registry is copied: it tells of
+//!    nodes that run on the source.
 //! 5. The target gets a new identity, so that the matches continue there in epochs that nobody has
 //!    seen. Last of all come the directory rows. Until then no node knows of the matches, so none
 //!    runs half a match.
@@ -202,6 +204,7 @@ pub async fn copy(
     if options.only.is_none() {
         run.copy_jobs().await?;
         run.copy_audit().await?;
+        run.copy_keys().await?;
     }
     run.write_rows(&plan).await?;
     Ok(run.done)

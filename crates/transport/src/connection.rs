@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, VarInt};
-use rekindle_schema::wire::{ALPN_2, ClientMessage, PROTOCOL, PROTOCOL_2, ServerMessage};
+use rekindle_schema::wire::{
+    ALPN_2, ALPN_3, ClientMessage, PROTOCOL, PROTOCOL_2, PROTOCOL_3, ServerMessage,
+};
 
 use crate::stream::{MessageReader, MessageWriter};
 
@@ -70,14 +72,18 @@ impl Connection {
         self.quic.remote_address()
     }
 
-    /// The version of the client protocol that the handshake settled: [`PROTOCOL`] or
-    /// [`PROTOCOL_2`].
+    /// The version of the client protocol that the handshake settled: [`PROTOCOL`], [`PROTOCOL_2`]
+    /// or [`PROTOCOL_3`].
     pub fn protocol(&self) -> u16 {
         let settled = self
             .quic
             .handshake_data()
             .and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
-        if settled.as_deref() == Some(ALPN_2) { PROTOCOL_2 } else { PROTOCOL }
+        match settled.as_deref() {
+            Some(ALPN_3) => PROTOCOL_3,
+            Some(ALPN_2) => PROTOCOL_2,
+            _ => PROTOCOL,
+        }
     }
 
     /// The node's side: waits for the one stream that the client opens. `limit`: longest message

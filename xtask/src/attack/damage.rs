@@ -66,8 +66,6 @@ enum Notice {
     Verify,
     /// `verify` may be content if a start loses nothing.
     IfLost,
-    /// The start alone.
-    Start,
 }
 
 /// A kind of file: its name, where it is, how it is spoiled, who must notice.
@@ -227,11 +225,6 @@ impl<'a> Victim<'a> {
                 &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo],
                 Notice::Verify,
             ),
-            (
-                "gateway.keys",
-                &[Damage::Deleted, Damage::Halved, Damage::Zeroed, Damage::Fifo],
-                Notice::Start,
-            ),
         ] {
             targets.push(target(name, Some(&self.dir.join(name)), damages, notice)?);
         }
@@ -272,19 +265,14 @@ impl<'a> Victim<'a> {
             && match target.notice {
                 Notice::Verify => !content,
                 Notice::IfLost => !content || start.ready && start.lost.is_empty(),
-                Notice::Start => true,
             };
-        let started = match target.notice {
-            Notice::Start => start.refused() || !start.said.is_subset(&self.usual),
-            Notice::Verify | Notice::IfLost => start.held(),
-        };
+        let started = start.held();
         let expected = match target.notice {
             Notice::Verify => "verify is not content; start does not go on behind what was durable",
             Notice::IfLost => {
                 "verify is not content if anything is lost; start does not go on behind what was \
                  durable"
             }
-            Notice::Start => "start refuses or says so",
         };
         let done = format!("{} {damage:?}", inside.display());
         table.add(Row::new(

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use rekindle_schema::Tick;
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, Role, ServerMessage, Welcome,
-    encode_client,
+    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, Role,
+    ServerMessage, Welcome, encode_client,
 };
 use rekindle_transport::Connection;
 use tokio::time::{Instant, timeout};
 
-use super::state::{Driver, redirect};
+use super::state::Driver;
 use super::stream::{Gone, Stream};
 use crate::event::ClientEvent;
 use crate::watch::dead;
@@ -20,7 +20,7 @@ impl Driver {
     pub(super) async fn enter(&mut self, connection: &Connection) -> Result<Stream, Gone> {
         let patience = self.config.timing.welcome;
         let hello = self.first_message(connection);
-        let dialer = &mut self.dialer;
+        let mut redirected = None;
         let said = async {
             let (reader, writer) = connection.open_stream().await?;
             let mut stream = Stream { reader, writer };
@@ -33,7 +33,10 @@ impl Driver {
                     ServerMessage::Refused { code, message } => {
                         return Err(Gone::Refused(code, message));
                     }
-                    ServerMessage::Redirect { addr } => redirect(dialer, &addr),
+                    ServerMessage::Redirect { addr } => {
+                        redirected = Some(addr);
+                        return Err(Gone::Redirected);
+                    }
                     other => {
                         return Err(Gone::Lost(format!(
                             "RK-CLIENT-013: {other:?} where a welcome was expected"
@@ -43,13 +46,19 @@ impl Driver {
             }
         };
         let lost = |words: &str| Gone::Lost(words.to_owned());
-        let (stream, welcome, rewound) = tokio::select! {
+        let entered = tokio::select! {
             biased;
             said = timeout(patience, said) => {
-                said.unwrap_or_else(|_| Err(lost("no welcome came")))?
+                said.unwrap_or_else(|_| Err(lost("no welcome came")))
             }
             () = dead(connection) => return Err(lost("the server fell silent before its welcome")),
         };
+        if let Some(addr) = redirected
+            && !self.redirect(&addr)
+        {
+            return Err(Gone::Lost("RK-CLIENT-020: redirected to no usable address".to_owned()));
+        }
+        let (stream, welcome, rewound) = entered?;
         self.welcomed(connection, welcome, rewound).await?;
         Ok(stream)
     }
@@ -62,15 +71,20 @@ impl Driver {
             credential: self.credential.clone(),
             match_id: self.config.match_id,
         };
-        if connection.protocol() == PROTOCOL_2 {
-            let stood = self.shared.state.lock().stood();
-            ClientMessage::Enter(Enter {
-                hello: hello(PROTOCOL_2),
-                game: self.config.game.clone(),
-                stood,
-            })
-        } else {
-            ClientMessage::Hello(hello(PROTOCOL))
+        let state = self.shared.state.lock();
+        let enter = |protocol| Enter {
+            hello: hello(protocol),
+            game: self.config.game.clone(),
+            stood: state.stood(),
+        };
+        match connection.protocol() {
+            PROTOCOL_3 => ClientMessage::Arrive(Arrive {
+                enter: enter(PROTOCOL_3),
+                heard: state.heard(),
+                redirects: self.redirects,
+            }),
+            PROTOCOL_2 => ClientMessage::Enter(enter(PROTOCOL_2)),
+            _ => ClientMessage::Hello(hello(PROTOCOL)),
         }
     }
 
@@ -88,9 +102,9 @@ impl Driver {
         {
             let mut state = self.shared.state.lock();
             // An owner that does not know yet that it was replaced, or a store that was put back. A
-            // server of version 2 has made sure of it; of others each is passed over once, if there
-            // is another to ask.
-            let unsure = welcome.epoch < state.epoch && connection.protocol() != PROTOCOL_2;
+            // server of a later version has made sure of it; of others each is passed over once, if
+            // there is another to ask.
+            let unsure = welcome.epoch < state.epoch && connection.protocol() == PROTOCOL;
             if unsure && self.dialer.knows_another(remote) && self.declined.insert(remote) {
                 let words = format!(
                     "RK-CLIENT-015: a server of epoch {}, the match was in epoch {}",
@@ -102,8 +116,14 @@ impl Driver {
                 Some(_) => ClientEvent::Resumed { welcome: Arc::clone(&welcome), outage },
                 None => ClientEvent::Welcome(Arc::clone(&welcome)),
             });
-            news.extend(state.take_up(connection, &welcome, rewound));
+            let moved = std::mem::take(&mut self.moving);
+            news.extend(state.take_up(connection, &welcome, rewound, moved));
+            if let Some(from) = self.served_by.replace(remote).filter(|from| *from != remote) {
+                state.counts.moves += 1;
+                news.insert(1, ClientEvent::Moved { from, to: remote, gap: outage });
+            }
         }
+        self.redirects = 0;
         if self.config.role == Role::Player {
             self.credential = Credential::Resume(welcome.resume_token.clone());
         }

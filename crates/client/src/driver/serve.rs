@@ -8,7 +8,7 @@ use rekindle_schema::wire::{ClientMessage, ServerMessage, encode_client};
 use rekindle_transport::Connection;
 use tokio::time::{Instant, sleep_until};
 
-use super::state::{Driver, reached, redirect};
+use super::state::{Driver, reached};
 use super::stream::{Gone, Stream, next};
 use crate::event::ClientEvent;
 use crate::watch::{Line, Watch};
@@ -40,10 +40,11 @@ impl Driver {
                         watch.heard(connection);
                         self.take_in(&datagram, tick_ms).await;
                     }
+                    Err(_) if self.moving => return Gone::Redirected,
                     Err(closed) => return closed.into(),
                 },
                 message = next(reader, connection) => {
-                    if let Err(gone) = self.told(message).await {
+                    if let Err(gone) = self.told(connection, message).await {
                         return gone;
                     }
                 }
@@ -71,7 +72,9 @@ impl Driver {
     /// Takes in a datagram. `tick_ms`: milliseconds a tick.
     async fn take_in(&mut self, datagram: &Bytes, tick_ms: u64) {
         self.heard = Instant::now();
-        self.searching = None;
+        if !self.moving {
+            self.searching = None;
+        }
         let news = self.shared.state.lock().received(datagram, self.shared.now_ms(), tick_ms);
         if let Some(snapshot) = news.snapshot {
             // A game that does not keep up wants the newer one that comes anyway.
@@ -83,10 +86,31 @@ impl Driver {
     }
 
     /// Takes in a message of the stream. An error ends the connection.
-    async fn told(&mut self, message: Result<ServerMessage, Gone>) -> Result<(), Gone> {
-        match message? {
+    async fn told(
+        &mut self,
+        connection: &Connection,
+        message: Result<ServerMessage, Gone>,
+    ) -> Result<(), Gone> {
+        let message = match message {
+            // It has said where the match goes on; how it closes says nothing more.
+            Err(_) | Ok(ServerMessage::Refused { .. }) if self.moving => {
+                return Err(Gone::Redirected);
+            }
+            other => other?,
+        };
+        match message {
             ServerMessage::Refused { code, message } => return Err(Gone::Refused(code, message)),
-            ServerMessage::Redirect { addr } => redirect(&mut self.dialer, &addr),
+            // One is enough: whoever sends more of them has lost its way.
+            ServerMessage::Redirect { .. } if self.moving => {}
+            ServerMessage::Redirect { addr } => {
+                if self.redirect(&addr) {
+                    self.moving = true;
+                    self.search();
+                }
+            }
+            ServerMessage::Nodes { addrs } => {
+                self.dialer.learn(&addrs, connection.remote_address());
+            }
             message => {
                 let event = self.shared.state.lock().told(message);
                 if let Some(event) = event {
@@ -113,8 +137,13 @@ impl Driver {
                 code = "RK-CLIENT-016",
                 "the server is silent: looking for one that is not"
             );
-            let mut dialer = self.dialer.clone();
-            self.searching = Some(Box::pin(async move { dialer.dial().await }));
+            self.search();
         }
+    }
+
+    /// Looks for a server beside the one that is still served.
+    fn search(&mut self) {
+        let mut dialer = self.dialer.clone();
+        self.searching = Some(Box::pin(async move { dialer.dial().await }));
     }
 }

@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use rekindle_schema::wire::Credential;
+use rekindle_schema::wire::{Credential, MAX_REDIRECTS};
 use rekindle_transport::Connection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::ClientConfig;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, usable};
 use crate::event::ClientEvent;
 use crate::session::SharedSession;
+
+/// How much of an unusable address is logged, in characters.
+const SHOWN: usize = 64;
 
 /// The task's own state.
 pub(super) struct Driver {
@@ -30,9 +33,43 @@ pub(super) struct Driver {
     pub(super) searching: Option<Dialling>,
     /// Servers of an earlier ownership that were passed over once: another may have the later one.
     pub(super) declined: BTreeSet<SocketAddr>,
+    /// Redirects that were followed since the last welcome.
+    pub(super) redirects: u8,
+    /// The server that is left has said where the match goes on.
+    pub(super) moving: bool,
+    /// The server that had the session last.
+    pub(super) served_by: Option<SocketAddr>,
 }
 
 impl Driver {
+    /// The match is served at `addr`, says a server: the next attempt goes there. False if that is
+    /// no address that can be dialled.
+    pub(super) fn redirect(&mut self, addr: &str) -> bool {
+        let Some(addr) = usable(addr) else {
+            let shown: String = addr.chars().take(SHOWN).collect();
+            tracing::warn!(
+                code = "RK-CLIENT-014",
+                addr = shown,
+                "a redirect to what is no address"
+            );
+            return false;
+        };
+        self.dialer.calm();
+        self.dialer.prefer(addr);
+        self.redirects = self.redirects.saturating_add(1);
+        self.shared.state.lock().counts.redirects += 1;
+        true
+    }
+
+    /// Whether redirects have led nowhere: they are followed no further before a pause.
+    pub(super) fn goes_in_circles(&mut self) -> bool {
+        let circles = self.redirects > MAX_REDIRECTS;
+        if circles {
+            self.redirects = 0;
+        }
+        circles
+    }
+
     /// Tells the game that the connection is gone or silent.
     pub(super) async fn say_disconnected(&mut self, reason: String) {
         tracing::debug!(code = "RK-CLIENT-012", reason, "disconnected");
@@ -48,14 +85,5 @@ pub(super) async fn reached(dialling: &mut Option<Dialling>) -> Connection {
     match dialling {
         Some(dialling) => dialling.await,
         None => pending().await,
-    }
-}
-
-/// The match is served at `addr`, says a server: the next attempt goes there.
-pub(super) fn redirect(dialer: &mut Dialer, addr: &str) {
-    if let Ok(addr) = addr.parse() {
-        dialer.prefer(addr);
-    } else {
-        tracing::warn!(code = "RK-CLIENT-014", addr, "a redirect to what is no address");
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Gone {
     Lost(String),
     /// The server does not want this client.
     Refused(RefuseCode, String),
+    /// The match is served elsewhere, where the next attempt goes.
+    Redirected,
     /// The game ended the session.
     Left,
 }

@@ -31,7 +31,9 @@ pub(super) async fn read_commands(
     loop {
         match reader.next().await {
             Ok(Some(ClientMessage::Bye)) => return End::Bye,
-            Ok(Some(ClientMessage::Hello(_) | ClientMessage::Enter(_))) => {
+            Ok(Some(
+                ClientMessage::Hello(_) | ClientMessage::Enter(_) | ClientMessage::Arrive(_),
+            )) => {
                 return malformed("second_hello", "RK-GATE-045: a second hello");
             }
             Err(error) => return malformed("stream", error.to_string()),

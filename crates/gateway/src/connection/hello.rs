@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rekindle_door::{Location, MatchDoor, MatchInfo, Opened, Refusal, Wanted};
 use rekindle_schema::wire::{
-    ClientMessage, Enter, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, RefuseCode, Role, Stood,
-    Welcome,
+    Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
+    RefuseCode, Role, Stood, Welcome,
 };
-use rekindle_schema::{MatchId, PlayerId, SessionId};
+use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::{Connection, MessageReader, MessageWriter};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,6 +40,8 @@ pub(super) struct Visit {
     pub(super) welcome: Welcome,
     /// What the client saw and the match does not have.
     pub(super) lost: Option<Lost>,
+    /// How far the client was told the match's events.
+    pub(super) heard: Heard,
     /// The client has a place as long as this.
     pub(super) place: PlaceGuard,
 }
@@ -71,11 +73,18 @@ pub(super) async fn receive(
     let (reader, writer, message) = heard?;
     let admitted = match message {
         Ok(Some(ClientMessage::Hello(hello))) => {
-            let first = Enter { hello, game: None, stood: None };
-            admit(edge, (connection, number), PROTOCOL, first, pending).await
+            let enter = Enter { hello, game: None, stood: None };
+            let first = First { version: PROTOCOL, enter, heard: None, redirects: None };
+            admit(edge, (connection, number), first, pending).await
         }
         Ok(Some(ClientMessage::Enter(enter))) => {
-            admit(edge, (connection, number), PROTOCOL_2, enter, pending).await
+            let first = First { version: PROTOCOL_2, enter, heard: None, redirects: None };
+            admit(edge, (connection, number), first, pending).await
+        }
+        Ok(Some(ClientMessage::Arrive(Arrive { enter, heard, redirects }))) => {
+            let redirects = Some(redirects);
+            let first = First { version: PROTOCOL_3, enter, heard, redirects };
+            admit(edge, (connection, number), first, pending).await
         }
         Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye)) => {
             let words = "RK-GATE-041: the first message must be a hello";
@@ -90,16 +99,26 @@ pub(super) async fn receive(
     Some(Answered { reader, writer, admitted })
 }
 
+/// The first message of a connection, whichever version it is of.
+struct First {
+    /// Of the protocol that the message belongs to.
+    version: u16,
+    enter: Enter,
+    /// How far the client says it was told events.
+    heard: Option<Heard>,
+    /// How often the client says it was redirected; version 3.
+    redirects: Option<u8>,
+}
+
 /// Checks the first message of a connection and opens or resumes the session it asks for. `number`
-/// is the connection's, `version` that of the protocol the message belongs to.
+/// is the connection's.
 async fn admit(
     edge: &Arc<Edge>,
     (connection, number): (&Connection, u64),
-    version: u16,
-    first: Enter,
+    first: First,
     pending: PendingGuard,
 ) -> Result<Visit, Dismissal> {
-    let Enter { hello, game, stood } = first;
+    let First { version, enter: Enter { hello, game, stood }, heard, redirects } = first;
     check_form(version, hello.protocol, game.as_deref())?;
     let mut shown = check(edge, &hello)?;
     // No stranger any more: while all wait for a recovery, others can still knock.
@@ -112,7 +131,7 @@ async fn admit(
         None
     };
     let wanted = Wanted { match_id: shown.wanted, game: game.as_deref() };
-    let door = locate(edge, connection, wanted).await?;
+    let door = locate(edge, connection, wanted, redirects).await?;
     check_match(edge, &door.info(), game.as_deref(), stood.as_ref()).await?;
     let (place, opened) = open(edge, (connection, number), &*door, &hello, &shown).await?;
     let info = door.info();
@@ -121,14 +140,25 @@ async fn admit(
         tell_lost(edge, &info, shown.player, stood.as_ref(), lost);
     }
     let welcome = welcome(edge, info, hello.role, shown.player, opened)?;
-    Ok(Visit { door, role: hello.role, version, welcome, lost, place })
+    let back = opened.resumed || hello.role == Role::Spectator;
+    let heard = told_until(heard.filter(|_| back), lost, welcome.tick);
+    Ok(Visit { door, role: hello.role, version, welcome, lost, heard, place })
+}
+
+/// From where on the client is to be told events: where it says it stopped, unless that has been
+/// undone or lies ahead of the match. One that does not say, or that just came, begins with `tick`.
+fn told_until(heard: Option<Heard>, lost: Option<Lost>, tick: Tick) -> Heard {
+    let present = Heard::through(tick);
+    let heard = heard.unwrap_or(present).min(present);
+    lost.map_or(heard, |lost| heard.min(Heard::through(lost.to)))
 }
 
 /// Whether the message says what its version allows.
 fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
     if said != version {
         let words = format!(
-            "RK-GATE-043: this node speaks protocols {PROTOCOL} and {PROTOCOL_2}, you speak {said}"
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_3}, each with its own \
+             first message; you speak {said}"
         );
         return Err(Refusal::new(RefuseCode::Protocol, words));
     }
@@ -272,10 +302,11 @@ async fn locate(
     edge: &Edge,
     connection: &Connection,
     wanted: Wanted<'_>,
+    redirects: Option<u8>,
 ) -> Result<Arc<dyn MatchDoor>, Dismissal> {
     let until = Instant::now() + edge.config.limits.unavailable_wait;
     loop {
-        match edge.finding.locate(wanted).await {
+        match edge.finding.locate(wanted, redirects).await {
             Location::Here(door) => return Ok(door),
             Location::Elsewhere(addr) => return Err(Dismissal::moved(addr)),
             Location::Refused(refusal) => {

@@ -17,17 +17,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use quinn::{Connection, RecvStream, SendStream};
 use rekindle_client::{Client, ClientConfig, ClientEvent, Snapshot, Trust};
 use rekindle_door::{
     Admission, Location, MatchDoor, MatchFinder, MatchInfo, Opened, RawInput, Refusal, Wanted,
 };
-use rekindle_door::{Applied, CommandDone, SessionEnded, TickFrame};
+use rekindle_door::{Applied, CommandDone, Recalled, SessionEnded, TickFrame};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::{Beat, Event, LeaveReason};
-use rekindle_schema::wire::{RefuseCode, Role};
+use rekindle_schema::wire::{
+    ClientMessage, RefuseCode, Role, ServerMessage, StreamDecoder, encode_client,
+};
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 pub const MATCH: MatchId = MatchId(0x7f3a_0000_0000_0001);
@@ -72,6 +75,9 @@ pub struct Inner {
     pub other_hashes: Option<(Tick, u8)>,
     /// Another node owns it, and this one does not know.
     pub stale: bool,
+    /// What it remembers of its events, and from where on.
+    pub events: Vec<Event>,
+    pub events_from: Tick,
     /// What a recovery found.
     pub holds_until: Option<Tick>,
     /// Views by tick, to compare with what clients saw.
@@ -187,6 +193,7 @@ impl FakeMatch {
                 payload,
             });
         }
+        inner.events.extend(frame.events.iter().cloned());
         let mut view = NetView { tick, ..NetView::default() };
         for (index, (&player, state)) in inner.players.iter().enumerate() {
             view.entities.push(NetEntity {
@@ -243,6 +250,12 @@ impl MatchDoor for FakeMatch {
     fn hash_at(&self, tick: Tick) -> Option<StateHash> {
         let inner = self.inner.lock();
         inner.beat(tick).filter(|beat| beat.tick <= inner.tick).map(|beat| beat.hash)
+    }
+
+    fn events_from(&self, from: Tick) -> Recalled {
+        let inner = self.inner.lock();
+        let events = inner.events.iter().filter(|event| event.tick >= from).cloned().collect();
+        Recalled { from: inner.events_from.max(from), events }
     }
 
     fn holds_until(&self) -> Option<Tick> {
@@ -368,18 +381,28 @@ impl MatchDoor for FakeMatch {
     }
 }
 
-/// A node that has one match, or is about to have it.
-pub struct FakeNode(pub Mutex<Option<Arc<FakeMatch>>>);
+/// A node that has one match, or is about to have it, or knows who has it.
+#[derive(Default)]
+pub struct FakeNode {
+    pub game: Mutex<Option<Arc<FakeMatch>>>,
+    /// What the directory says: players reach the match's owner there.
+    pub elsewhere: Mutex<Option<String>>,
+    /// What clients are told of the cluster.
+    pub nodes: watch::Sender<Vec<String>>,
+}
 
 impl FakeNode {
     pub fn with(game: &Arc<FakeMatch>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(Arc::clone(game)))))
+        Arc::new(Self { game: Mutex::new(Some(Arc::clone(game))), ..Self::default() })
     }
 }
 
 impl MatchFinder for FakeNode {
     fn locate(&self, wanted: Wanted<'_>) -> Location {
-        match &*self.0.lock() {
+        match &*self.game.lock() {
+            None if self.elsewhere.lock().is_some() => {
+                Location::Refused(Refusal::new(RefuseCode::NoMatch, "it does not run here"))
+            }
             None => Location::Refused(Refusal::new(
                 RefuseCode::Unavailable,
                 "the match is being recovered",
@@ -397,18 +420,81 @@ impl MatchFinder for FakeNode {
     }
 
     fn plays_in(&self, player: PlayerId) -> Option<MatchId> {
-        self.0.lock().as_ref().and_then(|game| game.session_of(player)).map(|_| MATCH)
+        self.game.lock().as_ref().and_then(|game| game.session_of(player)).map(|_| MATCH)
     }
 
     fn owns(&self, _: MatchId, _: Epoch) -> BoxFuture<'_, bool> {
-        let owns = self.0.lock().as_ref().is_some_and(|game| !game.inner.lock().stale);
+        let owns = self.game.lock().as_ref().is_some_and(|game| !game.inner.lock().stale);
         Box::pin(async move { owns })
     }
 
-    fn fate(&self, match_id: MatchId) -> BoxFuture<'_, Option<Refusal>> {
-        Box::pin(
-            async move { (match_id == OVER).then(|| Refusal::new(RefuseCode::Ended, "blue won")) },
-        )
+    fn seek<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        _hops: Option<u8>,
+    ) -> BoxFuture<'a, Option<Location>> {
+        let elsewhere = self.elsewhere.lock().clone();
+        Box::pin(async move {
+            if wanted.match_id == Some(OVER) {
+                return Some(Location::Refused(Refusal::new(RefuseCode::Ended, "blue won")));
+            }
+            match elsewhere {
+                Some(addr) => Some(Location::Elsewhere(addr)),
+                None => Some(Location::Refused(Refusal::new(RefuseCode::NoMatch, "no such match"))),
+            }
+        })
+    }
+
+    fn nodes(&self) -> watch::Receiver<Vec<String>> {
+        self.nodes.subscribe()
+    }
+}
+
+/// A client made by hand.
+pub struct Raw {
+    pub connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    decoder: StreamDecoder,
+}
+
+impl Raw {
+    pub async fn open(addr: SocketAddr) -> Self {
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let quic = rekindle_transport::quic::client::config(&Trust::Certificate(
+            keys().certificate_der().to_vec(),
+        ))
+        .unwrap();
+        let connection = endpoint
+            .connect_with(quic, addr, rekindle_transport::SERVER_NAME)
+            .unwrap()
+            .await
+            .unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Self { connection, send, recv, decoder: StreamDecoder::of_server() }
+    }
+
+    pub async fn say(&mut self, message: &ClientMessage) {
+        self.send.write_all(&encode_client(message)).await.unwrap();
+    }
+
+    pub async fn hear(&mut self) -> ServerMessage {
+        timeout(Duration::from_secs(5), async {
+            loop {
+                if let Some(message) = self.decoder.next_message().unwrap() {
+                    return message;
+                }
+                let chunk = self
+                    .recv
+                    .read_chunk(4096, true)
+                    .await
+                    .unwrap()
+                    .expect("a message before the end");
+                self.decoder.push(&chunk.bytes);
+            }
+        })
+        .await
+        .expect("a message within 5 s")
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use rekindle_schema::MatchId;
 use rekindle_schema::archive::ChunkMeta;
 use rekindle_schema::job::{Job, JobState, JobStatus};
+use rekindle_schema::keyring::KEYRING_ENTRY;
+use rekindle_schema::registry::RegistryEntry;
 
 use super::logs::persist;
 use super::plan::Plan;
@@ -44,6 +46,18 @@ impl Run<'_> {
             .filter(|pin| matches.contains(&pin.match_id))
         {
             persist(|| self.to.archive.pin(pin)).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies the keys of the cluster, sealed as they are, into a target that has none. One that
+    /// has its own keeps them: its clients trust them.
+    pub(super) async fn copy_keys(&self) -> Result<(), TransferError> {
+        let Some(keys) = self.from.registry.get(KEYRING_ENTRY).await? else { return Ok(()) };
+        if self.to.registry.get(KEYRING_ENTRY).await?.is_none() {
+            let first = RegistryEntry { version: 1, ..keys };
+            // Whoever was faster has made its own.
+            let _ = persist(|| self.to.registry.put(first.clone())).await?;
         }
         Ok(())
     }

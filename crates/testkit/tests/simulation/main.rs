@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask sim --seeds 1000` runs more seeds; `--from 17 --seeds 1` runs one again.
 
+mod cluster;
 mod game;
 mod node;
 mod player;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rekindle::node::links::Links;
 use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
+use rekindle::node::whereabouts::Lookup;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
 use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_cluster::retention::{self, Keep, Policy};
@@ -128,6 +129,7 @@ impl Node {
             store.clone(),
             recovering.clone(),
             standings.clone(),
+            Arc::new(Lookup::new(store.clone(), me)),
         ));
         let edge = GatewayConfig {
             seed: Some(dice.bytes()),
@@ -201,7 +203,9 @@ impl Node {
         looked.await.map_err(|trouble| trouble.to_string())?;
         for match_id in MATCHES {
             if store.leases.get(match_id).await?.is_none() {
-                let row = self.row(match_id, me, host.next_batch())?;
+                let seed = self.seed ^ match_id.0;
+                let row =
+                    first_row(&*self.game, match_id, me, host.next_batch(), seed, clock_ms())?;
                 store.leases.create(row.clone()).await?;
                 host.create(row).await?;
                 self.trace.log("node", format_args!("made match {match_id}"));
@@ -209,37 +213,38 @@ impl Node {
         }
         Ok(())
     }
+}
 
-    fn row(
-        &self,
-        match_id: MatchId,
-        me: Incarnation,
-        first_batch: BatchNo,
-    ) -> Result<MatchLease, SimError> {
-        Ok(MatchLease {
-            match_id,
-            version: 1,
-            epoch: Epoch(1),
-            incarnation: me,
-            state: MatchState::Running,
-            attempts: 0,
-            lineage: vec![Lineage {
-                epoch: Epoch(1),
-                incarnation: me,
-                first_batch,
-                first_seq: Seq(1),
-            }],
-            spec: MatchSpec {
-                game: self.game.name().to_owned(),
-                config: self.game.config_from_json("{}")?,
-                seed: self.seed ^ match_id.0,
-                tick_rate: self.game.tick_rate(),
-                house_bots: 0,
-                created_ms: clock_ms(),
-            },
-            region: DEFAULT_REGION.to_owned(),
-        })
-    }
+/// The row of a new match of `game`.
+pub(crate) fn first_row(
+    game: &dyn GameType,
+    match_id: MatchId,
+    me: Incarnation,
+    first_batch: BatchNo,
+    seed: u64,
+    created_ms: u64,
+) -> Result<MatchLease, SimError> {
+    let epoch = Epoch(1);
+    let lineage = vec![Lineage { epoch, incarnation: me, first_batch, first_seq: Seq(1) }];
+    let spec = MatchSpec {
+        game: game.name().to_owned(),
+        config: game.config_from_json("{}")?,
+        seed,
+        tick_rate: game.tick_rate(),
+        house_bots: 0,
+        created_ms,
+    };
+    Ok(MatchLease {
+        match_id,
+        version: 1,
+        epoch,
+        incarnation: me,
+        state: MatchState::Running,
+        attempts: 0,
+        lineage,
+        spec,
+        region: DEFAULT_REGION.to_owned(),
+    })
 }
 
 fn new_lease(incarnation: Incarnation) -> NodeLease {
@@ -260,7 +265,7 @@ fn new_lease(incarnation: Incarnation) -> NodeLease {
 
 /// A match that has run for a while has recovered: its attempts are forgotten, and its lineage is
 /// cut, as `rekindle::node::serving` does it.
-async fn mark_healthy(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
+pub(crate) async fn mark_healthy(host: Host, store: Store, me: Incarnation, match_id: MatchId) {
     tokio::time::sleep(HEALTHY_AFTER).await;
     if host.find(match_id).is_none_or(|handle| {
         matches!(handle.phase(), MatchPhase::Parked(_) | MatchPhase::Repairing)
@@ -273,7 +278,7 @@ async fn mark_healthy(host: Host, store: Store, me: Incarnation, match_id: Match
 }
 
 /// Archives, and cuts what nobody needs off the logs, for ever.
-async fn tidy(store: &Store, trace: &Trace) -> std::convert::Infallible {
+pub(crate) async fn tidy(store: &Store, trace: &Trace) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(TRIM_EVERY).await;
         // A store in trouble is the business of the journal; tidying waits for better times.

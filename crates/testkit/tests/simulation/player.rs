@@ -258,6 +258,10 @@ impl Player {
                 say(format_args!("rewound to {to} in epoch {epoch}"));
                 evidence.rewinds.push(Tick(to.0));
             }
+            ClientEvent::EventsMissed { from, to } => {
+                say(format_args!("events of {from} to {to} may be missing"));
+            }
+            ClientEvent::Moved { from, to, .. } => say(format_args!("moved from {from} to {to}")),
             ClientEvent::Disconnected { reason } => say(format_args!("disconnected: {reason}")),
             ClientEvent::Ended { reason } => say(format_args!("ended: {reason}")),
             ClientEvent::Closed { code, message } => {

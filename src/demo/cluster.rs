@@ -1,0 +1,232 @@
+//! `rekindle demo --nodes N`: several node processes on one store, and bots that know the addresses
+//! of all. One node is killed, the next one frozen, the next one drained; each is back before the
+//! next goes. Called by `perform`, which judges what the bots saw afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rekindle_admin::api::MatchView;
+use rekindle_admin::client::AdminClient;
+use rekindle_loadtest::Swarm;
+use rekindle_schema::MatchId;
+use rekindle_schema::condition::Condition;
+use tokio::time::Instant;
+
+use super::child::{Launch, NodeEvent, NodeProcess};
+use super::home::Home;
+use super::outage::{Act, Outage, Phases};
+use super::stage::Stage;
+use super::{Cast, EPILOGUE, PATIENCE, SETTINGS, Show};
+use crate::cli::args::DemoArgs;
+use crate::cli::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::node::card::NodeCard;
+use crate::text::counted;
+
+/// The fight goes on for so long before the next node goes.
+const FIGHT: Duration = Duration::from_millis(1_500);
+/// A frozen node that was woken has so long to notice that it owns nothing any more.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+/// One of the nodes.
+struct Player {
+    name: String,
+    launch: Launch,
+    process: NodeProcess,
+    card: NodeCard,
+}
+
+impl Player {
+    async fn start(name: String, launch: Launch, stage: &Stage) -> Result<Self, Failure> {
+        let mut launch = launch;
+        let mut process = NodeProcess::start(&launch)?;
+        let card = process.ready(&launch, &mut |_| {}).await?;
+        // Clients know this address: every later start takes it again.
+        launch.listen = card.listen;
+        stage.tell(&format!("node {name} is up, pid {}, UDP {}", card.pid, card.listen));
+        Ok(Self { name, launch, process, card })
+    }
+
+    async fn again(&mut self, stage: &Stage) -> Result<(), Failure> {
+        self.process = NodeProcess::start(&self.launch)?;
+        self.card = self.process.ready(&self.launch, &mut |_| {}).await?;
+        stage.tell(&format!("node {} is back, pid {}", self.name, self.card.pid));
+        Ok(())
+    }
+}
+
+/// All nodes, and who plays what at them.
+struct Troupe<'a> {
+    nodes: Vec<Player>,
+    matches: Vec<MatchId>,
+    cast: &'a Cast,
+    stage: &'a Stage,
+    swarm: Swarm,
+}
+
+/// Plays the show.
+pub(super) async fn play(
+    context: &Context,
+    args: &DemoArgs,
+    cast: &Cast,
+    home: &Home,
+    stage: &Stage,
+) -> Result<Show, Failure> {
+    let nodes = start_all(args, home, stage).await?;
+    let cards: Vec<NodeCard> = nodes.iter().map(|node| node.card.clone()).collect();
+    let matches = super::create_matches(context, args, cast, &cards).await?;
+    let swarm = super::let_in(context, cast, &home.store, stage, &cards, &matches).await?;
+    super::everybody_plays(&swarm, cast, "the bots did not all get in").await?;
+    stage.tell(&format!(
+        "{} bots play in {} on {} over QUIC",
+        cast.players,
+        counted(matches.len(), "match", "matches"),
+        counted(nodes.len(), "node", "nodes"),
+    ));
+    let mut troupe = Troupe { nodes, matches, cast, stage, swarm };
+    let mut acts = Vec::new();
+    for turn in 0..usize::from(args.rounds) * Act::ALL.len() {
+        super::watch_fight(&troupe.swarm, stage, FIGHT).await;
+        acts.push(troupe.act(Act::ALL[turn % Act::ALL.len()], turn).await?);
+    }
+    super::watch_fight(&troupe.swarm, stage, EPILOGUE).await;
+    super::enough_seen(&troupe.swarm, cast).await;
+    super::everybody_plays(&troupe.swarm, cast, "not every bot plays at the end").await?;
+    let seconds = troupe.swarm.elapsed().as_secs_f64();
+    let Troupe { mut nodes, swarm, .. } = troupe;
+    // The sessions stay open: leaving is not what is tried here.
+    let evidence = swarm.stop(false).await;
+    let stops = nodes.iter_mut().map(|node| node.process.stop());
+    futures::future::try_join_all(stops).await?;
+    stage.tell("all nodes stopped cleanly; now the verdict");
+    let kills = acts.iter().filter(|outage| outage.act == Act::Kill);
+    let outages: Vec<Duration> = kills.map(|outage| outage.at).collect();
+    Ok(Show { evidence, kills: outages.len(), outages, hits: 0, acts, seconds })
+}
+
+async fn start_all(args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Vec<Player>, Failure> {
+    let mut nodes: Vec<Player> = Vec::new();
+    for number in 1..=args.nodes {
+        let name = format!("n{number}");
+        let data_dir = home.dir.join(&name);
+        let own = [format!("node.name={name}")];
+        let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).chain(own).collect();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let launch = Launch { data_dir, store: home.store.clone(), listen, settings };
+        nodes.push(Player::start(name, launch, stage).await?);
+    }
+    Ok(nodes)
+}
+
+impl Troupe<'_> {
+    /// Does it to the node whose turn it is, waits until every bot plays again, and has the node
+    /// back.
+    async fn act(&mut self, act: Act, turn: usize) -> Result<Outage, Failure> {
+        let before = self.owners(0).await?;
+        let place = self.victim(turn % self.nodes.len(), &before);
+        let name = self.nodes[place].name.clone();
+        let mine: BTreeSet<MatchId> =
+            before.iter().filter(|(_, owner)| **owner == name).map(|(id, _)| *id).collect();
+        self.hear();
+        let resumed = self.swarm.progress().resumed;
+        let (at, moment) = (self.swarm.elapsed(), Instant::now());
+        let victim = self.nodes[place].card.incarnation.clone();
+        let pid = self.nodes[place].card.pid;
+        let told = match act {
+            Act::Kill => format!("SIGKILL of node {name} (pid {pid})"),
+            Act::Freeze => format!("SIGSTOP of node {name} (pid {pid})"),
+            Act::Drain => format!("SIGTERM to node {name} (pid {pid})"),
+        };
+        self.stage.tell(&format!("{told}: it runs {}", counted(mine.len(), "match", "matches")));
+        let process = &mut self.nodes[place].process;
+        match act {
+            Act::Kill => drop(process.kill().await?),
+            Act::Freeze => process.freeze()?,
+            Act::Drain => process.stop().await?,
+        }
+        self.all_back(&mine, resumed).await?;
+        let until = self.swarm.elapsed();
+        let process = &mut self.nodes[place].process;
+        let ended = match act {
+            Act::Freeze => {
+                process.wake()?;
+                process.ends(ENDS_WITHIN).await
+            }
+            Act::Kill | Act::Drain => true,
+        };
+        if !ended {
+            process.kill().await?;
+        }
+        let after = self.owners((place + 1) % self.nodes.len()).await?;
+        let moved: BTreeSet<MatchId> = mine
+            .into_iter()
+            .filter(|id| after.get(id).is_some_and(|owner| *owner != name))
+            .collect();
+        let phases = Phases::of(moment, &victim, &self.hear());
+        self.stage.tell(&format!(
+            "{} of {name} go on elsewhere, every bot is back in its session",
+            counted(moved.len(), "match", "matches")
+        ));
+        self.nodes[place].again(self.stage).await?;
+        Ok(Outage { act, node: name, at, until, moved, phases, ended })
+    }
+
+    /// The node whose turn it is; if it runs nothing, the one that runs most: its end would prove
+    /// nothing.
+    fn victim(&self, turn: usize, owners: &BTreeMap<MatchId, String>) -> usize {
+        let runs = |place: usize| {
+            owners.values().filter(|owner| **owner == self.nodes[place].name).count()
+        };
+        let busiest = || (0..self.nodes.len()).max_by_key(|&place| runs(place)).unwrap_or(turn);
+        if runs(turn) > 0 { turn } else { busiest() }
+    }
+
+    /// What the nodes have logged since it was last asked for.
+    fn hear(&mut self) -> Vec<NodeEvent> {
+        let mut heard = Vec::new();
+        for node in &mut self.nodes {
+            node.process.drain_events(&mut |event| {
+                super::report(self.stage, event);
+                heard.push(event.clone());
+            });
+        }
+        heard
+    }
+
+    /// Which node runs each match, by its name, as the node at this place says.
+    async fn owners(&self, place: usize) -> Result<BTreeMap<MatchId, String>, Failure> {
+        let admin = AdminClient::new(self.nodes[place].card.admin, None);
+        let views: Vec<MatchView> = admin.get("/v1/matches").await?;
+        let mut owners = BTreeMap::new();
+        for view in views {
+            let runs = matches!(
+                view.state,
+                Condition::Running | Condition::Stalled | Condition::Elsewhere
+            );
+            if let (true, Some(owner)) = (runs, view.node) {
+                owners.insert(view.id.parse::<MatchId>()?, owner);
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Waits until every bot in these matches has come back to its session, and all play.
+    async fn all_back(&self, matches: &BTreeSet<MatchId>, resumed: u64) -> Result<(), Failure> {
+        let players = usize::from(self.cast.players);
+        let cut_off = (0..players)
+            .filter(|player| matches.contains(&self.matches[player % self.matches.len()]))
+            .count() as u64;
+        let back =
+            self.swarm.wait_until(PATIENCE, |progress| progress.resumed >= resumed + cut_off).await;
+        if !back {
+            let message = format!(
+                "RK-DEMO-150: {} of {cut_off} bots were back in their sessions after {} s{}",
+                self.swarm.progress().resumed.saturating_sub(resumed),
+                PATIENCE.as_secs(),
+                self.swarm.trouble().map_or_else(String::new, |why| format!("; a bot says: {why}"))
+            );
+            return Err(Failure::new(Exit::Broken, message));
+        }
+        super::everybody_plays(&self.swarm, self.cast, "not every bot came back").await
+    }
+}

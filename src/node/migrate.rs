@@ -1,0 +1,316 @@
+//! Moves matches between this node and others: one that an operator names, or all of them when the
+//! node is emptied. What is decided of each is in `rekindle-cluster` (`migration`); the host stops,
+//! follows and runs them (`hands`).
+
+mod hands;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use rekindle_actors::{Host, MatchPhase};
+use rekindle_cluster::bus::{PeerBus, PeerService};
+use rekindle_cluster::migration::give::{Giving, give};
+use rekindle_cluster::migration::hands::Hands;
+use rekindle_cluster::migration::source::{Move, Outcome, Patience};
+use rekindle_cluster::migration::take::Taking;
+use rekindle_cluster::placement::{self, Candidate};
+use rekindle_schema::lease::{MatchState, NodeState};
+use rekindle_schema::member::{MEMBERS, Member};
+use rekindle_schema::{BuildId, Incarnation, MatchId};
+use rekindle_store::{Store, StoreError};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::{ControlError, Serving};
+use crate::clock;
+use crate::config::Config;
+use hands::HostHands;
+
+/// Most matches that move at once, each way.
+const AT_ONCE: usize = 4;
+/// A match is stopped when its follower is at most so much behind, in tenths of a second.
+const CLOSE_TENTHS: u64 = 1;
+/// The same in ticks, for slow matches.
+const CLOSE_TICKS: u64 = 3;
+
+/// A match that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The match.
+    pub match_id: MatchId,
+    /// The name of the node that has it now.
+    pub to: String,
+    /// How long it stood still here until it was another node's, in milliseconds.
+    pub pause_ms: u64,
+}
+
+/// How the emptying of a node went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Emptied {
+    /// What moved.
+    pub moved: Vec<Moved>,
+    /// What stayed, and why.
+    pub stayed: Vec<(MatchId, String)>,
+}
+
+impl Emptied {
+    /// The longest pause, in milliseconds.
+    pub fn worst_pause_ms(&self) -> u64 {
+        self.moved.iter().map(|moved| moved.pause_ms).max().unwrap_or(0)
+    }
+}
+
+/// Another node that may take matches.
+#[derive(Debug, Clone)]
+struct Node {
+    member: Member,
+    candidate: Candidate,
+}
+
+/// Moves matches. One for each node.
+pub struct Mover {
+    me: Incarnation,
+    build: BuildId,
+    store: Store,
+    cluster: Arc<Cluster>,
+    host: Host,
+    hands: Arc<HostHands>,
+    giving: Giving,
+    places: Semaphore,
+    /// Matches that are on their way from here.
+    under_way: Mutex<BTreeSet<MatchId>>,
+}
+
+impl Mover {
+    /// Answers other nodes from now on.
+    pub fn start(
+        config: &Config,
+        host: Host,
+        store: Store,
+        (me, build): (Incarnation, BuildId),
+        cluster: Arc<Cluster>,
+    ) -> Arc<Self> {
+        let hands = Arc::new(HostHands {
+            host: host.clone(),
+            store: store.clone(),
+            region: config.node_region.clone(),
+            most: config.limits.matches,
+            draining: AtomicBool::new(false),
+            node: Arc::new(OnceLock::new()),
+        });
+        let carried = Arc::clone(&hands) as Arc<dyn Hands>;
+        let taking = Taking::new(me, store.clone(), Arc::clone(&carried), AT_ONCE);
+        cluster.serve(Arc::new(taking) as Arc<dyn PeerService>);
+        let peers: Arc<dyn PeerBus> = cluster.peers();
+        let giving = Giving { peers, store: store.clone(), hands: carried };
+        Arc::new(Self {
+            me,
+            build,
+            store,
+            cluster,
+            host,
+            hands,
+            giving,
+            places: Semaphore::new(AT_ONCE),
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// Matches that come here get house bots and are watched over by this node.
+    pub fn serves(&self, node: &Arc<Serving>) {
+        // It begins once.
+        let _ = self.hands.node.set(Arc::downgrade(node));
+    }
+
+    /// Nothing comes here any more.
+    pub fn takes_nothing(&self) {
+        self.hands.draining.store(true, Ordering::Release);
+    }
+
+    /// Moves one match to the node of this name or incarnation.
+    pub async fn move_to(
+        self: &Arc<Self>,
+        match_id: MatchId,
+        to: &str,
+    ) -> Result<Moved, ControlError> {
+        if self.host.find(match_id).is_none() {
+            return Err(ControlError::Invalid(format!("match {match_id} does not run here")));
+        }
+        let nodes = self.nodes().await?;
+        let named =
+            |node: &&Node| node.member.name == to || node.member.incarnation.to_string() == to;
+        let node = nodes.iter().find(named).ok_or_else(|| {
+            let known: Vec<&str> = nodes.iter().map(|node| node.member.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            ControlError::Invalid(format!("no other live node `{to}`; there are: {known}"))
+        })?;
+        if node.candidate.draining {
+            return Err(ControlError::Refused(format!("node {to} is drained")));
+        }
+        if node.member.build != self.build {
+            return Err(ControlError::Refused(format!(
+                "RK-NODE-184: node {to} has another build ({}) than this one ({}): matches move \
+                 between nodes of one build",
+                node.member.build, self.build
+            )));
+        }
+        self.hand_over(match_id, &node.member).await.map_err(ControlError::Refused)
+    }
+
+    /// Moves every match that runs here to the other nodes, until `until`; then no more are begun.
+    /// Those that cannot move stay.
+    pub async fn empty(self: &Arc<Self>, until: Instant) -> Emptied {
+        let running = |phase: &MatchPhase| {
+            matches!(phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled)
+        };
+        let ids: Vec<MatchId> = self
+            .host
+            .list()
+            .into_iter()
+            .filter(|status| running(&status.phase))
+            .map(|status| status.match_id)
+            .collect();
+        let nodes = match self.nodes().await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                let stayed = ids.into_iter().map(|id| (id, error.to_string())).collect();
+                return Emptied { stayed, ..Emptied::default() };
+            }
+        };
+        // What is planned counts at once, so that the next one goes elsewhere.
+        let plan = Mutex::new(nodes.into_iter().filter(|node| self.fits(node)).collect::<Vec<_>>());
+        let mut all = futures::stream::iter(ids)
+            .map(|id| {
+                let plan = &plan;
+                async move { (id, self.move_somewhere(id, plan, until).await) }
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut emptied = Emptied::default();
+        while let Some((id, done)) = all.next().await {
+            match done {
+                Ok(moved) => {
+                    tracing::info!(
+                        code = "RK-NODE-185", match_id = %id, to = moved.to,
+                        pause_ms = moved.pause_ms, "match moved"
+                    );
+                    emptied.moved.push(moved);
+                }
+                Err(why) => emptied.stayed.push((id, why)),
+            }
+        }
+        emptied
+    }
+
+    fn fits(&self, node: &Node) -> bool {
+        node.member.build == self.build
+            && node.candidate.region == self.hands.region
+            && !node.candidate.draining
+            && self.giving.peers.linked().contains(&node.member.incarnation)
+    }
+
+    async fn move_somewhere(
+        self: &Arc<Self>,
+        match_id: MatchId,
+        plan: &Mutex<Vec<Node>>,
+        until: Instant,
+    ) -> Result<Moved, String> {
+        if Instant::now() >= until {
+            return Err("there was no time left".to_owned());
+        }
+        let member = {
+            let mut plan = plan.lock();
+            let candidates: Vec<&Candidate> = plan.iter().map(|node| &node.candidate).collect();
+            let chosen = placement::choose(match_id, &self.hands.region, candidates)
+                .map(|chosen| chosen.node);
+            let node = plan.iter_mut().find(|node| Some(node.member.incarnation) == chosen);
+            let node = node.ok_or("no other live node of this build and region takes it")?;
+            node.candidate.matches += 1;
+            node.member.clone()
+        };
+        self.hand_over(match_id, &member).await
+    }
+
+    /// Moves a match, in a task of its own so that it comes to its end.
+    async fn hand_over(
+        self: &Arc<Self>,
+        match_id: MatchId,
+        member: &Member,
+    ) -> Result<Moved, String> {
+        let mover = Arc::clone(self);
+        let (target, to) = (member.incarnation, member.name.clone());
+        let task = tokio::spawn(async move { mover.give(match_id, target).await });
+        match task.await.map_err(|error| error.to_string())?? {
+            Outcome::Moved { stood_ms, .. } => Ok(Moved { match_id, to, pause_ms: stood_ms }),
+            Outcome::Kept(why) => Err(format!("match {match_id} stays here: {why}")),
+            Outcome::Lost(why) => Err(format!("match {match_id} is no longer here: {why}")),
+        }
+    }
+
+    async fn give(&self, match_id: MatchId, target: Incarnation) -> Result<Outcome, String> {
+        let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
+        if !self.under_way.lock().insert(match_id) {
+            return Err(format!("match {match_id} is on its way already"));
+        }
+        let given = self.give_one(match_id, target).await;
+        self.under_way.lock().remove(&match_id);
+        given
+    }
+
+    async fn give_one(&self, match_id: MatchId, target: Incarnation) -> Result<Outcome, String> {
+        let handle = self.host.find(match_id).ok_or("it does not run here")?;
+        let rate = u64::from(handle.spec().tick_rate);
+        let identity = self.store.identity.ascertain(clock::fresh()).await;
+        let floor = identity.map_err(|error| error.to_string())?.floor;
+        let close_ticks = CLOSE_TICKS.max(rate * CLOSE_TENTHS / 10);
+        let order = Move { match_id, me: self.me, target, floor };
+        Ok(give(&self.giving, order, Patience { close_ticks, ..Patience::default() }).await)
+    }
+
+    /// The other live nodes, and how much each runs.
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let entries = self.store.registry.list(MEMBERS).await?;
+        let live: BTreeSet<Incarnation> = self
+            .store
+            .leases
+            .nodes()
+            .await?
+            .into_iter()
+            .filter(|node| node.state == NodeState::Live && node.incarnation != self.me)
+            .map(|node| node.incarnation)
+            .collect();
+        let mut matches = BTreeMap::<Incarnation, usize>::new();
+        for row in self.store.leases.matches().await? {
+            if row.state == MatchState::Running {
+                *matches.entry(row.incarnation).or_default() += 1;
+            }
+        }
+        let drained: BTreeSet<Incarnation> = self
+            .cluster
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.load.is_some_and(|load| load.draining))
+            .map(|seen| seen.peer.incarnation)
+            .collect();
+        let told = entries.iter().filter_map(|entry| Member::decode(&entry.value).ok());
+        let node = |member: Member| {
+            let node = member.incarnation;
+            let candidate = Candidate {
+                node,
+                weight: 1,
+                matches: matches.get(&node).copied().unwrap_or(0),
+                draining: member.draining || drained.contains(&node),
+                region: member.region.clone(),
+            };
+            Node { member, candidate }
+        };
+        Ok(told.filter(|member| live.contains(&member.incarnation)).map(node).collect())
+    }
+}
+
+/// How long a node that stops may take to move its matches.
+pub(super) const EMPTYING: Duration = Duration::from_mins(1);
