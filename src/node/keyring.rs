@@ -167,16 +167,16 @@ fn first_set(dir: &Path) -> Result<KeySet, KeysError> {
     }
 }
 
-/// The store for a command on a node's host: the one that is configured. If nothing is there yet but
-/// a node runs in the data directory, that node's.
+/// The store for a command on a node's host: the one that is configured. If nothing is there yet
+/// but a node runs in the data directory, that node's.
 pub fn store_of_host(config: &Config) -> StoreAddress {
     let unmade = matches!(&config.store, StoreAddress::Local(dir) if !dir.join("format").exists());
     let runs = unmade.then(|| NodeCard::running(&config.data_dir)).flatten();
     runs.and_then(|card| card.store.parse().ok()).unwrap_or_else(|| config.store.clone())
 }
 
-/// The keys for a command on a node's host: those of [`store_of_host`], and while it has none, those
-/// that its first start will take over.
+/// The keys for a command on a node's host: those of [`store_of_host`], and while it has none,
+/// those that its first start will take over.
 pub async fn of_host(config: &Config) -> Result<Keys, KeyringError> {
     match of_store(&store_of_host(config), config.cluster_secret.as_ref()).await {
         Err(KeyringError::None) => Ok(Keys::load_or_create(&config.data_dir)?),

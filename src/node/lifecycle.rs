@@ -210,8 +210,7 @@ async fn assemble(
     };
     let cluster = Arc::new(Cluster::join(config, &store, incarnation).await?);
     let of_this = (incarnation, build);
-    let mut own = members::describe(config, of_this, (card.listen, card.admin));
-    own.peers = cluster.address().unwrap_or_default();
+    let own = members::describe(config, of_this, (card.listen, card.admin), cluster.address());
     let members = Arc::new(Members::new(store.clone(), own));
     cluster.keep(host.clone(), Arc::clone(&members));
     let mover = Mover::start(config, host.clone(), store.clone(), of_this, Arc::clone(&cluster));

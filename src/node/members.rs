@@ -116,11 +116,12 @@ impl Members {
 }
 
 /// What a node says of itself that listens for players at `players` and for operators at `admin`,
-/// as they are bound. It has no link to other nodes yet.
+/// as they are bound, and for other nodes at `peers`, if it has links.
 pub fn describe(
     config: &Config,
     (incarnation, build): (Incarnation, BuildId),
     (players, admin): (SocketAddr, SocketAddr),
+    peers: Option<String>,
 ) -> Member {
     Member {
         incarnation,
@@ -130,7 +131,7 @@ pub fn describe(
         host: card::this_host(),
         players: config.public.unwrap_or_else(|| dial::from_here(players)).to_string(),
         admin: dial::from_here(admin).to_string(),
-        peers: String::new(),
+        peers: peers.unwrap_or_default(),
         speaks: (PEER_VERSION_MIN, PEER_VERSION),
         draining: false,
         since_ms: clock::now_ms(),
