@@ -18,10 +18,10 @@ use rekindle_cluster::migration::hands::Hands;
 use rekindle_cluster::migration::source::{Move, Outcome, Patience};
 use rekindle_cluster::migration::take::Taking;
 use rekindle_cluster::placement::{self, Candidate};
-use rekindle_schema::lease::{MatchState, NodeState};
-use rekindle_schema::member::{MEMBERS, Member};
+use rekindle_schema::lease::MatchState;
+use rekindle_schema::member::Member;
 use rekindle_schema::{BuildId, Incarnation, MatchId};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, members};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -273,16 +273,8 @@ impl Mover {
 
     /// The other live nodes, and how much each runs.
     async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
-        let entries = self.store.registry.list(MEMBERS).await?;
-        let live: BTreeSet<Incarnation> = self
-            .store
-            .leases
-            .nodes()
-            .await?
-            .into_iter()
-            .filter(|node| node.state == NodeState::Live && node.incarnation != self.me)
-            .map(|node| node.incarnation)
-            .collect();
+        let mut live = members::live(&self.store).await?;
+        live.remove(&self.me);
         let mut matches = BTreeMap::<Incarnation, usize>::new();
         for row in self.store.leases.matches().await? {
             if row.state == MatchState::Running {
@@ -296,7 +288,6 @@ impl Mover {
             .filter(|seen| seen.load.is_some_and(|load| load.draining))
             .map(|seen| seen.peer.incarnation)
             .collect();
-        let told = entries.iter().filter_map(|entry| Member::decode(&entry.value).ok());
         let node = |member: Member| {
             let node = member.incarnation;
             let candidate = Candidate {
@@ -308,7 +299,7 @@ impl Mover {
             };
             Node { member, candidate }
         };
-        Ok(told.filter(|member| live.contains(&member.incarnation)).map(node).collect())
+        Ok(live.into_values().map(node).collect())
     }
 }
 
