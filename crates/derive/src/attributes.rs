@@ -5,7 +5,8 @@ use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Type,
+    Attribute, Error, Expr, ExprRange, Ident, LitInt, LitStr, Path, RangeLimits, Result, Token,
+    Type, token,
 };
 
 /// Which derive runs.
@@ -33,13 +34,88 @@ impl Role {
 pub(crate) struct TypeAttributes {
     pub(crate) id: String,
     pub(crate) version: u16,
-    pub(crate) migrate: Option<Path>,
+    pub(crate) migrate: Option<Migrate>,
+    /// Components that an entity with this one has as well.
+    pub(crate) requires: Vec<Path>,
+    pub(crate) relation: Option<Relation>,
+    /// Says whether a value is one that the component may have.
+    pub(crate) validate: Option<Path>,
+}
+
+/// How values of older versions are brought up to date before their fields are matched by name.
+pub(crate) enum Migrate {
+    /// One function that is told the old version: `migrate = function`.
+    Whole(Path),
+    /// One function per version, run one after another: `migrate(1 => f, 2 => g)`.
+    Steps(Vec<(u16, Path)>),
+}
+
+impl Migrate {
+    /// Reads what stands in the parentheses of `migrate(1 => f, 2 => g)`.
+    fn steps(meta: &ParseNestedMeta<'_>) -> Result<Self> {
+        let content;
+        syn::parenthesized!(content in meta.input);
+        let mut steps: Vec<(u16, Path)> = Vec::new();
+        while !content.is_empty() {
+            let from: LitInt = content.parse()?;
+            content.parse::<Token![=>]>()?;
+            let number = from.base10_parse()?;
+            if steps.last().is_some_and(|(last, _)| *last >= number) {
+                return Err(Error::new(from.span(), "the versions of `migrate` ascend"));
+            }
+            steps.push((number, content.parse()?));
+            if !content.is_empty() {
+                content.parse::<Token![,]>()?;
+            }
+        }
+        Ok(Self::Steps(steps))
+    }
+
+    /// Refuses steps from versions that are not older than the type's own.
+    fn check(&self, version: u16, name: &Ident) -> Result<()> {
+        let Self::Steps(steps) = self else { return Ok(()) };
+        match steps.iter().find(|(from, _)| *from >= version) {
+            Some((from, path)) => Err(Error::new(
+                path.span(),
+                format!(
+                    "`{name}` has version {version}: a step from version {from} leads nowhere; \
+                     raise `version` to {}",
+                    from.saturating_add(1)
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What happens to an entity when the one that its relation names is despawned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relation {
+    Despawn,
+    Remove,
+    Keep,
+}
+
+impl Relation {
+    fn read(text: &LitStr) -> Result<Self> {
+        match text.value().as_str() {
+            "despawn" => Ok(Self::Despawn),
+            "remove" => Ok(Self::Remove),
+            "keep" => Ok(Self::Keep),
+            _ => Err(Error::new(
+                text.span(),
+                "a relation says what happens to its owner when the target is despawned: \
+                 `\"despawn\"`, `\"remove\"` (the relation goes) or `\"keep\"`",
+            )),
+        }
+    }
 }
 
 impl TypeAttributes {
     pub(crate) fn read(attributes: &[Attribute], name: &Ident, role: Role) -> Result<Self> {
         let own = role.attribute();
         let (mut id, mut version, mut migrate) = (None, None, None);
+        let (mut requires, mut relation, mut validate) = (None, None, None);
         for attribute in attributes {
             if attribute.path().is_ident("net") {
                 return Err(Error::new(
@@ -65,12 +141,23 @@ impl TypeAttributes {
                     let number: LitInt = meta.value()?.parse()?;
                     once(&mut version, number.base10_parse()?, &meta)
                 } else if meta.path.is_ident("migrate") {
-                    once(&mut migrate, meta.value()?.parse()?, &meta)
+                    let read = if meta.input.peek(token::Paren) {
+                        Migrate::steps(&meta)?
+                    } else {
+                        Migrate::Whole(meta.value()?.parse()?)
+                    };
+                    once(&mut migrate, read, &meta)
+                } else if role == Role::Component && meta.path.is_ident("requires") {
+                    let content;
+                    syn::parenthesized!(content in meta.input);
+                    let paths = content.parse_terminated(Path::parse_mod_style, Token![,])?;
+                    once(&mut requires, paths.into_iter().collect(), &meta)
+                } else if role == Role::Component && meta.path.is_ident("relation") {
+                    once(&mut relation, Relation::read(&meta.value()?.parse()?)?, &meta)
+                } else if role == Role::Component && meta.path.is_ident("validate") {
+                    once(&mut validate, meta.value()?.parse()?, &meta)
                 } else {
-                    Err(meta.error(format!(
-                        "unknown key: `{own}` takes `id = \"…\"`, `version = \
-                        1`, `migrate = function`"
-                    )))
+                    Err(meta.error(unknown(role)))
                 }
             })?;
         }
@@ -88,8 +175,27 @@ impl TypeAttributes {
                 ));
             }
         };
-        Ok(Self { id, version: version.unwrap_or(1), migrate })
+        let version = version.unwrap_or(1);
+        if let Some(migrate) = &migrate {
+            migrate.check(version, name)?;
+        }
+        let requires = requires.unwrap_or_default();
+        Ok(Self { id, version, migrate, requires, relation, validate })
     }
+}
+
+/// What the attribute on a type takes.
+fn unknown(role: Role) -> String {
+    let own = role.attribute();
+    let more = if role == Role::Component {
+        ", `requires(Other, …)`, `relation = \"despawn\"`, `validate = function`"
+    } else {
+        ""
+    };
+    format!(
+        "unknown key: `{own}` takes `id = \"…\"`, `version = 1`, `migrate = function` or \
+         `migrate(1 => function, …)`{more}"
+    )
 }
 
 fn check_id(text: &LitStr) -> Result<()> {
@@ -113,6 +219,10 @@ fn once<T>(place: &mut Option<T>, value: T, meta: &ParseNestedMeta<'_>) -> Resul
 pub(crate) struct FieldAttributes {
     pub(crate) default: Option<Expr>,
     pub(crate) range: Option<(Expr, Expr)>,
+    /// What a write must keep to, or it is rejected.
+    pub(crate) within: Option<(Expr, Expr)>,
+    /// Names that the field had in earlier builds.
+    pub(crate) aliases: Vec<LitStr>,
     pub(crate) net: Option<Net>,
 }
 
@@ -132,7 +242,8 @@ pub(crate) enum NetKind {
 
 impl FieldAttributes {
     pub(crate) fn read(attributes: &[Attribute], ty: &Type, role: Role) -> Result<Self> {
-        let mut read = Self { default: None, range: None, net: None };
+        let mut read =
+            Self { default: None, range: None, within: None, aliases: Vec::new(), net: None };
         for attribute in attributes {
             if attribute.path().is_ident("value") {
                 attribute.parse_nested_meta(|meta| {
@@ -141,10 +252,22 @@ impl FieldAttributes {
                     } else if meta.path.is_ident("range") {
                         let range: ExprRange = meta.value()?.parse()?;
                         once(&mut read.range, bounds(range)?, &meta)
+                    } else if meta.path.is_ident("within") {
+                        if role != Role::Component {
+                            return Err(meta.error(
+                                "`within` rejects writes, and only those of a component can be: \
+                                 use `range = low..=high`, which keeps the value in it",
+                            ));
+                        }
+                        let range: ExprRange = meta.value()?.parse()?;
+                        once(&mut read.within, bounds(range)?, &meta)
+                    } else if meta.path.is_ident("alias") {
+                        read.aliases.push(meta.value()?.parse()?);
+                        Ok(())
                     } else {
                         Err(meta.error(
-                            "unknown key: `value` takes `default = expression` and \
-                            `range = low..=high`",
+                            "unknown key: `value` takes `default = expression`, `range = \
+                            low..=high`, `within = low..=high` and `alias = \"former-name\"`",
                         ))
                     }
                 })?;

@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Member, Result, Type};
 
-use crate::attributes::{FieldAttributes, NetKind, Role, TypeAttributes};
+use crate::attributes::{FieldAttributes, Migrate, NetKind, Relation, Role, TypeAttributes};
 
 struct Field {
     member: Member,
@@ -28,7 +28,9 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
     let (value, net) = match &input.data {
         Data::Struct(data) => {
             let fields = fields(&data.fields, role)?;
-            (struct_value(name, &fields), struct_net(&fields))
+            check_aliases(&fields)?;
+            let (net, ties) = (struct_net(&fields), ties(&attributes, &fields)?);
+            (struct_value(name, &fields), quote! { #net #ties })
         }
         Data::Enum(data) => {
             let variants = data
@@ -49,7 +51,11 @@ pub(crate) fn expand(input: &DeriveInput, role: Role) -> Result<TokenStream> {
                     "fields of an enum are not networked: put them into a struct",
                 ));
             }
-            (enum_value(name, &variants), struct_net(&[]))
+            for (_, fields) in &variants {
+                check_aliases(fields)?;
+            }
+            let (net, ties) = (struct_net(&[]), ties(&attributes, &[])?);
+            (enum_value(name, &variants), quote! { #net #ties })
         }
         Data::Union(_) => {
             return Err(Error::new(
@@ -90,15 +96,47 @@ fn fields(fields: &Fields, role: Role) -> Result<Vec<Field>> {
     read.collect()
 }
 
+/// A former name is the name of nothing else.
+fn check_aliases(fields: &[Field]) -> Result<()> {
+    let aliases = fields.iter().flat_map(|field| &field.attributes.aliases);
+    let mut seen: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+    for alias in aliases {
+        if seen.contains(&alias.value()) {
+            return Err(Error::new(
+                alias.span(),
+                format!("`{}` is a field, or the former name of another one", alias.value()),
+            ));
+        }
+        seen.push(alias.value());
+    }
+    Ok(())
+}
+
 fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
-    let TypeAttributes { id, version, migrate } = attributes;
-    let migrate = migrate.as_ref().map(|function| {
+    let TypeAttributes { id, version, migrate, .. } = attributes;
+    let body = migrate.as_ref().map(|migrate| match migrate {
+        Migrate::Whole(function) => quote! { #function(from_version, fields) },
+        Migrate::Steps(steps) => {
+            let steps = steps.iter().map(|(from, function)| {
+                quote! {
+                    if from_version <= #from {
+                        ::rekindle_sim::value::component::migrate_step(#from, fields, #function)?;
+                    }
+                }
+            });
+            quote! {
+                #(#steps)*
+                Ok(())
+            }
+        }
+    });
+    let migrate = body.map(|body| {
         quote! {
             fn migrate(
                 from_version: u16,
                 fields: &mut ::rekindle_sim::value::shape::Datum,
             ) -> ::core::result::Result<(), ::std::string::String> {
-                #function(from_version, fields)
+                #body
             }
         }
     });
@@ -109,6 +147,72 @@ fn stored(name: &Ident, attributes: &TypeAttributes) -> TokenStream {
             #migrate
         }
     }
+}
+
+/// Which values of a component are accepted, if not all are.
+fn validates(attributes: &TypeAttributes, fields: &[Field]) -> Option<TokenStream> {
+    let bounded: Vec<_> = fields
+        .iter()
+        .filter_map(|field| Some((field, field.attributes.within.as_ref()?)))
+        .collect();
+    if bounded.is_empty() && attributes.validate.is_none() {
+        return None;
+    }
+    let checks = bounded.iter().map(|(Field { member, name, ty, .. }, (low, high))| {
+        quote! {
+            ::rekindle_sim::value::component::within::<#ty>(#name, &self.#member, #low, #high)?;
+        }
+    });
+    let own = attributes.validate.as_ref().map(|function| quote! { #function(self)?; });
+    Some(quote! {
+        const VALIDATES: bool = true;
+        fn validate(&self) -> ::core::result::Result<(), ::std::string::String> {
+            #(#checks)*
+            #own
+            Ok(())
+        }
+    })
+}
+
+/// What a component says besides its fields: which others it needs, and whom it names.
+fn ties(attributes: &TypeAttributes, fields: &[Field]) -> Result<TokenStream> {
+    let requires = &attributes.requires;
+    let requires = (!requires.is_empty()).then(|| {
+        let ids = requires.iter().map(|other| {
+            quote_spanned! { other.span() =>
+                <#other as ::rekindle_sim::value::component::Stored>::ID
+            }
+        });
+        quote! { const REQUIRES: &'static [&'static str] = &[#(#ids),*]; }
+    });
+    let validates = validates(attributes, fields);
+    let requires = quote! { #requires #validates };
+    let Some(relation) = attributes.relation else { return Ok(requires) };
+    let is_entity = |field: &&Field| {
+        matches!(&field.ty, Type::Path(path)
+            if path.path.segments.last().is_some_and(|segment| segment.ident == "Entity"))
+    };
+    let targets: Vec<_> = fields.iter().filter(is_entity).collect();
+    let [target] = targets[..] else {
+        return Err(Error::new(
+            Span::call_site(),
+            "a relation is a struct with one field of type `Entity`: whom it names",
+        ));
+    };
+    let member = &target.member;
+    let policy = match relation {
+        Relation::Despawn => quote! { Despawn },
+        Relation::Remove => quote! { Remove },
+        Relation::Keep => quote! { Keep },
+    };
+    Ok(quote! {
+        #requires
+        const RELATION: ::core::option::Option<::rekindle_sim::OnDespawn> =
+            Some(::rekindle_sim::OnDespawn::#policy);
+        fn target(&self) -> ::core::option::Option<::rekindle_sim::Entity> {
+            Some(self.#member)
+        }
+    })
 }
 
 /// `{ member: expression, … }`, which is right for named, unnamed and no fields alike.
@@ -158,8 +262,10 @@ fn canonicalise(field: &Field, place: &TokenStream) -> TokenStream {
 fn shapes(fields: &[Field]) -> TokenStream {
     let parts = fields.iter().map(|field| {
         let (name, ty, initial) = (&field.name, &field.ty, initial(field));
+        let aliases = &field.attributes.aliases;
+        let aliases = (!aliases.is_empty()).then(|| quote! { .formerly(&[#(#aliases),*]) });
         quote_spanned! { ty.span() =>
-            ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial)
+            ::rekindle_sim::value::shape::Field::new::<#ty>(#name, &#initial) #aliases
         }
     });
     quote! { ::std::vec![#(#parts),*] }

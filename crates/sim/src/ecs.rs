@@ -5,12 +5,15 @@
 
 pub(crate) mod bundle;
 pub(crate) mod events;
+pub(crate) mod local;
 pub(crate) mod output;
 pub(crate) mod params;
 pub(crate) mod query;
 pub(crate) mod registry;
+pub(crate) mod relations;
 pub(crate) mod resources;
 pub(crate) mod rng;
 pub(crate) mod schedule;
 pub(crate) mod system;
+pub(crate) mod validation;
 pub(crate) mod world;

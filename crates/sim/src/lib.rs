@@ -50,9 +50,70 @@
 //! struct Hit { damage: u8 }
 //! ```
 //!
+//! **Entities name each other** by relations: components with one [`Entity`], declared with what
+//! happens to their owner when that entity is despawned. [`Related`] goes the other way: who names
+//! this one? An entity gets what a component `requires` along with it.
+//!
+//! ```
+//! use rekindle_sim::{Commands, Component, Entity, Query, Related, With};
+//!
+//! #[derive(Clone, Component)]
+//! #[component(id = "ship")]
+//! struct Ship;
+//! #[derive(Clone, Component)]
+//! #[component(id = "mass")]
+//! struct Mass(#[value(default = 10)] u32);
+//! /// Cargo goes down with its ship. `"remove"` takes away the relation, `"keep"` leaves it.
+//! #[derive(Clone, Component)]
+//! #[component(id = "cargo-of", relation = "despawn", requires(Mass))]
+//! struct CargoOf(Entity);
+//!
+//! fn jettison(
+//!     mut commands: Commands,
+//!     ships: Query<Entity, With<Ship>>,
+//!     cargo: Related<CargoOf>,
+//! ) {
+//!     for ship in &ships {
+//!         if let Some(last) = cargo.of(ship).next_back() {
+//!             commands.insert(last, CargoOf(Entity::NONE)); // relations are replaced by insertion
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! **Values that must not be**: `#[value(within = 1..=20)]` and `#[component(validate = f)]` reject
+//! a write instead of bringing it into range: the component has its former value again at the end
+//! of the stage, and systems read a [`Rejected`] event.
+//!
+//! **Fields change from build to build.** A renamed field keeps its value by `#[value(alias =
+//! "former")]`; a field with another meaning by a step from the version that had the old one.
+//! What an old checkpoint has and the build has not is left out and named:
+//! [`Simulation::dropped`].
+//!
+//! ```
+//! use rekindle_sim::Component;
+//! use rekindle_sim::value::component::OldFields;
+//! use rekindle_sim::value::shape::Datum;
+//!
+//! /// Version 1 had seconds.
+//! fn in_ticks(fields: &mut OldFields) -> Result<(), String> {
+//!     if let Some(Datum::Int(left)) = fields.get_mut("left") {
+//!         *left *= 30;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! #[derive(Clone, Component)]
+//! #[component(id = "fuse", version = 2, migrate(1 => in_ticks))]
+//! struct Fuse {
+//!     #[value(alias = "left")]
+//!     ticks: u32,
+//! }
+//! ```
+//!
 //! **Systems** are functions; their parameters say what they touch: [`Query`], [`Res`], [`ResMut`],
 //! [`Commands`], [`EventReader`], [`EventWriter`], [`RemovedComponents`], [`Inputs`], [`Time`],
-//! [`Rng`], [`Const`], [`Output`].
+//! [`Rng`], [`Const`], [`Output`], [`Related`], [`Local`] (state of the system, in checkpoints).
 //!
 //! ```
 //! # use rekindle_sim::doc_game::*;
@@ -78,7 +139,8 @@
 //! `priority`. Two systems of a stage that touch the same component or resource, one of them
 //! changing it, must be put in order: otherwise the game is refused with both names. **When**:
 //! every tick; `.every(30)`; `.on_event::<Hit>()`, `.on_add::<T>()`, `.on_change::<T>()`,
-//! `.on_remove::<T>()` run a system only if there is something new for it.
+//! `.on_remove::<T>()` run a system only if there is something new for it; `.run_if(f)` only if `f`
+//! holds: a function with parameters of systems, which only looks.
 //!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
 //! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,
@@ -155,15 +217,19 @@ pub mod signature {
 
 pub use ecs::bundle::Bundle;
 pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
+pub use ecs::local::Local;
 pub use ecs::output::Output;
 pub use ecs::params::{Commands, Const, Time};
 pub use ecs::query::Query;
+pub use ecs::query::aggregate::Aggregate;
 pub use ecs::query::data::QueryData;
 pub use ecs::query::filter::{Added, Changed, QueryFilter, With, Without};
+pub use ecs::relations::Related;
 pub use ecs::resources::{Res, ResMut};
 pub use ecs::rng::Rng;
 pub use ecs::schedule::declare::{IntoSystems, Stage, SystemName, Systems};
-pub use ecs::system::{SystemFunction, SystemParam};
+pub use ecs::system::{Condition, SystemFunction, SystemParam};
+pub use ecs::validation::Rejected;
 pub use ecs::world::World;
 pub use game::builder::{Game, GameBuilder};
 #[doc(hidden)]
@@ -182,6 +248,6 @@ pub use rekindle_schema::{PlayerId, SessionId, Tick};
 pub use storage::change::Mut;
 pub use storage::layout::Marks;
 pub use value::Value;
-pub use value::component::{Component, Event, Resource};
+pub use value::component::{Component, Event, OnDespawn, Resource};
 pub use value::entity::Entity;
 pub use value::history::History;

@@ -7,3 +7,4 @@ pub(crate) mod checkpoint;
 pub(crate) mod delta;
 pub(crate) mod describe;
 pub(crate) mod migrate;
+pub(crate) mod parts;

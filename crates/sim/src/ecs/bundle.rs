@@ -28,6 +28,11 @@ macro_rules! bundles {
     };
 }
 
+/// An entity without components.
+impl Bundle for () {
+    fn insert(self, _world: &mut World, _entity: Entity) {}
+}
+
 bundles!(A);
 bundles!(A, B);
 bundles!(A, B, C);

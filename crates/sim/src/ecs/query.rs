@@ -4,6 +4,7 @@
 //! and a velocity and are not frozen, ascending by slot. A query in which a component is optional
 //! (`Option<&T>`) takes entities with and without it. `Entity` gives the name.
 
+pub(crate) mod aggregate;
 pub(crate) mod cursor;
 pub(crate) mod data;
 pub(crate) mod filter;

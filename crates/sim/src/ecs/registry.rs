@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::storage::column::{AnyColumn, Column};
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
-use crate::value::component::{Component, Event, NetFieldDef, Resource, Stored};
+use crate::value::Value;
+use crate::value::component::{Component, Event, NetFieldDef, OnDespawn, Resource, Stored};
 use crate::value::shape::{Datum, Shape};
 
 /// A stored type.
@@ -22,6 +23,12 @@ pub(crate) struct StoredType<S: ?Sized> {
     pub(crate) type_name: &'static str,
     /// Networked fields, of a component.
     pub(crate) net: &'static [NetFieldDef],
+    /// Ids of required components, of a component.
+    pub(crate) requires: &'static [&'static str],
+    /// Whether not all values are accepted, of a component.
+    pub(crate) validates: bool,
+    /// Of a component that is a relation.
+    pub(crate) relation: Option<OnDespawn>,
     type_id: TypeId,
 }
 
@@ -37,6 +44,9 @@ impl<S: ?Sized> StoredType<S> {
             storage,
             type_name: type_name::<T>(),
             net: &[],
+            requires: &[],
+            validates: false,
+            relation: None,
             type_id: TypeId::of::<T>(),
         }
     }
@@ -82,6 +92,12 @@ pub struct Registry {
     /// Networked components: (component, number of fields).
     pub(crate) networked: Vec<(usize, usize)>,
     pub(crate) constants: Vec<TypeId>,
+    /// Of each component that requires others: those, and those that they require, ascending.
+    pub(crate) required: BTreeMap<usize, Vec<usize>>,
+    /// Components that do not accept all values, ascending by id.
+    pub(crate) validated: Vec<usize>,
+    /// Components that are relations, ascending by id.
+    pub(crate) relations: BTreeMap<usize, OnDespawn>,
     /// Components whose removals are recorded.
     pub(crate) watched: BTreeSet<usize>,
     /// For how many ticks events of a kind are kept, if more than 1.
@@ -95,9 +111,49 @@ impl Registry {
     pub(crate) fn add_component<T: Component>(&mut self) {
         let stored = StoredType {
             net: T::NET,
+            requires: T::REQUIRES,
+            validates: T::VALIDATES,
+            relation: T::RELATION,
             ..StoredType::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new()))
         };
         self.components.add(stored, &mut self.errors);
+    }
+
+    /// Resolves what components say about each other, once all are registered.
+    pub(crate) fn tie_components(&mut self) {
+        let list = &self.components.list;
+        let ids = || list.iter().map(|stored| stored.id);
+        for (index, stored) in list.iter().enumerate() {
+            if stored.validates {
+                self.validated.push(index);
+            }
+            if let Some(policy) = stored.relation {
+                self.relations.insert(index, policy);
+            }
+            let mut required = BTreeSet::new();
+            let mut waiting = vec![stored];
+            while let Some(next) = waiting.pop() {
+                for id in next.requires {
+                    match list.binary_search_by_key(id, |stored| stored.id) {
+                        Ok(other) if other != index && required.insert(other) => {
+                            waiting.push(&list[other]);
+                        }
+                        Err(_) if next.id == stored.id => self.errors.push(format!(
+                            "component `{}` (`{}`) requires `{id}`, which is not registered{}: \
+                             add `game.component::<…>()` in `Game::build`",
+                            stored.id,
+                            stored.type_name,
+                            did_you_mean(id, ids()),
+                        )),
+                        // Known already, or said of the one that requires it.
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            }
+            if !required.is_empty() {
+                self.required.insert(index, required.into_iter().collect());
+            }
+        }
     }
 
     pub(crate) fn add_resource<T: Resource>(&mut self) {
@@ -107,6 +163,28 @@ impl Registry {
 
     pub(crate) fn add_event<T: Event>(&mut self) {
         self.events.add(StoredType::new::<T>(|| Box::new(Queue::<T>::new())), &mut self.errors);
+    }
+
+    /// Adds the state of a system, behind all resources. Systems come ascending by name.
+    pub(crate) fn add_locals(&mut self, system: &str, locals: Vec<LocalType>) {
+        for (place, local) in locals.into_iter().enumerate() {
+            // Once per game and process: the ids of all that is stored live as long.
+            let id: &'static str = Box::leak(local_id(system, place).into_boxed_str());
+            self.resources.list.push(StoredType {
+                id,
+                version: 1,
+                size: local.shape.size(),
+                shape: local.shape,
+                migrate: |_, _| Ok(()),
+                storage: local.storage,
+                type_name: local.type_name,
+                net: &[],
+                requires: &[],
+                validates: false,
+                relation: None,
+                type_id: TypeId::of::<LocalType>(),
+            });
+        }
     }
 
     pub(crate) fn component<T: Component>(&self, access: &mut Access) -> usize {
@@ -127,6 +205,40 @@ impl Registry {
     }
 }
 
+/// Why a relation is not changed in place.
+pub(crate) fn in_place(id: &str) -> String {
+    format!(
+        "relation `{id}` is not changed in place, or its other direction would not know: insert \
+         a new one"
+    )
+}
+
+/// `, did you mean …?` with the known name that is nearest to `name`; empty if none is near.
+pub(crate) fn did_you_mean<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let near = known.map(|known| (distance(name, known), known)).min();
+    match near {
+        Some((distance, known)) if distance > 0 && distance <= 1 + name.len() / 3 => {
+            format!(", did you mean `{known}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many characters must be put in, left out or replaced to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (place, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[place + 1];
+            row[place + 1] = replaced.min(diagonal + 1).min(row[place] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 fn found(index: Option<usize>, what: &str, name: &str, access: &mut Access) -> usize {
     index.unwrap_or_else(|| {
         access.errors.push(format!(
@@ -134,6 +246,22 @@ fn found(index: Option<usize>, what: &str, name: &str, access: &mut Access) -> u
         ));
         usize::MAX
     })
+}
+
+/// State of one system, before it has its place.
+#[derive(Debug)]
+pub(crate) struct LocalType {
+    shape: Shape,
+    storage: fn() -> Box<dyn AnyResource>,
+    type_name: &'static str,
+}
+
+/// What ids of systems' state begin with: a character that sorts behind all that other ids have.
+pub(crate) const LOCAL: char = '~';
+
+/// The id of the state of a system.
+pub(crate) fn local_id(system: &str, place: usize) -> String {
+    format!("{LOCAL}{system}#{place:02}")
 }
 
 /// Something that systems can conflict about.
@@ -156,15 +284,58 @@ pub struct Access {
     /// Components whose removals the system reads.
     pub(crate) removals: BTreeSet<usize>,
     pub(crate) errors: Vec<String>,
+    /// State that is the system's own.
+    pub(crate) locals: Vec<LocalType>,
+    /// The place of the first of them among the resources.
+    first_local: usize,
 }
 
 impl Access {
-    pub(crate) fn reads(&mut self, index: usize, id: &'static str) {
-        self.read(Touched::Component(index), id);
+    /// Nothing is touched yet; state of the system comes behind the resources that there are.
+    pub(crate) fn of_system(registry: &Registry) -> Self {
+        Self { first_local: registry.resources.list.len(), ..Self::default() }
     }
 
-    pub(crate) fn writes(&mut self, index: usize, id: &'static str) {
-        self.write(Touched::Component(index), id);
+    /// For a condition of this system, which does not run while the system does.
+    pub(crate) fn of_condition(&mut self) -> Self {
+        Self {
+            first_local: self.first_local,
+            locals: std::mem::take(&mut self.locals),
+            ..Self::default()
+        }
+    }
+
+    /// What a condition looks at is looked at by its system.
+    pub(crate) fn take_condition(&mut self, condition: Self) {
+        for id in condition.writes.values().chain(condition.appends.values()) {
+            self.errors.push(format!("a condition changes `{id}`: conditions only look"));
+        }
+        self.reads.extend(condition.reads);
+        self.events.extend(condition.events);
+        self.removals.extend(condition.removals);
+        self.errors.extend(condition.errors);
+        self.locals = condition.locals;
+    }
+
+    /// Adds state of the system's own; its place among the resources.
+    pub(crate) fn local<T: Value>(&mut self) -> usize {
+        self.locals.push(LocalType {
+            shape: T::shape(),
+            storage: || Box::new(ResourceCell::<T>::new()),
+            type_name: type_name::<T>(),
+        });
+        self.first_local + self.locals.len() - 1
+    }
+
+    pub(crate) fn reads<T: Component>(&mut self, index: usize) {
+        self.read(Touched::Component(index), T::ID);
+    }
+
+    pub(crate) fn writes<T: Component>(&mut self, index: usize) {
+        if T::RELATION.is_some() {
+            self.errors.push(in_place(T::ID));
+        }
+        self.write(Touched::Component(index), T::ID);
     }
 
     pub(crate) fn read(&mut self, what: Touched, id: &'static str) {

@@ -10,7 +10,7 @@ pub(crate) mod order;
 
 use crate::ecs::registry::Access;
 use crate::ecs::schedule::declare::{Stage, Trigger};
-use crate::ecs::system::System;
+use crate::ecs::system::{Check, System};
 use crate::ecs::world::World;
 use crate::storage::stamp::{Run, Stamp, StampOf, stamp};
 
@@ -25,6 +25,7 @@ struct Placed {
     priority: i32,
     every: u64,
     triggers: Vec<Trigger>,
+    conditions: Vec<Check>,
     stream: u64,
     /// Its place in the stamps of a tick.
     position: u32,
@@ -47,7 +48,7 @@ impl Schedule {
         debug_assert_eq!(world.last_runs.len(), self.systems.len());
         for (index, placed) in self.systems.iter().enumerate() {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
-                world.flush(stamp(tick, placed.position - 1));
+                self.end_stage(world, placed.position - 1);
             }
             let run = Run {
                 stamp: stamp(tick, placed.position),
@@ -56,6 +57,9 @@ impl Schedule {
                 tick,
             };
             if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
+                continue;
+            }
+            if !placed.conditions.iter().all(|holds| holds(world, &run)) {
                 continue;
             }
             debug_assert!(
@@ -69,7 +73,16 @@ impl Schedule {
             placed.system.run(world, &run);
             world.last_runs[index] = run.stamp;
         }
-        world.flush(stamp(tick, self.systems.last().map_or(1, |last| last.position + 1)));
+        self.end_stage(world, self.systems.last().map_or(1, |last| last.position + 1));
+    }
+
+    /// Carries out what the stage asked for, and checks what it wrote.
+    fn end_stage(&self, world: &mut World, position: u32) {
+        world.flush(stamp(world.tick, position));
+        world.validate(|position| {
+            let place = self.systems.binary_search_by_key(&position, |system| system.position);
+            place.ok().map(|index| self.systems[index].name.as_str())
+        });
     }
 }
 

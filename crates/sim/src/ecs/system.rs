@@ -40,6 +40,30 @@ pub trait SystemFunction<Marker>: Send + Sync + 'static {
     fn call(&self, state: &Self::State, world: &World, run: &Run);
 }
 
+/// A function that says whether a system runs: see [`IntoSystems::run_if`](crate::IntoSystems).
+/// Implemented for functions of up to twelve parameters that return `bool`.
+pub trait Condition<Marker>: Clone + Send + Sync + 'static {
+    /// The states of the parameters.
+    type State: Send + Sync + 'static;
+    /// Resolves the parameters.
+    fn init(registry: &Registry, access: &mut Access) -> Self::State;
+    /// Whether the system runs.
+    fn holds(&self, state: &Self::State, world: &World, run: &Run) -> bool;
+}
+
+/// A condition that is ready to be asked.
+pub(crate) type Check = Box<dyn Fn(&World, &Run) -> bool + Send + Sync>;
+
+/// Makes a condition ready.
+pub(crate) fn check<C: Condition<M>, M>(
+    condition: C,
+    registry: &Registry,
+    access: &mut Access,
+) -> Check {
+    let state = C::init(registry, access);
+    Box::new(move |world, run| condition.holds(&state, world, run))
+}
+
 pub(crate) struct FunctionSystem<F, S> {
     function: F,
     state: S,
@@ -93,6 +117,33 @@ macro_rules! functions {
                     };
                 )*
                 inner(self, $($name),*);
+            }
+        }
+
+        impl<Func, $($name: SystemParam),*> Condition<fn($($name),*) -> bool> for Func
+        where
+            Func: Clone + Send + Sync + 'static,
+            for<'a> &'a Func: Fn($($name),*) -> bool + Fn($($name::Item<'_>),*) -> bool,
+        {
+            type State = ($($name::State,)*);
+            fn init(registry: &Registry, access: &mut Access) -> Self::State {
+                ($($name::init(registry, access),)*)
+            }
+            fn holds(&self, state: &Self::State, world: &World, run: &Run) -> bool {
+                fn inner<$($name),*>(
+                    condition: impl Fn($($name),*) -> bool,
+                    $($name: $name),*
+                ) -> bool {
+                    condition($($name),*)
+                }
+                let ($($name,)*) = state;
+                $(
+                    let Some($name) = $name::get($name, world, run) else {
+                        panic!("a parameter of a condition is in use: the schedule should have \
+                            refused it");
+                    };
+                )*
+                inner(self, $($name),*)
             }
         }
     };

@@ -3,14 +3,14 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rekindle_schema::Tick;
 
 use crate::ecs::bundle::Bundle;
 use crate::ecs::output::Outbox;
-use crate::ecs::registry::Registry;
+use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
 use crate::storage::change::Mut;
 use crate::storage::column::{AnyColumn, Column};
@@ -27,6 +27,9 @@ pub(crate) type Command = Box<dyn FnOnce(&mut World) + Send>;
 
 /// Values computed from the configuration of a match; they are no state.
 pub(crate) type Constants = BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>;
+
+/// Of one relation: the entities that name a living entity, ascending by slot.
+pub(crate) type Sources = BTreeMap<Entity, BTreeSet<Entity>>;
 
 /// The world of a match.
 ///
@@ -59,6 +62,12 @@ pub struct World {
     pub(crate) removed: Vec<Vec<(Stamp, Entity)>>,
     pub(crate) resources: Vec<Box<dyn AnyResource>>,
     pub(crate) events: Vec<Box<dyn AnyQueue>>,
+    /// Of each relation: who names whom. It follows from the components.
+    pub(crate) sources: BTreeMap<usize, Sources>,
+    /// Entities that got a relation to an entity that was gone; empty between changes.
+    pub(crate) orphans: Vec<Entity>,
+    /// What was changed later than this is still to be [validated](World::validate).
+    pub(crate) checked: Stamp,
     /// When each system last ran, in schedule order.
     pub(crate) last_runs: Vec<Stamp>,
     /// The decoded inputs of the tick that is being made.
@@ -88,6 +97,9 @@ impl World {
             tick_rate,
             seed,
             entities: Entities::default(),
+            sources: BTreeMap::new(),
+            orphans: Vec::new(),
+            checked: 0,
             last_runs: vec![0; systems],
             inputs: Box::new(()),
             commands: RefCell::default(),
@@ -132,11 +144,22 @@ impl World {
     pub fn spawn(&mut self, bundle: impl Bundle) -> Entity {
         let entity = self.entities.spawn();
         bundle.insert(self, entity);
+        self.end_orphans();
         entity
     }
 
-    /// Ends an entity and its components; whether it was alive.
+    /// Ends an entity and its components, and does what [relations](crate::OnDespawn) say about
+    /// those that name it; whether it was alive.
     pub fn despawn(&mut self, entity: Entity) -> bool {
+        let ended = self.end(entity);
+        if ended && !self.sources.is_empty() {
+            self.cascade(entity);
+        }
+        ended
+    }
+
+    /// Ends an entity and its components, and nothing else; whether it was alive.
+    pub(crate) fn end(&mut self, entity: Entity) -> bool {
         if !self.entities.contains(entity) {
             return false;
         }
@@ -152,21 +175,32 @@ impl World {
         let alive = self.entities.contains(entity);
         if alive {
             bundle.insert(self, entity);
+            self.end_orphans();
         }
         alive
     }
 
     pub(crate) fn insert_one<T: Component>(&mut self, entity: Entity, value: T) {
-        let index = self.registry.components.of::<T>();
-        let column =
-            index.and_then(|index| self.columns[index].as_any_mut().downcast_mut::<Column<T>>());
-        let Some(column) = column else {
+        let Some(index) = self.registry.components.of::<T>() else {
             panic!(
                 "component `{0}` is not registered: add `game.component::<{0}>()` in `Game::build`",
                 type_name::<T>()
             );
         };
-        column.insert(entity.slot() as usize, value, self.now.stamp);
+        if T::RELATION.is_some() && !self.relate(entity, value.target().unwrap_or_default(), index)
+        {
+            self.remove_index(entity, index);
+            return;
+        }
+        let now = self.now.stamp;
+        if let Some(column) = self.columns[index].as_any_mut().downcast_mut::<Column<T>>() {
+            column.insert(entity.slot() as usize, value, now);
+        }
+        if !T::REQUIRES.is_empty() {
+            for other in self.registry.required.get(&index).into_iter().flatten() {
+                self.columns[*other].insert_initial(entity.slot() as usize, now);
+            }
+        }
     }
 
     /// Takes a component away; whether it was there.
@@ -176,7 +210,10 @@ impl World {
             .is_some_and(|index| self.entities.contains(entity) && self.remove_index(entity, index))
     }
 
-    fn remove_index(&mut self, entity: Entity, index: usize) -> bool {
+    pub(crate) fn remove_index(&mut self, entity: Entity, index: usize) -> bool {
+        if !self.sources.is_empty() {
+            self.unrelate(entity, index);
+        }
         let removed = self.columns[index].remove(entity.slot() as usize);
         if removed && self.registry.watched.contains(&index) {
             self.removed[index].push((self.now.stamp, entity));
@@ -206,7 +243,11 @@ impl World {
     }
 
     /// A component to change.
+    ///
+    /// # Panics
+    /// If it is a relation: those are inserted anew.
     pub fn get_mut<T: Component>(&mut self, entity: Entity) -> Option<Mut<'_, T>> {
+        assert!(T::RELATION.is_none(), "{}", in_place(T::ID));
         if !self.entities.contains(entity) {
             return None;
         }
@@ -277,7 +318,7 @@ impl World {
     }
 
     #[inline]
-    pub(crate) fn cell<T: Resource>(&self, index: usize) -> Option<&ResourceCell<T>> {
+    pub(crate) fn cell<T: Value>(&self, index: usize) -> Option<&ResourceCell<T>> {
         self.resources.get(index)?.as_any().downcast_ref()
     }
 
@@ -328,6 +369,7 @@ impl World {
             self.events.iter_mut().for_each(|queue| queue.age());
             self.removed.iter_mut().flatten().for_each(|(stamp, _)| age(stamp));
             self.last_runs.iter_mut().for_each(age);
+            age(&mut self.checked);
         }
         self.now = Run { stamp: stamp(tick, 0), last: 0, stream: 0, tick };
         let registry = Arc::clone(&self.registry);
@@ -350,6 +392,7 @@ impl World {
     pub(crate) fn stand_at(&mut self, tick: Tick) {
         self.tick = tick;
         self.now = Run { stamp: stamp::last_of(tick), last: 0, stream: 0, tick };
+        self.checked = self.now.stamp;
     }
 
     /// Whether everything in the world was changed by its tick at the latest, and what was removed

@@ -14,6 +14,7 @@ use crate::ecs::registry::Registry;
 use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
 use crate::ecs::schedule::order::Declarations;
+use crate::ecs::validation::Rejected;
 use crate::ecs::world::{Constants, World};
 use crate::game::former::{FormerKeys, check_former};
 use crate::game::net::{self, View};
@@ -235,6 +236,10 @@ impl<G: Game> Built<G> {
             problems.push("a tick rate of 0".to_owned());
         }
         problems.extend(check_former(&former, &G::Config::default()));
+        registry.tie_components();
+        if !registry.validated.is_empty() {
+            registry.add_event::<Rejected>();
+        }
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);

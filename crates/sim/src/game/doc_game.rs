@@ -55,6 +55,11 @@ pub struct Coin {
     pub worth: u8,
 }
 
+/// Who holds a coin that does not lie around. It goes with its holder.
+#[derive(Debug, Clone, PartialEq, Component)]
+#[component(id = "held-by", relation = "despawn")]
+pub struct HeldBy(pub Entity);
+
 /// What has been collected in the match.
 #[derive(Debug, Clone, PartialEq, Resource)]
 #[resource(id = "score")]
@@ -126,6 +131,7 @@ impl Game for Duel {
             .component::<Velocity>()
             .component::<Runner>()
             .component::<Coin>()
+            .component::<HeldBy>()
             .resource::<Score>()
             .event::<Collected>()
             .position::<Position>("x", "y")

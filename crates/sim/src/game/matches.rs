@@ -33,6 +33,8 @@ pub struct Match<G: Game> {
     /// The configuration as JSON, with all its keys.
     config: Bytes,
     pub(crate) effects: Vec<Effect>,
+    /// What the checkpoint that the match was restored from had, and this build has not.
+    pub(crate) dropped: Vec<String>,
     probe: Arc<Probe>,
     /// How often the world was changed outside of steps: change stamps do not tell what was.
     edits: u64,
@@ -63,6 +65,7 @@ impl<G: Game> Match<G> {
             built,
             config: config.bytes.clone(),
             effects: Vec::new(),
+            dropped: Vec::new(),
             probe: Arc::new(Probe {
                 tick: AtomicU64::new(0),
                 system: AtomicUsize::new(0),
@@ -80,6 +83,7 @@ impl<G: Game> Match<G> {
     /// The world, to change in tests: a change outside of steps is not in any journal.
     pub fn world_mut(&mut self) -> &mut World {
         self.edits += 1;
+        self.world.validate_all();
         &mut self.world
     }
 
@@ -88,6 +92,7 @@ impl<G: Game> Match<G> {
     #[doc(hidden)]
     pub fn skip_to(&mut self, tick: Tick) {
         self.edits += 1;
+        self.world.validate_all();
         self.world.tick = tick;
     }
 
@@ -281,6 +286,10 @@ impl<G: Game> Simulation for Match<G> {
 
     fn open_effects(&self) -> Vec<Effect> {
         self.effects.clone()
+    }
+
+    fn dropped(&self) -> &[String] {
+        &self.dropped
     }
 
     fn probe(&self) -> Arc<Probe> {

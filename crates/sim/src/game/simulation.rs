@@ -180,6 +180,12 @@ pub trait Simulation: Send {
     fn open_effects(&self) -> Vec<Effect>;
     /// What a step is doing, for a watchdog.
     fn probe(&self) -> Arc<Probe>;
+    /// What the checkpoint that the match was restored from had, and this build has not:
+    /// `component-id.field`, or the id of something retired, ascending. Whoever restores a match
+    /// says it in the log. Empty if nothing was lost.
+    fn dropped(&self) -> &[String] {
+        &[]
+    }
     /// What the entity or world looks like, as JSON for people (`rekindle replay`).
     fn describe(&self) -> serde_json::Value;
 }
@@ -203,6 +209,12 @@ pub trait GameType: Send + Sync {
     /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone.
     /// `None` if they are no checkpoint.
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash>;
+    /// In which parts two checkpoints differ, by name, for people, such as a component. Empty if
+    /// they do not, if they cannot be restored, or if the game cannot tell.
+    fn differing_parts(&self, a: &[u8], b: &[u8]) -> Vec<String> {
+        let _ = (a, b);
+        Vec::new()
+    }
     /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
     fn accepts_input(&self, payload: &[u8]) -> bool;
     /// Whether bytes are a command of this game.

@@ -16,7 +16,7 @@ use crate::game::matches::{CALLBACKS, Match, guarded};
 use crate::game::net::View;
 use crate::game::simulation::{GameType, SimError, Simulation};
 use crate::game::sketch::Sketch;
-use crate::persist::{checkpoint, migrate};
+use crate::persist::{checkpoint, migrate, parts};
 use crate::value::{self, Reader};
 
 /// The hash of the state that a checkpoint holds, from its bytes alone: what
@@ -80,6 +80,7 @@ impl<G: Game> Typed<G> {
         guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| {
             SimError::Panicked { system: "setup".to_owned(), tick: Tick(0), message }
         })?;
+        made.world.validate(|_| None);
         made.world.canonicalise();
         // Nobody listens at tick 0: what setup says is said by no step.
         made.world.outbox = std::cell::RefCell::default();
@@ -100,8 +101,8 @@ impl<G: Game> Typed<G> {
         let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
         let mut made = Match::new(built, names, &config, start.seed, start.tick_rate);
         made.world.stand_at(start.tick);
-        made.effects = if head.schema == self.built.schema {
-            checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?
+        if head.schema == self.built.schema {
+            made.effects = checkpoint::decode_world(&mut made.world, &mut input).map_err(fail)?;
         } else {
             let old = checkpoint::Schema::from_bytes(head.schema)
                 .map_err(|error| fail(format!("schema: {error}")))?;
@@ -116,10 +117,11 @@ impl<G: Game> Typed<G> {
                     &mut input,
                 )
             });
-            result
+            let migrated = result
                 .unwrap_or_else(|message| Err(format!("`migrate` panicked: {message}")))
-                .map_err(fail)?
-        };
+                .map_err(fail)?;
+            (made.effects, made.dropped) = (migrated.effects, migrated.dropped);
+        }
         input.finish().map_err(|error| fail(error.to_string()))?;
         if !made.world.stamps_are_past() {
             return Err(fail(format!(
@@ -162,6 +164,14 @@ impl<G: Game> GameType for Typed<G> {
 
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
         checkpoint_hash(checkpoint)
+    }
+
+    fn differing_parts(&self, a: &[u8], b: &[u8]) -> Vec<String> {
+        let (Ok(a), Ok(b)) = (Self::restore(self, a), Self::restore(self, b)) else {
+            return Vec::new();
+        };
+        let ((a, marks_a), (b, marks_b)) = (a.capture(), b.capture());
+        parts::differing(&self.built.registry, (&a, &marks_a), (&b, &marks_b))
     }
 
     fn accepts_input(&self, payload: &[u8]) -> bool {

@@ -264,6 +264,7 @@ pub(crate) fn decode_world(
     for last in &mut world.last_runs {
         *last = u32::decode(input).map_err(within("systems", ""))?;
     }
+    world.relate_all();
     decode_effects(input).map_err(within("effects", ""))
 }
 

@@ -4,16 +4,22 @@
 //! | the old build has | this build has | |
 //! |---|---|---|
 //! | same version and fields | | taken as it is |
-//! | other version or fields | | [`Stored::migrate`](crate::value::component::Stored::migrate), then fields by name, defaults for those that are missing |
+//! | other version or fields | | [`Stored::migrate`], then fields by name, defaults for missing ones |
 //! | a higher version | | refused: the checkpoint is of a newer build |
+//! | a field | none of that name, and none that had it | left out, and said: [`dropped`] |
 //! | nothing | something | empty, or the defaults |
-//! | something | nothing | refused, unless the game says that it is [`retired`](crate::GameBuilder::retired) or there is none of it |
+//! | something | nothing | refused, unless it is [`retired`] or there is none of it |
+//!
+//! [`Stored::migrate`]: crate::value::component::Stored::migrate
+//! [`dropped`]: crate::Simulation::dropped
+//! [`retired`]: crate::GameBuilder::retired
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rekindle_schema::record::Effect;
 
-use crate::ecs::registry::{StoredType, StoredTypes};
+use crate::ecs::registry::{self, StoredType, StoredTypes};
 use crate::ecs::world::World;
 use crate::persist::checkpoint::{Entry, Schema, decode_effects, decode_removed, within};
 use crate::storage::column::bits;
@@ -40,7 +46,9 @@ fn fate<'k, S: ?Sized>(
     retired: &[&str],
 ) -> Result<Fate<'k, S>, String> {
     let Ok(index) = types.list.binary_search_by(|stored| stored.id.cmp(&old.id)) else {
-        return Ok(if retired.contains(&old.id.as_str()) { Fate::Retired } else { Fate::Unknown });
+        // The state of a system goes with it.
+        let goes = retired.contains(&old.id.as_str()) || old.id.starts_with(registry::LOCAL);
+        return Ok(if goes { Fate::Retired } else { Fate::Unknown });
     };
     let stored = &types.list[index];
     if old.version > stored.version {
@@ -64,9 +72,11 @@ fn convert<S: ?Sized>(
     old: &Entry,
     stored: &StoredType<S>,
     input: &mut Reader<'_>,
+    dropped: &mut BTreeSet<String>,
 ) -> Result<Vec<u8>, String> {
     let mut datum = old.shape.read(input).map_err(|error| error.to_string())?;
     (stored.migrate)(old.version, &mut datum)?;
+    stored.shape.unread(&datum, &format!("{}.", old.id), dropped);
     let mut out = Vec::new();
     stored.shape.convert(&datum, &mut out)?;
     Ok(out)
@@ -79,14 +89,24 @@ fn unknown(what: &str) -> String {
     )
 }
 
-/// Fills a new world from the rest of a body with an old schema, and returns the open effects.
+/// What a checkpoint of another build brought.
+pub(crate) struct Migrated {
+    /// The open effects.
+    pub(crate) effects: Vec<Effect>,
+    /// What has no place in this build, ascending: `component-id.field`, or the id of something
+    /// retired.
+    pub(crate) dropped: Vec<String>,
+}
+
+/// Fills a new world from the rest of a body with an old schema.
 pub(crate) fn decode_world(
     world: &mut World,
     old: &Schema,
     names: &[&str],
     retired: &[&str],
     input: &mut Reader<'_>,
-) -> Result<Vec<Effect>, String> {
+) -> Result<Migrated, String> {
+    let mut dropped = BTreeSet::new();
     let registry = Arc::clone(&world.registry);
     world.entities = Entities::decode(input).map_err(within("entities", ""))?;
     for entry in &old.components {
@@ -95,12 +115,18 @@ pub(crate) fn decode_world(
                 .decode(input, &world.entities)
                 .map_err(|error| error.to_string()),
             Ok(Fate::Converted(index, stored)) => {
-                world.columns[index]
-                    .decode_with(input, &world.entities, &mut |input| convert(entry, stored, input))
+                world.columns[index].decode_with(input, &world.entities, &mut |input| {
+                    convert(entry, stored, input, &mut dropped)
+                })
             }
-            Ok(Fate::Retired) => {
-                skip_column(&entry.shape, input).map(|_| ()).map_err(|error| error.to_string())
-            }
+            Ok(Fate::Retired) => match skip_column(&entry.shape, input) {
+                Ok(0) => Ok(()),
+                Ok(_) => {
+                    dropped.insert(entry.id.clone());
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            },
             Ok(Fate::Unknown) => match skip_column(&entry.shape, input) {
                 Ok(0) => Ok(()),
                 Ok(_) => Err(unknown("component")),
@@ -119,10 +145,11 @@ pub(crate) fn decode_world(
         }
     }
     for entry in &old.resources {
-        resource(world, entry, retired, input).map_err(within("resource", &entry.id))?;
+        resource(world, entry, retired, input, &mut dropped)
+            .map_err(within("resource", &entry.id))?;
     }
     for entry in &old.events {
-        events(world, entry, retired, input).map_err(within("event", &entry.id))?;
+        events(world, entry, retired, input, &mut dropped).map_err(within("event", &entry.id))?;
     }
     for name in &old.systems {
         let last = Stamp::decode(input).map_err(within("systems", ""))?;
@@ -130,7 +157,9 @@ pub(crate) fn decode_world(
             world.last_runs[index] = last;
         }
     }
-    decode_effects(input).map_err(within("effects", ""))
+    world.relate_all();
+    let effects = decode_effects(input).map_err(within("effects", ""))?;
+    Ok(Migrated { effects, dropped: dropped.into_iter().collect() })
 }
 
 fn resource(
@@ -138,6 +167,7 @@ fn resource(
     entry: &Entry,
     retired: &[&str],
     input: &mut Reader<'_>,
+    dropped: &mut BTreeSet<String>,
 ) -> Result<(), String> {
     let registry = Arc::clone(&world.registry);
     let text = |error: DecodeError| error.to_string();
@@ -148,11 +178,14 @@ fn resource(
             world.resources[index].decode_value(input).map_err(text)
         }
         Fate::Converted(index, stored) => {
-            let bytes = convert(entry, stored, input)?;
+            let bytes = convert(entry, stored, input, dropped)?;
             world.resources[index].set_changed(changed);
             world.resources[index].decode_value(&mut Reader::new(&bytes)).map_err(text)
         }
-        Fate::Retired => entry.shape.read(input).map(|_| ()).map_err(text),
+        Fate::Retired => {
+            dropped.insert(entry.id.clone());
+            entry.shape.read(input).map(|_| ()).map_err(text)
+        }
         Fate::Unknown => Err(unknown("resource")),
     }
 }
@@ -162,6 +195,7 @@ fn events(
     entry: &Entry,
     retired: &[&str],
     input: &mut Reader<'_>,
+    dropped: &mut BTreeSet<String>,
 ) -> Result<(), String> {
     let registry = Arc::clone(&world.registry);
     let text = |error: DecodeError| error.to_string();
@@ -173,10 +207,13 @@ fn events(
         let stamp = Stamp::decode(input).map_err(text)?;
         match fate {
             Fate::Converted(index, stored) => {
-                let bytes = convert(entry, stored, input)?;
+                let bytes = convert(entry, stored, input, dropped)?;
                 world.events[index].push_encoded(stamp, &bytes).map_err(text)?;
             }
-            Fate::Retired => drop(entry.shape.read(input).map_err(text)?),
+            Fate::Retired => {
+                dropped.insert(entry.id.clone());
+                entry.shape.read(input).map_err(text)?;
+            }
             Fate::Same(_) | Fate::Unknown => return Err(unknown("event")),
         }
     }

@@ -15,6 +15,7 @@ mod changes;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
@@ -23,6 +24,7 @@ use crate::storage::entities::Entities;
 use crate::storage::layout::{Before, PageMark};
 use crate::storage::stamp::{Stamp, StampOf, age};
 use crate::value::component::Component;
+use crate::value::entity::Entity;
 use crate::value::{DecodeError, Reader, Value};
 
 /// Slots of a page.
@@ -58,11 +60,19 @@ pub struct Column<T> {
     pub(crate) present: Vec<u64>,
     pub(crate) stamps: Vec<Option<Box<Stamps>>>,
     pub(crate) values: RefCell<Pages<T>>,
+    /// Of a component that does not accept all values: those that the slots had when they were
+    /// last checked. Always the values themselves between ticks, so they are in no checkpoint.
+    accepted: BTreeMap<usize, T>,
 }
 
 impl<T: Component> Column<T> {
     pub(crate) fn new() -> Self {
-        Self { present: Vec::new(), stamps: Vec::new(), values: RefCell::new(Vec::new()) }
+        Self {
+            present: Vec::new(),
+            stamps: Vec::new(),
+            values: RefCell::new(Vec::new()),
+            accepted: BTreeMap::new(),
+        }
     }
 
     /// Makes sure that a page exists, and returns its values and stamps.
@@ -110,6 +120,9 @@ impl<T: Component> Column<T> {
         let (page, bit) = (slot / PAGE, slot % PAGE);
         if !self.has(slot) {
             return None;
+        }
+        if T::VALIDATES {
+            self.accepted.remove(&slot);
         }
         self.present[page] &= !(1 << bit);
         let value = self.values.get_mut().get_mut(page)?.as_mut()?.get_mut(bit)?;
@@ -162,12 +175,34 @@ pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The slots that words of bits name, ascending: bit `i % 64` of word `i / 64` names slot `i`.
+pub(crate) fn slots(words: &[u64]) -> impl Iterator<Item = usize> {
+    words.iter().enumerate().flat_map(|(page, word)| bits(*word).map(move |bit| page * PAGE + bit))
+}
+
+/// A value that a component does not accept.
+pub(crate) struct Refused {
+    pub(crate) slot: usize,
+    /// When it was written.
+    pub(crate) stamp: Stamp,
+    pub(crate) problem: String,
+    /// The component has its former value again; otherwise it had none, and goes.
+    pub(crate) kept: bool,
+}
+
 /// A column without its type.
 pub(crate) trait AnyColumn: Any + Send {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
     /// Which slots have the component: bit `i % 64` of word `i / 64`.
     fn present(&self) -> &[u64];
+    /// Gives a slot that has no component the initial one.
+    fn insert_initial(&mut self, slot: usize, now: Stamp);
+    /// The entity that the component of a slot names, if it is a relation.
+    fn target(&self, slot: usize) -> Option<Entity>;
+    /// Checks what was changed after `since`. A value that is not accepted becomes again what it
+    /// was; tells slot, stamp of the change and problem of each.
+    fn validate(&mut self, since: Stamp) -> Vec<Refused>;
     /// Drops the component of a slot; whether it was there.
     fn remove(&mut self, slot: usize) -> bool;
     /// Whether any entry has a stamp of this sort that is newer than `last`.
@@ -220,6 +255,43 @@ impl<T: Component> AnyColumn for Column<T> {
 
     fn present(&self) -> &[u64] {
         &self.present
+    }
+
+    fn insert_initial(&mut self, slot: usize, now: Stamp) {
+        if !self.has(slot) {
+            self.insert(slot, T::initial(), now);
+        }
+    }
+
+    fn validate(&mut self, since: Stamp) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        let pages = self.present.iter().zip(&self.stamps).zip(self.values.get_mut());
+        for (page, ((present, stamps), values)) in pages.enumerate() {
+            let (Some(stamps), Some(values)) = (stamps, values) else { continue };
+            for bit in bits(*present) {
+                let stamp = stamps.changed[bit].get();
+                if stamp <= since {
+                    continue;
+                }
+                let (slot, value) = (page * PAGE + bit, &mut values[bit]);
+                // What is accepted is what a restored world has: the canonical form.
+                value.canonicalise();
+                let Err(problem) = value.validate() else {
+                    self.accepted.insert(slot, value.clone());
+                    continue;
+                };
+                let before = self.accepted.get(&slot);
+                refused.push(Refused { slot, stamp, problem, kept: before.is_some() });
+                if let Some(before) = before {
+                    *value = before.clone();
+                }
+            }
+        }
+        refused
+    }
+
+    fn target(&self, slot: usize) -> Option<Entity> {
+        self.with(slot, T::target)?
     }
 
     fn remove(&mut self, slot: usize) -> bool {
@@ -360,6 +432,10 @@ impl<T: Component> Column<T> {
             let mut values = Vec::with_capacity(PAGE);
             for bit in 0..PAGE {
                 values.push(if present >> bit & 1 == 1 { read(input)? } else { T::initial() });
+            }
+            if T::VALIDATES {
+                let slots = bits(present).map(|bit| (page * PAGE + bit, values[bit].clone()));
+                self.accepted.extend(slots);
             }
             let added = decode_stamps(present, input)?;
             let changed = decode_stamps(present, input)?.map(Cell::new);

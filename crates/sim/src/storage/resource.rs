@@ -4,8 +4,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 
 use crate::storage::stamp::{Stamp, age};
-use crate::value::component::Resource;
-use crate::value::{DecodeError, Reader};
+use crate::value::{DecodeError, Reader, Value};
 
 /// A resource and when it was changed.
 pub(crate) struct ResourceCell<T> {
@@ -13,7 +12,7 @@ pub(crate) struct ResourceCell<T> {
     pub(crate) changed: Cell<Stamp>,
 }
 
-impl<T: Resource> ResourceCell<T> {
+impl<T: Value> ResourceCell<T> {
     pub(crate) fn new() -> Self {
         Self { value: RefCell::new(T::initial()), changed: Cell::new(0) }
     }
@@ -30,7 +29,7 @@ pub(crate) trait AnyResource: Any + Send {
     fn set_changed(&mut self, stamp: Stamp);
 }
 
-impl<T: Resource> AnyResource for ResourceCell<T> {
+impl<T: Value> AnyResource for ResourceCell<T> {
     fn as_any(&self) -> &dyn Any {
         self
     }

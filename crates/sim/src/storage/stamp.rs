@@ -27,6 +27,11 @@ pub(crate) fn stamp(tick: Tick, position: u32) -> Stamp {
     ((tick.0 % ERA + ERA) as u32) * POSITIONS + position.min(POSITIONS - 1)
 }
 
+/// The place in its tick that a stamp names.
+pub(crate) fn position(stamp: Stamp) -> u32 {
+    stamp % POSITIONS
+}
+
 /// The stamp that the start of the tick `ticks` earlier has in `tick`; 0 if that is too long ago to
 /// have one.
 pub(crate) fn before(tick: Tick, ticks: u64) -> Stamp {

@@ -1,8 +1,12 @@
 //! What can be stored in a world: components, resources, events. All three are derived.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
 use rekindle_schema::net::FieldKind;
 
 use crate::value::Value;
+use crate::value::entity::Entity;
 use crate::value::shape::Datum;
 
 /// A value that stands in checkpoints under a stable name.
@@ -62,6 +66,44 @@ pub struct NetFieldDef {
     pub rate: Option<&'static str>,
 }
 
+/// Fields of an old value by name.
+pub type OldFields = BTreeMap<String, Datum>;
+
+/// One step of a migration: brings the fields that version `from` has to the next version.
+/// Called by derived code.
+pub fn migrate_step(
+    from: u16,
+    value: &mut Datum,
+    step: impl FnOnce(&mut OldFields) -> Result<(), String>,
+) -> Result<(), String> {
+    match value {
+        Datum::Struct(fields) | Datum::Enum(_, fields) => {
+            step(fields).map_err(|problem| format!("migration from version {from}: {problem}"))
+        }
+        other => Err(format!("migration from version {from}: {other:?} has no fields")),
+    }
+}
+
+/// Refuses a field's value outside of `low..=high`. Called by derived code.
+pub fn within<T: PartialOrd + Debug>(name: &str, value: &T, low: T, high: T) -> Result<(), String> {
+    if *value >= low && *value <= high {
+        Ok(())
+    } else {
+        Err(format!("`{name}` is {value:?}, outside of {low:?}..={high:?}"))
+    }
+}
+
+/// What happens to an entity with a relation when the entity that it names is despawned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDespawn {
+    /// It is despawned as well: a child goes with its parent.
+    Despawn,
+    /// It loses the relation.
+    Remove,
+    /// It keeps the relation, which names nobody from then on.
+    Keep,
+}
+
 /// Data of an entity. `#[derive(Component)]`, see [`crate::Component`](macro@crate::Component).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no component",
@@ -70,6 +112,25 @@ pub struct NetFieldDef {
 pub trait Component: Stored {
     /// The fields that snapshots carry; empty if the component stays on the server.
     const NET: &'static [NetFieldDef];
+    /// Ids of the components that an entity gets with this one, at their defaults, unless it has
+    /// them: `#[component(requires(Other))]`.
+    const REQUIRES: &'static [&'static str] = &[];
+    /// Set if the component is a relation, which names another entity:
+    /// `#[component(relation = "despawn")]`.
+    const RELATION: Option<OnDespawn> = None;
+
+    /// Whether [`Component::validate`] refuses anything.
+    const VALIDATES: bool = false;
+
+    /// Whether the component may have this value; the problem, if not. Asked at the end of each
+    /// stage for what was changed in it: see [`Rejected`](crate::Rejected).
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Whom a relation names.
+    fn target(&self) -> Option<Entity> {
+        None
+    }
 
     /// Writes one quantum for each networked field.
     fn to_quanta(&self, quanta: &mut [u32]);

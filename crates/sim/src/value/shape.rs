@@ -4,7 +4,7 @@
 //! for the same id, the old bytes are read into a [`Datum`] by the old shape, brought into the new
 //! shape by field name, and encoded again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::value::{DecodeError, Reader, Value};
 
@@ -51,12 +51,33 @@ pub struct Field {
     /// Canonical bytes of what the field has if nobody set it. Known for types of the running build
     /// only: it is in no checkpoint.
     pub default: Vec<u8>,
+    /// Names that the field had in earlier builds, the newest first. Known for types of the running
+    /// build only, like the default.
+    pub former: Vec<String>,
 }
 
 impl Field {
     /// A field of the running build. Called by derived code.
     pub fn new<T: Value>(name: &str, default: &T) -> Self {
-        Self { name: name.to_owned(), shape: T::shape(), default: crate::value::to_bytes(default) }
+        Self {
+            name: name.to_owned(),
+            shape: T::shape(),
+            default: crate::value::to_bytes(default),
+            former: Vec::new(),
+        }
+    }
+
+    /// The field had these names in earlier builds. Called by derived code.
+    #[must_use]
+    pub fn formerly(mut self, names: &[&str]) -> Self {
+        self.former = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// What an old value says of this field, under its own name or a former one.
+    fn find<'d>(&self, data: &'d BTreeMap<String, Datum>) -> Option<(&'d String, &'d Datum)> {
+        let mut names = std::iter::once(&self.name).chain(&self.former);
+        names.find_map(|name| data.get_key_value(name))
     }
 }
 
@@ -195,6 +216,7 @@ impl Shape {
                     name: String::decode(input)?,
                     shape: Self::decode_at(input, depth)?,
                     default: Vec::new(),
+                    former: Vec::new(),
                 })
             };
             (0..count).map(field).collect()
@@ -403,6 +425,38 @@ impl Shape {
         Ok(())
     }
 
+    /// Adds the paths (`items.weight`) of those fields of `datum` that [`Shape::convert`] leaves
+    /// out, because this shape has no field of that name and none that had it. `path` stands in
+    /// front of each.
+    pub(crate) fn unread(&self, datum: &Datum, path: &str, unread: &mut BTreeSet<String>) {
+        match (self, datum) {
+            (Self::Option(of), Datum::Option(Some(datum))) => of.unread(datum, path, unread),
+            (Self::Option(_), Datum::Option(None)) => {}
+            (Self::Option(of), datum) => of.unread(datum, path, unread),
+            (Self::Array(_, of) | Self::List(of), Datum::List(data)) => {
+                for datum in data {
+                    of.unread(datum, path, unread);
+                }
+            }
+            (Self::Map(key, value), Datum::Map(data)) => {
+                for (old_key, old_value) in data {
+                    key.unread(old_key, path, unread);
+                    value.unread(old_value, path, unread);
+                }
+            }
+            (Self::Tuple(of), Datum::List(data)) => {
+                of.iter().zip(data).for_each(|(shape, datum)| shape.unread(datum, path, unread));
+            }
+            (Self::Struct(of), Datum::Struct(data)) => unread_fields(of, data, path, unread),
+            (Self::Enum(variants), Datum::Enum(name, data)) => {
+                if let Some((_, of)) = variants.iter().find(|(known, _)| known == name) {
+                    unread_fields(of, data, path, unread);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn convert_int(&self, value: i128, out: &mut Vec<u8>) -> Result<(), String> {
         fn fit<T: Value + TryFrom<i128>>(value: i128, out: &mut Vec<u8>) -> Option<()> {
             T::try_from(value).ok().map(|value| value.encode(out))
@@ -433,13 +487,31 @@ fn convert_fields(
     data: &BTreeMap<String, Datum>,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    for Field { name, shape, default } in fields {
-        match data.get(name) {
-            Some(datum) => {
+    for field in fields {
+        let Field { name, shape, default, .. } = field;
+        match field.find(data) {
+            Some((_, datum)) => {
                 shape.convert(datum, out).map_err(|error| format!("field `{name}`: {error}"))?;
             }
             None => out.extend_from_slice(default),
         }
     }
     Ok(())
+}
+
+/// Adds the paths of what [`convert_fields`] leaves out.
+fn unread_fields(
+    fields: &[Field],
+    data: &BTreeMap<String, Datum>,
+    path: &str,
+    unread: &mut BTreeSet<String>,
+) {
+    let mut left: BTreeMap<&String, &Datum> = data.iter().collect();
+    for field in fields {
+        if let Some((name, datum)) = field.find(data) {
+            left.remove(name);
+            field.shape.unread(datum, &format!("{path}{name}."), unread);
+        }
+    }
+    unread.extend(left.keys().map(|name| format!("{path}{name}")));
 }

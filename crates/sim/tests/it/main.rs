@@ -2,9 +2,11 @@
 #![expect(unreachable_pub, reason = "the games in here are read by these tests alone")]
 
 mod decode;
+mod family;
 mod game;
 mod golden;
 mod migrate;
+mod rules;
 mod schedule;
 mod shadow;
 mod world;

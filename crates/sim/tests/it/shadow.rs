@@ -208,3 +208,22 @@ fn marks_of_something_else_are_no_base() {
     live.world_mut();
     assert!(live.changes(&base, &marks, usize::MAX).is_none());
 }
+
+#[test]
+fn parts_in_which_two_checkpoints_differ_are_named() {
+    let game = Typed::<Zoo>::new().unwrap();
+    let config = game.config_from_json("{}").unwrap();
+    let mut one = Typed::create(&game, &config, 3).unwrap();
+    let mut keeper = Keeper::new(3);
+    for _ in 0..40 {
+        let step = keeper.step(&one);
+        one.step(&step).unwrap();
+    }
+    let checkpoint = one.checkpoint();
+    assert_eq!(game.differing_parts(&checkpoint, &checkpoint), [""; 0]);
+    let mut other = Typed::restore(&game, &checkpoint).unwrap();
+    other.world_mut().resource_mut::<Seen>().added += 1;
+    let parts = game.differing_parts(&checkpoint, &other.checkpoint());
+    assert!(parts.len() == 1 && parts[0].starts_with("resource `"), "{parts:?}");
+    assert_eq!(game.differing_parts(&checkpoint, b"none"), [""; 0]);
+}

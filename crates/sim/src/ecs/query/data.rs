@@ -74,7 +74,7 @@ macro_rules! component_data {
 
             fn init(registry: &Registry, access: &mut Access) -> usize {
                 let index = registry.component::<T>(access);
-                access.$access(index, T::ID);
+                access.$access::<T>(index);
                 index
             }
             fn guard<'w>(state: &usize, world: &'w World) -> Option<$guard<'w, T>> {

@@ -5,7 +5,7 @@
 use std::any::type_name;
 
 use crate::ecs::registry::{Access, Registry};
-use crate::ecs::system::{FunctionSystem, System, SystemFunction};
+use crate::ecs::system::{Check, Condition, FunctionSystem, System, SystemFunction, check};
 use crate::value::component::{Component, Event};
 
 /// Parts of a tick. What systems ask for through `Commands` is done at the end of a stage.
@@ -67,6 +67,8 @@ fn last_segment(path: &str) -> &str {
 }
 
 type Init = Box<dyn FnOnce(&Registry, &mut Access) -> Box<dyn System>>;
+/// Makes a condition ready.
+pub(super) type MakeCheck = Box<dyn FnOnce(&Registry, &mut Access) -> Check>;
 type Watch = fn(&Registry, &mut Access) -> Trigger;
 
 /// Systems with what was declared about them.
@@ -82,6 +84,7 @@ pub(super) struct Declared {
     pub(super) priority: i32,
     pub(super) every: u64,
     pub(super) triggers: Vec<Watch>,
+    pub(super) conditions: Vec<MakeCheck>,
 }
 
 /// What makes a system run besides the passing of ticks.
@@ -168,6 +171,29 @@ pub trait IntoSystems<Marker>: Sized {
         })
     }
 
+    /// They run only if the condition holds: a function with parameters of systems that only looks,
+    /// and returns `bool`. It is asked when the system's turn comes and its triggers let it run;
+    /// for its filters, "since" is when the system itself last ran. Of several all must hold.
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::{Coin, Position, Score};
+    /// use rekindle_sim::{IntoSystems as _, Query, Res};
+    ///
+    /// fn rich(score: Res<Score>) -> bool {
+    ///     score.total > 10
+    /// }
+    /// fn drift(mut coins: Query<(&mut Position, &Coin)>) {}
+    /// let system = drift.run_if(rich).run_if(|coins: Query<&Coin>| !coins.is_empty()).every(3);
+    /// ```
+    fn run_if<M>(self, condition: impl Condition<M>) -> Systems {
+        self.into_systems().each(|system| {
+            let condition = condition.clone();
+            system
+                .conditions
+                .push(Box::new(move |registry, access| check(condition, registry, access)));
+        })
+    }
+
     /// Another name than the function's; closures need one.
     fn named(self, name: &str) -> Systems {
         self.into_systems().each(|system| name.clone_into(&mut system.name))
@@ -217,6 +243,7 @@ impl<F: SystemFunction<M>, M: 'static> IntoSystems<(M,)> for F {
                 priority: 0,
                 every: 1,
                 triggers: Vec::new(),
+                conditions: Vec::new(),
             }],
         }
     }

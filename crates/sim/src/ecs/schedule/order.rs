@@ -1,6 +1,6 @@
 //! Puts the declared systems in one total order, or says everything that is wrong with them.
 
-use crate::ecs::registry::{Access, Registry};
+use crate::ecs::registry::{self, Access, Registry, did_you_mean};
 use crate::ecs::schedule::declare::{Declared, Stage, Systems};
 use crate::ecs::schedule::{Placed, Schedule};
 use crate::storage::stamp::POSITIONS;
@@ -19,36 +19,19 @@ impl Declarations {
     /// Resolves what the systems touch and puts them in order; or all that is wrong with them.
     pub(crate) fn build(self, registry: &mut Registry) -> Result<Schedule, Vec<String>> {
         let mut errors = std::mem::take(&mut registry.errors);
-        let mut systems = Vec::with_capacity(self.list.len());
-        for (stage, declared) in self.list {
-            let Declared { name, init, after, before, priority, every, triggers } = declared;
-            let mut access = Access::default();
-            let system = init(registry, &mut access);
-            let triggers = triggers.iter().map(|trigger| trigger(registry, &mut access)).collect();
-            errors.extend(access.errors.iter().map(|error| format!("system `{name}`: {error}")));
-            if every == 0 {
-                errors.push(format!("system `{name}` runs every 0 ticks: give at least 1"));
-            }
-            if name.is_empty() || name.contains('{') {
-                errors.push(format!(
-                    "a closure in stage {stage:?} has no name of its own: add `.named(\"…\")`"
-                ));
-            }
-            let hash = *blake3::hash(name.as_bytes()).as_bytes();
-            let stream = u64::from_le_bytes(std::array::from_fn(|byte| hash[byte]));
-            systems.push(Placed {
-                name,
-                stage,
-                system,
-                access,
-                after,
-                before,
-                priority,
-                every,
-                triggers,
-                stream,
-                position: 0,
-            });
+        // State of systems is stored under their names, ascending.
+        let mut list: Vec<_> = self.list.into_iter().enumerate().collect();
+        list.sort_by_cached_key(|(_, (_, declared))| registry::local_id(&declared.name, 0));
+        let mut placed = Vec::with_capacity(list.len());
+        for (index, (stage, declared)) in list {
+            let (system, problems) = place(stage, declared, registry);
+            placed.push((index, system, problems));
+        }
+        placed.sort_by_key(|(index, ..)| *index);
+        let mut systems = Vec::with_capacity(placed.len());
+        for (_, system, problems) in placed {
+            errors.extend(problems);
+            systems.push(system);
         }
         check_names(&systems, &mut errors);
         let systems = if errors.is_empty() { order(systems, &mut errors) } else { systems };
@@ -70,6 +53,51 @@ impl Declarations {
             Err(errors)
         }
     }
+}
+
+/// Resolves what a system touches; and what is wrong with it.
+fn place(stage: Stage, declared: Declared, registry: &mut Registry) -> (Placed, Vec<String>) {
+    let Declared { name, init, after, before, priority, every, triggers, conditions } = declared;
+    let mut access = Access::of_system(registry);
+    let system = init(registry, &mut access);
+    let triggers = triggers.iter().map(|trigger| trigger(registry, &mut access)).collect();
+    let conditions = conditions
+        .into_iter()
+        .map(|make| {
+            let mut looks = access.of_condition();
+            let check = make(registry, &mut looks);
+            access.take_condition(looks);
+            check
+        })
+        .collect();
+    registry.add_locals(&name, std::mem::take(&mut access.locals));
+    let mut errors: Vec<_> =
+        access.errors.iter().map(|error| format!("system `{name}`: {error}")).collect();
+    if every == 0 {
+        errors.push(format!("system `{name}` runs every 0 ticks: give at least 1"));
+    }
+    if name.is_empty() || name.contains('{') {
+        errors.push(format!(
+            "a closure in stage {stage:?} has no name of its own: add `.named(\"…\")`"
+        ));
+    }
+    let hash = *blake3::hash(name.as_bytes()).as_bytes();
+    let stream = u64::from_le_bytes(std::array::from_fn(|byte| hash[byte]));
+    let placed = Placed {
+        name,
+        stage,
+        system,
+        access,
+        after,
+        before,
+        priority,
+        every,
+        triggers,
+        conditions,
+        stream,
+        position: 0,
+    };
+    (placed, errors)
 }
 
 /// Checks what the stamps of a tick stand on: systems go through the stages in order, and each has
@@ -110,8 +138,9 @@ fn check_names(systems: &[Placed], errors: &mut Vec<String>) {
                 )),
                 None => errors.push(format!(
                     "system `{}` is put in order with `{other}`, which is \
-                    no system of this game",
-                    system.name
+                    no system of this game{}",
+                    system.name,
+                    did_you_mean(other, systems.iter().map(|known| known.name.as_str()))
                 )),
             }
         }

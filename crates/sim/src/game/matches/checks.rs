@@ -34,6 +34,9 @@ impl<G: Game> Match<G> {
             if !copy.stamps_are_past() {
                 return Err("it has changes that are newer than its tick".to_owned());
             }
+            if copy.sources != world.sources_of_components() || copy.sources != world.sources() {
+                return Err("its relations have another direction back".to_owned());
+            }
             let mut again = Vec::with_capacity(state.len());
             checkpoint::encode_head(&head.game, head.schema, &mut again);
             checkpoint::encode_body(&copy, start.config, &effects, &mut again, None);
