@@ -3,6 +3,11 @@
 //! The servers start while the tests compile. They are stopped by a process of its own that waits
 //! for the end of a pipe we hold: whatever becomes of us, Ctrl-C and SIGKILL included, the pipe
 //! ends.
+//!
+//! The whole suite runs several test programs at a time ([`programs`]); what is asked for with
+//! options of `cargo test` runs as cargo runs it.
+
+mod programs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,11 +39,14 @@ pub(crate) fn test(wanted: &Suite) -> Result<()> {
             .with_context(|| format!("cannot create {}", target.display()))?;
     }
     std::fs::write(&skipped, "").with_context(|| format!("cannot write {}", skipped.display()))?;
+    let told = (SKIPPED, skipped.display().to_string());
     let outcome = if wanted.without_services {
-        let mut command = cargo_test(&wanted.rest);
-        run(command.env(SERVICES, NONE).env_remove(POSTGRES).env_remove(CQL).env(SKIPPED, &skipped))
+        // An empty address is none.
+        let none = [(SERVICES, NONE), (POSTGRES, ""), (CQL, "")];
+        let none = none.map(|(name, value)| (name, value.to_owned()));
+        run_tests(&wanted.rest, || Ok(none.into_iter().chain([told]).collect()))
     } else {
-        with_servers(&dir, &wanted.rest, &skipped)
+        with_servers(&dir, &wanted.rest, told)
     };
     say_skipped(wanted.without_services, &skipped)?;
     outcome
@@ -56,17 +64,34 @@ fn cargo_test(rest: &[String]) -> Command {
     command
 }
 
-fn with_servers(dir: &Path, rest: &[String], skipped: &Path) -> Result<()> {
+fn with_servers(dir: &Path, rest: &[String], told: Variable) -> Result<()> {
     let missing = missing(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let mut servers = Servers::start(dir, missing)?;
-    let options = rest.split(|argument| argument == "--").next().unwrap_or_default();
-    let outcome = run(cargo_test(options).arg("--no-run")).and_then(|()| {
+    let outcome = run_tests(rest, || {
         servers.wait()?;
-        let mut command = cargo_test(rest);
-        run(command.envs(addresses(dir, missing)?).env(SKIPPED, skipped))
+        Ok(addresses(dir, missing)?.into_iter().chain([told]).collect())
     });
     let stopped = servers.stop();
     outcome.and(stopped)
+}
+
+/// A variable of the surroundings of tests, and its value.
+type Variable = (&'static str, String);
+
+/// Builds the tests, asks for the variables that they run with, and runs them.
+fn run_tests(rest: &[String], variables: impl FnOnce() -> Result<Vec<Variable>>) -> Result<()> {
+    if !rest.is_empty() {
+        let options = rest.split(|argument| argument == "--").next().unwrap_or_default();
+        run(cargo_test(options).arg("--no-run"))?;
+        return run(cargo_test(rest).envs(variables()?));
+    }
+    let programs = programs::build(&mut cargo_test(&[]))?;
+    let variables = variables()?;
+    let logs = rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR"))
+        .with_file_name("test-output");
+    let ran = programs::run_all(programs, &variables, &logs);
+    let examples = run(cargo_test(&["--doc".to_owned()]).envs(variables));
+    ran.and(examples)
 }
 
 /// What has to be started: none, one of the two (its name for `services up --only`), or both.
@@ -88,7 +113,7 @@ fn missing(is_set: impl Fn(&str) -> bool) -> Missing {
 }
 
 /// The variables that tell tests where the servers are which we have started.
-fn addresses(dir: &Path, missing: Missing) -> Result<Vec<(&'static str, String)>> {
+fn addresses(dir: &Path, missing: Missing) -> Result<Vec<Variable>> {
     if missing == Missing::Nothing {
         return Ok(Vec::new());
     }

@@ -1,0 +1,245 @@
+//! Test programs, several at a time.
+//!
+//! `cargo test` runs one test program after the other. Most of those here wait (for processes,
+//! disks, servers), so the cores stand idle for half of that time. [`build`] lets cargo make the
+//! programs, [`run_all`] runs as many at once as there are cores, each with the directory and the
+//! variables that cargo would give it. What a program prints is shown in one piece when it has
+//! ended.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// Programs that take longest are begun first, so that none of them is left over at the end.
+const FIRST: [&str; 4] = ["it", "simulation", "suite", "compile_fail"];
+/// Programs that kill the servers which the others use run alone, at the end.
+const ALONE: [&str; 1] = ["kill"];
+
+/// One test program that cargo has built.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Program {
+    /// The target's name: `it`, `rekindle_sim`.
+    name: String,
+    /// The package's name.
+    package: String,
+    /// Where the package's `Cargo.toml` lies: a test runs in this directory.
+    dir: PathBuf,
+    path: PathBuf,
+}
+
+/// A line of `cargo test --message-format=json`, as far as it is used here.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    manifest_path: PathBuf,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    profile: Option<Profile>,
+    #[serde(default)]
+    target: Option<Target>,
+    #[serde(default)]
+    package_id: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Message {
+    /// The test program that this line tells of, if it tells of one.
+    fn program(self) -> Option<Program> {
+        let is_test = self.reason == "compiler-artifact" && self.profile?.test;
+        Some(Program {
+            name: self.target?.name,
+            package: package(&self.package_id, &self.manifest_path),
+            dir: self.manifest_path.parent()?.to_path_buf(),
+            path: self.executable.filter(|_| is_test)?,
+        })
+    }
+}
+
+/// `path+file:///dir/crates/sim#rekindle-sim@0.1.0` and `path+file:///dir/sim#0.1.0` name packages.
+fn package(id: &str, manifest: &Path) -> String {
+    let after = id.rsplit_once('#').map_or("", |(_, after)| after);
+    match after.split_once('@') {
+        Some((name, _)) => name.to_owned(),
+        None => manifest
+            .parent()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    }
+}
+
+/// Builds every test program and says which there are.
+///
+/// # Errors
+/// Something does not compile (cargo has printed what), or cargo's answer cannot be read.
+pub(super) fn build(cargo_test: &mut Command) -> Result<Vec<Program>> {
+    cargo_test.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    eprintln!("> {cargo_test:?}");
+    let mut cargo = cargo_test
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {cargo_test:?}"))?;
+    let lines = cargo.stdout.take().context("cargo has no stdout")?;
+    let mut programs = Vec::new();
+    for line in BufReader::new(lines).lines() {
+        let line = line.context("cannot read what cargo says")?;
+        let message: Message = serde_json::from_str(&line)
+            .with_context(|| format!("cannot understand what cargo says: {line}"))?;
+        programs.extend(message.program());
+    }
+    let status = cargo.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        bail!("{cargo_test:?} ended with {status}");
+    }
+    Ok(programs)
+}
+
+/// Programs in the order in which they are begun, and those that run alone behind them.
+fn order(programs: Vec<Program>) -> (VecDeque<Program>, Vec<Program>) {
+    let (alone, mut together): (Vec<_>, Vec<_>) =
+        programs.into_iter().partition(|program| ALONE.contains(&program.name.as_str()));
+    together.sort_by_key(|program| {
+        FIRST.iter().position(|name| *name == program.name).unwrap_or(FIRST.len())
+    });
+    (together.into(), alone)
+}
+
+/// Runs `programs` with `variables` added to their surroundings; output goes to files in `dir` and
+/// from there to stdout.
+///
+/// # Errors
+/// Names the programs in which a test failed.
+pub(super) fn run_all(
+    programs: Vec<Program>,
+    variables: &[(&str, String)],
+    dir: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let (together, alone) = order(programs);
+    let together = Mutex::new(together);
+    let failed = Mutex::new(Vec::new());
+    let next = || together.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let run = |program: &Program, number: usize| {
+        if let Err(error) = run_one(program, variables, &dir.join(format!("{number}.log"))) {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..cores {
+            let (next, run) = (&next, &run);
+            scope.spawn(move || {
+                while let Some(program) = next() {
+                    run(&program, number);
+                }
+            });
+        }
+    });
+    for program in &alone {
+        run(program, cores);
+    }
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !failed.is_empty() {
+        bail!("{} of the test programs failed:\n{}", failed.len(), failed.join("\n"));
+    }
+    Ok(())
+}
+
+fn run_one(program: &Program, variables: &[(&str, String)], log: &Path) -> Result<()> {
+    let began = Instant::now();
+    let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let errors = output.try_clone().context("cannot duplicate a file")?;
+    let status = Command::new(&program.path)
+        .current_dir(&program.dir)
+        .env("CARGO_MANIFEST_DIR", &program.dir)
+        .env("CARGO_PKG_NAME", &program.package)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .status()
+        .with_context(|| format!("cannot start {}", program.path.display()))?;
+    let said = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let mut out = std::io::stdout().lock();
+    let took = began.elapsed().as_secs_f64();
+    writeln!(out, "\n     Ran {} of {} in {took:.1} s", program.name, program.package)
+        .and_then(|()| out.write_all(&said))
+        .and_then(|()| out.flush())
+        .context("cannot print what a test said")?;
+    if !status.success() {
+        bail!("{} of {}: {status} ({})", program.name, program.package, program.path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(name: &str) -> Program {
+        let path = PathBuf::from(name);
+        Program { name: name.to_owned(), package: "p".to_owned(), dir: path.clone(), path }
+    }
+
+    #[test]
+    fn cargo_names_its_test_programs() {
+        let read = |text: &str| serde_json::from_str::<Message>(text).unwrap().program();
+        let line = r#"{"reason":"compiler-artifact","package_id":"path+file:///w/tests#it-tests@0.1.0",
+            "manifest_path":"/w/tests/Cargo.toml","target":{"name":"it"},
+            "profile":{"test":true},"executable":"/w/target/it-1"}"#;
+        let found = read(line).unwrap();
+        assert_eq!((found.name.as_str(), found.package.as_str()), ("it", "it-tests"));
+        assert_eq!(found.dir, Path::new("/w/tests"));
+        assert_eq!(found.path, Path::new("/w/target/it-1"));
+        assert_eq!(read(&line.replace("true", "false")), None, "a library");
+        assert_eq!(read(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(
+            package("path+file:///w/crates/door#0.1.0", Path::new("/w/door/Cargo.toml")),
+            "door"
+        );
+    }
+
+    #[test]
+    fn long_programs_are_begun_first_and_those_that_kill_servers_run_last() {
+        let names = ["a", "kill", "simulation", "b", "it"];
+        let (together, alone) = order(names.map(program).to_vec());
+        assert_eq!(Vec::from(together), ["it", "simulation", "a", "b"].map(program));
+        assert_eq!(alone, [program("kill")]);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = |name: &str, path: &str| Program {
+            name: name.to_owned(),
+            package: "p".to_owned(),
+            dir: dir.path().to_path_buf(),
+            path: PathBuf::from(path),
+        };
+        let logs = dir.path().join("logs");
+        run_all(vec![shell("good", "/bin/true")], &[], &logs).unwrap();
+        let error =
+            run_all(vec![shell("good", "/bin/true"), shell("bad", "/bin/false")], &[], &logs)
+                .unwrap_err();
+        assert!(error.to_string().contains("bad of p"), "{error}");
+        assert!(!error.to_string().contains("good of p"), "{error}");
+    }
+}
