@@ -24,6 +24,7 @@ pub(crate) mod start;
 mod store;
 mod ticket;
 mod watch;
+mod wish;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

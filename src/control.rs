@@ -17,9 +17,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
     AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    MigrateMatch, Migrated, NodeView, RunJob, StopMatch, Ticket, WhereView,
+    MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
-use rekindle_admin::cluster::ClusterView;
+use rekindle_admin::cluster::{ClusterView, NodeWished, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
 use rekindle_admin::server;
 use rekindle_admin::who::Who;
@@ -32,9 +32,9 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
 use crate::node::lifecycle::Front;
-use crate::node::{ControlError, Serving, descriptors};
+use crate::node::{ControlError, Serving, descriptors, wishes};
 use crate::{clock, inspect};
-pub(crate) use views::{new_match, ticket_wanted, ticket_words};
+pub(crate) use views::{new_match, ticket_wanted, ticket_words, wanted, wish_action, wished};
 
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -293,6 +293,33 @@ impl Control for Operated {
         .boxed()
     }
 
+    fn set_standby(&self, who: Who, id: String, wanted: SetStandby) -> Answer<'_, MatchView> {
+        async move {
+            let SetStandby { standbys } = wanted;
+            let id = match_id(&id)?;
+            let wish = standbys.map_or_else(|| "default".to_owned(), |count| count.to_string());
+            let (target, detail) = (id.to_string(), format!("standbys={wish}"));
+            let order = Order { action: "match.standby", target: &target, detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move { node.set_standby(id, standbys).await };
+            Ok(views::of_match(self.act_on(who, order, work).await?))
+        }
+        .boxed()
+    }
+
+    fn wish_node(&self, who: Who, name: String, wanted: WishNode) -> Answer<'_, NodeWished> {
+        async move {
+            let WishNode { wanted } = wanted;
+            let detail = format!("wanted={}", wanted.word());
+            let order = Order { action: wish_action(wanted), target: &name, detail: &detail };
+            let (store, asked, by) = (self.node.parts().store.clone(), name.clone(), who.0.clone());
+            let work = async move { wishes::set(&store, &asked, views::wanted(wanted), &by).await };
+            let wished = self.act_on(who, order, work).await?;
+            Ok(views::wished(name, wanted, &wished))
+        }
+        .boxed()
+    }
+
     fn drain(&self, who: Who) -> Answer<'_, Draining> {
         async move {
             let order = Order { action: "node.drain", target: self.node.name(), detail: "" };
@@ -364,7 +391,9 @@ fn match_id(text: &str) -> Result<MatchId, Refusal> {
 /// A no of the node, as the HTTP interface says it.
 fn refused(error: ControlError) -> Refusal {
     let class = match &error {
-        ControlError::NoMatch(_) | ControlError::NoJob(_) => RefusalClass::NotFound,
+        ControlError::NoMatch(_) | ControlError::NoJob(_) | ControlError::NoNode(_) => {
+            RefusalClass::NotFound
+        }
         ControlError::Invalid(_) | ControlError::NoGame { .. } => RefusalClass::Invalid,
         ControlError::Forbidden(_) => RefusalClass::Forbidden,
         ControlError::Refused(_) => RefusalClass::Conflict,

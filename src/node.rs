@@ -8,7 +8,11 @@
 //!   [`mod@matches`], [`jobs`], [`tickets`]), the edge through [`links`]. [`operator`] writes down
 //!   what it is told to do.
 //! * [`cluster`] is its part among other nodes.
-//! * [`migrate`] moves matches between this node and others.
+//! * [`migrate`] moves matches between this node and others, `rebalance` those that are too many
+//!   here; [`wishes`] is what operators want of nodes, and carries it out on this one.
+//! * [`standby`] follows matches of others, to go on with them when their node dies; [`successors`]
+//!   tells clients where theirs goes on.
+//! * `cutoff` sends players to other nodes when this one alone cannot reach the store.
 //! * [`chores`] are what it does for itself; [`calendar`] says what is old.
 //! * [`bots`] plays house bots, [`card`] lets commands find the node.
 //!
@@ -22,6 +26,7 @@ pub mod calendar;
 pub mod card;
 pub mod chores;
 pub mod cluster;
+mod cutoff;
 pub mod descriptors;
 mod edge;
 pub mod error;
@@ -35,16 +40,20 @@ pub mod members;
 pub mod migrate;
 pub mod milestone;
 pub mod operator;
+mod rebalance;
 pub mod recover;
 pub mod scrub;
 pub mod serving;
 mod settings;
 pub mod signals;
+pub mod standby;
 pub mod standing;
+pub mod successors;
 pub mod tickets;
 pub mod trial;
 mod watch;
 pub mod whereabouts;
+pub mod wishes;
 
 pub use error::{ControlError, NodeError};
 pub use serving::Serving;

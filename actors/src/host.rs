@@ -10,6 +10,7 @@
 //! parked. Without the journal or the checkpointer nothing can go on: their failure halts the host,
 //! as fencing does.
 
+mod entering;
 mod lifecycle;
 mod moving;
 mod restart;
@@ -44,6 +45,7 @@ use crate::shard::watchdog;
 use crate::shard::wheel::Shard;
 use supervisor::{Role, Supervisor};
 
+pub use entering::Entering;
 pub use lifecycle::{DrainReport, RecoveryReport};
 
 /// What a match is and where it stands.
@@ -122,8 +124,10 @@ impl Host {
             meters: Arc::new(Meters::new()),
             shards,
             matches: Mutex::default(),
+            entering: Mutex::default(),
             effect_delivered: Notify::new(),
             changed: Notify::new(),
+            arrivals: watch::Sender::new(0),
             next_shard: AtomicUsize::new(0),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
@@ -188,6 +192,11 @@ impl Host {
     /// to be created or taken over.
     pub fn next_batch(&self) -> BatchNo {
         self.services().journal.next_batch()
+    }
+
+    /// Changes whenever a match has begun to run here: a number that only grows.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.services().arrivals.subscribe()
     }
 
     /// The games that this host serves.

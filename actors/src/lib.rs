@@ -68,7 +68,8 @@ pub use config::{
 pub use core::Durable;
 pub use error::{HostError, RecoveryError};
 pub use handle::MatchHandle;
-pub use host::{DrainReport, Host, MatchStatus, RecoveryReport};
+pub use host::{DrainReport, Entering, Host, MatchStatus, RecoveryReport};
 pub use journal::Halt;
 pub use play::supervision::MatchPhase;
-pub use recovery::follow::{FollowError, Following};
+pub use recovery::diverge::{Culprit, Divergence};
+pub use recovery::follow::{CaughtUp, FollowError, Following};

@@ -4,7 +4,7 @@
 //! Made by [`Host::start`](crate::Host::start). It knows no actor's code: those that match actors,
 //! scheduler, writer and watchdog are made of know it, and the host knows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
@@ -48,11 +48,15 @@ pub(crate) struct Services {
     pub(crate) meters: Arc<Meters>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) matches: Mutex<BTreeMap<MatchId, Arc<MatchCell>>>,
+    /// Matches that somebody is about to run: see [`Host::enter`](crate::Host::enter).
+    pub(crate) entering: Mutex<BTreeSet<MatchId>>,
     pub(crate) checkpoints: Arc<CheckpointPort>,
     /// Some effect was acknowledged by its sink.
     pub(crate) effect_delivered: Notify,
     /// A match came or went.
     pub(crate) changed: Notify,
+    /// How many matches have begun to run here so far.
+    pub(crate) arrivals: watch::Sender<u64>,
     /// Shards are given to matches in turn: the number of those given so far.
     pub(crate) next_shard: AtomicUsize,
     /// Phases of ticks are counted from here.

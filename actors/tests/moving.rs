@@ -63,6 +63,21 @@ async fn two_nodes() -> (Store, Node, Node) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_match_is_entered_by_one_at_a_time_and_not_while_it_runs() {
+    let (_, a, _) = two_nodes().await;
+    let first = a.host.enter(MATCH).expect("nobody else begins to run it");
+    assert!(a.host.enter(MATCH).is_none(), "somebody is about to run it");
+    assert!(a.host.enter(MatchId(8)).is_some(), "another match");
+    a.create(MATCH.0).await;
+    drop(first);
+    assert!(a.host.enter(MATCH).is_none(), "it runs");
+    a.host.hand_off(MATCH).await.expect("it stops");
+    assert!(a.host.enter(MATCH).is_none(), "it stands still here, and may go on");
+    assert!(a.host.let_go(MATCH));
+    assert!(a.host.enter(MATCH).is_some(), "it is gone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_match_goes_on_at_the_next_tick_with_its_sessions_and_nothing_is_lost() {
     let (store, a, b) = two_nodes().await;
     let link = a.create(MATCH.0).await;

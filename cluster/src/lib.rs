@@ -6,6 +6,7 @@
 //! * [`migration`]: moving a match between live nodes.
 //! * [`placement`]: which node should run what.
 //! * [`region`]: where matches are at home, and moving them.
+//! * [`standby`]: which matches of other nodes this one follows, and goes on with.
 //! * [`retention`]: how much of matches is kept and for how long; archiving and trimming.
 //!
 //! The store decides every question here; clocks and failure detectors only hint. This crate does
@@ -18,3 +19,4 @@ pub mod ownership;
 pub mod placement;
 pub mod region;
 pub mod retention;
+pub mod standby;

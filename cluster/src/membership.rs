@@ -36,6 +36,8 @@ pub struct Load {
     pub players: u32,
     /// It is being emptied, and takes no further matches.
     pub draining: bool,
+    /// The store has answered it just now.
+    pub reaches_store: bool,
 }
 
 /// How a node looks from here.

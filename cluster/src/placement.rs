@@ -3,12 +3,15 @@
 //! share. New matches and drained ones take the less loaded of their first two nodes.
 //!
 //! * [`is_first`]: which survivor takes over a match; called by the caretaker.
+//! * [`place`]: the order behind it; called for standbys, which are the first to take over.
 //! * [`choose`]: where a match that moves should go; called by drains and by whoever creates one.
 //! * [`rebalance`]: which match should move now because loads differ.
+//! * [`emptying`]: which match goes next from a node that an operator wants empty.
 //!
 //! A rule of courtesy, not of safety: two nodes that disagree race, and the store lets one of them
 //! win.
 
+pub mod emptying;
 pub mod rebalance;
 
 use rekindle_schema::{Incarnation, MatchId};
@@ -55,6 +58,16 @@ pub fn is_first(
 ) -> bool {
     let mine = (score(match_id, me), me);
     nodes.into_iter().all(|node| (score(match_id, node), node) <= mine)
+}
+
+/// How many of `nodes` come before `me` for this match, in the order of [`is_first`].
+pub fn place(
+    match_id: MatchId,
+    me: Incarnation,
+    nodes: impl IntoIterator<Item = Incarnation>,
+) -> usize {
+    let mine = (score(match_id, me), me);
+    nodes.into_iter().filter(|node| (score(match_id, *node), *node) > mine).count()
 }
 
 /// The weighted score (Schindelhauer, Schomaker: *Weighted Distributed Hash Tables*, 2005): with

@@ -216,11 +216,11 @@ async fn trim_logs(
         store.journal.trim(cut.log, cut.before).await?;
     }
     let remaining = store.journal.logs().await?;
-    // A claim of a node that is fenced may have come late: its row still names the node.
-    let rows = store.leases.matches().await?;
     for node in nodes.iter().filter(|node| node.state != NodeState::Live && node.seal.is_some()) {
-        let referenced = floors.contains_key(&node.incarnation)
-            || rows.iter().any(|row| row.incarnation == node.incarnation);
+        // A claim of it may still be under way. Whoever finds a row whose owner has no lease knows
+        // that nothing was acknowledged under it (`ownership::round`); its seal would say that its
+        // log, which is gone, had something.
+        let referenced = floors.contains_key(&node.incarnation);
         if !referenced && !remaining.iter().any(|info| info.log == node.incarnation) {
             rekindle_store::members::withdraw(store, node.incarnation).await?;
             store.leases.forget(node.incarnation).await?;

@@ -13,7 +13,8 @@
 //!   made from.
 //! * [`wire`]: the client protocol. [`member`]: what a node says of itself; [`peer`]: what nodes
 //!   ask of each other; [`hello`]: their first words on a link.
-//! * [`registry`]: what belongs to the cluster and to no match.
+//! * [`registry`]: what belongs to the cluster and to no match. [`wish`]: what operators want of
+//!   nodes.
 //! * [`mix`]: random numbers from a seed.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
@@ -37,7 +38,9 @@ pub mod net;
 pub mod peer;
 pub mod record;
 pub mod registry;
+pub mod standby;
 pub mod wire;
+pub mod wish;
 
 pub use ids::{
     ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId,

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, FormatTag};
 use crate::ids::{BuildId, Incarnation};
 
-/// Format tag of an encoded [`Member`].
+/// Format tag of an encoded [`Member`] of weight 1, as the first release wrote it.
 pub const MEMBER_TAG: FormatTag = FormatTag(0x7001);
+/// Format tag of an encoded [`WeighedMember`].
+pub const WEIGHED_MEMBER_TAG: FormatTag = FormatTag(0x7009);
 /// The names of all members in the registry begin with this.
 pub const MEMBERS: &str = "members/";
 
@@ -39,6 +41,24 @@ pub struct Member {
     pub draining: bool,
     /// When it began, in milliseconds since 1970.
     pub since_ms: u64,
+    /// How much it can carry, relative to others (`cluster.weight`). At least 1. Stands in
+    /// [`WeighedMember`] unless it is 1.
+    #[serde(skip, default = "usual_weight")]
+    pub weight: u32,
+}
+
+/// What a node has that says nothing else.
+fn usual_weight() -> u32 {
+    1
+}
+
+/// A [`Member`] of another weight than 1: earlier releases leave it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeighedMember {
+    /// All the rest.
+    pub member: Member,
+    /// Its weight.
+    pub weight: u32,
 }
 
 impl Member {
@@ -49,11 +69,49 @@ impl Member {
 
     /// The bytes that the registry keeps.
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(MEMBER_TAG, self)
+        if self.weight == usual_weight() {
+            return codec::encode(MEMBER_TAG, self);
+        }
+        codec::encode(
+            WEIGHED_MEMBER_TAG,
+            &WeighedMember { member: self.clone(), weight: self.weight },
+        )
     }
 
     /// Reads what any release wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(MEMBER_TAG, bytes)
+        if !WEIGHED_MEMBER_TAG.is_of(bytes) {
+            return codec::decode(MEMBER_TAG, bytes);
+        }
+        let WeighedMember { member, weight } = codec::decode(WEIGHED_MEMBER_TAG, bytes)?;
+        Ok(Self { weight: weight.max(usual_weight()), ..member })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usual_member_is_written_as_the_first_release_reads_it_and_any_weight_comes_back() {
+        for weight in [1, 2, 1_000] {
+            let member = Member {
+                incarnation: Incarnation(7),
+                name: "n1".to_owned(),
+                region: "home".to_owned(),
+                build: BuildId(1),
+                host: String::new(),
+                players: "192.0.2.1:7777".to_owned(),
+                admin: String::new(),
+                peers: String::new(),
+                speaks: (1, 1),
+                draining: false,
+                since_ms: 9,
+                weight,
+            };
+            let bytes = member.encode();
+            assert_eq!(MEMBER_TAG.is_of(&bytes), weight == 1);
+            assert_eq!(Member::decode(&bytes).unwrap(), member);
+        }
     }
 }

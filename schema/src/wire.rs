@@ -1,11 +1,14 @@
-//! The client protocol, versions 1 to 3 (ALPN `rekindle/1`, `rekindle/2`, `rekindle/3`).
+//! The client protocol, versions 1 to 4 (ALPN `rekindle/1` to `rekindle/4`).
 //! `docs/PROTOCOL.md` has it byte by byte.
 //!
 //! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`],
 //! and a server that cannot go on from where the client stood says [`ServerMessage::Rewound`]
 //! before its [`Welcome`]. Under version 3 the client says [`Arrive`], which adds how far events
 //! were told and how often it was redirected; the server may say [`ServerMessage::Nodes`] and
-//! [`ServerMessage::EventsMissed`]. Both sides settle the version with ALPN, in the handshake.
+//! [`ServerMessage::EventsMissed`]. Version 4 adds standbys: the server may say
+//! [`ServerMessage::Standby`], and at that node a client may say [`ClientMessage::Wait`] before its
+//! [`Arrive`], to be told with [`ServerMessage::Here`] when the match runs there. Both sides settle
+//! the version with ALPN, in the handshake.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
 //! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
@@ -26,12 +29,16 @@ pub const ALPN: &[u8] = b"rekindle/1";
 pub const ALPN_2: &[u8] = b"rekindle/2";
 /// ALPN of native clients that speak version 3.
 pub const ALPN_3: &[u8] = b"rekindle/3";
+/// ALPN of native clients that speak version 4.
+pub const ALPN_4: &[u8] = b"rekindle/4";
 /// Version in [`Hello`].
 pub const PROTOCOL: u16 = 1;
 /// Version in [`Enter`].
 pub const PROTOCOL_2: u16 = 2;
 /// Version in [`Arrive`].
 pub const PROTOCOL_3: u16 = 3;
+/// Version in [`Arrive`] and [`ClientMessage::Wait`].
+pub const PROTOCOL_4: u16 = 4;
 /// Redirects in a row, without a welcome, that a client follows. A server does not send a client on
 /// that has followed so many.
 pub const MAX_REDIRECTS: u8 = 4;
@@ -54,6 +61,7 @@ pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
 const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
 const _: () = assert!(PROTOCOL < PROTOCOL_2 && PROTOCOL_2 < PROTOCOL_3);
+const _: () = assert!(PROTOCOL_3 < PROTOCOL_4);
 const _: () = assert!(MAX_NODES * (MAX_ADDR + 8) < MAX_STREAM_MESSAGE);
 
 /// What a client shows to be let in.
@@ -140,7 +148,7 @@ impl Heard {
     }
 }
 
-/// The first message of a connection under version 3.
+/// The first message of a connection under versions 3 and 4, except [`ClientMessage::Wait`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrive {
     /// As in version 2, with [`PROTOCOL_3`].
@@ -167,8 +175,12 @@ pub enum ClientMessage {
     Bye,
     /// First message under version 2.
     Enter(Enter),
-    /// First message under version 3.
+    /// First message under versions 3 and 4.
     Arrive(Arrive),
+    /// Version 4: the first message of a connection that waits for a match to run here, with
+    /// [`PROTOCOL_4`] and a credential that names it. No session is opened. The server says
+    /// [`ServerMessage::Here`] when it does; the client says [`Arrive`] then, or at any time.
+    Wait(Hello),
 }
 
 /// The client is in.
@@ -340,6 +352,20 @@ pub enum ServerMessage {
         from: Tick,
         /// The last one.
         to: Tick,
+    },
+    /// Version 4: where the node is that goes on with the match if this one dies; absent: there is
+    /// none (any more). It follows the welcome if there is one, and comes again whenever it
+    /// changes.
+    Standby {
+        /// `host:port`, of at most [`MAX_ADDR`] bytes.
+        addr: Option<String>,
+    },
+    /// Version 4: the match that the client waits for runs here now. Said once.
+    Here {
+        /// The match.
+        match_id: MatchId,
+        /// Its ownership.
+        epoch: Epoch,
     },
 }
 

@@ -19,10 +19,15 @@ use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
     StoredCheckpoint,
 };
+use rekindle_schema::peer::Purpose;
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG,
     Flush, Join, Leave, LeaveReason, Step,
 };
+use rekindle_schema::standby::{
+    FOLLOW_REPORT_TAG, FollowReport, FollowState, FollowedMatch, STANDBY_WISH_TAG, StandbyWish,
+};
+use rekindle_schema::wish::{DRAIN_PROGRESS_TAG, DrainProgress, NODE_WISH_TAG, NodeWish, Wanted};
 use rekindle_schema::{
     ActionId, BatchNo, BuildId, Epoch, Incarnation, JobId, MatchId, PlayerId, Seq, SessionId,
     StateHash, Tick,
@@ -208,6 +213,48 @@ fn keyrings_of_version_1() {
     let sealed = b"sealed bytes".to_vec().into();
     let sealed = KeptKeyring::Sealed { salt: [1; 32], nonce: [2; 12], sealed };
     check("keyring-kept-sealed-1.bin", KEPT_TAG, &sealed);
+}
+
+#[test]
+fn standbys_of_version_1() {
+    check("standby-wish-1.bin", STANDBY_WISH_TAG, &StandbyWish { standbys: 1 });
+    let states = [
+        FollowState::Starting,
+        FollowState::Follows { tick: Tick(900), lag: 2 },
+        FollowState::Stopped("RK-RECOVERY-002: another build".to_owned()),
+        FollowState::Differs("component `position`".to_owned()),
+    ];
+    let purposes = [Purpose::Standby, Purpose::Audit, Purpose::Standby, Purpose::Standby];
+    let matches = states.into_iter().zip(purposes).zip(1..).map(|((state, purpose), id)| {
+        FollowedMatch { match_id: MatchId(id), epoch: Epoch(3), purpose, state }
+    });
+    let report = FollowReport {
+        incarnation: Incarnation(0x1122_3344_5566_7788),
+        at_ms: 1_700_000_000_000,
+        matches: matches.collect(),
+    };
+    check("follow-report-1.bin", FOLLOW_REPORT_TAG, &report);
+}
+
+#[test]
+fn wishes_about_nodes_of_version_1() {
+    let wish = |wanted| NodeWish {
+        node: "n2".to_owned(),
+        wanted,
+        since_ms: 1_700_000_000_000,
+        who: "rekindle-cli (ada)".to_owned(),
+    };
+    check("node-wish-drained-1.bin", NODE_WISH_TAG, &wish(Wanted::Drained));
+    check("node-wish-decommissioned-1.bin", NODE_WISH_TAG, &wish(Wanted::Decommissioned));
+    let progress = DrainProgress {
+        node: "n2".to_owned(),
+        incarnation: Incarnation(0x0018_bcfe_5680_0001),
+        moved: 300,
+        left: 1,
+        stuck: vec![(MatchId(0xaa), "no other node takes it".to_owned())],
+        worst_pause_ms: 21,
+    };
+    check("drain-progress-1.bin", DRAIN_PROGRESS_TAG, &progress);
 }
 
 #[test]

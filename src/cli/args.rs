@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use rekindle_schema::job::JobStatus;
 
 use crate::exit;
@@ -277,6 +277,43 @@ pub enum NodeCommand {
         #[arg(value_name = "NODE")]
         name: String,
     },
+    /// Empties a node: it gives its matches to others while they are played, takes no further
+    /// ones, and goes on, also over its restart, until `undrain`.
+    Drain {
+        /// Its name.
+        #[arg(value_name = "NODE")]
+        name: String,
+        /// Whether it is waited for.
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Takes back that a node is drained or decommissioned.
+    Undrain {
+        /// Its name.
+        #[arg(value_name = "NODE")]
+        name: String,
+    },
+    /// Empties a node for good: when nothing runs on it its process ends with exit code 0, and no
+    /// node of this name starts on the store, until `undrain`.
+    Decommission {
+        /// Its name.
+        #[arg(value_name = "NODE")]
+        name: String,
+        /// Whether it is waited for.
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+/// Whether a command waits for what it began.
+#[derive(Clone, Copy, Args)]
+pub struct Waiting {
+    /// Waits until the node is empty, and shows how far it is.
+    #[arg(long)]
+    pub wait: bool,
+    /// Waits for so many seconds at most. The node goes on with it [default: no end].
+    #[arg(long, requires = "wait", value_name = "SECONDS")]
+    pub timeout: Option<u64>,
 }
 
 /// `rekindle cluster ...`.
@@ -365,6 +402,16 @@ pub enum MatchCommand {
         #[arg(long, value_name = "NODE")]
         to: String,
     },
+    /// Has another node follow a match, so that it goes on there at once if its node dies; or says
+    /// who follows it.
+    Standby {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// `default`: what the configuration has for its game.
+        #[arg(value_enum)]
+        what: StandbyWord,
+    },
     /// Ends a match.
     Stop {
         /// A unique prefix of its id.
@@ -374,6 +421,19 @@ pub enum MatchCommand {
         #[arg(long, default_value = "stopped by the operator")]
         reason: String,
     },
+}
+
+/// What is done about the standbys of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StandbyWord {
+    /// One node follows it.
+    On,
+    /// None does.
+    Off,
+    /// As many as the configuration has for its game.
+    Default,
+    /// Says who follows it.
+    Show,
 }
 
 /// `rekindle match pin`.

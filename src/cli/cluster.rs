@@ -42,21 +42,30 @@ pub(super) fn run(context: &Context, command: &ClusterCommand) -> Result<Exit, F
 /// Asks the node of `--admin` or of the data directory. Reads the store itself if that is named and
 /// no node is, or if no node runs.
 pub(super) async fn gather(context: &Context) -> Result<Gathered, Failure> {
+    let (view, asked) = view_of(context).await?;
+    let seats = seats(context, &view, asked).await;
+    Ok(Gathered { view, seats })
+}
+
+/// As [`gather`], without asking all nodes who plays there.
+pub(super) async fn view(context: &Context) -> Result<ClusterView, Failure> {
+    Ok(view_of(context).await?.0)
+}
+
+/// What the store says, and which node was asked for it, if one was.
+async fn view_of(context: &Context) -> Result<(ClusterView, Option<SocketAddr>), Failure> {
     let offline = context.common.store.is_some() && context.common.admin.is_none();
     let node = if offline { None } else { context.node().ok() };
-    let Some(node) = node else {
-        let reading = Reading::of(&context.config.store)?;
-        let read = async {
-            let store = reading.store().await?;
-            Ok(cluster::read(&store, clock::now_ms()).await?)
-        };
-        let view = reading.named(read.await)?;
-        let seats = seats(context, &view, None).await;
-        return Ok(Gathered { view, seats });
+    if let Some(node) = node {
+        let view = node.get("/v1/cluster").await.map_err(explain)?;
+        return Ok((view, Some(node.addr())));
+    }
+    let reading = Reading::of(&context.config.store)?;
+    let read = async {
+        let store = reading.store().await?;
+        Ok(cluster::read(&store, clock::now_ms()).await?)
     };
-    let view: ClusterView = node.get("/v1/cluster").await.map_err(explain)?;
-    let seats = seats(context, &view, Some(node.addr())).await;
-    Ok(Gathered { view, seats })
+    Ok((reading.named(read.await)?, None))
 }
 
 /// Asks all live nodes whose admin address is known, and the one at `also`, who plays there. Those
@@ -104,6 +113,7 @@ fn page(status: &Status) -> Vec<String> {
     lines.push(format!("  without a live owner  {}", status.matches_without_owner));
     lines.extend(status.without_owner.iter().map(|id| format!("    {id}")));
     lines.push(format!("  parked                {}", status.matches_parked));
+    lines.push(format!("  with a standby        {}", status.matches_with_standby));
     lines.push(format!("players                 {}", unknown(status.players)));
     lines.push(format!("  standing still        {}", unknown(status.players_stalled)));
     let may = if status.can_lose_one { "yes" } else { "NO" };

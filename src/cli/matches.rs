@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 
-use super::args::MatchCommand;
+use super::args::{MatchCommand, StandbyWord};
 use super::context::{Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
 use rekindle_admin::api::{
     CreateMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated, NodeView, Place,
-    ResumeMatch, StopMatch, WhereView,
+    ResumeMatch, SetStandby, StopMatch, WhereView,
 };
 use rekindle_admin::client::{AdminClient, ClientError};
 
@@ -74,6 +74,9 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                     )]
                 })?;
             }
+            MatchCommand::Standby { prefix, what } => {
+                standby(context, &node, &prefix, what).await?;
+            }
             MatchCommand::Stop { prefix, reason } => {
                 let found = find(&node, Some(&prefix)).await?;
                 let path = format!("/v1/matches/{}/stop", found.id);
@@ -86,6 +89,49 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
         }
         Ok(Exit::Done)
     })
+}
+
+async fn standby(
+    context: &Context,
+    node: &AdminClient,
+    prefix: &str,
+    what: StandbyWord,
+) -> Result<(), Failure> {
+    let view = standby_of(node, prefix, what).await?;
+    context.answer(&view, || standbys(&view, what))?;
+    Ok(())
+}
+
+/// Sets how many nodes follow a match, if that is asked for; the match as it is then.
+async fn standby_of(
+    node: &AdminClient,
+    prefix: &str,
+    what: StandbyWord,
+) -> Result<MatchView, Failure> {
+    let found = find(node, Some(prefix)).await?;
+    let standbys = match what {
+        StandbyWord::Show => return Ok(found),
+        StandbyWord::On => Some(1),
+        StandbyWord::Off => Some(0),
+        StandbyWord::Default => None,
+    };
+    let path = format!("/v1/matches/{}/standby", found.id);
+    node.post(&path, &SetStandby { standbys }).await.map_err(explain)
+}
+
+/// Who follows a match, and what was said of it just now.
+fn standbys(view: &MatchView, what: StandbyWord) -> Vec<String> {
+    let mut lines = match what {
+        StandbyWord::On => vec![format!("match {} is to have a standby", view.id)],
+        StandbyWord::Off => vec![format!("match {} is to have no standby", view.id)],
+        StandbyWord::Default => vec![format!("match {} is to have what its game has", view.id)],
+        StandbyWord::Show => Vec::new(),
+    };
+    if what == StandbyWord::Show && view.followers.is_empty() {
+        lines.push(format!("nobody follows match {}", view.id));
+    }
+    lines.extend(view.followers.iter().map(|follower| follower.words.clone()));
+    lines
 }
 
 pub(super) fn drain(context: &Context) -> Result<Exit, Failure> {
@@ -158,18 +204,19 @@ fn table(matches: &[MatchView]) -> Vec<String> {
         return vec!["no matches; `rekindle match create` makes one".to_owned()];
     }
     let mut lines = vec![format!(
-        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
-        "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS"
+        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}  {}",
+        "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS", "STANDBY"
     )];
     for view in matches {
         lines.push(format!(
-            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}",
+            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}  {}",
             view.id,
             view.game,
             view.state,
             number(view.tick),
             view.epoch,
-            view.players
+            view.players,
+            ready(view)
         ));
     }
     // Of many matches that wait for the same, each gives the same reason but for its own id.
@@ -182,6 +229,13 @@ fn table(matches: &[MatchView]) -> Vec<String> {
         lines.push(format!("note: and {more} more reasons; `match show` gives those of a match"));
     }
     lines
+}
+
+/// The nodes that would go on with a match, or a dash.
+fn ready(view: &MatchView) -> String {
+    let ready = view.followers.iter().filter(|follower| follower.ready);
+    let names: Vec<&str> = ready.map(|follower| follower.node.as_str()).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(",") }
 }
 
 /// A number, or a dash if the node does not know it.
@@ -226,5 +280,6 @@ fn details(view: &MatchView) -> Vec<String> {
     ];
     lines.extend(view.node.iter().map(|node| format!("node       {node}")));
     lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
+    lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
     lines
 }

@@ -1,20 +1,32 @@
 //! `rekindle node ls|show`: the nodes of a store, by their leases and by what they say of
-//! themselves.
+//! themselves. What is done to nodes is in `wish.rs`.
 
-use rekindle_admin::cluster::{NodeEntry, NodeStanding};
+use rekindle_admin::cluster::{NodeEntry, NodeStanding, NodeWanted};
 use serde_json::{Value, json};
 
 use super::args::NodeCommand;
 use super::cluster::{Gathered, gather};
 use super::context::{Context, block_on};
+use super::wish;
 use crate::exit::{Exit, Failure};
 use crate::moment;
+use crate::text::counted;
 
 /// Runs that are over and older than this are not listed, in milliseconds: their leases stay as
 /// long as their logs are needed.
 const RECENT_MS: u64 = 3_600_000;
 
 pub(super) fn run(context: &Context, command: NodeCommand) -> Result<Exit, Failure> {
+    match command {
+        NodeCommand::Drain { name, waiting } => {
+            return wish::run(context, &name, NodeWanted::Drained, waiting);
+        }
+        NodeCommand::Undrain { name } => return wish::undrain(context, &name),
+        NodeCommand::Decommission { name, waiting } => {
+            return wish::run(context, &name, NodeWanted::Decommissioned, waiting);
+        }
+        NodeCommand::Ls { .. } | NodeCommand::Show { .. } => {}
+    }
     let gathered = block_on(gather(context))?;
     match command {
         NodeCommand::Ls { all } => {
@@ -26,6 +38,10 @@ pub(super) fn run(context: &Context, command: NodeCommand) -> Result<Exit, Failu
             let node = find(&gathered, &name)?;
             context.answer(&value(node, &gathered), || details(node, &gathered))?;
         }
+        // They are done above.
+        NodeCommand::Drain { .. }
+        | NodeCommand::Undrain { .. }
+        | NodeCommand::Decommission { .. } => {}
     }
     Ok(Exit::Done)
 }
@@ -51,9 +67,10 @@ fn find<'a>(gathered: &'a Gathered, name: &str) -> Result<&'a NodeEntry, Failure
     })
 }
 
-/// In a word: what its lease says, and whether it is being emptied.
-fn state(node: &NodeEntry) -> &'static str {
+/// In a word: what its lease says, and whether it is being emptied or is empty.
+pub(super) fn state(node: &NodeEntry) -> &'static str {
     match node.standing {
+        NodeStanding::Live if node.draining && node.matches == 0 => "drained",
         NodeStanding::Live if node.draining => "draining",
         standing => standing.word(),
     }
@@ -72,11 +89,26 @@ fn value(node: &NodeEntry, gathered: &Gathered) -> Value {
         "since_ms": node.since_ms,
         "renewed_ms": node.renewed_ms,
         "matches": node.matches,
+        "follows": follows(node, gathered),
         "players": players(node, gathered),
         "build": node.build,
         "players_at": node.players_at,
         "admin": node.admin,
+        "wanted": wanted(node, gathered).map(NodeWanted::word),
+        "drain": node.drain,
     })
+}
+
+/// How many matches of others would go on there at once.
+fn follows(node: &NodeEntry, gathered: &Gathered) -> usize {
+    let ready = gathered.view.followed.iter().filter(|entry| entry.ready);
+    ready.filter(|entry| entry.node == node.incarnation).count()
+}
+
+/// What operators want of the node of this name, if anything.
+fn wanted(node: &NodeEntry, gathered: &Gathered) -> Option<NodeWanted> {
+    let mut wishes = gathered.view.wishes.iter();
+    wishes.find(|wish| wish.node == node.name).map(|wish| wish.wanted)
 }
 
 fn or_dash(number: Option<usize>) -> String {
@@ -108,15 +140,18 @@ fn table(nodes: &[&NodeEntry], gathered: &Gathered) -> Vec<String> {
 }
 
 fn details(node: &NodeEntry, gathered: &Gathered) -> Vec<String> {
+    let wished = wanted(node, gathered).map_or("serving", NodeWanted::word);
     let unsaid = |text: &Option<String>| text.clone().unwrap_or_else(|| "not said".to_owned());
     vec![
         format!("node         {}", node.name),
         format!("incarnation  {}", node.incarnation),
         format!("region       {}", node.region),
         format!("state        {}", state(node)),
+        format!("wanted       {wished}"),
         format!("began        {}", moment::show(node.since_ms)),
         format!("heard of     {}", moment::show(node.renewed_ms)),
         format!("matches      {}", node.matches),
+        format!("follows      {}", counted(follows(node, gathered), "match", "matches")),
         format!("players      {}", or_dash(players(node, gathered))),
         format!("build        {}", unsaid(&node.build)),
         format!("players at   {}", unsaid(&node.players_at)),
@@ -145,6 +180,7 @@ mod tests {
             build: None,
             players_at: None,
             admin: None,
+            drain: None,
         }
     }
 

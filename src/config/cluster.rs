@@ -3,11 +3,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{ConfigError, Settings, bad, parse, text};
+use rekindle_cluster::standby::wishes::Wishes;
+use rekindle_schema::standby::MAX_REPORTED;
+
+use super::{ConfigError, Settings, at_least_one, bad, parse, text};
 
 /// Most addresses to join.
 const MAX_JOIN: usize = 64;
+/// Highest `cluster.weight`.
+pub const MAX_WEIGHT: u32 = 1_000;
 
 /// The keys under `cluster`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,19 @@ pub struct Cluster {
     pub join: Vec<String>,
     /// Certificates; without, links are plain.
     pub tls: Option<TlsFiles>,
+    /// How many standbys matches have, and which share of them is audited. What operators want of
+    /// single matches is in the store.
+    pub standby: Wishes,
+    /// Most matches that are followed at once.
+    pub standbys_max: usize,
+    /// Clients connect ahead of time to the node that claims their match first, where it has no
+    /// standby.
+    pub warm_clients: bool,
+    /// How much this node can carry, relative to others: 1 to [`MAX_WEIGHT`].
+    pub weight: u32,
+    /// How long the nodes have to be the same before matches move to much less loaded ones. `None`:
+    /// they do not.
+    pub rebalance: Option<Duration>,
 }
 
 /// PEM files of a node's certificate.
@@ -45,9 +64,55 @@ pub(super) fn load(settings: &Settings) -> Result<Cluster, ConfigError> {
     if public.is_some_and(|public| public.ip().is_unspecified() || public.port() == 0) {
         return Err(bad(settings, "cluster.public", expected));
     }
-    let cluster = Cluster { listen, public, join: join(settings)?, tls: tls(settings)? };
+    let cluster = Cluster {
+        listen,
+        public,
+        join: join(settings)?,
+        tls: tls(settings)?,
+        standby: standby(settings)?,
+        standbys_max: standbys_max(settings)?,
+        warm_clients: parse(settings, "cluster.warm_clients", "true or false")?,
+        weight: weight(settings)?,
+        rebalance: rebalance(settings)?,
+    };
     check_together(&cluster)?;
     Ok(cluster)
+}
+
+fn weight(settings: &Settings) -> Result<u32, ConfigError> {
+    let weight = at_least_one(settings, "cluster.weight")?;
+    if weight > MAX_WEIGHT {
+        return Err(bad(settings, "cluster.weight", "a whole number from 1 to 1000"));
+    }
+    Ok(weight)
+}
+
+fn rebalance(settings: &Settings) -> Result<Option<Duration>, ConfigError> {
+    let after_s: u32 = at_least_one(settings, "cluster.rebalance_after_s")?;
+    let on: bool = parse(settings, "cluster.rebalance", "true or false")?;
+    Ok(on.then(|| Duration::from_secs(u64::from(after_s))))
+}
+
+/// Standbys by game, and the share of matches that is audited.
+fn standby(settings: &Settings) -> Result<Wishes, ConfigError> {
+    let said = text(settings, "cluster.standby");
+    let mut wishes = Wishes::parse(&said)
+        .map_err(|error| bad(settings, "cluster.standby", &error.to_string()))?;
+    let share: f64 = parse(settings, "cluster.audit", "a share from 0 to 1, like 0.05")?;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(bad(settings, "cluster.audit", "a share from 0 to 1, like 0.05"));
+    }
+    wishes.audit = (share * 1e6).round() as u32;
+    Ok(wishes)
+}
+
+fn standbys_max(settings: &Settings) -> Result<usize, ConfigError> {
+    let most: usize = parse(settings, "cluster.standbys_max", "a whole number")?;
+    if most > MAX_REPORTED {
+        let expected = format!("at most {MAX_REPORTED}");
+        return Err(bad(settings, "cluster.standbys_max", &expected));
+    }
+    Ok(most)
 }
 
 fn join(settings: &Settings) -> Result<Vec<String>, ConfigError> {

@@ -121,6 +121,12 @@ pub const KEYS: &[Key] = &[
         "checkpoints may be deltas to the one before; a match then keeps its last state in memory",
     ),
     key(
+        "cluster.audit",
+        Kind::Text,
+        "0",
+        "the share of matches, from 0 to 1, that another node computes again to compare the hashes",
+    ),
+    key(
         "cluster.join",
         Kind::Text,
         "",
@@ -140,11 +146,36 @@ pub const KEYS: &[Key] = &[
         "ADDRESS:PORT at which other nodes reach this one, if that is not `cluster.listen`",
     ),
     key(
+        "cluster.rebalance",
+        Kind::Flag,
+        "true",
+        "matches move from here to nodes that are much less loaded, a few a minute",
+    ),
+    key(
+        "cluster.rebalance_after_s",
+        Kind::Number,
+        "60",
+        "they do so once no node has come or gone for so long",
+    ),
+    key(
         "cluster.secret",
         Kind::Text,
         "",
         "seals the keys of the cluster in the store; the same on all nodes, at least 16 \
          characters; empty: they lie open",
+    ),
+    key(
+        "cluster.standby",
+        Kind::Text,
+        "0",
+        "how many nodes follow each match to go on with it at once if its node dies: 0 to 2, or by \
+         game: arena=1,chess=0",
+    ),
+    key(
+        "cluster.standbys_max",
+        Kind::Number,
+        "64",
+        "most matches of other nodes that this node follows; each costs memory and CPU as a match",
     ),
     key(
         "cluster.tls.ca",
@@ -159,6 +190,19 @@ pub const KEYS: &[Key] = &[
         "PEM file: certificate of this node, for its node.name (`rekindle ca issue`)",
     ),
     key("cluster.tls.key", Kind::Text, "", "PEM file: key of that certificate"),
+    key(
+        "cluster.warm_clients",
+        Kind::Flag,
+        "true",
+        "clients keep a second connection, to the node that takes their match over first: they are \
+         back sooner when a node dies, at about 45 KiB a client at that node",
+    ),
+    key(
+        "cluster.weight",
+        Kind::Number,
+        "1",
+        "how many matches this node takes, relative to others; 1 to 1000",
+    ),
     key(
         "data_dir",
         Kind::Text,

@@ -1,18 +1,24 @@
 //! What the node says, in the types of the HTTP interface, and the other way round. Pure.
 
 use rekindle_admin::api::{
-    CreateMatch, IssueTicket, JobView, MatchView, NodeView, Place, WhereView,
+    CreateMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Place, WhereView,
 };
+use rekindle_admin::cluster::{NodeWanted, NodeWished};
 use rekindle_schema::job::{Job, JobState};
+use rekindle_schema::peer::Purpose;
+use rekindle_schema::standby::FollowState;
 use rekindle_schema::wire::Role;
-use rekindle_schema::{MatchId, PlayerId};
+use rekindle_schema::wish::Wanted;
+use rekindle_schema::{Epoch, MatchId, PlayerId};
 
 use crate::hex;
 use crate::node::listing::MatchReport;
 use crate::node::matches::NewMatch;
 use crate::node::serving::NodeReport;
+use crate::node::standby::known::Follower;
 use crate::node::tickets;
 use crate::node::whereabouts::{Owner, Whereabouts};
+use crate::node::wishes::Wished;
 
 /// What a node is.
 pub(super) fn node(report: NodeReport) -> NodeView {
@@ -28,6 +34,34 @@ pub(super) fn node(report: NodeReport) -> NodeView {
         uptime_s: report.uptime.as_secs(),
         draining: report.draining,
     }
+}
+
+/// What is wanted of a node; `None`: nothing but its service.
+pub(crate) fn wanted(wanted: NodeWanted) -> Option<Wanted> {
+    match wanted {
+        NodeWanted::Serving => None,
+        NodeWanted::Drained => Some(Wanted::Drained),
+        NodeWanted::Decommissioned => Some(Wanted::Decommissioned),
+    }
+}
+
+/// The action of such a wish in the audit log.
+pub(crate) fn wish_action(wanted: NodeWanted) -> &'static str {
+    match wanted {
+        NodeWanted::Serving => "node.undrain",
+        NodeWanted::Drained => "node.drain",
+        NodeWanted::Decommissioned => "node.decommission",
+    }
+}
+
+/// What has come of a wish about the node of this name.
+pub(crate) fn wished(node: String, wanted: NodeWanted, wished: &Wished) -> NodeWished {
+    let before = match wished.before {
+        None => NodeWanted::Serving,
+        Some(Wanted::Drained) => NodeWanted::Drained,
+        Some(Wanted::Decommissioned) => NodeWanted::Decommissioned,
+    };
+    NodeWished { node, wanted, before, runs: wished.runs }
 }
 
 /// Where a match is.
@@ -58,6 +92,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         players,
         house_bots,
         attempts,
+        followers,
     } = report;
     MatchView {
         id: match_id.to_string(),
@@ -72,6 +107,23 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         players,
         house_bots,
         attempts,
+        followers: followers.iter().map(|follower| of_follower(follower, epoch)).collect(),
+    }
+}
+
+/// Who follows a match that is in this epoch.
+fn of_follower(follower: &Follower, epoch: Epoch) -> FollowerView {
+    let (tick, lag) = match follower.state {
+        FollowState::Follows { tick, lag } => (Some(tick.0), Some(lag)),
+        _ => (None, None),
+    };
+    FollowerView {
+        node: follower.node.clone(),
+        ready: follower.is_ready(epoch),
+        audits: follower.purpose == Purpose::Audit,
+        tick,
+        lag,
+        words: follower.words(),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rekindle_admin::api::MatchView;
+use rekindle_admin::api::{MatchView, SetStandby};
 use rekindle_admin::client::AdminClient;
 use rekindle_loadtest::Swarm;
 use rekindle_schema::MatchId;
@@ -25,6 +25,8 @@ use crate::text::counted;
 
 /// The fight goes on for so long before the next node goes.
 const FIGHT: Duration = Duration::from_millis(1_500);
+/// How often it is asked whether matches have standbys.
+const FOLLOWED_AGAIN: Duration = Duration::from_millis(100);
 /// A frozen node that was woken has so long to notice that it owns nothing any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -99,7 +101,7 @@ pub(super) async fn play(
     let stops = nodes.iter_mut().map(|node| node.process.stop());
     futures::future::try_join_all(stops).await?;
     stage.tell("all nodes stopped cleanly; now the verdict");
-    let kills = acts.iter().filter(|outage| outage.act == Act::Kill);
+    let kills = acts.iter().filter(|outage| matches!(outage.act, Act::Kill | Act::Promote));
     let outages: Vec<Duration> = kills.map(|outage| outage.at).collect();
     Ok(Show { evidence, kills: outages.len(), outages, hits: 0, acts, seconds })
 }
@@ -127,6 +129,9 @@ impl Troupe<'_> {
         let name = self.nodes[place].name.clone();
         let mine: BTreeSet<MatchId> =
             before.iter().filter(|(_, owner)| **owner == name).map(|(id, _)| *id).collect();
+        if act == Act::Promote {
+            self.have_followed(place, &mine, Some(1)).await?;
+        }
         self.hear();
         let resumed = self.swarm.progress().resumed;
         let (at, moment) = (self.swarm.elapsed(), Instant::now());
@@ -134,13 +139,14 @@ impl Troupe<'_> {
         let pid = self.nodes[place].card.pid;
         let told = match act {
             Act::Kill => format!("SIGKILL of node {name} (pid {pid})"),
+            Act::Promote => format!("SIGKILL of node {name} (pid {pid}), with standbys"),
             Act::Freeze => format!("SIGSTOP of node {name} (pid {pid})"),
             Act::Drain => format!("SIGTERM to node {name} (pid {pid})"),
         };
         self.stage.tell(&format!("{told}: it runs {}", counted(mine.len(), "match", "matches")));
         let process = &mut self.nodes[place].process;
         match act {
-            Act::Kill => drop(process.kill().await?),
+            Act::Kill | Act::Promote => drop(process.kill().await?),
             Act::Freeze => process.freeze()?,
             Act::Drain => process.stop().await?,
         }
@@ -152,7 +158,7 @@ impl Troupe<'_> {
                 process.wake()?;
                 process.ends(ENDS_WITHIN).await
             }
-            Act::Kill | Act::Drain => true,
+            Act::Kill | Act::Promote | Act::Drain => true,
         };
         if !ended {
             process.kill().await?;
@@ -168,7 +174,45 @@ impl Troupe<'_> {
             counted(moved.len(), "match", "matches")
         ));
         self.nodes[place].again(self.stage).await?;
+        if act == Act::Promote {
+            self.have_followed(place, &moved, None).await?;
+        }
         Ok(Outage { act, node: name, at, until, moved, phases, ended })
+    }
+
+    /// Has so many nodes follow these matches, and waits until they do, and until the bots have had
+    /// time to connect there. Asks the node at `place`. `None`: as before, which is nobody.
+    async fn have_followed(
+        &self,
+        place: usize,
+        matches: &BTreeSet<MatchId>,
+        standbys: Option<u8>,
+    ) -> Result<(), Failure> {
+        let admin = AdminClient::new(self.nodes[place].card.admin, None);
+        for id in matches {
+            let path = format!("/v1/matches/{id}/standby");
+            let _: MatchView = admin.post(&path, &SetStandby { standbys }).await?;
+        }
+        if standbys.is_none() {
+            return Ok(());
+        }
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let views: Vec<MatchView> = admin.get("/v1/matches").await?;
+            let followed = |view: &&MatchView| view.followers.iter().any(|node| node.ready);
+            let ready = views.iter().filter(followed).filter_map(|view| view.id.parse().ok());
+            let ready: BTreeSet<MatchId> = ready.collect();
+            if matches.is_subset(&ready) {
+                break;
+            }
+            if Instant::now() >= until {
+                let message = "RK-CLI-190: the matches of a node got no standbys".to_owned();
+                return Err(Failure::new(Exit::Broken, message));
+            }
+            tokio::time::sleep(FOLLOWED_AGAIN).await;
+        }
+        super::watch_fight(&self.swarm, self.stage, FIGHT).await;
+        Ok(())
     }
 
     /// The node whose turn it is; if it runs nothing, the one that runs most: its end would prove

@@ -18,6 +18,8 @@ use crate::node::RESUMED;
 pub enum Act {
     /// SIGKILL.
     Kill,
+    /// SIGKILL while another node follows its matches.
+    Promote,
     /// SIGSTOP until its matches go on elsewhere, then SIGCONT.
     Freeze,
     /// SIGTERM, and it stops cleanly.
@@ -26,12 +28,13 @@ pub enum Act {
 
 impl Act {
     /// In this order, again and again.
-    pub const ALL: [Self; 3] = [Self::Kill, Self::Freeze, Self::Drain];
+    pub const ALL: [Self; 4] = [Self::Kill, Self::Promote, Self::Freeze, Self::Drain];
 
     /// In a word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::Promote => "standby",
             Self::Freeze => "freeze",
             Self::Drain => "drain",
         }
@@ -249,7 +252,7 @@ impl Costs {
         let (kills, hangs) = (self.gaps_at(Act::Kill), self.gaps_at(Act::Freeze));
         let migrated = self.0.iter().any(|cost| !cost.migrated().is_empty());
         let pauses = if migrated { self.gaps_at(Act::Drain) } else { Vec::new() };
-        let drains = self.gaps_at(Act::Drain);
+        let (drains, promotions) = (self.gaps_at(Act::Drain), self.gaps_at(Act::Promote));
         [
             ("failover_ms_p50", json!(percentile(&kills, 0.5))),
             ("failover_ms_p99", json!(percentile(&kills, 0.99))),
@@ -260,7 +263,7 @@ impl Costs {
             ("migration_pause_ms_p50", json!(percentile(&pauses, 0.5))),
             ("migration_pause_ms_p99", json!(percentile(&pauses, 0.99))),
             ("ticks_lost_by_migration", if migrated { json!(rolled_back) } else { Value::Null }),
-            ("standby_failover_ms_p99", Value::Null),
+            ("standby_failover_ms_p99", json!(percentile(&promotions, 0.99))),
             ("events", self.0.iter().map(Cost::json).collect()),
         ]
         .into_iter()

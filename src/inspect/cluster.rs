@@ -6,13 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_admin::api::AuditView;
-use rekindle_admin::cluster::{ClusterView, MAX_TROUBLED, MatchEntry, NodeEntry, NodeStanding};
+use rekindle_admin::cluster::{
+    ClusterView, DrainEntry, FollowedEntry, MAX_TROUBLED, MatchEntry, NodeEntry, NodeStanding,
+    NodeWanted, StuckEntry, WishEntry,
+};
 use rekindle_cluster::ownership::lease::LEASE_MS;
-use rekindle_schema::Incarnation;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::member::{MEMBERS, Member};
-use rekindle_store::{AuditQuery, Store, StoreError};
+use rekindle_schema::peer::Purpose;
+use rekindle_schema::standby::{FollowReport, FollowState, FollowedMatch};
+use rekindle_schema::wish::{DrainProgress, NodeWish, Wanted};
+use rekindle_schema::{Epoch, Incarnation, MatchId};
+use rekindle_store::{AuditQuery, Store, StoreError, standbys, wishes};
 use serde::Serialize;
+
+use crate::text::counted;
 
 /// How far back a status looks.
 const HOUR_MS: u64 = 3_600_000;
@@ -38,7 +46,69 @@ pub async fn read(store: &Store, now_ms: u64) -> Result<ClusterView, StoreError>
         .map(|member| (member.incarnation, member))
         .collect();
     let actions = actions.iter().map(AuditView::of).collect();
-    Ok(view(now_ms, &leases, &rows, &members, actions))
+    let wishes = wishes::all(store).await?;
+    let progress = wishes::progress(store).await?;
+    let mut view = view(now_ms, &leases, &rows, &members, actions);
+    view.followed = followed(&standbys::reports(store).await?, &leases, &rows);
+    view.wishes = wishes.into_values().map(wish).collect();
+    for node in &mut view.nodes {
+        let told = progress.get(&node.name);
+        node.drain =
+            told.filter(|told| told.incarnation.to_string() == node.incarnation).map(drain);
+    }
+    Ok(view)
+}
+
+/// What live nodes say that they follow, of matches that run.
+fn followed(
+    reports: &BTreeMap<Incarnation, FollowReport>,
+    leases: &[NodeLease],
+    rows: &[MatchLease],
+) -> Vec<FollowedEntry> {
+    let epochs: BTreeMap<MatchId, Epoch> = rows
+        .iter()
+        .filter(|row| row.state == MatchState::Running)
+        .map(|row| (row.match_id, row.epoch))
+        .collect();
+    let is_live = |node: &Incarnation| {
+        leases.iter().any(|lease| lease.incarnation == *node && lease.state == NodeState::Live)
+    };
+    let mut followed = Vec::new();
+    for (node, report) in reports.iter().filter(|(node, _)| is_live(node)) {
+        let of = |found: &FollowedMatch| FollowedEntry {
+            id: found.match_id.to_string(),
+            node: node.to_string(),
+            ready: found.purpose == Purpose::Standby
+                && matches!(found.state, FollowState::Follows { .. }),
+            differs: match &found.state {
+                FollowState::Differs(words) => Some(words.clone()),
+                _ => None,
+            },
+        };
+        let now = report.matches.iter();
+        let now = now.filter(|found| epochs.get(&found.match_id) == Some(&found.epoch));
+        followed.extend(now.map(of));
+    }
+    followed
+}
+
+fn wish(wish: NodeWish) -> WishEntry {
+    let NodeWish { node, wanted, since_ms, who } = wish;
+    let wanted = match wanted {
+        Wanted::Drained => NodeWanted::Drained,
+        Wanted::Decommissioned => NodeWanted::Decommissioned,
+    };
+    WishEntry { node, wanted, since_ms, who }
+}
+
+fn drain(told: &DrainProgress) -> DrainEntry {
+    let stuck = told.stuck.iter();
+    DrainEntry {
+        moved: told.moved,
+        left: told.left,
+        stuck: stuck.map(|(id, why)| StuckEntry { id: id.to_string(), why: why.clone() }).collect(),
+        worst_pause_ms: told.worst_pause_ms,
+    }
 }
 
 /// What leases, rows and members say together.
@@ -89,7 +159,8 @@ fn view(
         .collect();
     let troubled_more = troubled.len().saturating_sub(MAX_TROUBLED);
     troubled.truncate(MAX_TROUBLED);
-    ClusterView { now_ms, nodes, running: owned.values().sum(), troubled, troubled_more, actions }
+    let (running, followed, wishes) = (owned.values().sum(), Vec::new(), Vec::new());
+    ClusterView { now_ms, nodes, wishes, running, troubled, troubled_more, followed, actions }
 }
 
 fn entry(now_ms: u64, lease: &NodeLease, member: Option<&Member>, matches: usize) -> NodeEntry {
@@ -106,6 +177,7 @@ fn entry(now_ms: u64, lease: &NodeLease, member: Option<&Member>, matches: usize
         build: member.map(|member| member.build.to_string()),
         players_at: member.map(|member| member.players.clone()),
         admin: member.map(|member| member.admin.clone()).filter(|admin| !admin.is_empty()),
+        drain: None,
     }
 }
 
@@ -186,6 +258,8 @@ pub struct Status {
     pub without_owner: Vec<String>,
     /// Matches that wait for an operator.
     pub matches_parked: usize,
+    /// Matches that would go on at once, at a standby, if their node died now.
+    pub matches_with_standby: usize,
     /// Sessions at the nodes that could be asked; absent if none was.
     pub players: Option<usize>,
     /// Of those, how many stand still. Those in matches without an owner are at no node and are not
@@ -227,6 +301,7 @@ pub fn assess(view: &ClusterView, seats: &BTreeMap<String, Seats>) -> Status {
         matches_without_owner: problems.orphans.len() + view.troubled_more,
         without_owner: problems.orphans.iter().take(NAMED).map(|row| row.id.clone()).collect(),
         matches_parked: problems.parked.len(),
+        matches_with_standby: with_standby(view),
         players: total(|seats| seats.playing + seats.stalled),
         players_stalled: total(|seats| seats.stalled),
         can_lose_one,
@@ -234,6 +309,12 @@ pub fn assess(view: &ClusterView, seats: &BTreeMap<String, Seats>) -> Status {
         last_hour: last_hour(view),
         next: problems.steps(view, can_lose_one),
     }
+}
+
+/// Matches that a standby follows.
+fn with_standby(view: &ClusterView) -> usize {
+    let ready = view.followed.iter().filter(|entry| entry.ready);
+    ready.map(|entry| entry.id.as_str()).collect::<BTreeSet<_>>().len()
 }
 
 fn live(view: &ClusterView) -> impl Iterator<Item = &NodeEntry> {
@@ -336,17 +417,45 @@ impl<'a> Problems<'a> {
                 "another node on this store, in the region that has none to spare",
             ));
         }
-        if steps.is_empty()
-            && let Some(node) = live(view).find(|node| node.admin.is_some())
-        {
-            let admin = node.admin.as_deref().unwrap_or_default();
-            steps.push(step(
-                format!("rekindle drain --admin {admin}"),
-                "stops one node cleanly, for an upgrade: the others take its matches",
-            ));
+        if steps.is_empty() {
+            steps.extend(drainable(view));
+        }
+        for wish in view.wishes.iter().take(NAMED) {
+            let why = format!("it is {} and takes matches again then", wish.wanted.word());
+            steps.push(step(format!("rekindle node undrain {}", wish.node), &why));
         }
         steps
     }
+}
+
+/// The live nodes that take the matches of this one: of its region and build, and not drained.
+fn takers<'a>(view: &'a ClusterView, node: &'a NodeEntry) -> impl Iterator<Item = &'a NodeEntry> {
+    live(view).filter(|other| {
+        let same_build = match (&other.build, &node.build) {
+            (Some(other), Some(own)) => other == own,
+            _ => true,
+        };
+        other.incarnation != node.incarnation
+            && other.region == node.region
+            && !other.draining
+            && same_build
+    })
+}
+
+/// The node that is drained with the least trouble, if any can be.
+fn drainable(view: &ClusterView) -> Option<Step> {
+    let mut nodes = live(view).filter(|node| !node.draining).map(|node| {
+        let takers: Vec<&str> = takers(view, node).map(|other| other.name.as_str()).collect();
+        (node, takers)
+    });
+    let can = |(_, takers): &(&NodeEntry, Vec<&str>)| !takers.is_empty();
+    let (node, takers) = nodes.by_ref().filter(can).min_by_key(|(node, _)| node.matches)?;
+    let takers = takers.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    let matches = counted(node.matches, "match", "matches");
+    Some(Step {
+        command: format!("rekindle node drain {} --wait", node.name),
+        why: format!("for an upgrade: {matches} of it can go to {takers}"),
+    })
 }
 
 /// What is not as it should be and hurts nobody yet.
@@ -363,7 +472,12 @@ fn concerns(view: &ClusterView) -> Vec<String> {
         }
     }
     for node in live(view).filter(|node| node.draining) {
-        words.push(format!("node {} is being emptied: it takes no matches", node.name));
+        let left = counted(node.matches, "match", "matches");
+        words.push(format!("node {} is drained: it takes no matches; {left} left", node.name));
+        let stuck = node.drain.iter().flat_map(|drain| &drain.stuck).take(1);
+        words.extend(
+            stuck.map(|stuck| format!("match {} cannot leave it: {}", stuck.id, stuck.why)),
+        );
     }
     let builds: BTreeSet<&str> = live(view).filter_map(|node| node.build.as_deref()).collect();
     if builds.len() > 1 {
@@ -383,6 +497,11 @@ fn concerns(view: &ClusterView) -> Vec<String> {
     if shaky > 0 {
         words.push(format!("matches recovered several times without running healthily: {shaky}"));
     }
+    let differing =
+        view.followed.iter().filter_map(|entry| Some((&entry.id, entry.differs.as_ref()?)));
+    words.extend(differing.take(NAMED).map(|(id, what)| {
+        format!("nodes compute match {id} differently, so it has no standby: {what}")
+    }));
     words
 }
 
@@ -391,19 +510,7 @@ fn spare(view: &ClusterView) -> (bool, String) {
     let mut owners = 0;
     for node in live(view).filter(|node| node.matches > 0) {
         owners += 1;
-        let takers = live(view)
-            .filter(|other| {
-                let same_build = match (&other.build, &node.build) {
-                    (Some(other), Some(own)) => other == own,
-                    _ => true,
-                };
-                other.incarnation != node.incarnation
-                    && other.region == node.region
-                    && !other.draining
-                    && same_build
-            })
-            .count();
-        if takers == 0 {
+        if takers(view, node).next().is_none() {
             return (
                 false,
                 format!(
@@ -478,6 +585,7 @@ mod tests {
             build: Some("b1".to_owned()),
             players_at: None,
             admin: Some("127.0.0.1:7780".to_owned()),
+            drain: None,
         }
     }
 
@@ -517,6 +625,34 @@ mod tests {
         assert!(!verdict(&of(vec![node("a", Live, 3), leaving], vec![])).1);
         let other = NodeEntry { build: Some("b2".to_owned()), ..node("b", Live, 0) };
         assert!(!verdict(&of(vec![node("a", Live, 3), other], vec![])).1);
+    }
+
+    #[test]
+    fn what_can_be_drained_is_said_with_where_its_matches_go_and_a_drain_can_be_taken_back() {
+        use NodeStanding::Live;
+        let three = vec![node("a", Live, 12), node("b", Live, 3), node("c", Live, 9)];
+        let next = assess(&of(three.clone(), vec![]), &BTreeMap::new()).next;
+        assert_eq!(next[0].command, "rekindle node drain b --wait");
+        assert!(next[0].why.contains("3 matches of it can go to a, c"), "{next:?}");
+        let alone = assess(&of(three[..1].to_vec(), vec![]), &BTreeMap::new()).next;
+        assert!(!alone.iter().any(|step| step.command.contains("drain")), "{alone:?}");
+
+        let mut view = of(three, vec![]);
+        view.nodes[1].draining = true;
+        let stuck = StuckEntry { id: "00000000000000aa".to_owned(), why: "it is full".to_owned() };
+        let drain = DrainEntry { moved: 1, left: 3, stuck: vec![stuck], worst_pause_ms: 9 };
+        view.nodes[1].drain = Some(drain);
+        view.wishes = vec![WishEntry {
+            node: "b".to_owned(),
+            wanted: NodeWanted::Drained,
+            since_ms: NOW,
+            who: "ada".to_owned(),
+        }];
+        let status = assess(&view, &BTreeMap::new());
+        assert_eq!(status.verdict, Health::Degraded);
+        assert!(status.reasons.iter().any(|why| why.contains("it is full")), "{status:?}");
+        let undrain = |step: &Step| step.command == "rekindle node undrain b";
+        assert!(status.next.iter().any(undrain), "{status:?}");
     }
 
     #[test]

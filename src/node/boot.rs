@@ -8,16 +8,17 @@ use std::time::Duration;
 use rekindle_cluster::ownership::lease::LEASE_MS;
 use rekindle_gateway::keys::Keys;
 use rekindle_schema::lease::{NodeLease, NodeState};
+use rekindle_schema::wish::{NodeWish, Wanted};
 use rekindle_schema::{BuildId, Incarnation};
-use rekindle_store::Store;
+use rekindle_store::{Store, wishes};
 use tokio::time::Instant;
 
 use super::build;
 use super::card::{self, NodeCard};
 use super::error::NodeError;
 use super::keyring;
-use crate::clock;
 use crate::config::Config;
+use crate::{clock, moment};
 
 /// A node that may begin: its lease is registered and live.
 pub struct Booted {
@@ -33,6 +34,17 @@ pub struct Booted {
     pub build: BuildId,
     /// This process's start time.
     pub pid_start: u64,
+    /// What operators want of the node of this name.
+    pub wish: Option<NodeWish>,
+}
+
+/// What [`take_lease`] has.
+struct Leased {
+    store: Store,
+    keys: Keys,
+    incarnation: Incarnation,
+    pid_start: u64,
+    wish: Option<NodeWish>,
 }
 
 /// How long a start waits before it asks again for a store that does not answer.
@@ -48,15 +60,9 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
     let (begun, mut said) = (Instant::now(), None::<Instant>);
     loop {
         let error = match take_lease(config).await {
-            Ok((store, keys, incarnation, pid_start)) => {
-                return Ok(Booted {
-                    lock,
-                    keys,
-                    store,
-                    incarnation,
-                    build: build::of_this_executable()?,
-                    pid_start,
-                });
+            Ok(Leased { store, keys, incarnation, pid_start, wish }) => {
+                let build = build::of_this_executable()?;
+                return Ok(Booted { lock, keys, store, incarnation, build, pid_start, wish });
             }
             Err(NodeError::Store(error)) if error.is_transient() => error,
             Err(error) => return Err(error),
@@ -80,9 +86,17 @@ pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Boot
 }
 
 /// Opens the store, takes its cluster's keys, and registers a new incarnation: an attempt whose
-/// answer was lost leaves one behind that owns nothing.
-async fn take_lease(config: &Config) -> Result<(Store, Keys, Incarnation, u64), NodeError> {
+/// answer was lost leaves one behind that owns nothing. A node that was decommissioned does not.
+async fn take_lease(config: &Config) -> Result<Leased, NodeError> {
     let store = config.store.open().await?;
+    let wish = wishes::of(&store, &config.node_name).await?;
+    if let Some(wish) = wish.as_ref().filter(|wish| wish.wanted == Wanted::Decommissioned) {
+        return Err(NodeError::Decommissioned {
+            node: wish.node.clone(),
+            who: wish.who.clone(),
+            since: moment::show(wish.since_ms),
+        });
+    }
     // Before anything is written: a node with the wrong secret changes nothing.
     let keys = keyring::begin(config, &store).await?;
     // Before the first lease: a copy learns that it is one before it does anything.
@@ -108,7 +122,7 @@ async fn take_lease(config: &Config) -> Result<(Store, Keys, Incarnation, u64), 
     };
     let incarnation = lease.incarnation;
     store.leases.register(lease).await?;
-    Ok((store, keys, incarnation, pid_start))
+    Ok(Leased { store, keys, incarnation, pid_start, wish })
 }
 
 /// One node per data directory: the lock goes with the process, however it ends.

@@ -31,6 +31,8 @@ use crate::config::{self, Config};
 
 /// How often this node tells how much it has to do, and publishes what the bus counts.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A node whose view of the others is so old does not reach the store.
+const REACHED: Duration = Duration::from_millis(2_500);
 /// How many free ports are tried that must be free for TCP and UDP.
 const PORTS_TRIED: usize = 16;
 
@@ -204,7 +206,7 @@ impl Joined {
             let told = known.all();
             let told = told.values().filter(|member| member.incarnation != me);
             self.members.told(told.filter_map(peer).collect());
-            self.members.say(load(host, known.own().draining)).await;
+            self.members.say(load(host, known)).await;
             self.publish();
             tokio::time::sleep(TELL_EVERY).await;
         }
@@ -228,12 +230,13 @@ impl Joined {
     }
 }
 
-fn load(host: &Host, draining: bool) -> Load {
+fn load(host: &Host, known: &members::Members) -> Load {
     let matches = host.list();
     Load {
         matches: matches.len() as u32,
         players: matches.iter().map(|status| status.sessions as u32).sum(),
-        draining,
+        draining: known.own().draining,
+        reaches_store: known.were_read_within(REACHED),
     }
 }
 

@@ -53,6 +53,19 @@ pub enum NodeError {
         /// What the store said last.
         error: StoreError,
     },
+    /// An operator has decommissioned the node of this name.
+    #[error(
+        "RK-NODE-203: node {node} was decommissioned at {since} by {who}: no node of this name \
+         starts on this store; `rekindle node undrain {node}` takes that back"
+    )]
+    Decommissioned {
+        /// The configured name.
+        node: String,
+        /// Who asked for it.
+        who: String,
+        /// When, in words.
+        since: String,
+    },
     /// Another node took this node's matches.
     #[error("RK-NODE-005: this node's lease is fenced: another node took its matches")]
     Fenced,
@@ -138,6 +151,12 @@ pub enum ControlError {
         /// What there is.
         known: String,
     },
+    /// No such node.
+    #[error(
+        "RK-ADMIN-520: the store knows no node `{0}`; `rekindle node ls --all` lists those that it \
+         remembers"
+    )]
+    NoNode(String),
     /// The request makes no sense.
     #[error("RK-ADMIN-411: {0}")]
     Invalid(String),
@@ -175,6 +194,7 @@ impl ControlError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoMatch(_) | Self::NoJob(_) => "RK-ADMIN-404",
+            Self::NoNode(_) => "RK-ADMIN-520",
             Self::NoGame { .. } => "RK-ADMIN-410",
             Self::Invalid(_) => "RK-ADMIN-411",
             Self::Forbidden(_) => "RK-ADMIN-403",

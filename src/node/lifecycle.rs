@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,10 +39,12 @@ use super::milestone::Milestone;
 use super::serving::{Parts, Serving};
 use super::settings::{gateway_config, host_config};
 use super::signals::{Signals, gone};
+use super::standby::{Standby, StandbyParts};
 use super::standing::Standings;
+use super::successors::{self, Successors};
 use super::watch::{keep_watch, recover_all, recoverer};
 use super::whereabouts::Lookup;
-use super::{READY, jobs};
+use super::{READY, cutoff, jobs, rebalance, wishes};
 use crate::config::Config;
 use crate::files::About as _;
 use crate::{clock, text};
@@ -108,14 +111,17 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         booted = boot::boot(&config, waiting) => booted?,
     };
     front.says("recovering matches");
+    // From before the first match on: a drained node stays so over its restart.
+    let drained = booted.wish.is_some();
     let assembled = assemble(&config, games, &*front, booted).await?;
     let Assembled { node, renewal, card, lock, edge } = assembled;
     let upkeep = keep_metrics(metrics);
     let listing = node.parts().lookup.keep_listing();
     let members = Arc::clone(&node.parts().members);
-    if let Err(error) = members.announce(|_| {}).await {
-        tracing::warn!(code = "RK-NODE-160", %error, "this node is not among the members yet");
-    }
+    let standby = Arc::clone(&node.parts().standby);
+    // Until the last match has moved away.
+    let mut telling = pin!(successors::tell(node.parts()));
+    announce(&node, drained).await;
     front.open(Arc::clone(&node));
     card.write(&config.data_dir).about("write", &NodeCard::path(&config.data_dir))?;
 
@@ -130,23 +136,46 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         never = upkeep => match never {},
         never = listing => match never {},
         never = members.keep() => match never {},
+        never = standby.keep() => match never {},
+        never = &mut telling => match never {},
+        never = wishes::keep(&node) => match never {},
+        never = cutoff::keep(&node) => match never {},
+        never = rebalance::keep(&node) => match never {},
         never = keyring::keep(&config, &node.parts().store, node.parts().gateway.keys()) => {
             match never {}
         }
     };
     if let Some(error) = ended {
-        let reason = text::with_causes(&error);
-        tracing::error!(code = "RK-NODE-003", %reason, "the node ends");
-        node.parts().host.abort();
-        if let Some(jobs) = node.working() {
-            jobs.stop();
-        }
+        give_up(&node, &error);
         return Err(error);
     }
-    let stopped = stop(&node, &*front, &mut signals, tell).await;
+    let stopped = tokio::select! {
+        biased;
+        stopped = stop(&node, &*front, &mut signals, tell) => stopped,
+        never = &mut telling => match never {},
+    };
     // Kept until the last: the edge's threads, and the data directory.
     drop((edge, lock));
     stopped
+}
+
+/// Tells the other nodes of this one. `drained`: an operator wants it to be empty.
+async fn announce(node: &Serving, drained: bool) {
+    let Parts { mover, members, .. } = node.parts();
+    mover.set_drained(drained);
+    if let Err(error) = members.announce(|own| own.draining = drained).await {
+        tracing::warn!(code = "RK-NODE-160", %error, "this node is not among the members yet");
+    }
+}
+
+/// The node cannot go on: everything stops where it is.
+fn give_up(node: &Serving, error: &NodeError) {
+    let reason = text::with_causes(error);
+    tracing::error!(code = "RK-NODE-003", %reason, "the node ends");
+    node.parts().host.abort();
+    if let Some(jobs) = node.working() {
+        jobs.stop();
+    }
 }
 
 /// What [`run`] makes of what was booted.
@@ -170,7 +199,7 @@ async fn assemble(
     front: &dyn Front,
     booted: Booted,
 ) -> Result<Assembled, NodeError> {
-    let Booted { lock, keys, store, incarnation, build, pid_start } = booted;
+    let Booted { lock, keys, store, incarnation, build, pid_start, wish: _ } = booted;
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let host = Host::start(HostParts {
@@ -187,13 +216,9 @@ async fn assemble(
     let _ = started.set(host.clone());
     let (recovering, standings) = (Arc::new(AtomicBool::new(true)), Arc::<Standings>::default());
     let lookup = Arc::new(Lookup::new(store.clone(), incarnation));
-    let links = Arc::new(Links::new(
-        host.clone(),
-        store.clone(),
-        Arc::clone(&recovering),
-        Arc::clone(&standings),
-        Arc::clone(&lookup),
-    ));
+    let standby = standby(config, &host, &store, incarnation);
+    let successors = Successors::new();
+    let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
     let edge = EdgeThreads::start()?;
     let gateway = {
         let _inside = edge.handle().enter();
@@ -213,8 +238,11 @@ async fn assemble(
     let own = members::describe(config, of_this, (card.listen, card.admin), cluster.address());
     let members = Arc::new(Members::new(store.clone(), own));
     cluster.keep(host.clone(), Arc::clone(&members));
-    let mover = Mover::start(config, host.clone(), store.clone(), of_this, Arc::clone(&cluster));
+    let (runs, others) = ((host.clone(), store.clone()), Arc::clone(&cluster));
+    let mover = Mover::start(config, runs, of_this, others, Arc::clone(&successors));
     let parts = Parts {
+        standby,
+        successors,
         members,
         config: config.clone(),
         games,
@@ -233,6 +261,31 @@ async fn assemble(
     let node = Arc::new(Serving::new(parts));
     node.parts().mover.serves(&node);
     Ok(Assembled { node, renewal, card, lock, edge })
+}
+
+/// How the edge finds matches.
+fn links(
+    host: &Host,
+    store: &Store,
+    (recovering, standings): (&Arc<AtomicBool>, &Arc<Standings>),
+    lookup: &Arc<Lookup>,
+    successors: &Successors,
+) -> Arc<Links> {
+    let (recovering, standings) = (Arc::clone(recovering), Arc::clone(standings));
+    let links = Links::new(host.clone(), store.clone(), recovering, standings, Arc::clone(lookup));
+    Arc::new(links.followed(successors.told()))
+}
+
+/// What follows the matches of other nodes.
+fn standby(config: &Config, host: &Host, store: &Store, me: Incarnation) -> Arc<Standby> {
+    Standby::new(StandbyParts {
+        host: host.clone(),
+        store: store.clone(),
+        me,
+        region: config.node_region.clone(),
+        wishes: config.cluster.standby.clone(),
+        most: config.cluster.standbys_max,
+    })
 }
 
 /// What a node is to do besides its matches.
@@ -369,7 +422,8 @@ async fn stop_jobs(node: &Serving) {
 }
 
 async fn ensure_match(node: &Serving, wanted: NewMatch) -> Result<(), NodeError> {
-    if node.parts().host.list().is_empty() {
+    let Parts { host, mover, .. } = node.parts();
+    if host.list().is_empty() && !mover.is_drained() {
         node.create_match(wanted).await?;
     }
     Ok(())

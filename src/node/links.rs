@@ -16,6 +16,7 @@ use rekindle_schema::{Epoch, MatchId, PlayerId};
 use rekindle_store::Store;
 use tokio::sync::watch;
 
+use super::standby::known::Addresses;
 use super::standing::Standings;
 use super::whereabouts::{Lookup, Whereabouts};
 
@@ -26,6 +27,8 @@ pub struct Links {
     recovering: Arc<AtomicBool>,
     standings: Arc<Standings>,
     lookup: Arc<Lookup>,
+    /// Where players reach the standbys of matches.
+    standbys: watch::Receiver<Addresses>,
 }
 
 impl Links {
@@ -38,7 +41,14 @@ impl Links {
         standings: Arc<Standings>,
         lookup: Arc<Lookup>,
     ) -> Self {
-        Self { host, store, recovering, standings, lookup }
+        let (_, standbys) = watch::channel(Addresses::default());
+        Self { host, store, recovering, standings, lookup, standbys }
+    }
+
+    /// The same, for a node that knows who follows its matches.
+    #[must_use]
+    pub fn followed(self, standbys: watch::Receiver<Addresses>) -> Self {
+        Self { standbys, ..self }
     }
 }
 
@@ -138,6 +148,14 @@ impl MatchFinder for Links {
 
     fn nodes(&self) -> watch::Receiver<Vec<String>> {
         self.lookup.addrs()
+    }
+
+    fn standbys(&self) -> watch::Receiver<Addresses> {
+        self.standbys.clone()
+    }
+
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        self.host.arrivals()
     }
 }
 

@@ -14,8 +14,10 @@ use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
 use rekindle_store::StoreError;
 use tokio::time::{Instant, timeout};
 
+use super::standby::known::Follower;
 use super::whereabouts::{Owner, Whereabouts};
 use super::{ControlError, Serving};
+use crate::text::counted;
 
 /// How long an answer waits for the store before it is given from what the node knows.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -60,6 +62,8 @@ pub struct MatchReport {
     /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
     /// died of it.
     pub attempts: u32,
+    /// Nodes that follow it.
+    pub followers: Vec<Follower>,
 }
 
 /// Where matches that do not run ended, as far as it was looked up: the version of the row then,
@@ -125,7 +129,12 @@ impl Serving {
             lines.insert(status.match_id, line(status.match_id, state, None));
         }
         let more = lines.len().saturating_sub(NAMED);
-        let mut lines: Vec<String> = lines.into_values().take(NAMED).collect();
+        let drained = self.parts().mover.is_drained().then(|| {
+            let left = counted(self.parts().host.list().len(), "match", "matches");
+            format!("node {} is drained: it takes no matches; {left} here", self.name())
+        });
+        let matches = lines.into_values().take(NAMED);
+        let mut lines: Vec<String> = drained.into_iter().chain(matches).collect();
         if more > 0 {
             lines.push(format!("and {more} more: `rekindle match ls`"));
         }
@@ -278,6 +287,7 @@ impl Serving {
         let node = nodes.get(&row.incarnation);
         let mut report = report_of(row, here);
         report.node = node.map(|node| node.name.clone());
+        report.followers = parts.standby.known().of(row.match_id);
         if here.is_some() {
             return report;
         }
@@ -332,6 +342,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         players: here.map_or(0, |status| status.sessions),
         house_bots: row.spec.house_bots,
         attempts: row.attempts,
+        followers: Vec::new(),
     }
 }
 
@@ -361,6 +372,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         players: status.sessions,
         house_bots: status.house_bots,
         attempts: 0,
+        followers: Vec::new(),
     }
 }
 

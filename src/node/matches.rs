@@ -130,7 +130,14 @@ impl Serving {
         if self.is_draining() {
             return Err(ControlError::Draining);
         }
-        let Parts { config, host, store, incarnation, .. } = self.parts();
+        let Parts { config, host, store, incarnation, mover, .. } = self.parts();
+        if mover.is_drained() {
+            return Err(ControlError::Refused(format!(
+                "RK-NODE-204: node {0} is drained and takes no new matches: ask another one, or \
+                 `rekindle node undrain {0}`",
+                config.node_name
+            )));
+        }
         let spec = self.spec_of(wanted)?;
         let lease = MatchLease {
             match_id: MatchId(clock::random()),

@@ -34,8 +34,10 @@ pub struct Members {
     /// Held by whoever writes that into the registry: changes arrive in their order.
     writing: tokio::sync::Mutex<()>,
     view: Mutex<View>,
-    /// Held by whoever reads the view again; when that was done last.
-    reading: tokio::sync::Mutex<Option<Instant>>,
+    /// Held by whoever reads the view again.
+    reading: tokio::sync::Mutex<()>,
+    /// When that was done last.
+    read_at: Mutex<Option<Instant>>,
 }
 
 impl Members {
@@ -47,6 +49,7 @@ impl Members {
             writing: tokio::sync::Mutex::default(),
             view: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            read_at: Mutex::default(),
         }
     }
 
@@ -68,14 +71,19 @@ impl Members {
     /// Reads the view again. Many who ask at once cost one read, and a view that is as good as new
     /// is not read again. Never longer than the store takes to answer two requests.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let mut read = self.reading.lock().await;
-        if read.is_some_and(|at| at.elapsed() < FRESH) {
+        let _turn = self.reading.lock().await;
+        if self.were_read_within(FRESH) {
             return Ok(());
         }
         let found = Arc::new(members::live(&self.store).await?);
         *self.view.lock() = found;
-        *read = Some(Instant::now());
+        *self.read_at.lock() = Some(Instant::now());
         Ok(())
+    }
+
+    /// Whether the view is at most so old: the store has answered since.
+    pub fn were_read_within(&self, age: Duration) -> bool {
+        self.read_at.lock().is_some_and(|at| at.elapsed() < age)
     }
 
     /// Changes what this node says of itself, and writes it into the registry. What was changed
@@ -135,6 +143,7 @@ pub fn describe(
         speaks: (PEER_VERSION_MIN, PEER_VERSION),
         draining: false,
         since_ms: clock::now_ms(),
+        weight: config.cluster.weight,
     }
 }
 
@@ -159,6 +168,7 @@ mod tests {
             speaks: (1, 1),
             draining: false,
             since_ms: 5,
+            weight: 1,
         }
     }
 

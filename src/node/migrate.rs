@@ -2,7 +2,7 @@
 //! node is emptied. What is decided of each is in `rekindle-cluster` (`migration`); the host stops,
 //! follows and runs them (`hands`).
 
-mod hands;
+pub mod hands;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use rekindle_cluster::migration::give::{Giving, give};
 use rekindle_cluster::migration::hands::Hands;
 use rekindle_cluster::migration::source::{Move, Outcome, Patience};
 use rekindle_cluster::migration::take::Taking;
+use rekindle_cluster::placement::rebalance::Rebalance;
 use rekindle_cluster::placement::{self, Candidate};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::member::Member;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use super::successors::Successors;
 use super::{ControlError, Serving};
 use crate::clock;
 use crate::config::Config;
@@ -72,15 +74,23 @@ struct Node {
     candidate: Candidate,
 }
 
+/// Where matches can go: other live nodes that take them, and how much each runs. What is planned
+/// counts at once, so that the next match goes elsewhere.
+pub(super) struct Plan(Mutex<Vec<Node>>);
+
 /// Moves matches. One for each node.
 pub struct Mover {
     me: Incarnation,
     build: BuildId,
+    /// How much this node can carry, relative to others.
+    weight: u32,
     store: Store,
     cluster: Arc<Cluster>,
     host: Host,
     hands: Arc<HostHands>,
     giving: Giving,
+    /// Tells clients where their match moves.
+    successors: Arc<Successors>,
     places: Semaphore,
     /// Matches that are on their way from here.
     under_way: Mutex<BTreeSet<MatchId>>,
@@ -90,10 +100,10 @@ impl Mover {
     /// Answers other nodes from now on.
     pub fn start(
         config: &Config,
-        host: Host,
-        store: Store,
+        (host, store): (Host, Store),
         (me, build): (Incarnation, BuildId),
         cluster: Arc<Cluster>,
+        successors: Arc<Successors>,
     ) -> Arc<Self> {
         let hands = Arc::new(HostHands {
             host: host.clone(),
@@ -101,6 +111,7 @@ impl Mover {
             region: config.node_region.clone(),
             most: config.limits.matches,
             draining: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             node: Arc::new(OnceLock::new()),
         });
         let carried = Arc::clone(&hands) as Arc<dyn Hands>;
@@ -111,11 +122,13 @@ impl Mover {
         Arc::new(Self {
             me,
             build,
+            weight: config.cluster.weight,
             store,
             cluster,
             host,
             hands,
             giving,
+            successors,
             places: Semaphore::new(AT_ONCE),
             under_way: Mutex::default(),
         })
@@ -127,9 +140,19 @@ impl Mover {
         let _ = self.hands.node.set(Arc::downgrade(node));
     }
 
-    /// Nothing comes here any more.
+    /// Nothing comes here any more: the node goes down.
     pub fn takes_nothing(&self) {
         self.hands.draining.store(true, Ordering::Release);
+    }
+
+    /// An operator wants this node to be drained, or wants that no longer.
+    pub fn set_drained(&self, drained: bool) {
+        self.hands.drained.store(drained, Ordering::Release);
+    }
+
+    /// Whether an operator wants this node to be drained.
+    pub fn is_drained(&self) -> bool {
+        self.hands.drained.load(Ordering::Acquire)
     }
 
     /// Moves one match to the node of this name or incarnation.
@@ -165,16 +188,7 @@ impl Mover {
     /// Moves every match that runs here to the other nodes, until `until`; then no more are begun.
     /// Those that cannot move stay.
     pub async fn empty(self: &Arc<Self>, until: Instant) -> Emptied {
-        let running = |phase: &MatchPhase| {
-            matches!(phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled)
-        };
-        let ids: Vec<MatchId> = self
-            .host
-            .list()
-            .into_iter()
-            .filter(|status| running(&status.phase))
-            .map(|status| status.match_id)
-            .collect();
+        let ids = self.running();
         let nodes = match self.nodes().await {
             Ok(nodes) => nodes,
             Err(error) => {
@@ -182,8 +196,7 @@ impl Mover {
                 return Emptied { stayed, ..Emptied::default() };
             }
         };
-        // What is planned counts at once, so that the next one goes elsewhere.
-        let plan = Mutex::new(nodes.into_iter().filter(|node| self.fits(node)).collect::<Vec<_>>());
+        let plan = self.plan_of(nodes);
         let mut all = futures::stream::iter(ids)
             .map(|id| {
                 let plan = &plan;
@@ -206,6 +219,49 @@ impl Mover {
         emptied
     }
 
+    /// Where matches can go now. It is to be read again after a second or so.
+    pub(super) async fn plan(&self) -> Result<Plan, StoreError> {
+        Ok(self.plan_of(self.nodes().await?))
+    }
+
+    /// Moves one match to a much less loaded node, if the planner says so. `now_ms` is in
+    /// milliseconds of a clock that never goes back.
+    pub(super) async fn balance(
+        self: &Arc<Self>,
+        planner: &mut Rebalance,
+        now_ms: u64,
+    ) -> Result<Option<Moved>, String> {
+        let nodes = self.nodes().await.map_err(|error| error.to_string())?;
+        let others: Vec<Node> = nodes.into_iter().filter(|node| self.fits(node)).collect();
+        let mine = self.running();
+        let here = Candidate {
+            node: self.me,
+            weight: self.weight,
+            matches: mine.len(),
+            draining: self.is_drained(),
+            region: self.hands.region.clone(),
+        };
+        let candidates: Vec<Candidate> =
+            others.iter().map(|node| node.candidate.clone()).chain([here]).collect();
+        let Some(planned) = planner.plan(now_ms, &candidates, &mine) else { return Ok(None) };
+        let target = others.iter().find(|node| node.candidate.node == planned.target);
+        let Some(target) = target else { return Ok(None) };
+        self.hand_over(planned.match_id, &target.member).await.map(Some)
+    }
+
+    /// The matches that run here and can be moved as they stand.
+    fn running(&self) -> Vec<MatchId> {
+        let running = |phase: &MatchPhase| {
+            matches!(phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled)
+        };
+        let statuses = self.host.list().into_iter().filter(|status| running(&status.phase));
+        statuses.map(|status| status.match_id).collect()
+    }
+
+    fn plan_of(&self, nodes: Vec<Node>) -> Plan {
+        Plan(Mutex::new(nodes.into_iter().filter(|node| self.fits(node)).collect()))
+    }
+
     fn fits(&self, node: &Node) -> bool {
         node.member.build == self.build
             && node.candidate.region == self.hands.region
@@ -216,14 +272,24 @@ impl Mover {
     async fn move_somewhere(
         self: &Arc<Self>,
         match_id: MatchId,
-        plan: &Mutex<Vec<Node>>,
+        plan: &Plan,
         until: Instant,
     ) -> Result<Moved, String> {
         if Instant::now() >= until {
             return Err("there was no time left".to_owned());
         }
+        self.move_away(match_id, plan).await
+    }
+
+    /// Moves a match that runs here to whichever node of the plan suits it best. If it cannot be
+    /// moved it stays, and the reason comes back.
+    pub(super) async fn move_away(
+        self: &Arc<Self>,
+        match_id: MatchId,
+        plan: &Plan,
+    ) -> Result<Moved, String> {
         let member = {
-            let mut plan = plan.lock();
+            let mut plan = plan.0.lock();
             let candidates: Vec<&Candidate> = plan.iter().map(|node| &node.candidate).collect();
             let chosen = placement::choose(match_id, &self.hands.region, candidates)
                 .map(|chosen| chosen.node);
@@ -242,8 +308,8 @@ impl Mover {
         member: &Member,
     ) -> Result<Moved, String> {
         let mover = Arc::clone(self);
-        let (target, to) = (member.incarnation, member.name.clone());
-        let task = tokio::spawn(async move { mover.give(match_id, target).await });
+        let (member, to) = (member.clone(), member.name.clone());
+        let task = tokio::spawn(async move { mover.give(match_id, &member).await });
         match task.await.map_err(|error| error.to_string())?? {
             Outcome::Moved { stood_ms, .. } => Ok(Moved { match_id, to, pause_ms: stood_ms }),
             Outcome::Kept(why) => Err(format!("match {match_id} stays here: {why}")),
@@ -251,12 +317,14 @@ impl Mover {
         }
     }
 
-    async fn give(&self, match_id: MatchId, target: Incarnation) -> Result<Outcome, String> {
+    async fn give(&self, match_id: MatchId, target: &Member) -> Result<Outcome, String> {
         let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
         if !self.under_way.lock().insert(match_id) {
             return Err(format!("match {match_id} is on its way already"));
         }
-        let given = self.give_one(match_id, target).await;
+        let on_its_way = self.successors.moves(match_id, target.players.clone());
+        let given = self.give_one(match_id, target.incarnation).await;
+        drop(on_its_way);
         self.under_way.lock().remove(&match_id);
         given
     }
@@ -292,7 +360,7 @@ impl Mover {
             let node = member.incarnation;
             let candidate = Candidate {
                 node,
-                weight: 1,
+                weight: member.weight.max(1),
                 matches: matches.get(&node).copied().unwrap_or(0),
                 draining: member.draining || drained.contains(&node),
                 region: member.region.clone(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use rekindle_actors::{Host, HostError, RecoveryError, RecoveryReport};
+use rekindle_actors::{Entering, Host, HostError, RecoveryError, RecoveryReport};
 use rekindle_cluster::ownership::caretaker::{self, Caretaker, Claimant, Look};
 use rekindle_cluster::ownership::parked;
 use rekindle_cluster::ownership::round::{self, Hints, NoHints, Surroundings};
@@ -30,6 +30,7 @@ use rekindle_store::identity::{Fresh, Holder};
 use rekindle_store::{Store, StoreError};
 
 use super::card;
+use super::standby::{Promotions, Standby};
 use super::standing::Standings;
 use super::trial::{TrialOptions, Trials, Verdict};
 
@@ -117,6 +118,8 @@ pub struct Recoverer {
     trials: Option<Trials>,
     caretaker: Caretaker,
     hints: Arc<dyn Hints>,
+    /// What this node follows; `None` for a node that follows nothing.
+    standby: Option<Arc<Standby>>,
 }
 
 impl Recoverer {
@@ -128,13 +131,20 @@ impl Recoverer {
             deaths: parts.trials.map(|trials| trials.deaths),
         };
         let trials = parts.trials.map(Trials::new);
-        Self { parts, trials, caretaker: Caretaker::new(claimant), hints: Arc::new(NoHints) }
+        let (caretaker, hints) = (Caretaker::new(claimant), Arc::new(NoHints));
+        Self { parts, trials, caretaker, hints, standby: None }
     }
 
     /// The same, with hints who looks dead: without, leases and processes alone say it.
     #[must_use]
     pub fn hinted(self, hints: Arc<dyn Hints>) -> Self {
         Self { hints, ..self }
+    }
+
+    /// The same, with matches that are followed: they go on with their followers.
+    #[must_use]
+    pub fn following(self, standby: Arc<Standby>) -> Self {
+        Self { standby: Some(standby), ..self }
     }
 
     /// Takes over what belongs to nodes that are dead as far as this one can tell. To be called
@@ -148,7 +158,10 @@ impl Recoverer {
         mut each: impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
         let look = Look { now_ms, asked };
-        let Self { parts, caretaker, hints, .. } = self;
+        let Self { parts, caretaker, hints, standby, .. } = self;
+        if let Some(standby) = standby {
+            caretaker.followed(standby.first_claimants());
+        }
         let found = round::look(caretaker, &parts.store, &*parts, &**hints, look).await?;
         let Some(found) = found else { return Ok(()) };
         self.parts.standings.replace(found.standings, &found.dead);
@@ -177,12 +190,30 @@ impl Recoverer {
             );
         }
         let options = ClaimOptions { me: *me, first_batch: host.next_batch(), floor };
+        let orphans = self.promote(orphans, options, each).await?;
         for rows in caretaker::in_order(orphans) {
             if !rows.is_empty() {
                 self.claim(rows, options, each).await?;
             }
         }
         Ok(())
+    }
+
+    /// Goes on with those of these matches that are followed here; returns the others.
+    async fn promote(
+        &mut self,
+        orphans: Vec<MatchLease>,
+        options: ClaimOptions,
+        each: &mut impl FnMut(Outcome),
+    ) -> Result<Vec<MatchLease>, Trouble> {
+        let Some(standby) = &self.standby else { return Ok(orphans) };
+        let Promotions { resumed, rest } = standby.promote(orphans, options).await?;
+        for (match_id, report) in resumed {
+            self.caretaker.decided(match_id);
+            self.parts.standings.set(match_id, None, None);
+            each(Outcome::Resumed(match_id, Box::new(report)));
+        }
+        Ok(rest)
     }
 
     /// Claims matches of one kind, and recovers as many at once as there are cores for.
@@ -194,6 +225,7 @@ impl Recoverer {
     ) -> Result<(), Trouble> {
         let Self { parts, trials, caretaker, .. } = self;
         let RecovererParts { host, store, standings, .. } = parts;
+        let (rows, _entered) = enter(host, options.me, rows);
         let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
         let claims = takeover::claim(store, rows, options, &fitness).await?;
@@ -229,6 +261,24 @@ impl Recoverer {
         }
         Ok(())
     }
+}
+
+/// Leaves out matches of this node that it is about to run anyway, or runs by now. Nobody else on
+/// it begins to run one of the others until what is returned beside them is dropped.
+pub fn enter(
+    host: &Host,
+    me: Incarnation,
+    rows: Vec<MatchLease>,
+) -> (Vec<MatchLease>, Vec<Entering>) {
+    let mut entered = Vec::new();
+    let mut free = rows;
+    free.retain(|row| {
+        let entering = host.enter(row.match_id);
+        let may = row.incarnation != me || entering.is_some();
+        entered.extend(entering);
+        may
+    });
+    (free, entered)
 }
 
 impl Surroundings for RecovererParts {

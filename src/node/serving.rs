@@ -26,7 +26,9 @@ use super::listing::LastTicks;
 use super::members::Members;
 use super::migrate::Mover;
 use super::operator::Operators;
+use super::standby::Standby;
 use super::standing::Standings;
+use super::successors::Successors;
 use super::whereabouts::Lookup;
 use super::{ControlError, bots, tickets};
 use crate::config::Config;
@@ -53,6 +55,10 @@ pub struct Parts {
     pub cluster: Arc<Cluster>,
     /// Moves matches to and from others.
     pub mover: Arc<Mover>,
+    /// Follows matches of others.
+    pub standby: Arc<Standby>,
+    /// Where its matches go on next.
+    pub successors: Arc<Successors>,
     /// Set while matches are still to come.
     pub recovering: Arc<AtomicBool>,
     /// What does not run, and why.

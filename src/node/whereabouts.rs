@@ -269,6 +269,7 @@ mod tests {
             speaks: (1, 1),
             draining,
             since_ms: 0,
+            weight: 1,
         };
         members::announce(store, &member).await.unwrap();
     }

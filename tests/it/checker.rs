@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_arena::Arena;
-use rekindle_loadtest::{BotLog, Evidence, Fact};
+use rekindle_loadtest::{BotLog, DurableInput, Evidence, Fact};
 use rekindle_schema::{BatchNo, Epoch, SessionId, Tick};
 use rekindle_sim::Typed;
 use rekindle_store::Store;
@@ -15,7 +15,7 @@ use rekindle_testkit::history::{Account, Logs, Recomputed};
 /// Batches are read in pieces of this size.
 const PIECE: usize = 4 << 20;
 
-/// What was judged, so that a test can say that it was enough.
+/// What was judged, so that a test can say that it was enough, and what was found.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     /// Inputs that bots were told are durable, and that stand in the journal once, at that tick.
@@ -24,22 +24,28 @@ pub(crate) struct Judged {
     pub(crate) beats: usize,
     /// The highest epoch of each match, ascending by match.
     pub(crate) epochs: Vec<Epoch>,
+    /// The promises that do not hold, in words.
+    pub(crate) broken: Vec<String>,
 }
 
 /// Fails with every promise that does not hold.
 pub(crate) fn check(store: &str, evidence: &Evidence) -> Judged {
-    let address: StoreAddress = store.parse().expect("an address");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let judge = async {
-        let store = address.open().await.expect("the store opens");
-        judge(&store, evidence).await
-    };
-    let (judged, broken) = runtime.block_on(judge);
-    assert!(broken.is_empty(), "promises are broken: {broken:#?}");
+    let judged = examine(store, evidence);
+    assert!(judged.broken.is_empty(), "promises are broken: {:#?}", judged.broken);
     judged
 }
 
-async fn judge(store: &Store, evidence: &Evidence) -> (Judged, Vec<String>) {
+/// Compares what bots saw with what a store has whose nodes have all ended.
+pub(crate) fn examine(store: &str, evidence: &Evidence) -> Judged {
+    let address: StoreAddress = store.parse().expect("an address");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = address.open().await.expect("the store opens");
+        judge(&store, evidence).await
+    })
+}
+
+async fn judge(store: &Store, evidence: &Evidence) -> Judged {
     let mut logs = Logs::new();
     let mut seals = BTreeMap::new();
     for lease in store.leases.nodes().await.expect("node leases") {
@@ -55,7 +61,16 @@ async fn judge(store: &Store, evidence: &Evidence) -> (Judged, Vec<String>) {
     }
     let game = Typed::<Arena>::new().expect("the arena");
     let (mut judged, mut broken) = (Judged::default(), Vec::new());
-    for lease in store.leases.matches().await.expect("the directory") {
+    let directory = store.leases.matches().await.expect("the directory");
+    for bot in &evidence.bots {
+        if !directory.iter().any(|lease| lease.match_id == bot.match_id) {
+            broken.push(format!(
+                "player {} was in match {}, which the directory does not have",
+                bot.player, bot.match_id
+            ));
+        }
+    }
+    for lease in directory {
         let (account, problems) = Account::read(&lease, &logs, &seals);
         broken.extend(problems.iter().map(|problem| format!("{problem:?}")));
         let again = match account.resimulate(&game, &lease) {
@@ -68,10 +83,25 @@ async fn judge(store: &Store, evidence: &Evidence) -> (Judged, Vec<String>) {
         let applied = applied(&account, &mut broken);
         for bot in evidence.bots.iter().filter(|bot| bot.match_id == lease.match_id) {
             hear(bot, &account, &applied, &again, &mut judged, &mut broken);
+            in_epochs(bot, lease.epoch, &mut broken);
         }
         judged.epochs.push(lease.epoch);
     }
-    (judged, broken)
+    Judged { broken, ..judged }
+}
+
+/// No bot met an owner that the directory does not know of.
+fn in_epochs(bot: &BotLog, newest: Epoch, broken: &mut Vec<String>) {
+    for fact in &bot.facts {
+        if let Fact::Joined { epoch, .. }
+        | Fact::Resumed { epoch, .. }
+        | Fact::Durable(DurableInput { epoch, .. }) = fact
+            && *epoch > newest
+        {
+            let player = bot.player;
+            broken.push(format!("player {player} was in epoch {epoch}; the newest is {newest}"));
+        }
+    }
 }
 
 /// At which tick each input stands in the journal. One that stands there twice breaks a promise.

@@ -16,7 +16,8 @@ const SECRET: &str = "s3cret-w0rd";
 pub(crate) struct Tables(StoreAddress);
 
 impl Tables {
-    fn new(address: &str) -> Self {
+    /// On the server at this address.
+    pub(crate) fn new(address: &str) -> Self {
         let name = format!("it_{:08x}", rekindle::clock::random() >> 32);
         Self(address.parse::<StoreAddress>().unwrap().apart(&name))
     }

@@ -152,6 +152,17 @@ impl Node {
         }
     }
 
+    /// It has ended already.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_some()
+    }
+
+    /// All that it has said, once it has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        self.seen.extend(self.events.iter());
+        Value::Array(self.seen.clone()).to_string()
+    }
+
     /// Waits for the end; the exit code.
     pub(crate) fn wait(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;

@@ -1,9 +1,10 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
 //! `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`,
-//! `cargo xtask restart`, `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask restart`, `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
+mod cluster;
 mod cuts;
 mod drill;
 mod layers;
@@ -41,7 +42,7 @@ enum Task {
     /// Run whole nodes in simulation, one seed after another
     Sim {
         /// How many nodes share the store: 1 (with clients over QUIC, bad disks, power cuts) or 3
-        /// (with takeovers, pauses, wrong suspicions, a store that is hard to reach)
+        /// (with takeovers, migrations, pauses, wrong suspicions, a store that is hard to reach)
         #[arg(long, default_value_t = 1)]
         nodes: u64,
         /// How many seeds
@@ -50,6 +51,16 @@ enum Task {
         /// The first seed
         #[arg(long, default_value_t = 1)]
         from: u64,
+        /// Optimized: for thousands of seeds. The trace of a seed is the same
+        #[arg(long)]
+        release: bool,
+    },
+    /// Print how long it takes until a death is noticed and until its matches have owners again,
+    /// from 3 nodes to 30, in virtual time
+    Growth {
+        /// How many deaths and hangs of each size
+        #[arg(long, default_value_t = 20)]
+        trials: u64,
     },
     /// Look at more states of the model of the ownership protocol than the suite does
     Model {
@@ -86,6 +97,9 @@ enum Task {
     Outage(outage::Outage),
     /// Kill a node full of matches and print how long they stand still
     Restart(restart::Restart),
+    /// Do things to a cluster of real processes under load, and measure what it costs (minutes)
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Start and stop private Postgres and CQL servers for tests
     Services(services::Services),
 }
@@ -95,7 +109,8 @@ fn main() -> ExitCode {
         Task::Test(wanted) => suite::test(&wanted),
         Task::Tidy(wanted) => tidy::tidy(&wanted),
         Task::Layers => layers::check(),
-        Task::Sim { nodes, seeds, from } => sim(nodes, seeds, from),
+        Task::Sim { nodes, seeds, from, release } => sim(nodes, seeds, from, release),
+        Task::Growth { trials } => growth(trials),
         Task::Model { seconds } => model(seconds),
         Task::Attack(wanted) => attack::attack(&wanted),
         Task::Cuts(wanted) => cuts::cuts(&wanted),
@@ -104,6 +119,7 @@ fn main() -> ExitCode {
         Task::Stores(wanted) => stores::stores(&wanted),
         Task::Outage(wanted) => outage::outage(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
+        Task::Cluster(wanted) => cluster::cluster(&wanted),
         Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),
     };
@@ -116,7 +132,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn sim(nodes: u64, seeds: u64, from: u64) -> Result<()> {
+fn sim(nodes: u64, seeds: u64, from: u64, release: bool) -> Result<()> {
     let test = match nodes {
         1 => "seeds_hold",
         3 => "cluster::cluster_seeds_hold",
@@ -125,21 +141,21 @@ fn sim(nodes: u64, seeds: u64, from: u64) -> Result<()> {
     if seeds == 0 {
         bail!("--seeds 0 would prove nothing");
     }
+    let optimized: &[&str] = if release { &["--release"] } else { &[] };
     run(Command::new("cargo")
-        .args([
-            "test",
-            "--locked",
-            "--package",
-            "rekindle-testkit",
-            "--test",
-            "simulation",
-            "--",
-            "--nocapture",
-            "--exact",
-            test,
-        ])
+        .args(["test", "--locked", "--package", "rekindle-testkit", "--test", "simulation"])
+        .args(optimized)
+        .args(["--", "--nocapture", "--exact", test])
         .env("REKINDLE_SEEDS", seeds.to_string())
         .env("REKINDLE_FIRST_SEED", from.to_string()))
+}
+
+/// The part of the growth test that the suite leaves out.
+fn growth(trials: u64) -> Result<()> {
+    run(Command::new("cargo")
+        .args(["test", "--release", "--locked", "--package", "rekindle-cluster"])
+        .args(["--test", "growth", "--", "--ignored", "--nocapture"])
+        .env("REKINDLE_TRIALS", trials.to_string()))
 }
 
 /// The part of the model that the suite leaves out.

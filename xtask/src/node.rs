@@ -100,6 +100,15 @@ impl Node {
         Ok(())
     }
 
+    /// SIGTERM; waits until it has ended cleanly.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.process.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.process.0.wait()?;
+        ensure!(status.success(), "the node ended with {status}");
+        Ok(())
+    }
+
     /// Where players connect.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.card.listen

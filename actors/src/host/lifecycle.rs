@@ -54,6 +54,19 @@ pub(super) enum Origin {
     Recovered,
     /// It was followed, and its sessions are on their way: it ticks at once.
     Moved,
+    /// It was followed, and its owner died: it waits for its sessions for a tick at most.
+    Promoted,
+}
+
+impl Origin {
+    /// How a match that is not over begins.
+    fn start(self) -> Start {
+        match self {
+            Self::Recovered => Start::Recovered,
+            Self::Promoted => Start::Promoted,
+            Self::Created | Self::Moved => Start::Running,
+        }
+    }
 }
 
 /// Whether a match under `config` may ever show what is not durable.
@@ -71,7 +84,7 @@ pub struct RecoveryReport {
     pub match_id: MatchId,
     /// The tick it goes on from.
     pub tick: Tick,
-    /// Ticks that were replayed.
+    /// Ticks that were replayed; 0 if the match was followed.
     pub replayed: u64,
     /// Restore, replay and start, in milliseconds.
     pub took_ms: u64,
@@ -405,11 +418,7 @@ impl Services {
         if !open.is_empty() {
             self.deliver(&cell, open);
         }
-        let start = match (world.ended, origin) {
-            (Some(reason), _) => Start::Over(reason),
-            (None, Origin::Recovered) => Start::Recovered,
-            (None, Origin::Created | Origin::Moved) => Start::Running,
-        };
+        let start = world.ended.map_or_else(|| origin.start(), Start::Over);
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
         if let Err(error) = self.spawn_match(args).await {
@@ -417,6 +426,7 @@ impl Services {
             return Err(error);
         }
         self.changed.notify_waiters();
+        self.arrivals.send_modify(|arrivals| *arrivals += 1);
         self.checkpoints.ask();
         Ok(cell)
     }

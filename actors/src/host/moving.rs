@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
-use rekindle_schema::MatchId;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_store::history::LogFollower;
+use rekindle_schema::{BatchNo, Incarnation, MatchId, StateHash, Tick};
+use rekindle_store::history::{HistoryError, LogFollower};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -22,7 +22,8 @@ use crate::error::{HostError, RecoveryError};
 use crate::messages::MatchMsg;
 use crate::play::cell::MatchCell;
 use crate::play::supervision::Kept;
-use crate::recovery::follow::{FollowError, Following};
+use crate::recovery::diverge::Divergence;
+use crate::recovery::follow::{CaughtUp, FollowError, Following};
 use crate::services::Services;
 
 impl Host {
@@ -40,6 +41,29 @@ impl Host {
         self.services().catch_up(following).await
     }
 
+    /// Reads one chunk of `log` for all that follow it, no batch behind `until`, and makes the
+    /// ticks that are in it: the log is read once for all of them. Call it again until it has read
+    /// nothing. What it reports as failed must be dropped; the others go on.
+    pub async fn catch_up_together(
+        &self,
+        log: Incarnation,
+        followings: &mut [&mut Following],
+        until: Option<BatchNo>,
+    ) -> Result<CaughtUp, HistoryError> {
+        self.services().catch_up_together(log, followings, until).await
+    }
+
+    /// Finds out what a followed world whose hash is not the recorded one differs in: see
+    /// [`Divergence`]. `lease` is the row under which it was followed.
+    pub async fn diagnose(
+        &self,
+        lease: &MatchLease,
+        following: Following,
+        difference: (Tick, StateHash, StateHash),
+    ) -> Divergence {
+        self.services().diagnose(lease, following, difference).await
+    }
+
     /// Runs a match that was followed up to its last record: its row names this incarnation under a
     /// later epoch, whose first record is the next one. It ticks at once.
     ///
@@ -52,6 +76,25 @@ impl Host {
         lease: &MatchLease,
         following: Following,
     ) -> Result<RecoveryReport, RecoveryError> {
+        self.run_world(lease, following, Origin::Moved).await
+    }
+
+    /// As [`Host::run_followed`], for a match whose owner has died: it waits for its sessions for
+    /// one tick at most.
+    pub async fn promote_followed(
+        &self,
+        lease: &MatchLease,
+        following: Following,
+    ) -> Result<RecoveryReport, RecoveryError> {
+        self.run_world(lease, following, Origin::Promoted).await
+    }
+
+    async fn run_world(
+        &self,
+        lease: &MatchLease,
+        following: Following,
+        origin: Origin,
+    ) -> Result<RecoveryReport, RecoveryError> {
         let services = self.services();
         let started = Instant::now();
         let game = services.admit(lease)?;
@@ -63,15 +106,15 @@ impl Host {
             HostError::Spawn { what: "a followed match", cause }
         };
         let world = following.into_world().ok_or_else(abandoned)?;
-        let (tick, replayed, beats_checked) = (world.tick, world.replayed, world.beats_checked);
-        services.launch(lease, game, world, Origin::Moved).await?;
+        let (tick, beats_checked) = (world.tick, world.beats_checked);
+        services.launch(lease, game, world, origin).await?;
         tracing::info!(
             code = "RK-HOST-050", %match_id, %tick, epoch = %lease.epoch, "match goes on here"
         );
         Ok(RecoveryReport {
             match_id,
             tick,
-            replayed,
+            replayed: 0,
             took_ms: started.elapsed().as_millis() as u64,
             hash_ok: true,
             beats_checked,

@@ -30,6 +30,9 @@ pub(crate) enum Start {
     Running,
     /// Recovered: it waits for its sessions.
     Recovered,
+    /// Its standby goes on with it: it waits for its sessions for one tick at most. Players who are
+    /// connected already come within milliseconds, and their inputs are in its first tick.
+    Promoted,
     /// Its history says that it is over: only what it promised is left to do.
     Over(String),
 }
@@ -123,6 +126,10 @@ impl Actor for MatchActor {
             Start::Running => state.set_mode(Mode::Running),
             Start::Recovered => {
                 state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace });
+            }
+            Start::Promoted => {
+                state.deadline = now + state.cell.period;
+                state.set_mode(Mode::Waiting { until: state.deadline });
             }
             Start::Over(reason) => {
                 state.end(reason);

@@ -2,18 +2,19 @@
 //! with each record that becomes durable.
 //!
 //! Made by [`Host::follow`](crate::Host::follow), driven with
-//! [`Host::catch_up`](crate::Host::catch_up) by whoever moves a match, and run with
-//! [`Host::run_followed`](crate::Host::run_followed) once the match's row names this node. It never
-//! decides who owns anything.
+//! [`Host::catch_up`](crate::Host::catch_up) by whoever moves a match, or with
+//! [`Host::catch_up_together`](crate::Host::catch_up_together) by whoever follows many, and run
+//! with [`Host::run_followed`](crate::Host::run_followed) once the match's row names this node. It
+//! never decides who owns anything.
 
 use std::sync::Arc;
 
 use rekindle_schema::batch::Frame;
 use rekindle_schema::lease::MatchSpec;
 use rekindle_schema::peer::Cut;
-use rekindle_schema::{BatchNo, BuildId, Epoch, MatchId, Seq, StateHash, Tick};
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 use rekindle_sim::GameType;
-use rekindle_store::history::{History, HistoryError, LogFollower};
+use rekindle_store::history::{History, HistoryError, LogFollower, read_on};
 
 use super::{Replay, Replayed};
 use crate::config::OtherBuild;
@@ -53,6 +54,17 @@ impl FollowError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::History(HistoryError::Store(error)) if error.is_transient())
     }
+
+    /// The tick at which a recorded hash is not that of the world here, with both hashes, the
+    /// recorded one first.
+    pub fn difference(&self) -> Option<(Tick, StateHash, StateHash)> {
+        match self {
+            Self::Replay(RecoveryError::HashMismatch { tick, recorded, computed, .. }) => {
+                Some((*tick, *recorded, *computed))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A world that follows.
@@ -62,8 +74,11 @@ pub struct Following {
     game: Arc<dyn GameType>,
     build: BuildId,
     log: LogFollower,
-    /// `None` while a step is being made elsewhere, and for ever if that failed.
+    /// `None` while a step is being made elsewhere, and for ever if that panicked. Behind a failure
+    /// it stands where that was.
     world: Option<Replayed>,
+    /// A record could not be applied: no further one is.
+    failed: bool,
     /// Where it stands.
     at: (Tick, Seq),
 }
@@ -92,6 +107,21 @@ impl Following {
     /// The last batch of its owner's log that was read.
     pub fn read_to(&self) -> BatchNo {
         self.log.read_to()
+    }
+
+    /// The log that it follows, named by the owner that writes it.
+    pub fn owner(&self) -> Incarnation {
+        self.log.log()
+    }
+
+    /// Sessions in the world as it stands.
+    pub fn sessions(&self) -> usize {
+        self.world.as_ref().map_or(0, |world| world.sim.sessions().len())
+    }
+
+    /// Whether the match has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.world.as_ref().is_some_and(|world| world.ended.is_some())
     }
 
     /// The hash of the world as it stands.
@@ -126,29 +156,81 @@ impl Following {
     }
 
     pub(crate) fn into_world(self) -> Option<Replayed> {
+        self.world.filter(|_| !self.failed)
+    }
+
+    /// Where a failure left the world; `None` if it is gone.
+    pub(crate) fn remains(self) -> Option<Replayed> {
         self.world
+    }
+
+    pub(crate) fn spec(&self) -> &MatchSpec {
+        &self.spec
+    }
+
+    /// Takes the world out, to apply `frames` to it elsewhere.
+    fn task(&mut self, frames: Vec<Frame>) -> Result<Task, FollowError> {
+        let why = if self.failed { "an earlier record failed" } else { "a step of it panicked" };
+        let world = self.world.take_if(|_| !self.failed);
+        let world = world.ok_or_else(|| FollowError::Abandoned(self.match_id, why.to_owned()))?;
+        Ok(Task {
+            game: Arc::clone(&self.game),
+            spec: self.spec.clone(),
+            named: (self.build, self.match_id),
+            world,
+            frames,
+        })
+    }
+
+    /// Takes back what came of a task.
+    fn done(&mut self, (world, result): Applied) -> Result<(), FollowError> {
+        self.at = (world.tick, world.seq);
+        self.world = Some(world);
+        self.failed = result.is_err();
+        Ok(result?)
     }
 }
 
-/// Replays `frames` onto `world`.
-fn apply(
-    game: &dyn GameType,
-    spec: &MatchSpec,
-    (build, match_id): (BuildId, MatchId),
-    world: &mut Replayed,
-    frames: &[Frame],
-) -> Result<(), RecoveryError> {
-    let replay = Replay {
-        game,
-        spec,
-        build,
-        // Another build's records can be followed only by proof, which a live match does not wait
-        // for.
-        other_build: OtherBuild::Refuse,
-        until: None,
-        match_id: Some(match_id),
-    };
-    frames.iter().try_for_each(|frame| replay.apply(world, frame, &mut |_| {}))
+/// Records to be applied to a world.
+struct Task {
+    game: Arc<dyn GameType>,
+    spec: MatchSpec,
+    named: (BuildId, MatchId),
+    world: Replayed,
+    frames: Vec<Frame>,
+}
+
+/// A world behind a task, and what came of it.
+type Applied = (Replayed, Result<(), RecoveryError>);
+
+impl Task {
+    fn run(self) -> Applied {
+        let Self { game, spec, named: (build, match_id), mut world, frames } = self;
+        let replay = Replay {
+            game: &*game,
+            spec: &spec,
+            build,
+            // Another build's records can be followed only by proof, which a live match does not
+            // wait for.
+            other_build: OtherBuild::Refuse,
+            until: None,
+            match_id: Some(match_id),
+        };
+        let result =
+            frames.iter().try_for_each(|frame| replay.apply(&mut world, frame, &mut |_| {}));
+        (world, result)
+    }
+}
+
+/// What came of reading a log on for all that follow it.
+#[derive(Debug, Default)]
+pub struct CaughtUp {
+    /// Whole batches that were read; 0: the end of the log, or the bound, is reached.
+    pub batches: usize,
+    /// Ticks that were made, over all matches.
+    pub ticks: u64,
+    /// Matches that cannot be followed any further, each with why.
+    pub failed: Vec<(MatchId, FollowError)>,
 }
 
 impl Services {
@@ -168,7 +250,8 @@ impl Services {
         };
         let world = self.offload(work).await.map_err(|cause| failed(&cause))??;
         let at = (world.tick, world.seq);
-        Ok(Following { match_id, spec, game, build, log, world: Some(world), at })
+        let world = Some(world);
+        Ok(Following { match_id, spec, game, build, log, world, failed: false, at })
     }
 
     /// Reads what has become durable since the last call, and makes those ticks. Returns how many
@@ -178,17 +261,68 @@ impl Services {
         if frames.is_empty() {
             return Ok(0);
         }
-        let abandoned = |why: &str| FollowError::Abandoned(following.match_id, why.to_owned());
-        let Some(mut world) = following.world.take() else {
-            return Err(abandoned("an earlier step of it failed"));
-        };
-        let (game, spec) = (Arc::clone(&following.game), following.spec.clone());
-        let (named, count) = ((following.build, following.match_id), frames.len());
-        let work = move || apply(&*game, &spec, named, &mut world, &frames).map(|()| world);
-        let world = self.offload(work).await.map_err(|cause| abandoned(&cause))??;
-        following.at = (world.tick, world.seq);
-        following.world = Some(world);
+        let count = frames.len();
+        let task = following.task(frames)?;
+        let panicked = |cause| FollowError::Abandoned(following.match_id, cause);
+        let applied = self.offload(move || task.run()).await.map_err(panicked)?;
+        following.done(applied)?;
         Ok(count)
+    }
+
+    /// Reads one chunk of `log` for all of `followings`, which follow it, no batch behind `until`,
+    /// and makes the ticks that are in it.
+    pub(crate) async fn catch_up_together(
+        &self,
+        log: Incarnation,
+        followings: &mut [&mut Following],
+        until: Option<BatchNo>,
+    ) -> Result<CaughtUp, HistoryError> {
+        assert!(followings.iter().all(|following| following.owner() == log), "one log");
+        let mut caught = CaughtUp::default();
+        let within = |batch: BatchNo| until.is_none_or(|until| batch <= until);
+        let from = followings.iter().map(|following| following.log.next_batch()).min();
+        let Some(from) = from.filter(|from| within(*from)) else { return Ok(caught) };
+        let mut batches = read_on(&self.store, log, from).await?;
+        batches.retain(|batch| within(batch.number()));
+        caught.batches = batches.len();
+        let (mut tasks, mut places) = (Vec::new(), Vec::new());
+        for (place, following) in followings.iter_mut().enumerate() {
+            let mut frames = Vec::new();
+            let taken =
+                batches.iter().try_for_each(|batch| following.log.offer(batch, &mut frames));
+            let task = match taken.map_err(FollowError::from) {
+                Ok(()) if frames.is_empty() => continue,
+                Ok(()) => following.task(frames),
+                Err(error) => Err(error),
+            };
+            match task {
+                Ok(task) => {
+                    tasks.push(task);
+                    places.push((place, following.tick()));
+                }
+                Err(error) => caught.failed.push((following.match_id, error)),
+            }
+        }
+        if tasks.is_empty() {
+            return Ok(caught);
+        }
+        let run = move || tasks.into_iter().map(Task::run).collect::<Vec<_>>();
+        match self.offload(run).await {
+            Ok(all) => {
+                for ((place, before), applied) in places.into_iter().zip(all) {
+                    let following = &mut *followings[place];
+                    if let Err(error) = following.done(applied) {
+                        caught.failed.push((following.match_id, error));
+                    }
+                    caught.ticks += following.tick().0 - before.0;
+                }
+            }
+            Err(cause) => caught.failed.extend(places.into_iter().map(|(place, _)| {
+                let match_id = followings[place].match_id;
+                (match_id, FollowError::Abandoned(match_id, cause.clone()))
+            })),
+        }
+        Ok(caught)
     }
 }
 

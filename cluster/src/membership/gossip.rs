@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chitchat::transport::UdpTransport;
+use chitchat::transport::{Transport, UdpTransport};
 use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, ProtocolVersion,
     spawn_chitchat,
@@ -70,8 +70,16 @@ pub struct Heard {
 pub struct Gossip(ChitchatHandle);
 
 impl Gossip {
-    /// Begins to gossip.
+    /// Begins to gossip over UDP.
     pub async fn start(parts: GossipParts) -> Result<Self, GossipError> {
+        Self::start_on(parts, &UdpTransport).await
+    }
+
+    /// Begins to gossip over another carrier: for tests in virtual time.
+    pub async fn start_on(
+        parts: GossipParts,
+        transport: &dyn Transport,
+    ) -> Result<Self, GossipError> {
         let GossipParts { me, store, listen, public, seeds } = parts;
         let id = ChitchatId::new(me.incarnation.to_string(), 0, public);
         let config = ChitchatConfig {
@@ -89,7 +97,7 @@ impl Gossip {
             protocol_version: ProtocolVersion::V0,
         };
         let said = vec![(NAME.to_owned(), me.name), (REGION.to_owned(), me.region)];
-        let handle = spawn_chitchat(config, said, &UdpTransport)
+        let handle = spawn_chitchat(config, said, transport)
             .await
             .map_err(|error| GossipError { listen, problem: format!("{error:#}") })?;
         Ok(Self(handle))
@@ -97,8 +105,9 @@ impl Gossip {
 
     /// Tells the others how much this node has to do.
     pub async fn say(&self, load: Load) {
-        let Load { matches, players, draining } = load;
-        let words = format!("{matches} {players} {}", u8::from(draining));
+        let Load { matches, players, draining, reaches_store } = load;
+        let (draining, reaches) = (u8::from(draining), u8::from(reaches_store));
+        let words = format!("{matches} {players} {draining} {reaches}");
         self.0.with_chitchat(|chitchat| chitchat.self_node_state().set(LOAD, &words)).await;
     }
 
@@ -153,7 +162,10 @@ fn peer(id: &ChitchatId, state: &NodeState) -> Option<Peer> {
 fn load(words: &str) -> Option<Load> {
     let mut words = words.split(' ');
     let mut next = || words.next()?.parse().ok();
-    Some(Load { matches: next()?, players: next()?, draining: next()? != 0 })
+    let (matches, players, draining) = (next()?, next()?, next()? != 0);
+    // Earlier releases say nothing about the store.
+    let reaches_store = next().is_none_or(|reaches| reaches != 0);
+    Some(Load { matches, players, draining, reaches_store })
 }
 
 #[cfg(test)]
@@ -162,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_load_is_read_as_it_was_said_and_junk_is_none() {
-        let said = Load { matches: 3, players: 40, draining: true };
-        assert_eq!(load("3 40 1"), Some(said));
+        let said = Load { matches: 3, players: 40, draining: true, reaches_store: false };
+        assert_eq!(load("3 40 1 0"), Some(said));
+        let earlier = Load { reaches_store: true, ..said };
+        assert_eq!(load("3 40 1"), Some(earlier), "of an earlier release");
         assert_eq!(load("3 40"), None);
         assert_eq!(load("x y z"), None);
     }
@@ -198,7 +212,7 @@ mod tests {
         let a = Gossip::start(parts(1, 7, at_a, Vec::new())).await.unwrap();
         let b = Gossip::start(parts(2, 7, at_b, vec![at_a.to_string()])).await.unwrap();
         let stranger = Gossip::start(parts(3, 8, at_c, vec![at_a.to_string()])).await.unwrap();
-        b.say(Load { matches: 5, players: 9, draining: false }).await;
+        b.say(Load { matches: 5, players: 9, ..Load::default() }).await;
         let has_load = |heard: &Heard| heard.loads.contains_key(&Incarnation(2));
         let heard = tokio::time::timeout(Duration::from_secs(20), async {
             until(&b, |heard| heard.live.contains(&Incarnation(1))).await;

@@ -31,6 +31,10 @@ pub trait Hands: Send + Sync + 'static {
     fn keep_as(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>>;
     /// A stopped match is another node's.
     fn let_go(&self, match_id: MatchId) -> BoxFuture<'_, ()>;
+    /// To be called before the row of a match is read that may then run here: until what is
+    /// returned is dropped, nobody else on this node begins to run it. `None`: it runs here, or
+    /// somebody else is about to run it.
+    fn enter(&self, match_id: MatchId) -> Option<Box<dyn Send>>;
     /// Why this node does not take this match, if it does not: it is drained, does not know the
     /// game, is full.
     fn admits(&self, row: &MatchLease) -> Result<(), String>;

@@ -173,6 +173,8 @@ struct Take {
     follower: Option<Box<dyn Followed>>,
     /// A read or a start under way: the core asks for one after the other.
     work: Option<BoxFuture<'static, Event>>,
+    /// From before the row is read until the match runs, or does not: see [`Hands::enter`].
+    entered: Option<Box<dyn Send>>,
     answers: BTreeMap<Call, oneshot::Sender<PeerReply>>,
     calls: Call,
 }
@@ -188,6 +190,7 @@ impl Take {
             wake: None,
             follower: None,
             work: None,
+            entered: None,
             answers: BTreeMap::new(),
             calls: 0,
         }
@@ -225,6 +228,9 @@ impl Take {
             while let Some(effect) = effects.pop_front() {
                 self.carry_out(effect, &tell);
             }
+            if self.work.is_none() {
+                self.entered = None;
+            }
         }
     }
 
@@ -252,7 +258,15 @@ impl Take {
             Effect::Read => {
                 let inner = Arc::clone(&self.inner);
                 let match_id = self.row.match_id;
+                if self.entered.is_none() {
+                    self.entered = inner.hands.enter(match_id);
+                }
+                let alone = self.entered.is_some();
                 let reading = async move {
+                    if !alone {
+                        let why = "somebody else on this node is about to run the match";
+                        return Event::Read(Err(why.to_owned()));
+                    }
                     let row = read(&inner.store, match_id).await;
                     Event::Read(row.map_err(|error| error.to_string()))
                 };

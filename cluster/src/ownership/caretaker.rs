@@ -92,6 +92,8 @@ pub struct Caretaker {
     waiting: BTreeMap<MatchId, u64>,
     strays: BTreeMap<MatchId, Stray>,
     refused: BTreeMap<MatchId, Refused>,
+    /// Matches that a standby follows, as far as is known, and the node on which it does.
+    standbys: BTreeMap<MatchId, Incarnation>,
 }
 
 impl Caretaker {
@@ -105,6 +107,7 @@ impl Caretaker {
             waiting: BTreeMap::new(),
             strays: BTreeMap::new(),
             refused: BTreeMap::new(),
+            standbys: BTreeMap::new(),
         }
     }
 
@@ -221,9 +224,15 @@ impl Caretaker {
             .collect()
     }
 
-    /// Which of the orphans this node claims now: those for which it comes first among the
-    /// survivors, its own, those that an operator asked for, and those that the first one has left
-    /// lying for too long.
+    /// Which matches a standby follows, and on which node: the first to claim them if their owner
+    /// dies. To be said before a look.
+    pub fn followed(&mut self, standbys: BTreeMap<MatchId, Incarnation>) {
+        self.standbys = standbys;
+    }
+
+    /// Which of the orphans this node claims now: those that it follows, those for which it comes
+    /// first among the survivors and that none of them follows, its own, those that an operator
+    /// asked for, and those that the first one has left lying for too long.
     pub fn choose(
         &mut self,
         look: Look<'_>,
@@ -241,8 +250,12 @@ impl Caretaker {
         self.waiting.retain(|id, _| orphaned.contains(id));
         orphans.retain(|row| {
             let since = *self.waiting.entry(row.match_id).or_insert(look.now_ms);
-            placement::is_first(row.match_id, *me, survivors.iter().copied())
-                || row.incarnation == *me
+            let standby = self.standbys.get(&row.match_id);
+            let standby = standby.filter(|node| *node == me || survivors.contains(node));
+            standby.map_or_else(
+                || placement::is_first(row.match_id, *me, survivors.iter().copied()),
+                |standby| standby == me,
+            ) || row.incarnation == *me
                 || look.asked.contains(&row.match_id)
                 || look.now_ms - since >= FIRST_CHOICE_MS
         });
@@ -486,6 +499,25 @@ mod tests {
         let suspect = MatchLease { attempts: 1, ..row(1, DEAD, MatchState::Running) };
         let [healthy, suspects] = in_order(vec![suspect, row(2, DEAD, MatchState::Running)]);
         assert_eq!((healthy[0].match_id, suspects[0].match_id), (MatchId(2), MatchId(1)));
+    }
+
+    #[test]
+    fn whoever_follows_a_match_is_the_first_to_claim_it_while_it_lives() {
+        let rows = [row(1, DEAD, MatchState::Running)];
+        let first = [ME, OTHER]
+            .into_iter()
+            .find(|node| placement::is_first(MatchId(1), *node, [ME, OTHER]));
+        let others = [node(DEAD, NodeState::Stopped), node(OTHER, NodeState::Live)];
+        for follower in [ME, OTHER] {
+            let mut caretaker = new(None);
+            caretaker.followed(BTreeMap::from([(MatchId(1), follower)]));
+            let claims = look(&mut caretaker, 0, &[], &others, &rows);
+            assert_eq!(claims == [1], follower == ME, "{first:?} comes first, {follower} follows");
+        }
+        let mut caretaker = new(None);
+        caretaker.followed(BTreeMap::from([(MatchId(1), Incarnation(9))]));
+        let claims = look(&mut caretaker, 0, &[], &others, &rows);
+        assert_eq!(claims == [1], first == Some(ME), "a follower that is gone keeps nobody away");
     }
 
     #[test]

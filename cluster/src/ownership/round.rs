@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
-use rekindle_schema::lease::{MatchLease, NodeLease, NodeState};
+use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Store, StoreError, witness};
 
-use super::caretaker::{Caretaker, Look};
+use super::caretaker::{Caretaker, Claimant, Look};
 use super::standing::Standing;
 use super::takeover::{self, TakeoverError};
 
@@ -62,14 +62,18 @@ pub async fn look(
 ) -> Result<Option<Found>, TakeoverError> {
     let me = caretaker.claimant().me;
     let nodes = store.leases.nodes().await?;
-    let others: Vec<NodeLease> = nodes.into_iter().filter(|node| node.incarnation != me).collect();
+    let mut others: Vec<NodeLease> =
+        nodes.into_iter().filter(|node| node.incarnation != me).collect();
     let gone = around.gone(&others).await?;
     let live = others.iter().filter(|node| node.state == NodeState::Live);
     let suspected = hints.suspected(live.map(|node| node.incarnation).collect());
-    let Some(dead) = caretaker.leases_read(look, &others, &gone, &suspected) else {
+    let Some(mut dead) = caretaker.leases_read(look, &others, &gone, &suspected) else {
         return Ok(None);
     };
     let mut rows = store.leases.matches().await?;
+    let buried = bury(store, caretaker.claimant(), &rows, &others).await?;
+    dead.extend(buried.iter().map(|node| node.incarnation));
+    others.extend(buried);
     let mut orphans = caretaker.directory_read(look, &rows, &around.running(), &dead);
     let logs = caretaker.to_secure(&others, &orphans, &dead);
     for log in &logs {
@@ -86,6 +90,52 @@ pub async fn look(
         .collect();
     let claims = caretaker.choose(look, orphans, &others, &dead);
     Ok(Some(Found { dead, standings, claims }))
+}
+
+/// Owners of matches of this region that have no lease any more. Each gets a fenced one, so that
+/// its log is sealed as that of any dead node; returns those.
+///
+/// A lease is entered before any row names its node, and forgotten when no row does and the node
+/// is fenced. A claim of that node may have been on its way all that time, and land afterwards.
+/// Nothing was acknowledged under it, and without a lease nobody would count its owner as dead.
+async fn bury(
+    store: &Store,
+    claimant: &Claimant,
+    rows: &[MatchLease],
+    others: &[NodeLease],
+) -> Result<Vec<NodeLease>, StoreError> {
+    let known: BTreeSet<Incarnation> = others.iter().map(|node| node.incarnation).collect();
+    let unknown: BTreeSet<Incarnation> = rows
+        .iter()
+        .filter(|row| row.state == MatchState::Running && row.region == claimant.region)
+        .map(|row| row.incarnation)
+        .filter(|owner| *owner != claimant.me && !known.contains(owner))
+        .collect();
+    let mut buried = Vec::new();
+    for owner in unknown {
+        // One that has just registered is not among the leases that were read before.
+        if store.leases.node(owner).await?.is_some() {
+            continue;
+        }
+        let lease = NodeLease {
+            incarnation: owner,
+            name: String::new(),
+            state: NodeState::Fenced,
+            pid: 0,
+            pid_start: 0,
+            deadline_ms: 0,
+            seal: None,
+            host: String::new(),
+            region: claimant.region.clone(),
+            reached: None,
+            loss_accepted_ms: None,
+        };
+        tracing::warn!(code = "RK-CLUSTER-127", %owner, "a claim of a node that is over and \
+            forgotten came late; its matches are taken over");
+        store.leases.register(lease.clone()).await?;
+        buried.push(lease);
+    }
+    Ok(buried)
 }
 
 /// Secures the log of a dead node and says what is missing of it.

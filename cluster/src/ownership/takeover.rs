@@ -13,10 +13,14 @@
 //! 5. *Claim* each match by compare-and-set, with the next epoch (or the lowest of the store's
 //!    identity, if that is higher) and a new stretch of lineage.
 //!
+//! A match that was followed by the caller is claimed by [`promote`]: the same rules, with the
+//! follower's position in place of checkpoint and history.
+//!
 //! Restoring and replaying (rule 6) is up to the caller: a [`Claim`] has all that it takes. Before
 //! rule 5 the caller is asked for its [`Fit`]: what it cannot run it does not claim, and the row
 //! stays as it is for others.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
@@ -314,6 +318,88 @@ async fn claim_one(
     match store.leases.compare_and_set(wanted.clone()).await? {
         Ok(()) => Ok(Claimed::Ours(Box::new(Claim { lease: wanted, history }))),
         Err(_) => Ok(Claimed::Lost(match_id)),
+    }
+}
+
+/// How far a match was followed, by whoever wants to go on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    /// The ownership whose records were followed.
+    pub epoch: Epoch,
+    /// The owner whose log was read.
+    pub owner: Incarnation,
+    /// The last batch of it that was read.
+    pub read_to: BatchNo,
+    /// The last record of the match that was applied.
+    pub seq: Seq,
+}
+
+/// What became of a match that was followed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promoted {
+    /// It is the caller's: its row, as it stands. The followed world runs under it.
+    Ours(Box<MatchLease>),
+    /// Another node was faster.
+    Lost,
+    /// The followed world is not what the row and the sealed log say; nothing was changed. The
+    /// match is to be claimed as any other.
+    Unfit(String),
+}
+
+/// Rule 5 for a match that was followed here until its owner died: `row` was just read, its owner
+/// is secured. No checkpoint and no history are read: all records up to the seal are in the
+/// follower's world, which compared every hash.
+///
+/// The follower may have read what does not count: a writer that did not know that it was fenced.
+/// It must then stand behind the seal, and is refused here.
+pub async fn promote(
+    store: &Store,
+    row: MatchLease,
+    followed: Followed,
+    options: ClaimOptions,
+) -> Result<Promoted, TakeoverError> {
+    let owner = store.leases.node(row.incarnation).await?;
+    if let Err(why) = fits_seal(&row, followed, owner.as_ref()) {
+        return Ok(Promoted::Unfit(why));
+    }
+    let epoch = row.epoch;
+    let wanted = next_owner(row, options, followed.seq);
+    assert!(wanted.epoch > epoch, "epochs only grow");
+    match store.leases.compare_and_set(wanted.clone()).await? {
+        Ok(()) => Ok(Promoted::Ours(Box::new(wanted))),
+        Err(_) => Ok(Promoted::Lost),
+    }
+}
+
+/// Whether a followed world has all that counts of a match, and nothing else.
+fn fits_seal(
+    row: &MatchLease,
+    followed: Followed,
+    owner: Option<&NodeLease>,
+) -> Result<(), String> {
+    let Followed { epoch, owner: log, read_to, .. } = followed;
+    if row.state != MatchState::Running {
+        return Err("its row does not say that it runs".to_owned());
+    }
+    if (row.epoch, row.incarnation) != (epoch, log) {
+        return Err(format!(
+            "epoch {epoch} of owner {log} was followed, its row has epoch {} of {}",
+            row.epoch, row.incarnation
+        ));
+    }
+    let sealed = owner.filter(|owner| owner.state == NodeState::Fenced);
+    let Some(seal) = sealed.and_then(|owner| owner.seal) else {
+        return Err(format!("the log of {log} is not sealed"));
+    };
+    match read_to.cmp(&seal) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => {
+            Err(format!("its log was read up to batch {read_to}, it is sealed behind batch {seal}"))
+        }
+        Ordering::Greater => Err(format!(
+            "batch {read_to} was read, which its owner wrote after it was fenced: the log is \
+             sealed behind batch {seal}"
+        )),
     }
 }
 

@@ -2,7 +2,10 @@
 //! arguments. Each node plans for its own matches alone, so two never move the same one.
 //!
 //! It moves as little as it can: it begins at a clear difference, ends at a small one, and moves so
-//! many a minute and no more. Off unless `cluster.rebalance` is set.
+//! many a minute and no more. It moves nothing while nodes come and go: what looks like too much
+//! here may be what a node that is about to be back has left.
+
+use std::collections::BTreeSet;
 
 use rekindle_schema::{Incarnation, MatchId};
 
@@ -17,11 +20,13 @@ pub struct Pace {
     pub begin_percent: u32,
     /// It ends when the node is at most so much above the mean.
     pub end_percent: u32,
+    /// The nodes have to be the same for so long before anything moves, in milliseconds.
+    pub steady_ms: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { moves_per_minute: 6, begin_percent: 25, end_percent: 10 }
+        Self { moves_per_minute: 6, begin_percent: 25, end_percent: 10, steady_ms: 60_000 }
     }
 }
 
@@ -43,6 +48,8 @@ pub struct Rebalance {
     moving: bool,
     /// When the last match was moved, in milliseconds of the caller's clock.
     last: Option<u64>,
+    /// The nodes that there were last, and since when they are the same.
+    there: (BTreeSet<Incarnation>, u64),
 }
 
 impl Rebalance {
@@ -50,12 +57,31 @@ impl Rebalance {
     pub fn new(me: Incarnation, pace: Pace) -> Self {
         assert!(pace.end_percent < pace.begin_percent, "it would move matches back and forth");
         assert!(pace.moves_per_minute > 0, "a pace of nothing a minute");
-        Self { me, pace, moving: false, last: None }
+        Self { me, pace, moving: false, last: None, there: (BTreeSet::new(), 0) }
+    }
+
+    /// A node may be dying: nothing moves until the nodes have been the same for a while.
+    pub fn disturbed(&mut self, now_ms: u64) {
+        self.there.1 = now_ms;
+        self.moving = false;
+    }
+
+    /// Whether the nodes have been the same for long enough.
+    fn is_steady(&mut self, now_ms: u64, nodes: &[Candidate]) -> bool {
+        let there: BTreeSet<Incarnation> = nodes.iter().map(|node| node.node).collect();
+        if there != self.there.0 {
+            self.there.0 = there;
+            self.disturbed(now_ms);
+        }
+        now_ms.saturating_sub(self.there.1) >= self.pace.steady_ms
     }
 
     /// The match that should move now, if any. `nodes` has this node and all others, `mine` the
     /// matches that run here. A match that is planned counts as moved, whatever comes of it.
     pub fn plan(&mut self, now_ms: u64, nodes: &[Candidate], mine: &[MatchId]) -> Option<Planned> {
+        if !self.is_steady(now_ms, nodes) {
+            return None;
+        }
         let here = nodes.iter().find(|node| node.node == self.me)?;
         let peers: Vec<&Candidate> =
             nodes.iter().filter(|node| node.region == here.region && !node.draining).collect();
@@ -109,6 +135,10 @@ mod tests {
             .collect()
     }
 
+    fn at_once() -> Rebalance {
+        Rebalance::new(Incarnation(1), Pace { steady_ms: 0, ..Pace::default() })
+    }
+
     fn ids(count: usize) -> Vec<MatchId> {
         (0..count as u64).map(MatchId).collect()
     }
@@ -151,7 +181,7 @@ mod tests {
     #[test]
     fn it_moves_no_more_than_so_many_a_minute() {
         let all = nodes(&[60, 0]);
-        let mut planner = Rebalance::new(Incarnation(1), Pace::default());
+        let mut planner = at_once();
         let planned = (0..MINUTE / 1_000)
             .filter_map(|second| planner.plan(second * 1_000, &all, &ids(60)))
             .count();
@@ -163,8 +193,20 @@ mod tests {
         let mut all = nodes(&[60, 0, 0]);
         all[1].draining = true;
         all[2].region = "other".to_owned();
-        let mut planner = Rebalance::new(Incarnation(1), Pace::default());
+        let mut planner = at_once();
         assert_eq!(planner.plan(0, &all, &ids(60)), None);
+    }
+
+    #[test]
+    fn nothing_moves_while_nodes_come_and_go() {
+        let mut planner = Rebalance::new(Incarnation(1), Pace::default());
+        let (two, three) = (nodes(&[60, 0]), nodes(&[60, 0, 0]));
+        assert_eq!(planner.plan(0, &two, &ids(60)), None);
+        assert_eq!(planner.plan(MINUTE - 1, &two, &ids(60)), None);
+        assert_eq!(planner.plan(MINUTE, &three, &ids(60)), None, "one has joined");
+        planner.disturbed(MINUTE + 10);
+        assert_eq!(planner.plan(2 * MINUTE, &three, &ids(60)), None, "one may be dying");
+        assert!(planner.plan(2 * MINUTE + 10, &three, &ids(60)).is_some());
     }
 
     #[test]

@@ -109,6 +109,10 @@ impl Hands for Model {
         done(())
     }
 
+    fn enter(&self, _: MatchId) -> Option<Box<dyn Send>> {
+        Some(Box::new(()))
+    }
+
     fn admits(&self, _: &MatchLease) -> Result<(), String> {
         self.full.lock().clone().map_or(Ok(()), Err)
     }

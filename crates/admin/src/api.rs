@@ -73,6 +73,34 @@ pub struct MatchView {
     /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
     /// died of it.
     pub attempts: u32,
+    /// Nodes that follow it: to go on with it if its node dies, or to check what that computes.
+    #[serde(default)]
+    pub followers: Vec<FollowerView>,
+}
+
+/// A node that follows a match, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerView {
+    /// Its name.
+    pub node: String,
+    /// The match goes on there at once if its node dies now.
+    pub ready: bool,
+    /// It only checks what the match's node computes.
+    pub audits: bool,
+    /// The last tick that it had made when it said so.
+    pub tick: Option<u64>,
+    /// How many ticks that was behind what was durable.
+    pub lag: Option<u64>,
+    /// In words: how far it is, or what differs.
+    pub words: String,
+}
+
+/// `POST /v1/matches/ID/standby`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetStandby {
+    /// How many nodes follow the match from now on, 0 to 2; absent: what its game has.
+    pub standbys: Option<u8>,
 }
 
 /// `GET /v1/matches/ID/where`: what a game's own servers tell a client that is to play there.

@@ -58,6 +58,88 @@ pub struct NodeEntry {
     pub players_at: Option<String>,
     /// Its admin listener, if it says so.
     pub admin: Option<String>,
+    /// How far it has come, if it is to be drained and says so.
+    #[serde(default)]
+    pub drain: Option<DrainEntry>,
+}
+
+/// How far a node has come that is to be drained, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainEntry {
+    /// Matches that it has given away.
+    pub moved: u32,
+    /// Matches that it still runs.
+    pub left: u32,
+    /// Of those, some that could not be given away yet.
+    pub stuck: Vec<StuckEntry>,
+    /// How long a match stood still at most, in milliseconds.
+    pub worst_pause_ms: u64,
+}
+
+/// A match that could not be given away yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckEntry {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// What a node is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeWanted {
+    /// Run matches as it comes.
+    Serving,
+    /// Give its matches away, take no further ones, and go on.
+    Drained,
+    /// As `drained`; then its process ends, and no node of this name starts.
+    Decommissioned,
+}
+
+impl NodeWanted {
+    /// The word, as it stands in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Drained => "drained",
+            Self::Decommissioned => "decommissioned",
+        }
+    }
+}
+
+/// What an operator wants of a node, whether or not it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WishEntry {
+    /// The configured name of the node.
+    pub node: String,
+    /// Never `serving`: then there is no wish.
+    pub wanted: NodeWanted,
+    /// When it was asked for, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Who asked.
+    pub who: String,
+}
+
+/// `POST /v1/nodes/NAME`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WishNode {
+    /// What the node of that name is to do.
+    pub wanted: NodeWanted,
+}
+
+/// What comes of a [`WishNode`]: the wish is in the store, and the node carries it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeWished {
+    /// The configured name of the node.
+    pub node: String,
+    /// What it is to do now.
+    pub wanted: NodeWanted,
+    /// What it was to do before.
+    pub before: NodeWanted,
+    /// A process of the node runs, by its lease. One that does not carries the wish out when it is
+    /// started.
+    pub runs: bool,
 }
 
 /// Most matches that a view names.
@@ -80,6 +162,19 @@ pub struct MatchEntry {
     pub attempts: u32,
 }
 
+/// A match that a node follows, as that node said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowedEntry {
+    /// The match: 16 hexadecimal digits.
+    pub id: String,
+    /// The incarnation of the node that follows it.
+    pub node: String,
+    /// The match goes on there at once if its owner dies now.
+    pub ready: bool,
+    /// What is computed there differs from what its owner recorded: what, in words.
+    pub differs: Option<String>,
+}
+
 /// The whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterView {
@@ -87,6 +182,9 @@ pub struct ClusterView {
     pub now_ms: u64,
     /// All runs of nodes that the store remembers, oldest first.
     pub nodes: Vec<NodeEntry>,
+    /// What operators want of nodes, by name.
+    #[serde(default)]
+    pub wishes: Vec<WishEntry>,
     /// How many matches should run: their rows say so.
     pub running: usize,
     /// Matches that are parked, that name no live node, or that were recovered and have not run
@@ -94,6 +192,9 @@ pub struct ClusterView {
     pub troubled: Vec<MatchEntry>,
     /// How many more of them there are.
     pub troubled_more: usize,
+    /// Matches that live nodes follow.
+    #[serde(default)]
+    pub followed: Vec<FollowedEntry>,
     /// What operators did in the last hour, newest first, at most 100 entries.
     pub actions: Vec<AuditView>,
 }

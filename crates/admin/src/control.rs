@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 
 use crate::api::{
     AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    MigrateMatch, Migrated, NodeView, RunJob, StopMatch, Ticket, WhereView,
+    MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, NodeWished, WishNode};
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -86,6 +86,10 @@ pub trait Control: Send + Sync + 'static {
     fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView>;
     /// Moves a match to another node.
     fn migrate_match(&self, who: Who, id: String, wanted: MigrateMatch) -> Answer<'_, Migrated>;
+    /// Sets how many nodes follow a match.
+    fn set_standby(&self, who: Who, id: String, wanted: SetStandby) -> Answer<'_, MatchView>;
+    /// Enters what the node of this name is to do, be it this one or another.
+    fn wish_node(&self, who: Who, name: String, wanted: WishNode) -> Answer<'_, NodeWished>;
     /// Begins a clean stop.
     fn drain(&self, who: Who) -> Answer<'_, Draining>;
     /// Signs a ticket.

@@ -21,10 +21,10 @@ use tower_service::Service as _;
 
 use crate::api::{
     AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    MatchView, MigrateMatch, Migrated, NodeView, Nothing, Problem, ResumeMatch, RunJob, StopMatch,
-    Ticket, WhereView,
+    MatchView, MigrateMatch, Migrated, NodeView, Nothing, Problem, ResumeMatch, RunJob, SetStandby,
+    StopMatch, Ticket, WhereView,
 };
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, NodeWished, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
 use crate::listener;
 use crate::who::Who;
@@ -43,12 +43,14 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
     ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
     ("POST", "/v1/matches/{id}/migrate", "moves it to another node: `rekindle match migrate`"),
+    ("POST", "/v1/matches/{id}/standby", "how many nodes follow it: `rekindle match standby`"),
     ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
     ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
     ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
     ("POST", "/v1/jobs/{id}/retry", "has it tried again: `rekindle jobs retry`"),
     ("POST", "/v1/jobs/{id}/cancel", "calls it off: `rekindle jobs cancel`"),
     ("GET", "/v1/cluster", "all nodes of the store: `rekindle cluster status`"),
+    ("POST", "/v1/nodes/{name}", "drains one or takes that back: `rekindle node drain`"),
     ("GET", "/v1/audit", "what operators did: `rekindle audit`"),
     ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
     ("POST", "/v1/tickets", "issues a ticket (dev mode or with the token)"),
@@ -160,8 +162,10 @@ fn router(admin: Admin) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job))
         .route("/v1/cluster", get(show_cluster))
+        .route("/v1/nodes/{name}", post(wish_node))
         .route("/v1/audit", get(list_audit))
         .route("/v1/matches/{id}/migrate", post(migrate_match))
+        .route("/v1/matches/{id}/standby", post(set_standby))
         .route("/v1/drain", post(drain))
         .route("/v1/tickets", post(issue_ticket))
         .layer(middleware::from_fn_with_state(admin.clone(), authorize))
@@ -351,6 +355,26 @@ async fn migrate_match(
 ) -> Result<Json<Migrated>, Refused> {
     let Json(wanted) = body?;
     Ok(Json(admin.node.migrate_match(who, id, wanted).await?))
+}
+
+async fn set_standby(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Result<Json<SetStandby>, JsonRejection>,
+) -> Result<Json<MatchView>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.set_standby(who, id, wanted).await?))
+}
+
+async fn wish_node(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(name): Path<String>,
+    body: Result<Json<WishNode>, JsonRejection>,
+) -> Result<Json<NodeWished>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.wish_node(who, name, wanted).await?))
 }
 
 async fn drain(

@@ -15,6 +15,9 @@ pub struct Timing {
     pub silence: Duration,
     /// See [`Timing::silence`].
     pub silent_ticks: u32,
+    /// A server that has spoken steadily of late (its longest pause was short) is dialled again
+    /// after twice that pause, but not before so long.
+    pub steady_silence: Duration,
     /// The next address is tried so long after the one before, while that attempt still runs.
     pub redial: Duration,
     /// When all addresses were tried, the next round starts after so long, a quarter more or less;
@@ -35,6 +38,7 @@ impl Default for Timing {
         Self {
             silence: Duration::from_millis(100),
             silent_ticks: 4,
+            steady_silence: Duration::from_millis(75),
             redial: Duration::from_millis(50),
             redial_round: Duration::from_millis(500),
             attempt: Duration::from_millis(1500),

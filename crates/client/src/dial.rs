@@ -26,6 +26,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 const PART: u32 = 6;
 /// No pause is longer, but for the quarter by which pauses differ.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// A client that was told where its match is waits so many times longer before it asks others.
+const TOLD: u32 = 5;
 /// Most attempts that run at once.
 const MAX_ATTEMPTS: usize = 8;
 /// Intervals between rounds, and the time that attempts may take, double this often at most.
@@ -50,6 +52,9 @@ pub(crate) struct Dialer {
     seed: u64,
     /// Rounds over all addresses since a server last took the session on.
     rounds: u32,
+    /// A server has said that the match is at the first address: the others are asked later than
+    /// usual, since all that they can say is the same.
+    told: bool,
     /// What the last attempt that failed said.
     pub(crate) last_error: Option<String>,
 }
@@ -66,13 +71,30 @@ impl Dialer {
     ) -> Self {
         let given: Vec<SocketAddr> = addrs.iter().copied().take(MAX_ADDRS).collect();
         let addrs = given.iter().copied().collect();
-        Self { endpoint, setup, timing, addrs, given, seed, rounds: 0, last_error: None }
+        Self {
+            endpoint,
+            setup,
+            timing,
+            addrs,
+            given,
+            seed,
+            rounds: 0,
+            told: false,
+            last_error: None,
+        }
     }
 
     /// A server has taken the session on, or answers: the next search begins as hastily as the
     /// first.
     pub(crate) fn calm(&mut self) {
-        self.rounds = 0;
+        (self.rounds, self.told) = (0, false);
+    }
+
+    /// The match is at `addr`, says a server.
+    pub(crate) fn lead_to(&mut self, addr: SocketAddr) {
+        self.calm();
+        self.prefer(addr);
+        self.told = true;
     }
 
     fn pause(&self, first: Duration, times: u32) -> Duration {
@@ -89,6 +111,11 @@ impl Dialer {
     /// Whether there is another address than `addr` to ask.
     pub(crate) fn knows_another(&self, addr: SocketAddr) -> bool {
         self.addrs.iter().any(|known| *known != addr)
+    }
+
+    /// No other address than `addr` is asked any more.
+    pub(crate) fn only(&mut self, addr: SocketAddr) {
+        (self.addrs, self.given, self.rounds) = ([addr].into(), vec![addr], 0);
     }
 
     /// The next attempt goes to `addr`.
@@ -150,10 +177,10 @@ impl Dialer {
                     }
                     started += 1;
                     let round_is_over = started % self.addrs.len().max(1) == 0;
-                    let pause = if round_is_over {
-                        self.pause(self.timing.redial_round, self.rounds)
-                    } else {
-                        self.timing.redial
+                    let pause = match round_is_over {
+                        true => self.pause(self.timing.redial_round, self.rounds),
+                        false if self.told && started == 1 => self.timing.redial * TOLD,
+                        false => self.timing.redial,
                     };
                     next = Instant::now() + pause;
                     self.rounds = self.rounds.saturating_add(u32::from(round_is_over));

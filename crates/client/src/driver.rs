@@ -23,10 +23,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use self::state::{Driver, reached};
 use self::stream::Gone;
+pub(crate) use self::stream::Stream;
 use crate::config::ClientConfig;
 use crate::dial::Dialer;
 use crate::event::ClientEvent;
 use crate::session::SharedSession;
+use crate::warm::{Warmed, goes_on};
 
 /// A connection that carried the session for so long was good: what comes after it is another
 /// trouble than what was before. So was one that brought a newer tick and was not ended by a
@@ -49,10 +51,12 @@ pub(crate) async fn run(
         events,
         heard,
         searching: None,
+        warm: None,
         declined: BTreeSet::new(),
         redirects: 0,
         moving: false,
         served_by: None,
+        silent: None,
     };
     let (code, message) = driver.keep_session().await;
     let _ = driver.events.send(ClientEvent::Closed { code, message }).await;
@@ -72,8 +76,9 @@ struct Search {
     failures: u32,
     /// What the last server said that refused.
     last_refusal: Option<String>,
-    /// A connection that was made while the one before was still served.
-    ready: Option<Connection>,
+    /// A connection that was made while the one before was still served, with its stream if that is
+    /// open.
+    ready: Option<(Connection, Option<Stream>)>,
 }
 
 impl Search {
@@ -83,16 +88,27 @@ impl Search {
     }
 }
 
+impl Search {
+    /// The session goes on over a connection that waited for that. Returns why the old one is left.
+    fn goes_on(&mut self, Warmed { connection, stream }: Warmed) -> String {
+        tracing::debug!(code = "RK-CLIENT-030", to = %connection.remote_address(), "the match goes \
+            on at its standby");
+        (self.failures, self.since) = (0, Instant::now());
+        self.ready = Some((connection, Some(stream)));
+        "the match goes on at its standby".to_owned()
+    }
+}
+
 impl Driver {
     async fn keep_session(&mut self) -> Ending {
         let mut search = Search::new();
         loop {
-            let connection = match self.connection(&mut search).await {
+            let (connection, stream) = match self.connection(&mut search).await {
                 Ok(connection) => connection,
                 Err(ending) => return ending,
             };
             self.searching = None;
-            let gone = self.attend(&connection, &mut search).await;
+            let gone = self.attend(&connection, stream, &mut search).await;
             self.shared.state.lock().connection = None;
             connection.close(0, b"");
             if let Some(ending) = self.gone(gone, connection.remote_address(), &mut search).await {
@@ -103,6 +119,7 @@ impl Driver {
                 tokio::select! {
                     biased;
                     () = self.shared.leave.notified() => return left(),
+                    warmed = goes_on(&mut self.warm) => drop(search.goes_on(warmed)),
                     () = sleep(pause) => {}
                 }
             }
@@ -110,18 +127,28 @@ impl Driver {
     }
 
     /// The next connection to a server.
-    async fn connection(&mut self, search: &mut Search) -> Result<Connection, Ending> {
+    async fn connection(
+        &mut self,
+        search: &mut Search,
+    ) -> Result<(Connection, Option<Stream>), Ending> {
         let give_up = self.config.timing.give_up;
-        if let Some(connection) = search.ready.take() {
-            return Ok(connection);
+        if let Some(ready) = search.ready.take() {
+            // One with a stream waited at the standby: the match has hardly paused, and inputs that
+            // were on their way are still wanted.
+            self.moving |= ready.1.is_some();
+            return Ok(ready);
         }
         tokio::select! {
             biased;
             () = self.shared.leave.notified() => Err(left()),
-            connection = reached(&mut self.searching), if self.searching.is_some() => {
-                Ok(connection)
+            Warmed { connection, stream } = goes_on(&mut self.warm) => {
+                self.moving = true;
+                Ok((connection, Some(stream)))
             }
-            connection = self.dialer.dial(), if self.searching.is_none() => Ok(connection),
+            connection = reached(&mut self.searching), if self.searching.is_some() => {
+                Ok((connection, None))
+            }
+            connection = self.dialer.dial(), if self.searching.is_none() => Ok((connection, None)),
             () = sleep_until(search.since + give_up) => {
                 let why = search.last_refusal.take().or(self.dialer.last_error.take());
                 let why = why.unwrap_or_else(|| "no server answered".to_owned());
@@ -131,10 +158,27 @@ impl Driver {
     }
 
     /// Enters over a new connection and serves it until it ends. Notes whether it was good.
-    async fn attend(&mut self, connection: &Connection, search: &mut Search) -> Gone {
-        let stream = match self.enter(connection).await {
+    async fn attend(
+        &mut self,
+        connection: &Connection,
+        stream: Option<Stream>,
+        search: &mut Search,
+    ) -> Gone {
+        // The node that is asked may not know yet who goes on; the standby says it first. Not if it
+        // is the standby that is asked: two hellos of one session drive each other out.
+        let mut warm = self.warm.take();
+        let elsewhere =
+            warm.as_ref().is_some_and(|warm| warm.addr() != connection.remote_address());
+        let entered = tokio::select! {
+            biased;
+            warmed = goes_on(&mut warm), if elsewhere => return Gone::GoesOn(warmed),
+            entered = self.enter(connection, stream) => entered,
+        };
+        let stream = match entered {
+            // Its server names the standby that the match has now.
             Ok(stream) => stream,
             Err(gone) => {
+                self.warm = warm;
                 search.failures += 1;
                 return gone;
             }
@@ -161,12 +205,14 @@ impl Driver {
     ) -> Option<Ending> {
         match gone {
             Gone::Left => return Some(left()),
+            Gone::GoesOn(warmed) => self.say_disconnected(search.goes_on(warmed)).await,
             Gone::Replaced(connection) => {
-                search.ready = Some(connection);
+                search.ready = Some((connection, None));
                 let why = if self.moving {
                     search.failures = 0;
                     "the match is served elsewhere"
                 } else {
+                    self.silent = Some(remote);
                     "the server fell silent"
                 };
                 self.say_disconnected(why.to_owned()).await;
@@ -196,6 +242,7 @@ impl Driver {
             }
             Gone::Lost(reason) => {
                 self.moving = false;
+                self.silent = Some(remote);
                 self.dialer.avoid(remote);
                 self.say_disconnected(reason).await;
             }

@@ -4,7 +4,8 @@
 //! A game calls [`Client::connect`], sends with [`Client::input`] and [`Client::command`], and
 //! reads [`ClientEvent`]s. One task for each client (`driver`) does the rest: it acknowledges
 //! snapshots, keeps the clock, and dials again when the server is silent. What both share is the
-//! `session`; `dial` finds a server, `watch` tells a dead one from a quiet one; what carries the
+//! `session`; `dial` finds a server, `warm` keeps a connection to the node that follows the match,
+//! `watch` tells a dead one from a quiet one; what carries the
 //! bytes is in `rekindle-transport`. Prediction and
 //! interpolation are in `rekindle-netcode`; the SDK hands over what they need (header, view,
 //! stamps, [`Client::render_tick`]).
@@ -35,6 +36,7 @@ mod driver;
 mod error;
 mod event;
 mod session;
+mod warm;
 mod watch;
 
 pub use client::Client;

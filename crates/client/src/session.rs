@@ -225,7 +225,7 @@ impl Session {
             self.inputs = InputSender::new(self.inputs.next_seq().max(welcome.next_input));
             self.targets.clear();
         }
-        if connection.protocol() == PROTOCOL_3 {
+        if connection.protocol() >= PROTOCOL_3 {
             self.heard.get_or_insert(Heard::through(welcome.tick));
         }
         news.extend(self.align_commands(welcome.next_command));
@@ -354,6 +354,8 @@ impl Session {
             ServerMessage::Welcome(_)
             | ServerMessage::Refused { .. }
             | ServerMessage::Nodes { .. }
+            | ServerMessage::Standby { .. }
+            | ServerMessage::Here { .. }
             | ServerMessage::Redirect { .. } => return None,
         })
     }

@@ -1,5 +1,6 @@
 //! Finding a match: what the edge asks the node for, and what the node answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -48,4 +49,10 @@ pub trait MatchFinder: Send + Sync + 'static {
     /// Where players reach the nodes of the cluster that take them, as `host:port`. Clients are
     /// told when they come and whenever it changes.
     fn nodes(&self) -> watch::Receiver<Vec<String>>;
+    /// Where players reach the standbys of matches, as `host:port`: nodes that go on with them if
+    /// their owners die. Clients are told that of their match, when they come and whenever it
+    /// changes.
+    fn standbys(&self) -> watch::Receiver<Arc<BTreeMap<MatchId, String>>>;
+    /// Changes whenever a match has begun to run on this node: those who wait for one look again.
+    fn arrivals(&self) -> watch::Receiver<u64>;
 }

@@ -41,6 +41,9 @@ pub struct Limits {
     /// Clients that are in from one source address (IPv6: of one /64). Sessions that go on are let
     /// in beyond.
     pub per_source: usize,
+    /// Connections that wait for a match to come here, all clients together: a standby's. Beyond,
+    /// they are refused, and those clients find the match as they do without a standby.
+    pub max_waiting: usize,
     /// Players from here on are the node's own: no ticket of one counts.
     pub first_own_player: u64,
     /// Connections that are not yet let in. Beyond, new ones are ignored. One source address may
@@ -92,6 +95,7 @@ impl Default for Limits {
             max_spectators: 2048,
             per_player: 8,
             per_source: 4096,
+            max_waiting: 4096,
             first_own_player: u64::MAX,
             max_pending: 1024,
             retry_above: 256,

@@ -4,6 +4,7 @@
 //! Started by [`crate::gateway`] for each connection that it accepts. Everything that arrives is
 //! bounded, decoded and handed to the match through its [`rekindle_door::MatchDoor`].
 //!
+//! * [`waiting`]: a client that waits for its match to come here.
 //! * [`hello`]: the first message, the welcome. [`credential`] checks what the client shows,
 //!   [`lost`] what it has lost since it was here last.
 //! * [`datagrams`]: inputs. [`commands`]: the stream.
@@ -16,14 +17,17 @@ mod end;
 mod farewell;
 mod hello;
 mod lost;
+mod waiting;
 
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rekindle_schema::MatchId;
 use rekindle_schema::wire::{
-    ClientMessage, MAX_ADDR, MAX_NODES, PROTOCOL, PROTOCOL_3, Role, ServerMessage, encode_server,
+    ClientMessage, MAX_ADDR, MAX_NODES, PROTOCOL, PROTOCOL_3, PROTOCOL_4, Role, ServerMessage,
+    encode_server,
 };
 use rekindle_transport::{
     Connection, Handshake, HandshakeError, MessageReader, MessageWriter, WriteError,
@@ -87,7 +91,8 @@ async fn stay(
     if role == Role::Player {
         door.back(seat.session);
     }
-    let room = edge.rooms.enter(welcome.match_id, &door, &seat).await;
+    let match_id = welcome.match_id;
+    let room = edge.rooms.enter(match_id, &door, &seat).await;
     drop((door, welcome));
 
     reader.set_limit(limits.max_command);
@@ -103,6 +108,7 @@ async fn stay(
         biased;
         why = seat.dismissed() => End::Dismissed(why),
         never = tell_nodes(edge, &seat) => match never {},
+        never = tell_standby(edge, &seat, match_id) => match never {},
         end = ended_by(&mut datagrams) => end,
         end = commands::read_commands(edge, &seat, &room, &mut reader) => end,
         end = write_messages(&mut writer, &mut messages) => end,
@@ -173,6 +179,27 @@ async fn tell_nodes(edge: &Edge, seat: &Seat) -> Infallible {
         }
         // It ends with the node.
         if nodes.changed().await.is_err() {
+            return pending().await;
+        }
+    }
+}
+
+/// Tells a client of version 4 where the standby of its match is, and again whenever that changes.
+async fn tell_standby(edge: &Edge, seat: &Seat, match_id: MatchId) -> Infallible {
+    let mut standbys = edge.finding.standbys();
+    if seat.listening.version < PROTOCOL_4 {
+        return pending().await;
+    }
+    let mut told = None;
+    loop {
+        let addr = standbys.borrow_and_update().get(&match_id).cloned();
+        let addr = addr.filter(|addr| addr.len() <= MAX_ADDR);
+        if addr != told {
+            seat.tell(encode_server(&ServerMessage::Standby { addr: addr.clone() }));
+            told = addr;
+        }
+        // It ends with the node.
+        if standbys.changed().await.is_err() {
             return pending().await;
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Crowd {
 
 #[derive(Default)]
 struct State {
-    /// Set once the edge goes down: what clients are told.
+    /// Set while nobody is let in: what clients are told.
     draining: Option<String>,
     /// All clients that were let in, by number of their connection.
     seats: BTreeMap<u64, Arc<Seat>>,
@@ -98,7 +98,8 @@ impl Crowd {
         self.state.lock().seats.len()
     }
 
-    /// Sends all clients away, and whoever comes from now on: the node goes down for `reason`.
+    /// Sends all clients away for `reason`, and whoever comes from now on: the node goes down, or
+    /// cannot serve them now.
     pub(crate) fn drain(&self, reason: &str) {
         let seats: Vec<Arc<Seat>> = {
             let mut state = self.state.lock();
@@ -108,6 +109,11 @@ impl Crowd {
         for seat in &seats {
             seat.dismiss(Refusal::new(RefuseCode::Draining, reason));
         }
+    }
+
+    /// Takes [`Crowd::drain`] back: whoever comes from now on may come in.
+    pub(crate) fn let_in(&self) {
+        self.state.lock().draining = None;
     }
 
     /// Notes a client that was let in. An earlier connection of the same session is let go.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{GatewayConfig, Rate};
@@ -32,6 +33,8 @@ pub(crate) struct Edge {
     pub(crate) crowd: Arc<Crowd>,
     /// The matches that have clients here.
     pub(crate) rooms: Arc<Rooms>,
+    /// Places of connections that wait for a match to come here.
+    pub(crate) waiting: Semaphore,
     /// Paces the lines about clients that saw what the match does not have.
     pub(crate) rewound_lines: Mutex<Bucket>,
 }
@@ -54,6 +57,7 @@ impl Edge {
             connections: Connections::new(Arc::clone(&meters)),
             crowd,
             rooms,
+            waiting: Semaphore::new(config.limits.max_waiting),
             rewound_lines: Mutex::new(Bucket::new(REWOUND_LINES, Instant::now())),
             meters,
             config,

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rekindle_door::{Location, MatchFinder, Refusal, Wanted};
-use rekindle_schema::wire::{MAX_REDIRECTS, RefuseCode};
+use rekindle_door::{Location, MatchDoor, MatchFinder, Refusal, Wanted};
+use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-
-use crate::meters::Meters;
 
 /// How many clients may have the directory asked at once.
 const QUESTIONS_AT_ONCE: usize = 8;
@@ -61,14 +59,7 @@ impl Finding {
             None => return location,
         };
         match (&sought, wanted.match_id) {
-            (Location::Elsewhere(_), _) if hops.is_some_and(|hops| hops >= MAX_REDIRECTS) => {
-                Meters::redirect("circle");
-                circle()
-            }
-            (Location::Elsewhere(_), _) => {
-                Meters::redirect("sent");
-                sought
-            }
+            (Location::Elsewhere(_), _) => sought,
             (Location::Refused(refusal), Some(match_id)) if refusal.code == RefuseCode::Ended => {
                 self.note_over(match_id, &refusal.words);
                 sought
@@ -97,6 +88,24 @@ impl Finding {
         self.finder.nodes()
     }
 
+    /// Where the standbys of matches are, as clients are told.
+    pub(crate) fn standbys(&self) -> watch::Receiver<Arc<BTreeMap<MatchId, String>>> {
+        self.finder.standbys()
+    }
+
+    /// Changes whenever a match has begun to run here.
+    pub(crate) fn arrivals(&self) -> watch::Receiver<u64> {
+        self.finder.arrivals()
+    }
+
+    /// The match, if it runs here.
+    pub(crate) fn here(&self, match_id: MatchId) -> Option<Arc<dyn MatchDoor>> {
+        match self.finder.locate(Wanted { match_id: Some(match_id), game: None }) {
+            Location::Here(door) => Some(door),
+            Location::Elsewhere(_) | Location::Refused(_) => None,
+        }
+    }
+
     /// Whether the directory confirms that this node owns the match: a client has heard of a later
     /// owner, or of a store that has been put back since.
     pub(crate) async fn owns(&self, match_id: MatchId, epoch: Epoch) -> bool {
@@ -116,11 +125,5 @@ impl Finding {
 /// The directory does not answer.
 fn silent() -> Location {
     let words = "RK-GATE-150: the store does not say where the match is: try again";
-    Location::Refused(Refusal::new(RefuseCode::Unavailable, words))
-}
-
-/// Nodes send the client to each other.
-fn circle() -> Location {
-    let words = "RK-GATE-151: you were sent from node to node and none has the match: try again";
     Location::Refused(Refusal::new(RefuseCode::Unavailable, words))
 }

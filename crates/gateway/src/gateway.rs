@@ -132,6 +132,17 @@ impl Gateway {
         self.edge.crowd.len()
     }
 
+    /// Lets nobody in until [`Gateway::let_in`], and tells all clients to ask another node, for
+    /// `reason`. For a node that lives and cannot serve them now. Harmless to repeat.
+    pub fn send_away(&self, reason: &str) {
+        self.edge.crowd.drain(reason);
+    }
+
+    /// Takes [`Gateway::send_away`] back. Not to be called once [`Gateway::shutdown`] is.
+    pub fn let_in(&self) {
+        self.edge.crowd.let_in();
+    }
+
     /// Lets nobody in any more, tells all clients to ask another node, and closes after a second at
     /// most.
     pub async fn shutdown(&self, reason: &str) {

@@ -254,7 +254,10 @@ async fn find_again(
                 *room.door.lock() = Arc::clone(&door);
                 return Ok(door);
             }
-            Location::Elsewhere(addr) => return Err(Dismissal::moved(addr)),
+            Location::Elsewhere(addr) => {
+                Meters::redirect("sent");
+                return Err(Dismissal::moved(addr));
+            }
             Location::Refused(refusal)
                 if !refusal.code.is_temporary()
                     || Instant::now() >= until

@@ -5,14 +5,15 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_client::{Client, ClientEvent, Timing};
 use rekindle_gateway::{Gateway, Limits};
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Credential, Enter, Heard, Hello, MAX_REDIRECTS, PROTOCOL_3, RefuseCode,
-    Role, ServerMessage,
+    Arrive, ClientMessage, Credential, Enter, Heard, Hello, MAX_REDIRECTS, PROTOCOL_3, PROTOCOL_4,
+    RefuseCode, Role, ServerMessage,
 };
 use rekindle_schema::{Epoch, PlayerId, Tick};
 use support::*;
@@ -112,6 +113,58 @@ async fn a_running_session_follows_its_match_and_loses_no_input_and_no_command()
         (vec!["first".into()], vec!["second".into()])
     );
     assert_eq!(client.counts().moves, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_at_the_standby_goes_on_there_the_moment_the_match_comes() {
+    let (before, after) = (FakeMatch::start(60), FakeMatch::start(60));
+    after.inner.lock().paused = true;
+    let survivor = Arc::new(FakeNode::default());
+    let standby = start(Limits::default(), &survivor);
+    let node = FakeNode::with(&before);
+    let owner = start(Limits::default(), &node);
+    let mut client = Client::connect(client_config(owner.local_addr(), 1)).unwrap();
+    snapshot(&mut client, |_| true).await;
+    node.standbys.send_replace(Arc::new([(MATCH, standby.local_addr().to_string())].into()));
+    eventually("it waits there", || survivor.arrivals.receiver_count() > 0).await;
+    assert_eq!((owner.clients(), standby.clients()), (1, 0), "who waits has no session");
+    let last = client.input(Bytes::from_static(b"last")).unwrap();
+    // Its owner says nothing, and does not fall silent either: the standby's word is enough.
+    carry_on(&before, &after);
+    *survivor.game.lock() = Some(Arc::clone(&after));
+    after.inner.lock().paused = false;
+    survivor.arrivals.send_modify(|arrivals| *arrivals += 1);
+    assert_eq!(moved(&mut client).await, (owner.local_addr(), standby.local_addr()));
+    snapshot(&mut client, |snapshot| snapshot.header.epoch == Epoch(2)).await;
+    let applied = || [before.applied_of(PlayerId(1)), after.applied_of(PlayerId(1))].concat();
+    eventually("the input too", || applied().iter().any(|&(seq, _)| seq == last.seq)).await;
+    assert_eq!(client.counts().moves, 1);
+}
+
+#[tokio::test]
+async fn who_waits_shows_a_credential_names_a_match_and_finds_a_place() {
+    let wait = |protocol, credential: &str, match_id| {
+        let credential = Credential::Ticket(credential.to_owned());
+        ClientMessage::Wait(Hello { protocol, role: Role::Player, credential, match_id })
+    };
+    let good = ticket(1, Role::Player);
+    let full = Limits { max_waiting: 0, ..Limits::default() };
+    let cases = [
+        (Limits::default(), wait(PROTOCOL_4, "forged", Some(MATCH)), RefuseCode::Credential),
+        (Limits::default(), wait(PROTOCOL_3, &good, Some(MATCH)), RefuseCode::Protocol),
+        (Limits::default(), wait(PROTOCOL_4, &good, None), RefuseCode::Malformed),
+        (full, wait(PROTOCOL_4, &good, Some(MATCH)), RefuseCode::RateLimited),
+    ];
+    for (limits, message, expected) in cases {
+        let node = start(limits, &Arc::new(FakeNode::default()));
+        let mut raw = Raw::open(node.local_addr()).await;
+        raw.say(&message).await;
+        let answer = raw.hear().await;
+        assert!(
+            matches!(answer, ServerMessage::Refused { code, .. } if code == expected),
+            "{answer:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -250,6 +303,51 @@ async fn a_client_that_was_sent_on_too_often_is_told_to_wait() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn who_waited_at_a_node_is_told_where_the_match_went_on_however_often_it_was_sent_on() {
+    let game = FakeMatch::start(60);
+    let owner = start(Limits::default(), &FakeNode::with(&game));
+    let node = Arc::new(FakeNode::default());
+    let asked = start(Limits::default(), &node);
+    let mut raw = Raw::open(asked.local_addr()).await;
+    raw.say(&arrive(1, MAX_REDIRECTS, None)).await;
+    eventually("the client waits", || node.sought.load(Ordering::Relaxed) > 1).await;
+    *node.elsewhere.lock() = Some(owner.local_addr().to_string());
+    match raw.hear().await {
+        ServerMessage::Redirect { addr } => assert_eq!(addr, owner.local_addr().to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_sent_back_to_a_silent_owner_finds_the_next_one() {
+    let (before, after) = (FakeMatch::start(60), FakeMatch::start(60));
+    after.inner.lock().paused = true;
+    let node = FakeNode::with(&before);
+    let owner = Process::start(([127, 0, 0, 1], 0).into(), Limits::default(), &node);
+    // It does not know yet that the owner is gone.
+    let survivor = pointer(owner.addr);
+    let other = start(Limits::default(), &survivor);
+    node.nodes.send_replace(vec![other.local_addr().to_string()]);
+    let mut client = Client::connect(client_config(owner.addr, 1)).unwrap();
+    until(&mut client, |event| matches!(event, ClientEvent::Beat { .. }).then_some(())).await;
+    carry_on(&before, &after);
+    let owner_addr = owner.addr;
+    owner.kill();
+    let mut sent_back = 0;
+    until(&mut client, |event| {
+        let ClientEvent::Disconnected { reason } = event else { return None };
+        sent_back += u32::from(reason.contains("RK-CLIENT-022"));
+        (sent_back == 2).then_some(())
+    })
+    .await;
+    assert_eq!(client.counts().redirects, 0, "none of them led on");
+    *survivor.elsewhere.lock() = None;
+    *survivor.game.lock() = Some(Arc::clone(&after));
+    after.inner.lock().paused = false;
+    assert_eq!(moved(&mut client).await, (owner_addr, other.local_addr()));
 }
 
 #[tokio::test]

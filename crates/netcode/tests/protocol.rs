@@ -17,7 +17,8 @@ use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSche
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Credential, Enter, Heard, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
-    RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome, encode_client, encode_server,
+    PROTOCOL_4, RefuseCode, Role, ServerMessage, Stood, StreamDecoder, Welcome, encode_client,
+    encode_server,
 };
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
@@ -231,6 +232,32 @@ fn messages_of_version_3() {
     for (name, message) in [
         ("nodes.bin", ServerMessage::Nodes { addrs }),
         ("events-missed.bin", ServerMessage::EventsMissed { from: Tick(991), to: Tick(1003) }),
+    ] {
+        let bytes = encode_server(&message);
+        assert_eq!(bytes, golden(name, &bytes), "{name}");
+        let mut decoder = StreamDecoder::of_server();
+        decoder.push(&bytes);
+        assert_eq!(decoder.next_message().expect(name), Some(message), "{name}");
+    }
+}
+
+#[test]
+fn messages_of_version_4() {
+    let match_id = MatchId(0x7f3a_91c2_0000_0001);
+    let message = ClientMessage::Wait(Hello {
+        protocol: PROTOCOL_4,
+        role: Role::Player,
+        credential: Credential::Resume("v4.public.sample".into()),
+        match_id: Some(match_id),
+    });
+    let bytes = encode_client(&message);
+    assert_eq!(bytes, golden("wait.bin", &bytes));
+    let mut decoder = StreamDecoder::of_client(4096);
+    decoder.push(&bytes);
+    assert_eq!(decoder.next_message().expect("it is one"), Some(message));
+    for (name, message) in [
+        ("standby.bin", ServerMessage::Standby { addr: Some("192.0.2.8:4433".into()) }),
+        ("here.bin", ServerMessage::Here { match_id, epoch: Epoch(3) }),
     ] {
         let bytes = encode_server(&message);
         assert_eq!(bytes, golden(name, &bytes), "{name}");

@@ -1,5 +1,7 @@
 //! The lease port: rows of nodes and of matches, in `node.db`.
 
+use std::time::Duration;
+
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState, Reached};
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
 use rekindle_store::backend;
@@ -8,6 +10,9 @@ use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 use super::facts::{Rows, Table, decoded};
 use super::watch::Watch;
 use super::{LocalStore, blocking, fence};
+
+/// Whoever waits longer than this to change a row is kept from it by a process that is stuck.
+const HELD: Duration = Duration::from_millis(200);
 
 /// The lease of one node.
 pub(super) fn node(rows: &Rows<'_>, node: Incarnation) -> Result<Option<NodeLease>, StoreError> {
@@ -95,9 +100,25 @@ impl Leases for LocalStore {
 
     fn fence(&self, node: Incarnation) -> StoreResult<'_, ()> {
         Box::pin(async move {
+            let root = self.root.clone();
+            // Killed within the change: a process that has said meanwhile that it stopped is not
+            // live any more, and may end as it wants to.
+            let change = self.facts.change(move |rows| {
+                let lease = node_row(rows, node)?;
+                match lease.state {
+                    NodeState::Fenced => return Ok(()),
+                    NodeState::Live => fence::kill(&root, &lease),
+                    NodeState::Stopped => {}
+                }
+                put_node(rows, &NodeLease { state: NodeState::Fenced, ..lease })
+            });
+            tokio::pin!(change);
+            if let Ok(done) = tokio::time::timeout(HELD, &mut change).await {
+                return done;
+            }
+            // A process that was frozen in the middle of a transaction holds the lock that the
+            // change needs: it is killed first.
             let lease = self.facts.look(move |rows| node_row(rows, node)).await?;
-            // Killed first: a process that was stopped in the middle of a transaction holds the
-            // lock that the change below needs.
             if lease.state == NodeState::Live {
                 let root = self.root.clone();
                 blocking(move || {
@@ -106,16 +127,7 @@ impl Leases for LocalStore {
                 })
                 .await?;
             }
-            self.facts
-                .change(move |rows| {
-                    let lease = node_row(rows, node)?;
-                    if lease.state == NodeState::Fenced {
-                        Ok(())
-                    } else {
-                        put_node(rows, &NodeLease { state: NodeState::Fenced, ..lease })
-                    }
-                })
-                .await
+            change.await
         })
     }
 

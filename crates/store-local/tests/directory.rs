@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::{BatchNo, Incarnation, MatchId, Seq};
 use rekindle_store::process::start_time;
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Renewal, Store, StoreError};
 use rekindle_store_conformance::{Scribe, checkpoint, node_lease, read_all, register};
 use rekindle_store_local::disk::{Disk, DiskFile, SystemDisk};
 use rekindle_store_local::{LocalOptions, LocalStore};
@@ -191,6 +191,38 @@ async fn a_fence_frees_the_database_from_a_stuck_process() {
     assert!(lines.any(|line| line.unwrap().contains("held")));
     store.leases.fence(NODE).await.unwrap();
     assert_eq!(store.leases.seal(NODE, BatchNo(0)).await.unwrap(), BatchNo(0));
+}
+
+/// A node that stops cleanly while another one believes it dead: either it had said so first, and
+/// its process ends as it wants to, or it was fenced, is told so, and is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_said_it_stopped_before_it_was_fenced_is_not_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, other) = (open(dir.path()), open(dir.path()));
+    register(&store, NODE).await;
+    let mut child = holding_child("child_reads_and_stays", dir.path());
+    let mut stopped = 0;
+    for round in 10..20 {
+        let mut lease = node_lease(Incarnation(round));
+        let pid = child.0.id();
+        (lease.pid, lease.pid_start) = (pid, start_time(pid).unwrap());
+        store.leases.register(lease).await.unwrap();
+        let stop = store.leases.stop(Incarnation(round));
+        let fence = async {
+            tokio::time::sleep(std::time::Duration::from_micros(round * 97 % 1_000)).await;
+            other.leases.fence(Incarnation(round)).await
+        };
+        let (renewal, fenced) = tokio::join!(stop, fence);
+        fenced.unwrap();
+        if renewal.unwrap() == Renewal::Live {
+            stopped += 1;
+            assert!(child.0.try_wait().unwrap().is_none(), "killed after it had stopped");
+        } else {
+            assert!(!child.0.wait().unwrap().success());
+            child = holding_child("child_reads_and_stays", dir.path());
+        }
+    }
+    assert!(stopped > 0, "it never stopped first: nothing was tried");
 }
 
 /// A child process that has the database of `dir` open and says so.

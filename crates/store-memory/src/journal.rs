@@ -185,6 +185,13 @@ impl Journal for MemoryStore {
             {
                 entry.batches.pop_back();
             }
+            // The power may have failed since the caller has seen it.
+            let found = last.0.checked_sub(entry.first).map(|index| index as usize);
+            if let Some(batch) = found.and_then(|index| entry.batches.get(index))
+                && let Err(error) = BatchView::parse(&batch.bytes)
+            {
+                return Err(corrupt(log, last.0, error));
+            }
             entry.synced = entry.synced.max(last.0);
             Ok(())
         }))

@@ -15,7 +15,7 @@ mod points;
 use base::Base;
 pub use base::Position;
 use bytes::Bytes;
-pub use follow::LogFollower;
+pub use follow::{LogFollower, read_on};
 use futures::{FutureExt, StreamExt};
 use logs::{Stretch, read_logs, taken_out};
 pub use logs::{Wanted, records_in_logs};

@@ -14,7 +14,8 @@
 //! * [`backend`]: for backends: what all of them check before they write and after they read.
 //!   [`jobs`], [`audit`] and [`registry`] are the rules of ports, [`migration`] the versions of
 //!   tables.
-//! * [`members`]: what nodes say of themselves, in the registry.
+//! * [`members`]: what nodes say of themselves, in the registry; [`wishes`]: what operators want of
+//!   them.
 //! * [`process`]: which process a lease names.
 //!
 //! # How a store is used
@@ -68,7 +69,9 @@ pub mod migration;
 mod ports;
 pub mod process;
 pub mod registry;
+pub mod standbys;
 pub mod transfer;
+pub mod wishes;
 pub mod witness;
 
 use std::sync::Arc;

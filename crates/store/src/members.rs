@@ -3,48 +3,25 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use rekindle_schema::Incarnation;
 use rekindle_schema::lease::NodeState;
 use rekindle_schema::member::{MEMBERS, Member};
 use rekindle_schema::registry::RegistryEntry;
+use rekindle_schema::standby::FollowReport;
 
-use crate::{Store, StoreError};
-
-/// How often a write that meets another version is tried again. Only one node writes an entry, so
-/// what it meets is what it wrote itself.
-const TRIES: usize = 4;
+use crate::{Store, StoreError, registry};
 
 /// Enters or changes what a node says of itself. Called by that node, once it can be reached and
 /// whenever something of it changes.
 pub async fn announce(store: &Store, member: &Member) -> Result<(), StoreError> {
-    let (name, value) = (Member::entry(member.incarnation), Bytes::from(member.encode()));
-    let mut standing = store.registry.get(&name).await?;
-    for _ in 0..TRIES {
-        if standing.as_ref().is_some_and(|entry| entry.value == value) {
-            return Ok(());
-        }
-        let version = standing.map_or(1, |entry| entry.version.saturating_add(1));
-        let entry = RegistryEntry { name: name.clone(), version, value: value.clone() };
-        match store.registry.put(entry).await? {
-            Ok(()) => return Ok(()),
-            Err(found) => standing = found,
-        }
-    }
-    Err(StoreError::Unavailable(format!("entry `{name}` comes and goes")))
+    registry::set(store, &Member::entry(member.incarnation), member.encode().into()).await
 }
 
-/// Removes what a node said of itself. Called by the node at a clean stop, and by whoever forgets
-/// the lease of its incarnation. Harmless to repeat.
+/// Removes what a node said of itself, and of what it follows. Called by the node at a clean stop,
+/// and by whoever forgets the lease of its incarnation. Harmless to repeat.
 pub async fn withdraw(store: &Store, incarnation: Incarnation) -> Result<(), StoreError> {
-    let name = Member::entry(incarnation);
-    for _ in 0..TRIES {
-        let Some(entry) = store.registry.get(&name).await? else { return Ok(()) };
-        if store.registry.remove(&name, entry.version).await? {
-            return Ok(());
-        }
-    }
-    Err(StoreError::Unavailable(format!("entry `{name}` comes and goes")))
+    registry::unset(store, &Member::entry(incarnation)).await?;
+    registry::unset(store, &FollowReport::entry(incarnation)).await
 }
 
 /// The members whose leases are live. One that cannot be read is left out, and that is logged.

@@ -1,8 +1,14 @@
-//! What all backends check of an entry of the [`Registry`](crate::Registry) before they write it.
+//! What all backends check of an entry of the [`Registry`](crate::Registry) before they write it;
+//! and entries that have one writer at a time ([`set`], [`unset`]).
 
+use bytes::Bytes;
 use rekindle_schema::registry::RegistryEntry;
 
-use crate::StoreError;
+use crate::{Store, StoreError};
+
+/// How often a write that meets another version is tried again. One writer at a time meets what it
+/// wrote itself.
+const TRIES: usize = 4;
 
 /// Longest name of an entry, in bytes.
 pub const MAX_NAME: usize = 120;
@@ -53,6 +59,39 @@ pub fn check(entry: &RegistryEntry) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Makes an entry have this value, whatever it had before. `Unavailable` if others write it at the
+/// same time, again and again.
+pub async fn set(store: &Store, name: &str, value: Bytes) -> Result<(), StoreError> {
+    let mut standing = store.registry.get(name).await?;
+    for _ in 0..TRIES {
+        if standing.as_ref().is_some_and(|entry| entry.value == value) {
+            return Ok(());
+        }
+        let version = standing.map_or(1, |entry| entry.version.saturating_add(1));
+        let entry = RegistryEntry { name: name.to_owned(), version, value: value.clone() };
+        match store.registry.put(entry).await? {
+            Ok(()) => return Ok(()),
+            Err(found) => standing = found,
+        }
+    }
+    Err(comes_and_goes(name))
+}
+
+/// Removes an entry, if there is one. Harmless to repeat. `Unavailable` as in [`set`].
+pub async fn unset(store: &Store, name: &str) -> Result<(), StoreError> {
+    for _ in 0..TRIES {
+        let Some(entry) = store.registry.get(name).await? else { return Ok(()) };
+        if store.registry.remove(name, entry.version).await? {
+            return Ok(());
+        }
+    }
+    Err(comes_and_goes(name))
+}
+
+fn comes_and_goes(name: &str) -> StoreError {
+    StoreError::Unavailable(format!("entry `{name}` comes and goes"))
+}
+
 /// Whether `entry` may take the place of what stands: it is the one that stands, or the next
 /// version of it. Called by every backend.
 pub fn follows(entry: &RegistryEntry, standing: Option<&RegistryEntry>) -> bool {
@@ -66,8 +105,6 @@ pub fn follows(entry: &RegistryEntry, standing: Option<&RegistryEntry>) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn entry(name: &str, version: u64, len: usize) -> RegistryEntry {

@@ -38,9 +38,13 @@ pub enum Mutant {
 pub struct Disk {
     memory: MemoryStore,
     trouble: Arc<Trouble>,
+    clock: Clock,
     archive: Arc<Mutex<Archive>>,
     mutant: Option<Mutant>,
 }
+
+/// Virtual time since the beginning.
+type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Which faults of the schedule are at work, and the dice that decide about single requests.
 struct Trouble {
@@ -127,16 +131,22 @@ impl Disk {
         Self {
             memory: MemoryStore::new(),
             trouble: Arc::new(trouble),
+            clock: Arc::new(|| turmoil::sim_elapsed().unwrap_or_default()),
             archive: Arc::default(),
             mutant,
         }
     }
 
+    /// The same with another clock than that of [`crate::stage`].
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
     /// The ports, as a node process sees them.
     pub fn store(&self) -> Store {
-        let trouble = self.trouble.clone();
-        let plan: FaultPlan =
-            Arc::new(move |op| trouble.fate(op, turmoil::sim_elapsed().unwrap_or_default()));
+        let (trouble, clock) = (self.trouble.clone(), self.clock.clone());
+        let plan: FaultPlan = Arc::new(move |op| trouble.fate(op, clock()));
         let faulty = self.memory.with_faults(plan).store();
         let seen = Arc::new(Watched {
             disk: self.clone(),

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, VarInt};
 use rekindle_schema::wire::{
-    ALPN_2, ALPN_3, ClientMessage, PROTOCOL, PROTOCOL_2, PROTOCOL_3, ServerMessage,
+    ALPN_2, ALPN_3, ALPN_4, ClientMessage, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_4,
+    ServerMessage,
 };
 
 use crate::stream::{MessageReader, MessageWriter};
@@ -72,14 +73,15 @@ impl Connection {
         self.quic.remote_address()
     }
 
-    /// The version of the client protocol that the handshake settled: [`PROTOCOL`], [`PROTOCOL_2`]
-    /// or [`PROTOCOL_3`].
+    /// The version of the client protocol that the handshake settled: [`PROTOCOL`], [`PROTOCOL_2`],
+    /// [`PROTOCOL_3`] or [`PROTOCOL_4`].
     pub fn protocol(&self) -> u16 {
         let settled = self
             .quic
             .handshake_data()
             .and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
         match settled.as_deref() {
+            Some(ALPN_4) => PROTOCOL_4,
             Some(ALPN_3) => PROTOCOL_3,
             Some(ALPN_2) => PROTOCOL_2,
             _ => PROTOCOL,

@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(5);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The host of this node, and what the node adds to a match that begins to run here.
-pub(super) struct HostHands {
+pub struct HostHands {
     pub(super) host: Host,
     pub(super) store: Store,
     /// Matches of other regions do not come here.
@@ -33,8 +33,23 @@ pub(super) struct HostHands {
     pub(super) most: usize,
     /// The node goes down: nothing comes here any more.
     pub(super) draining: AtomicBool,
+    /// An operator wants the node to be empty: nothing comes here meanwhile.
+    pub(super) drained: AtomicBool,
     /// Plays house bots, watches over health. Set once the node serves.
     pub(super) node: Arc<OnceLock<Weak<Serving>>>,
+}
+
+impl HostHands {
+    /// Of a node that does nothing for a match but run it: [`super::Mover`] adds the rest.
+    pub fn new(host: Host, store: Store, region: String, most: usize) -> Self {
+        let (draining, drained) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { host, store, region, most, draining, drained, node: Arc::default() }
+    }
+
+    /// Whether matches of others are refused from now on.
+    pub fn take_nothing(&self, refuse: bool) {
+        self.draining.store(refuse, Ordering::Release);
+    }
 }
 
 /// What follows a match that runs here.
@@ -65,7 +80,17 @@ impl Hands for HostHands {
 
     fn keep_as(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>> {
         self.host.let_go(row.match_id);
-        self.recover(row)
+        async move {
+            let busy = "somebody else on this node is about to run the match";
+            let _entered = self.host.enter(row.match_id).ok_or(busy)?;
+            // Whoever was faster has raised the epoch.
+            let stands = self.store.leases.get(row.match_id).await;
+            if stands.map_err(|error| error.to_string())?.as_ref() != Some(&row) {
+                return Err("its row has changed since".to_owned());
+            }
+            self.recover(row).await
+        }
+        .boxed()
     }
 
     fn let_go(&self, match_id: MatchId) -> BoxFuture<'_, ()> {
@@ -73,8 +98,12 @@ impl Hands for HostHands {
         std::future::ready(()).boxed()
     }
 
+    fn enter(&self, match_id: MatchId) -> Option<Box<dyn Send>> {
+        Some(Box::new(self.host.enter(match_id)?))
+    }
+
     fn admits(&self, row: &MatchLease) -> Result<(), String> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.draining.load(Ordering::Acquire) || self.drained.load(Ordering::Acquire) {
             return Err("RK-NODE-180: that node is drained: it takes no matches".to_owned());
         }
         if row.region != self.region {

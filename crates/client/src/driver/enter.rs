@@ -4,26 +4,35 @@ use std::sync::Arc;
 
 use rekindle_schema::Tick;
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, Role,
-    ServerMessage, Welcome, encode_client,
+    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_4,
+    RefuseCode, Role, ServerMessage, Welcome, encode_client,
 };
 use rekindle_transport::Connection;
 use tokio::time::{Instant, timeout};
 
-use super::state::Driver;
+use super::state::{Driver, Way};
 use super::stream::{Gone, Stream};
 use crate::event::ClientEvent;
 use crate::watch::dead;
 
 impl Driver {
     /// Shows the credential and waits for the welcome.
-    pub(super) async fn enter(&mut self, connection: &Connection) -> Result<Stream, Gone> {
+    /// `stream`: that of the connection, if it is open already.
+    pub(super) async fn enter(
+        &mut self,
+        connection: &Connection,
+        stream: Option<Stream>,
+    ) -> Result<Stream, Gone> {
         let patience = self.config.timing.welcome;
         let hello = self.first_message(connection);
         let mut redirected = None;
         let said = async {
-            let (reader, writer) = connection.open_stream().await?;
-            let mut stream = Stream { reader, writer };
+            let mut stream = if let Some(stream) = stream {
+                stream
+            } else {
+                let (reader, writer) = connection.open_stream().await?;
+                Stream::new(reader, writer)
+            };
             stream.writer.write(encode_client(&hello)).await?;
             let mut rewound = None;
             loop {
@@ -48,15 +57,21 @@ impl Driver {
         let lost = |words: &str| Gone::Lost(words.to_owned());
         let entered = tokio::select! {
             biased;
-            said = timeout(patience, said) => {
-                said.unwrap_or_else(|_| Err(lost("no welcome came")))
-            }
+            said = timeout(patience, said) => match said {
+                Ok(said) => said,
+                Err(_) => Err(lost("no welcome came")),
+            },
             () = dead(connection) => return Err(lost("the server fell silent before its welcome")),
         };
-        if let Some(addr) = redirected
-            && !self.redirect(&addr)
-        {
-            return Err(Gone::Lost("RK-CLIENT-020: redirected to no usable address".to_owned()));
+        match redirected.map(|addr| self.redirect(&addr)) {
+            Some(Way::None) => {
+                return Err(lost("RK-CLIENT-020: redirected to no usable address"));
+            }
+            Some(Way::Back) => {
+                let words = "RK-CLIENT-022: sent back to the server that fell silent";
+                return Err(Gone::Refused(RefuseCode::Unavailable, words.to_owned()));
+            }
+            Some(Way::On) | None => {}
         }
         let (stream, welcome, rewound) = entered?;
         self.welcomed(connection, welcome, rewound).await?;
@@ -78,8 +93,8 @@ impl Driver {
             stood: state.stood(),
         };
         match connection.protocol() {
-            PROTOCOL_3 => ClientMessage::Arrive(Arrive {
-                enter: enter(PROTOCOL_3),
+            version @ (PROTOCOL_3 | PROTOCOL_4) => ClientMessage::Arrive(Arrive {
+                enter: enter(version),
                 heard: state.heard(),
                 redirects: self.redirects,
             }),
@@ -124,6 +139,7 @@ impl Driver {
             }
         }
         self.redirects = 0;
+        self.silent = None;
         if self.config.role == Role::Player {
             self.credential = Credential::Resume(welcome.resume_token.clone());
         }

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rekindle_schema::wire::{ClientMessage, ServerMessage, encode_client};
+use rekindle_schema::wire::{ClientMessage, Hello, PROTOCOL_4, ServerMessage, encode_client};
 use rekindle_transport::Connection;
 use tokio::time::{Instant, sleep_until};
 
-use super::state::{Driver, reached};
+use super::state::{Driver, Way, reached};
 use super::stream::{Gone, Stream, next};
+use crate::dial::usable;
 use crate::event::ClientEvent;
+use crate::warm::{Warm, goes_on};
 use crate::watch::{Line, Watch};
 
 impl Driver {
@@ -54,6 +56,7 @@ impl Driver {
                     }
                 }
                 () = self.shared.commands.notified() => {}
+                warmed = goes_on(&mut self.warm) => return Gone::GoesOn(warmed),
                 fresh = reached(&mut self.searching) => return Gone::Replaced(fresh),
                 () = sleep_until(watch.next) => {
                     let line = watch.look(connection);
@@ -103,7 +106,7 @@ impl Driver {
             // One is enough: whoever sends more of them has lost its way.
             ServerMessage::Redirect { .. } if self.moving => {}
             ServerMessage::Redirect { addr } => {
-                if self.redirect(&addr) {
+                if self.redirect(&addr) == Way::On {
                     self.moving = true;
                     self.search();
                 }
@@ -111,6 +114,7 @@ impl Driver {
             ServerMessage::Nodes { addrs } => {
                 self.dialer.learn(&addrs, connection.remote_address());
             }
+            ServerMessage::Standby { addr } => self.keep_warm(addr.as_deref(), connection),
             message => {
                 let event = self.shared.state.lock().told(message);
                 if let Some(event) = event {
@@ -139,6 +143,22 @@ impl Driver {
             );
             self.search();
         }
+    }
+
+    /// The match's standby is at `addr`, says its owner: keeps a connection to it, if there is one.
+    fn keep_warm(&mut self, addr: Option<&str>, connection: &Connection) {
+        let addr = addr.and_then(usable).filter(|addr| *addr != connection.remote_address());
+        if self.warm.as_ref().map(Warm::addr) == addr {
+            return;
+        }
+        let Some(match_id) = self.config.match_id else { return };
+        let hello = Hello {
+            protocol: PROTOCOL_4,
+            role: self.config.role,
+            credential: self.credential.clone(),
+            match_id: Some(match_id),
+        };
+        self.warm = addr.map(|addr| Warm::begin(self.dialer.clone(), addr, hello));
     }
 
     /// Looks for a server beside the one that is still served.

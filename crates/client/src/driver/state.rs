@@ -15,9 +15,21 @@ use crate::config::ClientConfig;
 use crate::dial::{Dialer, usable};
 use crate::event::ClientEvent;
 use crate::session::SharedSession;
+use crate::warm::Warm;
 
 /// How much of an unusable address is logged, in characters.
 const SHOWN: usize = 64;
+
+/// Where a redirect leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To another server.
+    On,
+    /// To the server that has just fallen silent.
+    Back,
+    /// To no address that can be dialled.
+    None,
+}
 
 /// The task's own state.
 pub(super) struct Driver {
@@ -31,6 +43,8 @@ pub(super) struct Driver {
     pub(super) heard: Instant,
     /// A search that began while the last connection was merely silent.
     pub(super) searching: Option<Dialling>,
+    /// A connection to the match's standby, or on its way to it.
+    pub(super) warm: Option<Warm>,
     /// Servers of an earlier ownership that were passed over once: another may have the later one.
     pub(super) declined: BTreeSet<SocketAddr>,
     /// Redirects that were followed since the last welcome.
@@ -39,12 +53,13 @@ pub(super) struct Driver {
     pub(super) moving: bool,
     /// The server that had the session last.
     pub(super) served_by: Option<SocketAddr>,
+    /// The server that fell silent, until one takes the session on.
+    pub(super) silent: Option<SocketAddr>,
 }
 
 impl Driver {
-    /// The match is served at `addr`, says a server: the next attempt goes there. False if that is
-    /// no address that can be dialled.
-    pub(super) fn redirect(&mut self, addr: &str) -> bool {
+    /// The match is served at `addr`, says a server: the next attempt goes there.
+    pub(super) fn redirect(&mut self, addr: &str) -> Way {
         let Some(addr) = usable(addr) else {
             let shown: String = addr.chars().take(SHOWN).collect();
             tracing::warn!(
@@ -52,13 +67,19 @@ impl Driver {
                 addr = shown,
                 "a redirect to what is no address"
             );
-            return false;
+            return Way::None;
         };
-        self.dialer.calm();
-        self.dialer.prefer(addr);
+        // Whoever sends the client back to a server that is silent does not know yet that it is:
+        // that is an answer for now, and no way that leads on.
+        if self.silent == Some(addr) {
+            self.dialer.calm();
+            self.dialer.prefer(addr);
+            return Way::Back;
+        }
+        self.dialer.lead_to(addr);
         self.redirects = self.redirects.saturating_add(1);
         self.shared.state.lock().counts.redirects += 1;
-        true
+        Way::On
     }
 
     /// Whether redirects have led nowhere: they are followed no further before a pause.

@@ -6,6 +6,8 @@ use rekindle_schema::wire::{ClientMessage, RefuseCode, ServerMessage, encode_cli
 use rekindle_transport::{Closed, ClosedBy, Connection, MessageReader, MessageWriter, WriteError};
 use tokio::time::timeout;
 
+use crate::warm::Warmed;
+
 /// How long a leaving client waits for the server to close.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -14,6 +16,8 @@ pub(super) enum Gone {
     /// The server is silent, and this connection to a server (the same or another) has been made
     /// meanwhile.
     Replaced(Connection),
+    /// The match's standby says that it goes on there, over this connection.
+    GoesOn(Warmed),
     /// The server has forgotten the connection: it was started anew and answers.
     Restarted,
     /// The connection ended, or its server is silent.
@@ -46,12 +50,17 @@ impl From<WriteError> for Gone {
 }
 
 /// The stream of a connection.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     pub(super) reader: MessageReader<ServerMessage>,
     pub(super) writer: MessageWriter,
 }
 
 impl Stream {
+    /// Around the two directions of a connection's one stream.
+    pub(crate) fn new(reader: MessageReader<ServerMessage>, writer: MessageWriter) -> Self {
+        Self { reader, writer }
+    }
+
     /// The next message of the server.
     pub(super) async fn next(&mut self, connection: &Connection) -> Result<ServerMessage, Gone> {
         next(&mut self.reader, connection).await

@@ -32,7 +32,10 @@ pub(super) async fn read_commands(
         match reader.next().await {
             Ok(Some(ClientMessage::Bye)) => return End::Bye,
             Ok(Some(
-                ClientMessage::Hello(_) | ClientMessage::Enter(_) | ClientMessage::Arrive(_),
+                ClientMessage::Hello(_)
+                | ClientMessage::Enter(_)
+                | ClientMessage::Arrive(_)
+                | ClientMessage::Wait(_),
             )) => {
                 return malformed("second_hello", "RK-GATE-045: a second hello");
             }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rekindle_door::{Location, MatchDoor, MatchInfo, Opened, Refusal, Wanted};
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, PROTOCOL, PROTOCOL_2, PROTOCOL_3,
-    RefuseCode, Role, Stood, Welcome,
+    Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, MAX_REDIRECTS, PROTOCOL, PROTOCOL_2,
+    PROTOCOL_3, PROTOCOL_4, RefuseCode, Role, Stood, Welcome,
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::{Connection, MessageReader, MessageWriter};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::credential::{Shown, check};
 use super::farewell::close;
 use super::lost::{lost, tell_lost};
+use super::waiting;
 use crate::crowd::{OpeningGuard, PlaceGuard};
 use crate::edge::Edge;
 use crate::limits::subscriber;
@@ -70,7 +71,15 @@ pub(super) async fn receive(
         close(connection, &Refusal::new(RefuseCode::Malformed, "RK-GATE-040: no hello came"));
         return None;
     };
-    let (reader, writer, message) = heard?;
+    let (mut reader, mut writer, mut message) = heard?;
+    let mut pending = Some(pending);
+    if let Ok(Some(ClientMessage::Wait(hello))) = &message {
+        let stream = (&mut reader, &mut writer);
+        message = match waiting::wait(edge, stream, hello, &mut pending).await {
+            Ok(message) => message,
+            Err(why) => return Some(Answered { reader, writer, admitted: Err(why.into()) }),
+        };
+    }
     let admitted = match message {
         Ok(Some(ClientMessage::Hello(hello))) => {
             let enter = Enter { hello, game: None, stood: None };
@@ -83,10 +92,12 @@ pub(super) async fn receive(
         }
         Ok(Some(ClientMessage::Arrive(Arrive { enter, heard, redirects }))) => {
             let redirects = Some(redirects);
-            let first = First { version: PROTOCOL_3, enter, heard, redirects };
+            // They are entered alike.
+            let version = enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_4);
+            let first = First { version, enter, heard, redirects };
             admit(edge, (connection, number), first, pending).await
         }
-        Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye)) => {
+        Ok(Some(ClientMessage::Command { .. } | ClientMessage::Bye | ClientMessage::Wait(_))) => {
             let words = "RK-GATE-041: the first message must be a hello";
             Err(Refusal::new(RefuseCode::Malformed, words).into())
         }
@@ -106,7 +117,7 @@ struct First {
     enter: Enter,
     /// How far the client says it was told events.
     heard: Option<Heard>,
-    /// How often the client says it was redirected; version 3.
+    /// How often the client says it was redirected; from version 3 on.
     redirects: Option<u8>,
 }
 
@@ -116,7 +127,7 @@ async fn admit(
     edge: &Arc<Edge>,
     (connection, number): (&Connection, u64),
     first: First,
-    pending: PendingGuard,
+    pending: Option<PendingGuard>,
 ) -> Result<Visit, Dismissal> {
     let First { version, enter: Enter { hello, game, stood }, heard, redirects } = first;
     check_form(version, hello.protocol, game.as_deref())?;
@@ -133,6 +144,11 @@ async fn admit(
     let wanted = Wanted { match_id: shown.wanted, game: game.as_deref() };
     let door = locate(edge, connection, wanted, redirects).await?;
     check_match(edge, &door.info(), game.as_deref(), stood.as_ref()).await?;
+    // Its client may have come over another connection meanwhile: this one must not drive it out.
+    if connection.is_closed() {
+        let words = "RK-GATE-162: the connection ended before its hello was answered";
+        return Err(Refusal::new(RefuseCode::Unavailable, words).into());
+    }
     let (place, opened) = open(edge, (connection, number), &*door, &hello, &shown).await?;
     let info = door.info();
     let lost = lost(&*door, &info, stood.as_ref(), opened.resumed);
@@ -154,10 +170,10 @@ fn told_until(heard: Option<Heard>, lost: Option<Lost>, tick: Tick) -> Heard {
 }
 
 /// Whether the message says what its version allows.
-fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
     if said != version {
         let words = format!(
-            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_3}, each with its own \
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_4}, each with its own \
              first message; you speak {said}"
         );
         return Err(Refusal::new(RefuseCode::Protocol, words));
@@ -305,10 +321,19 @@ async fn locate(
     redirects: Option<u8>,
 ) -> Result<Arc<dyn MatchDoor>, Dismissal> {
     let until = Instant::now() + edge.config.limits.unavailable_wait;
+    // Whoever has waited here is told news, however often it was sent on before.
+    let mut sent_on = redirects.unwrap_or(0);
     loop {
         match edge.finding.locate(wanted, redirects).await {
             Location::Here(door) => return Ok(door),
-            Location::Elsewhere(addr) => return Err(Dismissal::moved(addr)),
+            Location::Elsewhere(_) if sent_on >= MAX_REDIRECTS => {
+                Meters::redirect("circle");
+                return Err(circle().into());
+            }
+            Location::Elsewhere(addr) => {
+                Meters::redirect("sent");
+                return Err(Dismissal::moved(addr));
+            }
             Location::Refused(refusal) => {
                 let wait = refusal.code == RefuseCode::Unavailable
                     && Instant::now() < until
@@ -317,7 +342,14 @@ async fn locate(
                     return Err(refusal.into());
                 }
                 sleep(LOOK_AGAIN).await;
+                sent_on = 0;
             }
         }
     }
+}
+
+/// Nodes send the client to each other.
+fn circle() -> Refusal {
+    let words = "RK-GATE-151: you were sent from node to node and none has the match: try again";
+    Refusal::new(RefuseCode::Unavailable, words)
 }

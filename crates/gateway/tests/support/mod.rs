@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -387,8 +388,14 @@ pub struct FakeNode {
     pub game: Mutex<Option<Arc<FakeMatch>>>,
     /// What the directory says: players reach the match's owner there.
     pub elsewhere: Mutex<Option<String>>,
+    /// So often the directory was asked.
+    pub sought: AtomicU64,
     /// What clients are told of the cluster.
     pub nodes: watch::Sender<Vec<String>>,
+    /// What clients are told of standbys.
+    pub standbys: watch::Sender<Arc<BTreeMap<MatchId, String>>>,
+    /// Changes when a match has come here.
+    pub arrivals: watch::Sender<u64>,
 }
 
 impl FakeNode {
@@ -433,6 +440,7 @@ impl MatchFinder for FakeNode {
         wanted: Wanted<'a>,
         _hops: Option<u8>,
     ) -> BoxFuture<'a, Option<Location>> {
+        self.sought.fetch_add(1, Ordering::Relaxed);
         let elsewhere = self.elsewhere.lock().clone();
         Box::pin(async move {
             if wanted.match_id == Some(OVER) {
@@ -447,6 +455,14 @@ impl MatchFinder for FakeNode {
 
     fn nodes(&self) -> watch::Receiver<Vec<String>> {
         self.nodes.subscribe()
+    }
+
+    fn standbys(&self) -> watch::Receiver<Arc<BTreeMap<MatchId, String>>> {
+        self.standbys.subscribe()
+    }
+
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Follows the log of a live node: the records of one match, as they become durable.
 //!
 //! Called by whoever is to continue a match without a break: it replays the history first, and from
-//! then on asks again and again for what has been written since.
+//! then on asks again and again for what has been written since. Who follows several matches of one
+//! log reads it once for all of them ([`read_on`], [`LogFollower::offer`]).
 //!
 //! # What of it counts
 //!
@@ -21,7 +22,7 @@
 //!   it lay before any fence when the owner said so. This is how a match is moved.
 //! * The log is sealed, and nothing was read behind the seal: [`LogFollower::counts_under`].
 
-use rekindle_schema::batch::{BatchView, Frame};
+use rekindle_schema::batch::{Batch, BatchView, Frame};
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 
@@ -82,35 +83,50 @@ impl LogFollower {
         self.read_to() <= seal
     }
 
+    /// The batch that is needed next.
+    pub fn next_batch(&self) -> BatchNo {
+        self.next_batch
+    }
+
     /// What has been written of the match since the last call, in order and without gaps; nothing
     /// if it has written nothing up to the end of the log. Holds one chunk of the log at a time,
     /// and returns the records of the first one that has any: call it again until it is empty.
     pub async fn poll(&mut self, store: &Store) -> Result<Vec<Frame>, HistoryError> {
         let mut frames = Vec::new();
         while frames.is_empty() {
-            let batches = store.journal.read(self.log, self.next_batch, CHUNK).await?;
+            let batches = read_on(store, self.log, self.next_batch).await?;
             if batches.is_empty() {
                 break;
             }
-            for batch in batches {
-                let view = BatchView::parse(&batch.bytes).map_err(|error| StoreError::Corrupt {
-                    place: format!("log {}, batch {}", self.log, batch.number),
-                    problem: error.to_string(),
-                })?;
-                if view.number() != self.next_batch {
-                    let found =
-                        format!("batch {} where {} should be", view.number(), self.next_batch);
-                    return Err(self.gap(found));
-                }
-                for frame in view.frames(self.match_id, self.epoch) {
-                    if frame.header.seq >= self.next {
-                        frames.push(self.take(frame, view.number())?);
-                    }
-                }
-                self.next_batch = self.next_batch.next();
+            for view in &batches {
+                self.offer(view, &mut frames)?;
             }
         }
         Ok(frames)
+    }
+
+    /// Takes the records of the match out of a batch of its log, into `frames`. A batch that was
+    /// taken before has nothing more.
+    ///
+    /// # Errors
+    ///
+    /// `Gap` if a batch, or a record of the match, before this one is missing; `Chain` if a record
+    /// is not the one that followed. What is in `frames` then is not to be used.
+    pub fn offer(&mut self, view: &BatchView, frames: &mut Vec<Frame>) -> Result<(), HistoryError> {
+        if view.number() < self.next_batch {
+            return Ok(());
+        }
+        if view.number() != self.next_batch {
+            let found = format!("batch {} where {} should be", view.number(), self.next_batch);
+            return Err(self.gap(found));
+        }
+        for frame in view.frames(self.match_id, self.epoch) {
+            if frame.header.seq >= self.next {
+                frames.push(self.take(frame, view.number())?);
+            }
+        }
+        self.next_batch = self.next_batch.next();
+        Ok(())
     }
 
     fn take(&mut self, frame: &Frame, batch: BatchNo) -> Result<Frame, HistoryError> {
@@ -135,4 +151,23 @@ impl LogFollower {
     fn gap(&self, found: String) -> HistoryError {
         HistoryError::Gap { match_id: self.match_id, log: self.log, expected: self.next, found }
     }
+}
+
+/// The whole batches of a log from `from` on, one chunk of them; nothing at the end of the log.
+pub async fn read_on(
+    store: &Store,
+    log: Incarnation,
+    from: BatchNo,
+) -> Result<Vec<BatchView>, HistoryError> {
+    let batches = store.journal.read(log, from, CHUNK).await?;
+    let parse = |batch: Batch| {
+        BatchView::parse(&batch.bytes).map_err(|error| {
+            StoreError::Corrupt {
+                place: format!("log {log}, batch {}", batch.number),
+                problem: error.to_string(),
+            }
+            .into()
+        })
+    };
+    batches.into_iter().map(parse).collect()
 }

@@ -6,7 +6,9 @@
 
 mod faults;
 mod link;
+mod mover;
 mod node;
+mod peers;
 mod player;
 mod run;
 mod world;
@@ -19,13 +21,13 @@ use rekindle_testkit::trace::first_difference;
 
 use self::faults::Schedule;
 use self::link::Mutant;
-use self::run::{Outcome, run};
+use self::run::{Outcome, play_seed, run};
 use crate::{each, number};
 
 /// Seeds in the suite.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 300;
 /// Each defect is found within so many seeds.
-const MUTANT_SEEDS: u64 = 60;
+const MUTANT_SEEDS: u64 = 100;
 
 /// What a suite must have seen.
 const SUSPECTED: &str = "a node was wrongly suspected";
@@ -38,7 +40,16 @@ const DURING_TROUBLE: &str = "taken over while the store was in trouble";
 const OFTEN: &str = "a match moved three times";
 const ALL_DOWN: &str = "all nodes were down";
 const FOLLOWED: &str = "a player followed its match to another node";
-const MARKS: [&str; 10] = [
+const MOVED: &str = "a match moved between live nodes";
+const MOVED_IN_TROUBLE: &str = "migrated while the store was down";
+const SOURCE_DIED: &str = "source died after the commit";
+const TARGET_DIED: &str = "target died before the commit";
+const SETTLED: &str = "an unknown outcome was settled";
+const DRAINED: &str = "a drained node gave all away";
+const PROMOTED: &str = "standby promoted";
+const PROMOTED_ON_ITS_WAY: &str = "standby promoted during a migration";
+const FELL_BACK: &str = "a standby that was behind fell back to recovery";
+const MARKS: [&str; 19] = [
     SUSPECTED,
     FENCED_AWAKE,
     RACED,
@@ -49,44 +60,93 @@ const MARKS: [&str; 10] = [
     OFTEN,
     ALL_DOWN,
     FOLLOWED,
+    MOVED,
+    MOVED_IN_TROUBLE,
+    SOURCE_DIED,
+    TARGET_DIED,
+    SETTLED,
+    DRAINED,
+    PROMOTED,
+    PROMOTED_ON_ITS_WAY,
+    FELL_BACK,
 ];
 
+/// Most runs that the faults of one report take to be made fewer.
+const SHRINK_RUNS: usize = 60;
+
 /// What is wrong with a seed, in words: rules that are broken, and runs that differ.
-fn problems(seed: u64, schedule: &Schedule) -> (Outcome, Vec<String>) {
-    let outcome = run(seed, schedule, None);
-    let again = run(seed, schedule, None);
+fn problems(seed: u64, schedule: &Schedule) -> (Outcome, Vec<String>, Vec<String>) {
+    let played = play_seed(seed, schedule, None);
+    let again = play_seed(seed, schedule, None);
+    let outcome = played.judge();
     let mut problems: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
-    problems.extend(first_difference(&outcome.trace, &again.trace));
-    (outcome, problems)
+    let trace = played.trace();
+    problems.extend(first_difference(&trace, &again.trace()));
+    (outcome, problems, trace)
 }
 
-/// The fewest of the faults with which it still `fails`: each is left out in turn.
-fn shrink(mut schedule: Schedule, fails: impl Fn(&Schedule) -> bool) -> Schedule {
+/// Fewer faults with which it still `fails`: each is left out in turn, until none can be or it was
+/// tried `runs` times.
+fn shrink(mut schedule: Schedule, mut runs: usize, fails: impl Fn(&Schedule) -> bool) -> Schedule {
     let mut index = 0;
-    while index < schedule.len() {
+    let mut kept_since = 0;
+    while kept_since < schedule.len() && runs > 0 {
+        runs -= 1;
         let mut fewer = schedule.clone();
-        fewer.remove(index);
+        fewer.remove(index % schedule.len());
         if fails(&fewer) {
             schedule = fewer;
+            kept_since = 0;
         } else {
             index += 1;
+            kept_since += 1;
         }
     }
     schedule
 }
 
 fn report(seed: u64, problems: &[String], schedule: Schedule) -> String {
-    let fails = |fewer: &Schedule| !run(seed, fewer, None).violations.is_empty();
-    let faults: Vec<String> = shrink(schedule, fails)
+    let differs = problems.iter().any(|problem| problem.contains("traces of two runs"));
+    let fails = |fewer: &Schedule| {
+        let played = play_seed(seed, fewer, None);
+        !played.judge().violations.is_empty()
+            || differs && played.trace() != play_seed(seed, fewer, None).trace()
+    };
+    let all = schedule.len();
+    let faults: Vec<String> = shrink(schedule, SHRINK_RUNS, fails)
         .iter()
         .map(|(at, fault)| format!("    {:.3} s {fault:?}", at.as_secs_f64()))
         .collect();
     format!(
-        "seed {seed}:\n  {}\n  faults that it takes:\n{}\n  cargo xtask sim --nodes 3 --from \
+        "seed {seed}:\n  {}\n  {} of its {all} faults do:\n{}\n  cargo xtask sim --nodes 3 --from \
          {seed} --seeds 1   (REKINDLE_TRACE=1 prints the trace)",
         problems.join("\n  "),
+        faults.len(),
         faults.join("\n")
     )
+}
+
+/// What all seeds of a run have seen together.
+#[derive(Default)]
+struct Total {
+    marks: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<&'static str, u64>,
+    blows: BTreeMap<&'static str, u64>,
+    ticks: u64,
+    inputs: usize,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome, schedule: &Schedule) {
+        let count = |map: &mut BTreeMap<&'static str, u64>, names: &mut dyn Iterator<Item = _>| {
+            names.for_each(|name| *map.entry(name).or_default() += 1);
+        };
+        count(&mut self.marks, &mut outcome.marks.iter().copied());
+        count(&mut self.faults, &mut schedule.iter().map(|(_, fault)| fault.name()));
+        count(&mut self.blows, &mut outcome.blows.iter().copied());
+        self.ticks += outcome.judged.0;
+        self.inputs += outcome.judged.1;
+    }
 }
 
 #[test]
@@ -94,33 +154,30 @@ fn cluster_seeds_hold() {
     let first = number("REKINDLE_FIRST_SEED", 1);
     let count = number("REKINDLE_SEEDS", SEEDS);
     let show = std::env::var_os("REKINDLE_TRACE").is_some();
+    let began = std::time::Instant::now();
     let failures = Mutex::new(Vec::new());
-    let marks = Mutex::new(BTreeMap::<&str, u64>::new());
-    let injected = Mutex::new(BTreeMap::<&str, u64>::new());
-    let judged = Mutex::new((0, 0));
+    let total = Mutex::new(Total::default());
     each(first, count, |seed| {
         let schedule = faults::schedule(seed);
-        let (outcome, problems) = problems(seed, &schedule);
+        let (outcome, problems, trace) = problems(seed, &schedule);
         if show {
-            outcome.trace.iter().for_each(|line| println!("{line}"));
+            for line in &trace {
+                println!("{line}");
+            }
         }
-        for mark in outcome.marks {
-            *marks.lock().entry(mark).or_default() += 1;
-        }
-        for (_, fault) in &schedule {
-            *injected.lock().entry(fault.name()).or_default() += 1;
-        }
-        let mut judged = judged.lock();
-        *judged = (judged.0 + outcome.judged.0, judged.1 + outcome.judged.1);
-        drop(judged);
+        total.lock().add(&outcome, &schedule);
         if !problems.is_empty() {
             println!("seed {seed} FAILED");
             failures.lock().push(report(seed, &problems, schedule));
         }
     });
-    let (marks, (ticks, inputs)) = (marks.into_inner(), judged.into_inner());
-    println!("{count} seeds: {ticks} ticks, {inputs} durable inputs");
-    println!("faults: {:?}", injected.into_inner());
+    let Total { marks, faults, blows, ticks, inputs } = total.into_inner();
+    println!(
+        "{count} seeds, each twice, in {:.0} s: {ticks} ticks, {inputs} durable inputs",
+        began.elapsed().as_secs_f64()
+    );
+    println!("faults: {faults:?}");
+    println!("in the middle of migrations: {blows:?}");
     println!("marks: {marks:#?}");
     let failures = failures.into_inner();
     assert!(
@@ -141,7 +198,8 @@ fn what_a_failure_does_not_take_is_left_out_of_its_report() {
         .expect("some seed has five faults");
     let (first, last) = (schedule[0], schedule[schedule.len() - 1]);
     let takes = |fewer: &Schedule| fewer.contains(&first) && fewer.contains(&last);
-    assert_eq!(shrink(schedule, takes), [first, last]);
+    assert_eq!(shrink(schedule.clone(), SHRINK_RUNS, takes), [first, last]);
+    assert_eq!(shrink(schedule.clone(), 0, takes), schedule, "it ends");
 }
 
 /// Runs seeds with a defect until a judge objects.
@@ -170,6 +228,11 @@ fn every_seeded_bug_of_a_cluster_is_caught() {
         Mutant::TrimTooEarly,
         Mutant::DropBatch,
         Mutant::ShownBeforeDurable,
+        Mutant::NoSettle,
+        Mutant::SettledByRead,
+        Mutant::CommitsTooEarly,
+        Mutant::RunTwice,
+        Mutant::DroppedInFlight,
     ];
     each(0, mutants.len() as u64, |index| println!("{}", caught(mutants[index as usize])));
 }

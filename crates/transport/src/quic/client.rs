@@ -51,7 +51,8 @@ pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { trust: trust.clone(), provider }))
         .with_no_client_auth();
-    tls.alpn_protocols = vec![wire::ALPN_3.to_vec(), wire::ALPN_2.to_vec(), wire::ALPN.to_vec()];
+    tls.alpn_protocols =
+        [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN].map(<[u8]>::to_vec).to_vec();
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| tls_error(&error))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));

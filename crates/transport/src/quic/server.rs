@@ -73,7 +73,8 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
             builder.with_single_cert(vec![setup.certificate], setup.private_key)
         })
         .map_err(|error| SetupError::Tls(error.to_string()))?;
-    tls.alpn_protocols = vec![wire::ALPN_3.to_vec(), wire::ALPN_2.to_vec(), wire::ALPN.to_vec()];
+    tls.alpn_protocols =
+        [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN].map(<[u8]>::to_vec).to_vec();
     // Clients reconnect after the node died: what was resumable in the old process means nothing to
     // the new one.
     tls.send_tls13_tickets = 0;

@@ -14,6 +14,7 @@ use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId};
 use rekindle_store::{Journal, Leases, LogInfo, Renewal, Store, StoreError, StoreResult, Tail};
 use tokio::sync::oneshot;
 
+use super::faults::Step;
 use super::world::World;
 
 /// How long a node waits for an answer. What becomes of the request is unknown then.
@@ -47,6 +48,17 @@ pub(crate) enum Mutant {
     DropBatch,
     /// Frames are shown before their tick is durable.
     ShownBeforeDurable,
+    /// What is found at the end of a log is not made durable before it counts.
+    NoSettle,
+    /// A source whose commit got no answer goes on if the row still names it.
+    SettledByRead,
+    /// A source commits without waiting for the target to stand at the cut.
+    CommitsTooEarly,
+    /// Whoever finds a row that names its node begins to run the match, whether or not another part
+    /// of the node does.
+    RunTwice,
+    /// What a player had sent and was not answered is not sent again where it follows its match.
+    DroppedInFlight,
 }
 
 /// The store as one process sees it.
@@ -177,6 +189,9 @@ impl Journal for Link {
     }
 
     fn settle(&self, log: Incarnation, last: BatchNo) -> StoreResult<'_, ()> {
+        if self.is(Mutant::NoSettle) {
+            return async { Ok(()) }.boxed();
+        }
         self.carry(move |store| async move { store.journal.settle(log, last).await }.boxed())
     }
 
@@ -279,13 +294,38 @@ impl Leases for Link {
         lease: MatchLease,
     ) -> StoreResult<'_, Result<(), Option<MatchLease>>> {
         let always = self.is(Mutant::LostClaimWon);
-        self.carry(move |store| {
+        let (match_id, version, me) = (lease.match_id, lease.version, self.me);
+        let gives = lease.incarnation != me;
+        if gives {
+            self.world.comes_to(Step::Sent, match_id, me);
+        }
+        let world = self.world.clone();
+        let sent = self.carry(move |store| {
             async move {
                 let done = store.leases.compare_and_set(lease).await?;
+                if gives && done.is_ok() {
+                    world.comes_to(Step::Committed, match_id, me);
+                }
                 Ok(if always { Ok(()) } else { done })
             }
             .boxed()
-        })
+        });
+        if !gives || !self.is(Mutant::SettledByRead) {
+            return sent;
+        }
+        async move {
+            match sent.await {
+                Err(unknown) => match self.get(match_id).await? {
+                    Some(row) if row.version < version => Err(StoreError::Refused {
+                        place: format!("match {match_id}"),
+                        problem: unknown.to_string(),
+                    }),
+                    row => Ok(Err(row)),
+                },
+                done => done,
+            }
+        }
+        .boxed()
     }
 
     fn get(&self, match_id: MatchId) -> StoreResult<'_, Option<MatchLease>> {

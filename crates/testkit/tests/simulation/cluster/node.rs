@@ -8,24 +8,36 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rekindle::node::recover;
+use rekindle::node::standby::{Promotions, Standby, StandbyParts};
 use rekindle_actors::{Games, Host, HostConfig, HostParts, Output};
 use rekindle_cluster::ownership::caretaker::{Caretaker, Claimant, Look};
 use rekindle_cluster::ownership::lease;
 use rekindle_cluster::ownership::round::{self, Hints, Surroundings};
 use rekindle_cluster::ownership::takeover::{self, Anything, ClaimOptions, Claimed, TakeoverError};
+use rekindle_cluster::standby::wishes::Wishes;
 use rekindle_schema::lease::{DEFAULT_REGION, NodeLease, NodeState};
-use rekindle_schema::{BuildId, Incarnation, MatchId};
+use rekindle_schema::member::Member;
+use rekindle_schema::standby::StandbyWish;
+use rekindle_schema::{BuildId, Incarnation, MatchId, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::identity::Fresh;
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, members, standbys};
 use rekindle_testkit::seed::Dice;
+use tokio::sync::mpsc;
 
+use super::faults::Fault;
 use super::link::{Link, Mutant};
-use super::world::World;
+use super::mover::Mover;
+use super::world::{Reached, World};
 use crate::node::{MATCHES, first_row, mark_healthy, tidy};
 
 /// How often a node looks after the matches of others.
 const LOOK_EVERY: Duration = Duration::from_millis(80);
+/// One in so many seeds has a standby, which costs as much as all else.
+const STANDBY_ONE_IN: u64 = 2;
+/// The match that has one.
+const FOLLOWED: MatchId = MATCHES[1];
 /// How often a match is checkpointed.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(700);
 /// How long a recovered match waits for its players.
@@ -88,9 +100,14 @@ impl Node {
             config,
         };
         let host = Host::start(parts).await?;
-        self.world.serves(self.number, host.clone());
+        let (mover, taking) = Mover::new(&self.world, self.number, me, &host, &store);
+        let (orders, wishes) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Handle::current();
+        let reached = Reached { host: host.clone(), peers: taking, runtime, orders };
+        self.world.serves(self.number, reached);
         let clock = || self.world.clock_ms(self.number);
         let keep = lease::keep(&*store.leases, me, clock, || host.reached());
+        let standby = self.standby(&host, &store, me).await?;
         tokio::select! {
             biased;
             halt = host.fenced() => Ok(halt.to_string()),
@@ -98,7 +115,9 @@ impl Node {
                 ended?;
                 Ok("fenced".to_owned())
             }
-            ended = self.watch(&host, &store, me) => ended,
+            ended = self.watch(&host, &store, &standby, me) => ended,
+            never = standby.keep() => match never {},
+            () = mover.obey(wishes) => Ok("no orders come any more".to_owned()),
             never = tidy(&store, &self.world.trace) => match never {},
         }
     }
@@ -119,8 +138,42 @@ impl Node {
         }
     }
 
+    /// What follows matches of other nodes, if an operator wants standbys of them.
+    async fn standby(
+        &self,
+        host: &Host,
+        store: &Store,
+        me: Incarnation,
+    ) -> Result<Arc<Standby>, Failure> {
+        let member = Member {
+            incarnation: me,
+            name: self.name(),
+            region: DEFAULT_REGION.to_owned(),
+            build: BuildId(1),
+            host: "elsewhere".to_owned(),
+            players: format!("{}:1", self.name()),
+            admin: format!("{}:2", self.name()),
+            peers: format!("{}:3", self.name()),
+            speaks: (1, 1),
+            draining: false,
+            since_ms: self.world.clock_ms(self.number),
+            weight: 1,
+        };
+        members::announce(store, &member).await?;
+        let (host, store) = (host.clone(), store.clone());
+        let wishes = Wishes::default();
+        let (region, most) = (DEFAULT_REGION.to_owned(), MATCHES.len());
+        Ok(Standby::new(StandbyParts { host, store, me, region, wishes, most }))
+    }
+
     /// Looks after matches that nobody runs until this node is fenced.
-    async fn watch(&self, host: &Host, store: &Store, me: Incarnation) -> Result<String, Failure> {
+    async fn watch(
+        &self,
+        host: &Host,
+        store: &Store,
+        standby: &Arc<Standby>,
+        me: Incarnation,
+    ) -> Result<String, Failure> {
         let claimant = Claimant { me, region: DEFAULT_REGION.to_owned(), deaths: None };
         let mut caretaker = Caretaker::new(claimant);
         let began = tokio::time::Instant::now();
@@ -134,7 +187,8 @@ impl Node {
             }
             let now_ms = began.elapsed().as_millis() as u64;
             let look = Look { now_ms, asked: if again { &all } else { &nobody } };
-            match self.look(&mut caretaker, host, store, look).await {
+            caretaker.followed(standby.first_claimants());
+            match self.look(&mut caretaker, (host, standby), store, look).await {
                 Ok(()) => again = false,
                 Err(TakeoverError::Store(error)) => {
                     self.world.log(&self.name(), format_args!("looks in vain: {error}"));
@@ -149,7 +203,7 @@ impl Node {
     async fn look(
         &self,
         caretaker: &mut Caretaker,
-        host: &Host,
+        (host, standby): (&Host, &Arc<Standby>),
         store: &Store,
         look: Look<'_>,
     ) -> Result<(), TakeoverError> {
@@ -163,7 +217,26 @@ impl Node {
             let floor = store.identity.ascertain(fresh).await?.floor;
             let me = caretaker.claimant().me;
             let options = ClaimOptions { me, first_batch: host.next_batch(), floor };
-            for claimed in takeover::claim(store, found.claims, options, &Anything).await? {
+            let (rows, _entered) = match self.world.mutant {
+                Some(Mutant::RunTwice) => (found.claims, Vec::new()),
+                _ => recover::enter(host, me, found.claims),
+            };
+            let followed: BTreeSet<MatchId> = standby
+                .first_claimants()
+                .into_iter()
+                .filter(|of| of.1 == me)
+                .map(|of| of.0)
+                .collect();
+            let Promotions { resumed, rest } = standby.promote(rows, options).await?;
+            for (id, report) in resumed {
+                self.promoted(id, report.tick);
+                tokio::spawn(mark_healthy(host.clone(), store.clone(), me, id));
+                caretaker.decided(id);
+            }
+            if rest.iter().any(|row| followed.contains(&row.match_id)) {
+                self.world.mark(super::FELL_BACK);
+            }
+            for claimed in takeover::claim(store, rest, options, &Anything).await? {
                 let match_id = match &claimed {
                     Claimed::Ours(claim) => claim.lease.match_id,
                     Claimed::Lost(id) | Claimed::Parked(id, _) => *id,
@@ -198,6 +271,7 @@ impl Node {
                             ),
                         );
                         self.taken(epoch.0);
+                        self.world.goes_on(id);
                         tokio::spawn(mark_healthy(host.clone(), store.clone(), me, id));
                     }
                     Err(error) => self
@@ -217,19 +291,18 @@ impl Node {
         Ok(())
     }
 
+    /// A match goes on with its standby.
+    fn promoted(&self, id: MatchId, tick: Tick) {
+        self.world.log(&self.name(), format_args!("match {id} is promoted at tick {tick}"));
+        self.world.mark(super::PROMOTED);
+        if self.world.goes_on(id) {
+            self.world.mark(super::PROMOTED_ON_ITS_WAY);
+        }
+    }
+
     /// What a takeover is marked as.
     fn taken(&self, epoch: u64) {
-        use super::faults::Fault;
-        let away = |fault| {
-            matches!(
-                fault,
-                Fault::NoRequests { .. }
-                    | Fault::NoAnswers { .. }
-                    | Fault::Slow { .. }
-                    | Fault::Lossy { .. }
-            )
-        };
-        if self.world.at_work().any(away) {
+        if self.world.at_work().any(Fault::is_between) {
             self.world.mark(super::DURING_TROUBLE);
         }
         if epoch >= 4 {
@@ -249,6 +322,10 @@ impl Node {
                 let row = first_row(&*self.game, match_id, me, host.next_batch(), seed, created)?;
                 store.leases.create(row.clone()).await?;
                 host.create(row).await?;
+                if match_id == FOLLOWED && self.world.seed.is_multiple_of(STANDBY_ONE_IN) {
+                    let wish = StandbyWish { standbys: 1 };
+                    standbys::wish(store, match_id, Some(wish)).await?;
+                }
                 self.world.log(&self.name(), format_args!("made match {match_id}"));
             }
         }
