@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_actors::recovery::{Replay, replay};
-use rekindle_actors::{HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError};
+use rekindle_actors::{Games, HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError};
 use rekindle_door::{Admission, MatchDoor as _, Recalled};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, Step};
@@ -523,6 +523,51 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
     let mut seen = Vec::new();
     let stood = until.run(&history, &mut |at| seen.push(at.tick)).expect("replay");
     assert_eq!((stood.tick, stood.sim.tick(), seen.len()), (Tick(47), Tick(47), 47));
+}
+
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_drops_values_says_so_once_for_each_match() {
+    let memory = MemoryStore::new();
+    let store = memory.store();
+    let first = Node::start(&store, 1, config()).await;
+    for id in 1..=2 {
+        first.create(id).await.wait_durable(Tick(5)).await.expect("runs");
+    }
+    assert_eq!(first.host.drain().await.checkpointed, 2);
+    first.host.abort();
+
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let mut lossy = Tally::new();
+    lossy.dropped = vec!["tally.left".to_owned(), "map".to_owned()];
+    let games = Games::new().with(Arc::new(lossy));
+    let second = Node::with_games(&store, 2, config(), games).await;
+    for report in second.take_over(Incarnation(1)).await {
+        report.expect("recovered");
+    }
+    drop(guard);
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("RK-SIM-006")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for line in lines {
+        assert!(line.contains("WARN") && line.contains("tally.left, map"), "{line}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

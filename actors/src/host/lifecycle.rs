@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ractor::Actor;
-use rekindle_schema::lease::{MatchLease, MatchState};
+use rekindle_schema::lease::{MatchLease, MatchSpec, MatchState};
 use rekindle_schema::{MatchId, Seq, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::history::History;
@@ -298,6 +298,17 @@ impl Host {
     }
 }
 
+/// Says in the log, in one line, what the checkpoint of a match had and this build has not.
+fn tell_dropped(match_id: MatchId, dropped: &[String]) {
+    if !dropped.is_empty() {
+        tracing::warn!(
+            code = "RK-SIM-006", %match_id, count = dropped.len(), lost = dropped.join(", "),
+            "this build has no place for values that a checkpoint holds: they are lost. A renamed \
+             field keeps them by `#[value(alias = \"former\")]`"
+        );
+    }
+}
+
 impl Services {
     /// Whether `lease` may run here.
     pub(super) fn admit(&self, lease: &MatchLease) -> Result<Arc<dyn GameType>, HostError> {
@@ -378,15 +389,7 @@ impl Services {
                 found: world.seq,
             });
         }
-        let rate = f64::from(lease.spec.tick_rate.max(1));
-        let limits = IngressLimits {
-            players: game.max_players(&lease.spec.config),
-            window: (INPUT_WINDOW.as_secs_f64() * rate).ceil() as u64,
-            inputs: INPUTS,
-            commands: COMMANDS,
-            commands_per_step: COMMANDS_PER_STEP,
-            away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
-        };
+        let limits = self.ingress_limits(&lease.spec, &*game);
         let sessions = world.sim.sessions();
         let mut ingress = Ingress::new(limits, world.tick, &sessions);
         // With less than a second of history nobody knows who was there.
@@ -395,6 +398,8 @@ impl Services {
             let lately = |active: &Tick| active.0 + second > world.tick.0;
             ingress.await_only(|session| world.active.get(&session).is_some_and(lately));
         }
+        let mut turns = world.turns;
+        turns.push(lease.epoch, Some(world.tick));
         let durable =
             Durable { seq: world.seq, tick: world.tick, batch: self.journal.next_batch() };
         let cell = Arc::new(MatchCell::new(CellParts {
@@ -409,11 +414,13 @@ impl Services {
             supervision: Supervision::new(world.sim.probe()),
             hashes: world.hashes,
             events: world.events,
+            turns,
             holds_until: world.holds_until,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
             return Err(HostError::AlreadyHere(lease.match_id));
         }
+        tell_dropped(lease.match_id, world.sim.dropped());
         let open = world.sim.open_effects();
         if !open.is_empty() {
             self.deliver(&cell, open);
@@ -429,6 +436,19 @@ impl Services {
         self.arrivals.send_modify(|arrivals| *arrivals += 1);
         self.checkpoints.ask();
         Ok(cell)
+    }
+
+    /// What players may do at once in a match of this kind.
+    fn ingress_limits(&self, spec: &MatchSpec, game: &dyn GameType) -> IngressLimits {
+        let rate = f64::from(spec.tick_rate.max(1));
+        IngressLimits {
+            players: game.max_players(&spec.config),
+            window: (INPUT_WINDOW.as_secs_f64() * rate).ceil() as u64,
+            inputs: INPUTS,
+            commands: COMMANDS,
+            commands_per_step: COMMANDS_PER_STEP,
+            away_ticks: (self.config.session_timeout.as_secs_f64() * rate).ceil() as u64,
+        }
     }
 
     /// Starts the actor of a match on its shard.

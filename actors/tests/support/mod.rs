@@ -61,11 +61,13 @@ pub struct Tally {
     schema: NetSchema,
     /// How often looking at a world panics from now on: a defect outside the caught part of a step.
     pub defects: Arc<AtomicU32>,
+    /// What a restored world says it lost.
+    pub dropped: Vec<String>,
 }
 
 impl Tally {
     pub fn new() -> Self {
-        Self { schema: NetSchema::default(), defects: Arc::default() }
+        Self { schema: NetSchema::default(), defects: Arc::default(), dropped: Vec::new() }
     }
 }
 
@@ -105,6 +107,8 @@ struct World {
     state: State,
     probe: Arc<Probe>,
     defects: Arc<AtomicU32>,
+    /// What a restored one says it lost.
+    dropped: Vec<String>,
 }
 
 impl State {
@@ -253,6 +257,10 @@ impl Simulation for World {
         self.state.open.iter().map(effect).collect()
     }
 
+    fn dropped(&self) -> &[String] {
+        &self.dropped
+    }
+
     fn probe(&self) -> Arc<Probe> {
         Arc::clone(&self.probe)
     }
@@ -284,6 +292,7 @@ impl GameType for Tally {
             state: State { cursed, seed, ballast: vec![7; 400], ..State::default() },
             probe: Arc::default(),
             defects: Arc::clone(&self.defects),
+            dropped: Vec::new(),
         }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
@@ -291,7 +300,12 @@ impl GameType for Tally {
             game: "tally".to_owned(),
             problem: error.to_string(),
         })?;
-        Ok(Box::new(World { state, probe: Arc::default(), defects: Arc::clone(&self.defects) }))
+        Ok(Box::new(World {
+            state,
+            probe: Arc::default(),
+            defects: Arc::clone(&self.defects),
+            dropped: self.dropped.clone(),
+        }))
     }
     fn checkpoint_hash(&self, checkpoint: &[u8]) -> Option<StateHash> {
         codec::decode::<State>(STATE_TAG, checkpoint).ok().map(|_| hash_of(checkpoint))

@@ -1,10 +1,11 @@
-//! Derive macros of the Rekindle world: `Value`, `Component`, `Resource`, `Event`.
+//! Derive macros of the Rekindle world: `Value`, `Component`, `Resource`, `Event`, `Bundle`.
 //!
 //! Called by games through `rekindle_sim`, which documents each macro where it exports it.
 //! `attributes` reads declarations and refuses wrong ones, `expand` writes the implementations of
 //! the traits in `rekindle_sim`.
 
 mod attributes;
+mod bundle;
 mod expand;
 
 use proc_macro::TokenStream;
@@ -34,6 +35,13 @@ pub fn resource(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Event, attributes(event, value))]
 pub fn event(input: TokenStream) -> TokenStream {
     run(input, Role::Event)
+}
+
+/// Makes a struct of components (or bundles) a bundle: they are put on an entity together.
+#[proc_macro_derive(Bundle)]
+pub fn derive_bundle(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    bundle::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 fn run(input: TokenStream, role: Role) -> TokenStream {

@@ -5,6 +5,8 @@
 
 pub(crate) mod bundle;
 pub(crate) mod events;
+pub(crate) mod hooks;
+pub(crate) mod index;
 pub(crate) mod local;
 pub(crate) mod output;
 pub(crate) mod params;
@@ -14,6 +16,9 @@ pub(crate) mod relations;
 pub(crate) mod resources;
 pub(crate) mod rng;
 pub(crate) mod schedule;
+pub(crate) mod settle;
+pub(crate) mod states;
 pub(crate) mod system;
+pub(crate) mod template;
 pub(crate) mod validation;
 pub(crate) mod world;

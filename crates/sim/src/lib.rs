@@ -142,6 +142,15 @@
 //! `.on_remove::<T>()` run a system only if there is something new for it; `.run_if(f)` only if `f`
 //! holds: a function with parameters of systems, which only looks.
 //!
+//! **Hooks** are told when an entity gets, changes and loses a component or ends, in one order:
+//! [`GameBuilder::on_add`]. **Kinds of entities** are [templates](GameBuilder::template), which
+//! extend each other, and structs that derive [`Bundle`](macro@Bundle). **Found** they are by
+//! [`Index`] ([`Hashed`], [`Ordered`]), [`Tags`], [`Group`], and in space by a grid
+//! ([`GameBuilder::spatial`]: circle, box, ray, nearest). **Bounds** of the world wrap, clamp,
+//! bounce or despawn: [`GameBuilder::bounds`]. A [`Timer`] is a field that says when something is
+//! due; [`Rewind`] and [`History`] look back. **Phases** are state machines, with guards, hooks and
+//! timeouts: [`GameBuilder::states`], [`Transitions`], [`in_state`].
+//!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
 //! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,
 //! `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
@@ -167,6 +176,7 @@ mod ecs;
 mod game;
 pub mod math;
 mod persist;
+mod space;
 mod storage;
 pub mod value;
 
@@ -217,18 +227,21 @@ pub mod signature {
 
 pub use ecs::bundle::Bundle;
 pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
+pub use ecs::index::{ByGroup, ByTag, Group, Hashed, Index, Indexed, KeyMap, Ordered, Tags};
 pub use ecs::local::Local;
 pub use ecs::output::Output;
 pub use ecs::params::{Commands, Const, Time};
 pub use ecs::query::Query;
 pub use ecs::query::aggregate::Aggregate;
 pub use ecs::query::data::QueryData;
-pub use ecs::query::filter::{Added, Changed, QueryFilter, With, Without};
+pub use ecs::query::filter::{Added, Changed, Or, QueryFilter, With, Without};
 pub use ecs::relations::Related;
 pub use ecs::resources::{Res, ResMut};
 pub use ecs::rng::Rng;
 pub use ecs::schedule::declare::{IntoSystems, Stage, SystemName, Systems};
+pub use ecs::states::{Machine, Refused, State, States, TransitionError, Transitions, in_state};
 pub use ecs::system::{Condition, SystemFunction, SystemParam};
+pub use ecs::template::Template;
 pub use ecs::validation::Rejected;
 pub use ecs::world::World;
 pub use game::builder::{Game, GameBuilder};
@@ -242,12 +255,16 @@ pub use game::players::{Player, Players};
 pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
 pub use game::typed::{Typed, checkpoint_hash};
 pub use game::{net, simulation, sketch};
-pub use rekindle_derive::{Component, Event, Resource, Value};
+pub use rekindle_derive::{Bundle, Component, Event, Resource, Value};
 pub use rekindle_schema::record::LeaveReason;
 pub use rekindle_schema::{PlayerId, SessionId, Tick};
+pub use space::bounds::{AtEdge, Bounds};
+pub use space::grid::{Grid, Near, Spatial};
+pub use space::{Moving, Place};
 pub use storage::change::Mut;
 pub use storage::layout::Marks;
 pub use value::Value;
 pub use value::component::{Component, Event, OnDespawn, Resource};
 pub use value::entity::Entity;
-pub use value::history::History;
+pub use value::history::{History, Rewind};
+pub use value::timer::Timer;

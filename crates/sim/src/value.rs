@@ -25,6 +25,7 @@ pub mod component;
 pub(crate) mod entity;
 pub(crate) mod history;
 pub mod shape;
+pub(crate) mod timer;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};

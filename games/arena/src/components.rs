@@ -12,7 +12,7 @@
 //! back. Fields with a `net` attribute are in snapshots, quantised as it says; all others stay on
 //! the server.
 
-use rekindle_sim::{Component, Entity, PlayerId, Tick, Value};
+use rekindle_sim::{Component, Entity, PlayerId, Rewind, Tick, Value};
 
 use crate::geometry::{Vec2, vec2};
 use crate::map::MAX_SIZE;
@@ -276,28 +276,24 @@ pub const REWIND: u8 = 7;
 #[derive(Debug, Clone, Copy, PartialEq, Component)]
 #[component(id = "arena.trail")]
 pub struct Trail {
-    /// Place after tick `t` at `t % 8`.
-    places: [Vec2; REWIND as usize + 1],
+    /// The places after the last ticks.
+    places: Rewind<Vec2, { REWIND as usize + 1 }>,
 }
 
 impl Trail {
     /// A body that has always been `at` one place: it has just appeared there.
     pub fn at(at: Vec2) -> Self {
-        Self { places: [at; REWIND as usize + 1] }
+        Self { places: Rewind::filled(at) }
     }
 
     /// Notes the place after `tick`.
     pub fn record(&mut self, tick: Tick, at: Vec2) {
-        self.places[Self::index(tick)] = at;
+        self.places.record(tick, at);
     }
 
     /// The place after `tick`, one of the last [`REWIND`].
     pub fn after(&self, tick: Tick) -> Vec2 {
-        self.places[Self::index(tick)]
-    }
-
-    fn index(tick: Tick) -> usize {
-        (tick.0 % (u64::from(REWIND) + 1)) as usize
+        *self.places.after(tick)
     }
 }
 

@@ -4,7 +4,25 @@ use crate::ecs::world::World;
 use crate::value::component::Component;
 use crate::value::entity::Entity;
 
-/// Components that are inserted together: a component, or a tuple of bundles.
+/// Components that are inserted together: a component, a tuple of bundles, or a struct of them that
+/// derives it.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Duel, Position};
+/// use rekindle_sim::{Bundle, Harness};
+///
+/// #[derive(Bundle)]
+/// struct LyingCoin {
+///     place: Position,
+///     coin: Coin,
+/// }
+///
+/// let mut duel = Harness::<Duel>::with_config(7, r#"{"coins": 0}"#);
+/// let world = duel.world_mut();
+/// let lying = LyingCoin { place: Position { x: 1.0, y: 0.0 }, coin: Coin { worth: 3 } };
+/// let entity = world.spawn(lying);
+/// assert_eq!(world.get::<Coin>(entity), Some(Coin { worth: 3 }));
+/// ```
 pub trait Bundle: Send + 'static {
     /// Puts the parts into the world.
     fn insert(self, world: &mut World, entity: Entity);

@@ -46,6 +46,17 @@ impl Commands<'_> {
         entity
     }
 
+    /// A new entity as a [`Template`](crate::Template) says, with these components over it (`()`
+    /// for none). The step fails if there is no such template.
+    pub fn spawn_template(&mut self, template: &'static str, over: impl Bundle) -> Entity {
+        let entity = self.world.entities().reserve();
+        self.add(move |world| {
+            world.insert_template(entity, template);
+            world.insert(entity, over);
+        });
+        entity
+    }
+
     /// Ends an entity.
     pub fn despawn(&mut self, entity: Entity) {
         self.add(move |world| {

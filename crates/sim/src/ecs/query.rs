@@ -84,6 +84,16 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
         }
     }
 
+    /// The items of these entities, in their order, to read: those that are gone or not of this
+    /// query are left out. With an index: `query.iter_many(by_team.of(&3))`. To change them use
+    /// [`Query::get_mut`].
+    pub fn iter_many(
+        &self,
+        entities: impl IntoIterator<Item = Entity>,
+    ) -> impl Iterator<Item = D::ReadItem<'_>> {
+        entities.into_iter().filter_map(|entity| self.get(entity))
+    }
+
     /// The item of one entity, to read; `None` if it is gone or not of this query.
     pub fn get(&self, entity: Entity) -> Option<D::ReadItem<'_>> {
         if self.contains(entity) { D::get(&self.data, entity.slot() as usize) } else { None }

@@ -4,6 +4,10 @@
 use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ecs::hooks::Hooks;
+use crate::ecs::index::FollowerType;
+use crate::ecs::states::AnyMachine;
+use crate::ecs::template::Templates;
 use crate::storage::column::{AnyColumn, Column};
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
@@ -98,6 +102,13 @@ pub struct Registry {
     pub(crate) validated: Vec<usize>,
     /// Components that are relations, ascending by id.
     pub(crate) relations: BTreeMap<usize, OnDespawn>,
+    /// What is told when entities get, change and lose components.
+    pub(crate) hooks: Hooks,
+    /// Indexes and grids, in the order in which they were declared.
+    pub(crate) followers: Vec<FollowerType>,
+    pub(crate) templates: Templates,
+    /// State machines, in the order in which they were declared.
+    pub(crate) machines: Vec<Box<dyn AnyMachine>>,
     /// Components whose removals are recorded.
     pub(crate) watched: BTreeSet<usize>,
     /// For how many ticks events of a kind are kept, if more than 1.
@@ -117,6 +128,25 @@ impl Registry {
             ..StoredType::<dyn AnyColumn>::new::<T>(|| Box::new(Column::<T>::new()))
         };
         self.components.add(stored, &mut self.errors);
+    }
+
+    /// Declares an index or grid.
+    pub(crate) fn add_follower(&mut self, follower: FollowerType) {
+        if self.followers.iter().all(|known| known.type_id != follower.type_id) {
+            self.followers.push(follower);
+        }
+    }
+
+    /// Gives indexes and grids their columns, once all components are registered.
+    pub(crate) fn tie_followers(&mut self) {
+        let mut followers = std::mem::take(&mut self.followers);
+        for follower in &mut followers {
+            let mut access = Access::default();
+            follower.column = (follower.find)(self, &mut access);
+            let errors = access.errors.iter();
+            self.errors.extend(errors.map(|error| format!("{}: {error}", follower.name)));
+        }
+        self.followers = followers;
     }
 
     /// Resolves what components say about each other, once all are registered.

@@ -42,13 +42,51 @@ impl Schedule {
         self.systems.iter().map(|system| system.name.as_str())
     }
 
-    /// Runs all systems for the world's tick; `running` is told the index of each before it starts.
-    pub(crate) fn run(&self, world: &mut World, running: impl Fn(usize)) {
+    /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage,
+    /// arrows for `after`, `before` and `chain`.
+    pub(crate) fn chart(&self) -> String {
+        let mut lines = vec!["flowchart LR".to_owned()];
+        let mut stage = None;
+        for (index, system) in self.systems.iter().enumerate() {
+            if stage != Some(system.stage) {
+                if stage.is_some() {
+                    lines.push("    end".to_owned());
+                }
+                lines.push(format!("    subgraph {:?}", system.stage));
+                stage = Some(system.stage);
+            }
+            let every =
+                if system.every > 1 { format!(" every {}", system.every) } else { String::new() };
+            lines.push(format!("        s{index}[\"{}{every}\"]", system.name));
+        }
+        if stage.is_some() {
+            lines.push("    end".to_owned());
+        }
+        for (later, system) in self.systems.iter().enumerate() {
+            for (earlier, other) in self.systems[..later].iter().enumerate() {
+                let ordered = system.stage == other.stage
+                    && (system.after.contains(&other.name) || other.before.contains(&system.name));
+                if ordered {
+                    lines.push(format!("    s{earlier} --> s{later}"));
+                }
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+
+    /// Runs all systems for the world's tick; `running` is told the index of each before it starts,
+    /// and `hook_running` that of each hook.
+    pub(crate) fn run(
+        &self,
+        world: &mut World,
+        running: impl Fn(usize),
+        hook_running: &dyn Fn(usize),
+    ) {
         let tick = world.tick;
         debug_assert_eq!(world.last_runs.len(), self.systems.len());
         for (index, placed) in self.systems.iter().enumerate() {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
-                self.end_stage(world, placed.position - 1);
+                self.end_stage(world, placed.position - 1, hook_running);
             }
             let run = Run {
                 stamp: stamp(tick, placed.position),
@@ -73,16 +111,18 @@ impl Schedule {
             placed.system.run(world, &run);
             world.last_runs[index] = run.stamp;
         }
-        self.end_stage(world, self.systems.last().map_or(1, |last| last.position + 1));
+        let end = self.systems.last().map_or(1, |last| last.position + 1);
+        self.end_stage(world, end, hook_running);
     }
 
-    /// Carries out what the stage asked for, and checks what it wrote.
-    fn end_stage(&self, world: &mut World, position: u32) {
+    /// Carries out what the stage asked for, and completes what it did.
+    fn end_stage(&self, world: &mut World, position: u32, hook_running: &dyn Fn(usize)) {
         world.flush(stamp(world.tick, position));
-        world.validate(|position| {
+        let system = |position| {
             let place = self.systems.binary_search_by_key(&position, |system| system.position);
             place.ok().map(|index| self.systems[index].name.as_str())
-        });
+        };
+        world.settle(system, hook_running);
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 
 use crate::ecs::bundle::Bundle;
+use crate::ecs::hooks::Lifecycle;
+use crate::ecs::index::Follower;
 use crate::ecs::output::Outbox;
 use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
@@ -66,6 +68,12 @@ pub struct World {
     pub(crate) sources: BTreeMap<usize, Sources>,
     /// Entities that got a relation to an entity that was gone; empty between changes.
     pub(crate) orphans: Vec<Entity>,
+    /// What [hooks](crate::ecs::hooks) have to be told; nothing between ticks.
+    pub(crate) lifecycle: Lifecycle,
+    /// Indexes and grids: they follow from the components.
+    pub(crate) followers: Vec<Box<dyn Follower>>,
+    /// What was written later than this is not in them yet.
+    pub(crate) followed: Stamp,
     /// What was changed later than this is still to be [validated](World::validate).
     pub(crate) checked: Stamp,
     /// When each system last ran, in schedule order.
@@ -91,6 +99,8 @@ impl World {
             removed: vec![Vec::new(); registry.components.list.len()],
             resources: registry.resources.list.iter().map(|stored| (stored.storage)()).collect(),
             events: registry.events.list.iter().map(|stored| (stored.storage)()).collect(),
+            followers: registry.followers.iter().map(|follower| (follower.make)()).collect(),
+            followed: 0,
             registry,
             constants,
             tick: Tick(0),
@@ -99,6 +109,7 @@ impl World {
             entities: Entities::default(),
             sources: BTreeMap::new(),
             orphans: Vec::new(),
+            lifecycle: Lifecycle::default(),
             checked: 0,
             last_runs: vec![0; systems],
             inputs: Box::new(()),
@@ -163,9 +174,11 @@ impl World {
         if !self.entities.contains(entity) {
             return false;
         }
+        self.lifecycle.ending = true;
         for index in 0..self.columns.len() {
             self.remove_index(entity, index);
         }
+        self.lifecycle.ending = false;
         self.entities.free(entity);
         true
     }
@@ -193,12 +206,25 @@ impl World {
             return;
         }
         let now = self.now.stamp;
-        if let Some(column) = self.columns[index].as_any_mut().downcast_mut::<Column<T>>() {
-            column.insert(entity.slot() as usize, value, now);
+        let column = self.columns[index].as_any_mut().downcast_mut::<Column<T>>();
+        let new = column.is_some_and(|column| column.insert(entity.slot() as usize, value, now));
+        if new && !self.registry.hooks.is_empty() {
+            self.note_addition(index, entity);
         }
         if !T::REQUIRES.is_empty() {
-            for other in self.registry.required.get(&index).into_iter().flatten() {
-                self.columns[*other].insert_initial(entity.slot() as usize, now);
+            self.insert_required(entity, index);
+        }
+    }
+
+    /// Gives an entity what the component with this index requires and it has not.
+    fn insert_required(&mut self, entity: Entity, index: usize) {
+        let registry = Arc::clone(&self.registry);
+        for &other in registry.required.get(&index).into_iter().flatten() {
+            let slot = entity.slot() as usize;
+            if self.columns[other].insert_initial(slot, self.now.stamp)
+                && !registry.hooks.is_empty()
+            {
+                self.note_addition(other, entity);
             }
         }
     }
@@ -214,7 +240,11 @@ impl World {
         if !self.sources.is_empty() {
             self.unrelate(entity, index);
         }
-        let removed = self.columns[index].remove(entity.slot() as usize);
+        let removed = if self.registry.hooks.is_empty() {
+            self.columns[index].remove(entity.slot() as usize)
+        } else {
+            self.take_noted(index, entity)
+        };
         if removed && self.registry.watched.contains(&index) {
             self.removed[index].push((self.now.stamp, entity));
         }
@@ -370,6 +400,8 @@ impl World {
             self.removed.iter_mut().flatten().for_each(|(stamp, _)| age(stamp));
             self.last_runs.iter_mut().for_each(age);
             age(&mut self.checked);
+            age(&mut self.lifecycle.since);
+            age(&mut self.followed);
         }
         self.now = Run { stamp: stamp(tick, 0), last: 0, stream: 0, tick };
         let registry = Arc::clone(&self.registry);
@@ -393,6 +425,8 @@ impl World {
         self.tick = tick;
         self.now = Run { stamp: stamp::last_of(tick), last: 0, stream: 0, tick };
         self.checked = self.now.stamp;
+        self.lifecycle.since = self.now.stamp;
+        self.followed = self.now.stamp;
     }
 
     /// Whether everything in the world was changed by its tick at the latest, and what was removed

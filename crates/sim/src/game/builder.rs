@@ -10,10 +10,14 @@ use rekindle_schema::record::LeaveReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ecs::hooks::{DeclaredHook, Hooks, Moment};
+use crate::ecs::index::{ByGroup, ByTag, FollowerType, Group, Index, Tags};
 use crate::ecs::registry::Registry;
 use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
 use crate::ecs::schedule::order::Declarations;
+use crate::ecs::states::{AnyMachine as _, Machine, Refused, State, States};
+use crate::ecs::template::{Template, Templates};
 use crate::ecs::validation::Rejected;
 use crate::ecs::world::{Constants, World};
 use crate::game::former::{FormerKeys, check_former};
@@ -21,8 +25,11 @@ use crate::game::net::{self, View};
 use crate::game::players::Players;
 use crate::game::simulation::SimError;
 use crate::game::sketch::Sketch;
+use crate::space::bounds::{self, Bounds, BoundsOf};
+use crate::space::{Moving, Place};
 use crate::value::Value;
 use crate::value::component::{Component, Event, Resource};
+use crate::value::entity::Entity;
 
 /// A game type. Everything that its matches do is a function of configuration, seed and steps.
 ///
@@ -96,6 +103,18 @@ pub trait Game: Sized + Send + Sync + 'static {
         None
     }
 
+    /// Plays for `player` by commands: asked after [`Game::bot`], with the same memory. What it
+    /// asks for shows in a later view: remember it, or it is asked for again.
+    fn bot_command(
+        player: PlayerId,
+        view: &View<'_>,
+        config: &Self::Config,
+        memory: &mut Self::Bot,
+    ) -> Option<Self::Command> {
+        let _ = (player, view, config, memory);
+        None
+    }
+
     /// What a client sees, as shapes to draw; `None` leaves it to the display, which then knows
     /// positions only.
     fn sketch(view: &View<'_>, config: &Self::Config) -> Option<Sketch> {
@@ -111,6 +130,8 @@ type MakeConstant<C> = Box<dyn Fn(&C) -> Arc<dyn Any + Send + Sync> + Send + Syn
 pub struct GameBuilder<G: Game> {
     registry: Registry,
     declarations: Declarations,
+    hooks: Vec<DeclaredHook>,
+    templates: Vec<Template>,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
     position: Option<(String, String)>,
     retired: Vec<&'static str>,
@@ -126,6 +147,8 @@ impl<G: Game> GameBuilder<G> {
         Self {
             registry,
             declarations: Declarations::default(),
+            hooks: Vec::new(),
+            templates: Vec::new(),
             constants: Vec::new(),
             position: None,
             retired: Vec::new(),
@@ -168,6 +191,168 @@ impl<G: Game> GameBuilder<G> {
     pub fn add_systems<M>(&mut self, stage: Stage, systems: impl IntoSystems<M>) -> &mut Self {
         self.declarations.add(stage, systems.into_systems());
         self
+    }
+
+    /// `hook` runs when an entity got a `T`, at the next fixed point: after `setup`, before the
+    /// systems of a tick, at the end of each stage. What it does is done at once.
+    ///
+    /// At each fixed point hooks are told first of what was added and removed, in the order in
+    /// which it happened; then of what was changed, ascending by component id and slot; then, in
+    /// further rounds, of what hooks added and removed. A component that is added and removed
+    /// between two fixed points is told to nobody.
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::{Coin, Score};
+    /// use rekindle_sim::{Entity, GameBuilder, World};
+    ///
+    /// # fn build<G: rekindle_sim::Game>(game: &mut GameBuilder<G>) {
+    /// game.on_add::<Coin>(|world, coin| {
+    ///     let worth = world.get::<Coin>(coin).map_or(0, |coin| coin.worth);
+    ///     world.resource_mut::<Score>().total += u64::from(worth);
+    /// })
+    /// .on_remove::<Coin>(|world, _coin, lost: &Coin| {
+    ///     world.resource_mut::<Score>().total -= u64::from(lost.worth);
+    /// });
+    /// # }
+    /// ```
+    pub fn on_add<T: Component>(
+        &mut self,
+        hook: impl Fn(&mut World, Entity) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.hooks.push(DeclaredHook::of::<T>(Moment::Add, hook));
+        self
+    }
+
+    /// `hook` runs when the `T` of an entity was written, at the next fixed point, as
+    /// [`GameBuilder::on_add`]: once, however often it was written, and not for what is new or for
+    /// what hooks wrote.
+    pub fn on_change<T: Component>(
+        &mut self,
+        hook: impl Fn(&mut World, Entity) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.hooks.push(DeclaredHook::of::<T>(Moment::Change, hook));
+        self
+    }
+
+    /// `hook` runs when an entity lost its `T`, by `remove` or by a despawn, at the next fixed
+    /// point, as [`GameBuilder::on_add`]. It gets what the `T` was; the entity may be gone.
+    pub fn on_remove<T: Component>(
+        &mut self,
+        hook: impl Fn(&mut World, Entity, &T) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.hooks.push(DeclaredHook::of_loss::<T>(Moment::Remove, hook));
+        self
+    }
+
+    /// `hook` runs when an entity with a `T` ended, behind the `on_remove` of this `T`, as
+    /// [`GameBuilder::on_add`]. It gets what the `T` was; the entity is gone.
+    pub fn on_despawn<T: Component>(
+        &mut self,
+        hook: impl Fn(&mut World, Entity, &T) + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.hooks.push(DeclaredHook::of_loss::<T>(Moment::Despawn, hook));
+        self
+    }
+
+    /// Entities can be found by what is in a component: see [`Index`].
+    pub fn index<I: Index>(&mut self) -> &mut Self {
+        self.registry.add_follower(FollowerType::index::<I>());
+        self
+    }
+
+    /// Entities can have [`Tags`], and are found by them: [`ByTag`].
+    pub fn tags(&mut self) -> &mut Self {
+        self.component::<Tags>().index::<ByTag>()
+    }
+
+    /// Entities can belong to a [`Group`], and are found by it: [`ByGroup`].
+    pub fn groups(&mut self) -> &mut Self {
+        self.component::<Group>().index::<ByGroup>()
+    }
+
+    /// The match is always in one state of `S`, an enum without fields: `say` declares the
+    /// transitions between them. See [`Transitions`](crate::Transitions), [`State`] and
+    /// [`World::go`](crate::World::go). A state that is never reached, and a transition that is
+    /// declared twice, are errors.
+    pub fn states<S: States>(&mut self, say: impl FnOnce(&mut Machine<S>)) -> &mut Self {
+        let mut machine = Machine::new();
+        say(&mut machine);
+        self.registry.errors.extend(machine.check());
+        if machine.is_guarded() {
+            self.event::<Refused>();
+        }
+        self.registry.machines.push(Box::new(machine));
+        self.resource::<State<S>>()
+    }
+
+    /// Entities of this kind are made of what `say` says: see
+    /// [`World::spawn_template`](crate::World::spawn_template).
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::{Coin, Position, Velocity};
+    /// use rekindle_sim::{Commands, IntoSystems as _};
+    ///
+    /// # fn build<G: rekindle_sim::Game>(game: &mut rekindle_sim::GameBuilder<G>) {
+    /// game.template("coin", |coin| {
+    ///     coin.with(Position { x: 0.0, y: 0.0 }).with(Coin { worth: 1 });
+    /// });
+    /// game.template("runaway", |coin| {
+    ///     coin.extends("coin").with(Velocity { x: 2.0 });
+    ///     coin.change(|coin: &mut Coin| coin.worth *= 5);
+    /// });
+    /// # }
+    /// fn release(mut commands: Commands) {
+    ///     commands.spawn_template("runaway", Position { x: 5.0, y: 0.0 });
+    /// }
+    /// let system = release.every(300);
+    /// ```
+    pub fn template(&mut self, name: &str, say: impl FnOnce(&mut Template)) -> &mut Self {
+        let mut template = Template::new(name);
+        say(&mut template);
+        self.templates.push(template);
+        self
+    }
+
+    /// There is a [`Grid`](crate::Grid) of cells of this size over all entities with a `P`: see
+    /// [`Spatial`](crate::Spatial).
+    pub fn spatial<P: Place>(&mut self, cell: f32) -> &mut Self {
+        if !(cell > 0.0 && cell.is_finite()) {
+            self.registry.errors.push(format!(
+                "the grid of `{}` has cells of size {cell}: give a positive one",
+                P::ID
+            ));
+        }
+        self.registry.add_follower(FollowerType::grid::<P>(cell));
+        self
+    }
+
+    /// The world ends: what is written into a `P` and lies beyond comes inside, or ends, as the
+    /// bounds say. Done by a system `bounds(id)` at the end of [`Stage::PostUpdate`].
+    ///
+    /// ```
+    /// use rekindle_sim::{AtEdge, Bounds, Place};
+    ///
+    /// # fn build<G: rekindle_sim::Game, P: Place>(game: &mut rekindle_sim::GameBuilder<G>) {
+    /// game.bounds::<P>(|_config| Bounds::new([-50.0, -50.0], [50.0, 50.0], AtEdge::Wrap));
+    /// # }
+    /// ```
+    pub fn bounds<P: Place>(
+        &mut self,
+        make: impl Fn(&G::Config) -> Bounds + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.constant(move |config| BoundsOf::<P>(make(config), PhantomData));
+        let system = bounds::keep_inside::<P>.named(&format!("bounds({})", P::ID));
+        self.add_systems(Stage::PostUpdate, system.priority(i32::MIN))
+    }
+
+    /// As [`GameBuilder::bounds`]; where they bounce, the `V` of the entity turns.
+    pub fn bouncing_bounds<P: Place, V: Moving>(
+        &mut self,
+        make: impl Fn(&G::Config) -> Bounds + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.constant(move |config| BoundsOf::<P>(make(config), PhantomData));
+        let system = bounds::bounce::<P, V>.named(&format!("bounds({})", P::ID));
+        self.add_systems(Stage::PostUpdate, system.priority(i32::MIN))
     }
 
     /// The two networked fields of `T` that say where an entity is: snapshots put near entities
@@ -218,7 +403,15 @@ impl<G: Game> Built<G> {
         let mut builder = GameBuilder::<G>::new();
         G::build(&mut builder);
         let GameBuilder {
-            mut registry, declarations, constants, position, retired, former, ..
+            mut registry,
+            declarations,
+            hooks,
+            templates,
+            constants,
+            position,
+            retired,
+            former,
+            ..
         } = builder;
         let fail = |problems: Vec<String>| SimError::Schedule {
             game: G::NAME.to_owned(),
@@ -240,6 +433,13 @@ impl<G: Game> Built<G> {
         if !registry.validated.is_empty() {
             registry.add_event::<Rejected>();
         }
+        let (hooks, errors) = Hooks::resolve(hooks, &registry);
+        registry.hooks = hooks;
+        problems.extend(errors);
+        let (templates, errors) = Templates::resolve(templates, &registry);
+        registry.templates = templates;
+        problems.extend(errors);
+        registry.tie_followers();
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);

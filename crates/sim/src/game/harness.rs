@@ -111,8 +111,12 @@ impl<G: Game> Harness<G> {
 
     /// A player's command for the next tick.
     pub fn command(&mut self, player: PlayerId, command: &G::Command) {
+        self.raw_command(player, to_bytes(command).into());
+    }
+
+    fn raw_command(&mut self, player: PlayerId, payload: Bytes) {
         self.sequences += 1;
-        let (seq, payload) = (self.sequences, to_bytes(command).into());
+        let seq = self.sequences;
         self.next.commands.push(AppliedCommand {
             player,
             session: SessionId(player.0),
@@ -141,6 +145,10 @@ impl<G: Game> Harness<G> {
         for (player, memory) in &mut bots {
             if let Some(payload) = self.game.bot(*player, &self.view, &self.config, memory) {
                 self.raw_input(*player, payload);
+            }
+            let command = self.game.bot_command(*player, &self.view, &self.config, memory);
+            if let Some(payload) = command {
+                self.raw_command(*player, payload);
             }
         }
         self.bots = bots;

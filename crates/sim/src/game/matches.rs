@@ -45,7 +45,7 @@ pub(crate) const CALLBACKS: [&str; 3] = ["leave", "join", "command"];
 
 impl<G: Game> Match<G> {
     /// A match with an empty world at tick 0. `names` are what probes can name: the systems in
-    /// schedule order, then [`CALLBACKS`].
+    /// schedule order, then [`CALLBACKS`], then the hooks.
     pub(crate) fn new(
         built: Arc<Built<G>>,
         names: Arc<[String]>,
@@ -120,7 +120,11 @@ impl<G: Game> Match<G> {
         let commands = step.commands.iter().map(|command| self.command(command)).collect();
         self.take_inputs(step);
         let (schedule, probe) = (&self.built.schedule, &self.probe);
-        schedule.run(&mut self.world, |index| probe.system.store(index, Ordering::Release));
+        let running = |index| probe.system.store(index, Ordering::Release);
+        let hooks = schedule.names().len() + CALLBACKS.len();
+        let hook_running = |index: usize| running(hooks + index);
+        self.world.settle_begin(&hook_running);
+        schedule.run(&mut self.world, running, &hook_running);
         self.world.canonicalise();
         let outbox = std::mem::take(self.world.outbox.get_mut());
         self.effects.extend_from_slice(&outbox.effects);

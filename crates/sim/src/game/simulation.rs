@@ -215,6 +215,14 @@ pub trait GameType: Send + Sync {
         let _ = (a, b);
         Vec::new()
     }
+    /// The state machines of the game as a Mermaid diagram, for people.
+    fn state_chart(&self) -> String {
+        String::new()
+    }
+    /// The systems of the game, in the order in which they run, as a Mermaid diagram, for people.
+    fn system_chart(&self) -> String {
+        String::new()
+    }
     /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
     fn accepts_input(&self, payload: &[u8]) -> bool;
     /// Whether bytes are a command of this game.
@@ -228,6 +236,18 @@ pub trait GameType: Send + Sync {
         config: &[u8],
         state: &mut Vec<u8>,
     ) -> Option<Bytes>;
+    /// As [`Self::bot`], for bots that play by commands: an encoded command. Asked after it, with
+    /// the same memory.
+    fn bot_command(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes> {
+        let _ = (player, view, config, state);
+        None
+    }
     /// A view as shapes to draw, if the game has its own way to draw it.
     fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {
         let _ = (view, config);

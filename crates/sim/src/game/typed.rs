@@ -45,8 +45,12 @@ impl<G: Game> Typed<G> {
             game: G::NAME.to_owned(),
             problem: format!("`Game::build` panicked: {problem}"),
         })??;
-        let names =
-            built.schedule.names().map(str::to_owned).chain(CALLBACKS.map(str::to_owned)).collect();
+        let (systems, hooks) = (built.schedule.names(), built.registry.hooks.names());
+        let callbacks = CALLBACKS.map(str::to_owned);
+        let machines =
+            built.registry.machines.iter().map(|machine| format!("states({})", machine.id()));
+        let names = systems.map(str::to_owned).chain(callbacks).chain(hooks.iter().cloned());
+        let names = names.chain(machines).collect();
         Ok(Self { built: Arc::new(built), names, configs: Mutex::default() })
     }
 
@@ -77,10 +81,16 @@ impl<G: Game> Typed<G> {
         let config = self.config(config)?;
         let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
         let mut made = Match::new(built, names, &config, seed, G::TICK_RATE);
-        guarded(|| G::setup(&mut made.world, &config.config)).map_err(|message| {
-            SimError::Panicked { system: "setup".to_owned(), tick: Tick(0), message }
+        let setup = || {
+            made.world.start_machines();
+            G::setup(&mut made.world, &config.config);
+            made.world.settle(|_| None, &|_| {});
+        };
+        guarded(setup).map_err(|message| SimError::Panicked {
+            system: "setup".to_owned(),
+            tick: Tick(0),
+            message,
         })?;
-        made.world.validate(|_| None);
         made.world.canonicalise();
         // Nobody listens at tick 0: what setup says is said by no step.
         made.world.outbox = std::cell::RefCell::default();
@@ -174,6 +184,14 @@ impl<G: Game> GameType for Typed<G> {
         parts::differing(&self.built.registry, (&a, &marks_a), (&b, &marks_b))
     }
 
+    fn state_chart(&self) -> String {
+        crate::ecs::states::chart(&self.built.registry)
+    }
+
+    fn system_chart(&self) -> String {
+        self.built.schedule.chart()
+    }
+
     fn accepts_input(&self, payload: &[u8]) -> bool {
         value::from_bytes::<G::Input>(payload).is_ok()
     }
@@ -194,6 +212,21 @@ impl<G: Game> GameType for Typed<G> {
         let input = G::bot(player, &View::new(&self.built.net, view), &config.config, &mut memory);
         *state = value::to_bytes(&memory);
         Some(value::to_bytes(&input?).into())
+    }
+
+    fn bot_command(
+        &self,
+        player: PlayerId,
+        view: &NetView,
+        config: &[u8],
+        state: &mut Vec<u8>,
+    ) -> Option<Bytes> {
+        let config = self.config(config).ok()?;
+        let mut memory = value::from_bytes(state).unwrap_or_else(|_| value::Value::initial());
+        let view = View::new(&self.built.net, view);
+        let command = G::bot_command(player, &view, &config.config, &mut memory);
+        *state = value::to_bytes(&memory);
+        Some(value::to_bytes(&command?).into())
     }
 
     fn sketch(&self, view: &NetView, config: &[u8]) -> Option<Sketch> {

@@ -196,8 +196,12 @@ pub(crate) trait AnyColumn: Any + Send {
     fn as_any_mut(&mut self) -> &mut dyn Any;
     /// Which slots have the component: bit `i % 64` of word `i / 64`.
     fn present(&self) -> &[u64];
-    /// Gives a slot that has no component the initial one.
-    fn insert_initial(&mut self, slot: usize, now: Stamp);
+    /// Whether a slot has the component.
+    fn holds(&self, slot: usize) -> bool;
+    /// The slots of a page whose stamp of this sort is newer than `last`, as bits.
+    fn newer_in(&self, page: usize, last: Stamp, of: StampOf) -> u64;
+    /// Gives a slot that has no component the initial one; whether it had none.
+    fn insert_initial(&mut self, slot: usize, now: Stamp) -> bool;
     /// The entity that the component of a slot names, if it is a relation.
     fn target(&self, slot: usize) -> Option<Entity>;
     /// Checks what was changed after `since`. A value that is not accepted becomes again what it
@@ -205,6 +209,8 @@ pub(crate) trait AnyColumn: Any + Send {
     fn validate(&mut self, since: Stamp) -> Vec<Refused>;
     /// Drops the component of a slot; whether it was there.
     fn remove(&mut self, slot: usize) -> bool;
+    /// As `remove`; the value that the component had.
+    fn take_boxed(&mut self, slot: usize) -> Option<Box<dyn Any + Send>>;
     /// Whether any entry has a stamp of this sort that is newer than `last`.
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool;
     /// Brings into canonical form the values that were changed after `since`.
@@ -257,10 +263,16 @@ impl<T: Component> AnyColumn for Column<T> {
         &self.present
     }
 
-    fn insert_initial(&mut self, slot: usize, now: Stamp) {
-        if !self.has(slot) {
-            self.insert(slot, T::initial(), now);
-        }
+    fn holds(&self, slot: usize) -> bool {
+        self.has(slot)
+    }
+
+    fn newer_in(&self, page: usize, last: Stamp, of: StampOf) -> u64 {
+        self.newer(page, last, of)
+    }
+
+    fn insert_initial(&mut self, slot: usize, now: Stamp) -> bool {
+        !self.has(slot) && self.insert(slot, T::initial(), now)
     }
 
     fn validate(&mut self, since: Stamp) -> Vec<Refused> {
@@ -296,6 +308,10 @@ impl<T: Component> AnyColumn for Column<T> {
 
     fn remove(&mut self, slot: usize) -> bool {
         self.take(slot).is_some()
+    }
+
+    fn take_boxed(&mut self, slot: usize) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(self.take(slot)?))
     }
 
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool {

@@ -87,6 +87,82 @@ impl<T: Value> Value for History<T> {
     }
 }
 
+/// Values of the last `N` ticks in a ring, always full: for what has always been somewhere, and is
+/// written in every tick. It takes the bytes of `N` values and nothing else. [`History`] is for
+/// what is written now and then, or keeps a number of ticks that is configured.
+///
+/// ```
+/// use rekindle_sim::{Component, Inputs, IntoSystems as _, Query, Rewind, Tick, Time};
+///
+/// #[derive(Clone, Component)]
+/// #[component(id = "at")]
+/// struct At(f32);
+/// #[derive(Clone, Component)]
+/// #[component(id = "trail")]
+/// struct Trail(Rewind<f32, 8>);
+///
+/// /// Runs last. A shot asks for `trail.0.after(input.view_tick)`: where the shooter saw it.
+/// fn record(time: Time, mut bodies: Query<(&At, &mut Trail)>) {
+///     for (at, mut trail) in &mut bodies {
+///         trail.0.record(time.tick, at.0);
+///     }
+/// }
+/// let system = record.priority(-1);
+///
+/// let mut trail = Rewind::<f32, 8>::filled(0.0); // it has always been there
+/// (1..=20).for_each(|tick| trail.record(Tick(tick), tick as f32));
+/// assert_eq!((*trail.after(Tick(20)), *trail.after(Tick(13))), (20.0, 13.0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewind<T, const N: usize> {
+    /// The value after tick `t` at `t % N`.
+    values: [T; N],
+}
+
+impl<T: Clone, const N: usize> Rewind<T, N> {
+    /// It has always been this value.
+    pub fn filled(value: T) -> Self {
+        const { assert!(N > 0, "a ring of no ticks holds nothing") };
+        Self { values: std::array::from_fn(|_| value.clone()) }
+    }
+}
+
+impl<T, const N: usize> Rewind<T, N> {
+    /// Notes the value after `tick`. To be called in every tick.
+    pub fn record(&mut self, tick: Tick, value: T) {
+        self.values[Self::place(tick)] = value;
+    }
+
+    /// The value after `tick`, one of the last `N`.
+    pub fn after(&self, tick: Tick) -> &T {
+        &self.values[Self::place(tick)]
+    }
+
+    fn place(tick: Tick) -> usize {
+        (tick.0 % N as u64) as usize
+    }
+}
+
+impl<T: Value, const N: usize> Value for Rewind<T, N> {
+    const MIN_SIZE: usize = <[T; N]>::MIN_SIZE;
+    const CANONICALISES: bool = T::CANONICALISES;
+    fn initial() -> Self {
+        Self { values: Value::initial() }
+    }
+    fn shape() -> Shape {
+        <[T; N]>::shape()
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.values.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { values: Value::decode(input)? })
+    }
+    fn canonicalise(&mut self) {
+        self.values.canonicalise();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

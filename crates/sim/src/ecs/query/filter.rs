@@ -9,8 +9,8 @@ use crate::storage::column::Column;
 use crate::storage::stamp::{Stamp, StampOf};
 use crate::value::component::Component;
 
-/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], and tuples of
-/// those.
+/// What an entity must have or lack: [`With`], [`Without`], [`Added`], [`Changed`], tuples of
+/// those, which ask for all, and [`Or`].
 pub trait QueryFilter {
     /// Indices of the columns that it looks at; found once, when the game is built.
     type State: Send + Sync + 'static;
@@ -32,6 +32,19 @@ pub struct Without<T>(PhantomData<T>);
 pub struct Added<T>(PhantomData<T>);
 /// Passes entities whose `T` was added or changed since this system last ran.
 pub struct Changed<T>(PhantomData<T>);
+
+/// Passes entities that one of the filters in a tuple passes.
+///
+/// ```
+/// use rekindle_sim::doc_game::{Coin, Position, Runner};
+/// use rekindle_sim::{Changed, IntoSystems as _, Or, Query, With};
+///
+/// fn look(things: Query<&Position, Or<(With<Coin>, (With<Runner>, Changed<Position>))>>) {
+///     let count = things.iter().filter(|position| position.x > 0.0).count();
+/// }
+/// let system = look.every(3);
+/// ```
+pub struct Or<F>(PhantomData<F>);
 
 macro_rules! filters {
     ($($filter:ident |$column:ident, $page:ident, $last:ident| $mask:expr;)*) => {$(
@@ -81,6 +94,31 @@ macro_rules! filter_tuples {
         }
     };
 }
+
+macro_rules! or_tuples {
+    ($($name:ident),*) => {
+        #[expect(non_snake_case, reason = "the elements are named like their types")]
+        impl<$($name: QueryFilter),*> QueryFilter for Or<($($name,)*)> {
+            type State = ($($name::State,)*);
+            type Guard<'w> = ($($name::Guard<'w>,)*);
+            fn init(registry: &Registry, access: &mut Access) -> Self::State {
+                ($($name::init(registry, access),)*)
+            }
+            fn guard<'w>(state: &Self::State, world: &'w World) -> Option<Self::Guard<'w>> {
+                <($($name,)*) as QueryFilter>::guard(state, world)
+            }
+            #[inline]
+            fn mask(guard: &Self::Guard<'_>, page: usize, last: Stamp) -> u64 {
+                let ($($name,)*) = guard;
+                0 $(| $name::mask($name, page, last))*
+            }
+        }
+    };
+}
+
+or_tuples!(A, B);
+or_tuples!(A, B, C);
+or_tuples!(A, B, C, D);
 
 filter_tuples!(A);
 filter_tuples!(A, B);

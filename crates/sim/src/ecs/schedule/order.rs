@@ -266,7 +266,7 @@ mod tests {
     fn systems_run_by_stage() {
         let schedule = two();
         assert_eq!(schedule.names().collect::<Vec<_>>(), ["one", "two"]);
-        schedule.run(&mut world(), |_| {});
+        schedule.run(&mut world(), |_| {}, &|_| {});
     }
 
     #[test]
@@ -282,6 +282,6 @@ mod tests {
     fn a_system_that_ran_tomorrow_is_noticed() {
         let mut world = world();
         world.last_runs[0] = u32::MAX;
-        two().run(&mut world, |_| {});
+        two().run(&mut world, |_| {}, &|_| {});
     }
 }
