@@ -3,7 +3,7 @@
 //! [`Ingress`] decides what is admitted and what the next step contains. [`MatchCore`] makes the
 //! step. [`Outbox`] packs what was made into records. [`Ledger`] knows
 //! what is executed, durable and published. [`Hashes`] remembers the newest hashes,
-//! [`EventLog`] the newest events.
+//! [`EventLog`] the newest events, [`Turns`] where the newest ownerships began.
 //! The shell around them is `crate::play`.
 
 mod events;
@@ -12,6 +12,7 @@ mod ingress;
 mod ledger;
 mod match_core;
 mod outbox;
+mod turns;
 
 pub use events::EventLog;
 pub use hashes::Hashes;
@@ -19,3 +20,4 @@ pub use ingress::{Drawn, Ingress, IngressLimits, OpenOutcome};
 pub use ledger::{Durable, Ledger, LedgerFault, PublishOrder, SeqGap, Standing};
 pub use match_core::{Advanced, MatchCore};
 pub use outbox::{MAX_TICK_BYTES, Outbox, Record, TickRecord};
+pub use turns::Turns;

@@ -13,7 +13,7 @@ use rekindle_door::{
 use rekindle_schema::lease::MatchSpec;
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{PlayerId, SessionId, StateHash, Tick};
+use rekindle_schema::{Epoch, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -169,6 +169,10 @@ impl MatchDoor for MatchHandle {
 
     fn holds_until(&self) -> Option<Tick> {
         self.cell.holds_until
+    }
+
+    fn holds_of(&self, epoch: Epoch) -> Option<Tick> {
+        self.cell.turns.holds_of(epoch)
     }
 
     fn open(

@@ -115,6 +115,22 @@ async fn a_match_goes_on_at_the_next_tick_with_its_sessions_and_nothing_is_lost(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_match_that_is_handed_over_makes_its_next_tick_first() {
+    let (_, a, _) = two_nodes().await;
+    let link = a.create(MATCH.0).await;
+    enter(&link, 1).await;
+    let mut frames = link.subscribe();
+    let last = frame(&mut frames).await.tick;
+    let period = Duration::from_secs(1) / u32::from(link.spec().tick_rate);
+    tokio::time::sleep(period / 2).await;
+    let asked = tokio::time::Instant::now();
+    let cut = a.host.hand_off(MATCH).await.unwrap();
+    assert_eq!(cut.tick, last.next(), "it does not stand still in the middle of a period");
+    assert!(asked.elapsed() <= period, "it waits for no second tick");
+    assert!(a.host.let_go(MATCH));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_match_that_is_kept_goes_on_where_it_stood() {
     let (_, a, b) = two_nodes().await;
     let link = a.create(MATCH.0).await;

@@ -50,6 +50,8 @@ pub const MAX_ADDR: usize = 255;
 pub const MAX_STOOD_BEATS: usize = 8;
 /// Longest name of a game in [`Enter`], in bytes.
 pub const MAX_GAME_NAME: usize = 64;
+/// Inputs are numbered from 1 and below this, so that a number plus one is always a number.
+pub const INPUT_NUMBERS_END: u64 = 1 << 62;
 /// Format tag of a [`ClientMessage`].
 pub const CLIENT_TAG: FormatTag = FormatTag(0x4001);
 /// Format tag of a [`ServerMessage`].
@@ -439,8 +441,11 @@ impl StreamDecoder {
     }
 
     /// The next whole message, if there is one. `T` is [`ClientMessage`] or [`ServerMessage`], as
-    /// the decoder was made for.
-    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    /// the decoder was made for. What clients send has one encoding only: longer forms of its
+    /// numbers and lengths are refused.
+    pub fn next_message<T: DeserializeOwned + Serialize>(
+        &mut self,
+    ) -> Result<Option<T>, StreamError> {
         let Some(head) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head) as usize;
         if len > self.limit {
@@ -451,6 +456,11 @@ impl StreamDecoder {
         }
         self.buffer.advance(4);
         let body = self.buffer.split_to(len);
-        Ok(Some(codec::decode_message(self.tag, &body)?))
+        let message = codec::decode_message(self.tag, &body)?;
+        if self.tag == CLIENT_TAG && codec::encode(self.tag, &message) != body {
+            let reason = "a number or a length is not in its shortest form".to_owned();
+            return Err(CodecError::Malformed { tag: self.tag.0, reason }.into());
+        }
+        Ok(Some(message))
     }
 }

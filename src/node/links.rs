@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
-use rekindle_actors::{Host, MatchHandle, MatchPhase};
+use rekindle_actors::{Host, MatchHandle, MatchPhase, MatchStatus};
 use rekindle_cluster::ownership::standing::Standing;
 use rekindle_door::{Location, MatchDoor as _, MatchFinder, Refusal, Wanted};
 use rekindle_schema::wire::RefuseCode;
@@ -19,6 +19,9 @@ use tokio::sync::watch;
 use super::standby::known::Addresses;
 use super::standing::Standings;
 use super::whereabouts::{Lookup, Whereabouts};
+
+#[cfg(test)]
+mod tests;
 
 /// The matches of this node.
 pub struct Links {
@@ -55,15 +58,38 @@ impl Links {
 impl Links {
     /// The match with room in which most play, of this game if one is named: strangers meet.
     fn roomy(&self, game: Option<&str>) -> Option<MatchHandle> {
-        let mut matches = self.host.list();
-        matches.retain(|status| game.is_none_or(|game| status.game == game));
-        let open = matches.iter().filter(|status| {
-            matches!(status.phase, MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled)
-        });
+        let open = self.open(game);
         let best = open
+            .iter()
             .filter(|status| status.sessions < status.max_players)
             .max_by_key(|status| (status.sessions, status.match_id))?;
         self.host.find(best.match_id)
+    }
+
+    /// The matches that run here, of this game if one is named.
+    fn open(&self, game: Option<&str>) -> Vec<MatchStatus> {
+        let mut matches = self.host.list();
+        matches.retain(|status| {
+            game.is_none_or(|game| status.game == game)
+                && matches!(
+                    status.phase,
+                    MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled
+                )
+        });
+        matches
+    }
+
+    /// Why there is no match with room: all are full, or there is none.
+    fn no_room(&self, game: Option<&str>) -> Location {
+        let of = game.map_or_else(String::new, |game| format!(" of `{game}`"));
+        if self.open(game).is_empty() {
+            let words =
+                format!("RK-NODE-220: no match{of} runs here: name one, or ask another node");
+            refused(RefuseCode::NoMatch, words)
+        } else {
+            let words = format!("RK-NODE-032: no match{of} here has room for a player");
+            refused(RefuseCode::Full, words)
+        }
     }
 }
 
@@ -101,13 +127,7 @@ impl MatchFinder for Links {
             (None, Some(id)) => {
                 refused(RefuseCode::NoMatch, format!("RK-NODE-031: match {id} does not run here"))
             }
-            (None, None) => {
-                let of = wanted.game.map_or_else(String::new, |game| format!(" of `{game}`"));
-                refused(
-                    RefuseCode::Full,
-                    format!("RK-NODE-032: no match{of} here has room for a player"),
-                )
-            }
+            (None, None) => self.no_room(wanted.game),
         }
     }
 

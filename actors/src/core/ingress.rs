@@ -13,13 +13,10 @@ use rekindle_door::{Admission, Opened, RawInput, Refusal};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
 };
-use rekindle_schema::wire::RefuseCode;
+use rekindle_schema::wire::{INPUT_NUMBERS_END, RefuseCode};
 use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::SessionState;
 use tokio::time::Instant;
-
-/// Inputs are numbered below this, so that a number plus one is always a number.
-const MAX_INPUT_SEQ: u64 = 1 << 62;
 
 /// Bounds of what waits for a match.
 #[derive(Debug, Clone, Copy)]
@@ -235,7 +232,7 @@ impl Ingress {
         if input.seq <= slot.last_input || slot.inputs.contains_key(&input.seq) {
             return Admission::Stale;
         }
-        if input.seq >= MAX_INPUT_SEQ
+        if input.seq >= INPUT_NUMBERS_END
             || input.target.0 > self.tick.0.saturating_add(self.limits.window)
         {
             return Admission::OutOfWindow;

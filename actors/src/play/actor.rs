@@ -89,6 +89,8 @@ pub(crate) struct MatchState {
     /// Set after a long pause: nothing is published before this tick is durable, whatever the
     /// output mode.
     pub(super) unverified: Option<Tick>,
+    /// Who wants the match to stop behind the tick that comes next, to hand it over.
+    pub(super) leaving: Option<oneshot::Sender<Result<Cut, String>>>,
     pub(super) me: ActorRef<MatchMsg>,
 }
 
@@ -120,6 +122,7 @@ impl Actor for MatchActor {
             deadline,
             pending: VecDeque::new(),
             unverified: None,
+            leaving: None,
             me,
         };
         match start {

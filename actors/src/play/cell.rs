@@ -22,7 +22,7 @@ use super::effects::EffectOutbox;
 use super::subscribers::Subscribers;
 use super::supervision::{MatchPhase, Supervision};
 use crate::checkpoint::ticket::Progress;
-use crate::core::{Durable, EventLog, Hashes};
+use crate::core::{Durable, EventLog, Hashes, Turns};
 use crate::messages::MatchMsg;
 
 /// The shared part of a match.
@@ -42,6 +42,8 @@ pub(crate) struct MatchCell {
     /// Set if the recovery computed ticks again with another result: the newest tick that still
     /// holds.
     pub(crate) holds_until: Option<Tick>,
+    /// Where this ownership and those before it began.
+    pub(crate) turns: Turns,
     pub(crate) doors: Admissions,
     pub(crate) books: Books,
     pub(crate) subscribers: Subscribers,
@@ -72,6 +74,7 @@ pub(crate) struct CellParts<'a> {
     pub(crate) supervision: Supervision,
     pub(crate) hashes: Hashes,
     pub(crate) events: EventLog,
+    pub(crate) turns: Turns,
     pub(crate) holds_until: Option<Tick>,
 }
 
@@ -92,6 +95,7 @@ impl MatchCell {
             supervision,
             hashes,
             events,
+            turns,
             holds_until,
         } = parts;
         assert_eq!(books.standing().epoch, lease.epoch, "a ledger of another ownership");
@@ -105,6 +109,7 @@ impl MatchCell {
             shard,
             seed,
             holds_until,
+            turns,
             doors,
             books,
             subscribers,

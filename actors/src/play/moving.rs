@@ -7,11 +7,26 @@ use tokio::time::Instant;
 use super::actor::{MatchState, Mode};
 
 impl MatchState {
-    /// Stops behind the last executed tick. What waits for the next one keeps waiting.
+    /// Stops behind the next tick, so that it stands still for the hand-over alone and not for what
+    /// was left of a period besides. A match whose next tick may not come soon stops at once. What
+    /// waits for a later tick keeps waiting.
     pub(super) fn on_hand_off(&mut self, reply: oneshot::Sender<Result<Cut, String>>) {
         if let Some(why) = self.cannot_move() {
             let _ = reply.send(Err(why.to_owned()));
             return;
+        }
+        self.leaving = Some(reply);
+        if !matches!(self.mode, Mode::Running) || self.stalled() {
+            self.leave();
+        }
+    }
+
+    /// Stops behind the last executed tick, if somebody asked for it. Whether it stopped.
+    pub(super) fn leave(&mut self) -> bool {
+        let Some(reply) = self.leaving.take() else { return false };
+        if let Some(why) = self.cannot_move() {
+            let _ = reply.send(Err(why.to_owned()));
+            return false;
         }
         let cut = Cut {
             epoch: self.cell.epoch,
@@ -21,6 +36,7 @@ impl MatchState {
         };
         self.set_mode(Mode::Moving { cut, reply: Some(reply) });
         self.tell_cut_if_durable();
+        true
     }
 
     /// Why the match cannot be handed over now, in words.
@@ -54,6 +70,7 @@ impl MatchState {
 
     /// It goes on here: at once, for it is late.
     pub(super) fn on_keep(&mut self) {
+        self.leaving = None;
         if matches!(self.mode, Mode::Moving { .. }) {
             self.set_mode(Mode::Running);
             self.wake_at(Instant::now());

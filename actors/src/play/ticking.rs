@@ -48,7 +48,9 @@ impl MatchState {
         if self.stalled() {
             self.host.meters.paused_ticks.increment(1);
             self.cell.set_phase(MatchPhase::Stalled);
-            self.wake_at(now + self.cell.period);
+            if !self.leave() {
+                self.wake_at(now + self.cell.period);
+            }
             return;
         }
         self.cell.set_phase(MatchPhase::Running);
@@ -65,13 +67,13 @@ impl MatchState {
         }
         let drawn = self.cell.doors.lock().ingress.draw();
         self.make(drawn);
-        if matches!(self.mode, Mode::Running) {
+        if !self.leave() && matches!(self.mode, Mode::Running) {
             self.schedule_next(wake.deadline);
         }
     }
 
     /// Whether the match must not go on before the store has caught up.
-    fn stalled(&self) -> bool {
+    pub(super) fn stalled(&self) -> bool {
         if self.host.journal.overloaded() {
             return true;
         }

@@ -15,7 +15,7 @@ use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
 use crate::config::{Games, OtherBuild};
-use crate::core::{EventLog, Hashes};
+use crate::core::{EventLog, Hashes, Turns};
 use crate::error::RecoveryError;
 
 /// What a replay led to.
@@ -45,6 +45,8 @@ pub struct Replayed {
     pub holds_until: Option<Tick>,
     /// The newest hashes that were computed on the way.
     pub hashes: Hashes,
+    /// Where the ownerships began whose records were replayed.
+    pub turns: Turns,
     /// The newest events that were computed on the way.
     pub events: EventLog,
     /// The last replayed tick in which each session did something.
@@ -70,6 +72,7 @@ impl Replayed {
             resimulated: None,
             holds_until: None,
             hashes: Hashes::default(),
+            turns: Turns::default(),
             active: BTreeMap::new(),
             ended: None,
         }
@@ -237,6 +240,8 @@ impl Replay<'_> {
             state.beats_checked += 1;
             state.hashes.push(Beat { tick: meta.tick, hash: computed });
         }
+        // Where that ownership began, nobody knows any more: records of it that follow say nothing.
+        state.turns.push(meta.epoch, None);
         state.seq = meta.seq;
         state.checkpoint = Some(meta.clone());
         Ok(())
@@ -263,6 +268,7 @@ impl Replay<'_> {
                 flush.first, flush.last, state.tick
             )));
         }
+        state.turns.push(header.epoch, Some(state.tick));
         let foreign = header.build != self.build;
         if foreign {
             if self.other_build == OtherBuild::Refuse {

@@ -75,12 +75,14 @@ pub(crate) struct Session {
     receiver: SnapshotReceiver,
     /// Target ticks of inputs that are not known to be applied, ascending by number.
     targets: VecDeque<SentInput>,
-    /// Commands without a result, ascending by number.
+    /// Commands without a result, ascending by number. Also those that a server has taken: it may
+    /// let its match go, or die, before it applies them, and then the next owner gets them.
     pub(crate) commands: VecDeque<(u64, Bytes)>,
     /// The number of the next command.
     pub(crate) next_command: u64,
-    /// Commands that the server had taken before it died: their results may have died with it.
-    taken: Vec<u64>,
+    /// The server has taken the commands below this number already, says its welcome: their results
+    /// may have died with a connection.
+    taken_until: u64,
     /// The newest ownership that was heard of.
     pub(crate) epoch: Epoch,
     /// The newest tick seen.
@@ -120,7 +122,7 @@ impl Session {
             targets: VecDeque::new(),
             commands: VecDeque::new(),
             next_command: 1,
-            taken: Vec::new(),
+            taken_until: 1,
             epoch: Epoch(0),
             newest: Tick(0),
             beats: VecDeque::new(),
@@ -235,21 +237,18 @@ impl Session {
         news
     }
 
-    /// The server expects the command `next`. Those before it were taken. If it was thrown back
-    /// behind commands that it had answered, their numbers are given out again; whatever waits
-    /// behind such a gap can never be taken, and neither can what became of it be told.
+    /// The server expects the command `next`. It has taken those before it, which are not given
+    /// again over this connection. If it was thrown back behind commands that it had answered,
+    /// their numbers are given out again; whatever waits behind such a gap can never be taken, and
+    /// neither can what became of it be told.
     fn align_commands(&mut self, next: u64) -> Vec<ClientEvent> {
-        while let Some((seq, _)) = self.commands.pop_front_if(|(seq, _)| *seq < next) {
-            self.taken.push(seq);
-        }
-        let mut lost: Vec<u64> = self.taken.extract_if(.., |seq| *seq >= next).collect();
-        if self.commands.front().is_some_and(|(seq, _)| *seq > next) {
-            lost.extend(self.commands.drain(..).map(|(seq, _)| seq));
-        }
-        self.next_command = self.commands.back().map_or(next, |(seq, _)| seq + 1);
-        lost.into_iter()
-            .map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None })
-            .collect()
+        self.taken_until = next;
+        let taken = self.commands.partition_point(|(seq, _)| *seq < next);
+        let waiting = self.commands.iter().skip(taken);
+        let in_order = waiting.zip(next..).take_while(|((seq, _), wanted)| seq == wanted).count();
+        let lost = self.commands.split_off(taken + in_order);
+        self.next_command = next + in_order as u64;
+        lost.into_iter().map(|(seq, _)| lapsed(seq)).collect()
     }
 
     /// Takes a snapshot in. `tick_ms`: milliseconds a tick.
@@ -303,13 +302,14 @@ impl Session {
             .welcome
             .as_ref()
             .map_or(0, |welcome| welcome.tick.0 + u64::from(welcome.tick_rate));
-        if self.taken.is_empty() || self.newest.0 < patience {
+        if self.newest.0 < patience {
             return Vec::new();
         }
-        self.taken
-            .drain(..)
-            .map(|seq| ClientEvent::CommandDone { seq, tick: None, accepted: None })
-            .collect()
+        let mut news = Vec::new();
+        while let Some((seq, _)) = self.commands.pop_front_if(|(seq, _)| *seq < self.taken_until) {
+            news.push(lapsed(seq));
+        }
+        news
     }
 
     /// Takes a message of the stream in.
@@ -317,7 +317,6 @@ impl Session {
         Some(match message {
             ServerMessage::CommandDone { seq, tick, accepted } => {
                 self.commands.retain(|(waiting, _)| *waiting != seq);
-                self.taken.retain(|taken| *taken != seq);
                 ClientEvent::CommandDone { seq, tick: Some(tick), accepted: Some(accepted) }
             }
             ServerMessage::Beat { tick, hash } => {
@@ -360,10 +359,16 @@ impl Session {
         })
     }
 
-    /// The first command behind `sent` that waits for its result.
+    /// The first command behind `sent` that the server has not taken.
     pub(crate) fn command_behind(&self, sent: u64) -> Option<(u64, Bytes)> {
-        self.commands.iter().find(|(seq, _)| *seq > sent).cloned()
+        let waits = |seq: u64| seq > sent && seq >= self.taken_until;
+        self.commands.iter().find(|(seq, _)| waits(*seq)).cloned()
     }
+}
+
+/// Nobody can tell any more what became of command `seq`.
+fn lapsed(seq: u64) -> ClientEvent {
+    ClientEvent::CommandDone { seq, tick: None, accepted: None }
 }
 
 #[cfg(test)]
@@ -385,34 +390,44 @@ mod tests {
         events.iter().map(seq).collect()
     }
 
+    fn given(state: &Session) -> Vec<u64> {
+        let mut given = Vec::new();
+        while let Some((seq, _)) = state.command_behind(given.last().copied().unwrap_or(0)) {
+            given.push(seq);
+        }
+        given
+    }
+
     #[test]
     fn commands_go_on_where_the_server_expects_them() {
         // The server has taken 4 and 5 and waits for 6.
         let mut state = waiting(4..8);
         assert_eq!(lost(&state.align_commands(6)), []);
-        assert_eq!(
-            (
-                state.taken.as_slice(),
-                state.commands.front().map(|(seq, _)| *seq),
-                state.next_command
-            ),
-            (&[4, 5][..], Some(6), 8)
-        );
+        assert_eq!((given(&state), state.next_command), (vec![6, 7], 8));
+        // It let its match go before it applied 5: the next owner gets it.
+        assert_eq!(lost(&state.align_commands(5)), []);
+        assert_eq!((given(&state), state.next_command), (vec![5, 6, 7], 8));
         // All were answered, then the server was thrown back: numbers are given out again.
         let mut state = waiting(8..8);
         assert_eq!(lost(&state.align_commands(6)), []);
         assert_eq!(state.next_command, 6);
         // 6 was answered, 7 waits, and the server wants 6 again: 7 can never be taken.
-        let mut state = waiting(7..8);
-        state.taken = vec![5, 6];
-        assert_eq!(lost(&state.align_commands(6)), [6, 7]);
-        assert_eq!(
-            (state.taken.as_slice(), state.commands.len(), state.next_command),
-            (&[5][..], 0, 6)
-        );
+        let mut state = waiting(5..8);
+        state.told(ServerMessage::CommandDone { seq: 6, tick: Tick(1), accepted: true });
+        assert_eq!(lost(&state.align_commands(6)), [7]);
+        assert_eq!((state.commands.len(), given(&state), state.next_command), (1, vec![], 6));
         // A new session starts over.
         let mut state = waiting(3..3);
         state.align_commands(1);
         assert_eq!(state.next_command, 1);
+    }
+
+    #[test]
+    fn what_a_server_took_and_does_not_answer_within_a_second_lapses() {
+        let mut state = waiting(4..7);
+        state.align_commands(6);
+        assert_eq!(lost(&state.lapse()), [4, 5], "without a welcome nothing is waited for");
+        assert_eq!(given(&state), [6], "what it has not taken still waits");
+        assert_eq!(lost(&state.lapse()), []);
     }
 }

@@ -89,6 +89,10 @@ pub trait MatchDoor: Send + Sync + 'static {
     /// Set if its recovery computed ticks again with another result than clients had been shown:
     /// the newest tick that still holds.
     fn holds_until(&self) -> Option<Tick>;
+    /// The newest tick of the ownership `epoch` that the later ones took over, as far as is
+    /// remembered: what its clients were shown behind that was made anew. `None` if no later one is
+    /// remembered.
+    fn holds_of(&self, epoch: Epoch) -> Option<Tick>;
     /// The events of the newest published ticks that are remembered, of ticks from `from` on.
     fn events_from(&self, from: Tick) -> Recalled;
     /// Opens a session for `player`, or resumes the one that the player has. Resolves once the

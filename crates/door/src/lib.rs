@@ -90,6 +90,9 @@
 //!     fn holds_until(&self) -> Option<Tick> {
 //!         None
 //!     }
+//!     fn holds_of(&self, _: Epoch) -> Option<Tick> {
+//!         None
+//!     }
 //!     fn events_from(&self, from: Tick) -> Recalled {
 //!         Recalled { from, events: Vec::new() }
 //!     }

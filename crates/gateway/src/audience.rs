@@ -96,8 +96,8 @@ pub(crate) struct Audience {
     history: ViewHistory,
     /// By number of the connection.
     listeners: BTreeMap<u64, Listener>,
-    /// The number of the connection of each session.
-    by_session: BTreeMap<SessionId, u64>,
+    /// The numbers of the connections of each session; mostly one.
+    by_session: BTreeMap<SessionId, Vec<u64>>,
     /// Kept for its memory: filled anew for each client.
     header: SnapshotHeader,
     /// Kept for its memory: the snapshot that is being made.
@@ -136,10 +136,8 @@ impl Audience {
 
     /// A client was let in. It gets a full snapshot with the next frame.
     pub(crate) fn enter(&mut self, seat: Arc<Seat>) {
-        if seat.role == Role::Player
-            && let Some(earlier) = self.by_session.insert(seat.session, seat.number)
-        {
-            self.listeners.remove(&earlier);
+        if seat.role == Role::Player {
+            self.by_session.entry(seat.session).or_default().push(seat.number);
         }
         let snapshots =
             SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
@@ -167,10 +165,13 @@ impl Audience {
 
     /// The client of the connection with this number is gone.
     pub(crate) fn leave(&mut self, number: u64) {
-        if let Some(listener) = self.listeners.remove(&number)
-            && self.by_session.get(&listener.seat.session) == Some(&number)
-        {
-            self.by_session.remove(&listener.seat.session);
+        let Some(listener) = self.listeners.remove(&number) else { return };
+        let session = listener.seat.session;
+        if let Some(numbers) = self.by_session.get_mut(&session) {
+            numbers.retain(|known| *known != number);
+            if numbers.is_empty() {
+                self.by_session.remove(&session);
+            }
         }
     }
 
@@ -185,8 +186,13 @@ impl Audience {
         self.listeners.values().for_each(|listener| act(&listener.seat));
     }
 
-    fn listener(&mut self, session: SessionId) -> Option<&mut Listener> {
-        self.by_session.get(&session).and_then(|number| self.listeners.get_mut(number))
+    /// Does something for each connection of a session.
+    fn each_of(&mut self, session: SessionId, mut act: impl FnMut(&mut Listener)) {
+        for number in self.by_session.get(&session).into_iter().flatten() {
+            if let Some(listener) = self.listeners.get_mut(number) {
+                act(listener);
+            }
+        }
     }
 
     /// Sends all clients away.
@@ -217,12 +223,12 @@ impl Audience {
         self.history.push(Arc::clone(&frame.view));
         self.tell(frame);
         for applied in &frame.applied {
-            if let Some(listener) = self.listener(applied.session) {
+            self.each_of(applied.session, |listener| {
                 if listener.applied.len() == MAX_APPLIED {
                     listener.applied.remove(0);
                 }
                 listener.applied.push((applied.seq, frame.tick));
-            }
+            });
         }
         self.send_snapshots(frame, now);
         if let Some(reason) = &frame.ended {
@@ -265,14 +271,15 @@ impl Audience {
             seat.tell(message);
         };
         for done in &frame.commands {
-            if let Some(listener) = self.listener(done.session) {
-                let message = ServerMessage::CommandDone {
-                    seq: done.seq,
-                    tick: frame.tick,
-                    accepted: done.accepted,
-                };
+            let message = ServerMessage::CommandDone {
+                seq: done.seq,
+                tick: frame.tick,
+                accepted: done.accepted,
+            };
+            self.each_of(done.session, |listener| {
                 tell(&listener.seat, encode_server(&message));
-            }
+                listener.seat.note_answered(done.seq);
+            });
         }
         for event in &frame.events {
             let message = encode_event(event);
@@ -287,16 +294,16 @@ impl Audience {
             self.each(|seat| tell(seat, message.clone()));
         }
         for left in &frame.left {
-            if let Some(listener) = self.listener(left.session) {
-                let words = match left.reason {
-                    LeaveReason::Left => "RK-GATE-034: you left the match",
-                    LeaveReason::TimedOut => {
-                        "RK-GATE-034: you were away for longer than the match waits"
-                    }
-                    LeaveReason::Removed => "RK-GATE-034: you were removed from the match",
-                };
+            let words = match left.reason {
+                LeaveReason::Left => "RK-GATE-034: you left the match",
+                LeaveReason::TimedOut => {
+                    "RK-GATE-034: you were away for longer than the match waits"
+                }
+                LeaveReason::Removed => "RK-GATE-034: you were removed from the match",
+            };
+            self.each_of(left.session, |listener| {
                 listener.seat.dismiss(Refusal::new(RefuseCode::Removed, words));
-            }
+            });
         }
     }
 

@@ -22,6 +22,7 @@ mod waiting;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_schema::MatchId;
@@ -34,15 +35,20 @@ use rekindle_transport::{
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use self::end::End;
 use self::farewell::{GOODBYE, say_goodbye};
 use self::hello::{Answered, Visit};
+use crate::crowd::superseded;
 use crate::edge::Edge;
 use crate::meters::Meters;
 use crate::pending::PendingGuard;
 use crate::seat::{Listening, Seat};
+
+/// A connection over which its client says nothing for so long is let go, if it has said something
+/// over another one of its session since.
+const SPARE: Duration = Duration::from_secs(3);
 
 /// Serves one connection. `number` counts the connections of the edge; `pending` counts this one
 /// until it has shown a good credential.
@@ -107,6 +113,7 @@ async fn stay(
     let end = tokio::select! {
         biased;
         why = seat.dismissed() => End::Dismissed(why),
+        end = spare(edge, &seat) => end,
         never = tell_nodes(edge, &seat) => match never {},
         never = tell_standby(edge, &seat, match_id) => match never {},
         end = ended_by(&mut datagrams) => end,
@@ -201,6 +208,20 @@ async fn tell_standby(edge: &Edge, seat: &Seat, match_id: MatchId) -> Infallible
         // It ends with the node.
         if standbys.changed().await.is_err() {
             return pending().await;
+        }
+    }
+}
+
+/// Ends a connection that its client does not use while it uses another one of the session.
+async fn spare(edge: &Edge, seat: &Seat) -> End {
+    let since = Instant::now();
+    loop {
+        sleep(SPARE).await;
+        if seat.role == Role::Spectator || seat.is_used() {
+            return pending().await;
+        }
+        if edge.crowd.is_spare(seat, since) {
+            return End::Dismissed(superseded().into());
         }
     }
 }

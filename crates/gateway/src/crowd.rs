@@ -11,11 +11,16 @@ use parking_lot::Mutex;
 use rekindle_door::Refusal;
 use rekindle_schema::wire::{RefuseCode, Role};
 use rekindle_schema::{PlayerId, SessionId};
+use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::meters::Meters;
 use crate::places::{Grant, Place, Places};
 use crate::seat::Seat;
+
+/// Most connections that a session may have at once: a client whose attempts to connect overlap may
+/// show its credential over each of them.
+const CONNECTIONS_OF_SESSION: usize = 8;
 
 /// All clients that are in.
 pub(crate) struct Crowd {
@@ -30,8 +35,10 @@ struct State {
     draining: Option<String>,
     /// All clients that were let in, by number of their connection.
     seats: BTreeMap<u64, Arc<Seat>>,
-    /// The number of the connection that carries each session.
-    sessions: BTreeMap<SessionId, u64>,
+    /// The numbers of the connections of each session, in the order in which they were let in. The
+    /// newest over which its client has said something carries it; the others wait for the client
+    /// to make up its mind.
+    sessions: BTreeMap<SessionId, Vec<u64>>,
     /// The places that are taken: also of clients that are still being let in.
     places: Places,
     /// Players whose hello is being answered, of those whose ticket names no match.
@@ -116,25 +123,54 @@ impl Crowd {
         self.state.lock().draining = None;
     }
 
-    /// Notes a client that was let in. An earlier connection of the same session is let go.
+    /// Notes a client that was let in. Other connections of its session stay until the client says
+    /// something over this one ([`Crowd::used`]): it may have shown its credential over several,
+    /// and only it knows which one it goes on with.
     pub(crate) fn seat(&self, seat: &Arc<Seat>) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if let Some(reason) = state.draining.clone() {
             seat.dismiss(Refusal::new(RefuseCode::Draining, reason));
         }
-        let earlier = match seat.role {
-            Role::Player => state.sessions.insert(seat.session, seat.number),
-            Role::Spectator => None,
-        };
-        if let Some(earlier) = earlier.and_then(|number| state.seats.get(&number)) {
-            self.meters.superseded.increment(1);
-            earlier.dismiss(Refusal::new(
-                RefuseCode::Superseded,
-                "RK-GATE-035: your session goes on over another connection",
-            ));
+        if seat.role == Role::Player {
+            let numbers = state.sessions.entry(seat.session).or_default();
+            if numbers.len() >= CONNECTIONS_OF_SESSION {
+                let unused = |number: &u64| state.seats.get(number).is_none_or(|it| !it.is_used());
+                let oldest = numbers.iter().position(unused).unwrap_or(0);
+                self.supersede(state.seats.get(&numbers.remove(oldest)));
+            }
+            numbers.push(seat.number);
         }
         state.seats.insert(seat.number, Arc::clone(seat));
         self.meters.sessions.set(state.seats.len() as f64);
+    }
+
+    /// A player has said something over this connection for the first time: it carries the session
+    /// now, and earlier ones are let go.
+    pub(crate) fn used(&self, seat: &Seat) {
+        let mut guard = self.state.lock();
+        let State { sessions, seats, .. } = &mut *guard;
+        let Some(numbers) = sessions.get_mut(&seat.session) else { return };
+        let earlier = numbers.iter().position(|number| *number == seat.number).unwrap_or(0);
+        for number in numbers.drain(..earlier) {
+            self.supersede(seats.get(&number));
+        }
+    }
+
+    /// Whether the client of this connection has said something over another one of its session
+    /// behind `since`, and nothing over this one.
+    pub(crate) fn is_spare(&self, seat: &Seat, since: Instant) -> bool {
+        let state = self.state.lock();
+        let numbers = state.sessions.get(&seat.session).into_iter().flatten();
+        let mut others = numbers.filter_map(|number| state.seats.get(number));
+        let heard = |other: &Arc<Seat>| other.feedback().is_some_and(|last| last.at > since);
+        !seat.is_used() && others.any(heard)
+    }
+
+    fn supersede(&self, seat: Option<&Arc<Seat>>) {
+        let Some(seat) = seat else { return };
+        self.meters.superseded.increment(1);
+        seat.dismiss(superseded());
     }
 
     /// Forgets a client. True if no other connection carries its session.
@@ -142,12 +178,21 @@ impl Crowd {
         let mut state = self.state.lock();
         state.seats.remove(&seat.number);
         self.meters.sessions.set(state.seats.len() as f64);
-        let last = state.sessions.get(&seat.session) == Some(&seat.number);
+        let Some(numbers) = state.sessions.get_mut(&seat.session) else { return false };
+        let carried = numbers.contains(&seat.number);
+        numbers.retain(|number| *number != seat.number);
+        let last = numbers.is_empty();
         if last {
             state.sessions.remove(&seat.session);
         }
-        last
+        carried && last
     }
+}
+
+/// What the client of a connection is told whose session goes on over another.
+pub(crate) fn superseded() -> Refusal {
+    let words = "RK-GATE-035: your session goes on over another connection";
+    Refusal::new(RefuseCode::Superseded, words)
 }
 
 /// A client has a place as long as this.

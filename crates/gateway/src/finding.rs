@@ -55,7 +55,9 @@ impl Finding {
         let sought = match self.ask(self.finder.seek(wanted, hops)).await.flatten() {
             Some(sought) => sought,
             // Nobody knows now; a moment later somebody may.
-            None if refusal.code == RefuseCode::NoMatch => return silent(),
+            None if refusal.code == RefuseCode::NoMatch && wanted.match_id.is_some() => {
+                return silent();
+            }
             None => return location,
         };
         match (&sought, wanted.match_id) {

@@ -27,7 +27,7 @@
 //! | `rekindle_gateway_connections_total` | counter | `outcome` (accepted, retried, refused, ignored), `reason` | connections that wanted in |
 //! | `rekindle_gateway_refused_total` | counter | `code` | clients that were refused or let go, by what they were told |
 //! | `rekindle_gateway_no_place_total` | counter | `why` (player, address, spectators, full, shed) | clients that were refused, or let go (shed), because places are bounded |
-//! | `rekindle_gateway_rewound_total` | counter | `why` (behind, hash, epoch, recovery) | clients that came back and were told that the match does not go on from what they saw |
+//! | `rekindle_gateway_rewound_total` | counter | `why` (behind, hash, epoch, recovery, anew) | clients that came back and were told that the match does not go on from what they saw |
 //! | `rekindle_gateway_superseded_total` | counter | | connections whose session went on over another one |
 //! | `rekindle_gateway_malformed_total` | counter | `reason` | packets and messages that the protocol does not allow |
 //! | `rekindle_gateway_rate_limited_total` | counter | | datagrams dropped because a connection sent too many |

@@ -4,6 +4,8 @@
 //! The task of the match's room ([`crate::room`]) queues messages here and sends snapshots on the
 //! connection; a dismissal may come from anywhere.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_door::Refusal;
@@ -67,6 +69,10 @@ pub(crate) struct Seat {
     pub(crate) role: Role,
     pub(crate) listening: Listening,
     pub(crate) connection: Connection,
+    /// The client has sent something since its welcome.
+    used: AtomicBool,
+    /// The number of the newest command whose result was queued for the client.
+    answered: AtomicU64,
     feedback: Mutex<Option<Feedback>>,
     queue: mpsc::Sender<Bytes>,
     /// Free bytes in the connection's datagram queue when nothing waits there.
@@ -92,6 +98,8 @@ impl Seat {
             role,
             listening,
             connection,
+            used: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
             feedback: Mutex::new(None),
             queue,
             send_buffer,
@@ -125,6 +133,26 @@ impl Seat {
             }
             self.dismissed.notified().await;
         }
+    }
+
+    /// The client has sent something since its welcome. True for the first time.
+    pub(crate) fn use_first(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the client has sent something since its welcome.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The result of command `seq` is queued for the client.
+    pub(crate) fn note_answered(&self, seq: u64) {
+        self.answered.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// Whether the results of all commands up to `seq` are queued for the client.
+    pub(crate) fn has_answered(&self, seq: u64) -> bool {
+        self.answered.load(Ordering::Relaxed) >= seq
     }
 
     /// Whether a datagram that was sent earlier has not left yet.

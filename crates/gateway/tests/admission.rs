@@ -13,8 +13,8 @@ use rekindle_client::{Client, Timing, Trust};
 use rekindle_gateway::{Gateway, Keys, Limits, Rate, Ticket};
 use rekindle_netcode::{InputItem, InputPacket};
 use rekindle_schema::wire::{
-    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, ServerMessage, StreamDecoder,
-    Welcome, encode_client,
+    ClientMessage, Credential, Hello, INPUT_NUMBERS_END, PROTOCOL, RefuseCode, Role, ServerMessage,
+    StreamDecoder, Welcome, encode_client,
 };
 use rekindle_schema::{MatchId, PlayerId, Tick};
 use support::*;
@@ -196,6 +196,23 @@ async fn a_resume_token_is_good_for_its_session_only() {
     assert!(
         matches!(again.hear().await, ServerMessage::Welcome(again) if again.session == welcome.session && again.resumed)
     );
+    // Whoever watches with it opens no session and takes none over.
+    let watch = |credential| {
+        ClientMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            role: Role::Spectator,
+            credential,
+            match_id: None,
+        })
+    };
+    let token = || Credential::Resume(welcome.resume_token.clone());
+    for credential in [token(), Credential::Ticket(ticket(3, Role::Player))] {
+        let mut watcher = Raw::open(gateway.local_addr()).await;
+        watcher.say(&watch(credential)).await;
+        let ServerMessage::Welcome(seen) = watcher.hear().await else { panic!("it may watch") };
+        assert_eq!((seen.session.0, seen.resumed, seen.resume_token.as_str()), (0, false, ""));
+    }
+    assert!(told_off(&again).is_none() && game.inner.lock().players.len() == 2);
     // As a ticket it is nothing, and when the session is over it is nothing either.
     let mut raw = Raw::open(gateway.local_addr()).await;
     raw.say(&hello(welcome.resume_token.clone())).await;
@@ -267,7 +284,107 @@ async fn whoever_breaks_the_protocol_is_told_and_let_go() {
     }
     let silent = dial(addr).await.unwrap();
     assert_eq!(close_code(&silent).await, Some(RefuseCode::Malformed));
+    // Whoever has opened the stream is also told there.
+    let mut half = Raw::open(addr).await;
+    half.send.write_all(&[24, 0]).await.unwrap();
+    let (code, message) = half.refusal().await;
+    assert!(code == RefuseCode::Malformed && message.starts_with("RK-GATE-040"), "{message}");
+    // A number that takes more bytes than it needs.
+    let shortest = encode_client(&hello(ticket(2, Role::Player)));
+    let mut longer = (shortest.len() as u32 - 4 + 2).to_le_bytes().to_vec();
+    longer.extend_from_slice(&shortest[4..7]);
+    longer.extend_from_slice(&[0xfb, PROTOCOL as u8, 0]);
+    longer.extend_from_slice(&shortest[8..]);
+    let mut raw = Raw::open(addr).await;
+    raw.send.write_all(&longer).await.unwrap();
+    let (code, message) = raw.refusal().await;
+    assert!(code == RefuseCode::Malformed && message.contains("shortest"), "{message}");
     still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn whoever_leaves_out_a_command_is_told_the_results_of_those_before_it() {
+    let (game, gateway, mut honest) = scene(Limits::default()).await;
+    let (mut raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    for seq in [1, 3] {
+        raw.say(&ClientMessage::Command { seq, payload: Bytes::from_static(b"c") }).await;
+    }
+    let mut done = None;
+    loop {
+        match raw.hear().await {
+            ServerMessage::CommandDone { seq, .. } => done = Some(seq),
+            ServerMessage::Refused { code, message } => {
+                assert!(code == RefuseCode::Overloaded && message.starts_with("RK-GATE-049"));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(done, Some(1));
+    still_plays(&mut honest, &game).await;
+}
+
+#[tokio::test]
+async fn inputs_with_numbers_that_no_input_has_are_refused_at_once() {
+    let (game, gateway, mut honest) = scene(Limits::default()).await;
+    for seq in [0, INPUT_NUMBERS_END, 1 << 63, u64::MAX] {
+        let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+        raw.connection.send_datagram(packet(seq, b"ok")).unwrap();
+        let (code, message) = raw.refusal().await;
+        assert!(code == RefuseCode::Malformed && message.starts_with("RK-GATE-163"), "{message}");
+    }
+    assert!(game.applied_of(PlayerId(2)).is_empty());
+    let (raw, _) = Raw::enter(gateway.local_addr(), 2).await;
+    raw.connection.send_datagram(packet(INPUT_NUMBERS_END - 1, b"ok")).unwrap();
+    eventually("the highest is taken", || game.applied_of(PlayerId(2)).len() == 1).await;
+    still_plays(&mut honest, &game).await;
+}
+
+/// What is closed for, if it is.
+fn told_off(raw: &Raw) -> Option<ConnectionError> {
+    raw.connection.close_reason()
+}
+
+#[tokio::test]
+async fn a_client_that_says_hello_over_several_connections_keeps_the_one_that_it_uses() {
+    let (game, gateway, _honest) = scene(Limits::default()).await;
+    let addr = gateway.local_addr();
+    // It goes on with the first and closes the others.
+    let (first, welcome) = Raw::enter(addr, 2).await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let (other, again) = Raw::enter(addr, 2).await;
+        assert_eq!((again.session, again.resumed), (welcome.session, true));
+        others.push(other);
+    }
+    first.connection.send_datagram(packet(1, b"ok")).unwrap();
+    for other in others {
+        other.connection.close(0u32.into(), b"");
+    }
+    eventually("the others are gone", || gateway.clients() == 2).await;
+    first.connection.send_datagram(packet(2, b"ok")).unwrap();
+    eventually("it plays on", || game.applied_of(PlayerId(2)).len() == 2).await;
+    assert!(told_off(&first).is_none(), "{:?}", told_off(&first));
+    assert!(
+        !game.inner.lock().calls.iter().any(|call| call.starts_with("away")),
+        "its session was never away"
+    );
+    // It goes on with a later one: those before it are let go, and one behind it that it does not
+    // use is too, after a while.
+    let (second, _) = Raw::enter(addr, 2).await;
+    let (third, _) = Raw::enter(addr, 2).await;
+    second.connection.send_datagram(packet(3, b"ok")).unwrap();
+    assert_eq!(first.refusal().await.0, RefuseCode::Superseded);
+    assert_eq!(third.refusal().await.0, RefuseCode::Superseded);
+    second.connection.send_datagram(packet(4, b"ok")).unwrap();
+    eventually("it plays on", || game.applied_of(PlayerId(2)).len() == 4).await;
+    // However many there are, their number is bounded.
+    let mut many = Vec::new();
+    for _ in 0..12 {
+        many.push(Raw::enter(addr, 2).await.0);
+        assert!(gateway.clients() <= 1 + 8 + 1, "{}", gateway.clients());
+    }
+    assert!(told_off(&second).is_none(), "{:?}", told_off(&second));
 }
 
 #[tokio::test]

@@ -116,6 +116,50 @@ async fn a_running_session_follows_its_match_and_loses_no_input_and_no_command()
 }
 
 #[tokio::test]
+async fn a_command_that_waits_at_a_node_which_lets_its_match_go_is_given_to_the_next_owner() {
+    let (before, after) = (FakeMatch::start(60), FakeMatch::start(60));
+    after.inner.lock().paused = true;
+    let (old_node, new_node) = (FakeNode::with(&before), FakeNode::with(&after));
+    let old = Process::start(([127, 0, 0, 1], 0).into(), Limits::default(), &old_node);
+    let addr = old.addr;
+    let new = start(Limits::default(), &new_node);
+    let mut client = Client::connect(client_config(addr, 1)).unwrap();
+    snapshot(&mut client, |_| true).await;
+    before.inner.lock().paused = true;
+    let waits = client.command(Bytes::from_static(b"waits")).unwrap();
+    let taken = |game: &FakeMatch| game.inner.lock().players[&PlayerId(1)].last_command;
+    eventually("it waits there", || taken(&before) == waits).await;
+    // The client comes back, and is told that the command is taken.
+    old.kill();
+    eventually("the port is free", || std::net::UdpSocket::bind(addr).is_ok()).await;
+    let _old = Process::start(addr, Limits::default(), &old_node);
+    until(&mut client, |event| match event {
+        ClientEvent::Resumed { welcome, .. } => {
+            assert_eq!(welcome.next_command, waits + 1);
+            Some(())
+        }
+        _ => None,
+    })
+    .await;
+    // The match goes on elsewhere, without what waited for it here.
+    carry_on(&before, &after);
+    after.inner.lock().players.get_mut(&PlayerId(1)).unwrap().last_command = 0;
+    *old_node.game.lock() = None;
+    *old_node.elsewhere.lock() = Some(new.local_addr().to_string());
+    after.inner.lock().paused = false;
+    before.inner.lock().drop_subscribers();
+    let done = until(&mut client, |event| match event {
+        ClientEvent::CommandDone { seq, accepted, .. } => Some((seq, accepted)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(done, (waits, Some(true)));
+    let applied =
+        (before.inner.lock().applied_commands.len(), after.inner.lock().applied_commands.clone());
+    assert_eq!(applied, (0, vec![(PlayerId(1), waits, Bytes::from_static(b"waits"))]));
+}
+
+#[tokio::test]
 async fn a_client_that_waits_at_the_standby_goes_on_there_the_moment_the_match_comes() {
     let (before, after) = (FakeMatch::start(60), FakeMatch::start(60));
     after.inner.lock().paused = true;

@@ -229,6 +229,28 @@ async fn a_server_that_takes_a_session_on_and_lets_it_fall_is_asked_more_and_mor
 }
 
 #[tokio::test]
+async fn ticks_that_a_later_owner_made_anew_are_taken_back_also_when_it_has_gone_beyond_them() {
+    let game = FakeMatch::start(60);
+    let node = FakeNode::with(&game);
+    let (addr, mut client, seen) = play_until(&game, &node, 62).await;
+    // The next owner took over what lay before, and has gone far beyond; no hash tells them apart.
+    let held = Tick(seen.0 - 2);
+    let before = {
+        let mut inner = game.inner.lock();
+        (inner.tick, inner.epoch, inner.took_over) = (Tick(seen.0 + 200), Epoch(6), Some(held));
+        inner.subscriptions
+    };
+    let _process = Process::start(addr, Limits::default(), &node);
+    let resumed = async {
+        eventually("somebody listens", || game.inner.lock().subscriptions > before).await;
+        game.inner.lock().paused = false;
+    };
+    let ((rewound, next), ()) = tokio::join!(comes_back(&mut client), resumed);
+    assert_eq!(rewound, [(Epoch(6), held)]);
+    assert!(next > seen);
+}
+
+#[tokio::test]
 async fn an_owner_that_was_replaced_rewinds_nobody() {
     let (old, new) = (FakeMatch::start(60), FakeMatch::start(60));
     new.inner.lock().epoch = Epoch(7);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use rekindle_schema::Tick;
+use rekindle_schema::wire::INPUT_NUMBERS_END;
 
 use crate::bits::{ByteReader, Truncated, put_signed, put_varint};
 
@@ -39,6 +40,9 @@ pub enum PacketError {
     /// Numbers that do not rise.
     #[error("RK-NET-024: the numbers of the inputs do not rise")]
     Order,
+    /// A number that no input may have.
+    #[error("an input has number {0}: numbers are from 1 to 2^62 - 1")]
+    Number(u64),
     /// Bytes behind the last input.
     #[error("RK-NET-025: {0} bytes behind the last input")]
     Trailing(usize),
@@ -143,6 +147,9 @@ impl InputPacket {
             let seq = last.unwrap_or(0).wrapping_add(bytes.varint()?);
             if last.is_some_and(|last| seq <= last) {
                 return Err(PacketError::Order);
+            }
+            if seq == 0 || seq >= INPUT_NUMBERS_END {
+                return Err(PacketError::Number(seq));
             }
             let target = Tick(ack_tick.0.wrapping_add(bytes.signed()? as u64));
             let view = Tick(target.0.wrapping_sub(bytes.signed()? as u64));

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod connection_ids;
+mod resets;
 pub(crate) mod server;
 
 pub use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};

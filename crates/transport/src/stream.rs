@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use bytes::{Buf, Bytes};
 use quinn::{RecvStream, SendStream};
 use rekindle_schema::wire::{ClientMessage, ServerMessage, StreamDecoder, StreamError};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Most bytes that the node takes from a client's stream at once.
@@ -42,7 +43,7 @@ impl MessageReader<ServerMessage> {
     }
 }
 
-impl<M: DeserializeOwned> MessageReader<M> {
+impl<M: DeserializeOwned + Serialize> MessageReader<M> {
     /// The next message; `None` when the stream, or its connection, has ended. After an error
     /// nothing more can be read. Giving up the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<M>, StreamError> {

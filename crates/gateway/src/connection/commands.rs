@@ -19,6 +19,8 @@ use crate::seat::Seat;
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// How often at most.
 const OFFERS: u32 = 100;
+/// Whoever leaves out a number first gets the results of what was taken, for so long.
+const RESULTS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Hands commands over, in order, as fast as the client may send them.
 pub(super) async fn read_commands(
@@ -28,6 +30,8 @@ pub(super) async fn read_commands(
     reader: &mut MessageReader<ClientMessage>,
 ) -> End {
     let mut pace = Bucket::new(edge.config.limits.commands, Instant::now());
+    // The newest command that the match took over this connection.
+    let mut taken = 0;
     loop {
         match reader.next().await {
             Ok(Some(ClientMessage::Bye)) => return End::Bye,
@@ -47,8 +51,15 @@ pub(super) async fn read_commands(
                 // Not reading on is the answer to haste: the stream's window does the rest.
                 sleep(pace.reserve(Instant::now())).await;
                 edge.meters.commands.increment(1);
-                if let Err(end) = hand_over(seat, room, seq, payload).await {
-                    return end;
+                if seat.use_first() {
+                    edge.crowd.used(seat);
+                }
+                match hand_over(seat, room, seq, payload).await {
+                    Ok(()) => taken = seq,
+                    Err(end) => {
+                        results(seat, taken).await;
+                        return end;
+                    }
                 }
             }
             // The client says no more on the stream; its datagrams go on.
@@ -57,6 +68,15 @@ pub(super) async fn read_commands(
                 return End::Lost;
             }
         }
+    }
+}
+
+/// Waits until the client has been told what became of the commands that the match took, so that a
+/// later one that is refused does not cost it their results.
+async fn results(seat: &Seat, taken: u64) {
+    let until = Instant::now() + RESULTS_PATIENCE;
+    while !seat.has_answered(taken) && Instant::now() < until && !seat.connection.is_closed() {
+        sleep(OFFER_AGAIN).await;
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rekindle_door::{Admission, RawInput};
-use rekindle_netcode::InputPacket;
+use rekindle_netcode::{InputPacket, PacketError};
 use rekindle_schema::wire::{RefuseCode, Role};
 use tokio::time::Instant;
 
@@ -44,6 +44,9 @@ pub(super) async fn read_datagrams(edge: Arc<Edge>, seat: Arc<Seat>, room: Arc<R
                     clock_ms: packet.clock_ms,
                     at: now,
                 });
+                if seat.use_first() && seat.role == Role::Player {
+                    edge.crowd.used(&seat);
+                }
                 if packet.inputs.is_empty() && repeated == 0 {
                     None
                 } else if seat.role == Role::Player {
@@ -53,6 +56,11 @@ pub(super) async fn read_datagrams(edge: Arc<Edge>, seat: Arc<Seat>, room: Arc<R
                 } else {
                     Some("spectator_input")
                 }
+            }
+            // It would repeat the input for ever, and none of its inputs would ever be applied.
+            Err(error @ PacketError::Number(_)) => {
+                Meters::malformed("input_number");
+                return End::refused(RefuseCode::Malformed, format!("RK-GATE-163: {error}"));
             }
             Err(_) => Some("input_packet"),
         };

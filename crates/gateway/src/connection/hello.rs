@@ -13,7 +13,7 @@ use rekindle_schema::wire::{
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::{Connection, MessageReader, MessageWriter};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::credential::{Shown, check};
 use super::farewell::close;
@@ -61,17 +61,20 @@ pub(super) async fn receive(
     pending: PendingGuard,
 ) -> Option<Answered> {
     let limits = &edge.config.limits;
-    let hello = timeout(limits.hello_timeout, async {
-        let (mut reader, writer) = connection.accept_stream(limits.max_hello).await.ok()?;
-        let message = reader.next().await;
-        Some((reader, writer, message))
-    });
-    let Ok(heard) = hello.await else {
+    let until = Instant::now() + limits.hello_timeout;
+    let silent = || {
         Meters::malformed("hello_timeout");
-        close(connection, &Refusal::new(RefuseCode::Malformed, "RK-GATE-040: no hello came"));
+        Refusal::new(RefuseCode::Malformed, "RK-GATE-040: no hello came")
+    };
+    let Ok(stream) = timeout_at(until, connection.accept_stream(limits.max_hello)).await else {
+        // There is no stream to say it on.
+        close(connection, &silent());
         return None;
     };
-    let (mut reader, mut writer, mut message) = heard?;
+    let (mut reader, mut writer) = stream.ok()?;
+    let Ok(mut message) = timeout_at(until, reader.next()).await else {
+        return Some(Answered { reader, writer, admitted: Err(silent().into()) });
+    };
     let mut pending = Some(pending);
     if let Ok(Some(ClientMessage::Wait(hello))) = &message {
         let stream = (&mut reader, &mut writer);

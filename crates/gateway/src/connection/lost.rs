@@ -22,10 +22,15 @@ pub(super) fn lost(
     let found = stood::lost(stood, info.epoch, info.tick, |tick| door.hash_at(tick));
     let recovered = recovered.filter(|lost| stood.epoch < info.epoch && stood.tick > lost.to);
     // The recovery compared every hash; the client knows a few.
-    match found {
+    let known = match found {
         Some(lost) if lost.to > Tick(0) => Some(lost),
         other => recovered.or(other),
-    }
+    };
+    // Shown before it was durable, and made anew by a later owner while the client was away: the
+    // match may have gone beyond that since, and between two hashes nothing differs.
+    let anew = door.holds_of(stood.epoch).filter(|to| stood.tick > *to);
+    let anew = anew.map(|to| Lost { to, why: "anew" });
+    [known, anew].into_iter().flatten().min_by_key(|lost| lost.to)
 }
 
 /// Counts it, and logs it as often as lines may come.

@@ -81,6 +81,8 @@ pub struct Inner {
     pub events_from: Tick,
     /// What a recovery found.
     pub holds_until: Option<Tick>,
+    /// The last tick that its owner took over.
+    pub took_over: Option<Tick>,
     /// Views by tick, to compare with what clients saw.
     pub views: BTreeMap<Tick, Arc<NetView>>,
     pub calls: Vec<String>,
@@ -204,7 +206,7 @@ impl FakeMatch {
             });
             view.values.extend([
                 state.last_input as u32,
-                (state.last_input * 7919) as u32,
+                state.last_input.wrapping_mul(7919) as u32,
                 tick.0 as u32,
             ]);
             view.avatars.push((player, index as u32));
@@ -261,6 +263,11 @@ impl MatchDoor for FakeMatch {
 
     fn holds_until(&self) -> Option<Tick> {
         self.inner.lock().holds_until
+    }
+
+    fn holds_of(&self, epoch: Epoch) -> Option<Tick> {
+        let inner = self.inner.lock();
+        inner.took_over.filter(|_| epoch < inner.epoch)
     }
 
     fn open(

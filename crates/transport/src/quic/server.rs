@@ -22,10 +22,6 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// acknowledgements, so it must not be much more.
 const ACK_DELAY: Duration = Duration::from_millis(40);
 
-/// Resets tell clients of an earlier process that it is gone. One a millisecond is enough for
-/// thousands, and no amplifier.
-const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
-
 /// What a node's endpoint is made from.
 pub struct ServerSetup {
     /// The node's certificate.
@@ -63,7 +59,9 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
     endpoint.rng_seed(setup.seed);
     let (key, start) = (setup.connection_id_key, u64::from_le_bytes(start));
     endpoint.cid_generator(move || Box::new(KeyedIds::new(key, start)));
-    endpoint.min_reset_interval(MIN_RESET_INTERVAL);
+    // QUIC would leave one millisecond between two, and packets come in batches: of each batch one
+    // client would learn that its server is gone. [`KeyedIds`] bounds them instead.
+    endpoint.min_reset_interval(Duration::ZERO);
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -111,4 +109,62 @@ fn rare_acks() -> AckFrequencyConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(4)).max_ack_delay(Some(ACK_DELAY));
     acks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use bytes::BytesMut;
+    use quinn::ConnectionIdGenerator as _;
+    use quinn_proto::{DatagramEvent, Endpoint};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+
+    const KEY: u64 = 7;
+
+    fn setup() -> ServerSetup {
+        let made = rcgen::generate_simple_self_signed(["rekindle".to_owned()]).unwrap();
+        ServerSetup {
+            certificate: made.cert.der().clone(),
+            private_key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
+            reset_key: hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]),
+            retry_key: hkdf::Salt::new(hkdf::HKDF_SHA256, b"retry").extract(&[1; 32]),
+            connection_id_key: KEY,
+            seed: Some([3; 32]),
+            idle_timeout: Duration::from_secs(10),
+            max_incoming: 16,
+            datagram_send_buffer: 4 << 10,
+        }
+    }
+
+    #[test]
+    fn all_clients_of_an_earlier_process_are_told_at_once_and_a_flood_is_not_answered_for_ever() {
+        let (config, server) = configs(setup()).unwrap();
+        let mut endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server)), false, None);
+        // What the process before gave out.
+        let mut before = KeyedIds::new(KEY, 99);
+        let (now, mut buffer) = (Instant::now(), Vec::new());
+        let mut told = |client: u16| {
+            let from = SocketAddr::from(([10, 0, 0, 1], client));
+            let mut packet = vec![0x40];
+            packet.extend_from_slice(&before.generate_cid());
+            packet.resize(60, 0xaa);
+            buffer.clear();
+            let answer =
+                endpoint.handle(now, from, None, None, BytesMut::from(&packet[..]), &mut buffer);
+            match answer {
+                Some(DatagramEvent::Response(answer)) => {
+                    assert!(answer.destination == from && answer.size < packet.len());
+                    true
+                }
+                _ => false,
+            }
+        };
+        assert!((1..=24).all(&mut told), "each of 24 in the same instant");
+        let flood = (1..=20_000).filter(|client| told(*client)).count();
+        assert!((500..2_000).contains(&flood), "{flood} answers to 20,000 packets");
+    }
 }
