@@ -12,6 +12,7 @@ mod config;
 pub mod context;
 mod dev;
 mod doctor;
+mod game;
 mod jobs;
 mod keys;
 mod loss;
@@ -100,6 +101,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         }
         Some(Command::Match { command: MatchCommand::Pins }) => pins::list(context),
         Some(Command::Match { command }) => matches::run(context, command),
+        Some(Command::Game { command }) => game::run(context, &command),
         Some(Command::Jobs { command }) => jobs::run(context, command),
         Some(Command::Audit(args)) => audit::run(context, &args),
         Some(Command::Drain) => matches::drain(context),

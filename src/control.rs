@@ -16,8 +16,9 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
-    AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch, Ticket, WhereView,
+    AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
+    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch,
+    Ticket, WhereView,
 };
 use rekindle_admin::cluster::{ClusterView, NodeWished, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
@@ -36,6 +37,8 @@ use crate::node::{ControlError, Serving, descriptors, wishes};
 use crate::{clock, inspect};
 pub(crate) use views::{new_match, ticket_wanted, ticket_words, wanted, wish_action, wished};
 
+/// For how many seconds the tickets of a new match are good, if nobody says otherwise.
+const TICKET_TTL_S: u64 = 300;
 /// How long the admin listener may finish answers after the matches are put away.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -176,9 +179,16 @@ impl Control for Operated {
         views::node(self.node.report())
     }
 
-    fn matches(&self) -> Answer<'_, Vec<MatchView>> {
+    fn matches(&self, wanted: ListMatches) -> Answer<'_, Vec<MatchView>> {
         async move {
-            let matches = self.node.matches().await.map_err(refused)?;
+            let ListMatches { game, open } = wanted;
+            let matches = match open {
+                None | Some(0) => self.node.matches().await,
+                Some(1) => self.node.open_matches().await,
+                Some(other) => Err(ControlError::Invalid(format!("open={other}: expected 0 or 1"))),
+            };
+            let mut matches = matches.map_err(refused)?;
+            matches.retain(|found| game.as_ref().is_none_or(|game| found.game == *game));
             Ok(matches.into_iter().map(views::of_match).collect())
         }
         .boxed()
@@ -240,16 +250,13 @@ impl Control for Operated {
         .boxed()
     }
 
-    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, MatchView> {
+    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, CreatedMatch> {
         async move {
-            let detail =
-                format!("game={} bots={} config={}", wanted.game, wanted.house_bots, wanted.config);
+            let detail = views::creation_words(&wanted);
             let order = Order { action: "match.create", target: "", detail: &detail };
             let node = Arc::clone(&self.node);
-            let work = async move { node.create_match(new_match(wanted)).await };
-            let created =
-                self.act(who, order, work, |created| Some(created.match_id.to_string())).await?;
-            Ok(views::of_match(created))
+            let work = async move { create(&node, wanted).await };
+            self.act(who, order, work, |created| Some(created.view.id.clone())).await
         }
         .boxed()
     }
@@ -378,6 +385,22 @@ impl Control for Operated {
         }
         .boxed()
     }
+}
+
+/// Creates a match, and gathers what its players need: where it is, and their tickets.
+async fn create(node: &Serving, wanted: CreateMatch) -> Result<CreatedMatch, ControlError> {
+    let (on, seats, ttl_s) =
+        (wanted.on.clone(), wanted.seats.clone(), wanted.ttl_s.unwrap_or(TICKET_TTL_S));
+    // What cannot get a ticket is to be known before there is a match.
+    let of = |match_id| {
+        let wanted = seats.iter().map(move |seat| views::seat(seat, match_id, ttl_s));
+        wanted.map(|wanted| node.issue_ticket(&wanted)).collect::<Result<Vec<_>, _>>()
+    };
+    of(MatchId(0))?;
+    let created = node.create_match(new_match(wanted), on.as_deref()).await?;
+    let tickets = of(created.match_id)?;
+    let addresses = node.addresses_of(created.match_id).await?;
+    Ok(views::created(created, addresses, &node.report().certificate, &seats, tickets))
 }
 
 fn job_id(text: &str) -> Result<JobId, Refusal> {

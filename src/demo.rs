@@ -274,6 +274,9 @@ async fn create_matches(
             house_bots: 0,
             seed: Some(args.seed.wrapping_add(number)),
             tick_rate: None,
+            on: Some(card.incarnation.clone()),
+            seats: Vec::new(),
+            ttl_s: None,
         };
         let created: MatchView = admin.post("/v1/matches", &wanted).await?;
         matches.push(created.id.parse::<MatchId>()?);

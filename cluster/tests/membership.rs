@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rekindle_cluster::membership::core::{
-    Effect, Event, HOLD_MS, LISTEN_MS, Membership, PAUSE_MS, QUIET_MS, QUIET_UNHEARD_MS, TICK_MS,
-    Why,
+    Effect, Event, HOLD_MS, LISTEN_MS, MISSED_MS, Membership, PAUSE_MS, QUIET_MS, QUIET_UNHEARD_MS,
+    TICK_MS, Why,
 };
 use rekindle_cluster::membership::{Looks, Peer};
 use rekindle_cluster::ownership::suspicion;
@@ -144,6 +144,35 @@ fn a_node_that_hangs_looks_dead_when_neither_gossip_nor_link_says_anything() {
     assert_eq!(node.core.suspected(), ids(&[1]), "not cleared by the end of its link");
     // Without the gossip's word a quiet link says nothing.
     node.links.insert(Incarnation(2), 60_000);
+    node.hear();
+    assert_eq!(node.core.suspected(), ids(&[1]));
+}
+
+#[test]
+fn a_node_that_is_cut_off_takes_nobody_for_dead_also_not_the_first_that_it_misses() {
+    let mut node = Node::with(&[1, 2]);
+    // It hears 1 a little longer than 2, and the gossip gives up one after the other.
+    for (first, second) in [(QUIET_MS, MISSED_MS), (QUIET_MS, QUIET_MS), (60_000, 60_000)] {
+        node.falls_silent(2);
+        node.links = [(Incarnation(1), second), (Incarnation(2), first)].into();
+        node.hear();
+        assert_eq!(node.core.suspected(), ids(&[]), "1 is quiet for {second} ms");
+        node.falls_silent(1);
+    }
+    // It hears 1 again: then 2 is dead.
+    node.is_heard(1);
+    node.links.insert(Incarnation(1), MISSED_MS - 1);
+    node.hear();
+    assert_eq!(node.core.suspected(), ids(&[2]));
+    // Who is held for dead is not cleared because more are missed.
+    node.links = [(Incarnation(1), QUIET_MS)].into();
+    node.falls_silent(1);
+    node.hear();
+    assert_eq!(node.core.suspected(), ids(&[2]));
+    // Of two nodes either may take the other for dead: the store decides.
+    let mut node = Node::with(&[1]);
+    node.falls_silent(1);
+    node.links.insert(Incarnation(1), QUIET_MS);
     node.hear();
     assert_eq!(node.core.suspected(), ids(&[1]));
 }

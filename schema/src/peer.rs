@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::FormatTag;
 use crate::ids::{BatchNo, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
+use crate::lease::MatchSpec;
 
 /// The peer protocol that this build speaks best.
 pub const PEER_VERSION: u16 = 1;
@@ -20,7 +21,12 @@ pub const REPLY_TAG: FormatTag = FormatTag(0x7102);
 /// The largest request or reply, in bytes.
 pub const MAX_PEER_MESSAGE: usize = 64 << 10;
 
+/// Most matches in one [`PeerReply::Crowds`].
+pub const MAX_CROWDS: usize = 2_000;
+
 const _: () = assert!(PEER_VERSION_MIN <= PEER_VERSION);
+// An id takes nine bytes at most, a count five.
+const _: () = assert!(MAX_CROWDS * 14 < MAX_PEER_MESSAGE);
 
 /// Why a node follows a match of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +90,21 @@ pub enum PeerRequest {
         /// The version of the row that names you.
         version: u64,
     },
+    /// Enter a new match and run it. Answered with [`PeerReply::Done`] once it runs. Harmless to
+    /// repeat: the directory has one row of this id, whoever entered it. A node of a build that
+    /// does not know this request refuses it.
+    Create {
+        /// The match, drawn by who asks.
+        match_id: MatchId,
+        /// What it is.
+        spec: MatchSpec,
+    },
+    /// How many sessions have your matches? Answered with [`PeerReply::Crowds`], in the order of
+    /// their ids. A node of a build that does not know this request refuses it.
+    Crowds {
+        /// Only those behind this one.
+        after: Option<MatchId>,
+    },
 }
 
 /// What comes of a request.
@@ -108,6 +129,13 @@ pub enum PeerReply {
     Refused {
         /// Why, with a code, for people.
         words: String,
+    },
+    /// How many sessions matches have, at most [`MAX_CROWDS`] of them.
+    Crowds {
+        /// Matches that run here, by ascending id, each with its sessions.
+        crowds: Vec<(MatchId, u32)>,
+        /// There are more behind the last one.
+        more: bool,
     },
 }
 

@@ -115,6 +115,12 @@ pub enum Command {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         nodes: u16,
     },
+    /// Shows what the games of this executable are made of.
+    Game {
+        /// What to do.
+        #[command(subcommand)]
+        command: GameCommand,
+    },
     /// Lists and shows the nodes that share a store.
     Node {
         /// What to do.
@@ -262,6 +268,23 @@ pub struct DemoArgs {
     pub after_kill: Option<String>,
 }
 
+/// `rekindle game …`
+#[derive(Subcommand)]
+pub enum GameCommand {
+    /// Draws a game as a Mermaid diagram.
+    Graph {
+        /// The game [default: the first of this executable].
+        #[arg(value_name = "GAME")]
+        game: Option<String>,
+        /// Its state machines: states, transitions, guards, timeouts.
+        #[arg(long, required_unless_present = "systems", conflicts_with = "systems")]
+        states: bool,
+        /// Its systems, stage by stage, in the order in which they run.
+        #[arg(long)]
+        systems: bool,
+    },
+}
+
 /// `rekindle node ...`.
 #[derive(Subcommand)]
 pub enum NodeCommand {
@@ -346,7 +369,14 @@ pub struct BotsArgs {
 #[derive(Subcommand)]
 pub enum MatchCommand {
     /// Lists all matches.
-    Ls,
+    Ls {
+        /// Only matches of this game type.
+        #[arg(long)]
+        game: Option<String>,
+        /// Only those of all nodes that run and have a free seat.
+        #[arg(long)]
+        open: bool,
+    },
     /// Shows one match.
     Show {
         /// A unique prefix of its id.
@@ -376,6 +406,10 @@ pub enum MatchCommand {
         /// Ticks per second [default: the game's].
         #[arg(long)]
         tick_rate: Option<u16>,
+        /// The node that is to run it: its name, or its incarnation [default: one that has less to
+        /// do than others].
+        #[arg(long, value_name = "NODE")]
+        on: Option<String>,
     },
     /// Keeps a stretch of a match for replay, whatever the retention policy says. No node need run.
     Pin(PinArgs),

@@ -24,8 +24,8 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
     let node = context.node()?;
     block_on(async {
         match command {
-            MatchCommand::Ls => {
-                let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
+            MatchCommand::Ls { game, open } => {
+                let matches = listed(&node, game.as_deref(), open).await?;
                 context.answer(&matches, || table(&matches))?;
             }
             MatchCommand::Show { prefix } => {
@@ -33,23 +33,22 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 context.answer(&found, || details(&found))?;
             }
             MatchCommand::Where { prefix } => {
-                let found = find(&node, Some(&prefix)).await?;
-                let path = format!("/v1/matches/{}/where", found.id);
-                let place: WhereView = node.get(&path).await.map_err(explain)?;
+                let place = place_of(&node, &prefix).await?;
                 context.answer(&place, || whereabouts(&place))?;
             }
-            MatchCommand::Create { game, game_config, bots, seed, tick_rate } => {
-                let game = match game {
-                    Some(game) => game,
-                    None => first_game(&node).await?,
+            MatchCommand::Create { game, game_config, bots, seed, tick_rate, on } => {
+                let game = game_or_first(&node, game).await?;
+                let config = json(&game_config)?;
+                let wanted = CreateMatch {
+                    game,
+                    config,
+                    house_bots: bots,
+                    seed,
+                    tick_rate,
+                    on,
+                    seats: Vec::new(),
+                    ttl_s: None,
                 };
-                let config = serde_json::from_str(&game_config).map_err(|error| {
-                    Failure::new(
-                        Exit::Usage,
-                        format!("RK-CLI-003: --game-config is no JSON: {error}"),
-                    )
-                })?;
-                let wanted = CreateMatch { game, config, house_bots: bots, seed, tick_rate };
                 let created: MatchView =
                     node.post("/v1/matches", &wanted).await.map_err(explain)?;
                 context.answer(&created, || details(&created))?;
@@ -89,6 +88,40 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
         }
         Ok(Exit::Done)
     })
+}
+
+/// The game type that was asked for, or the first that the node has.
+async fn game_or_first(node: &AdminClient, game: Option<String>) -> Result<String, Failure> {
+    match game {
+        Some(game) => Ok(game),
+        None => first_game(node).await,
+    }
+}
+
+/// The configuration of a game, as it was typed.
+fn json(game_config: &str) -> Result<serde_json::Value, Failure> {
+    serde_json::from_str(game_config).map_err(|error| {
+        Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}"))
+    })
+}
+
+/// Where in the cluster a match is.
+async fn place_of(node: &AdminClient, prefix: &str) -> Result<WhereView, Failure> {
+    let found = find(node, Some(prefix)).await?;
+    let path = format!("/v1/matches/{}/where", found.id);
+    node.get(&path).await.map_err(explain)
+}
+
+/// All matches, or those of a game, or those that players can join.
+async fn listed(
+    node: &AdminClient,
+    game: Option<&str>,
+    open: bool,
+) -> Result<Vec<MatchView>, Failure> {
+    let path = format!("/v1/matches?open={}", u8::from(open));
+    let mut matches: Vec<MatchView> = node.get(&path).await.map_err(explain)?;
+    matches.retain(|found| game.is_none_or(|game| found.game == game));
+    Ok(matches)
 }
 
 async fn standby(

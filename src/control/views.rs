@@ -1,9 +1,11 @@
 //! What the node says, in the types of the HTTP interface, and the other way round. Pure.
 
 use rekindle_admin::api::{
-    CreateMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Place, WhereView,
+    CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Place,
+    Seat, SeatTicket, WhereView,
 };
 use rekindle_admin::cluster::{NodeWanted, NodeWished};
+use rekindle_gateway::keys::fingerprint;
 use rekindle_schema::job::{Job, JobState};
 use rekindle_schema::peer::Purpose;
 use rekindle_schema::standby::FollowState;
@@ -90,6 +92,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         tick_rate,
         epoch,
         players,
+        seats,
         house_bots,
         attempts,
         followers,
@@ -105,6 +108,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         tick_rate,
         epoch: epoch.0,
         players,
+        seats,
         house_bots,
         attempts,
         followers: followers.iter().map(|follower| of_follower(follower, epoch)).collect(),
@@ -129,8 +133,50 @@ fn of_follower(follower: &Follower, epoch: Epoch) -> FollowerView {
 
 /// A match that is wanted.
 pub(crate) fn new_match(wanted: CreateMatch) -> NewMatch {
-    let CreateMatch { game, config, house_bots, seed, tick_rate } = wanted;
+    let CreateMatch { game, config, house_bots, seed, tick_rate, on: _, seats: _, ttl_s: _ } =
+        wanted;
     NewMatch { game, config, house_bots, seed, tick_rate }
+}
+
+/// What the audit log says of a match that is to be created.
+pub(super) fn creation_words(wanted: &CreateMatch) -> String {
+    let CreateMatch { game, config, house_bots, on, seats, .. } = wanted;
+    let on = on.as_ref().map_or_else(String::new, |on| format!(" on={on}"));
+    let tickets = if seats.is_empty() {
+        String::new()
+    } else {
+        let players: Vec<String> = seats.iter().map(|seat| seat.player.to_string()).collect();
+        format!(" tickets={}", players.join(","))
+    };
+    format!("game={game} bots={house_bots} config={config}{on}{tickets}")
+}
+
+/// The ticket of a seat in this match.
+pub(super) fn seat(seat: &Seat, match_id: MatchId, ttl_s: u64) -> tickets::Wanted {
+    tickets::Wanted {
+        player: PlayerId(seat.player),
+        name: seat.name.clone(),
+        role: Role::Player,
+        match_id: Some(match_id),
+        ttl_s,
+    }
+}
+
+/// What a matchmaker needs of a new match. `tickets` are those of `seats`, in their order.
+pub(super) fn created(
+    report: MatchReport,
+    addresses: Vec<String>,
+    certificate: &[u8],
+    seats: &[Seat],
+    tickets: Vec<String>,
+) -> CreatedMatch {
+    let tickets = seats.iter().zip(tickets);
+    CreatedMatch {
+        view: of_match(report),
+        addresses,
+        certificate_sha256: hex::encode(&fingerprint(certificate)),
+        tickets: tickets.map(|(seat, ticket)| SeatTicket { player: seat.player, ticket }).collect(),
+    }
 }
 
 /// A ticket that is wanted. A match id that is none counts as no wish: check it before.

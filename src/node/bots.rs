@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_actors::MatchHandle;
-use rekindle_door::{MatchDoor as _, RawInput, Refusal, TickFrame};
+use rekindle_door::{Admission, MatchDoor as _, RawInput, Refusal, TickFrame};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{PlayerId, SessionId};
 use rekindle_sim::GameType;
@@ -19,6 +19,7 @@ struct Bot {
     player: PlayerId,
     session: SessionId,
     next_input: u64,
+    next_command: u64,
     /// What the game's bot remembers. Lost with the process: a bot that forgets is still a bot.
     memory: Vec<u8>,
 }
@@ -67,6 +68,7 @@ async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, Refusal> {
                     player,
                     session: opened.session,
                     next_input: opened.next_input,
+                    next_command: opened.next_command,
                     memory: Vec::new(),
                 });
             }
@@ -80,7 +82,7 @@ async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, Refusal> {
     }
 }
 
-/// Each bot looks at the tick that everybody sees and answers with an input.
+/// Each bot looks at the tick that everybody sees and answers with an input, a command, or both.
 fn step(
     handle: &MatchHandle,
     game: &dyn GameType,
@@ -98,6 +100,12 @@ fn step(
                 payload,
             });
             bot.next_input += 1;
+        }
+        let command = game.bot_command(bot.player, &frame.view, config, &mut bot.memory);
+        if let Some(payload) = command
+            && handle.command(bot.session, bot.next_command, payload) == Admission::Queued
+        {
+            bot.next_command += 1;
         }
     }
 }

@@ -424,7 +424,7 @@ async fn stop_jobs(node: &Serving) {
 async fn ensure_match(node: &Serving, wanted: NewMatch) -> Result<(), NodeError> {
     let Parts { host, mover, .. } = node.parts();
     if host.list().is_empty() && !mover.is_drained() {
-        node.create_match(wanted).await?;
+        node.create_here(wanted).await?;
     }
     Ok(())
 }

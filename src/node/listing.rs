@@ -57,6 +57,8 @@ pub struct MatchReport {
     pub epoch: Epoch,
     /// Sessions in it, house bots included.
     pub players: usize,
+    /// How many there can be; absent if this node does not have the game.
+    pub seats: Option<usize>,
     /// How many of them are house bots.
     pub house_bots: u16,
     /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
@@ -287,6 +289,7 @@ impl Serving {
         let node = nodes.get(&row.incarnation);
         let mut report = report_of(row, here);
         report.node = node.map(|node| node.name.clone());
+        report.seats = self.seats(row);
         report.followers = parts.standby.known().of(row.match_id);
         if here.is_some() {
             return report;
@@ -340,6 +343,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         tick_rate: row.spec.tick_rate,
         epoch: row.epoch,
         players: here.map_or(0, |status| status.sessions),
+        seats: None,
         house_bots: row.spec.house_bots,
         attempts: row.attempts,
         followers: Vec::new(),
@@ -370,6 +374,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         tick_rate: status.tick_rate,
         epoch: status.epoch,
         players: status.sessions,
+        seats: None,
         house_bots: status.house_bots,
         attempts: 0,
         followers: Vec::new(),

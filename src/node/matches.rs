@@ -1,12 +1,13 @@
-//! What operators do to matches: create, stop, resume. Called through [`Serving`].
+//! What operators do to matches that there are: stop, resume, migrate. New ones are in
+//! `placing`. Called through [`Serving`].
 
 use std::time::Duration;
 
 use rekindle_cluster::ownership::directory::{self, Updated};
 use rekindle_cluster::ownership::standing::Standing;
+use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
-use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState, NodeState};
-use rekindle_schema::{Epoch, MatchId, Seq};
+use rekindle_schema::lease::{MatchLease, MatchSpec, MatchState, NodeState};
 use rekindle_store::StoreError;
 use tokio::time::Instant;
 
@@ -125,56 +126,12 @@ impl Serving {
         self.parts().mover.move_to(id, to).await
     }
 
-    /// Creates a match and runs it here.
-    pub async fn create_match(&self, wanted: NewMatch) -> Result<MatchReport, ControlError> {
-        if self.is_draining() {
-            return Err(ControlError::Draining);
-        }
-        let Parts { config, host, store, incarnation, mover, .. } = self.parts();
-        if mover.is_drained() {
-            return Err(ControlError::Refused(format!(
-                "RK-NODE-204: node {0} is drained and takes no new matches: ask another one, or \
-                 `rekindle node undrain {0}`",
-                config.node_name
-            )));
-        }
-        let spec = self.spec_of(wanted)?;
-        let lease = MatchLease {
-            match_id: MatchId(clock::random()),
-            version: 1,
-            epoch: Epoch(1),
-            incarnation: *incarnation,
-            state: MatchState::Running,
-            attempts: 0,
-            lineage: vec![Lineage {
-                epoch: Epoch(1),
-                incarnation: *incarnation,
-                first_batch: host.next_batch(),
-                first_seq: Seq(1),
-            }],
-            spec,
-            region: config.node_region.clone(),
-        };
-        let id = lease.match_id;
-        store.leases.create(lease.clone()).await?;
-        host.create(lease).await.map_err(|error| ControlError::Failed(error.to_string()))?;
-        self.play_house_bots(id);
-        self.match_report(id).await
-    }
-
-    /// What is stored of a match that somebody wants, if this node may run one like it.
-    fn spec_of(&self, wanted: NewMatch) -> Result<MatchSpec, ControlError> {
-        let Parts { config, games, host, .. } = self.parts();
-        let game = games.get(&wanted.game).map_err(|_| ControlError::NoGame {
+    /// What is stored of a match that somebody wants, if its game is known and takes it.
+    pub(super) fn spec_of(&self, wanted: NewMatch) -> Result<MatchSpec, ControlError> {
+        let game = self.parts().games.get(&wanted.game).map_err(|_| ControlError::NoGame {
             name: wanted.game.clone(),
-            known: games.names().collect::<Vec<_>>().join(", "),
+            known: self.parts().games.names().collect::<Vec<_>>().join(", "),
         })?;
-        if host.list().len() >= config.limits.matches {
-            return Err(ControlError::Forbidden(format!(
-                "limits.matches = {} matches run here already",
-                config.limits.matches
-            )));
-        }
         let encoded = game
             .config_from_json(&wanted.config.to_string())
             .map_err(|error| ControlError::Invalid(error.to_string()))?;

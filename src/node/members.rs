@@ -2,7 +2,7 @@
 //! others say. The view is in memory and answers at once; it is read again each second, and
 //! whenever somebody asks for that. Made in [`super::lifecycle`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,6 +66,19 @@ impl Members {
     /// One of them.
     pub fn get(&self, incarnation: Incarnation) -> Option<Member> {
         self.view.lock().get(&incarnation).cloned()
+    }
+
+    /// Those that take no more matches, as far as is known; this node may be among them.
+    pub fn draining(&self) -> BTreeSet<Incarnation> {
+        let own = self.own();
+        let others = self.all();
+        let others = others.values().filter(|member| member.draining);
+        let own = own.draining.then_some(own.incarnation);
+        others
+            .map(|member| member.incarnation)
+            .filter(|node| Some(*node) != own)
+            .chain(own)
+            .collect()
     }
 
     /// Reads the view again. Many who ask at once cost one read, and a view that is as good as new

@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
+use super::placing::PeerAnswers;
 use super::successors::Successors;
 use super::{ControlError, Serving};
 use crate::clock;
@@ -39,6 +40,8 @@ const AT_ONCE: usize = 4;
 const CLOSE_TENTHS: u64 = 1;
 /// The same in ticks, for slow matches.
 const CLOSE_TICKS: u64 = 3;
+/// The other nodes are read again for new matches when they were read so long ago.
+const NODES_KNOWN: Duration = Duration::from_secs(1);
 
 /// A match that moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +72,9 @@ impl Emptied {
 
 /// Another node that may take matches.
 #[derive(Debug, Clone)]
-struct Node {
-    member: Member,
-    candidate: Candidate,
+pub(super) struct Node {
+    pub(super) member: Member,
+    pub(super) candidate: Candidate,
 }
 
 /// Where matches can go: other live nodes that take them, and how much each runs. What is planned
@@ -84,6 +87,8 @@ pub struct Mover {
     build: BuildId,
     /// How much this node can carry, relative to others.
     weight: u32,
+    /// The configured name of this node.
+    name: String,
     store: Store,
     cluster: Arc<Cluster>,
     host: Host,
@@ -94,6 +99,8 @@ pub struct Mover {
     places: Semaphore,
     /// Matches that are on their way from here.
     under_way: Mutex<BTreeSet<MatchId>>,
+    /// The other nodes as they were read last for new matches, and when.
+    known: Mutex<Option<(Instant, Vec<Node>)>>,
 }
 
 impl Mover {
@@ -116,13 +123,15 @@ impl Mover {
         });
         let carried = Arc::clone(&hands) as Arc<dyn Hands>;
         let taking = Taking::new(me, store.clone(), Arc::clone(&carried), AT_ONCE);
-        cluster.serve(Arc::new(taking) as Arc<dyn PeerService>);
+        let answers = PeerAnswers { taking, node: Arc::clone(&hands.node) };
+        cluster.serve(Arc::new(answers) as Arc<dyn PeerService>);
         let peers: Arc<dyn PeerBus> = cluster.peers();
         let giving = Giving { peers, store: store.clone(), hands: carried };
         Arc::new(Self {
             me,
             build,
             weight: config.cluster.weight,
+            name: config.node_name.clone(),
             store,
             cluster,
             host,
@@ -131,6 +140,7 @@ impl Mover {
             successors,
             places: Semaphore::new(AT_ONCE),
             under_way: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -165,13 +175,7 @@ impl Mover {
             return Err(ControlError::Invalid(format!("match {match_id} does not run here")));
         }
         let nodes = self.nodes().await?;
-        let named =
-            |node: &&Node| node.member.name == to || node.member.incarnation.to_string() == to;
-        let node = nodes.iter().find(named).ok_or_else(|| {
-            let known: Vec<&str> = nodes.iter().map(|node| node.member.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            ControlError::Invalid(format!("no other live node `{to}`; there are: {known}"))
-        })?;
+        let node = find(&nodes, to)?;
         if node.candidate.draining {
             return Err(ControlError::Refused(format!("node {to} is drained")));
         }
@@ -183,6 +187,81 @@ impl Mover {
             )));
         }
         self.hand_over(match_id, &node.member).await.map_err(ControlError::Refused)
+    }
+
+    /// Where a new match should run, among this node and the others but for those in `not`: the
+    /// other node, or `None` for this one. What is chosen counts at once.
+    pub(super) async fn choose(
+        &self,
+        match_id: MatchId,
+        not: &BTreeSet<Incarnation>,
+    ) -> Result<Chosen, StoreError> {
+        let linked = !self.giving.peers.linked().is_empty();
+        let is_fresh = |at: &Instant| at.elapsed() < NODES_KNOWN;
+        let fresh = self.known.lock().as_ref().is_some_and(|(at, _)| is_fresh(at));
+        if linked && !fresh {
+            let nodes = self.nodes().await?;
+            *self.known.lock() = Some((Instant::now(), nodes));
+        }
+        let mut known = self.known.lock();
+        let nodes = known.as_mut().filter(|_| linked).map(|(_, nodes)| nodes);
+        let others = nodes.iter().flat_map(|nodes| nodes.iter());
+        let others = others
+            .filter(|node| self.fits(node) && !not.contains(&node.candidate.node))
+            .map(|node| &node.candidate);
+        let here = self.here();
+        let mine = (here.matches < self.hands.most).then_some(&here);
+        let chosen = placement::choose(match_id, &self.hands.region, others.chain(mine));
+        let Some(chosen) = chosen.map(|chosen| chosen.node) else { return Ok(Chosen::Nobody) };
+        let chosen =
+            nodes.and_then(|nodes| nodes.iter_mut().find(|node| node.candidate.node == chosen));
+        Ok(chosen.map_or(Chosen::Here, |node| {
+            node.candidate.matches += 1;
+            Chosen::There(Box::new(node.member.clone()))
+        }))
+    }
+
+    /// The node of this name or incarnation, if a new match may be entered there.
+    pub(super) async fn named(&self, wanted: &str) -> Result<Chosen, ControlError> {
+        let own = &self.name;
+        if wanted == own || wanted == self.me.to_string() {
+            return Ok(Chosen::Here);
+        }
+        let nodes = self.nodes().await?;
+        let node = find(&nodes, wanted)?;
+        let Member { build, region, incarnation, .. } = &node.member;
+        let no = |words: String| Err(ControlError::Refused(words));
+        if node.candidate.draining {
+            return no(format!(
+                "RK-NODE-211: node {wanted} is drained and takes no matches: choose another one, \
+                 or `rekindle node undrain {wanted}`"
+            ));
+        }
+        if *build != self.build || *region != self.hands.region {
+            return no(format!(
+                "RK-NODE-212: node {wanted} has build {build} and region {region}, this one {} and \
+                 {}: ask a node like it to create the match",
+                self.build, self.hands.region
+            ));
+        }
+        if !self.giving.peers.linked().contains(incarnation) {
+            return no(format!(
+                "RK-NODE-213: no link to node {wanted}: it may hang, have ended, or be cut off; \
+                 nothing was created"
+            ));
+        }
+        Ok(Chosen::There(Box::new(node.member.clone())))
+    }
+
+    /// This node, as one that might run a match.
+    fn here(&self) -> Candidate {
+        Candidate {
+            node: self.me,
+            weight: self.weight,
+            matches: self.host.list().len(),
+            draining: self.is_drained(),
+            region: self.hands.region.clone(),
+        }
     }
 
     /// Moves every match that runs here to the other nodes, until `until`; then no more are begun.
@@ -234,13 +313,7 @@ impl Mover {
         let nodes = self.nodes().await.map_err(|error| error.to_string())?;
         let others: Vec<Node> = nodes.into_iter().filter(|node| self.fits(node)).collect();
         let mine = self.running();
-        let here = Candidate {
-            node: self.me,
-            weight: self.weight,
-            matches: mine.len(),
-            draining: self.is_drained(),
-            region: self.hands.region.clone(),
-        };
+        let here = Candidate { matches: mine.len(), ..self.here() };
         let candidates: Vec<Candidate> =
             others.iter().map(|node| node.candidate.clone()).chain([here]).collect();
         let Some(planned) = planner.plan(now_ms, &candidates, &mine) else { return Ok(None) };
@@ -369,6 +442,29 @@ impl Mover {
         };
         Ok(live.into_values().map(node).collect())
     }
+}
+
+/// Where a new match is to run.
+pub(super) enum Chosen {
+    /// On this node.
+    Here,
+    /// On another one.
+    There(Box<Member>),
+    /// No node takes it.
+    Nobody,
+}
+
+/// The other node of this name or incarnation.
+fn find<'a>(nodes: &'a [Node], wanted: &str) -> Result<&'a Node, ControlError> {
+    let named =
+        |node: &&Node| node.member.name == wanted || node.member.incarnation.to_string() == wanted;
+    nodes.iter().find(named).ok_or_else(|| {
+        let known: Vec<&str> = nodes.iter().map(|node| node.member.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        ControlError::Invalid(format!(
+            "RK-NODE-210: no other live node `{wanted}`; there are: {known}"
+        ))
+    })
 }
 
 /// How long a node that stops may take to move its matches.

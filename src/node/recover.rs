@@ -12,8 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::channel::mpsc;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use rekindle_actors::{Entering, Host, HostError, RecoveryError, RecoveryReport};
 use rekindle_cluster::ownership::caretaker::{self, Caretaker, Claimant, Look};
@@ -30,6 +31,7 @@ use rekindle_store::identity::{Fresh, Holder};
 use rekindle_store::{Store, StoreError};
 
 use super::card;
+use super::members::Members;
 use super::standby::{Promotions, Standby};
 use super::standing::Standings;
 use super::trial::{TrialOptions, Trials, Verdict};
@@ -120,6 +122,8 @@ pub struct Recoverer {
     hints: Arc<dyn Hints>,
     /// What this node follows; `None` for a node that follows nothing.
     standby: Option<Arc<Standby>>,
+    /// Who is to be empty; `None` for a node that knows of no others.
+    members: Option<Arc<Members>>,
 }
 
 impl Recoverer {
@@ -132,7 +136,7 @@ impl Recoverer {
         };
         let trials = parts.trials.map(Trials::new);
         let (caretaker, hints) = (Caretaker::new(claimant), Arc::new(NoHints));
-        Self { parts, trials, caretaker, hints, standby: None }
+        Self { parts, trials, caretaker, hints, standby: None, members: None }
     }
 
     /// The same, with hints who looks dead: without, leases and processes alone say it.
@@ -147,6 +151,13 @@ impl Recoverer {
         Self { standby: Some(standby), ..self }
     }
 
+    /// The same, among members: those that operators want to be empty leave the matches of dead
+    /// nodes to the others.
+    #[must_use]
+    pub fn among(self, members: Arc<Members>) -> Self {
+        Self { members: Some(members), ..self }
+    }
+
     /// Takes over what belongs to nodes that are dead as far as this one can tell. To be called
     /// each second; `now_ms` is this process's own monotonic time. `asked` are matches that an
     /// operator wants to be tried again, whatever came of them before. `each` is told every outcome
@@ -158,9 +169,12 @@ impl Recoverer {
         mut each: impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
         let look = Look { now_ms, asked };
-        let Self { parts, caretaker, hints, standby, .. } = self;
+        let Self { parts, caretaker, hints, standby, members, .. } = self;
         if let Some(standby) = standby {
             caretaker.followed(standby.first_claimants());
+        }
+        if let Some(members) = members {
+            caretaker.drained(members.draining());
         }
         let found = round::look(caretaker, &parts.store, &*parts, &**hints, look).await?;
         let Some(found) = found else { return Ok(()) };
@@ -216,7 +230,8 @@ impl Recoverer {
         Ok(rest)
     }
 
-    /// Claims matches of one kind, and recovers as many at once as there are cores for.
+    /// Claims matches of one kind, and recovers as many at once as there are cores for. The first
+    /// ones run while later ones are still being claimed.
     async fn claim(
         &mut self,
         rows: Vec<MatchLease>,
@@ -228,39 +243,65 @@ impl Recoverer {
         let (rows, _entered) = enter(host, options.me, rows);
         let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
-        let claims = takeover::claim(store, rows, options, &fitness).await?;
-        let mut lacks = fitness.lacks.into_inner();
-        let mut recoveries = futures::stream::iter(claims)
+        let claims = takeover::claims(store, rows, options, &fitness).await;
+        // Claims do not wait for recoveries: what is claimed is nobody else's work any more. At
+        // most one for each row is queued.
+        let (claimed, recoverable) = mpsc::unbounded();
+        let claiming = async move {
+            let queue = |one| std::future::ready(claimed.unbounded_send(one).map_err(|_| None));
+            match claims.map_err(Some).try_for_each(queue).await {
+                Err(Some(error)) => Err(error),
+                // Nobody recovers any more: the reason comes from there.
+                Ok(()) | Err(None) => Ok(()),
+            }
+        };
+        let mut recoveries = recoverable
             .map(|claimed| {
                 let lacks = match &claimed {
-                    Claimed::Waits(row) => lacks.remove(&row.match_id),
+                    Claimed::Waits(row) => fitness.lacks.lock().remove(&row.match_id),
                     _ => None,
                 };
                 recover(host, claimed, lacks)
             })
             .buffer_unordered(at_once);
-        while let Some(came) = recoveries.next().await {
-            let (outcome, row, standing) = match came? {
-                Came::Gone => continue,
-                Came::Resumed(id, report) => (Outcome::Resumed(id, report), None, None),
-                Came::Parked(id, report) => {
-                    (Outcome::Parked(id, report.clone()), None, Some(Standing::Parked(report)))
-                }
-                Came::Left(row, standing) => {
-                    caretaker.refused(&row, standing.clone());
-                    // Parked it was before, and parked it stays: that is no news.
-                    if matches!(row.state, MatchState::Parked { .. }) {
-                        continue;
-                    }
-                    (Outcome::Left(row.match_id, standing.words()), Some(row), Some(standing))
-                }
-            };
-            caretaker.decided(outcome.match_id());
-            standings.set(outcome.match_id(), row.as_deref(), standing);
-            each(outcome);
-        }
-        Ok(())
+        let recovering = async {
+            while let Some(came) = recoveries.next().await {
+                said(caretaker, standings, came?, each);
+            }
+            Ok::<_, Trouble>(())
+        };
+        // What was claimed before a claim failed is recovered all the same.
+        let (claimed, recovered) = futures::join!(claiming, recovering);
+        claimed?;
+        recovered
     }
+}
+
+/// Notes what has come of a claim, and tells it.
+fn said(
+    caretaker: &mut Caretaker,
+    standings: &Standings,
+    came: Came,
+    each: &mut impl FnMut(Outcome),
+) {
+    let (outcome, row, standing) = match came {
+        Came::Gone => return,
+        Came::Resumed(id, report) => (Outcome::Resumed(id, report), None, None),
+        Came::Parked(id, report) => {
+            (Outcome::Parked(id, report.clone()), None, Some(Standing::Parked(report)))
+        }
+        Came::Left(row, standing) => {
+            caretaker.refused(&row, standing.clone());
+            // Parked it was before, and parked it stays: that is no news.
+            if matches!(row.state, MatchState::Parked { .. }) {
+                return;
+            }
+            (Outcome::Left(row.match_id, standing.words()), Some(row), Some(standing))
+        }
+    };
+    caretaker.decided(outcome.match_id());
+    standings.set(outcome.match_id(), row.as_deref(), standing);
+    each(outcome);
 }
 
 /// Leaves out matches of this node that it is about to run anyway, or runs by now. Nobody else on

@@ -21,8 +21,9 @@ use crate::{clock, text};
 
 /// Looks after the matches of other nodes on behalf of `node`.
 pub(super) fn recoverer(node: &Serving) -> Recoverer {
-    let Parts { host, store, incarnation, config, build, standings, cluster, standby, .. } =
-        node.parts();
+    let Parts {
+        host, store, incarnation, config, build, standings, cluster, standby, members, ..
+    } = node.parts();
     let parts = RecovererParts {
         host: host.clone(),
         store: store.clone(),
@@ -38,7 +39,10 @@ pub(super) fn recoverer(node: &Serving) -> Recoverer {
         standings: Arc::clone(standings),
         fresh: clock::fresh,
     };
-    Recoverer::new(parts).hinted(cluster.hints()).following(Arc::clone(standby))
+    Recoverer::new(parts)
+        .hinted(cluster.hints())
+        .following(Arc::clone(standby))
+        .among(Arc::clone(members))
 }
 
 /// The first look: brings back what is left of earlier nodes. A store that is away in between is

@@ -20,7 +20,8 @@ pub(crate) enum Cluster {
     /// Kill, freeze and drain nodes and move matches under load, in an order that a seed decides;
     /// then hold what the bots saw against the journal
     Drill(Drill),
-    /// Cut single directions between nodes in network namespaces (needs root)
+    /// Cut single directions between nodes, and between a node and its store, in network
+    /// namespaces, and fill the disk under a store (needs root)
     Faults {
         /// With which optimization
         #[arg(long, default_value = "release")]

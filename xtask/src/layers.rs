@@ -49,6 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("rekindle-arena", &["rekindle-sim"]),
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
+    ("rekindle-tictactoe", &["rekindle-sim"]),
     ("rekindle-testservers", &[]),
 ];
 

@@ -30,6 +30,7 @@ impl Drop for Running {
 #[derive(Deserialize)]
 struct Card {
     pid: u32,
+    incarnation: String,
     admin: SocketAddr,
     listen: SocketAddr,
 }
@@ -114,11 +115,11 @@ impl Node {
         self.card.listen
     }
 
-    /// Creates matches; `words` go to `match create`.
+    /// Creates matches on this node; `words` go to `match create`.
     pub(crate) fn create(&self, matches: u32, words: &[&str]) -> Result<()> {
         for _ in 0..matches {
             let status = rekindle(&self.folder)
-                .args(["match", "create"])
+                .args(["match", "create", "--on", &self.card.incarnation])
                 .args(words)
                 .stdout(Stdio::null())
                 .status()?;

@@ -9,6 +9,10 @@
 //!   nothing comes over its link either, if there is one: it hangs, or is cut off. One that this
 //!   node has neither heard nor been linked with is not judged: its lease is.
 //!
+//! While more than half of all nodes say nothing for half of that time, nobody *begins* to look
+//! dead by silence: it is this node that is cut off, most likely, and of those that it does not
+//! hear it would take the first for dead before it misses the others.
+//!
 //! One that is heard again looks alive again. After a pause of this node everybody gets time to be
 //! heard first: what was not heard meanwhile, this node would not have heard either.
 //!
@@ -31,6 +35,8 @@ pub const PAUSE_MS: u64 = 600;
 pub const LISTEN_MS: u64 = 1_000;
 /// A link on which so long nothing was heard says nothing for its node, in milliseconds.
 pub const QUIET_MS: u64 = 800;
+/// A node that says nothing for so long is missed, in milliseconds.
+pub const MISSED_MS: u64 = QUIET_MS / 2;
 /// The same for a node that gossip has never heard: it has just come, or UDP does not get through.
 pub const QUIET_UNHEARD_MS: u64 = 1_500;
 /// How long a node without a link must stay beyond the bound of the gossip, in milliseconds.
@@ -170,6 +176,20 @@ impl Member {
             None => self.suspected || self.was_heard && silent_ms >= HOLD_MS,
         };
         (may_judge_silence && confirmed).then_some(Why::Silent)
+    }
+
+    /// Whether it was ever heard, and has not ended for certain.
+    fn has_a_voice(&self) -> bool {
+        let ended = self.lost.as_ref().is_some_and(|lost| lost.not_there);
+        !ended && (self.was_heard || self.link_quiet_ms.is_some())
+    }
+
+    /// Whether it says less than usual, long before it looks dead.
+    fn is_missed(&self) -> bool {
+        match self.link_quiet_ms {
+            Some(quiet_ms) => quiet_ms >= MISSED_MS,
+            None => self.suspected || self.silent_since_ms.is_some(),
+        }
     }
 
     fn looks(&self) -> Looks {
@@ -344,8 +364,14 @@ impl Membership {
     /// Says whose looks have changed.
     fn judge(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         let may_judge_silence = now_ms >= self.listening_until_ms;
+        let voices = self.members.values().filter(|member| member.has_a_voice());
+        let (all, missed) = voices.fold((1, 0), |(all, missed), member| {
+            (all + 1, missed + usize::from(member.is_missed()))
+        });
+        let cut_off = 2 * missed > all;
         for (node, member) in &mut self.members {
-            match (member.suspected, member.looks_dead(now_ms, may_judge_silence)) {
+            let may_judge = may_judge_silence && (member.suspected || !cut_off);
+            match (member.suspected, member.looks_dead(now_ms, may_judge)) {
                 (false, Some(why)) => {
                     member.suspected = true;
                     if member.link_quiet_ms.is_some() {

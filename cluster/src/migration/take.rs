@@ -57,6 +57,9 @@ impl Taking {
     }
 
     async fn answer(&self, from: Incarnation, request: PeerRequest) -> PeerReply {
+        if let PeerRequest::Create { .. } | PeerRequest::Crowds { .. } = request {
+            return refused("RK-CLUSTER-151: this is not asked of who takes matches");
+        }
         let Some(match_id) = match_of(&request) else { return PeerReply::Done };
         // Said again: it is done already.
         if self.0.hands.tick(match_id).is_some() {
@@ -150,7 +153,8 @@ impl PeerService for Taking {
 /// Which match a request is about.
 fn match_of(request: &PeerRequest) -> Option<MatchId> {
     match request {
-        PeerRequest::Ping => None,
+        // Whoever runs matches answers this before it comes here.
+        PeerRequest::Ping | PeerRequest::Create { .. } | PeerRequest::Crowds { .. } => None,
         PeerRequest::Follow { match_id, .. }
         | PeerRequest::Followed { match_id }
         | PeerRequest::Unfollow { match_id }

@@ -94,6 +94,8 @@ pub struct Caretaker {
     refused: BTreeMap<MatchId, Refused>,
     /// Matches that a standby follows, as far as is known, and the node on which it does.
     standbys: BTreeMap<MatchId, Incarnation>,
+    /// Nodes that operators want to be empty, as far as is known; this one may be among them.
+    drained: BTreeSet<Incarnation>,
 }
 
 impl Caretaker {
@@ -108,6 +110,7 @@ impl Caretaker {
             strays: BTreeMap::new(),
             refused: BTreeMap::new(),
             standbys: BTreeMap::new(),
+            drained: BTreeSet::new(),
         }
     }
 
@@ -230,9 +233,16 @@ impl Caretaker {
         self.standbys = standbys;
     }
 
+    /// Which nodes, this one included, operators want to be empty: they leave the matches of a dead
+    /// node to the others, if there are others. To be said before a look.
+    pub fn drained(&mut self, drained: BTreeSet<Incarnation>) {
+        self.drained = drained;
+    }
+
     /// Which of the orphans this node claims now: those that it follows, those for which it comes
     /// first among the survivors and that none of them follows, its own, those that an operator
-    /// asked for, and those that the first one has left lying for too long.
+    /// asked for, and those that the first one has left lying for too long. Drained survivors come
+    /// first for nothing, unless all are drained.
     pub fn choose(
         &mut self,
         look: Look<'_>,
@@ -246,6 +256,12 @@ impl Caretaker {
             .filter(|node| node.region == *region && !dead.contains(&node.incarnation))
             .map(|node| node.incarnation)
             .collect();
+        let mut willing = survivors.clone();
+        willing.retain(|node| !self.drained.contains(node));
+        let yields = self.drained.contains(me) && !willing.is_empty();
+        if self.drained.contains(me) && !yields {
+            willing.clone_from(&survivors);
+        }
         let orphaned: BTreeSet<MatchId> = orphans.iter().map(|row| row.match_id).collect();
         self.waiting.retain(|id, _| orphaned.contains(id));
         orphans.retain(|row| {
@@ -253,7 +269,7 @@ impl Caretaker {
             let standby = self.standbys.get(&row.match_id);
             let standby = standby.filter(|node| *node == me || survivors.contains(node));
             standby.map_or_else(
-                || placement::is_first(row.match_id, *me, survivors.iter().copied()),
+                || !yields && placement::is_first(row.match_id, *me, willing.iter().copied()),
                 |standby| standby == me,
             ) || row.incarnation == *me
                 || look.asked.contains(&row.match_id)
@@ -407,6 +423,24 @@ mod tests {
         assert_eq!(standing(&rows[2]), None);
         assert!(matches!(standing(&rows[3]), Some(Standing::Parked(_))));
         assert_eq!(standing(&rows[4]), None);
+    }
+
+    #[test]
+    fn a_drained_survivor_leaves_matches_to_the_others_unless_it_is_the_last() {
+        let both = [node(DEAD, NodeState::Stopped), node(OTHER, NodeState::Live)];
+        let rows: Vec<MatchLease> = (1..=40).map(|id| row(id, DEAD, MatchState::Running)).collect();
+        let drained = |nodes: &[Incarnation]| {
+            let mut caretaker = new(None);
+            caretaker.drained(nodes.iter().copied().collect());
+            caretaker
+        };
+        let mut me = drained(&[ME]);
+        assert!(look(&mut me, 0, &[], &both, &rows).is_empty(), "the other one takes all");
+        assert_eq!(look(&mut me, FIRST_CHOICE_MS, &[], &both, &rows).len(), 40, "it did not");
+        assert_eq!(look(&mut drained(&[OTHER]), 0, &[], &both, &rows).len(), 40);
+        assert_eq!(look(&mut drained(&[ME]), 0, &[], &both[..1], &rows).len(), 40, "the last one");
+        let shared = look(&mut drained(&[ME, OTHER]), 0, &[], &both, &rows).len();
+        assert!((1..40).contains(&shared), "all are drained: they share as ever, {shared}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
@@ -251,14 +251,25 @@ pub async fn orphans(
     Ok(rows)
 }
 
-/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them. A parked row
-/// that is claimed runs again.
+/// Rule 5 for `rows`, whose owners are secured: see [`claims`]. Resolves when all are decided.
 pub async fn claim(
     store: &Store,
     rows: Vec<MatchLease>,
     options: ClaimOptions,
     fitness: &dyn Fitness,
 ) -> Result<Vec<Claimed>, TakeoverError> {
+    claims(store, rows, options, fitness).await.try_collect().await
+}
+
+/// Rule 5 for `rows`, whose owners are secured. Logs are read once for all of them; then each match
+/// comes out, in the order of `rows`, as soon as it is decided. A parked row that is claimed runs
+/// again.
+pub async fn claims<'a>(
+    store: &'a Store,
+    rows: Vec<MatchLease>,
+    options: ClaimOptions,
+    fitness: &'a dyn Fitness,
+) -> impl Stream<Item = Result<Claimed, TakeoverError>> + use<'a> {
     let histories = history::load_many(store, &rows, &LoadOptions::default()).await;
     // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
     let claims: Vec<_> = rows
@@ -266,7 +277,7 @@ pub async fn claim(
         .zip(histories)
         .map(|(row, history)| claim_one(store, row, history, options, fitness).boxed())
         .collect();
-    futures::stream::iter(claims).buffered(CLAIMS).try_collect().await
+    futures::stream::iter(claims).buffered(CLAIMS)
 }
 
 /// The row with which `options.me` claims a match whose last record is `last_seq`: the next version
@@ -371,8 +382,9 @@ pub async fn promote(
     }
 }
 
-/// Whether a followed world has all that counts of a match, and nothing else.
-fn fits_seal(
+/// Whether a followed world has all that counts of a match, and nothing else; else why not. Pure.
+/// `owner` is the lease of the owner that `row` names. Called by [`promote`].
+pub fn fits_seal(
     row: &MatchLease,
     followed: Followed,
     owner: Option<&NodeLease>,

@@ -43,6 +43,8 @@ const TRIMMING: Bounds =
 const ZOMBIE: &str = "a zombie's batch lies behind a seal";
 const HANDED: &str = "a source in doubt has handed over";
 const STAYED: &str = "a source in doubt has named itself";
+const PROMOTED: &str = "a standby was promoted";
+const READ_TOO_FAR: &str = "a standby has read behind the seal";
 const CUT: &str = "a log was cut";
 const THIRD: &str = "the third owner runs a match";
 
@@ -119,7 +121,7 @@ fn migrations_hold() {
 
 #[test]
 fn promotions_of_standbys_hold() {
-    hold("standby", STANDBY, 22, &[ZOMBIE]);
+    hold("standby", STANDBY, 22, &[ZOMBIE, PROMOTED, READ_TOO_FAR]);
 }
 
 #[test]
@@ -149,7 +151,8 @@ fn every_mutant_is_found() {
     found(Mutant::TrimByOwnMatches, TRIMMING);
     found(Mutant::MoveSettledByRead, MIGRATION);
     found(Mutant::TargetRunsEarly, MIGRATION);
-    found(Mutant::StandbyBehindSeal, STANDBY);
+    found(Mutant::PromotedPastSeal, STANDBY);
+    found(Mutant::PromotedTooEarly, STANDBY);
 }
 
 /// Everything at once, breadth first, as deep as the time allows.

@@ -16,8 +16,8 @@ use stateright::{Model, Property};
 
 use super::rules::{acknowledge, is_served, judge, recover};
 use super::state::{
-    Batch, Cas, Checkpoint, Content, Frame, Id, Lease, Log, MATCHES, Move, NODES, Node, Record,
-    Row, Rule, Run, Stage, Standing, State, Takeover, Why, Write,
+    Batch, Cas, Checkpoint, Content, Follower, Frame, Id, Lease, Log, MATCHES, Move, NODES, Node,
+    Record, Row, Rule, Run, Stage, Standing, State, Takeover, Why, Write,
 };
 
 /// A protocol that is wrong in one place.
@@ -44,8 +44,10 @@ pub(crate) enum Mutant {
     MoveSettledByRead,
     /// The target of a migration runs as soon as it stands at the cut.
     TargetRunsEarly,
-    /// A standby follows what is not durable, and goes on from there.
-    StandbyBehindSeal,
+    /// A standby goes on with all that it has read, also with what lies behind the seal.
+    PromotedPastSeal,
+    /// A standby goes on from where it stands, before it has read up to the seal.
+    PromotedTooEarly,
 }
 
 /// What must hold, in words, in the order of [`Rule`].
@@ -319,7 +321,12 @@ impl Protocol {
                 state.nodes[usize::from(id)].runs[usize::from(of)] = Some(run);
                 true
             }
-            Action::Follow(id, of) => self.follow(state, id, of),
+            Action::Follow(id, of) => {
+                state.spent.follows += 1;
+                let Some(follower) = follow(state, of, None) else { return false };
+                let follows = &mut state.nodes[usize::from(id)].follows[usize::from(of)];
+                follows.replace(follower.clone()) != Some(follower)
+            }
             Action::Cut(id, of, target) => {
                 state.spent.moves += 1;
                 run_of(state, id, of).moving = Some(Move { target, stage: Stage::Cut });
@@ -413,15 +420,10 @@ impl Protocol {
         let mut seen = state.clone();
         seen.rows[usize::from(of)] = row.clone();
         let Some(read) = self.recovered(&seen, of) else { return false };
-        // A follower needs only what stands behind it.
-        let content = match state.nodes[usize::from(id)].follows[usize::from(of)].clone() {
-            Some(follower) if self.is(Mutant::StandbyBehindSeal) && follower.len() > read.len() => {
-                follower
-            }
-            Some(mut follower) => {
-                follower.extend(read.iter().skip(follower.len()));
-                follower.truncate(read.len());
-                follower
+        let content = match self.promoted(state, id, of) {
+            Some(followed) => {
+                state.spent.promotions += 1;
+                followed
             }
             None => read,
         };
@@ -433,20 +435,25 @@ impl Protocol {
         true
     }
 
-    /// A follower is given what its owner has made durable.
-    fn follow(&self, state: &mut State, id: Id, of: Id) -> bool {
-        state.spent.follows += 1;
-        let content = if self.is(Mutant::StandbyBehindSeal) {
-            let owner = usize::from(state.rows[usize::from(of)].owner);
-            match &state.nodes[owner].runs[usize::from(of)] {
-                Some(run) => run.content.clone(),
-                None => return false,
-            }
-        } else {
-            state.shown[usize::from(of)].clone()
+    /// What a standby goes on with instead of recovering the match: it reads up to the seal of its
+    /// owner's log, and must stand exactly there. The product decides whether it does.
+    fn promoted(&self, state: &State, id: Id, of: Id) -> Option<Content> {
+        let mut follower = state.nodes[usize::from(id)].follows[usize::from(of)].clone()?;
+        let row = &state.rows[usize::from(of)];
+        let lease = state.leases[usize::from(row.owner)];
+        let seal = lease.seal?;
+        if follower.read_to < seal && !self.is(Mutant::PromotedTooEarly) {
+            follower = follow(state, of, Some(seal))?;
+        }
+        let fits =
+            takeover::fits_seal(&row.lease(of), follower.followed(), Some(&lease.of(row.owner)));
+        let goes_on = match self.mutant {
+            Some(Mutant::PromotedPastSeal) => follower.read_to >= seal,
+            Some(Mutant::PromotedTooEarly) => follower.read_to <= seal,
+            _ => fits.is_ok(),
         };
-        state.nodes[usize::from(id)].follows[usize::from(of)].replace(content.clone())
-            != Some(content)
+        (goes_on && (row.epoch, row.owner) == (follower.epoch, follower.owner))
+            .then_some(follower.content)
     }
 
     /// The target reads all that the source has made durable, and says that it stands at the cut.
@@ -461,6 +468,7 @@ impl Protocol {
         }
         let first_batch = state.logs[usize::from(target)].next();
         run_of(state, id, of).moving = Some(Move { target, stage: Stage::Ready { first_batch } });
+        let followed = follow(state, of, None);
         let other = &mut state.nodes[usize::from(target)];
         if self.is(Mutant::TargetRunsEarly) {
             let early = Run {
@@ -471,7 +479,7 @@ impl Protocol {
             };
             other.runs[usize::from(of)].get_or_insert(early);
         } else {
-            other.follows[usize::from(of)] = Some(run.content);
+            other.follows[usize::from(of)] = followed;
         }
         true
     }
@@ -670,6 +678,22 @@ fn answer(state: &mut State, cas: &Cas, done: bool) {
     }
 }
 
+/// A standby has read what is durable in the log of a match's owner, up to its end or to a seal: it
+/// reads while the owner writes, and does not know what will be behind a seal.
+fn follow(state: &State, of: Id, until: Option<u8>) -> Option<Follower> {
+    let row = &state.rows[usize::from(of)];
+    let (epoch, owner) = (row.epoch, row.owner);
+    let mut seen = state.clone();
+    let log = &mut seen.logs[usize::from(owner)];
+    if log.is_half() && until.is_none() {
+        log.batches.pop();
+    }
+    let read_to = until.unwrap_or_else(|| log.last());
+    seen.leases[usize::from(owner)].seal = until;
+    let content = recover(&seen, of, true).ok()?;
+    Some(Follower { epoch, owner, read_to, content })
+}
+
 /// A source does as the row says: it goes on if that names it, in the epoch that stands there.
 fn obey(state: &mut State, id: Id, of: Id, row: &Row) {
     if row.owner == id {
@@ -784,6 +808,15 @@ impl Model for Protocol {
             }),
             Property::sometimes(super::STAYED, |_, s: &State| {
                 in_doubt(s, |row, id| row.owner == id && row.epoch > 1)
+            }),
+            Property::sometimes(super::PROMOTED, |_, s: &State| {
+                s.spent.promotions > 0 && s.rows.iter().any(|row| row.epoch > 1)
+            }),
+            Property::sometimes(super::READ_TOO_FAR, |_, s: &State| {
+                s.nodes.iter().flat_map(|node| &node.follows).flatten().any(|follower| {
+                    let seal = s.leases[usize::from(follower.owner)].seal;
+                    seal.is_some_and(|seal| follower.read_to > seal)
+                })
             }),
             Property::sometimes(super::CUT, |_, s: &State| {
                 s.logs.iter().any(|log| log.trimmed > 0)

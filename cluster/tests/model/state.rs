@@ -4,8 +4,11 @@
 //! decides something about them.
 
 use bytes::Bytes;
+use rekindle_cluster::ownership::takeover::Followed;
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState};
+use rekindle_schema::lease::{
+    DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
+};
 use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, StateHash, Tick};
 
 /// How many incarnations there are at most. The last one is started in the course of a run: it is
@@ -107,6 +110,40 @@ pub(crate) struct Row {
 
 fn incarnation(id: Id) -> Incarnation {
     Incarnation(u64::from(id))
+}
+
+impl Lease {
+    /// The lease of an incarnation as the product has it.
+    pub(crate) fn of(self, id: Id) -> NodeLease {
+        NodeLease {
+            incarnation: incarnation(id),
+            name: String::new(),
+            state: match self.standing {
+                Standing::Fenced => NodeState::Fenced,
+                Standing::Live | Standing::Unregistered => NodeState::Live,
+            },
+            pid: 0,
+            pid_start: 0,
+            deadline_ms: 0,
+            seal: self.seal.map(|seal| BatchNo(u64::from(seal))),
+            host: String::new(),
+            region: DEFAULT_REGION.to_owned(),
+            reached: None,
+            loss_accepted_ms: None,
+        }
+    }
+}
+
+impl Follower {
+    /// How far it has come, as the product has it.
+    pub(crate) fn followed(&self) -> Followed {
+        Followed {
+            epoch: Epoch(u64::from(self.epoch)),
+            owner: incarnation(self.owner),
+            read_to: BatchNo(u64::from(self.read_to)),
+            seq: Seq(self.content.len() as u64),
+        }
+    }
 }
 
 impl Row {
@@ -268,6 +305,17 @@ pub(crate) struct Takeover {
     pub rows: Option<[Row; MATCHES]>,
 }
 
+/// A match that runs elsewhere, as far as a standby of it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Follower {
+    pub epoch: u8,
+    /// Whose log is read.
+    pub owner: Id,
+    /// The last batch of it that was read.
+    pub read_to: u8,
+    pub content: Content,
+}
+
 /// A process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
@@ -280,7 +328,7 @@ pub(crate) struct Node {
     /// What will run when the claim under way succeeds.
     pub claims: [Option<Content>; MATCHES],
     /// What a follower of a match that runs elsewhere stands at.
-    pub follows: [Option<Content>; MATCHES],
+    pub follows: [Option<Follower>; MATCHES],
 }
 
 /// How much of what is limited has happened.
@@ -289,6 +337,8 @@ pub(crate) struct Spent {
     pub crashes: u8,
     pub moves: u8,
     pub follows: u8,
+    /// Claims of standbys for what they had followed.
+    pub promotions: u8,
     pub lost: u8,
 }
 

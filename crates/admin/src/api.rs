@@ -68,6 +68,9 @@ pub struct MatchView {
     pub epoch: u64,
     /// Sessions in it, house bots included.
     pub players: usize,
+    /// How many there can be; absent if the node that answers does not have the game.
+    #[serde(default)]
+    pub seats: Option<usize>,
     /// How many of them are house bots.
     pub house_bots: u16,
     /// Recoveries since it last ran healthily; of one that was parked by trials, the processes that
@@ -135,6 +138,17 @@ pub enum Place {
     Over,
 }
 
+/// The query of `GET /v1/matches`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListMatches {
+    /// Only matches of this game type.
+    pub game: Option<String>,
+    /// 1: only matches of all nodes that run and have a free seat, with their players as their
+    /// nodes say it now. 0 or absent: all.
+    pub open: Option<u8>,
+}
+
 /// `POST /v1/matches`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreateMatch {
@@ -148,6 +162,53 @@ pub struct CreateMatch {
     pub seed: Option<u64>,
     /// Ticks per second; the game's if absent.
     pub tick_rate: Option<u16>,
+    /// The node that is to run it: its name, or its incarnation. If absent the node that is asked
+    /// chooses one of its region that has less to do than others.
+    #[serde(default)]
+    pub on: Option<String>,
+    /// Players who get a ticket for this match in the same answer, at most [`MOST_SEATS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seats: Vec<Seat>,
+    /// For how many seconds their tickets are good; 300 if absent.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// Most tickets in one answer to [`CreateMatch`].
+pub const MOST_SEATS: usize = 256;
+
+/// A player who is to get a ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seat {
+    /// Number of the player's account.
+    pub player: u64,
+    /// The name to show, 1 to 32 bytes; `player-N` if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// The answer to [`CreateMatch`]: all that a matchmaker hands on to clients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatedMatch {
+    /// The match, as the node that was asked sees it.
+    #[serde(flatten)]
+    pub view: MatchView,
+    /// Where players connect, `host:port`, UDP: its node first, then others, which redirect there.
+    pub addresses: Vec<String>,
+    /// SHA-256 of the certificate that all nodes of the cluster show to players, in hexadecimal.
+    pub certificate_sha256: String,
+    /// A ticket for each seat, in their order.
+    pub tickets: Vec<SeatTicket>,
+}
+
+/// The ticket of a [`Seat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatTicket {
+    /// Number of the player's account.
+    pub player: u64,
+    /// PASETO v4.public, good for this match alone.
+    pub ticket: String,
 }
 
 /// `POST /v1/matches/ID/stop`.

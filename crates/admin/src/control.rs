@@ -7,8 +7,9 @@
 use futures::future::BoxFuture;
 
 use crate::api::{
-    AuditView, CreateMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs, MatchView,
-    MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch, Ticket, WhereView,
+    AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
+    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch,
+    Ticket, WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, WishNode};
 use crate::who::Who;
@@ -63,8 +64,8 @@ pub trait Control: Send + Sync + 'static {
     /// What the node is.
     fn node(&self) -> NodeView;
 
-    /// All matches.
-    fn matches(&self) -> Answer<'_, Vec<MatchView>>;
+    /// All matches, or those that are wanted.
+    fn matches(&self, wanted: ListMatches) -> Answer<'_, Vec<MatchView>>;
     /// One match.
     fn match_view(&self, id: String) -> Answer<'_, MatchView>;
     /// Where in the cluster a match is.
@@ -78,8 +79,8 @@ pub trait Control: Send + Sync + 'static {
     /// What operators did, newest first.
     fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>>;
 
-    /// Creates a match and runs it on the node.
-    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, MatchView>;
+    /// Creates a match on the node that it names, or on the one that suits it best.
+    fn create_match(&self, who: Who, wanted: CreateMatch) -> Answer<'_, CreatedMatch>;
     /// Ends a match.
     fn stop_match(&self, who: Who, id: String, wanted: StopMatch) -> Answer<'_, MatchView>;
     /// Has a match tried again that is parked or waits.

@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tower_service::Service as _;
 
 use crate::api::{
-    AuditView, CreateMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    MatchView, MigrateMatch, Migrated, NodeView, Nothing, Problem, ResumeMatch, RunJob, SetStandby,
-    StopMatch, Ticket, WhereView,
+    AuditView, CreateMatch, CreatedMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit,
+    ListJobs, ListMatches, MOST_SEATS, MatchView, MigrateMatch, Migrated, NodeView, Nothing,
+    Problem, ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
@@ -36,7 +36,7 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/readyz", "players are let in; behind the first line, matches that do not run"),
     ("GET", "/metrics", "Prometheus metrics"),
     ("GET", "/v1/node", "this node"),
-    ("GET", "/v1/matches", "all matches"),
+    ("GET", "/v1/matches", "all matches; ?open=1: those that players can join; ?game=NAME"),
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
@@ -62,6 +62,18 @@ struct Admin {
     node: Arc<dyn Control>,
     /// The configured `admin.token`; without one only requests to a loopback address are answered.
     token: Option<Arc<str>>,
+}
+
+impl Admin {
+    /// Whether tickets are for whoever asks.
+    fn may_issue_tickets(&self) -> Result<(), Refused> {
+        if self.node.is_dev() || self.token.is_some() {
+            return Ok(());
+        }
+        let message = "tickets are handed out only in dev mode or with an admin.token; use \
+            `rekindle ticket issue` on this host";
+        Err(Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message))
+    }
 }
 
 /// The code of whatever is asked too early.
@@ -300,8 +312,12 @@ async fn show_node(State(admin): State<Admin>) -> Json<NodeView> {
     Json(admin.node.node())
 }
 
-async fn list_matches(State(admin): State<Admin>) -> Result<Json<Vec<MatchView>>, Refused> {
-    Ok(Json(admin.node.matches().await?))
+async fn list_matches(
+    State(admin): State<Admin>,
+    query: Result<Query<ListMatches>, QueryRejection>,
+) -> Result<Json<Vec<MatchView>>, Refused> {
+    let Query(wanted) = query?;
+    Ok(Json(admin.node.matches(wanted).await?))
 }
 
 async fn show_match(
@@ -322,8 +338,15 @@ async fn create_match(
     State(admin): State<Admin>,
     who: Who,
     body: Result<Json<CreateMatch>, JsonRejection>,
-) -> Result<Json<MatchView>, Refused> {
+) -> Result<Json<CreatedMatch>, Refused> {
     let Json(wanted) = body?;
+    if !wanted.seats.is_empty() {
+        admin.may_issue_tickets()?;
+    }
+    if wanted.seats.len() > MOST_SEATS {
+        let message = format!("{} seats in one request: at most {MOST_SEATS}", wanted.seats.len());
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "RK-ADMIN-521", message));
+    }
     Ok(Json(admin.node.create_match(who, wanted).await?))
 }
 
@@ -392,11 +415,7 @@ async fn issue_ticket(
     body: Result<Json<IssueTicket>, JsonRejection>,
 ) -> Result<Json<Ticket>, Refused> {
     let Json(wanted) = body?;
-    if !admin.node.is_dev() && admin.token.is_none() {
-        let message = "tickets are handed out only in dev mode or with an admin.token; use \
-            `rekindle ticket issue` on this host";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "RK-ADMIN-403", message));
-    }
+    admin.may_issue_tickets()?;
     Ok(Json(admin.node.issue_ticket(who, wanted).await?))
 }
 

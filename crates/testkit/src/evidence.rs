@@ -71,6 +71,17 @@ pub struct SeenWelcome {
     pub session: SessionId,
     /// An existing session went on.
     pub resumed: bool,
+    /// The program was started anew: it remembers nothing of what was seen before.
+    pub anew: bool,
+}
+
+/// The server has taken something back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenRewind {
+    /// When the client was told, in virtual time.
+    pub at: Duration,
+    /// The newest tick that still held.
+    pub to: Tick,
 }
 
 /// All that one client learned of one match.
@@ -94,6 +105,6 @@ pub struct Evidence {
     pub beats: Vec<Beat>,
     /// Events that the server declared.
     pub events: Vec<SeenEvent>,
-    /// The newest tick that still held each time the server took something back.
-    pub rewinds: Vec<Tick>,
+    /// Each time the server took something back, in order.
+    pub rewinds: Vec<SeenRewind>,
 }

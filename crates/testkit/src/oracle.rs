@@ -9,9 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use rekindle_schema::record::Effect;
-use rekindle_schema::{SessionId, Tick};
+use rekindle_schema::{Epoch, SessionId, Tick};
 
-use crate::evidence::{Evidence, SeenEvent};
+use crate::evidence::{Evidence, SeenEvent, SeenFrame};
 use crate::history::{Account, Recomputed};
 
 /// What must hold.
@@ -189,8 +189,8 @@ pub fn nothing_undone(
     let mut undone = |detail: String| {
         bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)));
     };
-    for tick in &evidence.rewinds {
-        undone(format!("the server took back everything behind tick {tick}"));
+    for rewind in &evidence.rewinds {
+        undone(format!("the server took back everything behind tick {}", rewind.to));
     }
     for frame in &evidence.frames {
         for (tick, word) in [(frame.tick, "seen"), (frame.durable, "declared durable")]
@@ -217,6 +217,38 @@ pub fn nothing_undone(
             undone(format!(
                 "tick {}, seen at {:?}, looks different when it is made again",
                 frame.tick, frame.at
+            ));
+        }
+    }
+    bad
+}
+
+/// A match that shows ticks before they are durable may undo them: then every client that saw one
+/// of them is told so before it sees the next owner's ticks. What was declared durable stands.
+pub fn undone_is_told(account: &Account, evidence: &Evidence) -> Vec<Violation> {
+    let is_undone = |tick: Tick, epoch: Epoch| {
+        tick.0 > 0 && account.epoch_of(tick).is_none_or(|owner| owner > epoch)
+    };
+    let mut bad = vec![];
+    let mut wrong = |detail: String| {
+        bad.push(Violation::new(Rule::NothingUndone, format!("{}: {detail}", evidence.name)));
+    };
+    for (index, frame) in evidence.frames.iter().enumerate() {
+        let SeenFrame { at, epoch, tick, durable, .. } = *frame;
+        if is_undone(durable, epoch) {
+            wrong(format!("tick {durable}, declared durable at {at:?} in epoch {epoch}, is gone"));
+        }
+        let next = evidence.frames[index..].iter().find(|later| later.epoch > epoch);
+        let Some(next) = next.filter(|_| is_undone(tick, epoch)) else { continue };
+        let within = |moment: Duration| (at..=next.at).contains(&moment);
+        let told = evidence.rewinds.iter().any(|rewind| rewind.to < tick && within(rewind.at));
+        // A program that was started anew has seen nothing.
+        let anew = evidence.welcomes.iter().any(|welcome| welcome.anew && within(welcome.at));
+        if !told && !anew {
+            wrong(format!(
+                "tick {tick}, seen at {at:?} in epoch {epoch}, was undone; nobody had said so when \
+                 tick {} of epoch {} was seen",
+                next.tick, next.epoch
             ));
         }
     }

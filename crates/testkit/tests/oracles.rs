@@ -17,7 +17,7 @@ use rekindle_schema::{
     BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
 };
 use rekindle_testkit::evidence::{
-    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome,
+    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenRewind, SeenWelcome,
 };
 use rekindle_testkit::history::{Account, Logs, Recomputed};
 use rekindle_testkit::oracle::{self, Rule, Violation};
@@ -153,11 +153,13 @@ fn true_case() -> Case {
         at: Duration::ZERO,
         session: SESSION,
         resumed: false,
+        anew: true,
     });
     case.evidence.welcomes.push(SeenWelcome {
         at: Duration::from_secs(3),
         session: SESSION,
         resumed: true,
+        anew: false,
     });
     case
 }
@@ -291,7 +293,33 @@ fn an_undone_frame_is_found() {
         [Rule::NothingUndone]
     );
     // The server said itself that it went back.
-    assert_eq!(doctored(|case| case.evidence.rewinds.push(Tick(30))), [Rule::NothingUndone]);
+    let rewind = SeenRewind { at: Duration::ZERO, to: Tick(30) };
+    assert_eq!(doctored(|case| case.evidence.rewinds.push(rewind)), [Rule::NothingUndone]);
+}
+
+#[test]
+fn a_frame_that_was_undone_and_not_told_is_found() {
+    let mut case = true_case();
+    let at = |index: usize| case.evidence.frames[index].at;
+    let (seen, next) = (at(2), at(3));
+    let tick = case.evidence.frames[2].tick;
+    let told = |case: &Case| oracle::undone_is_told(&case.account, &case.evidence).len();
+    assert_eq!(told(&case), 0);
+    // Its tick was made anew by the owner of epoch 2, whose frames follow.
+    let owner = case.account.epoch_of(tick).expect("it is in the journal");
+    case.evidence.frames[2].epoch = Epoch(owner.0 - 1);
+    case.evidence.frames[2].durable = Tick(0);
+    assert_eq!(told(&case), 1);
+    // Too late, or not far enough, is not told.
+    let late = SeenRewind { at: next + Duration::from_millis(1), to: Tick(tick.0 - 1) };
+    let short = SeenRewind { at: seen, to: tick };
+    case.evidence.rewinds = vec![late, short];
+    assert_eq!(told(&case), 1);
+    case.evidence.rewinds.push(SeenRewind { at: next, to: Tick(tick.0 - 1) });
+    assert_eq!(told(&case), 0);
+    // What was declared durable stands, whatever is told.
+    case.evidence.frames[2].durable = tick;
+    assert_eq!(told(&case), 1);
 }
 
 #[test]

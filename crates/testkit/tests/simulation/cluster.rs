@@ -233,6 +233,8 @@ fn every_seeded_bug_of_a_cluster_is_caught() {
         Mutant::CommitsTooEarly,
         Mutant::RunTwice,
         Mutant::DroppedInFlight,
+        Mutant::PromotedPastSeal,
+        Mutant::TicksTwiceAfterWake,
     ];
     each(0, mutants.len() as u64, |index| println!("{}", caught(mutants[index as usize])));
 }

@@ -16,12 +16,14 @@ use rekindle_testkit::disk::Mutant;
 use rekindle_testkit::oracle::Rule;
 use rekindle_testkit::trace::first_difference;
 
-use crate::run::{Outcome, Variant, run};
+use crate::run::{Outcome, Undone, Variant, run};
 
 /// Seeds in the suite.
 const SEEDS: u64 = 50;
 /// Seeds in the suite with more faults than a match can live through in peace.
 const STORM_SEEDS: u64 = 6;
+/// Seeds in the suite that show ticks before they are durable.
+const HASTY_SEEDS: u64 = 8;
 /// Seeds in the suite that play the arena.
 const ARENA_SEEDS: u64 = 4;
 
@@ -174,4 +176,34 @@ fn output_before_it_is_durable_is_caught() {
     let (seed, rules) = caught(Variant { output: Output::Immediate, ..Variant::default() });
     println!("caught by seed {seed}: {rules:?}");
     assert!(rules.contains(&Rule::NothingUndone), "{rules:?}");
+}
+
+/// Ticks are shown before they are durable, and may be undone.
+const HASTY: Variant = Variant {
+    mutant: None,
+    output: Output::Immediate,
+    undone: Undone::IfTold,
+    storm: false,
+    arena: false,
+};
+
+#[test]
+fn what_is_shown_early_and_undone_is_told() {
+    let failed = parking_lot::Mutex::new(Vec::new());
+    let seeds = number("REKINDLE_SEEDS", HASTY_SEEDS);
+    each(number("REKINDLE_FIRST_SEED", 1), seeds, |seed| {
+        let Outcome { violations, .. } = run(seed, HASTY);
+        failed
+            .lock()
+            .extend(violations.iter().map(|violation| format!("seed {seed}: {violation}")));
+    });
+    let failed = failed.into_inner();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_rewind_that_is_not_told_is_caught() {
+    let (seed, rules) = caught(Variant { undone: Undone::Untold, ..HASTY });
+    println!("caught by seed {seed}: {rules:?}");
+    assert!(seed <= HASTY_SEEDS && rules.contains(&Rule::NothingUndone), "{seed} {rules:?}");
 }

@@ -11,11 +11,11 @@ use rekindle_gateway::{Keys, Ticket};
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::Beat;
 use rekindle_schema::wire::{Role, Welcome};
-use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_schema::{PlayerId, SessionId};
 use rekindle_sim::GameType;
 use rekindle_sim::value::to_bytes;
 use rekindle_testkit::evidence::{
-    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenWelcome,
+    Evidence, SeenCommand, SeenEvent, SeenFrame, SeenInput, SeenRewind, SeenWelcome,
 };
 use rekindle_testkit::quic::{self, VirtualRuntime};
 use rekindle_testkit::seed::Dice;
@@ -53,6 +53,8 @@ pub(crate) struct Player {
     will: Will,
     /// From then on it does not leave any more.
     stays_from: Duration,
+    /// Of what the server takes back it takes notice.
+    hears_rewinds: bool,
     /// What it saw last, and the match's configuration.
     seen: Option<Arc<NetView>>,
     config: Bytes,
@@ -93,9 +95,16 @@ impl Player {
             name,
             will,
             stays_from,
+            hears_rewinds: true,
             seen: None,
             config: Bytes::new(),
         }
+    }
+
+    /// The same, for whom nobody says that anything was taken back, if so.
+    pub(crate) fn deaf_to_rewinds(mut self, so: bool) -> Self {
+        self.hears_rewinds = !so;
+        self
     }
 
     /// Where it writes down what it learns.
@@ -176,9 +185,9 @@ impl Player {
 
     fn welcomed(&mut self, welcome: &Welcome, session: &mut Option<SessionId>) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        *session = Some(welcome.session);
+        let anew = session.replace(welcome.session).is_none();
         self.config = welcome.config.clone();
-        let seen = SeenWelcome { at, session: welcome.session, resumed: welcome.resumed };
+        let seen = SeenWelcome { at, session: welcome.session, resumed: welcome.resumed, anew };
         self.evidence.lock().welcomes.push(seen);
         let Welcome { session, resumed, epoch, tick, next_input, next_command, .. } = welcome;
         self.trace.log(
@@ -256,7 +265,9 @@ impl Player {
             }
             ClientEvent::Rewound { epoch, to } => {
                 say(format_args!("rewound to {to} in epoch {epoch}"));
-                evidence.rewinds.push(Tick(to.0));
+                if self.hears_rewinds {
+                    evidence.rewinds.push(SeenRewind { at, to });
+                }
             }
             ClientEvent::EventsMissed { from, to } => {
                 say(format_args!("events of {from} to {to} may be missing"));

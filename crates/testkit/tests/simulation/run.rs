@@ -31,6 +31,17 @@ pub(crate) const SHAPE: Shape = Shape {
 /// Effects of the last ticks may still be on their way to their sink.
 const PENDING_TICKS: u64 = 30;
 
+/// Whether what was shown may be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// Never.
+    Never,
+    /// If it is told.
+    IfTold,
+    /// If it is told, and nobody is told: a defect.
+    Untold,
+}
+
 /// What is different from the product as it ships.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variant {
@@ -38,6 +49,8 @@ pub(crate) struct Variant {
     pub mutant: Option<Mutant>,
     /// When frames leave.
     pub output: Output,
+    /// Whether what was shown may be undone.
+    pub undone: Undone,
     /// Twice as many faults in the same time.
     pub storm: bool,
     /// The arena with its bots, instead of a game made for simulations.
@@ -46,7 +59,8 @@ pub(crate) struct Variant {
 
 impl Default for Variant {
     fn default() -> Self {
-        Self { mutant: None, output: Output::Durable, storm: false, arena: false }
+        let undone = Undone::Never;
+        Self { mutant: None, output: Output::Durable, undone, storm: false, arena: false }
     }
 }
 
@@ -119,7 +133,8 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
                 stage.trace.clone(),
                 will(variant, &game),
                 SHAPE.quiet_from,
-            );
+            )
+            .deaf_to_rewinds(variant.undone == Undone::Untold);
             evidence.lock().push(player.evidence());
             player.play(address)
         },
@@ -132,7 +147,8 @@ pub(crate) fn run(seed: u64, variant: Variant) -> Outcome {
     let mut total = Totals::default();
     for match_id in MATCHES {
         let of: Vec<&Evidence> = evidence.iter().filter(|of| of.match_id == match_id).collect();
-        judge(match_id, &disk, &*game, &of, &mut violations, &mut total);
+        let game = (&*game, variant.undone);
+        judge(match_id, &disk, game, &of, &mut violations, &mut total);
     }
     Outcome {
         violations,
@@ -155,7 +171,7 @@ fn will(variant: Variant, game: &Arc<dyn GameType>) -> Will {
 fn judge(
     match_id: MatchId,
     disk: &Disk,
-    game: &dyn GameType,
+    game: (&dyn GameType, Undone),
     evidence: &[&Evidence],
     violations: &mut Vec<Violation>,
     total: &mut Totals,
@@ -172,7 +188,7 @@ fn judge(
 fn weigh(
     match_id: MatchId,
     disk: &Disk,
-    game: &dyn GameType,
+    (game, undone): (&dyn GameType, Undone),
     evidence: &[&Evidence],
     found: &mut Vec<Violation>,
     total: &mut Totals,
@@ -196,6 +212,11 @@ fn weigh(
         total.inputs += of.inputs.len();
         total.commands += of.commands.len();
         total.beats += of.beats.len();
+        if undone != Undone::Never {
+            found.extend(oracle::undone_is_told(&account, of));
+            found.extend(oracle::progress(of, SHAPE.quiet_from, SHAPE.total));
+            continue;
+        }
         found.extend(oracle::inputs_once(&account, of));
         found.extend(oracle::commands_once(&account, &recomputed, of));
         found.extend(oracle::seen_hashes(&recomputed, of));

@@ -57,6 +57,11 @@ pub(crate) enum Mutant {
     /// Whoever finds a row that names its node begins to run the match, whether or not another part
     /// of the node does.
     RunTwice,
+    /// A standby takes the end of its owner's log for the seal.
+    PromotedPastSeal,
+    /// A process that was paused acknowledges what it makes afterwards, whether or not it is live:
+    /// another may have made the same ticks meanwhile.
+    TicksTwiceAfterWake,
     /// What a player had sent and was not answered is not sent again where it follows its match.
     DroppedInFlight,
 }
@@ -68,6 +73,8 @@ pub(crate) struct Link {
     me: Incarnation,
     plain: Store,
     mutant: Option<Mutant>,
+    /// What follows matches of other nodes asks over it.
+    follows: bool,
     /// What mutants remember.
     tails: Mutex<BTreeMap<Incarnation, Tail>>,
     lineages: Mutex<BTreeMap<MatchId, Vec<Lineage>>>,
@@ -76,6 +83,15 @@ pub(crate) struct Link {
 impl Link {
     /// The ports of a process of `node` that runs as `me`.
     pub(crate) fn store(world: &World, node: usize, me: Incarnation) -> Store {
+        Self::made(world, node, me, false)
+    }
+
+    /// The same, for what follows matches of other nodes.
+    pub(crate) fn of_standby(world: &World, node: usize, me: Incarnation) -> Store {
+        Self::made(world, node, me, true)
+    }
+
+    fn made(world: &World, node: usize, me: Incarnation, follows: bool) -> Store {
         let plain = world.disk.store();
         let link = Arc::new(Self {
             world: world.clone(),
@@ -83,6 +99,7 @@ impl Link {
             me,
             plain: plain.clone(),
             mutant: world.mutant,
+            follows,
             tails: Mutex::default(),
             lineages: Mutex::default(),
         });
@@ -145,6 +162,23 @@ impl Link {
     }
 }
 
+impl Link {
+    /// The lease of a fenced node with the end of its log as the seal, as it is a moment later.
+    async fn past_seal(&self, lease: NodeLease) -> Result<Option<NodeLease>, StoreError> {
+        if lease.seal.is_none() {
+            return Ok(Some(lease));
+        }
+        let log = lease.incarnation;
+        if !self.tails.lock().contains_key(&log) {
+            tokio::time::sleep(BETWEEN).await;
+            let tail = self.plain.journal.tail(log).await?;
+            self.tails.lock().insert(log, tail);
+        }
+        let seal = self.tails.lock().get(&log).map(|tail| tail.last).max(lease.seal);
+        Ok(Some(NodeLease { seal, ..lease }))
+    }
+}
+
 impl Journal for Link {
     fn begin(&self, log: Incarnation, first: BatchNo) -> StoreResult<'_, ()> {
         self.carry(move |store| async move { store.journal.begin(log, first).await }.boxed())
@@ -154,7 +188,8 @@ impl Journal for Link {
         if self.is(Mutant::DropBatch) && batch.number.0.is_multiple_of(40) {
             return async { Ok(()) }.boxed();
         }
-        let unverified = self.is(Mutant::NoVerifyingRead);
+        let unverified = self.is(Mutant::NoVerifyingRead)
+            || self.is(Mutant::TicksTwiceAfterWake) && self.world.woke(self.node);
         let sent = self.carry(move |store| {
             async move {
                 match store.journal.append(batch).await {
@@ -278,7 +313,15 @@ impl Leases for Link {
 
     fn node(&self, node: Incarnation) -> StoreResult<'_, Option<NodeLease>> {
         let found = self.carry(move |store| async move { store.leases.node(node).await }.boxed());
-        Box::pin(async move { Ok(found.await?.map(|lease| self.lease(lease))) })
+        Box::pin(async move {
+            let lease = found.await?.map(|lease| self.lease(lease));
+            match lease {
+                Some(lease) if self.follows && self.is(Mutant::PromotedPastSeal) => {
+                    self.past_seal(lease).await
+                }
+                lease => Ok(lease),
+            }
+        })
     }
 
     fn forget(&self, node: Incarnation) -> StoreResult<'_, ()> {

@@ -107,7 +107,7 @@ impl Node {
         self.world.serves(self.number, reached);
         let clock = || self.world.clock_ms(self.number);
         let keep = lease::keep(&*store.leases, me, clock, || host.reached());
-        let standby = self.standby(&host, &store, me).await?;
+        let standby = self.standby(&host, me).await?;
         tokio::select! {
             biased;
             halt = host.fenced() => Ok(halt.to_string()),
@@ -139,12 +139,8 @@ impl Node {
     }
 
     /// What follows matches of other nodes, if an operator wants standbys of them.
-    async fn standby(
-        &self,
-        host: &Host,
-        store: &Store,
-        me: Incarnation,
-    ) -> Result<Arc<Standby>, Failure> {
+    async fn standby(&self, host: &Host, me: Incarnation) -> Result<Arc<Standby>, Failure> {
+        let store = Link::of_standby(&self.world, self.number, me);
         let member = Member {
             incarnation: me,
             name: self.name(),
@@ -159,8 +155,8 @@ impl Node {
             since_ms: self.world.clock_ms(self.number),
             weight: 1,
         };
-        members::announce(store, &member).await?;
-        let (host, store) = (host.clone(), store.clone());
+        members::announce(&store, &member).await?;
+        let host = host.clone();
         let wishes = Wishes::default();
         let (region, most) = (DEFAULT_REGION.to_owned(), MATCHES.len());
         Ok(Standby::new(StandbyParts { host, store, me, region, wishes, most }))

@@ -136,7 +136,7 @@ impl Player {
             };
             let at = self.world.now();
             self.resume(resumed && node != self.node, next_command);
-            self.evidence.lock().welcomes.push(SeenWelcome { at, session, resumed });
+            self.evidence.lock().welcomes.push(SeenWelcome { at, session, resumed, anew: false });
             self.world.log(
                 &self.name,
                 format_args!("is let in by node {node}: {session} resumed {resumed}"),
