@@ -34,9 +34,12 @@ impl Pair {
     }
 
     fn create(&self, name: &str) -> String {
-        let created = rekindle(&self.place(name), &["match", "create", "--bots", "4", "--json"])
-            .expect(0)
-            .json();
+        let created = rekindle(
+            &self.place(name),
+            &["match", "create", "--on", name, "--bots", "4", "--json"],
+        )
+        .expect(0)
+        .json();
         created["id"].as_str().unwrap().to_owned()
     }
 }

@@ -151,7 +151,8 @@ impl Fleet {
             self.addrs.push(card["listen"].as_str().unwrap().parse().unwrap());
             let share = (index..self.size.matches).step_by(self.size.nodes);
             let rate = TICK_RATE.to_string();
-            let config = [r#"{"endless":true}"#, "--tick-rate", &rate, "--json"];
+            let here = card["incarnation"].as_str().unwrap();
+            let config = [r#"{"endless":true}"#, "--tick-rate", &rate, "--on", here, "--json"];
             let create = [&["match", "create", "--game-config"][..], &config].concat();
             for _ in share {
                 let created = self.ask(index, &create).expect(0).json();

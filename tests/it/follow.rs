@@ -43,7 +43,8 @@ fn a_client_that_knows_one_node_plays_at_another_and_comes_back_when_that_is_kil
     }
     let first = pair.start("a");
     let second = pair.start("b");
-    let created = rekindle(&pair.place("b"), &["match", "create", "--bots", "2", "--json"]);
+    let created =
+        rekindle(&pair.place("b"), &["match", "create", "--on", "b", "--bots", "2", "--json"]);
     let id = created.expect(0).json()["id"].as_str().expect("an id").to_owned();
 
     let place = |name: &str| rekindle(&pair.place(name), &["match", "where", &id, "--json"]);

@@ -14,6 +14,7 @@ mod edge;
 mod failover;
 mod fleet;
 mod follow;
+mod games;
 mod history;
 mod hostile;
 mod identity;

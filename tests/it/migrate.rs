@@ -49,7 +49,10 @@ impl Nodes {
     }
 
     fn create(&self, name: &str) -> String {
-        let created = rekindle(&self.place(name), &["match", "create", "--bots", "8", "--json"]);
+        let created = rekindle(
+            &self.place(name),
+            &["match", "create", "--on", name, "--bots", "8", "--json"],
+        );
         created.expect(0).json()["id"].as_str().unwrap().to_owned()
     }
 

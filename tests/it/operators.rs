@@ -1,6 +1,8 @@
 //! What operators do with the nodes of a cluster: drain one while it is played on, take that back,
 //! decommission one for good.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,7 +64,8 @@ impl Place {
     }
 
     fn create(&self, name: &str) -> String {
-        let created = self.at(name, &["match", "create", "--bots", "2", "--json"]).expect(0);
+        let created =
+            self.at(name, &["match", "create", "--on", name, "--bots", "2", "--json"]).expect(0);
         created.json()["id"].as_str().unwrap().to_owned()
     }
 
@@ -97,8 +100,12 @@ fn a_node_is_drained_under_load_stays_so_over_its_restart_and_no_session_ends() 
     );
     assert!(drained.stderr.contains("to go"), "progress is shown: {drained:?}");
     assert_eq!(place.shown("b", "a")["state"], "drained");
-    let refused = place.at("a", &["match", "create"]);
+    let refused = place.at("a", &["match", "create", "--on", "a"]);
     assert!(refused.code != 0 && refused.stderr.contains("RK-NODE-204"), "{refused:?}");
+    let elsewhere = place.at("b", &["match", "create", "--on", "a"]);
+    assert!(elsewhere.code != 0 && elsewhere.stderr.contains("RK-NODE-211"), "{elsewhere:?}");
+    let placed = place.at("a", &["match", "create", "--bots", "1", "--json"]).expect(0).json();
+    assert_eq!(placed["node"], "b", "a drained node has the other one run it: {placed}");
     let back = place.at("b", &["match", "migrate", &ids[0], "--to", "a"]);
     assert!(back.code != 0 && back.stderr.contains("drained"), "{back:?}");
 
@@ -114,15 +121,102 @@ fn a_node_is_drained_under_load_stays_so_over_its_restart_and_no_session_ends() 
 
     assert_eq!(a.terminate(), 0);
     let a = place.start("a");
-    let refused = place.at("a", &["match", "create"]);
+    let refused = place.at("a", &["match", "create", "--on", "a"]);
     assert!(refused.stderr.contains("RK-NODE-204"), "{refused:?}");
     assert_eq!(place.shown("a", "a")["state"], "drained", "over its restart");
     let taken_back = place.offline(&["node", "undrain", "a", "--json"]).expect(0).json();
     assert_eq!((&taken_back["before"], &taken_back["runs"]), (&"drained".into(), &true.into()));
     eventually("a node that takes matches", || {
-        (place.at("a", &["match", "create"]).code == 0).then_some(())
+        (place.at("a", &["match", "create", "--on", "a"]).code == 0).then_some(())
     });
     eventually("that others know it", || (place.shown("b", "a")["state"] == "live").then_some(()));
+    a_matchmaker_gets_all_that_its_players_need(&place);
+    assert_eq!((a.terminate(), b.terminate()), (0, 0));
+}
+
+/// One request to one node: the match on another one, its address, tickets that let players in.
+fn a_matchmaker_gets_all_that_its_players_need(place: &Place) {
+    let card = |name: &str| -> Value {
+        let card = std::fs::read(place.of(name).join("rekindle-data/node.json")).unwrap();
+        serde_json::from_slice(&card).unwrap()
+    };
+    let (a, asked) = (card("a"), card("b"));
+    let admin = asked["admin"].as_str().unwrap();
+    let wanted = serde_json::json!({
+        "game": "arena", "config": {}, "house_bots": 1, "on": "a",
+        "seats": [{ "player": 41, "name": "ada" }, { "player": 42 }],
+    });
+    let created = eventually("a match on the other node", || {
+        let (head, body) = http_post(admin, "/v1/matches", &wanted);
+        // The link to a node that has just started may not be there yet.
+        head.contains(" 200 ").then_some(body)
+    });
+    assert_eq!(
+        (&created["node"], &created["addresses"][0]),
+        (&"a".into(), &a["listen"]),
+        "{created}"
+    );
+    assert_eq!(created["certificate_sha256"].as_str().map(str::len), Some(64), "{created}");
+    let tickets = created["tickets"].as_array().unwrap();
+    assert_eq!((tickets.len(), &tickets[0]["player"]), (2, &41.into()), "{created}");
+    assert!(tickets[1]["ticket"].as_str().unwrap().starts_with("v4.public."), "{created}");
+    let id = created["id"].as_str().unwrap();
+    eventually("its house bot in the match", || {
+        let shown = place.at("a", &["match", "show", id, "--json"]).expect(0).json();
+        (shown["state"] == "running" && shown["players"] == 1).then_some(())
+    });
+
+    let nowhere = serde_json::json!({
+        "game": "arena", "config": {}, "house_bots": 0, "on": "nowhere",
+    });
+    let (head, body) = http_post(admin, "/v1/matches", &nowhere);
+    assert!(head.contains(" 400 ") && body.to_string().contains("RK-NODE-210"), "{head} {body}");
+}
+
+/// The status line and headers of the answer, and its JSON.
+fn http_post(admin: &str, path: &str, body: &Value) -> (String, Value) {
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nHost: {admin}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn a_match_with_a_free_seat_is_found_through_every_node() {
+    let place = Place::new();
+    let (mut a, mut b) = (place.start("a"), place.start("b"));
+    a.wait_for(LINKED);
+    b.wait_for(LINKED);
+    let create = |bots: &str| {
+        let args = ["match", "create", "--on", "b", "--bots", bots, "--json"];
+        place.at("a", &args).expect(0).json()
+    };
+    let listed = |at: &str, game: &str| {
+        let args = ["match", "ls", "--open", "--game", game, "--json"];
+        place.at(at, &args).expect(0).json().as_array().unwrap().clone()
+    };
+    let id = create("3")["id"].clone();
+    let open = |at: &str| listed(at, "arena").into_iter().find(|found| found["id"] == id);
+    eventually("the players of a match of the other node", || {
+        (open("a")?["players"] == 3 && open("b")?["players"] == 3).then_some(())
+    });
+    let seats = open("a").unwrap()["seats"].as_u64().unwrap();
+    let full = create(&seats.to_string())["id"].clone();
+    eventually("a match without a free seat", || {
+        let shown = place.at("b", &["match", "show", full.as_str()?, "--json"]).expect(0).json();
+        (shown["players"] == seats).then_some(())
+    });
+    assert!(listed("a", "arena").iter().all(|found| found["id"] != full), "it is full");
+    assert!(listed("a", "chess").is_empty());
     assert_eq!((a.terminate(), b.terminate()), (0, 0));
 }
 

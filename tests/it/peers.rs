@@ -77,7 +77,10 @@ fn a_killed_node_is_noticed_by_all_others_in_a_moment_and_its_match_goes_on() {
     // The machine may be busy: the quickest of three counts.
     for fresh in ["d", "e", "f"] {
         let (victim, name) = (running.remove(0), names.remove(0));
-        let created = rekindle(&nodes.place(name), &["match", "create", "--bots", "2", "--json"]);
+        let created = rekindle(
+            &nodes.place(name),
+            &["match", "create", "--on", name, "--bots", "2", "--json"],
+        );
         let id = created.expect(0).json()["id"].clone();
         let killed = Instant::now();
         victim.kill();

@@ -180,7 +180,7 @@ fn a_match_goes_on_at_its_standby_when_its_node_is_killed_and_no_session_ends() 
         std::env::var(ROUNDS).ok().map_or(1, |rounds| rounds.parse().expect("a number"));
     let place = Place::new();
     let mut nodes: Vec<Option<Node>> = (0..3).map(|at| Some(place.start(at))).collect();
-    let created = rekindle(&place.of("a"), &["match", "create", "--json"]);
+    let created = rekindle(&place.of("a"), &["match", "create", "--on", "a", "--json"]);
     let id = created.expect(0).json()["id"].as_str().unwrap().to_owned();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -246,7 +246,8 @@ fn a_match_goes_on_at_its_standby_when_its_node_is_killed_and_no_session_ends() 
 fn an_operator_says_which_match_has_a_standby() {
     let place = Place::new();
     let (a, b) = (place.start(0), place.start(1));
-    let created = rekindle(&place.of("a"), &["match", "create", "--bots", "2", "--json"]);
+    let created =
+        rekindle(&place.of("a"), &["match", "create", "--on", "a", "--bots", "2", "--json"]);
     let id = created.expect(0).json()["id"].as_str().unwrap().to_owned();
     place.owner_and_standby(0, &id);
     let said = rekindle(&place.of("b"), &["match", "standby", &id, "off"]).expect(0);
