@@ -1,10 +1,12 @@
 //! What QUIC alone costs: the packets of a node under load, with nothing behind them.
 //!
-//! A bare quinn server takes small datagrams from many clients and sends each of its groups one
+//! A bare server, on quinn or on the port of a node ([`Stack`]), takes small datagrams from many clients and sends each of its groups one
 //! datagram a client, all at once, at the same rate: the packets of matches without matches,
 //! journal, tickets or snapshots. Its CPU time per client tick is the floor that a node's is
 //! compared with, in the same minutes on the same machine. Called by the `floor` executable, which
 //! runs the clients in a process of their own.
+
+mod port;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,14 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{AckFrequencyConfig, Connection, Endpoint, ServerConfig, TransportConfig, VarInt};
+use quinn::Endpoint;
 use rekindle_client::ClientError;
 use rekindle_transport::quic::client::config as quic_config;
 use rekindle_transport::{SERVER_NAME, Trust};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use self::port::Port;
+pub use self::port::Stack;
 
 /// Clients that share a socket, as in a swarm.
 const CLIENTS_PER_SOCKET: usize = 32;
@@ -76,43 +80,20 @@ pub struct Passed {
 
 /// A bare server on loopback.
 pub struct Server {
-    endpoint: Endpoint,
+    port: Port,
     certificate: Vec<u8>,
 }
 
 impl Server {
-    /// Listens. Must be called inside a tokio runtime.
-    pub fn bind() -> Result<Self, FloorError> {
-        let tls = |error: &dyn std::fmt::Display| FloorError::Tls(error.to_string());
-        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])
-            .map_err(|error| tls(&error))?;
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|builder| {
-            builder.with_no_client_auth().with_single_cert(vec![certificate.clone()], key)
-        })
-        .map_err(|error| tls(&error))?;
-        config.alpn_protocols = vec![rekindle_schema::wire::ALPN.to_vec()];
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config)
-            .map_err(|error| tls(&error))?;
-        let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(4))
-            .max_ack_delay(Some(Duration::from_millis(40)));
-        let mut transport = TransportConfig::default();
-        transport.ack_frequency_config(Some(acks));
-        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::server(server, (Ipv4Addr::LOCALHOST, 0).into())?;
-        Ok(Self { endpoint, certificate: certificate.to_vec() })
+    /// Listens with `stack`. Must be called inside a tokio runtime.
+    pub fn bind(stack: Stack) -> Result<Self, FloorError> {
+        let (port, certificate) = Port::bind(stack)?;
+        Ok(Self { port, certificate })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> Result<SocketAddr, FloorError> {
-        Ok(self.endpoint.local_addr()?)
+        self.port.local_addr()
     }
 
     /// Its certificate (DER).
@@ -128,49 +109,32 @@ impl Server {
         mut mark: impl FnMut(),
     ) -> Result<Passed, FloorError> {
         let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (came, mut arrivals) = mpsc::channel::<Connection>(64);
+        let (came, mut arrivals) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
-        let endpoint = self.endpoint.clone();
-        tasks.spawn(async move {
-            while let Some(incoming) = endpoint.accept().await {
-                let came = came.clone();
-                tokio::spawn(async move {
-                    if let Ok(connection) = incoming.await {
-                        let _ = came.send(connection).await;
-                    }
-                });
-            }
-        });
+        tasks.spawn(self.port.clone().take_all(Arc::clone(&received), came));
         let until = Instant::now() + PATIENCE;
-        let mut connections = Vec::with_capacity(packets.clients);
-        while connections.len() < packets.clients {
+        let mut clients = Vec::with_capacity(packets.clients);
+        while clients.len() < packets.clients {
+            let absent = FloorError::Absent { came: clients.len(), wanted: packets.clients };
             tokio::select! {
                 biased;
-                Some(connection) = arrivals.recv() => connections.push(connection),
-                () = sleep_until(until) => return Err(FloorError::Absent { came: connections.len(), wanted: packets.clients }),
+                Some(client) = arrivals.recv() => clients.push(client),
+                () = sleep_until(until) => return Err(absent),
             }
         }
-        for connection in &connections {
-            let (connection, received) = (connection.clone(), Arc::clone(&received));
-            tasks.spawn(async move {
-                while connection.read_datagram().await.is_ok() {
-                    received.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
         let period = Duration::from_secs(1) / packets.rate;
-        let groups = connections.chunks(packets.group.max(1));
-        let many = groups.len();
+        let many = packets.clients.div_ceil(packets.group.max(1));
         let begin = Instant::now();
-        for (index, group) in groups.enumerate() {
-            let (group, sent) = (group.to_vec(), Arc::clone(&sent));
+        for index in 0..many {
+            let group = clients.split_off(clients.len().saturating_sub(packets.group.max(1)));
+            let sent = Arc::clone(&sent);
             let mut timer = interval_at(begin + period.mul_f64(index as f64 / many as f64), period);
             let payload = Bytes::from(vec![7; packets.down]);
             tasks.spawn(async move {
                 loop {
                     timer.tick().await;
-                    for connection in &group {
-                        if connection.send_datagram(Bytes::copy_from_slice(&payload)).is_ok() {
+                    for client in &group {
+                        if client.send(Bytes::copy_from_slice(&payload)) {
                             sent.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -188,7 +152,7 @@ impl Server {
         mark();
         let after = passed();
         tasks.shutdown().await;
-        self.endpoint.close(VarInt::from_u32(0), b"");
+        self.port.close();
         Ok(Passed { received: after.received - before.received, sent: after.sent - before.sent })
     }
 }

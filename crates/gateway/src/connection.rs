@@ -34,9 +34,9 @@ use rekindle_transport::{
     Connection, Handshake, HandshakeError, MessageReader, MessageWriter, WriteError,
 };
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::datagrams::Datagrams;
 use self::end::End;
 use self::farewell::{GOODBYE, say_goodbye};
 use self::hello::{Answered, Visit};
@@ -102,26 +102,21 @@ async fn stay(
     drop((door, welcome));
 
     reader.set_limit(limits.max_command);
-    // A task of its own: a datagram comes every tick, and whoever waits for it beside other things
-    // looks at all of them each time.
-    let mut datagrams = JoinSet::new();
-    datagrams.spawn(datagrams::read_datagrams(
-        Arc::clone(edge),
-        Arc::clone(&seat),
-        Arc::clone(&room),
-    ));
+    let mut datagrams = Datagrams::new(edge, &seat, &room);
+    let delivery = connection.deliver_datagrams(move |datagram| datagrams.take(&datagram));
     let end = tokio::select! {
         biased;
         why = seat.dismissed() => End::Dismissed(why),
         end = spare(edge, &seat) => end,
         never = tell_nodes(edge, &seat) => match never {},
         never = tell_standby(edge, &seat, match_id) => match never {},
-        end = ended_by(&mut datagrams) => end,
         end = commands::read_commands(edge, &seat, &room, &mut reader) => end,
         end = write_messages(&mut writer, &mut messages) => end,
+        // Last: what the client said before it went still counts.
+        _ = connection.closed() => End::Lost,
     };
     // Whatever comes from now on is not listened to.
-    drop(datagrams);
+    drop(delivery);
     let door = room.door();
     drop(place);
     room.leave(number).await;
@@ -161,12 +156,6 @@ fn seat(
         if visit.version == PROTOCOL { (Some(welcome), rewound) } else { (rewound, Some(welcome)) };
     first.into_iter().chain(second).for_each(|message| seat.tell(message));
     seat
-}
-
-/// What the task that reads datagrams came to.
-async fn ended_by(datagrams: &mut JoinSet<End>) -> End {
-    // One that panicked takes its connection with it.
-    datagrams.join_next().await.and_then(Result::ok).unwrap_or(End::Lost)
 }
 
 /// Tells a client of version 3 where the cluster's nodes are, and again whenever that changes.

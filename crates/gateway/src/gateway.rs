@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rekindle_door::MatchFinder;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_transport::quic::{AsyncUdpSocket, Runtime};
+use rekindle_transport::quic::AsyncUdpSocket;
 use rekindle_transport::{Incoming, ServerEndpoint, ServerSetup, SetupError, SocketSetup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -76,16 +76,14 @@ impl Gateway {
         Ok(Self::begin(config, finder, keys, endpoint))
     }
 
-    /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a
-    /// simulation's. Time comes from tokio's clock.
+    /// Listens on a socket that the caller made: a simulation's. Time comes from tokio's clock.
     pub fn on_socket(
         config: GatewayConfig,
         finder: Arc<dyn MatchFinder>,
         keys: Keys,
         socket: Arc<dyn AsyncUdpSocket>,
-        runtime: Arc<dyn Runtime>,
     ) -> Result<Self, GatewayError> {
-        let endpoint = ServerEndpoint::on_socket(socket, runtime, setup(&config, &keys))
+        let endpoint = ServerEndpoint::on_socket(socket, setup(&config, &keys))
             .map_err(|error| not_set_up(error, config.bind))?;
         Ok(Self::begin(config, finder, keys, endpoint))
     }

@@ -80,6 +80,6 @@ impl Future for Connecting {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let connected = ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(connected.map(Connection::new).map_err(Closed::from))
+        Poll::Ready(connected.map(Connection::quinn).map_err(Closed::from))
     }
 }

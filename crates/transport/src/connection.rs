@@ -11,7 +11,8 @@ use rekindle_schema::wire::{
     ServerMessage,
 };
 
-use crate::stream::{MessageReader, MessageWriter};
+use crate::driver::{Driven, SinkGuard};
+use crate::stream::{MessageReader, MessageWriter, ReadFrom, WriteTo};
 
 /// Most bytes of the words that a closing connection tells its peer.
 const MAX_CLOSING_WORDS: usize = 256;
@@ -20,7 +21,23 @@ const MAX_CLOSING_WORDS: usize = 256;
 /// last clone is dropped, streams included.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    quic: quinn::Connection,
+    carrier: Carrier,
+}
+
+/// What carries a connection.
+#[derive(Debug, Clone)]
+enum Carrier {
+    /// A client's: quinn.
+    Quinn(quinn::Connection),
+    /// A node's: the loop of its port.
+    Driven(Driven),
+}
+
+/// The datagrams of a connection go to where [`Connection::deliver_datagrams`] said as long as
+/// this.
+#[must_use = "dropping it ends the delivery"]
+pub struct DatagramDelivery {
+    _sink: SinkGuard,
 }
 
 /// How a connection ended.
@@ -64,22 +81,30 @@ impl Closed {
 pub struct NotSent;
 
 impl Connection {
-    pub(crate) fn new(quic: quinn::Connection) -> Self {
-        Self { quic }
+    pub(crate) fn quinn(quic: quinn::Connection) -> Self {
+        Self { carrier: Carrier::Quinn(quic) }
+    }
+
+    pub(crate) fn driven(quic: Driven) -> Self {
+        Self { carrier: Carrier::Driven(quic) }
     }
 
     /// The peer's address.
     pub fn remote_address(&self) -> SocketAddr {
-        self.quic.remote_address()
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.remote_address(),
+            Carrier::Driven(quic) => quic.remote_address(),
+        }
     }
 
     /// The version of the client protocol that the handshake settled: [`PROTOCOL`], [`PROTOCOL_2`],
     /// [`PROTOCOL_3`] or [`PROTOCOL_4`].
     pub fn protocol(&self) -> u16 {
-        let settled = self
-            .quic
-            .handshake_data()
-            .and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
+        let data = match &self.carrier {
+            Carrier::Quinn(quic) => quic.handshake_data(),
+            Carrier::Driven(quic) => quic.handshake_data(),
+        };
+        let settled = data.and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
         match settled.as_deref() {
             Some(ALPN_4) => PROTOCOL_4,
             Some(ALPN_3) => PROTOCOL_3,
@@ -94,60 +119,117 @@ impl Connection {
         &self,
         limit: usize,
     ) -> Result<(MessageReader<ClientMessage>, MessageWriter), Closed> {
-        let (send, recv) = self.quic.accept_bi().await?;
+        let (send, recv) = match &self.carrier {
+            Carrier::Quinn(quic) => {
+                let (send, recv) = quic.accept_bi().await?;
+                (WriteTo::Quinn(send), ReadFrom::Quinn(recv))
+            }
+            Carrier::Driven(quic) => {
+                let (send, recv) = quic.accept_stream().await?;
+                (WriteTo::Driven(send), ReadFrom::Driven(recv))
+            }
+        };
         Ok((MessageReader::of_client(recv, limit), MessageWriter::new(send)))
     }
 
     /// The client's side: opens the one stream of the connection.
+    ///
+    /// # Panics
+    ///
+    /// On a connection that a node took: it opens none.
     pub async fn open_stream(
         &self,
     ) -> Result<(MessageReader<ServerMessage>, MessageWriter), Closed> {
-        let (send, recv) = self.quic.open_bi().await?;
-        Ok((MessageReader::of_server(recv), MessageWriter::new(send)))
+        let Carrier::Quinn(quic) = &self.carrier else { panic!("a node opens no stream") };
+        let (send, recv) = quic.open_bi().await?;
+        let reader = MessageReader::of_server(ReadFrom::Quinn(recv));
+        Ok((reader, MessageWriter::new(WriteTo::Quinn(send))))
     }
 
     /// The next datagram of the peer. Giving up the future loses none.
     pub async fn read_datagram(&self) -> Result<Bytes, Closed> {
-        Ok(self.quic.read_datagram().await?)
+        Ok(match &self.carrier {
+            Carrier::Quinn(quic) => quic.read_datagram().await?,
+            Carrier::Driven(quic) => quic.read_datagram().await?,
+        })
+    }
+
+    /// The node's side: hands the peer's datagrams to `take` as they arrive, without a task being
+    /// woken for each, until what it returns is dropped. `take` is called by the loop of the port:
+    /// it must return soon, and may not close the port.
+    ///
+    /// # Panics
+    ///
+    /// On a connection of a client, and if it delivers its datagrams already.
+    pub fn deliver_datagrams(&self, take: impl FnMut(Bytes) + Send + 'static) -> DatagramDelivery {
+        let Carrier::Driven(quic) = &self.carrier else { panic!("a client reads its datagrams") };
+        DatagramDelivery { _sink: quic.set_sink(Box::new(take)) }
     }
 
     /// Queues a datagram. It may be lost on its way.
     pub fn send_datagram(&self, datagram: Bytes) -> Result<(), NotSent> {
-        self.quic.send_datagram(datagram).map_err(|_| NotSent)
+        let queued = match &self.carrier {
+            Carrier::Quinn(quic) => quic.send_datagram(datagram).is_ok(),
+            Carrier::Driven(quic) => quic.send_datagram(datagram),
+        };
+        if queued { Ok(()) } else { Err(NotSent) }
     }
 
     /// Longest datagram that the path takes now, in bytes; `None` if it takes none.
     pub fn max_datagram_size(&self) -> Option<usize> {
-        self.quic.max_datagram_size()
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.max_datagram_size(),
+            Carrier::Driven(quic) => quic.max_datagram_size(),
+        }
     }
 
     /// Free bytes in the queue of datagrams that have not left yet.
     pub fn datagram_send_buffer_space(&self) -> usize {
-        self.quic.datagram_send_buffer_space()
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.datagram_send_buffer_space(),
+            Carrier::Driven(quic) => quic.datagram_send_buffer_space(),
+        }
     }
 
     /// UDP datagrams that came from the peer, of whatever content: a peer that is alive sends some.
     pub fn packets_received(&self) -> u64 {
-        self.quic.stats().udp_rx.datagrams
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.stats().udp_rx.datagrams,
+            Carrier::Driven(quic) => quic.packets_received(),
+        }
     }
 
     /// The smoothed round trip.
     pub fn rtt(&self) -> Duration {
-        self.quic.rtt()
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.rtt(),
+            Carrier::Driven(quic) => quic.rtt(),
+        }
     }
 
     /// Ends the connection at once. `code` and the first 256 bytes of `words` are told to the peer.
     pub fn close(&self, code: u32, words: &[u8]) {
-        self.quic.close(VarInt::from_u32(code), &words[..words.len().min(MAX_CLOSING_WORDS)]);
+        let (code, words) = (VarInt::from_u32(code), &words[..words.len().min(MAX_CLOSING_WORDS)]);
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.close(code, words),
+            Carrier::Driven(quic) => quic.close(code, words),
+        }
     }
 
     /// Whether it has ended.
     pub fn is_closed(&self) -> bool {
-        self.quic.close_reason().is_some()
+        let reason = match &self.carrier {
+            Carrier::Quinn(quic) => quic.close_reason(),
+            Carrier::Driven(quic) => quic.close_reason(),
+        };
+        reason.is_some()
     }
 
     /// Resolves when the connection has ended.
     pub async fn closed(&self) -> Closed {
-        self.quic.closed().await.into()
+        match &self.carrier {
+            Carrier::Quinn(quic) => quic.closed().await.into(),
+            Carrier::Driven(quic) => quic.closed().await.into(),
+        }
     }
 }

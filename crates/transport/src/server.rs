@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime, VarInt};
-use tokio::time::{sleep, timeout};
+use quinn::{AsyncUdpSocket, VarInt};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::Connection;
+use crate::driver::{self, Knock, Port};
 use crate::error::SetupError;
 use crate::quic::server::{self, ServerSetup};
-use crate::socket::{GatheringSocket, bind};
+use crate::socket::{GatheringSocket, PortSocket, bind};
 use crate::unproven::{AddressGuard, Unproven};
 
 /// How long the allowance of an address that was not proved outlives its connection: until what
@@ -26,16 +27,33 @@ pub struct SocketSetup {
     pub gather: Duration,
 }
 
-/// The UDP port on which a node takes connections. Clones share it.
+/// The UDP port on which a node takes connections. Clones share it. When the last one is dropped,
+/// no more connections are taken; those that there are go on.
 #[derive(Debug, Clone)]
 pub struct ServerEndpoint {
-    endpoint: Endpoint,
+    owner: Arc<Owner>,
     local_addr: SocketAddr,
     unproven: Arc<Unproven>,
 }
 
+/// Somebody uses the port as long as this.
+struct Owner(Arc<Port>);
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Port")
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 impl ServerEndpoint {
-    /// Listens at `addr`, whose port may be 0. Must be called inside a tokio runtime.
+    /// Listens at `addr`, whose port may be 0. Must be called inside a tokio runtime, which runs
+    /// the port's loop.
     pub fn bind(
         addr: SocketAddr,
         socket: SocketSetup,
@@ -45,29 +63,28 @@ impl ServerEndpoint {
         let unproven = Arc::new(Unproven::default());
         let socket = GatheringSocket::new(io, socket.gather, Arc::clone(&unproven))
             .map_err(SetupError::Endpoint)?;
-        Self::begin(setup, (Arc::new(socket), unproven), Arc::new(TokioRuntime))
+        Self::begin(setup, PortSocket::System(socket), unproven)
     }
 
-    /// Listens on a socket that the caller made, with the caller's runtime under QUIC: a
-    /// simulation's. Such a socket does not bound what is sent to unproven addresses.
+    /// Listens on a socket that the caller made: a simulation's. Time and tasks are those of the
+    /// tokio runtime that it is called in. Such a socket does not bound what is sent to unproven
+    /// addresses.
     pub fn on_socket(
         socket: Arc<dyn AsyncUdpSocket>,
-        runtime: Arc<dyn Runtime>,
         setup: ServerSetup,
     ) -> Result<Self, SetupError> {
-        Self::begin(setup, (socket, Arc::default()), runtime)
+        Self::begin(setup, PortSocket::Virtual(socket), Arc::default())
     }
 
     fn begin(
         setup: ServerSetup,
-        (socket, unproven): (Arc<dyn AsyncUdpSocket>, Arc<Unproven>),
-        runtime: Arc<dyn Runtime>,
+        socket: PortSocket,
+        unproven: Arc<Unproven>,
     ) -> Result<Self, SetupError> {
         let (config, server) = server::configs(setup)?;
-        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
-            .map_err(SetupError::Endpoint)?;
-        let local_addr = endpoint.local_addr().map_err(SetupError::Endpoint)?;
-        Ok(Self { endpoint, local_addr, unproven })
+        let local_addr = socket.local_addr().map_err(SetupError::Endpoint)?;
+        let owner = Arc::new(Owner(driver::start(socket, config, server)));
+        Ok(Self { owner, local_addr, unproven })
     }
 
     /// Where it listens.
@@ -78,67 +95,71 @@ impl ServerEndpoint {
     /// The next connection that wants in; `None` when no more can come: it was closed, or the port
     /// is lost.
     pub async fn accept(&self) -> Option<Incoming> {
-        let quic = self.endpoint.accept().await?;
-        Some(Incoming { quic, unproven: Arc::clone(&self.unproven) })
+        let knock = self.owner.0.accept().await?;
+        Some(Incoming { knock, unproven: Arc::clone(&self.unproven) })
     }
 
     /// Ends all connections at once; `code` and `words` are told to the clients. Takes no more.
     pub fn close(&self, code: u32, words: &[u8]) {
-        self.endpoint.close(VarInt::from_u32(code), words);
+        self.owner.0.close(Instant::now().into_std(), VarInt::from_u32(code), words);
     }
 
     /// Resolves when all connections have ended and their peers have heard of it.
     pub async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
+        self.owner.0.wait_idle().await;
     }
 }
 
 /// A connection that wants in. Its fate is decided by one of the methods that consume it; dropping
 /// it refuses it.
-#[derive(Debug)]
 pub struct Incoming {
-    quic: quinn::Incoming,
+    knock: Knock,
     unproven: Arc<Unproven>,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Incoming").field(&self.knock.remote_address()).finish()
+    }
 }
 
 impl Incoming {
     /// Where it says it comes from.
     pub fn source(&self) -> IpAddr {
-        self.quic.remote_address().ip()
+        self.knock.remote_address().ip()
     }
 
     /// It has proved that it receives what is sent to its address.
     pub fn is_validated(&self) -> bool {
-        self.quic.remote_address_validated()
+        self.knock.is_validated()
     }
 
     /// Takes it. From now on its address has an allowance.
     pub fn accept(self) -> Handshake {
-        let (addr, proven) = (self.quic.remote_address(), self.is_validated());
+        let (addr, proven) = (self.knock.remote_address(), self.is_validated());
         let address = self.unproven.enter(addr, proven);
-        Handshake { quic: self.quic, address }
+        Handshake { knock: self.knock, address }
     }
 
     /// Has it prove its address first (QUIC Retry). Nothing happens if it has.
     pub fn retry(self) {
-        // It fails only for an address that is already proved.
-        let _ = self.quic.retry();
+        self.knock.retry();
     }
 
     /// Says no.
     pub fn refuse(self) {
-        self.quic.refuse();
+        drop(self.knock);
     }
 
     /// Says nothing: it may not even be where it claims to be.
     pub fn ignore(self) {
-        self.quic.ignore();
+        self.knock.ignore();
     }
 }
 
 /// A handshake with a client that was taken.
 pub struct Handshake {
-    quic: quinn::Incoming,
+    knock: Knock,
     address: AddressGuard,
 }
 
@@ -169,11 +190,13 @@ impl Handshake {
         mut self,
         patience: Duration,
     ) -> Result<(Connection, AddressGuard), HandshakeError> {
-        let Ok(connecting) = self.quic.accept() else { return Err(HandshakeError::Unusable) };
-        let Ok(Ok(connection)) = timeout(patience, connecting).await else {
+        let Some(quic) = self.knock.accept(Instant::now().into_std()) else {
+            return Err(HandshakeError::Unusable);
+        };
+        let Ok(Ok(())) = timeout(patience, quic.connected()).await else {
             return Err(HandshakeError::Incomplete(Aftermath(self.address)));
         };
         self.address.prove();
-        Ok((Connection::new(connection), self.address))
+        Ok((Connection::driven(quic), self.address))
     }
 }

@@ -10,20 +10,20 @@
 //! packets late and ends nothing: QUIC would give up its endpoint at the first error, and all
 //! players with it.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, UdpPoller};
-use rustix::net::sockopt;
+use quinn::AsyncUdpSocket;
+use quinn::udp::{EcnCodepoint, RecvMeta, UdpSocketState};
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sockopt};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::driver::{Outbox, Packet};
 use crate::unproven::Unproven;
 
 /// After an error that passes, packets are asked for again after so long.
@@ -31,7 +31,11 @@ const READ_AGAIN: Duration = Duration::from_millis(20);
 /// So many errors in a row and not one packet: the socket is of no more use.
 const MAX_ERRORS: u32 = 1_000;
 /// When the system takes no packet, it is asked again after so long.
-const SEND_AGAIN: Duration = Duration::from_millis(1);
+pub(crate) const SEND_AGAIN: Duration = Duration::from_millis(1);
+/// Packets of one connection that are made, and sent, as one.
+const MAX_SEGMENTS: usize = 10;
+/// Packets that the system is given at once.
+const MAX_AT_ONCE: usize = 64;
 
 /// A socket with large buffers: all clients of a node share it, and what does not fit is lost.
 /// `buffer`: wanted bytes of each of the two.
@@ -64,9 +68,9 @@ pub(crate) struct GatheringSocket {
     state: UdpSocketState,
     gather: Duration,
     unproven: Arc<Unproven>,
-    /// The system took no packet when it was asked last.
-    full: AtomicBool,
-    /// One task receives: QUIC's endpoint.
+    /// Several packets may be sent with one call.
+    batched: bool,
+    /// One task receives: the loop of the port.
     receiving: Mutex<Receiving>,
 }
 
@@ -143,10 +147,11 @@ impl GatheringSocket {
         unproven: Arc<Unproven>,
     ) -> io::Result<Self> {
         let state = UdpSocketState::new((&io).into())?;
+        let batched = may_batch_on(&io);
         let spare = Some(io.try_clone()?);
         let (phase, rest) = (Phase::Reading { came: false }, Box::pin(sleep(gather)));
         let receiving = Mutex::new(Receiving { phase, rest, spare, errors: 0 });
-        Ok(Self { io, state, gather, unproven, full: AtomicBool::new(false), receiving })
+        Ok(Self { io, state, gather, unproven, batched, receiving })
     }
 
     /// Counts what came from addresses that are not proved.
@@ -157,22 +162,105 @@ impl GatheringSocket {
     }
 }
 
-impl AsyncUdpSocket for GatheringSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Patience { socket: self, rest: None })
+/// Under a node's port.
+#[derive(Debug)]
+pub(crate) enum PortSocket {
+    /// The system's.
+    System(GatheringSocket),
+    /// A simulation's. It does not bound what is sent to unproven addresses.
+    Virtual(Arc<dyn AsyncUdpSocket>),
+}
+
+impl PortSocket {
+    /// Reads a batch of packets.
+    pub(crate) fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::System(socket) => socket.poll_recv(cx, bufs, meta),
+            Self::Virtual(socket) => socket.poll_recv(cx, bufs, meta),
+        }
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if !self.unproven.is_empty()
-            && !self.unproven.may_send(transmit.destination, transmit.contents.len())
-        {
-            return Ok(());
+    /// Sends what waits. False if the system takes no more for the moment, and some is left.
+    pub(crate) fn send(&self, outbox: &mut Outbox) -> bool {
+        match self {
+            Self::System(socket) => socket.send(outbox),
+            Self::Virtual(socket) => {
+                // What a virtual network does not take is lost.
+                outbox.waiting().iter().for_each(|packet| drop(socket.try_send(&packet.as_udp())));
+                outbox.sent(outbox.waiting().len());
+                true
+            }
         }
-        let sent = self.state.send((&self.io).into(), transmit);
-        if self.full.load(Ordering::Relaxed) != sent.is_err() {
-            self.full.store(sent.is_err(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::System(socket) => socket.io.local_addr(),
+            Self::Virtual(socket) => socket.local_addr(),
         }
-        sent
+    }
+
+    /// Packets of one size that are sent at once to one address.
+    pub(crate) fn max_transmit_segments(&self) -> usize {
+        match self {
+            Self::System(socket) => socket.state.max_gso_segments().min(MAX_SEGMENTS),
+            Self::Virtual(socket) => socket.max_transmit_segments().min(MAX_SEGMENTS),
+        }
+    }
+
+    /// Packets of one size that are read at once from one address.
+    pub(crate) fn max_receive_segments(&self) -> usize {
+        match self {
+            Self::System(socket) => socket.state.gro_segments(),
+            Self::Virtual(socket) => socket.max_receive_segments(),
+        }
+    }
+
+    /// Whether packets may be cut on their way.
+    pub(crate) fn may_fragment(&self) -> bool {
+        match self {
+            Self::System(socket) => socket.state.may_fragment(),
+            Self::Virtual(socket) => socket.may_fragment(),
+        }
+    }
+}
+
+impl GatheringSocket {
+    /// Sends what waits. False if the system takes no more for the moment, and some is left. What
+    /// cannot be sent at all is dropped, as a network would.
+    fn send(&self, outbox: &mut Outbox) -> bool {
+        while let Some(first) = outbox.waiting().first() {
+            let most = if self.batched { MAX_AT_ONCE } else { 0 };
+            let alike = outbox.waiting().iter().take(most).take_while(|p| may_batch(p)).count();
+            let sent = if !self.may_send(first) {
+                Ok(1)
+            } else if alike > 1 && self.unproven.is_empty() {
+                send_many(&self.io, &outbox.waiting()[..alike])
+            } else {
+                self.state.send((&self.io).into(), &first.as_udp()).map(|()| 1)
+            };
+            match sent {
+                Ok(count) => outbox.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It is about the first packet: too long for the path, no way there.
+                Err(_) => outbox.sent(1),
+            }
+        }
+        true
+    }
+
+    /// Whether a packet may go to its address, which may have to prove itself first. If so, it is
+    /// counted.
+    fn may_send(&self, packet: &Packet) -> bool {
+        let transmit = packet.as_udp();
+        self.unproven.is_empty()
+            || self.unproven.may_send(transmit.destination, transmit.contents.len())
     }
 
     fn poll_recv(
@@ -220,40 +308,49 @@ impl AsyncUdpSocket for GatheringSocket {
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
-    }
 }
 
-/// Waits for room in the system's buffer: by looking again, for it is rarely full and soon empty.
-#[derive(Debug)]
-struct Patience {
-    socket: Arc<GatheringSocket>,
-    rest: Option<Pin<Box<Sleep>>>,
+/// Whether a packet may leave together with others: it is one packet, and marked as the socket
+/// marks all.
+fn may_batch(packet: &Packet) -> bool {
+    let transmit = packet.as_udp();
+    transmit.segment_size.is_none() && transmit.ecn == Some(EcnCodepoint::Ect0)
 }
 
-impl UdpPoller for Patience {
-    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.rest.is_none() && self.socket.full.load(Ordering::Relaxed) {
-            self.rest = Some(Box::pin(sleep(SEND_AGAIN)));
+/// Sends packets with one call. Returns how many the system took, at least one.
+fn send_many(io: &UdpSocket, packets: &[Packet]) -> io::Result<usize> {
+    let parts: Vec<(SocketAddrAny, [IoSlice<'_>; 1])> = packets
+        .iter()
+        .map(|packet| {
+            let transmit = packet.as_udp();
+            (transmit.destination.into(), [IoSlice::new(packet.bytes())])
+        })
+        .collect();
+    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> =
+        parts.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut messages: Vec<MMsgHdr<'_>> = parts
+        .iter()
+        .zip(&mut controls)
+        .map(|((addr, bytes), control)| MMsgHdr::new_with_addr(addr, bytes, control))
+        .collect();
+    Ok(sendmmsg(io, &mut messages, SendFlags::empty())?)
+}
+
+/// Has the system mark each packet that carries no mark of its own as capable of ECN, as QUIC marks
+/// those of connections. False if it does not, or if packets may leave from several addresses: then
+/// each must say which.
+fn may_batch_on(io: &UdpSocket) -> bool {
+    let marked = match io.local_addr() {
+        Ok(SocketAddr::V4(addr)) if !addr.ip().is_unspecified() => {
+            sockopt::set_ip_tos(io, EcnCodepoint::Ect0 as u8).is_ok()
         }
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(cx));
-            self.rest = None;
+        Ok(SocketAddr::V6(addr)) if !addr.ip().is_unspecified() => {
+            sockopt::set_ipv6_tclass(io, EcnCodepoint::Ect0 as u32).is_ok()
         }
-        Poll::Ready(Ok(()))
+        _ => false,
+    };
+    if !marked {
+        tracing::debug!("packets are sent one by one: the port is at no single address");
     }
+    marked
 }

@@ -12,15 +12,41 @@ use rekindle_schema::wire::{ClientMessage, ServerMessage, StreamDecoder, StreamE
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::driver::{ReadHalf, WriteHalf};
+
 /// Most bytes that the node takes from a client's stream at once.
 const CLIENT_CHUNK: usize = 4 << 10;
 /// Most bytes that a client takes from the node's stream at once.
 const SERVER_CHUNK: usize = 16 << 10;
 
+/// The stream that a reader reads.
+#[derive(Debug)]
+pub(crate) enum ReadFrom {
+    Quinn(RecvStream),
+    Driven(ReadHalf),
+}
+
+impl ReadFrom {
+    /// The next bytes, `most` at once; `None` when the stream, or its connection, has ended.
+    async fn read_chunk(&mut self, most: usize) -> Option<Bytes> {
+        match self {
+            Self::Quinn(recv) => Some(recv.read_chunk(most, true).await.ok()??.bytes),
+            Self::Driven(recv) => recv.read_chunk(most).await,
+        }
+    }
+}
+
+/// The stream that a writer writes.
+#[derive(Debug)]
+pub(crate) enum WriteTo {
+    Quinn(SendStream),
+    Driven(WriteHalf),
+}
+
 /// Reads whole messages of type `M` from a stream.
 #[derive(Debug)]
 pub struct MessageReader<M> {
-    recv: RecvStream,
+    recv: ReadFrom,
     decoder: StreamDecoder,
     /// Most bytes that are taken from the stream at once.
     chunk: usize,
@@ -29,7 +55,7 @@ pub struct MessageReader<M> {
 
 impl MessageReader<ClientMessage> {
     /// For the node: what a client sends. `limit`: longest message, in bytes.
-    pub(crate) fn of_client(recv: RecvStream, limit: usize) -> Self {
+    pub(crate) fn of_client(recv: ReadFrom, limit: usize) -> Self {
         let decoder = StreamDecoder::of_client(limit);
         Self { recv, decoder, chunk: CLIENT_CHUNK, message: PhantomData }
     }
@@ -37,7 +63,7 @@ impl MessageReader<ClientMessage> {
 
 impl MessageReader<ServerMessage> {
     /// For a client: what the node sends.
-    pub(crate) fn of_server(recv: RecvStream) -> Self {
+    pub(crate) fn of_server(recv: ReadFrom) -> Self {
         let decoder = StreamDecoder::of_server();
         Self { recv, decoder, chunk: SERVER_CHUNK, message: PhantomData }
     }
@@ -51,9 +77,9 @@ impl<M: DeserializeOwned + Serialize> MessageReader<M> {
             if let Some(message) = self.decoder.next_message()? {
                 return Ok(Some(message));
             }
-            match self.recv.read_chunk(self.chunk, true).await {
-                Ok(Some(chunk)) => self.decoder.push(&chunk.bytes),
-                Ok(None) | Err(_) => return Ok(None),
+            match self.recv.read_chunk(self.chunk).await {
+                Some(bytes) => self.decoder.push(&bytes),
+                None => return Ok(None),
             }
         }
     }
@@ -72,13 +98,13 @@ pub struct WriteError(#[from] quinn::WriteError);
 /// Writes whole messages to a stream.
 #[derive(Debug)]
 pub struct MessageWriter {
-    send: SendStream,
+    send: WriteTo,
     /// What is left of the message that is being written.
     rest: Bytes,
 }
 
 impl MessageWriter {
-    pub(crate) fn new(send: SendStream) -> Self {
+    pub(crate) fn new(send: WriteTo) -> Self {
         Self { send, rest: Bytes::new() }
     }
 
@@ -101,7 +127,10 @@ impl MessageWriter {
     /// Writes what waits. A flush that was given up goes on where it stopped.
     pub async fn flush(&mut self) -> Result<(), WriteError> {
         while !self.rest.is_empty() {
-            let written = self.send.write(&self.rest).await?;
+            let written = match &mut self.send {
+                WriteTo::Quinn(send) => send.write(&self.rest).await?,
+                WriteTo::Driven(send) => send.write(&self.rest).await?,
+            };
             self.rest.advance(written);
         }
         Ok(())
@@ -117,8 +146,16 @@ impl MessageWriter {
 
     /// Says that nothing more comes, and waits until the peer has read all or stops to read.
     pub async fn finish(&mut self) {
-        // It fails only if the stream has ended already.
-        let _ = self.send.finish();
-        let _ = self.send.stopped().await;
+        match &mut self.send {
+            WriteTo::Quinn(send) => {
+                // It fails only if the stream has ended already.
+                let _ = send.finish();
+                let _ = send.stopped().await;
+            }
+            WriteTo::Driven(send) => {
+                send.finish();
+                send.stopped().await;
+            }
+        }
     }
 }

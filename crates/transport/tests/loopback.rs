@@ -13,6 +13,7 @@ use rekindle_transport::{
     SERVER_NAME, ServerEndpoint, ServerSetup, SocketSetup, Trust,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,7 +48,7 @@ struct Pair {
     node: Connection,
     node_stream: (MessageReader<ClientMessage>, MessageWriter),
     _address: AddressGuard,
-    _endpoints: (ClientEndpoint, ServerEndpoint),
+    endpoints: (ClientEndpoint, ServerEndpoint),
 }
 
 /// Of which the client's first message was [`ClientMessage::Bye`].
@@ -74,7 +75,7 @@ async fn pair() -> Pair {
         node,
         node_stream,
         _address: address,
-        _endpoints: (from, endpoint),
+        endpoints: (from, endpoint),
     }
 }
 
@@ -145,4 +146,77 @@ async fn a_client_talks_to_the_node_that_it_trusts_and_to_no_other() {
         let connecting = from.connect(&ClientSetup::new(&trust).unwrap(), addr).unwrap();
         assert_eq!(connecting.await.is_ok(), trusted, "{trust:?}");
     }
+}
+
+#[tokio::test]
+async fn datagrams_are_delivered_as_they_arrive_those_that_wait_first() {
+    let pair = pair().await;
+    pair.client.send_datagram(Bytes::from_static(b"early")).unwrap();
+    // It is here before the one message of the stream that follows it.
+    let mut writer = pair.client_stream.1;
+    writer.write(encode_client(&ClientMessage::Bye)).await.unwrap();
+    let mut reader = pair.node_stream.0;
+    assert_eq!(reader.next().await, Ok(Some(ClientMessage::Bye)));
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let delivery = pair.node.deliver_datagrams(move |datagram| arrived.send(datagram).unwrap());
+    assert_eq!(arrivals.recv().await.unwrap(), "early");
+    pair.client.send_datagram(Bytes::from_static(b"late")).unwrap();
+    assert_eq!(arrivals.recv().await.unwrap(), "late");
+    drop(delivery);
+    assert_eq!(arrivals.recv().await, None, "nobody is called any more");
+    pair.client.send_datagram(Bytes::from_static(b"afterwards")).unwrap();
+    assert_eq!(pair.node.read_datagram().await.unwrap(), "afterwards");
+}
+
+#[tokio::test]
+async fn a_connection_closes_with_its_last_handle_and_the_port_is_idle_then() {
+    let pair = pair().await;
+    let endpoint = pair.endpoints.1.clone();
+    let half = (pair.node.clone(), pair.node_stream.1);
+    drop((pair.node, pair.node_stream.0));
+    assert!(!pair.client.is_closed());
+    drop(half);
+    let by = timeout(PATIENCE, pair.client.closed()).await.unwrap().by();
+    assert_eq!(by, ClosedBy::Peer { code: 0, words: String::new() });
+    timeout(PATIENCE, endpoint.wait_idle()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_that_closes_tells_all_clients_and_takes_no_more() {
+    let mut pair = pair().await;
+    let endpoint = pair.endpoints.1.clone();
+    endpoint.close(RefuseCode::Draining.close_code(), b"the node goes down");
+    let by = timeout(PATIENCE, pair.client.closed()).await.unwrap().by();
+    let code = u64::from(RefuseCode::Draining.close_code());
+    assert_eq!(by, ClosedBy::Peer { code, words: "the node goes down".to_owned() });
+    assert!(endpoint.accept().await.is_none());
+    assert_eq!(pair.node_stream.0.next().await, Ok(None));
+    let setup = ClientSetup::new(&Trust::InsecureAnyServer).unwrap();
+    let refused = client().connect(&setup, endpoint.local_addr()).unwrap();
+    assert!(timeout(PATIENCE, refused).await.unwrap().is_err());
+    timeout(PATIENCE, endpoint.wait_idle()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_knock_is_refused_ignored_or_has_to_prove_its_address() {
+    let (endpoint, certificate) = node();
+    let (from, setup) = (client(), ClientSetup::new(&Trust::Certificate(certificate)).unwrap());
+    let addr = endpoint.local_addr();
+    let dial = || from.connect(&setup, addr).unwrap();
+    let dialled = tokio::spawn(dial());
+    drop(endpoint.accept().await.unwrap());
+    assert!(timeout(PATIENCE, dialled).await.unwrap().unwrap().is_err(), "it is refused");
+    let dialled = tokio::spawn(dial());
+    let knock = endpoint.accept().await.unwrap();
+    assert!(!knock.is_validated());
+    // The client knocks again.
+    knock.ignore();
+    endpoint.accept().await.unwrap().retry();
+    let knock = endpoint.accept().await.unwrap();
+    assert!(knock.is_validated());
+    let Ok((connection, _address)) = knock.accept().complete(PATIENCE).await else {
+        panic!("the handshake failed");
+    };
+    let client = timeout(PATIENCE, dialled).await.unwrap().unwrap().unwrap();
+    assert!(!client.is_closed() && !connection.is_closed());
 }

@@ -1,5 +1,6 @@
 //! What QUIC alone costs on this machine:
-//! `floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS`. Prints one line of JSON.
+//! `floor quinn|node CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS`: of a server on quinn,
+//! or of one on the port of a node. Prints one line of JSON.
 //!
 //! The clients run in a process of their own at the lowest priority, as the bots of
 //! `cargo xtask load` do.
@@ -9,11 +10,15 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use rekindle_loadtest::floor::{Packets, Server, clients};
+use rekindle_loadtest::floor::{Packets, Server, Stack, clients};
 
 type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: floor CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS THREADS";
+/// The first word with which it calls itself.
+const JOIN: &str = "join";
+
+const USAGE: &str = "usage: floor quinn|node CLIENTS GROUP RATE UP_BYTES DOWN_BYTES SECONDS \
+    THREADS";
 
 fn main() -> ExitCode {
     let words: Vec<String> =
@@ -21,9 +26,9 @@ fn main() -> ExitCode {
     // An error means that another provider is installed already, which then serves.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match words.as_slice() {
-        [packets @ .., threads] if words.len() == 7 => serve(packets, threads),
+        [stack, packets @ .., threads] if words.len() == 8 => serve(stack, packets, threads),
         // How it calls itself: the clients of a server with that certificate.
-        [packets @ .., address, certificate] if words.len() == 8 => {
+        [join_at, packets @ .., address, certificate] if join_at == JOIN => {
             join(packets, address, certificate)
         }
         _ => Err(USAGE.into()),
@@ -59,11 +64,16 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     }
 }
 
-fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
+fn serve(stack: &str, words: &[String], threads: &str) -> Result<(), Failure> {
+    let stack = match stack {
+        "quinn" => Stack::Quinn,
+        "node" => Stack::Node,
+        _ => return Err(USAGE.into()),
+    };
     let packets = packets(words)?;
     let runtime = runtime(threads.parse()?)?;
     runtime.block_on(async {
-        let server = Server::bind()?;
+        let server = Server::bind(stack)?;
         let certificate = server.certificate().iter().fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.
             let _ = write!(text, "{byte:02x}");
@@ -73,6 +83,7 @@ fn serve(words: &[String], threads: &str) -> Result<(), Failure> {
         let mut swarm = Command::new("nice")
             .args(["-n", "19"])
             .arg(std::env::current_exe()?)
+            .arg(JOIN)
             .args(words)
             .args([address, certificate])
             .stdin(Stdio::null())

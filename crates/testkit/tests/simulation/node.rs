@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle::node::links::Links;
-use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
+use rekindle::node::recover::{Asked, Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
 use rekindle::node::whereabouts::Lookup;
 use rekindle_actors::{Games, Host, HostConfig, HostParts, MatchPhase, Output};
@@ -26,7 +26,7 @@ use rekindle_store::Store;
 use rekindle_store::identity::Fresh;
 use rekindle_testkit::disk::Disk;
 use rekindle_testkit::oracle::{Rule, Violation};
-use rekindle_testkit::quic::{self, VirtualRuntime};
+use rekindle_testkit::quic;
 use rekindle_testkit::seed::Dice;
 use rekindle_testkit::stage::{PORT, Signals, clock_ms};
 use rekindle_testkit::trace::Trace;
@@ -136,8 +136,7 @@ impl Node {
             ..GatewayConfig::on_port(PORT, Arc::new(clock_ms))
         };
         let socket = quic::socket(PORT).await?;
-        let gateway =
-            Gateway::on_socket(edge, links, keys(self.seed), socket, Arc::new(VirtualRuntime))?;
+        let gateway = Gateway::on_socket(edge, links, keys(self.seed), socket)?;
         self.take_over(&host, &store, me, standings).await?;
         recovering.store(false, Ordering::Release);
         for match_id in MATCHES {
@@ -182,7 +181,7 @@ impl Node {
             standings,
             fresh,
         });
-        let nobody_asked = BTreeSet::new();
+        let nobody_asked = Asked::new();
         let looked = recoverer.look(0, &nobody_asked, |outcome| match outcome {
             Outcome::Resumed(id, report) => {
                 let (tick, replayed) = (report.tick, report.replayed);
