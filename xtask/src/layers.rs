@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
     ("rekindle-tictactoe", &["rekindle-sim"]),
     ("rekindle-testservers", &[]),
+    ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-tictactoe"]),
 ];
 
 /// Outside crates that a layer must never see, and why.
@@ -100,6 +101,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "rekindle-actors",
         &["rusqlite", "tokio-postgres", "scylla", "quinn"],
         "actors speak to ports, never to a backend or a socket",
+    ),
+    (
+        "rekindle",
+        &["rekindle-arena", "rekindle-tictactoe", "rekindle-duel"],
+        "the node knows no game: an executable brings its own, and is all that a change rebuilds",
     ),
 ];
 

@@ -1,8 +1,9 @@
 //! A node under load: matches full of bots over real QUIC, with or without garbage on the port;
 //! what the node itself counts, and what it costs.
 //!
-//! With `--floor`, a bare QUIC server then gets the same packets: what a node costs beyond it is
-//! ours. The ratio can be repeated on a shared machine, the microseconds cannot.
+//! With `--floor`, bare QUIC servers then get the same packets, on quinn and on the port of a node:
+//! what a node costs beyond them is ours. The ratio can be repeated on a shared machine, the
+//! microseconds cannot.
 //!
 //! The bots run on the same machine and take most of its CPU, as clients elsewhere would not: they
 //! run at the lowest priority. Figures are of the steady part, from the moment when all bots play
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::node::{Memory, Node, Running};
+use crate::node::{Memory, Node, PACKAGE, Running};
 use crate::run;
 
 /// What to load a node with.
@@ -36,7 +37,7 @@ pub(crate) struct Load {
     /// Garbage datagrams a second on the UDP port, a tenth of that as whole handshakes
     #[arg(long, default_value_t = 0)]
     flood: u32,
-    /// Then measure a bare QUIC server with the same packets
+    /// Then measure bare QUIC servers with the same packets
     #[arg(long)]
     floor: bool,
 }
@@ -48,7 +49,7 @@ pub(crate) fn load(load: &Load) -> Result<()> {
         "--release",
         "--locked",
         "--package",
-        "rekindle",
+        PACKAGE,
         "--package",
         "rekindle-loadtest",
     ]))?;
@@ -128,33 +129,50 @@ pub(crate) fn load(load: &Load) -> Result<()> {
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// What a bare QUIC server costs with the same packets, on as many threads as the edge of a node
-/// has.
+/// What bare QUIC servers cost with the same packets, on as many threads as the edge of a node has:
+/// one on quinn, and one on the port of a node.
 fn floor(load: &Load, up: f64, down: f64, cost: f64) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Floor {
-        sent: u64,
-        received: u64,
-        cpu_us_per_client_tick: f64,
+    for (stack, name) in [("quinn", "a bare server on quinn"), ("node", "a node's port alone")] {
+        let floor = Floor::measure(stack, load, up, down)?;
+        println!(
+            "{name}: {:.1} us a client tick with {:.2} datagrams in; the node costs {:.2} times \
+             that",
+            floor.cpu_us_per_client_tick,
+            floor.received as f64 / floor.sent.max(1) as f64,
+            cost / floor.cpu_us_per_client_tick,
+        );
     }
-    let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
-    let clients = load.matches * load.players;
-    let words =
-        [clients, load.players, 30, up as u32, down as u32, load.seconds as u32, threads as u32]
-            .map(|word| word.to_string());
-    let output = Command::new("target/release/floor")
-        .args(words)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start the floor")?;
-    ensure!(output.status.success(), "the floor could not be measured");
-    let floor: Floor = serde_json::from_slice(&output.stdout).context("the floor's output")?;
-    println!(
-        "a bare QUIC server: {:.1} us a client tick with {:.2} datagrams in; the node costs {:.2} \
-         times that",
-        floor.cpu_us_per_client_tick,
-        floor.received as f64 / floor.sent.max(1) as f64,
-        cost / floor.cpu_us_per_client_tick,
-    );
     Ok(())
+}
+
+/// What a bare server did and cost.
+#[derive(Deserialize)]
+struct Floor {
+    sent: u64,
+    received: u64,
+    cpu_us_per_client_tick: f64,
+}
+
+impl Floor {
+    fn measure(stack: &str, load: &Load, up: f64, down: f64) -> Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let (clients, threads) = (load.matches * load.players, threads.max(1));
+        let words = [
+            clients,
+            load.players,
+            30,
+            up as u32,
+            down as u32,
+            load.seconds as u32,
+            threads as u32,
+        ];
+        let output = Command::new("target/release/floor")
+            .arg(stack)
+            .args(words.map(|word| word.to_string()))
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot start the floor")?;
+        ensure!(output.status.success(), "the floor could not be measured");
+        serde_json::from_slice(&output.stdout).context("the floor's output")
+    }
 }

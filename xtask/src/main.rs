@@ -179,7 +179,7 @@ fn model(seconds: u64) -> Result<()> {
 /// The two tests of damage, which in the usual suite try a share of the bits, try all of them:
 /// recovery by the store, and `verify`.
 fn bits() -> Result<()> {
-    for (package, test) in [("rekindle-store-local", "damage"), ("rekindle", "it")] {
+    for (package, test) in [("rekindle-store-local", "damage"), ("rekindle-server", "it")] {
         run(Command::new("cargo")
             .args([
                 "test",

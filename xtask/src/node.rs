@@ -11,9 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::run;
+
+/// The package whose executable the tasks run.
+pub(crate) const PACKAGE: &str = "rekindle-server";
 const REKINDLE: &str = "target/release/rekindle";
 /// How long anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Builds the executable, optimized.
+pub(crate) fn build() -> Result<()> {
+    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", PACKAGE]))
+}
 
 /// A child process that does not outlive this one's interest in it.
 pub(crate) struct Running(pub(crate) Child);

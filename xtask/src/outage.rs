@@ -2,7 +2,6 @@
 //! no bot sees anything undone, the node's memory stays bounded, and once the database is back
 //! every match goes on by itself.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,8 +9,8 @@ use clap::{Args, ValueEnum};
 use rekindle_testservers::Control;
 use serde::Deserialize;
 
-use crate::node::{Memory, Node};
-use crate::{run, stores};
+use crate::node::{self, Memory, Node};
+use crate::stores;
 
 /// What goes away, and for how long.
 #[derive(Debug, Args)]
@@ -63,7 +62,7 @@ fn shown(node: &Node) -> Result<u64> {
 
 /// Runs the drill and prints what happened.
 pub(crate) fn outage(wanted: &Outage) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
+    node::build()?;
     let (name, control): (_, Option<Control>) = match wanted.store {
         Server::Postgres => {
             ("postgres", rekindle_testservers::postgres().and_then(|server| server.control))

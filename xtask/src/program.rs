@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::node::Running;
+use crate::node::{PACKAGE, Running};
 use crate::run;
 
 /// Arena's input of a player who stands still, as the witnesses send it.
@@ -44,7 +44,7 @@ impl Programs {
             "build",
             "--locked",
             "--package",
-            "rekindle",
+            PACKAGE,
             "--bin",
             "rekindle",
             "--package",

@@ -2,15 +2,13 @@
 //! last one has made a new tick.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::node::Node;
-use crate::run;
+use crate::node::{self, Node};
 
 /// What to kill.
 #[derive(Debug, Args)]
@@ -41,7 +39,7 @@ struct View {
 
 /// Kills a node full of matches and prints how long each took to come back.
 pub(crate) fn restart(wanted: &Restart) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
+    node::build()?;
     let folder = std::env::temp_dir().join(format!("rekindle-restart-{}", std::process::id()));
     let mut node = Node::start(&folder, None)?;
     let bots = wanted.bots.to_string();

@@ -9,14 +9,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::node::{Memory, Node};
-use crate::run;
+use crate::node::{self, Memory, Node};
 
 /// Which stores, and how much.
 #[derive(Debug, Args)]
@@ -57,7 +55,7 @@ pub(crate) fn address(name: &str, tables: &str) -> Result<Option<String>> {
 
 /// Prints a line for each store and number of matches.
 pub(crate) fn stores(wanted: &Stores) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
+    node::build()?;
     let all = ["memory", "local", "postgres", "cql"].map(str::to_owned);
     let names = if wanted.store.is_empty() { &all[..] } else { &wanted.store };
     println!(

@@ -89,9 +89,7 @@ fn run_tests(rest: &[String], variables: impl FnOnce() -> Result<Vec<Variable>>)
     let variables = variables()?;
     let logs = rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR"))
         .with_file_name("test-output");
-    let ran = programs::run_all(programs, &variables, &logs);
-    let examples = run(cargo_test(&["--doc".to_owned()]).envs(variables));
-    ran.and(examples)
+    programs::run_all(programs, cargo_test(&["--doc".to_owned()]), &variables, &logs)
 }
 
 /// What has to be started: none, one of the two (its name for `services up --only`), or both.

@@ -61,7 +61,7 @@ impl CqlStore {
         let what = "read a manifest of the archive";
         let rows = self
             .driver
-            .rows(what, &self.statements.archive_row, (self.space(), match_id, seq, kind))
+            .rows(what, &self.statements.archive_row, &(self.space(), match_id, seq, kind))
             .await?;
         let raw: Option<(Option<Vec<u8>>,)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
@@ -79,7 +79,7 @@ impl CqlStore {
                 let values =
                     (self.space(), match_id, seq, kind, crc, len, piece, chunk, bytes.as_ref());
                 self.driver
-                    .write("write to the archive", &self.statements.archive_piece_write, values)
+                    .write("write to the archive", &self.statements.archive_piece_write, &values)
                     .await
             }
         };
@@ -104,7 +104,7 @@ impl CqlStore {
                 (index / PIECES) as i32,
                 index as i32,
             );
-            let rows = self.driver.rows(what, &self.statements.archive_piece_read, values).await?;
+            let rows = self.driver.rows(what, &self.statements.archive_piece_read, &values).await?;
             let row: Option<(Option<Vec<u8>>,)> =
                 rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
             Ok(row.and_then(|(bytes,)| bytes).unwrap_or_default())
@@ -128,7 +128,7 @@ impl CqlStore {
         for piece in 0..count as i32 {
             let key = (self.space(), match_id, seq, kind, crc, len, piece);
             self.driver
-                .write("delete from the archive", &self.statements.archive_piece_drop, key)
+                .write("delete from the archive", &self.statements.archive_piece_drop, &key)
                 .await?;
         }
         Ok(())
@@ -168,20 +168,14 @@ impl CqlStore {
             let answer = match &damaged {
                 None => {
                     let values = (self.space(), key.0, key.1, key.2, encoded.as_slice());
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.archive_enter, values)
-                    })
-                    .await?
+                    self.settled(what, &self.statements.archive_enter, &values).await?
                 }
                 // The same manifest, and now its bytes are whole.
                 Some(raw) if *raw == encoded => return Ok(meta),
                 Some(raw) => {
                     let values =
                         (encoded.as_slice(), self.space(), key.0, key.1, key.2, raw.as_slice());
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.archive_replace, values)
-                    })
-                    .await?
+                    self.settled(what, &self.statements.archive_replace, &values).await?
                 }
             };
             if answer.applied {
@@ -204,7 +198,7 @@ impl CqlStore {
             rows.map(decode).collect::<Result<Vec<_>, _>>()
         };
         let mut pins =
-            self.driver.all(what, &self.statements.pin_rows, (self.space(),), read).await?;
+            self.driver.all(what, &self.statements.pin_rows, &(self.space(),), read).await?;
         pins.sort_by_key(|pin| pin.match_id);
         Ok(pins)
     }
@@ -220,7 +214,7 @@ impl Archive for CqlStore {
             let key = (self.space(), id(match_id.0));
             let all = self
                 .driver
-                .all("list chunks", &self.statements.archive_rows, key, |rows| {
+                .all("list chunks", &self.statements.archive_rows, &key, |rows| {
                     self.chunk_metas(rows)
                 })
                 .await?;
@@ -257,11 +251,7 @@ impl Archive for CqlStore {
             }
             let what = "remove a chunk";
             let values = (self.space(), match_id, seq, kind);
-            self.settled(what, || {
-                self.driver.transaction(what, &self.statements.archive_remove, values)
-            })
-            .await
-            .map(drop)
+            self.settled(what, &self.statements.archive_remove, &values).await.map(drop)
         })
     }
 
@@ -280,7 +270,7 @@ impl Archive for CqlStore {
                     .collect::<Result<Vec<_>, _>>()
             };
             let mut matches =
-                self.driver.all(what, &self.statements.archive_matches, (), read).await?;
+                self.driver.all(what, &self.statements.archive_matches, &(), read).await?;
             matches.sort_unstable();
             matches.dedup();
             Ok(matches)
@@ -292,23 +282,11 @@ impl Archive for CqlStore {
             let (match_id, value, what) = (id(pin.match_id.0), pin.encode(), "pin a match");
             loop {
                 let values = (self.space(), match_id, value.as_slice());
-                if self
-                    .settled(what, || {
-                        self.driver.transaction(what, &self.statements.pin_enter, values)
-                    })
-                    .await?
-                    .applied
-                {
+                if self.settled(what, &self.statements.pin_enter, &values).await?.applied {
                     return Ok(());
                 }
                 let values = (value.as_slice(), self.space(), match_id);
-                if self
-                    .settled(what, || {
-                        self.driver.transaction(what, &self.statements.pin_replace, values)
-                    })
-                    .await?
-                    .applied
-                {
+                if self.settled(what, &self.statements.pin_replace, &values).await?.applied {
                     return Ok(());
                 }
                 // It was removed in between.
@@ -320,12 +298,7 @@ impl Archive for CqlStore {
         Box::pin(async move {
             let what = "unpin a match";
             let values = (self.space(), id(match_id.0));
-            Ok(self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.pin_remove, values)
-                })
-                .await?
-                .applied)
+            Ok(self.settled(what, &self.statements.pin_remove, &values).await?.applied)
         })
     }
 

@@ -13,7 +13,7 @@ pub(super) const DAY: u64 = 86_400_000;
 impl CqlStore {
     /// Days that may have entries, ascending.
     async fn audit_days(&self) -> Result<Vec<u64>, StoreError> {
-        self.numbers_of("list days of the audit log", &self.statements.audit_days, (self.space(),))
+        self.numbers_of("list days of the audit log", &self.statements.audit_days, &(self.space(),))
             .await
     }
 
@@ -36,7 +36,7 @@ impl CqlStore {
             };
             rows.map(decode).collect::<Result<Vec<_>, _>>()
         };
-        let mut entries = self.driver.all(what, &self.statements.audit_rows, key, read).await?;
+        let mut entries = self.driver.all(what, &self.statements.audit_rows, &key, read).await?;
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.key()));
         Ok(entries)
     }
@@ -52,7 +52,7 @@ impl AuditLog for CqlStore {
                 .write(
                     "begin a day of the audit log",
                     &self.statements.audit_day_enter,
-                    (self.space(), day),
+                    &(self.space(), day),
                 )
                 .await?;
             let values = (
@@ -64,11 +64,7 @@ impl AuditLog for CqlStore {
                 value.as_slice(),
             );
             let what = "append to the audit log";
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.audit_append, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.audit_append, &values).await?;
             let same = answer.applied || answer.bytes("value") == Some(value.as_slice());
             if same { Ok(()) } else { Err(rekindle_store::audit::differs(&entry)) }
         })
@@ -107,14 +103,14 @@ impl AuditLog for CqlStore {
                         .write(
                             "prune the audit log",
                             &self.statements.audit_drop,
-                            (self.space(), ordered(day)),
+                            &(self.space(), ordered(day)),
                         )
                         .await?;
                     self.driver
                         .write(
                             "prune the audit log",
                             &self.statements.audit_day_drop,
-                            (self.space(), ordered(day)),
+                            &(self.space(), ordered(day)),
                         )
                         .await?;
                     gone += old.len();
@@ -125,10 +121,7 @@ impl AuditLog for CqlStore {
                     let values =
                         (self.space(), ordered(day), ordered(time), id(action.0), i32::from(stage));
                     let what = "prune the audit log";
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.audit_remove, values)
-                    })
-                    .await?;
+                    self.settled(what, &self.statements.audit_remove, &values).await?;
                     gone += 1;
                 }
             }

@@ -71,7 +71,7 @@ impl CqlStore {
     async fn manifests_of(&self, match_id: MatchId) -> Result<Vec<Manifest>, StoreError> {
         let key = (self.space(), id(match_id.0));
         self.driver
-            .all("list checkpoints", &self.statements.checkpoint_rows, key, |rows| {
+            .all("list checkpoints", &self.statements.checkpoint_rows, &key, |rows| {
                 self.manifests(match_id, rows)
             })
             .await
@@ -85,7 +85,7 @@ impl CqlStore {
     ) -> Result<Option<Manifest>, StoreError> {
         let key = (self.space(), id(match_id.0), ordered(seq.0), ordered(epoch.0));
         let rows =
-            self.driver.rows("read a checkpoint", &self.statements.checkpoint_row, key).await?;
+            self.driver.rows("read a checkpoint", &self.statements.checkpoint_row, &key).await?;
         Ok(self.manifests(match_id, &rows)?.pop())
     }
 
@@ -121,7 +121,7 @@ impl CqlStore {
             (self.space(), match_id, seq, epoch, crc, ordered(meta.len), encoded.as_slice());
         if before.is_none() {
             self.driver
-                .write("begin a checkpoint", &self.statements.checkpoint_begin, manifest)
+                .write("begin a checkpoint", &self.statements.checkpoint_begin, &manifest)
                 .await?;
         }
         let write = |(index, bytes): (usize, &[u8])| {
@@ -135,7 +135,9 @@ impl CqlStore {
                 index as i32,
                 bytes.to_vec(),
             );
-            async move { self.driver.write("write a chunk", &self.statements.chunk_write, values).await }
+            async move {
+                self.driver.write("write a chunk", &self.statements.chunk_write, &values).await
+            }
         };
         let mut chunks = futures::stream::iter(state.chunks(PART).enumerate().map(write))
             .buffer_unordered(PARTS_AT_ONCE);
@@ -144,7 +146,7 @@ impl CqlStore {
         }
         drop(chunks);
         self.driver
-            .write("finish a checkpoint", &self.statements.checkpoint_whole, manifest)
+            .write("finish a checkpoint", &self.statements.checkpoint_whole, &manifest)
             .await?;
         match before {
             Some(before) if before.crc != crc => self.drop_chunks(&before).await,
@@ -165,7 +167,7 @@ impl CqlStore {
             let key =
                 (self.space(), match_id, seq, epoch, crc, (index / CHUNKS) as i32, index as i32);
             let what = "read a chunk";
-            let rows = self.driver.rows(what, &self.statements.chunk_read, key).await?;
+            let rows = self.driver.rows(what, &self.statements.chunk_read, &key).await?;
             let row: Option<(Option<Vec<u8>>,)> =
                 rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
             Ok(row.and_then(|(bytes,)| bytes).unwrap_or_default())
@@ -189,7 +191,7 @@ impl CqlStore {
         let Manifest { match_id, seq, epoch, crc, .. } = *manifest;
         for piece in 0..manifest.pieces() {
             let key = (self.space(), id(match_id.0), ordered(seq.0), ordered(epoch.0), crc, piece);
-            self.driver.write("delete a checkpoint", &self.statements.piece_drop, key).await?;
+            self.driver.write("delete a checkpoint", &self.statements.piece_drop, &key).await?;
         }
         Ok(())
     }
@@ -240,7 +242,7 @@ impl Checkpoints for CqlStore {
                 self.drop_chunks(manifest).await?;
             }
             let values = (self.space(), id(match_id.0), ordered(before.0));
-            self.driver.write("trim checkpoints", &self.statements.checkpoint_trim, values).await
+            self.driver.write("trim checkpoints", &self.statements.checkpoint_trim, &values).await
         })
     }
 }

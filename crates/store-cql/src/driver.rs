@@ -48,6 +48,10 @@ pub(super) enum Kind {
     Transaction,
 }
 
+/// What is bound to a statement. Behind a reference: one machinery of the driver is compiled for
+/// all requests and not one for each tuple of types.
+pub(super) type Values<'a> = &'a (dyn SerializeRow + Sync);
+
 /// A session, connected to the local datacentre.
 pub(super) struct Driver {
     session: Session,
@@ -153,7 +157,7 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow,
+        values: Values<'_>,
     ) -> Result<(), StoreError> {
         self.measure(what, prepared, values).await.map(|_| ())
     }
@@ -163,7 +167,7 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow,
+        values: Values<'_>,
     ) -> Result<QueryRowsResult, StoreError> {
         let result = self.measure(what, prepared, values).await?;
         self.rows_of(what, result)
@@ -174,7 +178,7 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow,
+        values: Values<'_>,
         rows: i32,
         state: PagingState,
     ) -> Result<(QueryRowsResult, PagingStateResponse), StoreError> {
@@ -192,12 +196,12 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow + Clone,
+        values: Values<'_>,
         mut each: impl FnMut(&QueryRowsResult) -> Result<Vec<T>, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let (mut found, mut state) = (Vec::new(), PagingState::start());
         loop {
-            let (rows, next) = self.page(what, prepared, values.clone(), 1_000, state).await?;
+            let (rows, next) = self.page(what, prepared, values, 1_000, state).await?;
             found.append(&mut each(&rows)?);
             match next.into_paging_control_flow() {
                 std::ops::ControlFlow::Continue(next) => state = next,
@@ -212,7 +216,7 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow,
+        values: Values<'_>,
     ) -> Result<Answer, StoreError> {
         let rows = self.rows(what, prepared, values).await?;
         let names: Vec<String> =
@@ -226,7 +230,7 @@ impl Driver {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        values: impl SerializeRow,
+        values: Values<'_>,
     ) -> Result<QueryResult, StoreError> {
         let begun = Instant::now();
         let outcome = self.session.execute_unpaged(&prepared.statement, values).await;

@@ -15,7 +15,7 @@ type Columns = (String, i64, i64, String, String);
 impl CqlStore {
     async fn found(&self) -> Result<Option<StoreIdentity>, StoreError> {
         let what = "read the identity of the store";
-        let rows = self.driver.rows(what, &self.statements.identity_row, (self.space(),)).await?;
+        let rows = self.driver.rows(what, &self.statements.identity_row, &(self.space(),)).await?;
         let row: Option<Columns> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let Some((name, floor, made, because, place)) = row else { return Ok(None) };
@@ -42,16 +42,10 @@ impl CqlStore {
         if let Some(old) = old {
             let before = old.id.to_string();
             let values = (name.as_str(), floor, made, because, place, space, before.as_str());
-            self.settled(what, || {
-                self.driver.transaction(what, &self.statements.identity_replace, values)
-            })
-            .await?;
+            self.settled(what, &self.statements.identity_replace, &values).await?;
         } else {
             let values = (space, name.as_str(), floor, made, because, place);
-            self.settled(what, || {
-                self.driver.transaction(what, &self.statements.identity_enter, values)
-            })
-            .await?;
+            self.settled(what, &self.statements.identity_enter, &values).await?;
         }
         let gone = || self.driver.unreadable(what, &"the row that was written is not there");
         let standing = self.found().await?.ok_or_else(gone)?;

@@ -27,10 +27,9 @@ use rekindle_store::{
 };
 use scylla::errors::DeserializationError;
 use scylla::response::query_result::QueryRowsResult;
-use scylla::serialize::row::SerializeRow;
 
 use super::audit::DAY;
-use super::driver::Prepared;
+use super::driver::{Prepared, Values};
 use super::{CqlStore, id, migrate, ordered};
 
 /// Milliseconds of a window.
@@ -81,7 +80,7 @@ impl CqlStore {
         &self,
         what: &'static str,
         prepared: &Prepared,
-        key: impl SerializeRow + Clone,
+        key: Values<'_>,
     ) -> Result<Vec<u64>, StoreError> {
         let read = |rows: &QueryRowsResult| {
             let rows =
@@ -99,7 +98,7 @@ impl CqlStore {
 
     async fn job_row(&self, prepared: &Prepared, job: JobId) -> Result<Option<Job>, StoreError> {
         let what = "read a job";
-        let rows = self.driver.rows(what, prepared, (self.space(), id(job.0))).await?;
+        let rows = self.driver.rows(what, prepared, &(self.space(), id(job.0))).await?;
         let value: Option<(&[u8],)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let decode = |(value,): (&[u8],)| {
@@ -124,8 +123,7 @@ impl CqlStore {
         let (what, value, tag) = ("change a job", job.encode(), fresh_tag());
         let answer = if job.version == 1 {
             let values = (self.space(), id(job.id.0), id(job.version), tag, value.as_slice());
-            self.settled(what, || self.driver.transaction(what, &self.statements.job_enter, values))
-                .await?
+            self.settled(what, &self.statements.job_enter, &values).await?
         } else {
             let values = (
                 id(job.version),
@@ -135,8 +133,7 @@ impl CqlStore {
                 id(job.id.0),
                 id(job.version - 1),
             );
-            self.settled(what, || self.driver.transaction(what, &self.statements.job_set, values))
-                .await?
+            self.settled(what, &self.statements.job_set, &values).await?
         };
         if answer.applied || !answer.doubt {
             return Ok(answer.applied);
@@ -144,7 +141,7 @@ impl CqlStore {
         // An attempt whose answer was lost may have done it. Not so if somebody has changed the row
         // since; then it is as if that had come first.
         let rows =
-            self.driver.rows(what, &self.statements.job_tag, (self.space(), id(job.id.0))).await?;
+            self.driver.rows(what, &self.statements.job_tag, &(self.space(), id(job.id.0))).await?;
         let stands: Option<(Option<i64>,)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(stands == Some((Some(tag),)))
@@ -177,7 +174,9 @@ impl CqlStore {
             id(job.id.0),
             ordered(job.version),
         );
-        self.driver.write("note when a job is due", &self.statements.job_due_enter, values).await?;
+        self.driver
+            .write("note when a job is due", &self.statements.job_due_enter, &values)
+            .await?;
         Ok(Some(due))
     }
 
@@ -191,14 +190,14 @@ impl CqlStore {
             ordered(due.version),
         );
         self.driver
-            .write("forget when a job was due", &self.statements.job_due_remove, values)
+            .write("forget when a job was due", &self.statements.job_due_remove, &values)
             .await
     }
 
     async fn first_window(&self, queue: &str) -> Result<Option<u64>, StoreError> {
         let what = "read the row of a queue";
         let rows =
-            self.driver.rows(what, &self.statements.job_queue_row, (self.space(), queue)).await?;
+            self.driver.rows(what, &self.statements.job_queue_row, &(self.space(), queue)).await?;
         let row: Option<(i64,)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(row.map(|(window,)| window as u64))
@@ -211,17 +210,14 @@ impl CqlStore {
         let window = (now_ms / WINDOW).saturating_sub(1);
         let what = "begin a queue";
         let values = (self.space(), queue, ordered(window));
-        self.settled(what, || {
-            self.driver.transaction(what, &self.statements.job_queue_enter, values)
-        })
-        .await?;
+        self.settled(what, &self.statements.job_queue_enter, &values).await?;
         Ok(self.first_window(queue).await?.unwrap_or(window))
     }
 
     async fn key_row(&self, key: &str) -> Result<Option<Key>, StoreError> {
         let what = "read a key of jobs";
         let rows =
-            self.driver.rows(what, &self.statements.job_key_row, (self.space(), key)).await?;
+            self.driver.rows(what, &self.statements.job_key_row, &(self.space(), key)).await?;
         let row: Option<(i64, bool, &[u8])> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         let Some((holder, pending, value)) = row else { return Ok(None) };
@@ -237,10 +233,7 @@ impl CqlStore {
         let stands = self.put_shared(pending).await?;
         let (what, value) = ("give a job its key", pending.encode());
         let values = (self.space(), key, id(pending.id.0), value.as_slice());
-        self.settled(what, || {
-            self.driver.transaction(what, &self.statements.job_key_given, values)
-        })
-        .await?;
+        self.settled(what, &self.statements.job_key_given, &values).await?;
         Ok(stands)
     }
 
@@ -259,10 +252,7 @@ impl CqlStore {
             match self.key_row(key).await? {
                 None => {
                     let values = (self.space(), key, id(wanted.id.0), value.as_slice());
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.job_key_enter, values)
-                    })
-                    .await?;
+                    self.settled(what, &self.statements.job_key_enter, &values).await?;
                 }
                 Some(Key { pending: Some(pending), .. }) => {
                     let stands = self.carry_out(key, &pending).await?;
@@ -277,10 +267,7 @@ impl CqlStore {
                     }
                     let values =
                         (id(wanted.id.0), value.as_slice(), self.space(), key, id(holder.0));
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.job_key_take, values)
-                    })
-                    .await?;
+                    self.settled(what, &self.statements.job_key_take, &values).await?;
                 }
             }
         }
@@ -306,14 +293,14 @@ impl CqlStore {
             .write(
                 "begin a day of jobs",
                 &self.statements.job_days_enter,
-                (self.space(), day_of(job.id)),
+                &(self.space(), day_of(job.id)),
             )
             .await?;
         self.driver
             .write(
                 "list a job",
                 &self.statements.job_day_enter,
-                (self.space(), day_of(job.id), id(job.id.0)),
+                &(self.space(), day_of(job.id), id(job.id.0)),
             )
             .await?;
         let due = self.note_due(&job, created_ms, first).await?;
@@ -325,7 +312,7 @@ impl CqlStore {
                         .write(
                             "unlist a job",
                             &self.statements.job_day_remove,
-                            (self.space(), day_of(job.id), id(job.id.0)),
+                            &(self.space(), day_of(job.id), id(job.id.0)),
                         )
                         .await?;
                     if let Some(due) = due {
@@ -409,7 +396,7 @@ impl CqlStore {
             };
             rows.map(due).collect::<Result<Vec<_>, StoreError>>()
         };
-        self.driver.all(what, &self.statements.job_due_rows, key, read).await
+        self.driver.all(what, &self.statements.job_due_rows, &key, read).await
     }
 
     async fn claim_jobs(&self, claim: Claim) -> Result<Vec<Job>, StoreError> {
@@ -474,28 +461,24 @@ impl CqlStore {
                 .write(
                     "delete a window of jobs",
                     &self.statements.job_due_drop,
-                    (self.space(), queue, ordered(window)),
+                    &(self.space(), queue, ordered(window)),
                 )
                 .await?;
         }
         let what = "leave windows of jobs behind";
         let values = (ordered(to), self.space(), queue, ordered(to));
-        self.settled(what, || {
-            self.driver.transaction(what, &self.statements.job_queue_advance, values)
-        })
-        .await
-        .map(drop)
+        self.settled(what, &self.statements.job_queue_advance, &values).await.map(drop)
     }
 
     /// Days that may have jobs, ascending.
     async fn job_days(&self) -> Result<Vec<u64>, StoreError> {
-        self.numbers_of("list days of jobs", &self.statements.job_days, (self.space(),)).await
+        self.numbers_of("list days of jobs", &self.statements.job_days, &(self.space(),)).await
     }
 
     /// The jobs of a day, ascending.
     async fn jobs_of(&self, day: u64) -> Result<Vec<Job>, StoreError> {
         let ids = self
-            .numbers_of("list jobs", &self.statements.job_day_rows, (self.space(), ordered(day)))
+            .numbers_of("list jobs", &self.statements.job_day_rows, &(self.space(), ordered(day)))
             .await?;
         self.look(ids.into_iter().map(JobId)).await
     }
@@ -511,26 +494,19 @@ impl CqlStore {
                 }
                 let what = "prune a job";
                 let values = (self.space(), id(job.id.0), id(job.version));
-                let answer = self
-                    .settled(what, || {
-                        self.driver.transaction(what, &self.statements.job_remove, values)
-                    })
-                    .await?;
+                let answer = self.settled(what, &self.statements.job_remove, &values).await?;
                 if !answer.applied && answer.number("version").is_some() {
                     continue;
                 }
                 if let Some(key) = job.unique.as_ref().map(Unique::key) {
                     let values = (self.space(), key, id(job.id.0));
-                    self.settled(what, || {
-                        self.driver.transaction(what, &self.statements.job_key_remove, values)
-                    })
-                    .await?;
+                    self.settled(what, &self.statements.job_key_remove, &values).await?;
                 }
                 self.driver
                     .write(
                         what,
                         &self.statements.job_day_remove,
-                        (self.space(), ordered(day), id(job.id.0)),
+                        &(self.space(), ordered(day), id(job.id.0)),
                     )
                     .await?;
                 gone += 1;
@@ -542,14 +518,14 @@ impl CqlStore {
                     .write(
                         "delete a day of jobs",
                         &self.statements.job_day_drop,
-                        (self.space(), ordered(day)),
+                        &(self.space(), ordered(day)),
                     )
                     .await?;
                 self.driver
                     .write(
                         "delete a day of jobs",
                         &self.statements.job_days_drop,
-                        (self.space(), ordered(day)),
+                        &(self.space(), ordered(day)),
                     )
                     .await?;
             }

@@ -113,9 +113,7 @@ impl CqlStore {
             self.options.bucket as i32,
         );
         let what = "begin a log";
-        let answer = self
-            .settled(what, || self.driver.transaction(what, &self.statements.log_begin, values))
-            .await?;
+        let answer = self.settled(what, &self.statements.log_begin, &values).await?;
         // Of its own, after an unknown outcome, or of another writer with this incarnation, whose
         // buckets may be of another size.
         let same = answer.applied
@@ -159,7 +157,7 @@ impl CqlStore {
                 parts,
                 bytes.to_vec(),
             );
-            async move { self.driver.write("write a batch", &self.statements.part_write, values).await }
+            async move { self.driver.write("write a batch", &self.statements.part_write, &values).await }
         };
         let writes: Vec<futures::future::BoxFuture<'_, _>> =
             (0..).zip(bytes.chunks(PART)).map(|part| Box::pin(write(part)) as _).collect();
@@ -203,7 +201,7 @@ impl CqlStore {
             // Before its first batch: a reader that sees the batch must know where to look for it.
             let values =
                 (ordered(bucket), ordered(end.bytes), self.space(), log_shard(log), id(log.0));
-            self.driver.write("begin a bucket", &self.statements.log_announce, values).await?;
+            self.driver.write("begin a bucket", &self.statements.log_announce, &values).await?;
             end.announced = bucket;
         }
         if !end.begun {
@@ -292,19 +290,17 @@ impl CqlStore {
     async fn forget_before(&self, log: Incarnation, first: u64) -> Result<(), StoreError> {
         let values = (ordered(first), self.space(), log_shard(log), id(log.0), ordered(first));
         let what = "trim a log";
-        self.settled(what, || self.driver.transaction(what, &self.statements.log_trim, values))
-            .await
-            .map(drop)
+        self.settled(what, &self.statements.log_trim, &values).await.map(drop)
     }
 
     /// Deletes the buckets from `from` up to the one before `to`, each with one tombstone.
     async fn drop_buckets(&self, log: Incarnation, from: u64, to: u64) -> Result<(), StoreError> {
         for bucket in from..to {
             let values = (self.space(), id(log.0), ordered(bucket));
-            self.driver.write("delete a bucket", &self.statements.bucket_drop, values).await?;
+            self.driver.write("delete a bucket", &self.statements.bucket_drop, &values).await?;
         }
         let values = (ordered(to), self.space(), log_shard(log), id(log.0));
-        self.driver.write("trim a log", &self.statements.log_dropped, values).await
+        self.driver.write("trim a log", &self.statements.log_dropped, &values).await
     }
 
     /// Removes a log of which nothing is needed. Interrupted, it is done again by whoever trims
@@ -315,8 +311,7 @@ impl CqlStore {
         self.drop_buckets(log, row.dropped, end).await?;
         let values = (self.space(), log_shard(log), id(log.0));
         let what = "remove a log";
-        self.settled(what, || self.driver.transaction(what, &self.statements.log_remove, values))
-            .await?;
+        self.settled(what, &self.statements.log_remove, &values).await?;
         self.writers.lock().remove(&log);
         Ok(())
     }

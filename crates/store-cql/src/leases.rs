@@ -1,6 +1,5 @@
 //! Leases and the match directory: lightweight transactions only.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -10,7 +9,7 @@ use rekindle_store::backend;
 use rekindle_store::{Leases, Renewal, StoreError, StoreResult};
 use scylla::response::query_result::QueryRowsResult;
 
-use super::driver::Answer;
+use super::driver::{Answer, Prepared, Values};
 use super::{CqlStore, LISTS, MATCH_SHARDS, NODE_SHARDS, id, migrate, shard};
 
 /// Before a transaction whose outcome is unknown is tried again.
@@ -46,18 +45,16 @@ fn no_lease(node: Incarnation) -> StoreError {
 impl CqlStore {
     /// Executes a transaction whose repetition is harmless, until its answer is known or no time is
     /// left.
-    pub(super) async fn settled<F>(
+    pub(super) async fn settled(
         &self,
         what: &'static str,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<Answer, StoreError>
-    where
-        F: Future<Output = Result<Answer, StoreError>>,
-    {
+        prepared: &Prepared,
+        values: Values<'_>,
+    ) -> Result<Answer, StoreError> {
         let begun = Instant::now();
         let mut doubt = false;
         loop {
-            match attempt().await {
+            match self.driver.transaction(what, prepared, values).await {
                 Err(error @ StoreError::Unavailable(_)) => {
                     self.driver.meters().unknown();
                     if begun.elapsed() + PAUSE > self.driver.timeout() {
@@ -114,13 +111,13 @@ impl CqlStore {
 
     async fn node_row(&self, node: Incarnation) -> Result<Option<NodeLease>, StoreError> {
         let key = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
-        let rows = self.driver.rows("read a lease", &self.statements.node_row, key).await?;
+        let rows = self.driver.rows("read a lease", &self.statements.node_row, &key).await?;
         Ok(self.node_rows(&rows)?.pop())
     }
 
     async fn match_row(&self, match_id: MatchId) -> Result<Option<MatchLease>, StoreError> {
         let key = (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0));
-        let rows = self.driver.rows("read a match's row", &self.statements.match_row, key).await?;
+        let rows = self.driver.rows("read a match's row", &self.statements.match_row, &key).await?;
         Ok(self.match_rows(&rows)?.pop())
     }
 
@@ -128,7 +125,7 @@ impl CqlStore {
     pub(super) async fn is_live(&self, node: Incarnation) -> Result<bool, StoreError> {
         let key = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
         let what = "verify a lease";
-        let rows = self.driver.rows(what, &self.statements.node_verify, key).await?;
+        let rows = self.driver.rows(what, &self.statements.node_verify, &key).await?;
         let state: Option<(i32,)> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
         Ok(state == Some((LIVE,)))
@@ -152,7 +149,7 @@ impl CqlStore {
         loop {
             let values =
                 (id(lease.version), value.as_slice(), self.space(), key.0, key.1, id(before));
-            match self.driver.transaction(what, &self.statements.match_set, values).await {
+            match self.driver.transaction(what, &self.statements.match_set, &values).await {
                 Ok(answer) if answer.applied => return Ok(Ok(())),
                 Ok(_) => {
                     let stands = self.match_row(lease.match_id).await?;
@@ -195,11 +192,7 @@ impl Leases for CqlStore {
                 value.as_slice(),
             );
             let what = "register a node";
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_register, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.node_register, &values).await?;
             if answer.applied || self.node_row(node).await?.as_ref() == Some(&lease) {
                 return Ok(());
             }
@@ -225,16 +218,10 @@ impl Leases for CqlStore {
             let answer = if let Some(lease) = standing {
                 let value = NodeLease { reached, ..lease }.encode();
                 let values = (id(deadline_ms), value.as_slice(), self.space(), key.0, key.1);
-                self.settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_renew_reached, values)
-                })
-                .await?
+                self.settled(what, &self.statements.node_renew_reached, &values).await?
             } else {
                 let values = (id(deadline_ms), self.space(), key.0, key.1);
-                self.settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_renew, values)
-                })
-                .await?
+                self.settled(what, &self.statements.node_renew, &values).await?
             };
             match answer.number("state") {
                 _ if answer.applied => Ok(Renewal::Live),
@@ -248,9 +235,7 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "stop a lease";
-            let answer = self
-                .settled(what, || self.driver.transaction(what, &self.statements.node_stop, values))
-                .await?;
+            let answer = self.settled(what, &self.statements.node_stop, &values).await?;
             match answer.number("state") {
                 _ if answer.applied => Ok(Renewal::Live),
                 Some(state) if state == i64::from(STOPPED) => Ok(Renewal::Live),
@@ -264,11 +249,7 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "fence a node";
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_fence, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.node_fence, &values).await?;
             if answer.applied || answer.number("state").is_some() {
                 Ok(())
             } else {
@@ -281,9 +262,7 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (id(last.0), self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "seal a log";
-            let answer = self
-                .settled(what, || self.driver.transaction(what, &self.statements.node_seal, values))
-                .await?;
+            let answer = self.settled(what, &self.statements.node_seal, &values).await?;
             if answer.applied {
                 return Ok(last);
             }
@@ -311,24 +290,18 @@ impl Leases for CqlStore {
                 id(node.0),
             );
             let what = "accept a loss";
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_accept, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.node_accept, &values).await?;
             if answer.applied { Ok(()) } else { Err(no_lease(node)) }
         })
     }
 
     fn nodes(&self) -> StoreResult<'_, Vec<NodeLease>> {
         Box::pin(async move {
-            let list = |shard: u64| {
-                self.driver.all(
-                    "list nodes",
-                    &self.statements.node_rows,
-                    (self.space(), shard as i32),
-                    |rows| self.node_rows(rows),
-                )
+            let list = async |shard: u64| {
+                let (what, key) = ("list nodes", (self.space(), shard as i32));
+                self.driver
+                    .all(what, &self.statements.node_rows, &key, |rows| self.node_rows(rows))
+                    .await
             };
             // Boxed: behind a closure the future would not be `Send` for callers that spawn this.
             let lists: Vec<futures::future::BoxFuture<'_, _>> =
@@ -348,11 +321,7 @@ impl Leases for CqlStore {
         Box::pin(async move {
             let values = (self.space(), shard(node.0, NODE_SHARDS), id(node.0));
             let what = "forget a node";
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.node_forget, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.node_forget, &values).await?;
             let live = answer.number("state") == Some(i64::from(LIVE));
             if !answer.applied && live { Err(backend::forgot_live(node)) } else { Ok(()) }
         })
@@ -371,11 +340,7 @@ impl Leases for CqlStore {
             );
             let what = "enter a match";
             let _turn = self.turn(match_id).await;
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.match_create, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.match_create, &values).await?;
             if answer.applied
                 || answer.bytes("value") == Some(value.as_slice())
                 || self.match_row(match_id).await?.as_ref() == Some(&lease)
@@ -410,11 +375,7 @@ impl Leases for CqlStore {
                 (self.space(), shard(match_id.0, MATCH_SHARDS), id(match_id.0), id(version));
             let what = "remove a match's row";
             let _turn = self.turn(match_id).await;
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.match_remove, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.match_remove, &values).await?;
             // Without a version there is no row: an attempt whose answer was lost removed it, or
             // somebody else did.
             Ok(answer.applied || answer.number("version").is_none())
@@ -423,13 +384,11 @@ impl Leases for CqlStore {
 
     fn matches(&self) -> StoreResult<'_, Vec<MatchLease>> {
         Box::pin(async move {
-            let list = |shard: u64| {
-                self.driver.all(
-                    "list matches",
-                    &self.statements.match_rows,
-                    (self.space(), shard as i32),
-                    |rows| self.match_rows(rows),
-                )
+            let list = async |shard: u64| {
+                let (what, key) = ("list matches", (self.space(), shard as i32));
+                self.driver
+                    .all(what, &self.statements.match_rows, &key, |rows| self.match_rows(rows))
+                    .await
             };
             let lists: Vec<futures::future::BoxFuture<'_, _>> =
                 (0..MATCH_SHARDS).map(|shard| Box::pin(list(shard)) as _).collect();

@@ -129,7 +129,7 @@ impl CqlStore {
         let what = "read the row of a log";
         let rows = self
             .driver
-            .rows(what, &self.statements.log_row, (self.space(), log_shard(log), id(log.0)))
+            .rows(what, &self.statements.log_row, &(self.space(), log_shard(log), id(log.0)))
             .await?;
         let row: Option<LogColumns> =
             rows.maybe_first_row().map_err(|error| self.driver.unreadable(what, &error))?;
@@ -156,12 +156,10 @@ impl CqlStore {
         };
         let lists: Vec<futures::future::BoxFuture<'_, _>> = (0..NODE_SHARDS as i32)
             .map(|shard| {
-                Box::pin(self.driver.all(
-                    what,
-                    &self.statements.log_rows,
-                    (self.space(), shard),
-                    read,
-                )) as _
+                let key = (self.space(), shard);
+                Box::pin(async move {
+                    self.driver.all(what, &self.statements.log_rows, &key, read).await
+                }) as _
             })
             .collect();
         let all: Vec<(Incarnation, Option<LogRow>)> =
@@ -181,7 +179,7 @@ impl CqlStore {
     ) -> Result<Stored, StoreError> {
         let key = (self.space(), id(log.0), ordered(bucket_of(number, size)), ordered(number));
         let what = "read a batch";
-        let rows = self.driver.rows(what, &self.statements.batch_read, key).await?;
+        let rows = self.driver.rows(what, &self.statements.batch_read, &key).await?;
         let mut parts = Parts::default();
         for row in rows
             .rows::<(i32, Option<i32>, Option<&[u8]>)>()
@@ -265,7 +263,7 @@ impl CqlStore {
         let mut open: Option<(u64, Parts)> = None;
         loop {
             let (rows, next) =
-                self.driver.page(what, &self.statements.parts_from, key, page, state).await?;
+                self.driver.page(what, &self.statements.parts_from, &key, page, state).await?;
             let typed = rows
                 .rows::<(i64, i32, Option<i32>, Option<&[u8]>)>()
                 .map_err(|error| self.driver.unreadable(what, &error))?;
@@ -341,7 +339,8 @@ impl CqlStore {
                 .collect::<Result<Vec<_>, StoreError>>()
         };
         let mut numbers = BTreeMap::new();
-        for (number, _, of) in self.driver.all(what, &self.statements.parts_list, key, read).await?
+        for (number, _, of) in
+            self.driver.all(what, &self.statements.parts_list, &key, read).await?
         {
             let (found, should) = numbers.entry(number as u64).or_insert((0, 0));
             *found += 1;

@@ -30,7 +30,7 @@ impl CqlStore {
         }
         let what = "read a registry entry";
         let key = (self.space(), name);
-        let rows = self.driver.rows(what, &self.statements.registry_row, key).await?;
+        let rows = self.driver.rows(what, &self.statements.registry_row, &key).await?;
         Ok(self.registry_entries(what, &rows)?.pop())
     }
 
@@ -44,12 +44,10 @@ impl CqlStore {
         let (name, value, version) = (entry.name.as_str(), entry.encode(), id(entry.version));
         let answer = if entry.version == 1 {
             let values = (self.space(), name, version, value.as_slice());
-            let enter = || self.driver.transaction(what, &self.statements.registry_enter, values);
-            self.settled(what, enter).await?
+            self.settled(what, &self.statements.registry_enter, &values).await?
         } else {
             let values = (version, value.as_slice(), self.space(), name, id(entry.version - 1));
-            let set = || self.driver.transaction(what, &self.statements.registry_set, values);
-            self.settled(what, set).await?
+            self.settled(what, &self.statements.registry_set, &values).await?
         };
         if answer.applied {
             return Ok(Ok(()));
@@ -84,7 +82,7 @@ impl Registry for CqlStore {
             let key = (self.space(), from.as_str(), to.as_str());
             let each = |rows: &QueryRowsResult| self.registry_entries(what, rows);
             // The rows of a partition are in the order of their names.
-            self.driver.all(what, &self.statements.registry_rows, key, each).await
+            self.driver.all(what, &self.statements.registry_rows, &key, each).await
         })
     }
 
@@ -95,11 +93,7 @@ impl Registry for CqlStore {
             }
             let what = "remove a registry entry";
             let values = (self.space(), name, id(version));
-            let answer = self
-                .settled(what, || {
-                    self.driver.transaction(what, &self.statements.registry_remove, values)
-                })
-                .await?;
+            let answer = self.settled(what, &self.statements.registry_remove, &values).await?;
             // Without a version there is no row: it was removed before.
             Ok(answer.applied || answer.number("version").is_none())
         })

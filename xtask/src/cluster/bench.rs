@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,8 +10,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::node::Node;
-use crate::run;
+use crate::node::{self, Node};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -63,7 +61,7 @@ fn ticks(nodes: &[Node]) -> Result<BTreeMap<String, u64>> {
 
 /// Prints one line of JSON for each thing that was measured.
 pub(crate) fn bench(wanted: &Bench) -> Result<()> {
-    run(Command::new("cargo").args(["build", "--release", "--locked", "--package", "rekindle"]))?;
+    node::build()?;
     let folder = std::env::temp_dir().join(format!("rekindle-cluster-{}", std::process::id()));
     let all = || -> Result<()> {
         for &matches in &wanted.failover {

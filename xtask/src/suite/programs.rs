@@ -1,9 +1,9 @@
 //! Test programs, several at a time.
 //!
 //! `cargo test` runs one test program after the other. Most of those here wait (for processes,
-//! disks, servers), so the cores stand idle for half of that time. [`build`] lets cargo make the
-//! programs, [`run_all`] runs as many at once as there are cores, each with the directory and the
-//! variables that cargo would give it. What a program prints is shown in one piece when it has
+//! disks, servers), so the cores stand idle for most of that time. [`build`] lets cargo make the
+//! programs, [`run_all`] runs as many at once as there are cores, each with the directory and
+//! the variables that cargo would give it. What a program prints is shown in one piece when it has
 //! ended.
 
 use std::collections::VecDeque;
@@ -12,15 +12,19 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 /// Programs that take longest are begun first, so that none of them is left over at the end.
-const FIRST: [&str; 4] = ["it", "simulation", "suite", "compile_fail"];
-/// Programs that kill the servers which the others use run alone, at the end.
+const FIRST: [&str; 8] =
+    ["it", "race", "suite", "simulation", "regions", "faults", "fence", "model"];
+/// Programs that kill the servers which the others use run one by one, at the end.
 const ALONE: [&str; 1] = ["kill"];
+/// So many programs are named at the end as those that took longest.
+const SLOWEST: usize = 8;
 
 /// One test program that cargo has built.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -122,72 +126,124 @@ fn order(programs: Vec<Program>) -> (VecDeque<Program>, Vec<Program>) {
     (together.into(), alone)
 }
 
-/// Runs `programs` with `variables` added to their surroundings; output goes to files in `dir` and
-/// from there to stdout.
+/// Something that runs tests: one of the programs, or the doc tests.
+struct Job {
+    /// For people.
+    name: String,
+    command: Command,
+}
+
+impl Program {
+    /// How it is run: as cargo does, with `variables` besides.
+    fn job(&self, variables: &[(&str, String)]) -> Job {
+        let mut command = Command::new(&self.path);
+        command
+            .current_dir(&self.dir)
+            .env("CARGO_MANIFEST_DIR", &self.dir)
+            .env("CARGO_PKG_NAME", &self.package)
+            .envs(variables.iter().map(|(name, value)| (name, value)));
+        Job { name: format!("{} of {}", self.name, self.package), command }
+    }
+}
+
+/// What has run so far.
+#[derive(Default)]
+struct Ran {
+    took: Vec<(Duration, String)>,
+    /// What failed, and how.
+    failed: Vec<String>,
+}
+
+/// Runs `programs` with `variables` added to their surroundings, and `doc_tests` beside the last of
+/// them; output goes to files in `dir` and from there to stdout.
 ///
 /// # Errors
 /// Names the programs in which a test failed.
 pub(super) fn run_all(
     programs: Vec<Program>,
+    doc_tests: Command,
     variables: &[(&str, String)],
     dir: &Path,
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let began = Instant::now();
+    let cores = thread::available_parallelism().map_or(2, usize::from);
     let (together, alone) = order(programs);
     let together = Mutex::new(together);
-    let failed = Mutex::new(Vec::new());
+    let ran = Mutex::new(Ran::default());
     let next = || together.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let run = |program: &Program, number: usize| {
-        if let Err(error) = run_one(program, variables, &dir.join(format!("{number}.log"))) {
-            failed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
-        }
-    };
-    std::thread::scope(|scope| {
-        for number in 0..cores {
+    let run = |job: Job, lane: usize| run_one(job, &dir.join(format!("{lane}.log")), &ran);
+    thread::scope(|scope| {
+        for lane in 0..cores {
             let (next, run) = (&next, &run);
             scope.spawn(move || {
                 while let Some(program) = next() {
-                    run(&program, number);
+                    run(program.job(variables), lane);
                 }
             });
         }
     });
-    for program in &alone {
-        run(program, cores);
-    }
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !failed.is_empty() {
-        bail!("{} of the test programs failed:\n{}", failed.len(), failed.join("\n"));
+    // Doc tests need no server.
+    thread::scope(|scope| {
+        let doc_tests = Job { name: "the doc tests".to_owned(), command: doc_tests };
+        scope.spawn(|| run(doc_tests, 0));
+        for program in &alone {
+            run(program.job(variables), 1);
+        }
+    });
+    let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+    say_slowest(ran.took, began.elapsed());
+    if !ran.failed.is_empty() {
+        bail!("{} of the test programs failed:\n{}", ran.failed.len(), ran.failed.join("\n"));
     }
     Ok(())
 }
 
-fn run_one(program: &Program, variables: &[(&str, String)], log: &Path) -> Result<()> {
+/// Runs `job` with its output in `log`, prints that, and notes the outcome.
+fn run_one(job: Job, log: &Path, ran: &Mutex<Ran>) {
+    let began = Instant::now();
+    let name = job.name.clone();
+    let outcome = watch(job, log);
+    let mut ran = ran.lock().unwrap_or_else(PoisonError::into_inner);
+    ran.took.push((began.elapsed(), name));
+    if let Err(error) = outcome {
+        ran.failed.push(format!("{error:#}"));
+    }
+}
+
+fn watch(mut job: Job, log: &Path) -> Result<()> {
     let began = Instant::now();
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let errors = output.try_clone().context("cannot duplicate a file")?;
-    let status = Command::new(&program.path)
-        .current_dir(&program.dir)
-        .env("CARGO_MANIFEST_DIR", &program.dir)
-        .env("CARGO_PKG_NAME", &program.package)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
+    let status = job
+        .command
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
         .status()
-        .with_context(|| format!("cannot start {}", program.path.display()))?;
+        .with_context(|| format!("cannot start {:?}", job.command))?;
     let said = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut out = std::io::stdout().lock();
     let took = began.elapsed().as_secs_f64();
-    writeln!(out, "\n     Ran {} of {} in {took:.1} s", program.name, program.package)
+    writeln!(out, "\n     Ran {} in {took:.1} s", job.name)
         .and_then(|()| out.write_all(&said))
         .and_then(|()| out.flush())
         .context("cannot print what a test said")?;
     if !status.success() {
-        bail!("{} of {}: {status} ({})", program.name, program.package, program.path.display());
+        bail!("{}: {status} ({})", job.name, job.command.get_program().display());
     }
     Ok(())
+}
+
+/// So that whoever makes a test knows what it costs.
+fn say_slowest(mut took: Vec<(Duration, String)>, all: Duration) {
+    took.sort_unstable_by(|one, other| other.cmp(one));
+    let slowest: Vec<_> = took
+        .iter()
+        .take(SLOWEST)
+        .map(|(took, name)| format!("{name} {} s", took.as_secs()))
+        .collect();
+    eprintln!("{} programs ran in {} s: {}", took.len(), all.as_secs(), slowest.join(", "));
 }
 
 #[cfg(test)]
@@ -235,11 +291,14 @@ mod tests {
             path: PathBuf::from(path),
         };
         let logs = dir.path().join("logs");
-        run_all(vec![shell("good", "/bin/true")], &[], &logs).unwrap();
-        let error =
-            run_all(vec![shell("good", "/bin/true"), shell("bad", "/bin/false")], &[], &logs)
-                .unwrap_err();
-        assert!(error.to_string().contains("bad of p"), "{error}");
-        assert!(!error.to_string().contains("good of p"), "{error}");
+        let run = |programs: &[&str], doc_tests: &str| {
+            let programs = programs.iter().map(|name| shell(name, &format!("/bin/{name}")));
+            run_all(programs.collect(), Command::new(doc_tests), &[], &logs)
+        };
+        run(&["true"], "/bin/true").unwrap();
+        let error = run(&["true", "false"], "/bin/true").unwrap_err().to_string();
+        assert!(error.contains("false of p") && !error.contains("true of p"), "{error}");
+        let error = run(&["true"], "/bin/false").unwrap_err().to_string();
+        assert!(error.contains("the doc tests") && !error.contains("true of p"), "{error}");
     }
 }

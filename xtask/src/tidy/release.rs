@@ -14,7 +14,7 @@ const PACKAGES: [&str; 3] =
 /// Features that make a crate do wrong on purpose, or that only tests turn on.
 const FEATURES: [&str; 4] = ["mutants", "conformance", "faults", "test-support"];
 /// What is shipped: the node, the load test, and the example of a studio's own executable.
-const SHIPPED: [&str; 3] = ["rekindle", "rekindle-loadtest", "rekindle-duel"];
+const SHIPPED: [&str; 3] = ["rekindle-server", "rekindle-loadtest", "rekindle-duel"];
 
 pub(super) fn check() -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
