@@ -20,6 +20,7 @@ mod matches;
 mod node;
 mod offline;
 mod pins;
+mod rebalance;
 mod region;
 pub(crate) mod start;
 mod store;

@@ -17,10 +17,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
     AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch,
-    Ticket, WhereView,
+    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, ResumeMatch, RunJob, SetStandby,
+    StopMatch, Ticket, WhereView,
 };
-use rekindle_admin::cluster::{ClusterView, NodeWished, WishNode};
+use rekindle_admin::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
 use rekindle_admin::server;
 use rekindle_admin::who::Who;
@@ -237,6 +237,10 @@ impl Control for Operated {
         .boxed()
     }
 
+    fn rebalance(&self) -> Answer<'_, RebalanceView> {
+        async move { Ok(views::rebalance(self.node.evening().await.map_err(refused)?)) }.boxed()
+    }
+
     fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>> {
         async move {
             let query = AuditQuery {
@@ -274,13 +278,16 @@ impl Control for Operated {
         .boxed()
     }
 
-    fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView> {
+    fn resume_match(&self, who: Who, id: String, wanted: ResumeMatch) -> Answer<'_, MatchView> {
         async move {
+            let ResumeMatch { otherwise } = wanted;
+            let detail = otherwise.map_or("", |wish| wish.word());
             let id = match_id(&id)?;
             let target = id.to_string();
-            let order = Order { action: "match.resume", target: &target, detail: "" };
+            let order = Order { action: "match.resume", target: &target, detail };
             let node = Arc::clone(&self.node);
-            let work = async move { node.resume_match(id).await };
+            let work =
+                async move { node.resume_match(id, otherwise.map(views::other_build)).await };
             Ok(views::of_match(self.act_on(who, order, work).await?))
         }
         .boxed()

@@ -42,7 +42,7 @@ pub mod migrate;
 pub mod milestone;
 pub mod operator;
 mod placing;
-mod rebalance;
+pub mod rebalance;
 pub mod recover;
 pub mod scrub;
 pub mod serving;

@@ -233,6 +233,11 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     ),
     (Histogram, "rekindle_recovery_seconds", "recovery of a match, by phase"),
     (Counter, "rekindle_hash_mismatches_total", "replays that gave another hash than the journal"),
+    (
+        Counter,
+        "rekindle_build_changes_total",
+        "matches that went on with another build: equal, accepted, rewound",
+    ),
     (Counter, "rekindle_quarantined_total", "inputs left out because they made a system panic"),
     (Counter, "rekindle_parked_total", "matches that could not be continued"),
     (
@@ -242,6 +247,12 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     ),
     (Counter, "rekindle_match_restarts_total", "matches restored after a panic"),
     (Counter, "rekindle_matches_moved_total", "matches that went on at another node"),
+    (
+        Histogram,
+        "rekindle_migration_pause_seconds",
+        "matches that came here from a live node: from its last tick, as soon as it told this node \
+         of that, until the first tick here is durable; one tick's period of it is no pause",
+    ),
     (Counter, "rekindle_effects_delivered_total", "effects acknowledged by a sink"),
     (
         Counter,

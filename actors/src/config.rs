@@ -73,14 +73,19 @@ pub enum OnStall {
 pub enum OtherBuild {
     /// It fails, and names the first of them.
     Refuse,
-    /// It computes them again and reports where its results differ.
+    /// It computes them again and goes on if all that was recorded of them is equal; else it fails,
+    /// and says what differs.
+    Prove,
+    /// As `Prove`; what differs is left out, with all that was recorded behind it.
+    LastEqual,
+    /// It computes them again and goes on with what comes of it, whatever differs.
     Accept,
 }
 
 impl OtherBuild {
     /// What the option `accept_build` says.
     pub fn accepted_if(accept: bool) -> Self {
-        if accept { Self::Accept } else { Self::Refuse }
+        if accept { Self::Accept } else { Self::Prove }
     }
 }
 
@@ -180,7 +185,7 @@ impl Default for HostConfig {
             checkpoint_chain: 8,
             checkpoints_in_flight: 2,
             watchdog: Duration::from_secs(5),
-            other_build: OtherBuild::Refuse,
+            other_build: OtherBuild::Prove,
             commit_linger: Duration::from_millis(1),
             backlog_bytes: 16 << 20,
             batch_bytes: 1 << 20,

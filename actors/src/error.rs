@@ -4,6 +4,8 @@ use rekindle_schema::{BatchNo, BuildId, Incarnation, MatchId, Seq, StateHash, Ti
 use rekindle_sim::SimError;
 use rekindle_store::StoreError;
 
+use crate::recovery::proof::Differs;
+
 /// Why a host did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HostError {
@@ -89,11 +91,13 @@ pub enum RecoveryError {
         /// `journal` or `checkpoint`.
         source_of: &'static str,
     },
-    /// Records were written by another build of the game.
+    /// Records were written by another build of the game, and nothing in them tells whether this
+    /// one computes the same, or that is not asked.
     #[error(
         "RK-RECOVERY-002: match {match_id}: records from tick {tick} on were computed by build \
-         {found}, this is build {ours}: start the old build, drain it, then upgrade, or replay \
-         them anyway with `--accept-build`"
+         {found}, this is build {ours}, and nothing recorded proves that it computes the same: \
+         start the old build, or `rekindle match resume {} --accept`",
+        match_id.short()
     )]
     OtherBuild {
         /// Which match.
@@ -105,6 +109,9 @@ pub enum RecoveryError {
         /// The build that runs.
         ours: BuildId,
     },
+    /// This build computes something else than another one recorded.
+    #[error("RK-RECOVERY-005: {0}")]
+    Differs(Box<Differs>),
     /// The history has a hole or is out of order.
     #[error("RK-RECOVERY-003: match {match_id}, record {seq}: {problem}; run `rekindle verify`")]
     Broken {
@@ -134,7 +141,7 @@ impl RecoveryError {
     pub fn lacks(&self) -> &'static str {
         match self {
             Self::Host(HostError::UnknownGame { .. }) => "unknown_game",
-            Self::OtherBuild { .. } => "other_build",
+            Self::OtherBuild { .. } | Self::Differs(_) => "other_build",
             Self::Sim { error: SimError::Config { .. }, .. } => "config",
             Self::Sim { error: SimError::Checkpoint { .. }, .. } => "checkpoint",
             _ => "replay",

@@ -40,6 +40,7 @@ use crate::journal::port::JournalPort;
 use crate::meters::Meters;
 use crate::play::cell::MatchCell;
 use crate::play::supervision::MatchPhase;
+use crate::recovery::upgrade::BuildChange;
 use crate::services::{Actors, Services};
 use crate::shard::watchdog;
 use crate::shard::wheel::Shard;
@@ -77,6 +78,8 @@ pub struct MatchStatus {
     pub late_ticks: u64,
     /// The newest checkpoint under this ownership: record, tick, bytes.
     pub checkpoint: Option<(Seq, Tick, usize)>,
+    /// Set if it went on here with another build than before.
+    pub build_change: Option<BuildChange>,
 }
 
 /// The handle of a node's matches. Cheap to clone; when the last clone is dropped, everything stops
@@ -240,6 +243,7 @@ fn status(cell: &MatchCell) -> MatchStatus {
         max_players,
         late_ticks: cell.supervision.late(),
         checkpoint: cell.checkpoints.newest().map(|stored| (stored.seq, stored.tick, stored.bytes)),
+        build_change: cell.build_change,
     }
 }
 

@@ -40,6 +40,7 @@
 //! | `rekindle_replay_estimate_seconds` | gauge | what recovering all matches would cost now |
 //! | `rekindle_recovery_seconds{phase}` | histogram | `replay` (restore included), `total` |
 //! | `rekindle_hash_mismatches_total` | counter | recoveries whose replay computed something else |
+//! | `rekindle_build_changes_total{grounds}` | counter | matches that went on with another build |
 //! | `rekindle_quarantined_total` | counter | contributions left out because they make a system panic |
 //! | `rekindle_parked_total` | counter | matches parked by this process |
 //! | `rekindle_match_restarts_total` | counter | match actors started again |
@@ -73,3 +74,5 @@ pub use journal::Halt;
 pub use play::supervision::MatchPhase;
 pub use recovery::diverge::{Culprit, Divergence};
 pub use recovery::follow::{CaughtUp, FollowError, Following};
+pub use recovery::proof::{Aspect, Difference, Differs, Proof};
+pub use recovery::upgrade::{BuildChange, GoOn, Void};

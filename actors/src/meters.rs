@@ -28,6 +28,8 @@ pub(crate) struct Meters {
     pub(crate) recovery_replay: Histogram,
     pub(crate) recovery_total: Histogram,
     pub(crate) hash_mismatches: Counter,
+    /// By grounds: equal, accepted, rewound.
+    pub(crate) build_changes: [Counter; 3],
     pub(crate) quarantined: Counter,
     pub(crate) parked: Counter,
     pub(crate) restarts: Counter,
@@ -78,6 +80,8 @@ impl Meters {
             recovery_replay: histogram!("rekindle_recovery_seconds", "phase" => "replay"),
             recovery_total: histogram!("rekindle_recovery_seconds", "phase" => "total"),
             hash_mismatches: counter!("rekindle_hash_mismatches_total"),
+            build_changes: ["equal", "accepted", "rewound"]
+                .map(|grounds| counter!("rekindle_build_changes_total", "grounds" => grounds)),
             quarantined: counter!("rekindle_quarantined_total"),
             parked: counter!("rekindle_parked_total"),
             restarts: counter!("rekindle_match_restarts_total"),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rekindle_actors::Following;
+use rekindle_actors::{Following, GoOn};
 use rekindle_door::{MatchDoor as _, Opened};
 use rekindle_schema::lease::{Lineage, MatchLease};
 use rekindle_schema::peer::Cut;
@@ -164,7 +164,8 @@ async fn perform(store: &Store, owner: Node, act: Act, me: u64) -> Node {
             set(store, &next).await;
             assert!(owner.host.let_go(MATCH));
             let history = history::load(store, &next, &LoadOptions::default()).await.unwrap();
-            let report = owner.host.recover(next, history).await.expect("it goes on");
+            let report =
+                owner.host.recover(next, history, GoOn::default()).await.expect("it goes on");
             assert_eq!(report.tick, cut.tick);
             owner
         }

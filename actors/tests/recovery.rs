@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_actors::recovery::{Replay, replay};
-use rekindle_actors::{Games, HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError};
+use rekindle_actors::{
+    Games, GoOn, HostConfig, MatchHandle, MatchPhase, OtherBuild, RecoveryError,
+};
 use rekindle_door::{Admission, MatchDoor as _, Recalled};
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::record::{Decision, Step};
@@ -457,7 +459,7 @@ async fn a_hash_that_differs_parks_the_match() {
         first_seq: history.last_seq().next(),
     });
     store.leases.compare_and_set(claimed.clone()).await.expect("cas").expect("version");
-    let error = second.host.recover(claimed, history).await.expect_err("differs");
+    let error = second.host.recover(claimed, history, GoOn::default()).await.expect_err("differs");
     let RecoveryError::HashMismatch { match_id, tick, recorded, computed, .. } = &error else {
         panic!("{error}")
     };
@@ -497,20 +499,22 @@ async fn another_build_is_refused_unless_accepted_and_then_reported() {
     assert!(!refused.parks(), "the old build can still go on with it");
     let accepted = replay(&game, &lease.spec, &history, other, OtherBuild::Accept, &mut |_| {})
         .expect("accepted");
-    assert_eq!(accepted.resimulated, Some((Tick(1), accepted.tick)));
-    assert_eq!((accepted.beats_differing, accepted.holds_until), (0, None));
+    let proof = accepted.proof.as_ref().expect("another build computed it");
+    assert_eq!((proof.ticks, &proof.difference), ((Tick(1), accepted.tick), &None));
+    assert_eq!((accepted.holds_until, proof.unproven), (None, None));
     assert!(
         accepted.hashes.at(Tick(30)).is_some(),
         "what was computed is remembered, to compare with what clients saw"
     );
-    // One that computes otherwise: from the first hash on nothing holds.
+    // One that computes otherwise. Nobody was there to see it, so there is nobody to be told.
     let mut otherwise = lease.spec.clone();
     otherwise.seed += 1;
     let differing = replay(&game, &otherwise, &history, other, OtherBuild::Accept, &mut |_| {})
         .expect("accepted");
-    assert!(differing.beats_differing > 0);
-    assert_ne!(differing.hashes.at(Tick(30)), accepted.hashes.at(Tick(30)));
-    assert_eq!(differing.holds_until, Some(Tick(0)));
+    let found = differing.proof.as_ref().and_then(|proof| proof.difference.as_ref());
+    assert!(found.is_some_and(|found| found.hashes > 0 && found.tick == Tick(30)), "{found:?}");
+    assert_eq!(differing.hashes.at(Tick(30)), accepted.hashes.at(Tick(30)), "as it was recorded");
+    assert_eq!(differing.holds_until, None);
     // Up to a tick in the middle of a record or between two.
     let until = Replay {
         game: &game,

@@ -17,8 +17,8 @@ use rekindle_schema::batch::{BatchBuilder, FrameHeader};
 use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState, Reached,
 };
-use rekindle_schema::record::{FLUSH_TAG, Flush};
-use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick, codec};
+use rekindle_schema::record::Flush;
+use rekindle_schema::{BatchNo, BuildId, Epoch, Incarnation, MatchId, Seq, Tick};
 use rekindle_store::history::{self, History, LoadOptions};
 use rekindle_store::{Store, StoreError};
 use rekindle_store_memory::{Fate, MemoryStore, Op};
@@ -122,7 +122,7 @@ async fn write_until_fenced(store: Store, epoch: Epoch) -> Seq {
                 time_ms: 0,
                 prev_crc: *crc,
             };
-            *crc = builder.push(&header, &codec::encode(FLUSH_TAG, &flush)).unwrap();
+            *crc = builder.push(&header, &flush.encode()).unwrap();
         }
         let batch = builder.finish();
         batch_crc = rekindle_schema::batch::BatchView::parse(&batch.bytes).unwrap().crc();

@@ -178,6 +178,9 @@ impl Bot {
                     Fact::Joined { at_us, session, epoch, tick }
                 });
             }
+            ClientEvent::Moved { gap, .. } => {
+                log.facts.push(Fact::Moved { at_us, gap_us: gap.as_micros() as u64 });
+            }
             ClientEvent::Rewound { to, .. } => {
                 memory.undecided.retain(|input| input.tick <= to);
                 let newest = memory.last_snapshot.map_or(Tick(0), |(_, tick, _)| tick);
@@ -202,7 +205,6 @@ impl Bot {
             }
             ClientEvent::Event { .. }
             | ClientEvent::EventsMissed { .. }
-            | ClientEvent::Moved { .. }
             | ClientEvent::CommandDone { .. }
             | ClientEvent::Ended { .. } => {}
         }

@@ -78,6 +78,14 @@ pub enum Fact {
         /// A new connection or a new ownership lies between.
         interrupted: bool,
     },
+    /// The session goes on at another node, over a new connection.
+    Moved {
+        /// When.
+        at_us: Micros,
+        /// From the last that the old node said about the match to the welcome of the new one, as
+        /// the client measures it.
+        gap_us: Micros,
+    },
     /// Ticks that had been seen were taken back.
     RolledBack {
         /// When.
@@ -246,6 +254,7 @@ impl Evidence {
         let mut summary = Summary { bots: self.bots.len(), ..Summary::default() };
         let mut matches = BTreeSet::new();
         let (mut latency, mut gaps) = (Percentiles::recorder(), Percentiles::recorder());
+        let mut moves = Percentiles::recorder();
         for bot in &self.bots {
             if bot.match_id != MatchId::default() {
                 matches.insert(bot.match_id);
@@ -270,6 +279,7 @@ impl Evidence {
                             summary.stalls += 1;
                         }
                     }
+                    Fact::Moved { gap_us, .. } => moves.saturating_record(*gap_us),
                     Fact::RolledBack { from, to, .. } => {
                         summary.ticks_rolled_back_max =
                             summary.ticks_rolled_back_max.max(from.0.saturating_sub(to.0));
@@ -284,6 +294,7 @@ impl Evidence {
         summary.matches = matches.len();
         summary.latency = Percentiles::of(&latency);
         summary.interruption = Percentiles::of(&gaps);
+        summary.moved = Percentiles::of(&moves);
         summary
     }
 }
@@ -360,6 +371,10 @@ pub struct Summary {
     pub latency: Percentiles,
     /// From the last snapshot of a connection to the first newer one of the next.
     pub interruption: Percentiles,
+    /// Of sessions that went on at another node: from the last that the old one said to the welcome
+    /// of the new one.
+    #[serde(default)]
+    pub moved: Percentiles,
 }
 
 #[cfg(test)]
@@ -396,6 +411,7 @@ mod tests {
                 latency_us: 60_000,
             }),
             Fact::RolledBack { at_us: 2_000_000, from: Tick(40), to: Tick(37) },
+            Fact::Moved { at_us: 2_100_000, gap_us: 20_000 },
         ];
         let tally = Tally { sent: 3, unsent: 1, snapshots: 20, newest: Tick(40) };
         Evidence { bots: vec![BotLog { player: PlayerId(1), match_id: MatchId(9), facts, tally }] }
@@ -408,7 +424,7 @@ mod tests {
         assert_eq!(Evidence::read_json_lines(&bytes[..]).unwrap(), evidence());
         let broken = [&bytes[..], b"{\"player\":1}\n"].concat();
         let error = Evidence::read_json_lines(&broken[..]).unwrap_err().to_string();
-        assert!(error.contains("line 9"), "{error}");
+        assert!(error.contains("line 10"), "{error}");
     }
 
     #[test]
@@ -417,6 +433,8 @@ mod tests {
         assert_eq!((summary.inputs_durable, summary.beats, summary.sessions_resumed), (2, 1, 1));
         assert_eq!((summary.joins, summary.joins_again, summary.ticks_rolled_back_max), (1, 0, 3));
         assert!((summary.interruption.max_ms - 600.0).abs() < 1.0, "{:?}", summary.interruption);
+        assert_eq!(summary.moved.count, 1);
+        assert!((summary.moved.max_ms - 20.0).abs() < 0.1, "{:?}", summary.moved);
         assert_eq!(
             evidence()
                 .durable()

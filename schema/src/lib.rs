@@ -15,7 +15,7 @@
 //!   ask of each other; [`hello`]: their first words on a link.
 //! * [`registry`]: what belongs to the cluster and to no match. [`wish`]: what operators want of
 //!   nodes.
-//! * [`mix`]: random numbers from a seed.
+//! * [`mix`]: random numbers from a seed. [`digest`]: short sums by which two builds are compared.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
 //! bytes mean and refuses those that mean nothing.
@@ -27,6 +27,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod condition;
 pub mod delta;
+pub mod digest;
 pub mod hello;
 pub mod ids;
 pub mod job;

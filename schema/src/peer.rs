@@ -105,6 +105,14 @@ pub enum PeerRequest {
         /// Only those behind this one.
         after: Option<MatchId>,
     },
+    /// Move a match that you run, as an operator wants. Answered with [`PeerReply::Given`] once the
+    /// other node has it. A node of a build that does not know this request refuses it.
+    Give {
+        /// The match.
+        match_id: MatchId,
+        /// The node that is to have it.
+        to: Incarnation,
+    },
 }
 
 /// What comes of a request.
@@ -136,6 +144,11 @@ pub enum PeerReply {
         crowds: Vec<(MatchId, u32)>,
         /// There are more behind the last one.
         more: bool,
+    },
+    /// The match has moved.
+    Given {
+        /// How long it stood still until its row named the new owner, in milliseconds.
+        stood_ms: u64,
     },
 }
 

@@ -3,15 +3,22 @@
 //! A *record* is one [`Flush`] of one match: it names the ticks that were executed since the record
 //! before it, with or without inputs, and everything that the steps of those ticks depend on.
 //! Records stand in [frames](crate::batch), frames in batches.
+//!
+//! A record also has what another build of the game is compared with when it makes those ticks
+//! again: the hash of the state at beats, with sums of its parts, and a [digest](crate::digest) of
+//! each tick that somebody was shown. Records of the first releases have hashes alone.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::FormatTag;
-use crate::ids::{PlayerId, SessionId, StateHash, Tick};
+use crate::codec::{self, CodecError, FormatTag};
+use crate::ids::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
-/// Format tag of an encoded [`Flush`].
-pub const FLUSH_TAG: FormatTag = FormatTag(0x1001);
+/// Format tag of an encoded [`Flush`] that says what was shown.
+pub const FLUSH_TAG: FormatTag = FormatTag(0x1011);
+/// Format tag of an encoded [`Flush`] of the first releases: without [`Flush::shown`] and
+/// [`Flush::parts`].
+const FLUSH_TAG_1: FormatTag = FormatTag(0x1001);
 /// Format tag of an encoded [`Effect`].
 pub const EFFECT_TAG: FormatTag = FormatTag(0x1002);
 
@@ -127,6 +134,24 @@ pub struct Beat {
     pub hash: StateHash,
 }
 
+/// Sums of the parts of a state, to say in which of them two builds differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartSums {
+    /// The tick of the beat to which they belong.
+    pub tick: Tick,
+    /// [Sums](crate::digest::of_part) in the order of the parts in a checkpoint.
+    pub sums: Vec<u32>,
+}
+
+/// What players were shown of a tick, in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The tick.
+    pub tick: Tick,
+    /// See [`crate::digest::of_shown`].
+    pub digest: u64,
+}
+
 /// A fact that the game declared, to tell clients and to query later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -184,6 +209,27 @@ pub enum Decision {
         /// Why it ends, for people.
         reason: String,
     },
+    /// Another build of the game goes on with the match.
+    OtherBuild {
+        /// The first tick that it makes.
+        tick: Tick,
+        /// The build that had computed the ticks before.
+        build: BuildId,
+        /// On what grounds.
+        grounds: Grounds,
+    },
+}
+
+/// Why a build goes on with a match that another one computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Grounds {
+    /// It made the recorded ticks again, and all that was recorded of them is equal.
+    Equal,
+    /// An operator accepted what it made of them, although it differs.
+    Accepted,
+    /// An operator had it go on from the last state that is equal: ticks up to this one had been
+    /// made, and are void.
+    Rewound(Tick),
 }
 
 /// One record: the ticks `first..=last` were executed, with exactly this.
@@ -203,4 +249,49 @@ pub struct Flush {
     pub effects: Vec<Effect>,
     /// Decisions from outside.
     pub decisions: Vec<Decision>,
+    /// For each beat the sums of the state's parts, if the game has any.
+    pub parts: Vec<PartSums>,
+    /// Every tick that was made for somebody to see, ascending. `None`: a record of the first
+    /// releases, which does not say.
+    pub shown: Option<Vec<Shown>>,
+}
+
+/// A [`Flush`] as the first releases wrote it.
+#[derive(Serialize, Deserialize)]
+struct Flush1 {
+    first: Tick,
+    last: Tick,
+    steps: Vec<Step>,
+    beats: Vec<Beat>,
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+    decisions: Vec<Decision>,
+}
+
+impl Flush {
+    /// The payload of a frame. One that does not say what was shown is written as the first
+    /// releases did.
+    pub fn encode(&self) -> Vec<u8> {
+        if self.shown.is_some() {
+            return codec::encode(FLUSH_TAG, self);
+        }
+        let Self { first, last, steps, beats, events, effects, decisions, .. } = self.clone();
+        let old = Flush1 { first, last, steps, beats, events, effects, decisions };
+        codec::encode(FLUSH_TAG_1, &old)
+    }
+
+    /// Reads what any release wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no record, or one of a later release.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        if !FLUSH_TAG_1.is_of(bytes) {
+            return codec::decode(FLUSH_TAG, bytes);
+        }
+        let old = codec::decode(FLUSH_TAG_1, bytes)?;
+        let Flush1 { first, last, steps, beats, events, effects, decisions } = old;
+        let (parts, shown) = (Vec::new(), None);
+        Ok(Self { first, last, steps, beats, events, effects, decisions, parts, shown })
+    }
 }

@@ -21,8 +21,8 @@ use rekindle_schema::lease::{
 };
 use rekindle_schema::peer::Purpose;
 use rekindle_schema::record::{
-    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, FLUSH_TAG,
-    Flush, Join, Leave, LeaveReason, Step,
+    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, Flush,
+    Grounds, Join, Leave, LeaveReason, PartSums, Shown, Step,
 };
 use rekindle_schema::standby::{
     FOLLOW_REPORT_TAG, FollowReport, FollowState, FollowedMatch, STANDBY_WISH_TAG, StandbyWish,
@@ -104,12 +104,34 @@ fn flush() -> Flush {
             },
             Decision::End { tick: Tick(61), reason: "stopped".to_owned() },
         ],
+        parts: Vec::new(),
+        shown: None,
     }
 }
 
+fn flush_2() -> Flush {
+    let grounds = [Grounds::Equal, Grounds::Accepted, Grounds::Rewound(Tick(75))];
+    let decision = |grounds| Decision::OtherBuild { tick: Tick(59), build: BuildId(7), grounds };
+    let mut flush = flush();
+    flush.decisions.extend(grounds.map(decision));
+    flush.parts = vec![PartSums { tick: Tick(60), sums: vec![1, 0xdead_beef] }];
+    let shown = |tick| Shown { tick: Tick(tick), digest: u64::MAX - tick };
+    flush.shown = Some(vec![shown(59), shown(61)]);
+    flush
+}
+
+fn check_flush(name: &str, flush: &Flush) {
+    let bytes = golden(name, &flush.encode());
+    assert_eq!(Flush::decode(&bytes).as_ref(), Ok(flush), "{name}");
+    assert_eq!(flush.encode(), bytes, "{name}");
+}
+
 #[test]
-fn records_of_version_1() {
-    check("flush-1.bin", FLUSH_TAG, &flush());
+fn records_of_versions_1_and_2() {
+    check_flush("flush-1.bin", &flush());
+    check_flush("flush-2.bin", &flush_2());
+    let silent = Flush { shown: Some(Vec::new()), ..flush() };
+    assert_eq!(Flush::decode(&silent.encode()), Ok(silent), "nobody looked, and it says so");
     check("effect-1.bin", EFFECT_TAG, &effect());
 }
 
@@ -342,7 +364,7 @@ fn batches_of_version_1() {
         time_ms: 1_700_000_000_000,
         prev_crc,
     };
-    let payload = codec::encode(FLUSH_TAG, &flush());
+    let payload = flush().encode();
     let build = || {
         let mut builder = BatchBuilder::new(Incarnation(0xbb), BatchNo(51), 0x0102_0304, MAX_BATCH);
         let crc = builder.push(&header(2, 10, 0xfeed), &payload).unwrap();
@@ -359,7 +381,7 @@ fn batches_of_version_1() {
     );
     let frames = view.frames(MatchId(2), Epoch(2));
     assert_eq!(frames[0].header, header(2, 10, 0xfeed));
-    assert_eq!(codec::decode::<Flush>(FLUSH_TAG, &frames[0].payload), Ok(flush()));
+    assert_eq!(Flush::decode(&frames[0].payload), Ok(flush()));
     assert_eq!(frames[1].header.prev_crc, frames[0].crc);
 
     let mut frame = Vec::new();

@@ -87,7 +87,7 @@ pub enum Command {
         /// Hands out tickets to whoever asks; loopback only.
         #[arg(long)]
         dev: bool,
-        /// Resumes matches whose records another build made, and reports what was simulated again.
+        /// Goes on with matches that another build computed otherwise, as this build computes them.
         #[arg(long)]
         accept_build: bool,
         /// Joins these nodes: HOST:PORT,HOST:PORT [default: those that the store knows].
@@ -127,7 +127,7 @@ pub enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
-    /// Says how all nodes of a store are, on one page.
+    /// Says how all nodes of a store are, on one page; evens out what they run.
     Cluster {
         /// What to do.
         #[command(subcommand)]
@@ -346,6 +346,13 @@ pub enum ClusterCommand {
     /// happened in the last hour, and what can be done. Exit code 5 if players are hurt or matches
     /// wait for an operator.
     Status,
+    /// Moves matches so that all nodes run their share: shows what moves, from where to where and
+    /// why, then has it done. Exit code 1 if not all of it was done.
+    Rebalance {
+        /// Only shows it.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `rekindle bots`.
@@ -410,6 +417,13 @@ pub enum MatchCommand {
         /// do than others].
         #[arg(long, value_name = "NODE")]
         on: Option<String>,
+        /// Players who get a ticket for it: numbers of their accounts, like 41,42. Needs a node in
+        /// dev mode or with an admin.token.
+        #[arg(long, value_name = "PLAYERS", value_delimiter = ',')]
+        ticket: Vec<u64>,
+        /// For how many seconds their tickets are good [default: 300].
+        #[arg(long, requires = "ticket", value_name = "SECONDS")]
+        ttl: Option<u64>,
     },
     /// Keeps a stretch of a match for replay, whatever the retention policy says. No node need run.
     Pin(PinArgs),
@@ -426,6 +440,14 @@ pub enum MatchCommand {
         /// A unique prefix of its id.
         #[arg(value_name = "MATCH")]
         prefix: String,
+        /// If this build computes ticks otherwise than another one recorded them: goes on from the
+        /// last state that is equal. What was played since is undone, and players are told.
+        #[arg(long, conflicts_with = "accept")]
+        from_last_equal: bool,
+        /// If this build computes ticks otherwise than another one recorded them: goes on with what
+        /// this build makes of them.
+        #[arg(long)]
+        accept: bool,
     },
     /// Moves a match to another node; its players follow, and no tick is lost.
     Migrate {

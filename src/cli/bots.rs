@@ -142,6 +142,14 @@ fn tell(
                 summary.closed
             ),
         ];
+        let moved = &summary.moved;
+        if moved.count > 0 {
+            lines.push(format!(
+                "changes of the node: {}, from the last word of the old one to the welcome of the \
+                 new one p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+                moved.count, moved.p50_ms, moved.p99_ms, moved.max_ms
+            ));
+        }
         lines.extend(
             reasons
                 .iter()

@@ -13,6 +13,7 @@ use rekindle_schema::condition::Condition;
 use super::args::ClusterCommand;
 use super::context::{Context, block_on};
 use super::matches::explain;
+use super::rebalance;
 use crate::exit::{Exit, Failure};
 use crate::inspect::cluster::{self, Health, Seats, Status};
 use crate::inspect::reading::Reading;
@@ -32,7 +33,9 @@ pub(super) struct Gathered {
 }
 
 pub(super) fn run(context: &Context, command: &ClusterCommand) -> Result<Exit, Failure> {
-    let ClusterCommand::Status = command;
+    if let ClusterCommand::Rebalance { dry_run } = command {
+        return rebalance::run(context, *dry_run);
+    }
     let Gathered { view, seats } = block_on(gather(context))?;
     let status = cluster::assess(&view, &seats);
     context.answer(&status, || page(&status))?;

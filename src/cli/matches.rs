@@ -12,8 +12,8 @@ use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
 use rekindle_admin::api::{
-    CreateMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated, NodeView, Place,
-    ResumeMatch, SetStandby, StopMatch, WhereView,
+    CreateMatch, CreatedMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated, NodeView,
+    Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby, StopMatch, WhereView,
 };
 use rekindle_admin::client::{AdminClient, ClientError};
 
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let place = place_of(&node, &prefix).await?;
                 context.answer(&place, || whereabouts(&place))?;
             }
-            MatchCommand::Create { game, game_config, bots, seed, tick_rate, on } => {
+            MatchCommand::Create { game, game_config, bots, seed, tick_rate, on, ticket, ttl } => {
                 let game = game_or_first(&node, game).await?;
                 let config = json(&game_config)?;
                 let wanted = CreateMatch {
@@ -46,18 +46,18 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                     seed,
                     tick_rate,
                     on,
-                    seats: Vec::new(),
-                    ttl_s: None,
+                    seats: ticket.into_iter().map(|player| Seat { player, name: None }).collect(),
+                    ttl_s: ttl,
                 };
-                let created: MatchView =
+                let made: CreatedMatch =
                     node.post("/v1/matches", &wanted).await.map_err(explain)?;
-                context.answer(&created, || details(&created))?;
+                context.answer(&made, || created(&made))?;
             }
-            MatchCommand::Resume { prefix } => {
+            MatchCommand::Resume { prefix, from_last_equal, accept } => {
                 let found = find(&node, Some(&prefix)).await?;
                 let path = format!("/v1/matches/{}/resume", found.id);
-                let resumed: MatchView =
-                    node.post(&path, &ResumeMatch {}).await.map_err(explain)?;
+                let wanted = ResumeMatch { otherwise: otherwise(from_last_equal, accept) };
+                let resumed: MatchView = node.post(&path, &wanted).await.map_err(explain)?;
                 context.answer(&resumed, || details(&resumed))?;
                 return Ok(if is_live(&resumed) { Exit::Done } else { Exit::Broken });
             }
@@ -88,6 +88,12 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
         }
         Ok(Exit::Done)
     })
+}
+
+/// What is to be done about ticks that the node's build computes otherwise.
+fn otherwise(from_last_equal: bool, accept: bool) -> Option<Otherwise> {
+    let accepted = accept.then_some(Otherwise::Accept);
+    accepted.or(from_last_equal.then_some(Otherwise::FromLastEqual))
 }
 
 /// The game type that was asked for, or the first that the node has.
@@ -232,23 +238,33 @@ pub(super) fn explain(error: ClientError) -> Failure {
     Failure::new(exit, message)
 }
 
+/// A new match, and what its players need.
+fn created(made: &CreatedMatch) -> Vec<String> {
+    let mut lines = details(&made.view);
+    lines.extend(made.addresses.iter().map(|address| format!("address    {address}")));
+    lines.push(format!("cert       sha256 {}", made.certificate_sha256));
+    let ticket = |of: &SeatTicket| format!("ticket     player {}: {}", of.player, of.ticket);
+    lines.extend(made.tickets.iter().map(ticket));
+    lines
+}
+
 fn table(matches: &[MatchView]) -> Vec<String> {
     if matches.is_empty() {
         return vec!["no matches; `rekindle match create` makes one".to_owned()];
     }
     let mut lines = vec![format!(
-        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}  {}",
-        "MATCH", "GAME", "STATE", "TICK", "EPOCH", "PLAYERS", "STANDBY"
+        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
+        "MATCH", "GAME", "STATE", "TICK", "EPOCH", "SEATS", "STANDBY"
     )];
     for view in matches {
         lines.push(format!(
-            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>7}  {}",
+            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
             view.id,
             view.game,
             view.state,
             number(view.tick),
             view.epoch,
-            view.players,
+            seats(view),
             ready(view)
         ));
     }
@@ -269,6 +285,16 @@ fn ready(view: &MatchView) -> String {
     let ready = view.followers.iter().filter(|follower| follower.ready);
     let names: Vec<&str> = ready.map(|follower| follower.node.as_str()).collect();
     if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}
+
+/// Players, and how many there can be if the node that answers knows it. Of a match elsewhere only
+/// a node that has just been asked tells its players; then there is no reason given.
+fn seats(view: &MatchView) -> String {
+    let players = match view.state {
+        Condition::Elsewhere if view.reason.is_some() => "-".to_owned(),
+        _ => view.players.to_string(),
+    };
+    view.seats.map_or_else(|| players.clone(), |seats| format!("{players}/{seats}"))
 }
 
 /// A number, or a dash if the node does not know it.
@@ -312,7 +338,42 @@ fn details(view: &MatchView) -> Vec<String> {
         format!("players    {}, {} of them house bots", view.players, view.house_bots),
     ];
     lines.extend(view.node.iter().map(|node| format!("node       {node}")));
+    lines.extend(view.build_change.iter().map(|words| format!("build      {words}")));
     lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
     lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elsewhere(reason: Option<&str>, seats: Option<usize>) -> MatchView {
+        MatchView {
+            id: "00000000000000aa".to_owned(),
+            game: "arena".to_owned(),
+            state: Condition::Elsewhere,
+            reason: reason.map(str::to_owned),
+            tick: None,
+            durable: None,
+            node: Some("b".to_owned()),
+            tick_rate: 30,
+            epoch: 1,
+            players: 3,
+            seats,
+            house_bots: 0,
+            attempts: 0,
+            followers: Vec::new(),
+            build_change: None,
+        }
+    }
+
+    #[test]
+    fn players_of_a_match_elsewhere_are_told_only_if_its_node_was_asked() {
+        assert_eq!(seats(&elsewhere(None, Some(16))), "3/16");
+        assert_eq!(seats(&elsewhere(None, None)), "3");
+        assert_eq!(seats(&elsewhere(Some("ask there"), Some(16))), "-/16");
+        let here = MatchView { state: Condition::Running, ..elsewhere(None, Some(16)) };
+        assert_eq!(seats(&here), "3/16");
+    }
 }

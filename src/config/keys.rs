@@ -61,7 +61,7 @@ pub const KEYS: &[Key] = &[
         "accept_build",
         Kind::Flag,
         "false",
-        "resume matches whose records another build made, and report what was simulated again",
+        "go on with matches that another build computed otherwise, as this build computes them",
     ),
     key(
         "admin.connections",

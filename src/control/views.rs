@@ -1,10 +1,11 @@
 //! What the node says, in the types of the HTTP interface, and the other way round. Pure.
 
+use rekindle_actors::OtherBuild;
 use rekindle_admin::api::{
-    CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Place,
-    Seat, SeatTicket, WhereView,
+    CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Otherwise,
+    Place, Seat, SeatTicket, WhereView,
 };
-use rekindle_admin::cluster::{NodeWanted, NodeWished};
+use rekindle_admin::cluster::{MoveEntry, NodeWanted, NodeWished, RebalanceView, ShareEntry};
 use rekindle_gateway::keys::fingerprint;
 use rekindle_schema::job::{Job, JobState};
 use rekindle_schema::peer::Purpose;
@@ -16,6 +17,7 @@ use rekindle_schema::{Epoch, MatchId, PlayerId};
 use crate::hex;
 use crate::node::listing::MatchReport;
 use crate::node::matches::NewMatch;
+use crate::node::rebalance::{Evening, Share, Transfer};
 use crate::node::serving::NodeReport;
 use crate::node::standby::known::Follower;
 use crate::node::tickets;
@@ -66,6 +68,41 @@ pub(crate) fn wished(node: String, wanted: NodeWanted, wished: &Wished) -> NodeW
     NodeWished { node, wanted, before, runs: wished.runs }
 }
 
+/// What would move so that all nodes run their share.
+pub(super) fn rebalance(evening: Evening) -> RebalanceView {
+    let Evening { nodes, transfers, not_now } = evening;
+    let share_of = |node: &Share| node.share as f64 / 1_000.0;
+    let moves = transfers.into_iter().map(|Transfer { step, game, from, to }| {
+        let own = nodes.iter().find(|node| node.incarnation == step.from);
+        let why = format!(
+            "node {from} runs {}, its share is {:.1}; node {to} runs {}",
+            step.from_matches,
+            own.map_or(0.0, share_of),
+            step.target_matches
+        );
+        let (id, to_incarnation) = (step.match_id.to_string(), step.target.to_string());
+        MoveEntry { id, game, from, to, to_incarnation, why }
+    });
+    let moves = moves.collect();
+    let share = |node: &Share| ShareEntry {
+        node: node.name.clone(),
+        incarnation: node.incarnation.to_string(),
+        region: node.region.clone(),
+        matches: node.matches,
+        share: share_of(node),
+        after: node.after,
+    };
+    RebalanceView { nodes: nodes.iter().map(share).collect(), moves, not_now }
+}
+
+/// What an operator wants done about records of another build.
+pub(super) fn other_build(wanted: Otherwise) -> OtherBuild {
+    match wanted {
+        Otherwise::FromLastEqual => OtherBuild::LastEqual,
+        Otherwise::Accept => OtherBuild::Accept,
+    }
+}
+
 /// Where a match is.
 pub(super) fn whereabouts(id: MatchId, (found, here): (Whereabouts, Owner)) -> WhereView {
     let (place, owner, reason) = match found {
@@ -96,6 +133,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         house_bots,
         attempts,
         followers,
+        build_change,
     } = report;
     MatchView {
         id: match_id.to_string(),
@@ -112,6 +150,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         house_bots,
         attempts,
         followers: followers.iter().map(|follower| of_follower(follower, epoch)).collect(),
+        build_change: build_change.map(|change| change.to_string()),
     }
 }
 

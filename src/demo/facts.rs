@@ -92,7 +92,7 @@ pub fn witness(log: &BotLog) -> Witness {
                 witness.taken_back = witness.taken_back.max(from.0.saturating_sub(to.0));
             }
             Fact::Disconnected { .. } | Fact::Closed { .. } => witness.playing = false,
-            Fact::Gap { .. } => {}
+            Fact::Gap { .. } | Fact::Moved { .. } => {}
         }
     }
     witness.newest.insert(epoch, log.tally.newest);

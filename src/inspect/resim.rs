@@ -6,9 +6,9 @@
 use std::fmt;
 
 use rekindle_schema::batch::Frame;
-use rekindle_schema::codec::{self, CodecError};
+use rekindle_schema::codec::CodecError;
 use rekindle_schema::lease::MatchLease;
-use rekindle_schema::record::{FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Flush, Step};
 use rekindle_schema::{MatchId, Seq, StateHash, Tick};
 use rekindle_sim::{SimError, Simulation};
 use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
@@ -77,8 +77,11 @@ pub struct Record {
 /// Decodes a record and checks that it is in order in itself.
 pub fn decode(frame: &Frame) -> Result<Record, ResimError> {
     let (match_id, seq) = (frame.header.match_id, frame.header.seq);
-    let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload)
-        .map_err(|error| ResimError::Record { match_id, seq, error })?;
+    let flush = Flush::decode(&frame.payload).map_err(|error| ResimError::Record {
+        match_id,
+        seq,
+        error,
+    })?;
     let misplaced = |what, tick| ResimError::Misplaced { match_id, seq, what, tick };
     if (flush.first, flush.last) != (frame.header.first_tick, frame.header.last_tick) {
         let (first, last) = (flush.first, flush.last);

@@ -57,11 +57,13 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// gives up.
 pub async fn boot(config: &Config, mut waiting: impl FnMut(&str)) -> Result<Booted, NodeError> {
     let lock = lock(&config.data_dir)?;
+    // Reads the whole executable, which takes seconds on a busy machine: before the lease, which
+    // nobody renews yet when this returns.
+    let build = build::of_this_executable()?;
     let (begun, mut said) = (Instant::now(), None::<Instant>);
     loop {
         let error = match take_lease(config).await {
             Ok(Leased { store, keys, incarnation, pid_start, wish }) => {
-                let build = build::of_this_executable()?;
                 return Ok(Booted { lock, keys, store, incarnation, build, pid_start, wish });
             }
             Err(NodeError::Store(error)) if error.is_transient() => error,

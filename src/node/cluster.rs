@@ -31,6 +31,8 @@ use crate::config::{self, Config};
 
 /// How often this node tells how much it has to do, and publishes what the bus counts.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a node looks dead that somebody waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A node whose view of the others is so old does not reach the store.
 const REACHED: Duration = Duration::from_millis(2_500);
 /// How many free ports are tried that must be free for TCP and UDP.
@@ -151,6 +153,19 @@ impl Cluster {
     /// All other nodes as they look from here.
     pub fn seen(&self) -> Vec<Seen> {
         self.0.as_ref().map_or_else(Vec::new, |joined| joined.members.seen())
+    }
+
+    /// Whether another node looks dead from here.
+    pub fn looks_dead(&self, node: Incarnation) -> bool {
+        let dead = |seen: &Seen| seen.peer.incarnation == node && seen.looks == Looks::Dead;
+        self.seen().iter().any(dead)
+    }
+
+    /// Resolves when another node looks dead from here; never if it does not.
+    pub async fn until_dead(&self, node: Incarnation) {
+        while !self.looks_dead(node) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Where other nodes reach this one, if they do.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use rekindle_actors::{MatchPhase, MatchStatus};
+use rekindle_actors::{BuildChange, MatchPhase, MatchStatus};
 use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
@@ -66,6 +66,8 @@ pub struct MatchReport {
     pub attempts: u32,
     /// Nodes that follow it.
     pub followers: Vec<Follower>,
+    /// Set if it went on here with another build than before.
+    pub build_change: Option<BuildChange>,
 }
 
 /// Where matches that do not run ended, as far as it was looked up: the version of the row then,
@@ -347,6 +349,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         house_bots: row.spec.house_bots,
         attempts: row.attempts,
         followers: Vec::new(),
+        build_change: here.and_then(|status| status.build_change),
     }
 }
 
@@ -378,6 +381,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         house_bots: status.house_bots,
         attempts: 0,
         followers: Vec::new(),
+        build_change: status.build_change,
     }
 }
 

@@ -65,7 +65,11 @@ impl Serving {
         matches.retain_mut(|found| {
             found.players = match (found.condition, elsewhere.get(&found.match_id)) {
                 (Condition::Running, _) => found.players,
-                (Condition::Elsewhere, Some(players)) => *players as usize,
+                (Condition::Elsewhere, Some(players)) => {
+                    // Its node has just been asked.
+                    found.reason = None;
+                    *players as usize
+                }
                 _ => return false,
             };
             found.seats.is_some_and(|seats| found.players < seats)

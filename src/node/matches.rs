@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rekindle_actors::OtherBuild;
 use rekindle_cluster::ownership::directory::{self, Updated};
 use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::MatchId;
@@ -41,8 +42,13 @@ pub struct NewMatch {
 
 impl Serving {
     /// Has a match tried again that is parked, or that waits for another build; returns what has
-    /// come of it. A match of another live node is that node's business.
-    pub async fn resume_match(&self, id: MatchId) -> Result<MatchReport, ControlError> {
+    /// come of it. `other_build` is what is to be done about records that another build computed
+    /// otherwise than this one does. A match of another live node is that node's business.
+    pub async fn resume_match(
+        &self,
+        id: MatchId,
+        other_build: Option<OtherBuild>,
+    ) -> Result<MatchReport, ControlError> {
         if self.is_draining() {
             return Err(ControlError::Draining);
         }
@@ -60,7 +66,7 @@ impl Serving {
             Updated::Done(row) | Updated::Declined(row) => row.version,
         };
         standings.set(id, Some(&row), Some(Standing::Recovering));
-        self.ask_for(id);
+        self.ask_for(id, other_build);
         self.until_decided(id).await;
         let after = self.match_report(id).await?;
         tracing::info!(
@@ -120,10 +126,22 @@ impl Serving {
         }
     }
 
-    /// Moves a match of this node to the node of this name or incarnation. It goes on there at the
-    /// next tick.
+    /// Moves a match to the node of this name or incarnation. It goes on there at the next tick.
+    /// The node that runs it moves it, be it this one or another.
     pub async fn migrate_match(&self, id: MatchId, to: &str) -> Result<Moved, ControlError> {
-        self.parts().mover.move_to(id, to).await
+        let Parts { host, mover, store, .. } = self.parts();
+        if host.find(id).is_some() {
+            return mover.move_to(id, to).await;
+        }
+        let row =
+            store.leases.get(id).await?.ok_or_else(|| ControlError::NoMatch(id.to_string()))?;
+        if row.state != MatchState::Running {
+            let condition = self.match_report(id).await?.condition;
+            return Err(ControlError::Refused(format!(
+                "RK-NODE-221: match {id} is {condition}: only a match that runs can move"
+            )));
+        }
+        mover.have_moved(&row, to).await
     }
 
     /// What is stored of a match that somebody wants, if its game is known and takes it.

@@ -12,15 +12,16 @@ use std::time::Duration;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use rekindle_actors::{Host, MatchPhase};
-use rekindle_cluster::bus::{PeerBus, PeerService};
+use rekindle_cluster::bus::{PeerBus, PeerError, PeerService};
 use rekindle_cluster::migration::give::{Giving, give};
 use rekindle_cluster::migration::hands::Hands;
 use rekindle_cluster::migration::source::{Move, Outcome, Patience};
 use rekindle_cluster::migration::take::Taking;
 use rekindle_cluster::placement::rebalance::Rebalance;
 use rekindle_cluster::placement::{self, Candidate};
-use rekindle_schema::lease::MatchState;
+use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::member::Member;
+use rekindle_schema::peer::{PeerReply, PeerRequest};
 use rekindle_schema::{BuildId, Incarnation, MatchId};
 use rekindle_store::{Store, StoreError, members};
 use tokio::sync::Semaphore;
@@ -40,6 +41,9 @@ const AT_ONCE: usize = 4;
 const CLOSE_TENTHS: u64 = 1;
 /// The same in ticks, for slow matches.
 const CLOSE_TICKS: u64 = 3;
+/// How long another node may take to move a match of its own, all in all. Less than a command waits
+/// for an answer of this node.
+const HAVING_MOVED: Duration = Duration::from_secs(25);
 /// The other nodes are read again for new matches when they were read so long ago.
 const NODES_KNOWN: Duration = Duration::from_secs(1);
 
@@ -189,6 +193,33 @@ impl Mover {
         self.hand_over(match_id, &node.member).await.map_err(ControlError::Refused)
     }
 
+    /// Has the owner of a match move it to the node of this name or incarnation: `row` is that of a
+    /// match that runs elsewhere.
+    pub(super) async fn have_moved(
+        &self,
+        row: &MatchLease,
+        to: &str,
+    ) -> Result<Moved, ControlError> {
+        let (match_id, owner) = (row.match_id, row.incarnation);
+        let nodes = self.all_nodes().await?;
+        let member = &find(&nodes, to)?.member;
+        let at = nodes.iter().find(|node| node.member.incarnation == owner);
+        let at = at.map_or_else(|| owner.to_string(), |node| node.member.name.clone());
+        let request = PeerRequest::Give { match_id, to: member.incarnation };
+        match self.giving.peers.call(owner, request, HAVING_MOVED).await {
+            Ok(PeerReply::Given { stood_ms }) => {
+                Ok(Moved { match_id, to: member.name.clone(), pause_ms: stood_ms })
+            }
+            Err(PeerError::Unknown(_)) => Err(ControlError::Unavailable(format!(
+                "RK-NODE-223: it is unknown whether match {match_id} has moved from node {at}, \
+                 which does not answer; `rekindle match where {match_id}` says where it is"
+            ))),
+            Ok(PeerReply::Refused { words }) => Err(not_given(match_id, &at, &words)),
+            Ok(_) => Err(not_given(match_id, &at, "it answers something else")),
+            Err(error) => Err(not_given(match_id, &at, &error.to_string())),
+        }
+    }
+
     /// Where a new match should run, among this node and the others but for those in `not`: the
     /// other node, or `None` for this one. What is chosen counts at once.
     pub(super) async fn choose(
@@ -244,9 +275,11 @@ impl Mover {
                 self.build, self.hands.region
             ));
         }
-        if !self.giving.peers.linked().contains(incarnation) {
+        let linked = self.giving.peers.linked().contains(incarnation);
+        if !linked || self.cluster.looks_dead(*incarnation) {
             return no(format!(
-                "RK-NODE-213: no link to node {wanted}: it may hang, have ended, or be cut off; \
+                "RK-NODE-213: no link, or a silent one, to node {wanted}: it may hang, have \
+                 ended, or be cut off; \
                  nothing was created"
             ));
         }
@@ -340,6 +373,7 @@ impl Mover {
             && node.candidate.region == self.hands.region
             && !node.candidate.draining
             && self.giving.peers.linked().contains(&node.member.incarnation)
+            && !self.cluster.looks_dead(node.member.incarnation)
     }
 
     async fn move_somewhere(
@@ -412,6 +446,14 @@ impl Mover {
         Ok(give(&self.giving, order, Patience { close_ticks, ..Patience::default() }).await)
     }
 
+    /// All live nodes, this one among them.
+    pub(super) async fn all_nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let mut nodes = self.nodes().await?;
+        let own = members::live(&self.store).await?.remove(&self.me);
+        nodes.extend(own.map(|member| Node { member, candidate: self.here() }));
+        Ok(nodes)
+    }
+
     /// The other live nodes, and how much each runs.
     async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
         let mut live = members::live(&self.store).await?;
@@ -452,6 +494,11 @@ pub(super) enum Chosen {
     There(Box<Member>),
     /// No node takes it.
     Nobody,
+}
+
+/// What another node says that does not move a match of its own.
+fn not_given(match_id: MatchId, at: &str, why: &str) -> ControlError {
+    ControlError::Refused(format!("RK-NODE-222: node {at} does not move match {match_id}: {why}"))
 }
 
 /// The other node of this name or incarnation.

@@ -102,15 +102,12 @@ impl Serving {
                 Err(ControlError::Refused(format!("RK-NODE-215: node {on} refuses: {why}")))
             }
             Asked::Unknown(_) if self.is_entered(id).await? => Ok(()),
-            Asked::Unknown(why) => Err(ControlError::Unavailable(format!(
-                "RK-NODE-216: it is unknown whether node {on} has created match {id}: {why}; \
-                 `rekindle match show {id}` says it later"
-            ))),
+            Asked::Unknown(why) => Err(unknown(on, id, &why)),
         }
     }
 
     async fn create_somewhere(&self, id: MatchId, spec: MatchSpec) -> Result<(), ControlError> {
-        let mut not = BTreeSet::<Incarnation>::new();
+        let (mut not, mut silent) = (BTreeSet::<Incarnation>::new(), None);
         while not.len() < MOST_ASKED && spec.config.len() <= MOST_CONFIG {
             let member = match self.parts().mover.choose(id, &not).await? {
                 Chosen::There(member) => member,
@@ -118,7 +115,11 @@ impl Serving {
             };
             let why = match self.ask_to_create(&member, id, &spec).await {
                 Asked::Runs => return Ok(()),
-                Asked::Refused(why) | Asked::Unknown(why) => why,
+                Asked::Refused(why) => why,
+                Asked::Unknown(why) => {
+                    silent = Some((member.name.clone(), why.clone()));
+                    why
+                }
             };
             tracing::info!(
                 code = "RK-NODE-217", match_id = %id, node = member.name, why,
@@ -126,11 +127,14 @@ impl Serving {
             );
             not.insert(member.incarnation);
         }
-        match self.enter_here(id, spec).await {
-            // One that was silent has entered it after all.
-            Err(_) if !not.is_empty() && self.is_entered(id).await? => Ok(()),
-            entered => entered,
+        let Err(error) = self.enter_here(id, spec).await else { return Ok(()) };
+        // One that was asked before may have entered it after all.
+        if !not.is_empty() && self.is_entered(id).await? {
+            return Ok(());
         }
+        // One that was silent may do so yet.
+        let Some((node, why)) = silent else { return Err(error) };
+        Err(unknown(&node, id, &format!("{why}; and this node does not run it: {error}")))
     }
 
     /// Whether some other node has entered the row of this match.
@@ -140,8 +144,16 @@ impl Serving {
     }
 
     async fn ask_to_create(&self, member: &Member, id: MatchId, spec: &MatchSpec) -> Asked {
+        let Parts { peers, cluster, .. } = self.parts();
         let request = PeerRequest::Create { match_id: id, spec: spec.clone() };
-        match self.parts().peers.call(member.incarnation, request, PATIENCE).await {
+        let answered = tokio::select! {
+            biased;
+            answered = peers.call(member.incarnation, request, PATIENCE) => answered,
+            () = cluster.until_dead(member.incarnation) => {
+                return Asked::Unknown("it does not answer, and looks dead from here".to_owned());
+            }
+        };
+        match answered {
             Ok(PeerReply::Done) => Asked::Runs,
             Ok(PeerReply::Refused { words }) => Asked::Refused(words),
             Ok(_) => Asked::Unknown("it answered something else".to_owned()),
@@ -196,6 +208,14 @@ impl Serving {
     }
 }
 
+/// What is said when only the row of a match will tell whether a silent node has created it.
+fn unknown(node: &str, id: MatchId, why: &str) -> ControlError {
+    ControlError::Unavailable(format!(
+        "RK-NODE-216: it is unknown whether node {node} has created match {id}: {why}; `rekindle \
+         match show {id}` says it later"
+    ))
+}
+
 /// Answers other nodes: those that give matches away, and those that want a new one here.
 pub(super) struct PeerAnswers {
     /// Takes matches that are given away.
@@ -226,6 +246,18 @@ impl PeerAnswers {
     }
 }
 
+impl PeerAnswers {
+    async fn give(&self, match_id: MatchId, to: Incarnation) -> PeerReply {
+        let Some(node) = self.node.get().and_then(Weak::upgrade) else {
+            return PeerReply::Refused { words: STARTING.to_owned() };
+        };
+        match node.parts().mover.move_to(match_id, &to.to_string()).await {
+            Ok(moved) => PeerReply::Given { stood_ms: moved.pause_ms },
+            Err(error) => PeerReply::Refused { words: error.to_string() },
+        }
+    }
+}
+
 impl PeerService for PeerAnswers {
     fn handle(&self, from: Incarnation, request: PeerRequest) -> BoxFuture<'_, PeerReply> {
         match request {
@@ -239,6 +271,7 @@ impl PeerService for PeerAnswers {
                 let starting = || PeerReply::Refused { words: STARTING.to_owned() };
                 std::future::ready(crowds.unwrap_or_else(starting)).boxed()
             }
+            PeerRequest::Give { match_id, to } => self.give(match_id, to).boxed(),
             other => self.taking.handle(from, other),
         }
     }

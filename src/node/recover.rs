@@ -16,7 +16,9 @@ use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use rekindle_actors::{Entering, Host, HostError, RecoveryError, RecoveryReport};
+use rekindle_actors::{
+    Entering, GoOn, Host, HostError, OtherBuild, RecoveryError, RecoveryReport, Void,
+};
 use rekindle_cluster::ownership::caretaker::{self, Caretaker, Claimant, Look};
 use rekindle_cluster::ownership::parked;
 use rekindle_cluster::ownership::round::{self, Hints, NoHints, Surroundings};
@@ -35,6 +37,10 @@ use super::members::Members;
 use super::standby::{Promotions, Standby};
 use super::standing::Standings;
 use super::trial::{TrialOptions, Trials, Verdict};
+
+/// Matches that operators want to be tried again, each with what is to be done about records of
+/// another build, if not what the configuration says.
+pub type Asked = BTreeMap<MatchId, Option<OtherBuild>>;
 
 /// What became of one match.
 #[derive(Debug, Clone)]
@@ -160,15 +166,17 @@ impl Recoverer {
 
     /// Takes over what belongs to nodes that are dead as far as this one can tell. To be called
     /// each second; `now_ms` is this process's own monotonic time. `asked` are matches that an
-    /// operator wants to be tried again, whatever came of them before. `each` is told every outcome
-    /// as it comes.
+    /// operator wants to be tried again, whatever came of them before, each with what is to be done
+    /// about records of another build, if not what the configuration says. `each` is told every
+    /// outcome as it comes.
     pub async fn look(
         &mut self,
         now_ms: u64,
-        asked: &BTreeSet<MatchId>,
+        asked: &Asked,
         mut each: impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
-        let look = Look { now_ms, asked };
+        let ids = asked.keys().copied().collect();
+        let look = Look { now_ms, asked: &ids };
         let Self { parts, caretaker, hints, standby, members, .. } = self;
         if let Some(standby) = standby {
             caretaker.followed(standby.first_claimants());
@@ -179,7 +187,7 @@ impl Recoverer {
         let found = round::look(caretaker, &parts.store, &*parts, &**hints, look).await?;
         let Some(found) = found else { return Ok(()) };
         self.parts.standings.replace(found.standings, &found.dead);
-        let taken = self.take(found.claims, &mut each).await;
+        let taken = self.take(found.claims, asked, &mut each).await;
         self.trials.iter().for_each(Trials::rest);
         taken?;
         self.caretaker.finished(found.dead);
@@ -190,6 +198,7 @@ impl Recoverer {
     async fn take(
         &mut self,
         orphans: Vec<MatchLease>,
+        asked: &Asked,
         each: &mut impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
         let Self { parts: RecovererParts { host, store, me, fresh, .. }, .. } = self;
@@ -207,7 +216,7 @@ impl Recoverer {
         let orphans = self.promote(orphans, options, each).await?;
         for rows in caretaker::in_order(orphans) {
             if !rows.is_empty() {
-                self.claim(rows, options, each).await?;
+                self.claim(rows, options, asked, each).await?;
             }
         }
         Ok(())
@@ -236,13 +245,14 @@ impl Recoverer {
         &mut self,
         rows: Vec<MatchLease>,
         options: ClaimOptions,
+        asked: &Asked,
         each: &mut impl FnMut(Outcome),
     ) -> Result<(), Trouble> {
         let Self { parts, trials, caretaker, .. } = self;
         let RecovererParts { host, store, standings, .. } = parts;
         let (rows, _entered) = enter(host, options.me, rows);
         let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
-        let fitness = OfThisNode { host, trials: trials.as_ref(), lacks: Mutex::default() };
+        let fitness = OfThisNode { host, trials: trials.as_ref(), asked, lacks: Mutex::default() };
         let claims = takeover::claims(store, rows, options, &fitness).await;
         // Claims do not wait for recoveries: what is claimed is nobody else's work any more. At
         // most one for each row is queued.
@@ -261,7 +271,7 @@ impl Recoverer {
                     Claimed::Waits(row) => fitness.lacks.lock().remove(&row.match_id),
                     _ => None,
                 };
-                recover(host, claimed, lacks)
+                recover(host, claimed, lacks, asked)
             })
             .buffer_unordered(at_once);
         let recovering = async {
@@ -343,6 +353,7 @@ impl Surroundings for RecovererParts {
 struct OfThisNode<'a> {
     host: &'a Host,
     trials: Option<&'a Trials>,
+    asked: &'a Asked,
     /// Of those that it cannot run: what it lacks.
     lacks: Mutex<BTreeMap<MatchId, Standing>>,
 }
@@ -368,8 +379,10 @@ impl Fitness for OfThisNode<'_> {
                     }
                 }
             }
-            match self.host.fits(row, history).await {
-                Ok(()) => Fit::Runs,
+            let other_build = self.asked.get(&match_id).copied().flatten();
+            match self.host.fits(row, history, other_build).await {
+                Ok(None) => Fit::Runs,
+                Ok(Some(last)) => Fit::RunsFrom(last),
                 Err(error) => {
                     self.lacks.lock().insert(match_id, waits(&error));
                     Fit::Waits
@@ -413,8 +426,13 @@ fn waits(error: &RecoveryError) -> Standing {
 }
 
 /// Has the host replay and run a match that was claimed.
-async fn recover(host: &Host, claimed: Claimed, lacks: Option<Standing>) -> Result<Came, Trouble> {
-    let Claim { lease, history } = match claimed {
+async fn recover(
+    host: &Host,
+    claimed: Claimed,
+    lacks: Option<Standing>,
+    asked: &Asked,
+) -> Result<Came, Trouble> {
+    let Claim { lease, history, void } = match claimed {
         Claimed::Ours(claim) => *claim,
         Claimed::Parked(match_id, report) => return Ok(Came::Parked(match_id, report)),
         Claimed::Lost(_) => return Ok(Came::Gone),
@@ -428,7 +446,9 @@ async fn recover(host: &Host, claimed: Claimed, lacks: Option<Standing>) -> Resu
     for note in &history.notes {
         tracing::warn!(code = "RK-NODE-013", %match_id, %note, "recovery goes on without it");
     }
-    match host.recover(lease.clone(), history).await {
+    let void = void.map(|last| Void { to: last.last_tick, build: last.build });
+    let how = GoOn { other_build: asked.get(&match_id).copied().flatten(), void };
+    match host.recover(lease.clone(), history, how).await {
         Ok(report) => Ok(Came::Resumed(match_id, Box::new(report))),
         Err(error) if error.parks() => Ok(Came::Parked(match_id, error.to_string())),
         Err(RecoveryError::Host(
@@ -513,7 +533,6 @@ mod tests {
         let mut left = Vec::new();
         let trials = Some(TrialOptions {
             build,
-            accept_build: false,
             deaths: 5,
             healthy_after: std::time::Duration::from_secs(3),
             watchdog: std::time::Duration::ZERO,
@@ -532,7 +551,7 @@ mod tests {
         };
         let mut recoverer = Recoverer::new(parts);
         let rows = store.leases.matches().await.unwrap();
-        let none = BTreeSet::new();
+        let none = Asked::new();
         let looked = recoverer.look(0, &none, |outcome| match outcome {
             Outcome::Left(id, report) => left.push((id, report)),
             other => panic!("{other:?}"),

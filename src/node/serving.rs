@@ -2,14 +2,13 @@
 //! asked by the admin listener (`src/control.rs`). What is told of matches is in
 //! [`super::listing`], what is done to them in [`super::matches`], jobs in [`super::jobs`].
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rekindle_actors::{Games, Host, MatchPhase};
+use rekindle_actors::{Games, Host, MatchPhase, OtherBuild};
 use rekindle_cluster::bus::PeerBus;
 use rekindle_cluster::ownership::takeover;
 use rekindle_cluster::retention;
@@ -26,6 +25,7 @@ use super::listing::LastTicks;
 use super::members::Members;
 use super::migrate::Mover;
 use super::operator::Operators;
+use super::recover::Asked;
 use super::standby::Standby;
 use super::standing::Standings;
 use super::successors::Successors;
@@ -102,7 +102,7 @@ pub struct Serving {
     /// Set once work on jobs has begun.
     jobs: OnceLock<JobsHandle>,
     /// Matches that an operator wants to be tried again; taken by the watch over dead nodes.
-    asked: Mutex<BTreeSet<MatchId>>,
+    asked: Mutex<Asked>,
     /// Wakes that watch.
     asking: Notify,
     /// Where matches that do not run ended.
@@ -188,19 +188,20 @@ impl Serving {
         }
     }
 
-    /// An operator wants this match to be tried again.
-    pub(super) fn ask_for(&self, id: MatchId) {
-        self.asked.lock().insert(id);
+    /// An operator wants this match to be tried again, and this done about records of another
+    /// build, if not what the configuration says.
+    pub(super) fn ask_for(&self, id: MatchId, other_build: Option<OtherBuild>) {
+        self.asked.lock().insert(id, other_build);
         self.asking.notify_one();
     }
 
     /// Whether the wish for this match has not been taken up yet.
     pub(super) fn is_asked_for(&self, id: MatchId) -> bool {
-        self.asked.lock().contains(&id)
+        self.asked.lock().contains_key(&id)
     }
 
     /// The matches that operators want to be tried again since the last call.
-    pub fn take_asked(&self) -> BTreeSet<MatchId> {
+    pub fn take_asked(&self) -> Asked {
         std::mem::take(&mut *self.asked.lock())
     }
 

@@ -54,8 +54,6 @@ const PATIENCE: u32 = 4;
 pub struct TrialOptions {
     /// The build that computes the games.
     pub build: BuildId,
-    /// Replay what another build computed, too.
-    pub accept_build: bool,
     /// So many deaths in a row are a verdict.
     pub deaths: u32,
     /// For how long a match must run to count as healthy.

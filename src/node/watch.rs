@@ -2,7 +2,6 @@
 //! recoverer look once a second, and when somebody may have died, says what came of it, and starts
 //! what goes with a match that came back. Called by [`super::lifecycle`].
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::NodeError;
 use super::milestone::Milestone;
-use super::recover::{Outcome, Recoverer, RecovererParts, Trouble};
+use super::recover::{Asked, Outcome, Recoverer, RecovererParts, Trouble};
 use super::serving::{Parts, Serving};
 use super::trial::TrialOptions;
 use super::{PARKED, RESUMED};
@@ -31,7 +30,6 @@ pub(super) fn recoverer(node: &Serving) -> Recoverer {
         region: config.node_region.clone(),
         trials: Some(TrialOptions {
             build: *build,
-            accept_build: config.accept_build,
             deaths: config.recovery_attempts,
             healthy_after: config.healthy_after,
             watchdog: config.watchdog,
@@ -57,7 +55,7 @@ pub(super) async fn recover_all(
     loop {
         let now_ms = begun.elapsed().as_millis() as u64;
         match recoverer
-            .look(now_ms, &BTreeSet::new(), |outcome| brought_back(node, &outcome, tell))
+            .look(now_ms, &Asked::new(), |outcome| brought_back(node, &outcome, tell))
             .await
         {
             Ok(()) => {
@@ -132,17 +130,15 @@ fn brought_back(
     }
 }
 
-/// What players were shown has been computed again with another result: that stays in the audit
-/// log.
+/// What players were shown is no longer so, after a change of builds: that stays in the audit log.
 fn write_down_difference(node: &Arc<Serving>, report: &RecoveryReport) {
-    let (Some((from, to)), Some(holds)) = (report.resimulated, report.holds_until) else { return };
+    let (Some(change), Some(holds)) = (report.build_change, report.holds_until) else { return };
     let (node, target) = (Arc::clone(node), report.match_id.to_string());
     tokio::spawn(async move {
-        let who = format!("node {} (accept_build)", node.name());
+        let who = format!("node {} (another build)", node.name());
         let detail = format!(
-            "ticks {from} to {to} of another build were computed again with another result: \
-             {holds} is the last tick that holds; players who saw \
-             later ones are told so when they come back"
+            "{change}: {holds} is the last tick that holds; players who saw later ones are told so \
+             when they come back"
         );
         match node.operators().begin(&who, "match.rewound", &target, &detail).await {
             Ok(action) => action.end(None, None).await,

@@ -1,5 +1,5 @@
 //! A studio's executable through its builds: one that kills its process while it replays, ones with
-//! other keys in their configuration. Real processes.
+//! other keys in their configuration, one with other rules. Real processes.
 //!
 //! The nodes in these tests are this same program, started with [`VARIANT`] in its environment:
 //! then it is the studio's `main`. That is why it has no test harness; it takes a part of a test's
@@ -15,10 +15,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
-use rekindle_sim::{Game, GameBuilder, ResMut, Resource, Stage, World};
+use rekindle_sim::{Game, GameBuilder, IntoSystems as _, ResMut, Resource, Stage, World};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use support::{Node, eventually};
+use support::{Node, eventually, http_get};
 
 /// Which build of the studio this process is; without it, the tests.
 const VARIANT: &str = "BUILD_UNDER_TEST";
@@ -44,9 +44,14 @@ fn count(mut count: ResMut<Count>) {
     }
 }
 
+/// As a build with other rules has it.
+fn count_twice(mut count: ResMut<Count>) {
+    count.ticks += if count.ticks < 40 { 1 } else { 2 };
+}
+
 /// A build of the game `counting`.
 macro_rules! build {
-    ($name:ident, $config:ident { $key:ident }, |$game:ident| $more:expr) => {
+    ($name:ident, $config:ident { $key:ident }, $count:ident, |$game:ident| $more:expr) => {
         /// How a match is set up.
         #[derive(Clone, Serialize, Deserialize)]
         struct $config {
@@ -65,7 +70,7 @@ macro_rules! build {
             type Command = ();
             type Bot = ();
             fn build($game: &mut GameBuilder<Self>) {
-                $game.resource::<Count>().add_systems(Stage::Update, count);
+                $game.resource::<Count>().add_systems(Stage::Update, $count.named("count"));
                 let _built: &mut GameBuilder<Self> = $more;
             }
             fn max_players(_: &$config) -> usize {
@@ -80,14 +85,16 @@ macro_rules! build {
     };
 }
 
-build!(First, FirstConfig { size }, |game| game);
-build!(Careless, CarelessConfig { width }, |game| game);
-build!(Careful, CarefulConfig { width }, |game| game.config_renamed("size", "width"));
+build!(First, FirstConfig { size }, count, |game| game);
+build!(Careless, CarelessConfig { width }, count, |game| game);
+build!(Careful, CarefulConfig { width }, count, |game| game.config_renamed("size", "width"));
+build!(Changed, ChangedConfig { size }, count_twice, |game| game);
 
 fn main() -> ExitCode {
     match std::env::var(VARIANT).as_deref() {
         Ok("first") => return rekindle::Node::new().game::<First>().run(),
         Ok("careless") => return rekindle::Node::new().game::<Careless>().run(),
+        Ok("changed") => return rekindle::Node::new().game::<Changed>().run(),
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
         _ => {}
     }
@@ -95,12 +102,13 @@ fn main() -> ExitCode {
         .skip(1)
         .find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err())
         .unwrap_or_default();
-    let tests: [(&str, fn()); 2] = [
+    let tests: [(&str, fn()); 3] = [
         (
             "a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended",
             poison,
         ),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
+        ("a_match_that_other_rules_would_change_waits_until_an_operator_decides", changed),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         println!("test {name}");
@@ -286,4 +294,68 @@ fn renamed() {
     node.wait_for("RK-NODE-001");
     assert_eq!(state(&studio.show(&id)).0, "running");
     assert_eq!(node.terminate(), 0);
+}
+
+fn changed() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let (rewound, accepted) = (studio.create("{}"), studio.create("{}"));
+    studio.reaches(&accepted, 70);
+    node.kill();
+
+    // What it computes otherwise it does not touch: each of them waits, and says everywhere why and
+    // what to type.
+    let mut node = studio.start("changed", &[], &[]);
+    let waits = |view: &Value| {
+        let (word, reason) = state(view);
+        assert_eq!((word, view["epoch"].as_u64()), ("waits", Some(1)), "{view}");
+        for part in ["RK-RECOVERY-005", "another tick 60", "resource `count` field `ticks`"] {
+            assert!(reason.contains(part), "{part}: {view}");
+        }
+        assert!(reason.contains("`count`, players saw") || reason.contains("written by `count`"));
+        assert!(reason.contains("--from-last-equal") && reason.contains("--accept"), "{view}");
+    };
+    waits(&studio.show(&rewound));
+    let card = std::fs::read(studio.dir.path().join("rekindle-data/node.json")).unwrap();
+    let card: Value = serde_json::from_slice(&card).unwrap();
+    let ask = |path: &str| http_get(card["admin"].as_str().unwrap(), path);
+    let ready = ask("/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.0 200")
+            && ready.contains(&format!("match {rewound} waits (other_build)")),
+        "{ready}"
+    );
+    let metrics = ask("/metrics");
+    assert!(
+        metrics.contains("rekindle_matches_not_running{reason=\"other_build\"} 2"),
+        "{metrics}"
+    );
+    let fresh = studio.create("{}");
+    studio.reaches(&fresh, 5);
+    // Asking again changes nothing, and is not taken for a success.
+    waits(&studio.ask(&["match", "resume", &rewound], 5));
+
+    // The operator decides, match by match.
+    let resumed = studio.ask(&["match", "resume", &rewound, "--from-last-equal"], 0);
+    assert_eq!(state(&resumed).0, "running", "{resumed}");
+    let words = |view: &Value| view["build_change"].as_str().unwrap_or_default().to_owned();
+    assert!(words(&resumed).contains("undone by an operator"), "{resumed}");
+    let resumed = studio.ask(&["match", "resume", &accepted, "--accept"], 0);
+    assert!(resumed["tick"].as_u64() >= Some(70), "it goes on from the present: {resumed}");
+    assert!(words(&resumed).contains("accepted by an operator"), "{resumed}");
+    studio.reaches(&rewound, 80);
+    let audit = studio.command("changed", &[]).args(["audit"]).output().unwrap();
+    let audit = String::from_utf8_lossy(&audit.stdout).into_owned();
+    assert!(audit.contains("match.rewound") && audit.contains("from-last-equal"), "{audit}");
+
+    // Nobody is asked again, whatever dies next.
+    node.kill();
+    node = studio.start("changed", &[], &[]);
+    for id in [&rewound, &accepted, &fresh] {
+        assert_eq!(state(&studio.show(id)).0, "running");
+    }
+    assert_eq!(node.terminate(), 0);
+    let verified = studio.command("changed", &[]).args(["verify"]).output().unwrap();
+    let words = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(!words.contains("FAULT") && !words.contains("RK-VERIFY-0"), "{words}");
 }

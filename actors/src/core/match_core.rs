@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rekindle_door::{Applied, CommandDone, SessionEnded, TickFrame};
+use rekindle_schema::digest;
 use rekindle_schema::net::NetView;
-use rekindle_schema::record::{Beat, Decision, Effect, Step};
+use rekindle_schema::record::{Beat, Decision, Effect, PartSums, Shown, Step};
 use rekindle_schema::{Epoch, MatchId, StateHash, Tick};
 use rekindle_sim::{SimError, Simulation, StepOutput};
 
@@ -34,12 +35,21 @@ pub struct MatchCore {
     sim: Box<dyn Simulation>,
     beat: Option<Beat>,
     views: Vec<Arc<NetView>>,
+    /// What the record of the next tick says besides.
+    opening: Vec<Decision>,
 }
 
 impl MatchCore {
     /// Around a world that was set up or restored.
     pub fn new(match_id: MatchId, epoch: Epoch, beat_every: u64, sim: Box<dyn Simulation>) -> Self {
-        Self { match_id, epoch, beat_every: beat_every.max(1), sim, beat: None, views: Vec::new() }
+        let (beat_every, views, opening) = (beat_every.max(1), Vec::new(), Vec::new());
+        Self { match_id, epoch, beat_every, sim, beat: None, views, opening }
+    }
+
+    /// The same, with decisions that made it go on: they stand in its next record.
+    #[must_use]
+    pub fn opening(self, opening: Vec<Decision>) -> Self {
+        Self { opening, ..self }
     }
 
     /// The world.
@@ -75,27 +85,36 @@ impl MatchCore {
         &mut self,
         step: Step,
         output: StepOutput,
-        mut decisions: Vec<Decision>,
+        decisions: Vec<Decision>,
         stop: Option<String>,
         wanted: bool,
     ) -> Advanced {
         let tick = step.tick;
-        let beat = tick
-            .0
-            .is_multiple_of(self.beat_every)
-            .then(|| Beat { tick, hash: self.sim.state_hash() });
+        let mut parts = None;
+        let beat = tick.0.is_multiple_of(self.beat_every).then(|| {
+            let (hash, sums) = self.sim.beat();
+            parts = (!sums.is_empty()).then_some(PartSums { tick, sums });
+            Beat { tick, hash }
+        });
         self.beat = beat;
+        let mut all = std::mem::take(&mut self.opening);
+        all.extend(decisions);
+        let mut decisions = all;
         let ended = output.ended.or(stop);
         if let Some(reason) = &ended {
             decisions.push(Decision::End { tick, reason: reason.clone() });
         }
         let wanted = wanted || ended.is_some() || !output.events.is_empty();
-        let frame = wanted.then(|| TickFrame {
+        let view = wanted.then(|| self.view());
+        let shown = view
+            .as_ref()
+            .map(|view| Shown { tick, digest: digest::of_shown(view, &output.commands) });
+        let frame = view.map(|view| TickFrame {
             match_id: self.match_id,
             epoch: self.epoch,
             tick,
             durable: Tick(0),
-            view: self.view(),
+            view,
             applied: step
                 .inputs
                 .iter()
@@ -122,8 +141,8 @@ impl MatchCore {
             ended: ended.clone(),
         });
         let effects = output.effects.clone();
-        let record =
-            TickRecord { step, beat, events: output.events, effects: output.effects, decisions };
+        let (events, asked) = (output.events, output.effects);
+        let record = TickRecord { step, beat, parts, shown, events, effects: asked, decisions };
         Advanced { record, frame, effects, ended }
     }
 

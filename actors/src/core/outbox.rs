@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use rekindle_schema::record::{Beat, Decision, Effect, Event, Flush, Step};
+use rekindle_schema::record::{Beat, Decision, Effect, Event, Flush, PartSums, Shown, Step};
 use rekindle_schema::{Seq, Tick};
 
 /// An open record is closed at about this size in bytes.
@@ -23,6 +23,10 @@ pub struct TickRecord {
     pub step: Step,
     /// The hash, if one was due.
     pub beat: Option<Beat>,
+    /// Sums of the state's parts, for a hash, if the game has any.
+    pub parts: Option<PartSums>,
+    /// What was made of it for players to see, in short, if anybody was there.
+    pub shown: Option<Shown>,
     /// Facts.
     pub events: Vec<Event>,
     /// Effects asked for.
@@ -51,12 +55,16 @@ impl TickRecord {
                 .map(|effect| 32 + effect.kind.len() + effect.payload.len())
                 .sum::<usize>()
             + self.decisions.iter().map(decision_weight).sum::<usize>()
+            + self.parts.iter().map(|parts| 16 + parts.sums.len() * 5).sum::<usize>()
+            + self.shown.iter().len() * 14
     }
 }
 
 fn decision_weight(decision: &Decision) -> usize {
-    let (Decision::Quarantine { reason, .. } | Decision::End { reason, .. }) = decision;
-    64 + reason.len()
+    match decision {
+        Decision::Quarantine { reason, .. } | Decision::End { reason, .. } => 64 + reason.len(),
+        Decision::OtherBuild { .. } => 64,
+    }
 }
 
 /// One numbered record.
@@ -88,8 +96,8 @@ impl Outbox {
     pub fn push(&mut self, record: TickRecord) -> usize {
         let weight = record.weight();
         let tick = record.step.tick;
-        let (flush, total) =
-            self.open.get_or_insert_with(|| (Flush { first: tick, ..Flush::default() }, 0));
+        let begun = || Flush { first: tick, shown: Some(Vec::new()), ..Flush::default() };
+        let (flush, total) = self.open.get_or_insert_with(|| (begun(), 0));
         flush.last = tick;
         if !record.step.is_empty() {
             flush.steps.push(record.step);
@@ -98,6 +106,8 @@ impl Outbox {
         flush.events.extend(record.events);
         flush.effects.extend(record.effects);
         flush.decisions.extend(record.decisions);
+        flush.parts.extend(record.parts);
+        flush.shown.get_or_insert_default().extend(record.shown);
         *total += weight;
         if *total >= RECORD_BYTES {
             self.cut();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use ractor::Actor;
 use rekindle_schema::lease::{MatchLease, MatchSpec, MatchState};
+use rekindle_schema::record::Grounds;
 use rekindle_schema::{MatchId, Seq, Tick};
 use rekindle_sim::GameType;
 use rekindle_store::history::History;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Host;
 use crate::checkpoint::ticket::{Progress, Taken};
 use crate::checkpoint::writer;
-use crate::config::{HostConfig, OnStall, Output};
+use crate::config::{HostConfig, OnStall, OtherBuild, Output};
 use crate::core::{Durable, Ingress, IngressLimits, Ledger, MatchCore, PublishOrder};
 use crate::error::{HostError, RecoveryError};
 use crate::handle::MatchHandle;
@@ -27,6 +28,7 @@ use crate::play::books::Books;
 use crate::play::cell::{CellParts, MatchCell};
 use crate::play::subscribers::Subscribers;
 use crate::play::supervision::{MatchPhase, Supervision};
+use crate::recovery::upgrade::{self, BuildChange, GoOn};
 use crate::recovery::{self, Replayed, replay};
 use crate::services::Services;
 
@@ -90,12 +92,12 @@ pub struct RecoveryReport {
     pub took_ms: u64,
     /// No hash differed. (If one does without other builds being accepted, the recovery fails.)
     pub hash_ok: bool,
-    /// Hashes that were compared.
+    /// Hashes of the state that are equal.
     pub beats_checked: u64,
-    /// First and last tick that another build had computed, if such were accepted.
-    pub resimulated: Option<(Tick, Tick)>,
-    /// Set if a hash of them differed: the newest tick that still holds. Clients that were shown
-    /// later ones are told so when they come back.
+    /// Set if another build had computed the ticks before.
+    pub build_change: Option<BuildChange>,
+    /// Set if players were shown what is not in the world: the newest tick that still holds.
+    /// Clients that were shown later ones are told so when they come back.
     pub holds_until: Option<Tick>,
     /// What went wrong without doing harm.
     pub notes: Vec<String>,
@@ -136,9 +138,10 @@ impl Host {
         &self,
         lease: MatchLease,
         history: History,
+        how: GoOn,
     ) -> Result<RecoveryReport, RecoveryError> {
         let services = self.services();
-        match services.recover(&lease, history).await {
+        match services.recover(&lease, history, how).await {
             Err(error) if error.parks() => {
                 if matches!(error, RecoveryError::HashMismatch { .. }) {
                     services.meters.hash_mismatches.increment(1);
@@ -156,11 +159,17 @@ impl Host {
         }
     }
 
-    /// Whether this build can go on with a match: see [`recovery::fits`]. The node asks before it
-    /// claims a match.
-    pub async fn fits(&self, lease: &MatchLease, history: &History) -> Result<(), RecoveryError> {
+    /// Whether this build can go on with a match, and from which record if not from the last: see
+    /// [`recovery::fits`]. The node asks before it claims a match. `other_build` is what an
+    /// operator wants, if not what the configuration says.
+    pub async fn fits(
+        &self,
+        lease: &MatchLease,
+        history: &History,
+        other_build: Option<OtherBuild>,
+    ) -> Result<Option<Seq>, RecoveryError> {
         let services = self.services();
-        let (build, accept) = (services.build, services.config.other_build);
+        let (build, accept) = (services.build, other_build.unwrap_or(services.config.other_build));
         if recovery::fits_at_once(history, build, accept) {
             return recovery::fits(&services.games, lease, history, build, accept);
         }
@@ -331,25 +340,27 @@ impl Services {
         self: &Arc<Self>,
         lease: &MatchLease,
         history: History,
+        how: GoOn,
     ) -> Result<RecoveryReport, RecoveryError> {
         let started = Instant::now();
         let game = self.admit(lease)?;
         let notes = history.notes.clone();
-        let (spec, build, accept, kind) =
-            (lease.spec.clone(), self.build, self.config.other_build, Arc::clone(&game));
+        let accept = how.other_build.unwrap_or(self.config.other_build);
+        let (spec, build, kind) = (lease.spec.clone(), self.build, Arc::clone(&game));
         let work = move || replay(&*kind, &spec, &history, build, accept, &mut |_| {});
         let failed = |cause| RecoveryError::Host(HostError::Spawn { what: "replay", cause });
-        let replayed = self.offload(work).await.map_err(failed)??;
+        let mut replayed = self.offload(work).await.map_err(failed)??;
         self.meters.recovery_replay.record(started.elapsed());
-        let (tick, count, beats_checked) =
-            (replayed.tick, replayed.replayed, replayed.beats_checked);
-        let (hash_ok, resimulated, holds_until) =
-            (replayed.beats_differing == 0, replayed.resimulated, replayed.holds_until);
-        if let Some((from, to)) = resimulated {
-            tracing::warn!(
-                code = "RK-HOST-015", match_id = %lease.match_id, %from, %to, hash_ok,
-                "ticks of another build were simulated again"
-            );
+        let build_change = upgrade::note(&mut replayed, build, how);
+        let proof = replayed.proof.as_ref();
+        let hash_ok = proof.is_none_or(|proof| proof.difference.is_none());
+        let beats_checked = replayed.beats_checked + proof.map_or(0, |proof| proof.hashes);
+        if build_change.is_some_and(|change| change.grounds == Grounds::Accepted) {
+            self.keep_accepted(lease, &mut replayed).await?;
+        }
+        let (tick, count, holds_until) = (replayed.tick, replayed.replayed, replayed.holds_until);
+        if let Some(change) = &build_change {
+            self.tell_change(lease, change);
         }
         self.launch(lease, game, replayed, Origin::Recovered).await?;
         self.meters.recovery_total.record(started.elapsed());
@@ -367,7 +378,7 @@ impl Services {
             took_ms,
             hash_ok,
             beats_checked,
-            resimulated,
+            build_change,
             holds_until,
             notes,
         })
@@ -416,6 +427,7 @@ impl Services {
             events: world.events,
             turns,
             holds_until: world.holds_until,
+            build_change: world.build_change,
         }));
         if self.matches.lock().insert(lease.match_id, Arc::clone(&cell)).is_some() {
             return Err(HostError::AlreadyHere(lease.match_id));
@@ -426,7 +438,8 @@ impl Services {
             self.deliver(&cell, open);
         }
         let start = world.ended.map_or_else(|| origin.start(), Start::Over);
-        let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim);
+        let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim)
+            .opening(world.opening);
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
         if let Err(error) = self.spawn_match(args).await {
             self.remove(lease.match_id);

@@ -118,7 +118,7 @@ impl Host {
             took_ms: started.elapsed().as_millis() as u64,
             hash_ok: true,
             beats_checked,
-            resimulated: None,
+            build_change: None,
             holds_until: None,
             notes: Vec::new(),
         })

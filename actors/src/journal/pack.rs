@@ -7,8 +7,6 @@
 use std::sync::Arc;
 
 use rekindle_schema::batch::{Batch, BatchBuilder, FrameHeader, PushError};
-use rekindle_schema::codec;
-use rekindle_schema::record::FLUSH_TAG;
 use rekindle_schema::{BatchNo, BuildId, Incarnation};
 use rekindle_store::StoreError;
 
@@ -85,7 +83,7 @@ impl Packer {
                     time_ms,
                     prev_crc,
                 };
-                match builder.push(&header, &codec::encode(FLUSH_TAG, &record.flush)) {
+                match builder.push(&header, &record.flush.encode()) {
                     Ok(crc) => {
                         packed = Some(crc);
                         let durable =

@@ -24,6 +24,7 @@ use super::supervision::{MatchPhase, Supervision};
 use crate::checkpoint::ticket::Progress;
 use crate::core::{Durable, EventLog, Hashes, Turns};
 use crate::messages::MatchMsg;
+use crate::recovery::upgrade::BuildChange;
 
 /// The shared part of a match.
 pub(crate) struct MatchCell {
@@ -42,6 +43,8 @@ pub(crate) struct MatchCell {
     /// Set if the recovery computed ticks again with another result: the newest tick that still
     /// holds.
     pub(crate) holds_until: Option<Tick>,
+    /// Set if another build had computed the ticks before those of this cell.
+    pub(crate) build_change: Option<BuildChange>,
     /// Where this ownership and those before it began.
     pub(crate) turns: Turns,
     pub(crate) doors: Admissions,
@@ -76,6 +79,7 @@ pub(crate) struct CellParts<'a> {
     pub(crate) events: EventLog,
     pub(crate) turns: Turns,
     pub(crate) holds_until: Option<Tick>,
+    pub(crate) build_change: Option<BuildChange>,
 }
 
 impl MatchCell {
@@ -97,6 +101,7 @@ impl MatchCell {
             events,
             turns,
             holds_until,
+            build_change,
         } = parts;
         assert_eq!(books.standing().epoch, lease.epoch, "a ledger of another ownership");
         Self {
@@ -109,6 +114,7 @@ impl MatchCell {
             shard,
             seed,
             holds_until,
+            build_change,
             turns,
             doors,
             books,

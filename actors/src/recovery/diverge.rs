@@ -127,7 +127,7 @@ impl Services {
                 game: &*game,
                 spec: &spec,
                 build,
-                other_build: OtherBuild::Refuse,
+                other_build: OtherBuild::Accept,
                 until: Some(tick),
                 match_id: Some(match_id),
             };

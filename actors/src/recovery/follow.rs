@@ -246,7 +246,7 @@ impl Services {
         let build = self.build;
         let (kind, settings) = (Arc::clone(&game), spec.clone());
         let work = move || {
-            super::replay(&*kind, &settings, &history, build, OtherBuild::Refuse, &mut |_| {})
+            super::replay(&*kind, &settings, &history, build, OtherBuild::Prove, &mut |_| {})
         };
         let world = self.offload(work).await.map_err(|cause| failed(&cause))??;
         let at = (world.tick, world.seq);

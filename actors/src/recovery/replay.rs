@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::codec;
 use rekindle_schema::lease::{MatchLease, MatchSpec};
-use rekindle_schema::record::{Beat, Decision, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Beat, Decision, Flush, Step};
 use rekindle_schema::{BuildId, MatchId, Seq, SessionId, Tick};
 use rekindle_sim::{GameType, Simulation, StepOutput};
 use rekindle_store::history::History;
 
+use super::proof::{Proof, Recorded};
+use super::upgrade::BuildChange;
 use crate::config::{Games, OtherBuild};
 use crate::core::{EventLog, Hashes, Turns};
 use crate::error::RecoveryError;
@@ -36,13 +37,16 @@ pub struct Replayed {
     pub replayed: u64,
     /// Hashes that were compared and found equal, that of the checkpoint included.
     pub beats_checked: u64,
-    /// Hashes of ticks that another build computed and this one computes differently. Always 0
-    /// unless other builds were accepted.
-    pub beats_differing: u64,
-    /// First and last tick that another build had computed.
-    pub resimulated: Option<(Tick, Tick)>,
-    /// Set if a hash differed: the newest tick before it whose state is known to be what it was.
+    /// What came of the ticks that other builds had computed, if there were any. It has a
+    /// difference only if that was accepted.
+    pub proof: Option<Proof>,
+    /// Set if players were shown what is not in this world: the newest tick that they saw and that
+    /// still holds.
     pub holds_until: Option<Tick>,
+    /// What the match's next record is to say besides.
+    pub opening: Vec<Decision>,
+    /// Set if another build goes on with it.
+    pub build_change: Option<BuildChange>,
     /// The newest hashes that were computed on the way.
     pub hashes: Hashes,
     /// Where the ownerships began whose records were replayed.
@@ -68,9 +72,10 @@ impl Replayed {
             root: None,
             replayed: 0,
             beats_checked: 0,
-            beats_differing: 0,
-            resimulated: None,
+            proof: None,
             holds_until: None,
+            opening: Vec::new(),
+            build_change: None,
             hashes: Hashes::default(),
             turns: Turns::default(),
             active: BTreeMap::new(),
@@ -105,42 +110,47 @@ pub fn replay(
         .run(history, &mut |at| progress(at.tick))
 }
 
-/// Whether this build can go on with a match, found out before the match is claimed. An error says
-/// what this build lacks and nothing about the match: another build may have it.
+/// Whether this build can go on with a match, found out before the match is claimed; and the last
+/// record that it goes on from, if not all count. An error says what this build lacks and nothing
+/// about the match: another build may have it.
 ///
 /// A history that this build made, begun with a checkpoint that it made, is not looked into: what
 /// is wrong with it shows in the replay. A checkpoint of another build is restored, and what
-/// another build computed is replayed, if that is accepted. Called by whoever claims matches,
-/// through [`crate::Host::fits`].
+/// another build computed is made again and compared, unless that is refused. Called by whoever
+/// claims matches, through [`crate::Host::fits`].
 pub fn fits(
     games: &Games,
     lease: &MatchLease,
     history: &History,
     build: BuildId,
     other_build: OtherBuild,
-) -> Result<(), RecoveryError> {
+) -> Result<Option<Seq>, RecoveryError> {
     let match_id = lease.match_id;
     let game = games.get(&lease.spec.game)?;
     let failed = |error| RecoveryError::Sim { match_id, error };
-    let foreign = history.frames.iter().find(|frame| frame.header.build != build);
-    match (foreign, &history.checkpoint) {
-        (Some(frame), _) if other_build == OtherBuild::Refuse => Err(RecoveryError::OtherBuild {
-            match_id,
-            tick: frame.header.first_tick,
-            found: frame.header.build,
-            ours: build,
-        }),
-        (Some(_), _) => {
-            replay(&*game, &lease.spec, history, build, other_build, &mut |_| {}).map(drop)
+    let foreign = history.frames.iter().any(|frame| frame.header.build != build);
+    match &history.checkpoint {
+        _ if foreign => {
+            let spec = &lease.spec;
+            let replay = Replay {
+                game: &*game,
+                spec,
+                build,
+                other_build,
+                until: None,
+                match_id: Some(match_id),
+            };
+            return replay.last_usable(history);
         }
-        (None, Some((meta, state))) if meta.build != build => {
-            game.restore(state).map(drop).map_err(failed)
+        Some((meta, state)) if meta.build != build => {
+            game.restore(state).map(drop).map_err(failed)?;
         }
-        (None, None) if history.frames.is_empty() => {
-            game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed)
+        None if history.frames.is_empty() => {
+            game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed)?;
         }
-        (None, _) => Ok(()),
+        _ => {}
     }
+    Ok(None)
 }
 
 /// Whether [`fits`] has to restore or replay to find out, so that it does not belong on a thread
@@ -177,6 +187,21 @@ impl Replay<'_> {
         history: &History,
         observe: &mut dyn FnMut(Replaying<'_>),
     ) -> Result<Replayed, RecoveryError> {
+        let state = self.run_all(history, observe)?;
+        if self.other_build != OtherBuild::Accept
+            && let Some(proof) = &state.proof
+        {
+            proof.verdict(self.match_id(history), self.build)?;
+        }
+        Ok(state)
+    }
+
+    /// Makes every recorded tick again, also behind a difference to what another build recorded.
+    fn run_all(
+        &self,
+        history: &History,
+        observe: &mut dyn FnMut(Replaying<'_>),
+    ) -> Result<Replayed, RecoveryError> {
         let mut state = self.begin(history)?;
         for frame in &history.frames {
             if self.until.is_some_and(|until| state.tick >= until) {
@@ -185,6 +210,35 @@ impl Replay<'_> {
             self.apply(&mut state, frame, observe)?;
         }
         Ok(state)
+    }
+
+    /// The last record that this build may go on from, if not from the last one of all.
+    fn last_usable(&self, history: &History) -> Result<Option<Seq>, RecoveryError> {
+        let state = match self.run_all(history, &mut |_| {}) {
+            // What this build cannot even make again is behind what is equal, too.
+            Err(RecoveryError::Sim { .. }) if self.other_build == OtherBuild::LastEqual => {
+                return self.equal_before_failure(history).map(Some);
+            }
+            done => done?,
+        };
+        let Some(proof) = state.proof.filter(|_| self.other_build != OtherBuild::Accept) else {
+            return Ok(None);
+        };
+        match proof.verdict(self.match_id(history), self.build) {
+            Err(_) if self.other_build == OtherBuild::LastEqual => Ok(Some(proof.equal.1)),
+            verdict => verdict.map(|()| None),
+        }
+    }
+
+    /// As [`Proof::equal`], of a history that this build fails to make again.
+    fn equal_before_failure(&self, history: &History) -> Result<Seq, RecoveryError> {
+        let mut state = self.begin(history)?;
+        for frame in &history.frames {
+            if self.apply(&mut state, frame, &mut |_| {}).is_err() {
+                break;
+            }
+        }
+        Ok(state.proof.map_or(state.seq, |proof| proof.equal.1))
     }
 
     fn match_id(&self, history: &History) -> MatchId {
@@ -247,6 +301,31 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// What the next record says, if it follows what `state` has.
+    fn read(&self, state: &Replayed, frame: &Frame) -> Result<Flush, RecoveryError> {
+        let (seq, match_id) = (frame.header.seq, frame.header.match_id);
+        let broken = |problem: String| RecoveryError::Broken { match_id, seq, problem };
+        if seq != state.seq.next() && state.seq != Seq(0) || seq == Seq(0) {
+            return Err(broken(format!("it follows record {}", state.seq)));
+        }
+        let flush = Flush::decode(&frame.payload).map_err(|error| broken(error.to_string()))?;
+        if flush.first != state.tick.next() || flush.last < flush.first {
+            return Err(broken(format!(
+                "it covers ticks {} to {}, the world stands at {}",
+                flush.first, flush.last, state.tick
+            )));
+        }
+        if frame.header.build != self.build && self.other_build == OtherBuild::Refuse {
+            return Err(RecoveryError::OtherBuild {
+                match_id,
+                tick: flush.first,
+                found: frame.header.build,
+                ours: self.build,
+            });
+        }
+        Ok(flush)
+    }
+
     /// Makes the ticks of the next record.
     pub(super) fn apply(
         &self,
@@ -256,32 +335,11 @@ impl Replay<'_> {
     ) -> Result<(), RecoveryError> {
         let header = &frame.header;
         let match_id = header.match_id;
-        let broken = |problem: String| RecoveryError::Broken { match_id, seq: header.seq, problem };
-        if header.seq != state.seq.next() && state.seq != Seq(0) || header.seq == Seq(0) {
-            return Err(broken(format!("it follows record {}", state.seq)));
-        }
-        let flush: Flush =
-            codec::decode(FLUSH_TAG, &frame.payload).map_err(|error| broken(error.to_string()))?;
-        if flush.first != state.tick.next() || flush.last < flush.first {
-            return Err(broken(format!(
-                "it covers ticks {} to {}, the world stands at {}",
-                flush.first, flush.last, state.tick
-            )));
-        }
+        let flush = self.read(state, frame)?;
         state.turns.push(header.epoch, Some(state.tick));
         let foreign = header.build != self.build;
-        if foreign {
-            if self.other_build == OtherBuild::Refuse {
-                return Err(RecoveryError::OtherBuild {
-                    match_id,
-                    tick: flush.first,
-                    found: header.build,
-                    ours: self.build,
-                });
-            }
-            let from = state.resimulated.map_or(flush.first, |(from, _)| from);
-            state.resimulated = Some((from, flush.last));
-        }
+        let before = (state.tick, state.seq);
+        let mut recorded = foreign.then(|| Recorded::new(header, &flush, before, &mut state.proof));
         let mut steps = flush.steps.iter().peekable();
         let mut beats = flush.beats.iter().peekable();
         for number in flush.first.0..=flush.last.0 {
@@ -299,32 +357,14 @@ impl Replay<'_> {
             let joined = step.joins.iter().map(|join| join.session);
             let moved = step.inputs.iter().map(|input| input.session);
             state.active.extend(joined.chain(moved).map(|session| (session, tick)));
-            if let Some(beat) = beats.next_if(|beat| beat.tick == tick) {
-                let computed = state.sim.state_hash();
-                if computed == beat.hash {
-                    state.beats_checked += 1;
-                } else if foreign {
-                    if state.beats_differing == 0 {
-                        // Without an equal hash before it, all that was computed again is in doubt.
-                        let begin = state.resimulated.map_or(flush.first, |(from, _)| from);
-                        state.holds_until = Some(
-                            state
-                                .hashes
-                                .newest()
-                                .map_or(Tick(begin.0.saturating_sub(1)), |equal| equal.tick),
-                        );
-                    }
-                    state.beats_differing += 1;
-                } else {
-                    return Err(RecoveryError::HashMismatch {
-                        match_id,
-                        tick,
-                        recorded: beat.hash,
-                        computed,
-                        source_of: "journal",
-                    });
+            let beat = beats.next_if(|beat| beat.tick == tick);
+            match (&mut recorded, &mut state.proof) {
+                (Some(recorded), Some(proof)) => {
+                    let made = (&*state.sim, &output);
+                    recorded.compare(proof, &mut state.hashes, made, beat);
+                    state.holds_until = proof.holds_until();
                 }
-                state.hashes.push(Beat { tick, hash: computed });
+                _ => check_own(state, match_id, beat)?,
             }
             observe(Replaying { tick, step, output: &output, sim: &*state.sim });
         }
@@ -332,18 +372,36 @@ impl Replay<'_> {
             let left =
                 (steps.next().map(|step| step.tick)).or_else(|| beats.next().map(|beat| beat.tick));
             if let Some(tick) = left {
-                return Err(broken(format!(
+                let problem = format!(
                     "it has something for tick {tick}, which is out of order or outside {} to {}",
                     flush.first, flush.last
-                )));
+                );
+                return Err(RecoveryError::Broken { match_id, seq: header.seq, problem });
             }
         }
         state.ended = flush.decisions.iter().find_map(|decision| match decision {
             Decision::End { reason, .. } => Some(reason.clone()),
-            Decision::Quarantine { .. } => None,
+            Decision::Quarantine { .. } | Decision::OtherBuild { .. } => None,
         });
         state.seq = header.seq;
         state.crc = frame.crc;
         Ok(())
     }
+}
+
+/// Compares a tick of this build with the hash that it recorded, if it did.
+fn check_own(
+    state: &mut Replayed,
+    match_id: MatchId,
+    beat: Option<&Beat>,
+) -> Result<(), RecoveryError> {
+    let Some(&Beat { tick, hash: recorded }) = beat else { return Ok(()) };
+    let computed = state.sim.state_hash();
+    if computed != recorded {
+        let source_of = "journal";
+        return Err(RecoveryError::HashMismatch { match_id, tick, recorded, computed, source_of });
+    }
+    state.beats_checked += 1;
+    state.hashes.push(Beat { tick, hash: computed });
+    Ok(())
 }

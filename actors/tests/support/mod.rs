@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use rekindle_actors::{
-    Games, Host, HostConfig, HostParts, MatchHandle, RecoveryError, RecoveryReport,
+    Games, GoOn, Host, HostConfig, HostParts, MatchHandle, RecoveryError, RecoveryReport,
 };
 use rekindle_door::{MatchDoor as _, RawInput, TickFrame};
 use rekindle_schema::codec::{self, FormatTag};
@@ -18,7 +18,7 @@ use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
 };
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, Flush, Step};
 use rekindle_schema::{
     BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
 };
@@ -343,6 +343,16 @@ impl Node {
     }
 
     pub async fn with_games(store: &Store, me: u64, config: HostConfig, games: Games) -> Self {
+        Self::with_build(store, me, config, games, BUILD).await
+    }
+
+    pub async fn with_build(
+        store: &Store,
+        me: u64,
+        config: HostConfig,
+        games: Games,
+        build: BuildId,
+    ) -> Self {
         let me = Incarnation(me);
         let lease = NodeLease {
             incarnation: me,
@@ -361,7 +371,7 @@ impl Node {
         let parts = HostParts {
             store: store.clone(),
             incarnation: me,
-            build: BUILD,
+            build,
             games,
             clock: Arc::new(|| 1_700_000_000_000),
             seed: me.0,
@@ -430,7 +440,7 @@ impl Node {
                 first_seq: history.last_seq().next(),
             });
             store.leases.compare_and_set(row.clone()).await.expect("cas").expect("version");
-            reports.push(self.host.recover(row, history).await);
+            reports.push(self.host.recover(row, history, GoOn::default()).await);
         }
         reports
     }
@@ -457,11 +467,8 @@ pub async fn journal(store: &Store, match_id: u64) -> (MatchLease, Vec<Flush>) {
     let lease = store.leases.get(MatchId(match_id)).await.expect("get").expect("row");
     let options = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
     let history: History = history::load(store, &lease, &options).await.expect("history");
-    let flushes = history
-        .frames
-        .iter()
-        .map(|frame| codec::decode(FLUSH_TAG, &frame.payload).expect("flush"))
-        .collect();
+    let flushes =
+        history.frames.iter().map(|frame| Flush::decode(&frame.payload).expect("flush")).collect();
     (lease, flushes)
 }
 

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::{BatchNo, MatchId, Tick};
+use tokio::time::Instant;
 
 use super::target::Stand;
 
@@ -41,6 +42,9 @@ pub trait Hands: Send + Sync + 'static {
     /// Restores the match of this row from the store and follows its log. Returns at once; dropping
     /// what it returns ends it.
     fn follow(&self, row: MatchLease, tell: Telling) -> Box<dyn Followed>;
+    /// A match that came here runs here since just now. `last` is the last tick of its source, and
+    /// when the source said so: behind it the match stood still. Returns at once.
+    fn arrived(&self, match_id: MatchId, last: (Tick, Instant));
     /// Runs a match under this row as after a crash: from its checkpoint and its logs.
     fn recover(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>>;
 }

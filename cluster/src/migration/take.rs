@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, OptionFuture};
 use parking_lot::Mutex;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::peer::{PeerReply, PeerRequest, Purpose};
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{Incarnation, MatchId, Tick};
 use rekindle_store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -57,7 +57,9 @@ impl Taking {
     }
 
     async fn answer(&self, from: Incarnation, request: PeerRequest) -> PeerReply {
-        if let PeerRequest::Create { .. } | PeerRequest::Crowds { .. } = request {
+        if let PeerRequest::Create { .. } | PeerRequest::Crowds { .. } | PeerRequest::Give { .. } =
+            request
+        {
             return refused("RK-CLUSTER-151: this is not asked of who takes matches");
         }
         let Some(match_id) = match_of(&request) else { return PeerReply::Done };
@@ -154,7 +156,10 @@ impl PeerService for Taking {
 fn match_of(request: &PeerRequest) -> Option<MatchId> {
     match request {
         // Whoever runs matches answers this before it comes here.
-        PeerRequest::Ping | PeerRequest::Create { .. } | PeerRequest::Crowds { .. } => None,
+        PeerRequest::Ping
+        | PeerRequest::Create { .. }
+        | PeerRequest::Crowds { .. }
+        | PeerRequest::Give { .. } => None,
         PeerRequest::Follow { match_id, .. }
         | PeerRequest::Followed { match_id }
         | PeerRequest::Unfollow { match_id }
@@ -181,6 +186,8 @@ struct Take {
     entered: Option<Box<dyn Send>>,
     answers: BTreeMap<Call, oneshot::Sender<PeerReply>>,
     calls: Call,
+    /// The last tick of the source, and when the source said so.
+    stopped: Option<(Tick, Instant)>,
 }
 
 impl Take {
@@ -197,6 +204,7 @@ impl Take {
             entered: None,
             answers: BTreeMap::new(),
             calls: 0,
+            stopped: None,
         }
     }
 
@@ -240,6 +248,11 @@ impl Take {
 
     fn asked(&mut self, asked: Asked) -> Event {
         let Asked { from, request, answer } = asked;
+        if let PeerRequest::Stopped { cut, .. } = &request
+            && self.stopped.is_none_or(|(tick, _)| tick != cut.tick)
+        {
+            self.stopped = Some((cut.tick, Instant::now()));
+        }
         self.answers.retain(|_, answer| !answer.is_closed());
         self.calls += 1;
         self.answers.insert(self.calls, answer);
@@ -277,14 +290,15 @@ impl Take {
                 self.work = Some(reading.boxed());
             }
             Effect::Run(row) => {
-                self.work = Some(match self.follower.take() {
+                let running = match self.follower.take() {
                     Some(follower) => self.run_followed(follower, *row),
                     None => self.recover(*row),
-                });
+                };
+                self.work = Some(self.arriving(running));
             }
             Effect::Recover(row) => {
                 self.follower = None;
-                self.work = Some(self.recover(*row));
+                self.work = Some(self.arriving(self.recover(*row)));
             }
             Effect::Wake(at) => self.wake = Some(at),
             Effect::Ended(why) => {
@@ -293,6 +307,20 @@ impl Take {
                     here no longer");
             }
         }
+    }
+
+    /// Says that the match has come, once it runs.
+    fn arriving(&self, running: BoxFuture<'static, Event>) -> BoxFuture<'static, Event> {
+        let (hands, match_id) = (Arc::clone(&self.inner.hands), self.row.match_id);
+        let stopped = self.stopped;
+        async move {
+            let event = running.await;
+            if let (Event::Ran(Ok(())), Some(last)) = (&event, stopped) {
+                hands.arrived(match_id, last);
+            }
+            event
+        }
+        .boxed()
     }
 
     /// A follower that cannot run it is no reason that nobody does: its row names this node.

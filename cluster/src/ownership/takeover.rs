@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use rekindle_schema::batch::FrameHeader;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, MatchId, Seq};
 use rekindle_store::history::{self, History, HistoryError, LoadOptions};
@@ -69,6 +70,8 @@ pub struct Claim {
     pub lease: MatchLease,
     /// What to restore and replay.
     pub history: History,
+    /// The last record behind the history, if an operator gave some up: they are void.
+    pub void: Option<FrameHeader>,
 }
 
 /// What became of one orphaned match.
@@ -99,6 +102,8 @@ pub struct ClaimOptions {
 pub enum Fit {
     /// It can go on with it.
     Runs,
+    /// It can go on behind this record: those that follow it are given up, as an operator wants it.
+    RunsFrom(Seq),
     /// It cannot; others may.
     Waits,
     /// Nobody can: the match is parked with this report. The number is what its row then has as
@@ -306,7 +311,7 @@ async fn claim_one(
     fitness: &dyn Fitness,
 ) -> Result<Claimed, TakeoverError> {
     let match_id = row.match_id;
-    let history = match history {
+    let mut history = match history {
         Ok(history) => history,
         // It says nothing about this match: a device or a limit that fails now may not fail at the
         // next start.
@@ -320,14 +325,21 @@ async fn claim_one(
             return park(store, row, error.to_string(), attempts).await;
         }
     };
+    let mut void = None;
     match fitness.of(&row, &history).await {
         Fit::Runs => {}
+        Fit::RunsFrom(last) => {
+            void = history.frames.last().map(|frame| frame.header);
+            void = void.filter(|header| header.seq > last);
+            history.frames.retain(|frame| frame.header.seq <= last);
+            assert_eq!(history.last_seq(), last, "match {match_id} goes on from a record it has");
+        }
         Fit::Waits => return Ok(Claimed::Waits(Box::new(row))),
         Fit::Parks(report, attempts) => return park(store, row, report, attempts).await,
     }
     let wanted = next_owner(row, options, history.last_seq());
     match store.leases.compare_and_set(wanted.clone()).await? {
-        Ok(()) => Ok(Claimed::Ours(Box::new(Claim { lease: wanted, history }))),
+        Ok(()) => Ok(Claimed::Ours(Box::new(Claim { lease: wanted, history, void }))),
         Err(_) => Ok(Claimed::Lost(match_id)),
     }
 }

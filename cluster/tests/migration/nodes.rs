@@ -52,6 +52,8 @@ struct Model {
     /// Computes otherwise than the owner.
     differs: Mutex<bool>,
     recovered: AtomicU64,
+    /// The last tick of the source, once a match came from one.
+    arrived: Mutex<Option<Tick>>,
 }
 
 impl Model {
@@ -133,6 +135,10 @@ impl Hands for Model {
         });
         let journal = Arc::clone(&self.journal);
         Box::new(Follower { me, journal, stood, task: task.abort_handle() })
+    }
+
+    fn arrived(&self, _: MatchId, (last, _): (Tick, Instant)) {
+        *self.arrived.lock() = Some(last);
     }
 
     fn recover(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>> {
@@ -281,6 +287,7 @@ fn node(me: Incarnation, journal: &Shared, store: Store, loses: Loses) -> Node {
         full: Mutex::new(None),
         differs: Mutex::new(false),
         recovered: AtomicU64::new(0),
+        arrived: Mutex::new(None),
     });
     let nodes = Mutex::default();
     let bus = Arc::new(Direct { me, nodes, loses, asked: AtomicU64::new(0) });
@@ -344,7 +351,9 @@ async fn a_match_moves_fifty_times_back_and_forth_and_hardly_pauses() {
     for round in 0..50 {
         let from = if round % 2 == 0 { ONE } else { TWO };
         let outcome = nodes.give(from).await;
-        assert!(matches!(outcome, Outcome::Moved { told: true, .. }), "{outcome:?}");
+        let Outcome::Moved { told: true, cut, .. } = outcome else { panic!("{outcome:?}") };
+        let taker = if from == ONE { &nodes.two } else { &nodes.one };
+        assert_eq!(*taker.model.arrived.lock(), Some(cut.tick), "the pause is measured from there");
         assert_ne!(nodes.runner().await, from);
     }
     let row = nodes.store.leases.get(MATCH).await.unwrap().unwrap();

@@ -79,6 +79,10 @@ pub struct MatchView {
     /// Nodes that follow it: to go on with it if its node dies, or to check what that computes.
     #[serde(default)]
     pub followers: Vec<FollowerView>,
+    /// In words: which build it went on from when it was recovered last, and on what grounds.
+    /// Absent if that was the same build.
+    #[serde(default)]
+    pub build_change: Option<String>,
 }
 
 /// A node that follows a match, as it said last.
@@ -219,8 +223,33 @@ pub struct StopMatch {
 }
 
 /// `POST /v1/matches/ID/resume`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ResumeMatch {}
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ResumeMatch {
+    /// What is to be done if this build computes ticks of another one otherwise than they were
+    /// recorded; absent: what the node's configuration says.
+    #[serde(default)]
+    pub otherwise: Option<Otherwise>,
+}
+
+/// How a match goes on with a build that computes its last ticks otherwise than they were played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Otherwise {
+    /// From the last state that is equal: what was played since is undone, and players are told.
+    FromLastEqual,
+    /// With what this build makes of them.
+    Accept,
+}
+
+impl Otherwise {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::FromLastEqual => "from-last-equal",
+            Self::Accept => "accept",
+        }
+    }
+}
 
 /// `POST /v1/tickets`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

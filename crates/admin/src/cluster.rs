@@ -142,6 +142,51 @@ pub struct NodeWished {
     pub runs: bool,
 }
 
+/// `GET /v1/cluster/rebalance`: what would move so that all nodes run their share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RebalanceView {
+    /// All live nodes, by name.
+    pub nodes: Vec<ShareEntry>,
+    /// What would move, in this order. Each of them is a `POST /v1/matches/ID/migrate`.
+    pub moves: Vec<MoveEntry>,
+    /// Why nothing should move just now: a node looks dead, or matches are being recovered.
+    pub not_now: Option<String>,
+}
+
+/// How a node stands to its share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareEntry {
+    /// The configured name.
+    pub node: String,
+    /// This run: 16 hexadecimal digits.
+    pub incarnation: String,
+    /// Where it runs.
+    pub region: String,
+    /// How many matches it runs.
+    pub matches: usize,
+    /// How many it runs if loads are even; 0 if it is drained.
+    pub share: f64,
+    /// How many it runs once everything has moved.
+    pub after: usize,
+}
+
+/// A match that would move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveEntry {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// The game type.
+    pub game: String,
+    /// The name of the node that runs it.
+    pub from: String,
+    /// The name of the node that should run it.
+    pub to: String,
+    /// The incarnation of that one.
+    pub to_incarnation: String,
+    /// Why, in words.
+    pub why: String,
+}
+
 /// Most matches that a view names.
 pub const MAX_TROUBLED: usize = 1_000;
 

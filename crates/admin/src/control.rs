@@ -8,10 +8,10 @@ use futures::future::BoxFuture;
 
 use crate::api::{
     AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, RunJob, SetStandby, StopMatch,
-    Ticket, WhereView,
+    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, ResumeMatch, RunJob, SetStandby,
+    StopMatch, Ticket, WhereView,
 };
-use crate::cluster::{ClusterView, NodeWished, WishNode};
+use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -76,6 +76,8 @@ pub trait Control: Send + Sync + 'static {
     fn job(&self, id: String) -> Answer<'_, JobView>;
     /// What the store says of all nodes and matches.
     fn cluster(&self) -> Answer<'_, ClusterView>;
+    /// What would move so that all nodes run their share.
+    fn rebalance(&self) -> Answer<'_, RebalanceView>;
     /// What operators did, newest first.
     fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>>;
 
@@ -84,7 +86,7 @@ pub trait Control: Send + Sync + 'static {
     /// Ends a match.
     fn stop_match(&self, who: Who, id: String, wanted: StopMatch) -> Answer<'_, MatchView>;
     /// Has a match tried again that is parked or waits.
-    fn resume_match(&self, who: Who, id: String) -> Answer<'_, MatchView>;
+    fn resume_match(&self, who: Who, id: String, wanted: ResumeMatch) -> Answer<'_, MatchView>;
     /// Moves a match to another node.
     fn migrate_match(&self, who: Who, id: String, wanted: MigrateMatch) -> Answer<'_, Migrated>;
     /// Sets how many nodes follow a match.

@@ -24,7 +24,7 @@ use crate::api::{
     ListJobs, ListMatches, MOST_SEATS, MatchView, MigrateMatch, Migrated, NodeView, Nothing,
     Problem, ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
-use crate::cluster::{ClusterView, NodeWished, WishNode};
+use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
 use crate::listener;
 use crate::who::Who;
@@ -50,6 +50,7 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/jobs/{id}/retry", "has it tried again: `rekindle jobs retry`"),
     ("POST", "/v1/jobs/{id}/cancel", "calls it off: `rekindle jobs cancel`"),
     ("GET", "/v1/cluster", "all nodes of the store: `rekindle cluster status`"),
+    ("GET", "/v1/cluster/rebalance", "what would move: `rekindle cluster rebalance --dry-run`"),
     ("POST", "/v1/nodes/{name}", "drains one or takes that back: `rekindle node drain`"),
     ("GET", "/v1/audit", "what operators did: `rekindle audit`"),
     ("POST", "/v1/drain", "stops the node cleanly: `rekindle drain`"),
@@ -174,6 +175,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry_job))
         .route("/v1/jobs/{id}/cancel", post(cancel_job))
         .route("/v1/cluster", get(show_cluster))
+        .route("/v1/cluster/rebalance", get(show_rebalance))
         .route("/v1/nodes/{name}", post(wish_node))
         .route("/v1/audit", get(list_audit))
         .route("/v1/matches/{id}/migrate", post(migrate_match))
@@ -366,8 +368,8 @@ async fn resume_match(
     Path(id): Path<String>,
     body: Result<Json<ResumeMatch>, JsonRejection>,
 ) -> Result<Json<MatchView>, Refused> {
-    let Json(ResumeMatch {}) = body?;
-    Ok(Json(admin.node.resume_match(who, id).await?))
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.resume_match(who, id, wanted).await?))
 }
 
 async fn migrate_match(
@@ -465,6 +467,10 @@ async fn cancel_job(
 
 async fn show_cluster(State(admin): State<Admin>) -> Result<Json<ClusterView>, Refused> {
     Ok(Json(admin.node.cluster().await?))
+}
+
+async fn show_rebalance(State(admin): State<Admin>) -> Result<Json<RebalanceView>, Refused> {
+    Ok(Json(admin.node.rebalance().await?))
 }
 
 async fn list_audit(

@@ -12,10 +12,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use rekindle_schema::delta;
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedInput, Join, LeaveReason, Step};
-use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_schema::{PlayerId, SessionId, Tick, delta, digest};
 use rekindle_sim::{
     Changed, Commands, Component, Entity, Event, EventReader, EventWriter, Game, GameBuilder,
     GameType, Inputs, IntoSystems, Match, Players, Query, Res, ResMut, Resource, Rng, Simulation,
@@ -321,6 +320,9 @@ fn states(c: &mut Criterion<CpuTime>) {
     };
     group.bench_function("checkpoint", |b| b.iter(|| black_box(worlds[next()].checkpoint())));
     group.bench_function("hash", |b| b.iter(|| black_box(worlds[next()].state_hash())));
+    group.bench_function("hash with sums of parts", |b| {
+        b.iter(|| black_box(worlds[next()].beat()));
+    });
     // The floor: what a restore of these bytes cannot do without.
     group.bench_function("floor: memcpy, crc32c, blake3", |b| {
         b.iter(|| {
@@ -347,6 +349,12 @@ fn states(c: &mut Criterion<CpuTime>) {
     });
     let mut view = NetView::default();
     group.bench_function("extract", |b| b.iter(|| worlds[next()].extract(black_box(&mut view))));
+    group.bench_function("extract and digest", |b| {
+        b.iter(|| {
+            worlds[next()].extract(black_box(&mut view));
+            black_box(digest::of_shown(&view, &[]))
+        });
+    });
     group.finish();
     println!("bytes of a checkpoint: {}", bytes[0].len());
 }

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 
 use rekindle_schema::batch::{Batch, BatchView, Frame};
-use rekindle_schema::codec::decode;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::net::NetView;
-use rekindle_schema::record::{Decision, Effect, Event, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Decision, Effect, Event, Flush, Step};
 use rekindle_schema::{BatchNo, Epoch, Incarnation, Seq, SessionId, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
 
@@ -189,8 +188,8 @@ impl Account {
 
 fn record(frame: &Frame) -> Result<Record, String> {
     let header = &frame.header;
-    let flush: Flush = decode(FLUSH_TAG, &frame.payload)
-        .map_err(|error| format!("record {}: {error}", header.seq))?;
+    let flush =
+        Flush::decode(&frame.payload).map_err(|error| format!("record {}: {error}", header.seq))?;
     if (header.first_tick, header.last_tick) != (flush.first, flush.last) {
         return Err(format!(
             "record {}: its header says ticks {} to {}, its payload {} to {}",

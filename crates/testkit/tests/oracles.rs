@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_schema::batch::{BatchBuilder, FrameHeader};
-use rekindle_schema::codec::encode;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::net::{NetEntity, NetView};
 use rekindle_schema::record::{
-    AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, FLUSH_TAG, Flush, Join, Leave,
-    LeaveReason, Step,
+    AppliedCommand, AppliedInput, Beat, Effect, EffectId, Event, Flush, Join, Leave, LeaveReason,
+    Step,
 };
 use rekindle_schema::{
     BatchNo, BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
@@ -430,8 +429,7 @@ fn written() -> (MatchLease, Logs, BTreeMap<Incarnation, BatchNo>) {
             time_ms: 0,
             prev_crc: prev_frame,
         };
-        prev_frame =
-            builder.push(&header, &encode(FLUSH_TAG, &record.flush)).expect("there is room");
+        prev_frame = builder.push(&header, &record.flush.encode()).expect("there is room");
         let batch = builder.finish();
         prev_batch = batch.crc();
         log.insert(number, batch);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rekindle_actors::{FollowError, Following, Host};
+use metrics::histogram;
+use rekindle_actors::{FollowError, Following, GoOn, Host};
 use rekindle_cluster::migration::hands::{Followed, Hands, Telling};
 use rekindle_cluster::migration::target::Stand;
 use rekindle_schema::lease::MatchLease;
@@ -15,11 +16,14 @@ use rekindle_schema::{BatchNo, MatchId, Tick};
 use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::node::Serving;
 
 /// How often a followed log is read.
 const POLL: Duration = Duration::from_millis(5);
+/// So long after it came a match should have made a tick.
+const FIRST_TICK: Duration = Duration::from_secs(10);
 /// How long a follower waits for a store that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -129,13 +133,34 @@ impl Hands for HostHands {
         Box::new(Follower { host, node, world, stop })
     }
 
+    fn arrived(&self, match_id: MatchId, (last, stopped): (Tick, Instant)) {
+        let Some(handle) = self.host.find(match_id) else { return };
+        tokio::spawn(async move {
+            let first = Tick(last.0 + 1);
+            let ticked = tokio::time::timeout(FIRST_TICK, handle.wait_durable(first)).await;
+            if !matches!(ticked, Ok(Some(_))) {
+                tracing::warn!(code = "RK-NODE-225", %match_id, %first, "a match that came here \
+                    has made no tick yet");
+                return;
+            }
+            let pause = stopped.elapsed();
+            histogram!("rekindle_migration_pause_seconds").record(pause);
+            let pause_ms = pause.as_millis() as u64;
+            tracing::info!(code = "RK-NODE-224", %match_id, %first, pause_ms, "a match that came \
+                here ticks");
+        });
+    }
+
     fn recover(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>> {
         async move {
             let history = history::load(&self.store, &row, &LoadOptions::default())
                 .await
                 .map_err(|error| error.to_string())?;
             let match_id = row.match_id;
-            self.host.recover(row, history).await.map_err(|error| error.to_string())?;
+            self.host
+                .recover(row, history, GoOn::default())
+                .await
+                .map_err(|error| error.to_string())?;
             runs(&self.node, match_id);
             Ok(())
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use metrics::counter;
-use rekindle_actors::{FollowError, Following, RecoveryReport};
+use rekindle_actors::{FollowError, Following, GoOn, RecoveryReport};
 use rekindle_cluster::ownership::takeover::{
     self, ClaimOptions, Followed, Promoted, TakeoverError,
 };
@@ -199,7 +199,7 @@ impl Standby {
             let history = history::load(store, &lease, &LoadOptions::default())
                 .await
                 .map_err(|error| error.to_string())?;
-            host.recover(lease, history).await.map_err(|error| error.to_string())
+            host.recover(lease, history, GoOn::default()).await.map_err(|error| error.to_string())
         };
         match recovered.await {
             Ok(report) => Came::Resumed(match_id, Box::new(report)),

@@ -1,6 +1,6 @@
 //! Two and three nodes on one store in virtual time: owners die, standbys go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,11 +10,10 @@ use rekindle_actors::{Games, HostConfig, HostParts, MatchPhase};
 use rekindle_arena::Arena;
 use rekindle_cluster::ownership::takeover::{self, ClaimOptions, Promoted, promote};
 use rekindle_door::{MatchDoor as _, RawInput};
-use rekindle_schema::codec;
 use rekindle_schema::lease::{DEFAULT_REGION, Lineage, MatchSpec, NodeLease, NodeState};
 use rekindle_schema::member::Member;
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::{Effect as GameEffect, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Effect as GameEffect, Flush, Step};
 use rekindle_schema::{BuildId, Epoch, PlayerId, Seq, SessionId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{
@@ -24,7 +23,7 @@ use rekindle_store::history::{self, LoadOptions, Start};
 use rekindle_store_memory::MemoryStore;
 
 use super::*;
-use crate::node::recover::{Outcome, Recoverer, RecovererParts};
+use crate::node::recover::{Asked, Outcome, Recoverer, RecovererParts};
 use crate::node::standing::Standings;
 
 const MATCH: MatchId = MatchId(7);
@@ -254,10 +253,7 @@ impl Node {
         }
         let mut came = None;
         let now_ms = self.standby.now_ms();
-        self.recoverer
-            .look(now_ms, &BTreeSet::new(), |outcome| came = Some(outcome))
-            .await
-            .unwrap();
+        self.recoverer.look(now_ms, &Asked::new(), |outcome| came = Some(outcome)).await.unwrap();
         came
     }
 
@@ -334,7 +330,7 @@ async fn check(store: &Store, players: &Players) {
     let mut world = GameType::create(&game, &row.spec.config, row.spec.seed).unwrap();
     let (mut applied, mut beats) = (BTreeMap::new(), 0);
     for frame in &history.frames {
-        let flush: Flush = codec::decode(FLUSH_TAG, &frame.payload).unwrap();
+        let flush = Flush::decode(&frame.payload).unwrap();
         assert_eq!(flush.first, world.tick().next(), "no tick is missing or doubled");
         for number in flush.first.0..=flush.last.0 {
             let tick = Tick(number);

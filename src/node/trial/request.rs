@@ -24,8 +24,6 @@ const MOST_TICKS: u64 = 600;
 pub(super) struct Request {
     /// The build of the node that asks.
     pub(super) build: u64,
-    /// Replay what another build computed, too.
-    pub(super) accept_build: bool,
     /// Ticks to make behind the journal.
     pub(super) ticks: u64,
     /// Length of the encoded lease row.
@@ -64,7 +62,6 @@ pub(super) fn encode(
     let ticks = options.healthy_after.as_secs_f64() * f64::from(row.spec.tick_rate);
     let request = Request {
         build: options.build.0,
-        accept_build: options.accept_build,
         ticks: (ticks.ceil() as u64).clamp(1, MOST_TICKS),
         lease: lease.len(),
         checkpoint: history.checkpoint.as_ref().map(|(meta, state)| (meta.encode(), state.len())),
@@ -188,14 +185,13 @@ mod tests {
         };
         let options = TrialOptions {
             build: BuildId(7),
-            accept_build: true,
             deaths: 5,
             healthy_after: Duration::from_secs(3),
             watchdog: Duration::from_secs(5),
         };
         let sent: Vec<u8> = encode(&row, &history, options).unwrap().concat();
         let (request, lease, got) = decode(&mut &sent[..]).unwrap().unwrap();
-        assert_eq!((request.build, request.accept_build, request.ticks, lease), (7, true, 90, row));
+        assert_eq!((request.build, request.ticks, lease), (7, 90, row));
         assert_eq!(got, history);
         assert!(decode(&mut &sent[..0]).unwrap().is_none(), "the end");
         for cut in [3, 10, sent.len() - 1] {

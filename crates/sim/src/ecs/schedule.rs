@@ -42,6 +42,12 @@ impl Schedule {
         self.systems.iter().map(|system| system.name.as_str())
     }
 
+    /// The system whose changes have this place in the stamps of a tick.
+    pub(crate) fn system_at(&self, position: u32) -> Option<&str> {
+        let found = self.systems.iter().find(|system| system.position == position);
+        found.map(|system| system.name.as_str())
+    }
+
     /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage,
     /// arrows for `after`, `before` and `chain`.
     pub(crate) fn chart(&self) -> String {

@@ -22,7 +22,7 @@ use crate::game::inputs::{InputSet, PlayerInput};
 use crate::game::net;
 use crate::game::players::{Player, Players};
 use crate::game::simulation::{Probe, SessionState, SimError, Simulation, StepOutput};
-use crate::persist::{checkpoint, delta};
+use crate::persist::{checkpoint, delta, parts};
 use crate::storage::layout::Marks;
 use crate::value;
 
@@ -238,6 +238,20 @@ impl<G: Game> Simulation for Match<G> {
         let mut body = Vec::with_capacity(16 << 10);
         checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body, None);
         StateHash(*blake3::hash(&body).as_bytes())
+    }
+
+    fn beat(&self) -> (StateHash, Vec<u32>) {
+        let mut marks = Marks::new(self.world.tick, self.edits);
+        let mut body = Vec::with_capacity(16 << 10);
+        let marked = Some(&mut marks);
+        checkpoint::encode_body(&self.world, &self.config, &self.effects, &mut body, marked);
+        let sums = parts::sums(&self.world.registry, &body, &marks);
+        (StateHash(*blake3::hash(&body).as_bytes()), sums)
+    }
+
+    fn explain(&self, sums: &[u32], since: Tick) -> Vec<String> {
+        let (_, ours) = self.beat();
+        parts::explain(&self.world, &self.built.schedule, (&ours, sums), since)
     }
 
     fn checkpoint(&self) -> Bytes {

@@ -159,6 +159,18 @@ pub trait Simulation: Send {
     fn step(&mut self, step: &Step) -> Result<StepOutput, SimError>;
     /// BLAKE3 of the canonical bytes: world, sessions, open effects.
     fn state_hash(&self) -> StateHash;
+    /// As `state_hash`, with sums of the state's parts by which [`Self::explain`] says in what it
+    /// differs from another. No sums if the game cannot tell.
+    fn beat(&self) -> (StateHash, Vec<u32>) {
+        (self.state_hash(), Vec::new())
+    }
+    /// In what the state differs from one of which [`Self::beat`] gave `sums`, for people:
+    /// components and their fields by name, and the systems that wrote them after the tick `since`.
+    /// Empty if the game cannot tell.
+    fn explain(&self, sums: &[u32], since: Tick) -> Vec<String> {
+        let _ = (sums, since);
+        Vec::new()
+    }
     /// The canonical bytes with the schema that they are decoded by. A function of the logical
     /// state alone.
     fn checkpoint(&self) -> Bytes;

@@ -15,7 +15,7 @@ mod changes;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_schema::delta::DeltaWriter;
 use rekindle_schema::net::NetEntity;
@@ -213,6 +213,8 @@ pub(crate) trait AnyColumn: Any + Send {
     fn take_boxed(&mut self, slot: usize) -> Option<Box<dyn Any + Send>>;
     /// Whether any entry has a stamp of this sort that is newer than `last`.
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool;
+    /// All stamps of change that are newer than `last`.
+    fn changes_after(&self, last: Stamp) -> BTreeSet<Stamp>;
     /// Brings into canonical form the values that were changed after `since`.
     fn canonicalise(&mut self, since: Stamp);
     /// Moves all stamps down by an era.
@@ -316,6 +318,17 @@ impl<T: Component> AnyColumn for Column<T> {
 
     fn any_newer(&self, last: Stamp, of: StampOf) -> bool {
         (0..self.present.len()).any(|page| self.newer(page, last, of) != 0)
+    }
+
+    fn changes_after(&self, last: Stamp) -> BTreeSet<Stamp> {
+        let pages = self.present.iter().zip(&self.stamps);
+        let of_page = |(present, stamps): (&u64, &Option<Box<Stamps>>)| {
+            let stamps = stamps
+                .iter()
+                .flat_map(|stamps| bits(*present).map(|bit| stamps.changed[bit].get()));
+            stamps.filter(|stamp| *stamp > last).collect::<Vec<_>>()
+        };
+        pages.flat_map(of_page).collect()
     }
 
     fn canonicalise(&mut self, since: Stamp) {

@@ -21,6 +21,7 @@ use rekindle_store::Store;
 use rekindle_store::identity::Fresh;
 use rekindle_testkit::oracle::Rule;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::faults::{Fault, NODES, Step};
 use super::link::Mutant;
@@ -284,6 +285,10 @@ impl Hands for Watched {
 
     fn follow(&self, row: MatchLease, tell: Telling) -> Box<dyn Followed> {
         Box::new(Follower { inner: self.inner.follow(row, tell), runs: self.runs.clone() })
+    }
+
+    fn arrived(&self, match_id: MatchId, last: (Tick, Instant)) {
+        self.inner.arrived(match_id, last);
     }
 
     fn recover(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>> {

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rekindle::node::recover;
 use rekindle::node::standby::{Promotions, Standby, StandbyParts};
-use rekindle_actors::{Games, Host, HostConfig, HostParts, Output};
+use rekindle_actors::{Games, GoOn, Host, HostConfig, HostParts, Output};
 use rekindle_cluster::ownership::caretaker::{Caretaker, Claimant, Look};
 use rekindle_cluster::ownership::lease;
 use rekindle_cluster::ownership::round::{self, Hints, Surroundings};
@@ -257,7 +257,7 @@ impl Node {
             Claimed::Ours(claim) => {
                 let (id, epoch, me) =
                     (claim.lease.match_id, claim.lease.epoch, claim.lease.incarnation);
-                match host.recover(claim.lease, claim.history).await {
+                match host.recover(claim.lease, claim.history, GoOn::default()).await {
                     Ok(report) => {
                         self.world.log(
                             &self.name(),
