@@ -166,7 +166,7 @@ fn hear(
             Fact::Closed { message, .. } => {
                 broken.push(format!("player {player} was sent away: {message}"));
             }
-            Fact::Gap { .. } | Fact::Disconnected { .. } => {}
+            Fact::Gap { .. } | Fact::Moved { .. } | Fact::Disconnected { .. } => {}
         }
     }
     if sessions.len() != 1 {

@@ -291,6 +291,10 @@ fn report(plan: &Plan, done: &[Done], evidence: &Evidence, judged: &Judged) -> V
         "bots": plan.size.matches * plan.size.seats, "acts": acts,
         "inputs_durable": judged.inputs, "hashes_compared": judged.beats,
         "sessions_resumed": summary.sessions_resumed, "sessions_lost": summary.joins_again,
+        "client_moved_ms": {
+            "count": summary.moved.count, "p50": summary.moved.p50_ms, "p99": summary.moved.p99_ms,
+            "max": summary.moved.max_ms,
+        },
         "ticks_rolled_back_max": summary.ticks_rolled_back_max,
         "epochs": judged.epochs.iter().map(|epoch| epoch.0).collect::<Vec<_>>(),
         "promises_broken": judged.broken,

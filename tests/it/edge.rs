@@ -203,7 +203,8 @@ fn a_store_that_was_put_back_rewinds_its_players_at_once() {
         next > rewound[0].1 && next < last,
         "the next tick it sees is {next}; it had seen {last}"
     );
-    let told = node.wait_for("RK-GATE-127");
+    // It may be in before the node says that it is ready.
+    let told = node.said("RK-GATE-127");
     assert!(told["from"] == rewound[0].1.0 + 1 && told["until"].as_u64() >= Some(last.0), "{told}");
     let metrics = http_get(place.admin(), "/metrics");
     assert!(metrics.lines().any(|line| line.starts_with("rekindle_gateway_rewound_total{") && line.ends_with(" 1")), "{metrics}");
@@ -286,7 +287,7 @@ fn ticks_that_another_build_computes_in_another_way_are_taken_back_and_written_d
     assert_eq!(resumed["hash_ok"], false, "{resumed}");
     let (rewound, _) = runtime.block_on(comes_back(&mut client));
     assert!(rewound.len() == 1 && rewound[0].1 < last, "{rewound:?}");
-    node.wait_for("RK-GATE-127");
+    node.said("RK-GATE-127");
     let entry = eventually("the audit entry", || {
         let entries = rekindle(place.path(), &["audit", "--json"]).expect(0).json();
         entries.as_array()?.iter().find(|entry| entry["action"] == "match.rewound").cloned()

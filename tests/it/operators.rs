@@ -1,14 +1,16 @@
 //! What operators do with the nodes of a cluster: drain one while it is played on, take that back,
 //! decommission one for good.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Done, Node, command, eventually, rekindle};
+use crate::support::{Done, Node, command, eventually, http_get, rekindle};
 
 /// Log code: a link to another node.
 const LINKED: &str = "RK-PEER-020";
@@ -37,19 +39,39 @@ impl Place {
     }
 
     fn spawn(&self, name: &str) -> Node {
+        self.spawn_with(name, &[])
+    }
+
+    fn spawn_with(&self, name: &str, more: &[&str]) -> Node {
         let named = format!("node.name={name}");
         // Matches are to be moved once nodes have been the same for a second, not for a minute.
         let soon = ["--set", "cluster.rebalance_after_s=1"];
         let off = ["--set", "cluster.rebalance=false"];
         let balance = if self.balanced { soon } else { off };
         let args = ["--store", &self.store, "--set", &named];
-        Node::spawn(&self.of(name), &[&args[..], &balance].concat())
+        Node::spawn(&self.of(name), &[&args[..], &balance, more].concat())
     }
 
     fn start(&self, name: &str) -> Node {
         let mut node = self.spawn(name);
         node.wait_for("RK-NODE-001");
         node
+    }
+
+    /// Two nodes with links to each other. The second runs two matches at most.
+    fn start_two(&self) -> (Node, Node) {
+        let mut a = self.start("a");
+        let mut b = self.spawn_with("b", &["--set", "limits.matches=2"]);
+        b.wait_for("RK-NODE-001");
+        a.wait_for(LINKED);
+        b.wait_for(LINKED);
+        (a, b)
+    }
+
+    /// What a running node says of itself.
+    fn card(&self, name: &str) -> Value {
+        let card = std::fs::read(self.of(name).join("rekindle-data/node.json")).unwrap();
+        serde_json::from_slice(&card).unwrap()
     }
 
     /// A command at the node of this name.
@@ -136,11 +158,7 @@ fn a_node_is_drained_under_load_stays_so_over_its_restart_and_no_session_ends() 
 
 /// One request to one node: the match on another one, its address, tickets that let players in.
 fn a_matchmaker_gets_all_that_its_players_need(place: &Place) {
-    let card = |name: &str| -> Value {
-        let card = std::fs::read(place.of(name).join("rekindle-data/node.json")).unwrap();
-        serde_json::from_slice(&card).unwrap()
-    };
-    let (a, asked) = (card("a"), card("b"));
+    let (a, asked) = (place.card("a"), place.card("b"));
     let admin = asked["admin"].as_str().unwrap();
     let wanted = serde_json::json!({
         "game": "arena", "config": {}, "house_bots": 1, "on": "a",
@@ -165,6 +183,14 @@ fn a_matchmaker_gets_all_that_its_players_need(place: &Place) {
         let shown = place.at("a", &["match", "show", id, "--json"]).expect(0).json();
         (shown["state"] == "running" && shown["players"] == 1).then_some(())
     });
+
+    // The same at the command line, for people.
+    let listen = a["listen"].as_str().unwrap();
+    let said = place.at("b", &["match", "create", "--on", "a", "--ticket", "41,42"]).expect(0);
+    for words in [&format!("address    {listen}"), "player 41: v4.public.", "player 42: v4.public."]
+    {
+        assert!(said.stdout.contains(words), "{words}: {said:?}");
+    }
 
     let nowhere = serde_json::json!({
         "game": "arena", "config": {}, "house_bots": 0, "on": "nowhere",
@@ -210,6 +236,9 @@ fn a_match_with_a_free_seat_is_found_through_every_node() {
         (open("a")?["players"] == 3 && open("b")?["players"] == 3).then_some(())
     });
     let seats = open("a").unwrap()["seats"].as_u64().unwrap();
+    assert_eq!(open("a").unwrap()["reason"], Value::Null, "its node was asked");
+    let table = place.at("a", &["match", "ls", "--open"]).expect(0).stdout;
+    assert!(table.contains(&format!("3/{seats}")) && !table.contains("note:"), "{table}");
     let full = create(&seats.to_string())["id"].clone();
     eventually("a match without a free seat", || {
         let shown = place.at("b", &["match", "show", full.as_str()?, "--json"]).expect(0).json();
@@ -280,4 +309,106 @@ fn a_node_that_joins_gets_matches_of_the_one_that_has_them_all() {
     // With two here and one there it is as even as it gets.
     a.stays_silent_about("RK-NODE-206", Duration::from_secs(3));
     assert_eq!((a.terminate(), b.terminate()), (0, 0));
+}
+
+#[test]
+fn an_operator_evens_out_a_cluster_through_any_node_and_is_told_what_could_not_be_done() {
+    let place = Place::new();
+    let (mut a, mut b) = place.start_two();
+    for _ in 0..5 {
+        place.create("a");
+    }
+    let rebalance =
+        |more: &[&str]| place.at("b", &[&["cluster", "rebalance", "--json"][..], more].concat());
+    let count = |answer: &Value, what: &str| answer[what].as_array().map(Vec::len);
+
+    let plan = rebalance(&["--dry-run"]).expect(0).json();
+    assert_eq!((count(&plan, "moves"), count(&plan, "moved")), (Some(2), None), "{plan}");
+    let first = &plan["moves"][0];
+    assert_eq!((&first["from"], &first["to"]), (&"a".into(), &"b".into()), "{plan}");
+    assert!(first["why"].as_str().unwrap().contains("node a runs 5, its share is 2.5"), "{plan}");
+    assert_eq!(place.shown("b", "b")["matches"], 0, "nothing has moved");
+
+    let done = rebalance(&[]).expect(0);
+    let answer = done.json();
+    assert_eq!((count(&answer, "moved"), count(&answer, "stayed")), (Some(2), Some(0)), "{answer}");
+    assert!(done.stderr.contains("2 of 2: match"), "progress is shown: {done:?}");
+    let ticks = b.wait_for("RK-NODE-224");
+    assert!(ticks["pause_ms"].is_u64(), "{ticks}");
+    let admin = place.card("b")["admin"].as_str().unwrap().to_owned();
+    eventually("the pauses of both as a metric", || {
+        let metrics = http_get(&admin, "/metrics");
+        metrics.contains("rekindle_migration_pause_seconds_count 2").then_some(())
+    });
+    let nothing = place.at("a", &["cluster", "rebalance"]).expect(0);
+    assert!(nothing.stderr.contains("nothing has to move"), "{nothing:?}");
+
+    // A match of the other node, moved through the one that is to have it.
+    let id = answer["moved"][0]["id"].as_str().unwrap();
+    let back = place.at("a", &["match", "migrate", id, "--to", "a", "--json"]).expect(0).json();
+    assert_eq!(back["node"], "a", "{back}");
+    place.at("b", &["match", "migrate", id, "--to", "b"]).expect(0);
+
+    // The other node is full now.
+    for _ in 0..3 {
+        place.create("a");
+    }
+    let answer = rebalance(&[]).expect(1).json();
+    assert_eq!((count(&answer, "moved"), count(&answer, "stayed")), (Some(0), Some(2)), "{answer}");
+    assert!(answer["stayed"][0]["why"].as_str().unwrap().contains("RK-NODE-182"), "{answer}");
+    a.stays_silent_about("RK-NODE-206", Duration::ZERO);
+    assert_eq!((a.terminate(), b.terminate()), (0, 0));
+}
+
+#[test]
+fn a_chosen_node_that_refuses_or_hangs_makes_no_second_owner_and_a_retry_works() {
+    let place = Place::new();
+    let (mut a, b) = place.start_two();
+    let held = [place.create("b"), place.create("b")];
+    for _ in 0..3 {
+        place.create("a");
+    }
+    // The other node has less to do, so it is chosen, and it is full.
+    let create =
+        |more: &[&str]| place.at("a", &[&["match", "create", "--json"][..], more].concat());
+    assert_eq!(create(&[]).expect(0).json()["node"], "a");
+    a.wait_for("RK-NODE-217");
+    let refused = create(&["--on", "b"]);
+    assert!(refused.code != 0 && refused.stderr.contains("RK-NODE-215"), "{refused:?}");
+
+    for id in &held {
+        place.at("b", &["match", "stop", id]).expect(0);
+    }
+    b.signal(Signal::STOP);
+    let frozen = create(&["--on", "b"]);
+    // On a slow machine it may look dead before it is asked: then it is certain that nothing was.
+    let unknown = frozen.stderr.contains("RK-NODE-216: it is unknown whether node b has created");
+    assert!(frozen.code != 0 && (unknown || frozen.stderr.contains("RK-NODE-213")), "{frozen:?}");
+    assert_eq!(create(&[]).expect(0).json()["node"], "a", "nobody waits for it again");
+
+    b.signal(Signal::CONT);
+    let mut nodes = vec![b];
+    let again = eventually("a match at the node that hung", || {
+        if nodes.last_mut()?.has_ended() {
+            nodes.push(place.start("b"));
+        }
+        let again = create(&["--on", "b"]);
+        (again.code == 0).then(|| again.json())
+    });
+    assert_eq!(again["node"], "b", "{again}");
+    let running = ["a", "b"].map(|name| {
+        let listed = place.at(name, &["match", "ls", "--json"]).expect(0).json();
+        let running = listed.as_array().unwrap().iter().filter(|of| of["state"] == "running");
+        running.map(|of| of["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    });
+    assert!(running[0].is_disjoint(&running[1]), "two owners: {running:?}");
+    assert!(running[1].contains(again["id"].as_str().unwrap()), "{running:?}");
+
+    // One that is dead is not waited for at all.
+    nodes.pop().unwrap().kill();
+    let dead = create(&["--on", "b"]);
+    assert!(dead.code != 0, "{dead:?}");
+    assert_eq!(create(&[]).expect(0).json()["node"], "a");
+    drop(nodes);
+    assert_eq!(a.terminate(), 0);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rekindle::node::recover::{Outcome, Recoverer, RecovererParts};
+use rekindle::node::recover::{Asked, Outcome, Recoverer, RecovererParts};
 use rekindle::node::standing::Standings;
 use rekindle::node::trial::TrialOptions;
 use rekindle_actors::{Games, Host, HostConfig, HostParts};
@@ -115,7 +115,7 @@ fn a_start_that_cannot_succeed_touches_no_match() {
 }
 
 #[test]
-fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
+fn a_rebuild_that_computes_the_same_goes_on_by_itself_and_says_so_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), &[]);
     let id = create(dir.path());
@@ -130,70 +130,34 @@ fn what_another_build_computed_waits_for_it_and_says_so_everywhere() {
         b"another build",
     )
     .unwrap();
-    let start = |more: &[&str]| {
-        let mut command = std::process::Command::new(&other);
-        command.current_dir(dir.path()).args([
-            "start",
-            "--dev",
-            "--log",
-            "json",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-        ]);
-        command.args(more);
-        Node::from_command(command)
-    };
-    let mut node = start(&[]);
-    let refused = node.wait_for("RK-NODE-011");
-    assert!(refused["report"].as_str().unwrap().contains("--accept-build"), "{refused}");
-    node.wait_for("RK-NODE-001");
-    let waits = |view: &Value| {
-        assert_eq!(
-            (view["state"].as_str(), view["epoch"].as_u64(), view["attempts"].as_u64()),
-            (Some("waits"), Some(1), Some(0)),
-            "{view}"
-        );
-        assert!(view["reason"].as_str().unwrap().contains("RK-RECOVERY-002"), "{view}");
-    };
-    waits(&show(dir.path(), &id));
-    let listed = rekindle(dir.path(), &["match", "ls"]).expect(0).stdout;
+    let mut command = std::process::Command::new(&other);
+    command.current_dir(dir.path()).args([
+        "start",
+        "--dev",
+        "--log",
+        "json",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    let mut node = Node::from_command(command);
+    let changed = node.wait_for("RK-HOST-015");
     assert!(
-        listed.contains("waits") && listed.contains("note: RK-RECOVERY-002: match ID"),
-        "{listed}"
+        changed["message"].as_str().is_some_and(|words| {
+            words.contains("build changed") && words.ends_with("ticks replayed, equal")
+        }),
+        "{changed}"
     );
-    let ready = ask(dir.path(), "/readyz");
-    assert!(
-        ready.starts_with("HTTP/1.0 200")
-            && ready.contains(&format!("ready\nmatch {id} waits (other_build)")),
-        "{ready}"
-    );
-    let metrics = ask(dir.path(), "/metrics");
-    assert!(
-        metrics.contains("rekindle_matches_not_running{reason=\"other_build\"} 1"),
-        "{metrics}"
-    );
-    let fresh = create(dir.path());
-    reaches(dir.path(), &fresh, 5);
-    // Asking again changes nothing, and is not taken for a success.
-    waits(&rekindle(dir.path(), &["match", "resume", &id, "--json"]).expect(5).json());
-    // The match is still the old build's: nothing of it was touched.
-    node.kill();
-    let mut node = Node::spawn(dir.path(), &[]);
-    let resumed = node.wait_for("RK-NODE-010");
-    assert_eq!(
-        (resumed["match_id"].as_str(), &resumed["hash_ok"]),
-        (Some(id.as_str()), &Value::Bool(true)),
-        "{resumed}"
-    );
-    node.wait_for("RK-NODE-001");
-    assert_eq!(show(dir.path(), &fresh)["state"], "waits", "the other way round");
-    node.kill();
-
-    let mut node = start(&["--accept-build"]);
     assert_eq!(node.wait_for("RK-NODE-010")["hash_ok"], true);
     node.wait_for("RK-NODE-001");
+    let view = show(dir.path(), &id);
+    assert_eq!((view["state"].as_str(), view["epoch"].as_u64()), (Some("running"), Some(2)));
+    assert_eq!(view["build_change"], changed["message"], "{view}");
+    let shown = rekindle(dir.path(), &["match", "show", &id]).expect(0).stdout;
+    assert!(shown.contains("build      build changed"), "{shown}");
+    let metrics = ask(dir.path(), "/metrics");
+    assert!(metrics.contains("rekindle_build_changes_total{grounds=\"equal\"} 1"), "{metrics}");
 }
 
 #[test]
@@ -385,7 +349,6 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
     .unwrap();
     let trials = TrialOptions {
         build,
-        accept_build: false,
         deaths: 5,
         healthy_after: Duration::from_secs(3),
         watchdog: Duration::ZERO,
@@ -402,7 +365,7 @@ async fn what_was_parked_for_a_reason_that_no_longer_holds_comes_back_by_itself(
         fresh: rekindle::clock::fresh,
     });
     let mut resumed = BTreeSet::new();
-    let nobody = BTreeSet::new();
+    let nobody = Asked::new();
     let looked = recoverer.look(0, &nobody, |outcome| match outcome {
         Outcome::Resumed(id, _) => drop(resumed.insert(id)),
         other => panic!("{other:?}"),

@@ -119,6 +119,12 @@ impl Node {
         }
     }
 
+    /// The first event with this code, which it may have said before another that was waited for.
+    pub(crate) fn said(&mut self, code: &str) -> Value {
+        let found = self.seen.iter().find(|event| event["code"] == code).cloned();
+        found.unwrap_or_else(|| self.wait_for(code))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -13,10 +13,9 @@ use rekindle_arena::Arena;
 use rekindle_schema::archive::{ChunkKind, ChunkMeta, Encoding};
 use rekindle_schema::batch::{Batch, BatchView, Frame};
 use rekindle_schema::checkpoint::CheckpointMeta;
-use rekindle_schema::codec;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::record::{Effect, FLUSH_TAG, Flush, Step};
+use rekindle_schema::record::{Effect, Flush, Step};
 use rekindle_schema::{BatchNo, BuildId, PlayerId, StateHash, Tick};
 use rekindle_sim::simulation::Probe;
 use rekindle_sim::{GameType, Marks, SessionState, SimError, Simulation, StepOutput, Typed};
@@ -200,11 +199,7 @@ async fn records(store: &Store, lease: &MatchLease) -> Vec<(BatchNo, Frame, Flus
         for batch in &batches {
             for frame in BatchView::parse(&batch.bytes).unwrap().frames(lease.match_id, lease.epoch)
             {
-                found.push((
-                    batch.number,
-                    frame.clone(),
-                    codec::decode(FLUSH_TAG, &frame.payload).unwrap(),
-                ));
+                found.push((batch.number, frame.clone(), Flush::decode(&frame.payload).unwrap()));
             }
         }
     }

@@ -18,7 +18,7 @@ use support::*;
 fn watcher(gateway: &Gateway, player: u64) -> ClientConfig {
     let mut config = client_config(gateway.local_addr(), player);
     config.role = Role::Spectator;
-    config.timing = Timing { give_up: Duration::from_millis(300), ..Timing::default() };
+    config.timing = Timing { give_up: Duration::from_secs(1), ..Timing::default() };
     config
 }
 
@@ -68,7 +68,7 @@ async fn one_spectator_ticket_takes_a_few_places_and_players_get_in() {
     }
     eventually("ten are in, and they are the players", || gateway.clients() == 10).await;
     let mut config = client_config(gateway.local_addr(), 11);
-    config.timing = Timing { give_up: Duration::from_millis(300), ..Timing::default() };
+    config.timing = Timing { give_up: Duration::from_secs(1), ..Timing::default() };
     let late = gets_in(&mut Client::connect(config).unwrap()).await;
     assert!(late.is_err_and(|words| words.contains("RK-GATE-122")));
     // Who is in comes back, on a place that is kept for that.

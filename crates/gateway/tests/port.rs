@@ -60,13 +60,11 @@ async fn a_port_that_is_lost_is_told() {
         gone: AtomicBool::new(false),
     });
     let node = FakeNode::with(&game) as Arc<dyn MatchFinder>;
-    let runtime = Arc::new(TokioRuntime);
     let gateway = Gateway::on_socket(
         gateway_config(Limits::default()),
         node,
         keys(),
         Arc::clone(&socket) as _,
-        runtime,
     )
     .unwrap();
     let mut client = Client::connect(client_config(gateway.local_addr(), 1)).unwrap();

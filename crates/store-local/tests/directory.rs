@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rekindle_schema::lease::NodeState;
@@ -168,7 +169,7 @@ fn child_holds_the_database() {
     let _held =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     println!("held");
-    std::thread::sleep(std::time::Duration::from_mins(10));
+    std::thread::sleep(Duration::from_mins(10));
 }
 
 #[tokio::test]
@@ -201,28 +202,44 @@ async fn a_process_that_said_it_stopped_before_it_was_fenced_is_not_killed() {
     let (store, other) = (open(dir.path()), open(dir.path()));
     register(&store, NODE).await;
     let mut child = holding_child("child_reads_and_stays", dir.path());
-    let mut stopped = 0;
-    for round in 10..20 {
+    let (mut stopped, mut fenced) = (0, 0);
+    // Whoever came first waits longer the next time, so that both come first now and then.
+    let (mut before_stop, mut before_fence) = (Duration::ZERO, Duration::ZERO);
+    for round in 10..60 {
         let mut lease = node_lease(Incarnation(round));
         let pid = child.0.id();
         (lease.pid, lease.pid_start) = (pid, start_time(pid).unwrap());
         store.leases.register(lease).await.unwrap();
-        let stop = store.leases.stop(Incarnation(round));
+        let stop = async {
+            tokio::time::sleep(before_stop).await;
+            store.leases.stop(Incarnation(round)).await
+        };
         let fence = async {
-            tokio::time::sleep(std::time::Duration::from_micros(round * 97 % 1_000)).await;
+            tokio::time::sleep(before_fence).await;
             other.leases.fence(Incarnation(round)).await
         };
-        let (renewal, fenced) = tokio::join!(stop, fence);
-        fenced.unwrap();
+        let (renewal, done) = tokio::join!(stop, fence);
+        done.unwrap();
         if renewal.unwrap() == Renewal::Live {
             stopped += 1;
             assert!(child.0.try_wait().unwrap().is_none(), "killed after it had stopped");
+            (before_stop, before_fence) = (longer(before_stop), before_fence / 2);
         } else {
-            assert!(!child.0.wait().unwrap().success());
+            fenced += 1;
+            assert!(!child.0.wait().unwrap().success(), "killed because it was fenced");
+            (before_stop, before_fence) = (before_stop / 2, longer(before_fence));
             child = holding_child("child_reads_and_stays", dir.path());
         }
+        if stopped >= 3 && fenced >= 3 {
+            return;
+        }
     }
-    assert!(stopped > 0, "it never stopped first: nothing was tried");
+    panic!("stopped first {stopped} times, fenced first {fenced} times: one was hardly tried");
+}
+
+/// A pause that grows from nothing to seconds in a few rounds.
+fn longer(pause: Duration) -> Duration {
+    pause * 2 + Duration::from_micros(100)
 }
 
 /// A child process that has the database of `dir` open and says so.
@@ -235,7 +252,8 @@ fn holding_child(test: &str, dir: &Path) -> Killed {
         .unwrap();
     let mut child = Killed(child);
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("held 1")));
+    // How many leases it saw depends on the test.
+    assert!(lines.any(|line| line.unwrap().contains("held ")), "the child has ended");
     child
 }
 
@@ -249,7 +267,7 @@ fn child_reads_and_stays() {
     let rows: i64 =
         reading.query_row("SELECT count(*) FROM node_lease", [], |row| row.get(0)).unwrap();
     println!("held {rows}");
-    std::thread::sleep(std::time::Duration::from_mins(10));
+    std::thread::sleep(Duration::from_mins(10));
 }
 
 #[tokio::test]
@@ -261,9 +279,9 @@ async fn nobody_waits_for_a_process_that_is_stuck_while_it_reads() {
     for round in 1..=3 {
         store.leases.renew(NODE, round, None).await.unwrap();
         // Long enough for the write-ahead log to be folded, which is what must not wait.
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         let renewal = tokio::time::timeout(
-            std::time::Duration::from_secs(3),
+            Duration::from_secs(3),
             store.leases.renew(NODE, round + 100, None),
         );
         renewal.await.expect("a change waits for a reader").unwrap();
