@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod edge;
 pub mod jobs;
 pub mod keys;
 pub mod layers;
@@ -73,6 +74,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where players reach it from elsewhere, if not at `listen`.
     pub public: Option<SocketAddr>,
+    /// Browsers.
+    pub edge: edge::Edge,
     /// Address of the admin HTTP listener.
     pub admin_listen: SocketAddr,
     /// Connections of the admin listener.
@@ -136,10 +139,12 @@ impl Config {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         times(settings)?;
         let data_dir = directory(settings, "data_dir")?;
+        let listen = parse(settings, "listen", "an address like 127.0.0.1:7777")?;
         let config = Self {
             store: store(settings, &data_dir)?,
             store_wait: Duration::from_secs(parse(settings, "store_wait_s", "seconds")?),
-            listen: parse(settings, "listen", "an address like 127.0.0.1:7777")?,
+            listen,
+            edge: edge::load(settings, listen)?,
             public: match text(settings, "public") {
                 address if address.is_empty() => None,
                 _ => Some(public(settings)?),
@@ -516,6 +521,31 @@ mod tests {
         assert!(with(&[("admin.token", "x")]).is_ok(), "only this host can try it");
         let error = with(&[("dev", "true"), ("listen", "0.0.0.0:7777")]).unwrap_err().to_string();
         assert!(error.contains("must be loopback"), "{error}");
+    }
+
+    #[test]
+    fn strangers_pages_and_guests_are_welcome_on_loopback_only() {
+        let edge = |flags: &[(&str, &str)]| with(flags).map(|config| config.edge);
+        let near = edge(&[]).unwrap();
+        assert!(near.guests && near.origins.allow(Some("https://a"), "b"));
+        let far = edge(&[("listen", "0.0.0.0:7777")]).unwrap();
+        assert!(!far.guests && !far.origins.allow(Some("https://a"), "a"));
+        let far = edge(&[("edge.web", "0.0.0.0:7777")]).unwrap();
+        assert!(!far.guests && !far.origins.allow(Some("https://a"), "a"));
+        let flags = [("listen", "0.0.0.0:7777"), ("edge.origins", "self"), ("edge.guests", "true")];
+        let asked = edge(&flags).unwrap();
+        assert!(asked.guests && asked.origins.allow(Some("https://a"), "a"));
+        assert_eq!(edge(&[("edge.web", "off")]).unwrap().web, edge::WebListen::Off);
+        for (key, value) in [
+            ("edge.web", "here"),
+            ("edge.origins", "example"),
+            ("edge.guests", "maybe"),
+            ("edge.connections", "0"),
+            ("edge.certificate", "only.pem"),
+        ] {
+            let error = with(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

@@ -77,7 +77,25 @@ impl Keyring {
         &self.sets
     }
 
-    /// The set that was made last. Its certificate is shown by nodes that start from now on.
+    /// The set whose certificate native clients are shown at `now_ms`: the oldest that is accepted,
+    /// so that clients who know no other have the whole overlap to learn of the next one.
+    pub fn shown(&self, now_ms: u64) -> &KeySet {
+        self.sets.iter().find(|set| set.is_accepted(now_ms)).unwrap_or_else(|| self.newest())
+    }
+
+    /// The certificates that clients are to trust at `now_ms`: the one that is shown, then those
+    /// that are shown after it.
+    pub fn certificates(&self, now_ms: u64) -> Vec<Bytes> {
+        let mut certificates = vec![self.shown(now_ms).certificate.clone()];
+        for set in self.sets.iter().filter(|set| set.is_accepted(now_ms)) {
+            if !certificates.contains(&set.certificate) {
+                certificates.push(set.certificate.clone());
+            }
+        }
+        certificates
+    }
+
+    /// The set that was made last.
     pub fn newest(&self) -> &KeySet {
         &self.sets[self.sets.len() - 1]
     }
@@ -197,6 +215,22 @@ mod tests {
             "an overlap of 0 ends all that was signed before"
         );
         assert_eq!(ring.signer(180).id, 4);
+    }
+
+    #[test]
+    fn a_certificate_is_shown_until_its_overlap_is_over_and_the_next_one_is_known_before() {
+        let with = |id: u64, signs_from_ms, certificate: &'static [u8]| KeySet {
+            certificate: Bytes::from_static(certificate),
+            ..set(id, signs_from_ms)
+        };
+        let mut ring = Keyring::new(with(1, 0, b"a"));
+        ring.rotate(with(2, 110, b"a"), 50, 100).unwrap();
+        assert_eq!(ring.certificates(120), [Bytes::from_static(b"a")]);
+        ring.rotate(with(3, 130, b"b"), 1_000, 120).unwrap();
+        for (now, known) in [(120, "ab"), (1_129, "ab"), (1_130, "b"), (9_999, "b")] {
+            assert_eq!(ring.certificates(now).concat(), known.as_bytes(), "at {now}");
+            assert_eq!(ring.shown(now).certificate, known.as_bytes()[..1]);
+        }
     }
 
     #[test]

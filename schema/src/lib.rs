@@ -23,6 +23,7 @@
 pub mod archive;
 pub mod audit;
 pub mod batch;
+pub mod browsers;
 pub mod checkpoint;
 pub mod codec;
 pub mod condition;

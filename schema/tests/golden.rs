@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use rekindle_schema::archive::{CHUNK_META_TAG, ChunkKind, ChunkMeta, Encoding, PIN_TAG, Pin};
 use rekindle_schema::audit::{AUDIT_ENTRY_TAG, AuditEntry, Stage};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
+use rekindle_schema::browsers::{BROWSERS_TAG, BrowserCertificate, BrowserCertificates};
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
@@ -235,6 +236,18 @@ fn keyrings_of_version_1() {
     let sealed = b"sealed bytes".to_vec().into();
     let sealed = KeptKeyring::Sealed { salt: [1; 32], nonce: [2; 12], sealed };
     check("keyring-kept-sealed-1.bin", KEPT_TAG, &sealed);
+}
+
+#[test]
+fn browser_certificates_of_version_1() {
+    let certificate = |shown_from_ms: u64| BrowserCertificate {
+        shown_from_ms,
+        certificate: b"a certificate".to_vec().into(),
+        key: b"its key".to_vec().into(),
+    };
+    let (present, next) = (certificate(1_700_000_000_000), certificate(1_700_561_600_000));
+    let both = BrowserCertificates { present, next };
+    check("browser-certificates-1.bin", BROWSERS_TAG, &both);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! On the node's host all of it lies in the data directory. With `--admin` the node is asked over
 //! HTTP instead, which it answers in dev mode or with its token.
 
+use std::iter;
 use std::net::SocketAddr;
 
 use rekindle_client::{ClientConfig, Trust};
@@ -52,7 +53,10 @@ impl Access {
                     ),
                 )
             };
-            let certificate = hex::decode(&view.certificate).ok_or_else(strange)?;
+            let certificates = iter::once(&view.certificate).chain(&view.certificates);
+            let certificates =
+                certificates.map(|text| hex::decode(text)).collect::<Option<Vec<_>>>();
+            let trust = Trust::certificates(certificates.ok_or_else(strange)?);
             let told = match &view.public {
                 Some(public) => public.parse().ok(),
                 None => {
@@ -60,15 +64,21 @@ impl Access {
                 }
             };
             let addr = connect.map(dial::from_here).or(told).ok_or_else(strange)?;
-            return Ok(Self { addr, trust: Trust::Certificate(certificate), node, keys: None });
+            return Ok(Self { addr, trust, node, keys: None });
         }
         let keys = keyring::of_host(&context.config).await?;
         let card = context.card()?;
         let addr = dial::from_here(connect.unwrap_or(card.listen));
         Ok(Self {
             addr,
-            // The one that the node shows, which a rotation since its start has not changed.
-            trust: Trust::Certificate(std::fs::read(&card.certificate)?),
+            // The one that the node shows, if it has not read the keys again, or is of a release
+            // that reads them at its start.
+            trust: Trust::certificates(
+                keys.certificates_der()
+                    .iter()
+                    .map(|der| der.to_vec())
+                    .chain([std::fs::read(&card.certificate)?]),
+            ),
             node,
             keys: Some(keys),
         })
@@ -93,7 +103,7 @@ impl Access {
             match_id: None,
             ttl_s: TICKET_S,
         };
-        let Ticket { ticket } =
+        let Ticket { ticket, .. } =
             self.node.post("/v1/tickets", &wanted).await.map_err(matches::explain)?;
         Ok(ticket)
     }

@@ -607,8 +607,8 @@ pub enum KeysCommand {
         /// longest match; 0s if a key has become known to others.
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         overlap: String,
-        /// Makes a certificate as well. Nodes show it from their next start on; clients that pin
-        /// the one before have to be given the new one.
+        /// Makes a certificate for native clients as well. Nodes show it once the overlap is over;
+        /// until then clients are to be given both.
         #[arg(long)]
         tls: bool,
     },

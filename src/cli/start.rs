@@ -164,6 +164,11 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
         ));
     }
     lines.push(String::new());
+    if let Some(web) = card.web {
+        let tls = node.parts().config.edge.certificate.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        lines.push(format!("  {:<10} {scheme}://{}/", "browsers", dial::from_here(web)));
+    }
     for (what, path) in [("health", "/readyz"), ("metrics", "/metrics"), ("all paths", "/")] {
         lines.push(format!("  {what:<10} http://{}{path}", dial::from_here(card.admin)));
     }

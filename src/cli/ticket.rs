@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, command: &TicketCommand) -> Result<Exit, Fa
     };
     let issue = |keys: &Keys| {
         tickets::issue(keys, &ticket_wanted(&wanted))
-            .map(|ticket| api::Ticket { ticket })
+            .map(|ticket| api::Ticket { ticket, certificates: tickets::fingerprints(keys) })
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
     };
     let ticket = block_on(async {

@@ -13,9 +13,10 @@ use std::path::Path;
 use rekindle_store_open::address::StoreAddress;
 use rustix::fs::{Access, access};
 
+use super::edge::WebListen;
 use super::{Config, ConfigError};
 use crate::clock;
-use crate::node::cluster;
+use crate::node::{browsers, cluster};
 
 /// The kind of job that needs `backup.dir`.
 const BACKUP: &str = "backup";
@@ -83,8 +84,13 @@ fn addresses(config: &Config) -> Vec<String> {
         .cluster
         .listen
         .and_then(|listen| unbindable("cluster.listen", "--set cluster.listen=", listen, tcp));
+    let web = match config.edge.web {
+        WebListen::At(web) => unbindable("edge.web", "--set edge.web=", web, tcp),
+        WebListen::AsPlayers | WebListen::Off => None,
+    };
     listen
         .into_iter()
+        .chain(web)
         .chain(unbindable("admin.listen", "--admin", config.admin_listen, tcp))
         .chain(cluster)
         .collect()
@@ -92,8 +98,10 @@ fn addresses(config: &Config) -> Vec<String> {
 
 /// Certificates that are of no use.
 fn certificates(config: &Config) -> Vec<String> {
-    let loaded = cluster::tls(&config.cluster);
-    loaded.err().map(|error| error.to_string()).into_iter().collect()
+    let links = cluster::tls(&config.cluster).err().map(|error| error.to_string());
+    let browsers = config.edge.certificate.as_ref().and_then(|files| browsers::check(files).err());
+    let browsers = browsers.map(|error| format!("edge.certificate: {error}"));
+    links.into_iter().chain(browsers).collect()
 }
 
 /// Why this host, or this user, can never listen there. That another process listens there now is

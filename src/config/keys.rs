@@ -216,6 +216,40 @@ pub const KEYS: &[Key] = &[
         "the admin listener issues tickets to whoever asks; only with loopback listeners",
     ),
     key(
+        "edge.certificate",
+        Kind::Text,
+        "",
+        "PEM file: a certificate that browsers trust, with its chain; then the web listener speaks \
+         TLS; read again when it changes",
+    ),
+    key(
+        "edge.connections",
+        Kind::Number,
+        "1024",
+        "TCP connections of the web listener at once, WebSockets included; more are refused",
+    ),
+    key(
+        "edge.guests",
+        Kind::Choice(&["auto", "true", "false"]),
+        "auto",
+        "the page gives tickets to whoever asks; auto: if the web listener is on loopback",
+    ),
+    key(
+        "edge.origins",
+        Kind::Text,
+        "",
+        "whose pages may connect: https://HOST,... ; self: the node's own; *: all; empty: all if \
+         the web listener is on loopback, else none",
+    ),
+    key("edge.private_key", Kind::Text, "", "PEM file: the key of edge.certificate"),
+    key(
+        "edge.web",
+        Kind::Text,
+        "",
+        "TCP address for browsers (WebSocket, the page); empty: the one of `listen`, which other \
+         nodes of a cluster rely on; off: none",
+    ),
+    key(
         "jobs.concurrency",
         Kind::Number,
         "4",

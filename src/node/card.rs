@@ -30,8 +30,15 @@ pub struct NodeCard {
     pub admin: SocketAddr,
     /// UDP address for players.
     pub listen: SocketAddr,
+    /// TCP address for browsers; absent if there is none.
+    #[serde(default)]
+    pub web: Option<SocketAddr>,
     /// The certificate that the node shows, DER.
     pub certificate: PathBuf,
+    /// SHA-256 of the certificates that native clients are to trust, in hexadecimal: that one, then
+    /// those that the node will show.
+    #[serde(default)]
+    pub certificates: Vec<String>,
     /// The address of its store, without a password. Empty in cards of earlier releases.
     #[serde(default)]
     pub store: String,
@@ -112,7 +119,9 @@ mod tests {
             incarnation: "1".to_owned(),
             admin: ([127, 0, 0, 1], 1).into(),
             listen: ([127, 0, 0, 1], 2).into(),
+            web: None,
             certificate: dir.path().join("cert.der"),
+            certificates: Vec::new(),
             store: "memory".to_owned(),
         };
         card.write(dir.path()).unwrap();

@@ -1,11 +1,13 @@
 //! How many files and sockets a node needs open at once, and how many it may have.
 //!
-//! Players cost none: they share one UDP socket. Compared at the start, and by `rekindle doctor`.
+//! Players cost none over QUIC: they share one UDP socket. Those that come by WebSocket cost one
+//! each. Compared at the start, and by `rekindle doctor`.
 
 use rekindle_store_open::address::StoreAddress;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
+use crate::config::edge::WebListen;
 
 /// Runtimes, the game port, logs, node.json, and what commands of the system open for a moment.
 const PROCESS: u64 = 64;
@@ -19,7 +21,11 @@ const FEWEST_ADMINS: usize = 4;
 
 /// What a node with this configuration needs.
 pub fn needed(config: &Config) -> u64 {
-    without_admins(config) + config.admin_connections as u64
+    let web = match config.edge.web {
+        WebListen::Off => 0,
+        WebListen::AsPlayers | WebListen::At(_) => config.edge.connections as u64,
+    };
+    without_admins(config) + config.admin_connections as u64 + web
 }
 
 fn without_admins(config: &Config) -> u64 {
@@ -41,6 +47,13 @@ pub fn raise() -> Option<u64> {
         return current;
     }
     maximum
+}
+
+/// How many connections the web listener may have: not so many that the store gets none.
+pub fn web_connections(config: &Config) -> usize {
+    let most = config.edge.connections;
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return most };
+    usize::try_from(limit / 2).map_or(most, |half| half.clamp(1, most))
 }
 
 /// Raises the limit, says so if it is lower than what the configuration needs, and gives how many

@@ -66,6 +66,14 @@ pub enum NodeError {
         /// When, in words.
         since: String,
     },
+    /// The web listener cannot be had where it was asked for.
+    #[error("RK-NODE-230: edge.web {addr}: {error}; choose another address, or set it to off")]
+    Web {
+        /// The address.
+        addr: std::net::SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Another node took this node's matches.
     #[error("RK-NODE-005: this node's lease is fenced: another node took its matches")]
     Fenced,

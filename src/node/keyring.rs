@@ -17,6 +17,8 @@ use rekindle_store::{Store, StoreError};
 use rekindle_store_open::address::StoreAddress;
 
 use super::card::NodeCard;
+use super::serving::Parts;
+use super::tickets::fingerprints;
 use crate::clock;
 use crate::config::{Config, Secret};
 
@@ -81,7 +83,7 @@ async fn standing(store: &Store) -> Result<Option<Standing>, KeyringError> {
     Ok(Some(Standing { version: entry.version, kept }))
 }
 
-fn revealed(secret: Option<&Secret>) -> Option<&str> {
+pub(super) fn revealed(secret: Option<&Secret>) -> Option<&str> {
     secret.map(Secret::reveal)
 }
 
@@ -103,7 +105,7 @@ async fn write(
     Ok(store.registry.put(entry).await?.is_ok())
 }
 
-fn busy() -> KeyringError {
+pub(super) fn busy() -> KeyringError {
     StoreError::Unavailable("the keys of the cluster are changed by many at once".to_owned()).into()
 }
 
@@ -225,9 +227,11 @@ pub async fn rotate(
     Err(busy())
 }
 
-/// Has a running edge sign and accept as the keys in the store have it, each second. A store that
-/// is away, or keys that this node cannot open, leave it with those that it has.
-pub async fn keep(config: &Config, store: &Store, keys: &Keys) -> Infallible {
+/// Has a running edge sign, accept and be shown as the keys in the store have it, each second. A
+/// store that is away, or keys that this node cannot open, leave it with those that it has. `card`
+/// is written again when clients have to trust other certificates.
+pub async fn keep(config: &Config, parts: &Parts, card: &NodeCard) -> Infallible {
+    let (store, keys) = (&parts.store, parts.gateway.keys());
     let mut said = false;
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
@@ -235,8 +239,11 @@ pub async fn keep(config: &Config, store: &Store, keys: &Keys) -> Infallible {
             continue;
         }
         let again = async {
-            if let Some(ring) = read(store, config.cluster_secret.as_ref()).await? {
-                keys.adopt(&ring, clock::now_ms())?;
+            if let Some(ring) = read(store, config.cluster_secret.as_ref()).await?
+                && keys.adopt(&ring, clock::now_ms())?
+            {
+                keys.publish_certificate(&config.data_dir)?;
+                told(config, card, keys);
             }
             Ok::<_, KeyringError>(())
         };
@@ -250,6 +257,22 @@ pub async fn keep(config: &Config, store: &Store, keys: &Keys) -> Infallible {
                     read again: this node goes on with those that it has");
             }
         }
+    }
+}
+
+/// Says which certificates clients have to trust from now on, in the log and in `node.json`.
+fn told(config: &Config, card: &NodeCard, keys: &Keys) {
+    let certificates = fingerprints(keys);
+    tracing::info!(
+        code = "RK-NODE-234",
+        shown = certificates[0],
+        known = certificates.len(),
+        "native clients are shown, or are to trust, another certificate"
+    );
+    let card = NodeCard { certificates, ..card.clone() };
+    if let Err(error) = card.write(&config.data_dir) {
+        tracing::warn!(code = "RK-NODE-235", %error, "node.json names the certificates that were \
+            trusted before");
     }
 }
 

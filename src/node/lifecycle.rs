@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,8 +16,8 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rekindle_actors::{DrainReport, Games, Host, HostParts, MatchPhase};
 use rekindle_cluster::ownership::{lease, takeover};
-use rekindle_gateway::Gateway;
 use rekindle_gateway::keys::CERTIFICATE_FILE;
+use rekindle_gateway::{Gateway, Keys};
 use rekindle_jobs::{Drained, Kind};
 use rekindle_schema::{Incarnation, MatchId};
 use rekindle_store::{Renewal, Store, StoreError};
@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::boot::{self, Booted};
+use super::browsers::Browsers;
 use super::card::{self, NodeCard};
 use super::cluster::Cluster;
 use super::edge::EdgeThreads;
@@ -44,7 +45,7 @@ use super::standing::Standings;
 use super::successors::{self, Successors};
 use super::watch::{keep_watch, recover_all, recoverer};
 use super::whereabouts::Lookup;
-use super::{READY, cutoff, jobs, rebalance, wishes};
+use super::{READY, cutoff, jobs, rebalance, tickets, web, wishes};
 use crate::config::Config;
 use crate::files::About as _;
 use crate::{clock, text};
@@ -114,11 +115,12 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     // From before the first match on: a drained node stays so over its restart.
     let drained = booted.wish.is_some();
     let assembled = assemble(&config, games, &*front, booted).await?;
-    let Assembled { node, renewal, card, lock, edge } = assembled;
+    let Assembled { node, renewal, card, lock, edge, web } = assembled;
     let upkeep = keep_metrics(metrics);
     let listing = node.parts().lookup.keep_listing();
     let members = Arc::clone(&node.parts().members);
     let standby = Arc::clone(&node.parts().standby);
+    let browsers = Arc::clone(&node.parts().browsers);
     // Until the last match has moved away.
     let mut telling = pin!(successors::tell(node.parts()));
     announce(&node, drained).await;
@@ -137,13 +139,12 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
         never = listing => match never {},
         never = members.keep() => match never {},
         never = standby.keep() => match never {},
+        never = browsers.keep(&config, &node.parts().store) => match never {},
         never = &mut telling => match never {},
         never = wishes::keep(&node) => match never {},
         never = cutoff::keep(&node) => match never {},
         never = rebalance::keep(&node) => match never {},
-        never = keyring::keep(&config, &node.parts().store, node.parts().gateway.keys()) => {
-            match never {}
-        }
+        never = keyring::keep(&config, node.parts(), &card) => match never {},
     };
     if let Some(error) = ended {
         give_up(&node, &error);
@@ -151,7 +152,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     }
     let stopped = tokio::select! {
         biased;
-        stopped = stop(&node, &*front, &mut signals, tell) => stopped,
+        stopped = stop(&node, (&*front, web), &mut signals, tell) => stopped,
         never = &mut telling => match never {},
     };
     // Kept until the last: the edge's threads, and the data directory.
@@ -190,6 +191,8 @@ struct Assembled {
     lock: File,
     /// The edge runs on these until they are dropped.
     edge: EdgeThreads,
+    /// Answers browsers.
+    web: Option<web::Listening>,
 }
 
 /// Puts the parts together: host, edge, lease.
@@ -219,18 +222,17 @@ async fn assemble(
     let standby = standby(config, &host, &store, incarnation);
     let successors = Successors::new();
     let links = links(&host, &store, (&recovering, &standings), &lookup, &successors);
-    let edge = EdgeThreads::start()?;
-    let gateway = {
-        let _inside = edge.handle().enter();
-        Gateway::bind(gateway_config(config), links, keys)?
-    };
+    let (edge, gateway, listener) = open_edge(config, links, keys)?;
+    let browsers = Browsers::begin(gateway.certificates(), config, &store).await;
     let card = NodeCard {
         pid: std::process::id(),
         pid_start,
         incarnation: incarnation.to_string(),
         admin: front.addr(),
         listen: gateway.local_addr(),
+        web: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         certificate: std::path::absolute(config.data_dir.join(CERTIFICATE_FILE))?,
+        certificates: tickets::fingerprints(gateway.keys()),
         store: card::store_text(&config.store),
     };
     let cluster = Arc::new(Cluster::join(config, &store, incarnation).await?);
@@ -249,6 +251,7 @@ async fn assemble(
         host,
         store,
         gateway,
+        browsers,
         incarnation,
         build,
         peers: cluster.peers(),
@@ -260,7 +263,23 @@ async fn assemble(
     };
     let node = Arc::new(Serving::new(parts));
     node.parts().mover.serves(&node);
-    Ok(Assembled { node, renewal, card, lock, edge })
+    let web = web::begin(&node, edge.handle(), listener)?;
+    Ok(Assembled { node, renewal, card, lock, edge, web })
+}
+
+/// Opens the game port on threads of its own, and binds the listener for browsers.
+fn open_edge(
+    config: &Config,
+    links: Arc<Links>,
+    keys: Keys,
+) -> Result<(EdgeThreads, Gateway, Option<TcpListener>), NodeError> {
+    let edge = EdgeThreads::start()?;
+    let places = web::bind(config)?;
+    let gateway = {
+        let _inside = edge.handle().enter();
+        Gateway::bind(gateway_config(config, places.listen), links, keys)?
+    };
+    Ok((edge, gateway, places.listener))
 }
 
 /// How the edge finds matches.
@@ -340,7 +359,7 @@ async fn serve(
 /// Puts all matches away and gives up the lease.
 async fn stop(
     node: &Serving,
-    front: &dyn Front,
+    (front, web): (&dyn Front, Option<web::Listening>),
     signals: &mut Signals,
     tell: &mut (dyn FnMut(Milestone<'_>) + Send),
 ) -> Result<(), NodeError> {
@@ -357,6 +376,9 @@ async fn stop(
         move_away(node).await;
         let report = host.drain().await;
         gateway.shutdown("RK-NODE-033: this node is going down; reconnect in a moment").await;
+        if let Some(web) = web {
+            web.close().await;
+        }
         report
     };
     let report = tokio::select! {

@@ -20,6 +20,7 @@ use rekindle_store::{AuditQuery, Store};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::browsers::Browsers;
 use super::cluster::Cluster;
 use super::listing::LastTicks;
 use super::members::Members;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub store: Store,
     /// The edge.
     pub gateway: Gateway,
+    /// What it shows to browsers.
+    pub browsers: Arc<Browsers>,
     /// This run.
     pub incarnation: Incarnation,
     /// What computes the games.
@@ -84,6 +87,8 @@ pub struct NodeReport {
     pub public: Option<SocketAddr>,
     /// The certificate that it shows to players, DER.
     pub certificate: Vec<u8>,
+    /// Those that players are to trust: that one, then those that it will show.
+    pub certificates: Vec<Vec<u8>>,
     /// Names of the registered game types.
     pub games: Vec<String>,
     /// How long the node has been serving.
@@ -182,6 +187,13 @@ impl Serving {
             listen: parts.gateway.local_addr(),
             public: parts.config.public,
             certificate: parts.gateway.keys().certificate_der().to_vec(),
+            certificates: parts
+                .gateway
+                .keys()
+                .certificates_der()
+                .iter()
+                .map(|der| der.to_vec())
+                .collect(),
             games: parts.games.names().map(str::to_owned).collect(),
             uptime: self.started.elapsed(),
             draining: self.is_draining(),

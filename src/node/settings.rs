@@ -1,6 +1,7 @@
 //! What the configuration means for the parts of a node. Called by [`super::lifecycle`] when it
 //! puts them together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rekindle_actors::{HANG_EXIT_CODE, HostConfig, OtherBuild};
@@ -34,12 +35,13 @@ pub(super) fn host_config(config: &Config) -> HostConfig {
     }
 }
 
-/// How the edge lets players in.
-pub(super) fn gateway_config(config: &Config) -> GatewayConfig {
+/// How the edge lets players in, at `listen`.
+pub(super) fn gateway_config(config: &Config, listen: SocketAddr) -> GatewayConfig {
     let rate = |per_second: u32, burst: f64| {
         Rate::new(f64::from(per_second), f64::from(per_second) * burst)
     };
-    let mut gateway = GatewayConfig::new(config.listen, clock::wall());
+    let mut gateway = GatewayConfig::new(listen, clock::wall());
+    gateway.origins = Arc::new(config.edge.origins.clone());
     gateway.limits = Limits {
         max_connections: config.limits.connections,
         reserve: config.limits.reserve,

@@ -1,12 +1,12 @@
 //! Signs tickets, for `ticket issue` and for the admin listener.
 
-use rekindle_gateway::keys::Keys;
+use rekindle_gateway::keys::{Keys, fingerprint};
 use rekindle_gateway::ticket::{self, TicketError};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
 use super::bots;
-use crate::clock;
+use crate::{clock, hex};
 
 /// The ticket that somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,12 @@ pub fn issue(keys: &Keys, wanted: &Wanted) -> Result<String, TicketError> {
         expires_ms: clock::now_ms().saturating_add(wanted.ttl_s.saturating_mul(1_000)),
         nonce: clock::random(),
     })
+}
+
+/// SHA-256 of the certificates that native clients are to trust, in hexadecimal.
+pub fn fingerprints(keys: &Keys) -> Vec<String> {
+    let certificates = keys.certificates_der();
+    certificates.iter().map(|certificate| hex::encode(&fingerprint(certificate))).collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,10 @@ pub struct NodeView {
     pub public: Option<String>,
     /// The certificate that it shows to players: DER, in hexadecimal.
     pub certificate: String,
+    /// The certificates that players are to trust, likewise: that one, then those that it will
+    /// show.
+    #[serde(default)]
+    pub certificates: Vec<String>,
     /// Names of the registered game types.
     pub games: Vec<String>,
     /// Seconds since the process was ready.
@@ -272,6 +276,10 @@ pub struct IssueTicket {
 pub struct Ticket {
     /// PASETO v4.public.
     pub ticket: String,
+    /// SHA-256 of the certificates that native clients are to trust, in hexadecimal: the one that
+    /// nodes show, then those that they will.
+    #[serde(default)]
+    pub certificates: Vec<String>,
 }
 
 /// `POST /v1/matches/ID/migrate`.

@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tower_service::Service as _;
@@ -151,14 +152,15 @@ impl Front {
 
 /// Serves until `stop` resolves, then answers what is under way.
 ///
-/// At most `most` connections are open at once.
-pub async fn serve(
+/// At most `most` connections are open at once. Boxed, so that the server is compiled in this
+/// crate and not where it is awaited.
+pub fn serve(
     listener: TcpListener,
     front: Front,
     most: usize,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    listener::serve(listener, front.router(), most, stop).await
+    stop: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, std::io::Result<()>> {
+    Box::pin(listener::serve(listener, front.router(), most, stop))
 }
 
 fn router(admin: Admin) -> Router {

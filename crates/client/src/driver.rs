@@ -152,7 +152,7 @@ impl Driver {
             () = sleep_until(search.since + give_up) => {
                 let why = search.last_refusal.take().or(self.dialer.last_error.take());
                 let why = why.unwrap_or_else(|| "no server answered".to_owned());
-                Err((None, format!("RK-CLIENT-011: no session for {give_up:?}: {why}")))
+                Err((None, gave_up(give_up, &why)))
             }
         }
     }
@@ -247,26 +247,45 @@ impl Driver {
                 self.say_disconnected(reason).await;
             }
             Gone::Refused(code, message) => {
-                // A match that this node has not heard of may be known to another, or be on its way
-                // here.
-                let elsewhere =
-                    self.dialer.knows_another(remote) && search.failures < ASKED_ELSEWHERE;
-                let patient = code.is_temporary()
-                    || code == RefuseCode::NoMatch
-                        && (elsewhere || self.shared.state.lock().welcome.is_some());
-                // Counted from the last good connection: a refusal after a long one is the first.
-                if !patient || search.since.elapsed() >= self.config.timing.give_up {
-                    return Some((Some(code), message));
-                }
-                self.moving = false;
-                search.last_refusal = Some(message.clone());
-                self.say_disconnected(message).await;
-                // Also behind a good connection: who says "not now" means it.
-                search.failures = search.failures.max(1);
+                return self.refused(code, message, remote, search).await;
             }
         }
         None
     }
+
+    /// The server at `remote` does not let the client in. `Some` ends the session.
+    async fn refused(
+        &mut self,
+        code: RefuseCode,
+        message: String,
+        remote: SocketAddr,
+        search: &mut Search,
+    ) -> Option<Ending> {
+        // A match that this node has not heard of may be known to another, or be on its way here.
+        let elsewhere = self.dialer.knows_another(remote) && search.failures < ASKED_ELSEWHERE;
+        let patient = code.is_temporary()
+            || code == RefuseCode::NoMatch
+                && (elsewhere || self.shared.state.lock().welcome.is_some());
+        if !patient {
+            return Some((Some(code), message));
+        }
+        // Counted from the last good connection: a refusal after a long one is the first.
+        let give_up = self.config.timing.give_up;
+        if search.since.elapsed() >= give_up {
+            return Some((Some(code), gave_up(give_up, &message)));
+        }
+        self.moving = false;
+        search.last_refusal = Some(message.clone());
+        self.say_disconnected(message).await;
+        // Also behind a good connection: who says "not now" means it.
+        search.failures = search.failures.max(1);
+        None
+    }
+}
+
+/// What a client is told whose patience is over; `why`: what came last.
+fn gave_up(patience: Duration, why: &str) -> String {
+    format!("RK-CLIENT-011: no session for {patience:?}: {why}")
 }
 
 /// The game ended the session.

@@ -4,6 +4,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rekindle_transport::Origins;
+
 /// The time of day in milliseconds since 1970, for the expiry of tickets and for nothing else.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
@@ -127,6 +129,8 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Whose pages may connect by WebTransport; none without a listener that says otherwise.
+    pub origins: Arc<Origins>,
     /// Decides QUIC's random choices and connection ids, for simulations only; without it the
     /// system's randomness does.
     pub seed: Option<[u8; 32]>,
@@ -144,6 +148,7 @@ impl GatewayConfig {
             bind,
             limits: Limits::default(),
             clock,
+            origins: Arc::default(),
             seed: None,
             socket_buffer: 4 << 20,
             gather: GATHER,

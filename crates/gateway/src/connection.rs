@@ -69,13 +69,22 @@ pub(crate) async fn serve(
                 return;
             }
         };
+    serve_connected(&edge, (connection, number), pending).await;
+}
+
+/// Serves a connection whose handshake is complete, as [`serve`] does.
+pub(crate) async fn serve_connected(
+    edge: &Arc<Edge>,
+    (connection, number): (Connection, u64),
+    pending: PendingGuard,
+) {
     let Some(Answered { reader, mut writer, admitted }) =
-        hello::receive(&edge, (&connection, number), pending).await
+        hello::receive(edge, (&connection, number), pending).await
     else {
         return;
     };
     match admitted {
-        Ok(visit) => stay(&edge, (connection, number), (reader, writer), visit).await,
+        Ok(visit) => stay(edge, (connection, number), (reader, writer), visit).await,
         Err(why) => say_goodbye(&connection, &mut writer, why).await,
     }
 }

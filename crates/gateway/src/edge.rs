@@ -1,6 +1,8 @@
 //! The parts of an edge that its connections use. Made once by [`crate::gateway`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -10,7 +12,7 @@ use crate::config::{GatewayConfig, Rate};
 use crate::crowd::Crowd;
 use crate::finding::Finding;
 use crate::keys::Keys;
-use crate::limits::Bucket;
+use crate::limits::{Bucket, Gatekeeper, Verdict};
 use crate::meters::Meters;
 use crate::pending::Connections;
 use crate::room::Rooms;
@@ -29,6 +31,10 @@ pub(crate) struct Edge {
     pub(crate) finding: Arc<Finding>,
     /// Counts connections.
     pub(crate) connections: Arc<Connections>,
+    /// Decides on new connections, whatever carries them.
+    gatekeeper: Mutex<Gatekeeper>,
+    /// How many were taken.
+    taken: AtomicU64,
     /// The clients that are in.
     pub(crate) crowd: Arc<Crowd>,
     /// The matches that have clients here.
@@ -55,6 +61,8 @@ impl Edge {
             keys,
             finding,
             connections: Connections::new(Arc::clone(&meters)),
+            gatekeeper: Mutex::new(Gatekeeper::new(&config.limits, Instant::now())),
+            taken: AtomicU64::new(0),
             crowd,
             rooms,
             waiting: Semaphore::new(config.limits.max_waiting),
@@ -62,5 +70,16 @@ impl Edge {
             meters,
             config,
         })
+    }
+
+    /// Decides on a connection from `source` that wants in. `validated`: it has proved its address.
+    pub(crate) fn decide(&self, source: IpAddr, validated: bool) -> Verdict {
+        let knock = self.connections.knock(source, validated);
+        self.gatekeeper.lock().decide(knock, Instant::now())
+    }
+
+    /// The number of the next connection.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.taken.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

@@ -11,18 +11,21 @@ use std::time::Duration;
 use rekindle_door::MatchFinder;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_transport::quic::AsyncUdpSocket;
-use rekindle_transport::{Incoming, ServerEndpoint, ServerSetup, SetupError, SocketSetup};
+use rekindle_transport::{
+    Certificates, Incoming, ServerEndpoint, ServerSetup, SetupError, SocketSetup,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::config::GatewayConfig;
 use crate::connection;
 use crate::edge::Edge;
 use crate::finding::Finding;
 use crate::keys::Keys;
-use crate::limits::{Gatekeeper, Verdict};
+use crate::limits::Verdict;
 use crate::meters::Meters;
+use crate::side_door::SideDoor;
 
 /// How long a shutdown waits for clients to hear of it.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -71,8 +74,9 @@ impl Gateway {
         keys: Keys,
     ) -> Result<Self, GatewayError> {
         let socket = SocketSetup { buffer: config.socket_buffer, gather: config.gather };
-        let endpoint = ServerEndpoint::bind(config.bind, socket, setup(&config, &keys))
-            .map_err(|error| not_set_up(error, config.bind))?;
+        let failed = |error| not_set_up(error, config.bind);
+        let setup = setup(&config, &keys);
+        let endpoint = ServerEndpoint::bind(config.bind, socket, setup).map_err(failed)?;
         Ok(Self::begin(config, finder, keys, endpoint))
     }
 
@@ -83,8 +87,8 @@ impl Gateway {
         keys: Keys,
         socket: Arc<dyn AsyncUdpSocket>,
     ) -> Result<Self, GatewayError> {
-        let endpoint = ServerEndpoint::on_socket(socket, setup(&config, &keys))
-            .map_err(|error| not_set_up(error, config.bind))?;
+        let failed = |error| not_set_up(error, config.bind);
+        let endpoint = ServerEndpoint::on_socket(socket, setup(&config, &keys)).map_err(failed)?;
         Ok(Self::begin(config, finder, keys, endpoint))
     }
 
@@ -125,6 +129,16 @@ impl Gateway {
         &self.edge.keys
     }
 
+    /// Where connections come in that the port does not make: those of a web listener.
+    pub fn side_door(&self) -> SideDoor {
+        SideDoor::new(Arc::clone(&self.edge))
+    }
+
+    /// What clients are shown. Browsers are served from when it has a certificate for them.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        self.edge.keys.certificates()
+    }
+
     /// Clients that are in now, players and spectators.
     pub fn clients(&self) -> usize {
         self.edge.crowd.len()
@@ -160,10 +174,9 @@ impl Drop for Gateway {
 }
 
 fn setup(config: &GatewayConfig, keys: &Keys) -> ServerSetup {
-    let (certificate, private_key) = keys.tls_identity();
     ServerSetup {
-        certificate,
-        private_key,
+        certificates: Arc::clone(keys.certificates()),
+        origins: Arc::clone(&config.origins),
         reset_key: keys.reset_key(),
         retry_key: keys.retry_token_key(),
         connection_id_key: keys.connection_id_key(),
@@ -185,19 +198,13 @@ fn not_set_up(error: SetupError, addr: SocketAddr) -> GatewayError {
 
 /// Decides on each connection that wants in. `opened` is dropped when no more can come.
 async fn accept(edge: Arc<Edge>, endpoint: ServerEndpoint, opened: watch::Sender<bool>) {
-    let mut gatekeeper = Gatekeeper::new(&edge.config.limits, Instant::now());
-    let mut number = 0;
     while let Some(incoming) = endpoint.accept().await {
         if edge.crowd.is_draining() {
             incoming.refuse();
             continue;
         }
-        let knock = edge.connections.knock(incoming.source(), incoming.is_validated());
-        match gatekeeper.decide(knock, Instant::now()) {
-            Verdict::Accept => {
-                number += 1;
-                take(&edge, incoming, number);
-            }
+        match edge.decide(incoming.source(), incoming.is_validated()) {
+            Verdict::Accept => take(&edge, incoming),
             Verdict::Retry => {
                 Meters::turned_away("retried", "address");
                 // One that has proved its address is never asked again.
@@ -222,8 +229,9 @@ async fn accept(edge: Arc<Edge>, endpoint: ServerEndpoint, opened: watch::Sender
     opened.send_replace(false);
 }
 
-/// Serves a connection in a task of its own. `number` counts the connections of this edge.
-fn take(edge: &Arc<Edge>, incoming: Incoming, number: u64) {
+/// Serves a connection in a task of its own.
+fn take(edge: &Arc<Edge>, incoming: Incoming) {
+    let number = edge.next_number();
     edge.meters.accepted.increment(1);
     let pending = edge.connections.begin_pending(incoming.source());
     let handshake = incoming.accept();

@@ -40,7 +40,7 @@ pub fn make_set(
     let (tls, reset) = before.map_or((seeds.tls, seeds.reset), |set| (set.tls, set.reset));
     let certificate = match before {
         Some(set) => set.certificate.clone(),
-        None => Bytes::copy_from_slice(Keys::from_seeds(&seeds)?.certificate_der()),
+        None => Keys::from_seeds(&seeds)?.certificate_der(),
     };
     let signing = seeds.signing;
     let accepted_until_ms = None;
@@ -69,39 +69,56 @@ pub fn import_set(dir: &Path, id: u64, now_ms: u64) -> Result<Option<KeySet>, Ke
 
 /// Seals a keyring with a secret; without one it stays open.
 pub fn seal(ring: &Keyring, secret: Option<&str>) -> Result<KeptKeyring, KeysError> {
-    let Some(secret) = secret else { return Ok(KeptKeyring::Open(ring.encode().into())) };
+    seal_bytes(ring.encode(), PURPOSE, secret)
+}
+
+/// Opens what [`seal`] made. A secret is not needed for what is open.
+pub fn open(kept: &KeptKeyring, secret: Option<&str>) -> Result<Keyring, OpenError> {
+    Ok(Keyring::decode(&open_bytes(kept, PURPOSE, secret)?)?)
+}
+
+/// Seals what the cluster keeps secret, for a purpose.
+pub(crate) fn seal_bytes(
+    mut bytes: Vec<u8>,
+    purpose: &[u8],
+    secret: Option<&str>,
+) -> Result<KeptKeyring, KeysError> {
+    let Some(secret) = secret else { return Ok(KeptKeyring::Open(bytes.into())) };
     let random =
         |out: &mut [u8]| getrandom::fill(out).map_err(|error| KeysError::Random(error.to_string()));
     let (mut salt, mut nonce) = ([0; 32], [0; 12]);
     random(&mut salt)?;
     random(&mut nonce)?;
-    let mut sealed = ring.encode();
     let crypto = |problem: aws_lc_rs::error::Unspecified| KeysError::Crypto {
         what: "seal of the keys",
         problem: problem.to_string(),
     };
-    key(secret, &salt)
+    key(secret, &salt, purpose)
         .and_then(|key| {
             let nonce = Nonce::assume_unique_for_key(nonce);
-            key.seal_in_place_append_tag(nonce, Aad::from(PURPOSE), &mut sealed)
+            key.seal_in_place_append_tag(nonce, Aad::from(purpose), &mut bytes)
         })
         .map_err(crypto)?;
-    Ok(KeptKeyring::Sealed { salt, nonce, sealed: sealed.into() })
+    Ok(KeptKeyring::Sealed { salt, nonce, sealed: bytes.into() })
 }
 
-/// Opens what [`seal`] made. A secret is not needed for what is open.
-pub fn open(kept: &KeptKeyring, secret: Option<&str>) -> Result<Keyring, OpenError> {
+/// Opens what [`seal_bytes`] made for the same purpose.
+pub(crate) fn open_bytes(
+    kept: &KeptKeyring,
+    purpose: &[u8],
+    secret: Option<&str>,
+) -> Result<Bytes, OpenError> {
     match kept {
-        KeptKeyring::Open(bytes) => Ok(Keyring::decode(bytes)?),
+        KeptKeyring::Open(bytes) => Ok(bytes.clone()),
         KeptKeyring::Sealed { salt, nonce, sealed } => {
             let secret = secret.ok_or(OpenError::NoSecret)?;
             let mut bytes = sealed.to_vec();
-            let key = key(secret, salt).map_err(|_| OpenError::WrongSecret)?;
+            let key = key(secret, salt, purpose).map_err(|_| OpenError::WrongSecret)?;
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let opened = key
-                .open_in_place(nonce, Aad::from(PURPOSE), &mut bytes)
+                .open_in_place(nonce, Aad::from(purpose), &mut bytes)
                 .map_err(|_| OpenError::WrongSecret)?;
-            Ok(Keyring::decode(opened)?)
+            Ok(Bytes::copy_from_slice(opened))
         }
     }
 }
@@ -115,10 +132,14 @@ impl KeyType for CipherKey {
     }
 }
 
-fn key(secret: &str, salt: &[u8; 32]) -> Result<LessSafeKey, aws_lc_rs::error::Unspecified> {
+fn key(
+    secret: &str,
+    salt: &[u8; 32],
+    purpose: &[u8],
+) -> Result<LessSafeKey, aws_lc_rs::error::Unspecified> {
     let prk = Salt::new(HKDF_SHA256, salt).extract(secret.as_bytes());
     let mut bytes = [0; 32];
-    prk.expand(&[PURPOSE], CipherKey)?.fill(&mut bytes)?;
+    prk.expand(&[purpose], CipherKey)?.fill(&mut bytes)?;
     Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes)?))
 }
 

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use aws_lc_rs::{hkdf, hmac};
+use bytes::Bytes;
 use parking_lot::RwLock;
 use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
 use pasetors::version4::V4;
 use rekindle_schema::keyring::{KeySet, Keyring};
+use rekindle_transport::Certificates;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
 /// Name of the file with the seeds, in the directory given to [`Keys::load_or_create`].
@@ -109,8 +110,11 @@ pub struct Keys {
     signers: RwLock<Arc<Signers>>,
     /// Others who let players in.
     pub(crate) issuers: Vec<AsymmetricPublicKey<V4>>,
-    certificate: CertificateDer<'static>,
-    tls: PrivatePkcs8KeyDer<'static>,
+    /// What clients are shown. The port has it, too.
+    certificates: Arc<Certificates>,
+    /// The certificate that native clients are shown, then those that they will be. Replaced
+    /// likewise, never empty.
+    trusted: RwLock<Vec<Bytes>>,
     reset: [u8; 32],
 }
 
@@ -160,20 +164,20 @@ impl Keys {
         }
         let seeds =
             Seeds::parse(&text).map_err(|problem| KeysError::Malformed { path, problem })?;
-        let mut keys = Self::from_seeds(&seeds)?;
+        let keys = Self::from_seeds(&seeds)?;
         let path = dir.join(CERTIFICATE_FILE);
         // Clients have pinned these bytes: another version of the library that makes certificates
         // must not change them.
         match read_regular(&path) {
-            Ok(kept) if keys.is_for(&kept) => keys.certificate = CertificateDer::from(kept),
+            Ok(kept) if is_for(&kept, &seeds.tls) => keys.show(vec![kept.into()], &seeds.tls)?,
             Ok(_) => {
                 tracing::warn!(code = "RK-GATE-006", path = %path.display(), "not a certificate \
                     for these keys: replaced");
-                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always)
+                publish(dir, CERTIFICATE_FILE, &keys.certificate_der(), 0o644, Replace::Always)
                     .map_err(io_error(&path))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                publish(dir, CERTIFICATE_FILE, keys.certificate_der(), 0o644, Replace::Always)
+                publish(dir, CERTIFICATE_FILE, &keys.certificate_der(), 0o644, Replace::Always)
                     .map_err(io_error(&path))?;
             }
             Err(error) => return Err(io_error(&path)(error)),
@@ -197,23 +201,20 @@ impl Keys {
         })
     }
 
-    /// The keys of a cluster at `now_ms`. The certificate, and what connections are made with, are
-    /// those of the newest set for as long as these keys are used; see [`Keys::adopt`].
+    /// The keys of a cluster at `now_ms`. What connections are made with is of the newest set for
+    /// as long as these keys are used; see [`Keys::adopt`].
     pub fn of_ring(ring: &Keyring, now_ms: u64) -> Result<Self, KeysError> {
-        let KeySet { signing, tls, reset, ref certificate, .. } = *ring.newest();
-        let mut keys = Self::from_seeds(&Seeds { signing, tls, reset })?;
-        if !keys.is_for(certificate) {
-            let problem = "it is not one of the key next to it".to_owned();
-            return Err(KeysError::Crypto { what: "certificate of the cluster", problem });
-        }
-        keys.certificate = CertificateDer::from(certificate.to_vec());
+        let KeySet { signing, reset, .. } = *ring.newest();
+        let tls = ring.shown(now_ms).tls;
+        let keys = Self::from_seeds(&Seeds { signing, tls, reset })?;
         keys.adopt(ring, now_ms)?;
         Ok(keys)
     }
 
-    /// Signs, and accepts, as the keys of the cluster have it at `now_ms`. Called now and then by
-    /// the node while the edge runs; the certificate stays the one that it began with.
-    pub fn adopt(&self, ring: &Keyring, now_ms: u64) -> Result<(), KeysError> {
+    /// Signs, accepts and is shown as the keys of the cluster have it at `now_ms`. Called now and
+    /// then by the node while the edge runs. True if clients are shown, or have to trust, other
+    /// certificates than before.
+    pub fn adopt(&self, ring: &Keyring, now_ms: u64) -> Result<bool, KeysError> {
         let signer = ring.signer(now_ms);
         let (signing, public) = signing_pair(&signer.signing)?;
         let until = |set: &KeySet| set.accepted_until_ms.unwrap_or(u64::MAX);
@@ -222,6 +223,25 @@ impl Keys {
             own.push((signing_pair(&set.signing)?.1, until(set)));
         }
         *self.signers.write() = Arc::new(Signers { signing, own });
+        let (shown, certificates) = (ring.shown(now_ms), ring.certificates(now_ms));
+        if *self.trusted.read() == certificates {
+            return Ok(false);
+        }
+        if !is_for(&shown.certificate, &shown.tls) {
+            let problem = "it is not one of the key next to it".to_owned();
+            return Err(KeysError::Crypto { what: "certificate of the cluster", problem });
+        }
+        self.show(certificates, &shown.tls)?;
+        Ok(true)
+    }
+
+    /// Shows the first of these to native clients from now on.
+    fn show(&self, certificates: Vec<Bytes>, tls: &[u8; 32]) -> Result<(), KeysError> {
+        let shown = CertificateDer::from(certificates[0].to_vec());
+        self.certificates
+            .set_native(shown, tls_key(tls))
+            .map_err(|error| crypto("certificate", &error))?;
+        *self.trusted.write() = certificates;
         Ok(())
     }
 
@@ -234,10 +254,10 @@ impl Keys {
     /// trust it.
     pub fn publish_certificate(&self, dir: &Path) -> Result<(), KeysError> {
         let path = dir.join(CERTIFICATE_FILE);
-        if read_regular(&path).is_ok_and(|kept| kept == self.certificate_der()) {
+        if read_regular(&path).is_ok_and(|kept| self.certificate_der() == kept) {
             return Ok(());
         }
-        publish(dir, CERTIFICATE_FILE, self.certificate_der(), 0o644, Replace::Always)
+        publish(dir, CERTIFICATE_FILE, &self.certificate_der(), 0o644, Replace::Always)
             .map_err(|source| KeysError::Io { path, source })
     }
 
@@ -254,7 +274,7 @@ impl Keys {
         let keys = Self::from_seeds(&seeds)?;
         let path = dir.join(CERTIFICATE_FILE);
         let certificate = match read_regular(&path) {
-            Ok(kept) if keys.is_for(&kept) => kept,
+            Ok(kept) if is_for(&kept, &seeds.tls) => kept,
             Ok(_) => keys.certificate_der().to_vec(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 keys.certificate_der().to_vec()
@@ -266,29 +286,24 @@ impl Keys {
 
     pub(crate) fn from_seeds(seeds: &Seeds) -> Result<Self, KeysError> {
         let (signing, verifying) = signing_pair(&seeds.signing)?;
-        let tls = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seeds.tls].concat());
+        let tls = pkcs8(&seeds.tls);
         let tls_pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&tls, &rcgen::PKCS_ED25519)
             .map_err(|error| crypto("TLS key", &error))?;
         let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])
             .and_then(|params| params.self_signed(&tls_pair))
             .map_err(|error| crypto("certificate", &error))?;
         let signers = Signers { signing, own: vec![(verifying, u64::MAX)] };
+        let shown = certificate.der().clone();
+        let trusted = RwLock::new(vec![shown.to_vec().into()]);
+        let certificates =
+            Certificates::new(shown, tls.into()).map_err(|error| crypto("certificate", &error))?;
         Ok(Self {
             signers: RwLock::new(Arc::new(signers)),
             issuers: Vec::new(),
-            certificate: certificate.der().clone(),
-            tls,
+            certificates,
+            trusted,
             reset: seeds.reset,
         })
-    }
-
-    /// Whether `certificate` is one for our TLS key.
-    fn is_for(&self, certificate: &[u8]) -> bool {
-        let (_, key) = self.tls_identity();
-        let chain = vec![CertificateDer::from(certificate.to_vec())];
-        let pair =
-            CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider());
-        pair.is_ok_and(|pair| pair.keys_match().is_ok())
     }
 
     /// Also accepts tickets (not resume tokens) signed by the owner of this Ed25519 public key, for
@@ -301,18 +316,25 @@ impl Keys {
         Ok(())
     }
 
-    /// The certificate that clients pin.
-    pub fn certificate_der(&self) -> &[u8] {
-        &self.certificate
+    /// The certificate that native clients are shown now, and pin.
+    pub fn certificate_der(&self) -> Bytes {
+        self.trusted.read()[0].clone()
     }
 
-    /// SHA-256 of the certificate.
+    /// The certificates that native clients are to trust: the one that they are shown, then those
+    /// that they will be.
+    pub fn certificates_der(&self) -> Vec<Bytes> {
+        self.trusted.read().clone()
+    }
+
+    /// SHA-256 of the certificate that is shown.
     pub fn fingerprint(&self) -> [u8; 32] {
-        fingerprint(&self.certificate)
+        fingerprint(&self.certificate_der())
     }
 
-    pub(crate) fn tls_identity(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-        (self.certificate.clone(), PrivateKeyDer::Pkcs8(self.tls.clone_key()))
+    /// What clients are shown, as the port has it.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     pub(crate) fn reset_key(&self) -> hmac::Key {
@@ -329,7 +351,7 @@ impl Keys {
     }
 }
 
-fn crypto(what: &'static str, problem: &dyn std::fmt::Display) -> KeysError {
+pub(crate) fn crypto(what: &'static str, problem: &dyn std::fmt::Display) -> KeysError {
     KeysError::Crypto { what, problem: problem.to_string() }
 }
 
@@ -345,6 +367,20 @@ fn signing_pair(
     let verifying =
         AsymmetricPublicKey::<V4>::from(public).map_err(|error| crypto(WHAT, &error))?;
     Ok((signing, verifying))
+}
+
+fn pkcs8(seed: &[u8; 32]) -> PrivatePkcs8KeyDer<'static> {
+    PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], seed].concat())
+}
+
+/// The private key of a certificate for native clients, of its seed.
+pub fn tls_key(seed: &[u8; 32]) -> PrivateKeyDer<'static> {
+    pkcs8(seed).into()
+}
+
+/// Whether a certificate is one for the key of this seed.
+fn is_for(certificate: &[u8], tls: &[u8; 32]) -> bool {
+    Certificates::check(vec![CertificateDer::from(certificate.to_vec())], tls_key(tls)).is_ok()
 }
 
 /// SHA-256 of a certificate in DER form: what a client can pin instead of the certificate.

@@ -15,7 +15,9 @@
 //! Who calls whom: `gateway` takes connections and starts `connection` for each; both use `edge`,
 //! which holds `crowd` (who is in), `room` (one task for each match with clients; it owns the
 //! `audience`), `finding` (where matches are) and `pending` (who is not yet let in). `limits`,
-//! `places` and `stood` are pure decisions.
+//! `places` and `stood` are pure decisions. `side_door` lets in connections that somebody else
+//! made: those of the web listener (`rekindle-web`). `browsers` makes the certificates
+//! that browsers are shown.
 //!
 //! # Metrics
 //!
@@ -42,6 +44,7 @@
 //! | `rekindle_gateway_snapshot_bytes` | histogram | | length of a snapshot |
 
 mod audience;
+pub mod browsers;
 mod config;
 mod connection;
 mod crowd;
@@ -56,10 +59,13 @@ mod pending;
 mod places;
 mod room;
 mod seat;
+mod side_door;
 mod stood;
 pub mod ticket;
 
 pub use config::{Clock, GatewayConfig, Limits, Rate};
 pub use gateway::{Gateway, GatewayError};
 pub use keys::{Keys, KeysError};
+pub use limits::subscriber;
+pub use side_door::{Admitted, SideDoor, TurnedAway};
 pub use ticket::{Ticket, TicketError};

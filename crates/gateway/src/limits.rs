@@ -173,8 +173,8 @@ impl Gatekeeper {
     }
 }
 
-/// Whoever has one IPv6 address has its whole /64.
-pub(crate) fn subscriber(source: IpAddr) -> IpAddr {
+/// Who counts as one source: whoever has one IPv6 address has its whole /64.
+pub fn subscriber(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (u128::MAX << 64))),
         v4 @ IpAddr::V4(_) => v4,

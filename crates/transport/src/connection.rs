@@ -11,8 +11,10 @@ use rekindle_schema::wire::{
     ServerMessage,
 };
 
-use crate::driver::{Driven, SinkGuard};
+use crate::driver::{self, Driven};
 use crate::stream::{MessageReader, MessageWriter, ReadFrom, WriteTo};
+use crate::websocket::{self, Socket};
+use crate::webtransport::Carried;
 
 /// Most bytes of the words that a closing connection tells its peer.
 const MAX_CLOSING_WORDS: usize = 256;
@@ -31,6 +33,10 @@ enum Carrier {
     Quinn(quinn::Connection),
     /// A node's: the loop of its port.
     Driven(Driven),
+    /// A node's: a session of WebTransport in the loop of its port.
+    Carried(Carried),
+    /// A node's: a WebSocket.
+    Socket(Socket),
 }
 
 /// The datagrams of a connection go to where [`Connection::deliver_datagrams`] said as long as
@@ -38,6 +44,12 @@ enum Carrier {
 #[must_use = "dropping it ends the delivery"]
 pub struct DatagramDelivery {
     _sink: SinkGuard,
+}
+
+/// Of the carrier.
+enum SinkGuard {
+    Driven { _guard: driver::SinkGuard },
+    Socket { _guard: websocket::SinkGuard },
 }
 
 /// How a connection ended.
@@ -89,11 +101,21 @@ impl Connection {
         Self { carrier: Carrier::Driven(quic) }
     }
 
+    pub(crate) fn carried(session: Carried) -> Self {
+        Self { carrier: Carrier::Carried(session) }
+    }
+
+    pub(crate) fn socket(socket: Socket) -> Self {
+        Self { carrier: Carrier::Socket(socket) }
+    }
+
     /// The peer's address.
     pub fn remote_address(&self) -> SocketAddr {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.remote_address(),
             Carrier::Driven(quic) => quic.remote_address(),
+            Carrier::Carried(session) => session.quic().remote_address(),
+            Carrier::Socket(socket) => socket.remote_address(),
         }
     }
 
@@ -103,6 +125,8 @@ impl Connection {
         let data = match &self.carrier {
             Carrier::Quinn(quic) => quic.handshake_data(),
             Carrier::Driven(quic) => quic.handshake_data(),
+            // The path, or the subprotocol, names it.
+            Carrier::Carried(_) | Carrier::Socket(_) => return PROTOCOL_4,
         };
         let settled = data.and_then(|data| data.downcast::<HandshakeData>().ok()?.protocol);
         match settled.as_deref() {
@@ -128,6 +152,14 @@ impl Connection {
                 let (send, recv) = quic.accept_stream().await?;
                 (WriteTo::Driven(send), ReadFrom::Driven(recv))
             }
+            Carrier::Carried(session) => {
+                let (send, recv) = session.quic().accept_stream().await?;
+                (WriteTo::Driven(send), ReadFrom::Driven(recv))
+            }
+            Carrier::Socket(socket) => {
+                let (send, recv) = socket.accept_stream().await?;
+                (WriteTo::Socket(send), ReadFrom::Socket(recv))
+            }
         };
         Ok((MessageReader::of_client(recv, limit), MessageWriter::new(send)))
     }
@@ -151,6 +183,8 @@ impl Connection {
         Ok(match &self.carrier {
             Carrier::Quinn(quic) => quic.read_datagram().await?,
             Carrier::Driven(quic) => quic.read_datagram().await?,
+            Carrier::Carried(session) => session.read_datagram().await?,
+            Carrier::Socket(socket) => socket.read_datagram().await?,
         })
     }
 
@@ -162,8 +196,14 @@ impl Connection {
     ///
     /// On a connection of a client, and if it delivers its datagrams already.
     pub fn deliver_datagrams(&self, take: impl FnMut(Bytes) + Send + 'static) -> DatagramDelivery {
-        let Carrier::Driven(quic) = &self.carrier else { panic!("a client reads its datagrams") };
-        DatagramDelivery { _sink: quic.set_sink(Box::new(take)) }
+        let take = Box::new(take);
+        let sink = match &self.carrier {
+            Carrier::Quinn(_) => panic!("a client reads its datagrams"),
+            Carrier::Driven(quic) => SinkGuard::Driven { _guard: quic.set_sink(take) },
+            Carrier::Carried(session) => SinkGuard::Driven { _guard: session.set_sink(take) },
+            Carrier::Socket(socket) => SinkGuard::Socket { _guard: socket.set_sink(take) },
+        };
+        DatagramDelivery { _sink: sink }
     }
 
     /// Queues a datagram. It may be lost on its way.
@@ -171,6 +211,8 @@ impl Connection {
         let queued = match &self.carrier {
             Carrier::Quinn(quic) => quic.send_datagram(datagram).is_ok(),
             Carrier::Driven(quic) => quic.send_datagram(datagram),
+            Carrier::Carried(session) => session.send_datagram(&datagram),
+            Carrier::Socket(socket) => socket.send_datagram(datagram),
         };
         if queued { Ok(()) } else { Err(NotSent) }
     }
@@ -180,14 +222,19 @@ impl Connection {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.max_datagram_size(),
             Carrier::Driven(quic) => quic.max_datagram_size(),
+            Carrier::Carried(session) => session.max_datagram_size(),
+            Carrier::Socket(socket) => socket.max_datagram_size(),
         }
     }
 
-    /// Free bytes in the queue of datagrams that have not left yet.
+    /// Free bytes in the queue of datagrams that have not left yet. Without such a queue, as over
+    /// WebSocket, always the same: a new datagram takes the place of the oldest.
     pub fn datagram_send_buffer_space(&self) -> usize {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.datagram_send_buffer_space(),
             Carrier::Driven(quic) => quic.datagram_send_buffer_space(),
+            Carrier::Carried(session) => session.quic().datagram_send_buffer_space(),
+            Carrier::Socket(_) => usize::MAX,
         }
     }
 
@@ -196,6 +243,8 @@ impl Connection {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.stats().udp_rx.datagrams,
             Carrier::Driven(quic) => quic.packets_received(),
+            Carrier::Carried(session) => session.quic().packets_received(),
+            Carrier::Socket(socket) => socket.packets_received(),
         }
     }
 
@@ -204,15 +253,19 @@ impl Connection {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.rtt(),
             Carrier::Driven(quic) => quic.rtt(),
+            Carrier::Carried(session) => session.quic().rtt(),
+            Carrier::Socket(socket) => socket.rtt(),
         }
     }
 
     /// Ends the connection at once. `code` and the first 256 bytes of `words` are told to the peer.
     pub fn close(&self, code: u32, words: &[u8]) {
-        let (code, words) = (VarInt::from_u32(code), &words[..words.len().min(MAX_CLOSING_WORDS)]);
+        let words = &words[..words.len().min(MAX_CLOSING_WORDS)];
         match &self.carrier {
-            Carrier::Quinn(quic) => quic.close(code, words),
-            Carrier::Driven(quic) => quic.close(code, words),
+            Carrier::Quinn(quic) => quic.close(VarInt::from_u32(code), words),
+            Carrier::Driven(quic) => quic.close(VarInt::from_u32(code), words),
+            Carrier::Carried(session) => session.quic().close(VarInt::from_u32(code), words),
+            Carrier::Socket(socket) => socket.close(code, words),
         }
     }
 
@@ -221,6 +274,8 @@ impl Connection {
         let reason = match &self.carrier {
             Carrier::Quinn(quic) => quic.close_reason(),
             Carrier::Driven(quic) => quic.close_reason(),
+            Carrier::Carried(session) => session.quic().close_reason(),
+            Carrier::Socket(socket) => socket.close_reason(),
         };
         reason.is_some()
     }
@@ -230,6 +285,8 @@ impl Connection {
         match &self.carrier {
             Carrier::Quinn(quic) => quic.closed().await.into(),
             Carrier::Driven(quic) => quic.closed().await.into(),
+            Carrier::Carried(session) => session.quic().closed().await.into(),
+            Carrier::Socket(socket) => socket.closed().await.into(),
         }
     }
 }

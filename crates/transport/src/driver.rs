@@ -28,6 +28,7 @@ mod outbox;
 mod run;
 mod timers;
 
+pub(crate) use conn::DatagramSink;
 pub(crate) use core::{Knock, Port, start};
 pub(crate) use handle::{Driven, ReadHalf, SinkGuard, WriteHalf};
 pub(crate) use outbox::{Outbox, Packet};

@@ -1,5 +1,6 @@
 //! The parameters of QUIC and TLS, and what a simulation puts under them.
 
+pub(crate) mod certificates;
 pub mod client;
 mod connection_ids;
 mod resets;

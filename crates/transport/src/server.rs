@@ -13,6 +13,7 @@ use crate::error::SetupError;
 use crate::quic::server::{self, ServerSetup};
 use crate::socket::{GatheringSocket, PortSocket, bind};
 use crate::unproven::{AddressGuard, Unproven};
+use crate::webtransport::Carried;
 
 /// How long the allowance of an address that was not proved outlives its connection: until what
 /// closes it was sent, or dropped.
@@ -81,9 +82,10 @@ impl ServerEndpoint {
         socket: PortSocket,
         unproven: Arc<Unproven>,
     ) -> Result<Self, SetupError> {
-        let (config, server) = server::configs(setup)?;
+        let origins = Arc::clone(&setup.origins);
+        let configs = server::configs(setup)?;
         let local_addr = socket.local_addr().map_err(SetupError::Endpoint)?;
-        let owner = Arc::new(Owner(driver::start(socket, config, server)));
+        let owner = Arc::new(Owner(driver::start(socket, configs, origins)));
         Ok(Self { owner, local_addr, unproven })
     }
 
@@ -184,8 +186,8 @@ impl Aftermath {
 }
 
 impl Handshake {
-    /// Completes the handshake within `patience`. The guard must live as long as the connection is
-    /// served: it says that the address is proved.
+    /// Completes the handshake within `patience`, with a browser that of its session too. The guard
+    /// must live as long as the connection is served: it says that the address is proved.
     pub async fn complete(
         mut self,
         patience: Duration,
@@ -193,10 +195,14 @@ impl Handshake {
         let Some(quic) = self.knock.accept(Instant::now().into_std()) else {
             return Err(HandshakeError::Unusable);
         };
-        let Ok(Ok(())) = timeout(patience, quic.connected()).await else {
+        let Ok(Ok(session)) = timeout(patience, quic.connected()).await else {
             return Err(HandshakeError::Incomplete(Aftermath(self.address)));
         };
         self.address.prove();
-        Ok((Connection::driven(quic), self.address))
+        let connection = match session {
+            Some(request) => Connection::carried(Carried::new(quic, request)),
+            None => Connection::driven(quic),
+        };
+        Ok((connection, self.address))
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::driver::{ReadHalf, WriteHalf};
+use crate::websocket;
 
 /// Most bytes that the node takes from a client's stream at once.
 const CLIENT_CHUNK: usize = 4 << 10;
@@ -24,6 +25,7 @@ const SERVER_CHUNK: usize = 16 << 10;
 pub(crate) enum ReadFrom {
     Quinn(RecvStream),
     Driven(ReadHalf),
+    Socket(websocket::ReadHalf),
 }
 
 impl ReadFrom {
@@ -32,6 +34,7 @@ impl ReadFrom {
         match self {
             Self::Quinn(recv) => Some(recv.read_chunk(most, true).await.ok()??.bytes),
             Self::Driven(recv) => recv.read_chunk(most).await,
+            Self::Socket(recv) => recv.read_chunk(most).await,
         }
     }
 }
@@ -41,6 +44,7 @@ impl ReadFrom {
 pub(crate) enum WriteTo {
     Quinn(SendStream),
     Driven(WriteHalf),
+    Socket(websocket::WriteHalf),
 }
 
 /// Reads whole messages of type `M` from a stream.
@@ -130,6 +134,7 @@ impl MessageWriter {
             let written = match &mut self.send {
                 WriteTo::Quinn(send) => send.write(&self.rest).await?,
                 WriteTo::Driven(send) => send.write(&self.rest).await?,
+                WriteTo::Socket(send) => send.write(&self.rest).await?,
             };
             self.rest.advance(written);
         }
@@ -156,6 +161,8 @@ impl MessageWriter {
                 send.finish();
                 send.stopped().await;
             }
+            // It has no end of its own: the close frame follows.
+            WriteTo::Socket(send) => send.flushed().await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A node's endpoint and a client's over loopback: messages, datagrams, trust, and how a connection
 //! ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
@@ -9,8 +10,8 @@ use rekindle_schema::wire::{
     ClientMessage, PROTOCOL_4, RefuseCode, ServerMessage, StreamError, encode_client, encode_server,
 };
 use rekindle_transport::{
-    AddressGuard, ClientEndpoint, ClientSetup, ClosedBy, Connection, MessageReader, MessageWriter,
-    SERVER_NAME, ServerEndpoint, ServerSetup, SocketSetup, Trust,
+    AddressGuard, Certificates, ClientEndpoint, ClientSetup, ClosedBy, Connection, MessageReader,
+    MessageWriter, SERVER_NAME, ServerEndpoint, ServerSetup, SocketSetup, Trust,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::time::timeout;
@@ -22,9 +23,10 @@ fn node() -> (ServerEndpoint, Vec<u8>) {
     let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let der = certificate.to_vec();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let setup = ServerSetup {
-        certificate,
-        private_key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
+        certificates: Certificates::new(certificate, key.into()).unwrap(),
+        origins: Arc::default(),
         reset_key: hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]),
         retry_key: hkdf::Salt::new(hkdf::HKDF_SHA256, b"retry").extract(&[1; 32]),
         connection_id_key: 1,
@@ -141,6 +143,9 @@ async fn a_client_talks_to_the_node_that_it_trusts_and_to_no_other() {
         (Trust::Certificate(certificate.clone()), true),
         (Trust::Certificate(node().1), false),
         (Trust::Fingerprint([7; 32]), false),
+        (Trust::certificates([node().1, certificate.clone()]), true),
+        (Trust::AnyOf(vec![Trust::Fingerprint([7; 32]), Trust::Certificate(node().1)]), false),
+        (Trust::AnyOf(Vec::new()), false),
         (Trust::InsecureAnyServer, true),
     ] {
         let connecting = from.connect(&ClientSetup::new(&trust).unwrap(), addr).unwrap();

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 use super::agenda::Agenda;
 use super::outbox::Outbox;
+use crate::origin::Origins;
+use crate::webtransport::{self, Session};
 
 /// Packets that one connection gives before others are asked: a large message does not hold up
 /// snapshots.
@@ -36,6 +38,8 @@ pub(super) struct Conn {
     /// How many users there are.
     pub(super) users: AtomicUsize,
     agenda: Arc<Agenda>,
+    /// Which pages may connect.
+    origins: Arc<Origins>,
 }
 
 /// What its users and the core change.
@@ -45,6 +49,8 @@ pub(super) struct State {
     pub(super) error: Option<ConnectionError>,
     /// Its handshake is complete.
     pub(super) connected: bool,
+    /// What a browser speaks on top of QUIC.
+    pub(super) web: Option<Box<Session>>,
     /// It is noted in the agenda, or by the core.
     noted: bool,
 }
@@ -65,8 +71,9 @@ impl Conn {
         handle: ConnectionHandle,
         quic: Connection,
         agenda: Arc<Agenda>,
+        origins: Arc<Origins>,
     ) -> Arc<Self> {
-        let state = State { quic, error: None, connected: false, noted: false };
+        let state = State { quic, error: None, connected: false, web: None, noted: false };
         Arc::new(Self {
             handle,
             state: Mutex::new(state),
@@ -75,6 +82,7 @@ impl Conn {
             datagram: Notify::new(),
             users: AtomicUsize::new(0),
             agenda,
+            origins,
         })
     }
 
@@ -92,12 +100,16 @@ impl Conn {
 
     /// Ends it from this side.
     pub(super) fn close(self: &Arc<Self>, now: Instant, code: VarInt, words: Bytes) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if state.error.is_none() {
-            state.quic.close(now, code, words);
-            self.lose(&mut state, ConnectionError::LocallyClosed);
+            match &mut state.web {
+                Some(web) => web.close(now, &mut state.quic, code, &words),
+                None => state.quic.close(now, code, words),
+            }
+            self.lose(state, ConnectionError::LocallyClosed);
         }
-        self.touch(&mut state);
+        self.touch(state);
     }
 
     /// It has ended.
@@ -119,9 +131,9 @@ impl Conn {
     /// wants to be called.
     pub(super) fn expire(&self, now: Instant) -> (bool, Option<Instant>) {
         let mut state = self.lock();
-        match state.quic.poll_timeout() {
+        match state.deadline() {
             Some(deadline) if deadline <= now => {
-                state.quic.handle_timeout(now);
+                state.expire(now);
                 (!std::mem::replace(&mut state.noted, true), None)
             }
             later => (false, later),
@@ -140,14 +152,14 @@ impl Conn {
         let mut state = self.lock();
         state.noted = false;
         self.exchange(&mut state, endpoint);
-        let arrived = self.tell_users(&mut state);
+        let arrived = self.tell_users(&mut state, now);
         let mut driven =
             Driven { again: !give_packets(&mut state, now, outbox, most), ..Driven::default() };
         driven.again |= self.exchange(&mut state, endpoint);
         driven.drained = state.quic.is_drained();
-        match state.quic.poll_timeout().filter(|_| !driven.drained) {
+        match state.deadline().filter(|_| !driven.drained) {
             Some(deadline) if deadline <= now => {
-                state.quic.handle_timeout(now);
+                state.expire(now);
                 driven.again = true;
             }
             later => driven.deadline = later,
@@ -186,13 +198,15 @@ impl Conn {
     }
 
     /// Wakes those who wait for what has happened. True if datagrams have come.
-    fn tell_users(&self, state: &mut State) -> bool {
+    fn tell_users(&self, state: &mut State, now: Instant) -> bool {
         let (mut arrived, mut changed) = (false, false);
         while let Some(event) = state.quic.poll() {
             match event {
                 Event::DatagramReceived => arrived = true,
                 Event::Connected => {
                     state.connected = true;
+                    let web = webtransport::is_spoken(&state.quic);
+                    state.web = web.then(|| Box::new(Session::new(Arc::clone(&self.origins))));
                     changed = true;
                 }
                 Event::ConnectionLost { reason } => self.lose(state, reason),
@@ -203,9 +217,31 @@ impl Conn {
             }
         }
         if changed {
+            if let Some(web) = &mut state.web
+                && let Some(over) = web.drive(now, &mut state.quic)
+            {
+                self.lose(state, over);
+            }
             self.changed.notify_waiters();
         }
         arrived
+    }
+}
+
+impl State {
+    /// When the connection wants to be called.
+    fn deadline(&mut self) -> Option<Instant> {
+        let quic = self.quic.poll_timeout();
+        let Some(web) = self.web.as_ref().and_then(|web| web.deadline()) else { return quic };
+        Some(quic.map_or(web, |quic| quic.min(web)))
+    }
+
+    /// It is `now`, and the connection wanted to be called.
+    fn expire(&mut self, now: Instant) {
+        self.quic.handle_timeout(now);
+        if let Some(web) = &mut self.web {
+            web.expire(now, &mut self.quic);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use super::handle::Driven;
 use super::outbox::Outbox;
 use super::run::Loop;
 use super::timers::Timers;
+use crate::origin::Origins;
 use crate::socket::PortSocket;
 
 /// A port, as its users see it.
@@ -55,11 +56,18 @@ pub(super) struct Core {
     segments: usize,
     /// Kept for its memory.
     datagrams: Vec<Bytes>,
+    /// Which pages may connect.
+    origins: Arc<Origins>,
 }
 
 /// Starts the loop of a port on `socket`, on the tokio runtime of the caller.
-pub(crate) fn start(socket: PortSocket, config: EndpointConfig, server: ServerConfig) -> Arc<Port> {
-    let core = Core::new(config, server, (!socket.may_fragment(), socket.max_transmit_segments()));
+pub(crate) fn start(
+    socket: PortSocket,
+    (config, server): (EndpointConfig, ServerConfig),
+    origins: Arc<Origins>,
+) -> Arc<Port> {
+    let paths = (!socket.may_fragment(), socket.max_transmit_segments());
+    let core = Core::new(config, server, paths, origins);
     let port = Port::new(core);
     tokio::spawn(Loop::new(Arc::clone(&port), socket));
     port
@@ -72,6 +80,7 @@ impl Core {
         config: EndpointConfig,
         server: ServerConfig,
         (probes, segments): (bool, usize),
+        origins: Arc<Origins>,
     ) -> Self {
         Self {
             endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server)), probes, None),
@@ -86,6 +95,7 @@ impl Core {
             abandoned: false,
             segments,
             datagrams: Vec::new(),
+            origins,
         }
     }
 
@@ -229,7 +239,7 @@ impl Core {
         match self.endpoint.accept(incoming, now, &mut bytes, None) {
             Ok((handle, quic)) => {
                 self.outbox.give_back(bytes);
-                let conn = Conn::new(handle, quic, Arc::clone(agenda));
+                let conn = Conn::new(handle, quic, Arc::clone(agenda), Arc::clone(&self.origins));
                 if self.conns.len() <= handle.0 {
                     self.conns.resize(handle.0 + 1, None);
                 }
@@ -385,145 +395,4 @@ impl Drop for Knock {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use aws_lc_rs::{hkdf, hmac};
-    use quinn_proto::{Connection, Event};
-    use rustls::pki_types::PrivatePkcs8KeyDer;
-
-    use super::super::outbox::MAX_WAITING;
-    use super::*;
-    use crate::quic::client::{SERVER_NAME, Trust, config};
-    use crate::quic::server::{ServerSetup, configs};
-
-    const IDLE: Duration = Duration::from_secs(5);
-
-    fn port() -> Arc<Port> {
-        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
-        let setup = ServerSetup {
-            certificate: made.cert.der().clone(),
-            private_key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
-            reset_key: hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]),
-            retry_key: hkdf::Salt::new(hkdf::HKDF_SHA256, b"retry").extract(&[1; 32]),
-            connection_id_key: 1,
-            seed: Some([7; 32]),
-            idle_timeout: IDLE,
-            max_incoming: 16,
-            datagram_send_buffer: 4 << 10,
-        };
-        let (endpoint, server) = configs(setup).unwrap();
-        Port::new(Core::new(endpoint, server, (false, 1)))
-    }
-
-    /// A client without a socket.
-    struct Peer {
-        endpoint: Endpoint,
-        handle: ConnectionHandle,
-        quic: Connection,
-        node: SocketAddr,
-    }
-
-    impl Peer {
-        fn new(now: Instant) -> Self {
-            let node = SocketAddr::from(([10, 0, 0, 1], 1));
-            let mut endpoint = Endpoint::new(Arc::default(), None, false, None);
-            let config = config(&Trust::InsecureAnyServer).unwrap();
-            let (handle, quic) = endpoint.connect(now, config, node, SERVER_NAME).unwrap();
-            Self { endpoint, handle, quic, node }
-        }
-
-        /// Carries packets to and fro, in no time, until there are none.
-        fn talk(&mut self, core: &mut Core, port: &Port, now: Instant) {
-            let addr = SocketAddr::from(([10, 0, 0, 2], 2));
-            loop {
-                let (mut bytes, mut quiet) = (Vec::new(), true);
-                while let Some(packet) = self.quic.poll_transmit(now, 1, &mut bytes) {
-                    let (len, stride) = (packet.size, packet.size);
-                    let meta = RecvMeta { addr, len, stride, ecn: None, dst_ip: None };
-                    core.receive(now, &meta, &bytes, port);
-                    bytes.clear();
-                    quiet = false;
-                }
-                while core.drive(now, port) {}
-                for packet in core.outbox.waiting() {
-                    let packet = BytesMut::from(packet.bytes());
-                    let event =
-                        self.endpoint.handle(now, self.node, None, None, packet, &mut bytes);
-                    if let Some(DatagramEvent::ConnectionEvent(_, event)) = event {
-                        self.quic.handle_event(event);
-                    }
-                    quiet = false;
-                }
-                core.outbox.sent(core.outbox.waiting().len());
-                while let Some(event) = self.quic.poll_endpoint_events() {
-                    if let Some(answer) = self.endpoint.handle_event(self.handle, event) {
-                        self.quic.handle_event(answer);
-                    }
-                }
-                if quiet {
-                    return;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_connection_lives_on_packets_and_time_alone() {
-        let (port, begin) = (port(), Instant::now());
-        let mut guard = port.core.lock();
-        let core = &mut *guard;
-        let mut peer = Peer::new(begin);
-        peer.talk(core, &port, begin);
-        let incoming = core.incoming.pop_front().expect("it wants in");
-        let conn = core.accept(incoming, begin, &port.agenda).expect("its packet is good");
-        let driven = Driven::new(conn);
-        driven.touch();
-        peer.talk(core, &port, begin);
-        assert!(std::iter::from_fn(|| peer.quic.poll()).any(|e| matches!(e, Event::Connected)));
-
-        let (arrived, arrivals) = std::sync::mpsc::channel();
-        let _sink = driven.set_sink(Box::new(move |datagram| arrived.send(datagram).unwrap()));
-        peer.quic.datagrams().send(Bytes::from_static(b"input"), true).unwrap();
-        peer.talk(core, &port, begin);
-        assert_eq!(arrivals.try_recv().unwrap(), "input");
-        assert!(driven.send_datagram(Bytes::from_static(b"snapshot")));
-        peer.talk(core, &port, begin);
-        assert_eq!(peer.quic.datagrams().recv().unwrap(), "snapshot");
-
-        // The client falls silent: nothing but the clock ends the connection.
-        let mut now = begin;
-        while core.open > 0 {
-            now = core.next_timeout().expect("it has an end");
-            core.expire(now);
-            while core.drive(now, &port) {}
-            core.outbox.sent(core.outbox.waiting().len());
-        }
-        assert_eq!(driven.close_reason(), Some(ConnectionError::TimedOut));
-        assert!((IDLE..2 * IDLE).contains(&(now - begin)), "{:?}", now - begin);
-        assert_eq!(core.next_timeout(), None);
-        assert!(!driven.send_datagram(Bytes::new()));
-    }
-
-    #[test]
-    fn a_flood_without_a_client_opens_nothing_and_its_answers_are_bounded() {
-        let (port, now) = (port(), Instant::now());
-        let mut core = port.core.lock();
-        for count in 0..4 * MAX_WAITING {
-            let [low, high, ..] = count.to_le_bytes();
-            // A long header of a version that nobody speaks, from another address each.
-            let mut packet = vec![0xaa; 1200];
-            packet[..6].copy_from_slice(&[0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8]);
-            packet[14] = 8;
-            let addr = SocketAddr::from(([10, 0, low, high], 9));
-            let meta = RecvMeta { addr, len: 1200, stride: 1200, ecn: None, dst_ip: None };
-            core.receive(now, &meta, &packet, &port);
-            packet[0] = low;
-            core.receive(now, &meta, &packet, &port);
-        }
-        assert!(!core.drive(now, &port), "no connection has anything to do");
-        assert_eq!(core.outbox.waiting().len(), MAX_WAITING, "the rest of the answers is dropped");
-        assert!(core.outbox.waiting().iter().all(|packet| packet.bytes().len() < 1200));
-        assert_eq!((core.open, core.incoming.len(), core.next_timeout()), (0, 0, None));
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use super::conn::{Conn, DatagramSink, State};
 
 /// A connection. Clones are the same one; it closes when the last of them is dropped, the halves of
 /// its streams included.
-pub(crate) struct Driven(Arc<Conn>);
+pub(crate) struct Driven(pub(super) Arc<Conn>);
 
 impl std::fmt::Debug for Driven {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,13 +65,21 @@ impl Driven {
         }
     }
 
-    /// Resolves when its handshake is complete.
-    pub(crate) async fn connected(&self) -> Result<(), ConnectionError> {
-        self.wait(&self.0.changed, |state| match &state.error {
-            Some(error) => Some(Err(error.clone())),
-            None => state.connected.then_some(Ok(())),
+    /// Resolves when its handshake is complete; a browser's when its session is open, to the stream
+    /// that asked for it.
+    pub(crate) async fn connected(&self) -> Result<Option<StreamId>, ConnectionError> {
+        self.wait(&self.0.changed, |state| match (&state.error, &state.web) {
+            (Some(error), _) => Some(Err(error.clone())),
+            (None, Some(web)) => web.open().map(|request| Ok(Some(request))),
+            (None, None) => state.connected.then_some(Ok(None)),
         })
         .await
+    }
+
+    /// The stream that asked for a browser's session, once that is open.
+    #[cfg(test)]
+    pub(super) fn session(&self) -> Option<StreamId> {
+        self.0.lock().web.as_ref().and_then(|web| web.open())
     }
 
     /// Resolves when it has ended.
@@ -93,7 +101,10 @@ impl Driven {
     pub(crate) async fn accept_stream(&self) -> Result<(WriteHalf, ReadHalf), ConnectionError> {
         let id = self
             .wait(&self.0.changed, |state| {
-                let id = state.quic.streams().accept(Dir::Bi);
+                let id = match &mut state.web {
+                    Some(web) => web.take_stream(),
+                    None => state.quic.streams().accept(Dir::Bi),
+                };
                 if id.is_some() {
                     // The peer may open another one.
                     self.0.touch(state);

@@ -36,13 +36,37 @@ pub enum Trust {
     Certificate(Vec<u8>),
     /// The one whose certificate has this SHA-256.
     Fingerprint([u8; 32]),
+    /// Any of these: while a node's certificate is replaced, the present one and the next.
+    AnyOf(Vec<Trust>),
     /// Whoever answers. Anybody on the path can read and change everything: for experiments on one
     /// machine only.
     InsecureAnyServer,
 }
 
+impl Trust {
+    /// Whoever has one of these certificates (DER).
+    pub fn certificates(certificates: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self::AnyOf(certificates.into_iter().map(Self::Certificate).collect())
+    }
+
+    /// Whether a server that shows this certificate is the right one.
+    fn knows(&self, certificate: &[u8]) -> bool {
+        match self {
+            Self::Certificate(der) => der == certificate,
+            Self::Fingerprint(fingerprint) => digest(&SHA256, certificate).as_ref() == fingerprint,
+            Self::AnyOf(several) => several.iter().any(|trust| trust.knows(certificate)),
+            Self::InsecureAnyServer => true,
+        }
+    }
+}
+
 /// How a client speaks QUIC with a node that `trust` describes, for tools that do so by hand.
 pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
+    config_of(trust, &[wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN])
+}
+
+/// The same for what `alpn` names.
+pub(crate) fn config_of(trust: &Trust, alpn: &[&[u8]]) -> Result<quinn::ClientConfig, SetupError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls_error = |error: &dyn std::fmt::Display| SetupError::Tls(error.to_string());
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -51,8 +75,7 @@ pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { trust: trust.clone(), provider }))
         .with_no_client_auth();
-    tls.alpn_protocols =
-        [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN].map(<[u8]>::to_vec).to_vec();
+    tls.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| tls_error(&error))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -94,12 +117,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let known = match &self.trust {
-            Trust::Certificate(der) => der.as_slice() == end_entity.as_ref(),
-            Trust::Fingerprint(fingerprint) => digest(&SHA256, end_entity).as_ref() == fingerprint,
-            Trust::InsecureAnyServer => true,
-        };
-        if known {
+        if self.trust.knows(end_entity) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

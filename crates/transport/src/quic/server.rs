@@ -9,10 +9,12 @@ use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
 use rekindle_schema::wire;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::certificates::Certificates;
 use super::connection_ids::KeyedIds;
 use crate::error::SetupError;
+use crate::origin::Origins;
+use crate::webtransport;
 
 /// First guess of a round trip: decides how soon a lost first packet is sent again (three times
 /// this).
@@ -24,10 +26,10 @@ const ACK_DELAY: Duration = Duration::from_millis(40);
 
 /// What a node's endpoint is made from.
 pub struct ServerSetup {
-    /// The node's certificate.
-    pub certificate: CertificateDer<'static>,
-    /// The private key of [`ServerSetup::certificate`].
-    pub private_key: PrivateKeyDer<'static>,
+    /// What clients are shown.
+    pub certificates: Arc<Certificates>,
+    /// Which pages may connect.
+    pub origins: Arc<Origins>,
     /// Makes the tokens of stateless resets. A node that is started anew must have the same one.
     pub reset_key: hmac::Key,
     /// Seals the tokens of QUIC Retry.
@@ -66,13 +68,11 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|builder| {
-            let builder = builder.with_no_client_auth();
-            builder.with_single_cert(vec![setup.certificate], setup.private_key)
-        })
-        .map_err(|error| SetupError::Tls(error.to_string()))?;
-    tls.alpn_protocols =
-        [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN].map(<[u8]>::to_vec).to_vec();
+        .map_err(|error| SetupError::Tls(error.to_string()))?
+        .with_no_client_auth()
+        .with_cert_resolver(setup.certificates);
+    let spoken = [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN, webtransport::ALPN];
+    tls.alpn_protocols = spoken.map(<[u8]>::to_vec).to_vec();
     // Clients reconnect after the node died: what was resumable in the old process means nothing to
     // the new one.
     tls.send_tls13_tickets = 0;
@@ -90,9 +90,10 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
 fn transport(idle_timeout: Duration, datagram_send_buffer: usize) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle = IdleTimeout::try_from(idle_timeout).ok();
+    let (bidi, uni) = webtransport::STREAMS;
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(bidi))
+        .max_concurrent_uni_streams(VarInt::from_u32(uni))
         .stream_receive_window(VarInt::from_u32(64 << 10))
         .receive_window(VarInt::from_u32(64 << 10))
         .send_window(256 << 10)
@@ -127,9 +128,10 @@ mod tests {
 
     fn setup() -> ServerSetup {
         let made = rcgen::generate_simple_self_signed(["rekindle".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         ServerSetup {
-            certificate: made.cert.der().clone(),
-            private_key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
+            certificates: Certificates::new(made.cert.der().clone(), key.into()).unwrap(),
+            origins: Arc::default(),
             reset_key: hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]),
             retry_key: hkdf::Salt::new(hkdf::HKDF_SHA256, b"retry").extract(&[1; 32]),
             connection_id_key: KEY,
