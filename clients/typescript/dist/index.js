@@ -1,0 +1,7 @@
+export { ClockSync } from "./clock.js";
+export { ProtocolError } from "./error.js";
+export { Interpolator } from "./interpolate.js";
+export { Prediction } from "./predict.js";
+export { columnOf, componentOf, columns, dequantise, } from "./schema.js";
+export { connect, Session } from "./session.js";
+export { entityIn } from "./snapshot.js";

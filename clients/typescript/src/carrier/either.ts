@@ -1,0 +1,95 @@
+/**
+ * Connects by WebTransport if that works, else by WebSocket: at once if WebTransport fails or there
+ * is none, and beside it when it takes long. Whichever is open first is taken.
+ */
+import type { Carrier, CarrierEvents, Closed, OpenCarrier, Target } from "../carrier.js";
+
+/** So long WebTransport has alone, in milliseconds. */
+export const HEAD_START_MS = 1000;
+
+/** Runs something later; returns how to call it off. */
+export type After = (ms: number, run: () => void) => () => void;
+
+/** `undefined`: this side has no such carrier. */
+export interface Ways {
+  readonly webtransport: OpenCarrier | undefined;
+  readonly websocket: OpenCarrier | undefined;
+}
+
+/** Begins to connect to a node by one of the ways; `closed` is told when all have failed. */
+export function openEither(ways: Ways, after: After, target: Target, events: CarrierEvents): Carrier {
+  const begun: { way: OpenCarrier; carrier?: Carrier }[] = [];
+  const waiting: OpenCarrier[] = [];
+  if (ways.webtransport && target.webtransport) waiting.push(ways.webtransport);
+  if (ways.websocket && target.websocket) waiting.push(ways.websocket);
+  let taken: Carrier | undefined;
+  let over = false;
+  let failed: Closed = { refusal: undefined, reason: "no carrier that both sides have" };
+  let callOff = (): void => undefined;
+
+  const next = (): void => {
+    callOff();
+    const way = waiting.shift();
+    if (over || taken) return;
+    if (way === undefined) {
+      // The last one has failed; told later, so that the caller has what this returns.
+      if (begun.length === 0) callOff = after(0, () => {
+        if (!over) events.closed(failed);
+      });
+      return;
+    }
+    if (waiting.length > 0) callOff = after(HEAD_START_MS, next);
+    begin(way);
+  };
+
+  const begin = (way: OpenCarrier): void => {
+    const entry: (typeof begun)[number] = { way };
+    begun.push(entry);
+    const mine = (): boolean => !over && (taken === undefined || taken === entry.carrier);
+    const drop = (): void => {
+      begun.splice(begun.indexOf(entry), 1);
+    };
+    try {
+      entry.carrier = way(target, {
+        opened: () => {
+          if (!mine()) return;
+          taken = entry.carrier;
+          callOff();
+          for (const other of begun) if (other !== entry) other.carrier?.close();
+          events.opened();
+        },
+        stream: (bytes) => mine() && events.stream(bytes),
+        datagram: (bytes) => mine() && events.datagram(bytes),
+        closed: (closed) => {
+          if (!mine()) return;
+          if (taken) {
+            over = true;
+            events.closed(closed);
+            return;
+          }
+          failed = closed;
+          drop();
+          next();
+        },
+      });
+    } catch (error) {
+      failed = { refusal: undefined, reason: String(error) };
+      drop();
+      next();
+    }
+  };
+
+  next();
+  return {
+    get kind() {
+      return taken?.kind ?? "websocket";
+    },
+    send: (bytes) => taken?.send(bytes),
+    datagram: (bytes) => taken?.datagram(bytes),
+    close: () => {
+      over = true;
+      callOff();
+      for (const { carrier } of begun) carrier?.close();
+    },
+  };
+}

@@ -1,0 +1,7 @@
+/**
+ * Bytes that a server sent and that mean nothing in the protocol. All decoders throw this and
+ * nothing else.
+ */
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+}

@@ -1,0 +1,156 @@
+// The session against nodes that a test plays by hand, in virtual time.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { connect } from "../dist/index.js";
+import { World } from "./support.mjs";
+
+const [N1, N2] = ["n1.test:1", "n2.test:1"];
+const TYPES = ["welcome", "resumed", "moved", "snapshot", "event", "rewound", "eventsMissed",
+  "disconnected", "ended", "closed", "commandDone"];
+
+async function begun() {
+  const world = new World();
+  const session = connect({
+    edge: "http://n1.test:1",
+    ticket: "ticket",
+    environment: world.environment(),
+  });
+  const told = [];
+  for (const type of TYPES) session.on(type, (event) => told.push(event));
+  await world.time.advance(50);
+  return { world, session, told, types: () => told.map(({ type }) => type) };
+}
+
+async function playing() {
+  const all = await begun();
+  all.world.at(N1).welcome();
+  all.world.at(N1).tell({ type: "nodes", addresses: [N1, N2] });
+  for (let tick = 101; tick < 104; tick += 1) {
+    all.world.at(N1).snapshot(tick);
+    await all.world.time.advance(33);
+  }
+  return all;
+}
+
+test("a client shows its ticket, and its packets acknowledge what came", async () => {
+  const { world, types } = await playing();
+  const [arrive] = world.at(N1).said;
+  assert.deepEqual(
+    [arrive.type, arrive.protocol, arrive.role, arrive.credential.token],
+    ["arrive", 4, "player", "ticket"],
+  );
+  assert.deepEqual(types().slice(0, 2), ["welcome", "snapshot"]);
+  assert.ok(world.at(N1).datagrams.length >= 2);
+});
+
+test("when its node dies a client goes on at another, in its session", async () => {
+  const { world, session, told, types } = await playing();
+  world.dead.add(N1);
+  world.at(N1).die();
+  await world.time.advance(400);
+  const [arrive] = world.at(N2).said;
+  assert.deepEqual(arrive.credential, { type: "resume", token: "token" });
+  assert.deepEqual([arrive.match, arrive.stood.tick], [9n, 103]);
+  world.at(N2).welcome({ epoch: 2, tick: 103, resumed: true, nextInput: 5 });
+  world.at(N2).snapshot(104, { epoch: 2 });
+  assert.deepEqual(types().slice(-4), ["disconnected", "resumed", "moved", "snapshot"]);
+  assert.equal(session.stats.moves, 1);
+  assert.ok(told.find(({ type }) => type === "moved").gap >= 300);
+  assert.equal(session.input(Uint8Array.of(1)).seq, 5);
+});
+
+test("a client looks beside a silent node, and takes what speaks first", async () => {
+  const { world, types } = await playing();
+  world.mute.add(N1);
+  await world.time.advance(1500);
+  assert.ok(world.at(N2), "it dialled the other one");
+  assert.ok(types().includes("disconnected"));
+  assert.equal(world.at(N2).said[0].type, "arrive");
+});
+
+test("a redirect is followed, and counted", async () => {
+  const { world, session } = await begun();
+  world.at(N1).tell({ type: "redirect", address: N2 });
+  await world.time.advance(60);
+  const [arrive] = world.at(N2).said;
+  assert.deepEqual([arrive.type, arrive.redirects], ["arrive", 1]);
+  assert.equal(session.stats.redirects, 1);
+});
+
+test("a client goes on at the standby over the connection that waits there", async () => {
+  const { world, types } = await playing();
+  world.at(N1).tell({ type: "standby", address: N2 });
+  await world.time.advance(20);
+  const warm = world.at(N2);
+  assert.equal(warm.said[0].type, "wait");
+  warm.tell({ type: "here", match: 9n, epoch: 2 });
+  assert.equal(warm.said[1].type, "arrive");
+  warm.welcome({ epoch: 2, tick: 104, resumed: true });
+  assert.deepEqual(types().slice(-3), ["disconnected", "resumed", "moved"]);
+});
+
+test("who is superseded does not come back; who is told to wait does", async () => {
+  const first = await playing();
+  first.world.at(N1).tell({ type: "refused", code: "unavailable", message: "not now" });
+  await first.world.time.advance(300);
+  assert.equal(first.types().at(-1), "disconnected");
+  const again = first.world.lines.findLast((line) => line.isOpen && !line.over);
+  assert.equal(again.said[0].type, "arrive");
+  again.tell({ type: "refused", code: "superseded", message: "another one" });
+  await first.world.time.advance(5000);
+  assert.deepEqual(first.told.at(-1), { type: "closed", code: "superseded", message: "another one" });
+});
+
+test("events come once, and a rewind gives them again", async () => {
+  const { world, told } = await playing();
+  const event = (tick, ordinal) =>
+    world.at(N1).tell({ type: "event", tick, ordinal, kind: "kill", payload: Uint8Array.of(1) });
+  event(101, 0);
+  event(101, 0);
+  event(102, 0);
+  world.at(N1).tell({ type: "eventsMissed", from: 103, to: 110 });
+  event(105, 0);
+  world.at(N1).tell({ type: "rewound", epoch: 2, to: 101 });
+  event(102, 0);
+  const kinds = told.filter(({ type }) => type !== "snapshot").map(({ type, tick }) => [type, tick]);
+  assert.deepEqual(kinds.slice(1), [
+    ["event", 101],
+    ["event", 102],
+    ["eventsMissed", undefined],
+    ["rewound", undefined],
+    ["event", 102],
+  ]);
+});
+
+test("commands are given again to the node that goes on", async () => {
+  const { world, session, told } = await playing();
+  [1, 2].forEach((byte) => session.command(Uint8Array.of(byte)));
+  assert.deepEqual(world.at(N1).said.slice(1).map(({ seq }) => seq), [1, 2]);
+  world.dead.add(N1);
+  world.at(N1).die();
+  await world.time.advance(400);
+  world.at(N2).welcome({ epoch: 2, tick: 103, resumed: true, nextCommand: 2 });
+  assert.deepEqual(world.at(N2).said.slice(1).map(({ seq }) => seq), [2]);
+  world.at(N2).tell({ type: "commandDone", seq: 2, tick: 104, accepted: true });
+  world.at(N2).snapshot(140, { epoch: 2 });
+  const done = told.filter(({ type }) => type === "commandDone").map(({ seq, tick }) => [seq, tick]);
+  assert.deepEqual(done, [[2, 104], [1, undefined]]);
+});
+
+test("without any node a client gives up after its time", async () => {
+  const { world, told } = await playing();
+  world.dead.add(N1).add(N2);
+  world.at(N1).die();
+  await world.time.advance(59_000);
+  assert.notEqual(told.at(-1).type, "closed");
+  await world.time.advance(3000);
+  assert.equal(told.at(-1).type, "closed");
+});
+
+test("a node that breaks the protocol is left", async () => {
+  const { world, types } = await playing();
+  const line = world.at(N1);
+  line.events.stream(Uint8Array.of(255, 255, 255, 255));
+  assert.ok(line.closedByClient);
+  assert.equal(types().at(-1), "disconnected");
+});
