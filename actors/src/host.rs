@@ -19,6 +19,7 @@ mod supervisor;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::Actor;
 use rekindle_schema::lease::Reached;
@@ -248,51 +249,57 @@ fn status(cell: &MatchCell) -> MatchStatus {
 }
 
 impl Services {
-    async fn start_actors(self: &Arc<Self>) -> Result<(), HostError> {
-        let fail = |what: &'static str| {
-            move |error: ractor::SpawnErr| HostError::Spawn { what, cause: error.to_string() }
-        };
-        let supervisor = |role| Supervisor { host: Arc::downgrade(self), role };
-        let (root, _) = Actor::spawn(None, supervisor(Role::Root), ())
-            .await
-            .map_err(fail("root supervisor"))?;
-        let packer = Packer {
-            port: Arc::clone(&self.journal),
-            incarnation: self.incarnation,
-            build: self.build,
-            clock: Arc::clone(&self.clock),
-            batch_bytes: self.config.batch_bytes,
-            meters: Arc::clone(&self.meters),
-        };
-        let journal =
-            Journal { store: self.store.clone(), packer, linger: self.config.commit_linger };
-        let (journal, _) = Actor::spawn_linked(None, journal, (), root.get_cell())
-            .await
-            .map_err(fail("journal"))?;
-        self.journal.attach(journal.clone());
-        let checkpointer = Checkpointer { host: Arc::clone(self) };
-        let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell())
-            .await
-            .map_err(fail("checkpointer"))?;
-        self.checkpoints.attach(checkpointer.clone());
-        let mut shards = Vec::with_capacity(self.shards.len());
-        for (index, shard) in self.shards.iter().enumerate() {
-            let spawning =
-                Actor::spawn_linked(None, supervisor(Role::Shard(index)), (), root.get_cell());
-            let spawned = shard.runtime.spawn(spawning).await;
-            let spawned = spawned.map_err(|error| HostError::Spawn {
-                what: "shard supervisor",
-                cause: error.to_string(),
-            })?;
-            shards.push(spawned.map_err(fail("shard supervisor"))?.0.get_cell());
-        }
-        let _ = self.actors.set(Actors {
-            root: root.get_cell(),
-            journal: journal.get_cell(),
-            scheduler: checkpointer.get_cell(),
-            shards,
-        });
-        Ok(())
+    /// Starts the actors that every node has.
+    ///
+    /// Boxed, as [`Services::spawn_match`] is: the body of an `async fn` is compiled in the crate
+    /// that awaits it, with the optimization of that crate, and with it all of these actors.
+    fn start_actors(self: &Arc<Self>) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async move {
+            let fail = |what: &'static str| {
+                move |error: ractor::SpawnErr| HostError::Spawn { what, cause: error.to_string() }
+            };
+            let supervisor = |role| Supervisor { host: Arc::downgrade(self), role };
+            let (root, _) = Actor::spawn(None, supervisor(Role::Root), ())
+                .await
+                .map_err(fail("root supervisor"))?;
+            let packer = Packer {
+                port: Arc::clone(&self.journal),
+                incarnation: self.incarnation,
+                build: self.build,
+                clock: Arc::clone(&self.clock),
+                batch_bytes: self.config.batch_bytes,
+                meters: Arc::clone(&self.meters),
+            };
+            let journal =
+                Journal { store: self.store.clone(), packer, linger: self.config.commit_linger };
+            let (journal, _) = Actor::spawn_linked(None, journal, (), root.get_cell())
+                .await
+                .map_err(fail("journal"))?;
+            self.journal.attach(journal.clone());
+            let checkpointer = Checkpointer { host: Arc::clone(self) };
+            let (checkpointer, _) = Actor::spawn_linked(None, checkpointer, (), root.get_cell())
+                .await
+                .map_err(fail("checkpointer"))?;
+            self.checkpoints.attach(checkpointer.clone());
+            let mut shards = Vec::with_capacity(self.shards.len());
+            for (index, shard) in self.shards.iter().enumerate() {
+                let spawning =
+                    Actor::spawn_linked(None, supervisor(Role::Shard(index)), (), root.get_cell());
+                let spawned = shard.runtime.spawn(spawning).await;
+                let spawned = spawned.map_err(|error| HostError::Spawn {
+                    what: "shard supervisor",
+                    cause: error.to_string(),
+                })?;
+                shards.push(spawned.map_err(fail("shard supervisor"))?.0.get_cell());
+            }
+            let _ = self.actors.set(Actors {
+                root: root.get_cell(),
+                journal: journal.get_cell(),
+                scheduler: checkpointer.get_cell(),
+                shards,
+            });
+            Ok(())
+        })
     }
 
     fn abort(&self) {

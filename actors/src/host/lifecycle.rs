@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use ractor::Actor;
 use rekindle_schema::lease::{MatchLease, MatchSpec, MatchState};
 use rekindle_schema::record::Grounds;
@@ -464,21 +465,23 @@ impl Services {
         }
     }
 
-    /// Starts the actor of a match on its shard.
-    pub(super) async fn spawn_match(&self, args: MatchArgs) -> Result<(), HostError> {
-        let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
-        let shard = args.cell.shard;
-        let supervisor = self
-            .actors
-            .get()
-            .and_then(|actors| actors.shards.get(shard))
-            .ok_or_else(|| fail("no such shard".to_owned()))?;
-        let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.clone());
-        let spawned = self.shards[shard].runtime.spawn(spawning).await;
-        spawned
-            .map_err(|error| fail(error.to_string()))?
-            .map(drop)
-            .map_err(|error| fail(error.to_string()))
+    /// Starts the actor of a match on its shard. Boxed, so that it is compiled in this crate.
+    pub(super) fn spawn_match(&self, args: MatchArgs) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async move {
+            let fail = |cause: String| HostError::Spawn { what: "match actor", cause };
+            let shard = args.cell.shard;
+            let supervisor = self
+                .actors
+                .get()
+                .and_then(|actors| actors.shards.get(shard))
+                .ok_or_else(|| fail("no such shard".to_owned()))?;
+            let spawning = Actor::spawn_linked(None, MatchActor, args, supervisor.clone());
+            let spawned = self.shards[shard].runtime.spawn(spawning).await;
+            spawned
+                .map_err(|error| fail(error.to_string()))?
+                .map(drop)
+                .map_err(|error| fail(error.to_string()))
+        })
     }
 
     /// Stores the last checkpoint of one match of a drain.

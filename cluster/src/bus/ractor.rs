@@ -90,50 +90,55 @@ struct Shared {
 
 impl Bus {
     /// Starts to answer other nodes. One for each process.
-    pub async fn start(parts: BusParts) -> Result<Self, SpawnErr> {
-        let BusParts { me, listener, tls } = parts;
-        let id = me.from.to_string();
-        let table = Arc::new(LinkTable::new());
-        let (service, figures) = (Arc::default(), Arc::<Figures>::default());
-        let agent =
-            Agent { me: me.from, service: Arc::clone(&service), figures: Arc::clone(&figures) };
-        let (agent, _) = Actor::spawn(None, agent, ()).await?;
-        ractor::pg::join(agent::group(me.from), vec![agent.get_cell()]);
-        // The cookie keeps stores apart a second time; it keeps out nobody else.
-        let server = NodeServer::new(
-            0,
-            format!("rekindle {:032x}", me.store),
-            id.clone(),
-            id,
-            Some(IncomingEncryptionMode::Tls(closed_door::acceptor())),
-            Some(NodeConnectionMode::Isolated),
-        )
-        .with_listen_addr(Ipv4Addr::LOCALHOST.into())
-        .with_max_inbound_frame_size(2 * MAX_PEER_MESSAGE as u64);
-        let (server, _) = Actor::spawn(None, server, ()).await?;
-        let reports = Box::new(Reports(Arc::clone(&table)));
-        // It was just started, so it takes messages.
-        let _ = server.cast(NodeServerMessage::SubscribeToEvents {
-            id: "links".to_owned(),
-            subscription: reports,
-        });
-        let shared = Arc::new(Shared {
-            me,
-            tls,
-            began: Instant::now(),
-            serials: AtomicU64::new(1),
-            table,
-            distant: Mutex::default(),
-            service,
-            figures,
-            server,
-            agent,
-            accepting: OnceLock::new(),
-        });
-        let accepting = tokio::spawn(accept(Arc::clone(&shared), listener));
-        // Set once, here.
-        let _ = shared.accepting.set(accepting);
-        Ok(Self(shared))
+    ///
+    /// Boxed: the body of an `async fn` is compiled in the crate that awaits it, and with it all of
+    /// these actors.
+    pub fn start(parts: BusParts) -> BoxFuture<'static, Result<Self, SpawnErr>> {
+        Box::pin(async move {
+            let BusParts { me, listener, tls } = parts;
+            let id = me.from.to_string();
+            let table = Arc::new(LinkTable::new());
+            let (service, figures) = (Arc::default(), Arc::<Figures>::default());
+            let agent =
+                Agent { me: me.from, service: Arc::clone(&service), figures: Arc::clone(&figures) };
+            let (agent, _) = Actor::spawn(None, agent, ()).await?;
+            ractor::pg::join(agent::group(me.from), vec![agent.get_cell()]);
+            // The cookie keeps stores apart a second time; it keeps out nobody else.
+            let server = NodeServer::new(
+                0,
+                format!("rekindle {:032x}", me.store),
+                id.clone(),
+                id,
+                Some(IncomingEncryptionMode::Tls(closed_door::acceptor())),
+                Some(NodeConnectionMode::Isolated),
+            )
+            .with_listen_addr(Ipv4Addr::LOCALHOST.into())
+            .with_max_inbound_frame_size(2 * MAX_PEER_MESSAGE as u64);
+            let (server, _) = Actor::spawn(None, server, ()).await?;
+            let reports = Box::new(Reports(Arc::clone(&table)));
+            // It was just started, so it takes messages.
+            let _ = server.cast(NodeServerMessage::SubscribeToEvents {
+                id: "links".to_owned(),
+                subscription: reports,
+            });
+            let shared = Arc::new(Shared {
+                me,
+                tls,
+                began: Instant::now(),
+                serials: AtomicU64::new(1),
+                table,
+                distant: Mutex::default(),
+                service,
+                figures,
+                server,
+                agent,
+                accepting: OnceLock::new(),
+            });
+            let accepting = tokio::spawn(accept(Arc::clone(&shared), listener));
+            // Set once, here.
+            let _ = shared.accepting.set(accepting);
+            Ok(Self(shared))
+        })
     }
 
     /// Answers other nodes with this from now on; before, only pings are. Called once.

@@ -85,7 +85,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rekindle_schema::Incarnation;
 use rekindle_store::migration::SchemaState;
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, StoreResult};
 use tokio::sync::Semaphore;
 
 use self::driver::Driver;
@@ -128,31 +128,33 @@ pub struct CqlStore {
 impl CqlStore {
     /// Connects. `Refused` if the tables are not those of this release, or the server turns the
     /// user or the datacentre down; `Unavailable` if nobody answers.
-    pub async fn connect(options: CqlOptions) -> Result<Store, StoreError> {
-        let driver = Arc::new(Driver::connect(&options).await?);
-        migrate::state(&driver, &options).await?.require_current(driver.place())?;
-        let statements = Statements::prepare(&driver, &options.keyspace).await?;
-        migrate::warn_if_unsynced(&driver).await;
-        tokio::spawn(meters::export(Arc::downgrade(&driver)));
-        let this = Arc::new(Self {
-            driver,
-            statements,
-            writers: Mutex::default(),
-            begins: Mutex::default(),
-            puts: Semaphore::new(options.append_queue),
-            turns: (0..MATCH_SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
-            options,
-        });
-        Ok(Store {
-            journal: this.clone(),
-            checkpoints: this.clone(),
-            leases: this.clone(),
-            effects: this.clone(),
-            archive: this.clone(),
-            jobs: this.clone(),
-            audit: this.clone(),
-            identity: this.clone(),
-            registry: this,
+    pub fn connect(options: CqlOptions) -> StoreResult<'static, Store> {
+        Box::pin(async move {
+            let driver = Arc::new(Driver::connect(&options).await?);
+            migrate::state(&driver, &options).await?.require_current(driver.place())?;
+            let statements = Statements::prepare(&driver, &options.keyspace).await?;
+            migrate::warn_if_unsynced(&driver).await;
+            tokio::spawn(meters::export(Arc::downgrade(&driver)));
+            let this = Arc::new(Self {
+                driver,
+                statements,
+                writers: Mutex::default(),
+                begins: Mutex::default(),
+                puts: Semaphore::new(options.append_queue),
+                turns: (0..MATCH_SHARDS).map(|_| tokio::sync::Mutex::new(())).collect(),
+                options,
+            });
+            Ok(Store {
+                journal: this.clone(),
+                checkpoints: this.clone(),
+                leases: this.clone(),
+                effects: this.clone(),
+                archive: this.clone(),
+                jobs: this.clone(),
+                audit: this.clone(),
+                identity: this.clone(),
+                registry: this,
+            })
         })
     }
 

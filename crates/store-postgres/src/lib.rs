@@ -40,7 +40,7 @@ mod tls;
 
 use std::sync::Arc;
 
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{Store, StoreError, StoreResult};
 
 use self::checkpoints::Known;
 use self::convert::column;
@@ -70,8 +70,8 @@ pub struct PostgresStore(Arc<Inner>);
 impl PostgresStore {
     /// Connects, and checks that the server and its tables are fit for use. `Refused` says what is
     /// not; `Unavailable` if there is no answer.
-    pub async fn connect(options: PostgresOptions) -> Result<Store, StoreError> {
-        Self::open(options).await.map(|this| this.store())
+    pub fn connect(options: PostgresOptions) -> StoreResult<'static, Store> {
+        Box::pin(async move { Self::open(options).await.map(|this| this.store()) })
     }
 
     /// As [`Self::connect`], for those who want to know more than the ports tell.
