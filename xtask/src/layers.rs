@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "rekindle-gateway",
         &["rekindle-schema", "rekindle-netcode", "rekindle-door", "rekindle-transport"],
     ),
+    ("rekindle-web", &["rekindle-gateway", "rekindle-transport"]),
     (
         "rekindle-client",
         &["rekindle-schema", "rekindle-netcode", "rekindle-transport", "rekindle-sim"],

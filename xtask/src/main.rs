@@ -1,9 +1,11 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
-//! `cargo xtask bits`, `cargo xtask load`, `cargo xtask stores`, `cargo xtask outage`,
-//! `cargo xtask restart`, `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask bits`, `cargo xtask browser`, `cargo xtask load`, `cargo xtask stores`,
+//! `cargo xtask outage`, `cargo xtask restart`, `cargo xtask cluster`, `cargo xtask services`,
+//! `cargo xtask tidy`.
 
 mod attack;
+mod browser;
 mod cluster;
 mod cuts;
 mod drill;
@@ -100,6 +102,8 @@ enum Task {
     /// Do things to a cluster of real processes under load, and measure what it costs (minutes)
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Play in a real Chromium against a node that is killed (installs playwright-core by npm)
+    Browser(browser::Browser),
     /// Start and stop private Postgres and CQL servers for tests
     Services(services::Services),
 }
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Task::Growth { trials } => growth(trials),
         Task::Model { seconds } => model(seconds),
         Task::Attack(wanted) => attack::attack(&wanted),
+        Task::Browser(wanted) => browser::browser(&wanted),
         Task::Cuts(wanted) => cuts::cuts(&wanted),
         Task::Bits => bits(),
         Task::Load(wanted) => load::load(&wanted),

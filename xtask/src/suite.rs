@@ -12,11 +12,12 @@ mod programs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use self::programs::Job;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rekindle_testservers::{CQL, NONE, POSTGRES, Process, SERVICES, SKIPPED, State};
 
-use crate::{layers, run};
+use crate::{browser, layers, run};
 
 /// `cargo xtask test`.
 #[derive(Args)]
@@ -24,6 +25,9 @@ pub(crate) struct Suite {
     /// Leave out the tests that need a Postgres or a CQL server
     #[arg(long)]
     without_services: bool,
+    /// Lint and build the documentation too, at the lowest priority, while the tests wait
+    #[arg(long, conflicts_with = "rest")]
+    lints: bool,
     /// Passed on to `cargo test`: `--package rekindle-store-local`, `-- name_of_a_test`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -44,12 +48,13 @@ pub(crate) fn test(wanted: &Suite) -> Result<()> {
         // An empty address is none.
         let none = [(SERVICES, NONE), (POSTGRES, ""), (CQL, "")];
         let none = none.map(|(name, value)| (name, value.to_owned()));
-        run_tests(&wanted.rest, || Ok(none.into_iter().chain([told]).collect()))
+        run_tests(wanted, || Ok(none.into_iter().chain([told]).collect()))
     } else {
-        with_servers(&dir, &wanted.rest, told)
+        with_servers(&dir, wanted, told)
     };
     say_skipped(wanted.without_services, &skipped)?;
-    outcome
+    let browsers = if wanted.rest.is_empty() { browser::tests() } else { Ok(()) };
+    outcome.and(browsers)
 }
 
 fn cargo_test(rest: &[String]) -> Command {
@@ -64,10 +69,26 @@ fn cargo_test(rest: &[String]) -> Command {
     command
 }
 
-fn with_servers(dir: &Path, rest: &[String], told: Variable) -> Result<()> {
+/// What must hold of the sources besides their tests. Both only read what cargo has built for the
+/// tests, so they are begun when that is done.
+fn lints() -> Vec<Job> {
+    let idle = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19", "cargo"]).args(arguments);
+        Job::new(name, command)
+    };
+    let clippy = "clippy --workspace --all-targets --locked --quiet -- -D warnings";
+    let clippy = idle("the lints", &clippy.split(' ').collect::<Vec<_>>());
+    let doc = "doc --workspace --no-deps --locked --quiet";
+    let mut doc = idle("the documentation", &doc.split(' ').collect::<Vec<_>>());
+    doc.command.env("RUSTDOCFLAGS", "-D warnings");
+    vec![clippy, doc]
+}
+
+fn with_servers(dir: &Path, wanted: &Suite, told: Variable) -> Result<()> {
     let missing = missing(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let mut servers = Servers::start(dir, missing)?;
-    let outcome = run_tests(rest, || {
+    let outcome = run_tests(wanted, || {
         servers.wait()?;
         Ok(addresses(dir, missing)?.into_iter().chain([told]).collect())
     });
@@ -79,7 +100,8 @@ fn with_servers(dir: &Path, rest: &[String], told: Variable) -> Result<()> {
 type Variable = (&'static str, String);
 
 /// Builds the tests, asks for the variables that they run with, and runs them.
-fn run_tests(rest: &[String], variables: impl FnOnce() -> Result<Vec<Variable>>) -> Result<()> {
+fn run_tests(wanted: &Suite, variables: impl FnOnce() -> Result<Vec<Variable>>) -> Result<()> {
+    let rest = &wanted.rest;
     if !rest.is_empty() {
         let options = rest.split(|argument| argument == "--").next().unwrap_or_default();
         run(cargo_test(options).arg("--no-run"))?;
@@ -89,7 +111,9 @@ fn run_tests(rest: &[String], variables: impl FnOnce() -> Result<Vec<Variable>>)
     let variables = variables()?;
     let logs = rekindle_testservers::default_dir(std::env::var_os("CARGO_TARGET_DIR"))
         .with_file_name("test-output");
-    programs::run_all(programs, cargo_test(&["--doc".to_owned()]), &variables, &logs)
+    let doc_tests = Job::new("the doc tests", cargo_test(&["--doc".to_owned()]));
+    let beside = if wanted.lints { lints() } else { Vec::new() };
+    programs::run_all(programs, (doc_tests, beside), &variables, &logs)
 }
 
 /// What has to be started: none, one of the two (its name for `services up --only`), or both.

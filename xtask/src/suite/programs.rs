@@ -126,11 +126,18 @@ fn order(programs: Vec<Program>) -> (VecDeque<Program>, Vec<Program>) {
     (together.into(), alone)
 }
 
-/// Something that runs tests: one of the programs, or the doc tests.
-struct Job {
+/// Something that checks: one of the programs, the doc tests, lints.
+pub(super) struct Job {
     /// For people.
     name: String,
-    command: Command,
+    pub(super) command: Command,
+}
+
+impl Job {
+    /// `name`: for people.
+    pub(super) fn new(name: impl Into<String>, command: Command) -> Self {
+        Self { name: name.into(), command }
+    }
 }
 
 impl Program {
@@ -142,7 +149,7 @@ impl Program {
             .env("CARGO_MANIFEST_DIR", &self.dir)
             .env("CARGO_PKG_NAME", &self.package)
             .envs(variables.iter().map(|(name, value)| (name, value)));
-        Job { name: format!("{} of {}", self.name, self.package), command }
+        Job::new(format!("{} of {}", self.name, self.package), command)
     }
 }
 
@@ -154,14 +161,15 @@ struct Ran {
     failed: Vec<String>,
 }
 
-/// Runs `programs` with `variables` added to their surroundings, and `doc_tests` beside the last of
-/// them; output goes to files in `dir` and from there to stdout.
+/// Runs `programs` with `variables` added to their surroundings, the doc tests beside the last of
+/// them, and what else there is, one after the other, beside all of them; output goes to files in
+/// `dir` and from there to stdout.
 ///
 /// # Errors
-/// Names the programs in which a test failed.
+/// Names what failed.
 pub(super) fn run_all(
     programs: Vec<Program>,
-    doc_tests: Command,
+    (doc_tests, beside): (Job, Vec<Job>),
     variables: &[(&str, String)],
     dir: &Path,
 ) -> Result<()> {
@@ -174,18 +182,18 @@ pub(super) fn run_all(
     let next = || together.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let run = |job: Job, lane: usize| run_one(job, &dir.join(format!("{lane}.log")), &ran);
     thread::scope(|scope| {
-        for lane in 0..cores {
-            let (next, run) = (&next, &run);
-            scope.spawn(move || {
-                while let Some(program) = next() {
-                    run(program.job(variables), lane);
-                }
-            });
-        }
-    });
-    // Doc tests need no server.
-    thread::scope(|scope| {
-        let doc_tests = Job { name: "the doc tests".to_owned(), command: doc_tests };
+        scope.spawn(|| beside.into_iter().for_each(|job| run(job, cores)));
+        thread::scope(|scope| {
+            for lane in 0..cores {
+                let (next, run) = (&next, &run);
+                scope.spawn(move || {
+                    while let Some(program) = next() {
+                        run(program.job(variables), lane);
+                    }
+                });
+            }
+        });
+        // Doc tests need no server.
         scope.spawn(|| run(doc_tests, 0));
         for program in &alone {
             run(program.job(variables), 1);
@@ -194,7 +202,7 @@ pub(super) fn run_all(
     let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
     say_slowest(ran.took, began.elapsed());
     if !ran.failed.is_empty() {
-        bail!("{} of the test programs failed:\n{}", ran.failed.len(), ran.failed.join("\n"));
+        bail!("{} failed:\n{}", ran.failed.len(), ran.failed.join("\n"));
     }
     Ok(())
 }
@@ -291,14 +299,20 @@ mod tests {
             path: PathBuf::from(path),
         };
         let logs = dir.path().join("logs");
-        let run = |programs: &[&str], doc_tests: &str| {
+        let run = |programs: &[&str], doc_tests: &str, lints: &str| {
             let programs = programs.iter().map(|name| shell(name, &format!("/bin/{name}")));
-            run_all(programs.collect(), Command::new(doc_tests), &[], &logs)
+            let doc_tests = Job::new("the doc tests", Command::new(doc_tests));
+            let lints = Job::new("the lints", Command::new(lints));
+            run_all(programs.collect(), (doc_tests, vec![lints]), &[], &logs)
         };
-        run(&["true"], "/bin/true").unwrap();
-        let error = run(&["true", "false"], "/bin/true").unwrap_err().to_string();
-        assert!(error.contains("false of p") && !error.contains("true of p"), "{error}");
-        let error = run(&["true"], "/bin/false").unwrap_err().to_string();
-        assert!(error.contains("the doc tests") && !error.contains("true of p"), "{error}");
+        run(&["true"], "/bin/true", "/bin/true").unwrap();
+        for (programs, doc_tests, lints, named) in [
+            (&["true", "false"][..], "/bin/true", "/bin/true", "false of p"),
+            (&["true"], "/bin/false", "/bin/true", "the doc tests"),
+            (&["true"], "/bin/true", "/bin/false", "the lints"),
+        ] {
+            let error = run(programs, doc_tests, lints).unwrap_err().to_string();
+            assert!(error.contains(named) && !error.contains("true of p"), "{error}");
+        }
     }
 }
