@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
 use crate::node::lifecycle::Front;
-use crate::node::{ControlError, Serving, descriptors, wishes};
+use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
 use crate::{clock, inspect};
 pub(crate) use views::{new_match, ticket_wanted, ticket_words, wanted, wish_action, wished};
 
@@ -76,7 +76,7 @@ pub async fn listen(config: &Config, metrics: PrometheusHandle) -> Result<Listen
     };
     let front = server::Front::default();
     let most = descriptors::prepare(config);
-    let task = tokio::spawn(server::serve(listener, front.clone(), most, until_stopped));
+    let task = tokio::spawn(server::serve(listener, front.clone(), most, Box::pin(until_stopped)));
     let task = Mutex::new(Some((stop, task)));
     Ok(Listening { front, addr, metrics, token: config.admin_token.clone(), task })
 }
@@ -352,7 +352,8 @@ impl Control for Operated {
             let node = Arc::clone(&self.node);
             let work = async move { node.issue_ticket(&ticket_wanted(&wanted)) };
             let ticket = self.act_on(who, order, work).await?;
-            Ok(Ticket { ticket })
+            let certificates = tickets::fingerprints(self.node.parts().gateway.keys());
+            Ok(Ticket { ticket, certificates })
         }
         .boxed()
     }

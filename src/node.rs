@@ -21,6 +21,7 @@
 pub mod alive;
 pub mod boot;
 pub mod bots;
+pub mod browsers;
 pub mod build;
 pub mod calendar;
 pub mod card;
@@ -54,6 +55,7 @@ pub mod successors;
 pub mod tickets;
 pub mod trial;
 mod watch;
+mod web;
 pub mod whereabouts;
 pub mod wishes;
 

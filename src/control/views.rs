@@ -34,6 +34,7 @@ pub(super) fn node(report: NodeReport) -> NodeView {
         listen: report.listen.to_string(),
         public: report.public.map(|address| address.to_string()),
         certificate: hex::encode(&report.certificate),
+        certificates: report.certificates.iter().map(|der| hex::encode(der)).collect(),
         games: report.games,
         uptime_s: report.uptime.as_secs(),
         draining: report.draining,

@@ -11,7 +11,7 @@ use rekindle_schema::MatchId;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::support::{Done, Node, PATIENCE, command};
+use crate::support::{Done, Node, PATIENCE, command, eventually, http_get};
 
 const SECRET: &str = "one secret for all of this cluster";
 
@@ -66,10 +66,22 @@ impl Host {
         std::fs::read(self.data().join("cert.der")).expect("a certificate")
     }
 
-    fn listen(&self) -> SocketAddr {
+    fn card(&self) -> Value {
         let card = std::fs::read(self.data().join("node.json")).expect("node.json");
-        let card: Value = serde_json::from_slice(&card).expect("JSON");
-        card["listen"].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
+        serde_json::from_slice(&card).expect("JSON")
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.card()["listen"].as_str().and_then(|addr| addr.parse().ok()).expect("an address")
+    }
+
+    /// What the node tells pages.
+    fn edge_json(&self) -> Value {
+        let card = self.card();
+        assert_eq!(card["web"], card["listen"], "TCP and UDP have one number");
+        let answer = http_get(&self.listen().to_string(), "/edge.json");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+        serde_json::from_str(body).expect("JSON")
     }
 
     fn create(&self) -> MatchId {
@@ -128,6 +140,22 @@ fn two_first_starts_at_once_agree() {
     }
     assert_eq!(hosts[0].certificate(), hosts[1].certificate());
     assert_eq!(hosts[0].keys().len(), 1);
+    // Both are shown to browsers with the same certificate, by the number that players know.
+    let told = [hosts[0].edge_json(), hosts[1].edge_json()];
+    let hashes = |told: &Value| told["webtransport"]["hashes"].as_array().expect("hashes").clone();
+    assert_eq!((hashes(&told[0]), hashes(&told[0]).len()), (hashes(&told[1]), 2));
+    let url = format!("https://{}/rekindle/4", hosts[0].listen());
+    assert_eq!(told[0]["webtransport"]["url"], url.as_str());
+    // The next certificate for native clients is named before it is shown.
+    let shown = hosts[0].certificate();
+    hosts[0].run(&["keys", "rotate", "--tls"]).expect(0);
+    for host in &hosts {
+        eventually("node.json names both certificates", || {
+            let known = host.card()["certificates"].as_array().map(Vec::len);
+            (known == Some(2)).then_some(())
+        });
+        assert_eq!(host.certificate(), shown);
+    }
 }
 
 #[test]

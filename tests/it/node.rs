@@ -202,7 +202,7 @@ fn the_first_run_prints_what_works() {
         .flat_map(|line| line.split_whitespace())
         .filter(|word| word.starts_with("http://"))
         .collect();
-    assert_eq!(urls.len(), 3, "{printed:#?}");
+    assert_eq!(urls.len(), 4, "{printed:#?}");
     for url in urls {
         let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let answer = http_get(host, &format!("/{path}"));

@@ -9,7 +9,8 @@ use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use quinn::{AckFrequencyConfig, Endpoint, ServerConfig, TransportConfig, VarInt};
 use rekindle_transport::{
-    AddressGuard, DatagramDelivery, SERVER_NAME, ServerEndpoint, ServerSetup, SocketSetup,
+    AddressGuard, Certificates, DatagramDelivery, SERVER_NAME, ServerEndpoint, ServerSetup,
+    SocketSetup,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
@@ -157,8 +158,8 @@ fn node(
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key).map_err(tls)?;
     let setup = ServerSetup {
-        certificate,
-        private_key,
+        certificates: Certificates::new(certificate, private_key).map_err(tls)?,
+        origins: Arc::default(),
         reset_key: hmac::Key::new(hmac::HMAC_SHA256, &key),
         retry_key: hkdf::Salt::new(hkdf::HKDF_SHA256, b"floor").extract(&key),
         connection_id_key: 1,
