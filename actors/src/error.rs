@@ -135,7 +135,19 @@ pub enum RecoveryError {
     Host(#[from] HostError),
 }
 
+impl HostError {
+    /// The same may succeed later: the store does not answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
 impl RecoveryError {
+    /// The same may succeed later: the store does not answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Host(error) if error.is_transient())
+    }
+
     /// What this build lacks, in one word for metrics and lists, if the error is one of
     /// [`fits`](crate::recovery::fits).
     pub fn lacks(&self) -> &'static str {

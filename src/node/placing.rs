@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rekindle_actors::HostError;
 use rekindle_cluster::bus::{PeerError, PeerService};
 use rekindle_cluster::migration::take::Taking;
 use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
@@ -201,6 +202,9 @@ impl Serving {
             spec,
             region: config.node_region.clone(),
         };
+        // Else the caretaker takes a row that is slow to come back for one that was left over.
+        let entered = host.enter(match_id).ok_or(HostError::AlreadyHere(match_id));
+        let _entered = entered.map_err(|error| ControlError::Failed(error.to_string()))?;
         store.leases.create(lease.clone()).await?;
         host.create(lease).await.map_err(|error| ControlError::Failed(error.to_string()))?;
         self.play_house_bots(match_id);

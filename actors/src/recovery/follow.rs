@@ -52,7 +52,7 @@ pub enum FollowError {
 impl FollowError {
     /// The same may succeed later: the store does not answer.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::History(HistoryError::Store(error)) if error.is_transient())
+        matches!(self, Self::History(error) if error.is_transient())
     }
 
     /// The tick at which a recorded hash is not that of the world here, with both hashes, the

@@ -180,6 +180,13 @@ pub enum HistoryError {
     },
 }
 
+impl HistoryError {
+    /// The same may succeed later: the store does not answer.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
 impl History {
     /// The last record whose effect is in it; `Seq(0)` if nothing was ever recorded.
     pub fn last_seq(&self) -> Seq {

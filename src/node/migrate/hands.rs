@@ -7,18 +7,17 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use metrics::histogram;
-use rekindle_actors::{FollowError, Following, GoOn, Host};
+use rekindle_actors::{FollowError, Following, Host};
 use rekindle_cluster::migration::hands::{Followed, Hands, Telling};
 use rekindle_cluster::migration::target::Stand;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::{BatchNo, MatchId, Tick};
 use rekindle_store::Store;
-use rekindle_store::history::{self, LoadOptions};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::node::Serving;
+use crate::node::{Serving, from_store};
 
 /// How often a followed log is read.
 const POLL: Duration = Duration::from_millis(5);
@@ -87,11 +86,6 @@ impl Hands for HostHands {
         async move {
             let busy = "somebody else on this node is about to run the match";
             let _entered = self.host.enter(row.match_id).ok_or(busy)?;
-            // Whoever was faster has raised the epoch.
-            let stands = self.store.leases.get(row.match_id).await;
-            if stands.map_err(|error| error.to_string())?.as_ref() != Some(&row) {
-                return Err("its row has changed since".to_owned());
-            }
             self.recover(row).await
         }
         .boxed()
@@ -153,15 +147,8 @@ impl Hands for HostHands {
 
     fn recover(&self, row: MatchLease) -> BoxFuture<'_, Result<(), String>> {
         async move {
-            let history = history::load(&self.store, &row, &LoadOptions::default())
-                .await
-                .map_err(|error| error.to_string())?;
-            let match_id = row.match_id;
-            self.host
-                .recover(row, history, GoOn::default())
-                .await
-                .map_err(|error| error.to_string())?;
-            runs(&self.node, match_id);
+            from_store::run(&self.host, &self.store, &row).await?;
+            runs(&self.node, row.match_id);
             Ok(())
         }
         .boxed()

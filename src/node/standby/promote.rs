@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use metrics::counter;
-use rekindle_actors::{FollowError, Following, GoOn, RecoveryReport};
+use rekindle_actors::{FollowError, Following, RecoveryReport};
 use rekindle_cluster::ownership::takeover::{
     self, ClaimOptions, Followed, Promoted, TakeoverError,
 };
 use rekindle_cluster::standby::core::{Effect, Event};
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::{BatchNo, Incarnation, MatchId};
-use rekindle_store::history::{self, LoadOptions};
 use tokio::time::Instant;
 
 use super::worlds::World;
 use super::{Standby, StandbyParts};
+use crate::node::from_store;
 
 /// How many matches are claimed at once: a store commits those that wait together.
 const CLAIMS: usize = 64;
@@ -195,13 +195,7 @@ impl Standby {
     async fn recover(&self, lease: MatchLease) -> Came {
         let StandbyParts { host, store, .. } = &self.parts;
         let match_id = lease.match_id;
-        let recovered = async {
-            let history = history::load(store, &lease, &LoadOptions::default())
-                .await
-                .map_err(|error| error.to_string())?;
-            host.recover(lease, history, GoOn::default()).await.map_err(|error| error.to_string())
-        };
-        match recovered.await {
+        match from_store::run(host, store, &lease).await {
             Ok(report) => Came::Resumed(match_id, Box::new(report)),
             Err(error) => {
                 // Its row names this node and it does not run: the caretaker takes it up as a
