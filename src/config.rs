@@ -51,6 +51,8 @@ pub struct Limits {
     pub reserve: usize,
     /// Spectators.
     pub spectators: usize,
+    /// Bytes a second in the snapshots of one client; none: unbounded.
+    pub snapshot_bytes: Option<u32>,
     /// Datagrams a second of one client.
     pub datagrams: u32,
     /// New connections a second.
@@ -368,11 +370,24 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         connections_per_player: at_least_one(settings, "limits.connections_per_player")?,
         reserve: or("limits.reserve", connections / 8)?,
         spectators: or("limits.spectators", connections.div_ceil(4))?,
+        snapshot_bytes: snapshot_bytes(settings)?,
         datagrams: at_least_one(settings, "limits.datagrams")?,
         handshakes: at_least_one(settings, "limits.handshakes")?,
         handshakes_per_source: at_least_one(settings, "limits.handshakes_per_source")?,
         matches: at_least_one(settings, "limits.matches")?,
     })
+}
+
+/// Below this many bytes a second the heads of snapshots alone take all.
+const MIN_SNAPSHOT_BYTES: u32 = 1500;
+
+fn snapshot_bytes(settings: &Settings) -> Result<Option<u32>, ConfigError> {
+    let (name, expected) = ("limits.snapshot_bytes", "0 (unbounded), or 1500 or more");
+    match parse(settings, name, expected)? {
+        0 => Ok(None),
+        some if some >= MIN_SNAPSHOT_BYTES => Ok(Some(some)),
+        _ => Err(bad(settings, name, expected)),
+    }
 }
 
 fn store(settings: &Settings, data_dir: &Path) -> Result<StoreAddress, ConfigError> {
@@ -541,6 +556,7 @@ mod tests {
             ("edge.origins", "example"),
             ("edge.guests", "maybe"),
             ("edge.connections", "0"),
+            ("edge.threads", "257"),
             ("edge.certificate", "only.pem"),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
@@ -576,6 +592,14 @@ mod tests {
         assert_eq!(config.cluster.listen, None);
         assert_eq!(config.cluster.join, ["a:1", "b.example:2"]);
         assert!(with(&[]).unwrap().cluster.listen.unwrap().ip().is_loopback());
+    }
+
+    #[test]
+    fn the_bytes_of_snapshots_have_no_bound_or_one_that_holds_more_than_heads() {
+        let set = |bytes| with(&[("limits.snapshot_bytes", bytes)]);
+        assert_eq!(set("0").unwrap().limits.snapshot_bytes, None);
+        assert_eq!(set("1500").unwrap().limits.snapshot_bytes, Some(1500));
+        assert!(set("1499").unwrap_err().to_string().contains("0 (unbounded), or 1500 or more"));
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! The keys under `edge`: the web listener, which pages may connect, the certificate for browsers.
+//! The keys under `edge`: its threads, the web listener, which pages may connect, the certificate
+//! for browsers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use rekindle_transport::Origins;
 
 use super::{ConfigError, Settings, at_least_one, bad, parse, text};
 
+/// Most threads of the edge: a connection id names the loop that has it in one byte.
+const MAX_THREADS: usize = 256;
 /// The word that turns the web listener off.
 const OFF: &str = "off";
 
@@ -21,6 +25,8 @@ pub struct Edge {
     pub guests: bool,
     /// TCP connections at once.
     pub connections: usize,
+    /// Threads of the edge, and loops of the game port: 1 to 256.
+    pub threads: usize,
     /// A certificate that browsers trust. Without one the node makes its own.
     pub certificate: Option<CertificateFiles>,
 }
@@ -88,5 +94,11 @@ pub(super) fn load(settings: &Settings, listen: SocketAddr) -> Result<Edge, Conf
         }
     };
     let connections = at_least_one(settings, "edge.connections")?;
-    Ok(Edge { web, origins, guests, connections, certificate })
+    let threads = match parse(settings, "edge.threads", "a whole number")? {
+        // The edge takes a little more than matches and journal together.
+        0 => available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, MAX_THREADS)),
+        threads if threads <= MAX_THREADS => threads,
+        _ => return Err(bad(settings, "edge.threads", "a whole number, at most 256")),
+    };
+    Ok(Edge { web, origins, guests, connections, threads, certificate })
 }

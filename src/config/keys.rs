@@ -243,6 +243,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("edge.private_key", Kind::Text, "", "PEM file: the key of edge.certificate"),
     key(
+        "edge.threads",
+        Kind::Number,
+        "0",
+        "threads that drive the game port, each with a share of its clients; 0: half of the cores",
+    ),
+    key(
         "edge.web",
         Kind::Text,
         "",
@@ -306,6 +312,12 @@ pub const KEYS: &[Key] = &[
         Kind::Number,
         "0",
         "of limits.connections, those only for sessions that go on; 0: an eighth",
+    ),
+    key(
+        "limits.snapshot_bytes",
+        Kind::Number,
+        "0",
+        "bytes a second in the snapshots of one client, 1500 or more; 0: as many as its link takes",
     ),
     key(
         "limits.spectators",

@@ -5,7 +5,6 @@
 //! packet.
 
 use std::io;
-use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -17,9 +16,8 @@ pub(crate) struct EdgeThreads {
 }
 
 impl EdgeThreads {
-    /// Half of the machine: the edge takes a little more than matches and journal together.
-    pub(crate) fn start() -> io::Result<Self> {
-        let threads = available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+    /// So many (`edge.threads`).
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
         let runtime = match threads {
             1 => Builder::new_current_thread().enable_all().build()?,
             many => Builder::new_multi_thread()

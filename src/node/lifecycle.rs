@@ -40,6 +40,7 @@ use super::milestone::Milestone;
 use super::serving::{Parts, Serving};
 use super::settings::{gateway_config, host_config};
 use super::signals::{Signals, gone};
+use super::sinks::Sinks;
 use super::standby::{Standby, StandbyParts};
 use super::standing::Standings;
 use super::successors::{self, Successors};
@@ -78,6 +79,8 @@ pub struct Run {
     pub metrics: PrometheusHandle,
     /// Kinds of job that the executable brings along.
     pub kinds: Vec<Kind>,
+    /// What the executable does with effects.
+    pub sinks: Sinks,
     /// Listened for before anything else: from then on a signal stops the node cleanly.
     pub signals: Signals,
     /// What answers operators.
@@ -94,7 +97,8 @@ pub struct Run {
 /// Whatever can refuse a start does so before anything is claimed: the configuration was looked at
 /// before (`config/check.rs`), and `run.front` listens already.
 pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Result<(), NodeError> {
-    let Run { config, games, metrics, kinds, mut signals, front, first_match, abandoned } = run;
+    let Run { config, games, metrics, kinds, sinks, mut signals, front, first_match, abandoned } =
+        run;
     front.says("opening the store");
     let mut abandoned = Box::pin(gone(abandoned));
     let waiting = |words: &str| {
@@ -114,7 +118,7 @@ pub async fn run(run: Run, tell: &mut (dyn FnMut(Milestone<'_>) + Send)) -> Resu
     front.says("recovering matches");
     // From before the first match on: a drained node stays so over its restart.
     let drained = booted.wish.is_some();
-    let assembled = assemble(&config, games, &*front, booted).await?;
+    let assembled = assemble(&config, (games, sinks), &*front, booted).await?;
     let Assembled { node, renewal, card, lock, edge, web } = assembled;
     let upkeep = keep_metrics(metrics);
     let listing = node.parts().lookup.keep_listing();
@@ -198,7 +202,7 @@ struct Assembled {
 /// Puts the parts together: host, edge, lease.
 async fn assemble(
     config: &Config,
-    games: Games,
+    (games, sinks): (Games, Sinks),
     front: &dyn Front,
     booted: Booted,
 ) -> Result<Assembled, NodeError> {
@@ -206,7 +210,7 @@ async fn assemble(
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let host = Host::start(HostParts {
-        store: store.clone(),
+        store: sinks.before(&store),
         incarnation,
         build,
         games: games.clone(),
@@ -273,7 +277,7 @@ fn open_edge(
     links: Arc<Links>,
     keys: Keys,
 ) -> Result<(EdgeThreads, Gateway, Option<TcpListener>), NodeError> {
-    let edge = EdgeThreads::start()?;
+    let edge = EdgeThreads::start(config.edge.threads)?;
     let places = web::bind(config)?;
     let gateway = {
         let _inside = edge.handle().enter();

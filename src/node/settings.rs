@@ -42,6 +42,7 @@ pub(super) fn gateway_config(config: &Config, listen: SocketAddr) -> GatewayConf
     };
     let mut gateway = GatewayConfig::new(listen, clock::wall());
     gateway.origins = Arc::new(config.edge.origins.clone());
+    gateway.loops = config.edge.threads;
     gateway.limits = Limits {
         max_connections: config.limits.connections,
         reserve: config.limits.reserve,
@@ -49,6 +50,7 @@ pub(super) fn gateway_config(config: &Config, listen: SocketAddr) -> GatewayConf
         per_player: config.limits.connections_per_player,
         per_source: config.limits.connections_per_address,
         first_own_player: bots::FIRST_HOUSE_PLAYER,
+        snapshot_bytes: config.limits.snapshot_bytes,
         datagrams: rate(config.limits.datagrams, 0.5),
         handshakes: rate(config.limits.handshakes, 2.0),
         handshakes_per_source: rate(config.limits.handshakes_per_source, 10.0),

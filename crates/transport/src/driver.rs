@@ -1,8 +1,8 @@
-//! A node's side of QUIC: all connections of a port, driven by one loop.
+//! A node's side of QUIC: all connections of a port, driven by one loop, or by a few.
 //!
 //! quinn gives each connection a task, a timer and two channels, and that costs as much as QUIC
-//! itself when each connection has one small packet a tick in either direction. Here one loop owns
-//! the socket. It takes a batch of packets, hands them to their connections, runs the timers that
+//! itself when each connection has one small packet a tick in either direction. Here a loop owns
+//! a socket. It takes a batch of packets, hands them to their connections, runs the timers that
 //! are due, asks all connections that have something to say for their packets, and sends those in
 //! a batch. What a connection's users do (queue a datagram, write to the stream) notes the
 //! connection in the loop's agenda and wakes the loop once, however many connections do so.
@@ -15,6 +15,7 @@
 //! | `agenda` | which connections have something to do; wakes the loop |
 //! | `timers` | when connections want to be called |
 //! | `outbox` | the packets of a batch |
+//! | `siblings` | the other loops of the port, and which of them has a connection |
 //! | `run` | the loop: the socket, the clock and the core |
 //!
 //! Locks are taken in this order: core, connection, agenda. A user of a connection never takes the
@@ -26,9 +27,11 @@ mod core;
 mod handle;
 mod outbox;
 mod run;
+mod siblings;
 mod timers;
 
 pub(crate) use conn::DatagramSink;
-pub(crate) use core::{Knock, Port, start};
+pub(crate) use core::{Knock, Port, make};
 pub(crate) use handle::{Driven, ReadHalf, SinkGuard, WriteHalf};
 pub(crate) use outbox::{Outbox, Packet};
+pub(crate) use siblings::introduce;

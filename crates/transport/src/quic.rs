@@ -2,7 +2,7 @@
 
 pub(crate) mod certificates;
 pub mod client;
-mod connection_ids;
+pub(crate) mod connection_ids;
 mod resets;
 pub(crate) mod server;
 

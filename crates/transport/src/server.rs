@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{join_all, select_all};
 use quinn::{AsyncUdpSocket, VarInt};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,24 +17,30 @@ use crate::socket::{GatheringSocket, PortSocket, bind};
 use crate::unproven::{AddressGuard, Unproven};
 use crate::webtransport::Carried;
 
+/// Most loops of a port: connection ids name them in one byte.
+const MAX_LOOPS: usize = 256;
 /// How long the allowance of an address that was not proved outlives its connection: until what
 /// closes it was sent, or dropped.
 const AFTERMATH: Duration = Duration::from_millis(200);
 
-/// How a node's own UDP socket behaves.
+/// How a node's own UDP port behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketSetup {
     /// Wanted size of each of the system's two buffers, in bytes.
     pub buffer: usize,
     /// How long packets gather in the socket after some were read, before the next ones are.
     pub gather: Duration,
+    /// How many loops share the clients of the port, each on a socket of its own. As many run at
+    /// once as the runtime has threads. 0 counts as 1; at most 256.
+    pub loops: usize,
 }
 
 /// The UDP port on which a node takes connections. Clones share it. When the last one is dropped,
 /// no more connections are taken; those that there are go on.
 #[derive(Debug, Clone)]
 pub struct ServerEndpoint {
-    owner: Arc<Owner>,
+    /// One for each loop.
+    owners: Arc<[Owner]>,
     local_addr: SocketAddr,
     unproven: Arc<Unproven>,
 }
@@ -54,17 +62,21 @@ impl Drop for Owner {
 
 impl ServerEndpoint {
     /// Listens at `addr`, whose port may be 0. Must be called inside a tokio runtime, which runs
-    /// the port's loop.
+    /// the port's loops.
     pub fn bind(
         addr: SocketAddr,
         socket: SocketSetup,
         setup: ServerSetup,
     ) -> Result<Self, SetupError> {
-        let io = bind(addr, socket.buffer).map_err(SetupError::Bind)?;
+        let loops = socket.loops.clamp(1, MAX_LOOPS);
         let unproven = Arc::new(Unproven::default());
-        let socket = GatheringSocket::new(io, socket.gather, Arc::clone(&unproven))
+        let sockets = bind(addr, socket.buffer, loops).map_err(SetupError::Bind)?;
+        let sockets = sockets
+            .into_iter()
+            .map(|io| GatheringSocket::new(io, socket.gather, Arc::clone(&unproven)))
+            .collect::<Result<Vec<_>, _>>()
             .map_err(SetupError::Endpoint)?;
-        Self::begin(setup, PortSocket::System(socket), unproven)
+        Self::begin(setup, sockets.into_iter().map(PortSocket::System).collect(), unproven)
     }
 
     /// Listens on a socket that the caller made: a simulation's. Time and tasks are those of the
@@ -74,19 +86,27 @@ impl ServerEndpoint {
         socket: Arc<dyn AsyncUdpSocket>,
         setup: ServerSetup,
     ) -> Result<Self, SetupError> {
-        Self::begin(setup, PortSocket::Virtual(socket), Arc::default())
+        Self::begin(setup, vec![PortSocket::Virtual(socket)], Arc::default())
     }
 
     fn begin(
         setup: ServerSetup,
-        socket: PortSocket,
+        sockets: Vec<PortSocket>,
         unproven: Arc<Unproven>,
     ) -> Result<Self, SetupError> {
-        let origins = Arc::clone(&setup.origins);
-        let configs = server::configs(setup)?;
-        let local_addr = socket.local_addr().map_err(SetupError::Endpoint)?;
-        let owner = Arc::new(Owner(driver::start(socket, configs, origins)));
-        Ok(Self { owner, local_addr, unproven })
+        let first = sockets.first().expect("a port has a socket");
+        let local_addr = first.local_addr().map_err(SetupError::Endpoint)?;
+        let mut made = Vec::new();
+        for (number, socket) in (0..=u8::MAX).zip(sockets) {
+            let configs = server::configs(setup.clone(), number)?;
+            made.push(driver::make(socket, configs, Arc::clone(&setup.origins)));
+        }
+        if made.len() > 1 {
+            let ports: Vec<_> = made.iter().map(|made| Arc::clone(&made.port)).collect();
+            driver::introduce(&ports, setup.connection_id_key);
+        }
+        let owners = made.into_iter().map(|made| Owner(made.start())).collect();
+        Ok(Self { owners, local_addr, unproven })
     }
 
     /// Where it listens.
@@ -97,18 +117,22 @@ impl ServerEndpoint {
     /// The next connection that wants in; `None` when no more can come: it was closed, or the port
     /// is lost.
     pub async fn accept(&self) -> Option<Incoming> {
-        let knock = self.owner.0.accept().await?;
-        Some(Incoming { knock, unproven: Arc::clone(&self.unproven) })
+        let ports = self.owners.iter().map(|owner| owner.0.accept().boxed());
+        let (knock, ..) = select_all(ports).await;
+        Some(Incoming { knock: knock?, unproven: Arc::clone(&self.unproven) })
     }
 
     /// Ends all connections at once; `code` and `words` are told to the clients. Takes no more.
     pub fn close(&self, code: u32, words: &[u8]) {
-        self.owner.0.close(Instant::now().into_std(), VarInt::from_u32(code), words);
+        let now = Instant::now().into_std();
+        for owner in &*self.owners {
+            owner.0.close(now, VarInt::from_u32(code), words);
+        }
     }
 
     /// Resolves when all connections have ended and their peers have heard of it.
     pub async fn wait_idle(&self) {
-        self.owner.0.wait_idle().await;
+        join_all(self.owners.iter().map(|owner| owner.0.wait_idle())).await;
     }
 }
 

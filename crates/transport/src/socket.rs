@@ -20,7 +20,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::AsyncUdpSocket;
 use quinn::udp::{EcnCodepoint, RecvMeta, UdpSocketState};
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sockopt};
+use rustix::net::{
+    AddressFamily, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType,
+    sendmmsg, sockopt,
+};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::driver::{Outbox, Packet};
@@ -37,18 +40,24 @@ const MAX_SEGMENTS: usize = 10;
 /// Packets that the system is given at once.
 const MAX_AT_ONCE: usize = 64;
 
-/// A socket with large buffers: all clients of a node share it, and what does not fit is lost.
-/// `buffer`: wanted bytes of each of the two.
-pub(crate) fn bind(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(addr)?;
-    // The forced variant goes beyond the system's limit, where the process may.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, buffer).is_err() {
-        sockopt::set_socket_recv_buffer_size(&socket, buffer)?;
+/// Sockets with large buffers at one address, over which the system spreads what comes, each sender
+/// to one of them. All clients of a node share them, and what does not fit is lost. `buffer`:
+/// wanted bytes of each of the two of a socket.
+pub(crate) fn bind(addr: SocketAddr, buffer: usize, sockets: usize) -> io::Result<Vec<UdpSocket>> {
+    // Sockets that share an address would also share it with another process: that it is free is
+    // seen by one that shares nothing.
+    let alone = UdpSocket::bind(addr)?;
+    let sockets = if sockets < 2 {
+        vec![alone]
+    } else {
+        let addr = alone.local_addr()?;
+        drop(alone);
+        (0..sockets).map(|_| bind_shared(addr)).collect::<io::Result<_>>()?
+    };
+    for socket in &sockets {
+        set_buffers(socket, buffer)?;
     }
-    if sockopt::set_socket_send_buffer_size_force(&socket, buffer).is_err() {
-        sockopt::set_socket_send_buffer_size(&socket, buffer)?;
-    }
-    let granted = sockopt::socket_recv_buffer_size(&socket)?;
+    let granted = sockets.first().map_or(Ok(buffer), sockopt::socket_recv_buffer_size)?;
     if granted < buffer {
         tracing::info!(
             code = "RK-GATE-020",
@@ -58,7 +67,27 @@ pub(crate) fn bind(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
              net.core.wmem_max for many clients"
         );
     }
-    Ok(socket)
+    Ok(sockets)
+}
+
+fn bind_shared(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &addr)?;
+    Ok(socket.into())
+}
+
+fn set_buffers(socket: &UdpSocket, buffer: usize) -> io::Result<()> {
+    // The forced variant goes beyond the system's limit, where the process may.
+    if sockopt::set_socket_recv_buffer_size_force(socket, buffer).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, buffer)?;
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, buffer).is_err() {
+        sockopt::set_socket_send_buffer_size(socket, buffer)?;
+    }
+    Ok(())
 }
 
 /// A socket that gathers.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use rekindle_schema::wire::{
-    ClientMessage, PROTOCOL_4, RefuseCode, ServerMessage, StreamError, encode_client, encode_server,
+    ClientMessage, PROTOCOL_5, RefuseCode, ServerMessage, StreamError, encode_client, encode_server,
 };
 use rekindle_transport::{
     AddressGuard, Certificates, ClientEndpoint, ClientSetup, ClosedBy, Connection, MessageReader,
@@ -20,6 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node's endpoint, and its certificate.
 fn node() -> (ServerEndpoint, Vec<u8>) {
+    node_with(1)
+}
+
+/// The same, with so many loops.
+fn node_with(loops: usize) -> (ServerEndpoint, Vec<u8>) {
+    let (setup, der) = setup();
+    let socket = SocketSetup { buffer: 64 << 10, gather: Duration::from_millis(1), loops };
+    (ServerEndpoint::bind(([127, 0, 0, 1], 0).into(), socket, setup).unwrap(), der)
+}
+
+fn setup() -> (ServerSetup, Vec<u8>) {
     let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let der = certificate.to_vec();
@@ -35,8 +46,7 @@ fn node() -> (ServerEndpoint, Vec<u8>) {
         max_incoming: 16,
         datagram_send_buffer: 4 << 10,
     };
-    let socket = SocketSetup { buffer: 64 << 10, gather: Duration::from_millis(1) };
-    (ServerEndpoint::bind(([127, 0, 0, 1], 0).into(), socket, setup).unwrap(), der)
+    (setup, der)
 }
 
 fn client() -> ClientEndpoint {
@@ -84,7 +94,7 @@ async fn pair() -> Pair {
 #[tokio::test]
 async fn messages_and_datagrams_arrive_and_the_end_says_why() {
     let mut pair = pair().await;
-    assert_eq!((pair.client.protocol(), pair.node.protocol()), (PROTOCOL_4, PROTOCOL_4));
+    assert_eq!((pair.client.protocol(), pair.node.protocol()), (PROTOCOL_5, PROTOCOL_5));
     let told = |reason: usize| ServerMessage::Ended { reason: "x".repeat(reason) };
     let lengths = [0, 1, 4_000, 40_000];
     for length in lengths {
@@ -224,4 +234,82 @@ async fn a_knock_is_refused_ignored_or_has_to_prove_its_address() {
     };
     let client = timeout(PATIENCE, dialled).await.unwrap().unwrap().unwrap();
     assert!(!client.is_closed() && !connection.is_closed());
+}
+
+/// A client that keeps its connection and changes its address.
+fn moving_client(certificate: &[u8]) -> quinn::Endpoint {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.to_vec().into()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![rekindle_schema::wire::ALPN_4.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+    endpoint
+}
+
+async fn connect(
+    client: &quinn::Endpoint,
+    node: &ServerEndpoint,
+) -> (quinn::Connection, (Connection, AddressGuard)) {
+    let connecting = client.connect(node.local_addr(), SERVER_NAME).unwrap();
+    let taken = async { node.accept().await.unwrap().accept().complete(PATIENCE).await };
+    let (connected, taken) = tokio::join!(connecting, taken);
+    (connected.unwrap(), taken.ok().unwrap())
+}
+
+#[tokio::test]
+async fn a_client_keeps_its_connection_when_its_new_address_belongs_to_another_loop() {
+    let (endpoint, certificate) = node_with(4);
+    let client = moving_client(&certificate);
+    let (connected, (node, _address)) = connect(&client, &endpoint).await;
+    // Each new address is another loop's in three of four cases.
+    for round in 0..24u8 {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.rebind(socket).unwrap();
+        connected.send_datagram(Bytes::copy_from_slice(&[round])).unwrap();
+        let came = timeout(PATIENCE, node.read_datagram()).await.expect("it is handed over");
+        assert_eq!(came.unwrap(), [round][..]);
+        node.send_datagram(Bytes::copy_from_slice(&[round])).unwrap();
+        let back = timeout(PATIENCE, connected.read_datagram()).await.expect("it is answered");
+        assert_eq!(back.unwrap(), [round][..]);
+    }
+}
+
+#[tokio::test]
+async fn clients_of_all_loops_are_taken_and_told_of_the_end() {
+    let (endpoint, certificate) = node_with(4);
+    let mut pairs = Vec::new();
+    for _ in 0..24 {
+        let client = moving_client(&certificate);
+        let (connected, taken) = connect(&client, &endpoint).await;
+        pairs.push((client, connected, taken));
+    }
+    endpoint.close(7, b"done");
+    for (_, client, _) in &pairs {
+        match timeout(PATIENCE, client.closed()).await.unwrap() {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!((close.error_code.into_inner(), &*close.reason), (7, &b"done"[..]));
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert!(endpoint.accept().await.is_none(), "no more are taken");
+    timeout(PATIENCE, endpoint.wait_idle()).await.expect("all have ended");
+}
+
+#[tokio::test]
+async fn an_address_that_another_port_has_is_not_shared_with_it() {
+    let (endpoint, _) = node_with(2);
+    let taken = std::net::UdpSocket::bind(endpoint.local_addr());
+    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let setup = setup().0;
+    let socket = SocketSetup { buffer: 64 << 10, gather: Duration::from_millis(1), loops: 2 };
+    let second = ServerEndpoint::bind(endpoint.local_addr(), socket, setup);
+    assert!(second.is_err(), "two nodes would each get a part of the clients");
 }

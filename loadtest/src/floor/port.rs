@@ -168,6 +168,6 @@ fn node(
         max_incoming: 256,
         datagram_send_buffer: 4 << 10,
     };
-    let socket = SocketSetup { buffer: SOCKET_BUFFER, gather: GATHER };
+    let socket = SocketSetup { buffer: SOCKET_BUFFER, gather: GATHER, loops: 1 };
     ServerEndpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), socket, setup).map_err(tls)
 }

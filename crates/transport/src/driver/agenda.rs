@@ -1,4 +1,5 @@
-//! Which connections have something to do. Shared by the loop and the users of connections.
+//! Which connections have something to do. Shared by the loop, the users of connections, and the
+//! other loops of the port.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -6,6 +7,10 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use super::conn::Conn;
+use super::siblings::Stray;
+
+/// Most packets from other loops that wait. Beyond, they are lost, as a network loses packets.
+const MAX_STRAYS: usize = 1_024;
 
 /// Each connection is noted at most once, so it is no longer than there are connections.
 #[derive(Default)]
@@ -14,6 +19,8 @@ pub(super) struct Agenda(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     due: Vec<Arc<Conn>>,
+    /// Packets that came to other loops.
+    strays: Vec<Stray>,
     /// Set while the loop rests.
     resting: Option<Waker>,
     /// The loop is over: nothing is noted any more.
@@ -30,20 +37,31 @@ impl Agenda {
         wake(inner.resting.take());
     }
 
+    /// Hands over a packet that came to another loop, and wakes this one if it rests.
+    pub(super) fn hand_over(&self, stray: Stray) {
+        let mut inner = self.0.lock();
+        if !inner.over && inner.strays.len() < MAX_STRAYS {
+            inner.strays.push(stray);
+        }
+        wake(inner.resting.take());
+    }
+
     /// Wakes the loop if it rests.
     pub(super) fn wake(&self) {
         wake(self.0.lock().resting.take());
     }
 
-    /// Moves what is noted behind what `due` holds already.
-    pub(super) fn take(&self, due: &mut Vec<Arc<Conn>>) {
-        due.append(&mut self.0.lock().due);
+    /// Moves what is noted behind what `due` and `strays` hold already.
+    pub(super) fn take(&self, due: &mut Vec<Arc<Conn>>, strays: &mut Vec<Stray>) {
+        let mut inner = self.0.lock();
+        due.append(&mut inner.due);
+        strays.append(&mut inner.strays);
     }
 
     /// The loop rests until `waker` is called. False if there is something to do: it must not.
     pub(super) fn rest(&self, waker: &Waker) -> bool {
         let mut inner = self.0.lock();
-        if !inner.due.is_empty() {
+        if !inner.due.is_empty() || !inner.strays.is_empty() {
             return false;
         }
         match &mut inner.resting {
@@ -57,6 +75,7 @@ impl Agenda {
     pub(super) fn end(&self) {
         let mut inner = self.0.lock();
         inner.over = true;
+        inner.strays.clear();
         // Outside of the lock: a connection that goes with it may note itself.
         let due = std::mem::take(&mut inner.due);
         drop(inner);

@@ -20,6 +20,7 @@ use super::conn::Conn;
 use super::handle::Driven;
 use super::outbox::Outbox;
 use super::run::Loop;
+use super::siblings::{Siblings, Stray};
 use super::timers::Timers;
 use crate::origin::Origins;
 use crate::socket::PortSocket;
@@ -28,6 +29,8 @@ use crate::socket::PortSocket;
 pub(crate) struct Port {
     pub(super) core: Mutex<Core>,
     pub(super) agenda: Arc<Agenda>,
+    /// The other loops at the same address. Empty if this is the only one.
+    pub(super) siblings: Siblings,
     /// A connection wants in, or none can any more.
     arrivals: Notify,
     /// The last connection has ended.
@@ -56,21 +59,35 @@ pub(super) struct Core {
     segments: usize,
     /// Kept for its memory.
     datagrams: Vec<Bytes>,
+    /// Kept for its memory.
+    strays: Vec<Stray>,
     /// Which pages may connect.
     origins: Arc<Origins>,
 }
 
-/// Starts the loop of a port on `socket`, on the tokio runtime of the caller.
-pub(crate) fn start(
+/// A loop on a socket that does not run yet.
+pub(crate) struct Made {
+    pub(crate) port: Arc<Port>,
+    socket: PortSocket,
+}
+
+/// Makes a loop of a port on `socket`.
+pub(crate) fn make(
     socket: PortSocket,
     (config, server): (EndpointConfig, ServerConfig),
     origins: Arc<Origins>,
-) -> Arc<Port> {
+) -> Made {
     let paths = (!socket.may_fragment(), socket.max_transmit_segments());
-    let core = Core::new(config, server, paths, origins);
-    let port = Port::new(core);
-    tokio::spawn(Loop::new(Arc::clone(&port), socket));
-    port
+    let port = Port::new(Core::new(config, server, paths, origins));
+    Made { port, socket }
+}
+
+impl Made {
+    /// Starts it on the tokio runtime of the caller.
+    pub(crate) fn start(self) -> Arc<Port> {
+        tokio::spawn(Loop::new(Arc::clone(&self.port), self.socket));
+        self.port
+    }
 }
 
 impl Core {
@@ -95,6 +112,7 @@ impl Core {
             abandoned: false,
             segments,
             datagrams: Vec::new(),
+            strays: Vec::new(),
             origins,
         }
     }
@@ -103,34 +121,41 @@ impl Core {
     pub(super) fn receive(&mut self, now: Instant, meta: &RecvMeta, bytes: &[u8], port: &Port) {
         let ecn = meta.ecn.and_then(|mark| quinn_proto::EcnCodepoint::from_bits(mark as u8));
         for packet in bytes.chunks(meta.stride.max(1)) {
+            let elsewhere = port.siblings.elsewhere(packet);
             let packet = BytesMut::from(packet);
-            let mut answer = self.outbox.buffer();
-            let event = self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, packet, &mut answer);
-            match event {
-                Some(DatagramEvent::Response(transmit)) => {
-                    self.outbox.push(transmit, answer);
-                    continue;
-                }
-                Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                    if let Some(Some(conn)) = self.conns.get(handle.0)
-                        && conn.receive(event)
-                    {
-                        self.due.push(Arc::clone(conn));
-                    }
-                }
-                Some(DatagramEvent::NewConnection(incoming)) if self.closed => {
-                    let transmit = self.endpoint.refuse(incoming, &mut answer);
-                    self.outbox.push(transmit, answer);
-                    continue;
-                }
-                Some(DatagramEvent::NewConnection(incoming)) => {
-                    self.incoming.push_back(incoming);
-                    port.arrivals.notify_one();
-                }
-                None => {}
+            let stray = Stray { from: meta.addr, to: meta.dst_ip, ecn, packet };
+            match elsewhere {
+                Some(other) => other.agenda.hand_over(stray),
+                None => self.take(now, stray, port),
             }
-            self.outbox.give_back(answer);
         }
+    }
+
+    /// Takes one packet.
+    fn take(&mut self, now: Instant, Stray { from, to, ecn, packet }: Stray, port: &Port) {
+        let mut answer = self.outbox.buffer();
+        match self.endpoint.handle(now, from, to, ecn, packet, &mut answer) {
+            Some(DatagramEvent::Response(transmit)) => {
+                return self.outbox.push(transmit, answer);
+            }
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(Some(conn)) = self.conns.get(handle.0)
+                    && conn.receive(event)
+                {
+                    self.due.push(Arc::clone(conn));
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) if self.closed => {
+                let transmit = self.endpoint.refuse(incoming, &mut answer);
+                return self.outbox.push(transmit, answer);
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                self.incoming.push_back(incoming);
+                port.arrivals.notify_one();
+            }
+            None => {}
+        }
+        self.outbox.give_back(answer);
     }
 
     /// Has the connections called whose time has come.
@@ -155,7 +180,10 @@ impl Core {
     /// Brings connections up to date that packets, time or users have touched, until all are, or
     /// the outbox is full. True if there is more to do.
     pub(super) fn drive(&mut self, now: Instant, port: &Port) -> bool {
-        port.agenda.take(&mut self.due);
+        let mut strays = std::mem::take(&mut self.strays);
+        port.agenda.take(&mut self.due, &mut strays);
+        strays.drain(..).for_each(|stray| self.take(now, stray, port));
+        self.strays = strays;
         let mut due = std::mem::take(&mut self.due);
         let mut driven = 0;
         while driven < due.len() && !self.outbox.is_full() {
@@ -264,6 +292,7 @@ impl Port {
         Arc::new(Self {
             core: Mutex::new(core),
             agenda: Arc::default(),
+            siblings: Siblings::default(),
             arrivals: Notify::new(),
             idle: Notify::new(),
         })

@@ -11,7 +11,7 @@ use quinn::{
 use rekindle_schema::wire;
 
 use super::certificates::Certificates;
-use super::connection_ids::KeyedIds;
+use super::connection_ids::{IdKey, KeyedIds};
 use crate::error::SetupError;
 use crate::origin::Origins;
 use crate::webtransport;
@@ -25,6 +25,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const ACK_DELAY: Duration = Duration::from_millis(40);
 
 /// What a node's endpoint is made from.
+#[derive(Clone)]
 pub struct ServerSetup {
     /// What clients are shown.
     pub certificates: Arc<Certificates>,
@@ -47,8 +48,11 @@ pub struct ServerSetup {
     pub datagram_send_buffer: usize,
 }
 
-/// What QUIC is given for the endpoint and for each connection.
-pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfig), SetupError> {
+/// What QUIC is given for the endpoint of loop `number` and for each of its connections.
+pub(crate) fn configs(
+    setup: ServerSetup,
+    number: u8,
+) -> Result<(EndpointConfig, ServerConfig), SetupError> {
     let transport = transport(setup.idle_timeout, setup.datagram_send_buffer);
     let mut endpoint = EndpointConfig::new(Arc::new(setup.reset_key));
     let mut start = [0; 8];
@@ -59,8 +63,8 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
         }
     }
     endpoint.rng_seed(setup.seed);
-    let (key, start) = (setup.connection_id_key, u64::from_le_bytes(start));
-    endpoint.cid_generator(move || Box::new(KeyedIds::new(key, start)));
+    let (key, start) = (IdKey(setup.connection_id_key), u64::from_le_bytes(start));
+    endpoint.cid_generator(move || Box::new(KeyedIds::new(key, number, start)));
     // QUIC would leave one millisecond between two, and packets come in batches: of each batch one
     // client would learn that its server is gone. [`KeyedIds`] bounds them instead.
     endpoint.min_reset_interval(Duration::ZERO);
@@ -71,8 +75,9 @@ pub(crate) fn configs(setup: ServerSetup) -> Result<(EndpointConfig, ServerConfi
         .map_err(|error| SetupError::Tls(error.to_string()))?
         .with_no_client_auth()
         .with_cert_resolver(setup.certificates);
-    let spoken = [wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN, webtransport::ALPN];
-    tls.alpn_protocols = spoken.map(<[u8]>::to_vec).to_vec();
+    let native = [wire::ALPN_5, wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN];
+    let spoken = native.into_iter().chain([webtransport::ALPN]);
+    tls.alpn_protocols = spoken.map(<[u8]>::to_vec).collect();
     // Clients reconnect after the node died: what was resumable in the old process means nothing to
     // the new one.
     tls.send_tls13_tickets = 0;
@@ -144,10 +149,10 @@ mod tests {
 
     #[test]
     fn all_clients_of_an_earlier_process_are_told_at_once_and_a_flood_is_not_answered_for_ever() {
-        let (config, server) = configs(setup()).unwrap();
+        let (config, server) = configs(setup(), 0).unwrap();
         let mut endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server)), false, None);
         // What the process before gave out.
-        let mut before = KeyedIds::new(KEY, 99);
+        let mut before = KeyedIds::new(IdKey(KEY), 0, 99);
         let (now, mut buffer) = (Instant::now(), Vec::new());
         let mut told = |client: u16| {
             let from = SocketAddr::from(([10, 0, 0, 1], client));

@@ -31,7 +31,7 @@ fn port() -> Arc<Port> {
     let browsers = rcgen::generate_simple_self_signed(["node".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(browsers.signing_key.serialize_der());
     setup.certificates.set_browsers(vec![browsers.cert.der().clone()], key.into()).unwrap();
-    let (endpoint, server) = configs(setup).unwrap();
+    let (endpoint, server) = configs(setup, 0).unwrap();
     Port::new(Core::new(endpoint, server, (false, 1), Arc::default()))
 }
 
