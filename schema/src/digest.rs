@@ -58,10 +58,12 @@ impl Lanes {
 }
 
 /// The digest of what players are shown of a tick: the view of the world, and for each command of
-/// its step whether the game accepted it.
+/// its step whether the game accepted it. Who may see what has no part in it: a build that shows
+/// less, or to others, has made the same tick.
 pub fn of_shown(view: &NetView, commands: &[bool]) -> u64 {
     let mut lanes = Lanes::new();
-    let NetView { tick, entities, values, avatars } = view;
+    let whole = view.whole();
+    let NetView { tick, entities, values, avatars, restricted: _ } = &*whole;
     lanes.take([tick.0, entities.len() as u64, values.len() as u64, avatars.len() as u64]);
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let mut both = entities.chunks_exact(2);
@@ -154,7 +156,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::net::NetEntity;
+    use crate::net::{NetEntity, Restricted};
     use crate::{PlayerId, Tick};
 
     fn view() -> NetView {
@@ -164,7 +166,21 @@ mod tests {
             entities: (0..3).map(entity).collect(),
             values: (0..15).collect(),
             avatars: vec![(PlayerId(7), 1)],
+            restricted: None,
         }
+    }
+
+    #[test]
+    fn who_may_see_what_does_not_change_the_digest() {
+        let all = view();
+        let restricted =
+            Restricted { entries: all.entities[1..].to_vec(), ..Restricted::default() };
+        let hidden = NetView {
+            entities: all.entities[..1].to_vec(),
+            restricted: Some(Box::new(restricted)),
+            ..all.clone()
+        };
+        assert_eq!(of_shown(&hidden, &[true]), of_shown(&all, &[true]));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! A simulation extracts a [`NetView`] after a tick: every networked entity as a row of quantised
 //! integers, columns as the [`NetSchema`] says. All sessions of a match share the view; each
-//! encodes its own delta from it.
+//! encodes its own delta from what its viewer may see of it ([`NetView::sight`]).
+
+mod sight;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::sight::{Restricted, Sight};
 use crate::ids::{PlayerId, Tick};
 
 /// How one field is quantised. A quantum is an integer of `bits` bits, held in the low bits of a
@@ -154,28 +157,35 @@ pub struct NetEntity {
 }
 
 /// The networked part of a world after a tick.
+///
+/// `entities` with their rows are what everybody may see. A game that declares who sees what has
+/// the rest in `restricted`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetView {
     /// The tick after which the world was so.
     pub tick: Tick,
     /// Ascending by slot.
     pub entities: Vec<NetEntity>,
-    /// Row by row, `stride` quanta each.
+    /// Row by row, `stride` quanta each: those of `entities`, then those of the restricted entries.
     pub values: Vec<u32>,
     /// The entity that each player steers, ascending by player: (player, slot).
     pub avatars: Vec<(PlayerId, u32)>,
+    /// What not everybody may see, and who sees what; none if everybody sees everything.
+    pub restricted: Option<Box<Restricted>>,
 }
 
 impl NetView {
-    /// Whether its parts fit together: entities and avatars ascend, each once, and there is a row
-    /// of `stride` quanta for each entity.
+    /// Whether its parts fit together: entities and avatars ascend, each once, there is a row of
+    /// `stride` quanta for each entry, and sights name entries that are there.
     pub fn is_consistent(&self, stride: usize) -> bool {
+        let restricted = self.restricted.as_ref();
         self.entities.is_sorted_by(|a, b| a.slot < b.slot)
             && self.avatars.is_sorted_by(|a, b| a.0 < b.0)
-            && self.values.len() == self.entities.len() * stride
+            && self.values.len() == self.entries() * stride
+            && restricted.is_none_or(|restricted| restricted.is_consistent(&self.entities))
     }
 
-    /// The quanta of the `index`th entity.
+    /// The quanta of the `index`th entity, or of the entry with this number.
     pub fn row(&self, index: usize, stride: usize) -> &[u32] {
         &self.values[index * stride..(index + 1) * stride]
     }

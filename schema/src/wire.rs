@@ -1,4 +1,4 @@
-//! The client protocol, versions 1 to 4 (ALPN `rekindle/1` to `rekindle/4`).
+//! The client protocol, versions 1 to 5 (ALPN `rekindle/1` to `rekindle/5`).
 //! `docs/PROTOCOL.md` has it byte by byte.
 //!
 //! Version 2 differs in its first messages alone: the client says [`Enter`] instead of [`Hello`],
@@ -7,8 +7,10 @@
 //! were told and how often it was redirected; the server may say [`ServerMessage::Nodes`] and
 //! [`ServerMessage::EventsMissed`]. Version 4 adds standbys: the server may say
 //! [`ServerMessage::Standby`], and at that node a client may say [`ClientMessage::Wait`] before its
-//! [`Arrive`], to be told with [`ServerMessage::Here`] when the match runs there. Both sides settle
-//! the version with ALPN, in the handshake.
+//! [`Arrive`], to be told with [`ServerMessage::Here`] when the match runs there. Version 5 has the
+//! messages of version 4; its clients read snapshots whose bodies are range coded. Both sides
+//! settle the version with ALPN, in the handshake; a page learns from `/edge.json` which it may
+//! speak.
 //!
 //! The client opens one bidirectional stream. Both directions carry messages: a little-endian `u32`
 //! length, then an encoded [`ClientMessage`] or [`ServerMessage`]. Inputs go up and snapshots come
@@ -31,6 +33,8 @@ pub const ALPN_2: &[u8] = b"rekindle/2";
 pub const ALPN_3: &[u8] = b"rekindle/3";
 /// ALPN of native clients that speak version 4.
 pub const ALPN_4: &[u8] = b"rekindle/4";
+/// ALPN of native clients that speak version 5.
+pub const ALPN_5: &[u8] = b"rekindle/5";
 /// Version in [`Hello`].
 pub const PROTOCOL: u16 = 1;
 /// Version in [`Enter`].
@@ -39,6 +43,8 @@ pub const PROTOCOL_2: u16 = 2;
 pub const PROTOCOL_3: u16 = 3;
 /// Version in [`Arrive`] and [`ClientMessage::Wait`].
 pub const PROTOCOL_4: u16 = 4;
+/// Version in [`Arrive`], of clients that read range coded snapshots.
+pub const PROTOCOL_5: u16 = 5;
 /// Redirects in a row, without a welcome, that a client follows. A server does not send a client on
 /// that has followed so many.
 pub const MAX_REDIRECTS: u8 = 4;
@@ -63,7 +69,7 @@ pub const MAX_STREAM_MESSAGE: usize = 64 << 10;
 const _: () = assert!(MAX_STREAM_MESSAGE <= codec::MAX_MESSAGE);
 const _: () = assert!(MAX_GAME_NAME < MAX_STREAM_MESSAGE);
 const _: () = assert!(PROTOCOL < PROTOCOL_2 && PROTOCOL_2 < PROTOCOL_3);
-const _: () = assert!(PROTOCOL_3 < PROTOCOL_4);
+const _: () = assert!(PROTOCOL_3 < PROTOCOL_4 && PROTOCOL_4 < PROTOCOL_5);
 const _: () = assert!(MAX_NODES * (MAX_ADDR + 8) < MAX_STREAM_MESSAGE);
 
 /// What a client shows to be let in.

@@ -231,6 +231,15 @@ pub(crate) struct Net {
     pub(crate) span: Span,
     pub(crate) kind: NetKind,
     pub(crate) rate: Option<String>,
+    pub(crate) seen_by: SeenBy,
+}
+
+/// For whom a networked field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SeenBy {
+    Everyone,
+    Team,
+    Owner,
 }
 
 pub(crate) enum NetKind {
@@ -301,12 +310,14 @@ fn bounds(range: ExprRange) -> Result<(Expr, Expr)> {
 
 const NET_HELP: &str = "`net` takes `min`, `max` and `bits` for an `f32`, `angle` and `bits` for \
                         an `f32` in radians, `bits` for unsigned integers and enums, nothing for \
-                        a `bool`; and `rate = \"component-id.field\"`";
+                        a `bool`; `rate = \"component-id.field\"`; and `owner` or `team`, if not \
+                        everybody who sees the entity may see the field";
 
 impl Net {
     fn read(attribute: &Attribute, ty: &Type) -> Result<Self> {
         let (mut min, mut max, mut bits, mut angle, mut rate) =
             (None::<Expr>, None::<Expr>, None::<LitInt>, None::<()>, None::<String>);
+        let mut seen_by = None;
         if !matches!(attribute.meta, syn::Meta::Path(_)) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("min") {
@@ -317,6 +328,10 @@ impl Net {
                     once(&mut bits, meta.value()?.parse()?, &meta)
                 } else if meta.path.is_ident("angle") {
                     once(&mut angle, (), &meta)
+                } else if meta.path.is_ident("owner") {
+                    once(&mut seen_by, SeenBy::Owner, &meta)
+                } else if meta.path.is_ident("team") {
+                    once(&mut seen_by, SeenBy::Team, &meta)
                 } else if meta.path.is_ident("rate") {
                     let text: LitStr = meta.value()?.parse()?;
                     if !text
@@ -362,6 +377,6 @@ impl Net {
             (_, _, None, None, None) => NetKind::Unsigned { bits: width(32)? },
             _ => return fail("`min`, `max` and `angle` are for an `f32`"),
         };
-        Ok(Self { span, kind, rate })
+        Ok(Self { span, kind, rate, seen_by: seen_by.unwrap_or(SeenBy::Everyone) })
     }
 }

@@ -5,7 +5,9 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Ident, Index, Member, Result, Type};
 
-use crate::attributes::{FieldAttributes, Migrate, NetKind, Relation, Role, TypeAttributes};
+use crate::attributes::{
+    FieldAttributes, Migrate, Net, NetKind, Relation, Role, SeenBy, TypeAttributes,
+};
 
 struct Field {
     member: Member,
@@ -479,26 +481,38 @@ fn enum_quantised(name: &Ident, variants: &[(Ident, Vec<Field>)]) -> TokenStream
     }
 }
 
+/// What a networked field is declared as.
+fn net_definition(name: &str, net: &Net) -> TokenStream {
+    let of = quote! { ::rekindle_sim::net::FieldKind };
+    let kind = match &net.kind {
+        NetKind::Float { bounds, bits } => {
+            let (min, max) = &**bounds;
+            quote! { #of::Float { min: #min, max: #max, bits: #bits } }
+        }
+        NetKind::Angle { bits } => quote! { #of::Angle { bits: #bits } },
+        NetKind::Unsigned { bits } => quote! { #of::Unsigned { bits: #bits } },
+        NetKind::Bool => quote! { #of::Bool },
+    };
+    let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
+    let seen_by = match net.seen_by {
+        SeenBy::Everyone => quote! { Everyone },
+        SeenBy::Team => quote! { Team },
+        SeenBy::Owner => quote! { Owner },
+    };
+    quote_spanned! { net.span =>
+        ::rekindle_sim::value::component::NetFieldDef {
+            name: #name,
+            kind: #kind,
+            rate: #rate,
+            seen_by: ::rekindle_sim::SeenBy::#seen_by,
+        }
+    }
+}
+
 fn struct_net(fields: &[Field]) -> TokenStream {
     let networked: Vec<_> =
         fields.iter().filter_map(|field| Some((field, field.attributes.net.as_ref()?))).collect();
-    let definitions = networked.iter().map(|(field, net)| {
-        let name = &field.name;
-        let of = quote! { ::rekindle_sim::net::FieldKind };
-        let kind = match &net.kind {
-            NetKind::Float { bounds, bits } => {
-                let (min, max) = &**bounds;
-                quote! { #of::Float { min: #min, max: #max, bits: #bits } }
-            }
-            NetKind::Angle { bits } => quote! { #of::Angle { bits: #bits } },
-            NetKind::Unsigned { bits } => quote! { #of::Unsigned { bits: #bits } },
-            NetKind::Bool => quote! { #of::Bool },
-        };
-        let rate = net.rate.as_ref().map_or_else(|| quote! { None }, |rate| quote! { Some(#rate) });
-        quote_spanned! { net.span =>
-            ::rekindle_sim::value::component::NetFieldDef { name: #name, kind: #kind, rate: #rate }
-        }
-    });
+    let definitions = networked.iter().map(|(field, net)| net_definition(&field.name, net));
     let to = networked.iter().enumerate().map(|(index, (field, _))| {
         let (member, ty) = (&field.member, &field.ty);
         quote_spanned! { ty.span() =>

@@ -10,13 +10,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rekindle_door::{MatchDoor, MatchInfo, Recalled, Refusal, TickFrame};
-use rekindle_netcode::{MAX_APPLIED, SnapshotHeader, SnapshotSender, ViewHistory};
+use rekindle_netcode::{Coding, MAX_APPLIED, SnapshotHeader, SnapshotSender, ViewHistory};
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::record::{Event, LeaveReason};
-use rekindle_schema::wire::{Heard, PROTOCOL_3, RefuseCode, Role, ServerMessage, encode_server};
+use rekindle_schema::wire::{
+    Heard, PROTOCOL_3, PROTOCOL_5, RefuseCode, Role, ServerMessage, encode_server,
+};
 use rekindle_schema::{Epoch, SessionId, Tick};
 use tokio::time::Instant;
 
+use crate::limits::Allowance;
 use crate::meters::Meters;
 use crate::seat::{Dismissal, Seat};
 
@@ -26,6 +29,7 @@ struct Listener {
     /// How far it was told events.
     heard: Heard,
     snapshots: SnapshotSender,
+    allowance: Allowance,
     /// The newest tick that the client has said it has. It is reset with the ownership.
     acknowledged: Option<Tick>,
     /// The numbers of the newest applied inputs and the ticks that applied them, newest last, at
@@ -84,6 +88,8 @@ pub(crate) struct Audience {
     schema: Arc<NetSchema>,
     /// Ticks per second.
     tick_rate: u16,
+    /// Bytes a second in the snapshots of one client.
+    snapshot_bytes: Option<u32>,
     /// The ownership of the newest frame. It never falls.
     epoch: Epoch,
     /// The tick of the newest frame; before the first one, what the match had published.
@@ -106,12 +112,13 @@ pub(crate) struct Audience {
 
 impl Audience {
     /// For a match that stands where `info` says. Nobody is in yet.
-    pub(crate) fn new(meters: Arc<Meters>, info: MatchInfo) -> Self {
+    pub(crate) fn new(meters: Arc<Meters>, info: MatchInfo, snapshot_bytes: Option<u32>) -> Self {
         let MatchInfo { schema, tick_rate, epoch, tick, .. } = info;
         Self {
             meters,
             schema,
             tick_rate,
+            snapshot_bytes,
             epoch,
             tick,
             handed_over: None,
@@ -139,11 +146,16 @@ impl Audience {
         if seat.role == Role::Player {
             self.by_session.entry(seat.session).or_default().push(seat.number);
         }
-        let snapshots =
-            SnapshotSender::new(Arc::clone(&self.schema)).with_tick_rate(self.tick_rate);
+        let coding =
+            if seat.listening.version >= PROTOCOL_5 { Coding::Range } else { Coding::Rice };
+        let snapshots = SnapshotSender::new(Arc::clone(&self.schema))
+            .with_tick_rate(self.tick_rate)
+            .with_coding(coding);
         let number = seat.number;
         let heard = seat.listening.heard;
-        let listener = Listener { seat, heard, snapshots, acknowledged: None, applied: Vec::new() };
+        let allowance = Allowance::new(self.snapshot_bytes, Instant::now());
+        let (acknowledged, applied) = (None, Vec::new());
+        let listener = Listener { seat, heard, snapshots, allowance, acknowledged, applied };
         self.listeners.insert(number, listener);
     }
 
@@ -314,14 +326,16 @@ impl Audience {
         header.durable = frame.durable;
         // Counted here and told once: each telling is a few atomic operations.
         let (mut sent, mut skipped, mut partial, mut shared) = (0, 0, 0, 0);
-        for Listener { seat, snapshots, acknowledged, applied, .. } in listeners.values_mut() {
+        for listener in listeners.values_mut() {
+            let Listener { seat, snapshots, allowance, acknowledged, applied, .. } = listener;
             // A snapshot that has not left yet means a link that cannot keep up: a second one would
             // only be later.
             if seat.has_datagram_waiting() {
                 skipped += 1;
                 continue;
             }
-            let Some(budget) = seat.connection.max_datagram_size() else { continue };
+            let Some(most) = seat.connection.max_datagram_size() else { continue };
+            let budget = allowance.budget(most, now);
             (header.echo_ms, header.hold_ms) = (0, 0);
             if let Some(feedback) = seat.feedback() {
                 snapshots.acknowledge(feedback.ack.0, feedback.ack.1);
@@ -333,21 +347,15 @@ impl Audience {
                     .min(u128::from(u16::MAX)) as u16;
             }
             header.applied.clone_from(applied);
-            header.avatar = frame.view.avatar(seat.player);
-            let stats = snapshots.encode(
-                header,
-                &frame.view,
-                history,
-                header.avatar,
-                None,
-                budget,
-                datagram,
-            );
+            let viewer = (seat.role == Role::Player).then_some(seat.player);
+            header.avatar = viewer.and_then(|player| frame.view.avatar(player));
+            let stats = snapshots.encode(header, &frame.view, history, viewer, budget, datagram);
             check_baseline(stats.baseline, *acknowledged);
             if stats.bytes == 0 {
                 skipped += 1;
                 continue;
             }
+            allowance.spend(stats.bytes);
             partial += u64::from(stats.deferred > 0);
             shared += u64::from(stats.shared);
             meters.snapshot_bytes.record(stats.bytes as f64);
@@ -390,7 +398,7 @@ mod tests {
             schema: Arc::default(),
             config: Bytes::new(),
         };
-        Audience::new(Arc::new(Meters::new()), info)
+        Audience::new(Arc::new(Meters::new()), info, None)
     }
 
     fn hand_over(audience: &mut Audience, epoch: u64, tick: u64) {

@@ -76,6 +76,9 @@ pub struct Limits {
     pub datagrams: Rate,
     /// Bytes in datagrams of one connection.
     pub datagram_bytes: Rate,
+    /// Bytes a second in the snapshots of one client; `None`: as many as its link takes. What does
+    /// not fit waits, the least urgent first.
+    pub snapshot_bytes: Option<u32>,
     /// Commands of one connection; faster ones wait on the stream.
     pub commands: Rate,
     /// How many malformed packets a connection may send before it is closed.
@@ -111,6 +114,7 @@ impl Default for Limits {
             max_input: 512,
             datagrams: Rate::new(250.0, 125.0),
             datagram_bytes: Rate::new(128.0 * 1024.0, 128.0 * 1024.0),
+            snapshot_bytes: None,
             commands: Rate::new(30.0, 60.0),
             max_malformed: 16,
             stream_queue: 512,
@@ -139,6 +143,9 @@ pub struct GatewayConfig {
     /// How long packets gather in the socket after some were read, before the next ones are. Waking
     /// up costs more than a packet does; an input waits half of this on average.
     pub gather: Duration,
+    /// How many loops share the clients of the port, at least 1. As many run at once as the runtime
+    /// has threads.
+    pub loops: usize,
 }
 
 impl GatewayConfig {
@@ -152,6 +159,7 @@ impl GatewayConfig {
             seed: None,
             socket_buffer: 4 << 20,
             gather: GATHER,
+            loops: 1,
         }
     }
 

@@ -55,7 +55,7 @@ impl Edge {
             Arc::clone(&finding),
             Arc::clone(&crowd),
             Arc::clone(&meters),
-            config.limits.unavailable_wait,
+            &config.limits,
         );
         Arc::new(Self {
             keys,

@@ -73,7 +73,8 @@ impl Gateway {
         finder: Arc<dyn MatchFinder>,
         keys: Keys,
     ) -> Result<Self, GatewayError> {
-        let socket = SocketSetup { buffer: config.socket_buffer, gather: config.gather };
+        let GatewayConfig { socket_buffer: buffer, gather, loops, .. } = config;
+        let socket = SocketSetup { buffer, gather, loops };
         let failed = |error| not_set_up(error, config.bind);
         let setup = setup(&config, &keys);
         let endpoint = ServerEndpoint::bind(config.bind, socket, setup).map_err(failed)?;

@@ -63,6 +63,37 @@ impl Bucket {
     }
 }
 
+/// What the snapshots of one client may take: see [`Limits::snapshot_bytes`]. What one of them
+/// leaves is for the next ones, a quarter of a second's at most.
+#[derive(Debug, Clone)]
+pub(crate) struct Allowance(Option<Bucket>);
+
+/// What an allowance saves at least, in bytes: a whole datagram, for the first snapshot.
+const MIN_SAVED: f64 = 1200.0;
+
+impl Allowance {
+    pub(crate) fn new(per_second: Option<u32>, now: Instant) -> Self {
+        Self(per_second.map(|per_second| {
+            let per_second = f64::from(per_second);
+            Bucket::new(Rate::new(per_second, (per_second / 4.0).max(MIN_SAVED)), now)
+        }))
+    }
+
+    /// Most bytes of the next snapshot, on a link that takes `most`.
+    pub(crate) fn budget(&mut self, most: usize, now: Instant) -> usize {
+        let Some(bucket) = &mut self.0 else { return most };
+        bucket.refill(now);
+        most.min(bucket.tokens as usize)
+    }
+
+    /// A snapshot of so many bytes was made, within the budget.
+    pub(crate) fn spend(&mut self, bytes: usize) {
+        if let Some(bucket) = &mut self.0 {
+            bucket.tokens -= bytes as f64;
+        }
+    }
+}
+
 /// What to do with a connection that wants in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::audience::Audience;
+use crate::config::Limits;
 use crate::crowd::Crowd;
 use crate::finding::Finding;
 use crate::meters::Meters;
@@ -65,6 +66,8 @@ pub(crate) struct Rooms {
     meters: Arc<Meters>,
     /// How long a match whose frames broke off is looked for.
     patience: Duration,
+    /// Bytes a second in the snapshots of one client.
+    snapshot_bytes: Option<u32>,
     open: Mutex<BTreeMap<MatchId, Arc<Room>>>,
 }
 
@@ -73,9 +76,11 @@ impl Rooms {
         finding: Arc<Finding>,
         crowd: Arc<Crowd>,
         meters: Arc<Meters>,
-        patience: Duration,
+        limits: &Limits,
     ) -> Arc<Self> {
-        Arc::new(Self { finding, crowd, meters, patience, open: Mutex::default() })
+        let (patience, snapshot_bytes) = (limits.unavailable_wait, limits.snapshot_bytes);
+        let open = Mutex::default();
+        Arc::new(Self { finding, crowd, meters, patience, snapshot_bytes, open })
     }
 
     /// Brings a client into the room of its match, which is opened if need be.
@@ -104,7 +109,11 @@ impl Rooms {
                 let publisher = Publisher {
                     rooms: Arc::clone(self),
                     room: Arc::clone(&room),
-                    audience: Audience::new(Arc::clone(&self.meters), door.info()),
+                    audience: Audience::new(
+                        Arc::clone(&self.meters),
+                        door.info(),
+                        self.snapshot_bytes,
+                    ),
                     changes: receiver,
                 };
                 tokio::spawn(publisher.run());

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, SinkExt as _};
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use rekindle_gateway::{Gateway, Limits, browsers};
 use rekindle_netcode::{InputItem, InputPacket};
 use rekindle_schema::wire::{
-    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL_4, RefuseCode, Role, ServerMessage,
-    Welcome,
+    Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL_4, PROTOCOL_5, RefuseCode, Role,
+    ServerMessage, Welcome,
 };
 use rekindle_schema::{PlayerId, Tick};
 use rekindle_transport::Origins;
@@ -63,6 +64,11 @@ impl Site for FakeSite {
         }
         .boxed()
     }
+
+    fn sketches(&self, match_id: &str) -> Option<BoxStream<'static, String>> {
+        let pictures = ["{\"tick\":1}", "{\"tick\":3}"].map(str::to_owned);
+        (match_id == MATCH.to_string()).then(|| futures::stream::iter(pictures).boxed())
+    }
 }
 
 async fn node_with(limits: Limits, game: &Arc<FakeMatch>, origins: Origins) -> Node {
@@ -105,8 +111,12 @@ impl Node {
 }
 
 fn arrive(ticket: String) -> ClientMessage {
+    arrive_as(PROTOCOL_4, ticket)
+}
+
+fn arrive_as(protocol: u16, ticket: String) -> ClientMessage {
     let hello = Hello {
-        protocol: PROTOCOL_4,
+        protocol,
         role: Role::Player,
         credential: Credential::Ticket(ticket),
         match_id: None,
@@ -191,6 +201,31 @@ async fn a_page_plays_over_either_carrier() {
     }
     let gone = || game.inner.lock().players.is_empty();
     eventually("both have left for good", gone).await;
+}
+
+/// The high nibble of the first byte says how the body is coded; its lowest bit that it is full.
+#[tokio::test]
+async fn only_clients_of_version_5_get_range_coded_deltas() {
+    let game = FakeMatch::start(60);
+    let node = node(Limits::default(), &game).await;
+    for (player, (protocol, kind)) in
+        [(PROTOCOL_4, 0x10), (PROTOCOL_5, 0x30)].into_iter().enumerate()
+    {
+        for (mut page, of) in node.pages().await.into_iter().zip([1, 3]) {
+            let player = player as u64 + of;
+            page.say(&arrive_as(protocol, ticket(player, Role::Player))).await;
+            let first = page.datagram().await;
+            assert_eq!(first[0] & 0xf1, 0x11, "a full one first, in Rice codes for all");
+            page.send_datagram(&input(1, tick_of(&first), tick_of(&first))).await;
+            let delta = loop {
+                let datagram = page.datagram().await;
+                if datagram[0] & 1 == 0 {
+                    break datagram;
+                }
+            };
+            assert_eq!(delta[0] & 0xf0, kind, "protocol {protocol}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -600,7 +635,7 @@ async fn a_page_is_told_how_to_connect() {
         digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect::<String>()
     };
     for part in [
-        r#""protocols":[4],"node":"n1""#.to_owned(),
+        r#""protocols":[4,5],"node":"n1""#.to_owned(),
         format!(
             r#""webtransport":{{"url":"https://localhost:{udp}/rekindle/4","hashes":["{}","{}"]}}"#,
             hash(&node.hashes[0]),
@@ -627,6 +662,35 @@ async fn a_page_is_told_how_to_connect() {
     ] {
         let answer = fetch(web, &head, "").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_shown_sketches_of_a_match_that_runs_here() {
+    let game = FakeMatch::start(60);
+    let node = node(Limits::default(), &game).await;
+    let get = |origin: &str, name: &str| {
+        format!("GET /play/sketch/{name} HTTP/1.1\r\nhost: x\r\norigin: {origin}")
+    };
+    let (good, here) = ("http://page.example", MATCH.to_string());
+    let answer = fetch(node.web, &get(good, &here), "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for part in [
+        "content-type: text/event-stream",
+        "access-control-allow-origin: http://page.example",
+        "data: {\"tick\":1}\n\n",
+        "data: {\"tick\":3}\n\n",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    for (origin, name, status, code) in [
+        (good, "00000000000000ff", 404, "RK-GATE-165"),
+        (good, "x", 404, "RK-GATE-165"),
+        ("http://evil.example", &*here, 403, "RK-GATE-143"),
+    ] {
+        let answer = fetch(node.web, &get(origin, name), "").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{origin} {name}: {answer}");
+        assert!(answer.contains(code), "{answer}");
     }
 }
 

@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rekindle_client::{Client, ClientEvent};
+use rekindle_door::MatchDoor as _;
 use rekindle_gateway::Limits;
-use rekindle_schema::wire::{RefuseCode, Role, Welcome};
+use rekindle_schema::wire::{
+    ClientMessage, Credential, Hello, PROTOCOL, RefuseCode, Role, Welcome,
+};
 use rekindle_schema::{Epoch, PlayerId, SessionId, StateHash, Tick};
 use support::*;
+use tokio::time::timeout;
 
 async fn welcome(client: &mut Client) -> Arc<Welcome> {
     until(client, |event| match event {
@@ -446,6 +450,76 @@ async fn a_spectator_sees_everything_and_takes_no_place() {
     assert!(spectator.input(Bytes::from_static(b"go")).is_none());
     assert!(spectator.command(Bytes::from_static(b"go")).is_err());
     assert_eq!(game.inner.lock().players.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_player_alone_may_see_reaches_that_player_alone() {
+    let game = FakeMatch::start(60);
+    game.inner.lock().shown = Shown::ToOwners;
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let mut players: Vec<Client> = (1..=3)
+        .map(|player| Client::connect(client_config(gateway.local_addr(), player)).unwrap())
+        .collect();
+    for player in &mut players {
+        snapshot(player, |_| true).await;
+    }
+    // One who only watches, and a player of the match who watches besides.
+    let mut watchers: Vec<Client> = [7, 2]
+        .map(|player| {
+            let mut config = client_config(gateway.local_addr(), player);
+            config.role = Role::Spectator;
+            Client::connect(config).unwrap()
+        })
+        .into();
+    eventually("all are in", || game.inner.lock().players.len() == 3).await;
+    for (client, number) in players.iter_mut().zip(1..) {
+        for _ in 0..30 {
+            let seen = snapshot(client, |_| true).await;
+            let slots: Vec<u32> = seen.view.entities.iter().map(|entity| entity.slot).collect();
+            assert_eq!(slots, Vec::from_iter(seen.header.avatar));
+            assert_eq!(seen.view.avatar(PlayerId(number)), seen.header.avatar);
+        }
+    }
+    for client in &mut watchers {
+        for _ in 0..30 {
+            let seen = snapshot(client, |_| true).await;
+            assert_eq!((&seen.view.entities[..], seen.header.avatar), (&[][..], None));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_snapshots_of_a_client_keep_within_its_bytes_and_go_on() {
+    const BYTES: u32 = 1500;
+    let game = FakeMatch::start(60);
+    let limits = Limits { snapshot_bytes: Some(BYTES), ..Limits::default() };
+    let gateway = start(limits, &FakeNode::with(&game));
+    for player in 1..=8 {
+        let opened = game.open(PlayerId(player), String::new(), None).await;
+        assert!(opened.is_ok());
+    }
+    let began = tokio::time::Instant::now();
+    let mut raw = Raw::open(gateway.local_addr()).await;
+    let hello = Hello {
+        protocol: PROTOCOL,
+        role: Role::Spectator,
+        credential: Credential::Ticket(ticket(20, Role::Spectator)),
+        match_id: None,
+    };
+    raw.say(&ClientMessage::Hello(hello)).await;
+    // It acknowledges nothing, so that each snapshot is full: eight entities, more than the link
+    // may carry sixty times a second.
+    let mut bytes = 0;
+    for _ in 0..80 {
+        bytes += timeout(Duration::from_secs(10), raw.connection.read_datagram())
+            .await
+            .expect("snapshots go on")
+            .unwrap()
+            .len();
+        let allowed = f64::from(BYTES) * began.elapsed().as_secs_f64() + 1200.0;
+        assert!(bytes as f64 <= allowed, "{bytes} bytes, {allowed} allowed");
+    }
+    assert!(bytes > 80 * 15, "{bytes} bytes are not much more than heads");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rekindle_gateway::Limits;
 use rekindle_loadtest::flood::{FloodConfig, flood};
-use rekindle_loadtest::{BotSpec, Brain, Evidence, Fact, Swarm, SwarmConfig, Trust};
+use rekindle_loadtest::{BotSpec, Brain, Evidence, Fact, Move, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{Epoch, PlayerId};
 use support::*;
@@ -17,7 +17,8 @@ fn swarm(addr: std::net::SocketAddr, count: u64) -> Swarm {
     let brain: Brain = Arc::new(|player, view, config, memory| {
         assert_eq!(config, b"config");
         memory.push(0);
-        view.avatar(player).map(|_| Bytes::from(vec![memory.len() as u8 & 0x7f; 8]))
+        let input = Bytes::from(vec![memory.len() as u8 & 0x7f; 8]);
+        Move::input(view.avatar(player).map(|_| input))
     });
     let bots = (1..=count).map(|player| BotSpec {
         player: PlayerId(player),

@@ -14,6 +14,52 @@ pub(crate) const ESCAPE: u32 = 16;
 // A quotient below the escape, its zero and the longest remainder are put in one go.
 const _: () = assert!(ESCAPE + 15 <= 32);
 
+/// Takes plain bits: what the parts of a body go to that look alike in each coding.
+pub(crate) trait PutBits {
+    /// The lowest `bits` bits of `value`, at most 32. Higher bits of `value` must be 0.
+    fn put(&mut self, value: u32, bits: u32);
+
+    /// How much was written, in bits, about.
+    fn position(&self) -> usize;
+
+    /// Rice code: `value >> k` ones, a zero, the low `k` bits (`k <= 15`); from [`ESCAPE`] ones on,
+    /// 5 bits of length - 1 and the plain value.
+    #[inline]
+    fn rice(&mut self, value: u32, k: u32) {
+        let quotient = value >> k;
+        // One by one, as they are read.
+        (0..quotient.min(ESCAPE)).for_each(|_| self.put(1, 1));
+        if quotient < ESCAPE {
+            self.put(0, 1);
+            self.put(value & ((1 << k) - 1), k);
+        } else {
+            let bits = value.ilog2() + 1;
+            self.put(bits - 1, 5);
+            self.put(value, bits);
+        }
+    }
+}
+
+/// Gives plain bits: the other end of [`PutBits`].
+pub(crate) trait GetBits {
+    /// The next `bits` bits, at most 32.
+    fn get(&mut self, bits: u32) -> Result<u32, Truncated>;
+
+    /// See [`PutBits::rice`].
+    #[inline]
+    fn rice(&mut self, k: u32) -> Result<u32, Truncated> {
+        let mut quotient = 0;
+        while quotient < ESCAPE && self.get(1)? == 1 {
+            quotient += 1;
+        }
+        if quotient == ESCAPE {
+            let bits = self.get(5)? + 1;
+            return self.get(bits);
+        }
+        Ok(quotient << k | self.get(k)?)
+    }
+}
+
 /// Appends bits to a byte vector.
 pub(crate) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -26,9 +72,17 @@ impl<'a> BitWriter<'a> {
         Self { out, acc: 0, fill: 0 }
     }
 
-    /// The lowest `bits` bits of `value`, at most 32. Higher bits of `value` must be 0.
-    #[inline]
-    pub(crate) fn put(&mut self, value: u32, bits: u32) {
+    /// Writes out the last bits; the rest of the last byte is 0.
+    pub(crate) fn finish(self) {
+        let bytes = self.fill.div_ceil(8) as usize;
+        self.out.extend_from_slice(&self.acc.to_le_bytes()[..bytes]);
+    }
+}
+
+impl PutBits for BitWriter<'_> {
+    #[expect(clippy::inline_always, reason = "measured: part of the cost of every client tick")]
+    #[inline(always)]
+    fn put(&mut self, value: u32, bits: u32) {
         debug_assert!(bits <= 32 && u64::from(value) >> bits == 0, "{value} has over {bits} bits");
         self.acc |= u64::from(value) << self.fill;
         self.fill += bits;
@@ -39,10 +93,9 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Rice code: `value >> k` ones, a zero, the low `k` bits (`k <= 15`); from [`ESCAPE`] ones on,
-    /// 5 bits of length - 1 and the plain value.
-    #[inline]
-    pub(crate) fn rice(&mut self, value: u32, k: u32) {
+    #[expect(clippy::inline_always, reason = "measured: part of the cost of every client tick")]
+    #[inline(always)]
+    fn rice(&mut self, value: u32, k: u32) {
         let quotient = value >> k;
         if quotient < ESCAPE {
             // At most 16 + 15 bits: one go.
@@ -56,16 +109,10 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Bits written and still in the accumulator, plus all bits of the output vector.
+    /// Exact, with all bits of the output vector.
     #[inline]
-    pub(crate) fn position(&self) -> usize {
+    fn position(&self) -> usize {
         self.out.len() * 8 + self.fill as usize
-    }
-
-    /// Writes out the last bits; the rest of the last byte is 0.
-    pub(crate) fn finish(self) {
-        let bytes = self.fill.div_ceil(8) as usize;
-        self.out.extend_from_slice(&self.acc.to_le_bytes()[..bytes]);
     }
 }
 
@@ -103,17 +150,22 @@ impl<'a> BitReader<'a> {
         if self.at <= self.bytes.len() * 8 { Ok(()) } else { Err(Truncated) }
     }
 
-    /// The next `bits` bits, at most 32.
+    /// Whether only the padding of the last byte is left, and it is 0.
+    pub(crate) fn at_end(&self) -> bool {
+        self.at.div_ceil(8) == self.bytes.len() && (self.at.is_multiple_of(8) || self.peek() == 0)
+    }
+}
+
+impl GetBits for BitReader<'_> {
     #[inline]
-    pub(crate) fn get(&mut self, bits: u32) -> Result<u32, Truncated> {
+    fn get(&mut self, bits: u32) -> Result<u32, Truncated> {
         let word = self.peek();
         self.advance(bits)?;
         Ok((word & ((1 << bits) - 1)) as u32)
     }
 
-    /// See [`BitWriter::rice`].
     #[inline]
-    pub(crate) fn rice(&mut self, k: u32) -> Result<u32, Truncated> {
+    fn rice(&mut self, k: u32) -> Result<u32, Truncated> {
         let quotient = self.peek().trailing_ones().min(ESCAPE);
         if quotient == ESCAPE {
             self.advance(ESCAPE)?;
@@ -123,11 +175,6 @@ impl<'a> BitReader<'a> {
         let low = (self.peek() >> (quotient + 1)) as u32 & ((1 << k) - 1);
         self.advance(quotient + 1 + k)?;
         Ok((quotient << k) | low)
-    }
-
-    /// Whether only the padding of the last byte is left, and it is 0.
-    pub(crate) fn at_end(&self) -> bool {
-        self.at.div_ceil(8) == self.bytes.len() && (self.at.is_multiple_of(8) || self.peek() == 0)
     }
 }
 

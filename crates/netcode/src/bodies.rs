@@ -1,11 +1,13 @@
-//! Bodies of snapshots of the newest view, encoded once for all sessions that know exactly the
-//! same.
+//! Bodies of snapshots of the newest view, encoded once for all sessions that see the same of it
+//! and know exactly the same.
 //!
 //! Most clients of a match have acknowledged one of a few snapshots, and snapshots of one tick
 //! leave them with the same knowledge: lists of known entities that are equal are kept once, so
 //! that one comparison of addresses tells. Lives in [`crate::ViewHistory`], used by the sender.
 
 use std::sync::Arc;
+
+use crate::body::Coding;
 
 /// What a client knows of one entity after a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub(crate) struct Known {
     /// The tick of the snapshot that carried the entity last: what expectations start at. In low
     /// bits.
     pub(crate) stamp: u32,
+    /// Whether it moves by these values: [`crate::layout::Layout::moves`]. Never, if the client
+    /// reads a coding that does not ask.
+    pub(crate) moves: bool,
 }
 
 /// All that a client knows after a snapshot, ascending by slot. Never changed once it is shared.
@@ -27,6 +32,10 @@ pub(crate) type Knowledge = Arc<Vec<Known>>;
 /// A body, and what it is good for.
 #[derive(Debug)]
 pub(crate) struct Body {
+    /// The number of the sight that the client must have.
+    sight: u32,
+    /// How the client must read deltas.
+    coding: Coding,
     /// What the client must know: the list at this very address, or nothing.
     known: Option<Knowledge>,
     pub(crate) bytes: Vec<u8>,
@@ -59,14 +68,21 @@ impl Bodies {
         self.list.clear();
     }
 
-    /// The body for a client that knows `known`.
-    pub(crate) fn find(&self, known: Option<&Knowledge>) -> Option<&Body> {
-        self.list.iter().find(|body| same(body.known.as_ref(), known))
+    /// The body for a client with this sight that reads `coding` and knows `known`.
+    pub(crate) fn find(
+        &self,
+        (sight, coding): (u32, Coding),
+        known: Option<&Knowledge>,
+    ) -> Option<&Body> {
+        let fits = |body: &&Body| (body.sight, body.coding) == (sight, coding);
+        self.list.iter().filter(fits).find(|body| same(body.known.as_ref(), known))
     }
 
-    /// Keeps a body with all that is visible of the view. Returns what a client knows that has it.
+    /// Keeps a body with all of the view that is in the sight. Returns what a client knows that
+    /// has it.
     pub(crate) fn keep(
         &mut self,
+        (sight, coding): (u32, Coding),
         known: Option<Knowledge>,
         bytes: &[u8],
         next: Vec<Known>,
@@ -77,6 +93,8 @@ impl Bodies {
         let next = equal.unwrap_or_else(|| Arc::new(next));
         if self.list.len() < MOST {
             self.list.push(Body {
+                sight,
+                coding,
                 known,
                 bytes: bytes.to_vec(),
                 next: Arc::clone(&next),

@@ -3,14 +3,17 @@
 use rekindle_schema::{Epoch, Tick};
 
 use crate::bits::{ByteReader, Truncated, put_signed, put_varint};
+use crate::body::Coding;
 use crate::history::HISTORY;
 use crate::snapshot::SnapshotError;
 
 /// Most applied inputs that a header names.
 pub const MAX_APPLIED: usize = 4;
 
-/// First byte of a snapshot: the high nibble is kind and version, the low one has the flags below.
-pub(crate) const KIND: u8 = 0x10;
+/// First byte of a snapshot: the high nibble is the kind, the low one has the flags below. Kinds
+/// differ in how the body is coded.
+const KIND: u8 = 0x10;
+const KIND_RANGE: u8 = 0x30;
 const FULL: u8 = 1;
 const PARTIAL: u8 = 2;
 const AVATAR: u8 = 4;
@@ -23,7 +26,7 @@ const STEADY: u8 = 16;
 const ECHO: u8 = 32;
 
 const _: () = assert!(MAX_APPLIED <= COUNT as usize);
-const _: () = assert!(KIND & (FULL | PARTIAL | AVATAR | NEXT_INPUT) == 0);
+const _: () = assert!((KIND | KIND_RANGE) & (FULL | PARTIAL | AVATAR | NEXT_INPUT) == 0);
 const _: () = assert!(COUNT + DURABLE + STEADY + ECHO == COUNT | DURABLE | STEADY | ECHO);
 
 /// What a snapshot says besides the state of the world.
@@ -58,6 +61,8 @@ pub(crate) struct Framing {
     pub(crate) tick_rate: u16,
     /// Some entities of the view did not fit.
     pub(crate) partial: bool,
+    /// How the body is coded.
+    pub(crate) coding: Coding,
 }
 
 pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8>) {
@@ -68,8 +73,12 @@ pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8
         framing.baseline
     );
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    let kind = match framing.coding {
+        Coding::Rice => KIND,
+        Coding::Range => KIND_RANGE,
+    };
     out.push(
-        KIND | flag(framing.baseline.is_none(), FULL)
+        kind | flag(framing.baseline.is_none(), FULL)
             | flag(framing.partial, PARTIAL)
             | flag(header.avatar.is_some(), AVATAR)
             | flag(header.next_expected_input.is_some(), NEXT_INPUT),
@@ -115,9 +124,11 @@ pub(crate) fn encode(header: &SnapshotHeader, framing: Framing, out: &mut Vec<u8
 pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8]), SnapshotError> {
     let mut bytes = ByteReader { rest: datagram };
     let kind = bytes.byte()?;
-    if kind & 0xf0 != KIND {
-        return Err(SnapshotError::Kind(kind));
-    }
+    let coding = match kind & 0xf0 {
+        KIND => Coding::Rice,
+        KIND_RANGE => Coding::Range,
+        _ => return Err(SnapshotError::Kind(kind)),
+    };
     let more = bytes.byte()?;
     let count = u64::from(more & COUNT);
     if count > MAX_APPLIED as u64 || more & !(COUNT | DURABLE | STEADY | ECHO) != 0 {
@@ -175,7 +186,7 @@ pub(crate) fn decode(datagram: &[u8]) -> Result<(SnapshotHeader, Framing, &[u8])
         next_expected_input,
         avatar,
     };
-    Ok((header, Framing { baseline, tick_rate, partial: kind & PARTIAL != 0 }, bytes.rest))
+    Ok((header, Framing { baseline, tick_rate, partial: kind & PARTIAL != 0, coding }, bytes.rest))
 }
 
 impl From<Truncated> for SnapshotError {
@@ -192,7 +203,12 @@ mod tests {
     #[should_panic(expected = "the snapshot of tick 5 builds on Some(Tick(5))")]
     fn a_snapshot_that_builds_on_itself_is_noticed() {
         let header = SnapshotHeader { tick: Tick(5), ..SnapshotHeader::default() };
-        let framing = Framing { baseline: Some(Tick(5)), tick_rate: 30, partial: false };
+        let framing = Framing {
+            baseline: Some(Tick(5)),
+            tick_rate: 30,
+            partial: false,
+            coding: Coding::Rice,
+        };
         encode(&header, framing, &mut Vec::new());
     }
 }

@@ -32,14 +32,14 @@
 //!     tick: Tick(7),
 //!     entities: vec![NetEntity { slot: 3, generation: 0, components: 1 }],
 //!     values: vec![kind.quantise(12.5)],
-//!     avatars: Vec::new(),
+//!     ..NetView::default()
 //! });
 //! let mut history = ViewHistory::new();
 //! history.push(Arc::clone(&view));
 //! let mut sender = SnapshotSender::new(Arc::clone(&schema));
 //! let header = SnapshotHeader { tick: Tick(7), ..SnapshotHeader::default() };
 //! let mut datagram = Vec::new();
-//! let stats = sender.encode(&header, &view, &history, None, None, 1200, &mut datagram);
+//! let stats = sender.encode(&header, &view, &history, None, 1200, &mut datagram);
 //! assert_eq!((stats.baseline, stats.sent), (None, 1)); // full: the client knows nothing
 //!
 //! // The client reads it, and says so in its next input packet.
@@ -66,12 +66,14 @@ mod layout;
 mod packet;
 mod predict;
 mod priority;
+mod range;
 mod receiver;
 mod rewind;
 mod sender;
+mod sight;
 mod snapshot;
 
-pub use body::MAX_ENTITIES;
+pub use body::{Coding, MAX_ENTITIES};
 pub use clock::ClockSync;
 pub use header::{MAX_APPLIED, SnapshotHeader};
 pub use history::{HISTORY, ViewHistory};

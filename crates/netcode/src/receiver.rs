@@ -127,7 +127,7 @@ impl SnapshotReceiver {
         }
         let layout = self.layout.as_ref().map_err(Clone::clone)?;
         let mut next = Next::new(layout, base, tick);
-        body::decode(layout, base.view.entities.len(), bytes, &mut next)?;
+        body::decode(framing.coding, layout, base.view.entities.len(), bytes, &mut next)?;
         let removed = std::mem::take(&mut next.removed);
         let (mut view, stamps) = next.finish();
         if let (Some(player), Some(slot)) = (self.player, header.avatar) {
@@ -322,6 +322,11 @@ impl Sink for Next<'_> {
         self.base.view.entities[known].generation
     }
 
+    fn old(&self, known: usize) -> (&[u32], u64) {
+        let row = self.base.view.row(known, self.layout.stride());
+        (row, self.tick.0 - self.base.stamps[known].0)
+    }
+
     fn keep(&mut self, known: usize) {
         self.view.values.extend_from_slice(self.base.view.row(known, self.layout.stride()));
         self.push(self.base.view.entities[known], self.base.stamps[known]);
@@ -329,13 +334,8 @@ impl Sink for Next<'_> {
     }
 
     fn update(&mut self, known: usize, row: &[u32]) {
-        let entity = self.base.view.entities[known];
-        let start = self.view.values.len();
         self.view.values.extend_from_slice(row);
-        let old = self.base.view.row(known, self.layout.stride());
-        let ticks = self.tick.0 - self.base.stamps[known].0;
-        self.layout.apply(entity.components, ticks, old, &mut self.view.values[start..]);
-        self.push(entity, self.tick);
+        self.push(self.base.view.entities[known], self.tick);
         self.known = self.view.entities.len();
     }
 

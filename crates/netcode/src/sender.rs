@@ -6,11 +6,11 @@ mod writer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rekindle_schema::Tick;
 use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::{PlayerId, Tick};
 
 use crate::bodies::{Knowledge, Known};
-use crate::body::{Item, Models};
+use crate::body::{Coding, Item, Packer};
 use crate::deltas::Subject;
 use crate::header::SnapshotHeader;
 use crate::history::{Findings, HISTORY, ViewHistory};
@@ -19,6 +19,7 @@ use crate::layout::{Layout, SchemaError};
 use crate::priority::Priorities;
 use crate::sender::plan::{Plan, part_replacements, remember};
 use crate::sender::writer::{Head, Writer};
+use crate::sight::{LastSeen, Seen};
 use crate::snapshot::EncodeStats;
 
 /// Ticks per second that expectations go by unless told otherwise. A wrong rate costs bytes, never
@@ -39,15 +40,20 @@ pub struct SnapshotSender {
     schema: Arc<NetSchema>,
     layout: Result<Layout, SchemaError>,
     tick_rate: u16,
+    coding: Coding,
     /// Ascending by tick. The front is the baseline if `acked`.
     sent: VecDeque<Sent>,
     /// The front of `sent` was acknowledged.
     acked: bool,
     newest: Option<Tick>,
+    /// What the newest snapshot was of.
+    last_seen: LastSeen,
     priorities: Priorities,
     spare: Vec<Vec<Known>>,
+    /// Kept for its memory: see [`Seen::of`].
+    entries: Vec<u32>,
     items: Vec<Item>,
-    models: Models,
+    packer: Packer,
 }
 
 /// Keeps the memory of lists that nobody else holds.
@@ -65,13 +71,16 @@ impl SnapshotSender {
             schema,
             layout,
             tick_rate: DEFAULT_TICK_RATE,
+            coding: Coding::Rice,
             sent: VecDeque::new(),
             acked: false,
             newest: None,
+            last_seen: LastSeen::new(),
             priorities: Priorities::default(),
             spare: Vec::new(),
+            entries: Vec::new(),
             items: Vec::new(),
-            models: Models::default(),
+            packer: Packer::default(),
         }
     }
 
@@ -80,6 +89,13 @@ impl SnapshotSender {
     pub fn with_tick_rate(mut self, tick_rate: u16) -> Self {
         self.tick_rate = tick_rate.max(1);
         self.layout = Layout::new(&self.schema, self.tick_rate);
+        self
+    }
+
+    /// Sets how the client reads deltas, before the first snapshot.
+    #[must_use]
+    pub fn with_coding(mut self, coding: Coding) -> Self {
+        self.coding = coding;
         self
     }
 
@@ -115,6 +131,7 @@ impl SnapshotSender {
     pub fn reset(&mut self) {
         self.forget();
         self.newest = None;
+        self.last_seen.clear();
         self.priorities = Priorities::default();
     }
 
@@ -123,26 +140,22 @@ impl SnapshotSender {
         self.sent.front().filter(|_| self.acked).map(|sent| sent.tick)
     }
 
-    /// Encodes `view`, which must be the one of `header.tick` and already pushed into `history`,
-    /// into `out`, whose contents are replaced.
+    /// Encodes what `viewer` sees of `view`, which must be the one of `header.tick` and already
+    /// pushed into `history`, into `out`, whose contents are replaced.
     ///
-    /// * `focus`: slot of the client's own avatar. It is never deferred for others, and the world
-    ///   is seen from it.
-    /// * `interest_radius`: entities with a position farther than this from the avatar are left
-    ///   out; `None` shows all. Entities without position are always shown.
+    /// * `viewer`: the player whose client it is, none for a spectator. What
+    ///   [`NetView::sight`] does not give to this viewer is in no byte of the datagram; what it has
+    ///   at the margin is, if the snapshot before was of that entity as well.
+    /// * `header.avatar`: slot of the client's own avatar. It is never deferred for others, and
+    ///   what is near it goes first.
     /// * `budget`: most bytes of the datagram. What does not fit waits, and what waits gains
     ///   priority.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all are plain facts of one call; a struct would only rename them"
-    )]
     pub fn encode(
         &mut self,
         header: &SnapshotHeader,
         view: &NetView,
         history: &ViewHistory,
-        focus: Option<u32>,
-        interest_radius: Option<f32>,
+        viewer: Option<PlayerId>,
         budget: usize,
         out: &mut Vec<u8>,
     ) -> EncodeStats {
@@ -152,45 +165,62 @@ impl SnapshotSender {
             return EncodeStats::default();
         }
         self.drop_before(tick.0.saturating_sub(HISTORY - 1));
+        let mut entries = std::mem::take(&mut self.entries);
+        let seen = Seen::of(view, viewer, &self.last_seen, &mut entries);
+        let stats = self.encode_seen(header, seen, history, budget, out);
+        if stats.bytes > 0 {
+            seen.note(&mut self.last_seen);
+        }
+        self.entries = entries;
+        stats
+    }
+
+    fn encode_seen(
+        &mut self,
+        header: &SnapshotHeader,
+        seen: Seen<'_>,
+        history: &ViewHistory,
+        budget: usize,
+        out: &mut Vec<u8>,
+    ) -> EncodeStats {
+        let view = seen.view;
         let baseline = self.baseline();
         let knowledge = self.knowledge();
         let known: &[Known] = knowledge.as_ref().map_or(&[], |known| known);
         let Ok(layout) = &self.layout else { return EncodeStats::default() };
         debug_assert_sound(layout, header, view, baseline);
 
-        let interest = Interest::new(layout, view, focus, interest_radius);
         let mut findings = history.findings().lock();
-        findings.start(self.subject(view, layout.stride()));
+        findings.start(self.subject(view, layout.width()));
         let Findings { deltas, bodies, .. } = &mut *findings;
-        // What a client may see is its own matter; without such a bound, clients that know the same
-        // are told the same.
-        let bodies = if interest.is_bounded() { None } else { Some(bodies) };
-        let head = Head { header, baseline, tick_rate: self.tick_rate };
-        if let Some(body) = bodies.as_ref().and_then(|bodies| bodies.find(knowledge.as_ref()))
+        let head = Head { header, baseline, tick_rate: self.tick_rate, coding: self.coding };
+        // Clients that see the same and know the same are told the same.
+        if let Some(sight) = seen.shared
+            && let Some(body) = bodies.find((sight, self.coding), knowledge.as_ref())
             && head.encode_with(body, budget, out)
         {
             self.priorities.clear();
-            self.note(tick, Arc::clone(&body.next));
+            self.note(view.tick, Arc::clone(&body.next));
             let (visible, sent) = (body.visible, body.sent);
             let bytes = out.len();
             return EncodeStats { bytes, baseline, visible, sent, deferred: 0, shared: true };
         }
         let items = std::mem::take(&mut self.items);
         let mut plan = Plan::new(layout, view, history, deltas, items);
-        plan.compare(known, &interest);
+        plan.compare(known, seen);
         let Plan { mut items, visible, .. } = plan;
-        let writer =
-            Writer { layout, head, known: known.len(), residuals: deltas.residuals(), view };
-        self.models.fit(layout, &mut items, writer.residuals);
-        let body = writer.write(&mut self.models, &mut items, false, out);
+        let writer = Writer { layout, head, known, residuals: deltas.residuals(), view };
+        self.packer.fit(head.body_coding(), layout, &mut items, writer.residuals);
+        let body = writer.write(&mut self.packer, &mut items, false, out);
         let whole = out.len() <= budget;
         if whole {
             self.priorities.clear();
         } else {
+            let interest = Interest::new(layout, seen, header.avatar);
             part_replacements(&mut items);
-            self.priorities.grow(&items, &interest, focus);
+            self.priorities.grow(&items, &interest, header.avatar);
             let order = self.priorities.order(&items);
-            writer.write_part(&mut self.models, &mut items, &order, budget, body, out);
+            writer.write_part(&mut self.packer, &mut items, &order, budget, body, out);
             if !out.is_empty() {
                 self.priorities.keep_waiting(&items);
             }
@@ -201,14 +231,15 @@ impl SnapshotSender {
             stats.deferred = items.iter().filter(|item| item.deferred).count();
             stats.sent = items.len() - stats.deferred;
             let mut next = self.spare.pop().unwrap_or_default();
-            remember(layout, tick, known, view, &items, &mut next);
-            let next = match bodies {
-                Some(bodies) if whole => {
-                    bodies.keep(knowledge.clone(), &out[body..], next, visible, stats.sent)
+            remember(layout, self.coding, known, seen, &items, &mut next);
+            let next = match seen.shared.filter(|_| whole) {
+                Some(sight) => {
+                    let (of, body) = ((sight, self.coding), &out[body..]);
+                    bodies.keep(of, knowledge.clone(), body, next, visible, stats.sent)
                 }
-                _ => Arc::new(next),
+                None => Arc::new(next),
             };
-            self.note(tick, next);
+            self.note(view.tick, next);
         }
         self.items = items;
         stats
@@ -220,14 +251,14 @@ impl SnapshotSender {
     }
 
     /// What other sessions' findings must be of to be of use for this one.
-    fn subject(&self, view: &NetView, stride: usize) -> Subject {
+    fn subject(&self, view: &NetView, width: usize) -> Subject {
         Subject {
             tick: view.tick,
             view: std::ptr::from_ref(view) as usize,
             schema: Arc::as_ptr(&self.schema) as usize,
             tick_rate: self.tick_rate,
-            entities: view.entities.len(),
-            stride,
+            entities: view.entries(),
+            stride: width,
         }
     }
 
@@ -283,6 +314,7 @@ mod tests {
             entities: slots.iter().map(entity).collect(),
             values: slots.to_vec(),
             avatars: Vec::new(),
+            restricted: None,
         })
     }
 
@@ -292,7 +324,7 @@ mod tests {
         history.push(Arc::clone(view));
         let header = SnapshotHeader { tick: Tick(tick), ..SnapshotHeader::default() };
         let mut out = Vec::new();
-        sender.encode(&header, view, &history, None, None, 1000, &mut out).sent
+        sender.encode(&header, view, &history, None, 1000, &mut out).sent
     }
 
     #[test]
@@ -324,8 +356,11 @@ mod tests {
     #[should_panic(expected = "what a client knows ascends by slot")]
     fn knowledge_that_does_not_ascend_is_noticed() {
         let layout = Layout::new(&schema(), 30).unwrap();
-        let known = |slot| Known { slot, generation: 0, row: 0, as_of: 1, stamp: 1 };
+        let known = |slot| Known { slot, generation: 0, row: 0, as_of: 1, stamp: 1, moves: false };
         let view = view(2, &[2, 5]);
-        remember(&layout, Tick(2), &[known(5), known(2)], &view, &[], &mut Vec::new());
+        let mut entries = Vec::new();
+        let seen = Seen::of(&view, None, &LastSeen::new(), &mut entries);
+        let known = [known(5), known(2)];
+        remember(&layout, Coding::Rice, &known, seen, &[], &mut Vec::new());
     }
 }

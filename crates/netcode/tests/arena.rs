@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fight::Fight;
-use rekindle_netcode::{SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{Coding, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::{Epoch, Tick};
 
 /// Acknowledgements take 100 ms: three ticks.
 const DELAY: usize = 3;
 
 /// Mean bytes of a snapshot, for the first fighter, and how many entities moved in a tick.
-fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
+fn mean_bytes(coding: Coding, fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
     let mut fight = Fight::new(5, fighters, drones);
-    let mut sender = SnapshotSender::new(Arc::clone(&fight.schema));
+    let mut sender = SnapshotSender::new(Arc::clone(&fight.schema)).with_coding(coding);
     let mut receiver = SnapshotReceiver::new(Arc::clone(&fight.schema));
     let (mut history, mut acks, mut out) = (ViewHistory::new(), VecDeque::new(), Vec::new());
     let (mut total, mut count) = (0, 0);
@@ -36,7 +36,7 @@ fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
             next_expected_input: None,
             avatar,
         };
-        sender.encode(&header, &view, &history, avatar, None, 1200, &mut out);
+        sender.encode(&header, &view, &history, None, 1200, &mut out);
         let received = receiver.receive(&out).expect("own snapshot");
         if received.complete {
             assert_eq!(
@@ -59,7 +59,8 @@ fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
     let mean = total as f64 / f64::from(count);
     let per_view = |sum: u64| sum as f64 / fight.views as f64;
     println!(
-        "{fighters} fighters, {drones} drones: {mean:.1} B; {:.1} entities, {:.1} moved",
+        "{coding:?}, {fighters} fighters, {drones} drones: {mean:.1} B; {:.1} entities, {:.1} \
+         moved",
         per_view(fight.entities),
         per_view(fight.moved)
     );
@@ -67,21 +68,27 @@ fn mean_bytes(fighters: usize, drones: usize, ticks: u64) -> (f64, f64) {
 }
 
 #[test]
-fn a_hundred_moving_entities_fit_into_320_bytes() {
+fn a_hundred_moving_entities_fit_into_320_bytes_or_range_coded_into_150() {
     // Some always stand: the dead, and drones that turn.
-    let (mean, moved) = mean_bytes(16, 114, 400);
-    assert!(moved >= 100.0, "only {moved:.1} moved");
-    assert!(mean <= 320.0, "{mean:.1} B");
+    for (coding, most) in [(Coding::Rice, 320.0), (Coding::Range, 150.0)] {
+        let (mean, moved) = mean_bytes(coding, 16, 114, 400);
+        assert!(moved >= 100.0, "only {moved:.1} moved");
+        assert!(mean <= most, "{coding:?}: {mean:.1} B");
+    }
 }
 
 #[test]
-fn sixty_four_fighters_among_drones_fit_into_320_bytes() {
-    let (mean, _) = mean_bytes(64, 36, 200);
-    assert!(mean <= 320.0, "{mean:.1} B");
+fn sixty_four_fighters_among_drones_fit_into_320_bytes_or_range_coded_into_230() {
+    for (coding, most) in [(Coding::Rice, 320.0), (Coding::Range, 230.0)] {
+        let (mean, _) = mean_bytes(coding, 64, 36, 200);
+        assert!(mean <= most, "{coding:?}: {mean:.1} B");
+    }
 }
 
 #[test]
-fn thirty_two_entities_fit_into_110_bytes() {
-    let (mean, _) = mean_bytes(16, 16, 400);
-    assert!(mean <= 110.0, "{mean:.1} B");
+fn thirty_two_entities_fit_into_110_bytes_or_range_coded_into_85() {
+    for (coding, most) in [(Coding::Rice, 110.0), (Coding::Range, 85.0)] {
+        let (mean, _) = mean_bytes(coding, 16, 16, 400);
+        assert!(mean <= most, "{coding:?}: {mean:.1} B");
+    }
 }

@@ -27,7 +27,7 @@ fn view(tick: u64, entities: &[(u32, u32, u32)]) -> NetView {
             .map(|&(slot, generation, _)| NetEntity { slot, generation, components: 1 })
             .collect(),
         values: entities.iter().flat_map(|&(_, _, value)| [value, value]).collect(),
-        avatars: Vec::new(),
+        ..NetView::default()
     }
 }
 

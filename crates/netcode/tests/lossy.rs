@@ -2,6 +2,7 @@
 //! client is never shown a wrong value.
 
 mod motion;
+mod sights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use motion::{FIGHTER, Motion, Rng, STRIDE, TICK_RATE};
 use proptest::prelude::*;
 use rekindle_netcode::{
-    Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+    Coding, Received, SnapshotError, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
 };
 use rekindle_schema::net::{NetSchema, NetView};
-use rekindle_schema::{Epoch, Tick};
+use rekindle_schema::{Epoch, PlayerId, Tick};
 
 /// What the network does, in each direction.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,7 @@ impl<T: Clone> Pipe<T> {
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
+    coding: Coding,
     seed: u64,
     fighters: usize,
     fire: f32,
@@ -66,11 +68,7 @@ struct Case {
     weather: Weather,
 }
 
-fn place(schema: &NetSchema, view: &NetView, index: usize) -> (f32, f32) {
-    let kind = |column: usize| schema.columns().nth(column).expect("a column").kind;
-    let row = view.row(index, schema.stride());
-    (kind(1).dequantise(row[1]), kind(2).dequantise(row[2]))
-}
+const VIEWER: PlayerId = PlayerId(4);
 
 /// All that must hold of a decoded snapshot, whatever happened before.
 fn check(
@@ -101,20 +99,13 @@ fn check(
         );
     }
     if received.complete {
-        let eye = truth.index_of(focus).map(|at| place(schema, truth, at));
         for (index, entity) in truth.entities.iter().enumerate() {
             let known = received.view.index_of(entity.slot).is_some();
-            match (eye, radius) {
-                (Some(eye), Some(radius)) if entity.components & 0b10 != 0 => {
-                    let (x, y) = place(schema, truth, index);
-                    let distance = (x - eye.0).hypot(y - eye.1);
+            match (sights::distance(schema, truth, focus, index), radius) {
+                (Some(distance), Some(radius)) => {
+                    assert!(known || distance > radius, "slot {} is near, not shown", entity.slot);
                     assert!(
-                        known || distance >= radius - 0.01,
-                        "slot {} is near and not shown",
-                        entity.slot
-                    );
-                    assert!(
-                        !known || distance <= radius * 1.1 + 0.01,
+                        !known || distance <= radius * sights::LEAVE,
                         "slot {} is far and shown",
                         entity.slot
                     );
@@ -132,7 +123,8 @@ fn play(case: Case, ticks: u64) -> u64 {
     let mut motion = Motion::new(case.seed, case.fighters);
     (motion.fire, motion.death) = (case.fire, case.death);
     let schema = motion.schema.clone();
-    let mut sender = SnapshotSender::new(schema.clone()).with_tick_rate(TICK_RATE);
+    let mut sender =
+        SnapshotSender::new(schema.clone()).with_tick_rate(TICK_RATE).with_coding(case.coding);
     let mut receiver = SnapshotReceiver::new(schema.clone());
     let mut history = ViewHistory::new();
     let mut views = vec![motion.view()];
@@ -146,17 +138,23 @@ fn play(case: Case, ticks: u64) -> u64 {
             (down.weather, up.weather) = (weather, weather);
         }
         motion.step();
-        views.push(motion.view());
-        let view = &views[tick as usize];
-        history.push(view.clone());
-        for (newest, bits) in up.arrived(tick) {
-            sender.acknowledge(newest, bits);
-        }
+        let view = motion.view();
         let focus = view
             .entities
             .iter()
             .find(|entity| entity.components & FIGHTER != 0)
             .map(|entity| entity.slot);
+        let own = focus.map(|slot| (VIEWER, slot));
+        let view = match (own, case.radius) {
+            (Some(own), Some(radius)) => sights::near(&schema, &view, &[own], radius),
+            _ => view,
+        };
+        views.push(view);
+        let view = &views[tick as usize];
+        history.push(view.clone());
+        for (newest, bits) in up.arrived(tick) {
+            sender.acknowledge(newest, bits);
+        }
         let header = SnapshotHeader {
             epoch: Epoch(3),
             tick: view.tick,
@@ -165,7 +163,7 @@ fn play(case: Case, ticks: u64) -> u64 {
             ..SnapshotHeader::default()
         };
         let budget = if clear { 60_000 } else { case.budget };
-        let stats = sender.encode(&header, view, &history, focus, case.radius, budget, &mut out);
+        let stats = sender.encode(&header, view, &history, Some(VIEWER), budget, &mut out);
         assert!(
             out.len() <= budget && stats.bytes == out.len(),
             "{} bytes, {budget} allowed",
@@ -210,10 +208,11 @@ fn weather() -> impl Strategy<Value = Weather> {
         .prop_map(|(loss, duplicates, delay, spread)| Weather { loss, duplicates, delay, spread })
 }
 
-fn case() -> impl Strategy<Value = Case> {
+fn case(coding: Coding) -> impl Strategy<Value = Case> {
     let radius = prop_oneof![Just(None), (5.0f32..150.0).prop_map(Some)];
     (any::<u64>(), 1usize..60, 0.0f32..0.2, 0.0f32..0.1, 60usize..1300, radius, weather()).prop_map(
-        |(seed, fighters, fire, death, budget, radius, weather)| Case {
+        move |(seed, fighters, fire, death, budget, radius, weather)| Case {
+            coding,
             seed,
             fighters,
             fire,
@@ -232,7 +231,12 @@ proptest! {
     })]
 
     #[test]
-    fn a_client_never_sees_a_wrong_value(case in case()) {
+    fn a_client_never_sees_a_wrong_value(case in case(Coding::Rice)) {
+        play(case, 150);
+    }
+
+    #[test]
+    fn a_client_never_sees_a_wrong_value_range_coded(case in case(Coding::Range)) {
         play(case, 150);
     }
 }
@@ -240,7 +244,8 @@ proptest! {
 #[test]
 fn an_outage_longer_than_the_history_ends_in_a_full_snapshot() {
     let outage = Weather { loss: 1.0, duplicates: 0.0, delay: 2, spread: 0 };
-    let case = Case {
+    let case = |coding| Case {
+        coding,
         seed: 5,
         fighters: 20,
         fire: 0.05,
@@ -249,16 +254,21 @@ fn an_outage_longer_than_the_history_ends_in_a_full_snapshot() {
         radius: None,
         weather: outage,
     };
-    assert!(play(case, 200) > 30);
+    assert!(play(case(Coding::Rice), 200).min(play(case(Coding::Range), 200)) > 30);
 }
 
 /// With room for a fraction of the world only, every entity is still brought up to date again and
 /// again, and the dead disappear.
 #[test]
 fn what_does_not_fit_waits_but_not_for_ever() {
+    waits_but_not_for_ever(Coding::Rice);
+    waits_but_not_for_ever(Coding::Range);
+}
+
+fn waits_but_not_for_ever(coding: Coding) {
     let mut motion = Motion::new(11, 60);
     (motion.fire, motion.death) = (0.01, 0.01);
-    let mut sender = SnapshotSender::new(motion.schema.clone()).with_tick_rate(TICK_RATE);
+    let mut sender = SnapshotSender::new(motion.schema.clone()).with_coding(coding);
     let mut receiver = SnapshotReceiver::new(motion.schema.clone());
     let (mut history, mut out) = (ViewHistory::new(), Vec::new());
     let mut acks = std::collections::VecDeque::new();
@@ -281,7 +291,7 @@ fn what_does_not_fit_waits_but_not_for_ever() {
             durable: view.tick,
             ..SnapshotHeader::default()
         };
-        sender.encode(&header, &view, &history, None, None, 120, &mut out);
+        sender.encode(&header, &view, &history, None, 120, &mut out);
         let received = receiver.receive(&out).expect("in order");
         partial += u64::from(!received.complete);
         for (entity, stamp) in received.view.entities.iter().zip(received.stamps.iter()) {
@@ -335,7 +345,7 @@ fn a_new_epoch_starts_anew_and_an_old_one_is_refused() {
         let view = motion.view();
         history.push(view.clone());
         header.tick = view.tick;
-        old.encode(&header, &view, &history, None, None, 1200, &mut out);
+        old.encode(&header, &view, &history, None, 1200, &mut out);
         late.clone_from(&out);
         receiver.receive(&out).expect("in order");
         old.acknowledge(receiver.acknowledgement().0, 0);
@@ -351,7 +361,7 @@ fn a_new_epoch_starts_anew_and_an_old_one_is_refused() {
         history.push(view.clone());
         header.tick = view.tick;
         new.acknowledge(receiver.acknowledgement().0, receiver.acknowledgement().1);
-        let stats = new.encode(&header, &view, &history, None, None, 1200, &mut out);
+        let stats = new.encode(&header, &view, &history, None, 1200, &mut out);
         let received = receiver.receive(&out).expect("a higher epoch");
         assert_eq!(received.view.values, view.values);
         assert_eq!(stats.deferred, 0);
@@ -375,7 +385,7 @@ fn acknowledgements_of_an_epoch_that_is_gone_do_no_harm() {
         motion.step();
         history.push(motion.view());
         header.tick = Tick(motion.tick);
-        sender.encode(&header, &motion.view(), &history, None, None, 1200, &mut out);
+        sender.encode(&header, &motion.view(), &history, None, 1200, &mut out);
         receiver.receive(&out).expect("in order");
     }
     let gone = receiver.acknowledgement();
@@ -389,7 +399,7 @@ fn acknowledgements_of_an_epoch_that_is_gone_do_no_harm() {
         let view = other.view();
         history.push(view.clone());
         header.tick = view.tick;
-        sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        sender.encode(&header, &view, &history, None, 1200, &mut out);
         // The first one of the new epoch is lost, and taken for acknowledged.
         match round {
             0 => sender.acknowledge(gone.0, gone.1),
@@ -419,7 +429,7 @@ fn a_client_that_lost_everything_is_served_in_full() {
         history.push(view.clone());
         let header =
             SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
-        let stats = sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        let stats = sender.encode(&header, &view, &history, None, 1200, &mut out);
         if tick == 8 {
             receiver.reset();
             assert_eq!(
@@ -453,7 +463,7 @@ fn another_entity_in_the_same_slot_is_another_entity() {
         history.push(view.clone());
         let header =
             SnapshotHeader { epoch: Epoch(1), tick: view.tick, ..SnapshotHeader::default() };
-        sender.encode(&header, &view, &history, None, None, 1200, &mut out);
+        sender.encode(&header, &view, &history, None, 1200, &mut out);
         let received = receiver.receive(&out).expect("decodes");
         assert_eq!(received.view.entities, view.entities);
         assert_eq!(received.view.values, view.values);
@@ -475,11 +485,10 @@ fn sessions_at_different_baselines_share_a_history() {
     // are narrow, one makes another rate of it.
     let mut sessions: Vec<_> = (0..8)
         .map(|index| {
-            let sender = SnapshotSender::new(schema.clone()).with_tick_rate(if index == 5 {
-                20
-            } else {
-                TICK_RATE
-            });
+            let rate = if index == 5 { 20 } else { TICK_RATE };
+            let coding = if index % 3 == 1 { Coding::Range } else { Coding::Rice };
+            let sender =
+                SnapshotSender::new(schema.clone()).with_tick_rate(rate).with_coding(coding);
             (
                 sender,
                 SnapshotReceiver::new(schema.clone()),
@@ -501,7 +510,7 @@ fn sessions_at_different_baselines_share_a_history() {
             ..SnapshotHeader::default()
         };
         for (index, (sender, receiver, acks, budget)) in sessions.iter_mut().enumerate() {
-            sender.encode(&header, &view, &history, None, None, *budget, &mut out);
+            sender.encode(&header, &view, &history, None, *budget, &mut out);
             // One in seven is lost, another one for each session.
             if !(tick + index as u64).is_multiple_of(7) {
                 let received = receiver.receive(&out).expect("in order");
@@ -546,7 +555,7 @@ fn the_own_avatar_never_waits_for_others() {
             avatar: Some(own),
             ..SnapshotHeader::default()
         };
-        let stats = sender.encode(&header, &view, &history, Some(own), None, 70, &mut out);
+        let stats = sender.encode(&header, &view, &history, None, 70, &mut out);
         let received = receiver.receive(&out).expect("in order");
         partial += u32::from(stats.deferred > 0);
         let row = |view: &NetView| view.row(view.index_of(own).expect("it lives"), STRIDE).to_vec();
@@ -573,9 +582,9 @@ fn a_budget_below_the_head_gives_no_snapshot_and_breaks_nothing() {
             ..SnapshotHeader::default()
         };
         let budget = if tick < 10 { tick } else { 1200 };
-        let stats = sender.encode(&header, &view, &history, None, None, budget, &mut out);
+        let stats = sender.encode(&header, &view, &history, None, budget, &mut out);
         assert!(stats.bytes == out.len() && out.len() <= budget);
-        let again = sender.encode(&header, &view, &history, None, None, budget, &mut Vec::new());
+        let again = sender.encode(&header, &view, &history, None, budget, &mut Vec::new());
         assert_eq!(again.bytes, 0, "a tick is sent once");
         if !out.is_empty() {
             let received = receiver.receive(&out).expect("in order");

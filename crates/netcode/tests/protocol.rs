@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rekindle_netcode::{
-    InputItem, InputPacket, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+    Coding, InputItem, InputPacket, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
 };
 use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
 use rekindle_schema::record::Beat;
@@ -76,6 +76,7 @@ fn views() -> [Arc<NetView>; 2] {
         ]
         .concat(),
         avatars: vec![(PlayerId(7), 0)],
+        restricted: None,
     };
     let after = NetView {
         tick: Tick(1003),
@@ -87,6 +88,7 @@ fn views() -> [Arc<NetView>; 2] {
         ]
         .concat(),
         avatars: vec![(PlayerId(7), 0)],
+        restricted: None,
     };
     [Arc::new(before), Arc::new(after)]
 }
@@ -127,12 +129,32 @@ fn snapshots_of_version_1() {
         views.iter().zip(&headers).zip(["snapshot-full.bin", "snapshot-delta.bin"])
     {
         history.push(Arc::clone(view));
-        sender.encode(header, view, &history, header.avatar, None, 1200, &mut out);
+        sender.encode(header, view, &history, None, 1200, &mut out);
         assert_eq!(out, golden(name, &out), "{name}");
         let received = receiver.receive(&out).expect(name);
         assert_eq!((&received.header, &received.view, received.complete), (header, view, true));
         sender.acknowledge(view.tick, 0);
     }
+}
+
+#[test]
+fn snapshots_of_version_5() {
+    let ([before, view], [first, header]) = (views(), headers());
+    let schema = Arc::new(schema());
+    let mut sender =
+        SnapshotSender::new(Arc::clone(&schema)).with_tick_rate(30).with_coding(Coding::Range);
+    let mut receiver = SnapshotReceiver::new(schema).for_player(PlayerId(7));
+    let (mut history, mut out) = (ViewHistory::new(), Vec::new());
+    history.push(Arc::clone(&before));
+    sender.encode(&first, &before, &history, None, 1200, &mut out);
+    assert_eq!(out, golden("snapshot-full.bin", &out), "full ones are as in version 1");
+    receiver.receive(&out).expect("a full snapshot");
+    sender.acknowledge(before.tick, 0);
+    history.push(Arc::clone(&view));
+    sender.encode(&header, &view, &history, None, 1200, &mut out);
+    assert_eq!(out, golden("snapshot-range.bin", &out));
+    let received = receiver.receive(&out).expect("a delta");
+    assert_eq!((received.header, received.view, received.complete), (header, view, true));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 
 mod fight;
 mod motion;
+mod sights;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fight::Fight;
 use motion::Rng;
-use rekindle_netcode::{SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{Coding, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
 use rekindle_schema::Epoch;
 use rekindle_schema::net::NetView;
 
@@ -38,9 +39,10 @@ fn header(view: &NetView, session: usize) -> SnapshotHeader {
 }
 
 /// Plays a fight before 16 sessions that come one after the other, are acknowledged after different
-/// times and lose packets. Returns how many snapshots were encoded and how many of them were
+/// times, lose packets and read `codings`, four sessions each in turn. Returns how many snapshots
+/// were encoded and how many of them were
 /// shared.
-fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
+fn play(codings: &[Coding], ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
     let mut rng = Rng(9);
     let mut fight = Fight::new(5, 16, 84);
     let mut history = ViewHistory::new();
@@ -49,11 +51,15 @@ fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
     let (mut out, mut alone) = (Vec::new(), Vec::new());
     for tick in 0..ticks {
         fight.step();
-        let view = fight.view();
+        let mut view = fight.view();
+        if let Some(radius) = radius {
+            view = sights::near(&fight.schema, &view, &view.avatars, radius);
+        }
         history.push(Arc::clone(&view));
         if tick % 3 == 0 && sessions.len() < SESSIONS {
             sessions.push(Session {
-                sender: SnapshotSender::new(Arc::clone(&fight.schema)),
+                sender: SnapshotSender::new(Arc::clone(&fight.schema))
+                    .with_coding(codings[sessions.len() / 4 % codings.len()]),
                 receiver: SnapshotReceiver::new(Arc::clone(&fight.schema)),
                 delay: 1 + sessions.len() % 4,
                 acks: VecDeque::new(),
@@ -63,16 +69,9 @@ fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
             let header = header(&view, index);
             // A history of its own knows nothing of the others.
             let (mut sender, own) = (session.sender.clone(), history.clone());
-            let stats = session.sender.encode(
-                &header,
-                &view,
-                &history,
-                header.avatar,
-                radius,
-                BUDGET,
-                &mut out,
-            );
-            sender.encode(&header, &view, &own, header.avatar, radius, BUDGET, &mut alone);
+            let viewer = Some(Fight::player(index));
+            let stats = session.sender.encode(&header, &view, &history, viewer, BUDGET, &mut out);
+            sender.encode(&header, &view, &own, viewer, BUDGET, &mut alone);
             assert_eq!(out, alone, "session {index} at tick {}", view.tick);
             (encoded, shared) = (encoded + 1, shared + usize::from(stats.shared));
             if !rng.chance(loss) {
@@ -97,20 +96,28 @@ fn play(ticks: usize, radius: Option<f32>, loss: f32) -> (usize, usize) {
 
 #[test]
 fn clients_that_know_the_same_share_and_each_gets_what_it_would_get_alone() {
-    let (encoded, shared) = play(400, None, 0.0);
+    let (encoded, shared) = play(&[Coding::Rice], 400, None, 0.0);
     println!("{shared} of {encoded} snapshots were copied");
     assert!(shared * 2 > encoded, "only {shared} of {encoded} snapshots were shared");
 }
 
 #[test]
 fn clients_that_lose_packets_know_different_things_and_share_less() {
-    let (encoded, shared) = play(400, None, 0.03);
+    let (encoded, shared) = play(&[Coding::Rice], 400, None, 0.03);
     println!("{shared} of {encoded} snapshots were copied");
     assert!(shared * 6 > encoded, "only {shared} of {encoded} snapshots were shared");
 }
 
 #[test]
 fn clients_that_see_different_things_share_nothing() {
-    let (encoded, shared) = play(60, Some(10.0), 0.0);
+    let (encoded, shared) = play(&[Coding::Range], 60, Some(10.0), 0.0);
     assert!(encoded > 500 && shared == 0, "{shared} of {encoded}");
+}
+
+#[test]
+fn bodies_are_shared_among_those_that_read_the_same_coding() {
+    let (encoded, shared) = play(&[Coding::Range], 400, None, 0.0);
+    assert!(shared * 2 > encoded, "only {shared} of {encoded} snapshots were shared");
+    let (encoded, shared) = play(&[Coding::Rice, Coding::Range], 400, None, 0.01);
+    assert!(shared * 4 > encoded, "only {shared} of {encoded} snapshots were shared");
 }

@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use motion::{Motion, Rng, STRIDE, TICK_RATE};
-use rekindle_netcode::{Received, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory};
+use rekindle_netcode::{
+    Coding, Received, SnapshotHeader, SnapshotReceiver, SnapshotSender, ViewHistory,
+};
 use rekindle_schema::net::NetSchema;
 use rekindle_schema::wire::{ServerMessage, StreamDecoder, Welcome, encode_server};
 use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, Tick};
@@ -26,6 +28,7 @@ use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, Tick};
 /// What is recorded.
 struct Recording {
     name: &'static str,
+    coding: Coding,
     seed: u64,
     fighters: usize,
     budget: usize,
@@ -38,9 +41,10 @@ struct Recording {
 
 const TICKS: u64 = 160;
 
-const RECORDINGS: [Recording; 2] = [
+const RECORDINGS: [Recording; 4] = [
     Recording {
         name: "lossy",
+        coding: Coding::Rice,
         seed: 14,
         fighters: 18,
         budget: 1200,
@@ -50,9 +54,30 @@ const RECORDINGS: [Recording; 2] = [
     },
     Recording {
         name: "narrow",
+        coding: Coding::Rice,
         seed: 41,
         fighters: 50,
         budget: 150,
+        loss: 0.05,
+        delay: (2, 2),
+        takeover: None,
+    },
+    Recording {
+        name: "lossy-range",
+        coding: Coding::Range,
+        seed: 15,
+        fighters: 18,
+        budget: 1200,
+        loss: 0.2,
+        delay: (1, 4),
+        takeover: Some(90),
+    },
+    Recording {
+        name: "narrow-range",
+        coding: Coding::Range,
+        seed: 51,
+        fighters: 50,
+        budget: 130,
         loss: 0.05,
         delay: (2, 2),
         takeover: None,
@@ -84,7 +109,8 @@ fn record(recording: &Recording) -> Vec<Vec<u8>> {
     let mut motion = Motion::new(recording.seed, recording.fighters);
     (motion.fire, motion.death) = (0.05, 0.02);
     let schema = motion.schema.clone();
-    let mut sender = SnapshotSender::new(schema.clone()).with_tick_rate(TICK_RATE);
+    let mut sender =
+        SnapshotSender::new(schema.clone()).with_tick_rate(TICK_RATE).with_coding(recording.coding);
     let mut receiver = SnapshotReceiver::new(schema);
     let mut history = ViewHistory::new();
     let (mut flying, mut acks) = (Vec::new(), Vec::new());
@@ -112,7 +138,7 @@ fn record(recording: &Recording) -> Vec<Vec<u8>> {
             ..SnapshotHeader::default()
         };
         let mut out = Vec::new();
-        sender.encode(&header, &view, &history, None, None, recording.budget, &mut out);
+        sender.encode(&header, &view, &history, None, recording.budget, &mut out);
         if !out.is_empty() && !rng.chance(recording.loss) {
             let (least, more) = recording.delay;
             flying.push((tick + least + rng.below(more + 1), out.clone()));

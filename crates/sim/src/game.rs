@@ -17,3 +17,4 @@ pub(crate) mod players;
 pub mod simulation;
 pub mod sketch;
 pub(crate) mod typed;
+pub(crate) mod visibility;

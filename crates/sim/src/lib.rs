@@ -8,6 +8,8 @@
 //!
 //! # How to write a game
 //!
+//! `rekindle new my-game` makes a small one that runs at once; `docs/GAMES.md` goes on from there.
+//!
 //! The vocabulary is bevy's. A whole small game is in `src/game/doc_game.rs`; a real one in
 //! `games/arena`. In parts:
 //!
@@ -157,6 +159,60 @@
 //! [`Game::Config`] comes as JSON over its defaults; systems read it as `Const<Config>`, and so
 //! what is computed from it with [`GameBuilder::constant`] (maps, tables).
 //!
+//! **Who sees what** is declared: a field is for its entity's owner or team (`#[net(owner)]`,
+//! `#[net(team)]`), an entity for its owner, its team, those near enough or those for whom a
+//! function holds: [`GameBuilder::visibility`], [`GameBuilder::interest`]. A client is sent nothing
+//! else, and a spectator what everybody may see.
+//!
+//! ```
+//! use rekindle_schema::net::NetView;
+//! use rekindle_sim::{
+//!     Component, Game, GameBuilder, Harness, LeaveReason, PlayerId, Players, Simulation as _,
+//!     World,
+//! };
+//!
+//! #[derive(Clone, Component)]
+//! #[component(id = "hand")]
+//! struct Hand {
+//!     #[net(bits = 6)]
+//!     cards: u8, // how many: everybody sees that
+//!     #[net(bits = 6, owner)]
+//!     trump: u8, // which one: for the player
+//! }
+//!
+//! struct Cards;
+//!
+//! impl Game for Cards {
+//!     const NAME: &'static str = "cards";
+//!     type Config = ();
+//!     type Input = ();
+//!     type Command = ();
+//!     type Bot = ();
+//!     fn build(game: &mut GameBuilder<Self>) {
+//!         game.component::<Hand>();
+//!     }
+//!     fn max_players((): &()) -> usize {
+//!         4
+//!     }
+//!     fn setup(_: &mut World, (): &()) {}
+//!     fn join(world: &mut World, player: PlayerId) {
+//!         let hand = world.spawn(Hand { cards: 5, trump: 10 + player.0 as u8 });
+//!         world.resource_mut::<Players>().set_avatar(player, hand); // an avatar is its player's
+//!     }
+//!     fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+//! }
+//!
+//! let mut cards = Harness::<Cards>::new(1);
+//! cards.join(PlayerId(1));
+//! cards.join(PlayerId(2));
+//! cards.tick();
+//! let mut view = NetView::default();
+//! cards.simulation().extract(&mut view);
+//! assert_eq!(view.seen_by(PlayerId(1)).values, [5, 11, 5, 0]); // cards, trump; cards, trump
+//! assert_eq!(view.seen_by(PlayerId(2)).values, [5, 0, 5, 12]);
+//! assert_eq!(view.values[..4], [5, 0, 5, 0]); // a spectator
+//! ```
+//!
 //! **What goes out**: [`Output::announce`] and [`Output::tell`] for players, [`Output::effect`] for
 //! sinks (`result`: the id makes it exactly once), [`Output::end_match`].
 //!
@@ -254,6 +310,7 @@ pub use game::net::{View, ViewEntity};
 pub use game::players::{Player, Players};
 pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
 pub use game::typed::{Typed, checkpoint_hash};
+pub use game::visibility::{Interest, Viewer, Visibility};
 pub use game::{net, simulation, sketch};
 pub use rekindle_derive::{Bundle, Component, Event, Resource, Value};
 pub use rekindle_schema::record::LeaveReason;
@@ -264,7 +321,7 @@ pub use space::{Moving, Place};
 pub use storage::change::Mut;
 pub use storage::layout::Marks;
 pub use value::Value;
-pub use value::component::{Component, Event, OnDespawn, Resource};
+pub use value::component::{Component, Event, OnDespawn, Resource, SeenBy};
 pub use value::entity::Entity;
 pub use value::history::{History, Rewind};
 pub use value::timer::Timer;

@@ -9,8 +9,10 @@ use std::path::Path;
 const SHADOWED: [&str; 6] = ["zoo", "family", "rules", "life", "swarm", "states"];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
-const STATELESS: [(&str, &str); 6] = [
+const STATELESS: [(&str, &str); 8] = [
     ("position", "how snapshots are ordered: net.rs"),
+    ("visibility", "who is sent what: it/visibility.rs, netcode/tests/visibility.rs"),
+    ("interest", "who is sent what: it/visibility.rs, netcode/tests/visibility.rs"),
     ("retired", "what a checkpoint may have too much: it/migrate.rs"),
     ("config_retired", "how a configuration is read: it/migrate.rs"),
     ("config_renamed", "how a configuration is read: it/migrate.rs"),
@@ -69,7 +71,7 @@ fn features() -> BTreeSet<String> {
     let attributes = read("../derive/src/attributes.rs");
     let keys = names(&attributes, "meta.path.is_ident(\"");
     // The keys of `net` say what snapshots carry, which every shadowed game with clients compares.
-    let net = ["min", "max", "bits", "angle", "rate", "id", "version"];
+    let net = ["min", "max", "bits", "angle", "rate", "owner", "team", "id", "version"];
     features.extend(keys.filter(|key| !net.contains(&key.as_str())));
     features
 }

@@ -44,7 +44,8 @@ fn hash(tick: u64) -> StateHash {
 
 fn view(tick: u64) -> NetView {
     let entities = vec![NetEntity { slot: 0, generation: 0, components: 1 }];
-    NetView { tick: Tick(tick), entities, values: vec![tick as u32], avatars: vec![(PLAYER, 0)] }
+    let (values, avatars) = (vec![tick as u32], vec![(PLAYER, 0)]);
+    NetView { tick: Tick(tick), entities, values, avatars, restricted: None }
 }
 
 fn input(seq: u64) -> AppliedInput {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rekindle_schema::Tick;
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL, PROTOCOL_2, PROTOCOL_3, PROTOCOL_4,
-    RefuseCode, Role, ServerMessage, Welcome, encode_client,
+    PROTOCOL_5, RefuseCode, Role, ServerMessage, Welcome, encode_client,
 };
 use rekindle_transport::Connection;
 use tokio::time::{Instant, timeout};
@@ -93,7 +93,7 @@ impl Driver {
             stood: state.stood(),
         };
         match connection.protocol() {
-            version @ (PROTOCOL_3 | PROTOCOL_4) => ClientMessage::Arrive(Arrive {
+            version @ (PROTOCOL_3 | PROTOCOL_4 | PROTOCOL_5) => ClientMessage::Arrive(Arrive {
                 enter: enter(version),
                 heard: state.heard(),
                 redirects: self.redirects,

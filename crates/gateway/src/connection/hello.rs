@@ -9,7 +9,7 @@ use std::time::Duration;
 use rekindle_door::{Location, MatchDoor, MatchInfo, Opened, Refusal, Wanted};
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Enter, Heard, Hello, MAX_GAME_NAME, MAX_REDIRECTS, PROTOCOL, PROTOCOL_2,
-    PROTOCOL_3, PROTOCOL_4, RefuseCode, Role, Stood, Welcome,
+    PROTOCOL_3, PROTOCOL_5, RefuseCode, Role, Stood, Welcome,
 };
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::{Connection, MessageReader, MessageWriter};
@@ -96,7 +96,7 @@ pub(super) async fn receive(
         Ok(Some(ClientMessage::Arrive(Arrive { enter, heard, redirects }))) => {
             let redirects = Some(redirects);
             // They are entered alike.
-            let version = enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_4);
+            let version = enter.hello.protocol.clamp(PROTOCOL_3, PROTOCOL_5);
             let first = First { version, enter, heard, redirects };
             admit(edge, (connection, number), first, pending).await
         }
@@ -176,7 +176,7 @@ fn told_until(heard: Option<Heard>, lost: Option<Lost>, tick: Tick) -> Heard {
 pub(super) fn check_form(version: u16, said: u16, game: Option<&str>) -> Result<(), Refusal> {
     if said != version {
         let words = format!(
-            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_4}, each with its own \
+            "RK-GATE-043: this node speaks protocols {PROTOCOL} to {PROTOCOL_5}, each with its own \
              first message; you speak {said}"
         );
         return Err(Refusal::new(RefuseCode::Protocol, words));

@@ -25,7 +25,9 @@ use rekindle_door::{
 };
 use rekindle_door::{Applied, CommandDone, Recalled, SessionEnded, TickFrame};
 use rekindle_gateway::{Gateway, GatewayConfig, Keys, Limits, Ticket};
-use rekindle_schema::net::{FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView};
+use rekindle_schema::net::{
+    FieldKind, NetComponent, NetEntity, NetField, NetSchema, NetView, Restricted, Sight,
+};
 use rekindle_schema::record::{Beat, Event, LeaveReason};
 use rekindle_schema::wire::{
     ClientMessage, RefuseCode, Role, ServerMessage, StreamDecoder, encode_client,
@@ -55,6 +57,15 @@ impl Player {
     }
 }
 
+/// Who sees the entities of players.
+#[derive(Default)]
+pub enum Shown {
+    #[default]
+    ToAll,
+    /// Each player the own one alone, spectators none.
+    ToOwners,
+}
+
 #[derive(Default)]
 pub struct Inner {
     pub epoch: Epoch,
@@ -65,6 +76,7 @@ pub struct Inner {
     pub events_per_tick: usize,
     pub event_bytes: usize,
     pub paused: bool,
+    pub shown: Shown,
     /// Whoever subscribes gets a receiver that is closed already.
     pub parked: bool,
     pub subscriptions: usize,
@@ -113,6 +125,19 @@ impl Inner {
 
     pub fn drop_subscribers(&mut self) {
         self.subscribers.clear();
+    }
+}
+
+impl Shown {
+    fn of(&self, view: NetView) -> NetView {
+        let Self::ToOwners = self else { return view };
+        let mut restricted = Restricted::default();
+        for (&(player, _), entry) in view.avatars.iter().zip(0..) {
+            restricted.sights.push(Sight { entries: vec![entry], margin: Vec::new() });
+            restricted.viewers.push((player, entry));
+        }
+        restricted.entries.clone_from(&view.entities);
+        NetView { entities: Vec::new(), restricted: Some(Box::new(restricted)), ..view }
     }
 }
 
@@ -211,7 +236,7 @@ impl FakeMatch {
             ]);
             view.avatars.push((player, index as u32));
         }
-        frame.view = Arc::new(view);
+        frame.view = Arc::new(inner.shown.of(view));
         inner.views.insert(tick, Arc::clone(&frame.view));
         let frame = Arc::new(frame);
         inner.subscribers.retain(|subscriber| subscriber.try_send(Arc::clone(&frame)).is_ok());

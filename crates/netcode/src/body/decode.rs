@@ -1,13 +1,14 @@
-//! Reads bodies. Called by the receiver.
+//! Reads bodies in Rice codes, and the parts that are plain bits in both codings. Called by the
+//! receiver.
 
-use crate::bits::BitReader;
+use crate::bits::{BitReader, GetBits};
 use crate::body::item::{COUNT_K, RARE_K, SLOT_K, SUCCESSOR_K};
 use crate::body::models::{Models, next_bit};
 use crate::layout::Layout;
 use crate::snapshot::SnapshotError;
 
 /// Reads a set of `0..len` into `set`, which is replaced.
-fn get_set(len: usize, bits: &mut BitReader<'_>, set: &mut Vec<bool>) -> Result<(), SnapshotError> {
+fn get_set(len: usize, bits: &mut impl GetBits, set: &mut Vec<bool>) -> Result<(), SnapshotError> {
     set.clear();
     if len == 0 {
         return Ok(());
@@ -33,9 +34,11 @@ pub(crate) trait Sink {
     fn components(&self, known: usize) -> u32;
     /// The generation of a known entity.
     fn generation(&self, known: usize) -> u32;
+    /// The row of a known entity, and how many ticks ago it was carried.
+    fn old(&self, known: usize) -> (&[u32], u64);
     /// A known entity stays as it is.
     fn keep(&mut self, known: usize);
-    /// A known entity changed: `row` are residuals.
+    /// A known entity changed: its row is `row`.
     fn update(&mut self, known: usize, row: &[u32]);
     /// A known entity is gone.
     fn remove(&mut self, known: usize);
@@ -51,8 +54,34 @@ pub(crate) trait Sink {
     ) -> Result<(), SnapshotError>;
 }
 
+/// A known entity that is replaced: its index, and generation, components and row of what stands in
+/// its place.
+pub(super) type Successor = (usize, u32, u32, Vec<u32>);
+
+/// Reads which known entities are `gone`, which is replaced, and returns what stands in the place
+/// of those that are replaced.
+pub(super) fn get_gone(
+    layout: &Layout,
+    known: usize,
+    bits: &mut impl GetBits,
+    sink: &impl Sink,
+    gone: &mut Vec<bool>,
+) -> Result<Vec<Successor>, SnapshotError> {
+    get_set(known, bits, gone)?;
+    let mut row = vec![0; layout.stride()];
+    let mut successors = Vec::new();
+    for at in (0..known).filter(|&at| gone[at]) {
+        if bits.get(1)? == 1 {
+            let generation = sink.generation(at).wrapping_add(bits.rice(SUCCESSOR_K)?);
+            let components = read_entity(layout, &mut row, bits)?;
+            successors.push((at, generation, components, row.clone()));
+        }
+    }
+    Ok(successors)
+}
+
 /// Reads a body against `known` entities.
-pub(crate) fn decode(
+pub(super) fn decode(
     layout: &Layout,
     known: usize,
     bytes: &[u8],
@@ -61,16 +90,8 @@ pub(crate) fn decode(
     let mut bits = BitReader::new(bytes);
     let mut row = vec![0; layout.stride()];
     let (mut gone, mut changed, mut rare) = (Vec::new(), Vec::new(), Vec::new());
-    get_set(known, &mut bits, &mut gone)?;
     // Replacements stand before the updates in the stream, but between them in the list.
-    let mut successors = Vec::new();
-    for at in (0..known).filter(|&at| gone[at]) {
-        if bits.get(1)? == 1 {
-            let generation = sink.generation(at).wrapping_add(bits.rice(SUCCESSOR_K)?);
-            let components = read_entity(layout, &mut row, &mut bits)?;
-            successors.push((at, generation, components, row.clone()));
-        }
-    }
+    let successors = get_gone(layout, known, &mut bits, sink, &mut gone)?;
     let staying = known - gone.iter().filter(|&&gone| gone).count();
     get_set(staying, &mut bits, &mut changed)?;
     get_set(changed.iter().filter(|&&changed| changed).count(), &mut bits, &mut rare)?;
@@ -86,7 +107,8 @@ pub(crate) fn decode(
                 None => sink.remove(at),
             }
         } else if changed.next() == Some(true) {
-            let index = models.find(layout, sink.components(at));
+            let components = sink.components(at);
+            let index = models.find(layout, components);
             let model = &mut models.list[index];
             model.get(&mut bits)?;
             row.fill(0);
@@ -101,12 +123,14 @@ pub(crate) fn decode(
                     }
                 }
             }
+            let (old, ticks) = sink.old(at);
+            layout.apply(components, ticks, old, &mut row);
             sink.update(at, &row);
         } else {
             sink.keep(at);
         }
     }
-    read_new(layout, &mut row, &mut bits, sink)?;
+    get_new(layout, &mut row, &mut bits, sink)?;
     if bits.at_end() {
         Ok(())
     } else {
@@ -115,10 +139,10 @@ pub(crate) fn decode(
 }
 
 /// Reads the entities that were not known.
-fn read_new(
+pub(super) fn get_new(
     layout: &Layout,
     row: &mut [u32],
-    bits: &mut BitReader<'_>,
+    bits: &mut impl GetBits,
     sink: &mut impl Sink,
 ) -> Result<(), SnapshotError> {
     let new = bits.rice(COUNT_K)?;
@@ -143,7 +167,7 @@ fn read_new(
 fn read_entity(
     layout: &Layout,
     row: &mut [u32],
-    bits: &mut BitReader<'_>,
+    bits: &mut impl GetBits,
 ) -> Result<u32, SnapshotError> {
     row.fill(0);
     let components = bits.get(layout.components)?;

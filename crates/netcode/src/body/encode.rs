@@ -1,13 +1,15 @@
-//! Writes bodies. Called by the sender.
+//! Writes bodies in Rice codes, and the parts that are plain bits in both codings. Called by the
+//! sender.
 
-use crate::bits::BitWriter;
+use crate::bits::{BitWriter, PutBits};
+use crate::body::Parts;
 use crate::body::item::{COUNT_K, Change, Item, RARE_K, SLOT_K, SUCCESSOR_K};
 use crate::body::models::{Models, for_each_bit, parameter};
 use crate::layout::Layout;
 
 /// Writes which of `0..len` are in a set, as the distances between the members or, if those are
 /// more than half, between the others.
-fn put_set(len: usize, members: usize, contains: impl Fn(usize) -> bool, bits: &mut BitWriter<'_>) {
+fn put_set(len: usize, members: usize, contains: impl Fn(usize) -> bool, bits: &mut impl PutBits) {
     if len == 0 {
         return;
     }
@@ -31,22 +33,15 @@ pub(crate) fn set_bits(known: usize, changes: usize) -> usize {
     2 * (1 + parameter(known.saturating_sub(changes) as u64, changes as u64 + 1) as usize)
 }
 
-/// Appends the body and notes what each item took. `items` are those of known entities ascending,
-/// then new ones ascending by slot; `rows` is the view, row by row.
-pub(crate) fn encode(
+/// See [`super::Packer::encode`].
+pub(super) fn encode<M>(
     layout: &Layout,
     models: &mut Models,
-    known: usize,
     items: &mut [Item],
-    residuals: &[u32],
-    rows: &[u32],
+    parts: &Parts<'_, M>,
     out: &mut Vec<u8>,
 ) {
-    debug_assert!(
-        items.is_sorted_by_key(|item| (item.known.is_none(), item.slot)),
-        "known entities come first, then new ones, both ascending"
-    );
-    debug_assert!(items.iter().filter_map(|item| item.known).all(|at| (at as usize) < known));
+    let Parts { known, residuals, rows, .. } = *parts;
     let mut bits = BitWriter::new(out);
     models.restart();
     put_known(layout, models, known, items, rows, &mut bits);
@@ -60,6 +55,27 @@ pub(crate) fn encode(
 fn row<'a>(layout: &Layout, rows: &'a [u32], item: &Item) -> &'a [u32] {
     let stride = layout.stride();
     &rows[item.view as usize * stride..][..stride]
+}
+
+/// Which known entities are gone, and what stands in the place of those that are replaced.
+pub(super) fn put_gone(
+    layout: &Layout,
+    (known, gone): (usize, usize),
+    is_gone: impl Fn(usize) -> bool,
+    items: &mut [Item],
+    rows: &[u32],
+    bits: &mut impl PutBits,
+) {
+    put_set(known, gone, is_gone, bits);
+    for item in items.iter_mut().filter(|item| item.goes()) {
+        let before = bits.position();
+        bits.put(u32::from(item.change == Change::Replace), 1);
+        if item.change == Change::Replace {
+            bits.rice(item.generation.wrapping_sub(item.predecessor), SUCCESSOR_K);
+            entity(layout, item.components, row(layout, rows, item), bits);
+        }
+        item.cost = bits.position().saturating_sub(before) as u32;
+    }
 }
 
 /// Which known entities are gone, replaced or changed; and those that stand in the place of one.
@@ -89,19 +105,7 @@ fn put_known(
             state => (changed, rare) = (changed + 1, rare + usize::from(state == 2)),
         }
     }
-    put_set(known, gone, |at| states[at] == 3, bits);
-    for item in items
-        .iter_mut()
-        .filter(|item| !item.deferred && item.known.is_some() && item.update().is_none())
-    {
-        let before = bits.position();
-        bits.put(u32::from(item.change == Change::Replace), 1);
-        if item.change == Change::Replace {
-            bits.rice(item.generation.wrapping_sub(item.predecessor), SUCCESSOR_K);
-            entity(layout, item.components, row(layout, rows, item), bits);
-        }
-        item.cost = (bits.position() - before) as u32;
-    }
+    put_gone(layout, (known, gone), |at| states[at] == 3, items, rows, bits);
     states.retain(|&state| state != 3);
     put_set(states.len(), changed, |at| states[at] != 0, bits);
     states.retain(|&state| state != 0);
@@ -118,13 +122,13 @@ fn put_updates(
     residuals: &[u32],
     bits: &mut BitWriter<'_>,
 ) {
-    let stride = layout.stride();
+    let width = layout.width();
     for item in items.iter_mut() {
         let Some((row, changed)) = item.update() else { continue };
         let model = &mut models.list[item.model as usize];
         model.put(bits);
         let before = bits.position();
-        let row = &residuals[row as usize * stride..][..stride];
+        let row = &residuals[row as usize * width..][..width];
         model.codes.iter().for_each(|&(at, code)| code.put(row[at as usize], bits));
         if changed & !model.hot != 0 {
             for_each_bit(model.present & !model.hot, |at| {
@@ -140,7 +144,7 @@ fn put_updates(
 }
 
 /// The entities that the client does not know.
-fn put_new(layout: &Layout, items: &mut [Item], rows: &[u32], bits: &mut BitWriter<'_>) {
+pub(super) fn put_new(layout: &Layout, items: &mut [Item], rows: &[u32], bits: &mut impl PutBits) {
     let new = items.iter().filter(|item| !item.deferred && item.known.is_none()).count();
     bits.rice(new as u32, COUNT_K);
     let mut next = 0;
@@ -152,11 +156,11 @@ fn put_new(layout: &Layout, items: &mut [Item], rows: &[u32], bits: &mut BitWrit
         bits.put(width, 6);
         bits.put(item.generation, width);
         entity(layout, item.components, row(layout, rows, item), bits);
-        item.cost = (bits.position() - before) as u32;
+        item.cost = bits.position().saturating_sub(before) as u32;
     }
 }
 
-fn entity(layout: &Layout, components: u32, row: &[u32], bits: &mut BitWriter<'_>) {
+fn entity(layout: &Layout, components: u32, row: &[u32], bits: &mut impl PutBits) {
     bits.put(components, layout.components);
     for_each_bit(layout.present(components), |at| {
         bits.put(u32::from(row[at] != 0), 1);
@@ -164,31 +168,4 @@ fn entity(layout: &Layout, components: u32, row: &[u32], bits: &mut BitWriter<'_
             bits.put(row[at], layout.columns[at].bits);
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use rekindle_schema::net::NetSchema;
-
-    use super::*;
-
-    #[test]
-    #[should_panic(expected = "known entities come first, then new ones, both ascending")]
-    fn items_that_do_not_ascend_are_noticed() {
-        let layout = Layout::new(&NetSchema::default(), 30).unwrap();
-        let item = |slot| Item {
-            known: None,
-            view: 0,
-            slot,
-            generation: 0,
-            predecessor: 0,
-            components: 0,
-            change: Change::Replace,
-            model: 0,
-            deferred: false,
-            cost: 0,
-        };
-        let items = &mut [item(5), item(2)];
-        encode(&layout, &mut Models::default(), 0, items, &[], &[], &mut Vec::new());
-    }
 }

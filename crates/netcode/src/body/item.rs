@@ -49,6 +49,11 @@ impl Item {
             && self.generation != self.predecessor
     }
 
+    /// It says of a known entity that it is gone or replaced.
+    pub(super) fn goes(&self) -> bool {
+        self.known.is_some() && !self.deferred && self.update().is_none()
+    }
+
     pub(super) fn update(&self) -> Option<(u32, u128)> {
         match self.change {
             Change::Update { residuals, changed } if !self.deferred => Some((residuals, changed)),

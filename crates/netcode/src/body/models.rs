@@ -1,7 +1,7 @@
 //! How residuals are coded: a model for each set of components, fitted to the residuals of one
 //! snapshot by the encoder and told to the decoder.
 
-use crate::bits::{BitReader, BitWriter};
+use crate::bits::{BitReader, BitWriter, GetBits, PutBits};
 use crate::body::item::Item;
 use crate::layout::{Layout, MAX_COLUMNS};
 use crate::snapshot::SnapshotError;
@@ -125,7 +125,7 @@ impl Models {
 
     /// Fits the models to the residuals of `items`.
     pub(crate) fn fit(&mut self, layout: &Layout, items: &mut [Item], residuals: &[u32]) {
-        let stride = layout.stride();
+        let width = layout.width();
         self.used = 0;
         for item in items {
             let Some((row, changed)) = item.update() else { continue };
@@ -133,7 +133,7 @@ impl Models {
             item.model = index as u32;
             let model = &mut self.list[index];
             model.count += 1;
-            let row = &residuals[row as usize * stride..][..stride];
+            let row = &residuals[row as usize * width..][..width];
             for_each_bit(changed, |at| {
                 model.nonzero[at] += 1;
                 model.sum[at] += u64::from(row[at]);

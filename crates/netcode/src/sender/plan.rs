@@ -2,14 +2,14 @@
 //! knows once it has the snapshot.
 
 use rekindle_schema::Tick;
-use rekindle_schema::net::NetView;
+use rekindle_schema::net::{NetEntity, NetView};
 
 use crate::bodies::Known;
-use crate::body::{Change, Item, MAX_ENTITIES};
+use crate::body::{Change, Coding, Item, MAX_ENTITIES};
 use crate::deltas::{Delta, Deltas};
 use crate::history::ViewHistory;
-use crate::interest::Interest;
 use crate::layout::{Layout, MAX_EXTRAPOLATION};
+use crate::sight::{Seen, all, some};
 
 /// How many ticks `now` is after the tick whose low bits are `low`: at most 2^32 - 1.
 fn age(now: Tick, low: u32) -> u64 {
@@ -62,26 +62,32 @@ impl<'a> Plan<'a> {
         Self { layout, view, history, tick, items, new: Vec::new(), deltas, old: None, visible: 0 }
     }
 
-    pub(super) fn compare(&mut self, known: &[Known], interest: &Interest<'_>) {
+    pub(super) fn compare(&mut self, known: &[Known], seen: Seen<'a>) {
+        match seen.entries() {
+            None => self.compare_with(known, all(seen.view)),
+            Some(entries) => self.compare_with(known, some(seen.view, entries)),
+        }
+    }
+
+    #[inline]
+    fn compare_with(&mut self, known: &[Known], seen: impl Iterator<Item = (u32, &'a NetEntity)>) {
         self.items.clear();
         let mut old = known.iter().enumerate().peekable();
-        let mut room = MAX_ENTITIES;
-        for (index, entity) in self.view.entities.iter().enumerate() {
+        for (entry, entity) in seen {
             while let Some((at, gone)) = old.next_if(|(_, known)| known.slot < entity.slot) {
                 self.remove(at, gone);
             }
             let found = old.next_if(|(_, known)| known.slot == entity.slot);
-            if room == 0 || !interest.sees(index, found.is_some()) {
+            if self.visible == MAX_ENTITIES {
                 if let Some((at, gone)) = found {
                     self.remove(at, gone);
                 }
                 continue;
             }
-            room -= 1;
             self.visible += 1;
             let item = Item {
                 known: found.map(|(at, _)| at as u32),
-                view: index as u32,
+                view: entry,
                 slot: entity.slot,
                 generation: entity.generation,
                 components: entity.components & self.layout.component_mask(),
@@ -133,7 +139,7 @@ impl<'a> Plan<'a> {
                     *old = as_of.and_then(|as_of| history.get(Tick(as_of))).map(|view| &**view);
                 }
                 let same = old.filter(|view| {
-                    let entity = view.entities.get(known.row as usize);
+                    let entity = view.entry(known.row as usize);
                     entity.is_some_and(|entity| {
                         entity.slot == item.slot
                             && entity.components & layout.component_mask() == item.components
@@ -160,13 +166,32 @@ impl<'a> Plan<'a> {
 /// What the client knows once it has the snapshot.
 pub(super) fn remember(
     layout: &Layout,
-    tick: Tick,
+    coding: Coding,
     known: &[Known],
-    view: &NetView,
+    seen: Seen<'_>,
+    items: &[Item],
+    next: &mut Vec<Known>,
+) {
+    let Seen { view, .. } = seen;
+    match seen.entries() {
+        None => remember_with(layout, coding, known, (view, all(view)), items, next),
+        Some(entries) => {
+            remember_with(layout, coding, known, (view, some(view, entries)), items, next);
+        }
+    }
+}
+
+#[inline]
+fn remember_with<'a>(
+    layout: &Layout,
+    coding: Coding,
+    known: &[Known],
+    (view, mut seen): (&NetView, impl Iterator<Item = (u32, &'a NetEntity)>),
     items: &[Item],
     next: &mut Vec<Known>,
 ) {
     next.clear();
+    let tick = view.tick;
     let now = tick.0 as u32;
     let sent = |item: &Item| Known {
         slot: item.slot,
@@ -174,10 +199,12 @@ pub(super) fn remember(
         row: item.view,
         as_of: now,
         stamp: now,
+        moves: coding == Coding::Range
+            && layout.moves(item.components, view.row(item.view as usize, layout.stride())),
     };
     let mut changes = items.iter().take_while(|item| item.known.is_some()).peekable();
     let mut new = items.iter().filter(|item| item.known.is_none() && !item.deferred).peekable();
-    let mut row = 0;
+    let mut current = seen.next();
     for (at, old) in known.iter().enumerate() {
         while let Some(item) = new.next_if(|item| item.slot < old.slot) {
             next.push(sent(item));
@@ -189,15 +216,16 @@ pub(super) fn remember(
             None => {
                 // Unchanged: the values stand in today's view as well, and that one will be there
                 // for longer.
-                while view.entities[row].slot < old.slot {
-                    row += 1;
+                while current.is_some_and(|(_, entity)| entity.slot < old.slot) {
+                    current = seen.next();
                 }
+                let (row, entity) = current.expect("what stays is in the sight");
                 // Where it was carried last no longer matters once nothing is expected of it. Then
                 // it is the same for all clients.
-                let expects = layout.expects(view.entities[row].components, age(tick, old.stamp));
+                let expects = layout.expects(entity.components, age(tick, old.stamp));
                 let stamp =
                     if expects { old.stamp } else { now.wrapping_sub(MAX_EXTRAPOLATION as u32) };
-                next.push(Known { row: row as u32, as_of: now, stamp, ..*old });
+                next.push(Known { row, as_of: now, stamp, ..*old });
             }
         }
     }

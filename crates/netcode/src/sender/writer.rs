@@ -3,8 +3,8 @@
 use rekindle_schema::Tick;
 use rekindle_schema::net::NetView;
 
-use crate::bodies::Body;
-use crate::body::{self, Item, Models};
+use crate::bodies::{Body, Known};
+use crate::body::{self, Coding, Item, Packer, Parts};
 use crate::header::{self, Framing, SnapshotHeader};
 use crate::layout::Layout;
 
@@ -16,14 +16,22 @@ pub(super) struct Head<'a> {
     pub(super) baseline: Option<Tick>,
     /// Ticks per second of the match.
     pub(super) tick_rate: u16,
+    /// How the client reads deltas.
+    pub(super) coding: Coding,
 }
 
 impl Head<'_> {
+    /// How the body is coded.
+    pub(super) fn body_coding(self) -> Coding {
+        if self.baseline.is_none() { Coding::Rice } else { self.coding }
+    }
+
     /// Replaces what is in `out`.
     fn encode(self, partial: bool, out: &mut Vec<u8>) {
-        let Self { header, baseline, tick_rate } = self;
+        let Self { header, baseline, tick_rate, .. } = self;
         out.clear();
-        header::encode(header, Framing { baseline, tick_rate, partial }, out);
+        let framing = Framing { baseline, tick_rate, partial, coding: self.body_coding() };
+        header::encode(header, framing, out);
     }
 
     /// Puts a body behind it that another session had encoded; whether both fit into the budget.
@@ -41,8 +49,8 @@ impl Head<'_> {
 pub(super) struct Writer<'a> {
     pub(super) layout: &'a Layout,
     pub(super) head: Head<'a>,
-    /// How many entities the client knows.
-    pub(super) known: usize,
+    /// What the client knows.
+    pub(super) known: &'a [Known],
     /// Rows of residuals, as the items name them.
     pub(super) residuals: &'a [u32],
     pub(super) view: &'a NetView,
@@ -52,15 +60,17 @@ impl Writer<'_> {
     /// Replaces what is in `out` by the whole snapshot. Returns where the body begins.
     pub(super) fn write(
         &self,
-        models: &mut Models,
+        packer: &mut Packer,
         items: &mut [Item],
         partial: bool,
         out: &mut Vec<u8>,
     ) -> usize {
         self.head.encode(partial, out);
         let start = out.len();
-        let Self { layout, known, residuals, view, .. } = *self;
-        body::encode(layout, models, known, items, residuals, &view.values, out);
+        let Self { layout, head, known, residuals, view } = *self;
+        let moves = |at: usize| known[at].moves;
+        let parts = Parts { known: known.len(), moves, residuals, rows: &view.values };
+        packer.encode(head.body_coding(), layout, items, parts, out);
         start
     }
 
@@ -68,7 +78,7 @@ impl Writer<'_> {
     /// budget. `body` is where the body begins. `out` is empty if not even the header fits.
     pub(super) fn write_part(
         &self,
-        models: &mut Models,
+        packer: &mut Packer,
         items: &mut [Item],
         order: &[u32],
         budget: usize,
@@ -80,8 +90,8 @@ impl Writer<'_> {
         let fixed = self.layout.stride() * 12 + 3 * 25 + 30 + 7;
         let mut room = (budget.saturating_sub(body) * 8).saturating_sub(fixed);
         for round in 0..6 {
-            choose(items, order, self.known, room);
-            self.write(models, items, true, out);
+            choose(items, order, self.known.len(), room);
+            self.write(packer, items, true, out);
             if out.len() <= budget {
                 return;
             }

@@ -268,8 +268,17 @@ impl World {
 
     /// A copy of a component.
     pub fn get<T: Component>(&self, entity: Entity) -> Option<T> {
+        self.read(entity, T::clone)
+    }
+
+    /// What `read` says of a component; none if the entity lacks it.
+    pub(crate) fn read<T: Component, R>(
+        &self,
+        entity: Entity,
+        read: impl FnOnce(&T) -> R,
+    ) -> Option<R> {
         let column = self.column::<T>(self.registry.components.of::<T>()?)?;
-        if self.contains(entity) { column.with(entity.slot() as usize, T::clone) } else { None }
+        if self.contains(entity) { column.with(entity.slot() as usize, read) } else { None }
     }
 
     /// A component to change.

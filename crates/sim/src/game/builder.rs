@@ -25,6 +25,8 @@ use crate::game::net::{self, View};
 use crate::game::players::Players;
 use crate::game::simulation::SimError;
 use crate::game::sketch::Sketch;
+use crate::game::visibility::decide::Rules;
+use crate::game::visibility::{Interest, Visibility};
 use crate::space::bounds::{self, Bounds, BoundsOf};
 use crate::space::{Moving, Place};
 use crate::value::Value;
@@ -134,6 +136,9 @@ pub struct GameBuilder<G: Game> {
     templates: Vec<Template>,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
     position: Option<(String, String)>,
+    visibility: Visibility,
+    /// Players see only so far.
+    interest: bool,
     retired: Vec<&'static str>,
     former: FormerKeys,
     game: PhantomData<G>,
@@ -151,6 +156,8 @@ impl<G: Game> GameBuilder<G> {
             templates: Vec::new(),
             constants: Vec::new(),
             position: None,
+            visibility: Visibility::default(),
+            interest: false,
             retired: Vec::new(),
             former: FormerKeys::default(),
             game: PhantomData,
@@ -362,6 +369,85 @@ impl<G: Game> GameBuilder<G> {
         self
     }
 
+    /// Who sees what: `say` declares it. What a viewer may not see, player or spectator, is in no
+    /// byte of that viewer's snapshots. May be called several times: rules add up.
+    ///
+    /// ```
+    /// use rekindle_sim::{Component, Entity, GameBuilder, PlayerId, Viewer};
+    ///
+    /// #[derive(Clone, Component)]
+    /// #[component(id = "tank")]
+    /// struct Tank {
+    ///     player: PlayerId,
+    ///     #[net(bits = 4)]
+    ///     team: u32,
+    ///     #[net(bits = 8, owner)] // for others the component has 0 here
+    ///     shells: u8,
+    ///     #[net(bits = 7, team)]
+    ///     health: u8,
+    ///     #[net] // everybody's
+    ///     in_bush: bool,
+    /// }
+    ///
+    /// #[derive(Clone, Component)]
+    /// #[component(id = "mine")]
+    /// struct Mine {
+    ///     #[net(bits = 4)]
+    ///     team: u32,
+    /// }
+    ///
+    /// /// Who is in a bush is seen by the own team alone.
+    /// fn out_of_the_bush(viewer: &Viewer<'_>, _tank: Entity, tank: &Tank) -> bool {
+    ///     !tank.in_bush || viewer.team() == Some(tank.team)
+    /// }
+    ///
+    /// # fn build<G: rekindle_sim::Game>(game: &mut GameBuilder<G>) {
+    /// game.component::<Tank>().component::<Mine>().visibility(|see| {
+    ///     see.owned_by(|tank: &Tank| tank.player)
+    ///         .team(|tank: &Tank| tank.team)
+    ///         .team(|mine: &Mine| mine.team)
+    ///         .team_only::<Mine>()
+    ///         .visible_if(out_of_the_bush);
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// A component of whose fields a viewer sees none is absent for that viewer, and so is an
+    /// entity without other components; a hidden field beside visible ones has the quantum 0.
+    ///
+    /// Whoever sees that an entity has a high slot, or a high generation, may guess that there are
+    /// or were others. What a game tells by [`Output`](crate::Output) is told to whom it says.
+    pub fn visibility(&mut self, say: impl FnOnce(&mut Visibility)) -> &mut Self {
+        say(&mut self.visibility);
+        self
+    }
+
+    /// How far a player sees from its avatar; needs [`GameBuilder::position`]. A player without an
+    /// avatar that has a position sees, of what has one, its own and what is always relevant; so do
+    /// spectators, unless [`Visibility::spectators_see_all`].
+    ///
+    /// ```
+    /// # use rekindle_sim::doc_game::{Coin, Duel, Position};
+    /// use rekindle_sim::{GameBuilder, Interest};
+    ///
+    /// # fn build(game: &mut GameBuilder<Duel>) {
+    /// game.position::<Position>("x", "y")
+    ///     .interest(|_rules| Interest::new(30.0, 5.0))
+    ///     .visibility(|see| {
+    ///         see.always_relevant::<Coin>();
+    ///     });
+    /// # }
+    /// ```
+    pub fn interest(
+        &mut self,
+        make: impl Fn(&G::Config) -> Interest + Send + Sync + 'static,
+    ) -> &mut Self {
+        if std::mem::replace(&mut self.interest, true) {
+            self.registry.errors.push("`interest` is said twice: keep one".to_owned());
+        }
+        self.constant(make)
+    }
+
     /// A component, resource or event of earlier builds that is gone: its data in old checkpoints
     /// is left out. Without this, a checkpoint that has it is refused.
     pub fn retired(&mut self, id: &'static str) -> &mut Self {
@@ -390,6 +476,8 @@ pub(crate) struct Built<G: Game> {
     pub(crate) registry: Arc<Registry>,
     pub(crate) schedule: Schedule,
     pub(crate) net: NetSchema,
+    /// Who sees what; none if everybody sees everything.
+    pub(crate) rules: Option<Rules>,
     /// The encoded schema that stands in checkpoints.
     pub(crate) schema: Vec<u8>,
     pub(crate) retired: Vec<&'static str>,
@@ -409,6 +497,8 @@ impl<G: Game> Built<G> {
             templates,
             constants,
             position,
+            visibility,
+            interest,
             retired,
             former,
             ..
@@ -445,13 +535,18 @@ impl<G: Game> Built<G> {
             problems.extend(errors);
             NetSchema::default()
         });
+        let rules = Rules::new(visibility, interest, &registry, &net).unwrap_or_else(|errors| {
+            problems.extend(errors);
+            None
+        });
         let schedule = match declarations.build(&mut registry) {
             Ok(schedule) if problems.is_empty() => schedule,
             Ok(_) => return Err(fail(problems)),
             Err(errors) => return Err(fail(problems.into_iter().chain(errors).collect())),
         };
         let schema = crate::persist::checkpoint::Schema::of(&registry, &schedule).to_bytes();
-        Ok(Self { registry: Arc::new(registry), schedule, net, schema, retired, former, constants })
+        let registry = Arc::new(registry);
+        Ok(Self { registry, schedule, net, rules, schema, retired, former, constants })
     }
 
     /// Constants of a match with this configuration.

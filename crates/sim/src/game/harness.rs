@@ -140,18 +140,20 @@ impl<G: Game> Harness<G> {
 
     /// Makes one tick, and returns what it brought forth.
     pub fn tick(&mut self) -> &StepOutput {
-        self.running.extract(&mut self.view);
+        let mut view = std::mem::take(&mut self.view);
+        self.running.extract(&mut view);
         let mut bots = std::mem::take(&mut self.bots);
         for (player, memory) in &mut bots {
-            if let Some(payload) = self.game.bot(*player, &self.view, &self.config, memory) {
+            let seen = view.seen_by(*player);
+            if let Some(payload) = self.game.bot(*player, &seen, &self.config, memory) {
                 self.raw_input(*player, payload);
             }
-            let command = self.game.bot_command(*player, &self.view, &self.config, memory);
+            let command = self.game.bot_command(*player, &seen, &self.config, memory);
             if let Some(payload) = command {
                 self.raw_command(*player, payload);
             }
         }
-        self.bots = bots;
+        (self.bots, self.view) = (bots, view);
         let mut step = std::mem::take(&mut self.next);
         step.tick = self.running.tick().next();
         step.joins.sort_by_key(|join| join.player);

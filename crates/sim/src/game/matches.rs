@@ -289,6 +289,10 @@ impl<G: Game> Simulation for Match<G> {
 
     fn extract(&self, view: &mut NetView) {
         net::extract(&self.world, self.built.net.stride(), view);
+        match &self.built.rules {
+            Some(rules) => rules.restrict(&self.world, view),
+            None => view.restricted = None,
+        }
     }
 
     fn sessions(&self) -> Vec<SessionState> {

@@ -184,7 +184,9 @@ pub trait Simulation: Send {
     /// be said of what changed since. `base` and `marks` must be of the same checkpoint, and the
     /// match must be what became of it by steps alone.
     fn changes(&self, base: &[u8], marks: &Marks, limit: usize) -> Option<(Vec<u8>, Marks)>;
-    /// Writes the networked part of the world into `view`, whose buffers are used again.
+    /// Writes the networked part of the world into `view`, whose buffers are used again. Its own
+    /// entities are what everybody may see, and so what a replay shows to people; what the game's
+    /// rules keep for some stands beside them ([`NetView::sight`]).
     fn extract(&self, view: &mut NetView);
     /// Sessions in the match, ascending by player.
     fn sessions(&self) -> Vec<SessionState>;

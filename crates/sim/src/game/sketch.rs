@@ -2,6 +2,7 @@
 //! consoles) draw it without knowing the game.
 
 use rekindle_schema::PlayerId;
+use serde::{Serialize, Serializer};
 
 /// What a shape is drawn with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +16,23 @@ pub enum Ink {
     Player(PlayerId),
 }
 
+/// As the other parts of a sketch, but players by their digits: their numbers are larger than what
+/// JavaScript's numbers tell apart.
+impl Serialize for Ink {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Still => to.serialize_unit_variant("Ink", 0, "still"),
+            Self::Kind(kind) => to.serialize_newtype_variant("Ink", 1, "kind", kind),
+            Self::Player(player) => {
+                to.serialize_newtype_variant("Ink", 2, "player", &player.0.to_string())
+            }
+        }
+    }
+}
+
 /// One shape, in the game's own units, y upwards.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// A dot.
     Point {
@@ -55,7 +71,7 @@ pub enum Shape {
 }
 
 /// A whole picture.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sketch {
     /// Left and right edge.
     pub x: [f32; 2],
@@ -66,5 +82,10 @@ pub struct Sketch {
     /// Back to front.
     pub shapes: Vec<Shape>,
     /// Who stands how, best first: player and text.
+    #[serde(serialize_with = "board")]
     pub board: Vec<(PlayerId, String)>,
+}
+
+fn board<S: Serializer>(board: &[(PlayerId, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(board.iter().map(|(player, text)| (player.0.to_string(), text)))
 }

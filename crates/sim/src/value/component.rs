@@ -54,6 +54,18 @@ pub trait Stored: Value {
     }
 }
 
+/// For whom a networked field is, of those who see its entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SeenBy {
+    /// Everybody.
+    #[default]
+    Everyone,
+    /// Players of the entity's team, and its owner: `#[net(team)]`.
+    Team,
+    /// The player to whom the entity belongs: `#[net(owner)]`.
+    Owner,
+}
+
 /// A networked field as declared: the `rate` names another field of the same game,
 /// `component-id.field`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +76,8 @@ pub struct NetFieldDef {
     pub kind: FieldKind,
     /// The field that holds its rate of change per second.
     pub rate: Option<&'static str>,
+    /// For whom it is.
+    pub seen_by: SeenBy,
 }
 
 /// Fields of an old value by name.

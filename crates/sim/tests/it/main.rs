@@ -12,5 +12,6 @@ mod schedule;
 mod shadow;
 mod states;
 mod swarm;
+mod visibility;
 mod world;
 mod zoo;
