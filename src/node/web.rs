@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use rekindle_gateway::Gateway;
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 
 use super::error::{ControlError, NodeError};
 use super::serving::Serving;
-use super::{descriptors, tickets};
+use super::{descriptors, sketches, tickets};
 use crate::config::Config;
 use crate::config::edge::WebListen;
 use crate::{clock, dial};
@@ -191,6 +192,10 @@ impl Site for NodeSite {
             Ok(Guest { ticket, match_id: match_id.to_string() })
         }
         .boxed()
+    }
+
+    fn sketches(&self, match_id: &str) -> Option<BoxStream<'static, String>> {
+        sketches::of(&self.0, match_id.parse().ok()?)
     }
 }
 

@@ -1,11 +1,18 @@
 import type { Layout, Row } from "./layout.js";
+/** What is known of an entity. */
+export interface Old {
+    readonly components: number;
+    readonly row: Row;
+    /** How many ticks ago it was told. */
+    readonly ticks: number;
+}
 /** What a body says: known entities ascending, then new entities ascending. */
 export interface Sink {
-    components(known: number): number;
+    old(known: number): Old;
     generation(known: number): number;
     /** A known entity stays as it is. */
     keep(known: number): void;
-    /** A known entity changed; `row` holds residuals, and is used again. */
+    /** A known entity changed; `row` is its row, and is used again. */
     update(known: number, row: Row): void;
     /** A known entity is gone. */
     remove(known: number): void;
@@ -16,3 +23,5 @@ export interface Sink {
 }
 /** Reads a body against so many known entities. */
 export declare function readBody(layout: Layout, known: number, bytes: Uint8Array, sink: Sink): void;
+/** Reads a range coded body against so many known entities. */
+export declare function readRangedBody(layout: Layout, known: number, bytes: Uint8Array, sink: Sink): void;

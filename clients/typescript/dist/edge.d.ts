@@ -28,8 +28,13 @@ export declare class Directory {
     private webtransport;
     private websocket;
     private protocol;
+    private version;
     /** What a node published. */
     learn(edge: Edge): void;
+    /** The version of the protocol that nodes are greeted in. */
+    get speaks(): number;
+    /** A node refused that version: whether there is a lower one to try. */
+    speakLess(): boolean;
     /** Whether anything was learnt. */
     get isKnown(): boolean;
     target(address: string): Target;

@@ -1,3 +1,4 @@
+import { PROTOCOL, PROTOCOL_5 } from "./messages.js";
 const PATH = "/rekindle/4";
 const SUBPROTOCOL = "rekindle.4";
 /** Most bytes of an address. */
@@ -27,6 +28,7 @@ export class Directory {
     webtransport = false;
     websocket = "";
     protocol = SUBPROTOCOL;
+    version = PROTOCOL;
     /** What a node published. */
     learn(edge) {
         this.webtransport ||= edge.webtransport !== undefined;
@@ -37,6 +39,17 @@ export class Directory {
         if (edge.websocket)
             this.websocket = new URL(edge.websocket.url).protocol;
         this.protocol = edge.websocket?.protocol ?? this.protocol;
+        this.version = edge.protocols.includes(PROTOCOL_5) ? PROTOCOL_5 : PROTOCOL;
+    }
+    /** The version of the protocol that nodes are greeted in. */
+    get speaks() {
+        return this.version;
+    }
+    /** A node refused that version: whether there is a lower one to try. */
+    speakLess() {
+        const less = this.version > PROTOCOL;
+        this.version = PROTOCOL;
+        return less;
     }
     /** Whether anything was learnt. */
     get isKnown() {

@@ -30,6 +30,8 @@ export interface Framing {
     readonly tickRate: number;
     /** Some entities of the view did not fit. */
     readonly partial: boolean;
+    /** The body is range coded. */
+    readonly ranged: boolean;
 }
 /** Snapshots build on ticks that lie less than this behind. */
 export declare const HISTORY = 64;

@@ -1,7 +1,7 @@
 /** What stands in front of every snapshot (docs/PROTOCOL.md, section 6). */
 import { ByteReader } from "./bits.js";
 import { ProtocolError } from "./error.js";
-const KIND = 0x10;
+const [KIND, KIND_RANGE] = [0x10, 0x30];
 const [FULL, PARTIAL, AVATAR, NEXT_INPUT] = [1, 2, 4, 8];
 const [COUNT, DURABLE, STEADY, ECHO] = [7, 8, 16, 32];
 const MAX_APPLIED = 4;
@@ -34,7 +34,8 @@ function readApplied(bytes, more, tick) {
 export function readHeader(datagram) {
     const bytes = new ByteReader(datagram);
     const kind = bytes.byte();
-    if ((kind & 0xf0) !== KIND)
+    const ranged = (kind & 0xf0) === KIND_RANGE;
+    if ((kind & 0xf0) !== KIND && !ranged)
         throw new ProtocolError(`a datagram of kind ${kind}`);
     const more = bytes.byte();
     if ((more & COUNT) > MAX_APPLIED || more & 0xc0) {
@@ -64,6 +65,7 @@ export function readHeader(datagram) {
             baseline: full ? undefined : tick - distance,
             tickRate: full ? distance : 0,
             partial: (kind & PARTIAL) !== 0,
+            ranged,
         },
         body: bytes.rest(),
     };

@@ -24,3 +24,4 @@ export { connect, Session, type SessionOptions, type Stats } from "./session.js"
 export type { Timing } from "./session/dialer.js";
 export type { SentInput } from "./session/state.js";
 export { entityIn, type Entity, type View } from "./snapshot.js";
+export { entityReader, type Parts } from "./typed.js";

@@ -5,3 +5,4 @@ export { Prediction } from "./predict.js";
 export { columnOf, componentOf, columns, dequantise, } from "./schema.js";
 export { connect, Session } from "./session.js";
 export { entityIn } from "./snapshot.js";
+export { entityReader } from "./typed.js";

@@ -2,10 +2,21 @@
  * A schema made ready for decoding: widths, and what a column's value is expected to be after some
  * ticks (docs/PROTOCOL.md, section 7.4). Both ends compute the same whole numbers.
  */
+import { Template } from "./contexts.js";
 import { bitsOf, checkSchema, columns } from "./schema.js";
 /** Expectations reach no further than this many ticks. */
 const MAX_EXTRAPOLATION = 64;
 const TWO_32 = 2 ** 32;
+/** The phase of what is not expected to move. */
+const STILL = 7;
+/** An eighth of a quantum per tick, in 1/65536: what is slower counts as at rest. */
+const MOVES = 8192;
+function alike(one, other) {
+    if (one.type !== other.type || bitsOf(one) !== bitsOf(other))
+        return false;
+    const float = one.type === "float" && other.type === "float";
+    return !float || (one.min === other.min && one.max === other.max);
+}
 /** The size of a quantum in the field's unit. */
 function step(kind) {
     if (kind.type === "float")
@@ -23,6 +34,8 @@ function unzigzag(value) {
 export class Layout {
     columns;
     componentCount;
+    /** What range coded residuals are foreseen by before any was seen. */
+    template;
     moving;
     steady;
     present = new Map();
@@ -31,12 +44,6 @@ export class Layout {
         const fields = columns(schema);
         const owners = schema.components.flatMap(({ fields }, index) => fields.map(() => index));
         this.componentCount = schema.components.length;
-        this.columns = fields.map(({ kind }, at) => ({
-            bits: bitsOf(kind),
-            mask: 0xffff_ffff >>> (32 - bitsOf(kind)),
-            component: owners[at],
-            wraps: kind.type === "angle",
-        }));
         const moving = [];
         for (const [at, { kind, rate }] of fields.entries()) {
             const of = rate === undefined ? undefined : fields[rate];
@@ -54,6 +61,20 @@ export class Layout {
         this.moving = moving;
         const isMoving = new Set(moving.map(({ at }) => at));
         this.steady = fields.map((_, at) => at).filter((at) => !isMoving.has(at));
+        const related = (at) => (other) => owners[other] === owners[at] &&
+            isMoving.has(other) === isMoving.has(at) &&
+            alike(fields[other].kind, fields[at].kind);
+        const places = fields.map((_, at) => at);
+        this.columns = fields.map(({ kind }, at) => ({
+            bits: bitsOf(kind),
+            mask: 0xffff_ffff >>> (32 - bitsOf(kind)),
+            component: owners[at],
+            wraps: kind.type === "angle",
+            steady: !isMoving.has(at),
+            lively: kind.type === "float" || kind.type === "angle",
+            family: places.find(related(at)),
+        }));
+        this.template = new Template(this);
     }
     /** How many columns a row has. */
     get stride() {
@@ -75,40 +96,68 @@ export class Layout {
         }
         return found;
     }
+    /** The columns of an entity with these components, in the order of range coded rows. */
+    turns(components) {
+        const present = new Set(this.presentColumns(components));
+        return {
+            steady: this.steady.filter((at) => present.has(at)),
+            moving: this.moving.filter(({ at }) => present.has(at)),
+        };
+    }
+    counts(rate, components) {
+        const has = (at) => ((components >>> this.columns[at].component) & 1) === 1;
+        return has(rate.at) && has(rate.by);
+    }
+    /** Whether an entity with these values moves. */
+    moves(components, row) {
+        // Sums that a `number` does not hold exactly are far from the bound.
+        const fast = (rate) => Math.abs(rate.base + row[rate.by] * rate.scale) >= MOVES;
+        return this.moving.some((rate) => this.counts(rate, components) && fast(rate));
+    }
+    /** What a column is expected to hold; the steady ones of `row` are new already. */
     expected(rate, components, ticks, old, row) {
         const column = this.columns[rate.at];
-        const has = (component) => ((components >>> component) & 1) === 1;
-        const known = has(column.component) && has(this.columns[rate.by].component);
-        if (ticks >= MAX_EXTRAPOLATION || !known)
-            return old[rate.at];
-        const moved = rate.small
-            ? old[rate.at] + shift17((ticks - 1) * (rate.base + old[rate.by] * rate.scale) +
+        if (ticks >= MAX_EXTRAPOLATION || !this.counts(rate, components)) {
+            return { value: old[rate.at], phase: STILL };
+        }
+        const [by, phase] = rate.small
+            ? split((ticks - 1) * (rate.base + old[rate.by] * rate.scale) +
                 (ticks + 1) * (rate.base + row[rate.by] * rate.scale) +
                 65536)
-            : this.movedWide(rate, ticks, old, row);
-        if (column.wraps)
-            return (((moved % TWO_32) + TWO_32) % TWO_32 & column.mask) >>> 0;
-        return Math.min(Math.max(moved, 0), column.mask);
-    }
-    /** The same in whole numbers of any size, for fast and finely told things. */
-    movedWide(rate, ticks, old, row) {
-        const speed = (of) => BigInt(rate.base) + BigInt(of[rate.by]) * BigInt(rate.scale);
-        const n = BigInt(ticks);
-        const twice = (n - 1n) * speed(old) + (n + 1n) * speed(row) + 65536n;
-        return Number(BigInt(old[rate.at]) + (twice >> 17n));
+            : movedWide(rate, ticks, old, row);
+        const moved = old[rate.at] + by;
+        const value = column.wraps
+            ? (((moved % TWO_32) + TWO_32) % TWO_32 & column.mask) >>> 0
+            : Math.min(Math.max(moved, 0), column.mask);
+        return { value, phase };
     }
     /** `row` holds residuals against `old` and becomes the new row. */
     apply(components, ticks, old, row) {
+        this.applySteady(old, row);
+        for (const rate of this.moving) {
+            this.applyMoving(rate, this.expected(rate, components, ticks, old, row), row);
+        }
+    }
+    /** The first half of `apply`: the columns without a rate. */
+    applySteady(old, row) {
         for (const at of this.steady) {
             row[at] = ((old[at] + unzigzag(row[at])) & this.columns[at].mask) >>> 0;
         }
-        for (const rate of this.moving) {
-            const expected = this.expected(rate, components, ticks, old, row);
-            row[rate.at] = ((expected + unzigzag(row[rate.at])) & this.columns[rate.at].mask) >>> 0;
-        }
+    }
+    /** A moving column of `row` holds a residual and becomes the value. */
+    applyMoving({ at }, { value }, row) {
+        row[at] = ((value + unzigzag(row[at])) & this.columns[at].mask) >>> 0;
     }
 }
-/** Divided by 2^17, rounded down. */
-function shift17(value) {
-    return Math.floor(value / 131_072);
+/** A sum divided by 2^17 and rounded down, and the sixteenth that it lay in. */
+function split(sum) {
+    const sixteenths = Math.floor(sum / 8192);
+    return [Math.floor(sixteenths / 16), ((sixteenths % 16) + 16) % 16];
+}
+/** The same in whole numbers of any size, for fast and finely told things. */
+function movedWide(rate, ticks, old, row) {
+    const speed = (of) => BigInt(rate.base) + BigInt(of[rate.by]) * BigInt(rate.scale);
+    const n = BigInt(ticks);
+    const twice = (n - 1n) * speed(old) + (n + 1n) * speed(row) + 65536n;
+    return [Number(twice >> 17n), Number((twice >> 13n) & 15n)];
 }

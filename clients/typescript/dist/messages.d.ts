@@ -1,6 +1,8 @@
 import { type Schema } from "./schema.js";
 /** The version of the protocol that browsers speak. */
 export declare const PROTOCOL = 4;
+/** The version of clients that read range coded snapshots; it has the messages of version 4. */
+export declare const PROTOCOL_5 = 5;
 /** Most redirects in a row that are followed. */
 export declare const MAX_REDIRECTS = 4;
 /** Most beats that a client tells a server. */

@@ -4,6 +4,8 @@ import { readSchema, writeSchema } from "./schema.js";
 import { framed, Reader, Writer } from "./wire.js";
 /** The version of the protocol that browsers speak. */
 export const PROTOCOL = 4;
+/** The version of clients that read range coded snapshots; it has the messages of version 4. */
+export const PROTOCOL_5 = 5;
 /** Most redirects in a row that are followed. */
 export const MAX_REDIRECTS = 4;
 /** Most beats that a client tells a server. */

@@ -2,7 +2,7 @@
  * The world as snapshots tell it, and what a client keeps to decode the next ones
  * (docs/PROTOCOL.md, section 8).
  */
-import { readBody } from "./body.js";
+import { readBody, readRangedBody } from "./body.js";
 import { ProtocolError } from "./error.js";
 import { HISTORY, readHeader } from "./header.js";
 import { Layout } from "./layout.js";
@@ -28,20 +28,19 @@ export function entityIn(view, slot) {
 }
 /** The state that a body makes from another. */
 class Next {
-    layout;
     base;
     tick;
     entities = [];
     /** Slots of known entities that are gone. */
     removed = new Set();
     known = 0;
-    constructor(layout, base, tick) {
-        this.layout = layout;
+    constructor(base, tick) {
         this.base = base;
         this.tick = tick;
     }
-    components(known) {
-        return this.base[known].components;
+    old(known) {
+        const { components, stamp, row } = this.base[known];
+        return { components, row, ticks: this.tick - stamp };
     }
     generation(known) {
         return this.base[known].generation;
@@ -53,11 +52,8 @@ class Next {
     keep(known) {
         this.put(this.base[known]);
     }
-    update(known, residuals) {
-        const old = this.base[known];
-        const row = residuals.slice();
-        this.layout.apply(old.components, this.tick - old.stamp, old.row, row);
-        this.put({ ...old, stamp: this.tick, row });
+    update(known, row) {
+        this.put({ ...this.base[known], stamp: this.tick, row: row.slice() });
     }
     remove(known) {
         this.removed.add(this.base[known].slot);
@@ -155,8 +151,9 @@ export class SnapshotReceiver {
             this.layout = new Layout(this.schema, base.tickRate);
             this.tickRate = base.tickRate;
         }
-        const next = new Next(this.layout, base.view.entities, tick);
-        readBody(this.layout, base.view.entities.length, body, next);
+        const next = new Next(base.view.entities, tick);
+        const read = framing.ranged ? readRangedBody : readBody;
+        read(this.layout, base.view.entities.length, body, next);
         const view = next.view();
         if (header.epoch !== this.epoch) {
             this.forget();

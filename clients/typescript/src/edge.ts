@@ -1,5 +1,6 @@
 /** Where nodes are, and by which carriers they are reached. */
 import type { Target } from "./carrier.js";
+import { PROTOCOL, PROTOCOL_5 } from "./messages.js";
 
 /** What a node publishes at `/edge.json`. */
 export interface Edge {
@@ -46,6 +47,7 @@ export class Directory {
   private webtransport = false;
   private websocket = "";
   private protocol = SUBPROTOCOL;
+  private version = PROTOCOL;
 
   /** What a node published. */
   learn(edge: Edge): void {
@@ -56,6 +58,19 @@ export class Directory {
     this.hashes = [...new Set([...told, ...this.hashes])].slice(0, 8);
     if (edge.websocket) this.websocket = new URL(edge.websocket.url).protocol;
     this.protocol = edge.websocket?.protocol ?? this.protocol;
+    this.version = edge.protocols.includes(PROTOCOL_5) ? PROTOCOL_5 : PROTOCOL;
+  }
+
+  /** The version of the protocol that nodes are greeted in. */
+  get speaks(): number {
+    return this.version;
+  }
+
+  /** A node refused that version: whether there is a lower one to try. */
+  speakLess(): boolean {
+    const less = this.version > PROTOCOL;
+    this.version = PROTOCOL;
+    return less;
   }
 
   /** Whether anything was learnt. */

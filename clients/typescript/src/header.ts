@@ -36,9 +36,11 @@ export interface Framing {
   readonly tickRate: number;
   /** Some entities of the view did not fit. */
   readonly partial: boolean;
+  /** The body is range coded. */
+  readonly ranged: boolean;
 }
 
-const KIND = 0x10;
+const [KIND, KIND_RANGE] = [0x10, 0x30];
 const [FULL, PARTIAL, AVATAR, NEXT_INPUT] = [1, 2, 4, 8];
 const [COUNT, DURABLE, STEADY, ECHO] = [7, 8, 16, 32];
 const MAX_APPLIED = 4;
@@ -77,7 +79,8 @@ export function readHeader(datagram: Uint8Array): {
 } {
   const bytes = new ByteReader(datagram);
   const kind = bytes.byte();
-  if ((kind & 0xf0) !== KIND) throw new ProtocolError(`a datagram of kind ${kind}`);
+  const ranged = (kind & 0xf0) === KIND_RANGE;
+  if ((kind & 0xf0) !== KIND && !ranged) throw new ProtocolError(`a datagram of kind ${kind}`);
   const more = bytes.byte();
   if ((more & COUNT) > MAX_APPLIED || more & 0xc0) {
     throw new ProtocolError("more than 4 applied inputs, or unknown flags");
@@ -104,6 +107,7 @@ export function readHeader(datagram: Uint8Array): {
       baseline: full ? undefined : tick - distance,
       tickRate: full ? distance : 0,
       partial: (kind & PARTIAL) !== 0,
+      ranged,
     },
     body: bytes.rest(),
   };

@@ -2,7 +2,7 @@
  * The world as snapshots tell it, and what a client keeps to decode the next ones
  * (docs/PROTOCOL.md, section 8).
  */
-import { readBody, type Sink } from "./body.js";
+import { readBody, readRangedBody, type Old, type Sink } from "./body.js";
 import { ProtocolError } from "./error.js";
 import { HISTORY, readHeader, type SnapshotHeader } from "./header.js";
 import type { Acknowledgement } from "./inputs.js";
@@ -71,13 +71,13 @@ class Next implements Sink {
   private known = 0;
 
   constructor(
-    private readonly layout: Layout,
     private readonly base: readonly Entity[],
     private readonly tick: number,
   ) {}
 
-  components(known: number): number {
-    return this.base[known]!.components;
+  old(known: number): Old {
+    const { components, stamp, row } = this.base[known]!;
+    return { components, row, ticks: this.tick - stamp };
   }
 
   generation(known: number): number {
@@ -93,11 +93,8 @@ class Next implements Sink {
     this.put(this.base[known]!);
   }
 
-  update(known: number, residuals: Row): void {
-    const old = this.base[known]!;
-    const row = residuals.slice();
-    this.layout.apply(old.components, this.tick - old.stamp, old.row, row);
-    this.put({ ...old, stamp: this.tick, row });
+  update(known: number, row: Row): void {
+    this.put({ ...this.base[known]!, stamp: this.tick, row: row.slice() });
   }
 
   remove(known: number): void {
@@ -201,8 +198,9 @@ export class SnapshotReceiver {
       this.layout = new Layout(this.schema, base.tickRate);
       this.tickRate = base.tickRate;
     }
-    const next = new Next(this.layout, base.view.entities, tick);
-    readBody(this.layout, base.view.entities.length, body, next);
+    const next = new Next(base.view.entities, tick);
+    const read = framing.ranged ? readRangedBody : readBody;
+    read(this.layout, base.view.entities.length, body, next);
     const view = next.view();
     if (header.epoch !== this.epoch) {
       this.forget();

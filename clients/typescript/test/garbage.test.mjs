@@ -13,6 +13,7 @@ const SAMPLES = readdirSync(new URL("../../../schema/golden/protocol/", import.m
   .filter((name) => name.endsWith(".bin") && !name.startsWith("arena-"))
   .map((name) => golden(`protocol/${name}`));
 const [WELCOME, ...STREAM] = parts(golden("snapshots/lossy.bin"));
+const [, ...RANGED] = parts(golden("snapshots/lossy-range.bin"));
 const SCHEMA = decodeServer(new Framer().push(WELCOME)[0]).schema;
 
 /** True if it was decoded. */
@@ -58,7 +59,7 @@ test("noise is no snapshot", () => {
   let decoded = 0;
   for (let round = 0; round < 4000; round += 1) {
     const bytes = Uint8Array.from({ length: below(400) }, () => below(256));
-    bytes[0] = 0x10 | (bytes[0] & 0x0f);
+    bytes[0] = (round % 2 ? 0x10 : 0x30) | (bytes[0] & 0x0f);
     decoded += tries(() => new SnapshotReceiver(SCHEMA).receive(bytes)) ? 1 : 0;
   }
   assert.ok(decoded < 400, `${decoded} of 4,000`);
@@ -76,6 +77,24 @@ test("a receiver goes on after spoilt snapshots, with what it had", () => {
       assert.deepEqual(annoyed.receive(datagram), expected);
     }
   }
+});
+
+test("spoilt range coded snapshots are refused or say something else, and come to an end", () => {
+  const below = generator(5);
+  const receiver = new SnapshotReceiver(SCHEMA);
+  let refused = 0;
+  for (const datagram of RANGED) {
+    for (let round = 0; round < 20; round += 1) {
+      const victim = new SnapshotReceiver(SCHEMA);
+      Object.assign(victim, receiver, {
+        states: new Map(receiver.states),
+        seen: new Set(receiver.seen),
+      });
+      refused += tries(() => victim.receive(spoil(datagram, below))) ? 0 : 1;
+    }
+    tries(() => receiver.receive(datagram));
+  }
+  assert.ok(receiver.newest > 100 && refused > 500, `tick ${receiver.newest}, ${refused} refused`);
 });
 
 test("a message that announces too much ends the stream", () => {

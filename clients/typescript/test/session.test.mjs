@@ -8,8 +8,9 @@ const [N1, N2] = ["n1.test:1", "n2.test:1"];
 const TYPES = ["welcome", "resumed", "moved", "snapshot", "event", "rewound", "eventsMissed",
   "disconnected", "ended", "closed", "commandDone"];
 
-async function begun() {
+async function begun(protocols = [4]) {
   const world = new World();
+  world.protocols = protocols;
   const session = connect({
     edge: "http://n1.test:1",
     ticket: "ticket",
@@ -99,6 +100,18 @@ test("who is superseded does not come back; who is told to wait does", async () 
   again.tell({ type: "refused", code: "superseded", message: "another one" });
   await first.world.time.advance(5000);
   assert.deepEqual(first.told.at(-1), { type: "closed", code: "superseded", message: "another one" });
+});
+
+test("a node is greeted in the newest version of both, and in a lower one if it refuses that", async () => {
+  const { world } = await begun([4, 5, 6]);
+  const first = world.at(N1);
+  assert.equal(first.said[0].protocol, 5);
+  world.protocols = [4];
+  first.tell({ type: "refused", code: "protocol", message: "versions 1 to 4" });
+  await world.time.advance(2000);
+  const again = world.lines.findLast((line) => line.isOpen && !line.over);
+  assert.notEqual(again, first);
+  assert.equal(again.said[0].protocol, 4);
 });
 
 test("events come once, and a rewind gives them again", async () => {

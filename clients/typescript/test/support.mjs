@@ -92,6 +92,8 @@ export class World {
   dead = new Set();
   /** Addresses whose handshakes never end. */
   mute = new Set();
+  /** The versions of the protocol that nodes say they speak. */
+  protocols = [4];
 
   environment() {
     return {
@@ -99,7 +101,7 @@ export class World {
       after: (ms, run) => this.time.after(ms, run),
       random: () => 0.5,
       edge: async () => ({
-        protocols: [4],
+        protocols: this.protocols,
         node: "n1",
         websocket: { url: "ws://n1.test:1/rekindle/4", protocol: "rekindle.4", datagrams: false },
         games: ["arena"],

@@ -10,6 +10,7 @@
 //! | `listener` | which TCP connections are taken, how many, for how long |
 //! | `routes` | the paths and their answers |
 //! | `upgrade` | a request that becomes a WebSocket |
+//! | `sketches` | pictures of a match, for pages that do not know its game |
 //! | `edge_json` | what a page is told of the node; under which name it is reached |
 //! | `pages` | the page's files, which are part of the executable |
 //! | [`Site`] (`site`) | what the node gives |
@@ -27,6 +28,7 @@ mod listener;
 mod pages;
 mod routes;
 mod site;
+mod sketches;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use rekindle_gateway::SideDoor;
 use rekindle_transport::Origins;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 pub use site::{Guest, GuestRefused, GuestWanted, Site};
 
@@ -64,6 +67,8 @@ struct Web {
     bound: SocketAddr,
     site: Arc<dyn Site>,
     door: SideDoor,
+    /// One for each stream of pictures that may be open.
+    sketches: Arc<Semaphore>,
 }
 
 /// Serves until `stop` resolves, then lets what is under way end for a moment.
@@ -76,7 +81,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let bound = listener.local_addr()?;
     let most = config.connections;
-    let web = Arc::new(Web { config, bound, site, door });
+    let sketches = Arc::new(Semaphore::new(sketches::MOST));
+    let web = Arc::new(Web { config, bound, site, door, sketches });
     listener::serve(listener, web, most, stop).await;
     Ok(())
 }

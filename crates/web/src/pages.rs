@@ -22,9 +22,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 const NO_ICON: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>\
     <circle cx='8' cy='8' r='7' fill='#d9480f'/></svg>";
 
-/// The page itself.
-pub(crate) fn index() -> Response {
-    file("index.html").unwrap_or_else(|| answer("index.html", NO_PAGE.as_bytes()))
+/// The game that has a page of its own, `index.html`.
+pub(crate) const OWN_PAGE: &str = "arena";
+
+/// The page itself: that of [`OWN_PAGE`], or the one for any game.
+pub(crate) fn index(own: bool) -> Response {
+    let name = if own { "index.html" } else { "watch.html" };
+    file(name).unwrap_or_else(|| answer("index.html", NO_PAGE.as_bytes()))
 }
 
 /// The icon.

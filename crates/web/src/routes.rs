@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::edge_json::{PATH, edge_json};
 use crate::listener::Peer;
 use crate::site::{Guest, GuestRefused, GuestWanted};
-use crate::{Web, pages, upgrade};
+use crate::{Web, pages, sketches, upgrade};
 
 /// Longest body of a request, in bytes.
 const MAX_BODY: usize = 4 << 10;
@@ -24,10 +24,11 @@ const MAX_BODY: usize = 4 << 10;
 /// All paths.
 pub(crate) fn router(web: Arc<Web>) -> Router {
     Router::new()
-        .route("/", get(async || pages::index()))
+        .route("/", get(index))
         .route("/favicon.ico", get(async || pages::icon()))
         .route("/play/{*file}", get(file))
         .route("/play/ticket", post(ticket))
+        .route("/play/sketch/{match}", get(sketches::stream))
         .route("/edge.json", get(describe))
         .route(PATH, get(upgrade::upgrade))
         .fallback(async || no_such_path())
@@ -113,6 +114,23 @@ pub(crate) fn check_origin(web: &Web, headers: &HeaderMap) -> Result<(), Problem
     Err(Problem::new(StatusCode::FORBIDDEN, "RK-GATE-143", message))
 }
 
+/// Refuses whoever would need a ticket of a guest where guests are not welcome, of a page that may
+/// not connect, or more often than one address may ask.
+pub(crate) fn check_guest(web: &Web, peer: &Peer, headers: &HeaderMap) -> Result<(), Problem> {
+    if !web.config.guests {
+        let message =
+            "this node gives no tickets to guests (edge.guests): get one where you log in";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "RK-GATE-152", message));
+    }
+    check_origin(web, headers)?;
+    Ok(web.door.may_ask(peer.addr.ip())?)
+}
+
+/// The page of the arena where that is played, else the one for any game.
+async fn index(State(web): State<Arc<Web>>) -> Response {
+    pages::index(web.site.games().iter().any(|game| game == pages::OWN_PAGE))
+}
+
 async fn file(Path(name): Path<String>) -> Response {
     pages::file(&name).unwrap_or_else(|| no_such_path().into_response())
 }
@@ -133,13 +151,7 @@ async fn ticket(
     headers: HeaderMap,
     body: Result<Json<GuestWanted>, JsonRejection>,
 ) -> Result<([(HeaderName, &'static str); 1], Json<Guest>), Problem> {
-    if !web.config.guests {
-        let message =
-            "this node gives no tickets to guests (edge.guests): get one where you log in";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "RK-GATE-152", message));
-    }
-    check_origin(&web, &headers)?;
-    web.door.may_ask(peer.addr.ip())?;
+    check_guest(&web, &peer, &headers)?;
     let Json(wanted) = body
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "RK-GATE-159", error.body_text()))?;
     let guest = web.site.guest(wanted).await.map_err(|why| match why {

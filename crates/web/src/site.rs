@@ -1,6 +1,7 @@
 //! What the web listener asks its node.
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 /// A node, as its web listener sees it.
@@ -17,6 +18,12 @@ pub trait Site: Send + Sync + 'static {
 
     /// Finds a match for a guest and signs a ticket. Called only if guests are welcome.
     fn guest(&self, wanted: GuestWanted) -> BoxFuture<'_, Result<Guest, GuestRefused>>;
+
+    /// Pictures of a match of this node as JSON, each newer than the one before, as the game
+    /// sketches what spectators see. The stream ends with the match, or when it goes elsewhere, and
+    /// at once if the game sketches nothing. `None`: no match of this name runs here. Called only
+    /// if guests are welcome.
+    fn sketches(&self, match_id: &str) -> Option<BoxStream<'static, String>>;
 }
 
 /// The body of `POST /play/ticket`.

@@ -1,4 +1,4 @@
-/** A match of the arena as the page draws it: of a scene's columns, what is where. */
+/** A match of the arena as the page draws it: of a scene's entities, what is where. */
 import { type Phase, type Pickup, type Weapon } from "../games/arena.js";
 import { type Scene, type Schema } from "../index.js";
 export interface Body {
@@ -33,21 +33,20 @@ export interface WorldView {
     /** Seconds until the phase ends; 0 if nothing is set. */
     readonly seconds: number;
 }
-/** Finds the columns of the arena in a schema. */
+/** What a schema's rows say of a fighter, before they are quantities: columns. */
+export interface Place {
+    readonly x: number;
+    readonly y: number;
+    readonly vx: number;
+    readonly vy: number;
+    readonly health: number;
+}
+/** Reads matches of the arena out of scenes. */
 export declare class Eyes {
-    private readonly at;
-    private readonly clock;
-    private readonly columns;
+    /** For whoever reads rows. */
+    readonly place: Place;
+    private readonly read;
     constructor(schema: Schema);
-    /** Place and velocity of a row or of a thing's values, before they are quantities. */
-    get place(): {
-        x: number;
-        y: number;
-        vx: number;
-        vy: number;
-        health: number;
-    };
-    private fighter;
     see(scene: Scene): WorldView;
 }
 /** The protocol tells numbers of players and no names: each gets a callsign, the same everywhere. */

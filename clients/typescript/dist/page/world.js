@@ -1,89 +1,77 @@
-/** A match of the arena as the page draws it: of a scene's columns, what is where. */
+/** A match of the arena as the page draws it: of a scene's entities, what is where. */
 import { PHASES, PICKUPS, WEAPONS } from "../games/arena.js";
-import { columnOf, componentOf } from "../index.js";
+import { arenaEntities } from "../games/arena.schema.js";
+import { columnOf } from "../index.js";
 const [FIGHTER, DRONE, ROCKET] = [0, 1, 2];
-/** Finds the columns of the arena in a schema. */
+/** Reads matches of the arena out of scenes. */
 export class Eyes {
-    at;
-    clock;
-    columns;
+    /** For whoever reads rows. */
+    place;
+    read;
     constructor(schema) {
-        this.at = (component, field) => columnOf(schema, `arena.${component}`, field);
-        this.clock = componentOf(schema, "arena.clock");
-        const at = this.at;
-        this.columns = {
-            kind: at("body", "kind"),
+        const at = (component, field) => columnOf(schema, `arena.${component}`, field);
+        this.read = arenaEntities(schema);
+        this.place = {
             x: at("position", "x"),
             y: at("position", "y"),
             vx: at("velocity", "x"),
             vy: at("velocity", "y"),
             health: at("health", "points"),
-            low: at("fighter", "player_low"),
-            high: at("fighter", "player_high"),
-            angle: at("aim", "angle"),
-            firing: at("aim", "firing"),
-            weapon: at("arms", "weapon"),
-            shells: at("arms", "shells"),
-            rockets: at("arms", "rockets"),
-            kills: at("score", "kills"),
-            deaths: at("score", "deaths"),
-            pickup: at("pickup", "kind"),
-            there: at("pickup", "there"),
-            phase: at("clock", "phase"),
-            seconds: at("clock", "seconds"),
-        };
-    }
-    /** Place and velocity of a row or of a thing's values, before they are quantities. */
-    get place() {
-        return this.columns;
-    }
-    fighter({ slot, values }) {
-        const c = this.columns;
-        return {
-            slot,
-            x: values[c.x],
-            y: values[c.y],
-            player: (BigInt(values[c.high]) << 32n) | BigInt(values[c.low]),
-            angle: values[c.angle],
-            firing: values[c.firing] === 1,
-            health: values[c.health],
-            weapon: WEAPONS[values[c.weapon]] ?? "blaster",
-            shells: values[c.shells],
-            rockets: values[c.rockets],
-            kills: values[c.kills],
-            deaths: values[c.deaths],
         };
     }
     see(scene) {
-        const c = this.columns;
         const fighters = [];
         const drones = [];
         const rockets = [];
         const pickups = [];
         let [phase, seconds] = ["live", 0];
-        for (const thing of scene.things) {
-            const { slot, values } = thing;
-            if (thing.components & this.clock) {
-                phase = PHASES[values[c.phase]] ?? "live";
-                seconds = values[c.seconds];
+        for (const entity of scene.things.map(this.read)) {
+            const clock = entity["arena.clock"];
+            if (clock)
+                [phase, seconds] = [PHASES[clock.phase] ?? "live", clock.seconds];
+            const at = entity["arena.position"];
+            if (!at)
                 continue;
+            const body = { slot: entity.slot, x: at.x, y: at.y };
+            const [kind, pickup] = [entity["arena.body"]?.kind, entity["arena.pickup"]];
+            const [health, velocity] = [entity["arena.health"], entity["arena.velocity"]];
+            if (kind === FIGHTER) {
+                const view = fighter(body, entity);
+                if (view)
+                    fighters.push(view);
             }
-            const body = { slot, x: values[c.x], y: values[c.y] };
-            if (values[c.kind] === FIGHTER)
-                fighters.push(this.fighter(thing));
-            else if (values[c.kind] === DRONE) {
-                if (values[c.health] > 0)
+            else if (kind === DRONE) {
+                if (health && health.points > 0)
                     drones.push(body);
             }
-            else if (values[c.kind] === ROCKET) {
-                rockets.push({ ...body, vx: values[c.vx], vy: values[c.vy] });
+            else if (kind === ROCKET && velocity) {
+                rockets.push({ ...body, vx: velocity.x, vy: velocity.y });
             }
-            else if (values[c.there] === 1) {
-                pickups.push({ ...body, kind: PICKUPS[values[c.pickup]] ?? "health" });
+            else if (pickup?.there) {
+                pickups.push({ ...body, kind: PICKUPS[pickup.kind] ?? "health" });
             }
         }
         return { tick: scene.tick, fighters, drones, rockets, pickups, phase, seconds };
     }
+}
+function fighter(body, entity) {
+    const [who, aim] = [entity["arena.fighter"], entity["arena.aim"]];
+    const [arms, score] = [entity["arena.arms"], entity["arena.score"]];
+    const health = entity["arena.health"];
+    if (!who || !aim || !arms || !score || !health)
+        return undefined;
+    return {
+        ...body,
+        player: (BigInt(who.player_high) << 32n) | BigInt(who.player_low),
+        angle: aim.angle,
+        firing: aim.firing,
+        health: health.points,
+        weapon: WEAPONS[arms.weapon] ?? "blaster",
+        shells: arms.shells,
+        rockets: arms.rockets,
+        kills: score.kills,
+        deaths: score.deaths,
+    };
 }
 const FIRST = ["Amber", "Brisk", "Cobalt", "Dusky", "Ember", "Fleet", "Grand", "Hazel", "Ivory", "Jolly",
     "Keen", "Lunar", "Misty", "Noble", "Olive", "Polar"];

@@ -136,16 +136,16 @@ export class Driver {
         };
         line.send({
             type: "arrive",
-            ...this.hello(),
+            ...this.hello(this.directory.speaks),
             game: this.wishes.game,
             stood: this.state.stood(),
             heard: this.state.heard(),
             redirects: Math.min(this.redirects, 255),
         });
     }
-    hello() {
+    hello(protocol) {
         const { role } = this.wishes;
-        return { protocol: PROTOCOL, role, credential: this.credential, match: this.match };
+        return { protocol, role, credential: this.credential, match: this.match };
     }
     welcomed(link, welcome) {
         const now = this.env.now();
@@ -238,7 +238,9 @@ export class Driver {
             return this.finish(undefined, "the client left");
         const elsewhere = this.addresses.knowsAnother(address) && this.failures < ASKED_ELSEWHERE;
         const known = elsewhere || this.state.welcome !== undefined;
-        const patient = isTemporary(code) || (code === "no-match" && known);
+        // Nodes of one cluster may be of different versions while they are upgraded.
+        const less = code === "protocol" && this.directory.speakLess();
+        const patient = less || isTemporary(code) || (code === "no-match" && known);
         const tried = this.env.now() - this.since;
         if (!patient || tried >= this.timing.giveUp)
             return this.finish(code, message);
@@ -300,7 +302,7 @@ export class Driver {
         this.warm = undefined;
         if (wanted === undefined)
             return;
-        this.warm = new Warm(this.env, this.directory, wanted, this.hello(), (warm, line) => this.goesOn(warm, line));
+        this.warm = new Warm(this.env, this.directory, wanted, this.hello(PROTOCOL), (warm, line) => this.goesOn(warm, line));
     }
     goesOn(warm, line) {
         if (this.over || this.warm !== warm)

@@ -176,7 +176,7 @@ export class Driver implements LineHandler {
     };
     line.send({
       type: "arrive",
-      ...this.hello(),
+      ...this.hello(this.directory.speaks),
       game: this.wishes.game,
       stood: this.state.stood(),
       heard: this.state.heard(),
@@ -184,9 +184,9 @@ export class Driver implements LineHandler {
     });
   }
 
-  private hello(): Hello {
+  private hello(protocol: number): Hello {
     const { role } = this.wishes;
-    return { protocol: PROTOCOL, role, credential: this.credential, match: this.match };
+    return { protocol, role, credential: this.credential, match: this.match };
   }
 
   private welcomed(link: Link, welcome: Welcome): void {
@@ -281,7 +281,9 @@ export class Driver implements LineHandler {
     if (this.leaving) return this.finish(undefined, "the client left");
     const elsewhere = this.addresses.knowsAnother(address) && this.failures < ASKED_ELSEWHERE;
     const known = elsewhere || this.state.welcome !== undefined;
-    const patient = isTemporary(code) || (code === "no-match" && known);
+    // Nodes of one cluster may be of different versions while they are upgraded.
+    const less = code === "protocol" && this.directory.speakLess();
+    const patient = less || isTemporary(code) || (code === "no-match" && known);
     const tried = this.env.now() - this.since;
     if (!patient || tried >= this.timing.giveUp) return this.finish(code, message);
     [this.moving, this.lastRefusal] = [false, message];
@@ -340,7 +342,7 @@ export class Driver implements LineHandler {
     this.warm?.stop();
     this.warm = undefined;
     if (wanted === undefined) return;
-    this.warm = new Warm(this.env, this.directory, wanted, this.hello(), (warm, line) =>
+    this.warm = new Warm(this.env, this.directory, wanted, this.hello(PROTOCOL), (warm, line) =>
       this.goesOn(warm, line),
     );
   }
