@@ -12,11 +12,13 @@ mod config;
 pub mod context;
 mod dev;
 mod doctor;
+mod effects;
 mod game;
 mod jobs;
 mod keys;
 mod loss;
 mod matches;
+mod new;
 mod node;
 mod offline;
 mod pins;
@@ -28,6 +30,7 @@ mod ticket;
 mod watch;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
@@ -36,15 +39,28 @@ use rekindle_actors::Games;
 use rekindle_jobs::Kind;
 
 use crate::exit::{Exit, Failure};
+use crate::node::sinks::Sinks;
 use crate::node::trial;
 use crate::{demo, output, telemetry, text};
 use args::{Cli, Command, MatchCommand};
 use context::Context;
 
-/// Does what the command line asks for. `games` are those that this executable knows, `showcase`
-/// configures the match of a first run.
-pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitCode {
-    let names: Vec<&str> = games.names().collect();
+/// What `main` registered: all that one executable has and another has not.
+#[derive(Default)]
+pub struct Registered {
+    /// The games.
+    pub games: Games,
+    /// The kinds of job.
+    pub kinds: Vec<Kind>,
+    /// Configurations of the matches that a first run and the demo play, by game.
+    pub showcases: BTreeMap<String, serde_json::Value>,
+    /// What is done with effects.
+    pub sinks: Sinks,
+}
+
+/// Does what the command line asks for.
+pub fn run(registered: Registered) -> ExitCode {
+    let names: Vec<&str> = registered.games.names().collect();
     let parsed = args::command_line(text::program(), &names)
         .try_get_matches()
         .and_then(|typed| Cli::from_arg_matches(&typed));
@@ -59,14 +75,15 @@ pub fn run(games: Games, kinds: Vec<Kind>, showcase: serde_json::Value) -> ExitC
     // It has no configuration: the node that started it has one.
     if matches!(command, Some(Command::TryReplay)) {
         // An error means that the node is gone.
-        return trial::process::serve(&games).map_or(Exit::Failed, |()| Exit::Done).into();
+        return trial::process::serve(&registered.games)
+            .map_or(Exit::Failed, |()| Exit::Done)
+            .into();
     }
     let json = common.json;
-    let exit =
-        Context::load(common, command.as_ref(), games, kinds, showcase).and_then(|context| {
-            telemetry::init_logs(context.config.log_format, &context.config.log_filter);
-            carry_out(&context, command)
-        });
+    let exit = Context::load(common, command.as_ref(), registered).and_then(|context| {
+        telemetry::init_logs(context.config.log_format, &context.config.log_filter);
+        carry_out(&context, command)
+    });
     let ended = exit.unwrap_or_else(|failure| {
         if json && failure.exit != Exit::ReaderGone {
             let message = text::without_credentials(&failure.message);
@@ -91,6 +108,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         }
         Some(Command::TryReplay) => Ok(Exit::Done),
         Some(Command::Demo(args)) => demo::run(context, &args),
+        Some(Command::New(args)) => new::run(context, &args),
         Some(Command::Dev { nodes }) => dev::run(context, nodes),
         Some(Command::Node { command }) => node::run(context, command),
         Some(Command::Cluster { command }) => cluster::run(context, &command),
@@ -102,6 +120,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         }
         Some(Command::Match { command: MatchCommand::Pins }) => pins::list(context),
         Some(Command::Match { command }) => matches::run(context, command),
+        Some(Command::Effects { command }) => effects::run(context, &command),
         Some(Command::Game { command }) => game::run(context, &command),
         Some(Command::Jobs { command }) => jobs::run(context, command),
         Some(Command::Audit(args)) => audit::run(context, &args),

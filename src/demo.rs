@@ -14,6 +14,7 @@ mod home;
 pub mod outage;
 pub mod plan;
 pub mod stage;
+mod summary;
 pub mod verdict;
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ use rekindle_store_open::address::StoreAddress;
 use tokio::time::sleep;
 
 use crate::cli::args::DemoArgs;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, game_config};
 use crate::exit::{Exit, Failure};
 use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
@@ -40,7 +41,8 @@ use plan::Aim;
 use rekindle_admin::api::{CreateMatch, MatchView};
 use rekindle_admin::client::AdminClient;
 use stage::Stage;
-use verdict::{MIN_BEATS, MIN_INPUTS, Verdict};
+use summary::Summary;
+use verdict::{MIN_BEATS, MIN_COMMANDS, MIN_INPUTS, Verdict};
 
 /// Log code that says that a node is ready.
 const READY: &str = crate::node::READY;
@@ -111,15 +113,16 @@ fn stopped() -> Failure {
     Failure::new(Exit::Failed, "RK-DEMO-005: stopped before the verdict")
 }
 
-/// What is played: which game, by how many bots, in how many matches.
+/// What is played: which game, how configured, by how many bots, in how many matches.
 struct Cast {
     game: String,
+    config: serde_json::Value,
     players: u16,
     matches: u16,
 }
 
 /// So many bots play unless somebody says otherwise, if there is room for them.
-const PLAYERS: usize = 32;
+const PLAYERS: u16 = 32;
 
 impl Cast {
     fn choose(context: &Context, args: &DemoArgs) -> Result<Self, Failure> {
@@ -127,10 +130,19 @@ impl Cast {
             Some(game) => game.as_str(),
             None => context.first_game()?,
         };
-        let room = context.room(game)?;
-        let matches = args.matches.unwrap_or_else(|| 2 * args.nodes);
+        let (config, room) = match &args.game_config {
+            Some(typed) => {
+                let config = game_config(typed)?;
+                let room = context.room_with(game, &config)?;
+                (config, room)
+            }
+            None => (context.showcase(game), context.room(game)?),
+        };
+        // Two for each node at least, and as many as the bots need.
+        let needed = usize::from(args.players.unwrap_or(PLAYERS)).div_ceil(room.max(1)) as u16;
+        let matches = args.matches.unwrap_or_else(|| needed.max(2 * args.nodes));
         let all = room * usize::from(matches);
-        let players = args.players.map_or(PLAYERS.min(all), usize::from);
+        let players = args.players.map_or(all.min(usize::from(PLAYERS)), usize::from);
         if players > all {
             let message = format!(
                 "RK-DEMO-140: {players} players do not fit: a match of `{game}` takes {room}, and \
@@ -139,7 +151,7 @@ impl Cast {
             );
             return Err(Failure::new(Exit::Usage, message));
         }
-        Ok(Self { game: game.to_owned(), players: players as u16, matches })
+        Ok(Self { game: game.to_owned(), config, players: players as u16, matches })
     }
 }
 
@@ -226,7 +238,7 @@ async fn play(
     // found.
     theatre.launch.listen = card.listen;
     let cards = [card];
-    let matches = create_matches(context, args, cast, &cards).await?;
+    let matches = create_matches(args, cast, &cards).await?;
     let swarm = let_in(context, cast, &home.store, stage, &cards, &matches).await?;
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
@@ -252,15 +264,15 @@ async fn enough_seen(swarm: &Swarm, cast: &Cast) {
     let players = u64::from(cast.players).max(1);
     let played = u64::from(cast.matches.min(cast.players));
     let enough = |progress: &rekindle_loadtest::Progress| {
-        progress.durable >= MIN_INPUTS as u64 + 200
-            && progress.beats * played / players >= MIN_BEATS as u64 + played
+        let inputs = progress.durable >= MIN_INPUTS as u64 + 200;
+        let commands = progress.answered >= MIN_COMMANDS as u64 + 50;
+        (inputs || commands) && progress.beats * played / players >= MIN_BEATS as u64 + played
     };
     swarm.wait_until(PATIENCE, enough).await;
 }
 
 /// Has the nodes create the matches, in turn.
 async fn create_matches(
-    context: &Context,
     args: &DemoArgs,
     cast: &Cast,
     cards: &[NodeCard],
@@ -270,7 +282,7 @@ async fn create_matches(
         let admin = AdminClient::new(card.admin, None);
         let wanted = CreateMatch {
             game: cast.game.clone(),
-            config: context.showcase.clone(),
+            config: cast.config.clone(),
             house_bots: 0,
             seed: Some(args.seed.wrapping_add(number)),
             tick_rate: None,
@@ -377,16 +389,27 @@ fn ticket_for(player: u64, role: Role) -> tickets::Wanted {
     }
 }
 
-/// Waits until every bot's session is served and gets ticks.
+/// Waits until every bot's session is served and gets ticks, but for those whose match has ended.
 async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<(), Failure> {
     let all = usize::from(cast.players);
     let before = swarm.progress().snapshots;
     let back = swarm
         .wait_until(PATIENCE, |progress| {
-            progress.connected >= all && progress.snapshots > before + 2 * all as u64
+            let playing = all.saturating_sub(progress.ended);
+            let ticks = progress.snapshots > before + 2 * playing as u64;
+            progress.connected >= playing && (playing == 0 || ticks)
         })
         .await;
     let now = swarm.progress();
+    if now.ended >= all {
+        let message = format!(
+            "RK-DEMO-160: every match of `{}` has ended before the demo was over; it needs matches \
+             that go on: give the game a setting with which one round follows the other, and name \
+             it with --game-config, or with `Node::showcase` in `main`",
+            cast.game
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
     if back {
         return Ok(());
     }
@@ -406,8 +429,13 @@ async fn watch_fight(swarm: &Swarm, stage: &Stage, time: Duration) {
     while tokio::time::Instant::now() < end {
         let progress = swarm.progress();
         stage.foot(format!(
-            "{} bots play   {} inputs durable   {} hash beats   {} sessions resumed   q ends",
-            progress.connected, progress.durable, progress.beats, progress.resumed
+            "{} bots play   {} inputs durable   {} commands answered   {} hash beats   {} sessions \
+             resumed   q ends",
+            progress.connected,
+            progress.durable,
+            progress.answered,
+            progress.beats,
+            progress.resumed
         ));
         tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100)))
             .await;
@@ -473,95 +501,4 @@ async fn judge(
         costs: (args.nodes > 1).then_some(costs),
     };
     Ok((summary, verdict))
-}
-
-/// The figures besides the verdict.
-struct Summary {
-    kills: usize,
-    hits: usize,
-    matches: usize,
-    players: usize,
-    seed: u64,
-    seconds: f64,
-    p50_ms: f64,
-    max_ms: f64,
-    /// Of several nodes: what each thing that was done to them cost.
-    costs: Option<outage::Costs>,
-}
-
-impl Summary {
-    fn json(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> serde_json::Value {
-        let mut all = serde_json::json!({
-            "kills": self.kills,
-            "kills_aimed": self.hits,
-            "matches": self.matches,
-            "players": self.players,
-            "inputs_durable": verdict.inputs_durable,
-            "durable_inputs_lost": verdict.lost,
-            "duplicate_inputs": verdict.duplicates,
-            "beats_checked": verdict.beats_checked,
-            "beats_distinct": verdict.beats_distinct,
-            "hash_mismatches": verdict.mismatches,
-            "sessions_resumed": verdict.sessions_resumed,
-            "joins_after_kill": verdict.joins_after_kill,
-            "ticks_rolled_back_max": verdict.rolled_back_max,
-            "results": verdict.results,
-            "results_wrong": verdict.results_wrong,
-            "kill_to_tick_ms_p50": self.p50_ms,
-            "kill_to_tick_ms_max": self.max_ms,
-            "seed": self.seed,
-            "seconds": (self.seconds * 10.0).round() / 10.0,
-            "holds": verdict.holds(),
-            "faults": verdict.faults,
-            "store": kept.map(ToString::to_string),
-        });
-        if let (Some(costs), Some(all)) = (&self.costs, all.as_object_mut()) {
-            all.extend(costs.json(verdict.rolled_back_max));
-        }
-        all
-    }
-
-    fn words(&self, verdict: &Verdict, kept: Option<&StoreAddress>) -> Vec<String> {
-        let mut lines = self.costs.as_ref().map_or_else(Vec::new, outage::Costs::words);
-        lines.extend([
-            String::new(),
-            format!(
-                "{} SIGKILLs ({} of them hit a recovery or a checkpoint), {} matches, {} players, \
-                 {:.0} s",
-                self.kills, self.hits, self.matches, self.players, self.seconds
-            ),
-            format!("durable inputs seen on the wire   {:>8}", verdict.inputs_durable),
-            format!("  of them lost                    {:>8}", verdict.lost),
-            format!("  inputs applied twice            {:>8}", verdict.duplicates),
-            format!("state hashes compared             {:>8}", verdict.beats_checked),
-            format!("  of them different               {:>8}", verdict.mismatches),
-            format!(
-                "sessions that went on             {:>8} of {}",
-                verdict.sessions_resumed, self.players
-            ),
-            format!("ticks rolled back, at most        {:>8}", verdict.rolled_back_max),
-            format!("results of finished rounds        {:>8}", verdict.results),
-            format!("  of them missing or invented     {:>8}", verdict.results_wrong),
-            format!(
-                "kill to next tick at a client     {:>8.0} ms p50, {:.0} ms max",
-                self.p50_ms, self.max_ms
-            ),
-            String::new(),
-        ]);
-        lines.extend(verdict.faults.iter().map(|fault| format!("BROKEN: {fault}")));
-        lines.push(if verdict.holds() {
-            "every promise held".to_owned()
-        } else {
-            "a promise was broken".to_owned()
-        });
-        match kept {
-            Some(StoreAddress::Local(dir)) => {
-                lines.push(format!("the journal is kept: `rekindle verify {}`", dir.display()));
-            }
-            Some(store) => lines
-                .push(format!("the journal is kept: `rekindle store verify --store '{store}'`")),
-            None => {}
-        }
-        lines
-    }
 }

@@ -45,20 +45,21 @@ pub mod text;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rekindle_actors::Games;
 use rekindle_jobs::Kind;
-use rekindle_sim::{Game, GameType, SimError, Typed};
+use rekindle_schema::MatchId;
+use rekindle_schema::record::Effect;
+use rekindle_sim::{Game, GameType, Typed};
+
+use cli::Registered;
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
 #[derive(Default)]
 pub struct Node {
-    games: Games,
-    kinds: Vec<Kind>,
-    /// Configuration of the match that a first run and the demo play.
-    showcase: serde_json::Value,
-    /// Games that cannot be registered, and why: said by [`Node::run`], so that a `main` stays one
-    /// line.
-    broken: Vec<SimError>,
+    registered: Registered,
+    /// The game that was registered last.
+    last: Option<&'static str>,
+    /// What cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
+    broken: Vec<String>,
 }
 
 impl Node {
@@ -71,9 +72,10 @@ impl Node {
     /// `match create` play unless told otherwise.
     #[must_use]
     pub fn game<G: Game>(mut self) -> Self {
+        self.last = Some(G::NAME);
         match Typed::<G>::new() {
-            Ok(game) => self.games.insert(Arc::new(game)),
-            Err(error) => self.broken.push(error),
+            Ok(game) => self.registered.games.insert(Arc::new(game)),
+            Err(error) => self.broken.push(error.to_string()),
         }
         self
     }
@@ -81,7 +83,8 @@ impl Node {
     /// Registers a game that is not made with [`Game`].
     #[must_use]
     pub fn game_type(mut self, game: Arc<dyn GameType>) -> Self {
-        self.games.insert(game);
+        self.last = Some(game.name());
+        self.registered.games.insert(game);
         self
     }
 
@@ -89,14 +92,55 @@ impl Node {
     /// `jobs.cron`), some node does it; see [`rekindle_jobs`].
     #[must_use]
     pub fn job(mut self, kind: Kind) -> Self {
-        self.kinds.push(kind);
+        self.registered.kinds.push(kind);
         self
     }
 
-    /// Configures the match that a first run and the demo play. Without it, the game's defaults.
+    /// `function` is given the effects of this kind (what a game asks for with
+    /// `Output::effect_json("result", ...)`), beside the store, which remembers them in any case.
+    ///
+    /// It is called until it returns `Ok`, with pauses that grow to five seconds, and each call may
+    /// take ten seconds. After a crash it may be called again with what it has done already: match
+    /// and id are then the same, by which whoever gets it tells. The next effect of the match waits
+    /// for it, and so does the end of the match.
+    ///
+    /// ```no_run
+    /// use rekindle_arena::Arena;
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     rekindle::Node::new()
+    ///         .game::<Arena>()
+    ///         .on_effect("result", |match_id, effect| async move {
+    ///             let key = format!("{match_id}/{}.{}", effect.id.tick, effect.id.ordinal);
+    ///             let text = String::from_utf8_lossy(&effect.payload).into_owned();
+    ///             std::fs::write(key.replace('/', "-"), text).map_err(|error| error.to_string())
+    ///         })
+    ///         .run()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn on_effect<F, R>(mut self, kind: &str, function: F) -> Self
+    where
+        F: Fn(MatchId, Effect) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.registered.sinks.add(kind, function);
+        self
+    }
+
+    /// Configures the matches of the game registered last that a first run and the demo play.
+    /// Without it they have the game's defaults. The demo needs matches that go on: a game whose
+    /// matches are soon over has a setting that plays one round after the other.
     #[must_use]
     pub fn showcase(mut self, config: serde_json::Value) -> Self {
-        self.showcase = config;
+        match self.last {
+            Some(game) => drop(self.registered.showcases.insert(game.to_owned(), config)),
+            None => self.broken.push(
+                "RK-CLI-210: `showcase` configures the game registered last, and none is \
+                 registered yet: call it behind `game`"
+                    .to_owned(),
+            ),
+        }
         self
     }
 
@@ -106,12 +150,10 @@ impl Node {
         // An error means that a provider is installed already: then TLS is set up.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if self.broken.is_empty() {
-            let showcase =
-                if self.showcase.is_null() { serde_json::json!({}) } else { self.showcase };
-            return cli::run(self.games, self.kinds, showcase);
+            return cli::run(self.registered);
         }
         for error in self.broken {
-            output::error(&error.to_string());
+            output::error(&error);
         }
         telemetry::flush();
         exit::Exit::Failed.into()

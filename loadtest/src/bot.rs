@@ -9,12 +9,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_client::{Client, ClientEvent, Snapshot};
 use rekindle_schema::net::NetView;
+use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::evidence::{BotLog, DurableInput, Fact, Tally};
-use crate::swarm::Brain;
+use crate::evidence::{AnsweredCommand, BotLog, DurableInput, Fact, Tally};
+use crate::swarm::{Brain, Move};
 
 /// A pause between snapshots of more than so many ticks is a gap.
 const GAP_TICKS: u32 = 4;
@@ -29,9 +30,11 @@ pub(crate) struct Live {
     pub(crate) connected: AtomicUsize,
     pub(crate) snapshots: AtomicU64,
     pub(crate) durable: AtomicU64,
+    pub(crate) answered: AtomicU64,
     pub(crate) beats: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) closed: AtomicU64,
+    pub(crate) ended: AtomicUsize,
     /// The latest reason why a bot had no session.
     pub(crate) trouble: Mutex<Option<String>>,
 }
@@ -58,6 +61,20 @@ pub(crate) enum Stop {
     Leave,
 }
 
+/// Where the bot stands with its session.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has had none yet.
+    #[default]
+    Outside,
+    /// It is being served, as far as the client knows.
+    In,
+    /// It waits to be served again.
+    CutOff,
+    /// The match has ended.
+    Over,
+}
+
 /// What the bot knows of its match.
 #[derive(Default)]
 struct Memory {
@@ -67,13 +84,15 @@ struct Memory {
     last_snapshot: Option<(Instant, Tick, Epoch)>,
     /// A new connection carries the session since the last snapshot.
     interrupted: bool,
-    connected: bool,
+    standing: Standing,
     tick: Duration,
     /// Inputs that were sent: number, and when they should have been.
     open: VecDeque<(u64, Instant)>,
     /// Inputs that were applied in ticks that are not yet durable.
     undecided: Vec<DurableInput>,
     last_applied: u64,
+    /// Commands without an answer: number, and when they should have been sent.
+    asked: VecDeque<(u64, Instant)>,
 }
 
 impl Bot {
@@ -121,7 +140,7 @@ impl Bot {
                 () = &mut linger => break,
             }
         }
-        if memory.connected {
+        if memory.standing == Standing::In {
             self.live.connected.fetch_sub(1, Ordering::Relaxed);
         }
         let wish = *self.stop.borrow();
@@ -135,13 +154,27 @@ impl Bot {
         at.saturating_duration_since(self.start).as_micros() as u64
     }
 
-    /// An input falls due.
+    /// A move falls due.
     fn act(&self, due: Instant, memory: &mut Memory, log: &mut BotLog) {
         let Some(view) = &memory.view else { return };
-        let Some(payload) = (self.brain)(self.player, view, &memory.config, &mut memory.brain)
-        else {
-            return;
-        };
+        let before = memory.brain.clone();
+        let Move { input, command } =
+            (self.brain)(self.player, view, &memory.config, &mut memory.brain);
+        if let Some(payload) = input {
+            self.send_input(payload, due, memory, log);
+        }
+        let Some(payload) = command else { return };
+        match self.client.command(payload) {
+            Ok(seq) => {
+                log.tally.commands += 1;
+                memory.asked.push_back((seq, due));
+            }
+            // The bot must not remember as asked for what it could not ask for.
+            Err(_) => memory.brain = before,
+        }
+    }
+
+    fn send_input(&self, payload: Bytes, due: Instant, memory: &mut Memory, log: &mut BotLog) {
         match self.client.input(payload) {
             Some(sent) => {
                 log.tally.sent += 1;
@@ -168,7 +201,7 @@ impl Bot {
                 log.match_id = welcome.match_id;
                 memory.config = welcome.config.clone();
                 memory.interrupted = true;
-                if !std::mem::replace(&mut memory.connected, true) {
+                if std::mem::replace(&mut memory.standing, Standing::In) != Standing::In {
                     self.live.connected.fetch_add(1, Ordering::Relaxed);
                 }
                 log.facts.push(if welcome.resumed {
@@ -183,30 +216,71 @@ impl Bot {
             }
             ClientEvent::Rewound { to, .. } => {
                 memory.undecided.retain(|input| input.tick <= to);
+                // What it asked for may not have happened: it decides anew by what it sees.
+                memory.brain.clear();
                 let newest = memory.last_snapshot.map_or(Tick(0), |(_, tick, _)| tick);
                 if newest > to {
                     log.facts.push(Fact::RolledBack { at_us, from: newest, to });
                 }
             }
             ClientEvent::Disconnected { reason } => {
-                if std::mem::replace(&mut memory.connected, false) {
-                    self.live.connected.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.gone(memory);
                 *self.live.trouble.lock() = Some(reason.clone());
                 log.facts.push(Fact::Disconnected { at_us, reason });
             }
+            ClientEvent::Ended { reason } => self.over(at_us, reason, memory, log),
+            ClientEvent::Closed { .. } if memory.standing == Standing::Over => {}
+            // The match ended while the bot was cut off.
+            ClientEvent::Closed { code: Some(RefuseCode::Ended), message }
+                if memory.standing != Standing::Outside =>
+            {
+                self.over(at_us, message, memory, log);
+            }
             ClientEvent::Closed { message, .. } => {
-                if std::mem::replace(&mut memory.connected, false) {
-                    self.live.connected.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.gone(memory);
                 self.live.closed.fetch_add(1, Ordering::Relaxed);
                 *self.live.trouble.lock() = Some(message.clone());
                 log.facts.push(Fact::Closed { at_us, message });
             }
-            ClientEvent::Event { .. }
-            | ClientEvent::EventsMissed { .. }
-            | ClientEvent::CommandDone { .. }
-            | ClientEvent::Ended { .. } => {}
+            ClientEvent::CommandDone { seq, tick, accepted } => {
+                let answer = tick.zip(accepted);
+                log.facts.push(self.answered(seq, answer, now, memory));
+            }
+            ClientEvent::Event { .. } | ClientEvent::EventsMissed { .. } => {}
+        }
+    }
+
+    /// What became of command `seq`, heard at `now`: in which tick it was applied and whether the
+    /// game granted it, if somebody can still tell.
+    fn answered(
+        &self,
+        seq: u64,
+        answer: Option<(Tick, bool)>,
+        now: Instant,
+        memory: &mut Memory,
+    ) -> Fact {
+        let place = memory.asked.iter().position(|&(asked, _)| asked == seq);
+        let asked = place.and_then(|place| memory.asked.remove(place));
+        let Some((tick, granted)) = answer else { return Fact::Unanswered { seq } };
+        self.live.answered.fetch_add(1, Ordering::Relaxed);
+        let due = asked.map_or(now, |(_, due)| due);
+        let latency_us = now.saturating_duration_since(due).as_micros() as u64;
+        Fact::Answered(AnsweredCommand { seq, tick, granted, latency_us })
+    }
+
+    /// The match has ended.
+    fn over(&self, at_us: u64, reason: String, memory: &mut Memory, log: &mut BotLog) {
+        self.gone(memory);
+        memory.standing = Standing::Over;
+        self.live.ended.fetch_add(1, Ordering::Relaxed);
+        log.facts.push(Fact::Ended { at_us, reason });
+    }
+
+    /// No session is served any more.
+    fn gone(&self, memory: &mut Memory) {
+        if memory.standing == Standing::In {
+            memory.standing = Standing::CutOff;
+            self.live.connected.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

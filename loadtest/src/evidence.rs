@@ -30,6 +30,20 @@ pub struct DurableInput {
     pub latency_us: u64,
 }
 
+/// A command whose outcome a bot was told. A node that sends what is durable alone tells it when
+/// the tick is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredCommand {
+    /// The bot's number of the command.
+    pub seq: u64,
+    /// The tick whose step contained it.
+    pub tick: Tick,
+    /// Whether the game granted it.
+    pub granted: bool,
+    /// From when the command should have been sent to when the bot was told.
+    pub latency_us: u64,
+}
+
 /// One thing that a bot saw. Lines of an evidence file are these, with the bot in front.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
@@ -58,6 +72,13 @@ pub enum Fact {
     },
     /// An input is durable.
     Durable(DurableInput),
+    /// A command was answered.
+    Answered(AnsweredCommand),
+    /// The node that knew what became of a command has died. It was applied once in any case.
+    Unanswered {
+        /// The bot's number of the command.
+        seq: u64,
+    },
     /// A hash of the match.
     Beat {
         /// After which tick.
@@ -102,6 +123,13 @@ pub enum Fact {
         /// In words.
         reason: String,
     },
+    /// The match is over, as the game says.
+    Ended {
+        /// When.
+        at_us: Micros,
+        /// Why, in the game's words.
+        reason: String,
+    },
     /// The bot's client stopped for good before the bot wanted to.
     Closed {
         /// When.
@@ -131,6 +159,9 @@ pub struct Tally {
     pub sent: u64,
     /// Inputs that fell due while there was no session.
     pub unsent: u64,
+    /// Commands handed to the client, which keeps each until it is answered.
+    #[serde(default)]
+    pub commands: u64,
     /// Snapshots received.
     pub snapshots: u64,
     /// Newest tick seen.
@@ -253,14 +284,15 @@ impl Evidence {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { bots: self.bots.len(), ..Summary::default() };
         let mut matches = BTreeSet::new();
-        let (mut latency, mut gaps) = (Percentiles::recorder(), Percentiles::recorder());
-        let mut moves = Percentiles::recorder();
+        let [mut latency, mut command_latency, mut gaps, mut moves] =
+            std::array::from_fn(|_| Percentiles::recorder());
         for bot in &self.bots {
             if bot.match_id != MatchId::default() {
                 matches.insert(bot.match_id);
             }
             summary.inputs_sent += bot.tally.sent;
             summary.inputs_unsent += bot.tally.unsent;
+            summary.commands_sent += bot.tally.commands;
             summary.snapshots += bot.tally.snapshots;
             let mut joins = 0u64;
             for fact in &bot.facts {
@@ -271,6 +303,12 @@ impl Evidence {
                         summary.inputs_durable += 1;
                         latency.saturating_record(input.latency_us);
                     }
+                    Fact::Answered(command) => {
+                        summary.commands_answered += 1;
+                        summary.commands_granted += u64::from(command.granted);
+                        command_latency.saturating_record(command.latency_us);
+                    }
+                    Fact::Unanswered { .. } => summary.commands_unanswered += 1,
                     Fact::Beat { .. } => summary.beats += 1,
                     Fact::Gap { from_us, to_us, interrupted, .. } => {
                         if *interrupted {
@@ -286,6 +324,7 @@ impl Evidence {
                     }
                     Fact::Disconnected { .. } => summary.disconnects += 1,
                     Fact::Closed { .. } => summary.closed += 1,
+                    Fact::Ended { .. } => summary.ended += 1,
                 }
             }
             summary.joins += joins;
@@ -293,6 +332,7 @@ impl Evidence {
         }
         summary.matches = matches.len();
         summary.latency = Percentiles::of(&latency);
+        summary.command_latency = Percentiles::of(&command_latency);
         summary.interruption = Percentiles::of(&gaps);
         summary.moved = Percentiles::of(&moves);
         summary
@@ -349,6 +389,18 @@ pub struct Summary {
     pub inputs_unsent: u64,
     /// Inputs that a frame declared durable.
     pub inputs_durable: u64,
+    /// Commands that bots asked for.
+    #[serde(default)]
+    pub commands_sent: u64,
+    /// Commands whose outcome a bot was told.
+    #[serde(default)]
+    pub commands_answered: u64,
+    /// Of them, those that the game granted.
+    #[serde(default)]
+    pub commands_granted: u64,
+    /// Commands whose node died before it told the outcome: applied once in any case.
+    #[serde(default)]
+    pub commands_unanswered: u64,
     /// Snapshots received.
     pub snapshots: u64,
     /// Hashes received.
@@ -363,12 +415,18 @@ pub struct Summary {
     pub disconnects: u64,
     /// Bots whose client stopped for good before they wanted to.
     pub closed: u64,
+    /// Bots whose match ended.
+    #[serde(default)]
+    pub ended: u64,
     /// Pauses of several ticks on one connection.
     pub stalls: u64,
     /// Most ticks that one bot had seen and that were taken back.
     pub ticks_rolled_back_max: u64,
     /// From when an input should have been sent to when the bot learnt that it is durable.
     pub latency: Percentiles,
+    /// From when a command should have been sent to when the bot was told what became of it.
+    #[serde(default)]
+    pub command_latency: Percentiles,
     /// From the last snapshot of a connection to the first newer one of the next.
     pub interruption: Percentiles,
     /// Of sessions that went on at another node: from the last that the old one said to the welcome
@@ -410,10 +468,18 @@ mod tests {
                 epoch: Epoch(2),
                 latency_us: 60_000,
             }),
+            Fact::Answered(AnsweredCommand {
+                seq: 1,
+                tick: Tick(33),
+                granted: true,
+                latency_us: 90_000,
+            }),
+            Fact::Unanswered { seq: 2 },
             Fact::RolledBack { at_us: 2_000_000, from: Tick(40), to: Tick(37) },
             Fact::Moved { at_us: 2_100_000, gap_us: 20_000 },
+            Fact::Ended { at_us: 2_200_000, reason: "draw".to_owned() },
         ];
-        let tally = Tally { sent: 3, unsent: 1, snapshots: 20, newest: Tick(40) };
+        let tally = Tally { sent: 3, unsent: 1, commands: 3, snapshots: 20, newest: Tick(40) };
         Evidence { bots: vec![BotLog { player: PlayerId(1), match_id: MatchId(9), facts, tally }] }
     }
 
@@ -424,7 +490,7 @@ mod tests {
         assert_eq!(Evidence::read_json_lines(&bytes[..]).unwrap(), evidence());
         let broken = [&bytes[..], b"{\"player\":1}\n"].concat();
         let error = Evidence::read_json_lines(&broken[..]).unwrap_err().to_string();
-        assert!(error.contains("line 10"), "{error}");
+        assert!(error.contains("line 13"), "{error}");
     }
 
     #[test]
@@ -433,6 +499,9 @@ mod tests {
         assert_eq!((summary.inputs_durable, summary.beats, summary.sessions_resumed), (2, 1, 1));
         assert_eq!((summary.joins, summary.joins_again, summary.ticks_rolled_back_max), (1, 0, 3));
         assert!((summary.interruption.max_ms - 600.0).abs() < 1.0, "{:?}", summary.interruption);
+        let commands = (summary.commands_sent, summary.commands_answered, summary.commands_granted);
+        assert_eq!((commands, summary.commands_unanswered, summary.ended), ((3, 1, 1), 1, 1));
+        assert!((summary.command_latency.max_ms - 90.0).abs() < 1.0, "{summary:?}");
         assert_eq!(summary.moved.count, 1);
         assert!((summary.moved.max_ms - 20.0).abs() < 0.1, "{:?}", summary.moved);
         assert_eq!(

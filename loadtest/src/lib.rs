@@ -12,6 +12,8 @@ pub mod flood;
 pub mod floor;
 mod swarm;
 
-pub use evidence::{BotLog, DurableInput, Evidence, Fact, Micros, Percentiles, Summary, Tally};
+pub use evidence::{
+    AnsweredCommand, BotLog, DurableInput, Evidence, Fact, Micros, Percentiles, Summary, Tally,
+};
 pub use rekindle_client::{Timing, Trust};
-pub use swarm::{BotSpec, Brain, Progress, Swarm, SwarmConfig};
+pub use swarm::{BotSpec, Brain, Move, Progress, Swarm, SwarmConfig};

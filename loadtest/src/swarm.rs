@@ -19,10 +19,25 @@ use crate::evidence::Evidence;
 /// Bots that share a socket.
 const BOTS_PER_SOCKET: usize = 32;
 
-/// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)`
-/// gives an encoded input, or none.
-pub type Brain =
-    Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Option<Bytes> + Send + Sync>;
+/// What a bot sends when it is asked, each in the game's own encoding.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// An input for the next tick.
+    pub input: Option<Bytes>,
+    /// A command: reliable, applied once, answered.
+    pub command: Option<Bytes>,
+}
+
+impl Move {
+    /// An input alone, or nothing.
+    pub fn input(input: Option<Bytes>) -> Self {
+        Self { input, command: None }
+    }
+}
+
+/// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)`.
+/// It is asked once in each tick, and may change the memory.
+pub type Brain = Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Move + Send + Sync>;
 
 /// Who one bot is.
 #[derive(Debug, Clone)]
@@ -83,12 +98,16 @@ pub struct Progress {
     pub snapshots: u64,
     /// Inputs declared durable.
     pub durable: u64,
+    /// Commands answered.
+    pub answered: u64,
     /// Hashes received.
     pub beats: u64,
     /// Sessions resumed.
     pub resumed: u64,
-    /// Bots whose client stopped.
+    /// Bots whose client stopped before their match ended.
     pub closed: u64,
+    /// Bots whose match has ended.
+    pub ended: usize,
 }
 
 /// Bots at play.
@@ -172,9 +191,11 @@ impl Swarm {
             connected: self.live.connected.load(Ordering::Relaxed),
             snapshots: self.live.snapshots.load(Ordering::Relaxed),
             durable: self.live.durable.load(Ordering::Relaxed),
+            answered: self.live.answered.load(Ordering::Relaxed),
             beats: self.live.beats.load(Ordering::Relaxed),
             resumed: self.live.resumed.load(Ordering::Relaxed),
             closed: self.live.closed.load(Ordering::Relaxed),
+            ended: self.live.ended.load(Ordering::Relaxed),
         }
     }
 

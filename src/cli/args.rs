@@ -107,6 +107,8 @@ pub enum Command {
     /// Replays what it is given, for the node that started it.
     #[command(hide = true, name = crate::node::trial::COMMAND)]
     TryReplay,
+    /// Makes a crate with a small game that runs at once, to be made into one's own.
+    New(NewArgs),
     /// The show: matches full of bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
     /// Several nodes on one store in this terminal, for developers. Ctrl-C stops all cleanly.
@@ -114,6 +116,12 @@ pub enum Command {
         /// How many.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         nodes: u16,
+    },
+    /// Lists effects of matches, such as results, that were delivered.
+    Effects {
+        /// What to do.
+        #[command(subcommand)]
+        command: EffectsCommand,
     },
     /// Shows what the games of this executable are made of.
     Game {
@@ -236,6 +244,34 @@ pub enum Command {
     },
 }
 
+/// `rekindle new`.
+#[derive(Clone, Args)]
+pub struct NewArgs {
+    /// What the game is called: `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// What it begins with.
+    #[arg(long, value_enum, default_value_t = Template::Arena)]
+    pub template: Template,
+    /// Where the crate goes [default: a directory of the game's name].
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+    /// Where the crate finds Rekindle: a checkout, or the URL of a git repository [default: the
+    /// checkout from which this executable was built].
+    #[arg(long, value_name = "DIR|URL")]
+    pub rekindle: Option<String>,
+}
+
+/// With what a new game begins.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// Movement in real time, by inputs.
+    Arena,
+    /// Moves in turn, by commands, with timeouts.
+    Turns,
+    /// Hundreds of units, orders by command.
+    Strategy,
+}
+
 /// `rekindle demo`.
 #[derive(Clone, Args)]
 pub struct DemoArgs {
@@ -256,16 +292,33 @@ pub struct DemoArgs {
     /// How many bots [default: 32, or as many as there is room for].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub players: Option<u16>,
-    /// How many matches [default: two for each node].
+    /// How many matches [default: two for each node, and as many as the bots need].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub matches: Option<u16>,
     /// Which game [default: the first of this executable].
     #[arg(long)]
     pub game: Option<String>,
+    /// The game's configuration, as JSON [default: the showcase of this executable].
+    #[arg(long, value_name = "JSON")]
+    pub game_config: Option<String>,
     /// A shell command that runs between each kill and the restart: drills cut the power of the
     /// disk with it.
     #[arg(long, value_name = "COMMAND", hide = true)]
     pub after_kill: Option<String>,
+}
+
+/// `rekindle effects …`
+#[derive(Subcommand)]
+pub enum EffectsCommand {
+    /// Lists what the store has of them, by match and tick. It asks no node.
+    Ls {
+        /// Of which match: a unique prefix of its id [default: of all].
+        #[arg(value_name = "MATCH")]
+        prefix: Option<String>,
+        /// Only effects of this kind, such as `result`.
+        #[arg(long)]
+        kind: Option<String>,
+    },
 }
 
 /// `rekindle game …`
@@ -282,6 +335,18 @@ pub enum GameCommand {
         /// Its systems, stage by stage, in the order in which they run.
         #[arg(long)]
         systems: bool,
+    },
+    /// Prints what snapshots of a game carry: its networked components and their fields.
+    Schema {
+        /// The game [default: the first of this executable].
+        #[arg(value_name = "GAME")]
+        game: Option<String>,
+        /// As a TypeScript module with strict types, for `@rekindle/client`.
+        #[arg(long)]
+        ts: bool,
+        /// Where that module imports the client from.
+        #[arg(long, value_name = "MODULE", default_value = "@rekindle/client", requires = "ts")]
+        from: String,
     },
 }
 
@@ -370,6 +435,9 @@ pub struct BotsArgs {
     /// In which match: a unique prefix of its id [default: any with room].
     #[arg(long = "match", value_name = "MATCH")]
     pub prefix: Option<String>,
+    /// In matches of which game [default: that of the first match that runs].
+    #[arg(long, conflicts_with = "prefix")]
+    pub game: Option<String>,
 }
 
 /// `rekindle match ...`.

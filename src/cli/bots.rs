@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekindle_loadtest::{BotLog, BotSpec, Fact, Summary, Swarm, SwarmConfig};
+use rekindle_loadtest::{BotLog, BotSpec, Fact, Percentiles, Summary, Swarm, SwarmConfig};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
@@ -26,10 +26,13 @@ pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
 
 async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let access = Access::find(context, args.connect).await?;
-    let wanted = matches::find(&access.node, args.prefix.as_deref()).await?;
-    let match_id = match args.prefix {
-        Some(_) => wanted.id.parse::<MatchId>().ok(),
-        None => None,
+    let (wanted, match_id) = match &args.prefix {
+        Some(prefix) => {
+            let wanted = matches::find(&access.node, Some(prefix)).await?;
+            let match_id = wanted.id.parse::<MatchId>().ok();
+            (wanted, match_id)
+        }
+        None => (matches::find_of(&access.node, args.game.as_deref()).await?, None),
     };
     let brain = context.brain(&wanted.game)?;
     // Other swarms may play in the same match, so the players' numbers are drawn from a wide range.
@@ -60,12 +63,14 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let evidence = swarm.stop(true).await;
     let (summary, reasons) = (evidence.summary(), reasons(&evidence.bots, access.addr));
     tell(context, &summary, &reasons)?;
-    let played = summary.closed == 0 && summary.inputs_durable > 0;
+    let played = summary.closed == 0 && summary.inputs_durable + summary.commands_answered > 0;
     if played || !finished {
         return Ok(Exit::Done);
     }
     let why = reasons.into_iter().max_by_key(|(_, count)| *count).map(|(reason, _)| reason);
-    let why = why.unwrap_or_else(|| format!("no input became durable within {} s", args.seconds));
+    let why = why.unwrap_or_else(|| {
+        format!("no input became durable and no command was answered within {} s", args.seconds)
+    });
     Err(Failure::new(Exit::Failed, format!("RK-CLI-148: not every bot could play: {why}")))
 }
 
@@ -86,9 +91,9 @@ fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
             (Some(message), ..) => coded(message),
             (None, false, Some(lost)) => coded(lost),
             (None, false, None) => coded(&format!("no server answered at UDP {addr}")),
-            (None, true, _) if bot.tally.sent == 0 => coded(
-                "it got in and sent nothing: the time was too short, or bots of this game make no \
-                 inputs of what they see",
+            (None, true, _) if bot.tally.sent + bot.tally.commands == 0 => coded(
+                "it got in and sent nothing: the time was too short, or bots of this game make \
+                 neither inputs nor commands of what they see",
             ),
             (None, true, _) => continue,
         };
@@ -97,16 +102,16 @@ fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
     reasons
 }
 
-/// Until the time is over, or every bot has been sent away.
+/// Until the time is over, or every bot has been sent away or has seen its match end.
 async fn wait(swarm: &Swarm, args: &BotsArgs, bar: &ProgressBar) {
     for second in 0..args.seconds {
         let progress = swarm.progress();
         bar.set_position(second);
         bar.set_message(format!(
-            "{} playing, {} inputs durable",
-            progress.connected, progress.durable
+            "{} playing, {} inputs durable, {} commands answered",
+            progress.connected, progress.durable, progress.answered
         ));
-        if progress.closed >= u64::from(args.count) {
+        if progress.closed + progress.ended as u64 >= u64::from(args.count) {
             return;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -122,26 +127,7 @@ fn tell(
     let mut value = serde_json::to_value(summary)?;
     value["reasons"] = serde_json::to_value(reasons)?;
     context.answer(&value, || {
-        let mut lines = vec![
-            format!(
-                "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats",
-                counted(summary.bots, "bot", "bots"),
-                counted(summary.matches, "match", "matches"),
-                summary.inputs_sent,
-                summary.inputs_durable,
-                summary.snapshots,
-                summary.beats
-            ),
-            format!(
-                "input to durable: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; sessions resumed {}, \
-                 stopped early {}",
-                summary.latency.p50_ms,
-                summary.latency.p99_ms,
-                summary.latency.max_ms,
-                summary.sessions_resumed,
-                summary.closed
-            ),
-        ];
+        let mut lines = played(summary);
         let moved = &summary.moved;
         if moved.count > 0 {
             lines.push(format!(
@@ -157,6 +143,40 @@ fn tell(
         );
         lines
     })
+}
+
+/// What the bots did and how long it took, for people.
+fn played(summary: &Summary) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} in {}: {} inputs sent, {} declared durable, {} snapshots, {} hash beats",
+        counted(summary.bots, "bot", "bots"),
+        counted(summary.matches, "match", "matches"),
+        summary.inputs_sent,
+        summary.inputs_durable,
+        summary.snapshots,
+        summary.beats
+    )];
+    if summary.commands_sent > 0 {
+        let Percentiles { p50_ms, p99_ms, max_ms, .. } = summary.command_latency;
+        lines.push(format!(
+            "{} commands sent, {} answered, {} granted; command to answer: p50 {p50_ms:.1} ms, p99 \
+             {p99_ms:.1} ms, max {max_ms:.1} ms",
+            summary.commands_sent, summary.commands_answered, summary.commands_granted,
+        ));
+    }
+    let Percentiles { p50_ms, p99_ms, max_ms, .. } = summary.latency;
+    lines.push(format!(
+        "input to durable: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, max {max_ms:.1} ms; sessions \
+         resumed {}, stopped early {}",
+        summary.sessions_resumed, summary.closed
+    ));
+    if summary.ended > 0 {
+        lines.push(format!(
+            "{} played until the match ended",
+            counted(summary.ended as usize, "bot", "bots")
+        ));
+    }
+    lines
 }
 
 fn bar(seconds: u64, quiet: bool) -> ProgressBar {

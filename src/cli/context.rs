@@ -1,19 +1,22 @@
 //! What every command works with: the settings, the games, where the running node is, and how an
 //! answer is printed. Made by [`super::run`]; used by all commands and the demo.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rekindle_actors::Games;
 use rekindle_admin::client::AdminClient;
 use rekindle_jobs::Kind;
-use rekindle_loadtest::Brain;
+use rekindle_loadtest::{Brain, Move};
 use serde::Serialize;
 
+use super::Registered;
 use super::args::{Command, Common};
 use crate::config::{self as configuration, Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
 use crate::node::card::NodeCard;
 use crate::node::chores;
+use crate::node::sinks::Sinks;
 use crate::{dial, output};
 
 /// What every command works with.
@@ -28,17 +31,17 @@ pub struct Context {
     pub games: Games,
     /// The kinds of job that it brings along.
     pub kinds: Vec<Kind>,
-    /// Configuration of the match that a first run and the demo play.
-    pub showcase: serde_json::Value,
+    /// What it does with effects.
+    pub sinks: Sinks,
+    /// Configurations of the matches that a first run and the demo play, by game.
+    showcases: BTreeMap<String, serde_json::Value>,
 }
 
 impl Context {
     pub(super) fn load(
         common: Common,
         command: Option<&Command>,
-        games: Games,
-        kinds: Vec<Kind>,
-        showcase: serde_json::Value,
+        registered: Registered,
     ) -> Result<Self, Failure> {
         let sources = Sources {
             implied: implied(command),
@@ -50,7 +53,8 @@ impl Context {
             |error: configuration::ConfigError| Failure::new(Exit::Usage, error.to_string());
         let settings = Settings::load(&sources).map_err(wrong)?;
         let config = Config::from_settings(&settings).map_err(wrong)?;
-        Ok(Self { common, settings, config, games, kinds, showcase })
+        let Registered { games, kinds, showcases, sinks } = registered;
+        Ok(Self { common, settings, config, games, kinds, sinks, showcases })
     }
 
     /// Prints what a command answers: lines for people, or one line of JSON if asked for. Whatever
@@ -86,25 +90,43 @@ impl Context {
         })
     }
 
+    /// The configuration of the match of a game that a first run and the demo play.
+    pub(crate) fn showcase(&self, game: &str) -> serde_json::Value {
+        self.showcases.get(game).cloned().unwrap_or_else(|| serde_json::json!({}))
+    }
+
     /// How many players a match of the showcase takes.
     pub(crate) fn room(&self, game: &str) -> Result<usize, Failure> {
+        self.room_with(game, &self.showcase(game)).map_err(|failure| {
+            let why = failure.message;
+            let message = format!(
+                "RK-CLI-149: the showcase of this executable is no configuration of `{game}`: {why}"
+            );
+            Failure::new(Exit::Usage, message)
+        })
+    }
+
+    /// How many players a match with this configuration takes.
+    pub(crate) fn room_with(
+        &self,
+        game: &str,
+        config: &serde_json::Value,
+    ) -> Result<usize, Failure> {
         let kind = self.games.get(game)?;
-        let config = kind.config_from_json(&self.showcase.to_string()).map_err(|error| {
-            Failure::new(
-                Exit::Usage,
-                format!(
-                    "RK-CLI-149: the showcase of this executable is no configuration of \
-                     `{game}`: {error}"
-                ),
-            )
-        })?;
+        let config = kind
+            .config_from_json(&config.to_string())
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         Ok(kind.max_players(&config))
     }
 
-    /// How the house bots of a game play, for bots that come over the network.
+    /// How the house bots of a game play, by inputs and by commands, for bots that come over the
+    /// network.
     pub(crate) fn brain(&self, game: &str) -> Result<Brain, Failure> {
         let game = self.games.get(game)?;
-        Ok(Arc::new(move |player, view, config, memory| game.bot(player, view, config, memory)))
+        Ok(Arc::new(move |player, view, config, memory| Move {
+            input: game.bot(player, view, config, memory),
+            command: game.bot_command(player, view, config, memory),
+        }))
     }
 
     /// The running node to ask: the one of `--admin`, else the one whose card lies in the data
@@ -188,6 +210,13 @@ fn flags(
         flags.push(("--set".to_owned(), key.trim().to_owned(), value.trim().to_owned()));
     }
     Ok(flags)
+}
+
+/// The configuration of a game, as it was typed.
+pub(crate) fn game_config(typed: &str) -> Result<serde_json::Value, Failure> {
+    serde_json::from_str(typed).map_err(|error| {
+        Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}"))
+    })
 }
 
 /// Runs a command that waits for others: one thread is enough.

@@ -7,7 +7,7 @@ use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 
 use super::args::{MatchCommand, StandbyWord};
-use super::context::{Context, block_on};
+use super::context::{self, Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
             }
             MatchCommand::Create { game, game_config, bots, seed, tick_rate, on, ticket, ttl } => {
                 let game = game_or_first(&node, game).await?;
-                let config = json(&game_config)?;
+                let config = context::game_config(&game_config)?;
                 let wanted = CreateMatch {
                     game,
                     config,
@@ -102,13 +102,6 @@ async fn game_or_first(node: &AdminClient, game: Option<String>) -> Result<Strin
         Some(game) => Ok(game),
         None => first_game(node).await,
     }
-}
-
-/// The configuration of a game, as it was typed.
-fn json(game_config: &str) -> Result<serde_json::Value, Failure> {
-    serde_json::from_str(game_config).map_err(|error| {
-        Failure::new(Exit::Usage, format!("RK-CLI-003: --game-config is no JSON: {error}"))
-    })
 }
 
 /// Where in the cluster a match is.
@@ -202,15 +195,8 @@ async fn first_game(node: &AdminClient) -> Result<String, Failure> {
 
 /// The match of a running node whose id begins with `prefix`; without a prefix the first that runs.
 pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<MatchView, Failure> {
+    let Some(prefix) = prefix else { return find_of(node, None).await };
     let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
-    let Some(prefix) = prefix else {
-        return matches.into_iter().find(is_live).ok_or_else(|| {
-            Failure::new(
-                Exit::NotFound,
-                "RK-CLI-012: no match runs there; `rekindle match create` makes one",
-            )
-        });
-    };
     let ids = matches.iter().filter_map(|view| view.id.parse::<MatchId>().ok());
     let id = pick(prefix, ids)
         .map_err(|error: PickError| Failure::new(Exit::NotFound, error.to_string()))?
@@ -219,6 +205,21 @@ pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<Mat
         .into_iter()
         .find(|view| view.id == id)
         .ok_or_else(|| Failure::new(Exit::NotFound, PickError::None(id).to_string()))
+}
+
+/// The first match that runs, of this game if one is named.
+pub(super) async fn find_of(node: &AdminClient, game: Option<&str>) -> Result<MatchView, Failure> {
+    let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
+    let wanted = |view: &MatchView| is_live(view) && game.is_none_or(|game| view.game == game);
+    matches.into_iter().find(wanted).ok_or_else(|| {
+        let (of, which) = game.map_or_else(Default::default, |game| {
+            (format!(" of `{game}`"), format!(" --game {game}"))
+        });
+        let message = format!(
+            "RK-CLI-012: no match{of} runs there; `rekindle match create{which}` makes one"
+        );
+        Failure::new(Exit::NotFound, message)
+    })
 }
 
 /// Which exit code an answer of the node means.

@@ -29,7 +29,7 @@ pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
     let house_bots = HOUSE_BOTS.min(context.room(game)?) as u16;
     let first_match = NewMatch {
         game: game.to_owned(),
-        config: context.showcase.clone(),
+        config: context.showcase(game),
         house_bots,
         seed: None,
         tick_rate: None,
@@ -83,6 +83,7 @@ fn serve(
             games: context.games.clone(),
             metrics,
             kinds: context.kinds.clone(),
+            sinks: context.sinks.clone(),
             signals,
             front,
             first_match,

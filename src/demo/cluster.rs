@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rekindle_admin::api::{MatchView, SetStandby};
 use rekindle_admin::client::AdminClient;
-use rekindle_loadtest::Swarm;
+use rekindle_loadtest::{Progress, Swarm};
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 use tokio::time::Instant;
@@ -76,7 +76,7 @@ pub(super) async fn play(
 ) -> Result<Show, Failure> {
     let nodes = start_all(args, home, stage).await?;
     let cards: Vec<NodeCard> = nodes.iter().map(|node| node.card.clone()).collect();
-    let matches = super::create_matches(context, args, cast, &cards).await?;
+    let matches = super::create_matches(args, cast, &cards).await?;
     let swarm = super::let_in(context, cast, &home.store, stage, &cards, &matches).await?;
     super::everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
@@ -133,7 +133,7 @@ impl Troupe<'_> {
             self.have_followed(place, &mine, Some(1)).await?;
         }
         self.hear();
-        let resumed = self.swarm.progress().resumed;
+        let before_it = self.swarm.progress();
         let (at, moment) = (self.swarm.elapsed(), Instant::now());
         let victim = self.nodes[place].card.incarnation.clone();
         let pid = self.nodes[place].card.pid;
@@ -150,7 +150,7 @@ impl Troupe<'_> {
             Act::Freeze => process.freeze()?,
             Act::Drain => process.stop().await?,
         }
-        self.all_back(&mine, resumed).await?;
+        self.all_back(&mine, before_it).await?;
         let until = self.swarm.elapsed();
         let process = &mut self.nodes[place].process;
         let ended = match act {
@@ -254,18 +254,21 @@ impl Troupe<'_> {
         Ok(owners)
     }
 
-    /// Waits until every bot in these matches has come back to its session, and all play.
-    async fn all_back(&self, matches: &BTreeSet<MatchId>, resumed: u64) -> Result<(), Failure> {
+    /// Waits until every bot in these matches has come back to its session, or has seen its match
+    /// end, and all others play. `before`: how things stood before they were cut off.
+    async fn all_back(&self, matches: &BTreeSet<MatchId>, before: Progress) -> Result<(), Failure> {
         let players = usize::from(self.cast.players);
         let cut_off = (0..players)
             .filter(|player| matches.contains(&self.matches[player % self.matches.len()]))
             .count() as u64;
-        let back =
-            self.swarm.wait_until(PATIENCE, |progress| progress.resumed >= resumed + cut_off).await;
+        let met = |progress: &Progress| {
+            progress.resumed - before.resumed + (progress.ended - before.ended) as u64
+        };
+        let back = self.swarm.wait_until(PATIENCE, |progress| met(progress) >= cut_off).await;
         if !back {
             let message = format!(
                 "RK-DEMO-150: {} of {cut_off} bots were back in their sessions after {} s{}",
-                self.swarm.progress().resumed.saturating_sub(resumed),
+                met(&self.swarm.progress()),
                 PATIENCE.as_secs(),
                 self.swarm.trouble().map_or_else(String::new, |why| format!("; a bot says: {why}"))
             );

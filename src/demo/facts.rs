@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_actors::Games;
-use rekindle_loadtest::{BotLog, Fact};
+use rekindle_loadtest::{AnsweredCommand, BotLog, Fact};
 use rekindle_schema::{Epoch, MatchId, Tick};
 use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions, Start};
@@ -30,6 +30,10 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
             let tick = moment.sim.tick();
             for input in &moment.step.inputs {
                 facts.applied.entry((input.session, input.seq)).or_default().push(tick);
+            }
+            for (command, granted) in moment.step.commands.iter().zip(&moment.output.commands) {
+                let key = (command.session, command.seq);
+                facts.commands.entry(key).or_default().push((tick, *granted));
             }
             for join in &moment.step.joins {
                 facts.joins.entry(join.session).or_default().push(tick);
@@ -81,6 +85,14 @@ pub fn witness(log: &BotLog) -> Witness {
             Fact::Durable(input) => {
                 witness.durable.extend(session.map(|session| (session, input.seq, input.tick)));
             }
+            Fact::Answered(command) => {
+                let AnsweredCommand { seq, tick, granted, .. } = *command;
+                witness.answered.extend(session.map(|session| (session, seq, tick, granted)));
+            }
+            Fact::Unanswered { seq } => {
+                witness.unanswered.extend(session.map(|session| (session, *seq)));
+            }
+            Fact::Ended { .. } => witness.ended = true,
             Fact::Beat { tick, hash } => witness.beats.push((*tick, *hash)),
             Fact::Gap { from_tick, interrupted: true, .. } => {
                 witness.playing = true;
@@ -129,6 +141,8 @@ mod tests {
         let facts = vec![
             Fact::Joined { at_us: 1, session, epoch: Epoch(1), tick: Tick(3) },
             Fact::Durable(DurableInput { seq: 1, tick: Tick(4), epoch: Epoch(1), latency_us: 9 }),
+            Fact::Answered(AnsweredCommand { seq: 1, tick: Tick(5), granted: true, latency_us: 9 }),
+            Fact::Unanswered { seq: 2 },
             Fact::Beat { tick: Tick(30), hash: StateHash([1; 32]) },
             Fact::Disconnected { at_us: 5, reason: "silent".into() },
             Fact::Resumed { at_us: 6, session, epoch: Epoch(2), tick: Tick(31) },
@@ -150,6 +164,8 @@ mod tests {
         assert_eq!(witness.sessions, [session]);
         assert_eq!((witness.resumes, witness.playing), (1, true));
         assert_eq!(witness.durable, [(session, 1, Tick(4))]);
+        assert_eq!(witness.answered, [(session, 1, Tick(5), true)]);
+        assert_eq!((&witness.unanswered[..], witness.ended), (&[(session, 2)][..], false));
         assert_eq!(witness.newest, [(Epoch(1), Tick(31)), (Epoch(2), Tick(50))].into());
         assert_eq!(first_cut(&[log]), [(MatchId(2), Tick(31))].into());
     }

@@ -11,6 +11,8 @@ use rekindle_schema::{Epoch, MatchId, SessionId, StateHash, Tick};
 
 /// Fewer durable inputs than this prove nothing.
 pub const MIN_INPUTS: usize = 1_000;
+/// Fewer answered commands than this prove nothing, unless there are enough inputs.
+pub const MIN_COMMANDS: usize = 200;
 /// Fewer beats than this prove nothing, however many bots received each of them.
 pub const MIN_BEATS: usize = 20;
 
@@ -27,6 +29,13 @@ pub struct Witness {
     pub playing: bool,
     /// (session, seq, tick) that a frame declared durable.
     pub durable: Vec<(SessionId, u64, Tick)>,
+    /// (session, seq, tick, granted) of commands whose outcome it was told.
+    pub answered: Vec<(SessionId, u64, Tick, bool)>,
+    /// (session, seq) of commands that were applied, says the client, and whose outcome died with
+    /// a node.
+    pub unanswered: Vec<(SessionId, u64)>,
+    /// It saw the end of its match.
+    pub ended: bool,
     /// Hashes that it received.
     pub beats: Vec<(Tick, StateHash)>,
     /// The newest tick that it was shown in each epoch.
@@ -40,6 +49,8 @@ pub struct Witness {
 pub struct Facts {
     /// The ticks at which each (session, seq) was applied.
     pub applied: BTreeMap<(SessionId, u64), Vec<Tick>>,
+    /// The ticks at which each command (session, seq) was applied, and whether it was granted.
+    pub commands: BTreeMap<(SessionId, u64), Vec<(Tick, bool)>>,
     /// Ticks at which sessions joined.
     pub joins: BTreeMap<SessionId, Vec<Tick>>,
     /// Hash after each tick that was on a beat, from an independent simulation.
@@ -63,13 +74,20 @@ pub struct Verdict {
     pub lost: usize,
     /// Inputs that stand in the journal more than once.
     pub duplicates: usize,
+    /// (session, seq, tick, granted) that bots were told of commands.
+    pub commands_answered: usize,
+    /// Commands that bots were told to be applied, and that do not stand in the journal so.
+    pub commands_lost: usize,
+    /// Commands that stand in the journal more than once.
+    pub commands_twice: usize,
     /// Hashes that bots received and that were compared.
     pub beats_checked: usize,
     /// Of those, how many are not the same beat, received by another bot.
     pub beats_distinct: usize,
     /// How many hashes that bots received, or of the journal's own, differ.
     pub mismatches: usize,
-    /// Bots that play on in the session that they began with, after every kill.
+    /// Bots that play on in the session that they began with, after every kill, or did until their
+    /// match ended.
     pub sessions_resumed: usize,
     /// Joins behind the first kill: each is a session that was lost.
     pub joins_after_kill: usize,
@@ -137,6 +155,7 @@ impl Verdict {
                 ));
             }
         }
+        self.hear_of_commands(witness, facts);
         for &(tick, hash) in &witness.beats {
             self.beats_checked += 1;
             beats.insert((witness.match_id, tick));
@@ -155,7 +174,8 @@ impl Verdict {
             self.rolled_back_max = self.rolled_back_max.max(tick.0.saturating_sub(durable.0));
         }
         self.rolled_back_max = self.rolled_back_max.max(witness.taken_back);
-        if witness.playing && witness.sessions.len() == 1 && (witness.resumes > 0 || unkilled) {
+        let went_on = witness.playing && (witness.resumes > 0 || unkilled);
+        if witness.sessions.len() == 1 && (went_on || witness.ended) {
             self.sessions_resumed += 1;
         } else {
             self.fault(format!(
@@ -168,14 +188,44 @@ impl Verdict {
         }
     }
 
+    /// Compares what one bot was told of its commands with the journal of its match.
+    fn hear_of_commands(&mut self, witness: &Witness, facts: &Facts) {
+        let applied =
+            |session, seq| facts.commands.get(&(session, seq)).map_or(&[][..], Vec::as_slice);
+        for &(session, seq, tick, granted) in &witness.answered {
+            self.commands_answered += 1;
+            if !applied(session, seq).contains(&(tick, granted)) {
+                self.commands_lost += 1;
+                let answer = if granted { "granted" } else { "refused" };
+                self.fault(format!(
+                    "command {seq} of session {session} was {answer} at tick {tick}; the journal \
+                     has it at {:?}",
+                    applied(session, seq)
+                ));
+            }
+        }
+        for &(session, seq) in &witness.unanswered {
+            if applied(session, seq).is_empty() {
+                self.commands_lost += 1;
+                self.fault(format!(
+                    "command {seq} of session {session} was taken by a node; the journal does not \
+                     have it"
+                ));
+            }
+        }
+    }
+
     /// Looks into the journal of one match for what must not be in it.
     fn read(&mut self, match_id: MatchId, facts: &Facts, first_kill: Option<Tick>) {
         let duplicates = facts.applied.values().filter(|ticks| ticks.len() > 1).count();
+        let commands = facts.commands.values().filter(|ticks| ticks.len() > 1).count();
         self.duplicates += duplicates;
+        self.commands_twice += commands;
         self.mismatches += facts.journal_mismatches;
-        if duplicates + facts.journal_mismatches > 0 {
+        if duplicates + commands + facts.journal_mismatches > 0 {
             self.fault(format!(
-                "match {match_id}: {duplicates} inputs applied twice, {} beats contradicted",
+                "match {match_id}: {duplicates} inputs and {commands} commands applied twice, {} \
+                 beats contradicted",
                 facts.journal_mismatches
             ));
         }
@@ -198,11 +248,13 @@ impl Verdict {
 
     /// What all of it together proves, or does not.
     fn sum_up(&mut self) {
-        if self.inputs_durable < MIN_INPUTS || self.beats_distinct < MIN_BEATS {
+        let few = self.inputs_durable < MIN_INPUTS && self.commands_answered < MIN_COMMANDS;
+        if few || self.beats_distinct < MIN_BEATS {
             self.fault(format!(
-                "{} durable inputs and {} different beats prove nothing: at least {MIN_INPUTS} and \
-                 {MIN_BEATS} are needed",
-                self.inputs_durable, self.beats_distinct
+                "{} durable inputs, {} answered commands and {} different beats prove nothing: at \
+                 least {MIN_INPUTS} inputs or {MIN_COMMANDS} commands, and {MIN_BEATS} beats are \
+                 needed",
+                self.inputs_durable, self.commands_answered, self.beats_distinct
             ));
         }
         if self.rolled_back_max > 0 {
@@ -221,8 +273,8 @@ impl Verdict {
 }
 
 impl Verdict {
-    /// Nothing durable was lost or applied twice, no hash differs, every session was resumed, and
-    /// enough was seen to say so.
+    /// Nothing durable or answered was lost or applied twice, no hash differs, every session was
+    /// resumed, and enough was seen to say so.
     pub fn holds(&self) -> bool {
         self.faults.is_empty()
     }
@@ -252,12 +304,16 @@ mod tests {
             resumes: 1,
             playing: true,
             durable: (1..=1_200).map(|seq| (SESSION, seq, Tick(seq + 10))).collect(),
+            answered: (1..=250).map(|seq| (SESSION, seq, Tick(seq + 20), true)).collect(),
+            unanswered: vec![(SESSION, 251)],
+            ended: false,
             beats: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
             newest: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_210))].into(),
             taken_back: 0,
         };
         let facts = Facts {
             applied: (1..=1_200).map(|seq| ((SESSION, seq), vec![Tick(seq + 10)])).collect(),
+            commands: (1..=251).map(|seq| ((SESSION, seq), vec![(Tick(seq + 20), true)])).collect(),
             joins: [(SESSION, vec![Tick(5)])].into(),
             hashes: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
             journal_mismatches: 0,
@@ -303,6 +359,26 @@ mod tests {
                 "twice",
                 |_, facts| facts.applied.get_mut(&(SESSION, 3)).unwrap().push(Tick(14)),
                 |verdict| verdict.duplicates == 1,
+            ),
+            (
+                "command lost",
+                |_, facts| drop(facts.commands.remove(&(SESSION, 3))),
+                |verdict| verdict.commands_lost == 1,
+            ),
+            (
+                "command with another outcome",
+                |witness, _| witness.answered[2].3 = false,
+                |verdict| verdict.commands_lost == 1,
+            ),
+            (
+                "command without an answer lost",
+                |_, facts| drop(facts.commands.remove(&(SESSION, 251))),
+                |verdict| verdict.commands_lost == 1,
+            ),
+            (
+                "command twice",
+                |_, facts| facts.commands.get_mut(&(SESSION, 3)).unwrap().push((Tick(99), true)),
+                |verdict| verdict.commands_twice == 1,
             ),
             (
                 "hash",
@@ -355,9 +431,12 @@ mod tests {
                 |verdict| verdict.results_wrong == 1,
             ),
             (
-                "too few inputs",
-                |witness, _| witness.durable.truncate(999),
-                |verdict| verdict.inputs_durable == 999,
+                "too few inputs, and too few commands",
+                |witness, _| {
+                    witness.durable.truncate(999);
+                    witness.answered.truncate(199);
+                },
+                |verdict| (verdict.inputs_durable, verdict.commands_answered) == (999, 199),
             ),
             (
                 "too few beats",

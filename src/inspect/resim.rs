@@ -10,7 +10,7 @@ use rekindle_schema::codec::CodecError;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::record::{Flush, Step};
 use rekindle_schema::{MatchId, Seq, StateHash, Tick};
-use rekindle_sim::{SimError, Simulation};
+use rekindle_sim::{SimError, Simulation, StepOutput};
 use rekindle_store::history::{self, End, HistoryError, LoadOptions, Start};
 use rekindle_store::{Store, StoreError};
 
@@ -114,6 +114,8 @@ pub struct Moment<'a> {
     pub sim: &'a dyn Simulation,
     /// What it was made from.
     pub step: &'a Step,
+    /// What it brought forth.
+    pub output: &'a StepOutput,
     /// The record that says so.
     pub record: &'a Record,
 }
@@ -204,8 +206,8 @@ pub fn run(
         for tick in (first.0..=last.0).map(Tick) {
             let empty = Step { tick, ..Step::default() };
             let step = steps.next_if(|step| step.tick == tick).unwrap_or(&empty);
-            sim.step(step).map_err(|error| ResimError::Sim { match_id, error })?;
-            if !visit(Moment { sim: &*sim, step, record: &record }) {
+            let output = &sim.step(step).map_err(|error| ResimError::Sim { match_id, error })?;
+            if !visit(Moment { sim: &*sim, step, output, record: &record }) {
                 return Ok(sim);
             }
         }

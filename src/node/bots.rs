@@ -82,7 +82,8 @@ async fn enter(handle: &MatchHandle, number: u64) -> Result<Bot, Refusal> {
     }
 }
 
-/// Each bot looks at the tick that everybody sees and answers with an input, a command, or both.
+/// Each bot looks at what its player sees of the tick, and answers with an input, a command, or
+/// both.
 fn step(
     handle: &MatchHandle,
     game: &dyn GameType,
@@ -91,7 +92,8 @@ fn step(
     frame: &TickFrame,
 ) {
     for bot in bots {
-        if let Some(payload) = game.bot(bot.player, &frame.view, config, &mut bot.memory) {
+        let seen = frame.view.seen_by(bot.player);
+        if let Some(payload) = game.bot(bot.player, &seen, config, &mut bot.memory) {
             handle.input(RawInput {
                 session: bot.session,
                 seq: bot.next_input,
@@ -101,11 +103,14 @@ fn step(
             });
             bot.next_input += 1;
         }
-        let command = game.bot_command(bot.player, &frame.view, config, &mut bot.memory);
-        if let Some(payload) = command
-            && handle.command(bot.session, bot.next_command, payload) == Admission::Queued
-        {
+        let before = bot.memory.clone();
+        let command = game.bot_command(bot.player, &seen, config, &mut bot.memory);
+        let Some(payload) = command else { continue };
+        if handle.command(bot.session, bot.next_command, payload) == Admission::Queued {
             bot.next_command += 1;
+        } else {
+            // The bot must not remember as asked for what the match did not take.
+            bot.memory = before;
         }
     }
 }

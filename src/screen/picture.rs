@@ -147,6 +147,7 @@ mod tests {
             entities: vec![entity(0, 0b11), entity(4, 0b01), entity(5, 0b10)],
             values: vec![1, 0, 255, 1, 9, 9, 0, 255, 0],
             avatars: vec![(PlayerId(8), 5)],
+            restricted: None,
         };
         let picture = Picture::of(&Games::new(), &welcome("other", schema), &view).unwrap();
         assert_eq!(picture.sketch.x, [-10.0, 10.0]);

@@ -166,7 +166,15 @@ fn hear(
             Fact::Closed { message, .. } => {
                 broken.push(format!("player {player} was sent away: {message}"));
             }
-            Fact::Gap { .. } | Fact::Moved { .. } | Fact::Disconnected { .. } => {}
+            Fact::Ended { reason, .. } => {
+                broken.push(format!("player {player} saw its match end: {reason}"));
+            }
+            // The fleet plays by inputs alone: it has no commands to be answered.
+            Fact::Gap { .. }
+            | Fact::Moved { .. }
+            | Fact::Disconnected { .. }
+            | Fact::Answered(_)
+            | Fact::Unanswered { .. } => {}
         }
     }
     if sessions.len() != 1 {

@@ -1,4 +1,5 @@
-//! The demo, whole: a node process, bots over QUIC, SIGKILL, the verdict.
+//! The demo, whole: a node process, bots over QUIC, SIGKILL, the verdict. Of a game that is played
+//! by inputs, and of one that is played by commands.
 
 use crate::support::rekindle;
 
@@ -32,4 +33,43 @@ fn the_demo_holds_every_promise() {
     // What the demo leaves stands up to an audit of every byte.
     rekindle(dir.path(), &["verify", "kept"]).expect(0);
     rekindle(dir.path(), &["demo", "--data-dir", "kept"]).expect(2);
+}
+
+#[test]
+fn the_demo_of_a_game_of_commands_loses_no_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["demo", "--game", "tictactoe", "--players", "16", "--seed", "3", "--json"];
+    let verdict = rekindle(dir.path(), &args).expect(0).json();
+    let figure = |name: &str| {
+        verdict[name].as_u64().unwrap_or_else(|| panic!("{name} is missing in {verdict}"))
+    };
+    assert_eq!(
+        (figure("kills"), figure("matches"), figure("players"), figure("sessions_resumed")),
+        (1, 8, 16, 16)
+    );
+    assert_eq!(figure("inputs_durable"), 0, "it has no inputs: {verdict}");
+    assert!(figure("commands_answered") >= 200 && figure("results") > 0, "{verdict}");
+    for broken in [
+        "answered_commands_lost",
+        "duplicate_commands",
+        "hash_mismatches",
+        "joins_after_kill",
+        "ticks_rolled_back_max",
+        "results_wrong",
+    ] {
+        assert_eq!(figure(broken), 0, "{broken}: {verdict}");
+    }
+}
+
+#[test]
+fn a_demo_whose_matches_end_before_it_does_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--game", "tictactoe", "--players", "4", "--game-config"];
+    let refused = |config: &str| rekindle(dir.path(), &[&demo[..], &[config]].concat());
+    // Without rounds a match takes a few seconds.
+    let ended = refused("{}").expect(1);
+    assert!(ended.stderr.contains("RK-DEMO-160: every match of `tictactoe`"), "{ended:?}");
+    let unknown = refused(r#"{"rounds": 3}"#).expect(2);
+    assert!(unknown.stderr.contains("unknown key `rounds`"), "{unknown:?}");
+    assert!(refused("{").expect(2).stderr.contains("RK-CLI-003"));
 }

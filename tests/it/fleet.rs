@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rekindle_arena::Arena;
-use rekindle_loadtest::{BotSpec, Brain, Evidence, Progress, Swarm, SwarmConfig, Trust};
+use rekindle_loadtest::{BotSpec, Brain, Evidence, Move, Progress, Swarm, SwarmConfig, Trust};
 use rekindle_schema::{MatchId, PlayerId};
 use rekindle_sim::{GameType, Typed};
 use serde_json::Value;
@@ -208,8 +208,9 @@ impl Fleet {
         let bots: Vec<BotSpec> = bots.collect();
         let certificate = std::fs::read(self.place(0).join("rekindle-data/cert.der")).unwrap();
         let game = Typed::<Arena>::new().unwrap();
-        let brain: Brain =
-            Arc::new(move |player, view, config, memory| game.bot(player, view, config, memory));
+        let brain: Brain = Arc::new(move |player, view, config, memory| {
+            Move::input(game.bot(player, view, config, memory))
+        });
         let trust = Trust::Certificate(certificate);
         Swarm::start(SwarmConfig::new(self.addrs.clone(), trust, bots, brain)).unwrap()
     }

@@ -22,6 +22,7 @@ mod jobs;
 mod keys;
 mod logging;
 mod migrate;
+mod new;
 mod node;
 mod operators;
 mod outage;

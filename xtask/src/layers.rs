@@ -51,6 +51,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-arena", &["rekindle-sim"]),
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
     ("rekindle-tictactoe", &["rekindle-sim"]),
+    ("template-arena", &["rekindle-sim", "rekindle"]),
+    ("template-strategy", &["rekindle-sim", "rekindle"]),
+    ("template-turns", &["rekindle-sim", "rekindle"]),
     ("rekindle-testservers", &[]),
     ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-tictactoe"]),
 ];

@@ -1,8 +1,8 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
 //! `cargo xtask bits`, `cargo xtask browser`, `cargo xtask load`, `cargo xtask stores`,
-//! `cargo xtask outage`, `cargo xtask restart`, `cargo xtask cluster`, `cargo xtask services`,
-//! `cargo xtask tidy`.
+//! `cargo xtask outage`, `cargo xtask restart`, `cargo xtask scaffold`, `cargo xtask cluster`,
+//! `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
 mod browser;
@@ -15,6 +15,7 @@ mod node;
 mod outage;
 mod program;
 mod restart;
+mod scaffold;
 mod services;
 mod stores;
 mod suite;
@@ -99,6 +100,9 @@ enum Task {
     Outage(outage::Outage),
     /// Kill a node full of matches and print how long they stand still
     Restart(restart::Restart),
+    /// Make a game from each template of `rekindle new`, build it in a folder of its own and test
+    /// it, which kills its node (minutes)
+    Scaffold(scaffold::Scaffold),
     /// Do things to a cluster of real processes under load, and measure what it costs (minutes)
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         Task::Stores(wanted) => stores::stores(&wanted),
         Task::Outage(wanted) => outage::outage(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
+        Task::Scaffold(wanted) => scaffold::scaffold(&wanted),
         Task::Cluster(wanted) => cluster::cluster(&wanted),
         Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),

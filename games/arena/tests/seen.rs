@@ -137,7 +137,7 @@ fn mean_snapshot(movers: u16, bots: usize, ticks: u64) -> f64 {
             avatar,
             ..SnapshotHeader::default()
         };
-        sender.encode(&header, &view, &history, avatar, None, 1200, &mut out);
+        sender.encode(&header, &view, &history, None, 1200, &mut out);
         let received = receiver.receive(&out).unwrap();
         // The first snapshots of so many entities are too large for one datagram: the rest follows.
         assert!(received.complete || number < 10);

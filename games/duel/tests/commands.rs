@@ -108,10 +108,10 @@ fn the_demo_plays_what_is_registered() {
     assert_eq!(code, Some(0), "{summary} {err}");
     assert_eq!(
         (&summary["players"], &summary["matches"], &summary["holds"]),
-        (&4.into(), &2.into(), &true.into()),
+        (&32.into(), &16.into(), &true.into()),
         "{summary}"
     );
-    let (code, _, err) = run(dir.path(), &["demo", "--players", "5"]);
+    let (code, _, err) = run(dir.path(), &["demo", "--players", "5", "--matches", "2"]);
     assert!(code == Some(2) && err.contains("RK-DEMO-140") && err.contains("--players 4"), "{err}");
 }
 

@@ -3,6 +3,7 @@
 //! phases are a state machine, whose timeouts end a match that one of the players has left; and a
 //! seat belongs to its player, who may come back days later.
 
+use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{
     Component, Entity, Game, GameBuilder, LeaveReason, PlayerId, Players, Resource, State, Value,
     View, World,
@@ -84,13 +85,18 @@ pub struct Put {
 pub struct Rules {
     /// How long a player may think, seconds.
     pub turn_s: u32,
+    /// Whether the two play again after each round. Without it the match ends with the first.
+    pub rematch: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { turn_s: 3 * 24 * 3600 }
+        Self { turn_s: 3 * 24 * 3600, rematch: false }
     }
 }
+
+/// How long the result of a round stands before the next one begins, seconds.
+const PAUSE_S: u64 = 1;
 
 /// The game.
 #[derive(Debug)]
@@ -114,6 +120,11 @@ impl Game for TicTacToe {
         let think = |world: &World| {
             u64::from(world.constant::<Rules>().turn_s) * u64::from(world.tick_rate())
         };
+        // Without a rematch the match ends when it is over, and so nothing ever times out there.
+        let pause = |world: &World| {
+            let again = world.constant::<Rules>().rematch;
+            if again { PAUSE_S * u64::from(world.tick_rate()) } else { u64::MAX }
+        };
         game.states::<Phase>(|phase| {
             phase
                 .allow(Phase::Waiting, Phase::Cross)
@@ -121,6 +132,8 @@ impl Game for TicTacToe {
                 .allow(Phase::Nought, Phase::Cross)
                 .timeout(Phase::Cross, Phase::Over, think)
                 .timeout(Phase::Nought, Phase::Over, think)
+                .timeout(Phase::Over, Phase::Cross, pause)
+                .on_exit(Phase::Over, clear)
                 .on_enter(Phase::Cross, |world| turn(world, Mark::Cross))
                 .on_enter(Phase::Nought, |world| turn(world, Mark::Nought))
                 .on_enter(Phase::Over, conclude);
@@ -198,11 +211,42 @@ impl Game for TicTacToe {
             *board.get_mut(usize::from(cell.place))? = cell.mark;
         }
         let marks = board.iter().filter(|mark| **mark != Mark::None).count() as u8 + 1;
+        if !turn {
+            // In the next round as many marks may stand when it is this player's turn.
+            *moved_at = 0;
+        }
         if !turn || *moved_at == marks {
             return None;
         }
         *moved_at = marks;
         best(&board, mark).map(|place| Put { place })
+    }
+
+    fn sketch(view: &View<'_>, _rules: &Rules) -> Option<Sketch> {
+        let line = |from, to, ink| Shape::Line { from, to, ink };
+        let mut shapes: Vec<Shape> = [1.0, 2.0]
+            .into_iter()
+            .flat_map(|at| [([at, 0.0], [at, 3.0]), ([0.0, at], [3.0, at])])
+            .map(|(from, to)| line(from, to, Ink::Still))
+            .collect();
+        for Cell { place, mark } in view.entities().filter_map(|entity| entity.get::<Cell>()) {
+            let (x, y) = (f32::from(place % 3) + 0.5, 2.5 - f32::from(place / 3));
+            match mark {
+                Mark::None => {}
+                Mark::Cross => shapes.extend(
+                    [-0.3, 0.3]
+                        .map(|tilt| line([x - 0.3, y - tilt], [x + 0.3, y + tilt], Ink::Kind(0))),
+                ),
+                Mark::Nought => {
+                    shapes.push(Shape::Circle { at: [x, y], radius: 0.3, ink: Ink::Kind(1) });
+                }
+            }
+        }
+        let mut seats = view.entities().filter_map(|entity| entity.get::<Seat>());
+        let title = seats
+            .find(|seat| seat.turn)
+            .map_or_else(String::new, |seat| format!("{:?} to move", seat.mark).to_lowercase());
+        Some(Sketch { x: [0.0, 3.0], y: [0.0, 3.0], title, shapes, board: Vec::new() })
     }
 }
 
@@ -227,6 +271,14 @@ fn turn(world: &mut World, mark: Mark) {
     });
 }
 
+/// A round is over and the next one begins: on an empty board, with crosses again.
+fn clear(world: &mut World) {
+    world.query::<&mut Cell, (), _>(|mut cells| {
+        cells.iter_mut().for_each(|mut cell| cell.mark = Mark::None);
+    });
+    *world.resource_mut() = Verdict { winner: None, how: String::new() };
+}
+
 /// The result goes out. Without a verdict time was over for the one whose turn it is.
 fn conclude(world: &mut World) {
     let mut verdict = world.resource::<Verdict>().clone();
@@ -239,9 +291,12 @@ fn conclude(world: &mut World) {
     turn(world, Mark::None);
     debug_assert!(world.resource::<State<Phase>>().is(Phase::Over));
     let winner = verdict.winner.map(|player| player.0);
+    let rematch = world.constant::<Rules>().rematch;
     let mut output = world.output();
     output.effect_json("result", &(winner, &verdict.how));
-    output.end_match(&verdict.how);
+    if !rematch {
+        output.end_match(&verdict.how);
+    }
 }
 
 /// Wins if it can, else keeps the other from it, else takes the middle, a corner, a side.
@@ -345,6 +400,16 @@ mod tests {
     fn bots_play_by_commands_to_a_draw() {
         let harness = Harness::<TicTacToe>::new(3).bots(2).run(60);
         assert_eq!(harness.ended(), Some("draw"));
+        harness.assert_replay_identical();
+    }
+
+    #[test]
+    fn with_a_rematch_one_round_follows_the_other_and_each_has_its_result() {
+        let harness = Harness::<TicTacToe>::with_config(3, r#"{"rematch": true}"#).bots(2).run(200);
+        assert_eq!(harness.ended(), None);
+        let results: Vec<_> = harness.effects().collect();
+        assert!(results.len() >= 3, "{results:?}");
+        assert!(results.iter().all(|result| &*result.payload == b"[null,\"draw\"]"), "{results:?}");
         harness.assert_replay_identical();
     }
 

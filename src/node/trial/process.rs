@@ -107,7 +107,7 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
         let inputs = bots.filter_map(|bot| {
             let payload = game.bot(
                 bot.player,
-                &view,
+                &view.seen_by(bot.player),
                 &lease.spec.config,
                 memories.entry(bot.player).or_default(),
             )?;

@@ -29,7 +29,8 @@ fn of_page(tree: &Tree, page: &File) -> Vec<Finding> {
         let links: Vec<_> =
             line.split("](").skip(1).filter_map(|rest| link(&page.path, rest)).collect();
         let files = links.iter().map(|(file, _)| file.clone());
-        for path in spans.chain(files).filter(|path| !tree.has(path)) {
+        let missing = |path: &String| !tree.has(path) && !tree.has(&beside(&page.path, path));
+        for path in spans.chain(files).filter(missing) {
             let problem = format!("`{path}` does not exist: name what is there now");
             findings.push(Finding::new(&page.path, number + 1, problem));
         }
@@ -62,6 +63,11 @@ fn path_in_span(span: &str) -> Option<String> {
     (TOP.contains(&top) && path.chars().all(plain)).then(|| path.to_owned())
 }
 
+/// A path as the page of one crate means it: from the folder of the page on.
+fn beside(page: &str, path: &str) -> String {
+    page.rsplit_once('/').map_or_else(|| path.to_owned(), |(folder, _)| format!("{folder}/{path}"))
+}
+
 /// The file that a link leads to, if it leads to one of this workspace, and the anchor behind it.
 fn link(page: &str, rest: &str) -> Option<(String, String)> {
     let target = rest.split(')').next()?;
@@ -89,13 +95,19 @@ mod tests {
     use super::*;
 
     fn missing(text: &str) -> Vec<String> {
-        let files = [("docs/A.md", text), ("src/node/run.rs", ""), ("README.md", "")];
+        let files = [
+            ("docs/A.md", text),
+            ("docs/src/beside.rs", ""),
+            ("src/node/run.rs", ""),
+            ("README.md", ""),
+        ];
         check(&Tree::of(&files)).into_iter().map(|finding| finding.problem).collect()
     }
 
     #[test]
     fn paths_that_are_gone_are_found() {
         assert_eq!(missing("see `src/node/run.rs::a_test`, `src/node/`, `a/b`, `src`").len(), 0);
+        assert_eq!(missing("from its own folder: `src/beside.rs`").len(), 0);
         let found = missing("see `src/node/gone.rs`");
         assert_eq!(found, ["`src/node/gone.rs` does not exist: name what is there now"]);
         assert_eq!(missing("```\n`src/gone.rs`\n```\n").len(), 0, "blocks are examples");
