@@ -196,8 +196,10 @@ impl Control for Operated {
 
     fn match_view(&self, id: String) -> Answer<'_, MatchView> {
         async move {
-            let found = self.node.match_report(match_id(&id)?).await.map_err(refused)?;
-            Ok(views::of_match(found))
+            let id = match_id(&id)?;
+            let found = self.node.match_report(id).await.map_err(refused)?;
+            let clients = self.node.lines(id).into_iter().map(views::of_client).collect();
+            Ok(MatchView { clients, ..views::of_match(found) })
         }
         .boxed()
     }

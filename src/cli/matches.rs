@@ -12,8 +12,8 @@ use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
 use rekindle_admin::api::{
-    CreateMatch, CreatedMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated, NodeView,
-    Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby, StopMatch, WhereView,
+    ClientView, CreateMatch, CreatedMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated,
+    NodeView, Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby, StopMatch, WhereView,
 };
 use rekindle_admin::client::{AdminClient, ClientError};
 
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 context.answer(&matches, || table(&matches))?;
             }
             MatchCommand::Show { prefix } => {
-                let found = find(&node, Some(&prefix)).await?;
+                let found = whole(&node, &prefix).await?;
                 context.answer(&found, || details(&found))?;
             }
             MatchCommand::Where { prefix } => {
@@ -102,6 +102,12 @@ async fn game_or_first(node: &AdminClient, game: Option<String>) -> Result<Strin
         Some(game) => Ok(game),
         None => first_game(node).await,
     }
+}
+
+/// A match with the lines of its clients, which lists leave out.
+async fn whole(node: &AdminClient, prefix: &str) -> Result<MatchView, Failure> {
+    let MatchView { id, .. } = find(node, Some(prefix)).await?;
+    node.get(&format!("/v1/matches/{id}")).await.map_err(explain)
 }
 
 /// Where in the cluster a match is.
@@ -342,7 +348,23 @@ fn details(view: &MatchView) -> Vec<String> {
     lines.extend(view.build_change.iter().map(|words| format!("build      {words}")));
     lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
     lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
+    lines.extend(view.clients.iter().map(|client| line_of(client, view.tick)));
     lines
+}
+
+/// The line of a client. `tick`: the newest published one.
+fn line_of(client: &ClientView, tick: Option<u64>) -> String {
+    let ClientView { player, carrier, protocol, rtt_ms, jitter_ms, lost, has, .. } = client;
+    let who = if client.spectator { "spectator " } else { "player    " };
+    let behind = match (has, tick) {
+        (Some(has), Some(tick)) => format!("{} ticks behind", tick.saturating_sub(*has)),
+        _ => "has no snapshot yet".to_owned(),
+    };
+    format!(
+        "{who} {player}: {carrier} {protocol}, rtt {rtt_ms:.1} ms, jitter {jitter_ms:.1} ms, \
+         {:.1} % lost, {behind}",
+        lost * 100.0
+    )
 }
 
 #[cfg(test)]
@@ -366,6 +388,7 @@ mod tests {
             attempts: 0,
             followers: Vec::new(),
             build_change: None,
+            clients: Vec::new(),
         }
     }
 

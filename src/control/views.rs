@@ -1,11 +1,14 @@
 //! What the node says, in the types of the HTTP interface, and the other way round. Pure.
 
+use std::time::Duration;
+
 use rekindle_actors::OtherBuild;
 use rekindle_admin::api::{
-    CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView, Otherwise,
-    Place, Seat, SeatTicket, WhereView,
+    ClientView, CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView,
+    Otherwise, Place, Seat, SeatTicket, WhereView,
 };
 use rekindle_admin::cluster::{MoveEntry, NodeWanted, NodeWished, RebalanceView, ShareEntry};
+use rekindle_gateway::ClientLine;
 use rekindle_gateway::keys::fingerprint;
 use rekindle_schema::job::{Job, JobState};
 use rekindle_schema::peer::Purpose;
@@ -152,6 +155,23 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         attempts,
         followers: followers.iter().map(|follower| of_follower(follower, epoch)).collect(),
         build_change: build_change.map(|change| change.to_string()),
+        clients: Vec::new(),
+    }
+}
+
+/// The line of a client.
+pub(super) fn of_client(line: ClientLine) -> ClientView {
+    let ClientLine { player, spectator, carrier, version, rtt, jitter, lost, has } = line;
+    let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
+    ClientView {
+        player: player.0,
+        spectator,
+        carrier: carrier.to_owned(),
+        protocol: version,
+        rtt_ms: ms(rtt),
+        jitter_ms: ms(jitter),
+        lost,
+        has: has.map(|tick| tick.0),
     }
 }
 

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use rekindle_actors::{BuildChange, MatchPhase, MatchStatus};
 use rekindle_cluster::ownership::standing::Standing;
+use rekindle_gateway::ClientLine;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
@@ -236,6 +237,11 @@ impl Serving {
             }
             (Err(error), _) => Err(error.into()),
         }
+    }
+
+    /// The lines of the clients that a match has at this node, players and spectators.
+    pub fn lines(&self, id: MatchId) -> Vec<ClientLine> {
+        self.parts().gateway.lines(id)
     }
 
     /// Where matches that nobody runs ended, from their newest checkpoints: as many as can be had

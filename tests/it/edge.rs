@@ -246,6 +246,41 @@ fn a_store_that_was_put_back_and_went_on_in_another_way_rewinds_who_comes_later(
 }
 
 #[test]
+fn an_operator_sees_how_good_the_line_of_a_player_is() {
+    let place = Place::new();
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let ms = Duration::from_millis;
+    let link = Link { loss: 0.05, delay: ms(30), jitter: ms(15), ..Link::GOOD };
+    let proxy = runtime.block_on(UdpProxy::start(place.addr(), link, 1)).expect("a proxy");
+    let node = place.start_behind(&proxy);
+    let match_id = place.create();
+    let mut client = place.client(proxy.addr(), 7, match_id);
+    runtime.block_on(play_to(&mut client, 7, 150));
+    let show = |flags: &[&str]| {
+        let id = match_id.to_string();
+        rekindle(place.path(), &[&["match", "show", &id], flags].concat()).expect(0)
+    };
+    let shown = show(&["--json"]).json();
+    let [line] = shown["clients"].as_array().expect("clients").as_slice() else {
+        panic!("{shown}");
+    };
+    let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key}: {line}"));
+    assert_eq!((number("player"), &line["carrier"]), (7.0, &Value::from("quic")));
+    assert!((50.0..200.0).contains(&number("rtt_ms")), "{line}");
+    assert!((1.0..40.0).contains(&number("jitter_ms")), "{line}");
+    assert!((0.005..0.3).contains(&number("lost")), "{line}");
+    assert!(number("has") > 100.0, "{line}");
+    let text = show(&[]).stdout;
+    assert!(text.contains("player     7: quic 5, rtt "), "{text}");
+    // The client sees the same from its side.
+    assert!((50.0..200.0).contains(&client.rtt_ms()), "{}", client.rtt_ms());
+    assert!(client.jitter_ms() > 1.0 && client.loss() > 0.0 && client.loss() < 0.3);
+    assert!(client.server_tick() > 100.0, "{}", client.server_tick());
+    drop(node);
+}
+
+#[test]
 fn ticks_that_another_build_computes_in_another_way_are_taken_back_and_written_down() {
     let place = Place::new();
     let node = place.start();

@@ -87,6 +87,31 @@ pub struct MatchView {
     /// Absent if that was the same build.
     #[serde(default)]
     pub build_change: Option<String>,
+    /// The lines of its clients, in `GET /v1/matches/ID` of the node that runs it.
+    #[serde(default)]
+    pub clients: Vec<ClientView>,
+}
+
+/// The line of a client of a match. House bots have none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClientView {
+    /// Which player it is.
+    pub player: u64,
+    /// It only watches.
+    pub spectator: bool,
+    /// `quic`, `webtransport` or `websocket`.
+    pub carrier: String,
+    /// The version of the protocol that it speaks.
+    pub protocol: u16,
+    /// The smoothed round trip, milliseconds.
+    pub rtt_ms: f64,
+    /// How unevenly its packets come, milliseconds (RFC 3550, section 6.4.1).
+    pub jitter_ms: f64,
+    /// The part of the packets to it that are held to be lost, 0 to 1; 0 over WebSocket, where the
+    /// system sends them again.
+    pub lost: f64,
+    /// The newest tick of which it has said that it has the snapshot.
+    pub has: Option<u64>,
 }
 
 /// A node that follows a match, as it said last.

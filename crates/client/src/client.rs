@@ -113,6 +113,22 @@ impl Client {
         self.shared.state.lock().clock.rtt()
     }
 
+    /// How unevenly snapshots come, in milliseconds; 0 before the first measurement.
+    pub fn jitter_ms(&self) -> f64 {
+        self.shared.state.lock().clock.jitter()
+    }
+
+    /// The part of the last snapshots that did not come, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.shared.state.lock().loss()
+    }
+
+    /// The (fractional) tick that arrives from the server now, if one does.
+    pub fn server_tick(&self) -> f64 {
+        let state = self.shared.state.lock();
+        state.clock.arriving(self.shared.now_ms())
+    }
+
     /// The (fractional) tick to draw other entities at now.
     pub fn render_tick(&self) -> f64 {
         self.shared.state.lock().clock.render_tick(self.shared.now_ms())

@@ -150,6 +150,11 @@ impl Session {
     }
 
     /// Sends what was received and the inputs that are not known to be applied. Lost packets need
+    /// The part of the last snapshots that did not come, 0 to 1.
+    pub(crate) fn loss(&self) -> f64 {
+        self.receiver.loss()
+    }
+
     /// no care: the next repeats them.
     pub(crate) fn send_packet(&mut self, now_ms: u64) {
         let Some(connection) = &self.connection else { return };

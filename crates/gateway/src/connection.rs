@@ -153,10 +153,10 @@ fn seat(
     queue: mpsc::Sender<Bytes>,
 ) -> Arc<Seat> {
     let Visit { welcome, lost, .. } = visit;
-    let (player, session) = (welcome.player, welcome.session);
+    let who = (welcome.player, welcome.session);
     let listening = Listening { version: visit.version, heard: visit.heard };
     let part = (visit.role, listening);
-    let seat = Arc::new(Seat::new(number, player, session, part, connection, queue));
+    let seat = Arc::new(Seat::new(number, welcome.match_id, who, part, connection, queue));
     let rewound = lost
         .map(|lost| encode_server(&ServerMessage::Rewound { epoch: welcome.epoch, to: lost.to }));
     let welcome = encode_server(&ServerMessage::Welcome(Box::new(welcome.clone())));

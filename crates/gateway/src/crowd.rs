@@ -10,13 +10,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rekindle_door::Refusal;
 use rekindle_schema::wire::{RefuseCode, Role};
-use rekindle_schema::{PlayerId, SessionId};
+use rekindle_schema::{MatchId, PlayerId, SessionId};
 use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::meters::Meters;
 use crate::places::{Grant, Place, Places};
-use crate::seat::Seat;
+use crate::seat::{ClientLine, Seat};
 
 /// Most connections that a session may have at once: a client whose attempts to connect overlap may
 /// show its credential over each of them.
@@ -98,6 +98,13 @@ impl Crowd {
     /// Whether the edge goes down.
     pub(crate) fn is_draining(&self) -> bool {
         self.state.lock().draining.is_some()
+    }
+
+    /// The lines of all clients of a match, in the order in which they came.
+    pub(crate) fn lines(&self, match_id: MatchId) -> Vec<ClientLine> {
+        let state = self.state.lock();
+        let of_match = state.seats.values().filter(|seat| seat.match_id == match_id);
+        of_match.map(|seat| seat.line()).collect()
     }
 
     /// How many clients are in.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_door::MatchFinder;
+use rekindle_schema::MatchId;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_transport::quic::AsyncUdpSocket;
 use rekindle_transport::{
@@ -25,6 +26,7 @@ use crate::finding::Finding;
 use crate::keys::Keys;
 use crate::limits::Verdict;
 use crate::meters::Meters;
+use crate::seat::ClientLine;
 use crate::side_door::SideDoor;
 
 /// How long a shutdown waits for clients to hear of it.
@@ -143,6 +145,11 @@ impl Gateway {
     /// Clients that are in now, players and spectators.
     pub fn clients(&self) -> usize {
         self.edge.crowd.len()
+    }
+
+    /// The lines of all clients of a match, players and spectators.
+    pub fn lines(&self, match_id: MatchId) -> Vec<ClientLine> {
+        self.edge.crowd.lines(match_id)
     }
 
     /// Lets nobody in until [`Gateway::let_in`], and tells all clients to ask another node, for

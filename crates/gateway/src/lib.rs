@@ -67,5 +67,6 @@ pub use config::{Clock, GatewayConfig, Limits, Rate};
 pub use gateway::{Gateway, GatewayError};
 pub use keys::{Keys, KeysError};
 pub use limits::subscriber;
+pub use seat::ClientLine;
 pub use side_door::{Admitted, SideDoor, TurnedAway};
 pub use ticket::{Ticket, TicketError};

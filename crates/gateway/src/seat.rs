@@ -5,12 +5,13 @@
 //! connection; a dismissal may come from anywhere.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rekindle_door::Refusal;
 use rekindle_schema::wire::{Heard, RefuseCode, Role};
-use rekindle_schema::{PlayerId, SessionId, Tick};
+use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
 use rekindle_transport::Connection;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -50,6 +51,47 @@ pub(crate) struct Feedback {
     pub(crate) at: Instant,
 }
 
+/// What is known of a client's line from the packets that came.
+#[derive(Debug, Default)]
+struct Line {
+    /// What the newest packet said.
+    feedback: Option<Feedback>,
+    /// How unevenly packets come, in milliseconds: the interarrival jitter of RFC 3550, section
+    /// 6.4.1, by the client's clock and ours.
+    jitter: f64,
+}
+
+impl Line {
+    fn take(&mut self, feedback: Feedback) {
+        if let Some(last) = self.feedback.replace(feedback) {
+            let taken = feedback.at.saturating_duration_since(last.at).as_secs_f64() * 1e3;
+            let sent = feedback.clock_ms.wrapping_sub(last.clock_ms).cast_signed();
+            self.jitter += ((taken - f64::from(sent)).abs() - self.jitter) / 16.0;
+        }
+    }
+}
+
+/// A client's line, for operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientLine {
+    /// Which player it is.
+    pub player: PlayerId,
+    /// It only watches.
+    pub spectator: bool,
+    /// `quic`, `webtransport` or `websocket`.
+    pub carrier: &'static str,
+    /// The version of the protocol that it speaks.
+    pub version: u16,
+    /// The smoothed round trip.
+    pub rtt: Duration,
+    /// How unevenly its packets come.
+    pub jitter: Duration,
+    /// The part of the packets to it that are held to be lost, 0 to 1.
+    pub lost: f64,
+    /// The newest tick of which it has said that it has the snapshot.
+    pub has: Option<Tick>,
+}
+
 /// What a client understands, and how far it was told events when it came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listening {
@@ -63,6 +105,7 @@ pub(crate) struct Listening {
 pub(crate) struct Seat {
     /// Counts the connections of this edge: tells apart two connections of one session.
     pub(crate) number: u64,
+    pub(crate) match_id: MatchId,
     pub(crate) player: PlayerId,
     /// 0 for a spectator.
     pub(crate) session: SessionId,
@@ -73,7 +116,7 @@ pub(crate) struct Seat {
     used: AtomicBool,
     /// The number of the newest command whose result was queued for the client.
     answered: AtomicU64,
-    feedback: Mutex<Option<Feedback>>,
+    line: Mutex<Line>,
     queue: mpsc::Sender<Bytes>,
     /// Free bytes in the connection's datagram queue when nothing waits there.
     send_buffer: usize,
@@ -84,8 +127,8 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn new(
         number: u64,
-        player: PlayerId,
-        session: SessionId,
+        match_id: MatchId,
+        (player, session): (PlayerId, SessionId),
         (role, listening): (Role, Listening),
         connection: Connection,
         queue: mpsc::Sender<Bytes>,
@@ -93,6 +136,7 @@ impl Seat {
         let send_buffer = connection.datagram_send_buffer_space();
         Self {
             number,
+            match_id,
             player,
             session,
             role,
@@ -100,7 +144,7 @@ impl Seat {
             connection,
             used: AtomicBool::new(false),
             answered: AtomicU64::new(0),
-            feedback: Mutex::new(None),
+            line: Mutex::default(),
             queue,
             send_buffer,
             dismissal: Mutex::new(None),
@@ -161,10 +205,49 @@ impl Seat {
     }
 
     pub(crate) fn set_feedback(&self, feedback: Feedback) {
-        *self.feedback.lock() = Some(feedback);
+        self.line.lock().take(feedback);
     }
 
     pub(crate) fn feedback(&self) -> Option<Feedback> {
-        *self.feedback.lock()
+        self.line.lock().feedback
+    }
+
+    /// What is known of its line.
+    pub(crate) fn line(&self) -> ClientLine {
+        let Line { feedback, jitter } = *self.line.lock();
+        ClientLine {
+            player: self.player,
+            spectator: self.role == Role::Spectator,
+            carrier: self.connection.carrier(),
+            version: self.listening.version,
+            rtt: self.connection.rtt(),
+            jitter: Duration::from_secs_f64(jitter / 1e3),
+            lost: self.connection.lost(),
+            has: feedback.map(|last| last.ack.0).filter(|tick| tick.0 > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_what_packets_come_unevenly_by_whatever_the_clocks_say() {
+        let begin = Instant::now();
+        let packet = |sent: u32, came: u64| Feedback {
+            ack: (Tick(1), 0),
+            clock_ms: u32::MAX.wrapping_add(sent),
+            at: begin + Duration::from_millis(came),
+        };
+        let mut even = Line::default();
+        (0..100).for_each(|step| even.take(packet(33 * step, u64::from(33 * step) + 900)));
+        assert!(even.jitter < 1e-9, "{}", even.jitter);
+        // Every second one is held up by 8 ms.
+        let mut uneven = Line::default();
+        for step in 0..200 {
+            uneven.take(packet(33 * step, u64::from(33 * step + step % 2 * 8)));
+        }
+        assert!((uneven.jitter - 8.0).abs() < 0.1, "{}", uneven.jitter);
     }
 }

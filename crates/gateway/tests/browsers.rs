@@ -236,8 +236,17 @@ async fn pages_and_native_clients_play_in_one_match_and_are_let_go_alike() {
     let mut native = rekindle_client::Client::connect(client_config(addr, 9)).unwrap();
     snapshot(&mut native, |snapshot| snapshot.view.entities.len() == 1).await;
     let [mut transport, mut socket] = node.pages().await;
-    enter(&mut transport, 1).await;
-    enter(&mut socket, 2).await;
+    for (page, player) in [(&mut transport, 1), (&mut socket, 2)] {
+        enter(page, player).await;
+        let seen = tick_of(&page.datagram().await);
+        page.send_datagram(&input(1, seen, seen)).await;
+    }
+    let lines = || {
+        let lines = node.gateway.lines(MATCH).into_iter();
+        lines.map(|line| (line.player.0, line.carrier, line.has.is_some())).collect::<Vec<_>>()
+    };
+    let all = [(9, "quic", true), (1, "webtransport", true), (2, "websocket", true)];
+    eventually("all have said what they have", || lines() == all).await;
     snapshot(&mut native, |snapshot| snapshot.view.entities.len() == 3).await;
     assert_eq!(node.gateway.clients(), 3);
     node.gateway.send_away("RK-TEST-1: somewhere else");

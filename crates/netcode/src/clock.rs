@@ -132,7 +132,7 @@ impl ClockSync {
     }
 
     /// The tick whose snapshot is expected to arrive at `now_ms`.
-    fn arriving(&self, now_ms: u64) -> f64 {
+    pub fn arriving(&self, now_ms: u64) -> f64 {
         let coasting = (now_ms as f64).min(self.arrived as f64 + COAST_MS);
         (coasting + self.offset) / self.period
     }

@@ -100,6 +100,14 @@ impl SnapshotReceiver {
         (self.newest, (self.seen >> 1) as u32)
     }
 
+    /// The part of the last snapshots that did not come, up to [`HISTORY`] of them, 0 to 1. One is
+    /// made for each tick.
+    pub fn loss(&self) -> f64 {
+        let span = u64::BITS - self.seen.leading_zeros();
+        let came = self.seen.count_ones();
+        f64::from(span - came) / f64::from(span.max(1))
+    }
+
     /// The newest view, as [`Received::view`] had it.
     pub fn newest(&self) -> Option<&Arc<NetView>> {
         self.shown.as_ref().map(|(view, _)| view)

@@ -260,6 +260,29 @@ impl Connection {
         }
     }
 
+    /// The part of the packets to the peer that are held to be lost, 0 to 1. Over WebSocket the
+    /// system sends them again, and 0 is told.
+    pub fn lost(&self) -> f64 {
+        match &self.carrier {
+            Carrier::Quinn(quic) => {
+                let path = quic.stats().path;
+                path.lost_packets as f64 / path.sent_packets.max(1) as f64
+            }
+            Carrier::Driven(quic) => quic.lost(),
+            Carrier::Carried(session) => session.quic().lost(),
+            Carrier::Socket(_) => 0.0,
+        }
+    }
+
+    /// What carries it, for people: `quic`, `webtransport` or `websocket`.
+    pub fn carrier(&self) -> &'static str {
+        match &self.carrier {
+            Carrier::Quinn(_) | Carrier::Driven(_) => "quic",
+            Carrier::Carried(_) => "webtransport",
+            Carrier::Socket(_) => "websocket",
+        }
+    }
+
     /// Ends the connection at once. `code` and the first 256 bytes of `words` are told to the peer.
     pub fn close(&self, code: u32, words: &[u8]) {
         let words = &words[..words.len().min(MAX_CLOSING_WORDS)];

@@ -173,6 +173,12 @@ impl Driven {
         self.0.lock().quic.rtt()
     }
 
+    /// The part of the packets to the peer that are held to be lost, 0 to 1.
+    pub(crate) fn lost(&self) -> f64 {
+        let path = self.0.lock().quic.stats().path;
+        path.lost_packets as f64 / path.sent_packets.max(1) as f64
+    }
+
     /// UDP datagrams that came from the peer.
     pub(crate) fn packets_received(&self) -> u64 {
         self.0.lock().quic.stats().udp_rx.datagrams
