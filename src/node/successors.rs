@@ -64,13 +64,15 @@ impl Successors {
 
 /// Says where the matches of a node go on, again whenever that changes. Runs until it is dropped.
 pub(super) async fn tell(parts: &Parts) -> Infallible {
-    let Parts { successors, host, members, standby, incarnation, config, .. } = parts;
+    let Parts { successors, host, members, cluster, standings, standby, .. } = parts;
     let mut moving = successors.moving.subscribe();
     let mut standbys = standby.known().addresses();
     loop {
         let here: Vec<MatchId> = host.list().into_iter().map(|status| status.match_id).collect();
-        let claims = config.cluster.warm_clients;
-        let others = if claims { claimants(*incarnation, &members.all()) } else { Vec::new() };
+        let claims = parts.config.cluster.warm_clients;
+        let dead = |node| cluster.looks_dead(node) || standings.is_dead(node);
+        let others =
+            if claims { claimants(parts.incarnation, &members.all(), dead) } else { Vec::new() };
         let made = {
             let (moving, standbys) = (moving.borrow_and_update(), standbys.borrow_and_update());
             addresses(&here, &Known { moving: &moving, standbys: &standbys, others: &others })
@@ -99,16 +101,20 @@ struct Known<'a> {
     others: &'a [(Incarnation, String)],
 }
 
-/// The nodes that may claim matches of `me`: live ones of its region that take players.
+/// The nodes that may claim matches of `me`: those of its region that take players. Members are
+/// known for a while after their death: of a match that was just taken over from one, clients
+/// would be sent back there.
 fn claimants(
     me: Incarnation,
     members: &BTreeMap<Incarnation, Member>,
+    dead: impl Fn(Incarnation) -> bool,
 ) -> Vec<(Incarnation, String)> {
     let Some(own) = members.get(&me) else { return Vec::new() };
     members
         .values()
         .filter(|member| {
             member.incarnation != me
+                && !dead(member.incarnation)
                 && member.region == own.region
                 && !member.draining
                 && !member.players.is_empty()
@@ -168,8 +174,9 @@ mod tests {
             member(3, "away", false),
             member(4, "home", true),
             member(5, "home", false),
+            member(6, "home", false),
         ]);
-        let others = claimants(Incarnation(1), &members);
+        let others = claimants(Incarnation(1), &members, |node| node == Incarnation(6));
         assert_eq!(others, [(Incarnation(2), at(2)), (Incarnation(5), at(5))]);
         let matches: Vec<MatchId> = (1..=40).map(MatchId).collect();
         let mut known =

@@ -75,7 +75,8 @@ async function play(browser, carrier, dir) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 760 } });
   const errors = [];
   let dead;
-  // A browser writes down itself that it could not reach a dead node; that is no error of the page.
+  // A browser writes down itself that it could not reach a dead node; that is no error of the page
+  // while it looks for another one.
   page.on("console", (message) => {
     const ofTheDead = dead !== undefined && message.text().includes(`//${dead}/`);
     if (message.type() === "error" && !ofTheDead) errors.push(message.text());
@@ -121,6 +122,8 @@ async function play(browser, carrier, dir) {
     dead = new URL(origin).host;
     nodes[0].kill("SIGKILL");
     await until("the match again", 60_000, async () => (await tick()) > before + 15);
+    // Half a second later, what was begun during the outage has ended.
+    dead = undefined;
     await page.waitForTimeout((seconds * 1000) / 4);
     await shot("resumed");
     const after = await page.evaluate(() => String(globalThis.rekindle.game.session.welcome.session));
