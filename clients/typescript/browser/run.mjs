@@ -150,6 +150,66 @@ async function play(browser, carrier, dir) {
   }
 }
 
+/** A phone: two thumbs on the glass walk and shoot. */
+async function thumbs(browser, dir) {
+  const node = await start(dir, "a", []);
+  const phone = { viewport: { width: 412, height: 839 }, isMobile: true, hasTouch: true };
+  const context = await browser.newContext({ ...phone, deviceScaleFactor: 2.6 });
+  const page = await context.newPage();
+  const errors = [];
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(String(error)));
+  try {
+    await until("the node", 60_000, async () => (await fetch(`${node.origin}/edge.json`)).ok);
+    await page.goto(node.origin);
+    await page.fill("#name", "Thumbs");
+    const game = () =>
+      page.evaluate(() => {
+        const { game } = globalThis.rekindle;
+        const tick = game.session?.stats.tick ?? 0;
+        return { tick, at: game.drawn, fires: game.controls.fires };
+      });
+    await until("a match", 15_000, async () => {
+      if (await page.isVisible("#play")) await page.tap("#play");
+      return (await game()).at !== undefined;
+    });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, "nothing reaches beyond the screen");
+    const cdp = await context.newCDPSession(page);
+    const touch = (type, ...at) =>
+      cdp.send("Input.dispatchTouchEvent", { type, touchPoints: at.map(([x, y], id) => ({ x, y, id })) });
+    const [left, right] = [[100, 650], [310, 650]];
+    let [farthest, fired] = [0, false];
+    // One way may be a wall, and a fighter may fall: there are four ways, three times.
+    for (let turn = 0; turn < 12 && (farthest < 2 || !fired); turn += 1) {
+      const [x, y] = [[40, 0], [0, -40], [-40, 0], [0, 40]][turn % 4];
+      const before = await game();
+      await touch("touchStart", left, right);
+      await touch("touchMove", [left[0] + x, left[1] + y], [right[0] + 30, right[1] - 10]);
+      await page.waitForTimeout(900);
+      const now = await game();
+      if (turn === 0 && shots) await page.screenshot({ path: join(shots, "phone.png") });
+      fired ||= now.fires;
+      if (before.at && now.at) {
+        const way = Math.hypot(now.at.x - before.at.x, now.at.y - before.at.y);
+        farthest = Math.max(farthest, Math.min(way, 9));
+      }
+      await touch("touchEnd");
+      assert.equal((await game()).fires, false, "thumbs that are lifted shoot no more");
+    }
+    assert.ok(farthest >= 2 && fired, `walked ${farthest} m, fired: ${fired}`);
+    assert.deepEqual(errors, [], "no errors in the console");
+    console.log(`phone: thumbs walked ${farthest.toFixed(1)} m in 0.9 s and fired`);
+  } catch (error) {
+    console.log(node.said(), errors);
+    if (shots) await page.screenshot({ path: join(shots, "phone-failed.png") });
+    throw error;
+  } finally {
+    node.kill("SIGKILL");
+    await context.close();
+  }
+}
+
 const work = mkdtempSync(join(tmpdir(), "rekindle-browser-"));
 if (shots) mkdirSync(shots, { recursive: true });
 const browser = await playwright.chromium.launch({
@@ -163,6 +223,8 @@ try {
     mkdirSync(dir);
     await play(browser, carrier, dir);
   }
+  mkdirSync(join(work, "phone"));
+  await thumbs(browser, join(work, "phone"));
 } finally {
   await browser.close();
   rmSync(work, { recursive: true, force: true });
