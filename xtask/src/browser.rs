@@ -1,7 +1,7 @@
 //! `cargo xtask browser`: the tests of the TypeScript client, and a real Chromium that plays
 //! against a node which is killed. What is missing is said in capitals, and nothing else fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -31,8 +31,15 @@ pub(crate) fn browser(wanted: &Browser) -> Result<()> {
     play(wanted.seconds, wanted.shots.as_deref())
 }
 
-/// What `cargo xtask test` runs of it: the client's tests.
-pub(crate) fn tests() -> Result<()> {
+/// What `cargo xtask test` runs of it: the client's tests, and a short game on the node that the
+/// tests have built. The script says SKIPPED where there is no Chromium.
+pub(crate) fn in_suite() -> Result<()> {
+    tests()?;
+    if has_node() { script(6, None) } else { Ok(()) }
+}
+
+/// The client's tests.
+fn tests() -> Result<()> {
     if !has_node() {
         eprintln!("SKIPPED: the tests of the TypeScript client: no `node` (20 or later)");
         return Ok(());
@@ -48,10 +55,17 @@ pub(crate) fn tests() -> Result<()> {
 
 /// Plays over each carrier, and prints what a player would notice.
 fn play(seconds: u32, shots: Option<&str>) -> Result<()> {
-    let dir = folder();
-    install(&dir)?;
+    install(&folder())?;
+    script(seconds, shots)
+}
+
+fn script(seconds: u32, shots: Option<&str>) -> Result<()> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let binary = std::path::absolute(target.join("debug/rekindle"))?;
     let mut command = Command::new("node");
-    command.args(["browser/run.mjs", "--seconds", &seconds.to_string()]).current_dir(&dir);
+    command.args(["browser/run.mjs", "--seconds", &seconds.to_string(), "--binary"]);
+    command.arg(binary).current_dir(folder());
     if let Some(shots) = shots {
         command.args(["--shots", shots]);
     }

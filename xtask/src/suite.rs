@@ -53,7 +53,7 @@ pub(crate) fn test(wanted: &Suite) -> Result<()> {
         with_servers(&dir, wanted, told)
     };
     say_skipped(wanted.without_services, &skipped)?;
-    let browsers = if wanted.rest.is_empty() { browser::tests() } else { Ok(()) };
+    let browsers = if wanted.rest.is_empty() { browser::in_suite() } else { Ok(()) };
     outcome.and(browsers)
 }
 
