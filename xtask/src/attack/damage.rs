@@ -40,7 +40,8 @@ enum Damage {
     Halved,
     /// As many bytes as before, all zero.
     Zeroed,
-    /// The last 4 KiB are zero, or the last third of a shorter file.
+    /// The last third is zero. Of a log that is more than what was written since the last renewal
+    /// of its node's lease: that has no witness (docs/PROMISES.md).
     TailZeroed,
     /// As it was a few seconds before.
     Older,
@@ -477,7 +478,7 @@ fn spoil(dir: &Path, inside: &Path, damage: Damage, older: &Path, other: &Path) 
         Damage::Halved => bytes.truncate(whole.len() / 2),
         Damage::Zeroed => bytes.fill(0),
         Damage::TailZeroed => {
-            let tail = whole.len().saturating_sub(4_096.min(whole.len() / 3));
+            let tail = whole.len() - whole.len() / 3;
             bytes.get_mut(tail..).unwrap_or_default().fill(0);
         }
         Damage::Older => {
