@@ -22,6 +22,7 @@ mod new;
 mod node;
 mod offline;
 mod pins;
+mod preflight;
 mod rebalance;
 mod region;
 pub(crate) mod start;
@@ -129,6 +130,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
             offline::journal(context, &prefix, (from, to), (since, until))
         }
         Some(Command::Verify { dir }) => offline::verify(context, dir),
+        Some(Command::Preflight(args)) => preflight::run(context, &args),
         Some(Command::Store { command }) => store::run(context, command),
         Some(Command::Doctor) => doctor::run(context),
         Some(Command::Replay { prefix, to, at }) => offline::replay(context, &prefix, to, at),

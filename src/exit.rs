@@ -31,8 +31,8 @@ pub enum Exit {
     Fenced = 6,
     /// A live node uses this data directory.
     InUse = 7,
-    /// Another build played the match, and this one does not repeat it: nothing stored is known to
-    /// be wrong.
+    /// Another build played the match, and this one does not repeat it, or cannot run it: nothing
+    /// stored is known to be wrong.
     OtherBuild = 10,
     /// The build that played the match does not repeat it.
     Differs = 11,
@@ -51,6 +51,7 @@ pub const TABLE: &str = "Exit codes:
   6    fenced: another node took this node's matches
   7    a live node uses this data directory
   10   verify, replay: played by another build, which this build does not repeat; nothing stored is known to be wrong
+  10   preflight: this build does not go on with some of the matches
   11   verify, replay: this build played it and does not repeat it
   141  whoever read standard output has gone, as in `... | head`: nothing more is said";
 

@@ -2,12 +2,14 @@
 //! verdict.
 //!
 //! [`resim`] simulates a history again in this process, independently of the code that recovers
-//! matches; [`verify`] checks a whole store by it and gives a [`report`]; [`reading`] opens a store
-//! without changing it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a
-//! prefix of its id. Nothing here writes.
+//! matches; [`verify`] checks a whole store by it and gives a [`report`]; [`preflight`] tries this
+//! build on all matches by the code that recovers them; [`reading`] opens a store without changing
+//! it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id.
+//! Nothing here writes.
 
 pub mod cluster;
 pub mod pick;
+pub mod preflight;
 pub mod reach;
 pub mod reading;
 pub mod report;

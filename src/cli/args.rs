@@ -192,6 +192,9 @@ pub enum Command {
         /// The directory of a local store [default: the configured store].
         dir: Option<PathBuf>,
     },
+    /// Tries all matches of a store with this build before it is deployed: which of them it would
+    /// go on with, and what it computes otherwise. Reads only, also while nodes run on the store.
+    Preflight(PreflightArgs),
     /// Looks after a store: what is in it, its tables, copies, backups.
     Store {
         /// What to do.
@@ -242,6 +245,59 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+/// `rekindle preflight`.
+#[derive(Clone, Args)]
+pub struct PreflightArgs {
+    /// Only this match: a unique prefix of its id. May be given several times [default: all].
+    #[arg(long = "match", value_name = "MATCH")]
+    pub matches: Vec<String>,
+    /// Leaves out matches that have ended.
+    #[arg(long)]
+    pub live: bool,
+    /// For a build that changes the rules on purpose: counts what happened then and what happens
+    /// now, with the inputs that were recorded. A difference is no failure.
+    #[arg(long)]
+    pub backtest: bool,
+    /// So many matches at a time [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+}
+
+/// `rekindle match create`.
+#[derive(Clone, Args)]
+pub struct CreateArgs {
+    /// The game type [default: the first that the node has].
+    #[arg(long)]
+    pub game: Option<String>,
+    /// The game's configuration, as JSON.
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    pub game_config: String,
+    /// The version of the game's rules that it is played by, as long as it lasts [default: the
+    /// newest].
+    #[arg(long, value_name = "N")]
+    pub rules: Option<u32>,
+    /// How many house bots play in it.
+    #[arg(long, default_value_t = 0)]
+    pub bots: u16,
+    /// Seed of the world's random numbers [default: random].
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Ticks per second [default: the game's].
+    #[arg(long)]
+    pub tick_rate: Option<u16>,
+    /// The node that is to run it: its name, or its incarnation [default: one that has less to
+    /// do than others].
+    #[arg(long, value_name = "NODE")]
+    pub on: Option<String>,
+    /// Players who get a ticket for it: numbers of their accounts, like 41,42. Needs a node in
+    /// dev mode or with an admin.token.
+    #[arg(long, value_name = "PLAYERS", value_delimiter = ',')]
+    pub ticket: Vec<u64>,
+    /// For how many seconds their tickets are good [default: 300].
+    #[arg(long, requires = "ticket", value_name = "SECONDS")]
+    pub ttl: Option<u64>,
 }
 
 /// `rekindle new`.
@@ -465,34 +521,7 @@ pub enum MatchCommand {
         prefix: String,
     },
     /// Creates a match.
-    Create {
-        /// The game type [default: the first that the node has].
-        #[arg(long)]
-        game: Option<String>,
-        /// The game's configuration, as JSON.
-        #[arg(long, default_value = "{}", value_name = "JSON")]
-        game_config: String,
-        /// How many house bots play in it.
-        #[arg(long, default_value_t = 0)]
-        bots: u16,
-        /// Seed of the world's random numbers [default: random].
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Ticks per second [default: the game's].
-        #[arg(long)]
-        tick_rate: Option<u16>,
-        /// The node that is to run it: its name, or its incarnation [default: one that has less to
-        /// do than others].
-        #[arg(long, value_name = "NODE")]
-        on: Option<String>,
-        /// Players who get a ticket for it: numbers of their accounts, like 41,42. Needs a node in
-        /// dev mode or with an admin.token.
-        #[arg(long, value_name = "PLAYERS", value_delimiter = ',')]
-        ticket: Vec<u64>,
-        /// For how many seconds their tickets are good [default: 300].
-        #[arg(long, requires = "ticket", value_name = "SECONDS")]
-        ttl: Option<u64>,
-    },
+    Create(CreateArgs),
     /// Keeps a stretch of a match for replay, whatever the retention policy says. No node need run.
     Pin(PinArgs),
     /// Removes the pin of a match.

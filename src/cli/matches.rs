@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 
-use super::args::{MatchCommand, StandbyWord};
+use super::args::{CreateArgs, MatchCommand, StandbyWord};
 use super::context::{self, Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
@@ -36,21 +36,8 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let place = place_of(&node, &prefix).await?;
                 context.answer(&place, || whereabouts(&place))?;
             }
-            MatchCommand::Create { game, game_config, bots, seed, tick_rate, on, ticket, ttl } => {
-                let game = game_or_first(&node, game).await?;
-                let config = context::game_config(&game_config)?;
-                let wanted = CreateMatch {
-                    game,
-                    config,
-                    house_bots: bots,
-                    seed,
-                    tick_rate,
-                    on,
-                    seats: ticket.into_iter().map(|player| Seat { player, name: None }).collect(),
-                    ttl_s: ttl,
-                };
-                let made: CreatedMatch =
-                    node.post("/v1/matches", &wanted).await.map_err(explain)?;
+            MatchCommand::Create(args) => {
+                let made = create(&node, args).await?;
                 context.answer(&made, || created(&made))?;
             }
             MatchCommand::Resume { prefix, from_last_equal, accept } => {
@@ -267,7 +254,7 @@ fn table(matches: &[MatchView]) -> Vec<String> {
         lines.push(format!(
             "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
             view.id,
-            view.game,
+            game_of(view),
             view.state,
             number(view.tick),
             view.epoch,
@@ -330,10 +317,41 @@ fn whereabouts(view: &WhereView) -> Vec<String> {
     vec![words]
 }
 
+async fn create(node: &AdminClient, args: CreateArgs) -> Result<CreatedMatch, Failure> {
+    let CreateArgs { game, game_config, rules, bots, seed, tick_rate, on, ticket, ttl } = args;
+    let wanted = CreateMatch {
+        game: game_or_first(node, game).await?,
+        config: by_rules(context::game_config(&game_config)?, rules),
+        house_bots: bots,
+        seed,
+        tick_rate,
+        on,
+        seats: ticket.into_iter().map(|player| Seat { player, name: None }).collect(),
+        ttl_s: ttl,
+    };
+    node.post("/v1/matches", &wanted).await.map_err(explain)
+}
+
+/// The configuration of a match that is played by this version of the rules.
+fn by_rules(mut config: serde_json::Value, rules: Option<u32>) -> serde_json::Value {
+    if let (Some(keys), Some(rules)) = (config.as_object_mut(), rules) {
+        keys.insert(rekindle_sim::RULES.to_owned(), rules.into());
+    }
+    config
+}
+
+/// The game of a match, and the version of its rules unless it is the first.
+fn game_of(view: &MatchView) -> String {
+    match view.rules {
+        Some(rules @ 2..) => format!("{} rules {rules}", view.game),
+        _ => view.game.clone(),
+    }
+}
+
 fn details(view: &MatchView) -> Vec<String> {
     let mut lines = vec![
         format!("match      {}", view.id),
-        format!("game       {}", view.game),
+        format!("game       {}", game_of(view)),
         format!("state      {}", view.state),
         format!(
             "tick       {} at {} Hz, durable up to {}",
@@ -381,6 +399,7 @@ mod tests {
             durable: None,
             node: Some("b".to_owned()),
             tick_rate: 30,
+            rules: Some(1),
             epoch: 1,
             players: 3,
             seats,

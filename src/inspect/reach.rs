@@ -24,15 +24,16 @@ pub async fn longest<'a>(
     points: &'a [Point],
     end: End,
 ) -> Result<Reach<'a>, HistoryError> {
-    let mut all = longest_each(store, &[(lease, points)], end).await;
+    let mut all = longest_each(store, &[(lease, points, 0)], end).await;
     all.pop().unwrap_or_else(|| Ok(Reach { start: None, frames: Vec::new(), notes: Vec::new() }))
 }
 
 /// As [`longest`], of many matches, in their order. Each log is read once for each attempt, however
-/// many matches make it, and the histories of all are in memory together.
+/// many matches make it, and the histories of all are in memory together. The number says where a
+/// history may begin at the earliest: 0 is the first record, 1 behind the first point, and so on.
 pub async fn longest_each<'a>(
     store: &Store,
-    wanted: &[(&MatchLease, &'a [Point])],
+    wanted: &[(&MatchLease, &'a [Point], usize)],
     end: End,
 ) -> Vec<Result<Reach<'a>, HistoryError>> {
     let mut found: Vec<Option<Result<Reach<'a>, HistoryError>>> =
@@ -46,6 +47,8 @@ pub async fn longest_each<'a>(
         if open.is_empty() {
             break;
         }
+        let open: Vec<usize> =
+            open.into_iter().filter(|&index| attempt >= wanted[index].2).collect();
         let start = |index: usize| attempt.checked_sub(1).map(|nth: usize| &wanted[index].1[nth]);
         let from = |index: usize| {
             start(index).map_or(Start::Beginning, |point| Start::Seq(point.seq.next()))
@@ -76,7 +79,7 @@ pub async fn longest_each<'a>(
         }
     }
     let mut all = Vec::with_capacity(wanted.len());
-    for (((lease, points), found), problem) in wanted.iter().zip(found).zip(first_problems) {
+    for (((lease, points, _), found), problem) in wanted.iter().zip(found).zip(first_problems) {
         all.push(match (found, problem) {
             (Some(found), _) => found,
             (None, Some(problem)) => match last_checkpoint(store, lease, points, end).await {

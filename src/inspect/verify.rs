@@ -139,7 +139,7 @@ async fn verify_matches(
             prepared.push(prepare(store, lease, games, build, report).await?);
         }
         let wanted: Vec<_> =
-            prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..])).collect();
+            prepared.iter().map(|prepared| (prepared.lease, &prepared.points[..], 0)).collect();
         let reaches = reach::longest_each(store, &wanted, End::Newest).await;
         for (prepared, reach) in prepared.iter().zip(reaches) {
             let found = verify_match(store, prepared, reach, build, report, progress).await?;

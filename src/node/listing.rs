@@ -54,6 +54,8 @@ pub struct MatchReport {
     pub node: Option<String>,
     /// Ticks per second.
     pub tick_rate: u16,
+    /// The version of the game's rules that it began with; `None`: this node does not know.
+    pub rules: Option<u32>,
     /// Its owner's count: grows with every recovery.
     pub epoch: Epoch,
     /// Sessions in it, house bots included.
@@ -349,6 +351,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         durable: here.map(|status| status.durable),
         node: None,
         tick_rate: row.spec.tick_rate,
+        rules: Some(rekindle_sim::rules_of(&row.spec.config)),
         epoch: row.epoch,
         players: here.map_or(0, |status| status.sessions),
         seats: None,
@@ -381,6 +384,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         durable: Some(status.durable),
         node: Some(node.to_owned()),
         tick_rate: status.tick_rate,
+        rules: None,
         epoch: status.epoch,
         players: status.sessions,
         seats: None,

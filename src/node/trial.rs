@@ -14,9 +14,13 @@
 //! ticks of `recovery.healthy_ms` behind it, with the inputs of house bots alone. A panic is no
 //! death: the node survives it, too.
 //!
+//! `rekindle preflight` has the same processes make whole histories again and compare them
+//! ([`comparison`]), so that a match whose replay ends its process ends no command either.
+//!
 //! Here is the node's side; [`process`] is the trial process's own, `request.rs` what goes from one
 //! to the other.
 
+pub mod comparison;
 pub mod process;
 mod request;
 
@@ -28,15 +32,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_schema::BuildId;
 use rekindle_schema::lease::MatchLease;
+use rekindle_schema::{BuildId, Tick};
 use rekindle_store::history::History;
+use request::Task;
 use rustix::process::Signal;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
+
+use comparison::{Compared, NotCompared};
 
 /// The hidden subcommand that makes this executable a trial process.
 pub const COMMAND: &str = "try-replay";
@@ -46,6 +53,10 @@ const EXECUTABLE: &str = "/proc/self/exe";
 const SAYS: &str = "rekindle-trial ";
 /// Of what a trial process says on standard error, so many bytes are kept: the last ones.
 const KEPT: usize = 2_048;
+/// A trial process says no longer word, in bytes.
+const LONGEST: u64 = 1 << 20;
+/// In front of what a comparison found out.
+const FOUND: &str = "found ";
 /// A process of this host that has no time for its ticks is given so many watchdog times.
 const PATIENCE: u32 = 4;
 
@@ -73,7 +84,7 @@ pub enum Verdict {
     Untried(String),
 }
 
-/// Tries matches, as many at once as this host has cores.
+/// Tries matches, a few at once.
 pub struct Trials {
     options: TrialOptions,
     slots: Semaphore,
@@ -82,10 +93,15 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Starts no process yet.
+    /// As many at once as this host has cores. Starts no process yet.
     pub fn new(options: TrialOptions) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { options, slots: Semaphore::new(cores), idle: Mutex::default() }
+        Self::at_once(cores, options)
+    }
+
+    /// So many at once.
+    pub fn at_once(most: usize, options: TrialOptions) -> Self {
+        Self { options, slots: Semaphore::new(most), idle: Mutex::default() }
     }
 
     /// Ends the processes that wait.
@@ -98,29 +114,17 @@ impl Trials {
         let Ok(_slot) = self.slots.acquire().await else {
             return Verdict::Untried("this node ends".to_owned());
         };
-        let request = match request::encode(row, history, self.options) {
+        let ticks = self.options.healthy_after.as_secs_f64() * f64::from(row.spec.tick_rate);
+        let task = Task::Play { ticks: (ticks.ceil() as u64).clamp(1, request::MOST_TICKS) };
+        let request = match request::encode(row, history, self.options.build, task) {
             Ok(request) => request,
             Err(problem) => return Verdict::Untried(problem),
         };
         let mut deaths = 0;
         loop {
-            let idle = self.idle.lock().pop();
-            let runner = match idle {
-                Some(runner) => Ok(runner),
-                None => Runner::start().await,
-            };
-            let mut runner = match runner {
-                Ok(runner) => runner,
-                Err(problem) => return Verdict::Untried(problem),
-            };
-            match runner.run(&request, self.options.watchdog * PATIENCE).await {
-                Ran::Through => {
-                    self.idle.lock().push(runner);
-                    return Verdict::Survived;
-                }
-                // One that had waited for long may be gone: that says nothing of this match.
-                Ran::Not if !runner.fresh => {}
-                Ran::Not => return Verdict::Untried("the trial process did not begin".to_owned()),
+            match self.run(&request, &|_| {}).await {
+                Ran::Through(_) => return Verdict::Survived,
+                Ran::Not(problem) => return Verdict::Untried(problem),
                 Ran::Ended(how) => return Verdict::Untried(how),
                 Ran::Died(how) => {
                     deaths += 1;
@@ -135,14 +139,63 @@ impl Trials {
             }
         }
     }
+
+    /// Makes a history again in a process of its own and compares it with what was recorded;
+    /// `progress` is told ticks. What it counts is for a backtest, if one is wanted.
+    pub async fn compare(
+        &self,
+        row: &MatchLease,
+        history: &History,
+        backtest: bool,
+        progress: &(dyn Fn(Tick) + Sync),
+    ) -> Result<Compared, NotCompared> {
+        let untried = |problem: &str| NotCompared::Untried(problem.to_owned());
+        let _slot = self.slots.acquire().await.map_err(|_| untried("this command ends"))?;
+        let task = Task::Compare { backtest };
+        let request = request::encode(row, history, self.options.build, task)
+            .map_err(NotCompared::Untried)?;
+        match self.run(&request, progress).await {
+            Ran::Through(Some(found)) => serde_json::from_str(&found)
+                .map_err(|error| untried(&format!("its trial process says: {error}"))),
+            Ran::Through(None) => Err(untried("its trial process said nothing")),
+            Ran::Not(problem) => Err(NotCompared::Untried(problem)),
+            Ran::Ended(how) => Err(NotCompared::Untried(how)),
+            Ran::Died(how) => Err(NotCompared::Died(how)),
+        }
+    }
+
+    /// Has one process do what is asked: one that waits, or a new one.
+    async fn run(&self, request: &[Bytes], progress: &(dyn Fn(Tick) + Sync)) -> Ran {
+        loop {
+            let idle = self.idle.lock().pop();
+            let runner = match idle {
+                Some(runner) => Ok(runner),
+                None => Runner::start().await,
+            };
+            let mut runner = match runner {
+                Ok(runner) => runner,
+                Err(problem) => return Ran::Not(problem),
+            };
+            match runner.run(request, self.options.watchdog * PATIENCE, progress).await {
+                // One that had waited for long may be gone: that says nothing of this match.
+                Ran::Not(_) if !runner.fresh => {}
+                Ran::Through(found) => {
+                    runner.fresh = false;
+                    self.idle.lock().push(runner);
+                    return Ran::Through(found);
+                }
+                other => return other,
+            }
+        }
+    }
 }
 
 /// How one replay in a trial process went.
 enum Ran {
-    /// To its end.
-    Through,
-    /// It did not even begin.
-    Not,
+    /// To its end, and what was found out.
+    Through(Option<String>),
+    /// It did not even begin: why.
+    Not(String),
     /// The process was told to end: the words.
     Ended(String),
     /// The process died: how.
@@ -194,7 +247,7 @@ impl Runner {
     async fn hear(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
-            match (&mut self.lines).take(4_096).read_line(&mut line).await {
+            match (&mut self.lines).take(LONGEST).read_line(&mut line).await {
                 Ok(1..) => {
                     // Behind what a game may have printed without an end of the line.
                     if let Some((_, word)) = line.trim_end().rsplit_once(SAYS) {
@@ -208,7 +261,12 @@ impl Runner {
         }
     }
 
-    async fn run(&mut self, request: &[Bytes], patience: Duration) -> Ran {
+    async fn run(
+        &mut self,
+        request: &[Bytes],
+        patience: Duration,
+        progress: &(dyn Fn(Tick) + Sync),
+    ) -> Ran {
         let patience = if patience.is_zero() { Duration::MAX } else { patience };
         for part in request {
             if self.stdin.write_all(part).await.is_err() {
@@ -219,18 +277,18 @@ impl Runner {
             return self.end(false, "").await;
         }
         let mut begun = false;
+        let mut found = None;
         let mut at = String::from("before its first tick");
         loop {
             match tokio::time::timeout(patience, self.hear()).await {
-                Ok(Some(word)) if word == "done" => {
-                    self.fresh = false;
-                    return Ran::Through;
-                }
+                Ok(Some(word)) if word == "done" => return Ran::Through(found),
                 Ok(Some(word)) => {
                     begun = true;
                     if let Some(tick) = word.strip_prefix("at ") {
                         at = format!("after tick {tick}");
+                        tick.parse().map(Tick).iter().for_each(|&tick| progress(tick));
                     }
+                    found = word.strip_prefix(FOUND).map(str::to_owned).or(found);
                 }
                 Ok(None) => return self.end(begun, &at).await,
                 Err(_) => {
@@ -249,7 +307,7 @@ impl Runner {
     async fn end(&mut self, begun: bool, at: &str) -> Ran {
         let status = self.child.wait().await;
         if !begun {
-            return Ran::Not;
+            return Ran::Not("the trial process did not begin".to_owned());
         }
         let how = status.as_ref().map_or_else(ToString::to_string, |&status| in_words(status));
         let told = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT]

@@ -9,19 +9,26 @@
 #[expect(dead_code, reason = "the other tests of the executable use the rest")]
 mod support;
 
+mod preflight;
+mod scenarios;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use rekindle_schema::PlayerId;
 use rekindle_schema::record::LeaveReason;
-use rekindle_sim::{Game, GameBuilder, IntoSystems as _, ResMut, Resource, Stage, World};
+use rekindle_sim::{
+    Game, GameBuilder, IntoSystems as _, Output, ResMut, Resource, RulesVersion, Stage, World,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use support::{Node, eventually, http_get};
 
 /// Which build of the studio this process is; without it, the tests.
 const VARIANT: &str = "BUILD_UNDER_TEST";
+/// What is left in a tank of which its build cannot stand the sight.
+const PANIC: &str = "PANIC_FUEL";
 /// The tick of cursed matches that ends the process, whoever computes it.
 const FATAL: &str = "FATAL_TICK";
 
@@ -33,10 +40,20 @@ struct Count {
     ticks: u64,
     /// Set up to be the end of its process one day.
     cursed: bool,
+    /// Set up to say how far it is.
+    laps: bool,
 }
 
-fn count(mut count: ResMut<Count>) {
+/// Every twenty counts of a match that has laps.
+fn lap(count: &Count, output: &mut Output) {
+    if count.laps && count.ticks.is_multiple_of(20) {
+        output.announce("lap", &());
+    }
+}
+
+fn count(mut count: ResMut<Count>, mut output: Output) {
     count.ticks += 1;
+    lap(&count, &mut output);
     let fatal = std::env::var(FATAL).ok().and_then(|tick| tick.parse::<u64>().ok());
     if count.cursed && fatal == Some(count.ticks) {
         // What an overflown stack or a lack of memory comes to: nothing unwinds.
@@ -45,8 +62,9 @@ fn count(mut count: ResMut<Count>) {
 }
 
 /// As a build with other rules has it.
-fn count_twice(mut count: ResMut<Count>) {
+fn count_twice(mut count: ResMut<Count>, mut output: Output) {
     count.ticks += if count.ticks < 40 { 1 } else { 2 };
+    lap(&count, &mut output);
 }
 
 /// A build of the game `counting`.
@@ -77,7 +95,8 @@ macro_rules! build {
                 4
             }
             fn setup(world: &mut World, config: &$config) {
-                world.insert_resource(Count { ticks: 0, cursed: config.$key == 13 });
+                let (cursed, laps) = (config.$key == 13, config.$key == 5);
+                world.insert_resource(Count { ticks: 0, cursed, laps });
             }
             fn join(_: &mut World, _: PlayerId) {}
             fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
@@ -85,29 +104,101 @@ macro_rules! build {
     };
 }
 
+/// A build of another studio, or one that has lost the game.
+struct Stranger;
+
+impl Game for Stranger {
+    const NAME: &'static str = "strange";
+    type Config = ();
+    type Input = ();
+    type Command = ();
+    type Bot = ();
+    fn build(_: &mut GameBuilder<Self>) {}
+    fn max_players((): &()) -> usize {
+        1
+    }
+    fn setup(_: &mut World, (): &()) {}
+    fn join(_: &mut World, _: PlayerId) {}
+    fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+}
+
 build!(First, FirstConfig { size }, count, |game| game);
 build!(Careless, CarelessConfig { width }, count, |game| game);
 build!(Careful, CarefulConfig { width }, count, |game| game.config_renamed("size", "width"));
 build!(Changed, ChangedConfig { size }, count_twice, |game| game);
 
+/// As a build has it that keeps the old rules for matches which began with them.
+fn count_by_rules(rules: RulesVersion, mut count: ResMut<Count>) {
+    count.ticks += u64::from(rules.0);
+}
+
+/// How a match of [`Ruled`] is set up.
+#[derive(Clone, Serialize, Deserialize)]
+struct RuledConfig {
+    size: u32,
+}
+
+impl Default for RuledConfig {
+    fn default() -> Self {
+        Self { size: 7 }
+    }
+}
+
+/// The build with the second version of the rules.
+struct Ruled;
+
+impl Game for Ruled {
+    const NAME: &'static str = "counting";
+    const RULES: u32 = 2;
+    type Config = RuledConfig;
+    type Input = ();
+    type Command = ();
+    type Bot = ();
+    fn build(game: &mut GameBuilder<Self>) {
+        game.resource::<Count>().add_systems(Stage::Update, count_by_rules.named("count"));
+    }
+    fn max_players(_: &RuledConfig) -> usize {
+        4
+    }
+    fn setup(world: &mut World, _: &RuledConfig) {
+        world.insert_resource(Count { ticks: 0, cursed: false, laps: false });
+    }
+    fn join(_: &mut World, _: PlayerId) {}
+    fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+}
+
 fn main() -> ExitCode {
     match std::env::var(VARIANT).as_deref() {
-        Ok("first") => return rekindle::Node::new().game::<First>().run(),
+        Ok("ruled") => return rekindle::Node::new().game::<Ruled>().run(),
+        Ok("stranger") => return rekindle::Node::new().game::<Stranger>().run(),
+        // Another build of the same game: nothing differs but the fingerprint.
+        Ok("first" | "rebuilt") => return rekindle::Node::new().game::<First>().run(),
         Ok("careless") => return rekindle::Node::new().game::<Careless>().run(),
         Ok("changed") => return rekindle::Node::new().game::<Changed>().run(),
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
-        _ => {}
+        Ok(variant) => {
+            if let Some(exit) = scenarios::run(variant) {
+                return exit;
+            }
+        }
+        Err(_) => {}
     }
     let wanted = std::env::args()
         .skip(1)
         .find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err())
         .unwrap_or_default();
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 9] = [
         (
             "a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended",
             poison,
         ),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
+        ("a_new_build_tries_all_matches_before_it_is_deployed", preflight::tries),
+        ("a_match_keeps_its_rules_and_newer_ones_wait_for_their_build", preflight::ruled),
+        ("a_match_that_a_bug_parked_is_played_on_by_the_fixed_build", scenarios::a_fix),
+        ("a_constant_that_changes_nothing_that_was_played_goes_on", scenarios::a_constant),
+        ("systems_that_changed_places_and_write_the_same_go_on", scenarios::an_order),
+        ("other_fields_wait_for_an_operator_after_a_crash_only", scenarios::a_schema),
         ("a_match_that_other_rules_would_change_waits_until_an_operator_decides", changed),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(&wanted)) {
@@ -181,7 +272,18 @@ impl Studio {
 
     /// A command and its answer. `try-replay` inherits nothing from it.
     fn ask(&self, args: &[&str], exit: i32) -> Value {
-        let output = self.command("first", &[]).args(args).arg("--json").output().unwrap();
+        self.ask_of("first", &[], args, exit)
+    }
+
+    /// As [`Studio::ask`], of another build.
+    fn ask_of(
+        &self,
+        variant: &str,
+        environment: &[(&str, &str)],
+        args: &[&str],
+        exit: i32,
+    ) -> Value {
+        let output = self.command(variant, environment).args(args).arg("--json").output().unwrap();
         assert_eq!(output.status.code(), Some(exit), "{args:?}: {output:?}");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {args:?}: {output:?}"))

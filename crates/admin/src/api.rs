@@ -68,6 +68,9 @@ pub struct MatchView {
     pub node: Option<String>,
     /// Ticks per second.
     pub tick_rate: u16,
+    /// The version of the game's rules that it began with; absent if this node does not know.
+    #[serde(default)]
+    pub rules: Option<u32>,
     /// Its owner's count: grows with every recovery.
     pub epoch: u64,
     /// Sessions in it, house bots included.

@@ -286,7 +286,7 @@ pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
 pub use ecs::index::{ByGroup, ByTag, Group, Hashed, Index, Indexed, KeyMap, Ordered, Tags};
 pub use ecs::local::Local;
 pub use ecs::output::Output;
-pub use ecs::params::{Commands, Const, Time};
+pub use ecs::params::{Commands, Const, RulesVersion, Time};
 pub use ecs::query::Query;
 pub use ecs::query::aggregate::Aggregate;
 pub use ecs::query::data::QueryData;
@@ -301,6 +301,7 @@ pub use ecs::template::Template;
 pub use ecs::validation::Rejected;
 pub use ecs::world::World;
 pub use game::builder::{Game, GameBuilder};
+pub use game::config::{RULES, rules_of};
 #[doc(hidden)]
 pub use game::doc_game;
 pub use game::harness::Harness;

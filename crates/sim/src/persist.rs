@@ -3,6 +3,7 @@
 //! Called by [`crate::game::matches`]. Writes and reads the world ([`crate::ecs::world`]) and its
 //! storage.
 
+pub(crate) mod changes;
 pub(crate) mod checkpoint;
 pub(crate) mod delta;
 pub(crate) mod describe;

@@ -9,13 +9,14 @@ use std::path::Path;
 const SHADOWED: [&str; 6] = ["zoo", "family", "rules", "life", "swarm", "states"];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
-const STATELESS: [(&str, &str); 8] = [
+const STATELESS: [(&str, &str); 9] = [
     ("position", "how snapshots are ordered: net.rs"),
     ("visibility", "who is sent what: it/visibility.rs, netcode/tests/visibility.rs"),
     ("interest", "who is sent what: it/visibility.rs, netcode/tests/visibility.rs"),
     ("retired", "what a checkpoint may have too much: it/migrate.rs"),
     ("config_retired", "how a configuration is read: it/migrate.rs"),
     ("config_renamed", "how a configuration is read: it/migrate.rs"),
+    ("RulesVersion", "a number that the configuration names: src/game/config.rs"),
     ("migrate", "how an old checkpoint is read: it/migrate.rs, it/family.rs"),
     ("alias", "how an old checkpoint is read: it/family.rs"),
 ];

@@ -14,8 +14,8 @@ use rekindle_schema::{BuildId, PlayerId, Tick};
 use rekindle_store::history::History;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use super::SAYS;
-use super::request::{Request, decode};
+use super::request::{Task, decode};
+use super::{FOUND, SAYS, comparison};
 use crate::node::bots::FIRST_HOUSE_PLAYER;
 
 /// How often a trial process says that it gets on.
@@ -35,11 +35,24 @@ pub fn serve(games: &Games) -> std::io::Result<()> {
         say("begun")?;
         let games = games.clone();
         // A stack as large as the one on which a node replays and ticks.
-        let work = std::thread::Builder::new()
-            .stack_size(STACK)
-            .spawn(move || replay(&games, &request, &lease, &history))?;
+        let work = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            let build = BuildId(request.build);
+            match request.task {
+                Task::Play { ticks } => {
+                    play(&games, (build, ticks), &lease, &history);
+                    None
+                }
+                Task::Compare { backtest } => {
+                    let mut progress = Progress::default();
+                    let progress = &mut |tick| progress.at(tick);
+                    Some(comparison::of(&games, (build, backtest), &lease, &history, progress))
+                }
+            }
+        })?;
         // A panic ends no node either.
-        let _ = work.join();
+        if let Ok(Some(found)) = work.join() {
+            say(&format!("{FOUND}{}", serde_json::to_string(&found)?))?;
+        }
         say("done")?;
     }
     Ok(())
@@ -72,17 +85,30 @@ fn say(word: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &History) {
-    let Ok(game) = games.get(&lease.spec.game) else { return };
-    let mut said = Instant::now();
-    let mut progress = |tick: Tick| {
-        if said.elapsed() >= SAY_EVERY {
-            said = Instant::now();
+/// Says now and then how far a replay is.
+struct Progress {
+    said: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { said: Instant::now() }
+    }
+}
+
+impl Progress {
+    fn at(&mut self, tick: Tick) {
+        if self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
             // The node is gone: the next word ends this process.
             let _ = say(&format!("at {tick}"));
         }
-    };
-    let build = BuildId(request.build);
+    }
+}
+
+fn play(games: &Games, (build, ticks): (BuildId, u64), lease: &MatchLease, history: &History) {
+    let Ok(game) = games.get(&lease.spec.game) else { return };
+    let mut progress = Progress::default();
     // What another build computed is made again, too: whether that is equal is found out elsewhere.
     let other_build = OtherBuild::Accept;
     let whole = Replay {
@@ -93,7 +119,7 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
         until: None,
         match_id: Some(lease.match_id),
     };
-    let Ok(replayed) = whole.run(history, &mut |at| progress(at.tick)) else { return };
+    let Ok(replayed) = whole.run(history, &mut |at| progress.at(at.tick)) else { return };
     if replayed.ended.is_some() {
         return;
     }
@@ -101,7 +127,7 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
     let mut view = NetView::default();
     let mut memories: BTreeMap<PlayerId, Vec<u8>> = BTreeMap::new();
     sim.extract(&mut view);
-    for _ in 0..request.ticks {
+    for _ in 0..ticks {
         let bots =
             sim.sessions().into_iter().filter(|session| session.player.0 >= FIRST_HOUSE_PLAYER);
         let inputs = bots.filter_map(|bot| {
@@ -124,7 +150,7 @@ fn replay(games: &Games, request: &Request, lease: &MatchLease, history: &Histor
             return;
         }
         sim.extract(&mut view);
-        progress(sim.tick());
+        progress.at(sim.tick());
     }
     drop(sim.checkpoint());
 }

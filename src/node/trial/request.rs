@@ -12,20 +12,33 @@ use rekindle_schema::{BuildId, Epoch, Seq, Tick};
 use rekindle_store::history::History;
 use serde::{Deserialize, Serialize};
 
-use super::TrialOptions;
-
 /// A request that claims to be longer is none.
 const MAX_REQUEST: u32 = 64 << 20;
 /// Most ticks that are made behind the journal.
-const MOST_TICKS: u64 = 600;
+pub(super) const MOST_TICKS: u64 = 600;
+
+/// What a trial process does with a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Task {
+    /// Replays it, and goes on behind it.
+    Play {
+        /// Ticks to make behind the journal.
+        ticks: u64,
+    },
+    /// Replays it, and compares it with what was recorded.
+    Compare {
+        /// Counts what happened, too.
+        backtest: bool,
+    },
+}
 
 /// What is asked of a trial process. Both ends are the same executable.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     /// The build of the node that asks.
     pub(super) build: u64,
-    /// Ticks to make behind the journal.
-    pub(super) ticks: u64,
+    /// What is done with it.
+    pub(super) task: Task,
     /// Length of the encoded lease row.
     lease: usize,
     /// The encoded manifest, and the length of the state.
@@ -40,7 +53,8 @@ pub(super) struct Request {
 pub(super) fn encode(
     row: &MatchLease,
     history: &History,
-    options: TrialOptions,
+    build: BuildId,
+    task: Task,
 ) -> Result<Vec<Bytes>, String> {
     let lease = Bytes::from(row.encode());
     let head = |frame: &Frame| {
@@ -59,10 +73,9 @@ pub(super) fn encode(
             sums[2],
         ]
     };
-    let ticks = options.healthy_after.as_secs_f64() * f64::from(row.spec.tick_rate);
     let request = Request {
-        build: options.build.0,
-        ticks: (ticks.ceil() as u64).clamp(1, MOST_TICKS),
+        build: build.0,
+        task,
         lease: lease.len(),
         checkpoint: history.checkpoint.as_ref().map(|(meta, state)| (meta.encode(), state.len())),
         root: history.root.map(|root| root.0),
@@ -127,8 +140,6 @@ mod tests {
     use rekindle_schema::lease::{DEFAULT_REGION, MatchSpec, MatchState};
     use rekindle_schema::{Incarnation, MatchId, StateHash};
 
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -183,15 +194,10 @@ mod tests {
             root: Some(Seq(4)),
             notes: Vec::new(),
         };
-        let options = TrialOptions {
-            build: BuildId(7),
-            deaths: 5,
-            healthy_after: Duration::from_secs(3),
-            watchdog: Duration::from_secs(5),
-        };
-        let sent: Vec<u8> = encode(&row, &history, options).unwrap().concat();
+        let task = Task::Play { ticks: 90 };
+        let sent: Vec<u8> = encode(&row, &history, BuildId(7), task).unwrap().concat();
         let (request, lease, got) = decode(&mut &sent[..]).unwrap().unwrap();
-        assert_eq!((request.build, request.ticks, lease), (7, 90, row));
+        assert_eq!((request.build, request.task, lease), (7, task, row));
         assert_eq!(got, history);
         assert!(decode(&mut &sent[..0]).unwrap().is_none(), "the end");
         for cut in [3, 10, sent.len() - 1] {

@@ -132,6 +132,35 @@ impl SystemParam for Time {
     }
 }
 
+/// The version of the rules that the match began with, see [`Game::RULES`](crate::Game::RULES); 1
+/// of a match that says nothing. A parameter of systems and of run conditions.
+///
+/// ```
+/// use rekindle_sim::doc_game::Score;
+/// use rekindle_sim::{IntoSystems as _, ResMut, RulesVersion};
+///
+/// /// From version 2 on a tick is worth two.
+/// fn reward(rules: RulesVersion, mut score: ResMut<Score>) {
+///     score.total += if rules.0 >= 2 { 2 } else { 1 };
+/// }
+/// fn decay(mut score: ResMut<Score>) {
+///     score.total /= 2;
+/// }
+/// // Matches that began with older rules never see this one.
+/// let systems = (reward, decay.run_if(|rules: RulesVersion| rules.0 >= 3)).chain();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulesVersion(pub u32);
+
+impl SystemParam for RulesVersion {
+    type State = ();
+    type Item<'w> = Self;
+    fn init(_registry: &Registry, _access: &mut Access) {}
+    fn get<'w>(_state: &'w (), world: &'w World, _run: &Run) -> Option<Self> {
+        Some(world.rules())
+    }
+}
+
 /// A value computed from the configuration (`game.constant(…)`); the configuration itself is
 /// `Const<MyConfig>`.
 ///

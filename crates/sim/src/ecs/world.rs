@@ -12,6 +12,7 @@ use crate::ecs::bundle::Bundle;
 use crate::ecs::hooks::Lifecycle;
 use crate::ecs::index::Follower;
 use crate::ecs::output::Outbox;
+use crate::ecs::params::RulesVersion;
 use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
 use crate::storage::change::Mut;
@@ -127,6 +128,12 @@ impl World {
     /// Ticks per second.
     pub fn tick_rate(&self) -> u16 {
         self.tick_rate
+    }
+
+    /// The version of the rules that the match began with.
+    pub fn rules(&self) -> RulesVersion {
+        let known = self.constants.get(&TypeId::of::<RulesVersion>());
+        known.and_then(|rules| rules.downcast_ref()).copied().unwrap_or(RulesVersion(1))
     }
 
     /// Random numbers for `setup`, `join`, `leave` and `command`: the same numbers for the same

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ecs::hooks::{DeclaredHook, Hooks, Moment};
 use crate::ecs::index::{ByGroup, ByTag, FollowerType, Group, Index, Tags};
+use crate::ecs::params::RulesVersion;
 use crate::ecs::registry::Registry;
 use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
@@ -56,6 +57,13 @@ pub trait Game: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// Ticks per second.
     const TICK_RATE: u16 = 30;
+    /// The newest version of the rules. A match keeps the version that it began with, and systems
+    /// ask for it ([`RulesVersion`](crate::RulesVersion)): raise it when matches that are played
+    /// are to go on by the old rules.
+    const RULES: u32 = 1;
+    /// The oldest version of the rules that this build still plays. Matches of older ones wait for
+    /// a build that does.
+    const OLDEST_RULES: u32 = 1;
     /// What a match can be configured with. Given as JSON; keys that are left out have the
     /// defaults, unknown keys are errors.
     type Config: Serialize + DeserializeOwned + Default + Send + Sync + 'static;
@@ -549,11 +557,12 @@ impl<G: Game> Built<G> {
         Ok(Self { registry, schedule, net, rules, schema, retired, former, constants })
     }
 
-    /// Constants of a match with this configuration.
-    pub(crate) fn constants(&self, config: Arc<G::Config>) -> Arc<Constants> {
+    /// Constants of a match with this configuration, by rules of this version.
+    pub(crate) fn constants(&self, config: Arc<G::Config>, rules: u32) -> Arc<Constants> {
         let mut constants: Constants =
             self.constants.iter().map(|(id, make)| (*id, make(&config))).collect();
         constants.insert(TypeId::of::<G::Config>(), config);
+        constants.insert(TypeId::of::<RulesVersion>(), Arc::new(RulesVersion(rules)));
         Arc::new(constants)
     }
 }

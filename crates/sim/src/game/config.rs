@@ -11,6 +11,10 @@
 //! | a key | it under another name | its value, if the game says [`config_renamed`](crate::GameBuilder::config_renamed) |
 //! | a key | nothing | left out if the game says [`config_retired`](crate::GameBuilder::config_retired), else refused |
 
+//!
+//! The version of the rules that a match began with stands beside the game's keys, as [`RULES`]:
+//! so it is in the match's spec, in its checkpoints and in what clients are told.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +25,17 @@ use crate::game::builder::Game;
 use crate::game::former::FormerKeys;
 use crate::game::simulation::SimError;
 
+/// The key of the version of the rules, which no game has. Left out of configurations whose version
+/// is 1, as all are of games that never changed their rules.
+pub const RULES: &str = "@rules";
+
+/// The version of the rules that a configuration, as matches store it, names.
+pub fn rules_of(config: &[u8]) -> u32 {
+    let json = serde_json::from_slice::<Json>(config).ok();
+    let named = json.as_ref().and_then(|json| json.get(RULES)?.as_u64());
+    named.and_then(|rules| u32::try_from(rules).ok()).unwrap_or(1)
+}
+
 /// A configuration and what is computed from it alone.
 pub(crate) struct Configured<G: Game> {
     pub(crate) config: Arc<G::Config>,
@@ -29,8 +44,44 @@ pub(crate) struct Configured<G: Game> {
     pub(crate) constants: Arc<Constants>,
 }
 
-/// Reads a configuration; empty bytes are the defaults.
-pub(crate) fn parse<G: Game>(json: &[u8], former: &FormerKeys) -> Result<G::Config, SimError> {
+/// The version of the rules in what is given, which it is taken out of, or else `default`; an error
+/// if this build does not have it.
+fn take_rules<G: Game>(given: &mut Json, default: u32) -> Result<u32, String> {
+    const {
+        assert!(
+            1 <= G::OLDEST_RULES && G::OLDEST_RULES <= G::RULES,
+            "OLDEST_RULES of the game is 0, or newer than RULES"
+        );
+    }
+    let (oldest, newest) = (G::OLDEST_RULES, G::RULES);
+    let named = given.as_object_mut().and_then(|keys| keys.remove(RULES));
+    let known = if oldest == newest {
+        format!("this build has version {newest} only")
+    } else {
+        format!("this build has versions {oldest} to {newest}")
+    };
+    let rules = named.as_ref().map_or(Some(u64::from(default)), Json::as_u64);
+    let rules = rules.and_then(|rules| u32::try_from(rules).ok());
+    match rules {
+        Some(rules) if rules > newest => Err(format!(
+            "version {rules} of the rules is newer than this build: {known}; run the build that \
+             has it"
+        )),
+        Some(rules) if rules < oldest => Err(format!(
+            "version {rules} of the rules is no longer played: {known}; run an older build"
+        )),
+        Some(rules) => Ok(rules),
+        None => Err(format!("`{RULES}` is the number of a version of the rules: {known}")),
+    }
+}
+
+/// Reads a configuration and the version of the rules in it, or `rules` if there is none; empty
+/// bytes are the defaults.
+pub(crate) fn parse<G: Game>(
+    json: &[u8],
+    former: &FormerKeys,
+    rules: u32,
+) -> Result<(G::Config, u32), SimError> {
     let fail = |problem: String| SimError::Config { game: G::NAME.to_owned(), problem };
     let mut given: Json = match json {
         [] => Json::Object(serde_json::Map::new()),
@@ -42,6 +93,7 @@ pub(crate) fn parse<G: Game>(json: &[u8], former: &FormerKeys) -> Result<G::Conf
         // A configuration without content.
         all = Json::Object(serde_json::Map::new());
     }
+    let rules = take_rules::<G>(&mut given, rules).map_err(fail)?;
     former.bring_up(&mut given).map_err(fail)?;
     overlay(&mut all, given, "").map_err(fail)?;
     let whole = if all.as_object().is_some_and(serde_json::Map::is_empty) {
@@ -54,19 +106,24 @@ pub(crate) fn parse<G: Game>(json: &[u8], former: &FormerKeys) -> Result<G::Conf
         Err(_) => serde_json::from_value(all).map_err(|error| fail(error.to_string()))?,
     };
     G::validate(&config).map_err(fail)?;
-    Ok(config)
+    Ok((config, rules))
 }
 
-/// Encodes a configuration with all its keys.
-pub(crate) fn to_bytes<G: Game>(config: &G::Config) -> Result<Bytes, SimError> {
+/// Encodes a configuration with all its keys, and the version of the rules.
+pub(crate) fn to_bytes<G: Game>(config: &G::Config, rules: u32) -> Result<Bytes, SimError> {
     let fail = |error: serde_json::Error| SimError::Config {
         game: G::NAME.to_owned(),
         problem: error.to_string(),
     };
     // Through a JSON value, whose keys are in order: equal configurations are equal bytes.
-    let json =
-        serde_json::to_value(config).and_then(|value| serde_json::to_vec(&value)).map_err(fail)?;
-    Ok(if json == b"null" { Bytes::from_static(b"{}") } else { json.into() })
+    let mut json = serde_json::to_value(config).map_err(fail)?;
+    if json.is_null() {
+        json = Json::Object(serde_json::Map::new());
+    }
+    if let Some(keys) = json.as_object_mut().filter(|_| rules != 1) {
+        keys.insert(RULES.to_owned(), rules.into());
+    }
+    Ok(serde_json::to_vec(&json).map_err(fail)?.into())
 }
 
 /// Lays `given` over `base`. Keys must be known, except where the default is an empty object: that
@@ -97,6 +154,101 @@ fn overlay(base: &mut Json, given: Json, path: &str) -> Result<(), String> {
         (base, given) => {
             *base = given;
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_schema::PlayerId;
+    use rekindle_schema::Tick;
+    use rekindle_schema::record::{LeaveReason, Step};
+
+    use super::*;
+    use crate::{
+        GameBuilder, GameType as _, IntoSystems as _, ResMut, Resource, RulesVersion,
+        Simulation as _, Stage, Typed, World,
+    };
+
+    #[derive(Debug, Clone, PartialEq, Resource)]
+    #[resource(id = "sum")]
+    struct Sum {
+        sum: u64,
+    }
+
+    fn add(rules: RulesVersion, mut sum: ResMut<Sum>) {
+        sum.sum += u64::from(rules.0);
+    }
+
+    fn bonus(mut sum: ResMut<Sum>) {
+        sum.sum += 100;
+    }
+
+    /// Versions `OLDEST` to `NEWEST` of one game.
+    struct Ruled<const OLDEST: u32, const NEWEST: u32>;
+
+    impl<const OLDEST: u32, const NEWEST: u32> Game for Ruled<OLDEST, NEWEST> {
+        const NAME: &'static str = "ruled";
+        const OLDEST_RULES: u32 = OLDEST;
+        const RULES: u32 = NEWEST;
+        type Config = ();
+        type Input = ();
+        type Command = ();
+        type Bot = ();
+        fn build(game: &mut GameBuilder<Self>) {
+            let later = bonus.run_if(|rules: RulesVersion| rules.0 >= 3);
+            game.resource::<Sum>().add_systems(Stage::Update, (add, later).chain());
+        }
+        fn max_players((): &()) -> usize {
+            1
+        }
+        fn setup(world: &mut World, (): &()) {
+            let sum = u64::from(world.rules().0) * 1_000;
+            world.insert_resource(Sum { sum });
+        }
+        fn join(_: &mut World, _: PlayerId) {}
+        fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+    }
+
+    fn first_tick<G: Game>(running: &mut crate::Match<G>) -> u64 {
+        let tick = running.world().tick().next();
+        running.step(&Step { tick, ..Step::default() }).unwrap();
+        running.world().resource::<Sum>().sum
+    }
+
+    #[test]
+    fn a_match_keeps_the_rules_that_it_began_with() {
+        let (old, new) =
+            (Typed::<Ruled<1, 1>>::new().unwrap(), Typed::<Ruled<1, 3>>::new().unwrap());
+        // What is created without a word is played by the newest rules; version 1 leaves no trace.
+        let (first, third) =
+            (old.config_from_json("{}").unwrap(), new.config_from_json("{}").unwrap());
+        assert_eq!((&first[..], rules_of(&first), rules_of(&third)), (&b"{}"[..], 1, 3));
+        let second = new.config_from_json(r#"{"@rules": 2}"#).unwrap();
+        assert_eq!(rules_of(&second), 2);
+        for (config, sum) in [(&first, 1_001), (&second, 2_002), (&third, 3_103)] {
+            assert_eq!(first_tick(&mut new.create(config, 7).unwrap()), sum);
+        }
+        // It goes on by them from a checkpoint, in the newer build, too.
+        let mut running = old.create(&first, 7).unwrap();
+        first_tick(&mut running);
+        let mut restored = new.restore(&running.checkpoint()).unwrap();
+        assert_eq!(restored.state_hash(), running.state_hash());
+        assert_eq!((first_tick(&mut restored), restored.world().tick()), (1_002, Tick(2)));
+        let mut running = new.create(&third, 7).unwrap();
+        assert_eq!(first_tick(&mut running), 3_103);
+        let mut restored = new.restore(&running.checkpoint()).unwrap();
+        assert_eq!(first_tick(&mut restored), 3_206);
+
+        // What a build does not have it refuses, by both numbers.
+        let newer = old.restore(&running.checkpoint()).err().unwrap().to_string();
+        assert!(newer.contains("version 3 of the rules is newer"), "{newer}");
+        assert!(newer.contains("has version 1 only"), "{newer}");
+        let last = Typed::<Ruled<2, 3>>::new().unwrap();
+        let gone = last.create(&first, 7).err().unwrap().to_string();
+        assert!(gone.contains("version 1 of the rules is no longer played"), "{gone}");
+        for wrong in [r#"{"@rules": 4}"#, r#"{"@rules": 0}"#, r#"{"@rules": "x"}"#, "[]"] {
+            assert!(new.config_from_json(wrong).is_err(), "{wrong}");
         }
     }
 }

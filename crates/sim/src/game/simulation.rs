@@ -229,6 +229,13 @@ pub trait GameType: Send + Sync {
         let _ = (a, b);
         Vec::new()
     }
+    /// In what this build's parts differ from those of a checkpoint, for people: components,
+    /// resources and events with their fields and versions, and the systems. Empty if they do not,
+    /// or if the game cannot tell.
+    fn schema_changes(&self, checkpoint: &[u8]) -> Vec<String> {
+        let _ = checkpoint;
+        Vec::new()
+    }
     /// The state machines of the game as a Mermaid diagram, for people.
     fn state_chart(&self) -> String {
         String::new()

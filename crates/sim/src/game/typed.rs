@@ -16,7 +16,7 @@ use crate::game::matches::{CALLBACKS, Match, guarded};
 use crate::game::net::View;
 use crate::game::simulation::{GameType, SimError, Simulation};
 use crate::game::sketch::Sketch;
-use crate::persist::{checkpoint, migrate, parts};
+use crate::persist::{changes, checkpoint, migrate, parts};
 use crate::value::{self, Reader};
 
 /// The hash of the state that a checkpoint holds, from its bytes alone: what
@@ -59,16 +59,17 @@ impl<G: Game> Typed<G> {
         if let Some(config) = configs.get(bytes) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(config::parse::<G>(bytes, &self.built.former)?);
+        let (config, rules) = config::parse::<G>(bytes, &self.built.former, 1)?;
+        let config = Arc::new(config);
         let constants =
-            guarded(|| self.built.constants(Arc::clone(&config))).map_err(|problem| {
+            guarded(|| self.built.constants(Arc::clone(&config), rules)).map_err(|problem| {
                 SimError::Config {
                     game: G::NAME.to_owned(),
                     problem: format!("computing a constant from it panicked: {problem}"),
                 }
             })?;
-        let config =
-            Arc::new(Configured { bytes: config::to_bytes::<G>(&config)?, config, constants });
+        let bytes_of_all = config::to_bytes::<G>(&config, rules)?;
+        let config = Arc::new(Configured { bytes: bytes_of_all, config, constants });
         if configs.len() >= CONFIGS {
             configs.clear();
         }
@@ -161,7 +162,8 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
-        config::to_bytes::<G>(&config::parse::<G>(json.as_bytes(), &self.built.former)?)
+        let (config, rules) = config::parse::<G>(json.as_bytes(), &self.built.former, G::RULES)?;
+        config::to_bytes::<G>(&config, rules)
     }
 
     fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
@@ -182,6 +184,15 @@ impl<G: Game> GameType for Typed<G> {
         };
         let ((a, marks_a), (b, marks_b)) = (a.capture(), b.capture());
         parts::differing(&self.built.registry, (&a, &marks_a), (&b, &marks_b))
+    }
+
+    fn schema_changes(&self, checkpoint: &[u8]) -> Vec<String> {
+        let read = checkpoint::decode_head(checkpoint).ok().and_then(|head| {
+            let theirs = checkpoint::Schema::from_bytes(head.schema).ok()?;
+            let ours = checkpoint::Schema::from_bytes(&self.built.schema).ok()?;
+            Some(changes::between(&theirs, &ours))
+        });
+        read.unwrap_or_default()
     }
 
     fn state_chart(&self) -> String {

@@ -1,0 +1,146 @@
+//! `rekindle preflight` of several builds on the store of a live node.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{FATAL, Studio};
+
+/// The verdict about each match, in the order of `ids`.
+fn verdicts(answer: &Value, ids: [&String; 2]) -> [String; 2] {
+    ids.map(|id| of(answer, id)["verdict"].as_str().unwrap().to_owned())
+}
+
+fn of<'a>(answer: &'a Value, id: &str) -> &'a Value {
+    let found = answer["matches"].as_array().unwrap().iter().find(|found| found["id"] == id);
+    found.unwrap_or_else(|| panic!("{id}: {answer}"))
+}
+
+/// Names and contents of all that a killed node left.
+fn contents(dir: &Path, into: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            contents(&path, into);
+        } else {
+            into.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+pub(super) fn tries() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let (cursed, laps) = (studio.create(r#"{"size":13}"#), studio.create(r#"{"size":5}"#));
+    let ids = [&cursed, &laps];
+    studio.reaches(&cursed, 90);
+    studio.reaches(&laps, 90);
+
+    // While the node runs: a rebuilt one goes on with both, and says up to where it was tried.
+    let equal = studio.ask_of("rebuilt", &[], &["preflight"], 0);
+    assert_eq!(verdicts(&equal, ids), ["goes_on", "goes_on"], "{equal}");
+    let tried = of(&equal, &laps);
+    assert!(tried["written_by"].is_string() && tried["compared"]["from"] == 0, "{tried}");
+    let compared = &tried["compared"];
+    assert!(compared["to"].as_u64() >= Some(90) && compared["hashes"].as_u64() >= Some(3));
+    assert_eq!(studio.show(&laps)["epoch"], 1, "nobody took it");
+
+    // Other rules: both differ, and it says from where on and in what.
+    let differs = studio.ask_of("changed", &[], &["preflight"], 10);
+    assert_eq!(verdicts(&differs, ids), ["differs", "differs"], "{differs}");
+    let why = of(&differs, &cursed)["why"].as_str().unwrap();
+    for part in ["RK-VERIFY-161", "another tick 60", "resource `count` field `ticks`"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(of(&differs, &laps)["compared"]["outcome"]["differs"]["tick"], 50);
+
+    // A match whose replay ends its process ends neither the command nor the others.
+    let dies = studio.ask_of("rebuilt", &[(FATAL, "40")], &["preflight", "--jobs", "1"], 10);
+    assert_eq!(verdicts(&dies, ids), ["dies", "goes_on"], "{dies}");
+    let why = of(&dies, &cursed)["why"].as_str().unwrap();
+    assert!(why.contains("RK-VERIFY-164") && why.contains("SIGABRT"), "{why}");
+
+    // A configuration that it does not understand, and a game that it does not have.
+    let fails = studio.ask_of("careless", &[], &["preflight", "--match", &laps], 10);
+    assert_eq!(fails["matches"].as_array().unwrap().len(), 1);
+    assert!(of(&fails, &laps)["why"].as_str().unwrap().contains("unknown key `size`"), "{fails}");
+    let unknown = studio.ask_of("stranger", &[], &["preflight"], 10);
+    assert_eq!(verdicts(&unknown, ids), ["unknown_game", "unknown_game"], "{unknown}");
+    assert!(of(&unknown, &laps)["why"].as_str().unwrap().contains("RK-VERIFY-160"));
+    studio.ask_of("rebuilt", &[], &["preflight", "--match", "zzzz"], 4);
+
+    // The node noticed nothing. Of what it leaves when it is killed no byte changes either.
+    let tick = studio.show(&laps)["tick"].as_u64().unwrap();
+    studio.reaches(&laps, tick + 5);
+    node.kill();
+    let data = studio.dir.path().join("rekindle-data");
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    contents(&data, &mut before);
+    let backtest = studio.ask_of("changed", &[], &["preflight", "--backtest"], 0);
+    contents(&data, &mut after);
+    assert!(before == after, "preflight writes nothing");
+
+    // What would have been: twice as many laps from tick 40 on.
+    let counted = &of(&backtest, &laps)["compared"]["backtest"];
+    let lasts = [&counted["then"]["last"], &counted["now"]["last"]];
+    let last = lasts[0].as_u64().unwrap();
+    assert_eq!(lasts[1].as_u64(), Some(last), "neither ended");
+    assert_eq!(counted["then"]["events"]["lap"].as_u64(), Some(last / 20), "{counted}");
+    assert_eq!(counted["now"]["events"]["lap"].as_u64(), Some((2 * last - 40) / 20), "{counted}");
+    let words = studio.command("changed", &[]).args(["preflight", "--backtest"]).output().unwrap();
+    let words = String::from_utf8_lossy(&words.stdout).into_owned();
+    assert!(words.contains("event lap") && words.contains("2 matches tried: 2 differ"), "{words}");
+}
+
+pub(super) fn ruled() {
+    let studio = Studio::new();
+    let node = studio.start("first", &[], &[]);
+    let old = studio.create("{}");
+    studio.reaches(&old, 40);
+    node.kill();
+
+    // A build with new rules goes on with the old match by the old ones.
+    let tried = studio.ask_of("ruled", &[], &["preflight"], 0);
+    assert_eq!(
+        (&of(&tried, &old)["verdict"], &of(&tried, &old)["rules"]),
+        (&"goes_on".into(), &1.into())
+    );
+    let node = studio.start("ruled", &[], &[]);
+    let view = studio.show(&old);
+    assert_eq!(
+        (view["state"].as_str(), view["rules"].as_u64()),
+        (Some("running"), Some(1)),
+        "{view}"
+    );
+    let create = |rules: &[&str]| {
+        let args = [&["match", "create", "--game", "counting"][..], rules].concat();
+        studio.ask(&args, 0)["id"].as_str().unwrap().to_owned()
+    };
+    let (new, chosen) = (create(&[]), create(&["--rules", "1"]));
+    let listed = studio.ask(&["match", "ls"], 0);
+    for (id, rules) in [(&old, 1), (&new, 2), (&chosen, 1)] {
+        studio.reaches(id, 35);
+        let found = listed.as_array().unwrap().iter().find(|view| view["id"] == id.as_str());
+        assert_eq!(found.map(|view| view["rules"].clone()), Some(rules.into()), "{listed}");
+    }
+    let refused = studio.ask(&["match", "create", "--game", "counting", "--rules", "3"], 2);
+    assert!(refused["error"].to_string().contains("version 3 of the rules is newer"), "{refused}");
+    node.kill();
+
+    // The build before it leaves the match of newer rules alone, and goes on with the others.
+    let tried = studio.ask_of("rebuilt", &[], &["preflight"], 10);
+    assert_eq!(verdicts(&tried, [&new, &chosen]), ["fails", "goes_on"], "{tried}");
+    let why = of(&tried, &new)["why"].to_string();
+    assert!(why.contains("version 2 of the rules is newer than this build"), "{why}");
+    let _node = studio.start("rebuilt", &[], &[]);
+    let view = studio.show(&new);
+    let reason = view["reason"].as_str().unwrap_or_default();
+    assert_eq!(
+        (view["state"].as_str(), view["epoch"].as_u64()),
+        (Some("waits"), Some(1)),
+        "{view}"
+    );
+    assert!(reason.contains("version 2 of the rules is newer than this build"), "{view}");
+    assert_eq!(studio.show(&chosen)["state"], "running");
+}
