@@ -23,6 +23,7 @@ mod node;
 mod offline;
 mod pins;
 mod preflight;
+mod profile;
 mod rebalance;
 mod region;
 pub(crate) mod start;

@@ -130,6 +130,8 @@ pub struct Config {
     pub resume_grace: Duration,
     /// Threads that tick matches, at least 1.
     pub shards: usize,
+    /// Threads that work on one match at a time, in its parallel queries: at least 1.
+    pub match_threads: usize,
     /// How log events are written.
     pub log_format: LogFormat,
     /// Which log events are written.
@@ -185,6 +187,10 @@ impl Config {
             shards: match parse(settings, "shards", "a whole number")? {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 count => count,
+            },
+            match_threads: match parse(settings, "match_threads", "a whole number")? {
+                count @ 1..=256 => count,
+                _ => return Err(bad(settings, "match_threads", "a whole number, 1 to 256")),
             },
             log_format: log_format(settings),
             log_filter: log_filter(settings)?,
@@ -557,6 +563,8 @@ mod tests {
             ("edge.guests", "maybe"),
             ("edge.connections", "0"),
             ("edge.threads", "257"),
+            ("match_threads", "0"),
+            ("match_threads", "257"),
             ("edge.certificate", "only.pem"),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();

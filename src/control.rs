@@ -5,6 +5,7 @@
 //! Called by `cli/start.rs`, which hands the [`Listening`] to [`crate::node::lifecycle`]. The node
 //! itself knows no HTTP.
 
+mod profile;
 mod views;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use rekindle_admin::api::{
 };
 use rekindle_admin::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
+use rekindle_admin::profile::ProfileView;
 use rekindle_admin::server;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
@@ -208,6 +210,15 @@ impl Control for Operated {
         async move {
             let id = match_id(&id)?;
             Ok(views::whereabouts(id, self.node.whereabouts(id).await.map_err(refused)?))
+        }
+        .boxed()
+    }
+
+    fn profile_match(&self, id: String, seconds: u64) -> Answer<'_, ProfileView> {
+        async move {
+            let span = Duration::from_secs(seconds);
+            let profiled = self.node.profile_match(match_id(&id)?, span).await.map_err(refused)?;
+            Ok(profile::of(profiled, span))
         }
         .boxed()
     }

@@ -158,6 +158,16 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "match time given up because catching up would have taken too long",
     ),
     (Histogram, "rekindle_tick_seconds", "how long the step of a tick took"),
+    (
+        Histogram,
+        "rekindle_system_seconds",
+        "how long a system took, or what is done around systems, in one tick of 64",
+    ),
+    (
+        Counter,
+        "rekindle_system_over_budget_total",
+        "runs of a system that took longer than its budget, in one tick of 64",
+    ),
     (Histogram, "rekindle_tick_lateness_seconds", "how late a tick began"),
     (
         Histogram,

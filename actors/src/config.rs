@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, Tick};
-use rekindle_sim::GameType;
+use rekindle_sim::{GameType, Workers};
 use rekindle_store::Store;
 
 use crate::error::HostError;
@@ -128,6 +128,8 @@ pub struct HostConfig {
     /// How long a session whose connection is gone waits for its player, in ticks' worth of match
     /// time.
     pub session_timeout: Duration,
+    /// Threads that it lends to matches for their parallel queries, shared by all of them.
+    pub workers: Option<Arc<dyn Workers>>,
     /// Ticks between hash beats.
     pub beat_every: u64,
     /// CPU seconds per core that recovering all matches may cost: checkpoints are taken so that it
@@ -177,6 +179,7 @@ impl Default for HostConfig {
             on_stall: OnStall::Pause,
             resume_grace: Duration::from_secs(1),
             session_timeout: Duration::from_secs(30),
+            workers: None,
             beat_every: 30,
             recovery_budget: 1.0,
             cores,

@@ -4,6 +4,7 @@
 //! step. [`Outbox`] packs what was made into records. [`Ledger`] knows
 //! what is executed, durable and published. [`Hashes`] remembers the newest hashes,
 //! [`EventLog`] the newest events, [`Turns`] where the newest ownerships began.
+//! What parts of ticks take is counted in [`profile`], by the shell's clock.
 //! The shell around them is `crate::play`.
 
 mod events;
@@ -12,6 +13,7 @@ mod ingress;
 mod ledger;
 mod match_core;
 mod outbox;
+pub mod profile;
 mod turns;
 
 pub use events::EventLog;

@@ -4,9 +4,11 @@
 //! under a short lock, and waits in the match's bounded queues for its tick.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use rekindle_door::{
     Admission, MatchDoor, MatchInfo, Opened, RawInput, Recalled, Refusal, TickFrame,
 };
@@ -17,6 +19,7 @@ use rekindle_schema::{Epoch, PlayerId, SessionId, StateHash, Tick};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::core::profile::{Profile, Samples};
 use crate::core::{Durable, OpenOutcome};
 use crate::messages::MatchMsg;
 use crate::play::cell::MatchCell;
@@ -75,6 +78,20 @@ impl MatchHandle {
         let (reply, answer) = oneshot::channel();
         self.cell.cast(MatchMsg::Inspect(reply));
         answer.await.ok()
+    }
+
+    /// What its ticks take, and what of them, measured for so long. A match that stands still makes
+    /// no ticks: then none were measured. `None` if the match has stopped.
+    pub async fn profile(&self, span: Duration) -> Option<Profile> {
+        let samples = Arc::new(Mutex::new(Samples::default()));
+        if !self.cell.cast(MatchMsg::Profile(Arc::downgrade(&samples))) {
+            return None;
+        }
+        tokio::time::sleep(span).await;
+        // Taken out, so that the match is not held up while they are counted.
+        let taken = std::mem::take(&mut *samples.lock());
+        drop(samples);
+        Some(taken.profile())
     }
 
     /// See [`MatchDoor::open`].

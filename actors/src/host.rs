@@ -126,6 +126,7 @@ impl Host {
             seed,
             config,
             meters: Arc::new(Meters::new()),
+            part_meters: Mutex::default(),
             shards,
             matches: Mutex::default(),
             entering: Mutex::default(),

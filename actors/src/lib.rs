@@ -23,6 +23,8 @@
 //! | `rekindle_paused_ticks_total` | counter | ticks put off because the store is behind |
 //! | `rekindle_tick_delay_microseconds_total` | counter | match time given up: schedules moved, repairs |
 //! | `rekindle_tick_seconds` | histogram | one step, with hash and extraction |
+//! | `rekindle_system_seconds{game,system}` | histogram | a system, in one tick of 64 |
+//! | `rekindle_system_over_budget_total{game,system}` | counter | of those, over budget |
 //! | `rekindle_tick_lateness_seconds` | histogram | start of a tick after its deadline |
 //! | `rekindle_input_to_apply_seconds` | histogram | arrival of an input to the step that contains it |
 //! | `rekindle_input_to_durable_seconds` | histogram | arrival of an input until its tick is durable |
@@ -67,6 +69,7 @@ pub use config::{
     WallClock,
 };
 pub use core::Durable;
+pub use core::profile::{Figures, PartProfile, Profile, StageProfile};
 pub use error::{HostError, RecoveryError};
 pub use handle::MatchHandle;
 pub use host::{DrainReport, Entering, Host, MatchStatus, RecoveryReport};

@@ -1,11 +1,15 @@
 //! What a match's actor is told, and by whom.
 
+use std::sync::Weak;
+
+use parking_lot::Mutex;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::{StateHash, Tick};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::checkpoint::ticket::{Taken, Ticket};
+use crate::core::profile::Samples;
 use crate::core::{Durable, LedgerFault};
 use crate::recovery::poison::Outcome;
 
@@ -32,6 +36,8 @@ pub(crate) enum MatchMsg {
     Keep,
     /// Where the world stands, with its hash.
     Inspect(oneshot::Sender<(Tick, StateHash)>),
+    /// Note what the parts of ticks take from now on, as long as somebody holds the samples.
+    Profile(Weak<Mutex<Samples>>),
 }
 
 impl ractor::Message for MatchMsg {}

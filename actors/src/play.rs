@@ -2,7 +2,8 @@
 //!
 //! [`cell`] is what the node knows of a match, put together from [`admission`], [`books`],
 //! [`effects`], [`subscribers`], [`supervision`] and the match's checkpoints. [`actor`] owns the
-//! world and is the only one that steps it; [`ticking`] is the life of a tick; [`delivery`] hands
+//! world and is the only one that steps it; [`ticking`] is the life of a tick, [`profiler`]
+//! measures it; [`delivery`] hands
 //! effects to their sink; [`finish`] closes an ended match. The host starts and stops matches; the
 //! pure rules are in [`crate::core`].
 
@@ -14,6 +15,7 @@ mod delivery;
 pub(crate) mod effects;
 mod finish;
 mod moving;
+pub(crate) mod profiler;
 pub(crate) mod subscribers;
 pub(crate) mod supervision;
 mod ticking;

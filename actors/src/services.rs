@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use ractor::ActorCell;
 use rekindle_schema::lease::MatchState;
 use rekindle_schema::{BuildId, Incarnation, MatchId};
+use rekindle_sim::Simulation;
 use rekindle_store::{Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,7 @@ use crate::config::{Games, HostConfig, WallClock};
 use crate::journal::port::JournalPort;
 use crate::meters::Meters;
 use crate::play::cell::MatchCell;
+use crate::play::profiler::PartMeters;
 use crate::shard::wheel::Shard;
 
 /// The actors that a host always has.
@@ -46,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) config: HostConfig,
     pub(crate) journal: Arc<JournalPort>,
     pub(crate) meters: Arc<Meters>,
+    /// What the parts of steps take, by game.
+    pub(crate) part_meters: Mutex<BTreeMap<String, Arc<PartMeters>>>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) matches: Mutex<BTreeMap<MatchId, Arc<MatchCell>>>,
     /// Matches that somebody is about to run: see [`Host::enter`](crate::Host::enter).
@@ -74,6 +78,17 @@ impl Services {
     /// Shards are threads; without them everything runs on one runtime, and nothing may block it.
     pub(crate) fn threaded(&self) -> bool {
         self.shards.iter().any(Shard::is_thread)
+    }
+
+    /// The metrics of what the steps of a game are made of; `sim` is a world of that game.
+    pub(crate) fn part_meters(&self, game: &str, sim: &dyn Simulation) -> Arc<PartMeters> {
+        let mut all = self.part_meters.lock();
+        if let Some(known) = all.get(game) {
+            return Arc::clone(known);
+        }
+        let meters = Arc::new(PartMeters::new(game, sim.step_parts()));
+        all.insert(game.to_owned(), Arc::clone(&meters));
+        meters
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use rekindle_admin::profile;
 use rekindle_schema::job::JobStatus;
 
 use crate::exit;
@@ -513,6 +514,16 @@ pub enum MatchCommand {
         /// A unique prefix of its id.
         #[arg(value_name = "MATCH")]
         prefix: String,
+    },
+    /// Measures what the ticks of a match take, by stage and system. Ask the node that runs it.
+    Profile {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
+        /// For how many seconds.
+        #[arg(long, default_value_t = profile::SECONDS, value_name = "N",
+            value_parser = clap::value_parser!(u64).range(1..=profile::MOST_SECONDS))]
+        seconds: u64,
     },
     /// Says which node of the cluster has a match, and where players reach it.
     Where {

@@ -1,5 +1,5 @@
 //! `rekindle match ls|show|create|migrate|stop` and `drain`: questions to a running node. Pins are
-//! in `pins.rs`.
+//! in `pins.rs`, profiles in `profile.rs`.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use rekindle_schema::condition::Condition;
 
 use super::args::{CreateArgs, MatchCommand, StandbyWord};
 use super::context::{self, Context, block_on};
+use super::profile;
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
 use crate::text::counted;
@@ -32,10 +33,10 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let found = whole(&node, &prefix).await?;
                 context.answer(&found, || details(&found))?;
             }
-            MatchCommand::Where { prefix } => {
-                let place = place_of(&node, &prefix).await?;
-                context.answer(&place, || whereabouts(&place))?;
+            MatchCommand::Profile { prefix, seconds } => {
+                profile::run(context, &node, &prefix, seconds).await?;
             }
+            MatchCommand::Where { prefix } => answer_where(context, &node, &prefix).await?,
             MatchCommand::Create(args) => {
                 let made = create(&node, args).await?;
                 context.answer(&made, || created(&made))?;
@@ -97,11 +98,13 @@ async fn whole(node: &AdminClient, prefix: &str) -> Result<MatchView, Failure> {
     node.get(&format!("/v1/matches/{id}")).await.map_err(explain)
 }
 
-/// Where in the cluster a match is.
-async fn place_of(node: &AdminClient, prefix: &str) -> Result<WhereView, Failure> {
+/// Says where in the cluster a match is.
+async fn answer_where(context: &Context, node: &AdminClient, prefix: &str) -> Result<(), Failure> {
     let found = find(node, Some(prefix)).await?;
     let path = format!("/v1/matches/{}/where", found.id);
-    node.get(&path).await.map_err(explain)
+    let place: WhereView = node.get(&path).await.map_err(explain)?;
+    context.answer(&place, || whereabouts(&place))?;
+    Ok(())
 }
 
 /// All matches, or those of a game, or those that players can join.

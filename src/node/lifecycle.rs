@@ -216,7 +216,7 @@ async fn assemble(
         games: games.clone(),
         clock: clock::wall(),
         seed: clock::random(),
-        config: host_config(config),
+        config: host_config(config)?,
     })
     .await?;
     // Set once, here.

@@ -1,9 +1,9 @@
-//! What operators do to matches that there are: stop, resume, migrate. New ones are in
+//! What operators do to matches that there are: stop, resume, migrate, profile. New ones are in
 //! `placing`. Called through [`Serving`].
 
 use std::time::Duration;
 
-use rekindle_actors::OtherBuild;
+use rekindle_actors::{OtherBuild, Profile};
 use rekindle_cluster::ownership::directory::{self, Updated};
 use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::MatchId;
@@ -40,7 +40,39 @@ pub struct NewMatch {
     pub tick_rate: Option<u16>,
 }
 
+/// What the ticks of a match took.
+pub struct Profiled {
+    /// The match.
+    pub match_id: MatchId,
+    /// Its game type.
+    pub game: String,
+    /// Ticks per second.
+    pub tick_rate: u16,
+    /// What was measured.
+    pub profile: Profile,
+}
+
 impl Serving {
+    /// Measures for so long what the ticks of a match take. Only the node that runs it can.
+    pub async fn profile_match(
+        &self,
+        id: MatchId,
+        span: Duration,
+    ) -> Result<Profiled, ControlError> {
+        let elsewhere = |report: MatchReport| {
+            let why = report.reason.unwrap_or_else(|| format!("it is {}", report.condition));
+            ControlError::Invalid(format!("match {id} cannot be profiled here: {why}"))
+        };
+        let Some(found) = self.parts().host.find(id) else {
+            return Err(elsewhere(self.match_report(id).await?));
+        };
+        let (game, tick_rate) = (found.spec().game.clone(), found.spec().tick_rate);
+        let Some(profile) = found.profile(span).await else {
+            return Err(elsewhere(self.match_report(id).await?));
+        };
+        Ok(Profiled { match_id: id, game, tick_rate, profile })
+    }
+
     /// Has a match tried again that is parked, or that waits for another build; returns what has
     /// come of it. `other_build` is what is to be done about records that another build computed
     /// otherwise than this one does. A match of another live node is that node's business.

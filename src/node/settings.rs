@@ -1,6 +1,7 @@
 //! What the configuration means for the parts of a node. Called by [`super::lifecycle`] when it
 //! puts them together.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,10 +12,11 @@ use super::bots;
 use crate::config::Config;
 use crate::{clock, telemetry};
 
-/// How matches are run.
-pub(super) fn host_config(config: &Config) -> HostConfig {
-    HostConfig {
+/// How matches are run. Starts the threads that are lent to them.
+pub(super) fn host_config(config: &Config) -> io::Result<HostConfig> {
+    Ok(HostConfig {
         shards: config.shards,
+        workers: rekindle_workers::lend(config.match_threads)?,
         output: config.output,
         on_stall: config.on_stall,
         resume_grace: config.resume_grace,
@@ -32,7 +34,7 @@ pub(super) fn host_config(config: &Config) -> HostConfig {
             std::process::exit(HANG_EXIT_CODE);
         }),
         ..HostConfig::default()
-    }
+    })
 }
 
 /// How the edge lets players in, at `listen`.

@@ -137,6 +137,21 @@ fn matches_are_listed_shown_and_stopped() {
         (Some("ended"), Some("enough"))
     );
     rekindle(dir.path(), &["match", "stop", &one]).expect(2);
+    let ended = rekindle(dir.path(), &["match", "profile", &one]).expect(2);
+    assert!(ended.stderr.contains("cannot be profiled here"), "{}", ended.stderr);
+    rekindle(dir.path(), &["match", "profile", &two, "--seconds", "0"]).expect(2);
+    let profile = rekindle(dir.path(), &["match", "profile", &two, "--seconds", "2", "--json"])
+        .expect(0)
+        .json();
+    let ticks = profile["tick"]["runs"].as_u64().unwrap();
+    assert!(ticks >= 20 && profile["load"].as_f64().unwrap() > 0.0, "{profile}");
+    let parts = |stage: &Value| stage["parts"].as_array().unwrap().clone();
+    let parts: Vec<Value> = profile["stages"].as_array().unwrap().iter().flat_map(parts).collect();
+    for name in ["steer", "journal outbox"] {
+        let found = parts.iter().find(|part| part["name"] == name);
+        let runs = found.and_then(|part| part["times"]["runs"].as_u64());
+        assert_eq!(runs, Some(ticks), "{name}: {profile}");
+    }
     let done = rekindle(dir.path(), &["match", "show", "zz"]).expect(4);
     assert!(done.stderr.contains("no match begins with `zz`"), "{}", done.stderr);
     let done = rekindle(dir.path(), &["match", "create", "--game", "chess"]).expect(2);

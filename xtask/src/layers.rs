@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-schema", &[]),
     ("rekindle-derive", &[]),
     ("rekindle-sim", &["rekindle-schema", "rekindle-derive"]),
+    ("rekindle-workers", &["rekindle-sim"]),
     ("rekindle-netcode", &["rekindle-schema"]),
     ("rekindle-door", &["rekindle-schema"]),
     ("rekindle-transport", &["rekindle-schema"]),

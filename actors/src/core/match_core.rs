@@ -7,9 +7,10 @@ use rekindle_schema::digest;
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{Beat, Decision, Effect, PartSums, Shown, Step};
 use rekindle_schema::{Epoch, MatchId, StateHash, Tick};
-use rekindle_sim::{SimError, Simulation, StepOutput};
+use rekindle_sim::{SimError, Simulation, StepOutput, Workers};
 
 use super::outbox::TickRecord;
+use super::profile::{Around, Stopwatch};
 
 /// Views that are kept for reuse; more are in flight only while a store is slow.
 const SPARE_VIEWS: usize = 4;
@@ -37,19 +38,39 @@ pub struct MatchCore {
     views: Vec<Arc<NetView>>,
     /// What the record of the next tick says besides.
     opening: Vec<Decision>,
+    /// Lent to the world.
+    workers: Option<Arc<dyn Workers>>,
+    /// Measures the tick that is being made, if that is wanted.
+    stopwatch: Option<Box<Stopwatch>>,
 }
 
 impl MatchCore {
     /// Around a world that was set up or restored.
     pub fn new(match_id: MatchId, epoch: Epoch, beat_every: u64, sim: Box<dyn Simulation>) -> Self {
-        let (beat_every, views, opening) = (beat_every.max(1), Vec::new(), Vec::new());
-        Self { match_id, epoch, beat_every, sim, beat: None, views, opening }
+        Self {
+            match_id,
+            epoch,
+            beat_every: beat_every.max(1),
+            sim,
+            beat: None,
+            views: Vec::new(),
+            opening: Vec::new(),
+            workers: None,
+            stopwatch: None,
+        }
     }
 
     /// The same, with decisions that made it go on: they stand in its next record.
     #[must_use]
     pub fn opening(self, opening: Vec<Decision>) -> Self {
         Self { opening, ..self }
+    }
+
+    /// The same, with threads for the parallel queries of its world.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Option<Arc<dyn Workers>>) -> Self {
+        self.sim.set_workers(workers.clone());
+        Self { workers, ..self }
     }
 
     /// The world.
@@ -70,12 +91,33 @@ impl MatchCore {
     /// Puts another world in the place of one that panicked.
     pub fn replace(&mut self, sim: Box<dyn Simulation>) {
         self.sim = sim;
+        self.sim.set_workers(self.workers.clone());
         self.beat = None;
+    }
+
+    /// Has the tick that comes next measured, or not.
+    pub fn measure(&mut self, stopwatch: Option<Box<Stopwatch>>) {
+        self.stopwatch = stopwatch;
+    }
+
+    /// The stopwatch of the tick that was made, if it was measured.
+    pub fn measured(&mut self) -> Option<Box<Stopwatch>> {
+        self.stopwatch.take()
+    }
+
+    /// What the tick costs from here on is this.
+    pub fn lap(&mut self, what: Around) {
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.lap(what);
+        }
     }
 
     /// Makes the next tick. After an error the world is of no more use.
     pub fn step(&mut self, step: &Step) -> Result<StepOutput, SimError> {
-        self.sim.step(step)
+        match &mut self.stopwatch {
+            None => self.sim.step(step),
+            Some(stopwatch) => self.sim.step_watched(step, &mut **stopwatch),
+        }
     }
 
     /// Turns the output of a step that the world has made into what goes to the journal and to
@@ -91,7 +133,9 @@ impl MatchCore {
     ) -> Advanced {
         let tick = step.tick;
         let mut parts = None;
-        let beat = tick.0.is_multiple_of(self.beat_every).then(|| {
+        let beats = tick.0.is_multiple_of(self.beat_every);
+        self.lap(if beats { Around::Hash } else { Around::Record });
+        let beat = beats.then(|| {
             let (hash, sums) = self.sim.beat();
             parts = (!sums.is_empty()).then_some(PartSums { tick, sums });
             Beat { tick, hash }
@@ -105,10 +149,14 @@ impl MatchCore {
             decisions.push(Decision::End { tick, reason: reason.clone() });
         }
         let wanted = wanted || ended.is_some() || !output.events.is_empty();
+        if wanted {
+            self.lap(Around::Extract);
+        }
         let view = wanted.then(|| self.view());
         let shown = view
             .as_ref()
             .map(|view| Shown { tick, digest: digest::of_shown(view, &output.commands) });
+        self.lap(Around::Record);
         let frame = view.map(|view| TickFrame {
             match_id: self.match_id,
             epoch: self.epoch,

@@ -440,7 +440,8 @@ impl Services {
         }
         let start = world.ended.map_or_else(|| origin.start(), Start::Over);
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim)
-            .opening(world.opening);
+            .opening(world.opening)
+            .with_workers(self.config.workers.clone());
         let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
         if let Err(error) = self.spawn_match(args).await {
             self.remove(lease.match_id);

@@ -64,7 +64,8 @@ impl Services {
     ) -> Result<(), HostError> {
         cell.doors.rebase(replayed.tick, &replayed.sim.sessions());
         let start = replayed.ended.map_or(Start::Running, Start::Over);
-        let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim);
+        let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim)
+            .with_workers(self.config.workers.clone());
         let open = core.sim().open_effects();
         self.spawn_match(MatchArgs { host: Arc::clone(self), cell: Arc::clone(cell), core, start })
             .await?;

@@ -21,6 +21,7 @@ use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::MatchCore;
 use crate::messages::{MatchMsg, Wake};
 use crate::play::cell::MatchCell;
+use crate::play::profiler::Profiler;
 use crate::play::supervision::MatchPhase;
 use crate::services::Services;
 
@@ -82,6 +83,7 @@ pub(crate) struct MatchState {
     pub(super) host: Arc<Services>,
     pub(super) cell: Arc<MatchCell>,
     pub(super) core: MatchCore,
+    pub(super) profiler: Profiler,
     pub(super) mode: Mode,
     pub(super) generation: u64,
     pub(super) deadline: Instant,
@@ -113,10 +115,13 @@ impl Actor for MatchActor {
         cell.supervision.set_probe(core.sim().probe());
         cell.supervision.started(me.clone());
         cell.checkpoints.break_off();
+        let meters = host.part_meters(&cell.spec.game, core.sim());
+        let profiler = Profiler::new(cell.match_id, meters);
         let mut state = MatchState {
             host,
             cell,
             core,
+            profiler,
             mode: Mode::Running,
             generation: 0,
             deadline,
@@ -164,6 +169,7 @@ impl Actor for MatchActor {
             MatchMsg::Drain(reply) => state.on_drain(reply),
             MatchMsg::HandOff(reply) => state.on_hand_off(reply),
             MatchMsg::Keep => state.on_keep(),
+            MatchMsg::Profile(samples) => state.profiler.listen(samples),
             // A world whose step panicked half-way is no state of the match.
             MatchMsg::Inspect(_) if matches!(state.mode, Mode::Poisoned { .. }) => {}
             MatchMsg::Inspect(reply) => {

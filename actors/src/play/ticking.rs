@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::actor::{MatchState, Mode, Pending};
 use crate::config::{OnStall, Output};
+use crate::core::profile::Around;
 use crate::core::{Advanced, Drawn, Durable, MAX_TICK_BYTES};
 use crate::messages::Wake;
 use crate::play::supervision::MatchPhase;
@@ -108,6 +109,8 @@ impl MatchState {
         for arrival in &arrived {
             self.host.meters.input_to_apply.record(started.saturating_duration_since(*arrival));
         }
+        let tick = step.tick;
+        self.core.measure(self.profiler.stopwatch(tick));
         let made = self.core.step(&step);
         self.cell.supervision.end_making();
         match made {
@@ -118,9 +121,16 @@ impl MatchState {
                 let took = started.elapsed();
                 self.host.meters.tick_seconds.record(took);
                 self.cell.checkpoints.note_step(took);
+                self.core.lap(Around::Hand);
                 self.executed(advanced, arrived);
+                if let Some(stopwatch) = self.core.measured() {
+                    self.profiler.note(tick, stopwatch);
+                }
             }
-            Err(error) => self.poisoned(step, arrived, &error),
+            Err(error) => {
+                self.core.measure(None);
+                self.poisoned(step, arrived, &error);
+            }
         }
     }
 

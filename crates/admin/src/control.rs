@@ -12,6 +12,7 @@ use crate::api::{
     StopMatch, Ticket, WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
+use crate::profile::ProfileView;
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -70,6 +71,8 @@ pub trait Control: Send + Sync + 'static {
     fn match_view(&self, id: String) -> Answer<'_, MatchView>;
     /// Where in the cluster a match is.
     fn match_where(&self, id: String) -> Answer<'_, WhereView>;
+    /// Measures what the ticks of a match of this node take, for so many seconds.
+    fn profile_match(&self, id: String, seconds: u64) -> Answer<'_, ProfileView>;
     /// Jobs of the store, newest first.
     fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>>;
     /// One job.

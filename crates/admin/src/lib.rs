@@ -4,6 +4,7 @@
 //! * [`api`]: the JSON types that both sides speak.
 //! * [`control`]: what a node must be able to do for its operators; the `rekindle` crate implements
 //!   it. Nothing else here knows what a match or a job is.
+//! * [`profile`]: what the ticks of a match take, likewise.
 //! * [`server`]: the paths, and who may ask. Its connections have bounds and deadlines
 //!   (`listener.rs`).
 //! * [`client`]: what the commands use to ask a running node.
@@ -16,5 +17,6 @@ pub mod client;
 pub mod cluster;
 pub mod control;
 mod listener;
+pub mod profile;
 pub mod server;
 pub mod who;

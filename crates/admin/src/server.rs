@@ -28,6 +28,7 @@ use crate::api::{
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
 use crate::listener;
+use crate::profile::{self, ProfileMatch, ProfileView};
 use crate::who::Who;
 
 /// Every path with what it answers: the index page and the router are made of the same list.
@@ -41,6 +42,7 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/matches", "creates one: `rekindle match create`"),
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
+    ("GET", "/v1/matches/{id}/profile", "what its ticks take: `rekindle match profile`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
     ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
     ("POST", "/v1/matches/{id}/migrate", "moves it to another node: `rekindle match migrate`"),
@@ -170,6 +172,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches", get(list_matches).post(create_match))
         .route("/v1/matches/{id}", get(show_match))
         .route("/v1/matches/{id}/where", get(match_where))
+        .route("/v1/matches/{id}/profile", get(profile_match))
         .route("/v1/matches/{id}/stop", post(stop_match))
         .route("/v1/matches/{id}/resume", post(resume_match))
         .route("/v1/jobs", get(list_jobs).post(run_job))
@@ -336,6 +339,21 @@ async fn match_where(
     Path(id): Path<String>,
 ) -> Result<Json<WhereView>, Refused> {
     Ok(Json(admin.node.match_where(id).await?))
+}
+
+async fn profile_match(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    query: Result<Query<ProfileMatch>, QueryRejection>,
+) -> Result<Json<ProfileView>, Refused> {
+    let Query(wanted) = query?;
+    let seconds = wanted.seconds.unwrap_or(profile::SECONDS);
+    if !(1..=profile::MOST_SECONDS).contains(&seconds) {
+        let message =
+            format!("seconds={seconds}: a match is profiled for 1 to {}", profile::MOST_SECONDS);
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", message));
+    }
+    Ok(Json(admin.node.profile_match(id, seconds).await?))
 }
 
 async fn create_match(

@@ -21,4 +21,6 @@ pub(crate) mod states;
 pub(crate) mod system;
 pub(crate) mod template;
 pub(crate) mod validation;
+pub(crate) mod watch;
+pub(crate) mod workers;
 pub(crate) mod world;

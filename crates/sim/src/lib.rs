@@ -153,6 +153,10 @@
 //! due; [`Rewind`] and [`History`] look back. **Phases** are state machines, with guards, hooks and
 //! timeouts: [`GameBuilder::states`], [`Transitions`], [`in_state`].
 //!
+//! **Several threads** go over one query with [`Query::par_for_each`] and [`Query::par_map`], if a
+//! node has some for its matches; what a world computes is the same with any number of them. See
+//! [`Workers`] and [`IntoSystems::budget`].
+//!
 //! **The game** is a type that implements [`Game`]: `build` registers all of the above, `setup`
 //! fills a new world, `join`, `leave` and `command` change it before the systems of a tick run,
 //! `bot` plays, `sketch` draws. The avatar of a player is set in [`Players`], a resource.
@@ -273,6 +277,9 @@ pub mod value;
 /// ```
 pub mod signature {
     pub use crate::ecs::query::cursor::{ReadCursor, ReadGuard, WriteCursor, WriteGuard};
+    pub use crate::ecs::query::parallel::{
+        EntityLot, ReadLot, ReadPage, Unmarked, WriteLot, WritePage,
+    };
     pub use crate::ecs::query::{QueryIter, QueryIterMut};
     pub use crate::ecs::registry::{Access, Registry};
     pub use crate::ecs::schedule::declare::Trigger;
@@ -291,6 +298,7 @@ pub use ecs::query::Query;
 pub use ecs::query::aggregate::Aggregate;
 pub use ecs::query::data::QueryData;
 pub use ecs::query::filter::{Added, Changed, Or, QueryFilter, With, Without};
+pub use ecs::query::parallel::ParallelData;
 pub use ecs::relations::Related;
 pub use ecs::resources::{Res, ResMut};
 pub use ecs::rng::Rng;
@@ -299,6 +307,8 @@ pub use ecs::states::{Machine, Refused, State, States, TransitionError, Transiti
 pub use ecs::system::{Condition, SystemFunction, SystemParam};
 pub use ecs::template::Template;
 pub use ecs::validation::Rejected;
+pub use ecs::watch::{StepPart, StepWatch};
+pub use ecs::workers::Workers;
 pub use ecs::world::World;
 pub use game::builder::{Game, GameBuilder};
 pub use game::config::{RULES, rules_of};

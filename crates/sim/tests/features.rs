@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 6] = ["zoo", "family", "rules", "life", "swarm", "states"];
+const SHADOWED: [&str; 7] = ["zoo", "family", "rules", "life", "swarm", "states", "threads"];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
 const STATELESS: [(&str, &str); 9] = [
@@ -62,6 +62,9 @@ fn features() -> BTreeSet<String> {
     }
     features.extend(names(&read("src/space/grid.rs"), "SystemParam for "));
     features.extend(names(&read("src/ecs/query/filter.rs"), "pub struct "));
+    let parallel = read("src/ecs/query/parallel.rs");
+    let of_query = block(&parallel, "impl<D: ParallelData, F: QueryFilter> Query<");
+    features.extend(names(of_query, "    pub fn "));
     for machine in
         names(block(&read("src/ecs/states.rs"), "impl<S: States> Machine<S> {"), "pub fn ")
     {
@@ -109,7 +112,9 @@ fn a_feature_that_no_game_uses_would_be_missed() {
     assert!(stands_in("game.on_add::<T>(f)", "on_add"));
     assert!(!stands_in("game.on_added::<T>(f)", "on_add") && !stands_in("non_add", "on_add"));
     let features = features();
-    for known in ["on_despawn", "run_if", "Indexed", "Or", "allow_if", "extends", "within"] {
+    for known in
+        ["on_despawn", "run_if", "par_map", "Indexed", "Or", "allow_if", "extends", "within"]
+    {
         assert!(features.contains(known), "{known} is not found: {features:?}");
     }
 }

@@ -8,11 +8,13 @@ pub(crate) mod aggregate;
 pub(crate) mod cursor;
 pub(crate) mod data;
 pub(crate) mod filter;
+pub(crate) mod parallel;
 
 use crate::ecs::query::data::QueryData;
 use crate::ecs::query::filter::QueryFilter;
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
+use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
 use crate::storage::column::PAGE;
 use crate::storage::entities::Entities;
@@ -46,6 +48,8 @@ pub struct Query<'w, D: QueryData, F: QueryFilter = ()> {
     data: D::Guard<'w>,
     filter: F::Guard<'w>,
     run: Run,
+    /// Threads that help with it, if the match has some.
+    workers: Option<&'w dyn Workers>,
 }
 
 impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
@@ -55,6 +59,7 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
             data: D::guard(&state.0, world)?,
             filter: F::guard(&state.1, world)?,
             run: *run,
+            workers: world.workers.as_deref(),
         })
     }
 
@@ -111,9 +116,14 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     /// Whether an entity is alive and of this query.
     pub fn contains(&self, entity: Entity) -> bool {
         let (page, bit) = (entity.slot() as usize / PAGE, entity.slot() as usize % PAGE);
-        self.entities.contains(entity)
-            && (D::mask(&self.data, page) & F::mask(&self.filter, page, self.run.last)) >> bit & 1
-                == 1
+        self.entities.contains(entity) && self.mask(page) >> bit & 1 == 1
+    }
+
+    /// The taken slots of a page whose entities are of this query.
+    fn mask(&self, page: usize) -> u64 {
+        let alive = self.entities.words().get(page).copied().unwrap_or(0);
+        let mask = alive & D::mask(&self.data, page);
+        if mask == 0 { 0 } else { mask & F::mask(&self.filter, page, self.run.last) }
     }
 
     /// Whether there is no item.
@@ -135,10 +145,10 @@ macro_rules! iterators {
             mask: u64,
         }
 
-        impl<'g, D: QueryData, F: QueryFilter> Iterator for $iter<'g, '_, D, F> {
-            type Item = D::$item<'g>;
+        impl<D: QueryData, F: QueryFilter> $iter<'_, '_, D, F> {
+            /// The next bit of the page before `page`.
             #[inline]
-            fn next(&mut self) -> Option<Self::Item> {
+            fn advance(&mut self) -> Option<usize> {
                 while self.mask == 0 {
                     let alive = *self.entities.get(self.page)?;
                     let page = self.page;
@@ -154,6 +164,15 @@ macro_rules! iterators {
                 }
                 let bit = self.mask.trailing_zeros() as usize;
                 self.mask &= self.mask - 1;
+                Some(bit)
+            }
+        }
+
+        impl<'g, D: QueryData, F: QueryFilter> Iterator for $iter<'g, '_, D, F> {
+            type Item = D::$item<'g>;
+            #[inline]
+            fn next(&mut self) -> Option<Self::Item> {
+                let bit = self.advance()?;
                 D::$next(&mut self.cursor, bit)
             }
         }
@@ -165,6 +184,15 @@ iterators! {
     QueryIter, ReadCursor, ReadItem, read_seek, read_item;
     /// See [`Query::iter_mut`].
     QueryIterMut, Cursor, Item, seek, item;
+}
+
+impl<'g, D: QueryData, F: QueryFilter> QueryIterMut<'g, '_, D, F> {
+    /// The next item, with the slot of its entity.
+    fn next_with_slot(&mut self) -> Option<(usize, D::Item<'g>)> {
+        let bit = self.advance()?;
+        let item = D::item(&mut self.cursor, bit)?;
+        Some(((self.page - 1) * PAGE + bit, item))
+    }
 }
 
 impl<'g, 'w, D: QueryData, F: QueryFilter> IntoIterator for &'g Query<'w, D, F> {

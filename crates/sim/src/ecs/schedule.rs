@@ -8,9 +8,12 @@
 pub(crate) mod declare;
 pub(crate) mod order;
 
+use std::time::Duration;
+
 use crate::ecs::registry::Access;
 use crate::ecs::schedule::declare::{Stage, Trigger};
 use crate::ecs::system::{Check, System};
+use crate::ecs::watch::{StepPart, Watched};
 use crate::ecs::world::World;
 use crate::storage::stamp::{Run, Stamp, StampOf, stamp};
 
@@ -26,6 +29,8 @@ struct Placed {
     every: u64,
     triggers: Vec<Trigger>,
     conditions: Vec<Check>,
+    /// The longest that a run should take. Nothing here looks at it: who measures does.
+    budget: Option<Duration>,
     stream: u64,
     /// Its place in the stamps of a tick.
     position: u32,
@@ -46,6 +51,16 @@ impl Schedule {
     pub(crate) fn system_at(&self, position: u32) -> Option<&str> {
         let found = self.systems.iter().find(|system| system.position == position);
         found.map(|system| system.name.as_str())
+    }
+
+    /// The systems in the order in which they run, for those who measure them.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = StepPart> {
+        self.systems.iter().map(|system| StepPart {
+            name: system.name.clone(),
+            stage: format!("{:?}", system.stage),
+            system: true,
+            budget: system.budget,
+        })
     }
 
     /// The systems in the order in which they run, as a Mermaid flow chart: a box for each stage,
@@ -81,29 +96,30 @@ impl Schedule {
     }
 
     /// Runs all systems for the world's tick; `running` is told the index of each before it starts,
-    /// and `hook_running` that of each hook.
+    /// and `hook_running` that of each hook. `watched` is told what takes time.
     pub(crate) fn run(
         &self,
         world: &mut World,
         running: impl Fn(usize),
         hook_running: &dyn Fn(usize),
+        watched: &mut Watched<'_>,
     ) {
         let tick = world.tick;
         debug_assert_eq!(world.last_runs.len(), self.systems.len());
         for (index, placed) in self.systems.iter().enumerate() {
             if index > 0 && self.systems[index - 1].stage != placed.stage {
+                watched.stage_ends(self.systems[index - 1].stage);
                 self.end_stage(world, placed.position - 1, hook_running);
             }
+            watched.system(index);
             let run = Run {
                 stamp: stamp(tick, placed.position),
                 last: world.last_runs[index],
                 stream: placed.stream,
                 tick,
             };
-            if !tick.0.is_multiple_of(placed.every) || !placed.triggered(world, run.last) {
-                continue;
-            }
-            if !placed.conditions.iter().all(|holds| holds(world, &run)) {
+            if !placed.due(world, &run) {
+                watched.skipped();
                 continue;
             }
             debug_assert!(
@@ -118,6 +134,7 @@ impl Schedule {
             world.last_runs[index] = run.stamp;
         }
         let end = self.systems.last().map_or(1, |last| last.position + 1);
+        watched.stage_ends(self.systems.last().map_or(Stage::Last, |last| last.stage));
         self.end_stage(world, end, hook_running);
     }
 
@@ -133,6 +150,13 @@ impl Schedule {
 }
 
 impl Placed {
+    /// Whether it runs in this tick.
+    fn due(&self, world: &World, run: &Run) -> bool {
+        run.tick.0.is_multiple_of(self.every)
+            && self.triggered(world, run.last)
+            && self.conditions.iter().all(|holds| holds(world, run))
+    }
+
     fn triggered(&self, world: &World, last: Stamp) -> bool {
         self.triggers.is_empty()
             || self.triggers.iter().any(|trigger| match *trigger {

@@ -15,6 +15,7 @@ use crate::ecs::output::Outbox;
 use crate::ecs::params::RulesVersion;
 use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
+use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
 use crate::storage::column::{AnyColumn, Column};
 use crate::storage::entities::Entities;
@@ -83,6 +84,8 @@ pub struct World {
     pub(crate) inputs: Box<dyn Any + Send>,
     pub(crate) commands: RefCell<Vec<Command>>,
     pub(crate) outbox: RefCell<Outbox>,
+    /// Threads that help with queries; no state.
+    pub(crate) workers: Option<Arc<dyn Workers>>,
     /// What direct changes are marked with.
     pub(crate) now: Run,
 }
@@ -116,6 +119,7 @@ impl World {
             inputs: Box::new(()),
             commands: RefCell::default(),
             outbox: RefCell::default(),
+            workers: None,
             now: Run { stamp: stamp(Tick(0), 0), last: 0, stream: 0, tick: Tick(0) },
         }
     }

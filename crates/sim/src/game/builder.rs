@@ -20,6 +20,7 @@ use crate::ecs::schedule::order::Declarations;
 use crate::ecs::states::{AnyMachine as _, Machine, Refused, State, States};
 use crate::ecs::template::{Template, Templates};
 use crate::ecs::validation::Rejected;
+use crate::ecs::watch::{self, StepPart};
 use crate::ecs::world::{Constants, World};
 use crate::game::former::{FormerKeys, check_former};
 use crate::game::net::{self, View};
@@ -483,6 +484,8 @@ impl<G: Game> GameBuilder<G> {
 pub(crate) struct Built<G: Game> {
     pub(crate) registry: Arc<Registry>,
     pub(crate) schedule: Schedule,
+    /// What a step is made of, for those who measure it.
+    pub(crate) parts: Arc<[StepPart]>,
     pub(crate) net: NetSchema,
     /// Who sees what; none if everybody sees everything.
     pub(crate) rules: Option<Rules>,
@@ -554,7 +557,8 @@ impl<G: Game> Built<G> {
         };
         let schema = crate::persist::checkpoint::Schema::of(&registry, &schedule).to_bytes();
         let registry = Arc::new(registry);
-        Ok(Self { registry, schedule, net, rules, schema, retired, former, constants })
+        let parts = watch::parts(&schedule).into();
+        Ok(Self { registry, schedule, parts, net, rules, schema, retired, former, constants })
     }
 
     /// Constants of a match with this configuration, by rules of this version.

@@ -7,6 +7,8 @@
 //! Harness::<Duel>::new(7).bots(2).run(300).assert_replay_identical();
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rekindle_schema::net::NetView;
 use rekindle_schema::record::{
@@ -14,6 +16,7 @@ use rekindle_schema::record::{
 };
 use rekindle_schema::{PlayerId, SessionId, StateHash};
 
+use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
 use crate::game::builder::Game;
 use crate::game::matches::Match;
@@ -73,6 +76,13 @@ impl<G: Game> Harness<G> {
             self.join(player);
             self.bots.push((player, Vec::new()));
         }
+        self
+    }
+
+    /// Lends the match threads for its parallel queries; replays go without.
+    #[must_use]
+    pub fn workers(mut self, workers: Arc<dyn Workers>) -> Self {
+        self.running.set_workers(Some(workers));
         self
     }
 
@@ -186,6 +196,11 @@ impl<G: Game> Harness<G> {
     /// The steps that were made.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The hash of the state after each tick.
+    pub fn hashes(&self) -> &[StateHash] {
+        &self.hashes
     }
 
     /// What the game said to players, in order.

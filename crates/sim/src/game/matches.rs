@@ -5,7 +5,6 @@
 #[cfg(debug_assertions)]
 mod checks;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,6 +14,9 @@ use rekindle_schema::net::NetView;
 use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
+use crate::ecs::query::parallel::said;
+use crate::ecs::watch::{StepPart, StepWatch, Watched};
+use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
 use crate::game::builder::{Built, Game};
 use crate::game::config::Configured;
@@ -100,7 +102,9 @@ impl<G: Game> Match<G> {
         self.probe.system.store(self.built.schedule.names().len() + index, Ordering::Release);
     }
 
-    fn apply(&mut self, step: &Step) -> StepOutput {
+    fn apply(&mut self, step: &Step, watch: Option<&mut dyn StepWatch>) -> StepOutput {
+        let mut watched = Watched::new(watch, self.built.schedule.names().len());
+        watched.start();
         debug_assert!(step.is_canonical(), "the step of tick {} is not in order", step.tick);
         self.world.begin(step.tick);
         self.effects.retain(|effect| !step.effects_done.contains(&effect.id));
@@ -124,11 +128,33 @@ impl<G: Game> Match<G> {
         let hooks = schedule.names().len() + CALLBACKS.len();
         let hook_running = |index: usize| running(hooks + index);
         self.world.settle_begin(&hook_running);
-        schedule.run(&mut self.world, running, &hook_running);
+        schedule.run(&mut self.world, running, &hook_running, &mut watched);
+        watched.stages_over();
         self.world.canonicalise();
         let outbox = std::mem::take(self.world.outbox.get_mut());
         self.effects.extend_from_slice(&outbox.effects);
         StepOutput { events: outbox.events, effects: outbox.effects, commands, ended: outbox.ended }
+    }
+
+    /// Makes the next tick; `watch` is told what it does.
+    fn make(
+        &mut self,
+        step: &Step,
+        watch: Option<&mut dyn StepWatch>,
+    ) -> Result<StepOutput, SimError> {
+        if step.tick != self.world.tick.next() {
+            return Err(SimError::OutOfOrder { at: self.world.tick, got: step.tick });
+        }
+        self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
+        let result = guarded(|| self.apply(step, watch));
+        let system = self
+            .probe
+            .systems
+            .get(self.probe.system.load(Ordering::Acquire))
+            .cloned()
+            .unwrap_or_default();
+        self.probe.tick.store(0, Ordering::Release);
+        result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
     }
 
     fn is_session(&self, player: PlayerId, leave: &Leave) -> bool {
@@ -204,13 +230,7 @@ impl<G: Game> Match<G> {
 
 /// Runs game code; a panic becomes what it said.
 pub(crate) fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| message(&*payload))
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned())
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| said(&*payload))
 }
 
 impl<G: Game> Simulation for Match<G> {
@@ -219,19 +239,23 @@ impl<G: Game> Simulation for Match<G> {
     }
 
     fn step(&mut self, step: &Step) -> Result<StepOutput, SimError> {
-        if step.tick != self.world.tick.next() {
-            return Err(SimError::OutOfOrder { at: self.world.tick, got: step.tick });
-        }
-        self.probe.tick.store(step.tick.0 + 1, Ordering::Release);
-        let result = guarded(|| self.apply(step));
-        let system = self
-            .probe
-            .systems
-            .get(self.probe.system.load(Ordering::Acquire))
-            .cloned()
-            .unwrap_or_default();
-        self.probe.tick.store(0, Ordering::Release);
-        result.map_err(|message| SimError::Panicked { system, tick: step.tick, message })
+        self.make(step, None)
+    }
+
+    fn step_watched(
+        &mut self,
+        step: &Step,
+        watch: &mut dyn StepWatch,
+    ) -> Result<StepOutput, SimError> {
+        self.make(step, Some(watch))
+    }
+
+    fn set_workers(&mut self, workers: Option<Arc<dyn Workers>>) {
+        self.world.workers = workers;
+    }
+
+    fn step_parts(&self) -> Arc<[StepPart]> {
+        Arc::clone(&self.built.parts)
     }
 
     fn state_hash(&self) -> StateHash {

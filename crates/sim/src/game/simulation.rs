@@ -8,6 +8,8 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
+use crate::ecs::watch::{StepPart, StepWatch};
+use crate::ecs::workers::Workers;
 use crate::game::sketch::Sketch;
 use crate::storage::layout::Marks;
 
@@ -157,6 +159,25 @@ pub trait Simulation: Send {
     /// Malformed payloads do not panic and do not fail the step: a malformed input is as none, a
     /// malformed command is rejected.
     fn step(&mut self, step: &Step) -> Result<StepOutput, SimError>;
+    /// As [`Self::step`]; `watch` is told which part of the step is being made. What comes of the
+    /// step is the same. A game that cannot tell tells nothing.
+    fn step_watched(
+        &mut self,
+        step: &Step,
+        watch: &mut dyn StepWatch,
+    ) -> Result<StepOutput, SimError> {
+        let _ = watch;
+        self.step(step)
+    }
+    /// Lends it threads for its parallel queries, or takes them back. What steps compute stays the
+    /// same. A game that has no use for them ignores them.
+    fn set_workers(&mut self, workers: Option<Arc<dyn Workers>>) {
+        let _ = workers;
+    }
+    /// What [`Self::step_watched`] tells of, by index. Empty if the game cannot tell.
+    fn step_parts(&self) -> Arc<[StepPart]> {
+        Arc::default()
+    }
     /// BLAKE3 of the canonical bytes: world, sessions, open effects.
     fn state_hash(&self) -> StateHash;
     /// As `state_hash`, with sums of the state's parts by which [`Self::explain`] says in what it

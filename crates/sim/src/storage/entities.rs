@@ -33,6 +33,11 @@ impl Entities {
         &self.alive
     }
 
+    /// Of each slot that was ever used: the generation of its entity, or of the next one.
+    pub(crate) fn generations(&self) -> &[u32] {
+        &self.generations
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }

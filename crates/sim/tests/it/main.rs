@@ -12,6 +12,7 @@ mod schedule;
 mod shadow;
 mod states;
 mod swarm;
+mod threads;
 mod visibility;
 mod world;
 mod zoo;

@@ -1,10 +1,12 @@
 //! Games whose parts do not fit together are refused with words that say what is wrong.
 
-use rekindle_schema::PlayerId;
-use rekindle_schema::record::LeaveReason;
+use std::time::Duration;
+
+use rekindle_schema::record::{LeaveReason, Step};
+use rekindle_schema::{PlayerId, Tick};
 use rekindle_sim::{
-    Commands, Component, Game, GameBuilder, Harness, IntoSystems, Query, ResMut, Resource, Stage,
-    Typed, With, World,
+    Commands, Component, Game, GameBuilder, Harness, IntoSystems, Query, ResMut, Resource,
+    Simulation, Stage, StepWatch, Typed, With, World,
 };
 
 #[derive(Clone, Component)]
@@ -189,6 +191,72 @@ impl Game for Ordered {
     fn setup(_: &mut World, (): &()) {}
     fn join(_: &mut World, _: PlayerId) {}
     fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Told(Vec<Option<usize>>);
+
+impl StepWatch for Told {
+    fn begins(&mut self, part: usize) {
+        self.0.push(Some(part));
+    }
+    fn skipped(&mut self) {
+        self.0.push(None);
+    }
+}
+
+/// A game of which one system runs in every second tick.
+struct Seldom;
+
+impl Game for Seldom {
+    const NAME: &'static str = "seldom";
+    type Config = ();
+    type Input = ();
+    type Command = ();
+    type Bot = ();
+    fn build(game: &mut GameBuilder<Self>) {
+        game.resource::<Order>();
+        game.add_systems(Stage::First, s1.budget(Duration::from_micros(7)));
+        game.add_systems(Stage::Update, (s2, s3.every(2)).chain());
+    }
+    fn max_players((): &()) -> usize {
+        1
+    }
+    fn setup(_: &mut World, (): &()) {}
+    fn join(_: &mut World, _: PlayerId) {}
+    fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
+}
+
+#[test]
+fn a_step_that_is_watched_tells_its_parts_in_order_and_makes_the_same_world() {
+    let game = Typed::<Seldom>::new().unwrap();
+    let mut watched = game.create(b"", 1).unwrap();
+    let mut alone = game.create(b"", 1).unwrap();
+    let parts = watched.step_parts();
+    let name = |index: usize| match &parts[index] {
+        part if part.system => part.name.clone(),
+        part => format!("{}|{}", part.stage, part.name),
+    };
+    for tick in 1..=2 {
+        let step = Step { tick: Tick(tick), ..Step::default() };
+        let mut told = Told::default();
+        let output = watched.step_watched(&step, &mut told).unwrap();
+        assert_eq!(output, alone.step(&step).unwrap());
+        assert_eq!(watched.checkpoint(), alone.checkpoint());
+        let told: Vec<_> =
+            told.0.iter().map(|part| part.map_or("skipped".to_owned(), name)).collect();
+        let end = |stage: &str| format!("{stage}|commands, hooks, indexes");
+        let mut expected = vec!["|joins, commands, inputs".to_owned(), "s1".to_owned()];
+        expected.extend([end("First"), "s2".to_owned(), "s3".to_owned()]);
+        if tick == 1 {
+            expected.push("skipped".to_owned());
+        }
+        expected.extend([end("Update"), "|canonical values".to_owned()]);
+        assert_eq!(told, expected, "tick {tick}");
+    }
+    let budgets: Vec<_> = parts.iter().filter_map(|part| part.budget).collect();
+    assert_eq!(budgets, [Duration::from_micros(7)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! resource, so a world that notices something else has other bytes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, EffectId, Join, Leave, LeaveReason, Step,
@@ -188,7 +189,7 @@ impl Game for Zoo {
             .position::<Body>("x", "y")
             .add_systems(Stage::First, (notice_added, notice_changed, notice_removed).chain())
             .add_systems(Stage::PreUpdate, push)
-            .add_systems(Stage::Update, (movement, think).chain())
+            .add_systems(Stage::Update, (movement.budget(Duration::from_micros(9)), think).chain())
             .add_systems(
                 Stage::Update,
                 (bumps.after(think).on_event::<Bump>(), rumours.after("bumps")),

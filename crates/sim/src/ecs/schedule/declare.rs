@@ -3,6 +3,7 @@
 //! Called by games in `Game::build`; read by [`crate::ecs::schedule::order`].
 
 use std::any::type_name;
+use std::time::Duration;
 
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::{Check, Condition, FunctionSystem, System, SystemFunction, check};
@@ -85,6 +86,7 @@ pub(super) struct Declared {
     pub(super) every: u64,
     pub(super) triggers: Vec<Watch>,
     pub(super) conditions: Vec<MakeCheck>,
+    pub(super) budget: Option<Duration>,
 }
 
 /// What makes a system run besides the passing of ticks.
@@ -194,6 +196,22 @@ pub trait IntoSystems<Marker>: Sized {
         })
     }
 
+    /// The longest that a run of each should take. The simulation never looks at it: a node
+    /// measures some of the ticks that it makes, counts the runs that took longer, and says so in
+    /// its log (`RK-HOST-060`); `rekindle match profile` shows it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rekindle_sim::doc_game::{Position, Velocity};
+    /// use rekindle_sim::{IntoSystems as _, Query};
+    ///
+    /// fn movement(mut moving: Query<(&mut Position, &Velocity)>) {}
+    /// let system = movement.budget(Duration::from_micros(50));
+    /// ```
+    fn budget(self, longest: Duration) -> Systems {
+        self.into_systems().each(|system| system.budget = Some(longest))
+    }
+
     /// Another name than the function's; closures need one.
     fn named(self, name: &str) -> Systems {
         self.into_systems().each(|system| name.clone_into(&mut system.name))
@@ -244,6 +262,7 @@ impl<F: SystemFunction<M>, M: 'static> IntoSystems<(M,)> for F {
                 every: 1,
                 triggers: Vec::new(),
                 conditions: Vec::new(),
+                budget: None,
             }],
         }
     }

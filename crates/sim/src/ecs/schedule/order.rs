@@ -57,7 +57,8 @@ impl Declarations {
 
 /// Resolves what a system touches; and what is wrong with it.
 fn place(stage: Stage, declared: Declared, registry: &mut Registry) -> (Placed, Vec<String>) {
-    let Declared { name, init, after, before, priority, every, triggers, conditions } = declared;
+    let Declared { name, init, after, before, priority, every, triggers, conditions, budget } =
+        declared;
     let mut access = Access::of_system(registry);
     let system = init(registry, &mut access);
     let triggers = triggers.iter().map(|trigger| trigger(registry, &mut access)).collect();
@@ -94,6 +95,7 @@ fn place(stage: Stage, declared: Declared, registry: &mut Registry) -> (Placed, 
         every,
         triggers,
         conditions,
+        budget,
         stream,
         position: 0,
     };
@@ -245,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::ecs::schedule::declare::IntoSystems as _;
+    use crate::ecs::watch::Watched;
     use crate::ecs::world::World;
 
     fn nothing() {}
@@ -266,7 +269,7 @@ mod tests {
     fn systems_run_by_stage() {
         let schedule = two();
         assert_eq!(schedule.names().collect::<Vec<_>>(), ["one", "two"]);
-        schedule.run(&mut world(), |_| {}, &|_| {});
+        schedule.run(&mut world(), |_| {}, &|_| {}, &mut Watched::new(None, 2));
     }
 
     #[test]
@@ -282,6 +285,6 @@ mod tests {
     fn a_system_that_ran_tomorrow_is_noticed() {
         let mut world = world();
         world.last_runs[0] = u32::MAX;
-        two().run(&mut world, |_| {}, &|_| {});
+        two().run(&mut world, |_| {}, &|_| {}, &mut Watched::new(None, 2));
     }
 }
