@@ -13,8 +13,10 @@ pub mod context;
 mod dev;
 mod doctor;
 mod effects;
+mod events;
 mod game;
 mod jobs;
+mod journal;
 mod keys;
 mod loss;
 mod matches;
@@ -27,6 +29,7 @@ mod profile;
 mod rebalance;
 mod region;
 pub(crate) mod start;
+mod stats;
 mod store;
 mod ticket;
 mod watch;
@@ -121,14 +124,18 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
             pins::unpin(context, &prefix)
         }
         Some(Command::Match { command: MatchCommand::Pins }) => pins::list(context),
+        Some(Command::Match { command: MatchCommand::Stats { prefix } }) => {
+            stats::run(context, &prefix)
+        }
         Some(Command::Match { command }) => matches::run(context, command),
         Some(Command::Effects { command }) => effects::run(context, &command),
+        Some(Command::Events(args)) => events::run(context, &args),
         Some(Command::Game { command }) => game::run(context, &command),
         Some(Command::Jobs { command }) => jobs::run(context, command),
         Some(Command::Audit(args)) => audit::run(context, &args),
         Some(Command::Drain) => matches::drain(context),
         Some(Command::Journal { prefix, from, to, since, until }) => {
-            offline::journal(context, &prefix, (from, to), (since, until))
+            journal::journal(context, &prefix, (from, to), (since, until))
         }
         Some(Command::Verify { dir }) => offline::verify(context, dir),
         Some(Command::Preflight(args)) => preflight::run(context, &args),

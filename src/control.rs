@@ -7,6 +7,7 @@
 
 mod profile;
 mod views;
+mod watching;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
@@ -23,8 +25,10 @@ use rekindle_admin::api::{
 };
 use rekindle_admin::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
+use rekindle_admin::events::{EventNews, FollowEvents};
 use rekindle_admin::profile::ProfileView;
 use rekindle_admin::server;
+use rekindle_admin::stats::MatchStats;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
 use rekindle_store::{AuditQuery, JobFilter};
@@ -37,7 +41,9 @@ use crate::exit::{Exit, Failure};
 use crate::node::lifecycle::Front;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
 use crate::{clock, inspect};
-pub(crate) use views::{new_match, ticket_wanted, ticket_words, wanted, wish_action, wished};
+pub(crate) use views::{
+    match_stats, new_match, ticket_wanted, ticket_words, wanted, wish_action, wished,
+};
 
 /// For how many seconds the tickets of a new match are good, if nobody says otherwise.
 const TICKET_TTL_S: u64 = 300;
@@ -221,6 +227,15 @@ impl Control for Operated {
             Ok(profile::of(profiled, span))
         }
         .boxed()
+    }
+
+    fn match_stats(&self, id: String) -> Answer<'_, MatchStats> {
+        async move { watching::stats(&self.node, match_id(&id)?).await.map_err(refused) }.boxed()
+    }
+
+    fn events(&self, wanted: FollowEvents) -> Answer<'_, BoxStream<'static, EventNews>> {
+        async move { watching::events(Arc::clone(&self.node), wanted).await.map_err(refused) }
+            .boxed()
     }
 
     fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>> {

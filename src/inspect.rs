@@ -4,15 +4,19 @@
 //! [`resim`] simulates a history again in this process, independently of the code that recovers
 //! matches; [`verify`] checks a whole store by it and gives a [`report`]; [`preflight`] tries this
 //! build on all matches by the code that recovers them; [`reading`] opens a store without changing
-//! it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id.
-//! Nothing here writes.
+//! it; [`reach`] says how far back a journal goes; [`pick`] finds a match by a prefix of its id;
+//! [`events`] reads what players were told, and [`tail`] what all logs have of it that is new;
+//! [`stats`] makes the statistics of a match again. Nothing here writes.
 
 pub mod cluster;
+pub mod events;
 pub mod pick;
 pub mod preflight;
 pub mod reach;
 pub mod reading;
 pub mod report;
 pub mod resim;
+pub mod stats;
+pub mod tail;
 pub mod verify;
 mod walk;

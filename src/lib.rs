@@ -48,9 +48,10 @@ use std::sync::Arc;
 use rekindle_jobs::Kind;
 use rekindle_schema::MatchId;
 use rekindle_schema::record::Effect;
-use rekindle_sim::{Game, GameType, Typed};
+use rekindle_sim::{Event, Game, GameType, Typed};
 
 use cli::Registered;
+pub use node::sinks::Delivered;
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
 #[derive(Default)]
@@ -58,6 +59,8 @@ pub struct Node {
     registered: Registered,
     /// The game that was registered last.
     last: Option<&'static str>,
+    /// Ids of the events that functions wait for.
+    listens: Vec<&'static str>,
     /// What cannot be registered, and why: said by [`Node::run`], so that a `main` stays one line.
     broken: Vec<String>,
 }
@@ -128,6 +131,65 @@ impl Node {
         self
     }
 
+    /// `function` is given each `E` that a game [publishes](rekindle_sim::Output::publish) and
+    /// declares with [`delivers`](rekindle_sim::GameBuilder::delivers), once its tick is durable.
+    ///
+    /// It is called as one of [`Node::on_effect`], for such an event is an effect: until it returns
+    /// `Ok`, in the order of each match, and after a crash perhaps again, with the same match and
+    /// id.
+    ///
+    /// ```no_run
+    /// use rekindle_sim::{Event, PlayerId};
+    ///
+    /// #[derive(Clone, Event)]
+    /// #[event(id = "kill")] // the game: game.delivers::<Kill>()
+    /// struct Kill {
+    ///     killer: PlayerId,
+    /// }
+    ///
+    /// # fn main() -> std::process::ExitCode {
+    /// # let node = rekindle::Node::new();
+    /// node.on_event::<Kill, _, _>(|kill| async move {
+    ///     let (match_id, id, killer) = (kill.match_id, kill.id, kill.event.killer);
+    ///     let line = format!("{match_id} {}.{} {killer}", id.tick, id.ordinal);
+    ///     std::fs::write("last-kill", line).map_err(|error| error.to_string())
+    /// })
+    /// # .run()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_event<E, F, R>(mut self, function: F) -> Self
+    where
+        E: Event,
+        F: Fn(Delivered<E>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.registered.sinks.add_event::<E, F, R>(function);
+        self.listens.push(E::ID);
+        self
+    }
+
+    /// What functions of the executable wait for and no game delivers.
+    fn never_delivered(&self) -> Vec<String> {
+        let games = &self.registered.games;
+        let games: Vec<_> = games.names().filter_map(|name| games.get(name).ok()).collect();
+        let delivered = |kind: &str| games.iter().any(|game| game.payloads().delivers(kind));
+        let near = |kind: &str| {
+            let mut near = games.iter().map(|game| game.payloads().did_you_mean(kind));
+            near.find(|near| !near.is_empty()).unwrap_or_default()
+        };
+        let missing = self.listens.iter().filter(|kind| !delivered(kind));
+        missing
+            .map(|kind| {
+                format!(
+                    "RK-CLI-233: `on_event` waits for `{kind}`, which no registered game \
+                     delivers{}: declare it in the game with `game.delivers::<…>()`",
+                    near(kind)
+                )
+            })
+            .collect()
+    }
+
     /// Configures the matches of the game registered last that a first run and the demo play.
     /// Without it they have the game's defaults. The demo needs matches that go on: a game whose
     /// matches are soon over has a setting that plays one round after the other.
@@ -146,9 +208,10 @@ impl Node {
 
     /// Reads the command line and does what it asks for. The only thing that a `main` needs to
     /// call.
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
         // An error means that a provider is installed already: then TLS is set up.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        self.broken.extend(self.never_delivered());
         if self.broken.is_empty() {
             return cli::run(self.registered);
         }

@@ -1,7 +1,5 @@
 //! Moments as people type and read them.
 
-use std::time::Duration;
-
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -11,19 +9,16 @@ use crate::config::retention::duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "RK-CLI-016: `{0}` is no moment: expected a time with its offset such as 2026-11-25T12:00:00Z \
-     or 2026-11-25T13:00:00.250+01:00, or how long ago: -90s, -15m, -2h, -7d"
+     or 2026-11-25T13:00:00.250+01:00, or how long ago: 90s, 15m, 2h, 7d"
 )]
 pub struct NoMoment(String);
 
-/// Milliseconds since 1970 of an RFC 3339 time, or of `-90s` before `now_ms`. A fraction of a
-/// millisecond is dropped.
+/// Milliseconds since 1970 of an RFC 3339 time, or of `90s` (also `-90s`) before `now_ms`. A
+/// fraction of a millisecond is dropped.
 pub fn parse(text: &str, now_ms: u64) -> Result<u64, NoMoment> {
     let wrong = || NoMoment(text.to_owned());
-    if let Some(ago) = text.strip_prefix('-') {
-        let ago = duration(ago)
-            .map(|ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
-            .ok_or_else(wrong)?;
-        return Ok(now_ms.saturating_sub(ago));
+    if let Some(ago) = duration(text.strip_prefix('-').unwrap_or(text)) {
+        return Ok(now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)));
     }
     let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
     u64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).map_err(|_| wrong())
@@ -51,6 +46,7 @@ mod tests {
             ("2026-11-25T06:30:00-05:30", 1_795_608_000_000),
             ("-90s", now - 90_000),
             ("-15m", now - 900_000),
+            ("15m", now - 900_000),
             ("-7d", now - 604_800_000),
         ] {
             assert_eq!(parse(text, now), Ok(ms), "{text}");

@@ -16,6 +16,7 @@ use rekindle_schema::lease::MatchSpec;
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, PlayerId, SessionId, StateHash, Tick};
+use rekindle_sim::StatisticView;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -92,6 +93,14 @@ impl MatchHandle {
         let taken = std::mem::take(&mut *samples.lock());
         drop(samples);
         Some(taken.profile())
+    }
+
+    /// The statistics of the world after a tick that is durable. `None` if the match has stopped,
+    /// while the cause of a failed tick is looked for, or if too many ask.
+    pub async fn statistics(&self) -> Option<(Tick, Vec<StatisticView>)> {
+        let (reply, answer) = oneshot::channel();
+        self.cell.cast(MatchMsg::Statistics(reply));
+        answer.await.ok()
     }
 
     /// See [`MatchDoor::open`].

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::{StateHash, Tick};
+use rekindle_sim::StatisticView;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -38,6 +39,8 @@ pub(crate) enum MatchMsg {
     Inspect(oneshot::Sender<(Tick, StateHash)>),
     /// Note what the parts of ticks take from now on, as long as somebody holds the samples.
     Profile(Weak<Mutex<Samples>>),
+    /// The statistics of the world, once its tick is durable.
+    Statistics(oneshot::Sender<(Tick, Vec<StatisticView>)>),
 }
 
 impl ractor::Message for MatchMsg {}

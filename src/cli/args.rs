@@ -170,6 +170,9 @@ pub enum Command {
     Audit(AuditArgs),
     /// Stops the node cleanly: every match is checkpointed first.
     Drain,
+    /// Prints what players were told, by type and fields: of one match, of a game, or of all; what
+    /// is stored, or what comes.
+    Events(EventsArgs),
     /// Prints what was applied to a match: inputs, events and hash beats, in order.
     Journal {
         /// A unique prefix of the match's id.
@@ -497,6 +500,39 @@ pub struct BotsArgs {
     pub game: Option<String>,
 }
 
+/// Which events are printed.
+#[derive(Args)]
+pub struct EventsArgs {
+    /// A unique prefix of a match's id [default: all matches].
+    #[arg(value_name = "MATCH")]
+    pub prefix: Option<String>,
+    /// All matches of this game type.
+    #[arg(long, conflicts_with = "prefix")]
+    pub game: Option<String>,
+    /// Only events of these types: kill,death.
+    #[arg(long = "type", value_name = "TYPES", value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// Only events that concern this player: it alone was told, or one of the fields is it.
+    #[arg(long)]
+    pub player: Option<u64>,
+    /// First tick.
+    #[arg(long, requires = "prefix", conflicts_with = "follow")]
+    pub from: Option<u64>,
+    /// Last tick [default: the last one that is durable].
+    #[arg(long, requires = "prefix", conflicts_with = "follow")]
+    pub to: Option<u64>,
+    /// Leaves out what was recorded before: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Ends with the last record that is not later.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "follow")]
+    pub until: Option<String>,
+    /// Goes on with what comes, from all nodes, until the match is over. With --since what was
+    /// recorded since then comes first.
+    #[arg(long)]
+    pub follow: bool,
+}
+
 /// `rekindle match ...`.
 #[derive(Subcommand)]
 pub enum MatchCommand {
@@ -524,6 +560,12 @@ pub enum MatchCommand {
         #[arg(long, default_value_t = profile::SECONDS, value_name = "N",
             value_parser = clap::value_parser!(u64).range(1..=profile::MOST_SECONDS))]
         seconds: u64,
+    },
+    /// Prints the statistics that its game declares: from the running node, or from the store.
+    Stats {
+        /// A unique prefix of its id.
+        #[arg(value_name = "MATCH")]
+        prefix: String,
     },
     /// Says which node of the cluster has a match, and where players reach it.
     Where {

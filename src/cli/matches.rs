@@ -54,12 +54,7 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 let path = format!("/v1/matches/{}/migrate", found.id);
                 let moved: Migrated =
                     node.post(&path, &MigrateMatch { to }).await.map_err(explain)?;
-                context.answer(&moved, || {
-                    let Migrated { id, node, pause_ms } = &moved;
-                    vec![format!(
-                        "match {id} is at node {node} now; it stood still for {pause_ms} ms"
-                    )]
-                })?;
+                context.answer(&moved, || vec![moved_words(&moved)])?;
             }
             MatchCommand::Standby { prefix, what } => {
                 standby(context, &node, &prefix, what).await?;
@@ -72,10 +67,17 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
                 context.answer(&stopped, || details(&stopped))?;
             }
             // They ask the store, not a node.
-            MatchCommand::Pin(_) | MatchCommand::Unpin { .. } | MatchCommand::Pins => {}
+            MatchCommand::Stats { .. }
+            | MatchCommand::Pin(_)
+            | MatchCommand::Unpin { .. }
+            | MatchCommand::Pins => {}
         }
         Ok(Exit::Done)
     })
+}
+
+fn moved_words(Migrated { id, node, pause_ms }: &Migrated) -> String {
+    format!("match {id} is at node {node} now; it stood still for {pause_ms} ms")
 }
 
 /// What is to be done about ticks that the node's build computes otherwise.

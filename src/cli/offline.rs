@@ -1,5 +1,5 @@
-//! `rekindle journal`, `replay` and `verify`: they read a data directory, whether or not a node
-//! runs on it, and write nothing.
+//! `rekindle replay` and `verify`: they read a data directory, whether or not a node runs on it,
+//! and write nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_schema::batch::Frame;
 use rekindle_schema::checkpoint::CheckpointMeta;
 use rekindle_schema::lease::MatchLease;
-use rekindle_schema::record::{Flush, Step};
 use rekindle_schema::{BuildId, Seq, StateHash, Tick};
 use rekindle_sim::{GameType, Simulation};
 use rekindle_store::Store;
@@ -21,9 +20,7 @@ use serde_json::json;
 use super::context::{Context, block_on};
 use crate::clock;
 use crate::exit::{Exit, Failure};
-use crate::hex;
 use crate::inspect::pick::pick;
-use crate::inspect::reach;
 use crate::inspect::reading::Reading;
 use crate::inspect::report::Report;
 use crate::inspect::resim::{self, Mismatch, Moment};
@@ -126,160 +123,10 @@ fn verdict(report: &Report) -> Vec<String> {
     lines
 }
 
-/// `ticks` are the first and the last, `times` the earliest and the latest moment that are asked
-/// for.
-pub(super) fn journal(
-    context: &Context,
-    prefix: &str,
-    ticks: (u64, Option<u64>),
-    times: (Option<String>, Option<String>),
-) -> Result<Exit, Failure> {
-    let (since, until) =
-        (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
-    let reading = Reading::of(&context.config.store)?;
-    reading.named(block_on(async {
-        let store = &reading.store().await?;
-        let lease = find(store, prefix).await?;
-        let end = match (until, ticks.1) {
-            (Some(ms), _) => End::Time(ms),
-            (None, Some(tick)) => End::Tick(Tick(tick)),
-            (None, None) => End::Newest,
-        };
-        let (points, _) = history::points(store, &lease).await?;
-        let reach = reach::longest(store, &lease, &points, end).await?;
-        reach.notes.iter().for_each(|note| output::note(&reading.real(note)));
-        let wanted = Tick(ticks.0)..=Tick(ticks.1.unwrap_or(u64::MAX));
-        let first = reach
-            .frames
-            .first()
-            .filter(|_| reach.start.is_some())
-            .map(|frame| frame.header.first_tick);
-        if let Some(first) = first.filter(|first| first > wanted.start() && since.is_none()) {
-            output::note(&format!(
-                "the journal of this match begins with tick {first}; what was \
-                before is no longer kept"
-            ));
-        }
-        let skipped = |frame: &&Frame| since.is_some_and(|since| frame.header.time_ms < since);
-        for frame in reach.frames.iter().skip_while(skipped) {
-            let record = resim::decode(frame)?;
-            print_record(context, &record.flush, &wanted)?;
-        }
-        Ok(Exit::Done)
-    }))
-}
-
 /// A moment that was typed, in milliseconds since 1970.
-fn when(text: &str) -> Result<u64, Failure> {
+pub(super) fn when(text: &str) -> Result<u64, Failure> {
     moment::parse(text, clock::now_ms())
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
-}
-
-/// One line of a journal: its tick, as JSON, and for people.
-type Line = (Tick, serde_json::Value, String);
-
-/// What a step contributes.
-fn lines_of_step(step: &Step) -> Vec<Line> {
-    let tick = step.tick;
-    let mut lines = Vec::new();
-    for join in &step.joins {
-        let value = json!({
-            "tick": tick, "kind": "join", "player": join.player,
-            "session": join.session.to_string(), "name": join.name,
-        });
-        lines.push((
-            tick,
-            value,
-            format!("join     player {} session {} {:?}", join.player, join.session, join.name),
-        ));
-    }
-    for leave in &step.leaves {
-        let value = json!({
-            "tick": tick, "kind": "leave", "player": leave.player,
-            "session": leave.session.to_string(), "reason": leave.reason,
-        });
-        lines.push((
-            tick,
-            value,
-            format!(
-                "leave    player {} session {} {:?}",
-                leave.player, leave.session, leave.reason
-            ),
-        ));
-    }
-    for input in &step.inputs {
-        let payload = hex::encode(&input.payload);
-        let value = json!({
-            "tick": tick, "kind": "input", "player": input.player,
-            "session": input.session.to_string(), "seq": input.seq, "view": input.view_tick,
-            "payload": payload,
-        });
-        lines.push((
-            tick,
-            value,
-            format!("input    player {} seq {} {payload}", input.player, input.seq),
-        ));
-    }
-    for command in &step.commands {
-        let payload = hex::encode(&command.payload);
-        let value = json!({
-            "tick": tick, "kind": "command", "player": command.player,
-            "session": command.session.to_string(), "seq": command.seq, "payload": payload,
-        });
-        lines.push((
-            tick,
-            value,
-            format!("command  player {} seq {} {payload}", command.player, command.seq),
-        ));
-    }
-    for done in &step.effects_done {
-        let value = json!({
-            "tick": tick, "kind": "effect_done", "effect_tick": done.tick, "ordinal": done.ordinal,
-        });
-        lines.push((tick, value, format!("done     effect {}.{}", done.tick, done.ordinal)));
-    }
-    lines
-}
-
-/// One line for each thing that happened, in order of ticks.
-fn print_record(
-    context: &Context,
-    flush: &Flush,
-    wanted: &std::ops::RangeInclusive<Tick>,
-) -> Result<(), Failure> {
-    let mut lines: Vec<Line> = flush.steps.iter().flat_map(lines_of_step).collect();
-    for event in &flush.events {
-        let payload = hex::encode(&event.payload);
-        let value = json!({
-            "tick": event.tick, "kind": "event", "ordinal": event.ordinal, "event": event.kind,
-            "player": event.player, "payload": payload,
-        });
-        lines.push((event.tick, value, format!("event    {} {payload}", event.kind)));
-    }
-    for effect in &flush.effects {
-        let text = String::from_utf8_lossy(&effect.payload);
-        let value = json!({
-            "tick": effect.id.tick, "kind": "effect", "ordinal": effect.id.ordinal,
-            "sink": effect.kind, "payload": hex::encode(&effect.payload),
-        });
-        lines.push((effect.id.tick, value, format!("effect   {} {text}", effect.kind)));
-    }
-    for beat in &flush.beats {
-        let value = json!({"tick": beat.tick, "kind": "beat", "hash": beat.hash.to_string()});
-        lines.push((beat.tick, value, format!("beat     {}", beat.hash)));
-    }
-    for decision in &flush.decisions {
-        lines.push((
-            flush.last,
-            json!({"tick": flush.last, "kind": "decision", "decision": decision}),
-            format!("decision {decision:?}"),
-        ));
-    }
-    lines.sort_by_key(|(tick, ..)| *tick);
-    for (tick, value, human) in lines.into_iter().filter(|(tick, ..)| wanted.contains(tick)) {
-        context.answer(&value, || vec![format!("{tick:>8} {human}")])?;
-    }
-    Ok(())
 }
 
 /// How many ticks behind the goal a beat is looked for that says whether the state at the goal is

@@ -8,6 +8,7 @@ use rekindle_admin::api::{
     Otherwise, Place, Seat, SeatTicket, WhereView,
 };
 use rekindle_admin::cluster::{MoveEntry, NodeWanted, NodeWished, RebalanceView, ShareEntry};
+use rekindle_admin::stats::{MatchStats, PlayerStands, StatisticStands, TallyStands};
 use rekindle_gateway::ClientLine;
 use rekindle_gateway::keys::fingerprint;
 use rekindle_schema::job::{Job, JobState};
@@ -15,7 +16,8 @@ use rekindle_schema::peer::Purpose;
 use rekindle_schema::standby::FollowState;
 use rekindle_schema::wire::Role;
 use rekindle_schema::wish::Wanted;
-use rekindle_schema::{Epoch, MatchId, PlayerId};
+use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
+use rekindle_sim::{PlayerTally, StatisticView, Tally};
 
 use crate::hex;
 use crate::node::listing::MatchReport;
@@ -286,4 +288,37 @@ pub(super) fn job(job: &Job) -> JobView {
         JobState::Ready { .. } | JobState::Cancelled { .. } => {}
     }
     view
+}
+
+/// Statistics of a match, after this tick.
+pub(crate) fn match_stats(
+    (id, game): (MatchId, String),
+    tick: Tick,
+    source: &str,
+    found: Vec<StatisticView>,
+) -> MatchStats {
+    let statistics = found.into_iter().map(|found| StatisticStands {
+        name: found.name,
+        of: found.of,
+        window: found.window,
+        window_from: found.window_from.map(|tick| tick.0),
+        total: tally(found.total),
+        recent: found.recent.map(tally),
+        players: found.players.into_iter().map(player_tally).collect(),
+        forgotten: found.forgotten,
+    });
+    let (id, source) = (id.to_string(), source.to_owned());
+    MatchStats { id, game, tick: tick.0, source, statistics: statistics.collect() }
+}
+
+fn player_tally(found: PlayerTally) -> PlayerStands {
+    PlayerStands {
+        player: found.player.0,
+        total: tally(found.total),
+        recent: found.recent.map(tally),
+    }
+}
+
+fn tally(Tally { count, sum, min, max }: Tally) -> TallyStands {
+    TallyStands { count, sum, min, max }
 }

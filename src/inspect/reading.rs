@@ -63,6 +63,11 @@ impl Reading {
         Ok(Self { address, shadow })
     }
 
+    /// Of a store that nodes are at work on: what they write from now on is seen as well.
+    pub fn beside_nodes(address: &StoreAddress) -> Self {
+        Self { address: address.clone(), shadow: None }
+    }
+
     /// The directory to read, if it is one. Paths in there begin differently from the real ones:
     /// see [`Reading::real`].
     pub fn dir(&self) -> Option<&Path> {

@@ -10,12 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_schema::MatchId;
-use rekindle_schema::record::Effect;
+use rekindle_schema::record::{Effect, EffectId};
+use rekindle_sim::{Event, delivery_kind, value};
 use rekindle_store::{EffectSink, Store, StoreError, StoreResult};
 use tokio::time::timeout;
 
 /// How long one call may take. An effect waits for the one before it of the same match.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An event of a match, for a function of the executable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered<E> {
+    /// The match in which it happened.
+    pub match_id: MatchId,
+    /// Names it within its match for ever: a function that is called again after a crash tells by
+    /// match and id what it has done already.
+    pub id: EffectId,
+    /// What happened.
+    pub event: E,
+}
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
@@ -36,6 +49,31 @@ impl Sinks {
         let function: Function =
             Arc::new(move |match_id, effect| Box::pin(function(match_id, effect)));
         self.0.entry(kind.to_owned()).or_default().push(function);
+    }
+
+    /// `function` is given the events that games declare as delivered, under this id.
+    pub fn add_event<E, F, R>(&mut self, function: F)
+    where
+        E: Event,
+        F: Fn(Delivered<E>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let function: Function = Arc::new(move |match_id, effect| {
+            match value::from_bytes::<E>(&effect.payload) {
+                Ok(event) => Box::pin(function(Delivered { match_id, id: effect.id, event })),
+                Err(error) => {
+                    // To ask again would not help, and would keep the match from its end.
+                    let (tick, ordinal) = (effect.id.tick, effect.id.ordinal);
+                    tracing::error!(
+                        code = "RK-NODE-290", %match_id, %tick, ordinal, kind = E::ID, %error,
+                        "a delivered event cannot be read; its function is not called, the store \
+                         keeps its bytes"
+                    );
+                    Box::pin(std::future::ready(Ok(())))
+                }
+            }
+        });
+        self.0.entry(delivery_kind(E::ID)).or_default().push(function);
     }
 
     /// The store with these functions in front of its sink.
@@ -94,7 +132,6 @@ mod tests {
     use std::sync::Mutex;
 
     use rekindle_schema::Tick;
-    use rekindle_schema::record::EffectId;
     use rekindle_store_memory::MemoryStore;
 
     use super::*;
@@ -134,6 +171,34 @@ mod tests {
         // Of another kind: the store alone has it.
         assert!(store.effects.deliver(MATCH, effect(1, "loot")).await.unwrap());
         assert_eq!(*calls.lock().unwrap(), [(MATCH, effect(0, "").id); 3]);
+        assert_eq!(store.effects.delivered().await.unwrap().len(), 2);
+    }
+
+    /// A kill.
+    #[derive(Debug, Clone, PartialEq, Event)]
+    #[event(id = "kill")]
+    struct Kill {
+        victim: u64,
+    }
+
+    #[tokio::test]
+    async fn delivered_events_are_read_and_bytes_of_another_kind_hold_nobody_up() {
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let mut sinks = Sinks::default();
+        let noted = Arc::clone(&given);
+        sinks.add_event::<Kill, _, _>(move |delivered| {
+            noted.lock().unwrap().push(delivered);
+            std::future::ready(Ok(()))
+        });
+        let store = sinks.before(&MemoryStore::new().store());
+        let mut kill = effect(0, &delivery_kind("kill"));
+        kill.payload = value::to_bytes(&Kill { victim: 3 }).into();
+        assert!(store.effects.deliver(MATCH, kill.clone()).await.unwrap());
+        // Bytes of another build.
+        assert!(store.effects.deliver(MATCH, effect(1, &kill.kind)).await.unwrap());
+        let event = Kill { victim: 3 };
+        let expected = Delivered { match_id: MATCH, id: kill.id, event };
+        assert_eq!(*given.lock().unwrap(), [expected]);
         assert_eq!(store.effects.delivered().await.unwrap().len(), 2);
     }
 

@@ -11,6 +11,7 @@ mod cluster_load;
 mod config;
 mod demo;
 mod edge;
+mod events;
 mod failover;
 mod fleet;
 mod follow;

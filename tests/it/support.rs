@@ -193,7 +193,8 @@ impl Drop for Node {
 pub(crate) struct Told {
     child: Child,
     lines: mpsc::Receiver<String>,
-    seen: Vec<String>,
+    /// All lines so far.
+    pub(crate) seen: Vec<String>,
 }
 
 impl Told {

@@ -5,6 +5,7 @@
 //! and refuses what is none.
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 
 use crate::api::{
     AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
@@ -12,7 +13,9 @@ use crate::api::{
     StopMatch, Ticket, WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
+use crate::events::{EventNews, FollowEvents};
 use crate::profile::ProfileView;
+use crate::stats::MatchStats;
 use crate::who::Who;
 
 /// Which kind of no it is; [`crate::server`] has an HTTP status for each.
@@ -73,6 +76,11 @@ pub trait Control: Send + Sync + 'static {
     fn match_where(&self, id: String) -> Answer<'_, WhereView>;
     /// Measures what the ticks of a match of this node take, for so many seconds.
     fn profile_match(&self, id: String, seconds: u64) -> Answer<'_, ProfileView>;
+    /// The statistics of a match, wherever it runs or ran.
+    fn match_stats(&self, id: String) -> Answer<'_, MatchStats>;
+    /// Events of matches of all nodes as they come. The stream is as slow as its reader; it ends
+    /// when the one match that is asked for is over, or this node stops.
+    fn events(&self, wanted: FollowEvents) -> Answer<'_, BoxStream<'static, EventNews>>;
     /// Jobs of the store, newest first.
     fn jobs(&self, wanted: ListJobs) -> Answer<'_, Vec<JobView>>;
     /// One job.

@@ -10,14 +10,17 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use crate::api::{
@@ -27,8 +30,10 @@ use crate::api::{
 };
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
+use crate::events::FollowEvents;
 use crate::listener;
 use crate::profile::{self, ProfileMatch, ProfileView};
+use crate::stats::MatchStats;
 use crate::who::Who;
 
 /// Every path with what it answers: the index page and the router are made of the same list.
@@ -43,10 +48,12 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/v1/matches/{id}", "one match: `rekindle match show`"),
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
     ("GET", "/v1/matches/{id}/profile", "what its ticks take: `rekindle match profile`"),
+    ("GET", "/v1/matches/{id}/stats", "its statistics: `rekindle match stats`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
     ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
     ("POST", "/v1/matches/{id}/migrate", "moves it to another node: `rekindle match migrate`"),
     ("POST", "/v1/matches/{id}/standby", "how many nodes follow it: `rekindle match standby`"),
+    ("GET", "/v1/events", "events as they come, as server-sent events: `rekindle events --follow`"),
     ("GET", "/v1/jobs", "work in the background: `rekindle jobs ls`"),
     ("POST", "/v1/jobs", "has something done: `rekindle jobs run`"),
     ("GET", "/v1/jobs/{id}", "one job: `rekindle jobs show`"),
@@ -66,9 +73,19 @@ struct Admin {
     node: Arc<dyn Control>,
     /// The configured `admin.token`; without one only requests to a loopback address are answered.
     token: Option<Arc<str>>,
+    /// Places for those who follow events: each reads the logs for itself.
+    streams: Arc<Semaphore>,
 }
 
+/// Most who follow events at the same time.
+const MOST_STREAMS: usize = 16;
+
 impl Admin {
+    fn new(node: Arc<dyn Control>, token: Option<String>) -> Self {
+        let streams = Arc::new(Semaphore::new(MOST_STREAMS));
+        Self { node, token: token.map(Into::into), streams }
+    }
+
     /// Whether tickets are for whoever asks.
     fn may_issue_tickets(&self) -> Result<(), Refused> {
         if self.node.is_dev() || self.token.is_some() {
@@ -107,7 +124,7 @@ impl Front {
 
     /// The node is there and answers for itself. To be called once. `token` is `admin.token`.
     pub fn open(&self, node: Arc<dyn Control>, token: Option<String>) {
-        let opened = self.0.node.set(router(Admin { node, token: token.map(Into::into) }));
+        let opened = self.0.node.set(router(Admin::new(node, token)));
         assert!(opened.is_ok(), "a second node behind the same listener would never be asked");
     }
 
@@ -175,6 +192,8 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches/{id}/profile", get(profile_match))
         .route("/v1/matches/{id}/stop", post(stop_match))
         .route("/v1/matches/{id}/resume", post(resume_match))
+        .route("/v1/matches/{id}/stats", get(match_stats))
+        .route("/v1/events", get(follow_events))
         .route("/v1/jobs", get(list_jobs).post(run_job))
         .route("/v1/jobs/{id}", get(show_job))
         .route("/v1/jobs/{id}/retry", post(retry_job))
@@ -354,6 +373,31 @@ async fn profile_match(
         return Err(Refused::new(StatusCode::BAD_REQUEST, "RK-ADMIN-400", message));
     }
     Ok(Json(admin.node.profile_match(id, seconds).await?))
+}
+
+async fn match_stats(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<MatchStats>, Refused> {
+    Ok(Json(admin.node.match_stats(id).await?))
+}
+
+async fn follow_events(
+    State(admin): State<Admin>,
+    query: Result<Query<FollowEvents>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(wanted) = query?;
+    let place = Arc::clone(&admin.streams).try_acquire_owned().map_err(|_| {
+        let message = format!("{MOST_STREAMS} readers follow events here: ask another node");
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "RK-ADMIN-530", message)
+    })?;
+    let news = admin.node.events(wanted).await?.map(move |news| {
+        let _taken = &place;
+        Event::default().event(news.name()).json_data(&news)
+    });
+    let mut response = Sse::new(news).keep_alive(KeepAlive::default()).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 async fn create_match(

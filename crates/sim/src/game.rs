@@ -13,6 +13,7 @@ pub(crate) mod harness;
 pub(crate) mod inputs;
 pub(crate) mod matches;
 pub mod net;
+pub(crate) mod payloads;
 pub(crate) mod players;
 pub mod simulation;
 pub mod sketch;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 7] = ["zoo", "family", "rules", "life", "swarm", "states", "threads"];
+const SHADOWED: [&str; 8] =
+    ["zoo", "family", "rules", "life", "swarm", "states", "threads", "stats"];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
 const STATELESS: [(&str, &str); 9] = [
@@ -56,7 +57,9 @@ fn features() -> BTreeSet<String> {
     let declare = read("src/ecs/schedule/declare.rs");
     let declared = names(block(&declare, "pub trait IntoSystems<"), "    fn ");
     features.extend(declared.filter(|name| name != "into_systems" && name != "trigger"));
-    for file in ["events", "index", "local", "params", "relations", "resources", "rng", "states"] {
+    for file in
+        ["events", "index", "local", "params", "relations", "resources", "rng", "states", "stats"]
+    {
         let source = read(&format!("src/ecs/{file}.rs"));
         features.extend(names(&source, "SystemParam for "));
     }

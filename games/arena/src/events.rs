@@ -75,7 +75,8 @@ impl Reason {
 }
 
 /// Told to everybody as `phase`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Value)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Event)]
+#[event(id = "phase")]
 pub struct PhaseChange {
     /// Which phase begins.
     pub phase: Phase,
@@ -84,7 +85,8 @@ pub struct PhaseChange {
 }
 
 /// Told to everybody as `kill`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Value)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Event)]
+#[event(id = "kill")]
 pub struct Kill {
     /// Whose shot it was; the victim's own after an accident.
     pub killer: PlayerId,
@@ -95,14 +97,16 @@ pub struct Kill {
 }
 
 /// Told to everybody as `respawn`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Value)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Event)]
+#[event(id = "respawn")]
 pub struct Respawn {
     /// Who is back.
     pub player: PlayerId,
 }
 
 /// Told to everybody as `pickup`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Value)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Event)]
+#[event(id = "pickup")]
 pub struct Taken {
     /// Who took it.
     pub player: PlayerId,

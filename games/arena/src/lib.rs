@@ -46,7 +46,7 @@ use crate::components::{
     Score, Trail, Velocity,
 };
 use crate::departed::Departed;
-use crate::events::{Began, Hit};
+use crate::events::{Began, Hit, Kill, PhaseChange, Respawn, Taken};
 use crate::geometry::Vec2;
 use crate::input::{Command, Input};
 use crate::map::{Map, Spawns};
@@ -83,6 +83,7 @@ impl Game for Arena {
             .component::<Clock>();
         game.resource::<Course>().resource::<Departed>();
         game.event::<Hit>().event::<Began>();
+        game.tells::<PhaseChange>().tells::<Kill>().tells::<Respawn>().tells::<Taken>();
         game.constant(Config::map).constant(|config: &Config| Spawns::of(&config.map()));
         game.position::<Position>("x", "y");
 

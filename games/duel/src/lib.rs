@@ -3,8 +3,8 @@
 //! executable as strangers would. A game to learn from is `games/arena`.
 
 use rekindle_sim::{
-    Component, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, PlayerId, Players, Query,
-    Res, ResMut, Resource, Rng, Stage, Time, Value, View, World,
+    Component, Event, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, Output, PlayerId,
+    Players, Query, Res, ResMut, Resource, Rng, Stage, Time, Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,14 @@ pub struct Goals {
     pub scored: u64,
 }
 
+/// Somebody has the ball. Players are told, and so is a function of the executable.
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "goal")]
+pub struct Goal {
+    /// Who has it.
+    pub player: PlayerId,
+}
+
 /// What a player wants.
 #[derive(Debug, Clone, PartialEq, Value)]
 pub enum Run {
@@ -78,7 +86,8 @@ impl Game for Duel {
         game.component::<Place>()
             .component::<Runner>()
             .resource::<Goals>()
-            .position::<Place>("x", "y");
+            .position::<Place>("x", "y")
+            .delivers::<Goal>();
         game.add_systems(Stage::Update, (steer, run, score).chain());
     }
 
@@ -135,13 +144,25 @@ fn run(time: Time, mut runners: Query<(&mut Place, &Runner)>) {
     }
 }
 
-fn score(mut goals: ResMut<Goals>, mut rng: Rng, mut all: Query<(&mut Place, Option<&Runner>)>) {
-    let runners: Vec<f32> =
-        all.iter().filter(|(_, runner)| runner.is_some()).map(|(place, _)| place.x).collect();
+fn score(
+    mut goals: ResMut<Goals>,
+    mut rng: Rng,
+    mut output: Output,
+    mut all: Query<(&mut Place, Option<&Runner>)>,
+) {
+    let runners: Vec<(PlayerId, f32)> = all
+        .iter()
+        .filter_map(|(place, runner)| runner.map(|runner| (runner.player, place.x)))
+        .collect();
     for (mut place, runner) in &mut all {
-        if runner.is_none() && runners.iter().any(|x| (x - place.x).abs() < REACH) {
+        if runner.is_some() {
+            continue;
+        }
+        let near = runners.iter().find(|(_, x)| (x - place.x).abs() < REACH);
+        if let Some((player, _)) = near {
             place.x = rng.range(-HALF, HALF);
             goals.scored += 1;
+            output.publish(&Goal { player: *player });
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The studio's executable.
 const DUEL: &str = env!("CARGO_BIN_EXE_duel");
@@ -131,4 +132,52 @@ fn help_and_hints_name_this_executable_and_its_game() {
     );
     let (_, version, _) = run(dir.path(), &["--version"]);
     assert!(version.starts_with("duel with rekindle "), "{version}");
+}
+
+/// The goals that the executable has written down: match and id, in order.
+fn goals(dir: &Path) -> Vec<(String, u64)> {
+    let text = std::fs::read_to_string(dir.join("goals")).unwrap_or_default();
+    let goal = |line: &str| {
+        let mut words = line.split(' ');
+        let id = words.next()?.to_owned();
+        Some((id, words.next()?.split('.').next()?.parse().ok()?))
+    };
+    text.lines().filter_map(goal).collect()
+}
+
+#[test]
+fn a_function_of_the_executable_gets_every_event_at_least_once_although_its_node_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    for least in [2, 4, 6] {
+        let mut command = duel(dir);
+        command.args(FREE).env("DUEL_GOALS", "goals");
+        let mut node = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while goals(dir).len() < least {
+            assert!(Instant::now() < deadline, "{:?}", goals(dir));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        node.kill().unwrap();
+        node.wait().unwrap();
+    }
+    let written = goals(dir);
+    let (code, out, err) = run(dir, &["events", "--type", "goal", "--json"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let told: Vec<u64> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|event| event["tick"].as_u64().unwrap())
+        .collect();
+    let last = written.iter().map(|(_, tick)| *tick).max().unwrap();
+    let expected: Vec<u64> = told.iter().copied().filter(|tick| *tick <= last).collect();
+    let mut got: Vec<u64> = Vec::new();
+    for (_, tick) in &written {
+        // Those that are written down again after a crash.
+        if !got.contains(tick) {
+            got.push(*tick);
+        }
+    }
+    assert_eq!(got, expected, "all of them, for the first time in their order");
+    assert!(got.len() >= 4, "{written:?}");
 }

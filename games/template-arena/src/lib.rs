@@ -10,9 +10,9 @@
 //! had happened.
 
 use rekindle_sim::{
-    AtEdge, Bounds, Commands, Component, Const, Game, GameBuilder, Inputs, IntoSystems as _,
-    LeaveReason, Output, Place, PlayerId, Players, Query, Res, Rng, Spatial, Stage, Time, Value,
-    View, ViewEntity, World,
+    AtEdge, Bounds, Commands, Component, Const, Event, EventWriter, Game, GameBuilder, Inputs,
+    IntoSystems as _, LeaveReason, Output, Place, PlayerId, Players, Query, Res, Rng, Spatial,
+    Stage, Statistic, Stats, Time, Value, View, ViewEntity, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct Runner {
     /// Gems collected in this round.
     #[net(bits = 8)]
     pub gems: u8,
+    /// Gems collected in the last minute, for the scoreboard.
+    #[net(bits = 8)]
+    pub lately: u8,
 }
 
 /// Lies about until somebody takes it.
@@ -66,6 +69,40 @@ pub struct Gem {
     /// How many gems it counts for.
     #[net(bits = 2)]
     pub worth: u8,
+}
+
+/// Somebody has a gem.
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "collected")]
+pub struct Collected {
+    /// Whose runner it was.
+    pub player: PlayerId,
+    /// How many gems it counts for.
+    pub worth: u8,
+}
+
+/// Told to everybody: `rekindle events --type won` lists them.
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "won")]
+pub struct Won {
+    /// Who has enough gems.
+    pub player: PlayerId,
+}
+
+/// The gems of each player, in all and in the last minute: `rekindle match stats`.
+#[derive(Debug)]
+pub struct Gems;
+
+impl Statistic for Gems {
+    const NAME: &'static str = "gems";
+    const WINDOW: Option<u64> = Some(60 * 30);
+    type Of = Collected;
+    fn value(event: &Collected) -> i64 {
+        event.worth.into()
+    }
+    fn player(event: &Collected) -> Option<PlayerId> {
+        Some(event.player)
+    }
 }
 
 /// What a player wants: a direction.
@@ -111,7 +148,8 @@ impl Game for TemplateArena {
         game.position::<Position>("x", "y").spatial::<Position>(4.0);
         game.bounds::<Position>(|_| Bounds::new([-HALF, -HALF], [HALF, HALF], AtEdge::Clamp));
         game.add_systems(Stage::PreUpdate, steer);
-        game.add_systems(Stage::Update, (run, collect, decide).chain());
+        game.event::<Collected>().statistic::<Gems>().tells::<Won>();
+        game.add_systems(Stage::Update, (run, collect, decide, rank.every(30)).chain());
     }
 
     fn validate(rules: &Rules) -> Result<(), String> {
@@ -131,7 +169,7 @@ impl Game for TemplateArena {
 
     fn join(world: &mut World, player: PlayerId) {
         let place = somewhere(&mut world.rng(player.0));
-        let runner = Runner { player, towards: Steer { x: 0.0, y: 0.0 }, gems: 0 };
+        let runner = Runner { player, towards: Steer { x: 0.0, y: 0.0 }, gems: 0, lately: 0 };
         let avatar = world.spawn((place, runner));
         world.resource_mut::<Players>().set_avatar(player, avatar);
     }
@@ -182,6 +220,7 @@ fn collect(
     gems: Query<&Gem>,
     mut runners: Query<(&Position, &mut Runner)>,
     mut rng: Rng,
+    mut collected: EventWriter<Collected>,
     mut commands: Commands,
 ) {
     let mut taken = Vec::new();
@@ -189,6 +228,7 @@ fn collect(
         for entity in grid.within(position.place(), REACH) {
             let Some(gem) = gems.get(entity).filter(|_| !taken.contains(&entity)) else { continue };
             runner.gems = runner.gems.saturating_add(gem.worth);
+            collected.send(Collected { player: runner.player, worth: gem.worth });
             taken.push(entity);
             commands.insert(entity, somewhere(&mut rng));
         }
@@ -200,12 +240,22 @@ fn collect(
 fn decide(rules: Const<Rules>, mut runners: Query<&mut Runner>, mut output: Output) {
     let mut all = runners.iter().map(|runner| (runner.player, runner.gems));
     let Some((winner, _)) = all.find(|(_, gems)| *gems >= rules.goal) else { return };
-    output.announce("won", &winner);
+    output.publish(&Won { player: winner });
     output.effect_json("result", &winner.0);
     if !rules.rematch {
         output.end_match("somebody has enough gems");
     }
     for mut runner in &mut runners {
         runner.gems = 0;
+    }
+}
+
+/// Brings the scoreboard up to date.
+fn rank(gems: Stats<Gems>, mut runners: Query<&mut Runner>) {
+    for mut runner in &mut runners {
+        let lately = u8::try_from(gems.recent_of(runner.player).sum).unwrap_or(u8::MAX);
+        if runner.lately != lately {
+            runner.lately = lately;
+        }
     }
 }

@@ -11,8 +11,8 @@
 
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{
-    Commands, Component, Const, Entity, Game, GameBuilder, IntoSystems as _, LeaveReason, Output,
-    Place, PlayerId, Players, Query, Spatial, Stage, Tick, Time, Value, View, World,
+    Commands, Component, Const, Entity, Event, Game, GameBuilder, IntoSystems as _, LeaveReason,
+    Output, Place, PlayerId, Players, Query, Spatial, Stage, Tick, Time, Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,14 @@ const SPEED: f32 = 4.0;
 const RANGE: f32 = 4.0;
 /// What a unit can take.
 const HEALTH: u8 = 10;
+
+/// Told to everybody: `rekindle events --type won` lists them.
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "won")]
+pub struct Won {
+    /// The side that has units left.
+    pub side: u8,
+}
 
 /// Where a unit is. `#[net]` says that clients see it, and how exactly.
 #[derive(Debug, Clone, PartialEq, Component)]
@@ -109,7 +117,7 @@ impl Game for TemplateStrategy {
     type Bot = Tick;
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Position>().component::<Unit>().component::<Commander>();
+        game.component::<Position>().component::<Unit>().component::<Commander>().tells::<Won>();
         game.position::<Position>("x", "y").spatial::<Position>(RANGE);
         game.add_systems(Stage::Update, (march, fight.every(5), decide.every(5)).chain());
     }
@@ -265,7 +273,7 @@ fn decide(
         return;
     }
     let winner = usize::from(left[0] == 0);
-    output.announce("won", &(winner as u8));
+    output.publish(&Won { side: winner as u8 });
     output.effect_json("result", &serde_json::json!({ "side": winner, "left": left[winner] }));
     if !rules.rematch {
         output.end_match("a side has no units left");

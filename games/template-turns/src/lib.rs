@@ -10,8 +10,8 @@
 
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{
-    Commands, Component, Entity, Game, GameBuilder, LeaveReason, PlayerId, Players, Query, Stage,
-    Time, Timer, Value, View, World,
+    Commands, Component, Entity, Event, Game, GameBuilder, LeaveReason, PlayerId, Players, Query,
+    Stage, Time, Timer, Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,14 @@ use serde::{Deserialize, Serialize};
 const PILE: u8 = 21;
 /// Most stones that can be taken at once.
 const MOST: u8 = 3;
+
+/// Told to everybody: `rekindle events --type won` lists them.
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "won")]
+pub struct Won {
+    /// Who took the last stone.
+    pub player: PlayerId,
+}
 
 /// The table: one entity of every match. `#[net]` says what clients see of it.
 #[derive(Debug, Clone, PartialEq, Component)]
@@ -87,7 +95,7 @@ impl Game for TemplateTurns {
     type Bot = u8;
 
     fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Table>().component::<Seat>();
+        game.component::<Table>().component::<Seat>().tells::<Won>();
         game.add_systems(Stage::Update, hurry);
     }
 
@@ -193,7 +201,7 @@ fn take(world: &mut World, stones: u8) {
         let (seat, Seat { player, won, .. }) = winner.expect("only seats take turns");
         world.get_mut::<Seat>(seat).expect("it was there").won = won.saturating_add(1);
         let mut output = world.output();
-        output.announce("won", &player);
+        output.publish(&Won { player });
         // The effect leaves the node once, whatever happens to the node.
         output.effect_json("result", &player.0);
         if !rules.rematch {

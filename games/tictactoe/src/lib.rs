@@ -5,8 +5,8 @@
 
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{
-    Component, Entity, Game, GameBuilder, LeaveReason, PlayerId, Players, Resource, State, Value,
-    View, World,
+    Component, Entity, Event, Game, GameBuilder, LeaveReason, PlayerId, Players, Resource, State,
+    Statistic, Value, View, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,28 @@ pub struct Cell {
     /// What stands in it.
     #[net(bits = 2)]
     pub mark: Mark,
+}
+
+/// How many marks each player has made: `rekindle match stats`.
+#[derive(Debug)]
+pub struct Marks;
+
+impl Statistic for Marks {
+    const NAME: &'static str = "marks";
+    type Of = Marked;
+    fn player(event: &Marked) -> Option<PlayerId> {
+        Some(event.player)
+    }
+}
+
+/// Told to everybody as `put`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Event)]
+#[event(id = "put")]
+pub struct Marked {
+    /// Who has made a mark.
+    pub player: PlayerId,
+    /// On which field.
+    pub place: u8,
 }
 
 /// A player's place at the board; it outlives the player's sessions.
@@ -117,6 +139,7 @@ impl Game for TicTacToe {
 
     fn build(game: &mut GameBuilder<Self>) {
         game.component::<Cell>().component::<Seat>().resource::<Verdict>();
+        game.tells::<Marked>().statistic::<Marks>();
         let think = |world: &World| {
             u64::from(world.constant::<Rules>().turn_s) * u64::from(world.tick_rate())
         };
@@ -195,7 +218,9 @@ impl Game for TicTacToe {
             let how = if won { "three in a row" } else { "draw" };
             *world.resource_mut() = Verdict { winner: won.then_some(player), how: how.to_owned() };
         }
-        world.output().announce("put", &(player, place));
+        let marked = Marked { player, place };
+        world.output().publish(&marked);
+        world.send(marked);
         true
     }
 

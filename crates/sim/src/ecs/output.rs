@@ -1,11 +1,13 @@
 //! What a step tells the outside: facts for players, effects for sinks, the end of the match.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rekindle_schema::record::{Effect, EffectId, Event as Fact};
 use rekindle_schema::{PlayerId, Tick};
 
+use crate::value::component::Event;
 use crate::value::{Value, to_bytes};
 
 /// What the systems of one tick said, in order.
@@ -14,6 +16,19 @@ pub(crate) struct Outbox {
     pub(crate) events: Vec<Fact>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) ended: Option<String>,
+}
+
+impl Outbox {
+    /// Adds an effect for each event that functions of the executable are to get; `kinds` has the
+    /// kind of the effect by that of the event.
+    pub(crate) fn deliver(&mut self, kinds: &BTreeMap<String, String>) {
+        for event in &self.events {
+            let Some(kind) = kinds.get(&event.kind) else { continue };
+            let id = EffectId { tick: event.tick, ordinal: self.effects.len() as u32 };
+            let payload = event.payload.clone();
+            self.effects.push(Effect { id, kind: kind.clone(), payload });
+        }
+    }
 }
 
 /// Tells players, asks for effects, ends the match.
@@ -38,6 +53,19 @@ pub struct Output<'w> {
 impl<'w> Output<'w> {
     pub(crate) fn new(outbox: &'w RefCell<Outbox>, tick: Tick) -> Self {
         Self { outbox, tick }
+    }
+
+    /// Tells everybody of an event, as kind `T::ID`. Declared with
+    /// [`GameBuilder::tells`](crate::GameBuilder::tells), it is shown by its fields wherever the
+    /// journal is read, and with [`GameBuilder::delivers`](crate::GameBuilder::delivers) it is
+    /// handed to functions of the executable.
+    pub fn publish<T: Event>(&mut self, event: &T) {
+        self.fact(T::ID, None, event);
+    }
+
+    /// As [`Output::publish`], for one player.
+    pub fn publish_to<T: Event>(&mut self, player: PlayerId, event: &T) {
+        self.fact(T::ID, Some(player), event);
     }
 
     /// Tells everybody that something happened: `kind` is the game's name for it.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ecs::hooks::Hooks;
 use crate::ecs::index::FollowerType;
 use crate::ecs::states::AnyMachine;
+use crate::ecs::stats::{Kept, Statistic, StatisticType, undeclared};
 use crate::ecs::template::Templates;
 use crate::storage::column::{AnyColumn, Column};
 use crate::storage::queue::{AnyQueue, Queue};
@@ -109,6 +110,8 @@ pub struct Registry {
     pub(crate) templates: Templates,
     /// State machines, in the order in which they were declared.
     pub(crate) machines: Vec<Box<dyn AnyMachine>>,
+    /// Statistics, in the order in which they were declared.
+    pub(crate) statistics: Vec<StatisticType>,
     /// Components whose removals are recorded.
     pub(crate) watched: BTreeSet<usize>,
     /// For how many ticks events of a kind are kept, if more than 1.
@@ -195,6 +198,43 @@ impl Registry {
         self.events.add(StoredType::new::<T>(|| Box::new(Queue::<T>::new())), &mut self.errors);
     }
 
+    /// Declares a statistic: a resource under a name that no other kind of resource can have.
+    pub(crate) fn add_statistic<S: Statistic>(&mut self) {
+        if self.statistics.iter().any(|known| known.type_id == TypeId::of::<S>()) {
+            return;
+        }
+        self.errors.extend(StatisticType::check::<S>().err());
+        self.add_event::<S::Of>();
+        // Once per game and process, as the ids of systems' state.
+        let id: &'static str = Box::leak(format!("{STATISTIC}{})", S::NAME).into_boxed_str());
+        let shape = Kept::<S>::shape();
+        let stored = StoredType {
+            id,
+            version: 1,
+            size: shape.size(),
+            shape,
+            migrate: |_, _| Ok(()),
+            storage: || Box::new(ResourceCell::<Kept<S>>::new()) as Box<dyn AnyResource>,
+            type_name: type_name::<S>(),
+            net: &[],
+            requires: &[],
+            validates: false,
+            relation: None,
+            type_id: TypeId::of::<Kept<S>>(),
+        };
+        self.resources.add(stored, &mut self.errors);
+        self.statistics.push(StatisticType::of::<S>());
+    }
+
+    /// Gives statistics their resources and events, once all are registered.
+    pub(crate) fn tie_statistics(&mut self) {
+        let mut statistics = std::mem::take(&mut self.statistics);
+        for statistic in &mut statistics {
+            statistic.tie(self);
+        }
+        self.statistics = statistics;
+    }
+
     /// Adds the state of a system, behind all resources. Systems come ascending by name.
     pub(crate) fn add_locals(&mut self, system: &str, locals: Vec<LocalType>) {
         for (place, local) in locals.into_iter().enumerate() {
@@ -223,6 +263,13 @@ impl Registry {
 
     pub(crate) fn resource<T: Resource>(&self, access: &mut Access) -> usize {
         found(self.resources.of::<T>(), "resource", type_name::<T>(), access)
+    }
+
+    pub(crate) fn statistic<S: Statistic>(&self, access: &mut Access) -> usize {
+        self.resources.of::<Kept<S>>().unwrap_or_else(|| {
+            access.errors.push(undeclared::<S>());
+            usize::MAX
+        })
     }
 
     pub(crate) fn event<T: Event>(&self, access: &mut Access) -> usize {
@@ -288,6 +335,9 @@ pub(crate) struct LocalType {
 
 /// What ids of systems' state begin with: a character that sorts behind all that other ids have.
 pub(crate) const LOCAL: char = '~';
+
+/// What ids of statistics begin with; a name and `)` follow.
+pub(crate) const STATISTIC: &str = "statistic(";
 
 /// The id of the state of a system.
 pub(crate) fn local_id(system: &str, place: usize) -> String {

@@ -1,6 +1,7 @@
 //! What a game says of itself: the [`Game`] trait, and the builder that collects its parts.
 
 use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -18,12 +19,14 @@ use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
 use crate::ecs::schedule::order::Declarations;
 use crate::ecs::states::{AnyMachine as _, Machine, Refused, State, States};
+use crate::ecs::stats::Statistic;
 use crate::ecs::template::{Template, Templates};
 use crate::ecs::validation::Rejected;
 use crate::ecs::watch::{self, StepPart};
 use crate::ecs::world::{Constants, World};
 use crate::game::former::{FormerKeys, check_former};
 use crate::game::net::{self, View};
+use crate::game::payloads::{Payloads, Told, delivery_kind};
 use crate::game::players::Players;
 use crate::game::simulation::SimError;
 use crate::game::sketch::Sketch;
@@ -148,6 +151,8 @@ pub struct GameBuilder<G: Game> {
     visibility: Visibility,
     /// Players see only so far.
     interest: bool,
+    /// The events that players are told, by their ids.
+    told: BTreeMap<String, Told>,
     retired: Vec<&'static str>,
     former: FormerKeys,
     game: PhantomData<G>,
@@ -167,6 +172,7 @@ impl<G: Game> GameBuilder<G> {
             position: None,
             visibility: Visibility::default(),
             interest: false,
+            told: BTreeMap::new(),
             retired: Vec::new(),
             former: FormerKeys::default(),
             game: PhantomData,
@@ -188,6 +194,59 @@ impl<G: Game> GameBuilder<G> {
     /// Systems can send a `T`.
     pub fn event<T: Event>(&mut self) -> &mut Self {
         self.registry.add_event::<T>();
+        self
+    }
+
+    /// Players are told of a `T` with [`Output::publish`](crate::Output::publish). With this,
+    /// `rekindle events` and `rekindle journal` show it by its fields. It is not sent to systems:
+    /// for that it is declared with [`GameBuilder::event`].
+    ///
+    /// ```
+    /// use rekindle_sim::{Event, Output, PlayerId};
+    ///
+    /// #[derive(Clone, Event)]
+    /// #[event(id = "kill")]
+    /// struct Kill {
+    ///     killer: PlayerId,
+    ///     victim: PlayerId,
+    /// }
+    ///
+    /// # fn build<G: rekindle_sim::Game>(game: &mut rekindle_sim::GameBuilder<G>) {
+    /// game.tells::<Kill>();
+    /// # }
+    /// fn fall(mut output: Output) {
+    ///     output.publish(&Kill { killer: PlayerId(1), victim: PlayerId(2) });
+    /// }
+    /// ```
+    pub fn tells<T: Event>(&mut self) -> &mut Self {
+        self.tell::<T>(false);
+        self
+    }
+
+    /// As [`GameBuilder::tells`], and each such event is an effect as well, for functions that the
+    /// executable registers with `Node::on_event::<T>`. It stays in the state of the match until
+    /// they have it, and the store remembers it: for what matters outside of the match, and not for
+    /// each shot.
+    pub fn delivers<T: Event>(&mut self) -> &mut Self {
+        self.tell::<T>(true);
+        self
+    }
+
+    fn tell<T: Event>(&mut self, delivered: bool) {
+        let new = Told { shape: T::shape(), delivered };
+        match self.told.get_mut(T::ID) {
+            Some(known) if known.shape == new.shape => known.delivered |= delivered,
+            Some(_) => self
+                .registry
+                .errors
+                .push(format!("two types are told as `{}`: give one of them another id", T::ID)),
+            None => drop(self.told.insert(T::ID.to_owned(), new)),
+        }
+    }
+
+    /// The engine counts events: see [`Statistic`]. Their type need not be declared.
+    pub fn statistic<S: Statistic>(&mut self) -> &mut Self {
+        self.registry.add_statistic::<S>();
         self
     }
 
@@ -480,6 +539,20 @@ impl<G: Game> GameBuilder<G> {
     }
 }
 
+/// What is wrong with the name and the pace of a game.
+fn check_constants<G: Game>() -> Vec<String> {
+    let mut problems = Vec::new();
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if G::NAME.is_empty() || !G::NAME.chars().all(good) {
+        let words = "has other characters than `a-z`, `0-9` and `-`";
+        problems.push(format!("the name `{}` {words}", G::NAME));
+    }
+    if G::TICK_RATE == 0 {
+        problems.push("a tick rate of 0".to_owned());
+    }
+    problems
+}
+
 /// A game whose parts fit together.
 pub(crate) struct Built<G: Game> {
     pub(crate) registry: Arc<Registry>,
@@ -494,6 +567,9 @@ pub(crate) struct Built<G: Game> {
     pub(crate) retired: Vec<&'static str>,
     /// Keys of configurations that earlier builds had.
     pub(crate) former: FormerKeys,
+    pub(crate) payloads: Payloads,
+    /// The ids of events that are delivered as effects, each with the kind of that effect.
+    pub(crate) delivered: BTreeMap<String, String>,
     constants: Vec<(TypeId, MakeConstant<G::Config>)>,
 }
 
@@ -510,6 +586,7 @@ impl<G: Game> Built<G> {
             position,
             visibility,
             interest,
+            told,
             retired,
             former,
             ..
@@ -518,17 +595,7 @@ impl<G: Game> Built<G> {
             game: G::NAME.to_owned(),
             problem: problems.join("; "),
         };
-        let mut problems = Vec::new();
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if G::NAME.is_empty() || !G::NAME.chars().all(good) {
-            problems.push(format!(
-                "the name `{}` has other characters than `a-z`, `0-9` and `-`",
-                G::NAME
-            ));
-        }
-        if G::TICK_RATE == 0 {
-            problems.push("a tick rate of 0".to_owned());
-        }
+        let mut problems = check_constants::<G>();
         problems.extend(check_former(&former, &G::Config::default()));
         registry.tie_components();
         if !registry.validated.is_empty() {
@@ -541,6 +608,7 @@ impl<G: Game> Built<G> {
         registry.templates = templates;
         problems.extend(errors);
         registry.tie_followers();
+        registry.tie_statistics();
         registry.networked = net::networked(&registry);
         let net = net::schema(&registry, position.as_ref()).unwrap_or_else(|errors| {
             problems.extend(errors);
@@ -558,7 +626,22 @@ impl<G: Game> Built<G> {
         let schema = crate::persist::checkpoint::Schema::of(&registry, &schedule).to_bytes();
         let registry = Arc::new(registry);
         let parts = watch::parts(&schedule).into();
-        Ok(Self { registry, schedule, parts, net, rules, schema, retired, former, constants })
+        let delivered = told.iter().filter(|(_, told)| told.delivered);
+        let delivered = delivered.map(|(id, _)| (id.clone(), delivery_kind(id))).collect();
+        let payloads = Payloads::new(G::Input::shape(), G::Command::shape(), told);
+        Ok(Self {
+            registry,
+            schedule,
+            parts,
+            net,
+            rules,
+            schema,
+            retired,
+            former,
+            payloads,
+            delivered,
+            constants,
+        })
     }
 
     /// Constants of a match with this configuration, by rules of this version.

@@ -134,6 +134,7 @@ impl Game for Duel {
             .component::<HeldBy>()
             .resource::<Score>()
             .event::<Collected>()
+            .tells::<Collected>()
             .position::<Position>("x", "y")
             .add_systems(Stage::PreUpdate, steer)
             .add_systems(Stage::Update, (movement, collect).chain())
@@ -245,7 +246,7 @@ fn tally(
 ) {
     for event in events.read() {
         score.total += u64::from(event.worth);
-        output.tell(event.player, "collected", event);
+        output.publish_to(event.player, event);
     }
     if score.total >= rules.goal {
         output.effect_json("result", &score.total);

@@ -15,6 +15,7 @@ use rekindle_schema::record::{AppliedCommand, Effect, Join, Leave, Step};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::ecs::query::parallel::said;
+use crate::ecs::stats::StatisticView;
 use crate::ecs::watch::{StepPart, StepWatch, Watched};
 use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
@@ -130,8 +131,12 @@ impl<G: Game> Match<G> {
         self.world.settle_begin(&hook_running);
         schedule.run(&mut self.world, running, &hook_running, &mut watched);
         watched.stages_over();
+        self.world.count_events();
         self.world.canonicalise();
-        let outbox = std::mem::take(self.world.outbox.get_mut());
+        let mut outbox = std::mem::take(self.world.outbox.get_mut());
+        if !self.built.delivered.is_empty() {
+            outbox.deliver(&self.built.delivered);
+        }
         self.effects.extend_from_slice(&outbox.effects);
         StepOutput { events: outbox.events, effects: outbox.effects, commands, ended: outbox.ended }
     }
@@ -340,6 +345,10 @@ impl<G: Game> Simulation for Match<G> {
 
     fn probe(&self) -> Arc<Probe> {
         Arc::clone(&self.probe)
+    }
+
+    fn statistics(&self) -> Vec<StatisticView> {
+        self.world.statistics()
     }
 
     fn describe(&self) -> serde_json::Value {

@@ -1,15 +1,17 @@
 //! The object-safe face of a match: all that is above this crate sees a game only through it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
+use crate::ecs::stats::StatisticView;
 use crate::ecs::watch::{StepPart, StepWatch};
 use crate::ecs::workers::Workers;
+use crate::game::payloads::Payloads;
 use crate::game::sketch::Sketch;
 use crate::storage::layout::Marks;
 
@@ -221,6 +223,10 @@ pub trait Simulation: Send {
     fn dropped(&self) -> &[String] {
         &[]
     }
+    /// The statistics that the game declares, as they stand. Empty if it declares none.
+    fn statistics(&self) -> Vec<StatisticView> {
+        Vec::new()
+    }
     /// What the entity or world looks like, as JSON for people (`rekindle replay`).
     fn describe(&self) -> serde_json::Value;
 }
@@ -264,6 +270,12 @@ pub trait GameType: Send + Sync {
     /// The systems of the game, in the order in which they run, as a Mermaid diagram, for people.
     fn system_chart(&self) -> String {
         String::new()
+    }
+    /// How inputs, commands and told events are read, by the names of their fields. A game that
+    /// does not say has nothing in it.
+    fn payloads(&self) -> &Payloads {
+        static NOTHING: LazyLock<Payloads> = LazyLock::new(Payloads::default);
+        &NOTHING
     }
     /// Whether bytes are an input of this game: asked at the edge, before anything is queued.
     fn accepts_input(&self, payload: &[u8]) -> bool;

@@ -14,6 +14,7 @@ use crate::game::builder::{Built, Game};
 use crate::game::config::{self, Configured};
 use crate::game::matches::{CALLBACKS, Match, guarded};
 use crate::game::net::View;
+use crate::game::payloads::Payloads;
 use crate::game::simulation::{GameType, SimError, Simulation};
 use crate::game::sketch::Sketch;
 use crate::persist::{changes, checkpoint, migrate, parts};
@@ -92,6 +93,7 @@ impl<G: Game> Typed<G> {
             tick: Tick(0),
             message,
         })?;
+        made.world.count_events();
         made.world.canonicalise();
         // Nobody listens at tick 0: what setup says is said by no step.
         made.world.outbox = std::cell::RefCell::default();
@@ -201,6 +203,10 @@ impl<G: Game> GameType for Typed<G> {
 
     fn system_chart(&self) -> String {
         self.built.schedule.chart()
+    }
+
+    fn payloads(&self) -> &Payloads {
+        &self.built.payloads
     }
 
     fn accepts_input(&self, payload: &[u8]) -> bool {

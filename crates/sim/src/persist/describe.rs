@@ -48,7 +48,7 @@ fn read(shape: &Shape, bytes: &[u8]) -> Json {
     shape.read(&mut Reader::new(bytes)).map_or(Json::Null, |datum| datum_json(&datum))
 }
 
-fn datum_json(datum: &Datum) -> Json {
+pub(crate) fn datum_json(datum: &Datum) -> Json {
     let fields = |fields: &std::collections::BTreeMap<String, Datum>| {
         Json::Object(fields.iter().map(|(name, datum)| (name.clone(), datum_json(datum))).collect())
     };

@@ -9,6 +9,7 @@
 //! | a field | none of that name, and none that had it | left out, and said: [`dropped`] |
 //! | nothing | something | empty, or the defaults |
 //! | something | nothing | refused, unless it is [`retired`] or there is none of it |
+//! | state of a system, a statistic | none of that name | left out, and said: [`dropped`] |
 //!
 //! [`Stored::migrate`]: crate::value::component::Stored::migrate
 //! [`dropped`]: crate::Simulation::dropped
@@ -46,8 +47,10 @@ fn fate<'k, S: ?Sized>(
     retired: &[&str],
 ) -> Result<Fate<'k, S>, String> {
     let Ok(index) = types.list.binary_search_by(|stored| stored.id.cmp(&old.id)) else {
-        // The state of a system goes with it.
-        let goes = retired.contains(&old.id.as_str()) || old.id.starts_with(registry::LOCAL);
+        // The state of a system goes with it, and what a statistic had counted.
+        let goes = retired.contains(&old.id.as_str())
+            || old.id.starts_with(registry::LOCAL)
+            || old.id.starts_with(registry::STATISTIC);
         return Ok(if goes { Fate::Retired } else { Fate::Unknown });
     };
     let stored = &types.list[index];

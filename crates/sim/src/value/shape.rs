@@ -4,7 +4,10 @@
 //! for the same id, the old bytes are read into a [`Datum`] by the old shape, brought into the new
 //! shape by field name, and encoded again.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
+
+use rekindle_schema::PlayerId;
 
 use crate::value::{DecodeError, Reader, Value};
 
@@ -54,6 +57,8 @@ pub struct Field {
     /// Names that the field had in earlier builds, the newest first. Known for types of the running
     /// build only, like the default.
     pub former: Vec<String>,
+    /// It is a player, or players. Known for types of the running build only, like the default.
+    pub player: bool,
 }
 
 impl Field {
@@ -64,6 +69,7 @@ impl Field {
             shape: T::shape(),
             default: crate::value::to_bytes(default),
             former: Vec::new(),
+            player: is_of_players::<T>(),
         }
     }
 
@@ -79,6 +85,17 @@ impl Field {
         let mut names = std::iter::once(&self.name).chain(&self.former);
         names.find_map(|name| data.get_key_value(name))
     }
+}
+
+/// Whether a type is that of a player, or of players.
+fn is_of_players<T: 'static>() -> bool {
+    let players = [
+        TypeId::of::<PlayerId>(),
+        TypeId::of::<Option<PlayerId>>(),
+        TypeId::of::<Vec<PlayerId>>(),
+        TypeId::of::<[PlayerId; 2]>(),
+    ];
+    players.contains(&TypeId::of::<T>())
 }
 
 /// A value without its Rust type.
@@ -217,6 +234,7 @@ impl Shape {
                     shape: Self::decode_at(input, depth)?,
                     default: Vec::new(),
                     former: Vec::new(),
+                    player: false,
                 })
             };
             (0..count).map(field).collect()

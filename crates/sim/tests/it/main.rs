@@ -11,6 +11,7 @@ mod rules;
 mod schedule;
 mod shadow;
 mod states;
+mod stats;
 mod swarm;
 mod threads;
 mod visibility;

@@ -32,7 +32,7 @@ pub fn advance(
         Turn::Stay => {}
         Turn::Go(phase, reason) => {
             began.send(Began { phase, reason, after: time.tick.0 - course.since.0 });
-            output.announce("phase", &PhaseChange { phase, reason });
+            output.publish(&PhaseChange { phase, reason });
             course.round += u32::from(phase == Phase::Live);
             course.phase = phase;
             course.since = time.tick;

@@ -54,10 +54,8 @@ pub fn wound(
         let out = if fighter.is_some() { FIGHTER_OUT_S } else { DRONE_OUT_S };
         commands.insert(hit.target, Dead { until: Tick(time.tick.0 + Config::ticks(out)) });
         let Some(fighter) = fighter else { continue };
-        output.announce(
-            "kill",
-            &Kill { killer: hit.player, victim: fighter.player(), weapon: hit.weapon },
-        );
+        let (killer, victim) = (hit.player, fighter.player());
+        output.publish(&Kill { killer, victim, weapon: hit.weapon });
         if let Some(mut score) = scores.get_mut(hit.target) {
             score.deaths = score.deaths.saturating_add(1);
         }
@@ -89,7 +87,7 @@ pub fn revive(
         match fighter {
             Some(fighter) => {
                 commands.insert(entity, spawn::fresh_fighter(at, time.tick));
-                output.announce("respawn", &Respawn { player: fighter.player() });
+                output.publish(&Respawn { player: fighter.player() });
             }
             None => commands.insert(entity, spawn::drone(at)),
         }

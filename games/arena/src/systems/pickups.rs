@@ -42,7 +42,7 @@ pub fn take(
             if near && health.points > 0 && give(pickup.kind, &mut health, &mut arms) {
                 pickup.there = false;
                 pickup.back_at = Tick(time.tick.0 + Config::ticks(BACK_AFTER_S));
-                output.announce("pickup", &Taken { player: fighter.player(), kind: pickup.kind });
+                output.publish(&Taken { player: fighter.player(), kind: pickup.kind });
                 break;
             }
         }

@@ -1,0 +1,42 @@
+//! Statistics of a match out of the store: its newest usable checkpoint, and the ticks behind it
+//! made again. For matches that do not run here: ended ones, and those of other nodes.
+
+use rekindle_schema::Tick;
+use rekindle_schema::lease::MatchLease;
+use rekindle_sim::{GameType, SimError, StatisticView};
+use rekindle_store::Store;
+use rekindle_store::history::{self, HistoryError, LoadOptions};
+
+use super::resim::{self, ResimError};
+
+/// Why they cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StatsError {
+    /// The history cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The game cannot restore its state.
+    #[error(transparent)]
+    Sim(#[from] SimError),
+    /// The game cannot repeat its ticks.
+    #[error(transparent)]
+    Record(#[from] ResimError),
+}
+
+/// The statistics of a match as they stand in the store, and the tick after which they do. Makes
+/// ticks in this thread, as many as a recovery would.
+pub async fn stored(
+    store: &Store,
+    row: &MatchLease,
+    game: &dyn GameType,
+) -> Result<(Tick, Vec<StatisticView>), StatsError> {
+    let history = history::load(store, row, &LoadOptions::default()).await?;
+    let sim = match &history.checkpoint {
+        Some((_, state)) => game.restore(state)?,
+        None => game.create(&row.spec.config, row.spec.seed)?,
+    };
+    let from = sim.tick();
+    let behind = history.frames.into_iter().filter(|frame| frame.header.last_tick > from);
+    let sim = resim::run(sim, row.match_id, &behind.collect::<Vec<_>>(), |_| true)?;
+    Ok((sim.tick(), sim.statistics()))
+}
