@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 pub mod context;
 mod dev;
+mod doc;
 mod doctor;
 mod effects;
 mod events;
@@ -128,6 +129,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
             stats::run(context, &prefix)
         }
         Some(Command::Match { command }) => matches::run(context, command),
+        Some(Command::Doc { command }) => doc::run(context, command),
         Some(Command::Effects { command }) => effects::run(context, &command),
         Some(Command::Events(args)) => events::run(context, &args),
         Some(Command::Game { command }) => game::run(context, &command),

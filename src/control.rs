@@ -19,9 +19,9 @@ use futures::stream::BoxStream;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use rekindle_admin::api::{
-    AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, ResumeMatch, RunJob, SetStandby,
-    StopMatch, Ticket, WhereView,
+    AskedDocuments, AuditView, CallDocuments, CreateMatch, CreatedMatch, Draining, IssueTicket,
+    JobView, ListAudit, ListJobs, ListMatches, MatchView, MigrateMatch, Migrated, NodeView,
+    ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
 use rekindle_admin::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use rekindle_admin::control::{Answer, Control, Refusal, RefusalClass};
@@ -31,13 +31,16 @@ use rekindle_admin::server;
 use rekindle_admin::stats::MatchStats;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
+use rekindle_sim::documents::wire as documents;
 use rekindle_store::{AuditQuery, JobFilter};
+use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
+use crate::node::documents::DocumentsError;
 use crate::node::lifecycle::Front;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
 use crate::{clock, inspect};
@@ -386,6 +389,45 @@ impl Control for Operated {
         .boxed()
     }
 
+    fn document_kinds(&self) -> Vec<Json> {
+        let kinds = self.node.collections().into_iter();
+        kinds.filter_map(|kind| serde_json::to_value(kind).ok()).collect()
+    }
+
+    fn ask_documents(&self, kind: String, question: Json) -> Answer<'_, AskedDocuments> {
+        async move {
+            let question = serde_json::from_value(question).map_err(|error| {
+                let problem = format!("this is no question: {error}");
+                refused(documents::Refusal::Question { problem }.into())
+            })?;
+            let asked = self.node.question_documents(&kind, question).await;
+            let (reply, tick, node) = asked.map_err(refused)?;
+            let reply = serde_json::to_value(reply).unwrap_or_default();
+            Ok(AskedDocuments { reply, as_of_tick: tick, answered_by: node })
+        }
+        .boxed()
+    }
+
+    fn call_documents(&self, who: Who, kind: String, wanted: CallDocuments) -> Answer<'_, Json> {
+        async move {
+            let CallDocuments { player, calls } = wanted;
+            let detail = serde_json::to_string(&calls).unwrap_or_default();
+            let speaks = player.map_or_else(String::new, |player| format!("player={player} "));
+            let (target, detail) = (format!("documents {kind}"), format!("{speaks}calls={detail}"));
+            let order = Order { action: "documents.call", target: &target, detail: &detail };
+            let node = Arc::clone(&self.node);
+            let work = async move {
+                let calls = serde_json::from_value(Json::Array(calls)).map_err(|error| {
+                    documents::Refusal::Malformed { problem: error.to_string() }
+                })?;
+                node.call_documents(&kind, player, calls).await
+            };
+            let done = self.act_on(who, order, work).await?;
+            Ok(serde_json::to_value(done).unwrap_or_default())
+        }
+        .boxed()
+    }
+
     fn run_job(&self, who: Who, wanted: RunJob) -> Answer<'_, JobView> {
         async move {
             let RunJob { kind, payload } = wanted;
@@ -450,17 +492,41 @@ fn match_id(text: &str) -> Result<MatchId, Refusal> {
 /// A no of the node, as the HTTP interface says it.
 fn refused(error: ControlError) -> Refusal {
     let class = match &error {
-        ControlError::NoMatch(_) | ControlError::NoJob(_) | ControlError::NoNode(_) => {
-            RefusalClass::NotFound
-        }
+        ControlError::NoMatch(_)
+        | ControlError::NoJob(_)
+        | ControlError::NoNode(_)
+        | ControlError::Documents(DocumentsError::NoKind { .. }) => RefusalClass::NotFound,
         ControlError::Invalid(_) | ControlError::NoGame { .. } => RefusalClass::Invalid,
         ControlError::Forbidden(_) => RefusalClass::Forbidden,
         ControlError::Refused(_) => RefusalClass::Conflict,
         ControlError::Draining
         | ControlError::NotReady
         | ControlError::Unavailable(_)
-        | ControlError::NotWritten(_) => RefusalClass::Unavailable,
+        | ControlError::NotWritten(_)
+        | ControlError::Documents(DocumentsError::Unreachable(_) | DocumentsError::Unknown(_)) => {
+            RefusalClass::Unavailable
+        }
+        ControlError::Document(why) => document_class(why),
         ControlError::Failed(_) => RefusalClass::Failed,
     };
     Refusal { class, code: error.code(), message: error.to_string() }
+}
+
+/// Which kind of no a collection's is.
+fn document_class(why: &documents::Refusal) -> RefusalClass {
+    use documents::Refusal as Why;
+    match why {
+        Why::NoDocument { .. } | Why::NoAction { .. } => RefusalClass::NotFound,
+        Why::Forbidden { .. } => RefusalClass::Forbidden,
+        Why::Panicked { .. } => RefusalClass::Failed,
+        Why::Arguments { .. }
+        | Why::TooLarge { .. }
+        | Why::Question { .. }
+        | Why::Malformed { .. } => RefusalClass::Invalid,
+        Why::Exists { .. }
+        | Why::Stale { .. }
+        | Why::Invalid { .. }
+        | Why::Full { .. }
+        | Why::Denied { .. } => RefusalClass::Conflict,
+    }
 }

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use rekindle_jobs::Kind;
 use rekindle_schema::MatchId;
 use rekindle_schema::record::Effect;
-use rekindle_sim::{Event, Game, GameType, Typed};
+use rekindle_sim::{Collection, Document, Event, Game, GameType, Typed};
 
 use cli::Registered;
 pub use node::sinks::Delivered;
@@ -88,6 +88,26 @@ impl Node {
     pub fn game_type(mut self, game: Arc<dyn GameType>) -> Self {
         self.last = Some(game.name());
         self.registered.games.insert(game);
+        self
+    }
+
+    /// Registers a kind of document: what outlives matches, such as the profiles of players. There
+    /// is one collection of it in a store, which all nodes reach: games call its actions
+    /// ([`rekindle_sim::Output::call`]), backends use `POST /v1/documents/KIND/call`, operators
+    /// `rekindle doc`.
+    #[must_use]
+    pub fn document<D: Document>(mut self) -> Self {
+        if self.registered.games.get(D::KIND).is_ok() {
+            self.broken.push(format!(
+                "RK-CLI-211: the kind of document `{0}` is called as a game, or registered twice: \
+                 choose another `Document::KIND`",
+                D::KIND
+            ));
+        }
+        match Typed::<Collection<D>>::new() {
+            Ok(kind) => self.registered.games.insert(Arc::new(kind)),
+            Err(error) => self.broken.push(error.to_string()),
+        }
         self
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rekindle_arena::Arena;
-use rekindle_tictactoe::TicTacToe;
+use rekindle_tictactoe::{Standing, TicTacToe};
 
 fn main() -> ExitCode {
     // Short rounds, one after the other: there is always a fight to see, and now and then a result.
@@ -15,5 +15,6 @@ fn main() -> ExitCode {
         .showcase(fights_on)
         .game::<TicTacToe>()
         .showcase(rematch)
+        .document::<Standing>()
         .run()
 }

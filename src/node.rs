@@ -14,6 +14,7 @@
 //!   tells clients where theirs goes on.
 //! * `cutoff` sends players to other nodes when this one alone cannot reach the store.
 //! * [`chores`] are what it does for itself; [`calendar`] says what is old.
+//! * [`documents`] brings orders and questions to collections of documents, wherever they run.
 //! * [`bots`] plays house bots, [`card`] lets commands find the node.
 //!
 //! Nothing here knows the command line, exit codes or HTTP.
@@ -29,6 +30,7 @@ pub mod chores;
 pub mod cluster;
 mod cutoff;
 pub mod descriptors;
+pub mod documents;
 mod edge;
 pub mod error;
 pub mod from_store;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_schema::{BuildId, Incarnation, MatchId, PlayerId, Tick};
+use rekindle_sim::documents::wire::CollectionInfo;
 use rekindle_sim::{GameType, Workers};
 use rekindle_store::Store;
 
@@ -43,9 +44,20 @@ impl Games {
         })
     }
 
-    /// The names, ascending.
+    /// The names of those that players play, ascending.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.keys().copied()
+        let played = self.0.iter().filter(|(_, game)| game.collection().is_none());
+        played.map(|(name, _)| *name)
+    }
+
+    /// All of them, collections of documents too, ascending by name.
+    pub fn all(&self) -> impl Iterator<Item = Arc<dyn GameType>> {
+        self.0.values().cloned()
+    }
+
+    /// The collections of documents, ascending by kind.
+    pub fn collections(&self) -> impl Iterator<Item = CollectionInfo> {
+        self.0.values().filter_map(|game| game.collection())
     }
 }
 

@@ -16,7 +16,7 @@ use rekindle_schema::lease::MatchSpec;
 use rekindle_schema::record::LeaveReason;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, PlayerId, SessionId, StateHash, Tick};
-use rekindle_sim::StatisticView;
+use rekindle_sim::Simulation;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -95,12 +95,21 @@ impl MatchHandle {
         Some(taken.profile())
     }
 
-    /// The statistics of the world after a tick that is durable. `None` if the match has stopped,
-    /// while the cause of a failed tick is looked for, or if too many ask.
-    pub async fn statistics(&self) -> Option<(Tick, Vec<StatisticView>)> {
+    /// What `read` says of the world as it stands, and at which tick, once that tick is durable.
+    /// It runs on the match's shard, between two ticks: let it be short. `None` as of
+    /// [`MatchHandle::inspect`].
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Simulation) -> T + Send + 'static,
+    ) -> Option<(T, Tick)> {
         let (reply, answer) = oneshot::channel();
-        self.cell.cast(MatchMsg::Statistics(reply));
-        answer.await.ok()
+        self.cell.cast(MatchMsg::Read(Box::new(move |sim| {
+            // An error means that nobody waits for it any more.
+            let _ = reply.send((read(sim), sim.tick()));
+        })));
+        let (found, tick) = answer.await.ok()?;
+        self.wait_durable(tick).await?;
+        Some((found, tick))
     }
 
     /// See [`MatchDoor::open`].

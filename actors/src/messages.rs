@@ -5,7 +5,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::{StateHash, Tick};
-use rekindle_sim::StatisticView;
+use rekindle_sim::Simulation;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -13,6 +13,9 @@ use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::profile::Samples;
 use crate::core::{Durable, LedgerFault};
 use crate::recovery::poison::Outcome;
+
+/// What is done with a world between two of its ticks. It holds up the match's shard.
+pub(crate) type Reader = Box<dyn FnOnce(&dyn Simulation) + Send>;
 
 /// Messages of a match.
 pub(crate) enum MatchMsg {
@@ -35,12 +38,12 @@ pub(crate) enum MatchMsg {
     HandOff(oneshot::Sender<Result<Cut, String>>),
     /// Go on after a hand-off.
     Keep,
+    /// Somebody reads the world as it stands.
+    Read(Reader),
     /// Where the world stands, with its hash.
     Inspect(oneshot::Sender<(Tick, StateHash)>),
     /// Note what the parts of ticks take from now on, as long as somebody holds the samples.
     Profile(Weak<Mutex<Samples>>),
-    /// The statistics of the world, once its tick is durable.
-    Statistics(oneshot::Sender<(Tick, Vec<StatisticView>)>),
 }
 
 impl ractor::Message for MatchMsg {}

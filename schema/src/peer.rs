@@ -113,6 +113,16 @@ pub enum PeerRequest {
         /// The node that is to have it.
         to: Incarnation,
     },
+    /// An order or a question for a collection of documents that you run. Answered with
+    /// [`PeerReply::Documents`], or with [`PeerReply::Done`] if it is unknown whether an order was
+    /// applied; a refusal means that nothing was done. A node of a build that does not know this
+    /// request refuses it.
+    Documents {
+        /// The match that is the collection.
+        match_id: MatchId,
+        /// What is asked, as JSON.
+        json: String,
+    },
 }
 
 /// What comes of a request.
@@ -149,6 +159,11 @@ pub enum PeerReply {
     Given {
         /// How long it stood still until its row named the new owner, in milliseconds.
         stood_ms: u64,
+    },
+    /// What a collection of documents says.
+    Documents {
+        /// The answer, as JSON.
+        json: String,
     },
 }
 

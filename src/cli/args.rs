@@ -1,5 +1,7 @@
 //! The command line, as clap reads it.
 
+mod doc;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +10,7 @@ use rekindle_admin::profile;
 use rekindle_schema::job::JobStatus;
 
 use crate::exit;
+pub use doc::{DocCall, DocCommand};
 
 // None of these types is `Debug`: values on a command line may be secrets.
 
@@ -117,6 +120,12 @@ pub enum Command {
         /// How many.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         nodes: u16,
+    },
+    /// Reads and changes documents: what outlives matches, such as the profiles of players.
+    Doc {
+        /// What to do.
+        #[command(subcommand)]
+        command: DocCommand,
     },
     /// Lists effects of matches, such as results, that were delivered.
     Effects {

@@ -33,11 +33,8 @@ use crate::text::counted;
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
     let reading =
         Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
-    let games: BTreeMap<String, Arc<dyn GameType>> = context
-        .games
-        .names()
-        .filter_map(|name| Some((name.to_owned(), context.games.get(name).ok()?)))
-        .collect();
+    let games: BTreeMap<String, Arc<dyn GameType>> =
+        context.games.all().map(|game| (game.name().to_owned(), game)).collect();
     let bar = progress_bar(context.common.json);
     let build = build::of_this_executable()?;
     let progress = |progress: Progress| match progress {

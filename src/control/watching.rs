@@ -19,7 +19,7 @@ use crate::node::{ControlError, Serving};
 pub(super) async fn stats(node: &Serving, id: MatchId) -> Result<MatchStats, ControlError> {
     let parts = node.parts();
     if let Some(here) = parts.host.find(id)
-        && let Some((tick, found)) = here.statistics().await
+        && let Some((found, tick)) = here.read(|sim| sim.statistics()).await
     {
         let game = here.info().game;
         return Ok(views::match_stats((id, game), tick, "memory", found));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rekindle_actors::Games;
 use rekindle_loadtest::{AnsweredCommand, BotLog, Fact};
 use rekindle_schema::{Epoch, MatchId, Tick};
+use rekindle_sim::documents::collection_id;
 use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions, Start};
 
@@ -18,6 +19,10 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
     let mut all = BTreeMap::new();
     let delivered = store.effects.delivered().await?;
     for lease in store.leases.matches().await? {
+        if lease.match_id == collection_id(&lease.spec.game) {
+            // Nobody plays in a collection of documents.
+            continue;
+        }
         let game = games.get(&lease.spec.game)?;
         let options = LoadOptions { start: Start::Beginning, ..LoadOptions::default() };
         let history = history::load(store, &lease, &options).await?;

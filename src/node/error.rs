@@ -9,9 +9,11 @@ use std::path::PathBuf;
 
 use rekindle_actors::{Halt, HostError};
 use rekindle_gateway::GatewayError;
+use rekindle_sim::documents::wire::Refusal;
 use rekindle_store::StoreError;
 
 use super::cluster::ClusterError;
+use super::documents::DocumentsError;
 use super::keyring::KeyringError;
 use super::operator::{Abandoned, NotWritten};
 use super::recover::Trouble;
@@ -189,6 +191,12 @@ pub enum ControlError {
     /// The audit log could not be written.
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
+    /// A collection of documents refuses a call or a question.
+    #[error(transparent)]
+    Document(#[from] Refusal),
+    /// A collection of documents does not answer.
+    #[error(transparent)]
+    Documents(#[from] DocumentsError),
     /// The store does not answer.
     #[error("RK-ADMIN-503: {0}")]
     Unavailable(String),
@@ -208,6 +216,8 @@ impl ControlError {
             Self::Forbidden(_) => "RK-ADMIN-403",
             Self::Refused(_) => "RK-ADMIN-409",
             Self::Draining | Self::NotReady | Self::Unavailable(_) => "RK-ADMIN-503",
+            Self::Document(refusal) => refusal.code(),
+            Self::Documents(error) => error.code(),
             Self::NotWritten(_) => "RK-ADMIN-507",
             Self::Failed(_) => "RK-ADMIN-500",
         }

@@ -19,7 +19,7 @@ use rekindle_cluster::ownership::{lease, takeover};
 use rekindle_gateway::keys::CERTIFICATE_FILE;
 use rekindle_gateway::{Gateway, Keys};
 use rekindle_jobs::{Drained, Kind};
-use rekindle_schema::{Incarnation, MatchId};
+use rekindle_schema::{BuildId, Incarnation, MatchId};
 use rekindle_store::{Renewal, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ use super::standing::Standings;
 use super::successors::{self, Successors};
 use super::watch::{keep_watch, recover_all, recoverer};
 use super::whereabouts::Lookup;
-use super::{READY, cutoff, jobs, rebalance, tickets, web, wishes};
+use super::{READY, cutoff, documents, jobs, rebalance, tickets, web, wishes};
 use crate::config::Config;
 use crate::files::About as _;
 use crate::{clock, text};
@@ -209,16 +209,9 @@ async fn assemble(
     let Booted { lock, keys, store, incarnation, build, pid_start, wish: _ } = booted;
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
-    let host = Host::start(HostParts {
-        store: sinks.before(&store),
-        incarnation,
-        build,
-        games: games.clone(),
-        clock: clock::wall(),
-        seed: clock::random(),
-        config: host_config(config)?,
-    })
-    .await?;
+    let serving = Arc::new(OnceLock::new());
+    let delivers = documents::effects::before(&sinks.before(&store), Arc::clone(&serving));
+    let host = Host::start(host_parts(config, &games, delivers, (incarnation, build))?).await?;
     // Set once, here.
     let _ = started.set(host.clone());
     let (recovering, standings) = (Arc::new(AtomicBool::new(true)), Arc::<Standings>::default());
@@ -267,8 +260,28 @@ async fn assemble(
     };
     let node = Arc::new(Serving::new(parts));
     node.parts().mover.serves(&node);
+    // Set once, here.
+    let _ = serving.set(Arc::downgrade(&node));
     let web = web::begin(&node, edge.handle(), listener)?;
     Ok(Assembled { node, renewal, card, lock, edge, web })
+}
+
+/// What the host of the matches works with.
+fn host_parts(
+    config: &Config,
+    games: &Games,
+    store: Store,
+    (incarnation, build): (Incarnation, BuildId),
+) -> Result<HostParts, NodeError> {
+    Ok(HostParts {
+        store,
+        incarnation,
+        build,
+        games: games.clone(),
+        clock: clock::wall(),
+        seed: clock::random(),
+        config: host_config(config)?,
+    })
 }
 
 /// Opens the game port on threads of its own, and binds the listener for browsers.

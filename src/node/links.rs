@@ -13,6 +13,7 @@ use rekindle_cluster::ownership::standing::Standing;
 use rekindle_door::{Location, MatchDoor as _, MatchFinder, Refusal, Wanted};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, PlayerId};
+use rekindle_sim::documents::collection_id;
 use rekindle_store::Store;
 use tokio::sync::watch;
 
@@ -71,6 +72,7 @@ impl Links {
         let mut matches = self.host.list();
         matches.retain(|status| {
             game.is_none_or(|game| status.game == game)
+                && status.match_id != collection_id(&status.game)
                 && matches!(
                     status.phase,
                     MatchPhase::Running | MatchPhase::Waiting | MatchPhase::Stalled
@@ -100,6 +102,10 @@ impl MatchFinder for Links {
             None => self.roomy(wanted.game),
         };
         match (found, wanted.match_id) {
+            (Some(handle), Some(id)) if id == collection_id(&handle.spec().game) => refused(
+                RefuseCode::NoMatch,
+                format!("RK-DOC-124: {id} is a collection of documents, and no match to play in"),
+            ),
             // It gives no frames and does not come back by itself: clients that kept knocking would
             // wait for nothing.
             (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {

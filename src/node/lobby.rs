@@ -11,6 +11,7 @@ use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::MatchLease;
 use rekindle_schema::peer::{MAX_CROWDS, PeerReply, PeerRequest};
 use rekindle_schema::{Incarnation, MatchId};
+use rekindle_sim::documents::collection_id;
 
 use super::listing::MatchReport;
 use super::{ControlError, Serving};
@@ -63,6 +64,9 @@ impl Serving {
         let (matches, elsewhere) = tokio::join!(self.matches(), elsewhere);
         let mut matches = matches?;
         matches.retain_mut(|found| {
+            if found.match_id == collection_id(&found.game) {
+                return false;
+            }
             found.players = match (found.condition, elsewhere.get(&found.match_id)) {
                 (Condition::Running, _) => found.players,
                 (Condition::Elsewhere, Some(players)) => {

@@ -9,6 +9,7 @@ use rekindle_cluster::ownership::standing::Standing;
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchSpec, MatchState, NodeState};
+use rekindle_sim::documents::collection_id;
 use rekindle_store::StoreError;
 use tokio::time::Instant;
 
@@ -182,6 +183,13 @@ impl Serving {
             name: wanted.game.clone(),
             known: self.parts().games.names().collect::<Vec<_>>().join(", "),
         })?;
+        if game.collection().is_some() {
+            return Err(ControlError::Invalid(format!(
+                "RK-DOC-124: `{}` is a kind of document, and no game: its collection is made when \
+                 it is first used",
+                wanted.game
+            )));
+        }
         let encoded = game
             .config_from_json(&wanted.config.to_string())
             .map_err(|error| ControlError::Invalid(error.to_string()))?;
@@ -228,6 +236,12 @@ impl Serving {
         id: MatchId,
         reason: String,
     ) -> Result<MatchReport, ControlError> {
+        if self.collections().iter().any(|collection| collection_id(&collection.kind) == id) {
+            return Err(ControlError::Refused(format!(
+                "RK-DOC-124: {id} is a collection of documents: it is never ended, its documents \
+                 would be lost"
+            )));
+        }
         if self.parts().host.find(id).is_none() {
             let closed = directory::update(&*self.parts().store.leases, id, |row| {
                 let parked = matches!(row.state, MatchState::Parked { .. });

@@ -107,7 +107,11 @@ impl Serving {
         }
     }
 
-    async fn create_somewhere(&self, id: MatchId, spec: MatchSpec) -> Result<(), ControlError> {
+    pub(super) async fn create_somewhere(
+        &self,
+        id: MatchId,
+        spec: MatchSpec,
+    ) -> Result<(), ControlError> {
         let (mut not, mut silent) = (BTreeSet::<Incarnation>::new(), None);
         while not.len() < MOST_ASKED && spec.config.len() <= MOST_CONFIG {
             let member = match self.parts().mover.choose(id, &not).await? {
@@ -251,6 +255,21 @@ impl PeerAnswers {
 }
 
 impl PeerAnswers {
+    async fn documents(&self, match_id: MatchId, json: String) -> PeerReply {
+        let Some(node) = self.node.get().and_then(Weak::upgrade) else {
+            return PeerReply::Refused { words: STARTING.to_owned() };
+        };
+        // A task of its own: whoever asked may give up, and an order comes to its end.
+        let asked = tokio::spawn(async move { node.ask_collection_here(match_id, &json).await });
+        match asked.await {
+            Ok(Ok(Some(json))) => PeerReply::Documents { json },
+            // Neither an answer nor a refusal: who asked knows that it is unknown.
+            Ok(Ok(None)) => PeerReply::Done,
+            Ok(Err(words)) => PeerReply::Refused { words },
+            Err(error) => PeerReply::Refused { words: error.to_string() },
+        }
+    }
+
     async fn give(&self, match_id: MatchId, to: Incarnation) -> PeerReply {
         let Some(node) = self.node.get().and_then(Weak::upgrade) else {
             return PeerReply::Refused { words: STARTING.to_owned() };
@@ -275,6 +294,7 @@ impl PeerService for PeerAnswers {
                 let starting = || PeerReply::Refused { words: STARTING.to_owned() };
                 std::future::ready(crowds.unwrap_or_else(starting)).boxed()
             }
+            PeerRequest::Documents { match_id, json } => self.documents(match_id, json).boxed(),
             PeerRequest::Give { match_id, to } => self.give(match_id, to).boxed(),
             other => self.taking.handle(from, other),
         }

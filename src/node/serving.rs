@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::browsers::Browsers;
 use super::cluster::Cluster;
+use super::documents::Clerks;
 use super::listing::LastTicks;
 use super::members::Members;
 use super::migrate::Mover;
@@ -112,6 +113,8 @@ pub struct Serving {
     asking: Notify,
     /// Where matches that do not run ended.
     pub(super) last_ticks: LastTicks,
+    /// Who brings orders to the collections of documents that run here.
+    pub(super) clerks: Clerks,
 }
 
 impl Serving {
@@ -125,6 +128,7 @@ impl Serving {
             asked: Mutex::default(),
             asking: Notify::new(),
             last_ticks: LastTicks::default(),
+            clerks: Clerks::default(),
         }
     }
 
@@ -247,9 +251,13 @@ impl Serving {
         let _ = drain.wait_for(|drain| *drain).await;
     }
 
-    /// Plays the house bots of a match of this node.
+    /// A match begins to run on this node: its house bots play, and if it is a collection of
+    /// documents, its clerk is at work.
     pub fn play_house_bots(&self, id: MatchId) {
         let Some(handle) = self.parts.host.find(id) else { return };
+        if self.is_collection(&handle.spec().game) {
+            self.clerks.begin(&handle, &self.parts.store);
+        }
         let count = handle.spec().house_bots;
         if let (1.., Ok(game)) = (count, self.parts.games.get(&handle.spec().game)) {
             tokio::spawn(bots::play(handle, game, count));

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::member::Member;
 use rekindle_schema::{Incarnation, MatchId};
+use rekindle_sim::documents::collection_id;
 use rekindle_store::{Store, StoreError, members};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -192,6 +193,7 @@ impl Lookup {
         let rows = self.store.leases.matches().await?.into_iter();
         let mut running: Vec<_> = rows
             .filter(|row| matches!(row.state, MatchState::Running))
+            .filter(|row| row.match_id != collection_id(&row.spec.game))
             .map(|row| (row.incarnation, row.spec.game))
             .collect();
         running.sort();

@@ -10,6 +10,7 @@ mod cluster_faults;
 mod cluster_load;
 mod config;
 mod demo;
+mod documents;
 mod edge;
 mod events;
 mod failover;

@@ -60,6 +60,7 @@ fn whatever_the_page_shows_stands_in_a_template() {
         include_str!("../../games/template-arena/src/lib.rs"),
         include_str!("../../games/template-arena/src/main.rs"),
         include_str!("../../games/template-arena/tests/replay.rs"),
+        include_str!("../../games/template-strategy/src/lib.rs"),
         include_str!("../../games/template-turns/src/lib.rs"),
         include_str!("../../games/template-turns/tests/replay.rs"),
     ];

@@ -14,7 +14,6 @@ use rekindle_schema::peer::Cut;
 use rekindle_schema::record::{Effect, Step};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{MatchId, Tick};
-use rekindle_sim::StatisticView;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -94,20 +93,8 @@ pub(crate) struct MatchState {
     pub(super) unverified: Option<Tick>,
     /// Who wants the match to stop behind the tick that comes next, to hand it over.
     pub(super) leaving: Option<oneshot::Sender<Result<Cut, String>>>,
-    /// Who asked for statistics, with what they were then: told when their tick is durable.
-    pub(super) asked: VecDeque<Asked>,
     pub(super) me: ActorRef<MatchMsg>,
 }
-
-/// Statistics as they were after a tick, and who asked for them.
-pub(super) struct Asked {
-    tick: Tick,
-    found: Vec<StatisticView>,
-    reply: oneshot::Sender<(Tick, Vec<StatisticView>)>,
-}
-
-/// Most who wait for statistics of a match at the same time.
-const MOST_ASKED: usize = 64;
 
 /// The match actor.
 pub(crate) struct MatchActor;
@@ -141,7 +128,6 @@ impl Actor for MatchActor {
             pending: VecDeque::new(),
             unverified: None,
             leaving: None,
-            asked: VecDeque::new(),
             me,
         };
         match start {
@@ -185,8 +171,9 @@ impl Actor for MatchActor {
             MatchMsg::Keep => state.on_keep(),
             MatchMsg::Profile(samples) => state.profiler.listen(samples),
             // A world whose step panicked half-way is no state of the match.
-            MatchMsg::Inspect(_) if matches!(state.mode, Mode::Poisoned { .. }) => {}
-            MatchMsg::Statistics(reply) => state.on_statistics(reply),
+            MatchMsg::Inspect(_) | MatchMsg::Read(_)
+                if matches!(state.mode, Mode::Poisoned { .. }) => {}
+            MatchMsg::Read(read) => read(state.core.sim()),
             MatchMsg::Inspect(reply) => {
                 let _ = reply.send((state.core.tick(), state.core.sim().state_hash()));
             }
@@ -248,26 +235,6 @@ impl MatchState {
         if matches!(self.mode, Mode::Running | Mode::Waiting { .. }) {
             let taken = self.take_checkpoint(self.host.config.checkpoint_chain);
             self.host.store_checkpoint(Arc::clone(&self.cell), ticket, taken);
-        }
-    }
-
-    fn on_statistics(&mut self, reply: oneshot::Sender<(Tick, Vec<StatisticView>)>) {
-        // A world whose step panicked half-way is no state of the match.
-        if matches!(self.mode, Mode::Poisoned { .. }) || self.asked.len() >= MOST_ASKED {
-            return;
-        }
-        let (tick, found) = (self.core.tick(), self.core.sim().statistics());
-        self.asked.push_back(Asked { tick, found, reply });
-        self.tell_statistics(self.cell.durable().tick);
-    }
-
-    /// Tells statistics of ticks up to the durable one: nothing leaves a node before it is durable.
-    pub(super) fn tell_statistics(&mut self, durable: Tick) {
-        while let Some(Asked { tick, found, reply }) =
-            self.asked.pop_front_if(|asked| asked.tick <= durable)
-        {
-            // Whoever asked may have gone.
-            let _ = reply.send((tick, found));
         }
     }
 

@@ -204,7 +204,6 @@ impl MatchState {
         }
         self.cell.books.publish(durable.tick);
         self.cell.doors.confirm_joins(durable.tick);
-        self.tell_statistics(durable.tick);
         self.tell_cut_if_durable();
         self.finish_if_durable();
     }

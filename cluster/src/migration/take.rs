@@ -159,6 +159,7 @@ fn match_of(request: &PeerRequest) -> Option<MatchId> {
         PeerRequest::Ping
         | PeerRequest::Create { .. }
         | PeerRequest::Crowds { .. }
+        | PeerRequest::Documents { .. }
         | PeerRequest::Give { .. } => None,
         PeerRequest::Follow { match_id, .. }
         | PeerRequest::Followed { match_id }

@@ -174,6 +174,28 @@ pub enum Place {
     Over,
 }
 
+/// `POST /v1/documents/KIND/call`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallDocuments {
+    /// The player for whom the backend speaks; absent if it speaks for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub player: Option<u64>,
+    /// The calls: `action`, `key`, `args`, `if_version`. All are applied, in order, or none.
+    pub calls: Vec<serde_json::Value>,
+}
+
+/// The answer of `POST /v1/documents/KIND/ask`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AskedDocuments {
+    /// The answer of the collection.
+    pub reply: serde_json::Value,
+    /// Of which of its ticks: all of it is durable.
+    pub as_of_tick: u64,
+    /// The node that answered, from its memory.
+    pub answered_by: String,
+}
+
 /// The query of `GET /v1/matches`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,11 +6,12 @@
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use serde_json::Value as Json;
 
 use crate::api::{
-    AuditView, CreateMatch, CreatedMatch, Draining, IssueTicket, JobView, ListAudit, ListJobs,
-    ListMatches, MatchView, MigrateMatch, Migrated, NodeView, ResumeMatch, RunJob, SetStandby,
-    StopMatch, Ticket, WhereView,
+    AskedDocuments, AuditView, CallDocuments, CreateMatch, CreatedMatch, Draining, IssueTicket,
+    JobView, ListAudit, ListJobs, ListMatches, MatchView, MigrateMatch, Migrated, NodeView,
+    ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::events::{EventNews, FollowEvents};
@@ -89,6 +90,10 @@ pub trait Control: Send + Sync + 'static {
     fn cluster(&self) -> Answer<'_, ClusterView>;
     /// What would move so that all nodes run their share.
     fn rebalance(&self) -> Answer<'_, RebalanceView>;
+    /// The kinds of document of this executable, as they say of themselves.
+    fn document_kinds(&self) -> Vec<Json>;
+    /// Answers a question to a collection of documents.
+    fn ask_documents(&self, kind: String, question: Json) -> Answer<'_, AskedDocuments>;
     /// What operators did, newest first.
     fn audit(&self, wanted: ListAudit) -> Answer<'_, Vec<AuditView>>;
 
@@ -108,6 +113,8 @@ pub trait Control: Send + Sync + 'static {
     fn drain(&self, who: Who) -> Answer<'_, Draining>;
     /// Signs a ticket.
     fn issue_ticket(&self, who: Who, wanted: IssueTicket) -> Answer<'_, Ticket>;
+    /// Calls actions of documents, all or none; the answer has what came of each.
+    fn call_documents(&self, who: Who, kind: String, wanted: CallDocuments) -> Answer<'_, Json>;
     /// Enqueues a job.
     fn run_job(&self, who: Who, wanted: RunJob) -> Answer<'_, JobView>;
     /// Makes a dead, cancelled or waiting job ready now.

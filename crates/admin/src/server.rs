@@ -24,9 +24,10 @@ use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
 use crate::api::{
-    AuditView, CreateMatch, CreatedMatch, DrainNode, Draining, IssueTicket, JobView, ListAudit,
-    ListJobs, ListMatches, MOST_SEATS, MatchView, MigrateMatch, Migrated, NodeView, Nothing,
-    Problem, ResumeMatch, RunJob, SetStandby, StopMatch, Ticket, WhereView,
+    AskedDocuments, AuditView, CallDocuments, CreateMatch, CreatedMatch, DrainNode, Draining,
+    IssueTicket, JobView, ListAudit, ListJobs, ListMatches, MOST_SEATS, MatchView, MigrateMatch,
+    Migrated, NodeView, Nothing, Problem, ResumeMatch, RunJob, SetStandby, StopMatch, Ticket,
+    WhereView,
 };
 use crate::cluster::{ClusterView, NodeWished, RebalanceView, WishNode};
 use crate::control::{Control, Refusal, RefusalClass};
@@ -49,6 +50,9 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("GET", "/v1/matches/{id}/where", "which node has it: `rekindle match where`"),
     ("GET", "/v1/matches/{id}/profile", "what its ticks take: `rekindle match profile`"),
     ("GET", "/v1/matches/{id}/stats", "its statistics: `rekindle match stats`"),
+    ("GET", "/v1/documents", "the kinds of document: `rekindle doc kinds`"),
+    ("POST", "/v1/documents/{kind}/ask", "answers a question: `rekindle doc ls`"),
+    ("POST", "/v1/documents/{kind}/call", "calls actions: `rekindle doc call`"),
     ("POST", "/v1/matches/{id}/stop", "ends it: `rekindle match stop`"),
     ("POST", "/v1/matches/{id}/resume", "tries a parked one again: `rekindle match resume`"),
     ("POST", "/v1/matches/{id}/migrate", "moves it to another node: `rekindle match migrate`"),
@@ -194,6 +198,9 @@ fn router(admin: Admin) -> Router {
         .route("/v1/matches/{id}/resume", post(resume_match))
         .route("/v1/matches/{id}/stats", get(match_stats))
         .route("/v1/events", get(follow_events))
+        .route("/v1/documents", get(list_kinds))
+        .route("/v1/documents/{kind}/ask", post(ask_documents))
+        .route("/v1/documents/{kind}/call", post(call_documents))
         .route("/v1/jobs", get(list_jobs).post(run_job))
         .route("/v1/jobs/{id}", get(show_job))
         .route("/v1/jobs/{id}/retry", post(retry_job))
@@ -498,6 +505,29 @@ async fn show_job(
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, Refused> {
     Ok(Json(admin.node.job(id).await?))
+}
+
+async fn list_kinds(State(admin): State<Admin>) -> Json<Vec<serde_json::Value>> {
+    Json(admin.node.document_kinds())
+}
+
+async fn ask_documents(
+    State(admin): State<Admin>,
+    Path(kind): Path<String>,
+    body: Result<Json<serde_json::Value>, JsonRejection>,
+) -> Result<Json<AskedDocuments>, Refused> {
+    let Json(question) = body?;
+    Ok(Json(admin.node.ask_documents(kind, question).await?))
+}
+
+async fn call_documents(
+    State(admin): State<Admin>,
+    who: Who,
+    Path(kind): Path<String>,
+    body: Result<Json<CallDocuments>, JsonRejection>,
+) -> Result<Json<serde_json::Value>, Refused> {
+    let Json(wanted) = body?;
+    Ok(Json(admin.node.call_documents(who, kind, wanted).await?))
 }
 
 async fn run_job(

@@ -232,6 +232,7 @@
 
 extern crate self as rekindle_sim;
 
+pub mod documents;
 mod ecs;
 mod game;
 pub mod math;
@@ -288,6 +289,8 @@ pub mod signature {
     pub use crate::storage::stamp::{Run, Stamp};
 }
 
+pub use documents::collection::Collection;
+pub use documents::declare::{Action, Calling, Declaration, Denied, Document, Rule, Who};
 pub use ecs::bundle::Bundle;
 pub use ecs::events::{EventReader, EventWriter, RemovedComponents};
 pub use ecs::index::{ByGroup, ByTag, Group, Hashed, Index, Indexed, KeyMap, Ordered, Tags};

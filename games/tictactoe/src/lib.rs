@@ -5,8 +5,8 @@
 
 use rekindle_sim::sketch::{Ink, Shape, Sketch};
 use rekindle_sim::{
-    Component, Entity, Event, Game, GameBuilder, LeaveReason, PlayerId, Players, Resource, State,
-    Statistic, Value, View, World,
+    Action, Calling, Component, Declaration, Document, Entity, Event, Game, GameBuilder,
+    LeaveReason, PlayerId, Players, Resource, State, Statistic, Value, View, Who, World,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,54 @@ pub struct Verdict {
     pub winner: Option<PlayerId>,
     /// How: `three in a row`, `draw`, `time`.
     pub how: String,
+}
+
+/// How a player has done in all rounds: a document, which outlives matches. Its key is the player's
+/// number.
+#[derive(Debug, Clone, PartialEq, Component, Serialize)]
+#[component(id = "tictactoe.standing")]
+pub struct Standing {
+    /// Rounds that were played to their end.
+    pub rounds: u32,
+    /// Those that the player won.
+    pub wins: u32,
+    /// Those that nobody won.
+    pub draws: u32,
+}
+
+/// How a round ended for a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The player won it.
+    Won,
+    /// The other one did.
+    Lost,
+    /// Nobody did.
+    Drew,
+}
+
+/// A round has ended for the player.
+pub const PLAYED: Action<Standing, Ending> = Action::new("played");
+/// The player begins anew.
+pub const RESET: Action<Standing> = Action::new("reset");
+
+impl Document for Standing {
+    const KIND: &'static str = "tictactoe-standing";
+
+    fn declare(standing: &mut Declaration<Self>) {
+        let played = |standing: &mut Self, ending: Ending, _: &Calling<'_>| {
+            standing.rounds += 1;
+            standing.wins += u32::from(ending == Ending::Won);
+            standing.draws += u32::from(ending == Ending::Drew);
+            Ok(())
+        };
+        standing.upsert(PLAYED, played).by([Who::Match]);
+        standing.destroy(RESET, |_, (), _| Ok(())).by([Who::Owner, Who::Operator]);
+        standing
+            .calculation("losses", |standing| standing.rounds - standing.wins - standing.draws)
+            .sum("rounds", |standing| f64::from(standing.rounds));
+    }
 }
 
 /// What a player can ask for.
@@ -315,10 +363,20 @@ fn conclude(world: &mut World) {
     }
     turn(world, Mark::None);
     debug_assert!(world.resource::<State<Phase>>().is(Phase::Over));
-    let winner = verdict.winner.map(|player| player.0);
+    let (winner, players) = (verdict.winner.map(|player| player.0), seats(world));
+    let endings = players.iter().map(|(_, seat)| {
+        let ending = match verdict.winner {
+            Some(winner) if winner == seat.player => Ending::Won,
+            Some(_) => Ending::Lost,
+            None => Ending::Drew,
+        };
+        PLAYED.on(seat.player, &ending)
+    });
+    let endings = endings.collect();
     let rematch = world.constant::<Rules>().rematch;
     let mut output = world.output();
     output.effect_json("result", &(winner, &verdict.how));
+    output.calls::<Standing>(None, endings);
     if !rematch {
         output.end_match(&verdict.how);
     }
@@ -340,6 +398,7 @@ fn best(board: &[Mark; 9], own: Mark) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use rekindle_sim::documents::wire::EffectCalls;
     use rekindle_sim::{GameType as _, Harness, Typed};
 
     use super::*;
@@ -380,7 +439,10 @@ mod tests {
         assert_eq!(granted, expected);
         assert_eq!(harness.ended(), Some("three in a row"));
         let effects: Vec<_> = harness.effects().collect();
-        assert_eq!((effects.len(), &*effects[0].payload), (1, &b"[1,\"three in a row\"]"[..]));
+        assert_eq!((effects.len(), &*effects[0].payload), (2, &b"[1,\"three in a row\"]"[..]));
+        let calls: EffectCalls = serde_json::from_slice(&effects[1].payload).unwrap();
+        let expected = [PLAYED.on(ANNE, &Ending::Won), PLAYED.on(BERT, &Ending::Lost)];
+        assert_eq!((calls.kind.as_str(), &calls.calls[..]), (Standing::KIND, &expected[..]));
         harness.assert_replay_identical();
     }
 
@@ -432,7 +494,7 @@ mod tests {
     fn with_a_rematch_one_round_follows_the_other_and_each_has_its_result() {
         let harness = Harness::<TicTacToe>::with_config(3, r#"{"rematch": true}"#).bots(2).run(200);
         assert_eq!(harness.ended(), None);
-        let results: Vec<_> = harness.effects().collect();
+        let results: Vec<_> = harness.effects().filter(|effect| effect.kind == "result").collect();
         assert!(results.len() >= 3, "{results:?}");
         assert!(results.iter().all(|result| &*result.payload == b"[null,\"draw\"]"), "{results:?}");
         harness.assert_replay_identical();

@@ -390,6 +390,13 @@ impl World {
         held.and_then(|held| held.map.of(key)).into_iter().flatten().copied().collect()
     }
 
+    /// The first entity that a key named at the last fixed point. It may be gone by now, or have
+    /// another key.
+    pub(crate) fn found_before<I: Index>(&self, key: &I::Key) -> Option<Entity> {
+        let held = self.follower::<Held<I>>(self.registry.follower_of::<Held<I>>()?)?;
+        held.map.of(key)?.first().copied()
+    }
+
     pub(crate) fn follower<F: Follower>(&self, place: usize) -> Option<&F> {
         self.followers.get(place)?.as_any().downcast_ref()
     }

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use rekindle_schema::record::{Effect, EffectId, Event as Fact};
 use rekindle_schema::{PlayerId, Tick};
 
+use crate::documents::CALL_EFFECT;
+use crate::documents::declare::{Action, Document};
+use crate::documents::wire::{Call, EffectCalls};
 use crate::value::component::Event;
 use crate::value::{Value, to_bytes};
 
@@ -106,6 +109,61 @@ impl<'w> Output<'w> {
         let json = serde_json::to_vec(payload)
             .unwrap_or_else(|error| panic!("the payload of effect `{kind}` is no JSON: {error}"));
         self.effect(kind, json);
+    }
+
+    /// Calls an action of a document, as an effect: exactly once, after this tick is durable,
+    /// whatever nodes die. What comes of it is not told to the match: an action that refuses says
+    /// so in the log, and `rekindle effects ls` lists it.
+    ///
+    /// ```
+    /// # use rekindle_sim::{Action, Component, Declaration, Document, Output, Players, Res};
+    /// # #[derive(Clone, Component, serde::Serialize)]
+    /// # #[component(id = "profile")]
+    /// # struct Profile { credits: u32 }
+    /// # impl Document for Profile {
+    /// #     const KIND: &'static str = "profile";
+    /// #     fn declare(_: &mut Declaration<Self>) {}
+    /// # }
+    /// const CREDIT: Action<Profile, u32> = Action::new("credit");
+    ///
+    /// fn reward(players: Res<Players>, mut output: Output) {
+    ///     for player in players.iter() {
+    ///         output.call(CREDIT, player.id, &10);
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// If the arguments cannot be written as JSON (a map whose keys are no texts).
+    pub fn call<D: Document, A: serde::Serialize>(
+        &mut self,
+        action: Action<D, A>,
+        key: impl std::fmt::Display,
+        args: &A,
+    ) {
+        self.calls::<D>(None, vec![action.on(key, args)]);
+    }
+
+    /// As [`Output::call`], for a player: the policies of the action ask whether the player may.
+    ///
+    /// # Panics
+    /// As [`Output::call`].
+    pub fn call_for<D: Document, A: serde::Serialize>(
+        &mut self,
+        player: PlayerId,
+        action: Action<D, A>,
+        key: impl std::fmt::Display,
+        args: &A,
+    ) {
+        self.calls::<D>(Some(player), vec![action.on(key, args)]);
+    }
+
+    /// As [`Output::call`], several calls on documents of one kind ([`Action::on`]): all of them
+    /// are applied, in order, or none. At most 256, and 48 KiB of JSON.
+    pub fn calls<D: Document>(&mut self, player: Option<PlayerId>, calls: Vec<Call>) {
+        let kind = D::KIND.to_owned();
+        let player = player.map(|player| player.0);
+        self.effect_json(CALL_EFFECT, &EffectCalls { kind, player, calls });
     }
 
     /// The match is over after this tick. The first reason given in a tick stands.

@@ -11,6 +11,7 @@ use rekindle_schema::record::LeaveReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::documents::wire::CollectionInfo;
 use crate::ecs::hooks::{DeclaredHook, Hooks, Moment};
 use crate::ecs::index::{ByGroup, ByTag, FollowerType, Group, Index, Tags};
 use crate::ecs::params::RulesVersion;
@@ -129,6 +130,20 @@ pub trait Game: Sized + Send + Sync + 'static {
         None
     }
 
+    /// Answers a question from outside, between two ticks; `None` if the game has no answers. It
+    /// sees the world and changes nothing.
+    fn answer(world: &World, question: &[u8]) -> Option<Vec<u8>> {
+        let _ = (world, question);
+        None
+    }
+
+    /// What the documents are that its world holds, if it is a
+    /// [`Collection`](crate::Collection); other games are none.
+    #[doc(hidden)]
+    fn collection() -> Option<CollectionInfo> {
+        None
+    }
+
     /// What a client sees, as shapes to draw; `None` leaves it to the display, which then knows
     /// positions only.
     fn sketch(view: &View<'_>, config: &Self::Config) -> Option<Sketch> {
@@ -177,6 +192,11 @@ impl<G: Game> GameBuilder<G> {
             former: FormerKeys::default(),
             game: PhantomData,
         }
+    }
+
+    /// Something is wrong with what was declared: said at start-up with everything else.
+    pub(crate) fn refuse(&mut self, problems: Vec<String>) {
+        self.registry.errors.extend(problems);
     }
 
     /// Entities can have a `T`.

@@ -343,6 +343,11 @@ impl<G: Game> Simulation for Match<G> {
         &self.dropped
     }
 
+    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+        // A question that the game fails at has no answer; the world is as it was.
+        guarded(|| G::answer(&self.world, question)).ok().flatten()
+    }
+
     fn probe(&self) -> Arc<Probe> {
         Arc::clone(&self.probe)
     }

@@ -8,6 +8,7 @@ use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::record::{Effect, Event, Step};
 use rekindle_schema::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
+use crate::documents::wire::CollectionInfo;
 use crate::ecs::stats::StatisticView;
 use crate::ecs::watch::{StepPart, StepWatch};
 use crate::ecs::workers::Workers;
@@ -215,6 +216,11 @@ pub trait Simulation: Send {
     fn sessions(&self) -> Vec<SessionState>;
     /// Effects that no sink has acknowledged yet, ascending.
     fn open_effects(&self) -> Vec<Effect>;
+    /// Answers a question from outside; `None` if the game has no answers. Nothing changes.
+    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+        let _ = question;
+        None
+    }
     /// What a step is doing, for a watchdog.
     fn probe(&self) -> Arc<Probe>;
     /// What the checkpoint that the match was restored from had, and this build has not:
@@ -300,6 +306,11 @@ pub trait GameType: Send + Sync {
         state: &mut Vec<u8>,
     ) -> Option<Bytes> {
         let _ = (player, view, config, state);
+        None
+    }
+    /// What the documents are that its matches hold, if it is a collection: of those there is one
+    /// match in a store, which nobody joins and nobody ends.
+    fn collection(&self) -> Option<CollectionInfo> {
         None
     }
     /// A view as shapes to draw, if the game has its own way to draw it.

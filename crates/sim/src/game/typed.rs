@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
+use crate::documents::wire::CollectionInfo;
 use crate::game::builder::{Built, Game};
 use crate::game::config::{self, Configured};
 use crate::game::matches::{CALLBACKS, Match, guarded};
@@ -207,6 +208,10 @@ impl<G: Game> GameType for Typed<G> {
 
     fn payloads(&self) -> &Payloads {
         &self.built.payloads
+    }
+
+    fn collection(&self) -> Option<CollectionInfo> {
+        G::collection()
     }
 
     fn accepts_input(&self, payload: &[u8]) -> bool {

@@ -91,6 +91,7 @@ mod tests {
             shape: shape.clone(),
             default: Vec::new(),
             former: Vec::new(),
+            player: false,
         };
         let shape = Shape::Struct(fields.iter().map(field).collect());
         Entry { id: id.to_owned(), version, shape }

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the games in here are read by these tests alone")]
 
 mod decode;
+mod documents;
 mod family;
 mod game;
 mod golden;

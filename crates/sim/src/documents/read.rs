@@ -1,0 +1,230 @@
+//! Questions to a collection, answered from its world, or from that of a checkpoint, without
+//! changing it.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::apply::Stage;
+use super::collection::{Applied, ByKey, Counts, Declared, Entry, outcome_of, staged};
+use super::declare::{Aggregate, Calculate, Declaration, Document, Together, attributes};
+use super::filter::{self, Filter};
+use super::wire::{MAX_ANSWER, MAX_ROWS, Outcome, Query, Question, Refusal, Reply, Row};
+use crate::ecs::world::World;
+use crate::storage::column::bits;
+use crate::value::component::Component;
+use crate::value::entity::Entity;
+
+/// Documents in an answer, if nobody says how many.
+const USUAL_ROWS: usize = 100;
+
+/// The answer to a question as JSON.
+pub(crate) fn answer<D: Document>(world: &World, question: &[u8]) -> Reply {
+    let question = match serde_json::from_slice(question) {
+        Ok(question) => question,
+        Err(error) => return refused(format!("this is no question: {error}")),
+    };
+    let declared = world.constant::<Declared<D>>();
+    match question {
+        Question::Get { key } => {
+            Reply::Document(find(world, &key).and_then(|found| row::<D>(world, &declared.0, found)))
+        }
+        Question::Query(query) => {
+            rows::<D>(world, &declared.0, &query).unwrap_or_else(Reply::Refused)
+        }
+        Question::Stats => Reply::Stats(stats::<D>(world, &declared.0)),
+        Question::Can(order) => {
+            if let Err(why) = order.check() {
+                return Reply::Can(Outcome::Refused { at: 0, why });
+            }
+            let mut stage = Stage::<D>::new();
+            for call in &order.calls {
+                let entity = find(world, &call.key);
+                stage.entry(call.key.clone()).or_insert_with(|| staged(world, entity));
+            }
+            Reply::Can(outcome_of(world, &order, &mut stage))
+        }
+        Question::Sources { idle } => {
+            let mut found = Vec::new();
+            each::<Applied>(world, |_, applied| {
+                if found.len() < MAX_ROWS && world.tick().0.saturating_sub(applied.seen) >= idle {
+                    found.push(applied.match_id);
+                }
+            });
+            Reply::Sources(found)
+        }
+    }
+}
+
+fn refused(problem: String) -> Reply {
+    Reply::Refused(Refusal::Question { problem })
+}
+
+/// Calls `with` for every entity that has a `T`, ascending by slot.
+fn each<T: Component>(world: &World, mut with: impl FnMut(Entity, &T)) {
+    let column = world.registry.components.of::<T>().and_then(|index| world.column::<T>(index));
+    let Some(column) = column else { return };
+    for (page, present) in column.pages() {
+        for bit in bits(present) {
+            let slot = page * 64 + bit;
+            column.with(slot, |value| with(world.entities().in_slot(slot), value));
+        }
+    }
+}
+
+/// The document with this key. The index of a world that has made no tick yet is empty: there all
+/// documents are gone through.
+fn find(world: &World, key: &str) -> Option<Entity> {
+    let is = |entity: &Entity| world.read::<Entry, _>(*entity, |entry| entry.key == key);
+    let known = world.found_before::<ByKey>(&key.to_owned());
+    known.filter(|entity| is(entity) == Some(true)).or_else(|| {
+        let mut found = None;
+        each::<Entry>(world, |entity, entry| {
+            if entry.key == key {
+                found = Some(entity);
+            }
+        });
+        found
+    })
+}
+
+fn row<D: Document>(world: &World, declared: &Declaration<D>, entity: Entity) -> Option<Row> {
+    let Entry { key, version } = world.get::<Entry>(entity)?;
+    let (document, calculations) = world.read::<D, _>(entity, |document| {
+        let calculate = |(name, of): (&String, &Calculate<D>)| (name.clone(), of(document));
+        let calculations: Map<_, _> = declared.calculations.iter().map(calculate).collect();
+        (serde_json::to_value(document).unwrap_or_default(), calculations)
+    })?;
+    Some(Row { key, version, document, calculations })
+}
+
+/// A field of a row: an attribute, a calculation, `key`, `version`, or what is inside of one.
+fn field(row: &Row, path: &str) -> Json {
+    let mut parts = path.split('.');
+    let first = match parts.next().unwrap_or_default() {
+        "key" => Json::String(row.key.clone()),
+        "version" => json!(row.version),
+        name => match row.document.get(name).or_else(|| row.calculations.get(name)) {
+            Some(found) => found.clone(),
+            None => return Json::Null,
+        },
+    };
+    let inside = |of: Json, part: &str| match part.parse::<usize>() {
+        Ok(place) => of.get(place).cloned().unwrap_or_default(),
+        Err(_) => of.get(part).cloned().unwrap_or_default(),
+    };
+    parts.fold(first, inside)
+}
+
+/// Refuses a field that no document of the kind has.
+fn known<D: Document>(declared: &Declaration<D>, path: &str) -> Result<(), Refusal> {
+    let name = path.split('.').next().unwrap_or_default();
+    let mut names = attributes::<D>();
+    names.extend(declared.calculations.keys().cloned());
+    names.extend(["key".to_owned(), "version".to_owned()]);
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let problem = format!("no field `{name}`; there are: {}", names.join(", "));
+    Err(Refusal::Question { problem })
+}
+
+fn rows<D: Document>(
+    world: &World,
+    declared: &Declaration<D>,
+    query: &Query,
+) -> Result<Reply, Refusal> {
+    let filter: Option<Filter> = match &query.filter {
+        Some(text) => Some(filter::parse(text).map_err(|problem| Refusal::Question {
+            problem: format!("the filter `{text}`, {problem}"),
+        })?),
+        None => None,
+    };
+    for path in filter.iter().flat_map(Filter::fields) {
+        known(declared, path)?;
+    }
+    let (by, descending) = match query.sort.as_deref() {
+        Some(sort) => (sort.strip_prefix('-').unwrap_or(sort), sort.starts_with('-')),
+        None => ("key", false),
+    };
+    known(declared, by)?;
+    let mut found = Vec::new();
+    each::<Entry>(world, |entity, _| {
+        let Some(row) = row::<D>(world, declared, entity) else { return };
+        let through = filter.as_ref().is_none_or(|filter| filter.holds(&|path| field(&row, path)));
+        if through {
+            found.push((field(&row, by), row));
+        }
+    });
+    found.sort_by(|(a, x), (b, y)| {
+        let order = sorted(a, b);
+        let order = if descending { order.reverse() } else { order };
+        order.then_with(|| x.key.cmp(&y.key))
+    });
+    let matching = found.len();
+    let limit = query.limit.unwrap_or(USUAL_ROWS).min(MAX_ROWS);
+    let mut size = 0;
+    let rows: Vec<Row> = found
+        .into_iter()
+        .skip(query.skip)
+        .take(limit)
+        .map(|(_, row)| row)
+        .take_while(|row| {
+            size += serde_json::to_vec(row).map_or(0, |bytes| bytes.len() + 1);
+            size < MAX_ANSWER - 1024
+        })
+        .collect();
+    let more = query.skip.saturating_add(rows.len()) < matching;
+    Ok(Reply::Rows { rows, matching, more })
+}
+
+/// An order of all values: numbers, texts and truth values as they are, others before.
+fn sorted(a: &Json, b: &Json) -> Ordering {
+    let rank = |value: &Json| match value {
+        Json::Bool(_) => 1,
+        Json::Number(_) => 2,
+        Json::String(_) => 3,
+        _ => 0,
+    };
+    filter::order(a, b).unwrap_or_else(|| rank(a).cmp(&rank(b)))
+}
+
+fn stats<D: Document>(world: &World, declared: &Declaration<D>) -> Map<String, Json> {
+    let mut totals: Vec<Option<f64>> = vec![None; declared.aggregates.len()];
+    each::<D>(world, |_, document| {
+        for (total, aggregate) in totals.iter_mut().zip(declared.aggregates.values()) {
+            *total = match aggregate {
+                Aggregate::Count(is) => Some(total.unwrap_or(0.0) + f64::from(is(document))),
+                Aggregate::Of(together, of) => {
+                    let number = of(document);
+                    Some(total.map_or(number, |total| match together {
+                        Together::Sum => total + number,
+                        Together::Min => total.min(number),
+                        Together::Max => total.max(number),
+                    }))
+                }
+            };
+        }
+    });
+    let mut stats = Map::new();
+    for ((name, aggregate), total) in declared.aggregates.iter().zip(totals) {
+        // Of no documents: a count and a sum are 0, and there is no least and no greatest.
+        let total = match aggregate {
+            Aggregate::Of(Together::Min | Together::Max, _) => total,
+            _ => Some(total.unwrap_or(0.0)),
+        };
+        stats.insert(name.clone(), total.map_or(Json::Null, number));
+    }
+    stats.insert("documents".to_owned(), json!(world.resource::<Counts>().documents));
+    stats
+}
+
+/// A number without a needless `.0`.
+fn number(value: f64) -> Json {
+    // Whole numbers up to 2^53 are exact in an `f64`.
+    if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
+}

@@ -1,0 +1,132 @@
+//! Documents in real processes: calls of matches arrive exactly once, whoever is killed; operators
+//! call and read through any node.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::fleet::{Fleet, Size};
+use crate::support::{Node, PATIENCE, eventually, rekindle};
+
+/// The kind of document that tic-tac-toe has.
+const KIND: &str = "tictactoe-standing";
+
+#[test]
+fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), &[]);
+    let doc = |args: &[&str]| rekindle(dir.path(), &[&["doc"], args].concat());
+    let kinds = doc(&["kinds"]).expect(0).stdout;
+    assert!(kinds.contains(KIND) && kinds.contains("for its own player, operators"), "{kinds}");
+    // Of a collection that nobody has used yet.
+    let none = doc(&["get", KIND, "7"]);
+    assert!(none.code != 0 && none.stderr.contains("RK-DOC-102"), "{none:?}");
+    node.said("RK-DOC-127");
+
+    for (args, words) in [
+        (&["call", KIND, "played", "7", "\"won\""][..], "RK-DOC-105: an operator may not call"),
+        (&["call", KIND, "win", "7"], "RK-DOC-101: no action `win`; there are: played, reset"),
+        (&["call", KIND, "reset", "7"], "RK-DOC-102: there is no document `7`"),
+        (&["call", KIND, "reset", "7", "{"], "RK-CLI-212"),
+        (&["call", "purse", "reset", "7"], "RK-DOC-120: no kind of document `purse`"),
+        (&["ls", KIND, "--where", "luck > 1"], "RK-DOC-112: no field `luck`; there are: rounds"),
+    ] {
+        let refused = doc(args);
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{args:?}: {refused:?}");
+    }
+    let no = doc(&["can", KIND, "reset", "7", "--player", "8"]);
+    assert!(no.code != 0 && no.stdout.contains("RK-DOC-105: player 8 may not"), "{no:?}");
+    let empty = doc(&["ls", KIND, "--explain"]).expect(0).stdout;
+    assert!(empty.contains("0 of 0 documents") && empty.contains("durable tick"), "{empty}");
+    // Refusals are in the audit log, too.
+    let audit = rekindle(dir.path(), &["audit"]).expect(0).stdout;
+    assert!(audit.contains("documents.call") && audit.contains("RK-DOC-105"), "{audit}");
+
+    // A collection is no match that one could play, create or end.
+    let ls = rekindle(dir.path(), &["match", "ls", "--json"]).expect(0).json();
+    let id =
+        ls.as_array().unwrap().iter().find(|found| found["game"] == KIND).unwrap()["id"].clone();
+    let stop = rekindle(dir.path(), &["match", "stop", id.as_str().unwrap()]);
+    assert!(stop.code != 0 && stop.stderr.contains("RK-DOC-124"), "{stop:?}");
+    let create = rekindle(dir.path(), &["match", "create", "--game", KIND]);
+    assert!(create.code != 0 && create.stderr.contains("RK-DOC-124"), "{create:?}");
+    assert_eq!(node.terminate(), 0);
+}
+
+/// Sums over what the store has of the calls of matches, and over the documents.
+struct Sums {
+    /// Rounds in effects, each counted for two players.
+    asked: u64,
+    /// Rounds in documents.
+    counted: u64,
+}
+
+fn sums(fleet: &Fleet, index: usize) -> Option<Sums> {
+    let effects =
+        fleet.ask(index, &["effects", "ls", "--store", &fleet.local(), "--json"]).expect(0).json();
+    let effects = effects.as_array().unwrap().clone();
+    let refused = effects.iter().find(|effect| effect["kind"] == "rekindle.call.refused");
+    assert_eq!(refused, None, "nothing is refused");
+    let calls = effects.iter().filter(|effect| effect["kind"] == "rekindle.call");
+    let asked = calls.map(|effect| effect["json"]["calls"].as_array().unwrap().len() as u64).sum();
+    let stats = fleet.ask(index, &["doc", "stats", KIND, "--json"]);
+    (stats.code == 0).then(|| Sums { asked, counted: stats.json()["rounds"].as_u64().unwrap() })
+}
+
+/// The place of the node that runs the collection.
+fn keeper(fleet: &Fleet, asked: usize) -> Option<usize> {
+    let listed = fleet.ask(asked, &["match", "ls", "--json"]);
+    let matches: Value = (listed.code == 0).then(|| listed.json())?;
+    let found = matches.as_array()?.iter().find(|found| found["game"] == KIND)?.clone();
+    (0..3).find(|index| found["node"] == json!(Fleet::name(*index)))
+}
+
+#[test]
+fn each_round_is_counted_exactly_once_though_nodes_of_matches_and_of_the_collection_are_killed() {
+    let mut fleet = Fleet::new(Size { nodes: 3, matches: 0, seats: 0 });
+    let store = fleet.local();
+    let mut nodes: Vec<Option<Node>> = fleet.start_all(&store).into_iter().map(Some).collect();
+    let mut matches = Vec::new();
+    for index in 0..6 {
+        let name = Fleet::name(index % 3);
+        let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--on", &name];
+        let rematch = ["--game-config", r#"{"rematch":true}"#, "--json"];
+        let created = fleet.ask(index % 3, &[&create[..], &rematch].concat()).expect(0).json();
+        matches.push(created["id"].as_str().unwrap().to_owned());
+    }
+    let reached = |fleet: &Fleet, at: usize, least: u64| {
+        eventually("rounds that are counted", || {
+            sums(fleet, at).filter(|sums| sums.counted >= least).map(|sums| sums.counted)
+        })
+    };
+    let mut counted = reached(&fleet, 0, 4);
+    for kill in 0..4 {
+        let keeper = eventually("a collection that runs", || keeper(&fleet, kill % 3));
+        // In turns the node that keeps the documents and one that does not; each has matches.
+        let victim = if kill % 2 == 0 { keeper } else { (keeper + 1) % 3 };
+        let other = (victim + 1) % 3;
+        nodes[victim].take().expect("it runs").kill();
+        counted = reached(&fleet, other, counted + 4);
+        nodes[victim] = Some(fleet.start(victim, &store));
+    }
+    for id in &matches {
+        eventually("a match that is stopped", || {
+            let at = (0..3).find(|index| {
+                let stop = fleet.ask(*index, &["match", "stop", id]);
+                stop.code == 0 || stop.stderr.contains("ended")
+            });
+            at.map(|_| ())
+        });
+    }
+    // A match has delivered its effects when it has ended.
+    let until = Instant::now() + PATIENCE;
+    let sums = loop {
+        let found = sums(&fleet, 0).expect("the collection answers");
+        if found.asked == found.counted || Instant::now() > until {
+            break found;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(sums.counted, sums.asked, "rounds in documents, and in effects");
+    assert!(sums.asked >= 20, "{} rounds", sums.asked);
+}
