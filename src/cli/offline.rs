@@ -222,7 +222,7 @@ async fn begin(
     me: BuildId,
 ) -> Result<Box<dyn Simulation>, Failure> {
     let Some((meta, state)) = checkpoint else {
-        return Ok(game.create(&lease.spec.config, lease.spec.seed)?);
+        return Ok(game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)?);
     };
     doubts.made_by(meta.build, me);
     let sim = game.restore(state)?;
@@ -343,7 +343,7 @@ impl Replayed {
         };
         let sim = match earlier {
             Some(point) => game.restore(&point.load(store).await?.1)?,
-            None => game.create(&lease.spec.config, lease.spec.seed)?,
+            None => game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)?,
         };
         let frames: Vec<Frame> =
             history.frames.into_iter().filter(|frame| frame.header.seq <= meta.seq).collect();

@@ -30,7 +30,7 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
         for frame in &history.frames {
             facts.last_tick.insert(frame.header.epoch, frame.header.last_tick);
         }
-        let sim = game.create(&lease.spec.config, lease.spec.seed)?;
+        let sim = game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)?;
         resim::run(sim, lease.match_id, &history.frames, |moment| {
             let tick = moment.sim.tick();
             for input in &moment.step.inputs {

@@ -33,7 +33,7 @@ pub async fn stored(
     let history = history::load(store, row, &LoadOptions::default()).await?;
     let sim = match &history.checkpoint {
         Some((_, state)) => game.restore(state)?,
-        None => game.create(&row.spec.config, row.spec.seed)?,
+        None => game.create_at(&row.spec.config, row.spec.seed, row.spec.tick_rate)?,
     };
     let from = sim.tick();
     let behind = history.frames.into_iter().filter(|frame| frame.header.last_tick > from);

@@ -298,7 +298,9 @@ async fn verify_match(
             }
             Err(error) => Err(error.to_string()),
         },
-        None => game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string()),
+        None => game
+            .create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)
+            .map_err(|error| error.to_string()),
     };
     match sim {
         Ok(sim) => {

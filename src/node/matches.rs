@@ -200,21 +200,23 @@ impl Serving {
                 wanted.house_bots
             )));
         }
-        // The world computes with the game's own rate, whatever the pace: another pace would only
-        // be slow or fast motion.
-        if let Some(rate) = wanted.tick_rate.filter(|&rate| rate != game.tick_rate()) {
+        let (rate, rates) = (wanted.tick_rate.unwrap_or(game.tick_rate()), game.tick_rates());
+        if !rates.contains(&rate) {
+            let made_for = if rates.start() == rates.end() {
+                format!("{} ticks a second and for no other rate", rates.start())
+            } else {
+                format!("{} to {} ticks a second", rates.start(), rates.end())
+            };
             return Err(ControlError::Invalid(format!(
-                "tick_rate {rate}: game `{}` is made for {} ticks a second and for no other rate; \
-                 leave it out",
-                wanted.game,
-                game.tick_rate()
+                "tick_rate {rate}: game `{}` is made for {made_for}",
+                wanted.game
             )));
         }
         let spec = MatchSpec {
             game: wanted.game,
             config: encoded,
             seed: wanted.seed.unwrap_or_else(clock::random),
-            tick_rate: game.tick_rate(),
+            tick_rate: rate,
             house_bots: wanted.house_bots,
             created_ms: clock::now_ms(),
         };

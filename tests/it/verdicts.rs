@@ -88,8 +88,13 @@ impl GameType for Altered {
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
         self.0.config_from_json(json)
     }
-    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
-        Ok(Box::new(AlteredSim(self.0.create(config, seed)?)))
+    fn create_at(
+        &self,
+        config: &[u8],
+        seed: u64,
+        rate: u16,
+    ) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(AlteredSim(self.0.create_at(config, seed, rate)?)))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
         Ok(Box::new(AlteredSim(self.0.restore(checkpoint)?)))

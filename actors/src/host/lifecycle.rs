@@ -122,7 +122,7 @@ impl Host {
     pub async fn create(&self, lease: MatchLease) -> Result<MatchHandle, HostError> {
         let services = self.services();
         let game = services.admit(&lease)?;
-        let sim = game.create(&lease.spec.config, lease.spec.seed)?;
+        let sim = game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)?;
         let cell = services.launch(&lease, game, Replayed::fresh(sim), Origin::Created).await?;
         tracing::info!(
             code = "RK-HOST-012", match_id = %lease.match_id, game = %lease.spec.game,

@@ -146,7 +146,9 @@ pub fn fits(
             game.restore(state).map(drop).map_err(failed)?;
         }
         None if history.frames.is_empty() => {
-            game.create(&lease.spec.config, lease.spec.seed).map(drop).map_err(failed)?;
+            game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)
+                .map(drop)
+                .map_err(failed)?;
         }
         _ => {}
     }
@@ -255,7 +257,10 @@ impl Replay<'_> {
         let failed = |error| RecoveryError::Sim { match_id, error };
         let sim = match &history.checkpoint {
             Some((_, bytes)) => self.game.restore(bytes).map_err(failed)?,
-            None => self.game.create(&self.spec.config, self.spec.seed).map_err(failed)?,
+            None => self
+                .game
+                .create_at(&self.spec.config, self.spec.seed, self.spec.tick_rate)
+                .map_err(failed)?,
         };
         let mut state = Replayed { root: history.root, ..Replayed::fresh(sim) };
         if let Some((meta, _)) = &history.checkpoint {

@@ -286,7 +286,7 @@ impl GameType for Tally {
     fn config_from_json(&self, _: &str) -> Result<Bytes, SimError> {
         Ok(Bytes::new())
     }
-    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
+    fn create_at(&self, config: &[u8], seed: u64, _: u16) -> Result<Box<dyn Simulation>, SimError> {
         let cursed = config.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Ok(Box::new(World {
             state: State { cursed, seed, ballast: vec![7; 400], ..State::default() },

@@ -157,8 +157,9 @@ impl Account {
         game: &dyn GameType,
         lease: &MatchLease,
     ) -> Result<Recomputed, String> {
-        let mut sim =
-            game.create(&lease.spec.config, lease.spec.seed).map_err(|error| error.to_string())?;
+        let mut sim = game
+            .create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)
+            .map_err(|error| error.to_string())?;
         let mut steps: BTreeMap<Tick, &Step> = self.steps().map(|step| (step.tick, step)).collect();
         let mut seen = Recomputed::default();
         seen.note(&*sim, Tick(0));

@@ -2,6 +2,8 @@
 //! game that a studio could ship, with an executable of its own in `main.rs`; the tests run that
 //! executable as strangers would. A game to learn from is `games/arena`.
 
+use std::ops::RangeInclusive;
+
 use rekindle_sim::{
     Component, Event, Game, GameBuilder, Inputs, IntoSystems as _, LeaveReason, Output, PlayerId,
     Players, Query, Res, ResMut, Resource, Rng, Stage, Time, Value, View, World,
@@ -67,9 +69,18 @@ pub enum Run {
 }
 
 /// How a match is set up.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Rules {}
+pub struct Rules {
+    /// How many may run after the ball.
+    pub players: u8,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { players: 2 }
+    }
+}
 
 /// The game.
 #[derive(Debug)]
@@ -77,6 +88,8 @@ pub struct Duel;
 
 impl Game for Duel {
     const NAME: &'static str = "duel";
+    // Runners go by `Time`.
+    const TICK_RATES: RangeInclusive<u16> = 1..=60;
     type Config = Rules;
     type Input = Run;
     type Command = ();
@@ -91,8 +104,12 @@ impl Game for Duel {
         game.add_systems(Stage::Update, (steer, run, score).chain());
     }
 
-    fn max_players(_config: &Rules) -> usize {
-        2
+    fn validate(config: &Rules) -> Result<(), String> {
+        if config.players == 0 { Err("`players` must be at least 1".to_owned()) } else { Ok(()) }
+    }
+
+    fn max_players(config: &Rules) -> usize {
+        config.players.into()
     }
 
     fn setup(world: &mut World, _config: &Rules) {
@@ -171,10 +188,30 @@ fn score(
 mod tests {
     use rekindle_sim::Harness;
 
-    use super::Duel;
+    use super::{Duel, Place, PlayerId, Players, Run, SPEED};
 
     #[test]
     fn a_duel_is_the_same_when_it_is_replayed() {
         Harness::<Duel>::new(7).bots(2).run(300).assert_replay_identical();
+    }
+
+    #[test]
+    fn runners_are_as_fast_at_any_rate_and_each_is_replayed_at_its_own() {
+        let places = [5u16, 10, 30, 60].map(|rate| {
+            let mut duel = Harness::<Duel>::with_rate(7, "{}", rate);
+            let player = PlayerId(3);
+            duel.join(player);
+            for _ in 0..2 * rate {
+                duel.input(player, &Run::Right);
+                duel.tick();
+            }
+            duel.assert_replay_identical();
+            let world = duel.world();
+            let avatar = world.resource::<Players>().avatar(player).expect("it is in");
+            world.get::<Place>(avatar).expect("a runner is somewhere").x
+        });
+        for place in places {
+            assert!((place - 2.0 * SPEED).abs() < 1.7, "{places:?}");
+        }
     }
 }

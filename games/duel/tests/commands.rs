@@ -101,6 +101,45 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
 }
 
 #[test]
+fn a_match_ticks_at_the_rate_that_it_was_made_with_also_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Bare::start(dir.path());
+    let create = |rate: &str, config: &str| {
+        let words = ["match", "create", "--tick-rate", rate, "--game-config", config, "--json"];
+        run(dir.path(), &words)
+    };
+    let (code, out, err) = create("61", "{}");
+    assert!(
+        code == Some(2) && err.contains("`duel` is made for 1 to 60 ticks a second"),
+        "{out}{err}"
+    );
+    let (code, out, err) = create("5", r#"{"players": 6}"#);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let made: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let id = made["id"].as_str().unwrap().to_owned();
+    let play = || {
+        let words = ["bots", "--count", "3", "--seconds", "2", "--match", &id];
+        let (code, out, err) = run(dir.path(), &words);
+        assert_eq!(code, Some(0), "{out}{err}");
+    };
+    let tick = || {
+        let (_, out, err) = run(dir.path(), &["match", "show", &id, "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&out).expect(&err);
+        assert_eq!(shown["tick_rate"], 5, "{shown}");
+        shown["tick"].as_u64().unwrap()
+    };
+    let (before, begun) = (tick(), std::time::Instant::now());
+    play();
+    let made = (tick() - before) as f64 / begun.elapsed().as_secs_f64();
+    assert!((3.0..6.5).contains(&made), "{made} ticks a second");
+    drop(node);
+    let _again = Bare::start(dir.path());
+    let before = tick();
+    play();
+    assert!(tick() > before);
+}
+
+#[test]
 fn the_demo_plays_what_is_registered() {
     let dir = tempfile::tempdir().unwrap();
     let (code, out, err) = run(dir.path(), &["demo", "--json"]);

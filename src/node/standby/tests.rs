@@ -98,8 +98,13 @@ impl GameType for Flawed {
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
         self.inner.config_from_json(json)
     }
-    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
-        let inner = GameType::create(&self.inner, config, seed)?;
+    fn create_at(
+        &self,
+        config: &[u8],
+        seed: u64,
+        rate: u16,
+    ) -> Result<Box<dyn Simulation>, SimError> {
+        let inner = GameType::create_at(&self.inner, config, seed, rate)?;
         Ok(Box::new(FlawedWorld { inner, wrong: Arc::clone(&self.wrong) }))
     }
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {

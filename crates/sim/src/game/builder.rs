@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rekindle_schema::PlayerId;
@@ -60,8 +61,11 @@ use crate::value::entity::Entity;
 pub trait Game: Sized + Send + Sync + 'static {
     /// The name in match specifications: `a-z`, `0-9`, `-`.
     const NAME: &'static str;
-    /// Ticks per second.
+    /// Ticks per second, unless a match says otherwise.
     const TICK_RATE: u16 = 30;
+    /// The rates that a match may have (`match create --tick-rate`). More than one only if the
+    /// systems go by [`Time`](crate::Time), and not by a number of ticks that is a constant.
+    const TICK_RATES: RangeInclusive<u16> = Self::TICK_RATE..=Self::TICK_RATE;
     /// The newest version of the rules. A match keeps the version that it began with, and systems
     /// ask for it ([`RulesVersion`](crate::RulesVersion)): raise it when matches that are played
     /// are to go on by the old rules.
@@ -569,6 +573,10 @@ fn check_constants<G: Game>() -> Vec<String> {
     }
     if G::TICK_RATE == 0 {
         problems.push("a tick rate of 0".to_owned());
+    }
+    if !G::TICK_RATES.contains(&G::TICK_RATE) || *G::TICK_RATES.start() == 0 {
+        let (rate, rates) = (G::TICK_RATE, G::TICK_RATES);
+        problems.push(format!("`TICK_RATES` {rates:?} without the usual rate {rate}, or from 0"));
     }
     problems
 }

@@ -31,6 +31,7 @@ pub struct Harness<G: Game> {
     game: Typed<G>,
     config: Bytes,
     seed: u64,
+    tick_rate: u16,
     running: Match<G>,
     bots: Vec<(PlayerId, Vec<u8>)>,
     next: Step,
@@ -49,13 +50,20 @@ impl<G: Game> Harness<G> {
 
     /// A match with a configuration in JSON.
     pub fn with_config(seed: u64, json: &str) -> Self {
+        Self::with_rate(seed, json, G::TICK_RATE)
+    }
+
+    /// A match of so many ticks a second, which need not be among [`Game::TICK_RATES`].
+    pub fn with_rate(seed: u64, json: &str, tick_rate: u16) -> Self {
         let game = Typed::<G>::new().unwrap_or_else(|error| panic!("{error}"));
         let config = game.config_from_json(json).unwrap_or_else(|error| panic!("{error}"));
-        let running = Typed::create(&game, &config, seed).unwrap_or_else(|error| panic!("{error}"));
+        let running = Typed::create_at(&game, &config, seed, tick_rate)
+            .unwrap_or_else(|error| panic!("{error}"));
         Self {
             game,
             config,
             seed,
+            tick_rate,
             running,
             bots: Vec::new(),
             next: Step::default(),
@@ -231,8 +239,8 @@ impl<G: Game> Harness<G> {
     /// At the first tick that differs: the game depends on something that is not in its state.
     pub fn assert_replay_identical(&self) -> &Self {
         let (seed, mut saves) = (self.seed, 0u64);
-        let mut replay =
-            Typed::create(&self.game, &self.config, seed).unwrap_or_else(|error| panic!("{error}"));
+        let mut replay = Typed::create_at(&self.game, &self.config, seed, self.tick_rate)
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut rng = crate::Rng::stream(seed, rekindle_schema::Tick(0), 1);
         for (index, step) in self.steps.iter().enumerate() {
             let output = replay.step(step).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

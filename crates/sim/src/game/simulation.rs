@@ -1,5 +1,6 @@
 //! The object-safe face of a match: all that is above this crate sees a game only through it.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -249,8 +250,21 @@ pub trait GameType: Send + Sync {
     fn max_players(&self, config: &[u8]) -> usize;
     /// Encodes a configuration given as JSON text (`{}` for the defaults). Unknown keys are errors.
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError>;
-    /// A new match at tick 0.
-    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError>;
+    /// The rates that a match may have; that of [`Self::tick_rate`] is one of them.
+    fn tick_rates(&self) -> RangeInclusive<u16> {
+        self.tick_rate()..=self.tick_rate()
+    }
+    /// A new match at tick 0. A match keeps its rate, also if a later build offers others.
+    fn create_at(
+        &self,
+        config: &[u8],
+        seed: u64,
+        tick_rate: u16,
+    ) -> Result<Box<dyn Simulation>, SimError>;
+    /// A new match at tick 0 with the usual rate.
+    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
+        self.create_at(config, seed, self.tick_rate())
+    }
     /// A match as a checkpoint has it. Never panics, whatever the bytes.
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError>;
     /// What [`Simulation::state_hash`] says after a restore of these bytes, from the bytes alone.

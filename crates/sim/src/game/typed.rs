@@ -4,6 +4,7 @@
 //! Everything above this crate sees it as a [`GameType`].
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -81,9 +82,19 @@ impl<G: Game> Typed<G> {
 
     /// As [`GameType::create`], with the type kept.
     pub fn create(&self, config: &[u8], seed: u64) -> Result<Match<G>, SimError> {
+        self.create_at(config, seed, G::TICK_RATE)
+    }
+
+    /// As [`GameType::create_at`], with the type kept.
+    pub fn create_at(
+        &self,
+        config: &[u8],
+        seed: u64,
+        tick_rate: u16,
+    ) -> Result<Match<G>, SimError> {
         let config = self.config(config)?;
         let (built, names) = (Arc::clone(&self.built), Arc::clone(&self.names));
-        let mut made = Match::new(built, names, &config, seed, G::TICK_RATE);
+        let mut made = Match::new(built, names, &config, seed, tick_rate);
         let setup = || {
             made.world.start_machines();
             G::setup(&mut made.world, &config.config);
@@ -160,6 +171,10 @@ impl<G: Game> GameType for Typed<G> {
         G::TICK_RATE
     }
 
+    fn tick_rates(&self) -> RangeInclusive<u16> {
+        G::TICK_RATES
+    }
+
     fn max_players(&self, config: &[u8]) -> usize {
         self.config(config).map_or(0, |config| G::max_players(&config.config))
     }
@@ -169,8 +184,13 @@ impl<G: Game> GameType for Typed<G> {
         config::to_bytes::<G>(&config, rules)
     }
 
-    fn create(&self, config: &[u8], seed: u64) -> Result<Box<dyn Simulation>, SimError> {
-        Ok(Box::new(Self::create(self, config, seed)?))
+    fn create_at(
+        &self,
+        config: &[u8],
+        seed: u64,
+        tick_rate: u16,
+    ) -> Result<Box<dyn Simulation>, SimError> {
+        Ok(Box::new(Self::create_at(self, config, seed, tick_rate)?))
     }
 
     fn restore(&self, checkpoint: &[u8]) -> Result<Box<dyn Simulation>, SimError> {
