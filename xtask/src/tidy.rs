@@ -4,6 +4,7 @@
 //! [`ratchet`] compares the findings with what `xtask/tidy-ratchet.toml` still allows. The rules
 //! are explained to people in `docs/CONTRIBUTING.md`.
 
+mod book;
 mod codes;
 mod drivers;
 mod functions;
@@ -76,6 +77,7 @@ pub(crate) fn tidy(wanted: &Tidy) -> Result<()> {
 
 fn all(tree: &Tree) -> Result<Findings> {
     Ok(BTreeMap::from([
+        ("book", book::check(tree)),
         ("codes", codes::check(tree)),
         ("drivers", drivers::check(tree)?),
         ("functions", functions::check(tree)),

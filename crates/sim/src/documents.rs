@@ -1,19 +1,19 @@
 //! Documents: what outlives matches, such as the profile of a player.
 //!
-//! A [`Document`] is a value with a key and a version. All documents of one kind are a
-//! *collection*. It is changed by named [`Action`]s alone, which are declared with the kind, and it
-//! is read by questions.
+//! A [`Document`](crate::Document) is a value with a key and a version. All documents of one kind
+//! are a *collection*. It is changed by named [`Action`](crate::Action)s alone, which are declared
+//! with the kind, and it is read by questions.
 //!
-//! A collection is a match: [`Collection`] is a [`Game`](crate::Game) that is made of the
-//! declaration. Its entities are the documents, its commands are orders, the answers are events.
-//! So it is journaled, checkpointed, recovered, migrated and followed as every other match, and an
-//! answer is told when it is durable.
+//! A collection is a match: [`Collection`](crate::Collection) is a [`Game`](crate::Game) that is
+//! made of the declaration. Its entities are the documents, its commands are orders, the answers are
+//! events. So it is journaled, checkpointed, recovered, migrated and followed as every other match,
+//! and an answer is told when it is durable.
 //!
 //! * [`wire`]: what is asked and answered, as JSON: calls, orders, questions, refusals.
-//! * [`declare`]: how a kind is declared.
-//! * [`apply`]: what an order does: a pure function over the documents that it names.
-//! * [`collection`]: the game that keeps the documents, and remembers which effects it has applied.
-//! * [`filter`], [`read`]: questions, answered from a world without changing it.
+//! * `declare`: how a kind is declared.
+//! * `apply`: what an order does: a pure function over the documents that it names.
+//! * `collection`: the game that keeps the documents, and remembers which effects it has applied.
+//! * `filter`, `read`: questions, answered from a world without changing it.
 //!
 //! Called by the node (`src/node/documents`), which sends orders to where the collection runs, and
 //! by games, which call actions as effects ([`Output::call`](crate::Output::call)).

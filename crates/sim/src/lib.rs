@@ -8,7 +8,8 @@
 //!
 //! # How to write a game
 //!
-//! `rekindle new my-game` makes a small one that runs at once; `docs/GAMES.md` goes on from there.
+//! `rekindle new my-game` makes a small one that runs at once; `docs/GAMES.md` goes on from there,
+//! and `docs/book` has a page for each part.
 //!
 //! The vocabulary is bevy's. A whole small game is in `src/game/doc_game.rs`; a real one in
 //! `games/arena`. In parts:
@@ -232,6 +233,8 @@
 
 extern crate self as rekindle_sim;
 
+#[cfg(doctest)]
+mod book;
 pub mod documents;
 mod ecs;
 mod game;

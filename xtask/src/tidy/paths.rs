@@ -2,6 +2,7 @@
 //! that exists. So pages follow when files move.
 
 use super::Finding;
+use super::book;
 use super::tree::{File, Tree};
 
 /// Folders at the root: a code span that begins with one of these is a path.
@@ -36,7 +37,8 @@ fn of_page(tree: &Tree, page: &File) -> Vec<Finding> {
         }
         for (file, anchor) in links.iter().filter(|(_, anchor)| !anchor.is_empty()) {
             let target = tree.find(file).filter(|target| target.has_ending("md"));
-            if target.is_some_and(|target| !headings(&target.text).any(|own| own == *anchor)) {
+            let text = target.map(|target| book::text(tree, target));
+            if text.is_some_and(|text| !headings(&text).any(|own| own == *anchor)) {
                 let problem = format!("`{file}` has no heading for `#{anchor}`");
                 findings.push(Finding::new(&page.path, number + 1, problem));
             }
