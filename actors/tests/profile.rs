@@ -1,67 +1,16 @@
 //! What the ticks of a match take is measured by system, for whoever asks, and changes nothing.
 
+mod greedy;
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rekindle_actors::{Games, MatchPhase, Profile};
+use greedy::greedy;
+use rekindle_actors::{MatchPhase, Profile};
 use rekindle_schema::lease::MatchState;
-use rekindle_schema::{MatchId, PlayerId, Tick};
-use rekindle_sim::{
-    Component, Game, GameBuilder, IntoSystems, LeaveReason, Query, Stage, Typed, World,
-};
+use rekindle_schema::{MatchId, Tick};
 use rekindle_store_memory::MemoryStore;
 use support::*;
-
-#[derive(Debug, Clone, PartialEq, Component)]
-#[component(id = "sum")]
-struct Sum(#[net(bits = 16)] u32);
-
-/// A game with a system that always takes longer than its budget, and one that seldom runs.
-struct Greedy;
-
-impl Game for Greedy {
-    const NAME: &'static str = "greedy";
-    type Config = ();
-    type Input = ();
-    type Command = ();
-    type Bot = ();
-
-    fn build(game: &mut GameBuilder<Self>) {
-        game.component::<Sum>()
-            .add_systems(Stage::Update, add.budget(Duration::ZERO))
-            .add_systems(Stage::Last, look.every(10).budget(Duration::from_mins(1)));
-    }
-
-    fn max_players((): &()) -> usize {
-        1
-    }
-
-    fn setup(world: &mut World, (): &()) {
-        for at in 0..100 {
-            world.spawn(Sum(at));
-        }
-    }
-
-    fn join(_: &mut World, _: PlayerId) {}
-
-    fn leave(_: &mut World, _: PlayerId, _: LeaveReason) {}
-}
-
-fn add(mut sums: Query<&mut Sum>) {
-    for mut sum in &mut sums {
-        sum.0 = (sum.0 + 1) & 0xffff;
-    }
-}
-
-fn look(sums: Query<&Sum>) {
-    assert!(sums.iter().all(|sum| sum.0 <= 0xffff));
-}
-
-fn greedy() -> Games {
-    games().with(Arc::new(Typed::<Greedy>::new().expect("the game fits together")))
-}
 
 /// How often a part ran, and how often it took longer than its budget.
 fn runs(profile: &Profile, name: &str) -> (usize, usize) {
@@ -120,40 +69,4 @@ async fn a_match_that_has_stopped_cannot_be_profiled_and_one_whose_game_tells_no
     assert!(matches!(node.settled(8).await, MatchState::Ended { .. }));
     assert!(tally.phase() == MatchPhase::Ending && !node.host.list().iter().any(|_| true));
     assert_eq!(tally.profile(Duration::from_secs(1)).await, None);
-}
-
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_system_over_its_budget_is_named_once_in_a_while() {
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    let memory = MemoryStore::new();
-    let node = Node::with_games(&memory.store(), 1, config(), greedy()).await;
-    for id in 1..=3 {
-        // Each match has several ticks that are measured.
-        let made = node.create_with(id, "greedy", bytes::Bytes::new()).await;
-        made.wait_durable(Tick(200)).await.expect("it runs");
-    }
-    drop(guard);
-    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = text.lines().filter(|line| line.contains("RK-HOST-060")).collect();
-    assert_eq!(lines.len(), 1, "{text}");
-    for word in ["WARN", "greedy", "system=\"add\"", "budget_us=0"] {
-        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
-    }
 }

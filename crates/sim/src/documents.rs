@@ -5,9 +5,9 @@
 //! with the kind, and it is read by questions.
 //!
 //! A collection is a match: [`Collection`](crate::Collection) is a [`Game`](crate::Game) that is
-//! made of the declaration. Its entities are the documents, its commands are orders, the answers are
-//! events. So it is journaled, checkpointed, recovered, migrated and followed as every other match,
-//! and an answer is told when it is durable.
+//! made of the declaration. Its entities are the documents, its commands are orders, the answers
+//! are events. So it is journaled, checkpointed, recovered, migrated and followed as every other
+//! match, and an answer is told when it is durable.
 //!
 //! * [`wire`]: what is asked and answered, as JSON: calls, orders, questions, refusals.
 //! * `declare`: how a kind is declared.
