@@ -321,6 +321,11 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
         "rekindle_gateway_snapshots_partial_total",
         "snapshots that did not hold all that had changed",
     ),
+    (
+        Counter,
+        "rekindle_gateway_slowed_total",
+        "times that a client's link was found to carry less, and its snapshots were slowed down",
+    ),
     (Histogram, "rekindle_gateway_snapshot_bytes", "size of a snapshot"),
     (Counter, "rekindle_gateway_messages_total", "stream messages sent"),
     (

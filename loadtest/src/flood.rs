@@ -1,20 +1,25 @@
-//! Garbage for a node's UDP port, at a stated rate, for a bounded time, on loopback only: what
-//! strangers could send.
+//! Garbage for a node's port, at a stated rate, for a bounded time, on loopback only: what strangers
+//! could send.
 //!
 //! Four kinds, in turn: random bytes; handshakes that are cut off, changed or said twice; datagrams
-//! far above any packet size; and whole QUIC connections that never say who they are. Tests run it
-//! beside a swarm whose matches must not notice.
+//! far above any packet size; and whole connections over one carrier that never say who they are
+//! ([`carriers`]). Tests run it beside a swarm whose matches must not notice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint};
+use quinn::Endpoint;
 use rekindle_client::{ClientError, Trust};
 use rekindle_transport::SERVER_NAME;
 use rekindle_transport::quic::client::config as quic_config;
 use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+mod carriers;
+
+pub use carriers::Carrier;
+use carriers::{Came, Opener};
 
 /// Packets go out in bursts this far apart.
 const BURST: Duration = Duration::from_millis(2);
@@ -32,8 +37,10 @@ pub struct FloodConfig {
     pub target: SocketAddr,
     /// Datagrams a second: random, cut-off and oversized ones in equal parts.
     pub packets_per_second: u32,
-    /// Whole QUIC handshakes a second, none of which is followed by a hello that counts.
+    /// Whole connections a second, none of which says a hello that counts.
     pub connections_per_second: u32,
+    /// What carries them.
+    pub carrier: Carrier,
     /// For how long.
     pub duration: Duration,
     /// Decides the bytes.
@@ -57,6 +64,8 @@ pub struct FloodReport {
     pub connections: u64,
     /// Of them, those whose handshake the server completed.
     pub handshakes: u64,
+    /// Of them, those that were granted a session of WebTransport or the upgrade to WebSocket.
+    pub sessions: u64,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -90,6 +99,7 @@ pub async fn flood(config: &FloodConfig) -> Result<FloodReport, FloodError> {
     Ok(FloodReport {
         connections: connections.connections,
         handshakes: connections.handshakes,
+        sessions: connections.sessions,
         elapsed_ms: start.elapsed().as_millis() as u64,
         ..packets
     })
@@ -180,57 +190,31 @@ async fn open_connections(config: &FloodConfig, start: Instant) -> Result<FloodR
     if config.connections_per_second == 0 {
         return Ok(report);
     }
-    let endpoint = Endpoint::client(local(config.target))?;
-    let quic = quic_config(&Trust::InsecureAnyServer).map_err(ClientError::from)?;
+    let opener = Opener::new(config.carrier, config.target)?;
     let mut attempts = tokio::task::JoinSet::new();
     let mut timer = interval(Duration::from_secs(1) / config.connections_per_second);
     timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut count = |came: Came| {
+        report.handshakes += u64::from(came.connected);
+        report.sessions += u64::from(came.granted);
+    };
+    let mut connections = 0;
     while start.elapsed() < config.duration {
         timer.tick().await;
         while let Some(done) = attempts.try_join_next() {
-            report.handshakes += u64::from(matches!(done, Ok(true)));
+            count(done.unwrap_or_default());
         }
-        if attempts.len() >= HELD {
-            continue;
-        }
-        if let Ok(connecting) = endpoint.connect_with(quic.clone(), config.target, SERVER_NAME) {
-            let kind = report.connections % 3;
-            report.connections += 1;
-            attempts.spawn(async move {
-                let Ok(Ok(connection)) = timeout(Duration::from_secs(2), connecting).await else {
-                    return false;
-                };
-                misbehave(&connection, kind).await;
-                true
-            });
+        if attempts.len() < HELD {
+            attempts.spawn(opener.clone().open(connections));
+            connections += 1;
         }
     }
     while let Some(done) = attempts.join_next().await {
-        report.handshakes += u64::from(matches!(done, Ok(true)));
+        count(done.unwrap_or_default());
     }
-    endpoint.close(0u32.into(), b"");
+    report.connections = connections;
+    opener.close();
     Ok(report)
-}
-
-/// Silence, a hello that claims to be four gigabytes long, or datagrams before any hello; then
-/// waits to be thrown out.
-async fn misbehave(connection: &Connection, kind: u64) {
-    let patience = Duration::from_secs(1);
-    match kind {
-        0 => {}
-        1 => {
-            if let Ok((mut send, _recv)) = connection.open_bi().await {
-                let _ = send.write_all(&[0xff; 1024]).await;
-                let _ = timeout(patience, connection.closed()).await;
-            }
-        }
-        _ => {
-            for _ in 0..32 {
-                let _ = connection.send_datagram(vec![0x20; 1000].into());
-            }
-        }
-    }
-    let _ = timeout(patience, connection.closed()).await;
 }
 
 fn local(target: SocketAddr) -> SocketAddr {
@@ -263,6 +247,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -271,6 +257,7 @@ mod tests {
             target: ([192, 0, 2, 1], 7777).into(),
             packets_per_second: 1,
             connections_per_second: 1,
+            carrier: Carrier::Quic,
             duration: Duration::from_secs(1),
             seed: 1,
         };
@@ -284,6 +271,7 @@ mod tests {
             target: sink.local_addr().unwrap(),
             packets_per_second: 3000,
             connections_per_second: 20,
+            carrier: Carrier::Quic,
             duration: Duration::from_millis(300),
             seed: 1,
         };

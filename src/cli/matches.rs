@@ -377,15 +377,18 @@ fn details(view: &MatchView) -> Vec<String> {
 
 /// The line of a client. `tick`: the newest published one.
 fn line_of(client: &ClientView, tick: Option<u64>) -> String {
-    let ClientView { player, carrier, protocol, rtt_ms, jitter_ms, lost, has, .. } = client;
+    let ClientView { player, carrier, protocol, rtt_ms, jitter_ms, lost, pace, has, .. } = client;
     let who = if client.spectator { "spectator " } else { "player    " };
     let behind = match (has, tick) {
         (Some(has), Some(tick)) => format!("{} ticks behind", tick.saturating_sub(*has)),
         _ => "has no snapshot yet".to_owned(),
     };
+    let pace = pace.map_or_else(String::new, |pace| {
+        format!(", its link carries {:.1} kB/s", f64::from(pace) / 1e3)
+    });
     format!(
         "{who} {player}: {carrier} {protocol}, rtt {rtt_ms:.1} ms, jitter {jitter_ms:.1} ms, \
-         {:.1} % lost, {behind}",
+         {:.1} % lost, {behind}{pace}",
         lost * 100.0
     )
 }

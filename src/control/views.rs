@@ -165,7 +165,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
 
 /// The line of a client.
 pub(super) fn of_client(line: ClientLine) -> ClientView {
-    let ClientLine { player, spectator, carrier, version, rtt, jitter, lost, has } = line;
+    let ClientLine { player, spectator, carrier, version, rtt, jitter, lost, pace, has } = line;
     let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
     ClientView {
         player: player.0,
@@ -175,6 +175,7 @@ pub(super) fn of_client(line: ClientLine) -> ClientView {
         rtt_ms: ms(rtt),
         jitter_ms: ms(jitter),
         lost,
+        pace,
         has: has.map(|tick| tick.0),
     }
 }

@@ -37,6 +37,9 @@ pub(crate) struct Load {
     /// Garbage datagrams a second on the UDP port, a tenth of that as whole handshakes
     #[arg(long, default_value_t = 0)]
     flood: u32,
+    /// What carries the handshakes of the flood
+    #[arg(long, default_value = "quic", value_parser = ["quic", "webtransport", "websocket"])]
+    flood_carrier: String,
     /// Then measure bare QUIC servers with the same packets
     #[arg(long)]
     floor: bool,
@@ -70,6 +73,7 @@ pub(crate) fn load(load: &Load) -> Result<()> {
                 rate.to_string(),
                 (rate / 10).to_string(),
                 load.seconds.to_string(),
+                load.flood_carrier.clone(),
             ];
             Some(Running(
                 Command::new("nice")

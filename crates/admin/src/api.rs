@@ -113,6 +113,9 @@ pub struct ClientView {
     /// The part of the packets to it that are held to be lost, 0 to 1; 0 over WebSocket, where the
     /// system sends them again.
     pub lost: f64,
+    /// Bytes a second that its snapshots are held to, as its link carries no more.
+    #[serde(default)]
+    pub pace: Option<u32>,
     /// The newest tick of which it has said that it has the snapshot.
     pub has: Option<u64>,
 }

@@ -90,7 +90,7 @@ impl Watch {
             self.spoke(now);
         }
         // An answer takes a round trip.
-        let silent = self.heard + self.patience() + connection.rtt();
+        let silent = self.heard + self.patience() + connection.path().rtt;
         let next = now + self.tick / 2;
         self.next = if now < silent { next.min(silent) } else { next };
         if now < silent { Line::Quiet } else { Line::Silent }

@@ -19,8 +19,8 @@ use rekindle_schema::wire::{
 use rekindle_schema::{Epoch, SessionId, Tick};
 use tokio::time::Instant;
 
-use crate::limits::Allowance;
 use crate::meters::Meters;
+use crate::pace::Allowance;
 use crate::seat::{Dismissal, Seat};
 
 /// One client and what it knows.
@@ -153,7 +153,7 @@ impl Audience {
             .with_coding(coding);
         let number = seat.number;
         let heard = seat.listening.heard;
-        let allowance = Allowance::new(self.snapshot_bytes, Instant::now());
+        let allowance = Allowance::new(self.snapshot_bytes, seat.connection.path(), Instant::now());
         let (acknowledged, applied) = (None, Vec::new());
         let listener = Listener { seat, heard, snapshots, allowance, acknowledged, applied };
         self.listeners.insert(number, listener);
@@ -325,7 +325,7 @@ impl Audience {
         header.tick = frame.tick;
         header.durable = frame.durable;
         // Counted here and told once: each telling is a few atomic operations.
-        let (mut sent, mut skipped, mut partial, mut shared) = (0, 0, 0, 0);
+        let (mut sent, mut skipped, mut partial, mut shared, mut slowed) = (0, 0, 0, 0, 0);
         for listener in listeners.values_mut() {
             let Listener { seat, snapshots, allowance, acknowledged, applied, .. } = listener;
             // A snapshot that has not left yet means a link that cannot keep up: a second one would
@@ -335,7 +335,17 @@ impl Audience {
                 continue;
             }
             let Some(most) = seat.connection.max_datagram_size() else { continue };
-            let budget = allowance.budget(most, now);
+            if allowance.is_due(now) {
+                let before = allowance.pace();
+                allowance.look(seat.connection.path(), now);
+                let pace = allowance.pace();
+                slowed += u64::from(pace.unwrap_or(u32::MAX) < before.unwrap_or(u32::MAX));
+                seat.set_pace(pace);
+            }
+            let Some(budget) = allowance.budget(most, now) else {
+                skipped += 1;
+                continue;
+            };
             (header.echo_ms, header.hold_ms) = (0, 0);
             if let Some(feedback) = seat.feedback() {
                 snapshots.acknowledge(feedback.ack.0, feedback.ack.1);
@@ -370,6 +380,7 @@ impl Audience {
         meters.snapshots_skipped.increment(skipped);
         meters.snapshots_partial.increment(partial);
         meters.snapshots_shared.increment(shared);
+        meters.slowed.increment(slowed);
     }
 }
 

@@ -38,9 +38,10 @@
 //! | `rekindle_gateway_inputs_total` | counter | `outcome` (queued, repeated, stale, out_of_window, full, no_session) | inputs in them |
 //! | `rekindle_gateway_commands_total` | counter | | reliable commands |
 //! | `rekindle_gateway_messages_total` | counter | | events, beats and command results queued for clients |
-//! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one |
+//! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one, or a narrow link is to have fewer |
 //! | `rekindle_gateway_snapshots_partial_total` | counter | | snapshots that did not hold every change |
 //! | `rekindle_gateway_snapshots_shared_total` | counter | | snapshots whose body had been encoded for another client of the match |
+//! | `rekindle_gateway_slowed_total` | counter | | times that a client's link was found to carry less, and its snapshots were slowed down |
 //! | `rekindle_gateway_snapshot_bytes` | histogram | | length of a snapshot |
 
 mod audience;
@@ -55,6 +56,7 @@ pub mod keyring;
 pub mod keys;
 mod limits;
 mod meters;
+mod pace;
 mod pending;
 mod places;
 mod room;

@@ -37,6 +37,30 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// What may be taken now.
+    pub(crate) fn available(&mut self, now: Instant) -> f64 {
+        self.refill(now);
+        self.tokens
+    }
+
+    /// Takes `amount`, which is there.
+    pub(crate) fn spend(&mut self, amount: f64) {
+        self.tokens -= amount;
+    }
+
+    /// What it gains a second.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.rate.per_second
+    }
+
+    /// Gains and saves as `rate` says from now on. What it has it keeps, as far as that may be
+    /// saved.
+    pub(crate) fn set_rate(&mut self, rate: Rate, now: Instant) {
+        self.refill(now);
+        self.rate = rate;
+        self.tokens = self.tokens.min(rate.burst);
+    }
+
     /// Takes `amount` if it is there.
     pub(crate) fn take(&mut self, amount: f64, now: Instant) -> bool {
         self.refill(now);
@@ -60,37 +84,6 @@ impl Bucket {
     fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.tokens >= self.rate.burst
-    }
-}
-
-/// What the snapshots of one client may take: see [`Limits::snapshot_bytes`]. What one of them
-/// leaves is for the next ones, a quarter of a second's at most.
-#[derive(Debug, Clone)]
-pub(crate) struct Allowance(Option<Bucket>);
-
-/// What an allowance saves at least, in bytes: a whole datagram, for the first snapshot.
-const MIN_SAVED: f64 = 1200.0;
-
-impl Allowance {
-    pub(crate) fn new(per_second: Option<u32>, now: Instant) -> Self {
-        Self(per_second.map(|per_second| {
-            let per_second = f64::from(per_second);
-            Bucket::new(Rate::new(per_second, (per_second / 4.0).max(MIN_SAVED)), now)
-        }))
-    }
-
-    /// Most bytes of the next snapshot, on a link that takes `most`.
-    pub(crate) fn budget(&mut self, most: usize, now: Instant) -> usize {
-        let Some(bucket) = &mut self.0 else { return most };
-        bucket.refill(now);
-        most.min(bucket.tokens as usize)
-    }
-
-    /// A snapshot of so many bytes was made, within the budget.
-    pub(crate) fn spend(&mut self, bytes: usize) {
-        if let Some(bucket) = &mut self.0 {
-            bucket.tokens -= bytes as f64;
-        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! The task of the match's room ([`crate::room`]) queues messages here and sends snapshots on the
 //! connection; a dismissal may come from anywhere.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,6 +89,8 @@ pub struct ClientLine {
     pub jitter: Duration,
     /// The part of the packets to it that are held to be lost, 0 to 1.
     pub lost: f64,
+    /// Bytes a second that its snapshots are held to, as its link carries no more.
+    pub pace: Option<u32>,
     /// The newest tick of which it has said that it has the snapshot.
     pub has: Option<Tick>,
 }
@@ -117,6 +120,8 @@ pub(crate) struct Seat {
     /// The number of the newest command whose result was queued for the client.
     answered: AtomicU64,
     line: Mutex<Line>,
+    /// See [`ClientLine::pace`]; 0 for none.
+    pace: AtomicU32,
     queue: mpsc::Sender<Bytes>,
     /// Free bytes in the connection's datagram queue when nothing waits there.
     send_buffer: usize,
@@ -144,6 +149,7 @@ impl Seat {
             connection,
             used: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            pace: AtomicU32::new(0),
             line: Mutex::default(),
             queue,
             send_buffer,
@@ -208,6 +214,11 @@ impl Seat {
         self.line.lock().take(feedback);
     }
 
+    /// Notes what its snapshots are held to.
+    pub(crate) fn set_pace(&self, pace: Option<u32>) {
+        self.pace.store(pace.unwrap_or(0), Ordering::Relaxed);
+    }
+
     pub(crate) fn feedback(&self) -> Option<Feedback> {
         self.line.lock().feedback
     }
@@ -215,14 +226,16 @@ impl Seat {
     /// What is known of its line.
     pub(crate) fn line(&self) -> ClientLine {
         let Line { feedback, jitter } = *self.line.lock();
+        let path = self.connection.path();
         ClientLine {
             player: self.player,
             spectator: self.role == Role::Spectator,
             carrier: self.connection.carrier(),
             version: self.listening.version,
-            rtt: self.connection.rtt(),
+            rtt: path.rtt,
             jitter: Duration::from_secs_f64(jitter / 1e3),
-            lost: self.connection.lost(),
+            lost: path.loss(),
+            pace: NonZeroU32::new(self.pace.load(Ordering::Relaxed)).map(NonZeroU32::get),
             has: feedback.map(|last| last.ack.0).filter(|tick| tick.0 > 0),
         }
     }

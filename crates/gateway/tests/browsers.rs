@@ -14,7 +14,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
-use rekindle_gateway::{Gateway, Limits, browsers};
+use rekindle_gateway::{Gateway, Limits, Rate, browsers};
+use rekindle_loadtest::flood::{Carrier, FloodConfig, flood};
 use rekindle_netcode::{InputItem, InputPacket};
 use rekindle_schema::wire::{
     Arrive, ClientMessage, Credential, Enter, Hello, PROTOCOL_4, PROTOCOL_5, RefuseCode, Role,
@@ -591,6 +592,33 @@ async fn a_socket_that_is_read_slowly_gets_the_newest_snapshots() {
         old += 1;
     }
     assert!(old <= 48, "{old} snapshots of what was long over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_over_the_carriers_of_browsers_disturbs_no_player() {
+    let game = FakeMatch::start(30);
+    let limits = Limits { handshakes_per_source: Rate::new(50.0, 100.0), ..Limits::default() };
+    let node = node(limits, &game).await;
+    let addr = node.gateway.local_addr();
+    for (player, carrier) in [(1, Carrier::WebTransport), (2, Carrier::WebSocket)] {
+        let (target, mut page) = match carrier {
+            Carrier::WebTransport => (addr, Page::transport(addr, &node.hashes).await),
+            _ => (node.web, Page::socket(node.web).await),
+        };
+        enter(&mut page, player).await;
+        let config = FloodConfig {
+            target,
+            packets_per_second: 0,
+            connections_per_second: 20,
+            carrier,
+            duration: Duration::from_secs(2),
+            seed: 1,
+        };
+        let report = flood(&config).await.unwrap();
+        assert!(report.sessions >= 10, "{carrier:?}: {report:?}");
+        let now = game.inner.lock().tick;
+        while tick_of(&page.datagram().await) < now {}
+    }
 }
 
 #[tokio::test]

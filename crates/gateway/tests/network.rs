@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rekindle_client::{Client, ClientEvent};
+use rekindle_client::{Client, ClientEvent, Snapshot};
 use rekindle_gateway::Limits;
 use rekindle_schema::{Epoch, PlayerId, Tick};
 use rekindle_testkit::udp_proxy::{Link, UdpProxy};
@@ -192,4 +192,39 @@ async fn a_handshake_that_takes_longer_than_a_first_attempt_may_is_made_all_the_
     );
     let mut client = Client::connect(config).unwrap();
     snapshot(&mut client, |_| true).await;
+}
+
+/// Sixty entities that change with each tick want 20 kB/s and more.
+#[tokio::test]
+async fn a_narrow_link_gets_as_much_as_it_carries_and_what_comes_is_new() {
+    let game = FakeMatch::start(30);
+    game.inner.lock().crowd = 60;
+    let gateway = start(Limits::default(), &FakeNode::with(&game));
+    let narrow = Link { delay: Duration::from_millis(30), carries: Some(10_000), ..Link::GOOD };
+    let proxy = UdpProxy::start(gateway.local_addr(), narrow, SEED + 5).await.unwrap();
+    let mut client = Client::connect(client_config(proxy.addr(), 1)).unwrap();
+    let age = |snapshot: &Snapshot| game.inner.lock().tick.0 - snapshot.header.tick.0;
+    let begin = Instant::now();
+    let mut queued = 0;
+    // It takes two looks at the link, a second apart, to see a queue, and some more to empty it.
+    let line = loop {
+        let snapshot = snapshot(&mut client, |_| true).await;
+        client.input(Bytes::from_static(b"go"));
+        queued = queued.max(age(&snapshot));
+        let line = gateway.lines(MATCH).pop().expect("one client");
+        if line.pace.is_some() && line.rtt < Duration::from_millis(200) {
+            break line;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(25), "{line:?}, {queued} ticks late");
+    };
+    assert!(queued >= 6, "at first it is given too much: {queued} ticks late");
+    let pace = line.pace.unwrap();
+    assert!((2_000..20_000).contains(&pace), "{line:?}");
+    let mut late: Vec<u64> = Vec::new();
+    while late.len() < 15 {
+        late.push(age(&snapshot(&mut client, |_| true).await));
+        client.input(Bytes::from_static(b"go"));
+    }
+    late.sort_unstable();
+    assert!(late[7] <= 8, "snapshots are new again, in ticks: {late:?}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rekindle_gateway::Limits;
-use rekindle_loadtest::flood::{FloodConfig, flood};
+use rekindle_loadtest::flood::{Carrier, FloodConfig, flood};
 use rekindle_loadtest::{BotSpec, Brain, Evidence, Fact, Move, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{Epoch, PlayerId};
@@ -124,6 +124,7 @@ async fn a_flood_of_garbage_disturbs_no_player() {
         target: process.addr,
         packets_per_second: 1500,
         connections_per_second: 60,
+        carrier: Carrier::Quic,
         duration: Duration::from_secs(2),
         seed: 1,
     };

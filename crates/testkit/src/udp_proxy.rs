@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Packets that may be under way at once; more are lost, as on any link.
 const MAX_IN_FLIGHT: usize = 64 << 10;
+/// What a packet takes beside its bytes, with IPv4 and UDP.
+const HEADERS: usize = 28;
 /// Clients that are served.
 const MAX_CLIENTS: usize = 1024;
 
@@ -35,12 +37,19 @@ pub struct Link {
     /// The time differs from the mean by at most this, evenly: packets closer together than that
     /// may change places.
     pub jitter: Duration,
+    /// Bytes a second that it carries in each direction; what is more waits in line, however long.
+    pub carries: Option<u32>,
 }
 
 impl Link {
     /// Everything arrives, at once.
-    pub const GOOD: Self =
-        Self { loss: 0.0, duplicates: 0.0, delay: Duration::ZERO, jitter: Duration::ZERO };
+    pub const GOOD: Self = Self {
+        loss: 0.0,
+        duplicates: 0.0,
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        carries: None,
+    };
     /// Nothing arrives.
     pub const CUT: Self = Self { loss: 1.0, ..Self::GOOD };
     /// 5 % lost, 2 % doubled, 80 ± 20 ms, reordered.
@@ -49,6 +58,7 @@ impl Link {
         duplicates: 0.02,
         delay: Duration::from_millis(80),
         jitter: Duration::from_millis(20),
+        carries: None,
     };
 }
 
@@ -106,6 +116,7 @@ impl UdpProxy {
             under_way: BinaryHeap::new(),
             number: 0,
             newest: 0,
+            free: [Instant::now(); 2],
         };
         Ok(Self { addr, control, counts, task: tokio::spawn(relay.run()) })
     }
@@ -162,6 +173,8 @@ struct Relay {
     under_way: BinaryHeap<Reverse<Packet>>,
     number: u64,
     newest: u64,
+    /// When a narrow link is through with what it has, downwards and upwards.
+    free: [Instant; 2],
 }
 
 struct Upstream {
@@ -235,16 +248,23 @@ impl Relay {
         let number = self.number;
         if self.draw() < link.duplicates {
             self.counts.doubled.fetch_add(1, Ordering::Relaxed);
-            let due = self.due(link);
+            let due = self.due(link, up, bytes.len());
             self.under_way.push(Reverse(Packet { due, number, client, up, bytes: bytes.clone() }));
         }
-        let due = self.due(link);
+        let due = self.due(link, up, bytes.len());
         self.under_way.push(Reverse(Packet { due, number, client, up, bytes }));
     }
 
-    fn due(&mut self, link: Link) -> Instant {
+    fn due(&mut self, link: Link, up: bool, bytes: usize) -> Instant {
         let shift = link.jitter.mul_f64(2.0 * self.draw());
-        Instant::now() + (link.delay + shift).saturating_sub(link.jitter)
+        let mut leaves = Instant::now();
+        if let Some(carries) = link.carries {
+            let free = &mut self.free[usize::from(up)];
+            let takes = (bytes + HEADERS) as f64 / f64::from(carries);
+            *free = leaves.max(*free) + Duration::from_secs_f64(takes);
+            leaves = *free;
+        }
+        leaves + (link.delay + shift).saturating_sub(link.jitter)
     }
 
     async fn deliver(&mut self) {

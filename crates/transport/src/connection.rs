@@ -26,6 +26,24 @@ pub struct Connection {
     carrier: Carrier,
 }
 
+/// How the path to the peer does. Counts from 0 again when the peer's address changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PathState {
+    /// The smoothed round trip.
+    pub rtt: Duration,
+    /// Packets that were sent. 0 over WebSocket, where the system sends what is lost again.
+    pub sent: u64,
+    /// Those of them that are held to be lost.
+    pub lost: u64,
+}
+
+impl PathState {
+    /// The part of the packets that is held to be lost, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.lost as f64 / self.sent.max(1) as f64
+    }
+}
+
 /// What carries a connection.
 #[derive(Debug, Clone)]
 enum Carrier {
@@ -250,27 +268,16 @@ impl Connection {
         }
     }
 
-    /// The smoothed round trip.
-    pub fn rtt(&self) -> Duration {
-        match &self.carrier {
-            Carrier::Quinn(quic) => quic.rtt(),
-            Carrier::Driven(quic) => quic.rtt(),
-            Carrier::Carried(session) => session.quic().rtt(),
-            Carrier::Socket(socket) => socket.rtt(),
-        }
-    }
-
-    /// The part of the packets to the peer that are held to be lost, 0 to 1. Over WebSocket the
-    /// system sends them again, and 0 is told.
-    pub fn lost(&self) -> f64 {
+    /// How the path to the peer does.
+    pub fn path(&self) -> PathState {
         match &self.carrier {
             Carrier::Quinn(quic) => {
                 let path = quic.stats().path;
-                path.lost_packets as f64 / path.sent_packets.max(1) as f64
+                PathState { rtt: path.rtt, sent: path.sent_packets, lost: path.lost_packets }
             }
-            Carrier::Driven(quic) => quic.lost(),
-            Carrier::Carried(session) => session.quic().lost(),
-            Carrier::Socket(_) => 0.0,
+            Carrier::Driven(quic) => quic.path(),
+            Carrier::Carried(session) => session.quic().path(),
+            Carrier::Socket(socket) => PathState { rtt: socket.rtt(), sent: 0, lost: 0 },
         }
     }
 

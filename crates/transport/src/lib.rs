@@ -47,7 +47,7 @@ mod webtransport;
 pub const WEB_PATH: &str = "/rekindle/4";
 
 pub use client::{ClientEndpoint, ClientSetup, ConnectError, Connecting};
-pub use connection::{Closed, ClosedBy, Connection, DatagramDelivery, NotSent};
+pub use connection::{Closed, ClosedBy, Connection, DatagramDelivery, NotSent, PathState};
 pub use error::SetupError;
 pub use origin::{BadOrigin, Origins};
 pub use quic::certificates::{Certificates, identity_from_pem, web_tls};

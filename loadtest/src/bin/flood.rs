@@ -1,17 +1,22 @@
-//! Sends garbage to a node's UDP port on loopback:
-//! `flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS`. Prints one line of JSON.
+//! Sends garbage to a node's port on loopback:
+//! `flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS [CARRIER]`. Packets go to the UDP
+//! port; connections come over `quic` (the default), `webtransport` or `websocket`. Prints one line
+//! of JSON.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rekindle_loadtest::flood::{FloodConfig, flood};
+use rekindle_loadtest::flood::{Carrier, FloodConfig, flood};
 
 fn main() -> ExitCode {
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let Some(config) = read(&words) else {
-        complain("usage: flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS");
+        complain(
+            "usage: flood ADDR PACKETS_PER_SECOND CONNECTIONS_PER_SECOND SECONDS \
+             [quic|webtransport|websocket]",
+        );
         return ExitCode::from(2);
     };
     // An error means that another provider is installed already, which then serves.
@@ -41,11 +46,16 @@ fn complain(words: &str) {
 }
 
 fn read(words: &[String]) -> Option<FloodConfig> {
+    let (words, carrier) = match words {
+        [words @ .., carrier] if words.len() == 4 => (words, carrier.parse().ok()?),
+        words => (words, Carrier::default()),
+    };
     let [target, packets, connections, seconds] = words else { return None };
     Some(FloodConfig {
         target: target.parse().ok()?,
         packets_per_second: packets.parse().ok()?,
         connections_per_second: connections.parse().ok()?,
+        carrier,
         duration: Duration::from_secs(seconds.parse().ok()?),
         seed: 1,
     })

@@ -75,6 +75,8 @@ pub struct Inner {
     pub ended: Option<String>,
     pub events_per_tick: usize,
     pub event_bytes: usize,
+    /// Entities beside the players', all of whose values change with each tick.
+    pub crowd: u32,
     pub paused: bool,
     pub shown: Shown,
     /// Whoever subscribes gets a receiver that is closed already.
@@ -235,6 +237,12 @@ impl FakeMatch {
                 tick.0 as u32,
             ]);
             view.avatars.push((player, index as u32));
+        }
+        for slot in 1000..1000 + inner.crowd {
+            view.entities.push(NetEntity { slot, generation: 1, components: 1 });
+            let noise =
+                |salt: u32| (tick.0 as u32 ^ slot.rotate_left(salt)).wrapping_mul(2_654_435_761);
+            view.values.extend([noise(3), noise(11), noise(19)]);
         }
         frame.view = Arc::new(inner.shown.of(view));
         inner.views.insert(tick, Arc::clone(&frame.view));

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::WriteError;
@@ -13,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::conn::{Conn, DatagramSink, State};
+use crate::connection::PathState;
 
 /// A connection. Clones are the same one; it closes when the last of them is dropped, the halves of
 /// its streams included.
@@ -169,14 +169,10 @@ impl Driven {
         self.0.lock().quic.remote_address()
     }
 
-    pub(crate) fn rtt(&self) -> Duration {
-        self.0.lock().quic.rtt()
-    }
-
-    /// The part of the packets to the peer that are held to be lost, 0 to 1.
-    pub(crate) fn lost(&self) -> f64 {
+    /// How the path to the peer does.
+    pub(crate) fn path(&self) -> PathState {
         let path = self.0.lock().quic.stats().path;
-        path.lost_packets as f64 / path.sent_packets.max(1) as f64
+        PathState { rtt: path.rtt, sent: path.sent_packets, lost: path.lost_packets }
     }
 
     /// UDP datagrams that came from the peer.

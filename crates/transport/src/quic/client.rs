@@ -65,6 +65,16 @@ pub fn config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
     config_of(trust, &[wire::ALPN_5, wire::ALPN_4, wire::ALPN_3, wire::ALPN_2, wire::ALPN])
 }
 
+/// The same with HTTP/3, on which WebTransport stands.
+pub fn h3_config(trust: &Trust) -> Result<quinn::ClientConfig, SetupError> {
+    let mut config = config_of(trust, &[b"h3"])?;
+    // A server of HTTP/3 opens streams of its own: its settings, and two for QPACK.
+    let mut transport = transport();
+    transport.max_concurrent_uni_streams(VarInt::from_u32(3));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
 /// The same for what `alpn` names.
 pub(crate) fn config_of(trust: &Trust, alpn: &[&[u8]]) -> Result<quinn::ClientConfig, SetupError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
