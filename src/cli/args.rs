@@ -507,6 +507,9 @@ pub struct BotsArgs {
     /// In matches of which game [default: that of the first match that runs].
     #[arg(long, conflicts_with = "prefix")]
     pub game: Option<String>,
+    /// They join and do nothing, as players who are away.
+    #[arg(long)]
+    pub idle: bool,
 }
 
 /// Which events are printed.

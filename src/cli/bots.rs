@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekindle_loadtest::{BotLog, BotSpec, Fact, Percentiles, Summary, Swarm, SwarmConfig};
+use rekindle_loadtest::{
+    BotLog, BotSpec, Brain, Fact, Move, Percentiles, Summary, Swarm, SwarmConfig,
+};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
@@ -34,7 +37,8 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
         }
         None => (matches::find_of(&access.node, args.game.as_deref()).await?, None),
     };
-    let brain = context.brain(&wanted.game)?;
+    let idle: Brain = Arc::new(|_, _, _, _| Move::default());
+    let brain = if args.idle { idle } else { context.brain(&wanted.game)? };
     // Other swarms may play in the same match, so the players' numbers are drawn from a wide range.
     let first = (clock::random() >> 3) | 1;
     let mut bots = Vec::with_capacity(usize::from(args.count));
@@ -63,7 +67,8 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let evidence = swarm.stop(true).await;
     let (summary, reasons) = (evidence.summary(), reasons(&evidence.bots, access.addr));
     tell(context, &summary, &reasons)?;
-    let played = summary.closed == 0 && summary.inputs_durable + summary.commands_answered > 0;
+    let acted = summary.inputs_durable + summary.commands_answered > 0;
+    let played = summary.closed == 0 && (acted || args.idle && summary.joins > 0);
     if played || !finished {
         return Ok(Exit::Done);
     }

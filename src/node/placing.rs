@@ -16,6 +16,7 @@ use rekindle_schema::lease::{Lineage, MatchLease, MatchSpec, MatchState};
 use rekindle_schema::member::Member;
 use rekindle_schema::peer::{MAX_PEER_MESSAGE, PeerReply, PeerRequest};
 use rekindle_schema::{Epoch, Incarnation, MatchId, Seq};
+use tokio::time::Instant;
 
 use super::listing::MatchReport;
 use super::matches::NewMatch;
@@ -27,6 +28,8 @@ use crate::clock;
 
 /// How long another node may take to enter a match and begin to run it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon a node is asked again of which it is unknown whether it has created a match.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// The longest configuration of a game that goes to another node, in bytes: the rest of a request
 /// is short.
 const MOST_CONFIG: usize = MAX_PEER_MESSAGE / 2;
@@ -97,13 +100,27 @@ impl Serving {
                 spec.config.len()
             )));
         }
-        match self.ask_to_create(&member, id, &spec).await {
-            Asked::Runs => Ok(()),
-            Asked::Refused(why) => {
-                Err(ControlError::Refused(format!("RK-NODE-215: node {on} refuses: {why}")))
+        let deadline = Instant::now() + PATIENCE;
+        let mut open = None;
+        loop {
+            match (self.ask_to_create(&member, id, &spec).await, open.take()) {
+                (Asked::Runs, _) => return Ok(()),
+                (Asked::Refused(why), None) => {
+                    let words = format!("RK-NODE-215: node {on} refuses: {why}");
+                    return Err(ControlError::Refused(words));
+                }
+                // The first request may be worked on yet: that is why it refuses this one.
+                (Asked::Refused(_), Some(why)) | (Asked::Unknown(why), _) => open = Some(why),
             }
-            Asked::Unknown(_) if self.is_entered(id).await? => Ok(()),
-            Asked::Unknown(why) => Err(unknown(on, id, &why)),
+            if self.is_entered(id).await? {
+                return Ok(());
+            }
+            // A link that broke comes back, and a node that was silent for a moment answers.
+            let Some(why) = open.as_ref().filter(|_| Instant::now() >= deadline) else {
+                tokio::time::sleep(ASKED_AGAIN).await;
+                continue;
+            };
+            return Err(unknown(on, id, why));
         }
     }
 
