@@ -197,6 +197,9 @@ fn players_come_in_over_the_network() {
     eventually("bots that leave are gone", || {
         (show(dir.path(), &id)["players"] == 0).then_some(())
     });
+    let idle = ["bots", "--idle", "--count", "2", "--seconds", "2", "--json"];
+    let idle = rekindle(dir.path(), &idle).expect(0).json();
+    assert_eq!((&idle["joins"], &idle["inputs_durable"]), (&2.into(), &0.into()), "{idle}");
     let watched = rekindle(dir.path(), &["watch", &id[..8], "--seconds", "2", "--json"]).expect(0);
     assert_eq!(watched.json()["match"], id);
 }
