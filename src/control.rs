@@ -31,7 +31,7 @@ use rekindle_admin::server;
 use rekindle_admin::stats::MatchStats;
 use rekindle_admin::who::Who;
 use rekindle_schema::{JobId, MatchId};
-use rekindle_sim::documents::wire as documents;
+use rekindle_sim::documents::{wire as documents, words};
 use rekindle_store::{AuditQuery, JobFilter};
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
@@ -42,6 +42,7 @@ use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
 use crate::node::documents::DocumentsError;
 use crate::node::lifecycle::Front;
+use crate::node::operator::STOP_ACTION;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
 use crate::{clock, inspect};
 pub(crate) use views::{
@@ -301,7 +302,7 @@ impl Control for Operated {
             let StopMatch { reason } = wanted;
             let id = match_id(&id)?;
             let (target, detail) = (id.to_string(), format!("reason={reason}"));
-            let order = Order { action: "match.stop", target: &target, detail: &detail };
+            let order = Order { action: STOP_ACTION, target: &target, detail: &detail };
             let node = Arc::clone(&self.node);
             let work = async move { node.stop_match(id, reason).await };
             Ok(views::of_match(self.act_on(who, order, work).await?))
@@ -378,6 +379,13 @@ impl Control for Operated {
 
     fn issue_ticket(&self, who: Who, wanted: IssueTicket) -> Answer<'_, Ticket> {
         async move {
+            if let Some(text) = &wanted.match_id {
+                // Without the directory nobody can say that there is no such match.
+                match self.node.match_report(match_id(text)?).await {
+                    Err(error @ ControlError::NoMatch(_)) => return Err(refused(error)),
+                    Ok(_) | Err(_) => {}
+                }
+            }
             let (target, detail) = ticket_words(&wanted);
             let order = Order { action: "ticket.issue", target: &target, detail: &detail };
             let node = Arc::clone(&self.node);
@@ -397,12 +405,12 @@ impl Control for Operated {
     fn ask_documents(&self, kind: String, question: Json) -> Answer<'_, AskedDocuments> {
         async move {
             let question = serde_json::from_value(question).map_err(|error| {
-                let problem = format!("this is no question: {error}");
+                let problem = format!("this is no question: {}", words::of(&error));
                 refused(documents::Refusal::Question { problem }.into())
             })?;
             let asked = self.node.question_documents(&kind, question).await;
             let (reply, tick, node) = asked.map_err(refused)?;
-            let reply = serde_json::to_value(reply).unwrap_or_default();
+            let reply = views::reply(&reply);
             Ok(AskedDocuments { reply, as_of_tick: tick, answered_by: node })
         }
         .boxed()
@@ -418,7 +426,7 @@ impl Control for Operated {
             let node = Arc::clone(&self.node);
             let work = async move {
                 let calls = serde_json::from_value(Json::Array(calls)).map_err(|error| {
-                    documents::Refusal::Malformed { problem: error.to_string() }
+                    documents::Refusal::Malformed { problem: words::of(&error) }
                 })?;
                 node.call_documents(&kind, player, calls).await
             };
@@ -506,7 +514,7 @@ fn refused(error: ControlError) -> Refusal {
         | ControlError::Documents(DocumentsError::Unreachable(_) | DocumentsError::Unknown(_)) => {
             RefusalClass::Unavailable
         }
-        ControlError::Document(why) => document_class(why),
+        ControlError::Document { why, .. } => document_class(why),
         ControlError::Failed(_) => RefusalClass::Failed,
     };
     Refusal { class, code: error.code(), message: error.to_string() }

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use rekindle_jobs::Kind;
 use rekindle_schema::MatchId;
 use rekindle_schema::record::Effect;
-use rekindle_sim::{Collection, Document, Event, Game, GameType, Typed};
+use rekindle_sim::{Collection, Document, Event, Game, GameType, Typed, did_you_mean};
 
 use cli::Registered;
 pub use node::sinks::Delivered;
@@ -194,10 +194,8 @@ impl Node {
         let games = &self.registered.games;
         let games: Vec<_> = games.names().filter_map(|name| games.get(name).ok()).collect();
         let delivered = |kind: &str| games.iter().any(|game| game.payloads().delivers(kind));
-        let near = |kind: &str| {
-            let mut near = games.iter().map(|game| game.payloads().did_you_mean(kind));
-            near.find(|near| !near.is_empty()).unwrap_or_default()
-        };
+        let near =
+            |kind: &str| did_you_mean(kind, games.iter().flat_map(|game| game.payloads().kinds()));
         let missing = self.listens.iter().filter(|kind| !delivered(kind));
         missing
             .map(|kind| {

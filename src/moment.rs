@@ -24,12 +24,25 @@ pub fn parse(text: &str, now_ms: u64) -> Result<u64, NoMoment> {
     u64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).map_err(|_| wrong())
 }
 
-/// A moment in UTC, as [`parse`] takes it.
+/// A moment in UTC, as [`parse`] takes it: always with milliseconds, so that moments stand under
+/// each other and are in order as texts.
 pub fn show(ms: u64) -> String {
-    let shown = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .ok()
-        .and_then(|moment| moment.format(&Rfc3339).ok());
-    shown.unwrap_or_else(|| format!("{ms} ms after 1970"))
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+    moment.map_or_else(
+        |_| format!("{ms} ms after 1970"),
+        |at| {
+            format!(
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+                at.year(),
+                u8::from(at.month()),
+                at.day(),
+                at.hour(),
+                at.minute(),
+                at.second(),
+                at.millisecond()
+            )
+        },
+    )
 }
 
 #[cfg(test)]
@@ -52,6 +65,14 @@ mod tests {
             assert_eq!(parse(text, now), Ok(ms), "{text}");
             assert_eq!(parse(&show(ms), now), Ok(ms));
         }
+    }
+
+    #[test]
+    fn moments_are_shown_with_as_many_digits_each() {
+        assert_eq!(show(1_795_608_000_000), "2026-11-25T12:00:00.000Z");
+        assert_eq!(show(1_795_608_000_230), "2026-11-25T12:00:00.230Z");
+        assert_eq!(show(7), "1970-01-01T00:00:00.007Z");
+        assert!(show(u64::MAX).ends_with("ms after 1970"));
     }
 
     #[test]

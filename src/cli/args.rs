@@ -193,7 +193,7 @@ pub enum Command {
         /// Last tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
-        /// Leaves out what was recorded before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        /// Leaves out what was recorded before: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         since: Option<String>,
         /// Ends with the last record that is not later.
@@ -224,7 +224,7 @@ pub enum Command {
         /// Which tick [default: the last one that is durable].
         #[arg(long)]
         to: Option<u64>,
-        /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+        /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
         #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "to")]
         at: Option<String>,
     },
@@ -828,7 +828,7 @@ pub enum JobsCommand {
 /// `rekindle audit`.
 #[derive(Clone, Args)]
 pub struct AuditArgs {
-    /// Leaves out what was done before: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+    /// Leaves out what was done before: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Leaves out what was done from then on.
@@ -853,7 +853,7 @@ pub enum TicketCommand {
         /// Lets its owner watch only.
         #[arg(long)]
         spectator: bool,
-        /// The only match that it opens: its full id [default: any].
+        /// The only match that it opens: a unique prefix of its id [default: any].
         #[arg(long = "match", value_name = "MATCH")]
         match_id: Option<String>,
         /// For how many seconds it is valid.

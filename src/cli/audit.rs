@@ -15,6 +15,9 @@ use crate::output;
 use rekindle_admin::api::AuditView;
 use rekindle_admin::client::ClientError;
 
+/// Most characters of an argument list, or of an error, in a line for people.
+const LONGEST: usize = 240;
+
 pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> {
     let parse = |text: &str| {
         moment::parse(text, clock::now_ms())
@@ -47,6 +50,17 @@ pub(super) fn run(context: &Context, args: &AuditArgs) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
+/// The beginning of a long text, and how much is left out: the whole of it is in the JSON.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            let left = text[end..].chars().count();
+            format!("{}… and {left} more characters: --json has them", &text[..end])
+        }
+    }
+}
+
 /// One line for each action, where and when its last entry stands.
 fn words(entries: &[AuditView]) -> Vec<String> {
     if entries.is_empty() {
@@ -64,13 +78,13 @@ fn words(entries: &[AuditView]) -> Vec<String> {
         .map(|(_, entry)| {
             let outcome = match (entry.stage.as_str(), &entry.error) {
                 ("begun", _) => "begun, its end is not known".to_owned(),
-                (_, Some(error)) => format!("failed: {error}"),
+                (_, Some(error)) => format!("failed: {}", cut(error)),
                 (stage, None) => stage.to_owned(),
             };
             let detail = if entry.detail.is_empty() {
                 String::new()
             } else {
-                format!(" ({})", entry.detail)
+                format!(" ({})", cut(&entry.detail))
             };
             format!(
                 "{}  {:<14} {} by {}{detail}: {outcome}",
@@ -81,4 +95,17 @@ fn words(entries: &[AuditView]) -> Vec<String> {
             )
         });
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_order_is_cut_where_people_read_it() {
+        assert_eq!(cut("calls=[]"), "calls=[]");
+        let long = cut(&"é".repeat(LONGEST + 5));
+        assert!(long.ends_with("é… and 5 more characters: --json has them"), "{long}");
+        assert_eq!(cut(&"é".repeat(LONGEST)), "é".repeat(LONGEST));
+    }
 }

@@ -14,6 +14,7 @@ use super::Registered;
 use super::args::{Command, Common};
 use crate::config::{self as configuration, Config, Settings, Sources};
 use crate::exit::{Exit, Failure};
+use crate::inspect::reading::Reading;
 use crate::node::card::NodeCard;
 use crate::node::chores;
 use crate::node::sinks::Sinks;
@@ -137,6 +138,23 @@ impl Context {
             return Ok(AdminClient::new(dial::from_here(self.config.admin_listen), token));
         }
         Ok(AdminClient::new(dial::from_here(self.card()?.admin), token))
+    }
+
+    /// The configured store, for a command that looks into it whether or not a node runs. Such a
+    /// command asks no node: whoever names one by `--admin` alone is told so.
+    pub fn reading(&self) -> Result<Reading, Failure> {
+        self.says_that_no_node_is_asked();
+        Reading::of(&self.config.store)
+    }
+
+    /// See [`Context::reading`].
+    pub fn says_that_no_node_is_asked(&self) {
+        if self.common.admin.is_some() && self.common.store.is_none() {
+            output::note(
+                "this command reads the configured store, and does not ask the node of --admin; \
+                 --store names another store",
+            );
+        }
     }
 
     /// The card of the node that runs on the data directory.

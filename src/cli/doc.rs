@@ -4,6 +4,7 @@
 use rekindle_admin::api::{AskedDocuments, CallDocuments};
 use rekindle_admin::client::AdminClient;
 use rekindle_sim::documents::wire::{Call, CollectionInfo, Done, Outcome, Query, Question, Reply};
+use rekindle_sim::documents::words;
 use serde_json::Value as Json;
 
 use super::args::{DocCall, DocCommand};
@@ -11,6 +12,7 @@ use super::context::{Context, block_on};
 use super::matches::explain;
 use crate::exit::{Exit, Failure};
 use crate::node::documents::order;
+use crate::text::counted;
 
 pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failure> {
     let node = context.node()?;
@@ -32,15 +34,11 @@ pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failur
             }
             DocCommand::Ls { kind, filter, sort, limit, skip, explain } => {
                 let query = Query { filter, sort, limit: Some(limit), skip };
-                let (reply, asked) = ask(&node, &kind, &Question::Query(query)).await?;
+                let (reply, asked) = ask(&node, &kind, &Question::Query(query.clone())).await?;
                 let Reply::Rows { rows, matching, more } = reply else { return Err(other()) };
                 context.answer(&asked, || {
                     let mut lines: Vec<String> = rows.iter().map(json_words).collect();
-                    let shown = rows.len();
-                    lines.push(format!(
-                        "{shown} of {matching} documents{}",
-                        if more { ": more with --skip" } else { "" }
-                    ));
+                    lines.push(shown(&query, rows.len(), matching, more));
                     if explain {
                         lines.push(format!(
                             "from the memory of node {}, which runs the collection, as of its \
@@ -67,11 +65,16 @@ pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failur
             }
             DocCommand::Can(wanted) => {
                 let (kind, player, calls) = calls_of(wanted)?;
+                let count = calls.len();
                 let question = Question::Can(order(player, calls));
-                let (reply, _) = ask(&node, &kind, &question).await?;
+                let (reply, asked) = ask(&node, &kind, &question).await?;
                 let Reply::Can(outcome) = reply else { return Err(other()) };
-                context.answer(&outcome, || match &outcome {
-                    Outcome::Refused { at, why } => vec![format!("no: call {at}: {why}")],
+                // With code and words of a refusal, as the node answered.
+                context.answer(&asked.reply["can"], || match &outcome {
+                    Outcome::Refused { why, .. } if count == 1 => vec![format!("no: {why}")],
+                    Outcome::Refused { at, why } => {
+                        vec![format!("no: call {} of {count}: {why}", at + 1)]
+                    }
                     _ => vec!["yes".to_owned()],
                 })?;
                 let no = matches!(outcome, Outcome::Refused { .. });
@@ -82,11 +85,31 @@ pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failur
     })
 }
 
+/// How many documents are shown of how many there are.
+fn shown(query: &Query, shown: usize, matching: usize, more: bool) -> String {
+    let filtered = query.filter.is_some();
+    match (matching, query.limit) {
+        (0, _) if filtered => "no document matches the filter".to_owned(),
+        (0, _) => "there are no documents of this kind".to_owned(),
+        (_, Some(0)) => format!(
+            "{} {}; --limit 0 shows none of them",
+            counted(matching, "document", "documents"),
+            if filtered { "match the filter" } else { "are there" }
+        ),
+        _ => {
+            let what = if filtered { " that match the filter" } else { "" };
+            let rest = if more { ": more with --skip" } else { "" };
+            format!("{shown} of {}{what}{rest}", counted(matching, "document", "documents"))
+        }
+    }
+}
+
 /// What was typed, or what is in the file.
 fn calls_of(wanted: DocCall) -> Result<(String, Option<u64>, Vec<Call>), Failure> {
     let DocCall { kind, action, key, args, if_version, player, file } = wanted;
     let no_json = |what: String, error: serde_json::Error| {
-        Failure::new(Exit::Usage, format!("RK-CLI-212: {what} is not what is expected: {error}"))
+        let why = words::of(&error);
+        Failure::new(Exit::Usage, format!("RK-CLI-212: {what} is not what is expected: {why}"))
     };
     if let Some(file) = file {
         let text = std::fs::read_to_string(&file).map_err(|error| {

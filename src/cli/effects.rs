@@ -10,12 +10,11 @@ use super::context::{Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::hex;
 use crate::inspect::pick::{PickError, pick};
-use crate::inspect::reading::Reading;
 
 pub(super) fn run(context: &Context, command: &EffectsCommand) -> Result<Exit, Failure> {
     let EffectsCommand::Ls { prefix, kind } = command;
     let (mut effects, matches) = block_on(async {
-        let reading = Reading::of(&context.config.store)?;
+        let reading = context.reading()?;
         let read = async {
             let store = reading.store().await?;
             Ok((store.effects.delivered().await?, store.leases.matches().await?))
@@ -49,12 +48,14 @@ fn words(effects: &[(MatchId, Effect)]) -> Vec<String> {
     if effects.is_empty() {
         return vec!["no effect was delivered".to_owned()];
     }
-    let head = format!("{:<16}  {:>12}  {:<12}  {}", "MATCH", "EFFECT", "KIND", "PAYLOAD");
+    let kinds = effects.iter().map(|(_, effect)| effect.kind.chars().count());
+    let width = kinds.max().unwrap_or(0).max(12);
+    let head = format!("{:<16}  {:>12}  {:<width$}  {}", "MATCH", "EFFECT", "KIND", "PAYLOAD");
     let lines = effects.iter().map(|(match_id, effect)| {
         let id = format!("{}.{}", effect.id.tick, effect.id.ordinal);
         let payload = std::str::from_utf8(&effect.payload)
             .map_or_else(|_| hex::encode(&effect.payload), str::to_owned);
-        format!("{match_id}  {id:>12}  {:<12}  {payload}", effect.kind)
+        format!("{match_id}  {id:>12}  {:<width$}  {payload}", effect.kind)
     });
     std::iter::once(head).chain(lines).collect()
 }

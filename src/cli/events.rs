@@ -18,9 +18,10 @@ use crate::inspect::reading::Reading;
 use crate::inspect::tail::Which;
 use crate::node::card::NodeCard;
 use crate::output;
+use crate::text::counted;
 
 pub(super) fn run(context: &Context, args: &EventsArgs) -> Result<Exit, Failure> {
-    let reading = if args.follow { in_use(context)? } else { Reading::of(&context.config.store)? };
+    let reading = if args.follow { in_use(context)? } else { context.reading()? };
     reading.named(block_on(async {
         let store = reading.store().await?;
         let (wanted, rows) = wanted(context, args, &store).await?;
@@ -34,6 +35,7 @@ pub(super) fn run(context: &Context, args: &EventsArgs) -> Result<Exit, Failure>
 
 /// The store, if nodes may be at work on it.
 fn in_use(context: &Context) -> Result<Reading, Failure> {
+    context.says_that_no_node_is_asked();
     let address = &context.config.store;
     let (dir, own) = match address {
         StoreAddress::Local(dir) => (dir, &context.config.data_dir),
@@ -96,12 +98,15 @@ async fn stored(
     };
     let (from, to) = (Tick(args.from.unwrap_or(0)), Tick(args.to.unwrap_or(u64::MAX)));
     let several = rows.len() > 1;
+    let searched = counted(rows.len(), "match", "matches");
+    let mut found = false;
     let mut exit = Exit::Done;
     for row in rows {
         let span = Span { from, to, since, end };
         match events::read(store, &context.games, wanted, &row, span).await {
             Ok(told) => {
                 told.notes.iter().for_each(|note| output::note(&reading.real(note)));
+                found |= !told.events.is_empty();
                 for event in told.events {
                     print(context, &event, several)?;
                 }
@@ -113,6 +118,9 @@ async fn stored(
             }
             Err(error) => return Err(failed(error)),
         }
+    }
+    if !found && exit == Exit::Done {
+        output::note(&format!("no such event is recorded of {searched}"));
     }
     Ok(exit)
 }

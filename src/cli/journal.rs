@@ -15,7 +15,6 @@ use super::offline::{find, when};
 use crate::exit::{Exit, Failure};
 use crate::hex;
 use crate::inspect::reach;
-use crate::inspect::reading::Reading;
 use crate::inspect::resim;
 use crate::output;
 
@@ -29,7 +28,7 @@ pub(super) fn journal(
 ) -> Result<Exit, Failure> {
     let (since, until) =
         (times.0.as_deref().map(when).transpose()?, times.1.as_deref().map(when).transpose()?);
-    let reading = Reading::of(&context.config.store)?;
+    let reading = context.reading()?;
     reading.named(block_on(async {
         let store = &reading.store().await?;
         let lease = find(store, prefix).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
+use rekindle_sim::documents::collection_id;
 
 use super::args::{CreateArgs, MatchCommand, StandbyWord};
 use super::context::{self, Context, block_on};
@@ -208,7 +209,9 @@ pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<Mat
 /// The first match that runs, of this game if one is named.
 pub(super) async fn find_of(node: &AdminClient, game: Option<&str>) -> Result<MatchView, Failure> {
     let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
-    let wanted = |view: &MatchView| is_live(view) && game.is_none_or(|game| view.game == game);
+    let wanted = |view: &MatchView| {
+        is_live(view) && !is_collection(view) && game.is_none_or(|game| view.game == game)
+    };
     matches.into_iter().find(wanted).ok_or_else(|| {
         let (of, which) = game.map_or_else(Default::default, |game| {
             (format!(" of `{game}`"), format!(" --game {game}"))
@@ -223,7 +226,7 @@ pub(super) async fn find_of(node: &AdminClient, game: Option<&str>) -> Result<Ma
 /// Which exit code an answer of the node means.
 pub(super) fn explain(error: ClientError) -> Failure {
     let exit = match &error {
-        ClientError::Unreachable(..) => Exit::NoNode,
+        ClientError::Unreachable(..) | ClientError::Broken(..) => Exit::NoNode,
         ClientError::Refused(404, _) => Exit::NotFound,
         ClientError::Refused(400, _) => Exit::Usage,
         ClientError::Refused(..) | ClientError::Strange(..) => Exit::Failed,
@@ -251,13 +254,15 @@ fn table(matches: &[MatchView]) -> Vec<String> {
     if matches.is_empty() {
         return vec!["no matches; `rekindle match create` makes one".to_owned()];
     }
+    let games = matches.iter().map(|view| game_of(view).chars().count());
+    let width = games.max().unwrap_or(0).max(10);
     let mut lines = vec![format!(
-        "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
+        "{:<16}  {:<width$}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
         "MATCH", "GAME", "STATE", "TICK", "EPOCH", "SEATS", "STANDBY"
     )];
     for view in matches {
         lines.push(format!(
-            "{:<16}  {:<10}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
+            "{:<16}  {:<width$}  {:<10}  {:>10}  {:>5}  {:>9}  {}",
             view.id,
             game_of(view),
             view.state,
@@ -289,6 +294,10 @@ fn ready(view: &MatchView) -> String {
 /// Players, and how many there can be if the node that answers knows it. Of a match elsewhere only
 /// a node that has just been asked tells its players; then there is no reason given.
 fn seats(view: &MatchView) -> String {
+    // Its one session is the node's own.
+    if is_collection(view) {
+        return "-".to_owned();
+    }
     let players = match view.state {
         Condition::Elsewhere if view.reason.is_some() => "-".to_owned(),
         _ => view.players.to_string(),
@@ -303,6 +312,11 @@ fn number(number: Option<u64>) -> String {
 
 fn is_live(view: &MatchView) -> bool {
     view.state.is_live()
+}
+
+/// Whether it holds documents, and nobody plays in it.
+fn is_collection(view: &MatchView) -> bool {
+    view.id == collection_id(&view.game).to_string()
 }
 
 fn whereabouts(view: &WhereView) -> Vec<String> {
@@ -354,6 +368,8 @@ fn game_of(view: &MatchView) -> String {
 }
 
 fn details(view: &MatchView) -> Vec<String> {
+    // What is durable and not yet published is behind the tick that is shown as the newest.
+    let durable = view.durable.map(|durable| view.tick.map_or(durable, |tick| durable.min(tick)));
     let mut lines = vec![
         format!("match      {}", view.id),
         format!("game       {}", game_of(view)),
@@ -362,10 +378,10 @@ fn details(view: &MatchView) -> Vec<String> {
             "tick       {} at {} Hz, durable up to {}",
             number(view.tick),
             view.tick_rate,
-            number(view.durable)
+            number(durable)
         ),
         format!("epoch      {}", view.epoch),
-        format!("players    {}, {} of them house bots", view.players, view.house_bots),
+        who_plays(view),
     ];
     lines.extend(view.node.iter().map(|node| format!("node       {node}")));
     lines.extend(view.build_change.iter().map(|words| format!("build      {words}")));
@@ -373,6 +389,28 @@ fn details(view: &MatchView) -> Vec<String> {
     lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
     lines.extend(view.clients.iter().map(|client| line_of(client, view.tick)));
     lines
+}
+
+/// The line about players. Of a match that does not run here only what was asked for is known.
+fn who_plays(view: &MatchView) -> String {
+    let MatchView { game, players, house_bots, .. } = view;
+    if is_collection(view) {
+        return format!("documents  a collection: `rekindle doc ls {game}`");
+    }
+    let bots = usize::from(*house_bots);
+    if view.state == Condition::Ended {
+        return "players    none: it is over".to_owned();
+    }
+    if bots == 0 {
+        format!("players    {players}")
+    } else if bots <= *players {
+        format!("players    {players}, {bots} of them house bots")
+    } else {
+        format!(
+            "players    {players} now; it is to have {}",
+            counted(bots, "house bot", "house bots")
+        )
+    }
 }
 
 /// The line of a client. `tick`: the newest published one.
@@ -387,8 +425,8 @@ fn line_of(client: &ClientView, tick: Option<u64>) -> String {
         format!(", its link carries {:.1} kB/s", f64::from(pace) / 1e3)
     });
     format!(
-        "{who} {player}: {carrier} {protocol}, rtt {rtt_ms:.1} ms, jitter {jitter_ms:.1} ms, \
-         {:.1} % lost, {behind}{pace}",
+        "{who} {player}: {carrier}, protocol {protocol}, rtt {rtt_ms:.1} ms, jitter \
+         {jitter_ms:.1} ms, {:.1} % lost, {behind}{pace}",
         lost * 100.0
     )
 }
@@ -426,5 +464,32 @@ mod tests {
         assert_eq!(seats(&elsewhere(Some("ask there"), Some(16))), "-/16");
         let here = MatchView { state: Condition::Running, ..elsewhere(None, Some(16)) };
         assert_eq!(seats(&here), "3/16");
+        let game = "tictactoe-standing".to_owned();
+        let id = collection_id(&game).to_string();
+        let collection = MatchView { id, game, ..here.clone() };
+        assert_eq!(seats(&collection), "-");
+        let lines = table(&[here, collection]);
+        let ends: Vec<_> = lines.iter().map(|line| line.rfind("  ")).collect();
+        assert!(ends[0].is_some() && ends.iter().all(|end| *end == ends[0]), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_line_about_players_is_true_of_matches_that_are_over_too() {
+        let with = |players, house_bots| {
+            who_plays(&MatchView { players, house_bots, ..elsewhere(None, None) })
+        };
+        assert_eq!(with(3, 0), "players    3");
+        assert_eq!(with(5, 4), "players    5, 4 of them house bots");
+        assert_eq!(with(0, 4), "players    0 now; it is to have 4 house bots");
+        let over = MatchView { state: Condition::Ended, house_bots: 4, ..elsewhere(None, None) };
+        assert_eq!(who_plays(&over), "players    none: it is over");
+    }
+
+    #[test]
+    fn no_tick_is_said_to_be_durable_that_is_not_said_to_be_made() {
+        let view = MatchView { tick: Some(9), durable: Some(11), ..elsewhere(None, None) };
+        assert!(details(&view)[3].ends_with("9 at 30 Hz, durable up to 9"));
+        let view = MatchView { tick: Some(9), durable: Some(7), ..view };
+        assert!(details(&view)[3].ends_with("9 at 30 Hz, durable up to 7"));
     }
 }

@@ -31,8 +31,10 @@ use crate::output;
 use crate::text::counted;
 
 pub(super) fn verify(context: &Context, dir: Option<PathBuf>) -> Result<Exit, Failure> {
-    let reading =
-        Reading::of(&dir.map_or_else(|| context.config.store.clone(), StoreAddress::Local))?;
+    let reading = match dir {
+        Some(dir) => Reading::of(&StoreAddress::Local(dir))?,
+        None => context.reading()?,
+    };
     let games: BTreeMap<String, Arc<dyn GameType>> =
         context.games.all().map(|game| (game.name().to_owned(), game)).collect();
     let bar = progress_bar(context.common.json);
@@ -137,7 +139,7 @@ pub(super) fn replay(
     at: Option<String>,
 ) -> Result<Exit, Failure> {
     let at = at.as_deref().map(when).transpose()?;
-    let reading = Reading::of(&context.config.store)?;
+    let reading = context.reading()?;
     reading.named(block_on(async {
         let store = &reading.store().await?;
         let lease = find(store, prefix).await?;

@@ -10,8 +10,7 @@ use super::args::PreflightArgs;
 use super::context::{Context, block_on};
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::pick;
-use crate::inspect::preflight::{Progress, Tried, Verdict, Wanted, preflight};
-use crate::inspect::reading::Reading;
+use crate::inspect::preflight::{Held, Progress, Tried, Verdict, Wanted, preflight};
 use crate::node::build;
 use crate::node::trial::comparison::{Backtest, Compared, Outcome};
 use crate::node::trial::{TrialOptions, Trials};
@@ -22,7 +21,7 @@ pub(super) fn run(context: &Context, args: &PreflightArgs) -> Result<Exit, Failu
     let at_once = args
         .jobs
         .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let reading = Reading::of(&context.config.store)?;
+    let reading = context.reading()?;
     let bar = progress_bar(context.common.json);
     let progress = |progress: Progress| match progress {
         Progress::Matches(count) => bar.set_length(count as u64),
@@ -103,9 +102,7 @@ fn words(tried: &Tried) -> Vec<String> {
     let compared = tried.compared.as_ref().map(extent).unwrap_or_default();
     let rules = if *rules == 1 { String::new() } else { format!(" rules {rules}") };
     let mut lines = vec![format!("match {id} ({game}{rules}, {state}): {verdict}{compared}")];
-    if let Some(node) = &tried.written_by {
-        lines.push(format!("    node {node} goes on with it: tried is what was durable"));
-    }
+    lines.extend(writer(tried));
     lines.extend(tried.why.iter().map(|why| format!("    {why}")));
     if let Some(Outcome::Differs(differing)) =
         tried.compared.as_ref().map(|compared| &compared.outcome)
@@ -118,6 +115,20 @@ fn words(tried: &Tried) -> Vec<String> {
         lines.extend(table(backtest));
     }
     lines
+}
+
+/// Who may write a match while it is tried, or who did last.
+fn writer(tried: &Tried) -> Option<String> {
+    let node = tried.last_run_by.as_ref()?;
+    Some(match tried.held? {
+        Held::Held => format!("    node {node} runs it: tried is what was durable"),
+        Held::ProcessGone => {
+            format!("    last run by node {node}, whose process has ended without a stop")
+        }
+        Held::Lapsed => format!("    last run by node {node}, whose lease is no longer renewed"),
+        Held::Stopped => format!("    last run by node {node}, which has stopped"),
+        Held::Fenced => format!("    last run by node {node}, which is fenced"),
+    })
 }
 
 fn extent(compared: &Compared) -> String {
@@ -136,17 +147,21 @@ fn many(count: u64, one: &str, many: &str) -> String {
 
 /// What was played and what this build makes of the same inputs, one line for each that there is.
 fn table(backtest: &Backtest) -> Vec<String> {
-    let Backtest { then, now } = backtest;
+    let Backtest { then, now, .. } = backtest;
     let line = |what: &str, then: &str, now: &str| {
         let mark = if then == now { ' ' } else { '*' };
         format!("  {mark} {what:<24} {then:>20} -> {now}")
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if backtest.by_operator {
+        lines.push("    an operator ended it: so it ends for this build, too".to_owned());
+    }
+    lines.extend([
         line("last tick", &then.last.to_string(), &now.last.to_string()),
         line("ended", &text(&then.ended), &text(&now.ended)),
         line("result", &text(&then.result), &text(&now.result)),
-    ];
+    ]);
     let both = [("event", &then.events, &now.events), ("effect", &then.effects, &now.effects)];
     for (what, then, now) in both {
         let kinds: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
@@ -169,19 +184,19 @@ fn sums(tried: &[Tried], counts: &BTreeMap<Verdict, usize>) -> Vec<String> {
     }
     let count = |verdict| counts.get(&verdict).copied().unwrap_or_default();
     let all = [
-        (Verdict::GoesOn, "go on"),
-        (Verdict::Differs, "differ"),
-        (Verdict::Unproven, "cannot be proven"),
-        (Verdict::Fails, "fail"),
-        (Verdict::Dies, "end their process"),
-        (Verdict::UnknownGame, "are of unknown games"),
-        (Verdict::Damaged, "are damaged"),
-        (Verdict::Untried, "were not tried"),
+        (Verdict::GoesOn, "goes on", "go on"),
+        (Verdict::Differs, "differs", "differ"),
+        (Verdict::Unproven, "cannot be proven", "cannot be proven"),
+        (Verdict::Fails, "fails", "fail"),
+        (Verdict::Dies, "ends its process", "end their process"),
+        (Verdict::UnknownGame, "is of an unknown game", "are of unknown games"),
+        (Verdict::Damaged, "is damaged", "are damaged"),
+        (Verdict::Untried, "was not tried", "were not tried"),
     ];
     let parts: Vec<String> = all
         .into_iter()
-        .filter(|(verdict, _)| count(*verdict) > 0)
-        .map(|(verdict, words)| format!("{} {words}", count(verdict)))
+        .filter(|(verdict, ..)| count(*verdict) > 0)
+        .map(|(verdict, one, many)| counted(count(verdict), one, many))
         .collect();
     vec![format!("{} tried: {}", counted(tried.len(), "match", "matches"), parts.join(", "))]
 }

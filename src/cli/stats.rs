@@ -2,7 +2,6 @@
 //! node, or from the store if none runs.
 
 use rekindle_admin::stats::{MatchStats, StatisticStands, TallyStands};
-use rekindle_store_open::address::StoreAddress;
 
 use super::context::{Context, block_on};
 use super::matches;
@@ -14,13 +13,9 @@ use crate::inspect::stats::{StatsError, stored};
 use crate::node::card::NodeCard;
 
 pub(super) fn run(context: &Context, prefix: &str) -> Result<Exit, Failure> {
-    let dir = match &context.config.store {
-        StoreAddress::Local(dir) => Some(dir),
-        _ => None,
-    };
     let node_runs =
         context.common.admin.is_some() || NodeCard::running(&context.config.data_dir).is_some();
-    let stats = if node_runs || dir.is_none_or(|dir| !dir.exists()) {
+    let stats = if node_runs {
         let node = context.node()?;
         block_on(async {
             let found = matches::find(&node, Some(prefix)).await?;
@@ -60,9 +55,12 @@ fn words(stats: &MatchStats) -> Vec<String> {
         lines.push(String::new());
         lines.push(match (window, window_from) {
             (Some(window), Some(from)) => {
-                format!("{name}: of {of}, and of the last {window} ticks (from tick {from})")
+                format!(
+                    "{name}: counts events `{of}`, in all and in the last {window} ticks (from \
+                     tick {from})"
+                )
             }
-            _ => format!("{name}: of {of}"),
+            _ => format!("{name}: counts events `{of}`"),
         });
         let line = |who: &str, total: &TallyStands, recent: Option<&TallyStands>| {
             let recent = recent.map(|recent| format!("   recent {}", tally(recent)));

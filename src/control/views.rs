@@ -17,7 +17,9 @@ use rekindle_schema::standby::FollowState;
 use rekindle_schema::wire::Role;
 use rekindle_schema::wish::Wanted;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
+use rekindle_sim::documents::wire::{Outcome, Reply};
 use rekindle_sim::{PlayerTally, StatisticView, Tally};
+use serde_json::Value as Json;
 
 use crate::hex;
 use crate::node::listing::MatchReport;
@@ -260,6 +262,16 @@ pub(crate) fn ticket_words(wanted: &IssueTicket) -> (String, String) {
     let role = if wanted.spectator { "spectator" } else { "player" };
     let only = wanted.match_id.as_ref().map(|id| format!(" match={id}")).unwrap_or_default();
     (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
+}
+
+/// What a collection replies, as JSON. A refusal has its code and words besides.
+pub(super) fn reply(reply: &Reply) -> Json {
+    let mut json = serde_json::to_value(reply).unwrap_or_default();
+    if let Reply::Can(Outcome::Refused { why, .. }) = reply {
+        let refused = &mut json["can"]["refused"];
+        (refused["code"], refused["message"]) = (why.code().into(), why.to_string().into());
+    }
+    json
 }
 
 /// One job.

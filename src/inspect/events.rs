@@ -10,7 +10,7 @@ use rekindle_admin::events::{EventNews, EventView, Missed, Turn};
 use rekindle_schema::lease::{MatchLease, MatchState};
 use rekindle_schema::record::{Decision, Event, Flush};
 use rekindle_schema::{MatchId, PlayerId, Tick};
-use rekindle_sim::GameType;
+use rekindle_sim::{GameType, did_you_mean};
 use rekindle_store::history::{self, End};
 use rekindle_store::{Store, StoreError};
 
@@ -84,11 +84,11 @@ impl Wanted {
             None => Ok(()),
             Some(kind) => Err(NoSuch::Kind {
                 kind: kind.clone(),
-                near: known
-                    .iter()
-                    .map(|game| game.payloads().did_you_mean(kind))
-                    .find(|near| !near.is_empty())
-                    .unwrap_or_default(),
+                near: if kind.is_empty() {
+                    ": an empty name, as by a comma too many".to_owned()
+                } else {
+                    did_you_mean(kind, declared.iter().copied())
+                },
                 of: of.join(", "),
                 known: declared.into_iter().collect::<Vec<_>>().join(", "),
             }),

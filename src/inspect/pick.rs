@@ -2,6 +2,9 @@
 
 use rekindle_schema::MatchId;
 
+/// Of several matches that a prefix fits, so many are named.
+const NAMED: usize = 8;
+
 /// Why a prefix names no match.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
@@ -11,6 +14,9 @@ pub enum PickError {
          node, `rekindle verify` those of a directory"
     )]
     None(String),
+    /// Nothing was typed.
+    #[error("RK-CLI-234: a match is named by the first digits of its id, and none were given")]
+    Empty,
     /// Several do.
     #[error("RK-CLI-011: `{prefix}` fits several matches: {fits}; type more digits")]
     Several {
@@ -23,6 +29,9 @@ pub enum PickError {
 
 /// The one match whose id begins with `prefix` (upper or lower case).
 pub fn pick(prefix: &str, ids: impl IntoIterator<Item = MatchId>) -> Result<MatchId, PickError> {
+    if prefix.is_empty() {
+        return Err(PickError::Empty);
+    }
     let wanted = prefix.to_ascii_lowercase();
     let fits: Vec<MatchId> =
         ids.into_iter().filter(|id| id.to_string().starts_with(&wanted)).collect();
@@ -30,7 +39,12 @@ pub fn pick(prefix: &str, ids: impl IntoIterator<Item = MatchId>) -> Result<Matc
         [one] => Ok(one),
         [] => Err(PickError::None(prefix.to_owned())),
         _ => {
-            let fits = fits.iter().map(MatchId::to_string).collect::<Vec<_>>().join(" ");
+            let more = fits.len().saturating_sub(NAMED);
+            let named = fits.iter().take(NAMED).map(MatchId::to_string);
+            let mut fits = named.collect::<Vec<_>>().join(" ");
+            if more > 0 {
+                fits = format!("{fits} and {more} more");
+            }
             Err(PickError::Several { prefix: prefix.to_owned(), fits })
         }
     }
@@ -47,6 +61,8 @@ mod tests {
         assert_eq!(pick("0", ids), Ok(ids[2]));
         assert!(matches!(pick("7f3", ids), Err(PickError::Several { .. })));
         assert!(matches!(pick("8", ids), Err(PickError::None(_))));
-        assert!(matches!(pick("", ids), Err(PickError::Several { .. })));
+        assert_eq!(pick("", ids), Err(PickError::Empty));
+        let many = pick("0", (0..20).map(MatchId)).unwrap_err().to_string();
+        assert!(many.contains("0000000000000007 and 12 more; type more digits"), "{many}");
     }
 }

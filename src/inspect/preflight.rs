@@ -11,14 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt as _, stream};
 use rekindle_actors::Games;
 use rekindle_schema::archive::ChunkKind;
+use rekindle_schema::audit::Stage;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::record::{Decision, Flush, Grounds};
 use rekindle_schema::{Incarnation, MatchId, Seq, Tick};
 use rekindle_store::history::{self, End, History, HistoryError, Point};
-use rekindle_store::{Store, StoreError};
+use rekindle_store::{AuditQuery, Store, StoreError};
 use serde::Serialize;
 
 use super::reach::{self, Reach};
+use crate::clock;
+use crate::node::alive;
+use crate::node::operator::STOP_ACTION;
 use crate::node::trial::Trials;
 use crate::node::trial::comparison::{Compared, NotCompared, Outcome};
 
@@ -63,8 +67,12 @@ pub struct Tried {
     pub rules: u32,
     /// Running, parked or ended.
     pub state: &'static str,
-    /// The node that may be writing it still: then what was durable was tried.
+    /// The node that goes on with it, as far as its lease says: then what was durable was tried.
     pub written_by: Option<String>,
+    /// The node that ran it last, if the store still knows that node.
+    pub last_run_by: Option<String>,
+    /// Of a match that is running: whether that node still holds it.
+    pub held: Option<Held>,
     /// What came of it.
     pub verdict: Verdict,
     /// Why, with a code, unless it goes on.
@@ -75,6 +83,35 @@ pub struct Tried {
     pub schema: Vec<String>,
     /// What the newest checkpoint has, and this build has no place for.
     pub dropped: Vec<String>,
+}
+
+/// Whether the node that ran a match last still holds it. A hint only: leases are compared with the
+/// clock of this host, and the fence alone decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// Its lease is renewed.
+    Held,
+    /// Its process has ended; its lease has not been fenced yet.
+    ProcessGone,
+    /// Its lease has not been renewed for longer than it lasts.
+    Lapsed,
+    /// It has stopped.
+    Stopped,
+    /// Another node has fenced it, and takes over what it ran.
+    Fenced,
+}
+
+impl Held {
+    fn of(node: &NodeLease, now_ms: u64) -> Self {
+        match node.state {
+            NodeState::Stopped => Self::Stopped,
+            NodeState::Fenced => Self::Fenced,
+            NodeState::Live if alive::is_gone(node) => Self::ProcessGone,
+            NodeState::Live if node.deadline_ms < now_ms => Self::Lapsed,
+            NodeState::Live => Self::Held,
+        }
+    }
 }
 
 /// Whether a build goes on with a match.
@@ -177,13 +214,16 @@ async fn of_match(
         MatchState::Parked { .. } => ("parked", false),
         MatchState::Ended { .. } => ("ended", false),
     };
-    let writer = owner.filter(|node| running && node.state == NodeState::Live);
+    let held = owner.filter(|_| running).map(|node| Held::of(node, clock::now_ms()));
+    let writer = owner.filter(|_| held == Some(Held::Held));
     let mut tried = Tried {
         id: row.match_id.to_string(),
         game: row.spec.game.clone(),
         rules: rekindle_sim::rules_of(&row.spec.config),
         state,
         written_by: writer.map(|node| node.name.clone()),
+        last_run_by: owner.map(|node| node.name.clone()),
+        held,
         verdict: Verdict::GoesOn,
         why: None,
         compared: None,
@@ -217,11 +257,41 @@ async fn of_match(
     }
     if tried.verdict == Verdict::GoesOn {
         match wanted.trials.compare(row, &history, wanted.backtest, &at).await {
-            Ok(compared) => tried.concludes(compared),
+            Ok(mut compared) => {
+                if let Some(backtest) = &mut compared.backtest
+                    && backtest.may_be_stopped()
+                    && was_stopped(store, row.match_id, &history).await?
+                {
+                    backtest.stopped();
+                }
+                tried.concludes(compared);
+            }
             Err(problem) => tried.not_compared(problem),
         }
     }
     Ok(tried)
+}
+
+/// Around the last record of a match its end is looked for in the audit log, in milliseconds: by so
+/// much the clocks of two nodes may differ, and so long a stop may take.
+const AROUND_THE_END_MS: u64 = 120_000;
+
+/// So many entries of that time are read at most.
+const MOST_ENTRIES: usize = 10_000;
+
+/// Whether an operator ended a match, as the audit log has it.
+async fn was_stopped(store: &Store, id: MatchId, history: &History) -> Result<bool, StoreError> {
+    let Some(last) = history.frames.last() else { return Ok(false) };
+    let query = AuditQuery {
+        since_ms: last.header.time_ms.saturating_sub(AROUND_THE_END_MS),
+        until_ms: last.header.time_ms.saturating_add(AROUND_THE_END_MS),
+        limit: MOST_ENTRIES,
+    };
+    let id = id.to_string();
+    let entries = store.audit.list(query).await?;
+    Ok(entries.iter().any(|entry| {
+        entry.action == STOP_ACTION && entry.target == id && entry.stage == Stage::Done
+    }))
 }
 
 impl Tried {

@@ -53,7 +53,8 @@ impl Reading {
         };
         if !dir.join("format").exists() {
             let message = format!(
-                "RK-NODE-027: {} is no data directory: it has no file `format`",
+                "RK-NODE-027: {} is no data directory: it has no file `format`; name another with \
+                 --store, or --data-dir, or make one with `rekindle start`",
                 dir.display()
             );
             return Err(Failure::new(Exit::NotFound, message));

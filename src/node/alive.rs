@@ -49,12 +49,22 @@ pub async fn running(store: &Store) -> Result<Vec<NodeLease>, StoreError> {
     }
 }
 
+/// Whether the process of a lease is known to be gone: of one of another host nothing is known. A
+/// lease that names no process is that of a copy.
+pub fn is_gone(node: &NodeLease) -> bool {
+    node.pid == 0 || is_here(node) && card::process_start(node.pid) != Some(node.pid_start)
+}
+
+fn is_here(node: &NodeLease) -> bool {
+    node.host.is_empty() || node.host == card::this_host()
+}
+
 /// What is known of the process of a lease: of one of another host, nothing.
 async fn process(store: &Store, node: &NodeLease) -> Result<Holder, StoreError> {
-    if !node.host.is_empty() && node.host != card::this_host() {
+    if !is_here(node) {
         return Ok(Holder::Unknown);
     }
-    if card::process_start(node.pid) != Some(node.pid_start) {
+    if is_gone(node) {
         return Ok(Holder::Gone);
     }
     store.identity.holder(node).await

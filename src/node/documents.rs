@@ -115,9 +115,12 @@ impl Serving {
     ) -> Result<Vec<Done>, ControlError> {
         let order = order(player, calls);
         order.check()?;
+        let count = order.calls.len();
         match self.ask_documents(kind, &Asked::Order(order)).await? {
             Told::Outcome(Outcome::Done(done)) => Ok(done),
-            Told::Outcome(Outcome::Refused { why, .. }) => Err(why.into()),
+            Told::Outcome(Outcome::Refused { at, why }) => {
+                Err(ControlError::Document { why, which: (count > 1).then_some((at, count)) })
+            }
             // It is said of effects alone.
             Told::Outcome(Outcome::Repeated | Outcome::Later) | Told::Reply { .. } => {
                 Err(ControlError::Failed("the collection answered something else".to_owned()))

@@ -192,8 +192,14 @@ pub enum ControlError {
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
     /// A collection of documents refuses a call or a question.
-    #[error(transparent)]
-    Document(#[from] Refusal),
+    #[error("{why}{}", which_call(.which))]
+    Document {
+        /// Why.
+        why: Refusal,
+        /// Of an order of several calls: the place of the one that is refused, from 0, and how many
+        /// there are.
+        which: Option<(usize, usize)>,
+    },
     /// A collection of documents does not answer.
     #[error(transparent)]
     Documents(#[from] DocumentsError),
@@ -216,12 +222,23 @@ impl ControlError {
             Self::Forbidden(_) => "RK-ADMIN-403",
             Self::Refused(_) => "RK-ADMIN-409",
             Self::Draining | Self::NotReady | Self::Unavailable(_) => "RK-ADMIN-503",
-            Self::Document(refusal) => refusal.code(),
+            Self::Document { why, .. } => why.code(),
             Self::Documents(error) => error.code(),
             Self::NotWritten(_) => "RK-ADMIN-507",
             Self::Failed(_) => "RK-ADMIN-500",
         }
     }
+}
+
+impl From<Refusal> for ControlError {
+    fn from(why: Refusal) -> Self {
+        Self::Document { why, which: None }
+    }
+}
+
+fn which_call(which: &Option<(usize, usize)>) -> String {
+    let words = |(at, of): (usize, usize)| format!(" (call {} of {of}; none was applied)", at + 1);
+    which.as_ref().copied().map(words).unwrap_or_default()
 }
 
 impl From<StoreError> for ControlError {

@@ -4,6 +4,7 @@
 //! Called by the gateway for each hello. The door that it answers with is the running match's own
 //! ([`MatchHandle`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +32,8 @@ pub struct Links {
     recovering: Arc<AtomicBool>,
     standings: Arc<Standings>,
     lookup: Arc<Lookup>,
+    /// The collections of the kinds of document that this executable has.
+    collections: BTreeSet<MatchId>,
     /// Where players reach the standbys of matches.
     standbys: watch::Receiver<Addresses>,
 }
@@ -46,7 +49,9 @@ impl Links {
         lookup: Arc<Lookup>,
     ) -> Self {
         let (_, standbys) = watch::channel(Addresses::default());
-        Self { host, store, recovering, standings, lookup, standbys }
+        let kinds = host.games().collections();
+        let collections = kinds.map(|kind| collection_id(&kind.kind)).collect();
+        Self { host, store, recovering, standings, lookup, collections, standbys }
     }
 
     /// The same, for a node that knows who follows its matches.
@@ -98,14 +103,11 @@ impl Links {
 impl MatchFinder for Links {
     fn locate(&self, wanted: Wanted<'_>) -> Location {
         let found = match wanted.match_id {
+            Some(id) if self.collections.contains(&id) => return collection(id),
             Some(id) => self.host.find(id),
             None => self.roomy(wanted.game),
         };
         match (found, wanted.match_id) {
-            (Some(handle), Some(id)) if id == collection_id(&handle.spec().game) => refused(
-                RefuseCode::NoMatch,
-                format!("RK-DOC-124: {id} is a collection of documents, and no match to play in"),
-            ),
             // It gives no frames and does not come back by itself: clients that kept knocking would
             // wait for nothing.
             (Some(handle), _) if matches!(handle.phase(), MatchPhase::Parked(_)) => {
@@ -155,6 +157,9 @@ impl MatchFinder for Links {
                 let next = self.lookup.next_room(wanted.game, hops?).await.ok()??;
                 return Some(Location::Elsewhere(next.players));
             };
+            if self.collections.contains(&match_id) {
+                return Some(collection(match_id));
+            }
             let found = self.lookup.of(match_id).await.ok()?;
             Some(match found {
                 Whereabouts::At(owner) if self.standings.is_dead(owner.incarnation) => {
@@ -189,6 +194,17 @@ fn orphan(id: MatchId) -> Location {
     refused(
         RefuseCode::Unavailable,
         format!("RK-NODE-170: match {id} is between two owners; try again"),
+    )
+}
+
+/// Wherever it runs: nobody plays in it.
+fn collection(id: MatchId) -> Location {
+    refused(
+        RefuseCode::NoMatch,
+        format!(
+            "RK-DOC-124: {id} is a collection of documents, and no match to play in or to watch; \
+             `rekindle doc` reads it"
+        ),
     )
 }
 

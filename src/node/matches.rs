@@ -17,7 +17,7 @@ use super::listing::{MatchReport, report_of};
 use super::migrate::Moved;
 use super::serving::Parts;
 use super::{ControlError, Serving};
-use crate::clock;
+use crate::{clock, moment};
 
 /// How long [`Serving::resume_match`] waits for what comes of it.
 const RESUME_PATIENCE: Duration = Duration::from_secs(20);
@@ -60,18 +60,36 @@ impl Serving {
         id: MatchId,
         span: Duration,
     ) -> Result<Profiled, ControlError> {
-        let elsewhere = |report: MatchReport| {
-            let why = report.reason.unwrap_or_else(|| format!("it is {}", report.condition));
-            ControlError::Invalid(format!("match {id} cannot be profiled here: {why}"))
-        };
         let Some(found) = self.parts().host.find(id) else {
-            return Err(elsewhere(self.match_report(id).await?));
+            return Err(self.runs_not_here(id, "profiled").await?);
         };
         let (game, tick_rate) = (found.spec().game.clone(), found.spec().tick_rate);
         let Some(profile) = found.profile(span).await else {
-            return Err(elsewhere(self.match_report(id).await?));
+            return Err(self.runs_not_here(id, "profiled").await?);
         };
         Ok(Profiled { match_id: id, game, tick_rate, profile })
+    }
+
+    /// Why something cannot be done to a match that does not run here: `done` to it. Of one that
+    /// has ended, since when.
+    async fn runs_not_here(&self, id: MatchId, done: &str) -> Result<ControlError, ControlError> {
+        let report = self.match_report(id).await?;
+        let words = match (report.condition, report.reason) {
+            (Condition::Ended, reason) => {
+                // The last thing that a match leaves is a checkpoint.
+                let listed = self.parts().store.checkpoints.list(id).await;
+                let (metas, _) = listed.unwrap_or_default();
+                let last = metas.iter().max_by_key(|meta| meta.seq);
+                let since = last.map_or_else(String::new, |meta| {
+                    format!(" at tick {}, {}", meta.tick, moment::show(meta.time_ms))
+                });
+                let reason = reason.unwrap_or_default();
+                format!("match {id} has ended{since} ({reason}): it cannot be {done}")
+            }
+            (_, Some(why)) => format!("match {id} cannot be {done} here: {why}"),
+            (condition, None) => format!("match {id} cannot be {done} here: it is {condition}"),
+        };
+        Ok(ControlError::Refused(words))
     }
 
     /// Has a match tried again that is parked, or that waits for another build; returns what has
@@ -258,11 +276,7 @@ impl Serving {
                 Ok(Updated::Declined(_)) | Err(StoreError::NotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            let row = self.match_report(id).await?;
-            return Err(ControlError::Invalid(format!(
-                "match {id} does not run here: it is {}",
-                row.condition
-            )));
+            return Err(self.runs_not_here(id, "stopped").await?);
         }
         self.parts()
             .host

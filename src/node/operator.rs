@@ -9,6 +9,9 @@ use rekindle_store::{Store, StoreError};
 
 use crate::clock;
 
+/// The action of an operator who ends a match, as the audit log names it.
+pub const STOP_ACTION: &str = "match.stop";
+
 /// The audit log could not be written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("RK-ADMIN-507: nothing was done, because it could not be written down first: {0}")]

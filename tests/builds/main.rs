@@ -32,6 +32,9 @@ const PANIC: &str = "PANIC_FUEL";
 /// The tick of cursed matches that ends the process, whoever computes it.
 const FATAL: &str = "FATAL_TICK";
 
+/// Where the process that computes a cursed match says which one it is, and makes no tick more.
+const HANGS: &str = "HANGS_IN";
+
 /// Counts ticks.
 #[derive(Clone, Resource)]
 #[resource(id = "count")]
@@ -58,6 +61,12 @@ fn count(mut count: ResMut<Count>, mut output: Output) {
     if count.cursed && fatal == Some(count.ticks) {
         // What an overflown stack or a lack of memory comes to: nothing unwinds.
         std::process::abort();
+    }
+    if let Some(file) = std::env::var_os(HANGS).filter(|_| count.cursed) {
+        std::fs::write(file, std::process::id().to_string()).unwrap();
+        loop {
+            std::thread::park();
+        }
     }
 }
 

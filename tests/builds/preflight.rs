@@ -1,10 +1,12 @@
 //! `rekindle preflight` of several builds on the store of a live node.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{FATAL, Studio};
+use super::support::eventually;
+use super::{FATAL, HANGS, Studio};
 
 /// The verdict about each match, in the order of `ids`.
 fn verdicts(answer: &Value, ids: [&String; 2]) -> [String; 2] {
@@ -42,6 +44,7 @@ pub(super) fn tries() {
     assert_eq!(verdicts(&equal, ids), ["goes_on", "goes_on"], "{equal}");
     let tried = of(&equal, &laps);
     assert!(tried["written_by"].is_string() && tried["compared"]["from"] == 0, "{tried}");
+    assert_eq!((&tried["last_run_by"], &tried["held"]), (&tried["written_by"], &"held".into()));
     let compared = &tried["compared"];
     assert!(compared["to"].as_u64() >= Some(90) && compared["hashes"].as_u64() >= Some(3));
     assert_eq!(studio.show(&laps)["epoch"], 1, "nobody took it");
@@ -73,6 +76,9 @@ pub(super) fn tries() {
     // The node noticed nothing. Of what it leaves when it is killed no byte changes either.
     let tick = studio.show(&laps)["tick"].as_u64().unwrap();
     studio.reaches(&laps, tick + 5);
+    let stopped = studio.create("{}");
+    studio.reaches(&stopped, 60);
+    studio.ask(&["match", "stop", &stopped, "--reason", "enough"], 0);
     node.kill();
     let data = studio.dir.path().join("rekindle-data");
     let (mut before, mut after) = (Vec::new(), Vec::new());
@@ -80,6 +86,21 @@ pub(super) fn tries() {
     let backtest = studio.ask_of("changed", &[], &["preflight", "--backtest"], 0);
     contents(&data, &mut after);
     assert!(before == after, "preflight writes nothing");
+
+    // Its row still says that the node lives: but nobody goes on with it now.
+    let tried = of(&backtest, &laps);
+    assert!(tried["written_by"].is_null() && tried["last_run_by"].is_string(), "{tried}");
+    assert_eq!(tried["held"], "process_gone");
+    // What an operator ended is ended for other rules, too; so it is for equal ones.
+    let equal = studio.ask_of("rebuilt", &[], &["preflight", "--backtest"], 0);
+    for (answer, verdict) in [(&backtest, "differs"), (&equal, "goes_on")] {
+        let tried = of(answer, &stopped);
+        let counted = &tried["compared"]["backtest"];
+        assert_eq!((&tried["verdict"], &counted["by_operator"]), (&verdict.into(), &true.into()));
+        let ended = [&counted["then"], &counted["now"]].map(|played| played["ended"].clone());
+        assert_eq!(ended, ["enough", "enough"], "{counted}");
+        assert_eq!(counted["then"]["last"], counted["now"]["last"]);
+    }
 
     // What would have been: twice as many laps from tick 40 on.
     let counted = &of(&backtest, &laps)["compared"]["backtest"];
@@ -90,7 +111,31 @@ pub(super) fn tries() {
     assert_eq!(counted["now"]["events"]["lap"].as_u64(), Some((2 * last - 40) / 20), "{counted}");
     let words = studio.command("changed", &[]).args(["preflight", "--backtest"]).output().unwrap();
     let words = String::from_utf8_lossy(&words.stdout).into_owned();
-    assert!(words.contains("event lap") && words.contains("2 matches tried: 2 differ"), "{words}");
+    assert!(words.contains("event lap") && words.contains("3 matches tried: 3 differ"), "{words}");
+    assert!(words.contains("last run by node") && !words.contains("* ended"), "{words}");
+    ends_with_its_command(&studio);
+}
+
+/// A trial process that never returns is gone as soon as the command is that started it.
+fn ends_with_its_command(studio: &Studio) {
+    let file = studio.dir.path().join("hangs");
+    let mut command = studio.command("rebuilt", &[(HANGS, &file.to_string_lossy())]);
+    let mut preflight = command.arg("preflight").stdout(Stdio::null()).spawn().unwrap();
+    let pid = eventually("a trial that hangs", || {
+        std::fs::read_to_string(&file).ok()?.parse::<u32>().ok()
+    });
+    assert!(runs(pid) && pid != preflight.id());
+    preflight.kill().unwrap();
+    preflight.wait().unwrap();
+    eventually("the end of the trial", || (!runs(pid)).then_some(()));
+}
+
+/// Whether a process still computes: what nobody has waited for yet is in the list of processes
+/// until somebody does.
+fn runs(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, Some('Z' | 'X') | None)
 }
 
 pub(super) fn ruled() {

@@ -17,7 +17,10 @@ fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
     let mut node = Node::start(dir.path(), &[]);
     let doc = |args: &[&str]| rekindle(dir.path(), &[&["doc"], args].concat());
     let kinds = doc(&["kinds"]).expect(0).stdout;
-    assert!(kinds.contains(KIND) && kinds.contains("for its own player, operators"), "{kinds}");
+    assert!(
+        kinds.contains(KIND) && kinds.contains("only its own player and operators may"),
+        "{kinds}"
+    );
     // Of a collection that nobody has used yet.
     let none = doc(&["get", KIND, "7"]);
     assert!(none.code != 0 && none.stderr.contains("RK-DOC-102"), "{none:?}");
@@ -30,14 +33,32 @@ fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
         (&["call", KIND, "reset", "7", "{"], "RK-CLI-212"),
         (&["call", "purse", "reset", "7"], "RK-DOC-120: no kind of document `purse`"),
         (&["ls", KIND, "--where", "luck > 1"], "RK-DOC-112: no field `luck`; there are: rounds"),
+        (
+            &["ls", KIND, "--where", "key = 7"],
+            "RK-DOC-112: the filter compares `key`, which is a text",
+        ),
+        (&["ls", KIND, "--limit", "1001"], "RK-DOC-112: a limit of 1001: at most 1000"),
     ] {
         let refused = doc(args);
         assert!(refused.code != 0 && refused.stderr.contains(words), "{args:?}: {refused:?}");
     }
     let no = doc(&["can", KIND, "reset", "7", "--player", "8"]);
-    assert!(no.code != 0 && no.stdout.contains("RK-DOC-105: player 8 may not"), "{no:?}");
+    assert!(no.code != 0 && no.stdout.contains("no: RK-DOC-105: player 8 may not"), "{no:?}");
+    let no = doc(&["can", KIND, "reset", "7", "--player", "8", "--json"]).json();
+    assert_eq!((&no["refused"]["code"], &no["refused"]["at"]), (&json!("RK-DOC-105"), &json!(0)));
+    assert!(no["refused"]["message"].as_str().unwrap().starts_with("RK-DOC-105: player 8"), "{no}");
     let empty = doc(&["ls", KIND, "--explain"]).expect(0).stdout;
-    assert!(empty.contains("0 of 0 documents") && empty.contains("durable tick"), "{empty}");
+    assert!(empty.contains("no documents of this kind") && empty.contains("durable tick"));
+    let none = doc(&["ls", KIND, "--where", "key = \"7\""]).expect(0).stdout;
+    assert!(none.contains("no document matches the filter"), "{none}");
+    // Of several calls it is said which one is refused.
+    let calls = json!([{ "action": "reset", "key": "7" }, { "action": "win", "key": "7" }]);
+    std::fs::write(dir.path().join("calls.json"), calls.to_string()).unwrap();
+    for ask in ["call", "can"] {
+        let refused = doc(&[ask, KIND, "--file", "calls.json"]);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(refused.code != 0 && said.contains("call 1 of 2"), "{ask}: {said}");
+    }
     // Refusals are in the audit log, too.
     let audit = rekindle(dir.path(), &["audit"]).expect(0).stdout;
     assert!(audit.contains("documents.call") && audit.contains("RK-DOC-105"), "{audit}");
@@ -48,6 +69,22 @@ fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
         ls.as_array().unwrap().iter().find(|found| found["game"] == KIND).unwrap()["id"].clone();
     let stop = rekindle(dir.path(), &["match", "stop", id.as_str().unwrap()]);
     assert!(stop.code != 0 && stop.stderr.contains("RK-DOC-124"), "{stop:?}");
+    for args in [
+        &["watch", id.as_str().unwrap(), "--seconds", "1"][..],
+        &["bots", "--match", id.as_str().unwrap(), "--seconds", "5"],
+    ] {
+        let refused = rekindle(dir.path(), args).expect(1);
+        assert!(refused.stderr.contains("RK-DOC-124"), "{args:?}: {refused:?}");
+    }
+    // What it answers is shown by its fields, among them the answers to those refused calls.
+    let events = rekindle(dir.path(), &["events", id.as_str().unwrap(), "--json"]).expect(0).stdout;
+    let first: Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
+    assert!(
+        first["fields"]["json"].as_str().is_some_and(|json| json.contains("refused")),
+        "{first}"
+    );
+    let list = rekindle(dir.path(), &["match", "show", id.as_str().unwrap()]).expect(0).stdout;
+    assert!(list.contains(&format!("a collection: `rekindle doc ls {KIND}`")), "{list}");
     let create = rekindle(dir.path(), &["match", "create", "--game", KIND]);
     assert!(create.code != 0 && create.stderr.contains("RK-DOC-124"), "{create:?}");
     assert_eq!(node.terminate(), 0);

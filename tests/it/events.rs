@@ -48,16 +48,34 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     let player = first["fields"]["player"].to_string();
     let of_player = lines(dir, &["events", &id, "--type", "put", "--player", &player]);
     assert_eq!(of_player.len(), 5, "who begins makes five marks: {of_player:?}");
-    assert!(lines(dir, &["events", &id, "--player", "77"]).is_empty());
+    let nothing = rekindle(dir, &["events", &id, "--player", "77"]).expect(0);
+    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("no such event is recorded of 1"));
     let second = all[1]["tick"].to_string();
     let span = lines(dir, &["events", &id, "--from", &second, "--to", &second]);
     assert_eq!(span, all[1..2]);
     assert_eq!(lines(dir, &["events", "--game", "tictactoe", "--since", "1h"]), all);
     let time = all[8]["time"].as_str().unwrap();
+    assert_eq!(time.len(), "2026-11-25T12:00:00.250Z".len(), "{time}");
     assert!(lines(dir, &["events", &id, "--since", time]).contains(&all[8]));
 
     let typo = rekindle(dir, &["events", &id, "--type", "putt"]).expect(2).stderr;
     assert!(typo.contains("RK-CLI-230") && typo.contains("did you mean `put`?"), "{typo}");
+    let comma = rekindle(dir, &["events", &id, "--type", "put,"]).expect(2).stderr;
+    assert!(comma.contains("a comma too many"), "{comma}");
+    let far = rekindle(dir, &["events", "--type", "kll"]).expect(2).stderr;
+    assert!(far.contains("did you mean `kill`?"), "the nearest of all games: {far}");
+    let empty = rekindle(dir, &["events", ""]).expect(4).stderr;
+    assert!(empty.contains("RK-CLI-234"), "{empty}");
+    let beside = rekindle(dir, &["events", &id, "--admin", "127.0.0.1:1"]).expect(0).stderr;
+    assert!(beside.contains("does not ask the node of --admin"), "{beside}");
+    let gone = rekindle(dir, &["match", "stats", &id, "--store", "local:gone", "--data-dir", "x"]);
+    assert!(gone.code == 4 && gone.stderr.contains("RK-NODE-027: gone is no data"), "{gone:?}");
+    // A ticket is for the match that a prefix names, and for none that is not there.
+    let ticket = ["ticket", "issue", "--player", "7", "--match"];
+    rekindle(dir, &[&ticket[..], &["zz"]].concat()).expect(4);
+    rekindle(dir, &[&ticket[..], &[&id[..6]]].concat()).expect(0);
+    let audit = rekindle(dir, &["audit"]).expect(0).stdout;
+    assert!(audit.contains(&format!("ttl_s=3600 match={id}")), "{audit}");
     let none = rekindle(dir, &["events", "--game", "tictacto"]).expect(4).stderr;
     assert!(none.contains("RK-CLI-231") && none.contains("arena"), "{none}");
 

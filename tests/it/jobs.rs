@@ -176,7 +176,7 @@ fn what_operators_do_is_written_down() {
         rekindle(dir.path(), &["match", "create", "--bots", "1", "--json"]).expect(0).json();
     let id = text(&created["id"]);
     rekindle(dir.path(), &["match", "stop", id, "--reason", "enough of it"]).expect(0);
-    rekindle(dir.path(), &["match", "stop", id]).expect(2);
+    rekindle(dir.path(), &["match", "stop", id]).expect(1);
     rekindle(dir.path(), &["ticket", "issue", "--player", "7"]).expect(0);
     rekindle(dir.path(), &["jobs", "run", "prune-jobs", "--wait", "30"]).expect(0);
     let entries = audit(dir.path(), &[]);
@@ -206,7 +206,7 @@ fn what_operators_do_is_written_down() {
         "{}",
         entries[2]
     );
-    assert!(text(&entries[5]["error"]).contains("does not run here"), "{}", entries[5]);
+    assert!(text(&entries[5]["error"]).contains("has ended at tick"), "{}", entries[5]);
     assert!(
         !entries.iter().any(|entry| entry.to_string().contains("v4.public")),
         "a ticket is a secret"
@@ -226,7 +226,7 @@ fn what_operators_do_is_written_down() {
     assert_eq!(words.lines().count(), 6, "one line an action: {words}");
     assert!(
         words.contains("match.stop")
-            && words.contains("failed: RK-ADMIN-411")
+            && words.contains("failed: RK-ADMIN-409")
             && words.contains("node.drain"),
         "{words}"
     );

@@ -1,5 +1,7 @@
 //! A node as its operator meets it: starts, dies, comes back, stops.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -122,6 +124,29 @@ fn a_clean_stop_leaves_nothing_to_replay() {
 }
 
 #[test]
+fn a_connection_that_breaks_is_told_from_an_answer_that_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = "HTTP/1.0 200 OK\r\ncontent-length: 40\r\n\r\n[";
+    for (answer, code, words) in [
+        ("", 3, "RK-ADMIN-003: the connection to the node at http://127.0.0.1"),
+        (half, 3, "1 of its 40 bytes came"),
+        ("220 mail\r\n", 1, "RK-ADMIN-002"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let node = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let asked = rekindle(dir.path(), &["match", "ls", "--admin", &addr]).expect(code);
+        assert!(asked.stderr.contains(words), "{answer:?}: {asked:?}");
+        node.join().unwrap();
+    }
+}
+
+#[test]
 fn matches_are_listed_shown_and_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let _node = Node::start(dir.path(), &[]);
@@ -136,9 +161,18 @@ fn matches_are_listed_shown_and_stopped() {
         (stopped["state"].as_str(), stopped["reason"].as_str()),
         (Some("ended"), Some("enough"))
     );
-    rekindle(dir.path(), &["match", "stop", &one]).expect(2);
-    let ended = rekindle(dir.path(), &["match", "profile", &one]).expect(2);
-    assert!(ended.stderr.contains("cannot be profiled here"), "{}", ended.stderr);
+    for (args, done) in
+        [(["match", "stop", &one], "stopped"), (["match", "profile", &one], "profiled")]
+    {
+        let ended = rekindle(dir.path(), &args).expect(1).stderr;
+        assert!(
+            ended.contains(&format!("RK-ADMIN-409: match {one} has ended at tick ")),
+            "{ended}"
+        );
+        assert!(ended.contains("Z (enough): it cannot be") && ended.contains(done), "{ended}");
+    }
+    let show = rekindle(dir.path(), &["match", "show", &one]).expect(0).stdout;
+    assert!(show.contains("players    none: it is over"), "{show}");
     rekindle(dir.path(), &["match", "profile", &two, "--seconds", "0"]).expect(2);
     let profile = rekindle(dir.path(), &["match", "profile", &two, "--seconds", "2", "--json"])
         .expect(0)

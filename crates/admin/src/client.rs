@@ -26,6 +26,13 @@ pub enum ClientError {
          another with --admin"
     )]
     Unreachable(SocketAddr, String),
+    /// The connection ended before its answer did.
+    #[error(
+        "RK-ADMIN-003: the connection to the node at http://{0} broke before its answer was whole \
+         ({1}): the node has probably ended, and what was asked of it may be done or not; \
+         `rekindle cluster status` shows which nodes run, and `rekindle audit` what was done"
+    )]
+    Broken(SocketAddr, String),
     /// The node refused.
     #[error("{}", .1.message)]
     Refused(u16, Problem),
@@ -110,6 +117,7 @@ impl AdminClient {
     ) -> Result<(u16, Vec<u8>), ClientError> {
         let unreachable =
             |cause: std::io::Error| ClientError::Unreachable(self.addr, cause.to_string());
+        let broken = |cause: String| ClientError::Broken(self.addr, cause);
         let authorization = self
             .token
             .as_ref()
@@ -123,18 +131,25 @@ impl AdminClient {
             body.len()
         );
         let talk = async {
-            let mut stream = TcpStream::connect(self.addr).await?;
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(&body).await?;
+            let mut stream = TcpStream::connect(self.addr).await.map_err(unreachable)?;
             let mut answer = Vec::new();
-            stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+            let told = async {
+                stream.write_all(head.as_bytes()).await?;
+                stream.write_all(&body).await?;
+                stream.take(MAX_ANSWER).read_to_end(&mut answer).await
+            };
+            told.await.map_err(|cause| broken(cause.to_string()))?;
             Ok(answer)
         };
         let answer = match tokio::time::timeout(TIMEOUT, talk).await {
-            Ok(answer) => answer.map_err(unreachable)?,
+            Ok(answer) => answer?,
             Err(_) => return Err(unreachable(std::io::ErrorKind::TimedOut.into())),
         };
-        split(&answer).ok_or_else(|| ClientError::Strange(self.addr, "no HTTP".to_owned()))
+        match split(&answer) {
+            Split::Whole(status, body) => Ok((status, body)),
+            Split::CutOff(words) => Err(broken(words)),
+            Split::NoHttp => Err(ClientError::Strange(self.addr, "no HTTP".to_owned())),
+        }
     }
 }
 
@@ -145,17 +160,50 @@ pub fn agent() -> String {
     if user.is_empty() { "rekindle-cli".to_owned() } else { format!("rekindle-cli ({user})") }
 }
 
-/// Status and body of an HTTP/1.x answer that ended with its connection.
-fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer[end + 4..].to_vec()))
+/// What came before a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Split {
+    /// An HTTP/1.x answer: its status and body.
+    Whole(u16, Vec<u8>),
+    /// The beginning of one: where it stops.
+    CutOff(String),
+    /// Something else.
+    NoHttp,
+}
+
+/// Takes an HTTP/1.x answer apart that ended with its connection. One that says how long it is has
+/// to be as long.
+fn split(answer: &[u8]) -> Split {
+    const BEGINS: &[u8] = b"HTTP/1.";
+    if answer.is_empty() {
+        return Split::CutOff("it answered nothing".to_owned());
+    }
+    let begun = answer.len().min(BEGINS.len());
+    if answer[..begun] != BEGINS[..begun] {
+        return Split::NoHttp;
+    }
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Split::CutOff(format!("it stopped within its head, after {} bytes", answer.len()));
+    };
+    let Ok(head) = std::str::from_utf8(&answer[..end]) else { return Split::NoHttp };
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let Some(status) = status else { return Split::NoHttp };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    let body = answer[end + 4..].to_vec();
+    match length {
+        Some(length) if body.len() < length => {
+            Split::CutOff(format!("{} of its {length} bytes came", body.len()))
+        }
+        _ => Split::Whole(status, body),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AdminClient, split};
+    use super::{AdminClient, Split, split};
 
     #[test]
     fn the_token_is_not_printed() {
@@ -165,8 +213,16 @@ mod tests {
 
     #[test]
     fn an_answer_is_split_or_refused() {
-        assert_eq!(split(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nbody"), Some((200, b"body".to_vec())));
-        assert_eq!(split(b"HTTP/1.0 200 OK\r\n"), None);
-        assert_eq!(split(b"SSH-2.0-OpenSSH\r\n\r\n"), None);
+        let whole = Split::Whole(200, b"body".to_vec());
+        assert_eq!(split(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nbody"), whole);
+        assert_eq!(split(b"HTTP/1.0 200 OK\r\ncontent-length: 4\r\n\r\nbody"), whole);
+        for cut in
+            ["", "HT", "HTTP/1.0 200 OK\r\n", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nbody"]
+        {
+            assert!(matches!(split(cut.as_bytes()), Split::CutOff(_)), "{cut:?}");
+        }
+        for strange in ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.0 ok\r\n\r\n", "220 mail"] {
+            assert_eq!(split(strange.as_bytes()), Split::NoHttp, "{strange:?}");
+        }
     }
 }

@@ -14,6 +14,8 @@
 //! * `apply`: what an order does: a pure function over the documents that it names.
 //! * `collection`: the game that keeps the documents, and remembers which effects it has applied.
 //! * `filter`, `read`: questions, answered from a world without changing it.
+//! * `types`: refuses filters that compare a field with values that it never has.
+//! * `words`: what is wrong with a JSON, for people.
 //!
 //! Called by the node (`src/node/documents`), which sends orders to where the collection runs, and
 //! by games, which call actions as effects ([`Output::call`](crate::Output::call)).
@@ -23,14 +25,16 @@ pub(crate) mod collection;
 pub(crate) mod declare;
 pub(crate) mod filter;
 pub(crate) mod read;
+mod types;
 pub mod wire;
+pub mod words;
 
 pub use collection::{Answered, Submit};
 
 /// The kind of effect that calls actions of documents.
 pub const CALL_EFFECT: &str = "rekindle.call";
 /// The kind of event with which a collection answers an order.
-pub const ANSWER_EVENT: &str = "rekindle.answer";
+pub const ANSWER_EVENT: &str = <Answered as crate::value::component::Stored>::ID;
 /// The player as whom a node brings orders to a collection: nobody has a ticket for it.
 pub const CLERK: rekindle_schema::PlayerId = rekindle_schema::PlayerId((1 << 63) - 1);
 

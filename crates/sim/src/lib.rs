@@ -305,6 +305,7 @@ pub use ecs::query::aggregate::Aggregate;
 pub use ecs::query::data::QueryData;
 pub use ecs::query::filter::{Added, Changed, Or, QueryFilter, With, Without};
 pub use ecs::query::parallel::ParallelData;
+pub use ecs::registry::did_you_mean;
 pub use ecs::relations::Related;
 pub use ecs::resources::{Res, ResMut};
 pub use ecs::rng::Rng;

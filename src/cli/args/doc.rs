@@ -27,7 +27,7 @@ pub enum DocCommand {
         /// The field to sort by, `-` before it for descending [default: key].
         #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
         sort: Option<String>,
-        /// Most documents, at most 1000.
+        /// Most documents, at most 1000; with 0 they are only counted.
         #[arg(long, default_value_t = 100)]
         limit: usize,
         /// So many are left out at the beginning.

@@ -81,6 +81,22 @@ pub struct Backtest {
     pub then: Played,
     /// As this build computes it.
     pub now: Played,
+    /// It was no rule of the game that ended it then, but an operator. That comes from outside as
+    /// inputs do, so it ends what this build computes as well, if that goes on for so long.
+    pub by_operator: bool,
+}
+
+impl Backtest {
+    /// Whether a stop by an operator would explain that it ended then and does not now.
+    pub fn may_be_stopped(&self) -> bool {
+        !self.by_operator && self.then.ended.is_some() && self.now.ended.is_none()
+    }
+
+    /// An operator ended it.
+    pub fn stopped(&mut self) {
+        self.by_operator = true;
+        self.now.ended.clone_from(&self.then.ended);
+    }
 }
 
 /// One way in which a match went.
@@ -203,6 +219,13 @@ pub(super) fn of(
                     (None, Some(tick)) => Outcome::Unproven(tick),
                     (None, None) => Outcome::Equal,
                 };
+            }
+            // A game that computes all the same would have ended it in the same tick.
+            if let Some(counted) = &mut counted
+                && found.outcome == Outcome::Equal
+                && counted.may_be_stopped()
+            {
+                counted.stopped();
             }
             found.backtest = counted;
         }

@@ -129,6 +129,7 @@ fn one<D: Document>(
         }
     }
     staged.changed = true;
+    // Whoever calls it next finds no document, which is version 0; the change itself has a number.
     staged.version = if staged.now.is_some() { version } else { 0 };
-    Ok(Done { key: key.clone(), version: staged.version, out })
+    Ok(Done { key: key.clone(), version, out })
 }

@@ -9,12 +9,12 @@ use rekindle_schema::record::LeaveReason;
 use super::apply::{Setting, Stage, Staged, apply};
 use super::declare::{Declaration, Document};
 use super::wire::{CollectionInfo, Order, Outcome, Refusal, Source, Submission};
-use super::{ANSWER_EVENT, CLERK, read};
+use super::{CLERK, read, words};
 use crate::ecs::index::{Hashed, Index};
 use crate::ecs::world::World;
 use crate::game::builder::{Game, GameBuilder};
 use crate::value::entity::Entity;
-use crate::{Component, Resource, Value};
+use crate::{Component, Event, Resource, Value};
 
 /// Most matches of which a collection remembers effects. Those that are over are forgotten.
 const MOST_SOURCES: u64 = 200_000;
@@ -72,7 +72,8 @@ pub struct Submit {
 }
 
 /// What a collection says to a [`Submit`], as an event.
-#[derive(Debug, Clone, PartialEq, Value)]
+#[derive(Debug, Clone, PartialEq, Event)]
+#[event(id = "rekindle.answer")]
 pub struct Answered {
     /// That of the command.
     ticket: u64,
@@ -172,7 +173,7 @@ impl<D: Document> Game for Collection<D> {
 
     fn build(game: &mut GameBuilder<Self>) {
         game.component::<D>().component::<Entry>().component::<Applied>().resource::<Counts>();
-        game.index::<ByKey>().index::<ByMatch>();
+        game.index::<ByKey>().index::<ByMatch>().tells::<Answered>();
         let (declared, problems) = Declaration::<D>::of_kind();
         game.refuse(problems);
         let declared = Arc::new(declared);
@@ -195,12 +196,12 @@ impl<D: Document> Game for Collection<D> {
             Ok(Submission::Order(order)) => take::<D>(world, &order),
             Ok(Submission::Forget { matches, idle }) => forget(world, &matches, idle),
             Err(error) => {
-                Outcome::Refused { at: 0, why: Refusal::Malformed { problem: error.to_string() } }
+                Outcome::Refused { at: 0, why: Refusal::Malformed { problem: words::of(&error) } }
             }
         };
         let changed = matches!(outcome, Outcome::Done(_));
         let json = serde_json::to_string(&outcome).unwrap_or_default();
-        world.output().tell(CLERK, ANSWER_EVENT, &Answered { ticket, json });
+        world.output().publish_to(CLERK, &Answered { ticket, json });
         changed
     }
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::wire::{ActionInfo, Call, Caller, CollectionInfo, Refusal};
+use super::words;
 use crate::value::component::Component;
 use crate::value::shape::Shape;
 use crate::{Tick, Value};
@@ -261,7 +262,11 @@ impl<D> Rule<D> {
 
     fn callers(&self) -> String {
         let names: Vec<_> = self.by.iter().map(Who::to_string).collect();
-        if names.is_empty() { "nobody may".to_owned() } else { format!("for {}", names.join(", ")) }
+        match names.split_last() {
+            None => "nobody may".to_owned(),
+            Some((only, [])) => format!("only {only} may"),
+            Some((last, before)) => format!("only {} and {last} may", before.join(", ")),
+        }
     }
 
     fn policy(&self) -> String {
@@ -505,8 +510,8 @@ fn arguments<A: DeserializeOwned>(given: Json) -> Result<A, Stop> {
     let empty = given.as_object().is_some_and(serde_json::Map::is_empty);
     let read = serde_json::from_value(given);
     read.or_else(|error| {
-        let none = if empty { serde_json::from_value(Json::Null) } else { Err(error) };
-        none.map_err(|error| Stop::Arguments(error.to_string()))
+        let none = if empty { serde_json::from_value(Json::Null).ok() } else { None };
+        none.ok_or_else(|| Stop::Arguments(words::of(&error)))
     })
 }
 

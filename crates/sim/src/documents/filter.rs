@@ -2,7 +2,8 @@
 //!
 //! Fields are attributes, calculations, `key` and `version`; `inventory.0.name` goes into lists and
 //! structs. `and` binds tighter than `or`. Values of different types are unequal, and neither is
-//! less than the other. Called by [`super::read`].
+//! less than the other. Called by [`super::read`], which refuses a filter that compares a field with
+//! values of a type that the field never has.
 
 use std::cmp::Ordering;
 
@@ -42,6 +43,11 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
+    /// Whether it asks for an order, and not only for what is equal.
+    pub(crate) fn orders(self) -> bool {
+        !matches!(self, Self::Equal | Self::Unequal)
+    }
+
     fn holds(self, found: &Json, wanted: &Json) -> bool {
         match self {
             Self::Equal => equal(found, wanted),
@@ -74,14 +80,20 @@ impl Filter {
         }
     }
 
-    /// The fields that it asks for.
-    pub(crate) fn fields(&self) -> Vec<&str> {
+    /// The fields that it asks for, each with how it is compared and with what.
+    pub(crate) fn comparisons(&self) -> Vec<(&str, Operator, &Json)> {
         match self {
             Self::And(filters) | Self::Or(filters) => {
-                filters.iter().flat_map(Self::fields).collect()
+                filters.iter().flat_map(Self::comparisons).collect()
             }
-            Self::Not(filter) => filter.fields(),
-            Self::Compare(name, ..) | Self::In(name, _) | Self::Between(name, ..) => vec![name],
+            Self::Not(filter) => filter.comparisons(),
+            Self::Compare(name, operator, value) => vec![(name, *operator, value)],
+            Self::In(name, values) => {
+                values.iter().map(|value| (name.as_str(), Operator::Equal, value)).collect()
+            }
+            Self::Between(name, low, high) => {
+                vec![(name, Operator::GreaterOrEqual, low), (name, Operator::LessOrEqual, high)]
+            }
         }
     }
 }

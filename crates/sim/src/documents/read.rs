@@ -9,7 +9,9 @@ use super::apply::Stage;
 use super::collection::{Applied, ByKey, Counts, Declared, Entry, outcome_of, staged};
 use super::declare::{Aggregate, Calculate, Declaration, Document, Together, attributes};
 use super::filter::{self, Filter};
+use super::types;
 use super::wire::{MAX_ANSWER, MAX_ROWS, Outcome, Query, Question, Refusal, Reply, Row};
+use super::words;
 use crate::ecs::world::World;
 use crate::storage::column::bits;
 use crate::value::component::Component;
@@ -22,7 +24,7 @@ const USUAL_ROWS: usize = 100;
 pub(crate) fn answer<D: Document>(world: &World, question: &[u8]) -> Reply {
     let question = match serde_json::from_slice(question) {
         Ok(question) => question,
-        Err(error) => return refused(format!("this is no question: {error}")),
+        Err(error) => return refused(format!("this is no question: {}", words::of(&error))),
     };
     let declared = world.constant::<Declared<D>>();
     match question {
@@ -89,17 +91,24 @@ fn find(world: &World, key: &str) -> Option<Entity> {
 }
 
 fn row<D: Document>(world: &World, declared: &Declaration<D>, entity: Entity) -> Option<Row> {
-    let Entry { key, version } = world.get::<Entry>(entity)?;
-    let (document, calculations) = world.read::<D, _>(entity, |document| {
-        let calculate = |(name, of): (&String, &Calculate<D>)| (name.clone(), of(document));
-        let calculations: Map<_, _> = declared.calculations.iter().map(calculate).collect();
-        (serde_json::to_value(document).unwrap_or_default(), calculations)
-    })?;
-    Some(Row { key, version, document, calculations })
+    let entry = world.get::<Entry>(entity)?;
+    world.read::<D, _>(entity, |document| row_of(declared, entry, document))
+}
+
+/// A document, as it is read.
+pub(super) fn row_of<D>(declared: &Declaration<D>, entry: Entry, document: &D) -> Row
+where
+    D: Document,
+{
+    let Entry { key, version } = entry;
+    let calculate = |(name, of): (&String, &Calculate<D>)| (name.clone(), of(document));
+    let calculations: Map<_, _> = declared.calculations.iter().map(calculate).collect();
+    let document = serde_json::to_value(document).unwrap_or_default();
+    Row { key, version, document, calculations }
 }
 
 /// A field of a row: an attribute, a calculation, `key`, `version`, or what is inside of one.
-fn field(row: &Row, path: &str) -> Json {
+pub(super) fn field(row: &Row, path: &str) -> Json {
     let mut parts = path.split('.');
     let first = match parts.next().unwrap_or_default() {
         "key" => Json::String(row.key.clone()),
@@ -140,14 +149,30 @@ fn rows<D: Document>(
         })?),
         None => None,
     };
-    for path in filter.iter().flat_map(Filter::fields) {
+    let comparisons = filter.as_ref().map(Filter::comparisons).unwrap_or_default();
+    for (path, ..) in &comparisons {
         known(declared, path)?;
     }
+    types::check(declared, &comparisons, &|with| {
+        each::<Entry>(world, |entity, _| {
+            if let Some(row) = row::<D>(world, declared, entity) {
+                with(&row);
+            }
+        });
+    })?;
     let (by, descending) = match query.sort.as_deref() {
         Some(sort) => (sort.strip_prefix('-').unwrap_or(sort), sort.starts_with('-')),
         None => ("key", false),
     };
     known(declared, by)?;
+    let limit = query.limit.unwrap_or(USUAL_ROWS);
+    if limit > MAX_ROWS {
+        let problem = format!(
+            "a limit of {limit}: at most {MAX_ROWS} documents are in an answer; ask for those behind \
+             them with a greater `skip`"
+        );
+        return Err(Refusal::Question { problem });
+    }
     let mut found = Vec::new();
     each::<Entry>(world, |entity, _| {
         let Some(row) = row::<D>(world, declared, entity) else { return };
@@ -162,7 +187,6 @@ fn rows<D: Document>(
         order.then_with(|| x.key.cmp(&y.key))
     });
     let matching = found.len();
-    let limit = query.limit.unwrap_or(USUAL_ROWS).min(MAX_ROWS);
     let mut size = 0;
     let rows: Vec<Row> = found
         .into_iter()

@@ -155,7 +155,8 @@ pub enum Submission {
 pub struct Done {
     /// The document's key.
     pub key: String,
-    /// The version that the document has now; 0 if there is none any more.
+    /// The version that the document has now. If the action has destroyed it, the number of that
+    /// change: a document that is made anew with this key has a greater version.
     pub version: u64,
     /// What the action returned.
     #[serde(default, skip_serializing_if = "Json::is_null")]
@@ -348,7 +349,8 @@ pub struct Query {
     /// The field to sort by, `-` before it for descending; by key without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sort: Option<String>,
-    /// Most documents in the answer; 100 without one.
+    /// Most documents in the answer, at most [`MAX_ROWS`]; 100 without one. With 0 the answer
+    /// has their number alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// So many are left out at the beginning.
@@ -379,7 +381,7 @@ pub enum Reply {
     Rows {
         /// As many as were asked for and fit into an answer.
         rows: Vec<Row>,
-        /// How many the filter lets through.
+        /// How many the filter lets through; without a filter, all.
         matching: usize,
         /// The collection ends behind these rows, or goes on: ask again with a greater `skip`.
         more: bool,

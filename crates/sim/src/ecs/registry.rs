@@ -291,7 +291,7 @@ pub(crate) fn in_place(id: &str) -> String {
 }
 
 /// `, did you mean …?` with the known name that is nearest to `name`; empty if none is near.
-pub(crate) fn did_you_mean<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+pub fn did_you_mean<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
     let near = known.map(|known| (distance(name, known), known)).min();
     match near {
         Some((distance, known)) if distance > 0 && distance <= 1 + name.len() / 3 => {

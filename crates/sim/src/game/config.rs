@@ -67,6 +67,7 @@ fn take_rules<G: Game>(given: &mut Json, default: u32) -> Result<u32, String> {
             "version {rules} of the rules is newer than this build: {known}; run the build that \
              has it"
         )),
+        Some(0) => Err(format!("versions of the rules begin with 1, so there is no 0: {known}")),
         Some(rules) if rules < oldest => Err(format!(
             "version {rules} of the rules is no longer played: {known}; run an older build"
         )),
@@ -247,6 +248,8 @@ mod tests {
         let last = Typed::<Ruled<2, 3>>::new().unwrap();
         let gone = last.create(&first, 7).err().unwrap().to_string();
         assert!(gone.contains("version 1 of the rules is no longer played"), "{gone}");
+        let none = new.config_from_json(r#"{"@rules": 0}"#).unwrap_err().to_string();
+        assert!(none.contains("versions of the rules begin with 1"), "{none}");
         for wrong in [r#"{"@rules": 4}"#, r#"{"@rules": 0}"#, r#"{"@rules": "x"}"#, "[]"] {
             assert!(new.config_from_json(wrong).is_err(), "{wrong}");
         }

@@ -64,11 +64,6 @@ impl Payloads {
         self.told.keys().map(String::as_str)
     }
 
-    /// `, did you mean …?` with the declared kind nearest to `kind`; empty if none is near.
-    pub fn did_you_mean(&self, kind: &str) -> String {
-        did_you_mean(kind, self.kinds())
-    }
-
     /// Whether events of this kind are handed to functions of the executable.
     pub fn delivers(&self, kind: &str) -> bool {
         self.told.get(kind).is_some_and(|told| told.delivered)
@@ -87,7 +82,7 @@ impl Payloads {
     /// A told event by its fields; why not, if it cannot be read.
     pub fn event(&self, kind: &str, payload: &[u8]) -> Result<Json, String> {
         let told = self.told.get(kind).ok_or_else(|| {
-            format!("the game declares no event `{kind}`{}", self.did_you_mean(kind))
+            format!("the game declares no event `{kind}`{}", did_you_mean(kind, self.kinds()))
         })?;
         read(Some(&told.shape), payload)
     }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use rekindle_sim::documents::wire::{
-    Call, Caller, MAX_KEY, MAX_ORDER, Order, Outcome, Query, Question, Refusal, Reply, Row, Source,
-    Submission,
+    Call, Caller, MAX_KEY, MAX_ORDER, MAX_ROWS, Order, Outcome, Query, Question, Refusal, Reply,
+    Row, Source, Submission,
 };
 use rekindle_sim::documents::{CLERK, Submit};
 use rekindle_sim::{
@@ -368,13 +368,19 @@ fn what_is_refused_says_why_and_changes_nothing() {
         (raw("buy", "8", json!("a hat")), "RK-DOC-102: there is no document `8`"),
         (raw("open", "7", json!({ "amount": 1 })), "RK-DOC-103"),
         (operator(vec![stale]), &format!("RK-DOC-104: `7` has version {version}, not")),
-        (player(7, credit("7", 1)), "RK-DOC-105: player 7 may not call `credit` on `7`: for match"),
-        (player(8, CLOSE.on("7", &())), "for its own player, operators"),
+        (
+            player(7, credit("7", 1)),
+            "RK-DOC-105: player 7 may not call `credit` on `7`: only matches",
+        ),
+        (player(8, CLOSE.on("7", &())), "only its own player and operators may"),
         (
             player(7, CLOSE.on("7", &())),
             "RK-DOC-105: player 7 may not call `close` on `7`: only if",
         ),
-        (raw("credit", "7", json!({ "amount": "much" })), "RK-DOC-106: arguments of `credit`"),
+        (
+            raw("credit", "7", json!({ "amount": "much" })),
+            "expected a whole number, found the text \"much\"",
+        ),
         (raw("credit", "7", json!({ "amount": 1, "x": 2 })), "unknown field `x`"),
         (raw("credit", "7", json!({ "amount": 401 })), "`credits` is 501, outside of 0..=500"),
         (raw("credit", "9", json!({ "amount": -1 })), "RK-DOC-107"),
@@ -382,7 +388,7 @@ fn what_is_refused_says_why_and_changes_nothing() {
         (raw("credit", "7", heavy), "RK-DOC-109: an order of"),
         (operator(vec![]), "RK-DOC-109: 0 calls"),
         (raw("crash", "7", json!(null)), "RK-DOC-110: action `crash` panicked: a fault of the"),
-        (raw("buy", "7", json!({})), "RK-DOC-106"),
+        (raw("buy", "7", json!({})), "RK-DOC-106: arguments of `buy`: expected a text, found an"),
         // All or nothing: the first call would have succeeded.
         (operator(vec![credit("7", 5), credit("x", 5), credit("7", 1000)]), "RK-DOC-107"),
         (operator(vec![credit("7", -95), BUY.on("7", &"hat".into())]), "refuses (poor): an item"),
@@ -403,6 +409,45 @@ fn what_is_refused_says_why_and_changes_nothing() {
     let garbage = Submission::Order(operator(vec![]));
     assert!(matches!(desk.submit(&[garbage])[0], Outcome::Refused { .. }));
     desk.harness.assert_replay_identical();
+}
+
+#[test]
+fn a_filter_is_refused_by_types_though_there_is_no_document_yet() {
+    let desk = Desk::open();
+    let query = Query { filter: Some("key = 7".into()), ..Query::default() };
+    assert!(matches!(desk.ask(&Question::Query(query)), Reply::Refused(_)));
+    assert_eq!(desk.keys("items.0 = 7 and key = '7'", "key").len(), 0, "what may be in lists");
+}
+
+#[test]
+fn a_version_is_never_given_twice_and_the_end_of_a_document_has_one() {
+    let mut desk = Desk::open();
+    let mut before = 0;
+    for _ in 0..3 {
+        for call in [credit("7", 0), CLOSE.on("7", &())] {
+            let Outcome::Done(done) = desk.call(call) else { panic!("it may") };
+            assert!(done[0].version > before, "{done:?} after {before}");
+            before = done[0].version;
+        }
+        // There is none: whoever wants to make one, and not to change one, says 0.
+        let stale = refusal(desk.call(Call { if_version: Some(before), ..credit("7", 0) }));
+        assert!(matches!(stale, Refusal::Stale { found: 0, .. }), "{stale}");
+        let new = Call { if_version: Some(0), ..credit("8", 0) };
+        assert!(matches!(desk.order(&operator(vec![new, CLOSE.on("8", &())])), Outcome::Done(_)));
+        before += 2;
+    }
+    desk.harness.assert_replay_identical();
+}
+
+#[test]
+fn what_a_collection_answers_is_read_by_its_fields() {
+    let game = Typed::<Collection<Purse>>::new().unwrap();
+    let mut desk = Desk::open();
+    desk.harness.command(CLERK, &Submit::order(7, &operator(vec![credit("7", 5)])));
+    let event = desk.harness.tick().events[0].clone();
+    let fields = game.payloads().event(&event.kind, &event.payload).unwrap();
+    let answered: Json = serde_json::from_str(fields["json"].as_str().unwrap()).unwrap();
+    assert_eq!((&fields["ticket"], &answered["done"][0]["key"]), (&json!(7), &json!("7")));
 }
 
 #[test]
@@ -502,6 +547,16 @@ fn documents_are_found_by_what_they_are() {
         ("credit > 1", "key", "no field `credit`; there are: rating, credits, items, worth, key"),
         ("credits > 1", "-wealth", "no field `wealth`"),
         ("credits >", "key", "expected a number"),
+        ("key = 7", "key", "`key`, which is a text, with 7, which is a number; a text stands in"),
+        ("not key != 7", "key", "in quotes: \"7\""),
+        ("credits > 1 or rating = 'high'", "key", "`rating`, which is a number, with \"high\""),
+        ("worth between '1' and 2", "key", "`worth`, which is a number, with \"1\""),
+        ("credits in (1, true)", "key", "with true, which is a truth value"),
+        ("items = 'hat'", "key", "`items`, which is a list, with \"hat\""),
+        ("items.0 = 1", "key", "`items.0`, which is a text, with 1"),
+        ("version = 'new'", "key", "`version`, which is a number"),
+        ("credits < null", "key", "the filter orders `credits` by null"),
+        ("rating.high = 1", "key", "`rating` has no parts, so there is no `rating.high`"),
     ] {
         let query =
             Query { filter: Some(filter.into()), sort: Some(sort.into()), ..Query::default() };
@@ -513,6 +568,15 @@ fn documents_are_found_by_what_they_are() {
             other => panic!("{other:?}"),
         }
     }
+    // What a comparison with null says is so, and what is not there yet may come.
+    assert_eq!(desk.keys("items.5 = null and credits != null", "key").len(), 4);
+    assert_eq!(desk.keys("items.5 = 'hat' or items.5 = 1", "key").len(), 0);
+    let query =
+        |limit| desk.ask(&Question::Query(Query { limit: Some(limit), ..Query::default() }));
+    let Reply::Refused(why) = query(MAX_ROWS + 1) else { panic!("it was cut in silence") };
+    assert!(why.to_string().starts_with("RK-DOC-112: a limit of 1001: at most 1000"), "{why}");
+    assert!(matches!(query(MAX_ROWS), Reply::Rows { matching: 4, more: false, .. }));
+    assert!(matches!(query(0), Reply::Rows { rows, matching: 4, .. } if rows.is_empty()));
     let answer = desk.harness.simulation().answer(b"{\"mend\":1}").unwrap();
     assert!(String::from_utf8(answer).unwrap().contains("this is no question"));
 }
@@ -578,5 +642,5 @@ fn a_collection_says_what_can_be_done_with_it() {
     assert_eq!(info.attributes, ["rating", "credits", "items"]);
     let close = info.actions.iter().find(|action| action.name == "close").unwrap();
     assert_eq!(close.does, "destroy");
-    assert_eq!(close.policy, "for its own player, operators; only if it is empty");
+    assert_eq!(close.policy, "only its own player and operators may; only if it is empty");
 }
