@@ -6,6 +6,7 @@ pub mod args;
 mod access;
 mod audit;
 pub(crate) mod bots;
+mod bugreport;
 mod ca;
 mod cluster;
 mod config;
@@ -34,6 +35,7 @@ mod stats;
 mod store;
 mod ticket;
 mod watch;
+mod why;
 mod wish;
 
 use std::collections::BTreeMap;
@@ -115,7 +117,7 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         Some(Command::TryReplay) => Ok(Exit::Done),
         Some(Command::Demo(args)) => demo::run(context, &args),
         Some(Command::New(args)) => new::run(context, &args),
-        Some(Command::Dev { nodes }) => dev::run(context, nodes),
+        Some(Command::Dev(args)) => dev::run(context, &args),
         Some(Command::Node { command }) => node::run(context, command),
         Some(Command::Cluster { command }) => cluster::run(context, &command),
         Some(Command::Watch { prefix, seconds }) => watch::run(context, prefix.as_deref(), seconds),
@@ -143,7 +145,9 @@ fn carry_out(context: &Context, command: Option<Command>) -> Result<Exit, Failur
         Some(Command::Preflight(args)) => preflight::run(context, &args),
         Some(Command::Store { command }) => store::run(context, command),
         Some(Command::Doctor) => doctor::run(context),
-        Some(Command::Replay { prefix, to, at }) => offline::replay(context, &prefix, to, at),
+        Some(Command::Replay(args)) => offline::replay(context, &args),
+        Some(Command::BugReport(args)) => bugreport::run(context, &args),
+        Some(Command::Why(args)) => why::run(context, &args),
         Some(Command::Keys { command }) => keys::run(context, &command),
         Some(Command::Region { command }) => region::run(context, &command),
         Some(Command::Ticket { command }) => ticket::run(context, &command),

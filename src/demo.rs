@@ -225,6 +225,7 @@ async fn play(
 ) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
     let launch = Launch {
+        executable: std::env::current_exe()?,
         data_dir: home.dir.clone(),
         store: home.store.clone(),
         listen: ([127, 0, 0, 1], 0).into(),

@@ -15,6 +15,7 @@
 //!   ask of each other; [`hello`]: their first words on a link.
 //! * [`registry`]: what belongs to the cluster and to no match. [`wish`]: what operators want of
 //!   nodes.
+//! * [`bugreport`]: a match in one file.
 //! * [`mix`]: random numbers from a seed. [`digest`]: short sums by which two builds are compared.
 //!
 //! This crate knows no runtime, no socket and no file. It never decides anything: it says what
@@ -24,6 +25,7 @@ pub mod archive;
 pub mod audit;
 pub mod batch;
 pub mod browsers;
+pub mod bugreport;
 pub mod checkpoint;
 pub mod codec;
 pub mod condition;

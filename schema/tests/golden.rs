@@ -10,6 +10,7 @@ use rekindle_schema::archive::{CHUNK_META_TAG, ChunkKind, ChunkMeta, Encoding, P
 use rekindle_schema::audit::{AUDIT_ENTRY_TAG, AuditEntry, Stage};
 use rekindle_schema::batch::{BatchBuilder, BatchView, Frame, FrameHeader, MAX_BATCH};
 use rekindle_schema::browsers::{BROWSERS_TAG, BrowserCertificate, BrowserCertificates};
+use rekindle_schema::bugreport::{BUG_REPORT_HEAD, BugReport, BugReportError};
 use rekindle_schema::checkpoint::{CheckpointBase, CheckpointMeta};
 use rekindle_schema::codec::{self, FormatTag};
 use rekindle_schema::delta::{self, DeltaWriter};
@@ -466,4 +467,87 @@ fn hello_of_version_1() {
     let refused = HelloAnswer::Refused { words: "RK-PEER-005: another store".to_owned() };
     check("hello-refused-1.bin", HELLO_ANSWER_TAG, &refused);
     assert_eq!(HelloAnswer::decode(&refused.encode()), Ok(refused));
+}
+
+#[test]
+fn bug_reports_of_version_1() {
+    let match_id = MatchId(0x7f3a_0000_0000_0001);
+    let frame = |seq: u64, prev_crc| {
+        let header = FrameHeader {
+            match_id,
+            epoch: Epoch(2),
+            seq: Seq(seq),
+            first_tick: Tick(59),
+            last_tick: Tick(61),
+            build: BuildId(0xb01d),
+            time_ms: 1_700_000_000_000,
+            prev_crc,
+        };
+        let mut bytes = Vec::new();
+        Frame::encode(&header, &flush_2().encode(), &mut bytes);
+        Frame::decode(&bytes.into()).unwrap().0
+    };
+    let first = frame(10, 0);
+    let meta = CheckpointMeta {
+        match_id,
+        epoch: Epoch(2),
+        seq: Seq(9),
+        tick: Tick(58),
+        log: Incarnation(0xaa),
+        batch: BatchNo(51),
+        build: BuildId(0xb01d),
+        hash: StateHash([7; 32]),
+        time_ms: 1_700_000_000_000,
+        len: 5,
+        crc: 6,
+        base: None,
+    };
+    let spec = MatchSpec {
+        game: "arena".into(),
+        config: b"{}"[..].into(),
+        seed: 42,
+        tick_rate: 30,
+        house_bots: 2,
+        created_ms: 1_700_000_000_000,
+    };
+    let lease = MatchLease {
+        match_id,
+        version: 3,
+        epoch: Epoch(2),
+        incarnation: Incarnation(0xaa),
+        state: MatchState::Parked { report: "RK-SIM-005: tick 62".into() },
+        attempts: 1,
+        lineage: Vec::new(),
+        spec,
+        region: DEFAULT_REGION.into(),
+    };
+    let report = BugReport {
+        release: "0.1.0".into(),
+        build: BuildId(0xb01e),
+        made_ms: 1_700_000_000_001,
+        lease,
+        settings: vec![("shards".into(), "2".into())],
+        notes: vec!["a note".into()],
+        start: Some((meta, b"state"[..].into())),
+        frames: vec![first.clone(), frame(11, first.crc)],
+    };
+    let bytes = golden("bug-report-1.bin", &report.encode());
+    assert_eq!(BugReport::decode(&bytes), Ok(report.clone()));
+    assert_eq!(report.encode(), bytes);
+
+    // Whatever is changed or cut off is noticed, and nothing panics.
+    assert_eq!(BugReport::decode(b"PK"), Err(BugReportError::Foreign));
+    for len in 0..bytes.len() {
+        assert!(BugReport::decode(&bytes[..len]).is_err(), "{len}");
+    }
+    for place in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[place] ^= 0x40;
+        let padding = (10..12).contains(&place);
+        assert_eq!(BugReport::decode(&bad).is_ok(), padding, "{place}");
+    }
+    let mut newer = bytes;
+    newer[8] = 2;
+    assert_eq!(BugReport::decode(&newer), Err(BugReportError::Version(2)));
+    assert!(newer.len() > BUG_REPORT_HEAD);
 }

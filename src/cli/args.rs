@@ -1,5 +1,6 @@
 //! The command line, as clap reads it.
 
+mod developer;
 mod doc;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use rekindle_admin::profile;
 use rekindle_schema::job::JobStatus;
 
 use crate::exit;
+pub use developer::{BugReportArgs, DevArgs, ReplayArgs, WhyArgs};
 pub use doc::{DocCall, DocCommand};
 
 // None of these types is `Debug`: values on a command line may be secrets.
@@ -116,11 +118,7 @@ pub enum Command {
     /// The show: matches full of bots, SIGKILL in mid-fight, and the verdict of the bots.
     Demo(DemoArgs),
     /// Several nodes on one store in this terminal, for developers. Ctrl-C stops all cleanly.
-    Dev {
-        /// How many.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-        nodes: u16,
-    },
+    Dev(DevArgs),
     /// Reads and changes documents: what outlives matches, such as the profiles of players.
     Doc {
         /// What to do.
@@ -217,17 +215,14 @@ pub enum Command {
     /// Measures what this host and the store give, and says what to do about what is short.
     Doctor,
     /// Prints the state of a match at a tick, and its hash.
-    Replay {
-        /// A unique prefix of the match's id.
-        #[arg(value_name = "MATCH")]
-        prefix: String,
-        /// Which tick [default: the last one that is durable].
-        #[arg(long)]
-        to: Option<u64>,
-        /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "to")]
-        at: Option<String>,
-    },
+    Replay(ReplayArgs),
+    /// Writes a match into one file, which `replay` and a test play again: its records, the
+    /// checkpoint that they need, and what was known of it. No secrets are in it.
+    #[command(name = "bugreport")]
+    BugReport(BugReportArgs),
+    /// Says which inputs caused an event: leaves others out and simulates again, until none of
+    /// those that are left can be left out.
+    Why(WhyArgs),
     /// Moves the home of matches to another region, after a region was lost.
     Region {
         /// What to do.

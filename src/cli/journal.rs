@@ -63,7 +63,7 @@ pub(super) fn journal(
 }
 
 /// The bytes of a game, as it reads them.
-struct Payloads {
+pub(super) struct Payloads {
     name: String,
     game: Option<Arc<dyn GameType>>,
 }
@@ -75,7 +75,7 @@ struct Shown {
 }
 
 impl Payloads {
-    fn of(context: &Context, game: &str) -> Self {
+    pub(super) fn of(context: &Context, game: &str) -> Self {
         Self { name: game.to_owned(), game: context.games.get(game).ok() }
     }
 
@@ -111,10 +111,10 @@ impl Shown {
 }
 
 /// One line of a journal: its tick, as JSON, and for people.
-type Line = (Tick, serde_json::Value, String);
+pub(super) type Line = (Tick, serde_json::Value, String);
 
 /// What a step contributes.
-fn lines_of_step(payloads: &Payloads, step: &Step) -> Vec<Line> {
+pub(super) fn lines_of_step(payloads: &Payloads, step: &Step) -> Vec<Line> {
     let tick = step.tick;
     let mut lines = Vec::new();
     for join in &step.joins {

@@ -21,6 +21,9 @@ use name::Name;
 /// A checkout of Rekindle has these two.
 const CHECKOUT: [&str; 2] = ["src/Cargo.toml", "crates/sim/Cargo.toml"];
 
+/// What clippy refuses in a game because it would make it differ from run to run.
+const CLIPPY: &str = include_str!("../../games/clippy.toml");
+
 /// The files of a template: where they lie in the new crate, and what is in them.
 type Files = [(&'static str, &'static str); 5];
 
@@ -158,6 +161,7 @@ fn crate_of(
     let renamed = files.map(|(file, text)| (file, rename(text, template, name).into_bytes()));
     let mut all = vec![
         ("Cargo.toml", manifest(name, source).into_bytes()),
+        ("clippy.toml", CLIPPY.as_bytes().to_vec()),
         (".gitignore", b"/target\n/rekindle-data\n".to_vec()),
     ];
     all.extend(source.lock().map(|lock| ("Cargo.lock", lock)));

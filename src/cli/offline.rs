@@ -2,7 +2,7 @@
 //! and write nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use rekindle_store::history::{self, End, LoadOptions, Start};
 use rekindle_store_open::address::StoreAddress;
 use serde_json::json;
 
+use super::args::ReplayArgs;
 use super::context::{Context, block_on};
 use crate::clock;
 use crate::exit::{Exit, Failure};
@@ -24,6 +25,7 @@ use crate::inspect::pick::pick;
 use crate::inspect::reading::Reading;
 use crate::inspect::report::Report;
 use crate::inspect::resim::{self, Mismatch, Moment};
+use crate::inspect::story::Story;
 use crate::inspect::verify::{self, Progress};
 use crate::moment;
 use crate::node::build;
@@ -132,13 +134,60 @@ pub(super) fn when(text: &str) -> Result<u64, Failure> {
 /// what was played.
 const BEYOND: u64 = 600;
 
-pub(super) fn replay(
+pub(super) fn replay(context: &Context, args: &ReplayArgs) -> Result<Exit, Failure> {
+    match (&args.file, &args.prefix) {
+        (Some(file), _) => replay_file(context, file, args.to),
+        (None, prefix) => {
+            let at = args.at.as_deref().map(when).transpose()?;
+            replay_stored(context, prefix.as_deref().unwrap_or_default(), args.to, at)
+        }
+    }
+}
+
+/// Replays the match of a bug report.
+fn replay_file(context: &Context, file: &Path, to: Option<u64>) -> Result<Exit, Failure> {
+    let (story, _) = Story::of_file(file)?;
+    let game = context.games.get(&story.lease.spec.game)?;
+    let (mut doubts, me) = (Replayed::default(), build::of_this_executable()?);
+    if let Some((meta, _)) = &story.start {
+        doubts.made_by(meta.build, me);
+    }
+    story.frames.iter().for_each(|frame| doubts.made_by(frame.header.build, me));
+    let sim = story.begin(&*game)?;
+    if let Some((meta, _)) = &story.start {
+        let (tick, computed, recorded) = (meta.tick, sim.state_hash(), meta.hash);
+        let mismatch = Mismatch { tick, computed, recorded, by: "checkpoint" };
+        doubts.first = (computed != recorded).then_some(mismatch);
+    }
+    let (from, goal) = (sim.tick(), to.map_or(story.last_tick(), Tick));
+    let mut reached = (from == goal).then(|| Shown::of(&*sim));
+    let ran = resim::run(sim, story.lease.match_id, &story.frames, |moment| {
+        let beats = doubts.sees(&moment);
+        if moment.sim.tick() == goal {
+            reached = Some(Shown::of(moment.sim));
+        }
+        moment.sim.tick() < goal || beats == 0
+    });
+    let Some(shown) = reached else {
+        ran?;
+        let message = format!(
+            "RK-CLI-264: {} has ticks {from} to {}, and not tick {goal}; write it again with \
+             `rekindle bugreport MATCH --from {goal}`",
+            file.display(),
+            story.last_tick()
+        );
+        return Err(Failure::new(Exit::NotFound, message));
+    };
+    tell_replayed(context, &story.lease, from, None, &doubts, &shown)?;
+    doubts.verdict(&story.lease)
+}
+
+fn replay_stored(
     context: &Context,
     prefix: &str,
     to: Option<u64>,
-    at: Option<String>,
+    at: Option<u64>,
 ) -> Result<Exit, Failure> {
-    let at = at.as_deref().map(when).transpose()?;
     let reading = context.reading()?;
     reading.named(block_on(async {
         let store = &reading.store().await?;
@@ -414,7 +463,7 @@ pub(super) async fn find(store: &Store, prefix: &str) -> Result<MatchLease, Fail
 }
 
 /// On a terminal only; elsewhere it draws nothing.
-fn progress_bar(quiet: bool) -> ProgressBar {
+pub(super) fn progress_bar(quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }

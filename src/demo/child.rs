@@ -36,6 +36,8 @@ pub struct NodeEvent {
 /// How the node is to be started.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// What is started.
+    pub executable: PathBuf,
     /// Where it keeps its keys, and everything else unless `store` says otherwise.
     pub data_dir: PathBuf,
     /// Where matches are stored.
@@ -55,10 +57,10 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts this executable as a node.
+    /// Starts the executable as a node.
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
-        let executable = std::env::current_exe()?;
-        let mut command = Command::new(&executable);
+        let executable = &launch.executable;
+        let mut command = Command::new(executable);
         command.args([
             "start",
             "--dev",
@@ -94,7 +96,7 @@ impl NodeProcess {
             // reaches it for an order to stop at once.
             .process_group(0)
             .kill_on_drop(true);
-        let mut child = command.spawn().about("start", &executable)?;
+        let mut child = command.spawn().about("start", executable)?;
         let (sender, events) = mpsc::channel(1024);
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(async move {

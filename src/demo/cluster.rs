@@ -114,7 +114,8 @@ async fn start_all(args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Vec<Pl
         let own = [format!("node.name={name}")];
         let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).chain(own).collect();
         let listen = ([127, 0, 0, 1], 0).into();
-        let launch = Launch { data_dir, store: home.store.clone(), listen, settings };
+        let (executable, store) = (std::env::current_exe()?, home.store.clone());
+        let launch = Launch { executable, data_dir, store, listen, settings };
         nodes.push(Player::start(name, launch, stage).await?);
     }
     Ok(nodes)

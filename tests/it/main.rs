@@ -10,6 +10,7 @@ mod cluster_faults;
 mod cluster_load;
 mod config;
 mod demo;
+mod developer;
 mod documents;
 mod edge;
 mod events;

@@ -118,8 +118,8 @@ impl EventNews {
 
 impl fmt::Display for EventView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tick, time, event, .. } = self;
-        write!(f, "{tick:>8} {time} {event}")?;
+        let Self { tick, ordinal, time, event, .. } = self;
+        write!(f, "{tick:>8}.{ordinal} {time} {event}")?;
         if let Some(player) = self.player {
             write!(f, " to player {player}")?;
         }

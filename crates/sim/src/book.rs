@@ -13,6 +13,7 @@ pages! {
     colyseus: "book/src/colyseus.md",
     components: "book/src/components.md",
     derives: "book/src/derives.md",
+    developer: "book/src/developer.md",
     documents: "DOCUMENTS.md",
     error_codes: "book/src/error-codes.md",
     events: "book/src/events.md",

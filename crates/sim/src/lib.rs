@@ -323,11 +323,14 @@ pub use game::config::{RULES, rules_of};
 #[doc(hidden)]
 pub use game::doc_game;
 pub use game::harness::Harness;
+pub use game::harness::property::{Found, Property};
+pub use game::harness::script::{Act, Deed, Move};
 pub use game::inputs::{Inputs, PlayerInput};
 pub use game::matches::Match;
 pub use game::net::{View, ViewEntity};
 pub use game::payloads::{Payloads, delivery_kind};
 pub use game::players::{Player, Players};
+pub use game::shrink::{Minimal, minimal};
 pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
 pub use game::typed::{Typed, checkpoint_hash};
 pub use game::visibility::{Interest, Viewer, Visibility};

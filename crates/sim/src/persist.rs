@@ -9,3 +9,4 @@ pub(crate) mod delta;
 pub(crate) mod describe;
 pub(crate) mod migrate;
 pub(crate) mod parts;
+pub(crate) mod spell;

@@ -1,5 +1,5 @@
 //! The cost of a tick of a fighting arena, and of what a node does with it.
-
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![expect(missing_docs, reason = "criterion's macros write public functions")]
 
 use std::hint::black_box;

@@ -1,5 +1,6 @@
 //! A studio's own executable with a game for two: every command takes what is registered, and
 //! speaks of this executable and its game.
+#![expect(clippy::disallowed_methods, reason = "a test measures time")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

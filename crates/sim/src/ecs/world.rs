@@ -17,7 +17,7 @@ use crate::ecs::registry::{Registry, in_place};
 use crate::ecs::rng::Rng;
 use crate::ecs::workers::Workers;
 use crate::storage::change::Mut;
-use crate::storage::column::{AnyColumn, Column};
+use crate::storage::column::{AnyColumn, Column, bits};
 use crate::storage::entities::Entities;
 use crate::storage::queue::{AnyQueue, Queue};
 use crate::storage::resource::{AnyResource, ResourceCell};
@@ -290,6 +290,15 @@ impl World {
     ) -> Option<R> {
         let column = self.column::<T>(self.registry.components.of::<T>()?)?;
         if self.contains(entity) { column.with(entity.slot() as usize, read) } else { None }
+    }
+
+    /// All entities that have a `T`, ascending by slot, each with a copy of it: for tests, and for
+    /// rules that look at a whole world. Systems have queries, which copy nothing.
+    pub fn all<T: Component>(&self) -> impl Iterator<Item = (Entity, T)> + '_ {
+        let pages = self.entities.words().iter().enumerate();
+        let slots = pages.flat_map(|(page, word)| bits(*word).map(move |bit| page * 64 + bit));
+        let entities = slots.map(|slot| self.entities.in_slot(slot));
+        entities.filter_map(|entity| Some((entity, self.get::<T>(entity)?)))
     }
 
     /// A component to change.

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::ecs::registry::did_you_mean;
 use crate::persist::describe::datum_json;
+use crate::persist::spell;
 use crate::value::shape::{Datum, Field, Shape};
 use crate::value::{DecodeError, Reader};
 
@@ -79,6 +80,36 @@ impl Payloads {
         read(self.command.as_ref(), payload)
     }
 
+    /// The bytes of an input from its fields: the way back from [`Payloads::input`].
+    ///
+    /// ```
+    /// use rekindle_sim::doc_game::{Ask, Duel};
+    /// use rekindle_sim::{GameType as _, Typed, value};
+    /// use serde_json::json;
+    ///
+    /// let game = Typed::<Duel>::new()?;
+    /// let say = json!({ "Say": { "text": "hello" } });
+    /// let bytes = game.payloads().command_from(&say).unwrap();
+    /// assert_eq!(bytes, value::to_bytes(&Ask::Say { text: "hello".into() }));
+    /// assert_eq!(game.payloads().command(&bytes), Ok(say));
+    /// let why = game.payloads().command_from(&json!({ "Say": { "txt": "?" } })).unwrap_err();
+    /// assert!(why.contains("no field `txt`; there are `text`"), "{why}");
+    /// # Ok::<(), rekindle_sim::SimError>(())
+    /// ```
+    pub fn input_from(&self, fields: &Json) -> Result<Vec<u8>, String> {
+        spelled(self.input.as_ref(), fields)
+    }
+
+    /// The bytes of a command from its fields: the way back from [`Payloads::command`].
+    pub fn command_from(&self, fields: &Json) -> Result<Vec<u8>, String> {
+        spelled(self.command.as_ref(), fields)
+    }
+
+    /// The layouts of inputs and of commands.
+    pub(crate) fn asked(&self) -> [Option<&Shape>; 2] {
+        [self.input.as_ref(), self.command.as_ref()]
+    }
+
     /// A told event by its fields; why not, if it cannot be read.
     pub fn event(&self, kind: &str, payload: &[u8]) -> Result<Json, String> {
         let told = self.told.get(kind).ok_or_else(|| {
@@ -102,6 +133,11 @@ impl Payloads {
 fn read(shape: Option<&Shape>, payload: &[u8]) -> Result<Json, String> {
     let shape = shape.ok_or_else(|| "the game does not say what is in it".to_owned())?;
     datum(shape, payload).map(|datum| datum_json(&datum)).map_err(|error| error.to_string())
+}
+
+fn spelled(shape: Option<&Shape>, fields: &Json) -> Result<Vec<u8>, String> {
+    let shape = shape.ok_or_else(|| "the game does not say what is in it".to_owned())?;
+    spell::bytes(shape, fields)
 }
 
 /// A value that takes all of the bytes.

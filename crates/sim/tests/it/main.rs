@@ -9,6 +9,7 @@ mod game;
 mod golden;
 mod life;
 mod migrate;
+mod property;
 mod rules;
 mod schedule;
 mod shadow;
