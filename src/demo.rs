@@ -3,12 +3,14 @@
 //! A node process, matches, bots over real QUIC; SIGKILL, restart, again and again; then the
 //! verdict. [`plan`] says when to kill, `home.rs` where the node keeps everything, [`child`] owns
 //! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`]
-//! compares it with what the bots saw on the wire. With several nodes [`cluster`] plays instead:
+//! compares it with what the bots saw on the wire. When a match ends, its bots go on into another
+//! one, which [`encore`] has created. With several nodes [`cluster`] plays instead:
 //! one is killed, one frozen, one drained, and the matches go on at the others; [`outage`] says
 //! what that cost.
 
 pub mod child;
 pub mod cluster;
+mod encore;
 pub mod facts;
 mod home;
 pub mod outage;
@@ -17,10 +19,14 @@ pub mod stage;
 mod summary;
 pub mod verdict;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rekindle_client::{Client, ClientConfig};
-use rekindle_loadtest::{BotSpec, Evidence, Swarm, SwarmConfig, Trust};
+use rekindle_loadtest::{BotSpec, Evidence, Progress, Swarm, SwarmConfig, Trust};
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 use rekindle_store_open::address::StoreAddress;
@@ -35,14 +41,14 @@ use crate::node::{PARKED, RECOVERING, RESUMED, keyring, tickets};
 use crate::screen::terminal::asked_to_end;
 use crate::text::counted;
 use child::{Launch, NodeEvent, NodeProcess};
+use encore::Encores;
+use facts::Cut;
 use home::Home;
 use outage::Outage;
 use plan::Aim;
-use rekindle_admin::api::{CreateMatch, MatchView};
-use rekindle_admin::client::AdminClient;
 use stage::Stage;
 use summary::Summary;
-use verdict::{MIN_BEATS, MIN_COMMANDS, MIN_INPUTS, Verdict};
+use verdict::{MIN_COMMANDS, MIN_HASHES, MIN_INPUTS, Verdict};
 
 /// Log code that says that a node is ready.
 const READY: &str = crate::node::READY;
@@ -75,7 +81,7 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
 async fn perform(context: &Context, args: &DemoArgs) -> Result<Exit, Failure> {
     let cast = Cast::choose(context, args)?;
     let home = Home::choose(context, args.nodes)?;
-    let stage = Stage::open(context.common.json, context.games.clone())?;
+    let stage = Arc::new(Stage::open(context.common.json, context.games.clone())?);
     let script = async {
         home.prepare().await?;
         let show = if args.nodes > 1 {
@@ -159,9 +165,11 @@ impl Cast {
 struct Show {
     evidence: Evidence,
     kills: usize,
-    /// When each outage began, since the swarm's start: at the last kill of a row, for one that
-    /// hits a recovery only makes an outage longer.
+    /// When each outage by a kill began, since the swarm's start: at the last kill of a row, for
+    /// one that hits a recovery only makes an outage longer.
     outages: Vec<Duration>,
+    /// All outages, and whom they cut off.
+    cuts: Vec<Cut>,
     /// Kills that hit what they were aimed at: a recovery, or the writing of a checkpoint.
     hits: usize,
     /// What was done to several nodes, in order.
@@ -221,7 +229,7 @@ async fn play(
     args: &DemoArgs,
     cast: &Cast,
     home: &Home,
-    stage: &Stage,
+    stage: &Arc<Stage>,
 ) -> Result<Show, Failure> {
     let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).collect();
     let launch = Launch {
@@ -239,8 +247,8 @@ async fn play(
     // found.
     theatre.launch.listen = card.listen;
     let cards = [card];
-    let matches = create_matches(args, cast, &cards).await?;
-    let swarm = let_in(context, cast, &home.store, stage, &cards, &matches).await?;
+    let Playing { swarm, matches, encores } =
+        let_in(context, args, cast, home, stage, &cards, vec![home.dir.clone()]).await?;
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} over QUIC",
@@ -250,96 +258,108 @@ async fn play(
     let aims = plan::kills(args.kills, args.seed);
     let (outages, hits) = kill_again_and_again(&mut theatre, &swarm, cast, &aims).await?;
     watch_fight(&swarm, stage, EPILOGUE).await;
-    enough_seen(&swarm, cast).await;
+    enough_seen(&swarm, cast, &encores).await;
+    everybody_plays(&swarm, cast, "not every bot plays at the end").await?;
     let seconds = swarm.elapsed().as_secs_f64();
     // The sessions stay open: leaving is not what is tried here.
     let evidence = swarm.stop(false).await;
     theatre.node.stop().await?;
     stage.tell("node stopped cleanly; now the verdict");
-    Ok(Show { evidence, kills: aims.len(), outages, hits, acts: Vec::new(), seconds })
+    let cuts = outages.iter().map(|&at| Cut { at, of: None }).collect();
+    Ok(Show { evidence, kills: aims.len(), outages, cuts, hits, acts: Vec::new(), seconds })
 }
 
 /// Waits until the bots have seen what a verdict needs.
-async fn enough_seen(swarm: &Swarm, cast: &Cast) {
+async fn enough_seen(swarm: &Swarm, cast: &Cast, encores: &Encores) {
     // All bots of a match receive the same beats.
     let players = u64::from(cast.players).max(1);
     let played = u64::from(cast.matches.min(cast.players));
-    let enough = |progress: &rekindle_loadtest::Progress| {
+    let enough = |progress: &Progress| {
         let inputs = progress.durable >= MIN_INPUTS as u64 + 200;
         let commands = progress.answered >= MIN_COMMANDS as u64 + 50;
-        (inputs || commands) && progress.beats * played / players >= MIN_BEATS as u64 + played
+        // A match that has ended leaves a hash of its end.
+        let hashes = progress.beats * played / players + encores.count() as u64;
+        (inputs || commands) && hashes >= MIN_HASHES as u64 + played
     };
     swarm.wait_until(PATIENCE, enough).await;
 }
 
-/// Has the nodes create the matches, in turn.
-async fn create_matches(
-    args: &DemoArgs,
-    cast: &Cast,
-    cards: &[NodeCard],
-) -> Result<Vec<MatchId>, Failure> {
-    let mut matches = Vec::with_capacity(usize::from(cast.matches));
-    for (number, card) in (0..u64::from(cast.matches)).zip(cards.iter().cycle()) {
-        let admin = AdminClient::new(card.admin, None);
-        let wanted = CreateMatch {
-            game: cast.game.clone(),
-            config: cast.config.clone(),
-            house_bots: 0,
-            seed: Some(args.seed.wrapping_add(number)),
-            tick_rate: None,
-            on: Some(card.incarnation.clone()),
-            seats: Vec::new(),
-            ttl_s: None,
-        };
-        let created: MatchView = admin.post("/v1/matches", &wanted).await?;
-        matches.push(created.id.parse::<MatchId>()?);
-    }
-    Ok(matches)
+/// The bots at play, and their matches.
+struct Playing {
+    swarm: Swarm,
+    matches: Vec<MatchId>,
+    encores: Arc<Encores>,
 }
 
-/// Starts the bots, and seats spectators if there is a screen. The nodes have the keys of `store`,
-/// and run the matches in turn.
+/// Has the nodes create the matches in turn, starts the bots, and seats spectators if there is a
+/// screen. The nodes have these cards, which lie in `dirs`, and the keys of the store.
 async fn let_in(
     context: &Context,
+    args: &DemoArgs,
     cast: &Cast,
-    store: &StoreAddress,
-    stage: &Stage,
+    home: &Home,
+    stage: &Arc<Stage>,
     cards: &[NodeCard],
-    matches: &[MatchId],
-) -> Result<Swarm, Failure> {
-    let keys = keyring::of_store(store, context.config.cluster_secret.as_ref()).await?;
+    dirs: Vec<PathBuf>,
+) -> Result<Playing, Failure> {
+    let keys = keyring::of_store(&home.store, context.config.cluster_secret.as_ref()).await?;
     let addrs: Vec<_> = cards.iter().map(|card| card.listen).collect();
-    let home_of = |place: usize| addrs[place % addrs.len()];
     // All nodes of a cluster show the same one.
     let trust = Trust::Certificate(std::fs::read(&cards[0].certificate)?);
+    let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
+    let spectate = spectators(stage, &addrs, &trust, ticket);
+    let seat = Arc::clone(&spectate);
+    let follow = move |ended, place| seat(Some(ended), place);
+    let encores = Arc::new(Encores::new(cast, dirs, args.seed, Box::new(follow)));
+    let mut places = Vec::with_capacity(usize::from(cast.matches));
+    for (_, card) in (0..cast.matches).zip(cards.iter().cycle()) {
+        places.push((encores.create(card).await?, card.listen));
+    }
     let bots: Vec<BotSpec> = (0..cast.players)
-        .map(|index| {
+        .zip(places.iter().cycle())
+        .map(|(index, &(match_id, first))| {
             let player = u64::from(index) + 1;
             let ticket = tickets::issue(&keys, &ticket_for(player, Role::Player))?;
-            Ok(BotSpec {
-                player: PlayerId(player),
-                ticket,
-                match_id: Some(matches[usize::from(index) % matches.len()]),
-                first: Some(home_of(usize::from(index) % matches.len())),
-            })
+            let player = PlayerId(player);
+            Ok(BotSpec { player, ticket, match_id: Some(match_id), first: Some(first) })
         })
         .collect::<Result<_, Failure>>()?;
-    let brain = context.brain(&cast.game)?;
-    let mut config = SwarmConfig::new(addrs.clone(), trust.clone(), bots, brain);
+    let mut config = SwarmConfig::new(addrs, trust, bots, context.brain(&cast.game)?);
     // Bots that are not let in say why before they are waited for no longer.
     config.timing.give_up = PATIENCE.saturating_sub(Duration::from_secs(5));
+    let next = Arc::clone(&encores);
+    config.next = Some(Arc::new(move |ended| {
+        let next = Arc::clone(&next);
+        async move { next.next(ended).await }.boxed()
+    }));
     let swarm = Swarm::start(config)?;
-    if stage.has_screen() {
-        for (place, &match_id) in matches.iter().enumerate() {
-            let others = addrs.iter().copied().filter(|&addr| addr != home_of(place));
-            let addrs = std::iter::once(home_of(place)).chain(others).collect();
-            let ticket = tickets::issue(&keys, &ticket_for(1_000_000, Role::Spectator))?;
-            let mut config = ClientConfig::new(addrs, trust.clone(), ticket);
-            (config.role, config.match_id) = (Role::Spectator, Some(match_id));
-            stage.seat(match_id, Client::connect(config)?);
-        }
+    for &place in &places {
+        spectate(None, place);
     }
-    Ok(swarm)
+    let matches = places.into_iter().map(|(match_id, _)| match_id).collect();
+    Ok(Playing { swarm, matches, encores })
+}
+
+/// Seats a spectator in a match and at the node that runs it, in the place of the one who saw a
+/// match that has ended.
+type Spectate = Arc<dyn Fn(Option<MatchId>, (MatchId, SocketAddr)) + Send + Sync>;
+
+/// Spectators who come with this ticket to nodes at these addresses. Without a screen nobody does.
+fn spectators(stage: &Arc<Stage>, addrs: &[SocketAddr], trust: &Trust, ticket: String) -> Spectate {
+    let (stage, addrs, trust) = (Arc::clone(stage), addrs.to_vec(), trust.clone());
+    Arc::new(move |instead_of, (match_id, home)| {
+        if !stage.has_screen() {
+            return;
+        }
+        let others = addrs.iter().copied().filter(|&addr| addr != home);
+        let addrs = std::iter::once(home).chain(others).collect();
+        let mut config = ClientConfig::new(addrs, trust.clone(), ticket.clone());
+        (config.role, config.match_id) = (Role::Spectator, Some(match_id));
+        match Client::connect(config) {
+            Ok(client) => stage.seat(match_id, instead_of, client),
+            Err(error) => stage.tell(&format!("match {} is not shown: {error}", match_id.short())),
+        }
+    })
 }
 
 /// Kills the node as planned and starts it again. Returns when each outage began, since the swarm's
@@ -390,35 +410,22 @@ fn ticket_for(player: u64, role: Role) -> tickets::Wanted {
     }
 }
 
-/// Waits until every bot's session is served and gets ticks, but for those whose match has ended.
+/// Waits until every bot has got ticks since, be it in its match or in the next one.
 async fn everybody_plays(swarm: &Swarm, cast: &Cast, otherwise: &str) -> Result<(), Failure> {
     let all = usize::from(cast.players);
-    let before = swarm.progress().snapshots;
-    let back = swarm
-        .wait_until(PATIENCE, |progress| {
-            let playing = all.saturating_sub(progress.ended);
-            let ticks = progress.snapshots > before + 2 * playing as u64;
-            progress.connected >= playing && (playing == 0 || ticks)
-        })
-        .await;
-    let now = swarm.progress();
-    if now.ended >= all {
-        let message = format!(
-            "RK-DEMO-160: every match of `{}` has ended before the demo was over; it needs matches \
-             that go on: give the game a setting with which one round follows the other, and name \
-             it with --game-config, or with `Node::showcase` in `main`",
-            cast.game
-        );
-        return Err(Failure::new(Exit::Failed, message));
-    }
-    if back {
+    let before = swarm.bots();
+    let playing = || {
+        let now = swarm.bots();
+        now.iter().zip(&before).filter(|(now, old)| now.snapshots > old.snapshots + 2).count()
+    };
+    if swarm.wait_until(PATIENCE, |_| playing() >= all).await {
         return Ok(());
     }
     let why =
         swarm.trouble().map_or_else(String::new, |why| format!("; the last reason given: {why}"));
     let message = format!(
         "RK-DEMO-007: {otherwise}: {} of {all} play after {} s{why}",
-        now.connected,
+        playing(),
         PATIENCE.as_secs()
     );
     Err(Failure::new(Exit::Broken, message))
@@ -476,13 +483,10 @@ async fn judge(
 ) -> Result<(Summary, Verdict), Failure> {
     let reading = Reading::of(store)?;
     let facts = facts::read(&reading.store().await?, &context.games).await?;
-    let witnesses: Vec<_> = show.evidence.bots.iter().map(facts::witness).collect();
-    let mut verdict = verdict::judge(
-        usize::from(cast.players),
-        &witnesses,
-        &facts,
-        &facts::first_cut(&show.evidence.bots),
-    );
+    let witness = |log| facts::witness(log, &show.cuts);
+    let witnesses: Vec<_> = show.evidence.bots.iter().map(witness).collect();
+    let players = usize::from(cast.players);
+    let mut verdict = verdict::judge(players, &witnesses, &facts, !show.cuts.is_empty());
     let mut back: Vec<Duration> =
         show.outages.iter().flat_map(|&kill| show.evidence.back_after(kill)).collect();
     back.sort_unstable();

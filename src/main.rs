@@ -1,8 +1,9 @@
-//! The `rekindle` executable: a node that plays the arena, and tic-tac-toe.
+//! The `rekindle` executable: a node that plays the arena, tic-tac-toe and skirmish.
 
 use std::process::ExitCode;
 
 use rekindle_arena::Arena;
+use rekindle_skirmish::Skirmish;
 use rekindle_tictactoe::{Standing, TicTacToe};
 
 fn main() -> ExitCode {
@@ -10,11 +11,14 @@ fn main() -> ExitCode {
     let fights_on =
         serde_json::json!({ "rematch": true, "max_players": 32, "score_limit": 8, "podium_s": 3 });
     let rematch = serde_json::json!({ "rematch": true });
+    let battles = serde_json::json!({ "sides": 4, "rematch": true, "spectators": true });
     rekindle::Node::new()
         .game::<Arena>()
         .showcase(fights_on)
         .game::<TicTacToe>()
         .showcase(rematch)
         .document::<Standing>()
+        .game::<Skirmish>()
+        .showcase(battles)
         .run()
 }

@@ -1,4 +1,4 @@
-//! One bot: a client, a brain, a log.
+//! One bot: a client, a brain, and a log of each match that it plays in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rekindle_client::{Client, ClientEvent, Snapshot};
+use rekindle_client::{Client, ClientConfig, ClientEndpoint, ClientEvent, Snapshot};
 use rekindle_schema::net::NetView;
 use rekindle_schema::wire::RefuseCode;
-use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
+use rekindle_schema::{Epoch, PlayerId, Tick};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::evidence::{AnsweredCommand, BotLog, DurableInput, Fact, Tally};
-use crate::swarm::{Brain, Move};
+use crate::evidence::{AnsweredCommand, BotLog, DurableInput, Fact};
+use crate::swarm::{BotProgress, Brain, Move, NextMatch};
 
 /// A pause between snapshots of more than so many ticks is a gap.
 const GAP_TICKS: u32 = 4;
@@ -37,11 +37,17 @@ pub(crate) struct Live {
     pub(crate) ended: AtomicUsize,
     /// The latest reason why a bot had no session.
     pub(crate) trouble: Mutex<Option<String>>,
+    /// Where each bot stands.
+    pub(crate) bots: Vec<Mutex<BotProgress>>,
 }
 
 pub(crate) struct Bot {
     pub(crate) player: PlayerId,
-    pub(crate) client: Client,
+    /// Which of all bots it is.
+    pub(crate) index: usize,
+    /// How it gets into its first match.
+    pub(crate) client: ClientConfig,
+    pub(crate) endpoint: ClientEndpoint,
     pub(crate) brain: Brain,
     pub(crate) start: Instant,
     /// Part of a tick by which this bot's schedule is shifted, so that not all send at once:
@@ -49,6 +55,15 @@ pub(crate) struct Bot {
     pub(crate) phase: f64,
     pub(crate) live: Arc<Live>,
     pub(crate) stop: watch::Receiver<Stop>,
+    /// Where it goes when its match has ended. Without it, it has played enough.
+    pub(crate) next: Option<NextMatch>,
+}
+
+/// What a bot does in one match.
+struct Stay<'a> {
+    bot: &'a Bot,
+    client: Client,
+    stop: watch::Receiver<Stop>,
 }
 
 /// What the swarm wants of its bots.
@@ -96,14 +111,58 @@ struct Memory {
 }
 
 impl Bot {
-    /// Plays until told to stop, or until its client stops.
-    pub(crate) async fn play(mut self) -> BotLog {
-        let mut log = BotLog {
-            player: self.player,
-            match_id: MatchId::default(),
-            facts: Vec::new(),
-            tally: Tally::default(),
-        };
+    /// Plays in one match after the other, until told to stop, until a client stops, or until there
+    /// is no next match. Returns what it saw of each.
+    pub(crate) async fn play(self) -> Vec<BotLog> {
+        let mut logs = Vec::new();
+        let mut config = self.client.clone();
+        let mut stop = self.stop.clone();
+        loop {
+            let match_id = config.match_id;
+            let (log, standing) = match Client::with_endpoint(config.clone(), self.endpoint.clone())
+            {
+                Ok(client) => Stay { bot: &self, client, stop: stop.clone() }.play().await,
+                Err(error) => {
+                    let player = self.player;
+                    tracing::error!(
+                        code = "RK-LOAD-001", %player, %error,
+                        "a bot cannot start"
+                    );
+                    self.live.closed.fetch_add(1, Ordering::Relaxed);
+                    (BotLog::empty(player), Standing::Outside)
+                }
+            };
+            let ended = match_id.unwrap_or(log.match_id);
+            // It may be stopped, or find the match over, before it is in: there it saw nothing.
+            if logs.is_empty() || !log.facts.is_empty() {
+                logs.push(log);
+            }
+            let Some(next) = self.next.as_ref().filter(|_| standing == Standing::Over) else {
+                return logs;
+            };
+            let (match_id, first) = tokio::select! {
+                biased;
+                _ = stop.changed() => return logs,
+                place = next(ended) => place,
+            };
+            config.match_id = Some(match_id);
+            config.addrs.sort_by_key(|addr| *addr != first);
+            self.live.ended.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes what is told of this bot.
+    fn show(&self, change: impl FnOnce(&mut BotProgress)) {
+        if let Some(progress) = self.live.bots.get(self.index) {
+            change(&mut progress.lock());
+        }
+    }
+}
+
+impl Stay<'_> {
+    /// Plays until told to stop, or until its client stops. Returns where it stands then.
+    async fn play(mut self) -> (BotLog, Standing) {
+        let mut log = BotLog::empty(self.bot.player);
         let mut memory = Memory { tick: Duration::from_secs(1) / 30, ..Memory::default() };
         let mut schedule = None;
         loop {
@@ -114,8 +173,9 @@ impl Bot {
                 event = self.client.event() => match event {
                     Some(event) => {
                         if let ClientEvent::Welcome(welcome) = &event {
-                            memory.tick = Duration::from_secs(1) / u32::from(welcome.tick_rate.max(1));
-                            let first = Instant::now() + memory.tick.mul_f64(self.phase);
+                            memory.tick =
+                                Duration::from_secs(1) / u32::from(welcome.tick_rate.max(1));
+                            let first = Instant::now() + memory.tick.mul_f64(self.bot.phase);
                             let mut timer = interval_at(first, memory.tick);
                             // Inputs fall due whether or not the last ones were answered, or even
                             // sent in time.
@@ -140,18 +200,17 @@ impl Bot {
                 () = &mut linger => break,
             }
         }
-        if memory.standing == Standing::In {
-            self.live.connected.fetch_sub(1, Ordering::Relaxed);
-        }
+        let standing = memory.standing;
+        self.gone(&mut memory);
         let wish = *self.stop.borrow();
         if wish == Stop::Leave {
             self.client.leave().await;
         }
-        log
+        (log, standing)
     }
 
     fn at_us(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.start).as_micros() as u64
+        at.saturating_duration_since(self.bot.start).as_micros() as u64
     }
 
     /// A move falls due.
@@ -159,7 +218,7 @@ impl Bot {
         let Some(view) = &memory.view else { return };
         let before = memory.brain.clone();
         let Move { input, command } =
-            (self.brain)(self.player, view, &memory.config, &mut memory.brain);
+            (self.bot.brain)(self.bot.player, view, &memory.config, &mut memory.brain);
         if let Some(payload) = input {
             self.send_input(payload, due, memory, log);
         }
@@ -193,7 +252,7 @@ impl Bot {
         match event {
             ClientEvent::Snapshot(snapshot) => self.look(snapshot, memory, log),
             ClientEvent::Beat { tick, hash } => {
-                self.live.beats.fetch_add(1, Ordering::Relaxed);
+                self.bot.live.beats.fetch_add(1, Ordering::Relaxed);
                 log.facts.push(Fact::Beat { tick, hash });
             }
             ClientEvent::Welcome(welcome) | ClientEvent::Resumed { welcome, .. } => {
@@ -202,10 +261,14 @@ impl Bot {
                 memory.config = welcome.config.clone();
                 memory.interrupted = true;
                 if std::mem::replace(&mut memory.standing, Standing::In) != Standing::In {
-                    self.live.connected.fetch_add(1, Ordering::Relaxed);
+                    self.bot.live.connected.fetch_add(1, Ordering::Relaxed);
                 }
+                self.bot.show(|bot| {
+                    (bot.match_id, bot.connected) = (welcome.match_id, true);
+                    bot.resumed += u64::from(welcome.resumed);
+                });
                 log.facts.push(if welcome.resumed {
-                    self.live.resumed.fetch_add(1, Ordering::Relaxed);
+                    self.bot.live.resumed.fetch_add(1, Ordering::Relaxed);
                     Fact::Resumed { at_us, session, epoch, tick }
                 } else {
                     Fact::Joined { at_us, session, epoch, tick }
@@ -225,21 +288,21 @@ impl Bot {
             }
             ClientEvent::Disconnected { reason } => {
                 self.gone(memory);
-                *self.live.trouble.lock() = Some(reason.clone());
+                *self.bot.live.trouble.lock() = Some(reason.clone());
                 log.facts.push(Fact::Disconnected { at_us, reason });
             }
             ClientEvent::Ended { reason } => self.over(at_us, reason, memory, log),
             ClientEvent::Closed { .. } if memory.standing == Standing::Over => {}
-            // The match ended while the bot was cut off.
+            // The match ended while the bot was cut off, or before it got in.
             ClientEvent::Closed { code: Some(RefuseCode::Ended), message }
-                if memory.standing != Standing::Outside =>
+                if memory.standing != Standing::Outside || self.bot.next.is_some() =>
             {
                 self.over(at_us, message, memory, log);
             }
             ClientEvent::Closed { message, .. } => {
                 self.gone(memory);
-                self.live.closed.fetch_add(1, Ordering::Relaxed);
-                *self.live.trouble.lock() = Some(message.clone());
+                self.bot.live.closed.fetch_add(1, Ordering::Relaxed);
+                *self.bot.live.trouble.lock() = Some(message.clone());
                 log.facts.push(Fact::Closed { at_us, message });
             }
             ClientEvent::CommandDone { seq, tick, accepted } => {
@@ -262,7 +325,7 @@ impl Bot {
         let place = memory.asked.iter().position(|&(asked, _)| asked == seq);
         let asked = place.and_then(|place| memory.asked.remove(place));
         let Some((tick, granted)) = answer else { return Fact::Unanswered { seq } };
-        self.live.answered.fetch_add(1, Ordering::Relaxed);
+        self.bot.live.answered.fetch_add(1, Ordering::Relaxed);
         let due = asked.map_or(now, |(_, due)| due);
         let latency_us = now.saturating_duration_since(due).as_micros() as u64;
         Fact::Answered(AnsweredCommand { seq, tick, granted, latency_us })
@@ -271,23 +334,27 @@ impl Bot {
     /// The match has ended.
     fn over(&self, at_us: u64, reason: String, memory: &mut Memory, log: &mut BotLog) {
         self.gone(memory);
-        memory.standing = Standing::Over;
-        self.live.ended.fetch_add(1, Ordering::Relaxed);
-        log.facts.push(Fact::Ended { at_us, reason });
+        self.bot.live.ended.fetch_add(1, Ordering::Relaxed);
+        if std::mem::replace(&mut memory.standing, Standing::Over) != Standing::Outside {
+            self.bot.show(|bot| bot.ended += 1);
+            log.facts.push(Fact::Ended { at_us, reason });
+        }
     }
 
     /// No session is served any more.
     fn gone(&self, memory: &mut Memory) {
         if memory.standing == Standing::In {
             memory.standing = Standing::CutOff;
-            self.live.connected.fetch_sub(1, Ordering::Relaxed);
+            self.bot.live.connected.fetch_sub(1, Ordering::Relaxed);
+            self.bot.show(|bot| bot.connected = false);
         }
     }
 
     fn look(&self, snapshot: Snapshot, memory: &mut Memory, log: &mut BotLog) {
         let now = snapshot.received;
         let header = &snapshot.header;
-        self.live.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.bot.live.snapshots.fetch_add(1, Ordering::Relaxed);
+        self.bot.show(|bot| bot.snapshots += 1);
         log.tally.snapshots += 1;
         if let Some((before, tick, epoch)) = memory.last_snapshot {
             let interrupted = memory.interrupted || header.epoch != epoch;
@@ -327,7 +394,7 @@ impl Bot {
         }
         let Memory { undecided, .. } = memory;
         let decided = undecided.iter().take_while(|input| input.tick <= header.durable).count();
-        self.live.durable.fetch_add(decided as u64, Ordering::Relaxed);
+        self.bot.live.durable.fetch_add(decided as u64, Ordering::Relaxed);
         log.facts.extend(undecided.drain(..decided).map(Fact::Durable));
     }
 }

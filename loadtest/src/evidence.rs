@@ -139,7 +139,7 @@ pub enum Fact {
     },
 }
 
-/// What one bot saw.
+/// What one bot saw of one match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BotLog {
     /// Who it plays for.
@@ -150,6 +150,13 @@ pub struct BotLog {
     pub facts: Vec<Fact>,
     /// What it did.
     pub tally: Tally,
+}
+
+impl BotLog {
+    /// Of a bot that has seen nothing yet.
+    pub(crate) fn empty(player: PlayerId) -> Self {
+        Self { player, match_id: MatchId::default(), facts: Vec::new(), tally: Tally::default() }
+    }
 }
 
 /// What one bot did.
@@ -188,7 +195,7 @@ enum Rest {
 /// What a swarm saw.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Evidence {
-    /// Ascending by player.
+    /// Ascending by player; of one player in the order of its matches.
     pub bots: Vec<BotLog>,
 }
 
@@ -261,14 +268,10 @@ impl Evidence {
                     format!("line {} of the evidence: {error}", number + 1),
                 )
             })?;
-            if evidence.bots.last().is_none_or(|bot| bot.player != line.player) {
-                let (player, match_id) = (line.player, line.match_id);
-                evidence.bots.push(BotLog {
-                    player,
-                    match_id,
-                    facts: Vec::new(),
-                    tally: Tally::default(),
-                });
+            let (player, match_id) = (line.player, line.match_id);
+            let same = |bot: &BotLog| (bot.player, bot.match_id) == (player, match_id);
+            if !evidence.bots.last().is_some_and(same) {
+                evidence.bots.push(BotLog { match_id, ..BotLog::empty(player) });
             }
             if let Some(bot) = evidence.bots.last_mut() {
                 match line.rest {
@@ -282,7 +285,8 @@ impl Evidence {
 
     /// The figures.
     pub fn summary(&self) -> Summary {
-        let mut summary = Summary { bots: self.bots.len(), ..Summary::default() };
+        let bots: BTreeSet<_> = self.bots.iter().map(|bot| bot.player).collect();
+        let mut summary = Summary { bots: bots.len(), ..Summary::default() };
         let mut matches = BTreeSet::new();
         let [mut latency, mut command_latency, mut gaps, mut moves] =
             std::array::from_fn(|_| Percentiles::recorder());

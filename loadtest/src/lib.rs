@@ -16,4 +16,4 @@ pub use evidence::{
     AnsweredCommand, BotLog, DurableInput, Evidence, Fact, Micros, Percentiles, Summary, Tally,
 };
 pub use rekindle_client::{Timing, Trust};
-pub use swarm::{BotSpec, Brain, Move, Progress, Swarm, SwarmConfig};
+pub use swarm::{BotProgress, BotSpec, Brain, Move, NextMatch, Progress, Swarm, SwarmConfig};

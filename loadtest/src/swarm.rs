@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rekindle_client::{Client, ClientConfig, ClientEndpoint, ClientError, Timing, Trust};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use rekindle_client::{ClientConfig, ClientEndpoint, ClientError, Timing, Trust};
 use rekindle_schema::net::NetView;
 use rekindle_schema::{MatchId, PlayerId};
 use tokio::sync::watch;
@@ -38,6 +40,11 @@ impl Move {
 /// Plays for a player by looking at what a client sees: `(player, view, configuration, memory)`.
 /// It is asked once in each tick, and may change the memory.
 pub type Brain = Arc<dyn Fn(PlayerId, &NetView, &[u8], &mut Vec<u8>) -> Move + Send + Sync>;
+
+/// Where a bot goes when its match has ended: asked with that match, it says which one is next and
+/// the node to ask first. All bots of a match are told the same.
+pub type NextMatch =
+    Arc<dyn Fn(MatchId) -> BoxFuture<'static, (MatchId, SocketAddr)> + Send + Sync>;
 
 /// Who one bot is.
 #[derive(Debug, Clone)]
@@ -71,6 +78,8 @@ pub struct SwarmConfig {
     pub ramp: Duration,
     /// Endpoints to connect from, for simulations; without, the swarm makes one for every 32 bots.
     pub endpoints: Vec<ClientEndpoint>,
+    /// Where bots go when their match has ended; without it, each plays in one match.
+    pub next: Option<NextMatch>,
 }
 
 impl SwarmConfig {
@@ -85,6 +94,7 @@ impl SwarmConfig {
             timing: Timing::default(),
             ramp: Duration::from_secs(1),
             endpoints: Vec::new(),
+            next: None,
         }
     }
 }
@@ -106,13 +116,28 @@ pub struct Progress {
     pub resumed: u64,
     /// Bots whose client stopped before their match ended.
     pub closed: u64,
-    /// Bots whose match has ended.
+    /// Bots whose match has ended, and who have no next one.
     pub ended: usize,
+}
+
+/// Where one bot stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct BotProgress {
+    /// In which match it has, or had last, a session.
+    pub match_id: MatchId,
+    /// Its session is being served, as far as it knows.
+    pub connected: bool,
+    /// Snapshots received, in all its matches.
+    pub snapshots: u64,
+    /// How often it was back in a session.
+    pub resumed: u64,
+    /// How many matches it has seen end.
+    pub ended: u64,
 }
 
 /// Bots at play.
 pub struct Swarm {
-    bots: Vec<JoinHandle<crate::BotLog>>,
+    bots: Vec<JoinHandle<Vec<crate::BotLog>>>,
     live: Arc<Live>,
     stop: watch::Sender<Stop>,
     start: Instant,
@@ -134,9 +159,10 @@ impl Swarm {
             }
         }
         let (stop, stopped) = watch::channel(Stop::GoOn);
-        let live = Arc::new(Live::default());
         let start = Instant::now();
         let count = config.bots.len();
+        let bots = (0..count).map(|_| Mutex::default()).collect();
+        let live = Arc::new(Live { bots, ..Live::default() });
         let bots = config.bots.into_iter().enumerate().map(|(index, spec)| {
             let others = config.addrs.iter().filter(|addr| Some(**addr) != spec.first);
             let addrs = spec.first.iter().chain(others).copied().collect();
@@ -145,35 +171,25 @@ impl Swarm {
             client.game.clone_from(&config.game);
             client.timing = config.timing;
             let endpoint = endpoints[index % endpoints.len()].clone();
-            let (brain, live, mut stop) =
-                (Arc::clone(&config.brain), Arc::clone(&live), stopped.clone());
             let delay = config.ramp.mul_f64(index as f64 / count as f64);
-            let phase = (index as f64 * 0.618_034).fract();
-            let player = spec.player;
-            let nothing = crate::BotLog {
-                player,
-                match_id: MatchId::default(),
-                facts: Vec::new(),
-                tally: crate::Tally::default(),
+            let bot = Bot {
+                player: spec.player,
+                index,
+                client,
+                endpoint,
+                brain: Arc::clone(&config.brain),
+                start,
+                phase: (index as f64 * 0.618_034).fract(),
+                live: Arc::clone(&live),
+                stop: stopped.clone(),
+                next: config.next.clone(),
             };
             tokio::spawn(async move {
+                let mut stop = bot.stop.clone();
                 tokio::select! {
                     biased;
-                    _ = stop.changed() => return nothing,
-                    () = tokio::time::sleep(delay) => {}
-                }
-                match Client::with_endpoint(client, endpoint) {
-                    Ok(client) => {
-                        Bot { player, client, brain, start, phase, live, stop }.play().await
-                    }
-                    Err(error) => {
-                        tracing::error!(
-                            code = "RK-LOAD-001", %player, %error,
-                            "a bot cannot start"
-                        );
-                        live.closed.fetch_add(1, Ordering::Relaxed);
-                        nothing
-                    }
+                    _ = stop.changed() => vec![crate::BotLog::empty(bot.player)],
+                    () = tokio::time::sleep(delay) => bot.play().await,
                 }
             })
         });
@@ -197,6 +213,11 @@ impl Swarm {
             closed: self.live.closed.load(Ordering::Relaxed),
             ended: self.live.ended.load(Ordering::Relaxed),
         }
+    }
+
+    /// Where each bot stands, in the order of [`SwarmConfig::bots`].
+    pub fn bots(&self) -> Vec<BotProgress> {
+        self.live.bots.iter().map(|bot| *bot.lock()).collect()
     }
 
     /// The latest reason why a bot had no session, in the words of its client or of the server.
@@ -225,7 +246,7 @@ impl Swarm {
         let mut evidence = Evidence::default();
         for bot in self.bots {
             match bot.await {
-                Ok(log) => evidence.bots.push(log),
+                Ok(logs) => evidence.bots.extend(logs),
                 Err(error) => {
                     tracing::error!(code = "RK-LOAD-002", %error, "a bot died; its evidence is \
                         lost");

@@ -3,20 +3,22 @@
 //! next goes. Called by `perform`, which judges what the bots saw afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rekindle_admin::api::{MatchView, SetStandby};
 use rekindle_admin::client::AdminClient;
-use rekindle_loadtest::{Progress, Swarm};
+use rekindle_loadtest::{BotProgress, Swarm};
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
 use tokio::time::Instant;
 
 use super::child::{Launch, NodeEvent, NodeProcess};
+use super::facts::Cut;
 use super::home::Home;
 use super::outage::{Act, Outage, Phases};
 use super::stage::Stage;
-use super::{Cast, EPILOGUE, PATIENCE, SETTINGS, Show};
+use super::{Cast, EPILOGUE, PATIENCE, Playing, SETTINGS, Show};
 use crate::cli::args::DemoArgs;
 use crate::cli::context::Context;
 use crate::exit::{Exit, Failure};
@@ -25,10 +27,14 @@ use crate::text::counted;
 
 /// The fight goes on for so long before the next node goes.
 const FIGHT: Duration = Duration::from_millis(1_500);
-/// How often it is asked whether matches have standbys.
-const FOLLOWED_AGAIN: Duration = Duration::from_millis(100);
+/// How often nodes are asked what they run, and whether it has standbys.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// A frozen node that was woken has so long to notice that it owns nothing any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+fn ended(view: &MatchView) -> bool {
+    view.state == Condition::Ended
+}
 
 /// One of the nodes.
 struct Player {
@@ -60,7 +66,6 @@ impl Player {
 /// All nodes, and who plays what at them.
 struct Troupe<'a> {
     nodes: Vec<Player>,
-    matches: Vec<MatchId>,
     cast: &'a Cast,
     stage: &'a Stage,
     swarm: Swarm,
@@ -72,12 +77,13 @@ pub(super) async fn play(
     args: &DemoArgs,
     cast: &Cast,
     home: &Home,
-    stage: &Stage,
+    stage: &Arc<Stage>,
 ) -> Result<Show, Failure> {
     let nodes = start_all(args, home, stage).await?;
     let cards: Vec<NodeCard> = nodes.iter().map(|node| node.card.clone()).collect();
-    let matches = super::create_matches(args, cast, &cards).await?;
-    let swarm = super::let_in(context, cast, &home.store, stage, &cards, &matches).await?;
+    let dirs = nodes.iter().map(|node| node.launch.data_dir.clone()).collect();
+    let Playing { swarm, matches, encores } =
+        super::let_in(context, args, cast, home, stage, &cards, dirs).await?;
     super::everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} on {} over QUIC",
@@ -85,14 +91,14 @@ pub(super) async fn play(
         counted(matches.len(), "match", "matches"),
         counted(nodes.len(), "node", "nodes"),
     ));
-    let mut troupe = Troupe { nodes, matches, cast, stage, swarm };
+    let mut troupe = Troupe { nodes, cast, stage, swarm };
     let mut acts = Vec::new();
     for turn in 0..usize::from(args.rounds) * Act::ALL.len() {
         super::watch_fight(&troupe.swarm, stage, FIGHT).await;
         acts.push(troupe.act(Act::ALL[turn % Act::ALL.len()], turn).await?);
     }
     super::watch_fight(&troupe.swarm, stage, EPILOGUE).await;
-    super::enough_seen(&troupe.swarm, cast).await;
+    super::enough_seen(&troupe.swarm, cast, &encores).await;
     super::everybody_plays(&troupe.swarm, cast, "not every bot plays at the end").await?;
     let seconds = troupe.swarm.elapsed().as_secs_f64();
     let Troupe { mut nodes, swarm, .. } = troupe;
@@ -103,7 +109,9 @@ pub(super) async fn play(
     stage.tell("all nodes stopped cleanly; now the verdict");
     let kills = acts.iter().filter(|outage| matches!(outage.act, Act::Kill | Act::Promote));
     let outages: Vec<Duration> = kills.map(|outage| outage.at).collect();
-    Ok(Show { evidence, kills: outages.len(), outages, hits: 0, acts, seconds })
+    let cut = |outage: &Outage| Cut { at: outage.at, of: Some(outage.moved.clone()) };
+    let cuts = acts.iter().map(cut).collect();
+    Ok(Show { evidence, kills: outages.len(), outages, cuts, hits: 0, acts, seconds })
 }
 
 async fn start_all(args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Vec<Player>, Failure> {
@@ -125,16 +133,10 @@ impl Troupe<'_> {
     /// Does it to the node whose turn it is, waits until every bot plays again, and has the node
     /// back.
     async fn act(&mut self, act: Act, turn: usize) -> Result<Outage, Failure> {
-        let before = self.owners(0).await?;
-        let place = self.victim(turn % self.nodes.len(), &before);
+        let (place, mine) = self.choose(act, turn).await?;
         let name = self.nodes[place].name.clone();
-        let mine: BTreeSet<MatchId> =
-            before.iter().filter(|(_, owner)| **owner == name).map(|(id, _)| *id).collect();
-        if act == Act::Promote {
-            self.have_followed(place, &mine, Some(1)).await?;
-        }
         self.hear();
-        let before_it = self.swarm.progress();
+        let before_it = self.swarm.bots();
         let (at, moment) = (self.swarm.elapsed(), Instant::now());
         let victim = self.nodes[place].card.incarnation.clone();
         let pid = self.nodes[place].card.pid;
@@ -151,7 +153,7 @@ impl Troupe<'_> {
             Act::Freeze => process.freeze()?,
             Act::Drain => process.stop().await?,
         }
-        self.all_back(&mine, before_it).await?;
+        self.all_back(&mine, &before_it).await?;
         let until = self.swarm.elapsed();
         let process = &mut self.nodes[place].process;
         let ended = match act {
@@ -164,7 +166,7 @@ impl Troupe<'_> {
         if !ended {
             process.kill().await?;
         }
-        let after = self.owners((place + 1) % self.nodes.len()).await?;
+        let after = self.owners((place + 1) % self.nodes.len(), true).await?;
         let moved: BTreeSet<MatchId> = mine
             .into_iter()
             .filter(|id| after.get(id).is_some_and(|owner| *owner != name))
@@ -181,8 +183,34 @@ impl Troupe<'_> {
         Ok(Outage { act, node: name, at, until, moved, phases, ended })
     }
 
+    /// The place of the node whose turn it is, and the matches that it runs. Before a promotion
+    /// others follow them.
+    async fn choose(&self, act: Act, turn: usize) -> Result<(usize, BTreeSet<MatchId>), Failure> {
+        let owners = self.owners(0, false).await?;
+        let place = self.victim(turn % self.nodes.len(), &owners);
+        if act == Act::Promote {
+            self.have_followed(place, &self.runs(place, &owners), Some(1)).await?;
+        }
+        // Short matches end meanwhile, and others begin.
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mine = self.runs(place, &self.owners(0, false).await?);
+            if !mine.is_empty() || Instant::now() >= until {
+                return Ok((place, mine));
+            }
+            tokio::time::sleep(ASKED_AGAIN).await;
+        }
+    }
+
+    /// What the node at this place runs, of these owners.
+    fn runs(&self, place: usize, owners: &BTreeMap<MatchId, String>) -> BTreeSet<MatchId> {
+        let own = owners.iter().filter(|(_, owner)| **owner == self.nodes[place].name);
+        own.map(|(id, _)| *id).collect()
+    }
+
     /// Has so many nodes follow these matches, and waits until they do, and until the bots have had
-    /// time to connect there. Asks the node at `place`. `None`: as before, which is nobody.
+    /// time to connect there. Asks the node at `place`. `None`: as before, which is nobody. Matches
+    /// that have ended need nobody.
     async fn have_followed(
         &self,
         place: usize,
@@ -192,7 +220,13 @@ impl Troupe<'_> {
         let admin = AdminClient::new(self.nodes[place].card.admin, None);
         for id in matches {
             let path = format!("/v1/matches/{id}/standby");
-            let _: MatchView = admin.post(&path, &SetStandby { standbys }).await?;
+            let asked = admin.post::<MatchView>(&path, &SetStandby { standbys }).await;
+            if let Err(error) = asked {
+                let views: Vec<MatchView> = admin.get("/v1/matches").await?;
+                if views.iter().any(|view| view.id == id.to_string() && !ended(view)) {
+                    return Err(error.into());
+                }
+            }
         }
         if standbys.is_none() {
             return Ok(());
@@ -200,8 +234,9 @@ impl Troupe<'_> {
         let until = Instant::now() + PATIENCE;
         loop {
             let views: Vec<MatchView> = admin.get("/v1/matches").await?;
-            let followed = |view: &&MatchView| view.followers.iter().any(|node| node.ready);
-            let ready = views.iter().filter(followed).filter_map(|view| view.id.parse().ok());
+            let followed = |view: &MatchView| view.followers.iter().any(|node| node.ready);
+            let ready = views.iter().filter(|view| followed(view) || ended(view));
+            let ready = ready.filter_map(|view| view.id.parse().ok());
             let ready: BTreeSet<MatchId> = ready.collect();
             if matches.is_subset(&ready) {
                 break;
@@ -210,7 +245,7 @@ impl Troupe<'_> {
                 let message = "RK-CLI-190: the matches of a node got no standbys".to_owned();
                 return Err(Failure::new(Exit::Broken, message));
             }
-            tokio::time::sleep(FOLLOWED_AGAIN).await;
+            tokio::time::sleep(ASKED_AGAIN).await;
         }
         super::watch_fight(&self.swarm, self.stage, FIGHT).await;
         Ok(())
@@ -219,9 +254,7 @@ impl Troupe<'_> {
     /// The node whose turn it is; if it runs nothing, the one that runs most: its end would prove
     /// nothing.
     fn victim(&self, turn: usize, owners: &BTreeMap<MatchId, String>) -> usize {
-        let runs = |place: usize| {
-            owners.values().filter(|owner| **owner == self.nodes[place].name).count()
-        };
+        let runs = |place: usize| self.runs(place, owners).len();
         let busiest = || (0..self.nodes.len()).max_by_key(|&place| runs(place)).unwrap_or(turn);
         if runs(turn) > 0 { turn } else { busiest() }
     }
@@ -238,8 +271,13 @@ impl Troupe<'_> {
         heard
     }
 
-    /// Which node runs each match, by its name, as the node at this place says.
-    async fn owners(&self, place: usize) -> Result<BTreeMap<MatchId, String>, Failure> {
+    /// Which node runs each match, by its name, as the node at this place says; also which one
+    /// ran those last that have ended, if asked for.
+    async fn owners(
+        &self,
+        place: usize,
+        with_ended: bool,
+    ) -> Result<BTreeMap<MatchId, String>, Failure> {
         let admin = AdminClient::new(self.nodes[place].card.admin, None);
         let views: Vec<MatchView> = admin.get("/v1/matches").await?;
         let mut owners = BTreeMap::new();
@@ -248,7 +286,8 @@ impl Troupe<'_> {
                 view.state,
                 Condition::Running | Condition::Stalled | Condition::Elsewhere
             );
-            if let (true, Some(owner)) = (runs, view.node) {
+            let counts = runs || with_ended && ended(&view);
+            if let (true, Some(owner)) = (counts, view.node) {
                 owners.insert(view.id.parse::<MatchId>()?, owner);
             }
         }
@@ -257,19 +296,24 @@ impl Troupe<'_> {
 
     /// Waits until every bot in these matches has come back to its session, or has seen its match
     /// end, and all others play. `before`: how things stood before they were cut off.
-    async fn all_back(&self, matches: &BTreeSet<MatchId>, before: Progress) -> Result<(), Failure> {
-        let players = usize::from(self.cast.players);
-        let cut_off = (0..players)
-            .filter(|player| matches.contains(&self.matches[player % self.matches.len()]))
-            .count() as u64;
-        let met = |progress: &Progress| {
-            progress.resumed - before.resumed + (progress.ended - before.ended) as u64
+    async fn all_back(
+        &self,
+        matches: &BTreeSet<MatchId>,
+        before: &[BotProgress],
+    ) -> Result<(), Failure> {
+        let cut_off = |bot: &BotProgress| bot.connected && matches.contains(&bot.match_id);
+        let all = before.iter().filter(|bot| cut_off(bot)).count();
+        let met = || {
+            let now = self.swarm.bots();
+            let back = |(now, old): &(BotProgress, BotProgress)| {
+                cut_off(old) && now.resumed + now.ended > old.resumed + old.ended
+            };
+            now.into_iter().zip(before.iter().copied()).filter(back).count()
         };
-        let back = self.swarm.wait_until(PATIENCE, |progress| met(progress) >= cut_off).await;
-        if !back {
+        if !self.swarm.wait_until(PATIENCE, |_| met() >= all).await {
             let message = format!(
-                "RK-DEMO-150: {} of {cut_off} bots were back in their sessions after {} s{}",
-                met(&self.swarm.progress()),
+                "RK-DEMO-150: {} of {all} bots were back in their sessions after {} s{}",
+                met(),
                 PATIENCE.as_secs(),
                 self.swarm.trouble().map_or_else(String::new, |why| format!("; a bot says: {why}"))
             );

@@ -1,10 +1,11 @@
 //! What the journal of a stopped node says, read and simulated again in this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rekindle_actors::Games;
 use rekindle_loadtest::{AnsweredCommand, BotLog, Fact};
-use rekindle_schema::{Epoch, MatchId, Tick};
+use rekindle_schema::{Epoch, MatchId};
 use rekindle_sim::documents::collection_id;
 use rekindle_store::Store;
 use rekindle_store::history::{self, LoadOptions, Start};
@@ -30,6 +31,9 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
         for frame in &history.frames {
             facts.last_tick.insert(frame.header.epoch, frame.header.last_tick);
         }
+        let (checkpoints, _) = store.checkpoints.list(lease.match_id).await?;
+        let stored: BTreeMap<_, _> =
+            checkpoints.iter().map(|meta| (meta.tick, meta.hash)).collect();
         let sim = game.create_at(&lease.spec.config, lease.spec.seed, lease.spec.tick_rate)?;
         resim::run(sim, lease.match_id, &history.frames, |moment| {
             let tick = moment.sim.tick();
@@ -48,6 +52,10 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
                 facts.journal_mismatches += usize::from(hash != beat.hash);
                 facts.hashes.insert(tick, hash);
             }
+            if let Some(hash) = stored.get(&tick) {
+                facts.ends += usize::from(moment.output.ended.is_some());
+                facts.journal_mismatches += usize::from(moment.sim.state_hash() != *hash);
+            }
             if moment.record.flush.last == tick {
                 facts.asked.extend(moment.record.flush.effects.iter().map(|effect| effect.id));
             }
@@ -63,9 +71,32 @@ pub async fn read(store: &Store, games: &Games) -> Result<BTreeMap<MatchId, Fact
     Ok(all)
 }
 
-/// What one bot's log says about the promises.
-pub fn witness(log: &BotLog) -> Witness {
-    let mut witness = Witness { match_id: log.match_id, ..Witness::default() };
+/// An outage: who plays in one of these matches when it begins is cut off.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// When it began, since the start of the swarm.
+    pub at: Duration,
+    /// The matches; `None`: all that there were.
+    pub of: Option<BTreeSet<MatchId>>,
+}
+
+impl Cut {
+    /// Whether it began while the bot was in its match.
+    fn hits(&self, log: &BotLog) -> bool {
+        let at = self.at.as_micros() as u64;
+        let joined = |fact: &Fact| matches!(*fact, Fact::Joined { at_us, .. } if at_us < at);
+        self.of.as_ref().is_none_or(|of| of.contains(&log.match_id)) && log.facts.iter().any(joined)
+    }
+}
+
+/// What one bot's log says about the promises, when these outages were made.
+pub fn witness(log: &BotLog, cuts: &[Cut]) -> Witness {
+    let mut witness = Witness {
+        player: log.player,
+        match_id: log.match_id,
+        cut_off: cuts.iter().any(|cut| cut.hits(log)),
+        ..Witness::default()
+    };
     let mut session = None;
     let mut epoch = Epoch(0);
     // An earlier ownership under which the bot saw its last tick: known once the next snapshot says
@@ -116,27 +147,10 @@ pub fn witness(log: &BotLog) -> Witness {
     witness
 }
 
-/// For each match, the newest tick that any bot had seen when its first connection broke.
-pub fn first_cut(logs: &[BotLog]) -> BTreeMap<MatchId, Tick> {
-    let mut cuts = BTreeMap::new();
-    for log in logs {
-        let first = log.facts.iter().find_map(|fact| match fact {
-            Fact::Gap { from_tick, interrupted: true, .. } => Some(*from_tick),
-            _ => None,
-        });
-        if let Some(tick) = first {
-            cuts.entry(log.match_id)
-                .and_modify(|newest: &mut Tick| *newest = tick.max(*newest))
-                .or_insert(tick);
-        }
-    }
-    cuts
-}
-
 #[cfg(test)]
 mod tests {
     use rekindle_loadtest::{DurableInput, Tally};
-    use rekindle_schema::{PlayerId, SessionId, StateHash};
+    use rekindle_schema::{PlayerId, SessionId, StateHash, Tick};
 
     use super::*;
 
@@ -165,14 +179,23 @@ mod tests {
             facts,
             tally: Tally { newest: Tick(50), ..Tally::default() },
         };
-        let witness = witness(&log);
+        let cut = |at, of| Cut { at: Duration::from_micros(at), of };
+        let witness = |cuts: &[Cut]| witness(&log, cuts);
+        for (cut, cut_off) in [
+            (cut(4, None), true),
+            (cut(4, Some([MatchId(2)].into())), true),
+            (cut(4, Some([MatchId(3)].into())), false),
+            (cut(1, None), false),
+        ] {
+            assert_eq!(witness(std::slice::from_ref(&cut)).cut_off, cut_off, "{cut:?}");
+        }
+        let witness = witness(&[]);
         assert_eq!(witness.sessions, [session]);
         assert_eq!((witness.resumes, witness.playing), (1, true));
         assert_eq!(witness.durable, [(session, 1, Tick(4))]);
         assert_eq!(witness.answered, [(session, 1, Tick(5), true)]);
         assert_eq!((&witness.unanswered[..], witness.ended), (&[(session, 2)][..], false));
         assert_eq!(witness.newest, [(Epoch(1), Tick(31)), (Epoch(2), Tick(50))].into());
-        assert_eq!(first_cut(&[log]), [(MatchId(2), Tick(31))].into());
     }
 
     #[test]
@@ -191,7 +214,8 @@ mod tests {
         let playing = |facts: &[&Fact], newest| {
             let facts = facts.iter().map(|&fact| fact.clone()).collect();
             let tally = Tally { newest: Tick(newest), ..Tally::default() };
-            witness(&BotLog { player: PlayerId(1), match_id: MatchId(2), facts, tally }).playing
+            let log = BotLog { player: PlayerId(1), match_id: MatchId(2), facts, tally };
+            witness(&log, &[]).playing
         };
         assert!(!playing(&[], 0));
         assert!(!playing(&[&joined], 0));

@@ -23,6 +23,7 @@ const FRAME: Duration = Duration::from_millis(50);
 /// One match as a spectator sees it.
 #[derive(Default)]
 struct Seat {
+    match_id: MatchId,
     title: String,
     picture: Option<Picture>,
 }
@@ -73,13 +74,20 @@ impl Stage {
         *self.footer.lock() = words;
     }
 
-    /// Shows what a spectator's client sees, as one more pane. The task ends with the client.
-    pub fn seat(&self, match_id: MatchId, mut client: Client) {
+    /// Shows what a spectator's client sees, in the pane of a match that has ended or as one more.
+    /// The task ends with the client.
+    pub fn seat(&self, match_id: MatchId, instead_of: Option<MatchId>, mut client: Client) {
         let seat = Arc::new(Mutex::new(Seat {
+            match_id,
             title: format!("match {}", match_id.short()),
             picture: None,
         }));
-        self.seats.lock().push(Arc::clone(&seat));
+        let mut seats = self.seats.lock();
+        match seats.iter_mut().find(|seat| Some(seat.lock().match_id) == instead_of) {
+            Some(pane) => *pane = Arc::clone(&seat),
+            None => seats.push(Arc::clone(&seat)),
+        }
+        drop(seats);
         let games = self.games.clone();
         tokio::spawn(async move {
             let mut welcome: Option<Arc<Welcome>> = None;

@@ -44,6 +44,7 @@ impl Summary {
             "beats_checked": verdict.beats_checked,
             "beats_distinct": verdict.beats_distinct,
             "hash_mismatches": verdict.mismatches,
+            "matches_ended": verdict.ends_checked,
             "sessions_resumed": verdict.sessions_resumed,
             "joins_after_kill": verdict.joins_after_kill,
             "ticks_rolled_back_max": verdict.rolled_back_max,
@@ -91,6 +92,7 @@ impl Summary {
         lines.extend([
             format!("state hashes compared             {:>8}", verdict.beats_checked),
             format!("  of them different               {:>8}", verdict.mismatches),
+            format!("matches that ended                {:>8}", verdict.ends_checked),
             format!(
                 "sessions that went on             {:>8} of {}",
                 verdict.sessions_resumed, self.players

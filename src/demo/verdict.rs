@@ -7,22 +7,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekindle_schema::record::EffectId;
-use rekindle_schema::{Epoch, MatchId, SessionId, StateHash, Tick};
+use rekindle_schema::{Epoch, MatchId, PlayerId, SessionId, StateHash, Tick};
 
 /// Fewer durable inputs than this prove nothing.
 pub const MIN_INPUTS: usize = 1_000;
 /// Fewer answered commands than this prove nothing, unless there are enough inputs.
 pub const MIN_COMMANDS: usize = 200;
-/// Fewer beats than this prove nothing, however many bots received each of them.
-pub const MIN_BEATS: usize = 20;
+/// Fewer hashes than this prove nothing: different beats, however many bots received each of them,
+/// and ends of matches.
+pub const MIN_HASHES: usize = 20;
 
-/// What one bot noted.
+/// What one bot noted of one match.
 #[derive(Debug, Clone, Default)]
 pub struct Witness {
+    /// For whom it played.
+    pub player: PlayerId,
     /// In which match it played.
     pub match_id: MatchId,
     /// All sessions that it had, in order: more than one means that a session was lost.
     pub sessions: Vec<SessionId>,
+    /// An outage began while it played there.
+    pub cut_off: bool,
     /// How often it was back in its session.
     pub resumes: u32,
     /// Its latest connection got snapshots, so it plays at the end.
@@ -55,8 +60,10 @@ pub struct Facts {
     pub joins: BTreeMap<SessionId, Vec<Tick>>,
     /// Hash after each tick that was on a beat, from an independent simulation.
     pub hashes: BTreeMap<Tick, StateHash>,
-    /// Beats of the journal itself that the simulation contradicts.
+    /// Beats of the journal and checkpoints that the simulation contradicts.
     pub journal_mismatches: usize,
+    /// 1 if the match has ended, and the hash of its last checkpoint was compared.
+    pub ends: usize,
     /// The last durable tick of each epoch.
     pub last_tick: BTreeMap<Epoch, Tick>,
     /// Effects that the game asked for in durable ticks: results of finished rounds.
@@ -84,12 +91,15 @@ pub struct Verdict {
     pub beats_checked: usize,
     /// Of those, how many are not the same beat, received by another bot.
     pub beats_distinct: usize,
-    /// How many hashes that bots received, or of the journal's own, differ.
+    /// How many hashes that bots received, or that the store has, differ.
     pub mismatches: usize,
-    /// Bots that play on in the session that they began with, after every kill, or did until their
-    /// match ended.
+    /// Matches that ended, and whose last state was compared.
+    pub ends_checked: usize,
+    /// Bots that had one session in each of their matches, after every kill, until it ended; and
+    /// play on in the last.
     pub sessions_resumed: usize,
-    /// Joins behind the first kill: each is a session that was lost.
+    /// Sessions that bots had to open although they had one in that match, and sessions that joined
+    /// again.
     pub joins_after_kill: usize,
     /// How far behind what a bot had been shown a match went on.
     pub rolled_back_max: u64,
@@ -102,29 +112,37 @@ pub struct Verdict {
     pub faults: Vec<String>,
 }
 
-/// Compares notes and facts. There must be a witness for each of `players`. `first_kill` has, for
-/// each match, the newest tick that anyone was shown before the first kill; a match without an
-/// entry was never killed.
+/// Compares notes and facts. There must be a witness for each of `players`, and if there were
+/// outages (`cut`), one that came back.
 pub fn judge(
     players: usize,
     witnesses: &[Witness],
     facts: &BTreeMap<MatchId, Facts>,
-    first_kill: &BTreeMap<MatchId, Tick>,
+    cut: bool,
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let nothing = Facts::default();
     let mut seen = BTreeSet::new();
     let mut beats = BTreeSet::new();
-    if witnesses.len() < players {
-        verdict.fault(format!("of {players} players only {} left notes", witnesses.len()));
+    let all: BTreeSet<_> = witnesses.iter().map(|witness| witness.player).collect();
+    if all.len() < players {
+        verdict.fault(format!("of {players} players only {} left notes", all.len()));
     }
+    let mut lost = BTreeSet::new();
     for witness in witnesses {
         let facts = facts.get(&witness.match_id).unwrap_or(&nothing);
-        verdict.hear(witness, facts, first_kill.is_empty(), &mut seen, &mut beats);
+        verdict.hear(witness, facts, &mut seen, &mut beats);
+        if !verdict.kept_its_session(witness) {
+            lost.insert(witness.player);
+        }
     }
     for (match_id, facts) in facts {
-        verdict.read(*match_id, facts, first_kill.get(match_id).copied());
+        verdict.read(*match_id, facts);
     }
+    if cut && witnesses.iter().all(|witness| witness.resumes == 0) {
+        verdict.fault("no bot was cut off and came back: that proves nothing".to_owned());
+    }
+    verdict.sessions_resumed = all.len() - lost.len();
     verdict.beats_distinct = beats.len();
     verdict.sum_up();
     verdict
@@ -137,7 +155,6 @@ impl Verdict {
         &mut self,
         witness: &Witness,
         facts: &Facts,
-        unkilled: bool,
         seen: &mut BTreeSet<(SessionId, u64, Tick)>,
         beats: &mut BTreeSet<(MatchId, Tick)>,
     ) {
@@ -174,10 +191,14 @@ impl Verdict {
             self.rolled_back_max = self.rolled_back_max.max(tick.0.saturating_sub(durable.0));
         }
         self.rolled_back_max = self.rolled_back_max.max(witness.taken_back);
-        let went_on = witness.playing && (witness.resumes > 0 || unkilled);
-        if witness.sessions.len() == 1 && (went_on || witness.ended) {
-            self.sessions_resumed += 1;
-        } else {
+    }
+
+    /// Whether the bot had one session in its match, and has it still or had it until the end.
+    fn kept_its_session(&mut self, witness: &Witness) -> bool {
+        let went_on = witness.playing && (witness.resumes > 0 || !witness.cut_off);
+        let kept = witness.sessions.len() == 1 && (went_on || witness.ended);
+        self.joins_after_kill += witness.sessions.len().saturating_sub(1);
+        if !kept {
             self.fault(format!(
                 "match {}: a bot had {} sessions, was resumed {} times, {} at the end",
                 witness.match_id,
@@ -186,6 +207,7 @@ impl Verdict {
                 if witness.playing { "played" } else { "did not play" }
             ));
         }
+        kept
     }
 
     /// Compares what one bot was told of its commands with the journal of its match.
@@ -216,7 +238,7 @@ impl Verdict {
     }
 
     /// Looks into the journal of one match for what must not be in it.
-    fn read(&mut self, match_id: MatchId, facts: &Facts, first_kill: Option<Tick>) {
+    fn read(&mut self, match_id: MatchId, facts: &Facts) {
         let duplicates = facts.applied.values().filter(|ticks| ticks.len() > 1).count();
         let commands = facts.commands.values().filter(|ticks| ticks.len() > 1).count();
         self.duplicates += duplicates;
@@ -225,7 +247,7 @@ impl Verdict {
         if duplicates + commands + facts.journal_mismatches > 0 {
             self.fault(format!(
                 "match {match_id}: {duplicates} inputs and {commands} commands applied twice, {} \
-                 beats contradicted",
+                 beats or checkpoints contradicted",
                 facts.journal_mismatches
             ));
         }
@@ -240,21 +262,20 @@ impl Verdict {
                 facts.asked, facts.delivered
             ));
         }
-        if let Some(kill) = first_kill {
-            self.joins_after_kill +=
-                facts.joins.values().flatten().filter(|&&tick| tick > kill).count();
-        }
+        self.ends_checked += facts.ends;
+        self.joins_after_kill +=
+            facts.joins.values().map(|ticks| ticks.len().saturating_sub(1)).sum::<usize>();
     }
 
     /// What all of it together proves, or does not.
     fn sum_up(&mut self) {
         let few = self.inputs_durable < MIN_INPUTS && self.commands_answered < MIN_COMMANDS;
-        if few || self.beats_distinct < MIN_BEATS {
+        if few || self.beats_distinct + self.ends_checked < MIN_HASHES {
             self.fault(format!(
-                "{} durable inputs, {} answered commands and {} different beats prove nothing: at \
-                 least {MIN_INPUTS} inputs or {MIN_COMMANDS} commands, and {MIN_BEATS} beats are \
-                 needed",
-                self.inputs_durable, self.commands_answered, self.beats_distinct
+                "{} durable inputs, {} answered commands, {} different beats and {} ends of \
+                 matches prove nothing: at least {MIN_INPUTS} inputs or {MIN_COMMANDS} commands, \
+                 and {MIN_HASHES} beats or ends are needed",
+                self.inputs_durable, self.commands_answered, self.beats_distinct, self.ends_checked
             ));
         }
         if self.rolled_back_max > 0 {
@@ -296,11 +317,13 @@ mod tests {
     const RESULT: EffectId = EffectId { tick: Tick(900), ordinal: 0 };
 
     /// A run in which all is well.
-    fn run() -> (Vec<Witness>, BTreeMap<MatchId, Facts>, BTreeMap<MatchId, Tick>) {
+    fn run() -> (Vec<Witness>, BTreeMap<MatchId, Facts>) {
         let hash = |tick: u64| StateHash([tick as u8; 32]);
         let witness = Witness {
+            player: PlayerId(1),
             match_id: MATCH,
             sessions: vec![SESSION],
+            cut_off: true,
             resumes: 1,
             playing: true,
             durable: (1..=1_200).map(|seq| (SESSION, seq, Tick(seq + 10))).collect(),
@@ -317,17 +340,18 @@ mod tests {
             joins: [(SESSION, vec![Tick(5)])].into(),
             hashes: (1..=40).map(|beat| (Tick(beat * 30), hash(beat))).collect(),
             journal_mismatches: 0,
+            ends: 0,
             last_tick: [(Epoch(1), Tick(600)), (Epoch(2), Tick(1_215))].into(),
             asked: vec![RESULT],
             delivered: [RESULT].into(),
         };
-        (vec![witness], [(MATCH, facts)].into(), [(MATCH, Tick(600))].into())
+        (vec![witness], [(MATCH, facts)].into())
     }
 
     #[test]
     fn a_clean_run_holds() {
-        let (witnesses, facts, kills) = run();
-        let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
+        let (witnesses, facts) = run();
+        let verdict = judge(witnesses.len(), &witnesses, &facts, true);
         assert!(verdict.holds(), "{:?}", verdict.faults);
         assert_eq!(
             (
@@ -411,6 +435,11 @@ mod tests {
                 |verdict| verdict.sessions_resumed == 0,
             ),
             (
+                "a session after the session",
+                |witness, _| witness.sessions.push(SessionId(10)),
+                |verdict| verdict.joins_after_kill == 1,
+            ),
+            (
                 "joined again",
                 |_, facts| facts.joins.get_mut(&SESSION).unwrap().push(Tick(601)),
                 |verdict| verdict.joins_after_kill == 1,
@@ -461,25 +490,80 @@ mod tests {
             ),
         ];
         for (name, damage, counted) in breaks {
-            let (mut witnesses, mut facts, kills) = run();
+            let (mut witnesses, mut facts) = run();
             damage(&mut witnesses[0], facts.get_mut(&MATCH).unwrap());
-            let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
+            let verdict = judge(witnesses.len(), &witnesses, &facts, true);
             assert!(!verdict.holds() && counted(&verdict), "{name}: {verdict:?}");
         }
     }
 
     #[test]
+    fn a_bot_goes_on_into_the_next_match_and_each_of_its_sessions_counts() {
+        let next = MatchId(8);
+        let second = |witness: &Witness| Witness {
+            match_id: next,
+            sessions: vec![SessionId(10)],
+            cut_off: false,
+            resumes: 0,
+            durable: Vec::new(),
+            answered: Vec::new(),
+            unanswered: Vec::new(),
+            beats: Vec::new(),
+            newest: BTreeMap::new(),
+            ..witness.clone()
+        };
+        let judged = |change: fn(&mut Witness)| {
+            let (mut witnesses, mut facts) = run();
+            (witnesses[0].ended, witnesses[0].playing) = (true, false);
+            let mut later = second(&witnesses[0]);
+            (later.ended, later.playing) = (false, true);
+            change(&mut later);
+            witnesses.push(later);
+            facts.insert(next, Facts { ends: 1, ..Facts::default() });
+            judge(1, &witnesses, &facts, true)
+        };
+        let good = judged(|_| {});
+        assert!(good.holds() && (good.sessions_resumed, good.ends_checked) == (1, 1), "{good:?}");
+        for lost in [
+            (|later: &mut Witness| later.playing = false) as fn(&mut Witness),
+            |later| later.cut_off = true,
+            |later| later.sessions.clear(),
+        ] {
+            let verdict = judged(lost);
+            assert!(!verdict.holds() && verdict.sessions_resumed == 0, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn kills_that_cut_nobody_off_prove_nothing() {
+        let (mut witnesses, facts) = run();
+        (witnesses[0].cut_off, witnesses[0].resumes) = (false, 0);
+        assert!(judge(1, &witnesses, &facts, false).holds());
+        let verdict = judge(1, &witnesses, &facts, true);
+        assert!(!verdict.holds() && verdict.sessions_resumed == 1, "{verdict:?}");
+    }
+
+    #[test]
+    fn ends_of_short_matches_stand_in_for_beats() {
+        let (mut witnesses, mut facts) = run();
+        witnesses[0].beats.clear();
+        assert!(!judge(1, &witnesses, &facts, true).holds());
+        facts.get_mut(&MATCH).unwrap().ends = MIN_HASHES;
+        assert!(judge(1, &witnesses, &facts, true).holds());
+    }
+
+    #[test]
     fn a_player_who_left_no_notes_is_missed() {
-        let (witnesses, facts, kills) = run();
-        let verdict = judge(2, &witnesses, &facts, &kills);
+        let (witnesses, facts) = run();
+        let verdict = judge(2, &witnesses, &facts, true);
         assert!(!verdict.holds() && verdict.sessions_resumed == 1, "{verdict:?}");
     }
 
     #[test]
     fn what_was_shown_and_then_undone_is_counted() {
-        let (mut witnesses, facts, kills) = run();
+        let (mut witnesses, facts) = run();
         witnesses[0].newest.insert(Epoch(1), Tick(603));
-        let verdict = judge(witnesses.len(), &witnesses, &facts, &kills);
+        let verdict = judge(witnesses.len(), &witnesses, &facts, true);
         assert!(verdict.rolled_back_max == 3 && !verdict.holds(), "{verdict:?}");
     }
 }

@@ -62,14 +62,47 @@ fn the_demo_of_a_game_of_commands_loses_no_move() {
 }
 
 #[test]
-fn a_demo_whose_matches_end_before_it_does_says_so() {
+fn the_demo_of_a_battle_of_many_units_holds_every_promise() {
     let dir = tempfile::tempdir().unwrap();
-    let demo = ["demo", "--game", "tictactoe", "--players", "4", "--game-config"];
-    let refused = |config: &str| rekindle(dir.path(), &[&demo[..], &[config]].concat());
+    let rules = r#"{"units": 200, "rematch": true}"#;
+    let args = ["demo", "--game", "skirmish", "--players", "16", "--game-config", rules, "--json"];
+    let verdict = rekindle(dir.path(), &args).expect(0).json();
+    let figure = |name: &str| {
+        verdict[name].as_u64().unwrap_or_else(|| panic!("{name} is missing in {verdict}"))
+    };
+    assert_eq!(
+        (figure("kills"), figure("matches"), figure("players"), figure("sessions_resumed")),
+        (1, 8, 16, 16)
+    );
+    assert!(figure("commands_answered") >= 200 && figure("beats_distinct") >= 20, "{verdict}");
+    for broken in [
+        "answered_commands_lost",
+        "duplicate_commands",
+        "hash_mismatches",
+        "joins_after_kill",
+        "ticks_rolled_back_max",
+    ] {
+        assert_eq!(figure(broken), 0, "{broken}: {verdict}");
+    }
+}
+
+#[test]
+fn a_match_of_the_demo_that_ends_is_followed_by_another_one_with_the_same_bots() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--game", "tictactoe", "--players", "16", "--game-config"];
+    let play = |config: &str| rekindle(dir.path(), &[&demo[..], &[config, "--json"]].concat());
     // Without rounds a match takes a few seconds.
-    let ended = refused("{}").expect(1);
-    assert!(ended.stderr.contains("RK-DEMO-160: every match of `tictactoe`"), "{ended:?}");
-    let unknown = refused(r#"{"rounds": 3}"#).expect(2);
+    let verdict = play("{}").expect(0).json();
+    let figure = |name: &str| {
+        verdict[name].as_u64().unwrap_or_else(|| panic!("{name} is missing in {verdict}"))
+    };
+    assert_eq!((figure("players"), figure("sessions_resumed")), (16, 16));
+    assert!(figure("matches_ended") >= 20 && figure("matches") > 20, "{verdict}");
+    assert!(figure("commands_answered") >= 200 && figure("results") >= 20, "{verdict}");
+    for broken in ["answered_commands_lost", "duplicate_commands", "hash_mismatches"] {
+        assert_eq!(figure(broken), 0, "{broken}: {verdict}");
+    }
+    let unknown = play(r#"{"rounds": 3}"#).expect(2);
     assert!(unknown.stderr.contains("unknown key `rounds`"), "{unknown:?}");
-    assert!(refused("{").expect(2).stderr.contains("RK-CLI-003"));
+    assert!(play("{").expect(2).stderr.contains("RK-CLI-003"));
 }

@@ -51,12 +51,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("rekindle-arena", &["rekindle-sim"]),
     ("rekindle-duel", &["rekindle-sim", "rekindle"]),
+    ("rekindle-skirmish", &["rekindle-sim"]),
     ("rekindle-tictactoe", &["rekindle-sim"]),
     ("template-arena", &["rekindle-sim", "rekindle"]),
     ("template-strategy", &["rekindle-sim", "rekindle"]),
     ("template-turns", &["rekindle-sim", "rekindle"]),
     ("rekindle-testservers", &[]),
-    ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-tictactoe"]),
+    ("rekindle-server", &["rekindle", "rekindle-arena", "rekindle-skirmish", "rekindle-tictactoe"]),
 ];
 
 /// Outside crates that a layer must never see, and why.
@@ -109,7 +110,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rekindle",
-        &["rekindle-arena", "rekindle-tictactoe", "rekindle-duel"],
+        &["rekindle-arena", "rekindle-skirmish", "rekindle-tictactoe", "rekindle-duel"],
         "the node knows no game: an executable brings its own, and is all that a change rebuilds",
     ),
 ];

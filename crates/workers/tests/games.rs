@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rekindle_arena::Arena;
 use rekindle_duel::Duel;
 use rekindle_sim::{Game, Harness, Workers};
+use rekindle_skirmish::Skirmish;
 use rekindle_tictactoe::TicTacToe;
 use rekindle_workers::{Pool, lend};
 use template_arena::TemplateArena;
@@ -49,6 +50,8 @@ fn alike<G: Game>(config: &str, bots: usize, ticks: u64) -> usize {
 #[test]
 fn all_games_are_the_same_with_any_number_of_threads() {
     assert!(alike::<TemplateStrategy>(r#"{"rematch": true}"#, 2, 400) >= 400, "units march");
+    let battle = r#"{"sides": 4, "units": 400, "rematch": true}"#;
+    assert!(alike::<Skirmish>(battle, 4, 300) >= 300, "units march and aim");
     alike::<Arena>(r#"{"endless": true}"#, 8, 300);
     alike::<Duel>("{}", 2, 200);
     alike::<TicTacToe>(r#"{"rematch": true}"#, 2, 200);

@@ -25,7 +25,7 @@ pub struct ReplayArgs {
     /// Which tick [default: the last one that is durable].
     #[arg(long)]
     pub to: Option<u64>,
-    /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or -90s (s, m, h, d).
+    /// The last tick that was recorded by then: 2026-11-25T12:00:00Z, or 5m (s, m, h, d).
     #[arg(long, value_name = "TIME", allow_hyphen_values = true,
         conflicts_with_all = ["to", "file"])]
     pub at: Option<String>,
