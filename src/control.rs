@@ -381,9 +381,9 @@ impl Control for Operated {
         async move {
             if let Some(text) = &wanted.match_id {
                 // Without the directory nobody can say that there is no such match.
-                match self.node.match_report(match_id(text)?).await {
-                    Err(error @ ControlError::NoMatch(_)) => return Err(refused(error)),
-                    Ok(_) | Err(_) => {}
+                let found = self.node.match_report(match_id(text)?).await;
+                if let Err(error @ ControlError::NoMatch(_)) = found {
+                    return Err(refused(error));
                 }
             }
             let (target, detail) = ticket_words(&wanted);

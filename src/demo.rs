@@ -247,13 +247,13 @@ async fn play(
     // found.
     theatre.launch.listen = card.listen;
     let cards = [card];
-    let Playing { swarm, matches, encores } =
+    let Playing { swarm, encores } =
         let_in(context, args, cast, home, stage, &cards, vec![home.dir.clone()]).await?;
     everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} over QUIC",
         cast.players,
-        counted(matches.len(), "match", "matches")
+        counted(cast.matches.into(), "match", "matches")
     ));
     let aims = plan::kills(args.kills, args.seed);
     let (outages, hits) = kill_again_and_again(&mut theatre, &swarm, cast, &aims).await?;
@@ -284,10 +284,9 @@ async fn enough_seen(swarm: &Swarm, cast: &Cast, encores: &Encores) {
     swarm.wait_until(PATIENCE, enough).await;
 }
 
-/// The bots at play, and their matches.
+/// The bots at play, and what creates their matches.
 struct Playing {
     swarm: Swarm,
-    matches: Vec<MatchId>,
     encores: Arc<Encores>,
 }
 
@@ -336,8 +335,7 @@ async fn let_in(
     for &place in &places {
         spectate(None, place);
     }
-    let matches = places.into_iter().map(|(match_id, _)| match_id).collect();
-    Ok(Playing { swarm, matches, encores })
+    Ok(Playing { swarm, encores })
 }
 
 /// Seats a spectator in a match and at the node that runs it, in the place of the one who saw a

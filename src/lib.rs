@@ -209,8 +209,9 @@ impl Node {
     }
 
     /// Configures the matches of the game registered last that a first run and the demo play.
-    /// Without it they have the game's defaults. The demo needs matches that go on: a game whose
-    /// matches are soon over has a setting that plays one round after the other.
+    /// Without it they have the game's defaults. In the demo a match that ends is followed by
+    /// another one; a first run has one match, so a game whose matches are soon over plays round
+    /// after round there.
     #[must_use]
     pub fn showcase(mut self, config: serde_json::Value) -> Self {
         match self.last {

@@ -133,8 +133,8 @@ impl Bot {
                 }
             };
             let ended = match_id.unwrap_or(log.match_id);
-            // It may be stopped, or find the match over, before it is in: there it saw nothing.
-            if logs.is_empty() || !log.facts.is_empty() {
+            // It may be stopped, or find the next match over, before it was shown anything of it.
+            if logs.is_empty() || log.tally.snapshots > 0 {
                 logs.push(log);
             }
             let Some(next) = self.next.as_ref().filter(|_| standing == Standing::Over) else {

@@ -469,8 +469,7 @@ fn hello_of_version_1() {
     assert_eq!(HelloAnswer::decode(&refused.encode()), Ok(refused));
 }
 
-#[test]
-fn bug_reports_of_version_1() {
+fn bug_report() -> BugReport {
     let match_id = MatchId(0x7f3a_0000_0000_0001);
     let frame = |seq: u64, prev_crc| {
         let header = FrameHeader {
@@ -521,7 +520,7 @@ fn bug_reports_of_version_1() {
         spec,
         region: DEFAULT_REGION.into(),
     };
-    let report = BugReport {
+    BugReport {
         release: "0.1.0".into(),
         build: BuildId(0xb01e),
         made_ms: 1_700_000_000_001,
@@ -530,7 +529,12 @@ fn bug_reports_of_version_1() {
         notes: vec!["a note".into()],
         start: Some((meta, b"state"[..].into())),
         frames: vec![first.clone(), frame(11, first.crc)],
-    };
+    }
+}
+
+#[test]
+fn bug_reports_of_version_1() {
+    let report = bug_report();
     let bytes = golden("bug-report-1.bin", &report.encode());
     assert_eq!(BugReport::decode(&bytes), Ok(report.clone()));
     assert_eq!(report.encode(), bytes);

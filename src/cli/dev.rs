@@ -76,10 +76,7 @@ async fn serve(context: &Context, args: &DevArgs, executable: PathBuf) -> Result
             store on servers";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let mut rebuild = match args.watch {
-        true => Some(Rebuild::of(executable.clone()).await?),
-        false => None,
-    };
+    let mut rebuild = if args.watch { Some(Rebuild::of(executable.clone()).await?) } else { None };
     store.migrate().await?;
     let mut company = Company { context, store, executable, nodes: Vec::new() };
     for number in 1..=args.nodes {

@@ -82,13 +82,13 @@ pub(super) async fn play(
     let nodes = start_all(args, home, stage).await?;
     let cards: Vec<NodeCard> = nodes.iter().map(|node| node.card.clone()).collect();
     let dirs = nodes.iter().map(|node| node.launch.data_dir.clone()).collect();
-    let Playing { swarm, matches, encores } =
+    let Playing { swarm, encores } =
         super::let_in(context, args, cast, home, stage, &cards, dirs).await?;
     super::everybody_plays(&swarm, cast, "the bots did not all get in").await?;
     stage.tell(&format!(
         "{} bots play in {} on {} over QUIC",
         cast.players,
-        counted(matches.len(), "match", "matches"),
+        counted(cast.matches.into(), "match", "matches"),
         counted(nodes.len(), "node", "nodes"),
     ));
     let mut troupe = Troupe { nodes, cast, stage, swarm };

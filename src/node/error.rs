@@ -192,7 +192,7 @@ pub enum ControlError {
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
     /// A collection of documents refuses a call or a question.
-    #[error("{why}{}", which_call(.which))]
+    #[error("{why}{}", which_call(.which.as_ref()))]
     Document {
         /// Why.
         why: Refusal,
@@ -236,9 +236,10 @@ impl From<Refusal> for ControlError {
     }
 }
 
-fn which_call(which: &Option<(usize, usize)>) -> String {
-    let words = |(at, of): (usize, usize)| format!(" (call {} of {of}; none was applied)", at + 1);
-    which.as_ref().copied().map(words).unwrap_or_default()
+fn which_call(which: Option<&(usize, usize)>) -> String {
+    which.map_or_else(String::new, |(at, of)| {
+        format!(" (call {} of {of}; none was applied)", at + 1)
+    })
 }
 
 impl From<StoreError> for ControlError {

@@ -87,14 +87,20 @@ pub(super) fn tries() {
     contents(&data, &mut after);
     assert!(before == after, "preflight writes nothing");
 
+    backtested(&studio, &backtest, &laps, &stopped);
+    ends_with_its_command(&studio);
+}
+
+/// What a backtest by other rules says of a match that goes on, and of one that was stopped.
+fn backtested(studio: &Studio, backtest: &Value, laps: &str, stopped: &str) {
     // Its row still says that the node lives: but nobody goes on with it now.
-    let tried = of(&backtest, &laps);
+    let tried = of(backtest, laps);
     assert!(tried["written_by"].is_null() && tried["last_run_by"].is_string(), "{tried}");
     assert_eq!(tried["held"], "process_gone");
     // What an operator ended is ended for other rules, too; so it is for equal ones.
     let equal = studio.ask_of("rebuilt", &[], &["preflight", "--backtest"], 0);
-    for (answer, verdict) in [(&backtest, "differs"), (&equal, "goes_on")] {
-        let tried = of(answer, &stopped);
+    for (answer, verdict) in [(backtest, "differs"), (&equal, "goes_on")] {
+        let tried = of(answer, stopped);
         let counted = &tried["compared"]["backtest"];
         assert_eq!((&tried["verdict"], &counted["by_operator"]), (&verdict.into(), &true.into()));
         let ended = [&counted["then"], &counted["now"]].map(|played| played["ended"].clone());
@@ -103,7 +109,7 @@ pub(super) fn tries() {
     }
 
     // What would have been: twice as many laps from tick 40 on.
-    let counted = &of(&backtest, &laps)["compared"]["backtest"];
+    let counted = &of(backtest, laps)["compared"]["backtest"];
     let lasts = [&counted["then"]["last"], &counted["now"]["last"]];
     let last = lasts[0].as_u64().unwrap();
     assert_eq!(lasts[1].as_u64(), Some(last), "neither ended");
@@ -113,7 +119,6 @@ pub(super) fn tries() {
     let words = String::from_utf8_lossy(&words.stdout).into_owned();
     assert!(words.contains("event lap") && words.contains("3 matches tried: 3 differ"), "{words}");
     assert!(words.contains("last run by node") && !words.contains("* ended"), "{words}");
-    ends_with_its_command(&studio);
 }
 
 /// A trial process that never returns is gone as soon as the command is that started it.

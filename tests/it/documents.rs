@@ -51,7 +51,17 @@ fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
     assert!(empty.contains("no documents of this kind") && empty.contains("durable tick"));
     let none = doc(&["ls", KIND, "--where", "key = \"7\""]).expect(0).stdout;
     assert!(none.contains("no document matches the filter"), "{none}");
-    // Of several calls it is said which one is refused.
+    // Refusals are in the audit log, too.
+    let audit = rekindle(dir.path(), &["audit"]).expect(0).stdout;
+    assert!(audit.contains("documents.call") && audit.contains("RK-DOC-105"), "{audit}");
+    assert_eq!(node.terminate(), 0);
+}
+
+#[test]
+fn a_collection_is_no_match_to_play_in_and_says_which_call_it_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let doc = |args: &[&str]| rekindle(dir.path(), &[&["doc"], args].concat());
     let calls = json!([{ "action": "reset", "key": "7" }, { "action": "win", "key": "7" }]);
     std::fs::write(dir.path().join("calls.json"), calls.to_string()).unwrap();
     for ask in ["call", "can"] {
@@ -59,31 +69,23 @@ fn an_operator_calls_and_reads_and_what_is_refused_changes_nothing() {
         let said = format!("{}{}", refused.stdout, refused.stderr);
         assert!(refused.code != 0 && said.contains("call 1 of 2"), "{ask}: {said}");
     }
-    // Refusals are in the audit log, too.
-    let audit = rekindle(dir.path(), &["audit"]).expect(0).stdout;
-    assert!(audit.contains("documents.call") && audit.contains("RK-DOC-105"), "{audit}");
-
-    // A collection is no match that one could play, create or end.
     let ls = rekindle(dir.path(), &["match", "ls", "--json"]).expect(0).json();
-    let id =
-        ls.as_array().unwrap().iter().find(|found| found["game"] == KIND).unwrap()["id"].clone();
-    let stop = rekindle(dir.path(), &["match", "stop", id.as_str().unwrap()]);
+    let found = ls.as_array().unwrap().iter().find(|found| found["game"] == KIND).unwrap();
+    let id = found["id"].as_str().unwrap();
+    let stop = rekindle(dir.path(), &["match", "stop", id]);
     assert!(stop.code != 0 && stop.stderr.contains("RK-DOC-124"), "{stop:?}");
-    for args in [
-        &["watch", id.as_str().unwrap(), "--seconds", "1"][..],
-        &["bots", "--match", id.as_str().unwrap(), "--seconds", "5"],
-    ] {
+    for args in [&["watch", id, "--seconds", "1"][..], &["bots", "--match", id, "--seconds", "5"]] {
         let refused = rekindle(dir.path(), args).expect(1);
         assert!(refused.stderr.contains("RK-DOC-124"), "{args:?}: {refused:?}");
     }
-    // What it answers is shown by its fields, among them the answers to those refused calls.
-    let events = rekindle(dir.path(), &["events", id.as_str().unwrap(), "--json"]).expect(0).stdout;
+    // What it answers is shown by its fields, here the answer to the call that was refused.
+    let events = rekindle(dir.path(), &["events", id, "--json"]).expect(0).stdout;
     let first: Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
     assert!(
         first["fields"]["json"].as_str().is_some_and(|json| json.contains("refused")),
         "{first}"
     );
-    let list = rekindle(dir.path(), &["match", "show", id.as_str().unwrap()]).expect(0).stdout;
+    let list = rekindle(dir.path(), &["match", "show", id]).expect(0).stdout;
     assert!(list.contains(&format!("a collection: `rekindle doc ls {KIND}`")), "{list}");
     let create = rekindle(dir.path(), &["match", "create", "--game", KIND]);
     assert!(create.code != 0 && create.stderr.contains("RK-DOC-124"), "{create:?}");

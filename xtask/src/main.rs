@@ -1,8 +1,8 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
 //! `cargo xtask bits`, `cargo xtask browser`, `cargo xtask load`, `cargo xtask stores`,
-//! `cargo xtask outage`, `cargo xtask restart`, `cargo xtask scaffold`, `cargo xtask cluster`,
-//! `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask outage`, `cargo xtask ecs`, `cargo xtask restart`, `cargo xtask scaffold`,
+//! `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
 mod browser;
@@ -96,6 +96,9 @@ enum Task {
     /// Journal full nodes on each store and print what that costs, and how long a tick waits to be
     /// durable
     Stores(stores::Stores),
+    /// Play the same game on this world, Bevy and hecs, and print what a tick and a world
+    /// cost (downloads and builds them first: minutes)
+    Ecs,
     /// Kill the database under a node full of bots for minutes, and print what they saw
     Outage(outage::Outage),
     /// Kill a node full of matches and print how long they stand still
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
         Task::Bits => bits(),
         Task::Load(wanted) => load::load(&wanted),
         Task::Stores(wanted) => stores::stores(&wanted),
+        Task::Ecs => ecs(),
         Task::Outage(wanted) => outage::outage(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
         Task::Scaffold(wanted) => scaffold::scaffold(&wanted),
@@ -158,6 +162,20 @@ fn sim(nodes: u64, seeds: u64, from: u64, release: bool) -> Result<()> {
         .args(["--", "--nocapture", "--exact", test])
         .env("REKINDLE_SEEDS", seeds.to_string())
         .env("REKINDLE_FIRST_SEED", from.to_string()))
+}
+
+/// The comparison is a workspace of its own, so that nothing else builds what it compares with.
+fn ecs() -> Result<()> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    run(Command::new("cargo").current_dir(root).args([
+        "run",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        "crates/sim/benches/compare/Cargo.toml",
+        "--target-dir",
+        "target/ecs",
+    ]))
 }
 
 /// The part of the growth test that the suite leaves out.

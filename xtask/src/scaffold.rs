@@ -16,6 +16,9 @@ pub(crate) struct Scaffold {
     /// Without the network: what is not in cargo's cache is missing
     #[arg(long)]
     offline: bool,
+    /// Only from the first template
+    #[arg(long)]
+    first: bool,
 }
 
 /// The templates of `rekindle new`.
@@ -28,7 +31,8 @@ pub(crate) fn scaffold(wanted: &Scaffold) -> Result<()> {
     let rekindle = Path::new("target/debug/rekindle").canonicalize().context("no executable")?;
     let folder = std::env::temp_dir().join(format!("rekindle-scaffold-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    for template in TEMPLATES {
+    let count = if wanted.first { 1 } else { TEMPLATES.len() };
+    for template in &TEMPLATES[..count] {
         let name = format!("my-{template}");
         run(Command::new(&rekindle)
             .args(["new", &name, "--template", template])

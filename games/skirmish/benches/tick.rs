@@ -36,7 +36,17 @@ fn times<R>(count: u64, mut body: impl FnMut() -> R) -> Duration {
 
 /// The steps of a minute of a battle of so many bots.
 fn recorded(config: &str, bots: usize) -> Vec<Step> {
-    Harness::<Skirmish>::with_config(5, config).bots(bots).run(TICKS).steps().to_vec()
+    let mut battle = Harness::<Skirmish>::with_config(5, config).bots(bots);
+    let (mut units, mut longest) = (0, Duration::ZERO);
+    for _ in 0..TICKS {
+        let start = cpu_time();
+        battle.tick();
+        longest = longest.max(cpu_time().saturating_sub(start));
+        units += battle.world().len() - bots;
+    }
+    let mean = units as u64 / TICKS;
+    println!("{mean} units on average; the longest tick with its bots and hash: {longest:?}");
+    battle.steps().to_vec()
 }
 
 fn benches(criterion: &mut Criterion) {

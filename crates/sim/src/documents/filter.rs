@@ -2,8 +2,8 @@
 //!
 //! Fields are attributes, calculations, `key` and `version`; `inventory.0.name` goes into lists and
 //! structs. `and` binds tighter than `or`. Values of different types are unequal, and neither is
-//! less than the other. Called by [`super::read`], which refuses a filter that compares a field with
-//! values of a type that the field never has.
+//! less than the other. Called by [`super::read`], which refuses a filter that compares a field
+//! with values of a type that the field never has.
 
 use std::cmp::Ordering;
 

@@ -168,8 +168,8 @@ fn rows<D: Document>(
     let limit = query.limit.unwrap_or(USUAL_ROWS);
     if limit > MAX_ROWS {
         let problem = format!(
-            "a limit of {limit}: at most {MAX_ROWS} documents are in an answer; ask for those behind \
-             them with a greater `skip`"
+            "a limit of {limit}: at most {MAX_ROWS} documents are in an answer; ask for those \
+             behind them with a greater `skip`"
         );
         return Err(Refusal::Question { problem });
     }

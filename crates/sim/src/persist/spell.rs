@@ -90,13 +90,10 @@ fn fields(of: &[Field], json: &Json) -> Result<BTreeMap<String, Datum>, String> 
 }
 
 fn variant(variants: &[(String, Vec<Field>)], json: &Json) -> Result<Datum, String> {
-    let (name, given) = match json {
-        Json::String(name) => (name, None),
-        Json::Object(one) if one.len() == 1 => one
-            .iter()
-            .next()
-            .map(|(name, json)| (name, Some(json)))
-            .unwrap_or_else(|| unreachable!("an object with one entry has an entry")),
+    let one = json.as_object().filter(|of| of.len() == 1).and_then(|of| of.iter().next());
+    let (name, given) = match (json, one) {
+        (Json::String(name), _) => (name, None),
+        (_, Some((name, given))) => (name, Some(given)),
         _ => return Err(format!("{json} is no variant: write \"Name\" or {{\"Name\": {{..}}}}")),
     };
     let known = variants.iter().find(|(known, _)| known == name);

@@ -4,7 +4,7 @@
 use std::any::type_name_of_val;
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::panic;
 use std::sync::Once;
 
@@ -273,7 +273,7 @@ impl<G: Game> Property<G> {
             if name.contains("{{closure}}") {
                 check.push_str("// Here the closure is called with game.world().\n");
             } else {
-                check.push_str(&format!("{name}(game.world()).unwrap();\n"));
+                let _ = writeln!(check, "{name}(game.world()).unwrap();");
             }
         }
         check.push_str("game.assert_each_tick_restored_identical();");
