@@ -1,5 +1,5 @@
-//! Garbage for a node's port, at a stated rate, for a bounded time, on loopback only: what strangers
-//! could send.
+//! Garbage for a node's port, at a stated rate, for a bounded time, on loopback only: what
+//! strangers could send.
 //!
 //! Four kinds, in turn: random bytes; handshakes that are cut off, changed or said twice; datagrams
 //! far above any packet size; and whole connections over one carrier that never say who they are

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rekindle-derive", &[]),
     ("rekindle-sim", &["rekindle-schema", "rekindle-derive"]),
     ("rekindle-workers", &["rekindle-sim"]),
+    ("rekindle-physics-rapier", &["rekindle-schema", "rekindle-sim"]),
     ("rekindle-netcode", &["rekindle-schema"]),
     ("rekindle-door", &["rekindle-schema"]),
     ("rekindle-transport", &["rekindle-schema"]),

@@ -1,8 +1,8 @@
 //! Tasks of this workspace: `cargo xtask test`, `cargo xtask layers`, `cargo xtask sim`,
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
 //! `cargo xtask bits`, `cargo xtask browser`, `cargo xtask load`, `cargo xtask stores`,
-//! `cargo xtask outage`, `cargo xtask ecs`, `cargo xtask restart`, `cargo xtask scaffold`,
-//! `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask outage`, `cargo xtask physics`, `cargo xtask ecs`, `cargo xtask restart`,
+//! `cargo xtask scaffold`, `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
 
 mod attack;
 mod browser;
@@ -111,6 +111,9 @@ enum Task {
     Cluster(cluster::Cluster),
     /// Play in a real Chromium against a node that is killed (installs playwright-core by npm)
     Browser(browser::Browser),
+    /// Test the physics that stands on rapier, which the suite does not compile (a minute and a
+    /// half for the first time)
+    Physics,
     /// Start and stop private Postgres and CQL servers for tests
     Services(services::Services),
 }
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         Task::Browser(wanted) => browser::browser(&wanted),
         Task::Cuts(wanted) => cuts::cuts(&wanted),
         Task::Bits => bits(),
+        Task::Physics => physics(),
         Task::Load(wanted) => load::load(&wanted),
         Task::Stores(wanted) => stores::stores(&wanted),
         Task::Ecs => ecs(),
@@ -224,6 +228,13 @@ fn bits() -> Result<()> {
             .env("REKINDLE_FLIP_STEP", "1"))?;
     }
     Ok(())
+}
+
+/// The tests of what is behind the feature `rapier`.
+fn physics() -> Result<()> {
+    run(Command::new("cargo")
+        .args(["test", "--locked", "--package", "rekindle-physics-rapier"])
+        .args(["--features", "rapier"]))
 }
 
 pub(crate) fn run(command: &mut Command) -> Result<()> {

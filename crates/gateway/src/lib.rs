@@ -41,7 +41,7 @@
 //! | `rekindle_gateway_snapshots_total` | counter | `outcome` (sent, skipped) | snapshots; skipped ones would have queued behind an earlier one, or a narrow link is to have fewer |
 //! | `rekindle_gateway_snapshots_partial_total` | counter | | snapshots that did not hold every change |
 //! | `rekindle_gateway_snapshots_shared_total` | counter | | snapshots whose body had been encoded for another client of the match |
-//! | `rekindle_gateway_slowed_total` | counter | | times that a client's link was found to carry less, and its snapshots were slowed down |
+//! | `rekindle_gateway_slowed_total` | counter | | clients slowed down for their link |
 //! | `rekindle_gateway_snapshot_bytes` | histogram | | length of a snapshot |
 
 mod audience;

@@ -19,6 +19,7 @@ pages! {
     events: "book/src/events.md",
     harness: "book/src/harness.md",
     nakama: "book/src/nakama.md",
+    space: "book/src/space.md",
     states: "book/src/states.md",
     systems: "book/src/systems.md",
     upgrades: "UPGRADES.md",

@@ -1,11 +1,17 @@
 //! Space: where things are, which are near, and where the world ends.
 //!
-//! Called by games. [`grid`] finds entities by place; [`bounds`] keeps them inside. Everything is
-//! made of `+ - * / sqrt`, so the results are the same on every machine, and their order depends on
-//! places and entities alone.
+//! Called by games. [`grid`] finds entities by place, [`scenery`] what stands still; [`bounds`]
+//! keeps entities inside; [`physics`] moves them, and [`past`] knows where they were; [`geometry`]
+//! has vectors, boxes and what moves along them. Everything is made of `+ - * / sqrt`, so the
+//! results are the same on every machine, and their order depends on places and entities alone.
 
 pub(crate) mod bounds;
+pub mod geometry;
 pub(crate) mod grid;
+pub(crate) mod kinematics;
+pub(crate) mod past;
+pub(crate) mod physics;
+pub(crate) mod scenery;
 
 use crate::value::component::Component;
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 8] =
-    ["zoo", "family", "rules", "life", "swarm", "states", "threads", "stats"];
+const SHADOWED: [&str; 9] =
+    ["zoo", "family", "rules", "life", "swarm", "states", "threads", "stats", "bodies"];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
 const STATELESS: [(&str, &str); 9] = [
@@ -51,9 +51,11 @@ fn stands_in(text: &str, name: &str) -> bool {
 
 /// Methods of the builder, declarations of systems, parameters and filters of systems, attributes.
 fn features() -> BTreeSet<String> {
-    let builder = read("src/game/builder.rs");
-    let mut features: BTreeSet<String> =
-        names(block(&builder, "impl<G: Game> GameBuilder<G> {"), "    pub fn ").collect();
+    let mut features = BTreeSet::new();
+    for file in ["builder", "builder/space"] {
+        let builder = read(&format!("src/game/{file}.rs"));
+        features.extend(names(block(&builder, "impl<G: Game> GameBuilder<G> {"), "    pub fn "));
+    }
     let declare = read("src/ecs/schedule/declare.rs");
     let declared = names(block(&declare, "pub trait IntoSystems<"), "    fn ");
     features.extend(declared.filter(|name| name != "into_systems" && name != "trigger"));
@@ -63,7 +65,9 @@ fn features() -> BTreeSet<String> {
         let source = read(&format!("src/ecs/{file}.rs"));
         features.extend(names(&source, "SystemParam for "));
     }
-    features.extend(names(&read("src/space/grid.rs"), "SystemParam for "));
+    for file in ["grid", "past"] {
+        features.extend(names(&read(&format!("src/space/{file}.rs")), "SystemParam for "));
+    }
     features.extend(names(&read("src/ecs/query/filter.rs"), "pub struct "));
     let parallel = read("src/ecs/query/parallel.rs");
     let of_query = block(&parallel, "impl<D: ParallelData, F: QueryFilter> Query<");
@@ -115,9 +119,17 @@ fn a_feature_that_no_game_uses_would_be_missed() {
     assert!(stands_in("game.on_add::<T>(f)", "on_add"));
     assert!(!stands_in("game.on_added::<T>(f)", "on_add") && !stands_in("non_add", "on_add"));
     let features = features();
-    for known in
-        ["on_despawn", "run_if", "par_map", "Indexed", "Or", "allow_if", "extends", "within"]
-    {
+    for known in [
+        "on_despawn",
+        "run_if",
+        "par_map",
+        "Indexed",
+        "Or",
+        "allow_if",
+        "extends",
+        "within",
+        "physics",
+    ] {
         assert!(features.contains(known), "{known} is not found: {features:?}");
     }
 }

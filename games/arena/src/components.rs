@@ -12,7 +12,7 @@
 //! back. Fields with a `net` attribute are in snapshots, quantised as it says; all others stay on
 //! the server.
 
-use rekindle_sim::{Component, Entity, PlayerId, Rewind, Tick, Value};
+use rekindle_sim::{Component, Entity, Past, Place, PlayerId, Rewind, Tick, Value};
 
 use crate::geometry::{Vec2, vec2};
 use crate::map::MAX_SIZE;
@@ -118,6 +118,16 @@ macro_rules! as_vector {
 }
 
 as_vector!(Position, Velocity);
+
+impl Place for Position {
+    fn place(&self) -> [f32; 2] {
+        [self.x, self.y]
+    }
+
+    fn set_place(&mut self, [x, y]: [f32; 2]) {
+        (self.x, self.y) = (x, y);
+    }
+}
 
 /// Where a fighter looks.
 #[derive(Debug, Clone, Copy, PartialEq, Component)]
@@ -285,15 +295,18 @@ impl Trail {
     pub fn at(at: Vec2) -> Self {
         Self { places: Rewind::filled(at) }
     }
+}
 
-    /// Notes the place after `tick`.
-    pub fn record(&mut self, tick: Tick, at: Vec2) {
-        self.places.record(tick, at);
+impl Past for Trail {
+    type Of = Position;
+    const BACK: u64 = REWIND as u64;
+
+    fn record(&mut self, tick: Tick, place: [f32; 2]) {
+        self.places.record(tick, place.into());
     }
 
-    /// The place after `tick`, one of the last [`REWIND`].
-    pub fn after(&self, tick: Tick) -> Vec2 {
-        *self.places.after(tick)
+    fn after(&self, tick: Tick) -> [f32; 2] {
+        (*self.places.after(tick)).into()
     }
 }
 
@@ -388,10 +401,10 @@ mod tests {
     fn a_trail_remembers_as_far_as_shots_go_back() {
         let mut trail = Trail::at(vec2(-1.0, 0.0));
         for tick in 100..=120 {
-            trail.record(Tick(tick), vec2(tick as f32, 0.0));
+            trail.record(Tick(tick), [tick as f32, 0.0]);
         }
         for back in 0..=u64::from(REWIND) {
-            assert_eq!(trail.after(Tick(120 - back)).x, (120 - back) as f32);
+            assert_eq!(trail.after(Tick(120 - back)), [(120 - back) as f32, 0.0]);
         }
     }
 }

@@ -23,7 +23,6 @@ pub mod components;
 pub mod config;
 mod departed;
 pub mod events;
-pub mod geometry;
 pub mod input;
 pub mod map;
 pub mod movement;
@@ -34,10 +33,11 @@ pub mod systems;
 pub mod weapons;
 
 pub use config::Config;
+pub use rekindle_sim::geometry;
 use rekindle_sim::sketch::Sketch;
 use rekindle_sim::{
     Game, GameBuilder, IntoSystems, LeaveReason, PlayerId, Players, Stage, View, With, Without,
-    World,
+    World, record_past,
 };
 
 use crate::bot::Memory;
@@ -98,7 +98,7 @@ impl Game for Arena {
             (motion::run, motion::drift, shooting::fire, rockets::fly).chain(),
         );
         game.add_systems(Stage::PostUpdate, (health::wound, health::revive, pickups::take).chain());
-        game.add_systems(Stage::Last, (motion::record, course::show_clock));
+        game.add_systems(Stage::Last, (record_past::<Trail>.named("record"), course::show_clock));
     }
 
     fn validate(config: &Config) -> Result<(), String> {

@@ -117,6 +117,30 @@ pub fn hash_of(tick: Tick) -> StateHash {
 }
 
 impl Inner {
+    fn view(&self, tick: Tick) -> NetView {
+        let mut view = NetView { tick, ..NetView::default() };
+        for (index, (&player, state)) in self.players.iter().enumerate() {
+            view.entities.push(NetEntity {
+                slot: index as u32,
+                generation: state.session.0 as u32,
+                components: 1,
+            });
+            view.values.extend([
+                state.last_input as u32,
+                state.last_input.wrapping_mul(7919) as u32,
+                tick.0 as u32,
+            ]);
+            view.avatars.push((player, index as u32));
+        }
+        for slot in 1000..1000 + self.crowd {
+            view.entities.push(NetEntity { slot, generation: 1, components: 1 });
+            let noise =
+                |salt: u32| (tick.0 as u32 ^ slot.rotate_left(salt)).wrapping_mul(2_654_435_761);
+            view.values.extend([noise(3), noise(11), noise(19)]);
+        }
+        view
+    }
+
     fn beat(&self, tick: Tick) -> Option<Beat> {
         let hash = match self.other_hashes {
             Some((behind, other)) if tick > behind => StateHash([other; 32]),
@@ -224,27 +248,7 @@ impl FakeMatch {
             });
         }
         inner.events.extend(frame.events.iter().cloned());
-        let mut view = NetView { tick, ..NetView::default() };
-        for (index, (&player, state)) in inner.players.iter().enumerate() {
-            view.entities.push(NetEntity {
-                slot: index as u32,
-                generation: state.session.0 as u32,
-                components: 1,
-            });
-            view.values.extend([
-                state.last_input as u32,
-                state.last_input.wrapping_mul(7919) as u32,
-                tick.0 as u32,
-            ]);
-            view.avatars.push((player, index as u32));
-        }
-        for slot in 1000..1000 + inner.crowd {
-            view.entities.push(NetEntity { slot, generation: 1, components: 1 });
-            let noise =
-                |salt: u32| (tick.0 as u32 ^ slot.rotate_left(salt)).wrapping_mul(2_654_435_761);
-            view.values.extend([noise(3), noise(11), noise(19)]);
-        }
-        frame.view = Arc::new(inner.shown.of(view));
+        frame.view = Arc::new(inner.shown.of(inner.view(tick)));
         inner.views.insert(tick, Arc::clone(&frame.view));
         let frame = Arc::new(frame);
         inner.subscribers.retain(|subscriber| subscriber.try_send(Arc::clone(&frame)).is_ok());

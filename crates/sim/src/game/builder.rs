@@ -1,4 +1,7 @@
 //! What a game says of itself: the [`Game`] trait, and the builder that collects its parts.
+//! What it says of space stands in [`space`].
+
+mod space;
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -34,8 +37,7 @@ use crate::game::simulation::SimError;
 use crate::game::sketch::Sketch;
 use crate::game::visibility::decide::Rules;
 use crate::game::visibility::{Interest, Visibility};
-use crate::space::bounds::{self, Bounds, BoundsOf};
-use crate::space::{Moving, Place};
+use crate::space::scenery::Scenery;
 use crate::value::Value;
 use crate::value::component::{Component, Event, Resource};
 use crate::value::entity::Entity;
@@ -170,6 +172,8 @@ pub struct GameBuilder<G: Game> {
     visibility: Visibility,
     /// Players see only so far.
     interest: bool,
+    /// Something moves the bodies.
+    physics: bool,
     /// The events that players are told, by their ids.
     told: BTreeMap<String, Told>,
     retired: Vec<&'static str>,
@@ -191,11 +195,22 @@ impl<G: Game> GameBuilder<G> {
             position: None,
             visibility: Visibility::default(),
             interest: false,
+            physics: false,
             told: BTreeMap::new(),
             retired: Vec::new(),
             former: FormerKeys::default(),
             game: PhantomData,
         }
+    }
+
+    /// With all that the game declares, and what goes without saying.
+    fn filled() -> Self {
+        let mut builder = Self::new();
+        G::build(&mut builder);
+        if builder.physics && !builder.registry.constants.contains(&TypeId::of::<Scenery>()) {
+            builder.scenery(|_| Vec::new());
+        }
+        builder
     }
 
     /// Something is wrong with what was declared: said at start-up with everything else.
@@ -412,48 +427,6 @@ impl<G: Game> GameBuilder<G> {
         self
     }
 
-    /// There is a [`Grid`](crate::Grid) of cells of this size over all entities with a `P`: see
-    /// [`Spatial`](crate::Spatial).
-    pub fn spatial<P: Place>(&mut self, cell: f32) -> &mut Self {
-        if !(cell > 0.0 && cell.is_finite()) {
-            self.registry.errors.push(format!(
-                "the grid of `{}` has cells of size {cell}: give a positive one",
-                P::ID
-            ));
-        }
-        self.registry.add_follower(FollowerType::grid::<P>(cell));
-        self
-    }
-
-    /// The world ends: what is written into a `P` and lies beyond comes inside, or ends, as the
-    /// bounds say. Done by a system `bounds(id)` at the end of [`Stage::PostUpdate`].
-    ///
-    /// ```
-    /// use rekindle_sim::{AtEdge, Bounds, Place};
-    ///
-    /// # fn build<G: rekindle_sim::Game, P: Place>(game: &mut rekindle_sim::GameBuilder<G>) {
-    /// game.bounds::<P>(|_config| Bounds::new([-50.0, -50.0], [50.0, 50.0], AtEdge::Wrap));
-    /// # }
-    /// ```
-    pub fn bounds<P: Place>(
-        &mut self,
-        make: impl Fn(&G::Config) -> Bounds + Send + Sync + 'static,
-    ) -> &mut Self {
-        self.constant(move |config| BoundsOf::<P>(make(config), PhantomData));
-        let system = bounds::keep_inside::<P>.named(&format!("bounds({})", P::ID));
-        self.add_systems(Stage::PostUpdate, system.priority(i32::MIN))
-    }
-
-    /// As [`GameBuilder::bounds`]; where they bounce, the `V` of the entity turns.
-    pub fn bouncing_bounds<P: Place, V: Moving>(
-        &mut self,
-        make: impl Fn(&G::Config) -> Bounds + Send + Sync + 'static,
-    ) -> &mut Self {
-        self.constant(move |config| BoundsOf::<P>(make(config), PhantomData));
-        let system = bounds::bounce::<P, V>.named(&format!("bounds({})", P::ID));
-        self.add_systems(Stage::PostUpdate, system.priority(i32::MIN))
-    }
-
     /// The two networked fields of `T` that say where an entity is: snapshots put near entities
     /// first.
     pub fn position<T: Component>(&mut self, x: &str, y: &str) -> &mut Self {
@@ -603,8 +576,6 @@ pub(crate) struct Built<G: Game> {
 
 impl<G: Game> Built<G> {
     pub(crate) fn new() -> Result<Self, SimError> {
-        let mut builder = GameBuilder::<G>::new();
-        G::build(&mut builder);
         let GameBuilder {
             mut registry,
             declarations,
@@ -618,7 +589,7 @@ impl<G: Game> Built<G> {
             retired,
             former,
             ..
-        } = builder;
+        } = GameBuilder::<G>::filled();
         let fail = |problems: Vec<String>| SimError::Schedule {
             game: G::NAME.to_owned(),
             problem: problems.join("; "),

@@ -279,7 +279,7 @@ fn ascending(mut entities: Vec<Entity>) -> Vec<Entity> {
     entities
 }
 
-fn by_distance(near: &mut [Near]) {
+pub(crate) fn by_distance(near: &mut [Near]) {
     near.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.entity.cmp(&b.entity)));
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the world through its public doors.
 #![expect(unreachable_pub, reason = "the games in here are read by these tests alone")]
 
+mod bodies;
 mod book;
 mod decode;
 mod documents;

@@ -1,9 +1,9 @@
 //! Inputs become intents.
 
-use rekindle_sim::{Inputs, Players, Query, Res, Time, Without};
+use rekindle_sim::{Inputs, Past as _, Players, Query, Res, Time, Without, judged_by};
 
 use crate::Arena;
-use crate::components::{Aim, Dead, Intent, REWIND};
+use crate::components::{Aim, Dead, Intent, Trail};
 
 /// Gives each fighter the newest input of its player. Fighters without one go on as before.
 pub fn steer(
@@ -18,7 +18,8 @@ pub fn steer(
         else {
             continue;
         };
-        let behind = time.tick.0.saturating_sub(given.view_tick.0).min(u64::from(REWIND)) as u8;
+        let seen = judged_by(given.view_tick, time.tick, Trail::BACK);
+        let behind = (time.tick.0 - seen.0) as u8;
         *intent = Intent {
             direction: given.input.direction(),
             fire: given.input.fire,

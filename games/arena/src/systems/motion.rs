@@ -2,7 +2,7 @@
 
 use rekindle_sim::{Const, Query, Rng, Time, Without};
 
-use crate::components::{Dead, Drone, Intent, Position, Trail, Velocity};
+use crate::components::{Dead, Drone, Intent, Position, Velocity};
 use crate::geometry::Vec2;
 use crate::map::Map;
 use crate::movement::{
@@ -47,12 +47,5 @@ pub fn drift(
         }
         velocity.set_if_neq(speed.into());
         position.set_if_neq(at.into());
-    }
-}
-
-/// Notes where everybody was after this tick, for shots of players who still see it.
-pub fn record(time: Time, mut bodies: Query<(&Position, &mut Trail)>) {
-    for (position, mut trail) in &mut bodies {
-        trail.record(time.tick, position.vec());
     }
 }

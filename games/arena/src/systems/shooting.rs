@@ -1,6 +1,8 @@
 //! Weapons are fired.
 
-use rekindle_sim::{Commands, Const, Entity, EventWriter, Query, Res, Rng, Tick, Time, Without};
+use rekindle_sim::{
+    Commands, Const, Entity, EventWriter, Past as _, Query, Res, Rng, Tick, Time, Without,
+};
 
 use crate::components::{Aim, Arms, Body, Dead, Fighter, Intent, Position, Trail};
 use crate::events::Hit;
@@ -87,7 +89,7 @@ fn first_hit(
 ) -> Option<Entity> {
     let mut nearest = (map.reach(from, way, 0.0), None);
     for (target, body, position, trail) in targets {
-        let at = seen.map_or(position.vec(), |tick| trail.after(tick));
+        let at = seen.map_or(position.vec(), |tick| trail.after(tick).into());
         if let Some(part) = ray_circle(from, way, at, body.radius())
             && part < nearest.0
             && target != shooter

@@ -67,7 +67,7 @@ pub struct Property<G: Game> {
 }
 
 /// A sequence that fails, made short.
-pub struct Found {
+pub struct Counterexample {
     /// What fails.
     pub problem: String,
     /// How many acts of players had happened when it was found.
@@ -176,7 +176,7 @@ impl<G: Game> Property<G> {
     /// # Panics
     /// If one fails, with the shortest sequence that was found, as a test.
     pub fn check(&self) {
-        if let Some(Found { problem, of, acts, complete, test, .. }) = self.find() {
+        if let Some(Counterexample { problem, of, acts, complete, test, .. }) = self.find() {
             let left = acts.len();
             let perhaps = if complete { "" } else { " (perhaps fewer would do)" };
             panic!(
@@ -187,7 +187,7 @@ impl<G: Game> Property<G> {
     }
 
     /// Plays all matches up to the first that fails, and makes that one short.
-    pub fn find(&self) -> Option<Found> {
+    pub fn find(&self) -> Option<Counterexample> {
         (0..self.cases).find_map(|case| {
             let seed = self.seed.wrapping_add(case);
             let (fault, acts, last) = self.play_by_chance(seed)?;
@@ -246,7 +246,7 @@ impl<G: Game> Property<G> {
     }
 
     /// Leaves out what does not matter: acts, then players, then ticks between the acts.
-    fn shorten(&self, seed: u64, fault: &Fault, all: Vec<Act>, last: Tick) -> Found {
+    fn shorten(&self, seed: u64, fault: &Fault, all: Vec<Act>, last: Tick) -> Counterexample {
         let of = all.len();
         let mut tries = 0;
         let mut same = |acts: &[Act], last: Tick| {
@@ -263,7 +263,7 @@ impl<G: Game> Property<G> {
             _ => (fault.to_string(), last),
         };
         let test = self.test(seed, &fault, &acts, tick);
-        Found { problem: fault, of, acts, tick, complete: found.complete, test }
+        Counterexample { problem: fault, of, acts, tick, complete: found.complete, test }
     }
 
     /// The test that is printed.

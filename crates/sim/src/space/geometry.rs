@@ -1,13 +1,12 @@
-//! Plane geometry: vectors, boxes, rays and moving circles. Pure; called by everything that moves,
-//! aims or draws.
+//! Plane geometry: vectors, boxes, rays and moving circles. Pure; called by games, and by
+//! [`Scenery`](crate::Scenery) and [`Kinematics`](crate::Kinematics).
 //!
-//! Lengths are metres. Only `+ - * /` and `sqrt` on `f32`, so that every machine computes the same
-//! bits.
+//! Lengths are in whatever unit a game has, mostly metres. Only `+ - * /` and `sqrt` on `f32`, and
+//! [`math`](crate::math) for angles, so that every machine computes the same bits.
 
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
-use rekindle_sim::Value;
-use rekindle_sim::math;
+use crate::{Value, math};
 
 /// A point or a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Value)]
@@ -19,6 +18,7 @@ pub struct Vec2 {
 }
 
 /// Short for [`Vec2`].
+#[inline]
 pub const fn vec2(x: f32, y: f32) -> Vec2 {
     Vec2 { x, y }
 }
@@ -38,27 +38,32 @@ impl Vec2 {
     }
 
     /// Inner product.
+    #[inline]
     pub fn dot(self, other: Self) -> f32 {
         self.x * other.x + self.y * other.y
     }
 
     /// Length squared.
+    #[inline]
     pub fn length_squared(self) -> f32 {
         self.dot(self)
     }
 
     /// Length.
+    #[inline]
     pub fn length(self) -> f32 {
         self.length_squared().sqrt()
     }
 
     /// Distance to another point.
+    #[inline]
     pub fn distance(self, other: Self) -> f32 {
         (other - self).length()
     }
 
     /// The same direction with length 1; the zero vector stays.
     #[must_use]
+    #[inline]
     pub fn normalised(self) -> Self {
         let length = self.length();
         if length > 0.0 { self * (1.0 / length) } else { Self::ZERO }
@@ -66,6 +71,7 @@ impl Vec2 {
 
     /// The same direction, no longer than `most`.
     #[must_use]
+    #[inline]
     pub fn clamped(self, most: f32) -> Self {
         let length = self.length();
         if length > most { self * (most / length) } else { self }
@@ -73,25 +79,43 @@ impl Vec2 {
 
     /// Turned left by a quarter.
     #[must_use]
+    #[inline]
     pub fn perpendicular(self) -> Self {
         vec2(-self.y, self.x)
     }
 
     /// Turned counter-clockwise by the angle of `by`, a vector of length 1.
     #[must_use]
+    #[inline]
     pub fn rotated(self, by: Self) -> Self {
         vec2(self.x * by.x - self.y * by.y, self.x * by.y + self.y * by.x)
     }
 }
 
+impl From<[f32; 2]> for Vec2 {
+    #[inline]
+    fn from([x, y]: [f32; 2]) -> Self {
+        vec2(x, y)
+    }
+}
+
+impl From<Vec2> for [f32; 2] {
+    #[inline]
+    fn from(at: Vec2) -> Self {
+        [at.x, at.y]
+    }
+}
+
 impl Add for Vec2 {
     type Output = Self;
+    #[inline]
     fn add(self, other: Self) -> Self {
         vec2(self.x + other.x, self.y + other.y)
     }
 }
 
 impl AddAssign for Vec2 {
+    #[inline]
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
@@ -99,6 +123,7 @@ impl AddAssign for Vec2 {
 
 impl Sub for Vec2 {
     type Output = Self;
+    #[inline]
     fn sub(self, other: Self) -> Self {
         vec2(self.x - other.x, self.y - other.y)
     }
@@ -106,6 +131,7 @@ impl Sub for Vec2 {
 
 impl Mul<f32> for Vec2 {
     type Output = Self;
+    #[inline]
     fn mul(self, factor: f32) -> Self {
         vec2(self.x * factor, self.y * factor)
     }
@@ -113,6 +139,7 @@ impl Mul<f32> for Vec2 {
 
 impl Neg for Vec2 {
     type Output = Self;
+    #[inline]
     fn neg(self) -> Self {
         vec2(-self.x, -self.y)
     }
@@ -129,28 +156,33 @@ pub struct Aabb {
 
 impl Aabb {
     /// A box of `width` by `height` around `centre`.
+    #[inline]
     pub fn around(centre: Vec2, width: f32, height: f32) -> Self {
         let half = vec2(width / 2.0, height / 2.0);
         Self { min: centre - half, max: centre + half }
     }
 
     /// The point of the box that is closest to `point`.
+    #[inline]
     pub fn closest(&self, point: Vec2) -> Vec2 {
         vec2(point.x.max(self.min.x).min(self.max.x), point.y.max(self.min.y).min(self.max.y))
     }
 
     /// Distance from `point`; 0 inside.
+    #[inline]
     pub fn distance(&self, point: Vec2) -> f32 {
         self.closest(point).distance(point)
     }
 
     /// Whether `point` lies in the box or on its edge.
+    #[inline]
     pub fn contains(&self, point: Vec2) -> bool {
         self.closest(point) == point
     }
 
     /// The box with `by` added on every side.
     #[must_use]
+    #[inline]
     pub fn grown(&self, by: f32) -> Self {
         let by = vec2(by, by);
         Self { min: self.min - by, max: self.max + by }
@@ -159,6 +191,7 @@ impl Aabb {
     /// Where a circle at `centre` has to go so that it no longer overlaps the box: the shift, and 0
     /// if it does not.
     #[expect(clippy::float_cmp, reason = "the smallest of four is one of them, bit for bit")]
+    #[inline]
     pub fn push_out(&self, centre: Vec2, radius: f32) -> Vec2 {
         let away = centre - self.closest(centre);
         let squared = away.length_squared();
@@ -186,6 +219,7 @@ impl Aabb {
 
     /// Where the way from `from` by `way` enters the box: the part of the way before it, `0..=1`. A
     /// start inside is 0.
+    #[inline]
     pub fn entry(&self, from: Vec2, way: Vec2) -> Option<f32> {
         let (mut enter, mut leave) = (0.0f32, 1.0f32);
         for (from, way, min, max) in
@@ -206,6 +240,7 @@ impl Aabb {
 
     /// As [`Aabb::entry`], for a circle that moves: when it first touches the box.
     #[expect(clippy::float_cmp, reason = "`closest` clamps a coordinate or gives it back")]
+    #[inline]
     pub fn sweep(&self, from: Vec2, way: Vec2, radius: f32) -> Option<f32> {
         let enter = self.grown(radius).entry(from, way)?;
         let at = from + way * enter;
@@ -221,6 +256,7 @@ impl Aabb {
 
 /// Where the way from `from` by `way` enters a circle: the part of the way before it, `0..=1`. A
 /// start inside is 0.
+#[inline]
 pub fn ray_circle(from: Vec2, way: Vec2, centre: Vec2, radius: f32) -> Option<f32> {
     let offset = from - centre;
     let outside = offset.length_squared() - radius * radius;
