@@ -193,14 +193,18 @@ impl Control for Operated {
 
     fn matches(&self, wanted: ListMatches) -> Answer<'_, Vec<MatchView>> {
         async move {
-            let ListMatches { game, open } = wanted;
+            let ListMatches { game, open, property } = wanted;
+            let properties = views::properties(property.as_deref()).map_err(refused)?;
             let matches = match open {
                 None | Some(0) => self.node.matches().await,
                 Some(1) => self.node.open_matches().await,
                 Some(other) => Err(ControlError::Invalid(format!("open={other}: expected 0 or 1"))),
             };
             let mut matches = matches.map_err(refused)?;
-            matches.retain(|found| game.as_ref().is_none_or(|game| found.game == *game));
+            matches.retain(|found| {
+                let has = |(name, value): (&_, &_)| found.properties.get(name) == Some(value);
+                game.as_ref().is_none_or(|game| found.game == *game) && properties.iter().all(has)
+            });
             Ok(matches.into_iter().map(views::of_match).collect())
         }
         .boxed()

@@ -286,6 +286,10 @@ pub struct CreateArgs {
     /// newest].
     #[arg(long, value_name = "N")]
     pub rules: Option<u32>,
+    /// By what a lobby finds it, like mode=duel; may be given several times. The game does not see
+    /// it.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = rekindle_sim::property)]
+    pub property: Vec<(String, String)>,
     /// How many house bots play in it.
     #[arg(long, default_value_t = 0)]
     pub bots: u16,
@@ -551,6 +555,9 @@ pub enum MatchCommand {
         /// Only those of all nodes that run and have a free seat.
         #[arg(long)]
         open: bool,
+        /// Only those that were made with this property; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = rekindle_sim::property)]
+        property: Vec<(String, String)>,
     },
     /// Shows one match.
     Show {

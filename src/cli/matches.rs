@@ -26,8 +26,8 @@ pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Fail
     let node = context.node()?;
     block_on(async {
         match command {
-            MatchCommand::Ls { game, open } => {
-                let matches = listed(&node, game.as_deref(), open).await?;
+            MatchCommand::Ls { game, open, property } => {
+                let matches = listed(&node, game.as_deref(), open, &property).await?;
                 context.answer(&matches, || table(&matches))?;
             }
             MatchCommand::Show { prefix } => {
@@ -110,13 +110,18 @@ async fn answer_where(context: &Context, node: &AdminClient, prefix: &str) -> Re
     Ok(())
 }
 
-/// All matches, or those of a game, or those that players can join.
+/// All matches, or those of a game, or with these properties, or those that players can join.
 async fn listed(
     node: &AdminClient,
     game: Option<&str>,
     open: bool,
+    properties: &[(String, String)],
 ) -> Result<Vec<MatchView>, Failure> {
-    let path = format!("/v1/matches?open={}", u8::from(open));
+    let mut path = format!("/v1/matches?open={}", u8::from(open));
+    if !properties.is_empty() {
+        path.push_str("&property=");
+        path.push_str(&in_words(properties));
+    }
     let mut matches: Vec<MatchView> = node.get(&path).await.map_err(explain)?;
     matches.retain(|found| game.is_none_or(|game| found.game == game));
     Ok(matches)
@@ -337,10 +342,12 @@ fn whereabouts(view: &WhereView) -> Vec<String> {
 }
 
 async fn create(node: &AdminClient, args: CreateArgs) -> Result<CreatedMatch, Failure> {
-    let CreateArgs { game, game_config, rules, bots, seed, tick_rate, on, ticket, ttl } = args;
+    let CreateArgs { game, game_config, rules, property, bots, seed, tick_rate, on, ticket, ttl } =
+        args;
     let wanted = CreateMatch {
         game: game_or_first(node, game).await?,
         config: by_rules(context::game_config(&game_config)?, rules),
+        properties: property.into_iter().collect(),
         house_bots: bots,
         seed,
         tick_rate,
@@ -349,6 +356,12 @@ async fn create(node: &AdminClient, args: CreateArgs) -> Result<CreatedMatch, Fa
         ttl_s: ttl,
     };
     node.post("/v1/matches", &wanted).await.map_err(explain)
+}
+
+/// Properties as they stand in a request.
+fn in_words(properties: &[(String, String)]) -> String {
+    let each = properties.iter().map(|(name, value)| format!("{name}={value}"));
+    each.collect::<Vec<_>>().join(",")
 }
 
 /// The configuration of a match that is played by this version of the rules.
@@ -383,6 +396,8 @@ fn details(view: &MatchView) -> Vec<String> {
         format!("epoch      {}", view.epoch),
         who_plays(view),
     ];
+    let named = view.properties.iter().map(|(name, value)| format!("property   {name}={value}"));
+    lines.extend(named);
     lines.extend(view.node.iter().map(|node| format!("node       {node}")));
     lines.extend(view.build_change.iter().map(|words| format!("build      {words}")));
     lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
@@ -433,6 +448,8 @@ fn line_of(client: &ClientView, tick: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn elsewhere(reason: Option<&str>, seats: Option<usize>) -> MatchView {
@@ -446,6 +463,7 @@ mod tests {
             node: Some("b".to_owned()),
             tick_rate: 30,
             rules: Some(1),
+            properties: BTreeMap::new(),
             epoch: 1,
             players: 3,
             seats,

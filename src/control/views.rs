@@ -18,10 +18,11 @@ use rekindle_schema::wire::Role;
 use rekindle_schema::wish::Wanted;
 use rekindle_schema::{Epoch, MatchId, PlayerId, Tick};
 use rekindle_sim::documents::wire::{Outcome, Reply};
-use rekindle_sim::{PlayerTally, StatisticView, Tally};
+use rekindle_sim::{PlayerTally, Properties, StatisticView, Tally};
 use serde_json::Value as Json;
 
 use crate::hex;
+use crate::node::ControlError;
 use crate::node::listing::MatchReport;
 use crate::node::matches::NewMatch;
 use crate::node::rebalance::{Evening, Share, Transfer};
@@ -136,6 +137,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         node,
         tick_rate,
         rules,
+        properties,
         epoch,
         players,
         seats,
@@ -154,6 +156,7 @@ pub(super) fn of_match(report: MatchReport) -> MatchView {
         node,
         tick_rate,
         rules,
+        properties,
         epoch: epoch.0,
         players,
         seats,
@@ -198,16 +201,27 @@ fn of_follower(follower: &Follower, epoch: Epoch) -> FollowerView {
     }
 }
 
+/// The properties that a list of matches asks for, as `mode=duel,map=old`.
+pub(super) fn properties(given: Option<&str>) -> Result<Properties, ControlError> {
+    let each = given.into_iter().flat_map(|given| given.split(','));
+    each.map(rekindle_sim::property).collect::<Result<_, _>>().map_err(ControlError::Invalid)
+}
+
 /// A match that is wanted.
 pub(crate) fn new_match(wanted: CreateMatch) -> NewMatch {
-    let CreateMatch { game, config, house_bots, seed, tick_rate, on: _, seats: _, ttl_s: _ } =
-        wanted;
+    let CreateMatch { game, mut config, properties, house_bots, seed, tick_rate, .. } = wanted;
+    if let Some(keys) = config.as_object_mut().filter(|_| !properties.is_empty()) {
+        let texts = properties.into_iter().map(|(name, value)| (name, value.into()));
+        keys.insert(rekindle_sim::PROPERTIES.to_owned(), Json::Object(texts.collect()));
+    }
     NewMatch { game, config, house_bots, seed, tick_rate }
 }
 
 /// What the audit log says of a match that is to be created.
 pub(super) fn creation_words(wanted: &CreateMatch) -> String {
-    let CreateMatch { game, config, house_bots, on, seats, .. } = wanted;
+    let CreateMatch { game, config, properties, house_bots, on, seats, .. } = wanted;
+    let named = properties.iter().map(|(name, value)| format!(" {name}={value}"));
+    let named: String = named.collect();
     let on = on.as_ref().map_or_else(String::new, |on| format!(" on={on}"));
     let tickets = if seats.is_empty() {
         String::new()
@@ -215,7 +229,7 @@ pub(super) fn creation_words(wanted: &CreateMatch) -> String {
         let players: Vec<String> = seats.iter().map(|seat| seat.player.to_string()).collect();
         format!(" tickets={}", players.join(","))
     };
-    format!("game={game} bots={house_bots} config={config}{on}{tickets}")
+    format!("game={game} bots={house_bots} config={config}{named}{on}{tickets}")
 }
 
 /// The ticket of a seat in this match.

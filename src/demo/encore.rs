@@ -65,6 +65,7 @@ impl Encores {
         let wanted = CreateMatch {
             game: self.game.clone(),
             config: self.config.clone(),
+            properties: BTreeMap::new(),
             house_bots: 0,
             seed: Some(self.seed.fetch_add(1, Ordering::Relaxed)),
             tick_rate: None,

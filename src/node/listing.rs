@@ -12,6 +12,7 @@ use rekindle_gateway::ClientLine;
 use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
+use rekindle_sim::Properties;
 use rekindle_store::StoreError;
 use tokio::time::{Instant, timeout};
 
@@ -56,6 +57,8 @@ pub struct MatchReport {
     pub tick_rate: u16,
     /// The version of the game's rules that it began with; `None`: this node does not know.
     pub rules: Option<u32>,
+    /// By what a lobby finds it; none while the directory does not answer.
+    pub properties: Properties,
     /// Its owner's count: grows with every recovery.
     pub epoch: Epoch,
     /// Sessions in it, house bots included.
@@ -352,6 +355,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         node: None,
         tick_rate: row.spec.tick_rate,
         rules: Some(rekindle_sim::rules_of(&row.spec.config)),
+        properties: rekindle_sim::properties_of(&row.spec.config),
         epoch: row.epoch,
         players: here.map_or(0, |status| status.sessions),
         seats: None,
@@ -385,6 +389,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         node: Some(node.to_owned()),
         tick_rate: status.tick_rate,
         rules: None,
+        properties: Properties::new(),
         epoch: status.epoch,
         players: status.sessions,
         seats: None,

@@ -250,6 +250,42 @@ fn a_match_with_a_free_seat_is_found_through_every_node() {
 }
 
 #[test]
+fn a_lobby_finds_open_matches_by_game_and_properties() {
+    let place = Place::new();
+    let a = place.start("a");
+    let create = |properties: &[&str]| {
+        let mut args = vec!["match", "create", "--bots", "1", "--json"];
+        for property in properties {
+            args.extend(["--property", property]);
+        }
+        place.at("a", &args).expect(0).json()["id"].clone()
+    };
+    let duel = create(&["mode=duel", "map=old-town"]);
+    let (other, plain) = (create(&["mode=duel", "map=sea"]), create(&[]));
+    let listed = |properties: &[&str]| {
+        let mut args = vec!["match", "ls", "--open", "--game", "arena", "--json"];
+        for property in properties {
+            args.extend(["--property", property]);
+        }
+        place.at("a", &args).expect(0).json().as_array().unwrap().clone()
+    };
+    let ids = |found: &[Value]| found.iter().map(|found| found["id"].clone()).collect::<Vec<_>>();
+    let found = listed(&["map=old-town", "mode=duel"]);
+    assert_eq!(ids(&found), [duel.clone()]);
+    assert_eq!(found[0]["properties"], serde_json::json!({"mode": "duel", "map": "old-town"}));
+    let both = ids(&listed(&["mode=duel"]));
+    assert!(both.len() == 2 && both.contains(&duel) && both.contains(&other), "{both:?}");
+    assert!(ids(&listed(&[])).contains(&plain));
+    assert!(listed(&["mode=race"]).is_empty());
+    let shown = place.at("a", &["match", "show", duel.as_str().unwrap()]).expect(0).stdout;
+    assert!(shown.contains("property   mode=duel"), "{shown}");
+    let wrong = place.at("a", &["match", "ls", "--property", "duel"]);
+    let words = "write NAME=VALUE, like mode=duel";
+    assert!(wrong.code != 0 && wrong.stderr.contains(words), "{wrong:?}");
+    assert_eq!(a.terminate(), 0);
+}
+
+#[test]
 fn a_node_that_is_decommissioned_ends_and_its_name_is_refused_until_that_is_taken_back() {
     let place = Place::new();
     let (mut a, mut b) = (place.start("a"), place.start("b"));

@@ -1,5 +1,7 @@
 //! What the admin listener and the commands say to each other, as JSON.
 
+use std::collections::BTreeMap;
+
 use rekindle_schema::Incarnation;
 use rekindle_schema::audit::{AuditEntry, Stage};
 use rekindle_schema::condition::Condition;
@@ -71,6 +73,9 @@ pub struct MatchView {
     /// The version of the game's rules that it began with; absent if this node does not know.
     #[serde(default)]
     pub rules: Option<u32>,
+    /// By what a lobby finds it, as it was made with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
     /// Its owner's count: grows with every recovery.
     pub epoch: u64,
     /// Sessions in it, house bots included.
@@ -208,6 +213,8 @@ pub struct ListMatches {
     /// 1: only matches of all nodes that run and have a free seat, with their players as their
     /// nodes say it now. 0 or absent: all.
     pub open: Option<u8>,
+    /// Only matches that were made with all of these properties: `mode=duel,map=old`.
+    pub property: Option<String>,
 }
 
 /// `POST /v1/matches`.
@@ -217,6 +224,9 @@ pub struct CreateMatch {
     pub game: String,
     /// The game's configuration.
     pub config: serde_json::Value,
+    /// By what a lobby finds it: names and values of letters, digits, `.`, `_` and `-`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
     /// How many house bots play in it.
     pub house_bots: u16,
     /// Seed of the world; random if absent.

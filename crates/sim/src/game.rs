@@ -15,6 +15,7 @@ pub(crate) mod matches;
 pub mod net;
 pub(crate) mod payloads;
 pub(crate) mod players;
+pub(crate) mod properties;
 pub(crate) mod shrink;
 pub mod simulation;
 pub mod sketch;

@@ -152,7 +152,8 @@
 //! ([`GameBuilder::spatial`]: circle, box, ray, nearest). **Bounds** of the world wrap, clamp,
 //! bounce or despawn: [`GameBuilder::bounds`]. A [`Timer`] is a field that says when something is
 //! due; [`Rewind`] and [`History`] look back. **Phases** are state machines, with guards, hooks and
-//! timeouts: [`GameBuilder::states`], [`Transitions`], [`in_state`].
+//! timeouts: [`GameBuilder::states`], [`Transitions`], [`in_state`]; entities can each have their
+//! own: [`GameBuilder::entity_states`], [`EntityTransitions`].
 //!
 //! **Several threads** go over one query with [`Query::par_for_each`] and [`Query::par_map`], if a
 //! node has some for its matches; what a world computes is the same with any number of them. See
@@ -310,7 +311,9 @@ pub use ecs::relations::Related;
 pub use ecs::resources::{Res, ResMut};
 pub use ecs::rng::Rng;
 pub use ecs::schedule::declare::{IntoSystems, Stage, SystemName, Systems};
-pub use ecs::states::{Machine, Refused, State, States, TransitionError, Transitions, in_state};
+pub use ecs::states::of_entity::{EntityMachine, EntityTransitions};
+pub use ecs::states::of_match::{Machine, Transitions};
+pub use ecs::states::{EntityRefused, Refused, State, States, TransitionError, in_state};
 pub use ecs::stats::{PlayerTally, Statistic, StatisticView, Stats, Tally};
 pub use ecs::system::{Condition, SystemFunction, SystemParam};
 pub use ecs::template::Template;
@@ -330,6 +333,7 @@ pub use game::matches::Match;
 pub use game::net::{View, ViewEntity};
 pub use game::payloads::{Payloads, delivery_kind};
 pub use game::players::{Player, Players};
+pub use game::properties::{PROPERTIES, Properties, properties_of, property};
 pub use game::shrink::{Minimal, minimal};
 pub use game::simulation::{GameType, SessionState, SimError, Simulation, StepOutput};
 pub use game::typed::{Typed, checkpoint_hash};

@@ -6,8 +6,18 @@ use std::fs;
 use std::path::Path;
 
 /// Games that run with a shadow: restored every few ticks, from full checkpoints and from deltas.
-const SHADOWED: [&str; 9] =
-    ["zoo", "family", "rules", "life", "swarm", "states", "threads", "stats", "bodies"];
+const SHADOWED: [&str; 10] = [
+    "zoo",
+    "family",
+    "rules",
+    "life",
+    "swarm",
+    "states",
+    "entity_states",
+    "threads",
+    "stats",
+    "bodies",
+];
 
 /// What keeps no state and moves nothing in a world, and where it is tested.
 const STATELESS: [(&str, &str); 9] = [
@@ -59,9 +69,18 @@ fn features() -> BTreeSet<String> {
     let declare = read("src/ecs/schedule/declare.rs");
     let declared = names(block(&declare, "pub trait IntoSystems<"), "    fn ");
     features.extend(declared.filter(|name| name != "into_systems" && name != "trigger"));
-    for file in
-        ["events", "index", "local", "params", "relations", "resources", "rng", "states", "stats"]
-    {
+    for file in [
+        "events",
+        "index",
+        "local",
+        "params",
+        "relations",
+        "resources",
+        "rng",
+        "states/of_entity",
+        "states/of_match",
+        "stats",
+    ] {
         let source = read(&format!("src/ecs/{file}.rs"));
         features.extend(names(&source, "SystemParam for "));
     }
@@ -72,11 +91,7 @@ fn features() -> BTreeSet<String> {
     let parallel = read("src/ecs/query/parallel.rs");
     let of_query = block(&parallel, "impl<D: ParallelData, F: QueryFilter> Query<");
     features.extend(names(of_query, "    pub fn "));
-    for machine in
-        names(block(&read("src/ecs/states.rs"), "impl<S: States> Machine<S> {"), "pub fn ")
-    {
-        features.insert(machine);
-    }
+    features.extend(machine_methods("of_match", "Machine"));
     let template = read("src/ecs/template.rs");
     features.extend(names(block(&template, "impl Template {"), "    pub fn "));
     let attributes = read("../derive/src/attributes.rs");
@@ -85,6 +100,26 @@ fn features() -> BTreeSet<String> {
     let net = ["min", "max", "bits", "angle", "rate", "owner", "team", "id", "version"];
     features.extend(keys.filter(|key| !net.contains(&key.as_str())));
     features
+}
+
+/// What can be said of a state machine.
+fn machine_methods(file: &str, machine: &str) -> BTreeSet<String> {
+    let source = read(&format!("src/ecs/states/{file}.rs"));
+    names(block(&source, &format!("impl<S: States> {machine}<S> {{")), "    pub fn ").collect()
+}
+
+#[test]
+fn machines_of_entities_and_of_the_match_are_both_shadowed_with_all_that_they_can_say() {
+    for (file, machine, game) in
+        [("of_match", "Machine", "states"), ("of_entity", "EntityMachine", "entity_states")]
+    {
+        let (methods, source) =
+            (machine_methods(file, machine), read(&format!("tests/it/{game}.rs")));
+        assert_eq!(methods.len(), 5, "{machine}: {methods:?}");
+        for method in methods {
+            assert!(stands_in(&source, &method), "{game}.rs does not use `{machine}::{method}`");
+        }
+    }
 }
 
 #[test]
@@ -129,6 +164,8 @@ fn a_feature_that_no_game_uses_would_be_missed() {
         "extends",
         "within",
         "physics",
+        "entity_states",
+        "EntityTransitions",
     ] {
         assert!(features.contains(known), "{known} is not found: {features:?}");
     }

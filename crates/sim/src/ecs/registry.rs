@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ecs::hooks::Hooks;
 use crate::ecs::index::FollowerType;
-use crate::ecs::states::AnyMachine;
+use crate::ecs::states::machine::AnyMachine;
 use crate::ecs::stats::{Kept, Statistic, StatisticType, undeclared};
 use crate::ecs::template::Templates;
 use crate::storage::column::{AnyColumn, Column};

@@ -53,6 +53,7 @@ impl World {
             let moved = self.carry_out(running);
             let ran = self.run_hooks(running);
             if !moved && !ran {
+                self.moved = self.now.stamp;
                 return;
             }
             check(self);

@@ -78,6 +78,8 @@ pub struct World {
     pub(crate) followed: Stamp,
     /// What was changed later than this is still to be [validated](World::validate).
     pub(crate) checked: Stamp,
+    /// What was written at this stamp or later was not looked at yet by machines of entities.
+    pub(crate) moved: Stamp,
     /// When each system last ran, in schedule order.
     pub(crate) last_runs: Vec<Stamp>,
     /// The decoded inputs of the tick that is being made.
@@ -115,6 +117,7 @@ impl World {
             orphans: Vec::new(),
             lifecycle: Lifecycle::default(),
             checked: 0,
+            moved: 0,
             last_runs: vec![0; systems],
             inputs: Box::new(()),
             commands: RefCell::default(),
@@ -429,6 +432,7 @@ impl World {
             self.removed.iter_mut().flatten().for_each(|(stamp, _)| age(stamp));
             self.last_runs.iter_mut().for_each(age);
             age(&mut self.checked);
+            age(&mut self.moved);
             age(&mut self.lifecycle.since);
             age(&mut self.followed);
         }
@@ -454,6 +458,7 @@ impl World {
         self.tick = tick;
         self.now = Run { stamp: stamp::last_of(tick), last: 0, stream: 0, tick };
         self.checked = self.now.stamp;
+        self.moved = self.now.stamp;
         self.lifecycle.since = self.now.stamp;
         self.followed = self.now.stamp;
     }

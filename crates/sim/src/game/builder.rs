@@ -23,7 +23,10 @@ use crate::ecs::registry::Registry;
 use crate::ecs::schedule::Schedule;
 use crate::ecs::schedule::declare::{IntoSystems, Stage};
 use crate::ecs::schedule::order::Declarations;
-use crate::ecs::states::{AnyMachine as _, Machine, Refused, State, States};
+use crate::ecs::states::machine::AnyMachine;
+use crate::ecs::states::of_entity::EntityMachine;
+use crate::ecs::states::of_match::Machine;
+use crate::ecs::states::{EntityRefused, Refused, State, States};
 use crate::ecs::stats::Statistic;
 use crate::ecs::template::{Template, Templates};
 use crate::ecs::validation::Rejected;
@@ -391,12 +394,41 @@ impl<G: Game> GameBuilder<G> {
     pub fn states<S: States>(&mut self, say: impl FnOnce(&mut Machine<S>)) -> &mut Self {
         let mut machine = Machine::new();
         say(&mut machine);
-        self.registry.errors.extend(machine.check());
-        if machine.is_guarded() {
+        self.registry.errors.extend(machine.graph.check(false));
+        if machine.graph.is_guarded() {
             self.event::<Refused>();
         }
+        self.machine(machine).resource::<State<S>>()
+    }
+
+    /// Entities can have a machine of their own, each in one state of `S`, an enum without fields:
+    /// `say` declares the transitions between them. An entity has one if it is spawned with
+    /// [`State::new`]. See [`EntityTransitions`](crate::EntityTransitions), [`State`] and
+    /// [`World::go_entity`](crate::World::go_entity). A state that is neither reached nor left, and
+    /// a transition that is declared twice, are errors.
+    pub fn entity_states<S: States>(
+        &mut self,
+        say: impl FnOnce(&mut EntityMachine<S>),
+    ) -> &mut Self {
+        let mut machine = EntityMachine::new();
+        say(&mut machine);
+        self.registry.errors.extend(machine.graph.check(true));
+        if machine.graph.is_guarded() {
+            self.event::<EntityRefused>();
+        }
+        self.machine(machine).component::<State<S>>()
+    }
+
+    fn machine(&mut self, machine: impl AnyMachine + 'static) -> &mut Self {
+        let id = machine.id();
+        if self.registry.machines.iter().any(|known| known.id() == id) {
+            self.registry.errors.push(format!(
+                "two state machines have the id `{id}`: declare it once, or give one of the enums \
+                 another id"
+            ));
+        }
         self.registry.machines.push(Box::new(machine));
-        self.resource::<State<S>>()
+        self
     }
 
     /// Entities of this kind are made of what `say` says: see

@@ -23,6 +23,7 @@ use serde_json::Value as Json;
 use crate::ecs::world::Constants;
 use crate::game::builder::Game;
 use crate::game::former::FormerKeys;
+use crate::game::properties::{self, PROPERTIES, Properties};
 use crate::game::simulation::SimError;
 
 /// The key of the version of the rules, which no game has. Left out of configurations whose version
@@ -76,13 +77,20 @@ fn take_rules<G: Game>(given: &mut Json, default: u32) -> Result<u32, String> {
     }
 }
 
+/// A configuration, and what stands beside the game's keys.
+pub(crate) struct Parsed<C> {
+    pub(crate) config: C,
+    pub(crate) rules: u32,
+    pub(crate) properties: Properties,
+}
+
 /// Reads a configuration and the version of the rules in it, or `rules` if there is none; empty
 /// bytes are the defaults.
 pub(crate) fn parse<G: Game>(
     json: &[u8],
     former: &FormerKeys,
     rules: u32,
-) -> Result<(G::Config, u32), SimError> {
+) -> Result<Parsed<G::Config>, SimError> {
     let fail = |problem: String| SimError::Config { game: G::NAME.to_owned(), problem };
     let mut given: Json = match json {
         [] => Json::Object(serde_json::Map::new()),
@@ -95,6 +103,7 @@ pub(crate) fn parse<G: Game>(
         all = Json::Object(serde_json::Map::new());
     }
     let rules = take_rules::<G>(&mut given, rules).map_err(fail)?;
+    let properties = properties::take(&mut given).map_err(fail)?;
     former.bring_up(&mut given).map_err(fail)?;
     overlay(&mut all, given, "").map_err(fail)?;
     let whole = if all.as_object().is_some_and(serde_json::Map::is_empty) {
@@ -107,11 +116,15 @@ pub(crate) fn parse<G: Game>(
         Err(_) => serde_json::from_value(all).map_err(|error| fail(error.to_string()))?,
     };
     G::validate(&config).map_err(fail)?;
-    Ok((config, rules))
+    Ok(Parsed { config, rules, properties })
 }
 
-/// Encodes a configuration with all its keys, and the version of the rules.
-pub(crate) fn to_bytes<G: Game>(config: &G::Config, rules: u32) -> Result<Bytes, SimError> {
+/// Encodes a configuration with all its keys, and what stands beside them.
+pub(crate) fn to_bytes<G: Game>(
+    config: &G::Config,
+    rules: u32,
+    properties: &Properties,
+) -> Result<Bytes, SimError> {
     let fail = |error: serde_json::Error| SimError::Config {
         game: G::NAME.to_owned(),
         problem: error.to_string(),
@@ -123,6 +136,10 @@ pub(crate) fn to_bytes<G: Game>(config: &G::Config, rules: u32) -> Result<Bytes,
     }
     if let Some(keys) = json.as_object_mut().filter(|_| rules != 1) {
         keys.insert(RULES.to_owned(), rules.into());
+    }
+    if let Some(keys) = json.as_object_mut().filter(|_| !properties.is_empty()) {
+        let texts = properties.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
+        keys.insert(PROPERTIES.to_owned(), Json::Object(texts.collect()));
     }
     Ok(serde_json::to_vec(&json).map_err(fail)?.into())
 }

@@ -13,7 +13,7 @@ use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::documents::wire::CollectionInfo;
 use crate::game::builder::{Built, Game};
-use crate::game::config::{self, Configured};
+use crate::game::config::{self, Configured, Parsed};
 use crate::game::matches::{CALLBACKS, Match, guarded};
 use crate::game::net::View;
 use crate::game::payloads::Payloads;
@@ -62,7 +62,8 @@ impl<G: Game> Typed<G> {
         if let Some(config) = configs.get(bytes) {
             return Ok(Arc::clone(config));
         }
-        let (config, rules) = config::parse::<G>(bytes, &self.built.former, 1)?;
+        let Parsed { config, rules, properties } =
+            config::parse::<G>(bytes, &self.built.former, 1)?;
         let config = Arc::new(config);
         let constants =
             guarded(|| self.built.constants(Arc::clone(&config), rules)).map_err(|problem| {
@@ -71,7 +72,7 @@ impl<G: Game> Typed<G> {
                     problem: format!("computing a constant from it panicked: {problem}"),
                 }
             })?;
-        let bytes_of_all = config::to_bytes::<G>(&config, rules)?;
+        let bytes_of_all = config::to_bytes::<G>(&config, rules, &properties)?;
         let config = Arc::new(Configured { bytes: bytes_of_all, config, constants });
         if configs.len() >= CONFIGS {
             configs.clear();
@@ -180,8 +181,9 @@ impl<G: Game> GameType for Typed<G> {
     }
 
     fn config_from_json(&self, json: &str) -> Result<Bytes, SimError> {
-        let (config, rules) = config::parse::<G>(json.as_bytes(), &self.built.former, G::RULES)?;
-        config::to_bytes::<G>(&config, rules)
+        let Parsed { config, rules, properties } =
+            config::parse::<G>(json.as_bytes(), &self.built.former, G::RULES)?;
+        config::to_bytes::<G>(&config, rules, &properties)
     }
 
     fn create_at(

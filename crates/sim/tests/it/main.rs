@@ -5,6 +5,7 @@ mod bodies;
 mod book;
 mod decode;
 mod documents;
+mod entity_states;
 mod family;
 mod game;
 mod golden;
