@@ -237,6 +237,7 @@ async fn play(
         data_dir: home.dir.clone(),
         store: home.store.clone(),
         listen: ([127, 0, 0, 1], 0).into(),
+        admin: ([127, 0, 0, 1], 0).into(),
         settings,
     };
     let node = NodeProcess::start(&launch)?;

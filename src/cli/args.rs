@@ -67,8 +67,8 @@ pub struct Common {
     /// Where keys, certificate, node.json and the local store are.
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where matches are stored: local, local:DIR, <postgres://USER@HOST/DATABASE>,
-    /// <scylla://HOST,HOST/KEYSPACE> or memory.
+    /// Where matches are stored: `local`, `local:DIR`, `postgres://USER@HOST/DATABASE`,
+    /// `scylla://HOST,HOST/KEYSPACE` or `memory`.
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
     /// UDP address for players.

@@ -122,17 +122,23 @@ async fn serve(context: &Context, args: &DevArgs, executable: PathBuf) -> Result
 }
 
 impl Company<'_> {
-    /// Starts the node of this number in its own directory. Its ports are the ones that it had
-    /// before, or free ones.
+    /// Starts the node of this number in its own directory. Its ports are those that it had with
+    /// the build before. At the first start they are free ones; for players the one that is in the
+    /// directory, if the node was killed.
     async fn start(&self, number: u16) -> Result<Node, Failure> {
         let name = format!("n{number}");
         let data_dir = self.context.config.data_dir.join(&name);
         let free: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let listen = NodeCard::read(&data_dir).map_or(free, |card| card.listen);
+        // A node that is stopped cleanly leaves no card in its directory.
+        let before = self.nodes.get(usize::from(number) - 1).map(|node| &node.card);
+        let admin = before.map_or(free, |card| card.admin);
+        let listen = before.map(|card| card.listen);
+        let killed = || NodeCard::read(&data_dir).map_or(free, |card| card.listen);
+        let listen = listen.unwrap_or_else(killed);
         let mut settings = vec![format!("node.name={name}"), "log.filter=info".to_owned()];
         settings.extend(self.context.common.set.iter().cloned());
         let (store, executable) = (self.store.clone(), self.executable.clone());
-        let launch = Launch { executable, data_dir, store, listen, settings };
+        let launch = Launch { executable, data_dir, store, listen, admin, settings };
         let mut process = NodeProcess::start(&launch)?;
         let tell = &mut |event: &NodeEvent| output::milestone(&line(&name, event));
         let card = process.ready(&launch, tell).await?;

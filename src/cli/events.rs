@@ -120,7 +120,7 @@ async fn stored(
         }
     }
     if !found && exit == Exit::Done {
-        output::note(&format!("no such event is recorded of {searched}"));
+        output::note(&format!("no such event is recorded in {searched}"));
     }
     Ok(exit)
 }

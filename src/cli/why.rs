@@ -107,9 +107,10 @@ fn tell(
             vec![format!("event {}.{} {}{fields}", event.tick, event.ordinal, event.kind)];
         words.push(match causes {
             0 => format!("no input causes it: it comes of the state after tick {given} by itself"),
-            _ if *complete => format!("{since} {causes} cause it; none of them can be left out:"),
+            1 if *complete => format!("{since}, 1 causes it; it cannot be left out:"),
+            _ if *complete => format!("{since}, {causes} cause it; none of them can be left out:"),
             _ => format!(
-                "{since} {causes} are left, and time is up: perhaps fewer cause it (--seconds N):"
+                "{since}, {causes} are left, and time is up: perhaps fewer cause it (--seconds N):"
             ),
         });
         words.extend(lines.iter().map(|(tick, _, human)| format!("{tick:>8} {human}")));

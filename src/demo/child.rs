@@ -44,6 +44,8 @@ pub struct Launch {
     pub store: StoreAddress,
     /// UDP address; with port 0 the first start chooses one.
     pub listen: SocketAddr,
+    /// TCP address for operators; with port 0 each start chooses one.
+    pub admin: SocketAddr,
     /// More settings, as KEY=VALUE.
     pub settings: Vec<String>,
 }
@@ -61,16 +63,10 @@ impl NodeProcess {
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
         let executable = &launch.executable;
         let mut command = Command::new(executable);
-        command.args([
-            "start",
-            "--dev",
-            "--until-stdin-closes",
-            "--log",
-            "json",
-            "--admin",
-            "127.0.0.1:0",
-        ]);
+        command.args(["start", "--dev", "--until-stdin-closes", "--log", "json"]);
         command
+            .arg("--admin")
+            .arg(launch.admin.to_string())
             .arg("--listen")
             .arg(launch.listen.to_string())
             .arg("--data-dir")

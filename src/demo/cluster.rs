@@ -121,9 +121,10 @@ async fn start_all(args: &DemoArgs, home: &Home, stage: &Stage) -> Result<Vec<Pl
         let data_dir = home.dir.join(&name);
         let own = [format!("node.name={name}")];
         let settings = SETTINGS.iter().map(|&setting| setting.to_owned()).chain(own).collect();
-        let listen = ([127, 0, 0, 1], 0).into();
+        let free = ([127, 0, 0, 1], 0).into();
+        let (listen, admin) = (free, free);
         let (executable, store) = (std::env::current_exe()?, home.store.clone());
-        let launch = Launch { executable, data_dir, store, listen, settings };
+        let launch = Launch { executable, data_dir, store, listen, admin, settings };
         nodes.push(Player::start(name, launch, stage).await?);
     }
     Ok(nodes)

@@ -49,7 +49,7 @@ fn events_are_found_by_type_player_and_tick_while_a_node_runs_and_afterwards() {
     let of_player = lines(dir, &["events", &id, "--type", "put", "--player", &player]);
     assert_eq!(of_player.len(), 5, "who begins makes five marks: {of_player:?}");
     let nothing = rekindle(dir, &["events", &id, "--player", "77"]).expect(0);
-    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("no such event is recorded of 1"));
+    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("no such event is recorded in 1"));
     let second = all[1]["tick"].to_string();
     let span = lines(dir, &["events", &id, "--from", &second, "--to", &second]);
     assert_eq!(span, all[1..2]);
