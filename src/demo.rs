@@ -4,7 +4,7 @@
 //! verdict. [`plan`] says when to kill, `home.rs` where the node keeps everything, [`child`] owns
 //! the process, [`stage`] shows it, [`facts`] reads the journal afterwards, and [`verdict`]
 //! compares it with what the bots saw on the wire. When a match ends, its bots go on into another
-//! one, which [`encore`] has created. With several nodes [`cluster`] plays instead:
+//! one, which `encore` has created. With several nodes [`cluster`] plays instead:
 //! one is killed, one frozen, one drained, and the matches go on at the others; [`outage`] says
 //! what that cost.
 

@@ -3,7 +3,7 @@
 //!
 //! Four kinds, in turn: random bytes; handshakes that are cut off, changed or said twice; datagrams
 //! far above any packet size; and whole connections over one carrier that never say who they are
-//! ([`carriers`]). Tests run it beside a swarm whose matches must not notice.
+//! ([`Carrier`]). Tests run it beside a swarm whose matches must not notice.
 
 use std::net::SocketAddr;
 use std::time::Duration;

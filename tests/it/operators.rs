@@ -271,7 +271,7 @@ fn a_lobby_finds_open_matches_by_game_and_properties() {
     };
     let ids = |found: &[Value]| found.iter().map(|found| found["id"].clone()).collect::<Vec<_>>();
     let found = listed(&["map=old-town", "mode=duel"]);
-    assert_eq!(ids(&found), [duel.clone()]);
+    assert_eq!(ids(&found), std::slice::from_ref(&duel));
     assert_eq!(found[0]["properties"], serde_json::json!({"mode": "duel", "map": "old-town"}));
     let both = ids(&listed(&["mode=duel"]));
     assert!(both.len() == 2 && both.contains(&duel) && both.contains(&other), "{both:?}");

@@ -278,7 +278,8 @@ fn a_node_that_runs_no_more_is_not_counted_as_live() {
 }
 
 /// Words of the form `--flag` that are for other programs, or stand for any flag.
-const FLAGS_OF_OTHERS: &[&str] = &[];
+const FLAGS_OF_OTHERS: &[&str] =
+    &["--bin", "--format-version", "--no-deps", "--profile", "--target", "--target-dir"];
 
 /// All flags of a command and of those below it.
 fn flags(command: &clap::Command, into: &mut std::collections::BTreeSet<String>) {

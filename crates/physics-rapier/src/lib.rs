@@ -1,23 +1,15 @@
 //! Bodies of a world moved by [rapier](https://rapier.rs): masses that push each other, gravity,
 //! stacks that come to rest.
 //!
-//! A [`Physics`] of `rekindle-sim`. A game names it in place of
-//! [`Kinematics`](rekindle_sim::Kinematics), which needs neither this crate nor rapier:
-//!
-//! ```
-//! use rekindle_physics_rapier::{Rapier, RapierTuning};
-//! # use rekindle_sim::{Game, GameBuilder, Moving, Place};
-//! # fn build<G: Game, At: Place, Speed: Moving>(game: &mut GameBuilder<G>) {
-//! game.physics::<Rapier, At, Speed>(|_config| RapierTuning { gravity: [0.0, -9.81] });
-//! # }
-//! ```
+//! A `Physics` of `rekindle-sim`: `Rapier`. A game names it in place of
+//! `Kinematics`, which needs neither this crate nor rapier.
 //!
 //! **All that rapier remembers is in the world**: bodies, colliders, islands, both phases of
-//! collision detection. It is the resource [`Rapier`], so it stands in checkpoints, and a match
+//! collision detection. It is the resource `Rapier`, so it stands in checkpoints, and a match
 //! that is restored goes on with the same bits; `tests/shadow.rs` restores one all the time. Rapier
 //! runs with `enhanced-determinism` and on one thread. It takes about 900 bytes for a body.
 //!
-//! What the responses of a [`Collider`](rekindle_sim::Collider) mean here: `Slide` has neither
+//! What the responses of a `Collider` mean here: `Slide` has neither
 //! friction nor bounce, `Bounce` gives back all, `Stop` has friction, `Pass` is a sensor. A body's
 //! mass is its area. Bodies do not turn: a place is a point, and boxes keep their sides along the
 //! axes.
@@ -40,6 +32,14 @@ pub struct RapierTuning {
 }
 
 /// Rapier, with all that it remembers from tick to tick.
+///
+/// ```
+/// use rekindle_physics_rapier::{Rapier, RapierTuning};
+/// # use rekindle_sim::{Game, GameBuilder, Moving, Place};
+/// # fn build<G: Game, At: Place, Speed: Moving>(game: &mut GameBuilder<G>) {
+/// game.physics::<Rapier, At, Speed>(|_config| RapierTuning { gravity: [0.0, -9.81] });
+/// # }
+/// ```
 #[derive(Debug, Clone, Resource)]
 #[resource(id = "rekindle.rapier")]
 pub struct Rapier {
