@@ -6,7 +6,7 @@
 //! | PreUpdate | [`control::steer`] | inputs become intents |
 //! | Update | [`motion::run`], [`motion::drift`], [`shooting::fire`], [`rockets::fly`] | bodies move, weapons hit |
 //! | PostUpdate | [`health::wound`], [`health::revive`], [`pickups::take`] | what follows from it |
-//! | Last | `record_past` of the engine, [`course::show_clock`] | what later ticks and displays need |
+//! | Last | `record_past`, [`course::show_clock`] | what later ticks and displays need |
 
 #![expect(
     clippy::too_many_arguments,
