@@ -215,12 +215,15 @@ async fn records(store: &Store, lease: &MatchLease) -> Vec<(BatchNo, Frame, Flus
 async fn forge(data: &Path, wanted: impl Fn(Tick) -> bool) -> Option<Tick> {
     let (store, lease) = open(data).await;
     let records = records(&store, &lease).await;
-    // A checkpoint that is stored already is not stored again.
+    // A checkpoint that is stored already is not stored again, and one a tick later would be taken
+    // by the replay to that tick instead of the forged one.
     let (stored, _) = store.checkpoints.list(lease.match_id).await.unwrap();
     let fits = |(_, frame, _): &&(BatchNo, Frame, Flush)| {
         frame.header.last_tick.0 > 25
             && wanted(frame.header.last_tick)
-            && stored.iter().all(|meta| meta.seq != frame.header.seq)
+            && stored.iter().all(|meta| {
+                meta.seq != frame.header.seq && meta.tick != frame.header.last_tick.next()
+            })
     };
     let (batch, last, _) = records.iter().rev().skip(5).find(fits)?;
     let mut sim = arena().create(&lease.spec.config, lease.spec.seed ^ 1).unwrap();
