@@ -214,9 +214,8 @@ macro_rules! floats {
             }
             #[inline]
             fn canonicalise(&mut self) {
-                if self.is_nan() {
-                    *self = Self::from_bits($nan);
-                }
+                // Without a branch, so that the compiler can do several at once.
+                *self = if self.is_nan() { Self::from_bits($nan) } else { *self };
             }
         }
     )*};

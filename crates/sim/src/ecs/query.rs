@@ -16,9 +16,9 @@ use crate::ecs::registry::{Access, Registry};
 use crate::ecs::system::SystemParam;
 use crate::ecs::workers::Workers;
 use crate::ecs::world::World;
-use crate::storage::column::PAGE;
+use crate::storage::column::{PAGE, bits_of, first_run};
 use crate::storage::entities::Entities;
-use crate::storage::stamp::{Run, Stamp};
+use crate::storage::stamp::Run;
 use crate::value::entity::Entity;
 
 /// The entities that have what `D` fetches and pass `F`.
@@ -66,27 +66,19 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     /// All items, ascending by slot, to read.
     pub fn iter(&self) -> QueryIter<'_, 'w, D, F> {
         let cursor = D::read_cursor(&self.data);
-        QueryIter {
-            entities: self.entities.words(),
-            filter: &self.filter,
-            cursor,
-            last: self.run.last,
-            page: 0,
-            mask: 0,
-        }
+        let run = D::read_run(&cursor, 0..0);
+        let (entities, filter) = (self.entities.words(), &self.filter);
+        let slots = ReadSlots { entities, filter, cursor, now: self.run, page: 0, mask: 0 };
+        QueryIter { slots, run }
     }
 
     /// All items, ascending by slot, to change.
     pub fn iter_mut(&mut self) -> QueryIterMut<'_, 'w, D, F> {
-        let cursor = D::cursor(&mut self.data, self.run.stamp);
-        QueryIterMut {
-            entities: self.entities.words(),
-            filter: &self.filter,
-            cursor,
-            last: self.run.last,
-            page: 0,
-            mask: 0,
-        }
+        let mut cursor = D::cursor(&mut self.data, self.run.stamp);
+        let run = D::run(&mut cursor, 0..0);
+        let (entities, filter) = (self.entities.words(), &self.filter);
+        let slots = Slots { entities, filter, cursor, now: self.run, page: 0, mask: 0 };
+        QueryIterMut { slots, run }
     }
 
     /// The items of these entities, in their order, to read: those that are gone or not of this
@@ -132,25 +124,40 @@ impl<'w, D: QueryData, F: QueryFilter> Query<'w, D, F> {
     }
 }
 
+/// So many neighbouring slots are gone over as a run; fewer one by one, which begins sooner.
+const RUN: usize = 8;
+
 macro_rules! iterators {
-    ($($(#[$doc:meta])* $iter:ident, $cursor:ident, $item:ident, $seek:ident, $next:ident;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $iter:ident, $slots:ident, $cursor:ident, $item:ident, $seek:ident, $next:ident,
+        $run:ident, $begin:ident, |$found:ident, $stamp:ident| $of_run:expr;
+    )*) => {$(
         $(#[$doc])*
         pub struct $iter<'g, 'w, D: QueryData, F: QueryFilter> {
+            slots: $slots<'g, 'w, D, F>,
+            /// Neighbours that come before all other slots.
+            run: D::$run<'g>,
+        }
+
+        /// The slots that are still to come.
+        struct $slots<'g, 'w, D: QueryData, F: QueryFilter> {
             entities: &'g [u64],
             filter: &'g F::Guard<'w>,
             cursor: D::$cursor<'g>,
-            last: Stamp,
+            now: Run,
             /// The page after the one that `mask` is of.
             page: usize,
             mask: u64,
         }
 
-        impl<D: QueryData, F: QueryFilter> $iter<'_, '_, D, F> {
-            /// The next bit of the page before `page`.
+        impl<'g, D: QueryData, F: QueryFilter> $slots<'g, '_, D, F> {
+            /// Goes to the next page that has some, unless this one still has; whether there is
+            /// one.
             #[inline]
-            fn advance(&mut self) -> Option<usize> {
+            fn find(&mut self) -> bool {
                 while self.mask == 0 {
-                    let alive = *self.entities.get(self.page)?;
+                    let Some(&alive) = self.entities.get(self.page) else { return false };
                     let page = self.page;
                     self.page += 1;
                     if alive != 0 {
@@ -158,13 +165,27 @@ macro_rules! iterators {
                         self.mask = if mask == 0 {
                             0
                         } else {
-                            mask & F::mask(self.filter, page, self.last)
+                            mask & F::mask(self.filter, page, self.now.last)
                         };
                     }
                 }
+                true
+            }
+
+            /// Takes the next ones as a run, if enough of them are neighbours.
+            #[inline]
+            fn run(&mut self) -> Option<D::$run<'g>> {
+                let run = first_run(self.mask).filter(|run| D::RUNS && run.len() >= RUN)?;
+                self.mask &= !bits_of(&run);
+                Some(D::$begin(&mut self.cursor, run))
+            }
+
+            /// Takes the next one: its bit in the page before `page`, and its item.
+            #[inline]
+            fn single(&mut self) -> Option<(usize, D::$item<'g>)> {
                 let bit = self.mask.trailing_zeros() as usize;
                 self.mask &= self.mask - 1;
-                Some(bit)
+                Some((bit, D::$next(&mut self.cursor, bit)?))
             }
         }
 
@@ -172,8 +193,37 @@ macro_rules! iterators {
             type Item = D::$item<'g>;
             #[inline]
             fn next(&mut self) -> Option<Self::Item> {
-                let bit = self.advance()?;
-                D::$next(&mut self.cursor, bit)
+                let $stamp = self.slots.now.stamp;
+                if let Some($found) = self.run.next() {
+                    return Some($of_run);
+                }
+                if !self.slots.find() {
+                    return None;
+                }
+                let Some(run) = self.slots.run() else {
+                    return self.slots.single().map(|(_, item)| item);
+                };
+                self.run = run;
+                let $found = self.run.next()?;
+                Some($of_run)
+            }
+
+            /// What `for_each`, `sum` and the like do: the loop over a run has no other conditions
+            /// in it, so the compiler may work on several values at once.
+            #[inline]
+            fn fold<B, G: FnMut(B, Self::Item) -> B>(self, first: B, mut body: G) -> B {
+                let Self { mut slots, run } = self;
+                let $stamp = slots.now.stamp;
+                let mut all = run.fold(first, |all, $found| body(all, $of_run));
+                while slots.find() {
+                    if let Some(run) = slots.run() {
+                        all = run.fold(all, |all, $found| body(all, $of_run));
+                    } else {
+                        let Some((_, item)) = slots.single() else { return all };
+                        all = body(all, item);
+                    }
+                }
+                all
             }
         }
     )*};
@@ -181,17 +231,21 @@ macro_rules! iterators {
 
 iterators! {
     /// See [`Query::iter`].
-    QueryIter, ReadCursor, ReadItem, read_seek, read_item;
+    QueryIter, ReadSlots, ReadCursor, ReadItem, read_seek, read_item,
+    ReadRun, read_run, |found, _stamp| D::of_read_run(found);
     /// See [`Query::iter_mut`].
-    QueryIterMut, Cursor, Item, seek, item;
+    QueryIterMut, Slots, Cursor, Item, seek, item,
+    Run, run, |found, stamp| D::of_run(found, stamp);
 }
 
 impl<'g, D: QueryData, F: QueryFilter> QueryIterMut<'g, '_, D, F> {
-    /// The next item, with the slot of its entity.
+    /// The next item, with the slot of its entity. Not to be mixed with `next`.
     fn next_with_slot(&mut self) -> Option<(usize, D::Item<'g>)> {
-        let bit = self.advance()?;
-        let item = D::item(&mut self.cursor, bit)?;
-        Some(((self.page - 1) * PAGE + bit, item))
+        if !self.slots.find() {
+            return None;
+        }
+        let (bit, item) = self.slots.single()?;
+        Some(((self.slots.page - 1) * PAGE + bit, item))
     }
 }
 

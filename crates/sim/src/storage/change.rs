@@ -11,17 +11,22 @@ pub struct Mut<'a, T> {
     value: &'a mut T,
     changed: &'a Cell<Stamp>,
     stamp: Stamp,
+    /// Whether it is marked. In a loop the compiler knows, and writes the stamp once a value.
+    marked: bool,
 }
 
 impl<'a, T> Mut<'a, T> {
     pub(crate) fn new(value: &'a mut T, changed: &'a Cell<Stamp>, stamp: Stamp) -> Self {
-        Self { value, changed, stamp }
+        Self { value, changed, stamp, marked: false }
     }
 
     /// Notes the change. Stamps only grow: one that went back would hide the change from systems
     /// and from the next delta.
     #[inline]
-    fn mark(&self) {
+    fn mark(&mut self) {
+        if self.marked {
+            return;
+        }
         debug_assert!(
             self.changed.get() <= self.stamp,
             "a change with stamp {} after one with {}",
@@ -29,10 +34,11 @@ impl<'a, T> Mut<'a, T> {
             self.changed.get()
         );
         self.changed.set(self.stamp);
+        self.marked = true;
     }
 
     /// The value, marked as changed.
-    pub fn into_inner(self) -> &'a mut T {
+    pub fn into_inner(mut self) -> &'a mut T {
         self.mark();
         self.value
     }

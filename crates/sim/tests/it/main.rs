@@ -12,6 +12,7 @@ mod golden;
 mod life;
 mod migrate;
 mod property;
+mod queries;
 mod rules;
 mod schedule;
 mod shadow;

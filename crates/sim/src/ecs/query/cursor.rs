@@ -2,7 +2,9 @@
 //! its pages in ascending order.
 
 use std::cell::{Cell, Ref, RefMut};
-use std::slice;
+use std::iter::Zip;
+use std::ops::Range;
+use std::{mem, slice};
 
 use crate::storage::change::Mut;
 use crate::storage::column::{Column, PAGE, Pages, Stamps};
@@ -44,6 +46,12 @@ impl<'g, T> ReadCursor<'g, T> {
         self.page?.get(bit)
     }
 
+    /// The values of neighbouring slots that all have the component.
+    #[inline]
+    pub(super) fn run(&self, bits: Range<usize>) -> slice::Iter<'g, T> {
+        self.page.and_then(|page| page.get(bits)).unwrap_or_default().iter()
+    }
+
     #[inline]
     pub(super) fn item_if_present(&self, bit: usize) -> Option<&'g T> {
         if self.mask >> bit & 1 == 1 { self.item(bit) } else { None }
@@ -55,6 +63,9 @@ pub struct WriteGuard<'w, T> {
     pub(super) column: &'w Column<T>,
     pub(super) values: RefMut<'w, Pages<T>>,
 }
+
+/// Values of neighbouring slots, with their stamps.
+pub(super) type WriteRun<'g, T> = Zip<slice::IterMut<'g, T>, slice::Iter<'g, Cell<Stamp>>>;
 
 /// Goes over a column that is changed.
 pub struct WriteCursor<'g, T> {
@@ -107,6 +118,19 @@ impl<'g, T> WriteCursor<'g, T> {
         let value = self.values.nth(bit - self.next_bit)?;
         self.next_bit = bit + 1;
         Some(Mut::new(value, &self.changed?[bit], self.stamp))
+    }
+
+    /// The values of neighbouring slots that all have the component, with their stamps.
+    #[inline]
+    pub(super) fn run(&mut self, bits: Range<usize>) -> WriteRun<'g, T> {
+        let values = mem::take(&mut self.values).into_slice();
+        let skipped = bits.start.saturating_sub(self.next_bit).min(values.len());
+        let values = &mut values[skipped..];
+        let (run, rest) = values.split_at_mut(bits.len().min(values.len()));
+        self.values = rest.iter_mut();
+        self.next_bit = bits.end;
+        let changed = self.changed.and_then(|changed| changed.get(bits)).unwrap_or_default();
+        run.iter_mut().zip(changed)
     }
 
     #[inline]

@@ -1,8 +1,13 @@
 //! What queries fetch: [`QueryData`], for references to components, for optional ones, for
 //! [`Entity`], and for tuples.
 
+use std::cell::Cell;
+use std::iter::{Empty, Zip, empty};
+use std::ops::Range;
+use std::slice;
+
 use crate::ecs::query::cursor::{
-    ReadCursor, ReadGuard, WriteCursor, WriteGuard, read_get, write_get,
+    ReadCursor, ReadGuard, WriteCursor, WriteGuard, WriteRun, read_get, write_get,
 };
 use crate::ecs::registry::{Access, Registry};
 use crate::ecs::world::World;
@@ -26,10 +31,18 @@ pub trait QueryData {
     type Cursor<'g>;
     /// Goes over the pages.
     type ReadCursor<'g>;
+    /// Neighbouring slots of a page. As the iterators of the standard library: so a tuple of them
+    /// has one end, and costs one comparison an item.
+    type Run<'g>: Iterator;
+    /// As `Run`, to read.
+    type ReadRun<'g>: Iterator;
     /// What `iter_mut` yields.
     type Item<'g>;
     /// What `iter` yields.
     type ReadItem<'g>;
+
+    /// Whether it has runs; otherwise each slot is asked for.
+    const RUNS: bool;
 
     /// Resolves and declares the columns.
     fn init(registry: &Registry, access: &mut Access) -> Self::State;
@@ -43,12 +56,20 @@ pub trait QueryData {
     fn seek(cursor: &mut Self::Cursor<'_>, page: usize) -> u64;
     /// The item of a slot of that page; slots are asked for in ascending order.
     fn item<'g>(cursor: &mut Self::Cursor<'g>, bit: usize) -> Option<Self::Item<'g>>;
+    /// These slots of that page, which all qualify; slots are asked for in ascending order.
+    fn run<'g>(cursor: &mut Self::Cursor<'g>, bits: Range<usize>) -> Self::Run<'g>;
+    /// The item that a run gives.
+    fn of_run<'g>(found: <Self::Run<'g> as Iterator>::Item, stamp: Stamp) -> Self::Item<'g>;
     /// As [`QueryData::cursor`].
     fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g>;
     /// As [`QueryData::seek`].
     fn read_seek(cursor: &mut Self::ReadCursor<'_>, page: usize) -> u64;
     /// As [`QueryData::item`].
     fn read_item<'g>(cursor: &Self::ReadCursor<'g>, bit: usize) -> Option<Self::ReadItem<'g>>;
+    /// As [`QueryData::run`].
+    fn read_run<'g>(cursor: &Self::ReadCursor<'g>, bits: Range<usize>) -> Self::ReadRun<'g>;
+    /// As [`QueryData::of_run`].
+    fn of_read_run<'g>(found: <Self::ReadRun<'g> as Iterator>::Item) -> Self::ReadItem<'g>;
     /// The item of any slot.
     fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>>;
     /// The item of any slot.
@@ -101,6 +122,22 @@ macro_rules! component_data {
         }
     };
     (@read $guard:ident $cursor:ident) => {
+        const RUNS: bool = true;
+        type Run<'g> = slice::Iter<'g, T>;
+        #[inline]
+        fn run<'g>(cursor: &mut $cursor<'g, T>, bits: Range<usize>) -> Self::Run<'g>
+where
+'g: 'g,
+{
+            cursor.run(bits)
+        }
+        #[inline]
+        fn of_run<'g>(found: &'g T, _stamp: Stamp) -> Self::Item<'g>
+        where
+            'g: 'g,
+        {
+            found
+        }
         fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
             ReadCursor::new(guard)
         }
@@ -124,6 +161,22 @@ macro_rules! component_data {
         }
     };
     (@write $guard:ident $cursor:ident) => {
+        const RUNS: bool = true;
+        type Run<'g> = WriteRun<'g, T>;
+        #[inline]
+        fn run<'g>(cursor: &mut $cursor<'g, T>, bits: Range<usize>) -> Self::Run<'g>
+where
+'g: 'g,
+{
+            cursor.run(bits)
+        }
+        #[inline]
+        fn of_run<'g>((value, changed): (&'g mut T, &'g Cell<Stamp>), stamp: Stamp) -> Mut<'g, T>
+        where
+            'g: 'g,
+        {
+            Mut::new(value, changed, stamp)
+        }
         fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
             WriteCursor::new(guard, stamp)
         }
@@ -147,6 +200,20 @@ macro_rules! component_data {
         }
     };
     (@read_option $guard:ident $cursor:ident) => {
+        const RUNS: bool = false;
+        type Run<'g> = Empty<Self::Item<'g>>;
+        fn run<'g>(_: &mut $cursor<'g, T>, _: Range<usize>) -> Self::Run<'g>
+where
+'g: 'g,
+{
+            empty()
+        }
+        fn of_run<'g>(found: Self::Item<'g>, _stamp: Stamp) -> Self::Item<'g>
+        where
+            'g: 'g,
+        {
+            found
+        }
         fn cursor<'g>(guard: &'g mut $guard<'_, T>, _stamp: Stamp) -> $cursor<'g, T> {
             ReadCursor::new(guard)
         }
@@ -170,6 +237,20 @@ macro_rules! component_data {
         }
     };
     (@write_option $guard:ident $cursor:ident) => {
+        const RUNS: bool = false;
+        type Run<'g> = Empty<Self::Item<'g>>;
+        fn run<'g>(_: &mut $cursor<'g, T>, _: Range<usize>) -> Self::Run<'g>
+where
+'g: 'g,
+{
+            empty()
+        }
+        fn of_run<'g>(found: Self::Item<'g>, _stamp: Stamp) -> Self::Item<'g>
+        where
+            'g: 'g,
+        {
+            found
+        }
         fn cursor<'g>(guard: &'g mut $guard<'_, T>, stamp: Stamp) -> $cursor<'g, T> {
             WriteCursor::new(guard, stamp)
         }
@@ -193,6 +274,21 @@ macro_rules! component_data {
         }
     };
     (@reads $guard:ident $item:ident) => {
+        type ReadRun<'g> = slice::Iter<'g, T>;
+        #[inline]
+        fn read_run<'g>(cursor: &ReadCursor<'g, T>, bits: Range<usize>) -> slice::Iter<'g, T>
+where
+'g: 'g,
+{
+            cursor.run(bits)
+        }
+        #[inline]
+        fn of_read_run<'g>(found: &'g T) -> &'g T
+        where
+            'g: 'g,
+        {
+            found
+        }
         fn read_cursor<'g>(guard: &'g $guard<'_, T>) -> ReadCursor<'g, T> {
             ReadCursor::over(guard.column, &guard.values)
         }
@@ -205,6 +301,19 @@ macro_rules! component_data {
         }
     };
     (@reads_option $guard:ident) => {
+        type ReadRun<'g> = Empty<Self::ReadItem<'g>>;
+        fn read_run<'g>(_: &ReadCursor<'g, T>, _: Range<usize>) -> Self::ReadRun<'g>
+where
+'g: 'g,
+{
+            empty()
+        }
+        fn of_read_run<'g>(found: Self::ReadItem<'g>) -> Self::ReadItem<'g>
+        where
+            'g: 'g,
+        {
+            found
+        }
         fn read_cursor<'g>(guard: &'g $guard<'_, T>) -> ReadCursor<'g, T> {
             ReadCursor::over(guard.column, &guard.values)
         }
@@ -240,8 +349,12 @@ impl QueryData for Entity {
     type Guard<'w> = &'w Entities;
     type Cursor<'g> = (&'g Entities, usize);
     type ReadCursor<'g> = (&'g Entities, usize);
+    type Run<'g> = Zip<Range<usize>, slice::Iter<'g, u32>>;
+    type ReadRun<'g> = Self::Run<'g>;
     type Item<'g> = Entity;
     type ReadItem<'g> = Entity;
+
+    const RUNS: bool = true;
 
     fn init(_registry: &Registry, _access: &mut Access) {}
     fn guard<'w>(_state: &(), world: &'w World) -> Option<&'w Entities> {
@@ -265,6 +378,20 @@ impl QueryData for Entity {
     {
         Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
     }
+    #[inline]
+    fn run<'g>(cursor: &mut (&'g Entities, usize), bits: Range<usize>) -> Self::Run<'g>
+    where
+        'g: 'g,
+    {
+        Self::read_run(cursor, bits)
+    }
+    #[inline]
+    fn of_run<'g>(found: (usize, &'g u32), _stamp: Stamp) -> Entity
+    where
+        'g: 'g,
+    {
+        Self::of_read_run(found)
+    }
     fn read_cursor<'g>(guard: &'g &Entities) -> (&'g Entities, usize) {
         (guard, 0)
     }
@@ -280,12 +407,41 @@ impl QueryData for Entity {
     {
         Some(cursor.0.in_slot(cursor.1 * PAGE + bit))
     }
+    #[inline]
+    fn read_run<'g>(cursor: &(&'g Entities, usize), bits: Range<usize>) -> Self::Run<'g>
+    where
+        'g: 'g,
+    {
+        let slots = cursor.1 * PAGE + bits.start..cursor.1 * PAGE + bits.end;
+        slots.clone().zip(cursor.0.generations().get(slots).unwrap_or_default())
+    }
+    #[inline]
+    fn of_read_run<'g>((slot, generation): (usize, &'g u32)) -> Entity
+    where
+        'g: 'g,
+    {
+        Entity::from_parts(slot as u32, *generation)
+    }
     fn get(guard: &&Entities, slot: usize) -> Option<Entity> {
         Some(guard.in_slot(slot))
     }
     fn get_mut(guard: &mut &Entities, slot: usize, _stamp: Stamp) -> Option<Entity> {
         Some(guard.in_slot(slot))
     }
+}
+
+/// Runs of a tuple as pairs: of the first, and of the pairs of the others.
+macro_rules! zipped {
+    (type $run:ident<$life:lifetime>, $last:ident) => { $last::$run<$life> };
+    (type $run:ident<$life:lifetime>, $first:ident $($name:ident)+) => {
+        Zip<$first::$run<$life>, zipped!(type $run<$life>, $($name)+)>
+    };
+    (item $last:ident) => { $last };
+    (item $first:ident $($name:ident)+) => { ($first, zipped!(item $($name)+)) };
+    ($run:ident $bits:ident, $last:ident) => { $last::$run($last, $bits) };
+    ($run:ident $bits:ident, $first:ident $($name:ident)+) => {
+        $first::$run($first, $bits.clone()).zip(zipped!($run $bits, $($name)+))
+    };
 }
 
 macro_rules! data_tuples {
@@ -296,8 +452,12 @@ macro_rules! data_tuples {
             type Guard<'w> = ($($name::Guard<'w>,)+);
             type Cursor<'g> = ($($name::Cursor<'g>,)+);
             type ReadCursor<'g> = ($($name::ReadCursor<'g>,)+);
+            type Run<'g> = zipped!(type Run<'g>, $($name)+);
+            type ReadRun<'g> = zipped!(type ReadRun<'g>, $($name)+);
             type Item<'g> = ($($name::Item<'g>,)+);
             type ReadItem<'g> = ($($name::ReadItem<'g>,)+);
+
+            const RUNS: bool = true $(&& $name::RUNS)+;
 
             fn init(registry: &Registry, access: &mut Access) -> Self::State {
                 ($($name::init(registry, access),)+)
@@ -324,6 +484,18 @@ macro_rules! data_tuples {
                 let ($($name,)+) = cursor;
                 Some(($($name::item($name, bit)?,)+))
             }
+            #[inline]
+            fn run<'g>(cursor: &mut Self::Cursor<'g>, bits: Range<usize>) -> Self::Run<'g> {
+                let ($($name,)+) = cursor;
+                zipped!(run bits, $($name)+)
+            }
+            #[inline]
+            fn of_run<'g>(
+                zipped!(item $($name)+): <Self::Run<'g> as Iterator>::Item,
+                stamp: Stamp,
+            ) -> Self::Item<'g> {
+                ($($name::of_run($name, stamp),)+)
+            }
             fn read_cursor<'g>(guard: &'g Self::Guard<'_>) -> Self::ReadCursor<'g> {
                 let ($($name,)+) = guard;
                 ($($name::read_cursor($name),)+)
@@ -340,6 +512,20 @@ macro_rules! data_tuples {
             ) -> Option<Self::ReadItem<'g>> {
                 let ($($name,)+) = cursor;
                 Some(($($name::read_item($name, bit)?,)+))
+            }
+            #[inline]
+            fn read_run<'g>(
+                cursor: &Self::ReadCursor<'g>,
+                bits: Range<usize>,
+            ) -> Self::ReadRun<'g> {
+                let ($($name,)+) = cursor;
+                zipped!(read_run bits, $($name)+)
+            }
+            #[inline]
+            fn of_read_run<'g>(
+                zipped!(item $($name)+): <Self::ReadRun<'g> as Iterator>::Item,
+            ) -> Self::ReadItem<'g> {
+                ($($name::of_read_run($name),)+)
             }
             fn get<'g>(guard: &'g Self::Guard<'_>, slot: usize) -> Option<Self::ReadItem<'g>> {
                 let ($($name,)+) = guard;
