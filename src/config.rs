@@ -5,6 +5,7 @@
 pub mod check;
 pub mod cluster;
 pub mod edge;
+mod effects;
 pub mod jobs;
 pub mod keys;
 pub mod layers;
@@ -23,6 +24,8 @@ use rekindle_store_open::address::{AddressError, StoreAddress};
 
 pub use layers::{ConfigError, Origin, Settings, Sources};
 pub use secret::Secret;
+
+use crate::node::webhook::Webhook;
 
 /// The fewest characters of an admin token that can be tried from elsewhere than this host.
 const MIN_TOKEN: usize = 16;
@@ -76,6 +79,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where players reach it from elsewhere, if not at `listen`.
     pub public: Option<SocketAddr>,
+    /// Where effects of games are posted, besides what the executable registers.
+    pub webhook: Option<Webhook>,
     /// Browsers.
     pub edge: edge::Edge,
     /// Address of the admin HTTP listener.
@@ -148,6 +153,7 @@ impl Config {
             store: store(settings, &data_dir)?,
             store_wait: Duration::from_secs(parse(settings, "store_wait_s", "seconds")?),
             listen,
+            webhook: effects::webhook(settings)?,
             edge: edge::load(settings, listen)?,
             public: match text(settings, "public") {
                 address if address.is_empty() => None,

@@ -40,7 +40,10 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, Secret};
 use crate::exit::{Exit, Failure};
+pub(crate) use views::asked as asked_documents;
+
 use crate::node::documents::DocumentsError;
+use crate::node::documents::reading::Wanted;
 use crate::node::lifecycle::Front;
 use crate::node::operator::STOP_ACTION;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
@@ -408,14 +411,10 @@ impl Control for Operated {
 
     fn ask_documents(&self, kind: String, question: Json) -> Answer<'_, AskedDocuments> {
         async move {
-            let question = serde_json::from_value(question).map_err(|error| {
-                let problem = format!("this is no question: {}", words::of(&error));
-                refused(documents::Refusal::Question { problem }.into())
-            })?;
-            let asked = self.node.question_documents(&kind, question).await;
-            let (reply, tick, node) = asked.map_err(refused)?;
-            let reply = views::reply(&reply);
-            Ok(AskedDocuments { reply, as_of_tick: tick, answered_by: node })
+            let wanted = Wanted::from_json(question).map_err(|why| refused(why.into()))?;
+            let explain = wanted.explain;
+            let read = self.node.question_documents(&kind, wanted).await;
+            Ok(views::asked(read.map_err(refused)?, explain))
         }
         .boxed()
     }
@@ -504,24 +503,30 @@ fn match_id(text: &str) -> Result<MatchId, Refusal> {
 /// A no of the node, as the HTTP interface says it.
 fn refused(error: ControlError) -> Refusal {
     let class = match &error {
-        ControlError::NoMatch(_)
-        | ControlError::NoJob(_)
-        | ControlError::NoNode(_)
-        | ControlError::Documents(DocumentsError::NoKind { .. }) => RefusalClass::NotFound,
+        ControlError::NoMatch(_) | ControlError::NoJob(_) | ControlError::NoNode(_) => {
+            RefusalClass::NotFound
+        }
         ControlError::Invalid(_) | ControlError::NoGame { .. } => RefusalClass::Invalid,
         ControlError::Forbidden(_) => RefusalClass::Forbidden,
         ControlError::Refused(_) => RefusalClass::Conflict,
         ControlError::Draining
         | ControlError::NotReady
         | ControlError::Unavailable(_)
-        | ControlError::NotWritten(_)
-        | ControlError::Documents(DocumentsError::Unreachable(_) | DocumentsError::Unknown(_)) => {
-            RefusalClass::Unavailable
-        }
+        | ControlError::NotWritten(_) => RefusalClass::Unavailable,
+        ControlError::Documents(error) => documents_class(error),
         ControlError::Document { why, .. } => document_class(why),
         ControlError::Failed(_) => RefusalClass::Failed,
     };
     Refusal { class, code: error.code(), message: error.to_string() }
+}
+
+/// Which kind of no it is if no collection answers.
+fn documents_class(error: &DocumentsError) -> RefusalClass {
+    match error {
+        DocumentsError::NoKind { .. } | DocumentsError::NeverStored(_) => RefusalClass::NotFound,
+        DocumentsError::Unreachable(_) | DocumentsError::Unknown(_) => RefusalClass::Unavailable,
+        DocumentsError::Unreadable { .. } | DocumentsError::Deadly { .. } => RefusalClass::Failed,
+    }
 }
 
 /// Which kind of no a collection's is.

@@ -52,6 +52,7 @@ use rekindle_sim::{Collection, Document, Event, Game, GameType, Typed, did_you_m
 
 use cli::Registered;
 pub use node::sinks::Delivered;
+pub use node::webhook::Webhook;
 
 /// A node executable in the making: register games, then [`run`](Node::run) it.
 #[derive(Default)]
@@ -186,6 +187,43 @@ impl Node {
     {
         self.registered.sinks.add_event::<E, F, R>(function);
         self.listens.push(E::ID);
+        self
+    }
+
+    /// Effects are posted to an address of the studio's, signed, beside the store, which remembers
+    /// them in any case. See [`Webhook`] for what is sent.
+    ///
+    /// At least once, in the order of each match, until the receiver takes it. Neither the match
+    /// nor its end waits for that: what is still to be posted is in the store, where another node
+    /// finds it if this one dies. All nodes of a cluster register the same webhooks.
+    ///
+    /// ```no_run
+    /// use rekindle_arena::Arena;
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     let secret = std::env::var("RESULTS_SECRET").unwrap_or_default();
+    ///     let results = rekindle::Webhook::new("results", "https://example.com/r", &secret);
+    ///     rekindle::Node::new()
+    ///         .game::<Arena>()
+    ///         .webhook(results.map(|webhook| webhook.kinds(["result"])))
+    ///         .run()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn webhook(mut self, webhook: Result<Webhook, String>) -> Self {
+        let known = &mut self.registered.sinks.webhooks;
+        let named = webhook.and_then(|new| {
+            let reserved = new.name == node::webhook::CONFIGURED;
+            if reserved || known.iter().any(|known| known.name == new.name) {
+                let name = &new.name;
+                return Err(format!(
+                    "a webhook is called `{name}` already: give each its own name"
+                ));
+            }
+            known.push(new);
+            Ok(())
+        });
+        self.broken.extend(named.err().map(|why| format!("RK-CLI-240: {why}")));
         self
     }
 

@@ -61,6 +61,7 @@ pub mod tickets;
 pub mod trial;
 mod watch;
 mod web;
+pub mod webhook;
 pub mod whereabouts;
 pub mod wishes;
 

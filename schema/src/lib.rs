@@ -40,6 +40,7 @@ pub mod member;
 pub mod mix;
 pub mod net;
 pub mod peer;
+pub mod posting;
 pub mod record;
 pub mod registry;
 pub mod standby;

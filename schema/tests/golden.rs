@@ -22,6 +22,7 @@ use rekindle_schema::lease::{
     StoredCheckpoint,
 };
 use rekindle_schema::peer::Purpose;
+use rekindle_schema::posting::{POSTING_TAG, Posted, Posting};
 use rekindle_schema::record::{
     AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, Flush,
     Grounds, Join, Leave, LeaveReason, PartSums, Shown, Step,
@@ -291,6 +292,25 @@ fn wishes_about_nodes_of_version_1() {
         worst_pause_ms: 21,
     };
     check("drain-progress-1.bin", DRAIN_PROGRESS_TAG, &progress);
+}
+
+#[test]
+fn postings_of_version_1() {
+    let posting = Posting {
+        effect: effect(),
+        by: Incarnation(0x0018_bcfe_5680_0001),
+        entered_ms: 1_700_000_000_000,
+        attempts: 2,
+        due_ms: 1_700_000_004_000,
+        last: "503 Service Unavailable".to_owned(),
+        given_up: false,
+    };
+    check("posting-1.bin", POSTING_TAG, &posting);
+    let (webhook, match_id) = ("results".to_owned(), MatchId(0xaa));
+    let place = Posted { webhook, match_id, id: effect().id };
+    assert_eq!(place.name(), "webhook/results/00000000000000aa/000000000000003c-00000001");
+    assert_eq!(Posted::parse(&place.name()), Some(place));
+    assert_eq!(Posted::parse("webhook/results/00000000000000aa"), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rekindle_schema::job::JobStatus;
 
 use crate::exit;
 pub use developer::{BugReportArgs, DevArgs, ReplayArgs, WhyArgs};
-pub use doc::{DocCall, DocCommand};
+pub use doc::{DocCall, DocCommand, HowRead};
 
 // None of these types is `Debug`: values on a command line may be secrets.
 
@@ -386,6 +386,13 @@ pub enum EffectsCommand {
         /// Only effects of this kind, such as `result`.
         #[arg(long)]
         kind: Option<String>,
+    },
+    /// Has webhooks post again what they gave up, and now what waits for its next attempt. It asks
+    /// no node: those that run find it in the store.
+    Retry {
+        /// Of which match: a unique prefix of its id [default: of all].
+        #[arg(value_name = "MATCH")]
+        prefix: Option<String>,
     },
 }
 

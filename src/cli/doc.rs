@@ -1,87 +1,111 @@
 //! `rekindle doc kinds|get|ls|stats|call|can`: questions and orders to a running node, which brings
-//! them to the collection of the kind, wherever that runs.
+//! them to the collection of the kind, wherever that runs. Where no node runs, questions are
+//! answered from the store.
 
+use rekindle_actors::OtherBuild;
 use rekindle_admin::api::{AskedDocuments, CallDocuments};
-use rekindle_admin::client::AdminClient;
 use rekindle_sim::documents::wire::{Call, CollectionInfo, Done, Outcome, Query, Question, Reply};
 use rekindle_sim::documents::words;
 use serde_json::Value as Json;
 
-use super::args::{DocCall, DocCommand};
+use super::args::{DocCall, DocCommand, HowRead};
 use super::context::{Context, block_on};
 use super::matches::explain;
+use crate::control::asked_documents;
 use crate::exit::{Exit, Failure};
-use crate::node::documents::order;
+use crate::node::documents::reading::{self, Explained, Source, Wanted};
+use crate::node::documents::stored::Shelf;
+use crate::node::documents::{DocumentsError, order};
+use crate::node::trial::TrialOptions;
+use crate::node::{ControlError, build};
 use crate::text::counted;
 
 pub(super) fn run(context: &Context, command: DocCommand) -> Result<Exit, Failure> {
-    let node = context.node()?;
     block_on(async {
         match command {
             DocCommand::Kinds => {
                 let kinds: Vec<CollectionInfo> =
-                    node.get("/v1/documents").await.map_err(explain)?;
+                    context.node()?.get("/v1/documents").await.map_err(explain)?;
                 context.answer(&kinds, || kinds.iter().flat_map(kind_words).collect())?;
             }
-            DocCommand::Get { kind, key } => {
+            DocCommand::Get { kind, key, how } => {
                 let question = Question::Get { key: key.clone() };
-                let (reply, _) = ask(&node, &kind, &question).await?;
+                let (reply, asked) = ask(context, &kind, question, &how).await?;
                 let Reply::Document(Some(row)) = reply else {
                     let words = format!("RK-DOC-102: there is no document `{key}`");
                     return Err(Failure::new(Exit::NotFound, words));
                 };
-                context.answer(&row, || vec![json_words(&row)])?;
+                answer(context, &how, &asked, &row, || vec![json_words(&row)])?;
             }
-            DocCommand::Ls { kind, filter, sort, limit, skip, explain } => {
+            DocCommand::Ls { kind, filter, sort, limit, skip, how } => {
                 let query = Query { filter, sort, limit: Some(limit), skip };
-                let (reply, asked) = ask(&node, &kind, &Question::Query(query.clone())).await?;
+                let question = Question::Query(query.clone());
+                let (reply, asked) = ask(context, &kind, question, &how).await?;
                 let Reply::Rows { rows, matching, more } = reply else { return Err(other()) };
-                context.answer(&asked, || {
+                answer(context, &how, &asked, &asked, || {
                     let mut lines: Vec<String> = rows.iter().map(json_words).collect();
                     lines.push(shown(&query, rows.len(), matching, more));
-                    if explain {
-                        lines.push(format!(
-                            "from the memory of node {}, which runs the collection, as of its \
-                             durable tick {}",
-                            asked.answered_by, asked.as_of_tick
-                        ));
-                    }
                     lines
                 })?;
             }
-            DocCommand::Stats { kind } => {
-                let (reply, _) = ask(&node, &kind, &Question::Stats).await?;
+            DocCommand::Stats { kind, how } => {
+                let (reply, asked) = ask(context, &kind, Question::Stats, &how).await?;
                 let Reply::Stats(stats) = reply else { return Err(other()) };
                 let line = |(name, value): (&String, &Json)| format!("{name:<24} {value}");
-                context.answer(&stats, || stats.iter().map(line).collect())?;
+                answer(context, &how, &asked, &stats, || stats.iter().map(line).collect())?;
             }
             DocCommand::Call(wanted) => {
                 let (kind, player, calls) = calls_of(wanted)?;
                 let calls = calls.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
                 let body = CallDocuments { player, calls };
                 let path = format!("/v1/documents/{}/call", escaped(&kind));
-                let done: Vec<Done> = node.post(&path, &body).await.map_err(explain)?;
+                let done: Vec<Done> = context.node()?.post(&path, &body).await.map_err(explain)?;
                 context.answer(&done, || done.iter().map(json_words).collect())?;
             }
-            DocCommand::Can(wanted) => {
-                let (kind, player, calls) = calls_of(wanted)?;
-                let count = calls.len();
-                let question = Question::Can(order(player, calls));
-                let (reply, asked) = ask(&node, &kind, &question).await?;
-                let Reply::Can(outcome) = reply else { return Err(other()) };
-                // With code and words of a refusal, as the node answered.
-                context.answer(&asked.reply["can"], || match &outcome {
-                    Outcome::Refused { why, .. } if count == 1 => vec![format!("no: {why}")],
-                    Outcome::Refused { at, why } => {
-                        vec![format!("no: call {} of {count}: {why}", at + 1)]
-                    }
-                    _ => vec!["yes".to_owned()],
-                })?;
-                let no = matches!(outcome, Outcome::Refused { .. });
-                return Ok(if no { Exit::Broken } else { Exit::Done });
-            }
+            DocCommand::Can { call, how } => return can(context, call, &how).await,
         }
         Ok(Exit::Done)
+    })
+}
+
+async fn can(context: &Context, wanted: DocCall, how: &HowRead) -> Result<Exit, Failure> {
+    let (kind, player, calls) = calls_of(wanted)?;
+    let count = calls.len();
+    let question = Question::Can(order(player, calls));
+    let (reply, asked) = ask(context, &kind, question, how).await?;
+    let Reply::Can(outcome) = reply else { return Err(other()) };
+    // With code and words of a refusal, as the node answered.
+    answer(context, how, &asked, &asked.reply["can"], || match &outcome {
+        Outcome::Refused { why, .. } if count == 1 => vec![format!("no: {why}")],
+        Outcome::Refused { at, why } => vec![format!("no: call {} of {count}: {why}", at + 1)],
+        _ => vec!["yes".to_owned()],
+    })?;
+    let no = matches!(outcome, Outcome::Refused { .. });
+    Ok(if no { Exit::Broken } else { Exit::Done })
+}
+
+/// Prints an answer. Where it comes from is behind it, if that was asked for; as JSON it is then
+/// the whole of what the node said.
+fn answer(
+    context: &Context,
+    how: &HowRead,
+    asked: &AskedDocuments,
+    value: &impl serde::Serialize,
+    lines: impl FnOnce() -> Vec<String>,
+) -> Result<(), Failure> {
+    if !how.explain {
+        return context.answer(value, lines);
+    }
+    context.answer(asked, || {
+        let mut lines = lines();
+        let AskedDocuments { source, as_of_tick, answered_by, explain, .. } = asked;
+        lines.push(format!(
+            "from the {source}, by {answered_by}, as of the collection's durable tick {as_of_tick}"
+        ));
+        let explained = explain.clone().and_then(|found| serde_json::from_value(found).ok());
+        let explained: Option<Explained> = explained;
+        lines.extend(explained.iter().flat_map(Explained::lines));
+        lines
     })
 }
 
@@ -129,15 +153,60 @@ fn calls_of(wanted: DocCall) -> Result<(String, Option<u64>, Vec<Call>), Failure
     Ok((kind, player, vec![Call { action, key, args, if_version }]))
 }
 
+/// Asks the running node. Where none runs, this process reads the store, unless the memory of a
+/// node is asked for.
 async fn ask(
-    node: &AdminClient,
+    context: &Context,
     kind: &str,
-    question: &Question,
+    question: Question,
+    how: &HowRead,
 ) -> Result<(Reply, AskedDocuments), Failure> {
-    let path = format!("/v1/documents/{}/ask", escaped(kind));
-    let asked: AskedDocuments = node.post(&path, question).await.map_err(explain)?;
+    let from = how.from.source();
+    let asked = match context.node() {
+        Err(failure) if failure.exit == Exit::NoNode && from != Some(Source::Memory) => {
+            without_a_node(context, kind, &question, how.explain).await?
+        }
+        node => {
+            let path = format!("/v1/documents/{}/ask", escaped(kind));
+            let wanted = Wanted { question, from, explain: how.explain };
+            node?.post(&path, &wanted.to_json()).await.map_err(explain)?
+        }
+    };
     let reply = serde_json::from_value(asked.reply.clone())?;
     Ok((reply, asked))
+}
+
+async fn without_a_node(
+    context: &Context,
+    kind: &str,
+    question: &Question,
+    explain: bool,
+) -> Result<AskedDocuments, Failure> {
+    let kinds = context.games.collections().map(|collection| collection.kind);
+    let kinds: Vec<String> = kinds.collect();
+    if !kinds.iter().any(|known| known == kind) {
+        let error = DocumentsError::NoKind { kind: kind.to_owned(), known: kinds.join(", ") };
+        return Err(Failure::new(Exit::NotFound, error.to_string()));
+    }
+    let trials = TrialOptions::of(&context.config, build::of_this_executable()?);
+    let other_build = OtherBuild::accepted_if(context.config.accept_build);
+    let reading = context.reading()?;
+    let read = async {
+        let shelf = Shelf::new(reading.store().await?, context.games.clone(), trials, other_build);
+        let why = "no node runs here, so this command reads the store";
+        let read = reading::without_a_node(&shelf, kind, question, why).await;
+        read.map_err(|error| Failure::new(exit_of(&error), error.to_string()))
+    };
+    Ok(asked_documents(reading.named(read.await)?, explain))
+}
+
+fn exit_of(error: &ControlError) -> Exit {
+    match error {
+        ControlError::Documents(DocumentsError::NeverStored(_)) => Exit::NotFound,
+        ControlError::Documents(DocumentsError::Unreadable { .. }) => Exit::Broken,
+        ControlError::Document { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    }
 }
 
 /// A part of a path: kinds have letters, digits and `-`; whatever else was typed matches none.

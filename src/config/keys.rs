@@ -42,7 +42,10 @@ pub struct Key {
 impl Key {
     /// Whether its value is shown to nobody.
     pub fn is_secret(&self) -> bool {
-        matches!(self.name, "admin.token" | "cluster.secret" | "store_password")
+        matches!(
+            self.name,
+            "admin.token" | "cluster.secret" | "effects.webhook.secret" | "store_password"
+        )
     }
 
     /// The environment variable that sets it: `REKINDLE_ADMIN_LISTEN`.
@@ -254,6 +257,32 @@ pub const KEYS: &[Key] = &[
         "",
         "TCP address for browsers (WebSocket, the page); empty: the one of `listen`, which other \
          nodes of a cluster rely on; off: none",
+    ),
+    key(
+        "effects.webhook.attempts",
+        Kind::Number,
+        "40",
+        "how often an effect is posted before it is given up, with pauses that double up to five \
+         minutes",
+    ),
+    key(
+        "effects.webhook.kinds",
+        Kind::Text,
+        "",
+        "kinds of effect that are posted, with commas between; empty: all but the engine's own",
+    ),
+    key("effects.webhook.secret", Kind::Text, "", "signs what is posted; at least 16 characters"),
+    key(
+        "effects.webhook.timeout_ms",
+        Kind::Number,
+        "5000",
+        "how long the receiver has for an answer",
+    ),
+    key(
+        "effects.webhook.url",
+        Kind::Text,
+        "",
+        "where effects of games are posted: https, or http on loopback; empty: nowhere",
     ),
     key(
         "jobs.concurrency",

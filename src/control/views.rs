@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rekindle_actors::OtherBuild;
 use rekindle_admin::api::{
-    ClientView, CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView, MatchView, NodeView,
-    Otherwise, Place, Seat, SeatTicket, WhereView,
+    AskedDocuments, ClientView, CreateMatch, CreatedMatch, FollowerView, IssueTicket, JobView,
+    MatchView, NodeView, Otherwise, Place, Seat, SeatTicket, WhereView,
 };
 use rekindle_admin::cluster::{MoveEntry, NodeWanted, NodeWished, RebalanceView, ShareEntry};
 use rekindle_admin::stats::{MatchStats, PlayerStands, StatisticStands, TallyStands};
@@ -23,6 +23,7 @@ use serde_json::Value as Json;
 
 use crate::hex;
 use crate::node::ControlError;
+use crate::node::documents::reading::Read;
 use crate::node::listing::MatchReport;
 use crate::node::matches::NewMatch;
 use crate::node::rebalance::{Evening, Share, Transfer};
@@ -278,8 +279,20 @@ pub(crate) fn ticket_words(wanted: &IssueTicket) -> (String, String) {
     (format!("player {}", wanted.player), format!("role={role} ttl_s={}{only}", wanted.ttl_s))
 }
 
+/// An answer about documents; with why it comes from there, if that was asked for.
+pub(crate) fn asked(read: Read, explain: bool) -> AskedDocuments {
+    let explained = explain.then(|| serde_json::to_value(&read.explained).ok()).flatten();
+    AskedDocuments {
+        reply: reply(&read.reply),
+        as_of_tick: read.tick,
+        answered_by: read.node,
+        source: read.source.name().to_owned(),
+        explain: explained,
+    }
+}
+
 /// What a collection replies, as JSON. A refusal has its code and words besides.
-pub(super) fn reply(reply: &Reply) -> Json {
+fn reply(reply: &Reply) -> Json {
     let mut json = serde_json::to_value(reply).unwrap_or_default();
     if let Reply::Can(Outcome::Refused { why, .. }) = reply {
         let refused = &mut json["can"]["refused"];

@@ -5,11 +5,14 @@
 //! every node finds its row, and whoever needs it first creates it: the directory takes one row of
 //! an id. Orders and questions go to the node that the row names, over the link between nodes
 //! ([`Serving::ask_documents`]); there a `clerk` brings orders to the match, and questions are
-//! answered from its memory. `effects` stands before the sink of the store and takes the calls of
-//! matches.
+//! answered from its memory. `reading` decides whether a question is answered from there or from
+//! the store, which `stored` reads. `effects` stands before the sink of the store and takes the
+//! calls of matches.
 
 pub(super) mod clerk;
 pub mod effects;
+pub mod reading;
+pub mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +24,7 @@ use rekindle_schema::{Incarnation, MatchId};
 use rekindle_sim::GameType;
 use rekindle_sim::documents::collection_id;
 use rekindle_sim::documents::wire::{
-    Call, Caller, CollectionInfo, Done, Order, Outcome, Question, Reply, Submission,
+    Call, Caller, CollectionInfo, Done, Order, Outcome, Plan, Question, Reply, Submission,
 };
 use rekindle_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,9 @@ pub enum Told {
         tick: u64,
         /// The node that answered from its memory.
         node: String,
+        /// How it was found; none from a node of an earlier release.
+        #[serde(default)]
+        plan: Option<Plan>,
     },
 }
 
@@ -87,6 +93,31 @@ pub enum DocumentsError {
          call again with --if-version"
     )]
     Unknown(String),
+    /// What the store has of it cannot be read.
+    #[error(
+        "RK-DOC-130: the documents of kind `{kind}` cannot be read from the store: {problem}; \
+         `rekindle verify` looks for damage"
+    )]
+    Unreadable {
+        /// The kind.
+        kind: String,
+        /// What is damaged, or differs.
+        problem: String,
+    },
+    /// To read it might end the process.
+    #[error(
+        "RK-DOC-131: the documents of kind `{kind}` are not read from the store: their nodes died \
+         early, and so may whoever replays them: {how}"
+    )]
+    Deadly {
+        /// The kind.
+        kind: String,
+        /// How a process of its own fared.
+        how: String,
+    },
+    /// Nobody has ever used this kind.
+    #[error("RK-DOC-132: the store has no documents of kind `{0}` yet: the first order makes it")]
+    NeverStored(String),
 }
 
 /// An order that no effect is.
@@ -101,6 +132,17 @@ impl DocumentsError {
             Self::NoKind { .. } => "RK-DOC-120",
             Self::Unreachable(_) => "RK-DOC-121",
             Self::Unknown(_) => "RK-DOC-122",
+            Self::Unreadable { .. } => "RK-DOC-130",
+            Self::Deadly { .. } => "RK-DOC-131",
+            Self::NeverStored(_) => "RK-DOC-132",
+        }
+    }
+
+    /// Why it is so, without the code.
+    fn reason(&self) -> String {
+        match self {
+            Self::Unreachable(words) | Self::Unknown(words) => words.clone(),
+            other => other.to_string(),
         }
     }
 }
@@ -128,21 +170,6 @@ impl Serving {
         }
     }
 
-    /// Answers a question; with the tick, and the node that answered.
-    pub async fn question_documents(
-        &self,
-        kind: &str,
-        question: Question,
-    ) -> Result<(Reply, u64, String), ControlError> {
-        match self.ask_documents(kind, &Asked::Question(question)).await? {
-            Told::Reply { reply: Reply::Refused(why), .. } => Err(why.into()),
-            Told::Reply { reply, tick, node } => Ok((reply, tick, node)),
-            Told::Outcome(_) => {
-                Err(ControlError::Failed("the collection answered something else".to_owned()))
-            }
-        }
-    }
-
     /// The collections that this executable declares.
     pub fn collections(&self) -> Vec<CollectionInfo> {
         self.parts().games.collections().collect()
@@ -156,18 +183,15 @@ impl Serving {
     /// Asks the collection of a kind, wherever it runs; if there is none yet, it is made. An order
     /// that comes of an effect may be asked for again, whatever came of it before.
     pub async fn ask_documents(&self, kind: &str, asked: &Asked) -> Result<Told, DocumentsError> {
-        let game = self.kind(kind)?;
-        let id = collection_id(kind);
         let harmless = match asked {
             Asked::Question(_) => true,
             Asked::Order(order) => order.source.is_some(),
         };
         let until = Instant::now() + PATIENCE;
         loop {
-            let attempt = timeout(ONE_ATTEMPT, self.attempt(id, &*game, asked)).await;
-            let silent = || Err(DocumentsError::Unknown("no answer in time".to_owned()));
-            let error = match attempt.unwrap_or_else(|_| silent()) {
+            let error = match self.ask_once(kind, asked).await {
                 Ok(told) => return Ok(told),
+                Err(error @ DocumentsError::NoKind { .. }) => return Err(error),
                 Err(error) => error,
             };
             let again = harmless || matches!(error, DocumentsError::Unreachable(_));
@@ -176,6 +200,14 @@ impl Serving {
             }
             sleep(AGAIN).await;
         }
+    }
+
+    /// One attempt to reach the collection of a kind where it runs.
+    async fn ask_once(&self, kind: &str, asked: &Asked) -> Result<Told, DocumentsError> {
+        let game = self.kind(kind)?;
+        let attempt = self.attempt(collection_id(kind), &*game, asked);
+        let silent = || DocumentsError::Unknown("no answer in time".to_owned());
+        timeout(ONE_ATTEMPT, attempt).await.unwrap_or_else(|_| Err(silent()))
     }
 
     fn kind(&self, kind: &str) -> Result<Arc<dyn GameType>, DocumentsError> {
@@ -322,20 +354,30 @@ impl Serving {
         question: &Question,
     ) -> Result<Told, DocumentsError> {
         let unreachable = |words: &str| DocumentsError::Unreachable(words.to_owned());
-        let json = serde_json::to_vec(question).map_err(|error| unreachable(&error.to_string()))?;
+        let encode = |question: &Question| {
+            serde_json::to_vec(question).map_err(|error| unreachable(&error.to_string()))
+        };
+        let json = encode(question)?;
+        let plan = encode(&Question::Plan(Box::new(question.clone())))?;
         let stopped = || unreachable("the collection stopped meanwhile");
-        let (answer, tick) = if matches!(question, Question::Get { .. } | Question::Can(_)) {
-            handle.read(move |world| world.answer(&json)).await.ok_or_else(stopped)?
+        let ((answer, plan), tick) = if matches!(question, Question::Get { .. } | Question::Can(_))
+        {
+            let read = handle.read(move |world| (world.answer(&json), world.answer(&plan))).await;
+            read.ok_or_else(stopped)?
         } else {
-            let read = handle.read(|world| world.checkpoint()).await;
-            let (copy, tick) = read.ok_or_else(stopped)?;
+            let read = handle.read(move |world| (world.checkpoint(), world.answer(&plan))).await;
+            let ((copy, plan), tick) = read.ok_or_else(stopped)?;
             let game = self.kind(&handle.spec().game)?;
             let work = move || game.restore(&copy).ok().and_then(|world| world.answer(&json));
             let answered = tokio::task::spawn_blocking(work).await;
-            (answered.map_err(|error| unreachable(&error.to_string()))?, tick)
+            ((answered.map_err(|error| unreachable(&error.to_string()))?, plan), tick)
         };
         let reply = answer.and_then(|answer| serde_json::from_slice(&answer).ok());
         let reply = reply.ok_or_else(|| unreachable("the question panicked"))?;
-        Ok(Told::Reply { reply, tick: tick.0, node: self.name().to_owned() })
+        let plan = match plan.and_then(|plan| serde_json::from_slice(&plan).ok()) {
+            Some(Reply::Plan(plan)) => Some(plan),
+            _ => None,
+        };
+        Ok(Told::Reply { reply, tick: tick.0, node: self.name().to_owned(), plan })
     }
 }

@@ -46,7 +46,7 @@ use super::standing::Standings;
 use super::successors::{self, Successors};
 use super::watch::{keep_watch, recover_all, recoverer};
 use super::whereabouts::Lookup;
-use super::{READY, cutoff, documents, jobs, rebalance, tickets, web, wishes};
+use super::{READY, cutoff, documents, jobs, rebalance, tickets, web, webhook, wishes};
 use crate::config::Config;
 use crate::files::About as _;
 use crate::{clock, text};
@@ -202,7 +202,7 @@ struct Assembled {
 /// Puts the parts together: host, edge, lease.
 async fn assemble(
     config: &Config,
-    (games, sinks): (Games, Sinks),
+    (games, mut sinks): (Games, Sinks),
     front: &dyn Front,
     booted: Booted,
 ) -> Result<Assembled, NodeError> {
@@ -210,7 +210,10 @@ async fn assemble(
     let started = Arc::new(OnceLock::new());
     let renewal = keep_lease(store.clone(), incarnation, Arc::clone(&started));
     let serving = Arc::new(OnceLock::new());
-    let delivers = documents::effects::before(&sinks.before(&store), Arc::clone(&serving));
+    let mut webhooks = std::mem::take(&mut sinks.webhooks);
+    webhooks.extend(config.webhook.clone());
+    let posted = webhook::before(&store, webhooks, incarnation);
+    let delivers = documents::effects::before(&sinks.before(&posted), Arc::clone(&serving));
     let host = Host::start(host_parts(config, &games, delivers, (incarnation, build))?).await?;
     // Set once, here.
     let _ = started.set(host.clone());

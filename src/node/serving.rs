@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::browsers::Browsers;
 use super::cluster::Cluster;
 use super::documents::Clerks;
+use super::documents::stored::Shelf;
 use super::listing::LastTicks;
 use super::members::Members;
 use super::migrate::Mover;
@@ -31,6 +32,7 @@ use super::recover::Asked;
 use super::standby::Standby;
 use super::standing::Standings;
 use super::successors::Successors;
+use super::trial::TrialOptions;
 use super::whereabouts::Lookup;
 use super::{ControlError, bots, tickets};
 use crate::config::Config;
@@ -115,12 +117,19 @@ pub struct Serving {
     pub(super) last_ticks: LastTicks,
     /// Who brings orders to the collections of documents that run here.
     pub(super) clerks: Clerks,
+    /// Reads collections that no node runs from the store.
+    pub(super) shelf: Shelf,
 }
 
 impl Serving {
     /// Around parts that work.
     pub fn new(parts: Parts) -> Self {
+        let Parts { config, store, games, build, .. } = &parts;
+        let (store, games) = (store.clone(), games.clone());
+        let other_build = OtherBuild::accepted_if(config.accept_build);
+        let shelf = Shelf::new(store, games, TrialOptions::of(config, *build), other_build);
         Self {
+            shelf,
             parts,
             started: Instant::now(),
             drain: watch::Sender::new(false),

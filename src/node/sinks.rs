@@ -15,6 +15,8 @@ use rekindle_sim::{Event, delivery_kind, value};
 use rekindle_store::{EffectSink, Store, StoreError, StoreResult};
 use tokio::time::timeout;
 
+use super::webhook::Webhook;
+
 /// How long one call may take. An effect waits for the one before it of the same match.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,9 +37,14 @@ type Outcome = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 /// A function that is given effects of one kind.
 type Function = Arc<dyn Fn(MatchId, Effect) -> Outcome + Send + Sync>;
 
-/// All functions of an executable, by the kind of effect that they are for.
+/// What an executable does with effects.
 #[derive(Clone, Default)]
-pub struct Sinks(BTreeMap<String, Vec<Function>>);
+pub struct Sinks {
+    /// Functions, by the kind of effect that they are for.
+    functions: BTreeMap<String, Vec<Function>>,
+    /// Where effects are posted.
+    pub webhooks: Vec<Webhook>,
+}
 
 impl Sinks {
     /// `function` is given the effects of this kind, after those that were added before.
@@ -48,7 +55,7 @@ impl Sinks {
     {
         let function: Function =
             Arc::new(move |match_id, effect| Box::pin(function(match_id, effect)));
-        self.0.entry(kind.to_owned()).or_default().push(function);
+        self.functions.entry(kind.to_owned()).or_default().push(function);
     }
 
     /// `function` is given the events that games declare as delivered, under this id.
@@ -73,13 +80,13 @@ impl Sinks {
                 }
             }
         });
-        self.0.entry(delivery_kind(E::ID)).or_default().push(function);
+        self.functions.entry(delivery_kind(E::ID)).or_default().push(function);
     }
 
     /// The store with these functions in front of its sink.
     pub(super) fn before(self, store: &Store) -> Store {
         let mut store = store.clone();
-        if !self.0.is_empty() {
+        if !self.functions.is_empty() {
             let behind = Arc::clone(&store.effects);
             store.effects = Arc::new(InFront { sinks: self, behind });
         }
@@ -96,7 +103,7 @@ struct InFront {
 impl EffectSink for InFront {
     fn deliver(&self, match_id: MatchId, effect: Effect) -> StoreResult<'_, bool> {
         Box::pin(async move {
-            for function in self.sinks.0.get(&effect.kind).into_iter().flatten() {
+            for function in self.sinks.functions.get(&effect.kind).into_iter().flatten() {
                 call(function, match_id, &effect).await?;
             }
             self.behind.deliver(match_id, effect).await

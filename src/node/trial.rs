@@ -43,6 +43,7 @@ use tokio::io::{
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use comparison::{Compared, NotCompared};
 
 /// The hidden subcommand that makes this executable a trial process.
@@ -71,6 +72,18 @@ pub struct TrialOptions {
     pub healthy_after: Duration,
     /// A tick that takes longer ends a node; zero: never.
     pub watchdog: Duration,
+}
+
+impl TrialOptions {
+    /// As a node of this configuration and build tries matches.
+    pub fn of(config: &Config, build: BuildId) -> Self {
+        Self {
+            build,
+            deaths: config.recovery_attempts,
+            healthy_after: config.healthy_after,
+            watchdog: config.watchdog,
+        }
+    }
 }
 
 /// What a trial showed.

@@ -28,12 +28,7 @@ pub(super) fn recoverer(node: &Serving) -> Recoverer {
         store: store.clone(),
         me: *incarnation,
         region: config.node_region.clone(),
-        trials: Some(TrialOptions {
-            build: *build,
-            deaths: config.recovery_attempts,
-            healthy_after: config.healthy_after,
-            watchdog: config.watchdog,
-        }),
+        trials: Some(TrialOptions::of(config, *build)),
         standings: Arc::clone(standings),
         fresh: clock::fresh,
     };

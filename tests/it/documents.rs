@@ -1,6 +1,7 @@
 //! Documents in real processes: calls of matches arrive exactly once, whoever is killed; operators
 //! call and read through any node.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -90,6 +91,101 @@ fn a_collection_is_no_match_to_play_in_and_says_which_call_it_refuses() {
     let create = rekindle(dir.path(), &["match", "create", "--game", KIND]);
     assert!(create.code != 0 && create.stderr.contains("RK-DOC-124"), "{create:?}");
     assert_eq!(node.terminate(), 0);
+}
+
+/// The answer of `rekindle doc`, with where it comes from.
+fn explained(dir: &Path, args: &[&str]) -> Value {
+    let asked = rekindle(dir, &[&["doc"], args, &["--explain", "--json"]].concat());
+    // A no of `can` is an answer.
+    assert!([0, 5].contains(&asked.code), "{args:?}: {asked:?}");
+    asked.json()
+}
+
+/// Overwrites the middle of every file below a directory.
+fn damage(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damage(&path);
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        let (from, to) = (bytes.len() / 8, bytes.len() * 7 / 8);
+        bytes[from..to].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn documents_that_no_node_runs_are_read_from_the_store_and_the_answer_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["n1", "n2"].map(|name| dir.path().join(name));
+    for place in [&one, &two] {
+        std::fs::create_dir_all(place).unwrap();
+    }
+    let store = format!("local:{}", dir.path().join("store").display());
+    let start = |place: &Path, region: &str| {
+        let name = place.file_name().unwrap().to_str().unwrap();
+        let args = ["--node", name, "--region", region, "--store", &store];
+        Node::start(place, &args)
+    };
+    let first = start(&one, "west");
+    // Of another region: it takes over nothing of the first.
+    let second = start(&two, "east");
+    let create = ["match", "create", "--game", "tictactoe", "--bots", "2", "--on", "n1"];
+    let rematch = ["--game-config", r#"{"rematch":true}"#, "--json"];
+    let created = rekindle(&one, &[&create[..], &rematch].concat()).expect(0).json();
+    eventually("rounds that are counted", || {
+        let stats = rekindle(&one, &["doc", "stats", KIND, "--json"]);
+        (stats.code == 0 && stats.json()["rounds"].as_u64() >= Some(4)).then_some(())
+    });
+    rekindle(&one, &["match", "stop", created["id"].as_str().unwrap()]).expect(0);
+
+    let questions: [&[&str]; 4] = [
+        &["ls", KIND, "--where", "rounds >= 1", "--sort", "-rounds"],
+        &["stats", KIND],
+        &["ls", KIND, "--limit", "1", "--skip", "1"],
+        &["can", KIND, "reset", "1", "--player", "1"],
+    ];
+    let mut known = Vec::new();
+    for question in questions {
+        let memory = explained(&two, question);
+        let beside = explained(&two, &[question, &["--from", "store"]].concat());
+        assert_eq!((&memory["source"], &beside["source"]), (&json!("memory"), &json!("store")));
+        assert_eq!(memory["answered_by"], "n1");
+        assert_eq!(beside["answered_by"], "n2");
+        assert_eq!(memory["reply"], beside["reply"], "{question:?}");
+        known.push(memory);
+    }
+    assert!(known[1]["reply"]["stats"]["documents"].as_u64() >= Some(2), "{}", known[1]);
+
+    first.kill();
+    for (question, before) in questions.iter().zip(&known) {
+        let now = explained(&two, question);
+        assert_eq!((&now["source"], &now["answered_by"]), (&json!("store"), &json!("n2")));
+        assert_eq!(now["reply"], before["reply"], "{question:?}");
+        assert!(now["as_of_tick"].as_u64() >= before["as_of_tick"].as_u64(), "nothing is lost");
+        let why = &now["explain"];
+        assert_eq!((&why["owner"], &why["state"]), (&json!("n1"), &json!("running")), "{why}");
+        assert!(why["why"].as_str().unwrap().starts_with("no node answers from memory"), "{why}");
+        assert!(why["age_ms"].as_u64().is_some() && why["plan"].is_object(), "{why}");
+    }
+    let words = rekindle(&two, &["doc", "stats", KIND, "--explain"]).expect(0).stdout;
+    assert!(words.contains("from the store, by n2, as of the collection's durable tick"));
+    assert!(words.contains("owned by node n1") && words.contains("by a scan"), "{words}");
+    let written = rekindle(&two, &["doc", "call", KIND, "reset", "1", "--player", "1"]);
+    assert!(written.code != 0 && written.stderr.contains("RK-DOC-12"), "{written:?}");
+    assert_eq!(second.terminate(), 0);
+
+    let none = rekindle(&two, &["doc", "stats", KIND, "--from", "memory"]);
+    assert!(none.code != 0 && none.stderr.contains("RK-CLI-001"), "{none:?}");
+    let offline = explained(&two, &["stats", KIND, "--store", &store]);
+    assert_eq!(offline["reply"], known[1]["reply"]);
+    for part in ["checkpoints", "logs"] {
+        damage(&dir.path().join("store").join(part));
+    }
+    let broken = rekindle(&two, &["doc", "stats", KIND, "--store", &store]);
+    assert!(broken.code != 0 && broken.stderr.contains("RK-DOC-130"), "{broken:?}");
 }
 
 /// Sums over what the store has of the calls of matches, and over the documents.

@@ -39,4 +39,5 @@ mod support;
 mod surroundings;
 mod verdicts;
 mod verify;
+mod webhook;
 mod witness;

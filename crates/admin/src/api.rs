@@ -200,8 +200,14 @@ pub struct AskedDocuments {
     pub reply: serde_json::Value,
     /// Of which of its ticks: all of it is durable.
     pub as_of_tick: u64,
-    /// The node that answered, from its memory.
+    /// The node that answered.
     pub answered_by: String,
+    /// `memory`: of the node that runs the collection; `store`: the newest checkpoint and the
+    /// records behind it.
+    pub source: String,
+    /// Why that source, and what the answer cost; if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<serde_json::Value>,
 }
 
 /// The query of `GET /v1/matches`.

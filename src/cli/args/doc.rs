@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::node::documents::reading::Source;
 
 /// `rekindle doc …`
 #[derive(Subcommand)]
@@ -15,6 +17,9 @@ pub enum DocCommand {
         kind: String,
         /// The document's key, such as the number of a player.
         key: String,
+        /// How it is answered.
+        #[command(flatten)]
+        how: HowRead,
     },
     /// Lists documents.
     #[command(visible_alias = "query")]
@@ -33,19 +38,62 @@ pub enum DocCommand {
         /// So many are left out at the beginning.
         #[arg(long, default_value_t = 0)]
         skip: usize,
-        /// Says who answered, from what, and as of which tick.
-        #[arg(long)]
-        explain: bool,
+        /// How it is answered.
+        #[command(flatten)]
+        how: HowRead,
     },
     /// Shows the aggregates of a kind.
     Stats {
         /// The kind.
         kind: String,
+        /// How it is answered.
+        #[command(flatten)]
+        how: HowRead,
     },
     /// Calls an action of a document.
     Call(DocCall),
     /// Says whether an action could be called and what would come of it; changes nothing.
-    Can(DocCall),
+    Can {
+        /// Which action.
+        #[command(flatten)]
+        call: DocCall,
+        /// How it is answered.
+        #[command(flatten)]
+        how: HowRead,
+    },
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// From memory if a node runs the collection, else from the store.
+    Auto,
+    /// From the memory of the node that runs the collection.
+    Memory,
+    /// From the store: the newest checkpoint and the records behind it.
+    Store,
+}
+
+impl From {
+    /// The source, if it is not left to the node.
+    pub fn source(self) -> Option<Source> {
+        match self {
+            Self::Auto => None,
+            Self::Memory => Some(Source::Memory),
+            Self::Store => Some(Source::Store),
+        }
+    }
+}
+
+/// How a question is answered.
+#[derive(Args)]
+pub struct HowRead {
+    /// Where the answer comes from. Without a node, `auto` and `store` read the configured store.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub from: From,
+    /// Says who answered, from what and why, as of which tick, and what it cost.
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Which action is called, on what.

@@ -10,7 +10,9 @@ use super::collection::{Applied, ByKey, Counts, Declared, Entry, outcome_of, sta
 use super::declare::{Aggregate, Calculate, Declaration, Document, Together, attributes};
 use super::filter::{self, Filter};
 use super::types;
-use super::wire::{MAX_ANSWER, MAX_ROWS, Outcome, Query, Question, Refusal, Reply, Row};
+use super::wire::{
+    Access, MAX_ANSWER, MAX_ROWS, Outcome, Plan, Query, Question, Refusal, Reply, Row,
+};
 use super::words;
 use crate::ecs::world::World;
 use crate::storage::column::bits;
@@ -55,6 +57,24 @@ pub(crate) fn answer<D: Document>(world: &World, question: &[u8]) -> Reply {
             });
             Reply::Sources(found)
         }
+        Question::Plan(question) => Reply::Plan(plan(world, &question)),
+    }
+}
+
+/// How a question is answered: one document by the index of keys, if that is made, the others by
+/// going through all of them.
+fn plan(world: &World, question: &Question) -> Plan {
+    let documents = world.resource::<Counts>().documents;
+    let scan = Plan { access: Access::Scan, scanned: documents };
+    let by_key = |key: &str| indexed(world, key).is_some() || documents == 0;
+    let of_keys = |scanned: usize| Plan { access: Access::KeyIndex, scanned: scanned as u64 };
+    match question {
+        Question::Get { key } if by_key(key) => of_keys(1),
+        Question::Can(order) if order.calls.iter().all(|call| by_key(&call.key)) => {
+            of_keys(order.calls.len())
+        }
+        Question::Plan(_) => of_keys(0),
+        _ => scan,
     }
 }
 
@@ -77,9 +97,7 @@ fn each<T: Component>(world: &World, mut with: impl FnMut(Entity, &T)) {
 /// The document with this key. The index of a world that has made no tick yet is empty: there all
 /// documents are gone through.
 fn find(world: &World, key: &str) -> Option<Entity> {
-    let is = |entity: &Entity| world.read::<Entry, _>(*entity, |entry| entry.key == key);
-    let known = world.found_before::<ByKey>(&key.to_owned());
-    known.filter(|entity| is(entity) == Some(true)).or_else(|| {
+    indexed(world, key).or_else(|| {
         let mut found = None;
         each::<Entry>(world, |entity, entry| {
             if entry.key == key {
@@ -88,6 +106,13 @@ fn find(world: &World, key: &str) -> Option<Entity> {
         });
         found
     })
+}
+
+/// The document that the index has under this key.
+fn indexed(world: &World, key: &str) -> Option<Entity> {
+    let known = world.found_before::<ByKey>(&key.to_owned())?;
+    let is = world.read::<Entry, _>(known, |entry| entry.key == key);
+    is.unwrap_or(false).then_some(known)
 }
 
 fn row<D: Document>(world: &World, declared: &Declaration<D>, entity: Entity) -> Option<Row> {

@@ -337,6 +337,37 @@ pub enum Question {
         /// Ticks of the collection.
         idle: u64,
     },
+    /// How this question would be answered. The question itself is not.
+    Plan(Box<Question>),
+}
+
+/// How a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How the documents are found.
+    pub access: Access,
+    /// How many documents are looked at.
+    pub scanned: u64,
+}
+
+/// How documents are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// By the index of keys.
+    KeyIndex,
+    /// All documents are gone through.
+    Scan,
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = match self.access {
+            Access::KeyIndex => "by the index of keys",
+            Access::Scan => "by a scan of all documents",
+        };
+        write!(f, "{how}, {} looked at", self.scanned)
+    }
 }
 
 /// Which documents, in which order.
@@ -392,6 +423,8 @@ pub enum Reply {
     Can(Outcome),
     /// Matches.
     Sources(Vec<u64>),
+    /// How a question would be answered.
+    Plan(Plan),
     /// The question makes no sense.
     Refused(Refusal),
 }
