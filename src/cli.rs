@@ -30,6 +30,7 @@ mod preflight;
 mod profile;
 mod rebalance;
 mod region;
+mod shown;
 pub(crate) mod start;
 mod stats;
 mod store;
@@ -96,9 +97,8 @@ pub fn run(registered: Registered) -> ExitCode {
         if json && failure.exit != Exit::ReaderGone {
             let message = text::without_credentials(&failure.message);
             // Not written directly: a node that fails must end, whether or not somebody reads why.
-            output::milestone(
-                &serde_json::json!({ "error": text::own(&message), "exit": failure.exit as u8 })
-                    .to_string(),
+            output::json_milestone(
+                &serde_json::json!({ "error": text::own(&message), "exit": failure.exit as u8 }),
             );
         }
         said(failure)
@@ -177,10 +177,10 @@ fn not_parsed(other: &clap::Error) -> Result<Exit, Failure> {
         return Ok(Exit::Usage);
     }
     let styled = other.render();
-    output::written(&if std::io::stdout().is_terminal() {
+    output::written(&text::own(&if std::io::stdout().is_terminal() {
         styled.ansi().to_string()
     } else {
         styled.to_string()
-    })?;
+    }))?;
     Ok(Exit::Done)
 }

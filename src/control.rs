@@ -9,6 +9,7 @@ mod profile;
 mod views;
 mod watching;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ use crate::node::documents::reading::Wanted;
 use crate::node::lifecycle::Front;
 use crate::node::operator::STOP_ACTION;
 use crate::node::{ControlError, Serving, descriptors, tickets, wishes};
-use crate::{clock, inspect};
+use crate::{clock, inspect, text};
 pub(crate) use views::{
     match_stats, new_match, ticket_wanted, ticket_words, wanted, wish_action, wished,
 };
@@ -183,7 +184,11 @@ impl Control for Operated {
     }
 
     fn detail(&self) -> Vec<String> {
-        self.node.detail()
+        self.node.detail().iter().map(|line| text::own(line).into_owned()).collect()
+    }
+
+    fn told<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        text::own(text)
     }
 
     fn metrics(&self) -> String {

@@ -47,7 +47,12 @@ fn unwritten(error: &io::Error) -> Failure {
 /// Writes a line about what a process that goes on does. Best effort and without waiting: a node
 /// does not stop because nobody listens.
 pub fn milestone(line: &str) {
-    telemetry::STDOUT.line(line);
+    telemetry::STDOUT.line(&text::own(line));
+}
+
+/// As [`milestone`], for programs: one line of JSON, as it is.
+pub fn json_milestone(value: &serde_json::Value) {
+    telemetry::STDOUT.line(&value.to_string());
 }
 
 /// Writes `note: ...` to standard error. Best effort.

@@ -107,8 +107,21 @@ pub fn program() -> &'static str {
     })
 }
 
+/// The reason of a match without the `match ID: ` that it may begin with, for a place that has the
+/// id in front anyway. `id`: as it is printed in full.
+pub(crate) fn without_its_id(reason: &str, id: &str) -> String {
+    reason.replacen(&format!("match {id}: "), "", 1)
+}
+
+/// A command that stands by itself, `rekindle match ls`, as it is called here: `duel match ls`.
+pub(crate) fn own_command(command: &str) -> String {
+    let arguments = command.strip_prefix(NAME_IN_TEXTS).filter(|rest| rest.starts_with(' '));
+    arguments.map_or_else(|| command.to_owned(), |rest| format!("{}{rest}", program()))
+}
+
 /// The text with the commands in it as they are called here: a studio's executable says ``
-/// `duel match ls` ``.
+/// `duel match ls` ``. For all that this process tells people: what commands print, its log, the
+/// answers of its admin listener that are no JSON.
 pub fn own(text: &str) -> Cow<'_, str> {
     called(text, program())
 }
@@ -124,11 +137,12 @@ fn called<'a>(text: &'a str, program: &str) -> Cow<'a, str> {
     )
 }
 
-/// Writes the fields of a log event for people: as usual, but [`plain`] and
-/// [without credentials](without_credentials).
+/// Writes the fields of a log event for people: as usual, but [`plain`],
+/// [without credentials](without_credentials), and with the [own](own) name in commands.
 pub fn log_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     format::debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
         let text = format!("{value:?}");
+        let text = own(&text);
         let text = without_credentials(&text);
         match field.name() {
             "message" => write!(writer, "{}", plain(&text)),
@@ -226,5 +240,8 @@ mod tests {
         );
         assert_eq!(called("`rekindle-data` stays", "duel"), "`rekindle-data` stays");
         assert_eq!(called("see `rekindle match ls`", "rekindle"), "see `rekindle match ls`");
+        assert_eq!(own_command("rekindle match ls"), format!("{} match ls", program()));
+        assert_eq!(own_command("kill -9 7"), "kill -9 7");
+        assert_eq!(own_command("rekindle-data"), "rekindle-data");
     }
 }

@@ -429,10 +429,9 @@ async fn systems_in_another_order_and_new_fields_are_named_and_nobody_is_rewound
     let wider = start::<WIDER>(&store, 3).await;
     let differs = refused(&wider, 1).await;
     let difference = differs.proof.difference.expect("the state is another one");
-    assert_eq!(
-        (difference.seen, difference.parts),
-        (None, vec!["the parts that the state has".to_owned()])
-    );
+    let [parts] = &difference.parts[..] else { panic!("{difference:?}") };
+    assert!(parts.contains("other components, resources or fields"), "{parts}");
+    assert_eq!(difference.seen, None);
     let (_, report) = go_on(&wider, 1, Some(OtherBuild::Accept)).await.expect("accepted");
     assert_eq!((report.tick, report.holds_until), (last, None));
 }

@@ -21,6 +21,8 @@ use crate::swarm::{BotProgress, Brain, Move, NextMatch};
 const GAP_TICKS: u32 = 4;
 /// Inputs whose fate is waited for.
 const MAX_OPEN: usize = 4096;
+/// A bot that is in a match and to which nothing came for so long at the end was cut off.
+const SILENT: Duration = Duration::from_secs(2);
 /// How long a bot that stops waits for the fate of its last inputs.
 const LINGER: Duration = Duration::from_millis(400);
 
@@ -108,6 +110,14 @@ struct Memory {
     last_applied: u64,
     /// Commands without an answer: number, and when they should have been sent.
     asked: VecDeque<(u64, Instant)>,
+}
+
+impl Memory {
+    /// How long nothing came of a match that is being played, if that is too long.
+    fn silence(&self) -> Option<Duration> {
+        let (last, ..) = self.last_snapshot.filter(|_| self.standing == Standing::In)?;
+        Some(last.elapsed()).filter(|silent| *silent > SILENT)
+    }
 }
 
 impl Bot {
@@ -199,6 +209,11 @@ impl Stay<'_> {
                 },
                 () = &mut linger => break,
             }
+        }
+        if let Some(silent) = memory.silence() {
+            // Its client still looks for a way, and does not say so yet.
+            let reason = format!("nothing came for {:.1} s", silent.as_secs_f64());
+            log.facts.push(Fact::Disconnected { at_us: self.at_us(Instant::now()), reason });
         }
         let standing = memory.standing;
         self.gone(&mut memory);

@@ -153,6 +153,21 @@ pub struct BotLog {
 }
 
 impl BotLog {
+    /// Whether it was let in, then lost its connection, and never came back.
+    pub fn is_cut_off(&self) -> bool {
+        let mut standing = (false, false);
+        for fact in &self.facts {
+            standing = match fact {
+                Fact::Joined { .. } | Fact::Resumed { .. } => (true, false),
+                Fact::Disconnected { .. } => (standing.0, true),
+                // It has nothing to come back to.
+                Fact::Ended { .. } | Fact::Closed { .. } => (false, false),
+                _ => standing,
+            };
+        }
+        standing == (true, true)
+    }
+
     /// Of a bot that has seen nothing yet.
     pub(crate) fn empty(player: PlayerId) -> Self {
         Self { player, match_id: MatchId::default(), facts: Vec::new(), tally: Tally::default() }
@@ -298,6 +313,7 @@ impl Evidence {
             summary.inputs_unsent += bot.tally.unsent;
             summary.commands_sent += bot.tally.commands;
             summary.snapshots += bot.tally.snapshots;
+            summary.cut_off += u64::from(bot.is_cut_off());
             let mut joins = 0u64;
             for fact in &bot.facts {
                 match fact {
@@ -419,6 +435,9 @@ pub struct Summary {
     pub disconnects: u64,
     /// Bots whose client stopped for good before they wanted to.
     pub closed: u64,
+    /// Bots that were cut off and had not come back at the end.
+    #[serde(default)]
+    pub cut_off: u64,
     /// Bots whose match ended.
     #[serde(default)]
     pub ended: u64,
@@ -515,6 +534,31 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(1, 1), (1, 2)]
         );
+    }
+
+    #[test]
+    fn a_bot_is_cut_off_that_was_in_and_did_not_come_back() {
+        let (session, epoch, tick) = (SessionId(1), Epoch(1), Tick(5));
+        let joined = || Fact::Joined { at_us: 1, session, epoch, tick };
+        let lost = || Fact::Disconnected { at_us: 2, reason: "silent".to_owned() };
+        let back = || Fact::Resumed { at_us: 3, session, epoch, tick };
+        let over = || Fact::Ended { at_us: 4, reason: "draw".to_owned() };
+        let closed = || Fact::Closed { at_us: 4, message: "no".to_owned() };
+        for (facts, cut_off) in [
+            (vec![joined()], false),
+            (vec![lost()], false),
+            (vec![joined(), lost()], true),
+            (vec![joined(), lost(), lost()], true),
+            (vec![joined(), lost(), back()], false),
+            (vec![joined(), lost(), back(), lost()], true),
+            (vec![joined(), over(), lost()], false),
+            (vec![joined(), lost(), closed()], false),
+        ] {
+            let bot = BotLog { facts: facts.clone(), ..BotLog::empty(PlayerId(1)) };
+            assert_eq!(bot.is_cut_off(), cut_off, "{facts:?}");
+            let summary = Evidence { bots: vec![bot] }.summary();
+            assert_eq!(summary.cut_off, u64::from(cut_off));
+        }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! A match in one file: what `rekindle bugreport` writes, and what `rekindle replay --file`,
 //! `rekindle why --file` and `Harness::from_bugreport` read.
 //!
-//! The file is a head of 24 bytes with a checksum, then an encoded value. What the report carries
-//! of a store (row, manifest, frames) stands in it as the store has it, with format tags and
-//! checksums of its own. See `docs/FORMATS.md` for the bytes.
+//! The file is a head of 24 bytes with a checksum, then an encoded value, compressed. What the
+//! report carries of a store (row, manifest, frames) stands in it as the store has it, with format
+//! tags and checksums of its own. See `docs/FORMATS.md` for the bytes.
+//!
+//! It is compressed with LZ4, in Rust alone: clients are built of this crate too, and must not need
+//! a C compiler for it, as the archive's zstd does.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,10 +23,16 @@ use crate::lease::MatchLease;
 pub const BUG_REPORT_TAG: FormatTag = FormatTag(0x8001);
 /// What every bug report begins with.
 pub const BUG_REPORT_MAGIC: [u8; 8] = *b"RKBUGREP";
-/// The version of the file that this code writes and reads.
-pub const BUG_REPORT_VERSION: u16 = 1;
+/// The version of the file that this code writes. Version 1, which is not compressed, is read too.
+pub const BUG_REPORT_VERSION: u16 = 2;
+/// The version of files that are not compressed.
+const PLAIN_VERSION: u16 = 1;
 /// Bytes before the value.
 pub const BUG_REPORT_HEAD: usize = 24;
+/// Bytes behind the head of a compressed file that say how long the value is.
+const RAW_LEN: usize = 8;
+/// One byte of LZ4 stands for fewer bytes than this.
+const MOST_PER_BYTE: u64 = 256;
 
 // Magic; version and padding; checksum; length.
 const _: () = assert!(BUG_REPORT_HEAD == 8 + 4 + 4 + 8);
@@ -55,7 +66,7 @@ pub enum BugReportError {
     #[error("it does not begin as one does")]
     Foreign,
     /// A later release wrote it.
-    #[error("it is of version {0}, and this release reads version {BUG_REPORT_VERSION}")]
+    #[error("it is of version {0}, and this release reads versions up to {BUG_REPORT_VERSION}")]
     Version(u16),
     /// It ends too early or too late.
     #[error("it should have {wanted} bytes and has {have}: it was cut off, or is not all of it")]
@@ -73,6 +84,9 @@ pub enum BugReportError {
         /// What the bytes give.
         have: u32,
     },
+    /// It cannot be decompressed, behind a checksum that is right.
+    #[error("its contents cannot be decompressed: {0}")]
+    Compression(String),
     /// A value in it cannot be read, behind a checksum that is right.
     #[error("its {part} cannot be read: {error}")]
     Value {
@@ -91,7 +105,7 @@ pub enum BugReportError {
     },
 }
 
-/// As version 1 writes it.
+/// The value, in all versions.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     release: String,
@@ -123,7 +137,9 @@ impl BugReport {
             start: start.map(|(meta, state)| (meta.encode().into(), state.clone())),
             frames: self.frames.iter().map(frame).collect(),
         };
-        let value = codec::encode(BUG_REPORT_TAG, &stored);
+        let raw = codec::encode(BUG_REPORT_TAG, &stored);
+        let mut value = (raw.len() as u64).to_le_bytes().to_vec();
+        value.extend(lz4_flex::block::compress(&raw));
         let mut out = Vec::with_capacity(BUG_REPORT_HEAD + value.len());
         out.extend_from_slice(&BUG_REPORT_MAGIC);
         out.extend_from_slice(&BUG_REPORT_VERSION.to_le_bytes());
@@ -142,7 +158,7 @@ impl BugReport {
     pub fn decode(bytes: &[u8]) -> Result<Self, BugReportError> {
         let value = value_of(bytes)?;
         let of = |part| move |error| BugReportError::Value { part, error };
-        let stored: Stored = codec::decode(BUG_REPORT_TAG, value).map_err(of("contents"))?;
+        let stored: Stored = codec::decode(BUG_REPORT_TAG, &value).map_err(of("contents"))?;
         let start = match stored.start {
             None => None,
             Some((meta, state)) => {
@@ -168,8 +184,8 @@ impl BugReport {
     }
 }
 
-/// The bytes behind the head, which is checked.
-fn value_of(bytes: &[u8]) -> Result<&[u8], BugReportError> {
+/// The encoded value: the bytes behind the head, which is checked.
+fn value_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BugReportError> {
     if !bytes.starts_with(&BUG_REPORT_MAGIC) {
         return Err(BugReportError::Foreign);
     }
@@ -178,7 +194,7 @@ fn value_of(bytes: &[u8]) -> Result<&[u8], BugReportError> {
         bytes.split_first_chunk::<BUG_REPORT_HEAD>().ok_or(short(BUG_REPORT_HEAD as u64))?;
     let [_, _, _, _, _, _, _, _, v0, v1, _, _, c0, c1, c2, c3, len @ ..] = *head;
     let version = u16::from_le_bytes([v0, v1]);
-    if version != BUG_REPORT_VERSION {
+    if !(PLAIN_VERSION..=BUG_REPORT_VERSION).contains(&version) {
         return Err(BugReportError::Version(version));
     }
     let len = u64::from_le_bytes(len);
@@ -186,5 +202,26 @@ fn value_of(bytes: &[u8]) -> Result<&[u8], BugReportError> {
         return Err(short(len.saturating_add(BUG_REPORT_HEAD as u64)));
     }
     let (wanted, have) = (u32::from_le_bytes([c0, c1, c2, c3]), crc32c::crc32c(value));
-    if wanted == have { Ok(value) } else { Err(BugReportError::Checksum { wanted, have }) }
+    if wanted != have {
+        return Err(BugReportError::Checksum { wanted, have });
+    }
+    if version == PLAIN_VERSION { Ok(Cow::Borrowed(value)) } else { Ok(decompress(value)?.into()) }
+}
+
+/// The value of a compressed file. Memory grows with the file, whatever length it promises.
+fn decompress(bytes: &[u8]) -> Result<Vec<u8>, BugReportError> {
+    let wrong = |problem: String| BugReportError::Compression(problem);
+    let (len, packed) = bytes
+        .split_first_chunk::<RAW_LEN>()
+        .ok_or_else(|| wrong("it does not say how long they are".to_owned()))?;
+    let promised = u64::from_le_bytes(*len);
+    let most = (packed.len() as u64).saturating_mul(MOST_PER_BYTE);
+    let len = usize::try_from(promised).ok().filter(|_| promised <= most);
+    let len = len.ok_or_else(|| wrong(format!("{} bytes cannot hold {promised}", packed.len())))?;
+    let value =
+        lz4_flex::block::decompress(packed, len).map_err(|error| wrong(error.to_string()))?;
+    if value.len() != len {
+        return Err(wrong(format!("it promises {len} bytes and has {}", value.len())));
+    }
+    Ok(value)
 }

@@ -214,7 +214,7 @@ pub enum Command {
     },
     /// Measures what this host and the store give, and says what to do about what is short.
     Doctor,
-    /// Prints the state of a match at a tick, and its hash.
+    /// Plays a match again up to a tick: prints what is in its state, and its hash.
     Replay(ReplayArgs),
     /// Writes a match into one file, which `replay` and a test play again: its records, the
     /// checkpoint that they need, and what was known of it. No secrets are in it.

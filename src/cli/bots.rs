@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_loadtest::{
     BotLog, BotSpec, Brain, Fact, Move, Percentiles, Summary, Swarm, SwarmConfig,
 };
+use rekindle_schema::condition::Condition;
 use rekindle_schema::wire::Role;
 use rekindle_schema::{MatchId, PlayerId};
 
@@ -29,14 +30,14 @@ pub(super) fn run(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
 
 async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let access = Access::find(context, args.connect).await?;
-    let (wanted, match_id) = match &args.prefix {
-        Some(prefix) => {
-            let wanted = matches::find(&access.node, Some(prefix)).await?;
-            let match_id = wanted.id.parse::<MatchId>().ok();
-            (wanted, match_id)
-        }
-        None => (matches::find_of(&access.node, args.game.as_deref()).await?, None),
+    let wanted = if args.prefix.is_some() {
+        matches::find(&access.node, args.prefix.as_deref()).await?
+    } else {
+        matches::find_of(&access.node, args.game.as_deref()).await?
     };
+    // Without a match, the node lets players into one of its own.
+    let is_named = args.prefix.is_some() || wanted.state == Condition::Elsewhere;
+    let match_id = if is_named { wanted.id.parse::<MatchId>().ok() } else { None };
     let idle: Brain = Arc::new(|_, _, _, _| Move::default());
     let brain = if args.idle { idle } else { context.brain(&wanted.game)? };
     // Other swarms may play in the same match, so the players' numbers are drawn from a wide range.
@@ -68,7 +69,8 @@ async fn play(context: &Context, args: &BotsArgs) -> Result<Exit, Failure> {
     let (summary, reasons) = (evidence.summary(), reasons(&evidence.bots, access.addr));
     tell(context, &summary, &reasons)?;
     let acted = summary.inputs_durable + summary.commands_answered > 0;
-    let played = summary.closed == 0 && (acted || args.idle && summary.joins > 0);
+    let stayed = summary.closed + summary.cut_off == 0;
+    let played = stayed && (acted || args.idle && summary.joins > 0);
     if played || !finished {
         return Ok(Exit::Done);
     }
@@ -96,6 +98,9 @@ fn reasons(bots: &[BotLog], addr: SocketAddr) -> BTreeMap<String, usize> {
             (Some(message), ..) => coded(message),
             (None, false, Some(lost)) => coded(lost),
             (None, false, None) => coded(&format!("no server answered at UDP {addr}")),
+            (None, true, Some(lost)) if bot.is_cut_off() => {
+                coded(&format!("cut off, and not back when the time was over: {lost}"))
+            }
             (None, true, _) if bot.tally.sent + bot.tally.commands == 0 => coded(
                 "it got in and sent nothing: the time was too short, or bots of this game make \
                  neither inputs nor commands of what they see",
@@ -175,6 +180,12 @@ fn played(summary: &Summary) -> Vec<String> {
          resumed {}, stopped early {}",
         summary.sessions_resumed, summary.closed
     ));
+    if summary.cut_off > 0 {
+        lines.push(format!(
+            "{} cut off, and not back when the time was over",
+            counted(summary.cut_off as usize, "bot was", "bots were")
+        ));
+    }
     if summary.ended > 0 {
         lines.push(format!(
             "{} played until the match ended",

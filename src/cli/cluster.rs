@@ -17,7 +17,7 @@ use super::rebalance;
 use crate::exit::{Exit, Failure};
 use crate::inspect::cluster::{self, Health, Seats, Status};
 use crate::inspect::reading::Reading;
-use crate::{clock, dial, moment};
+use crate::{clock, dial, moment, text};
 
 /// How long a node may take to say who plays there. One that hangs must not hold up the page.
 const SEATS_WITHIN: Duration = Duration::from_secs(1);
@@ -37,7 +37,10 @@ pub(super) fn run(context: &Context, command: &ClusterCommand) -> Result<Exit, F
         return rebalance::run(context, *dry_run);
     }
     let Gathered { view, seats } = block_on(gather(context))?;
-    let status = cluster::assess(&view, &seats);
+    let mut status = cluster::assess(&view, &seats);
+    for step in &mut status.next {
+        step.command = text::own_command(&step.command);
+    }
     context.answer(&status, || page(&status))?;
     Ok(if status.verdict == Health::Bad { Exit::Broken } else { Exit::Done })
 }

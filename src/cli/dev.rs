@@ -239,13 +239,14 @@ impl Company<'_> {
         for found in matches.iter().filter(stands) {
             let (id, program) = (&found.id, text::program());
             let why = found.reason.as_deref().unwrap_or("nobody said why");
+            let why = text::without_its_id(why, id);
             output::milestone(&format!(
                 "dev | match {id} of {} {}: {}\n  {program} match resume {id} --from-last-equal \
                  --admin {admin}    goes on from the last state that is equal\n  {program} match \
                  resume {id} --accept --admin {admin}    goes on as this build computes it",
                 found.game,
                 found.state.word(),
-                text::plain(why)
+                text::plain(&why)
             ));
         }
     }

@@ -1,7 +1,7 @@
 //! `rekindle match ls|show|create|migrate|stop` and `drain`: questions to a running node. Pins are
 //! in `pins.rs`, profiles in `profile.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rekindle_schema::MatchId;
 use rekindle_schema::condition::Condition;
@@ -12,7 +12,7 @@ use super::context::{self, Context, block_on};
 use super::profile;
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::{PickError, pick};
-use crate::text::counted;
+use crate::text::{counted, without_its_id};
 use rekindle_admin::api::{
     ClientView, CreateMatch, CreatedMatch, DrainNode, Draining, MatchView, MigrateMatch, Migrated,
     NodeView, Otherwise, Place, ResumeMatch, Seat, SeatTicket, SetStandby, StopMatch, WhereView,
@@ -21,6 +21,8 @@ use rekindle_admin::client::{AdminClient, ClientError};
 
 /// Most reasons that a list of matches gives.
 const NOTES: usize = 20;
+/// Most matches that are named in front of a reason that they share.
+const NAMED: usize = 3;
 
 pub(super) fn run(context: &Context, command: MatchCommand) -> Result<Exit, Failure> {
     let node = context.node()?;
@@ -197,7 +199,8 @@ async fn first_game(node: &AdminClient) -> Result<String, Failure> {
     })
 }
 
-/// The match of a running node whose id begins with `prefix`; without a prefix the first that runs.
+/// The match of a running node whose id begins with `prefix`; without a prefix the first that runs,
+/// see [`find_of`].
 pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<MatchView, Failure> {
     let Some(prefix) = prefix else { return find_of(node, None).await };
     let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
@@ -211,13 +214,14 @@ pub(super) async fn find(node: &AdminClient, prefix: Option<&str>) -> Result<Mat
         .ok_or_else(|| Failure::new(Exit::NotFound, PickError::None(id).to_string()))
 }
 
-/// The first match that runs, of this game if one is named.
+/// The first match that runs on this node, of this game if one is named; without one, the first
+/// that runs on another node of the cluster, to which clients are sent from here.
 pub(super) async fn find_of(node: &AdminClient, game: Option<&str>) -> Result<MatchView, Failure> {
-    let matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
-    let wanted = |view: &MatchView| {
-        is_live(view) && !is_collection(view) && game.is_none_or(|game| view.game == game)
-    };
-    matches.into_iter().find(wanted).ok_or_else(|| {
+    let mut matches: Vec<MatchView> = node.get("/v1/matches").await.map_err(explain)?;
+    matches.retain(|view| !is_collection(view) && game.is_none_or(|game| view.game == game));
+    let elsewhere = |view: &MatchView| view.state == Condition::Elsewhere;
+    let found = matches.iter().position(is_live).or_else(|| matches.iter().position(elsewhere));
+    found.map(|index| matches.swap_remove(index)).ok_or_else(|| {
         let (of, which) = game.map_or_else(Default::default, |game| {
             (format!(" of `{game}`"), format!(" --game {game}"))
         });
@@ -277,16 +281,41 @@ fn table(matches: &[MatchView]) -> Vec<String> {
             ready(view)
         ));
     }
-    // Of many matches that wait for the same, each gives the same reason but for its own id.
-    let told = matches.iter().filter(|view| view.state != Condition::Ended);
-    let notes: BTreeSet<String> =
-        told.filter_map(|view| Some(view.reason.as_deref()?.replace(&view.id, "ID"))).collect();
+    let notes = notes(matches);
     let more = notes.len().saturating_sub(NOTES);
-    lines.extend(notes.into_iter().take(NOTES).map(|note| format!("note: {note}")));
+    lines.extend(notes.into_iter().take(NOTES));
     if more > 0 {
         lines.push(format!("note: and {more} more reasons; `match show` gives those of a match"));
     }
     lines
+}
+
+/// Why matches do not run, a line for each reason with the matches in front. Of many that wait for
+/// the same, each gives the same reason but for its own id.
+fn notes(matches: &[MatchView]) -> Vec<String> {
+    let mut notes: BTreeMap<String, Vec<&MatchView>> = BTreeMap::new();
+    for view in matches.iter().filter(|view| view.state != Condition::Ended) {
+        let Some(reason) = view.reason.as_deref() else { continue };
+        let reason = without_its_id(reason, &view.id);
+        let general = reason.replace(&view.id, "ID").replace(short(&view.id), "ID");
+        notes.entry(general).or_default().push(view);
+    }
+    let line = |(general, of): (String, Vec<&MatchView>)| {
+        if let [view] = of[..] {
+            let reason = view.reason.as_deref().unwrap_or_default();
+            return format!("note: {}: {}", view.id, without_its_id(reason, &view.id));
+        }
+        let named: Vec<&str> = of.iter().take(NAMED).map(|view| &view.id[..]).collect();
+        let more = of.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("note: {}{more}: {general}", named.join(", "))
+    };
+    notes.into_iter().map(line).collect()
+}
+
+/// The first digits of an id, as commands in reasons name it.
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
 }
 
 /// The nodes that would go on with a match, or a dash.
@@ -400,7 +429,8 @@ fn details(view: &MatchView) -> Vec<String> {
     lines.extend(named);
     lines.extend(view.node.iter().map(|node| format!("node       {node}")));
     lines.extend(view.build_change.iter().map(|words| format!("build      {words}")));
-    lines.extend(view.reason.iter().map(|reason| format!("reason     {reason}")));
+    let reason = view.reason.iter().map(|reason| without_its_id(reason, &view.id));
+    lines.extend(reason.map(|reason| format!("reason     {reason}")));
     lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
     lines.extend(view.clients.iter().map(|client| line_of(client, view.tick)));
     lines
@@ -448,8 +478,6 @@ fn line_of(client: &ClientView, tick: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn elsewhere(reason: Option<&str>, seats: Option<usize>) -> MatchView {
@@ -489,6 +517,29 @@ mod tests {
         let lines = table(&[here, collection]);
         let ends: Vec<_> = lines.iter().map(|line| line.rfind("  ")).collect();
         assert!(ends[0].is_some() && ends.iter().all(|end| *end == ends[0]), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_reason_has_the_ids_of_its_matches_in_front_and_says_them_once() {
+        let waits = |id: &str, reason: &str| MatchView {
+            id: id.to_owned(),
+            state: Condition::Waits,
+            reason: Some(reason.replace("LONG", id).replace("SHORT", short(id))),
+            ..elsewhere(None, None)
+        };
+        let reason = "RK-X-001: match LONG: it differs; `rekindle match resume SHORT --accept`";
+        let [a, b] = ["00000000000000aa", "11111111000000bb"];
+        let (first, second) = (waits(a, reason), waits(b, reason));
+        assert_eq!(
+            notes(std::slice::from_ref(&first)),
+            [format!("note: {a}: RK-X-001: it differs; `rekindle match resume 00000000 --accept`")]
+        );
+        assert_eq!(
+            notes(&[first.clone(), second.clone()]),
+            [format!("note: {a}, {b}: RK-X-001: it differs; `rekindle match resume ID --accept`")]
+        );
+        let many = [first.clone(), second.clone(), first.clone(), second, first];
+        assert!(notes(&many)[0].contains(" and 2 more: "), "{:?}", notes(&many));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::args::ReplayArgs;
 use super::context::{Context, block_on};
+use super::shown::{self, Shown, Way};
 use crate::clock;
 use crate::exit::{Exit, Failure};
 use crate::inspect::pick::pick;
@@ -136,16 +137,16 @@ const BEYOND: u64 = 600;
 
 pub(super) fn replay(context: &Context, args: &ReplayArgs) -> Result<Exit, Failure> {
     match (&args.file, &args.prefix) {
-        (Some(file), _) => replay_file(context, file, args.to),
+        (Some(file), _) => replay_file(context, file, args),
         (None, prefix) => {
             let at = args.at.as_deref().map(when).transpose()?;
-            replay_stored(context, prefix.as_deref().unwrap_or_default(), args.to, at)
+            replay_stored(context, prefix.as_deref().unwrap_or_default(), args, at)
         }
     }
 }
 
 /// Replays the match of a bug report.
-fn replay_file(context: &Context, file: &Path, to: Option<u64>) -> Result<Exit, Failure> {
+fn replay_file(context: &Context, file: &Path, args: &ReplayArgs) -> Result<Exit, Failure> {
     let (story, _) = Story::of_file(file)?;
     let game = context.games.get(&story.lease.spec.game)?;
     let (mut doubts, me) = (Replayed::default(), build::of_this_executable()?);
@@ -159,16 +160,13 @@ fn replay_file(context: &Context, file: &Path, to: Option<u64>) -> Result<Exit, 
         let mismatch = Mismatch { tick, computed, recorded, by: "checkpoint" };
         doubts.first = (computed != recorded).then_some(mismatch);
     }
-    let (from, goal) = (sim.tick(), to.map_or(story.last_tick(), Tick));
-    let mut reached = (from == goal).then(|| Shown::of(&*sim));
+    let (from, goal) = (sim.tick(), args.to.map_or(story.last_tick(), Tick));
+    let mut way = Way::begin(&*sim, goal);
     let ran = resim::run(sim, story.lease.match_id, &story.frames, |moment| {
         let beats = doubts.sees(&moment);
-        if moment.sim.tick() == goal {
-            reached = Some(Shown::of(moment.sim));
-        }
-        moment.sim.tick() < goal || beats == 0
+        way.sees(&moment) || beats == 0
     });
-    let Some(shown) = reached else {
+    let Some(shown) = way.reached else {
         ran?;
         let message = format!(
             "RK-CLI-264: {} has ticks {from} to {}, and not tick {goal}; write it again with \
@@ -178,16 +176,17 @@ fn replay_file(context: &Context, file: &Path, to: Option<u64>) -> Result<Exit, 
         );
         return Err(Failure::new(Exit::NotFound, message));
     };
-    tell_replayed(context, &story.lease, from, None, &doubts, &shown)?;
+    tell_replayed((context, args.state), &story.lease, (from, None), &doubts, &shown)?;
     doubts.verdict(&story.lease)
 }
 
 fn replay_stored(
     context: &Context,
     prefix: &str,
-    to: Option<u64>,
+    args: &ReplayArgs,
     at: Option<u64>,
 ) -> Result<Exit, Failure> {
+    let to = args.to;
     let reading = context.reading()?;
     reading.named(block_on(async {
         let store = &reading.store().await?;
@@ -224,15 +223,12 @@ fn replay_stored(
         }
         // The state at the goal; ticks behind it are made until a beat says whether it is what was
         // played.
-        let mut reached = (from == goal).then(|| Shown::of(&*sim));
+        let mut way = Way::begin(&*sim, goal);
         let ran = resim::run(sim, lease.match_id, &frames, |moment| {
             let beats = doubts.sees(&moment);
-            if moment.sim.tick() == goal {
-                reached = Some(Shown::of(moment.sim));
-            }
-            moment.sim.tick() < goal || beats == 0
+            way.sees(&moment) || beats == 0
         });
-        let Some(Shown { tick, hash, state }) = reached else {
+        let Some(shown) = way.reached else {
             let end = ran?.tick();
             let message = format!(
                 "RK-CLI-013: tick {goal} cannot be reached: the journal of match \
@@ -246,8 +242,7 @@ fn replay_stored(
         {
             doubts.proves(store, &lease, &*game, meta).await?;
         }
-        let shown = Shown { tick, hash, state };
-        tell_replayed(context, &lease, from, recorded, &doubts, &shown)?;
+        tell_replayed((context, args.state), &lease, (from, recorded), &doubts, &shown)?;
         doubts.verdict(&lease)
     }))
 }
@@ -281,30 +276,39 @@ async fn begin(
     Ok(sim)
 }
 
-/// Prints the state that a replay reached, and how it was compared.
+/// Prints the state that a replay reached, in full or in short, and how it was compared. The replay
+/// began behind the tick `from`; the goal was recorded at the wall time `recorded`, if that is
+/// known.
 fn tell_replayed(
-    context: &Context,
+    (context, in_full): (&Context, bool),
     lease: &MatchLease,
-    from: Tick,
-    recorded: Option<String>,
+    (from, recorded): (Tick, Option<String>),
     doubts: &Replayed,
-    Shown { tick, hash, state }: &Shown,
+    shown: &Shown,
 ) -> Result<(), Failure> {
+    let Shown { tick, hash, state, .. } = shown;
     let value = json!({
         "match": lease.match_id.to_string(), "tick": tick, "from_tick": from, "hash": hash,
         "recorded": recorded, "beats": doubts.beats,
         "differs": doubts.first.map(|mismatch| mismatch.to_string()), "state": state,
     });
-    let pretty = serde_json::to_string_pretty(&state)?;
+    let mut lines = if in_full {
+        let pretty = serde_json::to_string_pretty(&state)?;
+        pretty.lines().map(str::to_owned).collect()
+    } else {
+        shown.summary()
+    };
     let recorded = recorded.map_or_else(String::new, |time| format!(", recorded {time}"));
     context.answer(&value, || {
         let compared = counted(doubts.beats, "beat", "beats");
-        let mut lines: Vec<String> = pretty.lines().map(str::to_owned).collect();
         lines.push(format!(
-            "match {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; \
+            "match {} of {} at tick {tick}: hash {hash}, replayed from tick {from}{recorded}; \
              {compared} compared",
-            lease.match_id
+            lease.match_id, lease.spec.game
         ));
+        if !in_full {
+            lines.push(shown::hint(state));
+        }
         lines
     })
 }
@@ -319,19 +323,6 @@ async fn behind(store: &Store, lease: &MatchLease, seq: Seq, goal: Tick) -> Vec<
     history::load(store, lease, &options)
         .await
         .map_or_else(|_| Vec::new(), |history| history.frames)
-}
-
-/// A world at a tick, as it is shown.
-struct Shown {
-    tick: Tick,
-    hash: String,
-    state: serde_json::Value,
-}
-
-impl Shown {
-    fn of(sim: &dyn Simulation) -> Self {
-        Self { tick: sim.tick(), hash: sim.state_hash().to_string(), state: sim.describe() }
-    }
 }
 
 /// What a replay has compared on its way.

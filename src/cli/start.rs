@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use rekindle_cluster::ownership::standing::Standing;
 use rekindle_door::MatchDoor as _;
 use rekindle_schema::MatchId;
+use rekindle_schema::lease::MatchLease;
 use tokio::sync::oneshot;
 
 use super::context::Context;
@@ -16,11 +18,13 @@ use crate::node::lifecycle::{self, Run};
 use crate::node::matches::NewMatch;
 use crate::node::milestone::Milestone;
 use crate::node::signals::Signals;
-use crate::text::{counted, plain};
-use crate::{control, dial, output, telemetry};
+use crate::text::{counted, plain, without_its_id};
+use crate::{control, dial, output, telemetry, text};
 
 /// House bots in the match of the first run, if it has room for so many.
 const HOUSE_BOTS: usize = 8;
+/// Most matches that wait and are named at the start.
+const NAMED: usize = 5;
 
 /// No subcommand: a node with something going on in it, and words that say what to do next.
 pub(super) fn first_run(context: &Context) -> Result<Exit, Failure> {
@@ -89,9 +93,15 @@ fn serve(
             first_match,
             abandoned,
         };
+        let mut is_up = false;
         let tell = &mut |milestone: Milestone<'_>| {
-            let line = if json { to_json(&milestone) } else { to_words(&milestone, &options) };
-            output::milestone(&line);
+            is_up |= matches!(milestone, Milestone::Ready(..));
+            match milestone {
+                milestone if json => output::json_milestone(&to_json(&milestone)),
+                // The words about a node that is up name it, with all others that wait.
+                Milestone::NotResumed(..) if !is_up => {}
+                milestone => output::milestone(&to_words(&milestone, &options)),
+            }
         };
         lifecycle::run(run, tell).await?;
         Ok(Exit::Done)
@@ -124,7 +134,8 @@ fn to_words(milestone: &Milestone<'_>, options: &str) -> String {
             if report.hash_ok { "ok" } else { "DIFFERS (made by another build)" }
         ),
         Milestone::NotResumed(id, why) => {
-            format!("match {} not resumed: {}", id.short(), plain(why))
+            let why = without_its_id(why, &id.to_string());
+            format!("match {} not resumed: {}", id.short(), plain(&why))
         }
         Milestone::Ready(card, node) => ready(card, node, options),
         Milestone::Draining => "draining: every match is checkpointed before the node stops \
@@ -164,6 +175,8 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
             grouped(info.tick.0)
         ));
     }
+    let at_rest = node.at_rest();
+    lines.extend(waiting(&at_rest));
     lines.push(String::new());
     if let Some(web) = card.web {
         let tls = node.parts().config.edge.certificate.is_some();
@@ -175,8 +188,16 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     }
     lines.extend([String::new(), "Try, in another terminal:".to_owned(), String::new()]);
     let first = matches.first().map(|handle| handle.info().match_id.short());
+    let waits = at_rest.first().map(|(row, _)| row.match_id.short());
     let commands = [
-        Some((format!("{program} watch{options}"), "the match, live")),
+        waits.as_ref().map(|id| {
+            (format!("{program} match show {id}{options}"), "where the match stands, and why")
+        }),
+        waits.filter(|_| first.is_none()).map(|_| {
+            let bots = room(node).min(HOUSE_BOTS);
+            (format!("{program} match create --bots {bots}{options}"), "another one, beside it")
+        }),
+        first.as_ref().map(|_| (format!("{program} watch{options}"), "the match, live")),
         visitors(node).map(|count| {
             (
                 format!("{program} bots --count {count} --seconds 10{options}"),
@@ -199,6 +220,30 @@ fn ready(card: &NodeCard, node: &Arc<Serving>, options: &str) -> String {
     lines.join("\n")
 }
 
+/// The matches that do not go on by themselves, with why and what to do, as `match ls` has them.
+fn waiting(at_rest: &[(MatchLease, Standing)]) -> Vec<String> {
+    let line = |(row, standing): &(MatchLease, Standing)| {
+        let why = without_its_id(&standing.words(), &row.match_id.to_string());
+        let (id, game) = (row.match_id.short(), plain(&row.spec.game));
+        format!("match {id} ({game}): {}: {}", standing.condition(), plain(&why))
+    };
+    let mut lines: Vec<String> = at_rest.iter().take(NAMED).map(line).collect();
+    if let Some(more) = at_rest.len().checked_sub(NAMED).filter(|&more| more > 0) {
+        lines.push(format!("and {more} more that do not run: `rekindle match ls`"));
+    }
+    lines
+}
+
+/// How many players a match of the first game with its usual configuration has room for.
+fn room(node: &Serving) -> usize {
+    let game = node.parts().games.all().next();
+    let room = game.and_then(|game| {
+        let config = game.config_from_json("{}").ok()?;
+        Some(game.max_players(&config))
+    });
+    room.unwrap_or_default()
+}
+
 /// How many bots find room in the matches, at most eight.
 fn visitors(node: &Serving) -> Option<usize> {
     let parts = node.parts();
@@ -213,7 +258,7 @@ fn visitors(node: &Serving) -> Option<usize> {
     Some(free.max()?.min(HOUSE_BOTS)).filter(|&count| count > 0)
 }
 
-fn to_json(milestone: &Milestone<'_>) -> String {
+fn to_json(milestone: &Milestone<'_>) -> serde_json::Value {
     let id = |id: &MatchId| id.to_string();
     match milestone {
         Milestone::Resumed(match_id, report) => serde_json::json!({
@@ -222,7 +267,7 @@ fn to_json(milestone: &Milestone<'_>) -> String {
             "hash_ok": report.hash_ok, "beats_checked": report.beats_checked,
         }),
         Milestone::NotResumed(match_id, why) => serde_json::json!({
-            "milestone": "not_resumed", "match": id(match_id), "why": why,
+            "milestone": "not_resumed", "match": id(match_id), "why": text::own(why),
         }),
         Milestone::Ready(card, _) => serde_json::json!({"milestone": "ready", "node": card}),
         Milestone::Draining => serde_json::json!({"milestone": "draining"}),
@@ -230,7 +275,6 @@ fn to_json(milestone: &Milestone<'_>) -> String {
             "milestone": "drained", "matches": matches, "took_ms": took_ms,
         }),
     }
-    .to_string()
 }
 
 /// `18204` as `18,204`.

@@ -85,7 +85,7 @@ pub struct Run {
     pub signals: Signals,
     /// What answers operators.
     pub front: Box<dyn Front>,
-    /// Created when no match runs after the recovery.
+    /// Created when no match runs or waits after the recovery.
     pub first_match: Option<NewMatch>,
     /// Ends the process at once when this resolves.
     pub abandoned: Option<oneshot::Receiver<()>>,
@@ -331,7 +331,7 @@ fn standby(config: &Config, host: &Host, store: &Store, me: Incarnation) -> Arc<
 struct Wishes {
     /// Kinds of job that the executable brings along.
     kinds: Vec<Kind>,
-    /// Created when no match runs after the recovery.
+    /// Created when no match runs or waits after the recovery.
     first_match: Option<NewMatch>,
 }
 
@@ -463,9 +463,11 @@ async fn stop_jobs(node: &Serving) {
     }
 }
 
+/// A first run has a match. One that waits or is parked counts: it is what somebody played here,
+/// and [`Milestone::Ready`] says how it goes on.
 async fn ensure_match(node: &Serving, wanted: NewMatch) -> Result<(), NodeError> {
     let Parts { host, mover, .. } = node.parts();
-    if host.list().is_empty() && !mover.is_drained() {
+    if host.list().is_empty() && node.at_rest().is_empty() && !mover.is_drained() {
         node.create_here(wanted).await?;
     }
     Ok(())

@@ -13,6 +13,7 @@ use rekindle_schema::condition::Condition;
 use rekindle_schema::lease::{MatchLease, MatchState, NodeLease, NodeState};
 use rekindle_schema::{Epoch, Incarnation, MatchId, Tick};
 use rekindle_sim::Properties;
+use rekindle_sim::documents::collection_id;
 use rekindle_store::StoreError;
 use tokio::time::{Instant, timeout};
 
@@ -149,6 +150,16 @@ impl Serving {
             lines.push(format!("and {more} more: `rekindle match ls`"));
         }
         lines
+    }
+
+    /// The matches that this node would run and that wait or are parked: each with why, as lists
+    /// have it, ascending. Collections of documents are not among them.
+    pub fn at_rest(&self) -> Vec<(MatchLease, Standing)> {
+        let mut all = self.parts().standings.all();
+        all.retain(|(row, standing)| {
+            *standing != Standing::Recovering && row.match_id != collection_id(&row.spec.game)
+        });
+        all
     }
 
     /// What the store says, if it says it soon.

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::placing::PeerAnswers;
+use super::placing::{ASKED_AGAIN, PeerAnswers};
 use super::successors::Successors;
 use super::{ControlError, Serving};
 use crate::clock;
@@ -252,12 +252,34 @@ impl Mover {
         }))
     }
 
-    /// The node of this name or incarnation, if a new match may be entered there.
-    pub(super) async fn named(&self, wanted: &str) -> Result<Chosen, ControlError> {
+    /// The node of this name or incarnation, if a new match may be entered there. One that cannot
+    /// be asked is waited for until `deadline`: a link that broke comes back, and a node that has
+    /// just started, or was silent for a moment, is heard of soon.
+    pub(super) async fn named(
+        &self,
+        wanted: &str,
+        deadline: Instant,
+    ) -> Result<Chosen, ControlError> {
         let own = &self.name;
         if wanted == own || wanted == self.me.to_string() {
             return Ok(Chosen::Here);
         }
+        loop {
+            if let Some(found) = self.named_now(wanted).await? {
+                return Ok(Chosen::There(Box::new(found)));
+            }
+            if Instant::now() >= deadline {
+                return Err(ControlError::Refused(format!(
+                    "RK-NODE-213: no link, or a silent one, to node {wanted}: it may hang, have \
+                     ended, or be cut off; nothing was created"
+                )));
+            }
+            tokio::time::sleep(ASKED_AGAIN).await;
+        }
+    }
+
+    /// Another node of this name or incarnation; `None`: it cannot be asked at this moment.
+    async fn named_now(&self, wanted: &str) -> Result<Option<Member>, ControlError> {
         let nodes = self.nodes().await?;
         let node = find(&nodes, wanted)?;
         let Member { build, region, incarnation, .. } = &node.member;
@@ -276,14 +298,8 @@ impl Mover {
             ));
         }
         let linked = self.giving.peers.linked().contains(incarnation);
-        if !linked || self.cluster.looks_dead(*incarnation) {
-            return no(format!(
-                "RK-NODE-213: no link, or a silent one, to node {wanted}: it may hang, have \
-                 ended, or be cut off; \
-                 nothing was created"
-            ));
-        }
-        Ok(Chosen::There(Box::new(node.member.clone())))
+        let heard = linked && !self.cluster.looks_dead(*incarnation);
+        Ok(heard.then(|| node.member.clone()))
     }
 
     /// This node, as one that might run a match.
@@ -464,20 +480,14 @@ impl Mover {
                 *matches.entry(row.incarnation).or_default() += 1;
             }
         }
-        let drained: BTreeSet<Incarnation> = self
-            .cluster
-            .seen()
-            .into_iter()
-            .filter(|seen| seen.load.is_some_and(|load| load.draining))
-            .map(|seen| seen.peer.incarnation)
-            .collect();
         let node = |member: Member| {
             let node = member.incarnation;
             let candidate = Candidate {
                 node,
                 weight: member.weight.max(1),
                 matches: matches.get(&node).copied().unwrap_or(0),
-                draining: member.draining || drained.contains(&node),
+                // As the store says: gossip of an earlier moment may come later than that.
+                draining: member.draining,
                 region: member.region.clone(),
             };
             Node { member, candidate }

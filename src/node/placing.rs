@@ -28,8 +28,9 @@ use crate::clock;
 
 /// How long another node may take to enter a match and begin to run it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How soon a node is asked again of which it is unknown whether it has created a match.
-const ASKED_AGAIN: Duration = Duration::from_millis(100);
+/// How soon a node is asked again that could not be asked, or of which it is unknown whether it has
+/// created a match.
+pub(super) const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// The longest configuration of a game that goes to another node, in bytes: the rest of a request
 /// is short.
 const MOST_CONFIG: usize = MAX_PEER_MESSAGE / 2;
@@ -45,6 +46,8 @@ enum Asked {
     Runs,
     /// It does not, and will not.
     Refused(String),
+    /// It was not asked: there is no link to it at the moment, or too much waits for it.
+    Unreached(String),
     /// Nobody knows: only the row tells.
     Unknown(String),
 }
@@ -89,7 +92,8 @@ impl Serving {
     }
 
     async fn create_on(&self, id: MatchId, spec: MatchSpec, on: &str) -> Result<(), ControlError> {
-        let member = match self.parts().mover.named(on).await? {
+        let deadline = Instant::now() + PATIENCE;
+        let member = match self.parts().mover.named(on, deadline).await? {
             Chosen::There(member) => member,
             Chosen::Here | Chosen::Nobody => return self.enter_here(id, spec).await,
         };
@@ -100,17 +104,19 @@ impl Serving {
                 spec.config.len()
             )));
         }
-        let deadline = Instant::now() + PATIENCE;
         let mut open = None;
         loop {
             match (self.ask_to_create(&member, id, &spec).await, open.take()) {
                 (Asked::Runs, _) => return Ok(()),
-                (Asked::Refused(why), None) => {
-                    let words = format!("RK-NODE-215: node {on} refuses: {why}");
+                (Asked::Unreached(_), None) if Instant::now() < deadline => {}
+                (Asked::Refused(why) | Asked::Unreached(why), None) => {
+                    let words = format!("RK-NODE-215: node {on} does not take it: {why}");
                     return Err(ControlError::Refused(words));
                 }
                 // The first request may be worked on yet: that is why it refuses this one.
-                (Asked::Refused(_), Some(why)) | (Asked::Unknown(why), _) => open = Some(why),
+                (Asked::Refused(_) | Asked::Unreached(_), Some(why)) | (Asked::Unknown(why), _) => {
+                    open = Some(why);
+                }
             }
             if self.is_entered(id).await? {
                 return Ok(());
@@ -137,7 +143,7 @@ impl Serving {
             };
             let why = match self.ask_to_create(&member, id, &spec).await {
                 Asked::Runs => return Ok(()),
-                Asked::Refused(why) => why,
+                Asked::Refused(why) | Asked::Unreached(why) => why,
                 Asked::Unknown(why) => {
                     silent = Some((member.name.clone(), why.clone()));
                     why
@@ -180,7 +186,10 @@ impl Serving {
             Ok(PeerReply::Refused { words }) => Asked::Refused(words),
             Ok(_) => Asked::Unknown("it answered something else".to_owned()),
             Err(error @ PeerError::Unknown(_)) => Asked::Unknown(error.to_string()),
-            Err(error) => Asked::Refused(error.to_string()),
+            Err(error @ (PeerError::NoLink(_) | PeerError::Busy(_))) => {
+                Asked::Unreached(error.to_string())
+            }
+            Err(error @ PeerError::Version { .. }) => Asked::Refused(error.to_string()),
         }
     }
 

@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::text;
+
 /// Writes an event as a line of JSON.
 pub(super) struct JsonLines;
 
@@ -71,11 +73,11 @@ impl Line {
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field.name(), Value::from(format!("{value:?}")));
+        self.put(field.name(), Value::from(text::own(&format!("{value:?}"))));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), Value::from(value));
+        self.put(field.name(), Value::from(text::own(value)));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -239,6 +239,28 @@ fn players_come_in_over_the_network() {
 }
 
 #[test]
+fn bots_whose_node_does_not_come_back_say_so_and_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), &[]);
+    let id = create(dir.path(), "0");
+    let args = ["bots", "--count", "3", "--seconds", "6", "--match", &id, "--json"];
+    let mut bots = command(dir.path());
+    bots.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let bots = bots.spawn().unwrap();
+    eventually("bots in the match", || (show(dir.path(), &id)["players"] == 3).then_some(()));
+    node.kill();
+    let ended = bots.wait_with_output().unwrap();
+    // The figures, then the error.
+    let told = ended.stdout.split(|&byte| byte == b'\n').next().unwrap();
+    let told: Value = serde_json::from_slice(told).unwrap();
+    let (out, err) = (told.to_string(), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(ended.status.code(), Some(1), "{out}{err}");
+    assert_eq!((&told["cut_off"], &told["closed"]), (&3.into(), &0.into()), "{out}");
+    assert!(err.contains("RK-CLI-148") && err.contains("cut off"), "{err}");
+    assert!(out.contains("cut off, and not back when the time was over"), "{out}");
+}
+
+#[test]
 fn the_first_run_prints_what_works() {
     let dir = tempfile::tempdir().unwrap();
     let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];

@@ -156,6 +156,20 @@ fn a_node_is_drained_under_load_stays_so_over_its_restart_and_no_session_ends() 
     assert_eq!((a.terminate(), b.terminate()), (0, 0));
 }
 
+#[test]
+fn a_node_that_has_just_started_can_be_named_for_a_match_at_every_other() {
+    let place = Place::new();
+    let (mut a, b) = (place.start("a"), place.start("b"));
+    for _ in 0..3 {
+        a.kill();
+        a = place.start("a");
+        // The link to it may not be there yet: it is waited for.
+        let created = place.at("b", &["match", "create", "--on", "a", "--json"]).expect(0).json();
+        assert_eq!(created["node"], "a", "{created}");
+    }
+    assert_eq!((a.terminate(), b.terminate()), (0, 0));
+}
+
 /// One request to one node: the match on another one, its address, tickets that let players in.
 fn a_matchmaker_gets_all_that_its_players_need(place: &Place) {
     let (a, asked) = (place.card("a"), place.card("b"));
@@ -164,11 +178,8 @@ fn a_matchmaker_gets_all_that_its_players_need(place: &Place) {
         "game": "arena", "config": {}, "house_bots": 1, "on": "a",
         "seats": [{ "player": 41, "name": "ada" }, { "player": 42 }],
     });
-    let created = eventually("a match on the other node", || {
-        let (head, body) = http_post(admin, "/v1/matches", &wanted);
-        // The link to a node that has just started may not be there yet.
-        head.contains(" 200 ").then_some(body)
-    });
+    let (head, created) = http_post(admin, "/v1/matches", &wanted);
+    assert!(head.contains(" 200 "), "{head} {created}");
     assert_eq!(
         (&created["node"], &created["addresses"][0]),
         (&"a".into(), &a["listen"]),
@@ -235,6 +246,14 @@ fn a_match_with_a_free_seat_is_found_through_every_node() {
     eventually("the players of a match of the other node", || {
         (open("a")?["players"] == 3 && open("b")?["players"] == 3).then_some(())
     });
+    // Bots that ask the node without matches play at the one that has it.
+    let admin = place.card("a")["admin"].as_str().unwrap().to_owned();
+    let bots = ["bots", "--admin", &admin, "--count", "2", "--seconds", "3", "--json"];
+    let played = rekindle(place.dir.path(), &bots).expect(0).json();
+    assert_eq!((&played["joins"], &played["closed"]), (&2.into(), &0.into()), "{played}");
+    assert!(played["inputs_durable"].as_u64() > Some(10), "{played}");
+    let none = rekindle(place.dir.path(), &["bots", "--admin", &admin, "--game", "tictactoe"]);
+    assert!(none.code == 4 && none.stderr.contains("RK-CLI-012"), "{none:?}");
     let seats = open("a").unwrap()["seats"].as_u64().unwrap();
     assert_eq!(open("a").unwrap()["reason"], Value::Null, "its node was asked");
     let table = place.at("a", &["match", "ls", "--open"]).expect(0).stdout;

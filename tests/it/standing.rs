@@ -22,12 +22,12 @@ use crate::store::Tables;
 use crate::support::{Done, Node, REKINDLE, command, eventually, http_get, rekindle};
 
 fn create(dir: &Path) -> String {
-    let created = rekindle(
-        dir,
-        &["match", "create", "--bots", "2", "--game-config", r#"{"endless":true}"#, "--json"],
-    )
-    .expect(0)
-    .json();
+    create_with(dir, &[])
+}
+
+fn create_with(dir: &Path, more: &[&str]) -> String {
+    let args = ["match", "create", "--bots", "2", "--game-config", r#"{"endless":true}"#, "--json"];
+    let created = rekindle(dir, &[&args[..], more].concat()).expect(0).json();
     created["id"].as_str().unwrap().to_owned()
 }
 
@@ -170,7 +170,8 @@ fn matches_of_other_nodes_and_matches_that_ended_are_shown_as_such() {
         Node::start(&place(name), &["--set", &store, "--set", &format!("node.name={name}")])
     };
     let (_a, _b) = (start("a"), start("b"));
-    let (runs, over) = (create(&place("a")), create(&place("a")));
+    let there = || create_with(&place("a"), &["--on", "a"]);
+    let (runs, over) = (there(), there());
     reaches(&place("a"), &over, 20);
     rekindle(&place("a"), &["match", "stop", &over]).expect(0);
     let view = show(&place("b"), &runs);

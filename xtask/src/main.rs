@@ -2,13 +2,15 @@
 //! `cargo xtask model`, `cargo xtask drill`, `cargo xtask cuts`, `cargo xtask attack`,
 //! `cargo xtask bits`, `cargo xtask browser`, `cargo xtask load`, `cargo xtask stores`,
 //! `cargo xtask outage`, `cargo xtask physics`, `cargo xtask ecs`, `cargo xtask restart`,
-//! `cargo xtask scaffold`, `cargo xtask cluster`, `cargo xtask services`, `cargo xtask tidy`.
+//! `cargo xtask scaffold`, `cargo xtask games`, `cargo xtask cluster`, `cargo xtask services`,
+//! `cargo xtask tidy`.
 
 mod attack;
 mod browser;
 mod cluster;
 mod cuts;
 mod drill;
+mod games;
 mod layers;
 mod load;
 mod node;
@@ -106,6 +108,9 @@ enum Task {
     /// Make a game from each template of `rekindle new`, build it in a folder of its own and test
     /// it, which kills its node (minutes)
     Scaffold(scaffold::Scaffold),
+    /// Play every game and every template in the demo, on a node that is killed and on a cluster of
+    /// three, and print one table (ten minutes)
+    Games(games::Games),
     /// Do things to a cluster of real processes under load, and measure what it costs (minutes)
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -137,6 +142,7 @@ fn main() -> ExitCode {
         Task::Outage(wanted) => outage::outage(&wanted),
         Task::Restart(wanted) => restart::restart(&wanted),
         Task::Scaffold(wanted) => scaffold::scaffold(&wanted),
+        Task::Games(wanted) => games::games(&wanted),
         Task::Cluster(wanted) => cluster::cluster(&wanted),
         Task::Services(wanted) => services::services(&wanted),
         Task::Drill { kills, power_cuts, seed } => drill::drill(kills, power_cuts, seed),

@@ -4,6 +4,8 @@
 //! Ids of matches and jobs arrive as the request spells them: whoever implements this parses them
 //! and refuses what is none.
 
+use std::borrow::Cow;
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde_json::Value as Json;
@@ -61,6 +63,11 @@ pub trait Control: Send + Sync + 'static {
     fn is_dev(&self) -> bool;
     /// Whether players are let in, and if not, why.
     fn ready(&self) -> Result<(), &'static str>;
+    /// A text of this crate as the node tells it to people: with the name of its own executable in
+    /// commands.
+    fn told<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(text)
+    }
     /// Which matches do not run as they should, one line each. The answer is for everybody: it has
     /// no words that players or games wrote.
     fn detail(&self) -> Vec<String>;

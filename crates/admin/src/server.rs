@@ -312,6 +312,7 @@ async fn index(State(admin): State<Admin>) -> Html<String> {
     );
     let _ = write!(page, "<h1>Rekindle node {}</h1><table>", admin.node.name());
     for (method, path, what) in PATHS {
+        let what = admin.node.told(what);
         let shown = if *method == "GET" && !path.contains('{') {
             format!("<a href={path}>{path}</a>")
         } else {

@@ -31,7 +31,7 @@ fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
-/// A bare start. Killed when dropped.
+/// A bare start, whose log goes into the file `log`. Killed when dropped.
 struct Bare {
     child: Child,
     printed: Vec<String>,
@@ -39,7 +39,9 @@ struct Bare {
 
 impl Bare {
     fn start(dir: &Path) -> Self {
-        let mut child = duel(dir).args(FREE).stdout(Stdio::piped()).spawn().unwrap();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let mut command = duel(dir);
+        let mut child = command.args(FREE).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut printed: Vec<String> = Vec::new();
         while !printed.last().is_some_and(|line| line.contains("Ctrl-C")) {
@@ -99,6 +101,76 @@ fn a_bare_start_plays_the_game_with_as_many_bots_as_it_has_room_for() {
     let (code, out, err) =
         run(dir.path(), &["bots", "--count", "2", "--seconds", "3", "--match", &id]);
     assert_eq!(code, Some(0), "{out}{err}");
+}
+
+/// The only file in the only directory in `dir`.
+fn only_file(dir: &Path) -> std::path::PathBuf {
+    let only = |dir: &Path| std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    only(&only(dir))
+}
+
+#[test]
+fn a_first_run_says_which_match_is_parked_and_begins_no_second_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Bare::start(dir);
+    // A second of play in the log.
+    let (code, out, err) = run(dir, &["watch", "--seconds", "1"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    drop(node);
+    let log = only_file(&dir.join("rekindle-data/logs"));
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&log, bytes).unwrap();
+
+    let node = Bare::start(dir);
+    let text = node.printed.join("\n");
+    let (_, out, _) = run(dir, &["match", "ls", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let [only] = &listed.as_array().unwrap()[..] else { panic!("a second match: {listed}") };
+    assert_eq!(only["state"], "parked");
+    let (id, reason) = (only["id"].as_str().unwrap(), only["reason"].as_str().unwrap());
+    let (_, list, _) = run(dir, &["match", "ls"]);
+    let note = list.lines().find_map(|line| line.strip_prefix(&format!("note: {id}: "))).unwrap();
+    assert!(
+        !note.contains(id) && text.contains(&format!("(duel): parked: {note}")),
+        "{text}{list}"
+    );
+    assert!(reason.contains("`rekindle ") && note.contains("`duel "), "{reason} {note}");
+    assert!(!text.contains("runs at tick") && !text.contains(" watch"), "{text}");
+    // What is offered works, and another match is one command away.
+    for words in ["match show", "match create --bots 2"] {
+        let line = node.printed.iter().find(|line| line.contains(words)).expect(words);
+        let words: Vec<&str> =
+            line.trim().split_once("   ").unwrap().0.split_whitespace().skip(1).collect();
+        let (code, out, err) = run(dir, &words);
+        assert_eq!(code, Some(0), "{words:?}: {out}{err}");
+    }
+    // Wherever advice is read, it names this executable.
+    let admin = node.printed.iter().find_map(|line| line.trim().strip_prefix("health")).unwrap();
+    let ready = http_get(admin.trim());
+    assert!(ready.contains(&format!("`duel match show {}`", &id[..8])), "{ready}");
+    let page = http_get(admin.trim().trim_end_matches("readyz"));
+    assert!(page.contains("`duel match create`"), "{page}");
+    let (_, status, _) = run(dir, &["cluster", "status"]);
+    assert!(status.contains("  duel match show ") && !status.contains("  rekindle "), "{status}");
+    let said = std::fs::read_to_string(dir.join("log")).unwrap();
+    for text in [&text, &said, &ready, &page] {
+        assert!(text.contains("duel") && !text.contains("`rekindle "), "{text}");
+    }
+    assert!(said.contains("`duel "), "{said}");
+}
+
+/// What is answered at `http://HOST/PATH`.
+fn http_get(url: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]

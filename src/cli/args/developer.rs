@@ -32,6 +32,10 @@ pub struct ReplayArgs {
     /// The match of a bug report; no store is read.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Prints every value of the state, not how much there is of what. With --json it is there
+    /// anyway.
+    #[arg(long)]
+    pub state: bool,
 }
 
 /// `rekindle bugreport`.

@@ -119,7 +119,9 @@ pub(crate) fn explain(
         .chain(resources.iter().map(|stored| fields(stored).count()));
     let total = names.len() - 1 + counts.sum::<usize>();
     if ours.len() != total || theirs.len() != total {
-        return vec!["the parts that the state has".to_owned()];
+        let words = "this build keeps other components, resources or fields than the build that \
+            played: which of them differ cannot be told";
+        return vec![words.to_owned()];
     }
     let differs = |index: usize| ours[index] != theirs[index];
     let mut place = names.len() - 1;
