@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use rekindle_actors::{OnStall, Output};
+use rekindle_actors::{OnStall, Output, Overload};
 use rekindle_cluster::retention::Policy;
 use rekindle_store_open::address::{AddressError, StoreAddress};
 
@@ -103,6 +103,10 @@ pub struct Config {
     pub output: Output,
     /// What a match does when the store is slow.
     pub on_stall: OnStall,
+    /// Ticks that a match which is behind makes back to back, at least 1.
+    pub catch_up: u32,
+    /// When matches of a thread with too much to do are slowed.
+    pub overload: Overload,
     /// How much of matches is kept, and for how long.
     pub retention: Policy,
     /// Resume matches of another build.
@@ -173,6 +177,8 @@ impl Config {
             node_region: name(settings, "node.region")?,
             output: output(settings),
             on_stall: on_stall(settings),
+            catch_up: at_least_one(settings, "overload.catch_up")?,
+            overload: overload(settings)?,
             retention: retention::policy(settings)?,
             accept_build: parse(settings, "accept_build", "true or false")?,
             beat_every: at_least_one(settings, "beat_every")?,
@@ -265,6 +271,12 @@ fn output(settings: &Settings) -> Output {
 
 fn on_stall(settings: &Settings) -> OnStall {
     if text(settings, "on_stall") == "pause" { OnStall::Pause } else { OnStall::Degrade }
+}
+
+/// When matches are slowed.
+fn overload(settings: &Settings) -> Result<Overload, ConfigError> {
+    let late_s = parse(settings, "overload.slow_after_s", "seconds")?;
+    Ok(Overload::after(late_s, at_least_one(settings, "overload.calm_s")?))
 }
 
 /// How many deltas stand on a full checkpoint; 0: all are full.

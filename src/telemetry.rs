@@ -142,8 +142,10 @@ pub const METRICS: &[(Shape, &str, &str)] = &[
     (
         Counter,
         "rekindle_late_ticks_total",
-        "ticks that began more than half a tick after their deadline",
+        "ticks that began more than half of the time between two ticks after their deadline",
     ),
+    (Counter, "rekindle_slowdowns_total", "times that a match was slowed because of overload"),
+    (Gauge, "rekindle_matches_slowed", "matches that are slowed now"),
     (Gauge, "rekindle_peer_links", "links to other nodes"),
     (Gauge, "rekindle_peer_suspected", "other nodes that look dead from here"),
     (Gauge, "rekindle_peer_trip_microseconds", "last round trip to another node"),

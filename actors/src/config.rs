@@ -9,6 +9,7 @@ use rekindle_sim::documents::wire::CollectionInfo;
 use rekindle_sim::{GameType, Workers};
 use rekindle_store::Store;
 
+use crate::core::shedding::Rules;
 use crate::error::HostError;
 
 /// Milliseconds since 1970. Used for the times in records only: nothing is decided by it.
@@ -120,6 +121,31 @@ pub struct Hang {
 /// What to do once a hang is parked and logged.
 pub type OnHang = Arc<dyn Fn(Hang) + Send + Sync>;
 
+/// When the matches of a thread that has too much to do are slowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overload {
+    /// From one look at the matches to the next.
+    pub look: Duration,
+    /// How many looks it takes.
+    pub rules: Rules,
+}
+
+impl Overload {
+    /// Matches are never slowed.
+    pub const NEVER: Self = Self::after(0, 1);
+
+    /// Matches are slowed when one of the same thread was late for `late_s` seconds (0: never), and
+    /// get their rate back when none was for `calm_s` seconds.
+    pub const fn after(late_s: u32, calm_s: u32) -> Self {
+        Self { look: Duration::from_secs(1), rules: Rules { late: late_s, calm: calm_s } }
+    }
+
+    /// Whether matches may be slowed.
+    pub fn slows(&self) -> bool {
+        self.rules.late > 0
+    }
+}
+
 /// The exit code of a process that its watchdog ended.
 pub const HANG_EXIT_CODE: i32 = 86;
 
@@ -173,6 +199,9 @@ pub struct HostConfig {
     /// Ticks that a match may run back to back to catch up; what it is further behind is given up
     /// as delay.
     pub catch_up: u32,
+    /// When matches are slowed. Only those are whose game allows it
+    /// ([`rekindle_sim::Game::MAX_SLOWDOWN`]).
+    pub overload: Overload,
     /// Frames that a subscriber may lag behind before it is dropped.
     pub subscriber_frames: usize,
     /// Restarts of one match within a minute before it is parked.
@@ -205,6 +234,7 @@ impl Default for HostConfig {
             backlog_bytes: 16 << 20,
             batch_bytes: 1 << 20,
             catch_up: 4,
+            overload: Overload::after(5, 10),
             subscriber_frames: 64,
             restarts: 3,
             on_hang: Arc::new(|_| std::process::exit(HANG_EXIT_CODE)),
@@ -213,9 +243,11 @@ impl Default for HostConfig {
 }
 
 impl HostConfig {
-    /// For one runtime with tokio's virtual clock: no threads, no watchdog.
+    /// For one runtime with tokio's virtual clock, under which no tick is ever late: no threads, no
+    /// watchdog, no looking for overload.
     pub fn simulated() -> Self {
-        Self { shards: 0, cores: 1, watchdog: Duration::ZERO, ..Self::default() }
+        let (watchdog, overload) = (Duration::ZERO, Overload::NEVER);
+        Self { shards: 0, cores: 1, watchdog, overload, ..Self::default() }
     }
 }
 

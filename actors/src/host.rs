@@ -43,8 +43,8 @@ use crate::play::cell::MatchCell;
 use crate::play::supervision::MatchPhase;
 use crate::recovery::upgrade::BuildChange;
 use crate::services::{Actors, Services};
-use crate::shard::watchdog;
 use crate::shard::wheel::Shard;
+use crate::shard::{overload, watchdog};
 use supervisor::{Role, Supervisor};
 
 pub use entering::Entering;
@@ -75,8 +75,10 @@ pub struct MatchStatus {
     pub sessions: usize,
     /// Most sessions it takes.
     pub max_players: usize,
-    /// Ticks that started more than half a tick late.
+    /// Ticks that started more than half of the time between two ticks late.
     pub late_ticks: u64,
+    /// How many periods lie between two ticks; 1 at its own rate, more while it is slowed.
+    pub slowdown: u8,
     /// The newest checkpoint under this ownership: record, tick, bytes.
     pub checkpoint: Option<(Seq, Tick, usize)>,
     /// Set if it went on here with another build than before.
@@ -142,6 +144,7 @@ impl Host {
         });
         let guard = Arc::new(Guard(Arc::clone(&services)));
         services.start_actors().await?;
+        overload::start(&services);
         if !services.config.watchdog.is_zero() && services.threaded() {
             watchdog::start(&services)
                 .map_err(|error| HostError::Spawn { what: "watchdog", cause: error.to_string() })?;
@@ -244,6 +247,7 @@ fn status(cell: &MatchCell) -> MatchStatus {
         sessions,
         max_players,
         late_ticks: cell.supervision.late(),
+        slowdown: cell.supervision.slowdown(),
         checkpoint: cell.checkpoints.newest().map(|stored| (stored.seq, stored.tick, stored.bytes)),
         build_change: cell.build_change,
     }

@@ -19,7 +19,7 @@
 //! | name | kind | meaning |
 //! |---|---|---|
 //! | `rekindle_ticks_total` | counter | ticks executed |
-//! | `rekindle_late_ticks_total` | counter | ticks that started more than half a tick period after their deadline |
+//! | `rekindle_late_ticks_total` | counter | ticks that started more than half a tick after their deadline |
 //! | `rekindle_paused_ticks_total` | counter | ticks put off because the store is behind |
 //! | `rekindle_tick_delay_microseconds_total` | counter | match time given up: schedules moved, repairs |
 //! | `rekindle_tick_seconds` | histogram | one step, with hash and extraction |
@@ -48,6 +48,8 @@
 //! | `rekindle_match_restarts_total` | counter | match actors started again |
 //! | `rekindle_matches_moved_total` | counter | matches that went on at another node |
 //! | `rekindle_effects_delivered_total` | counter | effects that were new to their sink |
+//! | `rekindle_slowdowns_total` | counter | times that a match was slowed |
+//! | `rekindle_matches_slowed` | gauge | matches that are slowed now |
 //! | `rekindle_matches`, `rekindle_sessions` | gauge | on this node now |
 
 mod checkpoint;
@@ -66,7 +68,7 @@ mod shard;
 
 pub use config::{
     Games, HANG_EXIT_CODE, Hang, HostConfig, HostParts, OnHang, OnStall, OtherBuild, Output,
-    WallClock,
+    Overload, WallClock,
 };
 pub use core::Durable;
 pub use core::profile::{Figures, PartProfile, Profile, StageProfile};

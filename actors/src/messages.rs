@@ -42,6 +42,9 @@ pub(crate) enum MatchMsg {
     Read(Reader),
     /// Where the world stands, with its hash.
     Inspect(oneshot::Sender<(Tick, StateHash)>),
+    /// The node has too much to do, or no longer has: so many periods lie between two ticks from
+    /// now on.
+    Slow(u8),
     /// Note what the parts of ticks take from now on, as long as somebody holds the samples.
     Profile(Weak<Mutex<Samples>>),
 }

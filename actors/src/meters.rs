@@ -35,6 +35,8 @@ pub(crate) struct Meters {
     pub(crate) restarts: Counter,
     pub(crate) moved: Counter,
     pub(crate) effects: Counter,
+    pub(crate) slowdowns: Counter,
+    pub(crate) slowed: Gauge,
     pub(crate) matches: Gauge,
     pub(crate) sessions: Gauge,
 }
@@ -87,6 +89,8 @@ impl Meters {
             restarts: counter!("rekindle_match_restarts_total"),
             moved: counter!("rekindle_matches_moved_total"),
             effects: counter!("rekindle_effects_delivered_total"),
+            slowdowns: counter!("rekindle_slowdowns_total"),
+            slowed: gauge!("rekindle_matches_slowed"),
             matches: gauge!("rekindle_matches"),
             sessions: gauge!("rekindle_sessions"),
         }

@@ -3,7 +3,7 @@
 //! [`cell`] is what the node knows of a match, put together from [`admission`], [`books`],
 //! [`effects`], [`subscribers`], [`supervision`] and the match's checkpoints. [`actor`] owns the
 //! world and is the only one that steps it; [`ticking`] is the life of a tick, [`profiler`]
-//! measures it; [`delivery`] hands
+//! measures it, [`slowing`] changes its rate; [`delivery`] hands
 //! effects to their sink; [`finish`] closes an ended match. The host starts and stops matches; the
 //! pure rules are in [`crate::core`].
 
@@ -16,6 +16,7 @@ pub(crate) mod effects;
 mod finish;
 mod moving;
 pub(crate) mod profiler;
+mod slowing;
 pub(crate) mod subscribers;
 pub(crate) mod supervision;
 mod ticking;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rekindle_actors::{Following, GoOn};
 use rekindle_door::{MatchDoor as _, Opened};
-use rekindle_schema::lease::{Lineage, MatchLease};
+use rekindle_schema::lease::MatchLease;
 use rekindle_schema::peer::Cut;
 use rekindle_schema::record::{Flush, Step};
 use rekindle_schema::{MatchId, PlayerId, SessionId, Tick};
@@ -90,20 +90,6 @@ impl Player {
     }
 }
 
-fn next_row(row: &MatchLease, node: &Node, cut: &Cut) -> MatchLease {
-    let mut next = row.clone();
-    next.version += 1;
-    next.epoch = row.epoch.next();
-    next.incarnation = node.me;
-    next.lineage.push(Lineage {
-        epoch: next.epoch,
-        incarnation: node.me,
-        first_batch: node.host.next_batch(),
-        first_seq: cut.seq.next(),
-    });
-    next
-}
-
 async fn cut_with(from: &Node, to: &Node, following: &mut Following) -> Cut {
     let cut = from.host.hand_off(MATCH).await.expect("it stops");
     while !following.is_at(&cut).expect("the same world") {
@@ -145,7 +131,7 @@ async fn perform(store: &Store, owner: Node, act: Act, me: u64) -> Node {
     let cut = cut_with(&owner, &other, &mut following).await;
     match act {
         Act::Move | Act::DieOwned => {
-            let next = next_row(&row, &other, &cut);
+            let next = other.next_row(&row, &cut);
             set(store, &next).await;
             if matches!(act, Act::DieOwned) {
                 return succeed(store, [&owner, &other], me + 1).await;
@@ -160,7 +146,7 @@ async fn perform(store: &Store, owner: Node, act: Act, me: u64) -> Node {
             owner
         }
         Act::KeepAs => {
-            let next = next_row(&row, &owner, &cut);
+            let next = owner.next_row(&row, &cut);
             set(store, &next).await;
             assert!(owner.host.let_go(MATCH));
             let history = history::load(store, &next, &LoadOptions::default()).await.unwrap();

@@ -12,7 +12,7 @@ use rekindle_schema::net::NetView;
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, PlayerId, Tick};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::evidence::{AnsweredCommand, BotLog, DurableInput, Fact};
 use crate::swarm::{BotProgress, Brain, Move, NextMatch};
@@ -179,18 +179,22 @@ impl Stay<'_> {
             tokio::select! {
                 biased;
                 _ = self.stop.changed() => break,
-                due = next_due(&mut schedule) => self.act(due, &mut memory, &mut log),
+                due = next_due(&mut schedule) => {
+                    self.act(due, &mut memory, &mut log);
+                    // A match that is slowed takes inputs at the rate at which it goes.
+                    let period = self.client.tick_period().unwrap_or(memory.tick);
+                    if period.abs_diff(memory.tick) > memory.tick / 100 {
+                        memory.tick = period;
+                        schedule = Some(every(due + period, period));
+                    }
+                }
                 event = self.client.event() => match event {
                     Some(event) => {
                         if let ClientEvent::Welcome(welcome) = &event {
                             memory.tick =
                                 Duration::from_secs(1) / u32::from(welcome.tick_rate.max(1));
                             let first = Instant::now() + memory.tick.mul_f64(self.bot.phase);
-                            let mut timer = interval_at(first, memory.tick);
-                            // Inputs fall due whether or not the last ones were answered, or even
-                            // sent in time.
-                            timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
-                            schedule = Some(timer);
+                            schedule = Some(every(first, memory.tick));
                         }
                         self.note(event, &mut memory, &mut log);
                     }
@@ -414,7 +418,14 @@ impl Stay<'_> {
     }
 }
 
-async fn next_due(schedule: &mut Option<tokio::time::Interval>) -> Instant {
+/// Moves fall due whether or not the last ones were answered, or even sent in time.
+fn every(first: Instant, period: Duration) -> Interval {
+    let mut timer = interval_at(first, period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    timer
+}
+
+async fn next_due(schedule: &mut Option<Interval>) -> Instant {
     match schedule {
         Some(timer) => timer.tick().await,
         None => std::future::pending().await,

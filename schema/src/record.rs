@@ -16,6 +16,9 @@ use crate::ids::{BuildId, PlayerId, SessionId, StateHash, Tick};
 
 /// Format tag of an encoded [`Flush`] that says what was shown.
 pub const FLUSH_TAG: FormatTag = FormatTag(0x1011);
+/// Format tag of an encoded [`Flush`] with a [`Decision::Slowdown`] among its decisions, and with
+/// the fields of [`FLUSH_TAG`]. A build that does not know such decisions refuses it by its tag.
+pub const FLUSH_SLOWED_TAG: FormatTag = FormatTag(0x1021);
 /// Format tag of an encoded [`Flush`] of the first releases: without [`Flush::shown`] and
 /// [`Flush::parts`].
 const FLUSH_TAG_1: FormatTag = FormatTag(0x1001);
@@ -218,7 +221,20 @@ pub enum Decision {
         /// On what grounds.
         grounds: Grounds,
     },
+    /// The match goes at another rate, because there is too much to do on its node, or no longer
+    /// is. The world does not see it: no tick computes anything else. Said again behind each
+    /// checkpoint of a match that is slowed, so that what is left of its journal has it.
+    Slowdown {
+        /// The first tick that is made under it.
+        tick: Tick,
+        /// How many tick periods lie between two ticks: 1 at the match's own rate, at most
+        /// [`MAX_SLOWDOWN`].
+        periods: u8,
+    },
 }
+
+/// Most tick periods that may lie between two ticks of a match.
+pub const MAX_SLOWDOWN: u8 = 4;
 
 /// Why a build goes on with a match that another one computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,10 +287,18 @@ struct Flush1 {
 impl Flush {
     /// The payload of a frame. One that does not say what was shown is written as the first
     /// releases did.
+    ///
+    /// # Panics
+    ///
+    /// In builds with debug assertions, if such a one has a [`Decision::Slowdown`]: the first
+    /// releases had none.
     pub fn encode(&self) -> Vec<u8> {
+        let slows = |decision: &Decision| matches!(decision, Decision::Slowdown { .. });
+        let slowed = self.decisions.iter().any(slows);
         if self.shown.is_some() {
-            return codec::encode(FLUSH_TAG, self);
+            return codec::encode(if slowed { FLUSH_SLOWED_TAG } else { FLUSH_TAG }, self);
         }
+        debug_assert!(!slowed, "a record of the first releases cannot say this");
         let Self { first, last, steps, beats, events, effects, decisions, .. } = self.clone();
         let old = Flush1 { first, last, steps, beats, events, effects, decisions };
         codec::encode(FLUSH_TAG_1, &old)
@@ -286,6 +310,9 @@ impl Flush {
     ///
     /// If the bytes are no record, or one of a later release.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        if FLUSH_SLOWED_TAG.is_of(bytes) {
+            return codec::decode(FLUSH_SLOWED_TAG, bytes);
+        }
         if !FLUSH_TAG_1.is_of(bytes) {
             return codec::decode(FLUSH_TAG, bytes);
         }

@@ -24,8 +24,8 @@ use rekindle_schema::lease::{
 use rekindle_schema::peer::Purpose;
 use rekindle_schema::posting::{POSTING_TAG, Posted, Posting};
 use rekindle_schema::record::{
-    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event, Flush,
-    Grounds, Join, Leave, LeaveReason, PartSums, Shown, Step,
+    AppliedCommand, AppliedInput, Beat, Decision, EFFECT_TAG, Effect, EffectId, Event,
+    FLUSH_SLOWED_TAG, FLUSH_TAG, Flush, Grounds, Join, Leave, LeaveReason, PartSums, Shown, Step,
 };
 use rekindle_schema::standby::{
     FOLLOW_REPORT_TAG, FollowReport, FollowState, FollowedMatch, STANDBY_WISH_TAG, StandbyWish,
@@ -123,6 +123,12 @@ fn flush_2() -> Flush {
     flush
 }
 
+fn flush_3() -> Flush {
+    let mut flush = flush_2();
+    flush.decisions.push(Decision::Slowdown { tick: Tick(60), periods: 3 });
+    flush
+}
+
 fn check_flush(name: &str, flush: &Flush) {
     let bytes = golden(name, &flush.encode());
     assert_eq!(Flush::decode(&bytes).as_ref(), Ok(flush), "{name}");
@@ -130,9 +136,11 @@ fn check_flush(name: &str, flush: &Flush) {
 }
 
 #[test]
-fn records_of_versions_1_and_2() {
+fn records_of_versions_1_to_3() {
     check_flush("flush-1.bin", &flush());
     check_flush("flush-2.bin", &flush_2());
+    check_flush("flush-3.bin", &flush_3());
+    assert!(FLUSH_TAG.is_of(&flush_2().encode()) && FLUSH_SLOWED_TAG.is_of(&flush_3().encode()));
     let silent = Flush { shown: Some(Vec::new()), ..flush() };
     assert_eq!(Flush::decode(&silent.encode()), Ok(silent), "nobody looked, and it says so");
     check("effect-1.bin", EFFECT_TAG, &effect());

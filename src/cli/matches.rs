@@ -417,9 +417,10 @@ fn details(view: &MatchView) -> Vec<String> {
         format!("game       {}", game_of(view)),
         format!("state      {}", view.state),
         format!(
-            "tick       {} at {} Hz, durable up to {}",
+            "tick       {} at {} Hz{}, durable up to {}",
             number(view.tick),
             view.tick_rate,
+            slowed(view),
             number(durable)
         ),
         format!("epoch      {}", view.epoch),
@@ -434,6 +435,14 @@ fn details(view: &MatchView) -> Vec<String> {
     lines.extend(view.followers.iter().map(|follower| format!("standby    {}", follower.words)));
     lines.extend(view.clients.iter().map(|client| line_of(client, view.tick)));
     lines
+}
+
+/// At what rate a match goes that is slowed.
+fn slowed(view: &MatchView) -> String {
+    let rate = |periods| f64::from(view.tick_rate) / f64::from(periods);
+    let words =
+        |periods| format!(", slowed to {:.1} Hz: its node has too much to do", rate(periods));
+    view.slowdown.map_or_else(String::new, words)
 }
 
 /// The line about players. Of a match that does not run here only what was asked for is known.
@@ -490,6 +499,7 @@ mod tests {
             durable: None,
             node: Some("b".to_owned()),
             tick_rate: 30,
+            slowdown: None,
             rules: Some(1),
             properties: BTreeMap::new(),
             epoch: 1,

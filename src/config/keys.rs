@@ -395,6 +395,27 @@ pub const KEYS: &[Key] = &[
         "when a tick leaves the node: once durable, or at once",
     ),
     key(
+        "overload.calm_s",
+        Kind::Number,
+        "10",
+        "slowed matches get their rate back, as far as it fits, when none of their thread was late \
+         for so long",
+    ),
+    key(
+        "overload.catch_up",
+        Kind::Number,
+        "4",
+        "ticks that a match which is behind makes back to back; what it is further behind is given \
+         up",
+    ),
+    key(
+        "overload.slow_after_s",
+        Kind::Number,
+        "5",
+        "matches whose game allows it are slowed when one of their thread was late for so long; 0: \
+         never",
+    ),
+    key(
         "public",
         Kind::Text,
         "",

@@ -56,6 +56,9 @@ pub struct MatchReport {
     pub node: Option<String>,
     /// Ticks per second.
     pub tick_rate: u16,
+    /// How many times longer than that says its ticks lie apart, if it runs here: more than 1 while
+    /// this node has slowed it.
+    pub slowdown: u8,
     /// The version of the game's rules that it began with; `None`: this node does not know.
     pub rules: Option<u32>,
     /// By what a lobby finds it; none while the directory does not answer.
@@ -132,6 +135,7 @@ impl Serving {
                 MatchPhase::Stalled => "stalled",
                 MatchPhase::Parked(_) => "parked",
                 MatchPhase::Repairing => "repairing",
+                MatchPhase::Running if status.slowdown > 1 => "slowed",
                 _ => {
                     lines.remove(&status.match_id);
                     continue;
@@ -365,6 +369,7 @@ pub(super) fn report_of(row: &MatchLease, here: Option<&MatchStatus>) -> MatchRe
         durable: here.map(|status| status.durable),
         node: None,
         tick_rate: row.spec.tick_rate,
+        slowdown: here.map_or(1, |status| status.slowdown),
         rules: Some(rekindle_sim::rules_of(&row.spec.config)),
         properties: rekindle_sim::properties_of(&row.spec.config),
         epoch: row.epoch,
@@ -399,6 +404,7 @@ fn unconfirmed(status: &MatchStatus, node: &str, error: &StoreError) -> MatchRep
         durable: Some(status.durable),
         node: Some(node.to_owned()),
         tick_rate: status.tick_rate,
+        slowdown: status.slowdown,
         rules: None,
         properties: Properties::new(),
         epoch: status.epoch,

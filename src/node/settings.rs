@@ -27,6 +27,8 @@ pub(super) fn host_config(config: &Config) -> io::Result<HostConfig> {
         trim_checkpoints: config.retention.checkpoints <= 2,
         checkpoint_chain: config.checkpoint_chain,
         watchdog: config.watchdog,
+        catch_up: config.catch_up,
+        overload: config.overload,
         other_build: OtherBuild::accepted_if(config.accept_build),
         on_hang: Arc::new(|_| {
             // What the watchdog has just said is to be read.

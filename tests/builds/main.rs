@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "the other tests of the executable use the rest")]
 mod support;
 
+mod overload;
 mod preflight;
 mod scenarios;
 
@@ -184,6 +185,7 @@ fn main() -> ExitCode {
         Ok("first" | "rebuilt") => return rekindle::Node::new().game::<First>().run(),
         Ok("careless") => return rekindle::Node::new().game::<Careless>().run(),
         Ok("changed") => return rekindle::Node::new().game::<Changed>().run(),
+        Ok("boiler") => return rekindle::Node::new().game::<overload::Boiler>().run(),
         Ok("careful") => return rekindle::Node::new().game::<Careful>().run(),
         Ok(variant) => {
             if let Some(exit) = scenarios::run(variant) {
@@ -196,11 +198,12 @@ fn main() -> ExitCode {
         .skip(1)
         .find(|argument| !argument.starts_with('-') && argument.parse::<u32>().is_err())
         .unwrap_or_default();
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         (
             "a_match_whose_replay_ends_its_process_is_parked_and_comes_back_when_that_is_mended",
             poison,
         ),
+        ("a_match_with_too_much_to_do_is_slowed_and_its_client_follows", overload::slowed),
         ("a_match_waits_for_a_build_that_knows_its_configuration", renamed),
         ("a_new_build_tries_all_matches_before_it_is_deployed", preflight::tries),
         ("a_match_keeps_its_rules_and_newer_ones_wait_for_their_build", preflight::ruled),

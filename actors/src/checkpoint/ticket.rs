@@ -129,6 +129,11 @@ impl Progress {
         cost.tick_seconds += SMOOTHING * (took.as_secs_f64() - cost.tick_seconds);
     }
 
+    /// What a step takes, smoothed, in seconds.
+    pub(crate) fn tick_seconds(&self) -> f64 {
+        self.cost.lock().tick_seconds
+    }
+
     /// Copies the world, or gathers what changed. See [`Chain::capture`].
     pub(crate) fn capture(&self, sim: &dyn Simulation, longest_chain: u32) -> Captured {
         self.chain.lock().capture(sim, longest_chain)

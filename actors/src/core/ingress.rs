@@ -18,6 +18,8 @@ use rekindle_schema::{PlayerId, SessionId, Tick};
 use rekindle_sim::SessionState;
 use tokio::time::Instant;
 
+use super::life::{self, SessionStage};
+
 /// Bounds of what waits for a match.
 #[derive(Debug, Clone, Copy)]
 pub struct IngressLimits {
@@ -70,6 +72,17 @@ enum Phase {
     Leaving(LeaveReason),
 }
 
+impl Phase {
+    fn stage(self) -> SessionStage {
+        match self {
+            Self::Joining => SessionStage::Joining,
+            Self::In(_) => SessionStage::In,
+            Self::Durable => SessionStage::Durable,
+            Self::Leaving(_) => SessionStage::Leaving,
+        }
+    }
+}
+
 /// An input that waits for its tick.
 #[derive(Debug)]
 struct Waiting {
@@ -109,6 +122,16 @@ struct Slot {
 }
 
 impl Slot {
+    /// The session goes on to this phase.
+    ///
+    /// # Panics
+    ///
+    /// If it does not lead there: see [`life::SESSION`].
+    fn go(&mut self, to: Phase) {
+        life::SESSION.assert(self.phase.stage(), to.stage());
+        self.phase = to;
+    }
+
     fn opened(&self, session: SessionId, resumed: bool) -> Opened {
         let queued = self.inputs.keys().next_back().copied().unwrap_or(0);
         Opened {
@@ -341,7 +364,7 @@ impl Ingress {
     /// The session ends with the next step; one that has not entered yet is forgotten.
     pub fn close(&mut self, session: SessionId, reason: LeaveReason) {
         match self.sessions.get_mut(&session) {
-            Some(slot) if slot.inside => slot.phase = Phase::Leaving(reason),
+            Some(slot) if slot.inside => slot.go(Phase::Leaving(reason)),
             Some(_) => drop(self.sessions.remove(&session)),
             None => {}
         }
@@ -389,7 +412,7 @@ impl Ingress {
             if let Phase::In(joined) = slot.phase
                 && joined <= tick
             {
-                slot.phase = Phase::Durable;
+                slot.go(Phase::Durable);
                 ready.push(slot.opened(id, false));
             }
         }
@@ -410,12 +433,12 @@ impl Ingress {
                     .away_since
                     .is_some_and(|since| tick.0.saturating_sub(since.0) > self.limits.away_ticks)
             {
-                slot.phase = Phase::Leaving(LeaveReason::TimedOut);
+                slot.go(Phase::Leaving(LeaveReason::TimedOut));
             }
             match slot.phase {
                 Phase::Joining => {
                     drawn.step.joins.push(Join { player, session, name: slot.name.clone() });
-                    slot.phase = Phase::In(tick);
+                    slot.go(Phase::In(tick));
                     slot.inside = true;
                 }
                 Phase::Leaving(reason) => drawn.step.leaves.push(Leave { player, session, reason }),

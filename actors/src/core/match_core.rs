@@ -66,6 +66,12 @@ impl MatchCore {
         Self { opening, ..self }
     }
 
+    /// From the next tick on, so many periods lie between two ticks: its record says so.
+    pub fn say_slowdown(&mut self, periods: u8) {
+        self.opening.retain(|said| !matches!(said, Decision::Slowdown { .. }));
+        self.opening.push(Decision::Slowdown { tick: self.tick().next(), periods });
+    }
+
     /// The same, with threads for the parallel queries of its world.
     #[must_use]
     pub fn with_workers(mut self, workers: Option<Arc<dyn Workers>>) -> Self {

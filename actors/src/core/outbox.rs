@@ -64,6 +64,7 @@ fn decision_weight(decision: &Decision) -> usize {
     match decision {
         Decision::Quarantine { reason, .. } | Decision::End { reason, .. } => 64 + reason.len(),
         Decision::OtherBuild { .. } => 64,
+        Decision::Slowdown { .. } => 16,
     }
 }
 

@@ -442,7 +442,8 @@ impl Services {
         let core = MatchCore::new(lease.match_id, lease.epoch, self.config.beat_every, world.sim)
             .opening(world.opening)
             .with_workers(self.config.workers.clone());
-        let args = MatchArgs { host: Arc::clone(self), cell: Arc::clone(&cell), core, start };
+        let (host, slowdown) = (Arc::clone(self), world.slowdown);
+        let args = MatchArgs { host, cell: Arc::clone(&cell), core, start, slowdown };
         if let Err(error) = self.spawn_match(args).await {
             self.remove(lease.match_id);
             return Err(error);

@@ -67,8 +67,8 @@ impl Services {
         let core = MatchCore::new(cell.match_id, cell.epoch, self.config.beat_every, replayed.sim)
             .with_workers(self.config.workers.clone());
         let open = core.sim().open_effects();
-        self.spawn_match(MatchArgs { host: Arc::clone(self), cell: Arc::clone(cell), core, start })
-            .await?;
+        let (host, slowdown) = (Arc::clone(self), replayed.slowdown);
+        self.spawn_match(MatchArgs { host, cell: Arc::clone(cell), core, start, slowdown }).await?;
         if !open.is_empty() {
             self.deliver(cell, open);
         }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::checkpoint::ticket::{Taken, Ticket};
 use crate::core::MatchCore;
+use crate::core::life::{self, MatchStage};
 use crate::messages::{MatchMsg, Wake};
 use crate::play::cell::MatchCell;
 use crate::play::profiler::Profiler;
@@ -44,6 +45,8 @@ pub(crate) struct MatchArgs {
     pub(crate) cell: Arc<MatchCell>,
     pub(crate) core: MatchCore,
     pub(crate) start: Start,
+    /// How many periods lay between its ticks, by its journal.
+    pub(crate) slowdown: u8,
 }
 
 /// A tick that is executed and not yet published or confirmed.
@@ -78,6 +81,19 @@ pub(super) enum Mode {
     Stopped,
 }
 
+impl Mode {
+    fn stage(&self) -> MatchStage {
+        match self {
+            Self::Waiting { .. } => MatchStage::Waiting,
+            Self::Running => MatchStage::Running,
+            Self::Poisoned { .. } => MatchStage::Poisoned,
+            Self::Moving { .. } => MatchStage::Moving,
+            Self::Ending { .. } => MatchStage::Ending,
+            Self::Stopped => MatchStage::Stopped,
+        }
+    }
+}
+
 /// State of a match actor.
 pub(crate) struct MatchState {
     pub(super) host: Arc<Services>,
@@ -87,6 +103,8 @@ pub(crate) struct MatchState {
     pub(super) mode: Mode,
     pub(super) generation: u64,
     pub(super) deadline: Instant,
+    /// Time from tick to tick: the match's period, or several while it is slowed.
+    pub(super) interval: Duration,
     pub(super) pending: VecDeque<Pending>,
     /// Set after a long pause: nothing is published before this tick is durable, whatever the
     /// output mode.
@@ -109,7 +127,7 @@ impl Actor for MatchActor {
         me: ActorRef<MatchMsg>,
         args: MatchArgs,
     ) -> Result<MatchState, ActorProcessingErr> {
-        let MatchArgs { host, cell, core, start } = args;
+        let MatchArgs { host, cell, core, start, slowdown } = args;
         let now = Instant::now();
         let deadline = first_deadline(host.started, now, cell.period, cell.match_id);
         cell.supervision.set_probe(core.sim().probe());
@@ -117,6 +135,7 @@ impl Actor for MatchActor {
         cell.checkpoints.break_off();
         let meters = host.part_meters(&cell.spec.game, core.sim());
         let profiler = Profiler::new(cell.match_id, meters);
+        let interval = cell.period;
         let mut state = MatchState {
             host,
             cell,
@@ -125,19 +144,21 @@ impl Actor for MatchActor {
             mode: Mode::Running,
             generation: 0,
             deadline,
+            interval,
             pending: VecDeque::new(),
             unverified: None,
             leaving: None,
             me,
         };
+        state.go_on_slowed(slowdown);
         match start {
-            Start::Running => state.set_mode(Mode::Running),
+            Start::Running => state.enter(Mode::Running),
             Start::Recovered => {
-                state.set_mode(Mode::Waiting { until: now + state.host.config.resume_grace });
+                state.enter(Mode::Waiting { until: now + state.host.config.resume_grace });
             }
             Start::Promoted => {
                 state.deadline = now + state.cell.period;
-                state.set_mode(Mode::Waiting { until: state.deadline });
+                state.enter(Mode::Waiting { until: state.deadline });
             }
             Start::Over(reason) => {
                 state.end(reason);
@@ -169,6 +190,7 @@ impl Actor for MatchActor {
             MatchMsg::Drain(reply) => state.on_drain(reply),
             MatchMsg::HandOff(reply) => state.on_hand_off(reply),
             MatchMsg::Keep => state.on_keep(),
+            MatchMsg::Slow(periods) => state.on_slow(periods),
             MatchMsg::Profile(samples) => state.profiler.listen(samples),
             // A world whose step panicked half-way is no state of the match.
             MatchMsg::Inspect(_) | MatchMsg::Read(_)
@@ -194,7 +216,18 @@ fn first_deadline(origin: Instant, now: Instant, period: Duration, match_id: Mat
 }
 
 impl MatchState {
+    /// It does something else from now on.
+    ///
+    /// # Panics
+    ///
+    /// If what it does now does not lead there: see [`life::MATCH`].
     pub(super) fn set_mode(&mut self, mode: Mode) {
+        life::MATCH.assert(self.mode.stage(), mode.stage());
+        self.enter(mode);
+    }
+
+    /// It does this, whatever it did before.
+    fn enter(&mut self, mode: Mode) {
         self.cell.set_phase(match &mode {
             Mode::Waiting { .. } => MatchPhase::Waiting,
             Mode::Running => MatchPhase::Running,
@@ -216,12 +249,16 @@ impl MatchState {
 
     /// A checkpoint of where the world stands: a copy of its bytes, or what changed since the last
     /// one, and the record that it covers.
-    pub(super) fn take_checkpoint(&self, longest_chain: u32) -> Taken {
+    pub(super) fn take_checkpoint(&mut self, longest_chain: u32) -> Taken {
         let started = Instant::now();
         let seq = self.cell.books.cut();
         let captured = self.cell.checkpoints.capture(self.core.sim(), longest_chain);
         self.host.meters.checkpoint_encode(captured.kind()).record(started.elapsed());
         let log_floor = self.cell.durable().batch;
+        if self.slowdown() > 1 {
+            // A recovery from this checkpoint reads what stands behind it, and nothing else.
+            self.core.say_slowdown(self.slowdown());
+        }
         Taken {
             seq,
             tick: self.core.tick(),

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use rekindle_door::{Recalled, TickFrame};
 use rekindle_schema::lease::{MatchLease, MatchSpec};
 use rekindle_schema::net::NetSchema;
-use rekindle_schema::record::Beat;
+use rekindle_schema::record::{Beat, MAX_SLOWDOWN};
 use rekindle_schema::wire::RefuseCode;
 use rekindle_schema::{Epoch, MatchId, StateHash, Tick};
-use rekindle_sim::GameType;
+use rekindle_sim::{GameType, properties_of};
 
 use super::admission::Admissions;
 use super::books::Books;
@@ -22,6 +22,7 @@ use super::effects::EffectOutbox;
 use super::subscribers::Subscribers;
 use super::supervision::{MatchPhase, Supervision};
 use crate::checkpoint::ticket::Progress;
+use crate::core::shedding::Priority;
 use crate::core::{Durable, EventLog, Hashes, Turns};
 use crate::messages::MatchMsg;
 use crate::recovery::upgrade::BuildChange;
@@ -34,8 +35,12 @@ pub(crate) struct MatchCell {
     pub(crate) spec: MatchSpec,
     pub(crate) game: Arc<dyn GameType>,
     pub(crate) schema: Arc<NetSchema>,
-    /// Time from tick to tick.
+    /// Time from tick to tick at the match's own rate.
     pub(crate) period: Duration,
+    /// How many periods may lie between two ticks at most, by its game.
+    pub(crate) most_slowdown: u8,
+    /// How early it is slowed when there is too much to do.
+    pub(crate) priority: Priority,
     /// The shard on which its actor runs, as an index into the host's shards.
     pub(crate) shard: usize,
     /// Session ids are drawn from it.
@@ -104,12 +109,15 @@ impl MatchCell {
             build_change,
         } = parts;
         assert_eq!(books.standing().epoch, lease.epoch, "a ledger of another ownership");
+        let properties = properties_of(&lease.spec.config);
         Self {
             match_id: lease.match_id,
             epoch: lease.epoch,
             spec: lease.spec.clone(),
             schema: Arc::new(game.net_schema().clone()),
             period: Duration::from_secs(1) / u32::from(lease.spec.tick_rate.max(1)),
+            most_slowdown: game.max_slowdown().clamp(1, MAX_SLOWDOWN),
+            priority: Priority::of(properties.get(Priority::PROPERTY).map(String::as_str)),
             game,
             shard,
             seed,

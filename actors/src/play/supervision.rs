@@ -1,10 +1,11 @@
 //! The actor of a match as others see it: whether it lives, what it does, which step it is making.
 //!
-//! Writers: the match's actor (phase, probe, the step being made, late ticks), the host's
-//! supervisors (the actor is gone, restarts, parked). Readers: handles, checkpoints, the watchdog.
+//! Writers: the match's actor (phase, probe, the step being made, late ticks, slowdown), the host's
+//! supervisors (the actor is gone, restarts, parked). Readers: handles, checkpoints, the watchdog,
+//! whoever looks for overload.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -75,8 +76,10 @@ pub(crate) struct Supervision {
     stop: Mutex<Option<String>>,
     /// When the actor was started again, as far back as the budget counts.
     restarts: Mutex<Vec<Instant>>,
-    /// Ticks that started more than half a period late.
+    /// Ticks that started more than half of the time between two ticks late.
     late: AtomicU64,
+    /// How many periods lie between two ticks.
+    slowdown: AtomicU8,
     /// Locked before the phase where both are.
     moving: Mutex<Moving>,
 }
@@ -92,6 +95,7 @@ impl Supervision {
             stop: Mutex::default(),
             restarts: Mutex::default(),
             late: AtomicU64::new(0),
+            slowdown: AtomicU8::new(1),
             moving: Mutex::new(Moving::No),
         }
     }
@@ -224,6 +228,16 @@ impl Supervision {
     /// A tick started late.
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many periods lie between two ticks from now on.
+    pub(crate) fn set_slowdown(&self, periods: u8) {
+        self.slowdown.store(periods, Ordering::Relaxed);
+    }
+
+    /// How many periods lie between two ticks; 1 at the match's own rate.
+    pub(crate) fn slowdown(&self) -> u8 {
+        self.slowdown.load(Ordering::Relaxed)
     }
 
     /// Ticks that started late.

@@ -1,9 +1,9 @@
 //! The life of a tick: drawn, made, journaled, published.
 //!
 //! *Lateness* is how long after its deadline a tick starts; a tick is *late* when that is more than
-//! half a tick period. A match that is behind runs its ticks back to back, at most `catch_up` of
-//! them; what it is further behind is given up: its schedule moves, the delay is counted, and no
-//! tick is ever skipped.
+//! half of the time between two ticks. A match that is behind runs its ticks back to back, at most
+//! `catch_up` of them; what it is further behind is given up: its schedule moves, the delay is
+//! counted, and no tick is ever skipped.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl MatchState {
             Mode::Running => {}
             Mode::Waiting { until } => {
                 if now < until && !self.cell.doors.lock().ingress.all_present() {
-                    self.wake_at((wake.deadline + self.cell.period).min(until));
+                    self.wake_at((wake.deadline + self.interval).min(until));
                     return;
                 }
                 tracing::info!(
@@ -50,14 +50,14 @@ impl MatchState {
             self.host.meters.paused_ticks.increment(1);
             self.cell.set_phase(MatchPhase::Stalled);
             if !self.leave() {
-                self.wake_at(now + self.cell.period);
+                self.wake_at(now + self.interval);
             }
             return;
         }
         self.cell.set_phase(MatchPhase::Running);
         let lateness = now.saturating_duration_since(wake.deadline);
         self.host.meters.tick_lateness.record(lateness);
-        if lateness > self.cell.period / 2 {
+        if lateness > self.interval / 2 {
             self.host.meters.late_ticks.increment(1);
             self.cell.supervision.count_late();
         }
@@ -83,16 +83,15 @@ impl MatchState {
 
     /// The durable tick is further behind than it may be.
     fn behind(&self) -> bool {
-        let allowed = (self.host.config.stall_after.as_secs_f64() / self.cell.period.as_secs_f64())
+        let allowed = (self.host.config.stall_after.as_secs_f64() / self.interval.as_secs_f64())
             .ceil() as u64;
         self.cell.books.at_risk() >= allowed.max(1)
     }
 
     fn schedule_next(&mut self, deadline: Instant) {
-        let next = deadline + self.cell.period;
+        let next = deadline + self.interval;
         let now = Instant::now();
-        let given_up =
-            now.checked_duration_since(next + self.cell.period * self.host.config.catch_up);
+        let given_up = now.checked_duration_since(next + self.interval * self.host.config.catch_up);
         match given_up {
             Some(delay) => {
                 self.host.meters.tick_delay.increment(delay.as_micros() as u64);
@@ -229,14 +228,8 @@ impl MatchState {
 
     pub(super) fn on_repaired(&mut self, outcome: Outcome) {
         // The answer to a question that an actor before this one asked.
-        if !matches!(self.mode, Mode::Poisoned { .. }) {
-            return;
-        }
-        let Mode::Poisoned { step: poisoned, arrived, since } =
-            std::mem::replace(&mut self.mode, Mode::Stopped)
-        else {
-            return;
-        };
+        let Mode::Poisoned { step, arrived, since } = &mut self.mode else { return };
+        let (poisoned, arrived, since) = (std::mem::take(step), std::mem::take(arrived), *since);
         let fixed = match outcome {
             Outcome::Fixed(fixed) => fixed,
             Outcome::Hopeless(report) => return self.park(report),
@@ -301,7 +294,7 @@ impl MatchState {
         self.executed(advanced, arrived);
         self.host.meters.tick_delay.increment(since.elapsed().as_micros() as u64);
         if matches!(self.mode, Mode::Running) {
-            self.wake_at(Instant::now() + self.cell.period);
+            self.wake_at(Instant::now() + self.interval);
         }
     }
 }

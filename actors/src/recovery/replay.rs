@@ -45,6 +45,9 @@ pub struct Replayed {
     pub holds_until: Option<Tick>,
     /// What the match's next record is to say besides.
     pub opening: Vec<Decision>,
+    /// How many periods lay between its ticks at last, as far as the records say: see
+    /// [`Decision::Slowdown`].
+    pub slowdown: u8,
     /// Set if another build goes on with it.
     pub build_change: Option<BuildChange>,
     /// The newest hashes that were computed on the way.
@@ -75,6 +78,7 @@ impl Replayed {
             proof: None,
             holds_until: None,
             opening: Vec::new(),
+            slowdown: 1,
             build_change: None,
             hashes: Hashes::default(),
             turns: Turns::default(),
@@ -384,10 +388,14 @@ impl Replay<'_> {
                 return Err(RecoveryError::Broken { match_id, seq: header.seq, problem });
             }
         }
-        state.ended = flush.decisions.iter().find_map(|decision| match decision {
-            Decision::End { reason, .. } => Some(reason.clone()),
-            Decision::Quarantine { .. } | Decision::OtherBuild { .. } => None,
-        });
+        state.ended = None;
+        for decision in &flush.decisions {
+            match decision {
+                Decision::End { reason, .. } => state.ended = Some(reason.clone()),
+                Decision::Slowdown { periods, .. } => state.slowdown = *periods,
+                Decision::Quarantine { .. } | Decision::OtherBuild { .. } => {}
+            }
+        }
         state.seq = header.seq;
         state.crc = frame.crc;
         Ok(())

@@ -18,6 +18,7 @@ use rekindle_schema::lease::{
     DEFAULT_REGION, Lineage, MatchLease, MatchSpec, MatchState, NodeLease, NodeState,
 };
 use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::peer::Cut;
 use rekindle_schema::record::{AppliedInput, Effect, EffectId, Event, Flush, Step};
 use rekindle_schema::{
     BuildId, Epoch, Incarnation, MatchId, PlayerId, Seq, SessionId, StateHash, Tick,
@@ -443,6 +444,21 @@ impl Node {
             reports.push(self.host.recover(row, history, GoOn::default()).await);
         }
         reports
+    }
+
+    /// The row under which this node goes on with a match that was stopped at `cut`.
+    pub fn next_row(&self, row: &MatchLease, cut: &Cut) -> MatchLease {
+        let mut next = row.clone();
+        next.version += 1;
+        next.epoch = row.epoch.next();
+        next.incarnation = self.me;
+        next.lineage.push(Lineage {
+            epoch: next.epoch,
+            incarnation: self.me,
+            first_batch: self.host.next_batch(),
+            first_seq: cut.seq.next(),
+        });
+        next
     }
 
     pub async fn lease(&self, match_id: u64) -> MatchLease {

@@ -5,15 +5,17 @@
 import type { SnapshotHeader } from "./header.js";
 /** Estimates the server's tick. All times are milliseconds of one clock of the client. */
 export declare class ClockSync {
-    /** Milliseconds a tick. */
-    readonly period: number;
+    private readonly meter;
+    private readonly ownPeriod;
+    /** Milliseconds a tick, as the match goes now: a client makes an input about as often. */
+    period: number;
     private samples;
     private rttSamples;
     private newest;
     private arrived;
     private extra;
-    private readonly targets;
-    private readonly renders;
+    private targets;
+    private renders;
     /** The round trip in milliseconds, smoothed. 0 before the first echo. */
     rtt: number;
     /** Mean deviation of the arrival of snapshots from even spacing, in milliseconds. */
@@ -21,6 +23,8 @@ export declare class ClockSync {
     /** `tick * period - time of arrival`, averaged, in milliseconds. */
     offset: number;
     constructor(tickRate: number);
+    /** How many times longer than its rate says a tick takes: 1, or 2 to 4 while a node is overloaded. */
+    get slowdown(): number;
     /** A snapshot arrived at `now`. An echo of 0 gives no round trip. */
     onSnapshot(now: number, header: Pick<SnapshotHeader, "tick" | "echo" | "held">): void;
     /** An input meant for tick `target` was applied at `applied`: late ones make later ones earlier. */

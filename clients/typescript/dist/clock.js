@@ -1,3 +1,4 @@
+import { SlowdownMeter } from "./slowdown.js";
 /** Time is stretched or squeezed by at most this part. */
 const DILATION = 0.05;
 /** A difference above this many ticks is jumped over: an outage, a rewind. */
@@ -35,7 +36,9 @@ class Follower {
 }
 /** Estimates the server's tick. All times are milliseconds of one clock of the client. */
 export class ClockSync {
-    /** Milliseconds a tick. */
+    meter;
+    ownPeriod;
+    /** Milliseconds a tick, as the match goes now: a client makes an input about as often. */
     period;
     samples = 0;
     rttSamples = 0;
@@ -51,7 +54,13 @@ export class ClockSync {
     /** `tick * period - time of arrival`, averaged, in milliseconds. */
     offset = 0;
     constructor(tickRate) {
-        this.period = 1000 / Math.max(1, tickRate);
+        this.ownPeriod = 1000 / Math.max(1, tickRate);
+        this.period = this.ownPeriod;
+        this.meter = new SlowdownMeter(this.ownPeriod);
+    }
+    /** How many times longer than its rate says a tick takes: 1, or 2 to 4 while a node is overloaded. */
+    get slowdown() {
+        return this.meter.periods;
     }
     /** A snapshot arrived at `now`. An echo of 0 gives no round trip. */
     onSnapshot(now, header) {
@@ -65,6 +74,11 @@ export class ClockSync {
         }
         if (this.samples > 0 && header.tick <= this.newest)
             return;
+        if (this.meter.arrived(header.tick, now)) {
+            // The match goes at another rate: what was learnt of its time is of no use any more.
+            [this.period, this.samples, this.extra] = [this.ownPeriod * this.slowdown, 0, 0];
+            [this.targets, this.renders] = [new Follower(), new Follower()];
+        }
         const sample = header.tick * this.period - now;
         const error = sample - this.offset;
         if (this.samples === 0 || Math.abs(error) > JUMP * this.period) {

@@ -3,6 +3,7 @@
  * number. Corrections stretch or squeeze time by a few per cent instead of jumping.
  */
 import type { SnapshotHeader } from "./header.js";
+import { SlowdownMeter } from "./slowdown.js";
 
 /** Time is stretched or squeezed by at most this part. */
 const DILATION = 0.05;
@@ -43,15 +44,17 @@ class Follower {
 
 /** Estimates the server's tick. All times are milliseconds of one clock of the client. */
 export class ClockSync {
-  /** Milliseconds a tick. */
-  readonly period: number;
+  private readonly meter: SlowdownMeter;
+  private readonly ownPeriod: number;
+  /** Milliseconds a tick, as the match goes now: a client makes an input about as often. */
+  period: number;
   private samples = 0;
   private rttSamples = 0;
   private newest = 0;
   private arrived = 0;
   private extra = 0;
-  private readonly targets = new Follower();
-  private readonly renders = new Follower();
+  private targets = new Follower();
+  private renders = new Follower();
   /** The round trip in milliseconds, smoothed. 0 before the first echo. */
   rtt = 0;
   /** Mean deviation of the arrival of snapshots from even spacing, in milliseconds. */
@@ -60,7 +63,14 @@ export class ClockSync {
   offset = 0;
 
   constructor(tickRate: number) {
-    this.period = 1000 / Math.max(1, tickRate);
+    this.ownPeriod = 1000 / Math.max(1, tickRate);
+    this.period = this.ownPeriod;
+    this.meter = new SlowdownMeter(this.ownPeriod);
+  }
+
+  /** How many times longer than its rate says a tick takes: 1, or 2 to 4 while a node is overloaded. */
+  get slowdown(): number {
+    return this.meter.periods;
   }
 
   /** A snapshot arrived at `now`. An echo of 0 gives no round trip. */
@@ -74,6 +84,11 @@ export class ClockSync {
       }
     }
     if (this.samples > 0 && header.tick <= this.newest) return;
+    if (this.meter.arrived(header.tick, now)) {
+      // The match goes at another rate: what was learnt of its time is of no use any more.
+      [this.period, this.samples, this.extra] = [this.ownPeriod * this.slowdown, 0, 0];
+      [this.targets, this.renders] = [new Follower(), new Follower()];
+    }
     const sample = header.tick * this.period - now;
     const error = sample - this.offset;
     if (this.samples === 0 || Math.abs(error) > JUMP * this.period) {

@@ -57,6 +57,36 @@ test("after an outage the clock jumps to where the server is", () => {
   assert.ok(Math.abs(clock.renderTick(now) - 89) < 0.5, `${clock.renderTick(now)}`);
 });
 
+test("a match that is slowed is followed within nine ticks, and so is its return", () => {
+  for (const periods of [2, 3, 4]) {
+    const clock = new ClockSync(30);
+    let [now, tick] = [0, 0];
+    const hear = (count, gap) => {
+      for (const end = tick + count; tick < end; ) {
+        now += gap;
+        tick += 1;
+        clock.onSnapshot(now, { tick, echo: 0, held: 0 });
+      }
+    };
+    hear(60, PERIOD);
+    hear(9, PERIOD * periods);
+    assert.deepEqual([clock.slowdown, clock.period], [periods, PERIOD * periods]);
+    hear(6, PERIOD * periods);
+    // What is drawn is a tick behind, and an input is for the tick that comes next.
+    assert.ok(Math.abs(clock.renderTick(now) - (tick - 1)) < 0.2, `${clock.renderTick(now)}`);
+    assert.ok(clock.targetTick(now) - tick <= 2, `${clock.targetTick(now)} at ${tick}`);
+    hear(12, PERIOD);
+    assert.equal(clock.slowdown, 1);
+  }
+});
+
+test("an outage, or snapshots in pairs, are no slowdown", () => {
+  const clock = new ClockSync(30);
+  listen(clock, 1, 60, () => 30);
+  listen(clock, 61, 120, (tick) => 3_030 + (tick % 2) * PERIOD);
+  assert.equal(clock.slowdown, 1);
+});
+
 test("inputs that came too late make later ones earlier, for a while", () => {
   const clock = new ClockSync(30);
   let now = listen(clock, 1, 60, () => 20);

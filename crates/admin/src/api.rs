@@ -70,6 +70,10 @@ pub struct MatchView {
     pub node: Option<String>,
     /// Ticks per second.
     pub tick_rate: u16,
+    /// How many times longer than that says its ticks lie apart, because the node that runs it has
+    /// too much to do: 2 to 4. Absent otherwise, and if another node runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<u8>,
     /// The version of the game's rules that it began with; absent if this node does not know.
     #[serde(default)]
     pub rules: Option<u32>,

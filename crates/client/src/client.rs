@@ -118,6 +118,14 @@ impl Client {
         self.shared.state.lock().clock.jitter()
     }
 
+    /// How long it takes the match to make a tick now: make an input about as often. Longer than
+    /// its tick rate says, by 2, 3 or 4 times, while its node has too much to do. `None` before the
+    /// first welcome.
+    pub fn tick_period(&self) -> Option<Duration> {
+        let state = self.shared.state.lock();
+        state.welcome.as_ref().map(|_| Duration::from_secs_f64(state.clock.period_ms() / 1e3))
+    }
+
     /// The part of the last snapshots that did not come, 0 to 1.
     pub fn loss(&self) -> f64 {
         self.shared.state.lock().loss()

@@ -256,8 +256,8 @@ impl Session {
         lost.into_iter().map(|(seq, _)| lapsed(seq)).collect()
     }
 
-    /// Takes a snapshot in. `tick_ms`: milliseconds a tick.
-    pub(crate) fn received(&mut self, datagram: &[u8], now_ms: u64, tick_ms: u64) -> News {
+    /// Takes a snapshot in.
+    pub(crate) fn received(&mut self, datagram: &[u8], now_ms: u64) -> News {
         let received = match self.receiver.receive(datagram) {
             Ok(received) => received,
             Err(error) => {
@@ -279,7 +279,7 @@ impl Session {
             self.inputs.skip_to(next);
         }
         // A game that sends inputs acknowledges with them.
-        if now_ms >= self.sent_ms + tick_ms * 3 / 2 {
+        if now_ms >= self.sent_ms + (self.clock.period_ms() * 1.5) as u64 {
             self.send_packet(now_ms);
         }
         if header.epoch > self.epoch {

@@ -8,6 +8,7 @@
 use rekindle_schema::Tick;
 
 use crate::header::SnapshotHeader;
+use crate::slowdown::SlowdownMeter;
 
 /// Time is stretched or squeezed by at most this part.
 const DILATION: f64 = 0.05;
@@ -54,8 +55,9 @@ impl Follower {
 /// does not matter.
 #[derive(Debug, Clone)]
 pub struct ClockSync {
-    /// Milliseconds a tick.
+    /// Milliseconds a tick, as the match goes now.
     period: f64,
+    slowdown: SlowdownMeter,
     samples: u32,
     /// `tick * period - arrival time`, averaged: the tick that arrives at time t is
     /// `(t + offset) / period`.
@@ -75,8 +77,10 @@ pub struct ClockSync {
 impl ClockSync {
     /// For a match with so many ticks per second.
     pub fn new(tick_rate: u16) -> Self {
+        let period = 1000.0 / f64::from(tick_rate.max(1));
         Self {
-            period: 1000.0 / f64::from(tick_rate.max(1)),
+            period,
+            slowdown: SlowdownMeter::new(period),
             samples: 0,
             offset: 0.0,
             jitter: 0.0,
@@ -107,6 +111,9 @@ impl ClockSync {
         if self.samples > 0 && header.tick <= self.newest {
             return;
         }
+        if self.slowdown.arrived(header.tick, now_ms) {
+            self.begin_anew();
+        }
         let sample = header.tick.0 as f64 * self.period - now_ms as f64;
         let error = sample - self.offset;
         if self.samples == 0 || error.abs() > JUMP * self.period {
@@ -121,6 +128,29 @@ impl ClockSync {
         }
         self.newest = header.tick;
         self.arrived = now_ms;
+    }
+
+    /// The match goes at another rate: what was learnt of its time is of no use any more. Times in
+    /// ticks jump to where they belong, by a few ticks; walked off, they would be wrong for long.
+    fn begin_anew(&mut self) {
+        self.period = self.slowdown.period();
+        self.samples = 0;
+        self.extra = 0.0;
+        (self.target, self.render) = (Follower::default(), Follower::default());
+    }
+
+    /// Milliseconds from one tick to the next, as the match goes now: a client makes an input about
+    /// as often. Longer than its tick rate says while its node has too much to do, see
+    /// [`ClockSync::slowdown`].
+    pub fn period_ms(&self) -> f64 {
+        self.period
+    }
+
+    /// How many times longer than its tick rate says it takes the match to make a tick: 1 as a
+    /// rule, 2 to 4 while its node has slowed it. Each tick is what it always is: only the time
+    /// from one to the next is longer.
+    pub fn slowdown(&self) -> u8 {
+        self.slowdown.periods()
     }
 
     /// What became of an input: it was meant for tick `target` and was applied at `applied`. Late

@@ -71,6 +71,7 @@ mod receiver;
 mod rewind;
 mod sender;
 mod sight;
+mod slowdown;
 mod snapshot;
 
 pub use body::{Coding, MAX_ENTITIES};

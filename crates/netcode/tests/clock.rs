@@ -11,6 +11,8 @@ use rekindle_schema::{Epoch, Tick};
 
 const RATE: u16 = 30;
 const PERIOD: f64 = 1000.0 / 30.0;
+/// Ticks within which a client goes at a match's new rate, on a line that loses and delays some.
+const NOTICED: f64 = 15.0;
 
 #[derive(Debug, Clone, Copy)]
 struct Link {
@@ -20,6 +22,8 @@ struct Link {
     loss: f32,
     /// The server stands still from this time on, in milliseconds, for so long.
     outage: (f64, f64),
+    /// From this time on, so many periods lie between two ticks.
+    slowed: (f64, f64),
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +69,7 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
         }
         if now >= due {
             tick += 1;
-            due += PERIOD;
+            due += if now < link.slowed.0 { PERIOD } else { PERIOD * link.slowed.1 };
             if due >= link.outage.0 && due < link.outage.0 + link.outage.1 {
                 due += link.outage.1;
             }
@@ -98,7 +102,7 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
             clock.on_snapshot(client(now), &header);
         }
         if newest > 0 && now >= input_due {
-            input_due = now + PERIOD;
+            input_due = now + clock.period_ms();
             let target = clock.target_tick(client(now));
             if !rng.chance(link.loss) {
                 let arrival =
@@ -110,12 +114,14 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
         if newest > 0 && now >= frame_due {
             frame_due = now + 7.0;
             let render = clock.render_tick(client(now));
-            let outage =
-                now > link.outage.0 - 200.0 && now < link.outage.0 + link.outage.1 + 2000.0;
+            let period = if now < link.slowed.0 { PERIOD } else { PERIOD * link.slowed.1 };
+            let noticing = now > link.slowed.0 && now < link.slowed.0 + NOTICED * period;
+            let outage = noticing
+                || now > link.outage.0 - 200.0 && now < link.outage.0 + link.outage.1 + 2000.0;
             if now > settled && !outage {
                 outcome.frames += 1;
                 outcome.starved += u32::from(render.ceil() as u64 > newest);
-                let speed = (render - drawn) * PERIOD / (now - drawn_at);
+                let speed = (render - drawn) * period / (now - drawn_at);
                 assert!(
                     (0.94..=1.06).contains(&speed),
                     "{link:?} at {now}: drew {speed} times as fast"
@@ -129,7 +135,8 @@ fn play(seed: u64, link: Link, settled: f64) -> Outcome {
     outcome
 }
 
-const CALM: Link = Link { delay: 0.0, jitter: 0.0, loss: 0.0, outage: (f64::MAX, 0.0) };
+const CALM: Link =
+    Link { delay: 0.0, jitter: 0.0, loss: 0.0, outage: (f64::MAX, 0.0), slowed: (f64::MAX, 1.0) };
 
 #[test]
 fn inputs_arrive_in_time_and_not_much_too_early() {
@@ -176,6 +183,30 @@ fn after_an_outage_the_clock_finds_the_new_time() {
     let outcome = play(3, link, 26_000.0);
     assert!(outcome.late * 50 < outcome.inputs, "{outcome:?}");
     assert!(outcome.waited / f64::from(outcome.inputs) < 2.0, "{outcome:?}");
+}
+
+#[test]
+fn a_match_that_is_slowed_is_followed_within_fifteen_ticks() {
+    for (periods, delay, jitter, loss) in [
+        (2.0, 0.0, 0.0, 0.0),
+        (2.0, 40.0, 20.0, 0.02),
+        (3.0, 20.0, 5.0, 0.0),
+        (4.0, 60.0, 40.0, 0.02),
+    ] {
+        // Settled: behind the ticks that it takes to notice.
+        let slowed = (20_000.0, periods);
+        let settled = slowed.0 + NOTICED * periods * PERIOD;
+        let link = Link { delay, jitter, loss, slowed, ..CALM };
+        let outcome = play(5, link, settled);
+        let late = f64::from(outcome.late) / f64::from(outcome.inputs);
+        let waited = outcome.waited / f64::from(outcome.inputs);
+        let made = (60_000.0 - settled) / (PERIOD * periods);
+        assert!((f64::from(outcome.inputs) / made - 1.0).abs() < 0.05, "{link:?}: {outcome:?}");
+        assert!(late < 0.05, "{link:?}: {late} of the inputs were late");
+        assert!(waited < 2.0, "{link:?}: inputs waited {waited} ticks");
+        let starved = f64::from(outcome.starved) / f64::from(outcome.frames);
+        assert!(starved < 0.05 + 2.0 * f64::from(loss), "{link:?}: {starved} starved");
+    }
 }
 
 #[test]

@@ -18,9 +18,7 @@ use crate::watch::{Line, Watch};
 impl Driver {
     /// Serves the connection until it, or the session, ends.
     pub(super) async fn serve(&mut self, connection: &Connection, mut stream: Stream) -> Gone {
-        let tick_rate = self.tick_rate();
-        let tick = Duration::from_secs(1) / u32::from(tick_rate);
-        let tick_ms = tick.as_millis() as u64;
+        let tick = Duration::from_secs(1) / u32::from(self.tick_rate());
         let mut watch = Watch::new(&self.config.timing, tick, connection);
         let mut sent_command = 0;
         loop {
@@ -40,7 +38,7 @@ impl Driver {
                 datagram = connection.read_datagram() => match datagram {
                     Ok(datagram) => {
                         watch.heard(connection);
-                        self.take_in(&datagram, tick_ms).await;
+                        self.take_in(&datagram).await;
                     }
                     Err(_) if self.moving => return Gone::Redirected,
                     Err(closed) => return closed.into(),
@@ -60,7 +58,7 @@ impl Driver {
                 fresh = reached(&mut self.searching) => return Gone::Replaced(fresh),
                 () = sleep_until(watch.next) => {
                     let line = watch.look(connection);
-                    self.react(line, tick_ms);
+                    self.react(line);
                 }
             }
         }
@@ -72,13 +70,12 @@ impl Driver {
         state.welcome.as_ref().map_or(30, |welcome| welcome.tick_rate.max(1))
     }
 
-    /// Takes in a datagram. `tick_ms`: milliseconds a tick.
-    async fn take_in(&mut self, datagram: &Bytes, tick_ms: u64) {
+    async fn take_in(&mut self, datagram: &Bytes) {
         self.heard = Instant::now();
         if !self.moving {
             self.searching = None;
         }
-        let news = self.shared.state.lock().received(datagram, self.shared.now_ms(), tick_ms);
+        let news = self.shared.state.lock().received(datagram, self.shared.now_ms());
         if let Some(snapshot) = news.snapshot {
             // A game that does not keep up wants the newer one that comes anyway.
             let _ = self.events.try_send(ClientEvent::Snapshot(snapshot));
@@ -126,13 +123,13 @@ impl Driver {
     }
 
     /// Asks a server that is quiet; looks for another when it is silent.
-    fn react(&mut self, line: Line, tick_ms: u64) {
+    fn react(&mut self, line: Line) {
         if line != Line::Fine {
             // A living server acknowledges what we send; one that was started anew answers with a
             // reset, which is the fastest way to learn of it.
             let now_ms = self.shared.now_ms();
             let mut state = self.shared.state.lock();
-            if now_ms >= state.sent_ms + tick_ms {
+            if now_ms >= state.sent_ms + state.clock.period_ms() as u64 {
                 state.send_packet(now_ms);
             }
         }

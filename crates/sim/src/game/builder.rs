@@ -71,6 +71,12 @@ pub trait Game: Sized + Send + Sync + 'static {
     /// The rates that a match may have (`match create --tick-rate`). More than one only if the
     /// systems go by [`Time`](crate::Time), and not by a number of ticks that is a constant.
     const TICK_RATES: RangeInclusive<u16> = Self::TICK_RATE..=Self::TICK_RATE;
+    /// How many tick periods may lie between two ticks of a match at most, 1 to 4. More than 1 lets
+    /// a node with too much to do slow a match down: everything in it goes 2, 3 or 4 times slower
+    /// for its players, evenly, instead of stumbling. No tick computes anything else, and
+    /// [`Time`](crate::Time) goes with the ticks. A game whose players
+    /// count real seconds leaves it at 1.
+    const MAX_SLOWDOWN: u8 = 1;
     /// The newest version of the rules. A match keeps the version that it began with, and systems
     /// ask for it ([`RulesVersion`](crate::RulesVersion)): raise it when matches that are played
     /// are to go on by the old rules.

@@ -254,6 +254,11 @@ pub trait GameType: Send + Sync {
     fn tick_rates(&self) -> RangeInclusive<u16> {
         self.tick_rate()..=self.tick_rate()
     }
+    /// How many tick periods may lie between two ticks of a match at most, 1 to
+    /// [`MAX_SLOWDOWN`](rekindle_schema::record::MAX_SLOWDOWN). 1: it is never slowed.
+    fn max_slowdown(&self) -> u8 {
+        1
+    }
     /// A new match at tick 0. A match keeps its rate, also if a later build offers others.
     fn create_at(
         &self,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rekindle_schema::net::{NetSchema, NetView};
+use rekindle_schema::record::MAX_SLOWDOWN;
 use rekindle_schema::{PlayerId, StateHash, Tick};
 
 use crate::documents::wire::CollectionInfo;
@@ -174,6 +175,16 @@ impl<G: Game> GameType for Typed<G> {
 
     fn tick_rates(&self) -> RangeInclusive<u16> {
         G::TICK_RATES
+    }
+
+    fn max_slowdown(&self) -> u8 {
+        const {
+            assert!(
+                1 <= G::MAX_SLOWDOWN && G::MAX_SLOWDOWN <= MAX_SLOWDOWN,
+                "MAX_SLOWDOWN of the game is not 1, 2, 3 or 4"
+            );
+        }
+        G::MAX_SLOWDOWN
     }
 
     fn max_players(&self, config: &[u8]) -> usize {
